@@ -1,11 +1,12 @@
-"""Fixture of a cluster of two workers in this process."""
+"""Fixture of a cluster of two workers in this process, which all tests share."""
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
+
+from support.cluster import make_cluster
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client():
-    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
-    with LocalCluster(**settings, dashboard_address=":0") as cluster, Client(cluster) as client:
+    with make_cluster() as cluster, Client(cluster) as client:
         yield client

@@ -20,20 +20,13 @@ from skbackprop.early_stopping import EarlyStopping
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import LBFGS
 from support import NAMES, class_data, few_epochs, label_data, value_data
+from support.cluster import assert_same_fit, dask_data, settings_of
 
-pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 N = 40
-SETTINGS = {"max_iter": 3, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
-SETTINGS |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": N}
+SETTINGS = settings_of(batch_size=N)
 DISTRIBUTED = SETTINGS | {"sync_every": 1}
-
-
-def dask_data(X, y, rows=25):
-    return (
-        da.from_array(X, chunks=(rows, X.shape[1])),
-        da.from_array(y, chunks=(rows, *y.shape[1:])),
-    )
 
 
 def dask_frames(X, y, n_blocks=2):
@@ -43,15 +36,9 @@ def dask_frames(X, y, n_blocks=2):
     return frame[NAMES], frame["y"]
 
 
-def assert_same_fit(local, distributed):
-    for own, other in zip(local.coefs_, distributed.coefs_, strict=True):
-        np.testing.assert_allclose(other, own, rtol=1e-9)
-
-
 # -------------------------------------------------------------------------------- kinds of data
 
 
-@pytest.mark.long
 def test_string_labels_that_some_blocks_lack():
     X, y = class_data(N)
     order = np.argsort(y)
@@ -62,7 +49,6 @@ def test_string_labels_that_some_blocks_lack():
     assert set(distributed.predict(X)) <= {"one", "two", "three"}
 
 
-@pytest.mark.long
 def test_frames_keep_their_column_names():
     X, y = class_data(N)
     frame, labels = dask_frames(X, y)
@@ -91,7 +77,6 @@ FROM_FILES = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("way", FROM_FILES)
 @pytest.mark.parametrize("is_weighted", [False, True])
 def test_input_and_targets_from_the_same_files(way, is_weighted, tmp_path):
@@ -115,7 +100,6 @@ def test_input_and_targets_from_the_same_files(way, is_weighted, tmp_path):
     assert_same_fit(local, model.set_params(early_stopping=False).partial_fit(X, y))
 
 
-@pytest.mark.long
 def test_only_required_columns_of_files_are_read(tmp_path):
     frame = pd.DataFrame(np.ones((N, 4)), columns=NAMES).assign(label=0)
     for i in range(4):
@@ -127,7 +111,6 @@ def test_only_required_columns_of_files_are_read(tmp_path):
     assert [len(block.compute()) for block in blocks] == [10] * 4
 
 
-@pytest.mark.long
 def test_blocks_of_unknown_size_and_empty_blocks():
     X, y = class_data(N)
     frame, labels = dask_frames(X, y, 3)
@@ -142,7 +125,6 @@ def test_blocks_of_unknown_size_and_empty_blocks():
     assert distributed.score(*arrays) == distributed.to_local().score(X[15:], y[15:])
 
 
-@pytest.mark.long
 def test_different_chunks_of_rows_and_chunks_of_columns():
     X, y = class_data(N)
     cut = da.from_array(X, chunks=(20, 2)), da.from_array(y, chunks=7)
@@ -152,7 +134,6 @@ def test_different_chunks_of_rows_and_chunks_of_columns():
     np.testing.assert_allclose(distributed.predict_proba(cut[0]), local.predict_proba(X), rtol=1e-9)
 
 
-@pytest.mark.long
 def test_read_only_integers_and_a_single_class():
     X = np.arange(N * 2).reshape(N, 2) % 7
     X.flags.writeable = False
@@ -161,7 +142,6 @@ def test_read_only_integers_and_a_single_class():
     assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, y), distributed)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csr_array, sparse.coo_matrix])
 def test_sparse_blocks_of_unknown_size_stay_sparse(kind, monkeypatch):
     X, y = class_data(2 * N)
@@ -185,7 +165,6 @@ def test_sparse_blocks_of_unknown_size_stay_sparse(kind, monkeypatch):
     assert model.score(rows, labels) == local.score(X, y)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("sync_every, n_rows", [(1, 13), (2, 40)])
 def test_sparse_blocks_train_like_dense_ones(sync_every, n_rows):
     """With 13 rows in a block each worker has several, and a batch mixes their rows."""
@@ -200,7 +179,6 @@ def test_sparse_blocks_train_like_dense_ones(sync_every, n_rows):
 # ------------------------------------------------------------------------------ prediction
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba"])
 def test_prediction_is_lazy_and_equals_the_local_one(method):
     X, y = class_data(N)
@@ -213,7 +191,6 @@ def test_prediction_is_lazy_and_equals_the_local_one(method):
     np.testing.assert_allclose(output.compute(), expected, rtol=1e-12)
 
 
-@pytest.mark.long
 def test_predict_proba_of_several_columns_is_a_list():
     X, y = label_data(N)
     y[:, 0] += y[:, 1]
@@ -227,7 +204,6 @@ def test_predict_proba_of_several_columns_is_a_list():
     assert distributed.score(*arrays) == pytest.approx(local.score(X, y))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile((0.2, 0.8))], ids=str)
 def test_regressor_predicts_std_gradient_and_score(loss):
     X, y = value_data(N)
@@ -247,7 +223,6 @@ def test_regressor_predicts_std_gradient_and_score(loss):
     assert distributed.score(X, y) == local.score(X, y)
 
 
-@pytest.mark.long
 def test_to_local_returns_a_local_estimator():
     X, y = class_data(N)
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*dask_data(X, y))
@@ -259,7 +234,6 @@ def test_to_local_returns_a_local_estimator():
     assert "sync_every" not in vars(local)
 
 
-@pytest.mark.long
 def test_copies_keep_the_client_and_pickles_drop_it(client):
     X, y = class_data(N)
     distributed = DaskBackpropClassifier(**DISTRIBUTED, client=client).fit(*dask_data(X, y))
@@ -273,7 +247,6 @@ def test_copies_keep_the_client_and_pickles_drop_it(client):
 # -------------------------------------------------------------------------- further training
 
 
-@pytest.mark.long
 def test_partial_fit_equals_the_local_one():
     X, y = class_data(2 * N)
     halves = slice(N), slice(N, None)
@@ -289,7 +262,6 @@ def test_partial_fit_equals_the_local_one():
     assert_same_fit(local.fit(X, y), distributed.fit(*dask_data(X, y)))
 
 
-@pytest.mark.long
 def test_warm_start_equals_the_local_one():
     X, y = value_data(N)
     local = BackpropRegressor(**SETTINGS, warm_start=True, average="polyak")
@@ -299,7 +271,6 @@ def test_warm_start_equals_the_local_one():
     assert len(distributed.loss_curve_) == 6
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("scoring", [None, "loss", "roc_auc_ovr", "neg_log_loss", "accuracy"])
 def test_early_stopping_by_rows_on_the_workers(scoring):
     X, y = class_data(2 * N)
@@ -323,7 +294,6 @@ def test_early_stopping_by_rows_on_the_workers(scoring):
     assert (local.temperature_ == 1.0) is not stopping.calibrate
 
 
-@pytest.mark.long
 def test_early_stopping_of_regressors_by_named_scorers():
     X, y = value_data(2 * N)
     y, held_out = np.exp(y / 4), slice(N, None)
@@ -385,7 +355,6 @@ def test_callable_scorers_raise_an_error_that_names_alternatives(scoring):
         DaskBackpropClassifier(**DISTRIBUTED | stopping).fit(X, y, X_val=X, y_val=y)
 
 
-@pytest.mark.long
 def test_local_and_missing_data():
     X, y = class_data(N)
     assert_fit_raises("X must be a Dask array or frame", TypeError, data=(X, y))
@@ -395,7 +364,6 @@ def test_local_and_missing_data():
     assert_fit_raises("no rows", data=dask_frames(X[:0], y[:0], 1))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "y_val, changes, match",
     [
@@ -415,7 +383,6 @@ def test_validation_rows_without_weight_or_with_unknown_labels(y_val, changes, m
     assert not hasattr(model, "coefs_")
 
 
-@pytest.mark.long
 def test_errors_name_the_block():
     X, y = class_data(N)
     X[30, 1] = np.nan
@@ -436,7 +403,6 @@ def test_errors_name_the_block():
     )
 
 
-@pytest.mark.long
 def test_invalid_sparse_data():
     X, y = dask_data(*class_data(N))
     some = X.map_blocks(lambda block: sparse.csr_matrix(block) if len(block) == 15 else block)
@@ -448,7 +414,6 @@ def test_invalid_sparse_data():
     )
 
 
-@pytest.mark.long
 def test_invalid_weights():
     X, y = dask_data(*class_data(N))
     for weight, match in ((np.zeros(N), "must be positive"), (-np.ones(N), "[Nn]egative")):

@@ -8,10 +8,9 @@ from sklearn.base import clone
 from support import assert_same_search, class_data, few_epochs, same_bits
 from support.searches import SEARCHES
 
-pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", SEARCHES)
 def test_searches_on_a_cluster_equal_local_searches(client, name):
     X, y = class_data(90)

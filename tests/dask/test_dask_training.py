@@ -1,6 +1,5 @@
 """Equality of training on the workers and on one machine."""
 
-import dask.array as da
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,48 +15,16 @@ from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
 from support import class_data, few_epochs, label_data, value_data
+from support.cluster import DASK, assert_same_fit, dask_data, settings_of
 
-pytestmark = [few_epochs, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 N = 60
-DASK = {
-    BackpropClassifier: DaskBackpropClassifier,
-    BackpropRegressor: DaskBackpropRegressor,
-}
-
-
-def dask_data(*arrays, rows=(35, 25)):
-    """Return Dask arrays with several blocks of rows."""
-    return [
-        None if each is None else da.from_array(each, chunks=(rows, *map(int, each.shape[1:])))
-        for each in arrays
-    ]
-
-
-def settings_of(estimator_class, **changes):
-    settings = {"max_iter": 3, "n_iter_no_change": np.inf, "learning_rate_init": 0.05}
-    settings |= {"hidden_layer_sizes": (5,), "random_state": 0, "batch_size": N}
-    return settings | changes
-
-
-def assert_same_fit(local, distributed, rtol=1e-9):
-    """Check that two estimators have learned the same, up to rounding."""
-    pairs = zip(
-        [*local.coefs_, *local.intercepts_],
-        [*distributed.coefs_, *distributed.intercepts_],
-        strict=True,
-    )
-    for own, other in pairs:
-        np.testing.assert_allclose(other, own, rtol=rtol, atol=rtol * np.abs(own).max())
-    curves = (np.hstack(each.loss_curve_) for each in (distributed, local))
-    np.testing.assert_allclose(*curves, rtol=rtol)
-    np.testing.assert_array_equal(distributed.t_, local.t_)
-    np.testing.assert_array_equal(distributed.n_iter_, local.n_iter_)
 
 
 def fit_both(estimator_class, X, y, weight=None, **changes):
     """Return the local and the Dask estimator, both fitted with batches of all rows."""
-    settings = settings_of(estimator_class, **changes)
+    settings = settings_of(**{"batch_size": N} | changes)
     local = estimator_class(**settings).fit(X, y, weight)
     distributed = DASK[estimator_class](**settings, sync_every=1)
     return local, distributed.fit(*dask_data(X, y, weight))
@@ -70,55 +37,43 @@ def weights(n=N):
 # ------------------------------------------------------------------- synchronous steps
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("loss", CLASSIFIER_LOSSES)
-def test_full_batches_equal_local_fit_for_classifier_losses(loss):
-    assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), loss=loss))
+CHANGES = [
+    *({"loss": loss} for loss in CLASSIFIER_LOSSES),
+    *({"solver": solver} for solver in OPTIMIZERS),
+    {"alpha": 0.0},
+    {"alpha": 10.0},
+    {"alpha": 1.0, "l1_ratio": 0.5},
+    {"clip_norm": 0.01},
+    {"learning_rate": "one_cycle"},
+    {"learning_rate": "plateau"},
+    {"average": PolyakAverage(start=2 * N)},
+    {"average": ExponentialMovingAverage(0.9)},
+    {"normalization": "layer"},
+    {"hidden_layer_sizes": ()},
+    {"label_smoothing": 0.1},
+    {"hidden_layer_sizes": (4, 3), "activation": ["tanh", "gelu"]},
+    {"shuffle": False},
+    {"class_weight": "balanced"},
+    {"class_weight": {0: 2.0, 2: 0.0}},
+    {"input_layers": "periodic"},
+    {"input_layers": "scale"},
+]
 
 
-@pytest.mark.long
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_full_batches_equal_local_fit(changes):
+    """Every second case has sample weights."""
+    weight = weights() if CHANGES.index(changes) % 2 else None
+    rtol = 1e-7 if "solver" in changes else 1e-9
+    assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), weight, **changes), rtol)
+
+
 @pytest.mark.parametrize("loss", [*REGRESSOR_LOSSES, Quantile((0.1, 0.9))], ids=str)
 def test_full_batches_equal_local_fit_for_regressor_losses(loss):
     X, y = value_data(N)
     assert_same_fit(*fit_both(BackpropRegressor, X, np.exp(y / 4), loss=loss))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("solver", OPTIMIZERS)
-def test_full_batches_equal_local_fit_for_optimizers(solver):
-    assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), solver=solver), rtol=1e-7)
-
-
-OTHERS = {
-    "no penalty": {"alpha": 0.0},
-    "a large penalty": {"alpha": 10.0},
-    "elastic net": {"alpha": 1.0, "l1_ratio": 0.5},
-    "clipped": {"clip_norm": 0.01},
-    "one cycle": {"learning_rate": "one_cycle"},
-    "plateau": {"learning_rate": "plateau"},
-    "polyak": {"average": PolyakAverage(start=2 * N)},
-    "ema": {"average": ExponentialMovingAverage(0.9)},
-    "layer normalization": {"normalization": "layer"},
-    "no hidden layer": {"hidden_layer_sizes": ()},
-    "smoothed": {"label_smoothing": 0.1},
-    "several layers": {"hidden_layer_sizes": (4, 3), "activation": ["tanh", "gelu"]},
-    "in order": {"shuffle": False},
-    "balanced": {"class_weight": "balanced"},
-    "weights of classes": {"class_weight": {0: 2.0, 2: 0.0}},
-    "waves of each input": {"input_layers": "periodic"},
-    "a factor for each input": {"input_layers": "scale"},
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("name", OTHERS)
-def test_full_batches_equal_local_fit_for_other_parameters(name):
-    """Every second case has sample weights."""
-    weight = weights() if [*OTHERS].index(name) % 2 else None
-    assert_same_fit(*fit_both(BackpropClassifier, *class_data(N), weight, **OTHERS[name]))
-
-
-@pytest.mark.long
 def test_category_codes_are_checked_on_the_workers():
     X, y = class_data(N)
     X[:, 1] = np.arange(N) % 4 - 1
@@ -130,7 +85,6 @@ def test_category_codes_are_checked_on_the_workers():
         distributed.fit(*dask_data(X, y))
 
 
-@pytest.mark.long
 def test_full_batches_equal_local_fit_in_single_precision():
     X, y = class_data(N)
     local, distributed = fit_both(BackpropClassifier, X.astype(np.float32), y)
@@ -138,7 +92,6 @@ def test_full_batches_equal_local_fit_in_single_precision():
     assert_same_fit(local, distributed, rtol=1e-4)
 
 
-@pytest.mark.long
 def test_multioutput_targets():
     X, y = label_data(N)
     assert_same_fit(*fit_both(BackpropClassifier, X, y, weights(), class_weight="balanced"))
@@ -149,7 +102,6 @@ def test_multioutput_targets():
     assert_same_fit(*fit_both(BackpropRegressor, *value_data(N, n_outputs=2)))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "loss, is_weighted, unit",
     [("squared_error", True, 100.0), ("squared_error", True, 1e-200), ("poisson", False, 100.0)],
@@ -165,7 +117,6 @@ def test_scale_target_uses_the_mean_and_scale_of_all_rows(loss, is_weighted, uni
     np.testing.assert_allclose(distributed.predict(X), local.predict(X), rtol=1e-9)
 
 
-@pytest.mark.long
 def test_workers_share_a_batch(client):
     """One machine learns the same from rows in the order of the shared batches."""
     X, y = class_data(64)
@@ -175,7 +126,7 @@ def test_workers_share_a_batch(client):
         for i in range(4)
     ]
     order = np.concatenate(batches)
-    settings = settings_of(BackpropClassifier, batch_size=16, shuffle=False)
+    settings = settings_of(batch_size=16, shuffle=False)
     local = BackpropClassifier(**settings).fit(X[order], y[order])
     distributed = DaskBackpropClassifier(**settings, sync_every=1)
     assert_same_fit(local, distributed.fit(*dask_data(X, y, rows=(40, 24))))
@@ -184,7 +135,6 @@ def test_workers_share_a_batch(client):
 # --------------------------------------------------------------------------- ensembles
 
 
-@pytest.mark.long
 def test_ensemble_equals_local_ensemble():
     X, y = class_data(N)
     changes = {"average": "polyak", "clip_norm": 0.5}
@@ -197,11 +147,10 @@ def test_ensemble_equals_local_ensemble():
     np.testing.assert_allclose(output, expected, rtol=1e-6)
 
 
-@pytest.mark.long
 def test_networks_of_an_ensemble_stop_by_their_own_scores():
     X, y = class_data(2 * N)
     stopping = EarlyStopping("neg_log_loss", n_iter_no_change=2)
-    settings = settings_of(BackpropClassifier, n_estimators=3, max_iter=60, n_iter_no_change=10)
+    settings = settings_of(n_estimators=3, max_iter=60, n_iter_no_change=10)
     settings |= {"learning_rate_init": 0.3, "early_stopping": stopping}
     local = BackpropClassifier(**settings).fit(X[:N], y[:N], X_val=X[N:], y_val=y[N:])
     X_val, y_val = dask_data(X[N:], y[N:])
@@ -212,12 +161,11 @@ def test_networks_of_an_ensemble_stop_by_their_own_scores():
     np.testing.assert_array_equal(distributed.best_iter_, local.best_iter_)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("sync_every", [1, 2])
 def test_first_network_of_an_ensemble_equals_a_single_one(sync_every):
     """Each network has its own order, masks and running statistics."""
     arrays = dask_data(*class_data(80), rows=(40, 40))
-    settings = settings_of(BackpropClassifier, batch_size=16, dropout=0.2, normalization="batch")
+    settings = settings_of(batch_size=16, dropout=0.2, normalization="batch")
     settings |= {"average": "ema"}
     alone = DaskBackpropClassifier(**settings, sync_every=sync_every).fit(*arrays)
     several = DaskBackpropClassifier(**settings, sync_every=sync_every, n_estimators=2).fit(*arrays)
@@ -249,11 +197,10 @@ def local_sgd_by_hand(coefs, intercepts, X, y, settings, n_rounds):
     return coefs, intercepts
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("n_steps, n_rounds", [(2, 2), (3, 2), (4, 1), (100, 1)])
 def test_local_sgd_averages_the_workers(n_steps, n_rounds):
     X, y = class_data(64)
-    settings = settings_of(BackpropClassifier, batch_size=8, shuffle=False, max_iter=1)
+    settings = settings_of(batch_size=8, shuffle=False, max_iter=1)
     settings |= {"solver": "sgd", "momentum": 0.0}
     start = DaskBackpropClassifier(**settings | {"learning_rate_init": 1e-300})
     start.fit(*dask_data(X, y, rows=(32, 32)))
@@ -266,12 +213,11 @@ def test_local_sgd_averages_the_workers(n_steps, n_rounds):
         np.testing.assert_allclose(own, other, rtol=1e-9)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_local_sgd_on_equal_rows_equals_one_machine(solver):
     """Both workers have the same rows, so their mean is the result of each."""
     X, y = class_data(32)
-    settings = settings_of(BackpropClassifier, batch_size=8, shuffle=False, solver=solver)
+    settings = settings_of(batch_size=8, shuffle=False, solver=solver)
     settings |= {"average": "ema", "clip_norm": 0.5, "alpha": 0.1}
     local = BackpropClassifier(**settings).fit(X, y)
     distributed = DaskBackpropClassifier(**settings, sync_every=2)
@@ -281,15 +227,12 @@ def test_local_sgd_on_equal_rows_equals_one_machine(solver):
     np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=1e-9)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("second_weight, share", [(None, 3 / 4), (1.0, 3 / 4), (6.0, 1 / 3)])
 def test_workers_count_by_their_total_weight(second_weight, share):
     """The first has three times the rows, in as many steps; `share` is its part of the mean."""
     X, y = class_data(64)
     X[16:48], y[16:48] = np.vstack([X[:16]] * 2), np.hstack([y[:16]] * 2)
-    settings = settings_of(
-        BackpropClassifier, batch_size=64, max_iter=1, solver="sgd", momentum=0.0, alpha=0.0
-    )
+    settings = settings_of(batch_size=64, max_iter=1, solver="sgd", momentum=0.0, alpha=0.0)
 
     def steps(rows):
         blocks = dask_data(X[rows], y[rows], rows=(len(X[rows]),))
@@ -339,7 +282,6 @@ def is_invalid_case(sync_every, kind, case, **_):
     return (case == "classes" and kind is BackpropRegressor) or has_empty_batches
 
 
-@pytest.mark.long
 @pytest.mark.without.with_args(is_invalid_case)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("kind", DASK)
@@ -360,14 +302,13 @@ def test_unlike_workers_find_the_weighted_optimum(sync_every, solver, kind, case
     np.testing.assert_allclose(distributed.intercepts_[0], local.intercepts_[0], atol=0.1)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("rows, weight", [((950, 50), 1.0), ((500, 500), 0.02), ((500, 500), 1.0)])
 @pytest.mark.parametrize("n_steps", [2, 4, 1_000])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "nadam", "adamw", "amsgrad"])
 def test_workers_with_opposite_targets_find_the_weighted_mean(solver, n_steps, rows, weight):
     """Second moments of adaptive optimizers differ between the workers within a round."""
     y, weights = np.repeat([0.0, 1.0], rows), np.repeat([1.0, weight], rows)
-    settings = settings_of(BackpropRegressor, solver=solver, batch_size=50, max_iter=80)
+    settings = settings_of(solver=solver, batch_size=50, max_iter=80)
     settings |= {
         "hidden_layer_sizes": (),
         "learning_rate_init": 0.01,
@@ -379,7 +320,6 @@ def test_workers_with_opposite_targets_find_the_weighted_mean(solver, n_steps, r
     np.testing.assert_allclose(model.intercepts_[0], expected, rtol=0.05)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "each its own"])
 @pytest.mark.parametrize("sync_every", [1, 2, 3])
 def test_penalty_on_unlike_workers_equals_one_machine(sync_every, case):
@@ -395,13 +335,12 @@ def test_penalty_on_unlike_workers_equals_one_machine(sync_every, case):
     np.testing.assert_allclose(distributed.loss_, local.loss_, rtol=0.1)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", ["blocks", "few rows", "weights", "no weight", "each its own"])
 @pytest.mark.parametrize("sync_every", [1, 2, 5])
 def test_running_statistics_of_unlike_workers(sync_every, case):
     X, y, weight, _, rows = make_unlike_workers(BackpropRegressor, case)
     X[sum(rows[:1]) :] += 3.0
-    settings = settings_of(BackpropRegressor, normalization="batch", batch_size=60, max_iter=20)
+    settings = settings_of(normalization="batch", batch_size=60, max_iter=20)
     settings |= {"learning_rate_init": 1e-12}
     distributed = DaskBackpropRegressor(**settings, sync_every=sync_every)
     distributed.fit(*dask_data(X, y, weight, rows=rows))
@@ -410,14 +349,13 @@ def test_running_statistics_of_unlike_workers(sync_every, case):
     np.testing.assert_allclose(distributed.running_means_[0], expected, atol=0.2)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("n_steps", [2, 3])
 @pytest.mark.parametrize("normalization", [None, "batch"])
 @pytest.mark.parametrize("average", [None, PolyakAverage(start=3 * N), "ema"], ids=str)
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_worker_without_weight_changes_nothing(solver, average, normalization, n_steps):
     X, y = class_data(N)
-    settings = settings_of(BackpropClassifier, batch_size=20, solver=solver, alpha=0.0)
+    settings = settings_of(batch_size=20, solver=solver, alpha=0.0)
     settings |= {"average": average, "normalization": normalization, "sync_every": n_steps}
     alone = DaskBackpropClassifier(**settings).fit(*dask_data(X, y, np.ones(N), rows=(N,)))
     X, y = np.vstack([X, X + 1]), np.hstack([y, 2 - y])
@@ -430,7 +368,6 @@ def test_worker_without_weight_changes_nothing(solver, average, normalization, n
     np.testing.assert_allclose(both.loss_curve_, alone.loss_curve_, rtol=1e-9)
 
 
-@pytest.mark.long
 @given(n_rows=st.integers(1, 200), n_steps=st.integers(1, 60))
 def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
     n_rows = max(n_rows, n_steps)
@@ -440,7 +377,6 @@ def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
     assert len(sizes) == n_steps and max(sizes) - min(sizes) <= 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("sync_every", [1, 3])
 @pytest.mark.parametrize(
     "changes",
@@ -454,7 +390,7 @@ def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
 def test_dropout_and_batch_normalization_are_reproducible(sync_every, changes):
     """Masks and orders follow from the seed; running statistics approximate those of all rows."""
     X, y = class_data(120)
-    settings = settings_of(BackpropClassifier, batch_size=20, max_iter=15, **changes)
+    settings = settings_of(batch_size=20, max_iter=15, **changes)
     model = DaskBackpropClassifier(**settings, sync_every=sync_every)
     arrays = dask_data(X, y, rows=(60, 60))
     model.fit(*arrays)
