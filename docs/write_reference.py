@@ -34,7 +34,7 @@ from skbackprop.weight_averaging import AVERAGES
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "skbackprop"
 SOURCES = {kind: PACKAGE / "estimators" / f"{kind}.py" for kind in ESTIMATORS}
-SOURCES |= {kind: PACKAGE / "dask" / f"{own}.py" for kind, own in ON_A_CLUSTER.items()}
+SOURCES |= dict.fromkeys(ON_A_CLUSTER, PACKAGE / "dask" / "estimators.py")
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
 # The sections of api.md, and the estimators of each.
@@ -140,25 +140,36 @@ def constructor(estimator):
     return "\n".join([*lines, *(f"        self.{name} = {name}" for name in own)])
 
 
-def source_of(estimator):
-    """Return the path of an estimator's module and its generated content."""
-    path = SOURCES[estimator]
-    source = path.read_text()
+def class_of(estimator, source):
+    """Return the source of a module with the generated content of an estimator's class."""
+    local = ON_A_CLUSTER.get(estimator, estimator)
+    name = f"{'Dask' if local != estimator else ''}Backprop{local.title()}"
+    head, line, own = source.partition(f"class {name}(")
     for table in ("parameters", "attributes"):
         title = f"    {table.title()}\n    {'-' * len(table)}\n"
-        before, _, rest = source.partition(title)
+        before, _, rest = own.partition(title)
         # The next section starts with an underlined title.
         end = re.search(r"\n\n    [A-Z][\w ]+\n    ---", rest).start()
-        source = before + title + docstring_section(table, estimator) + rest[end:]
-    tree = ast.parse(source)
+        own = before + title + docstring_section(table, estimator) + rest[end:]
+    source = head + line + own
     (init,) = [
         node
-        for node in ast.walk(tree)
+        for kind in ast.parse(source).body
+        if isinstance(kind, ast.ClassDef) and kind.name == name
+        for node in kind.body
         if isinstance(node, ast.FunctionDef) and node.name == "__init__"
     ]
     lines = source.split("\n")
     lines[init.lineno - 1 : init.end_lineno] = constructor(estimator).split("\n")
-    return path, "\n".join(lines)
+    return "\n".join(lines)
+
+
+def sources():
+    """Return the generated content of the estimators' modules, by path."""
+    texts = {path: path.read_text() for path in SOURCES.values()}
+    for estimator, path in SOURCES.items():
+        texts[path] = class_of(estimator, texts[path])
+    return texts
 
 
 def reference_table(estimators):
@@ -200,7 +211,7 @@ def types_of_names():
 
 def all_written():
     """Return the content of all generated files, by path."""
-    return dict([*map(source_of, SOURCES), reference(), types_of_names()])
+    return sources() | dict([reference(), types_of_names()])
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ with require_extra("skbackprop.dask", extra="dask"):
         import_module(_module)
 
 from ._partitions import ClusterLostError
-from .classifier import DaskBackpropClassifier
-from .regressor import DaskBackpropRegressor
+from .estimators import DaskBackpropClassifier, DaskBackpropRegressor
 
 __all__ = [
     "ClusterLostError",

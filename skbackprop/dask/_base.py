@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from operator import getitem
+from operator import attrgetter, getitem
 from typing import Any, ClassVar, Self, cast
 
 import dask.array as da
@@ -49,7 +49,6 @@ from ..training.config import TrainingConfig
 from ..training.training_task import TrainingTask, ValidationData
 from ..utils.arrays import Array
 from ._partitions import (
-    Partition,
     PartitionedDataset,
     Partitions,
     delayed_partitions,
@@ -343,19 +342,14 @@ def _make_validation_data(original: Partitions, encoded: Partitions) -> Validati
     encoded : Partitions
         The rows with encoded targets and with the weights of training.
     """
-    y, weights = zip(*encoded.compute(_targets_and_weight), strict=True)
+    y, weights = zip(*encoded.compute(attrgetter("y", "weight")), strict=True)
     weight = None if weights[0] is None else np.concatenate(weights)
     X = np.empty((encoded.n_rows, 0))
     table = PartitionedDataset(X, np.concatenate(y), weight, partitions=encoded)
-    y_given = [y for y, _ in original.compute(_targets_and_weight)]
-    return ValidationData(table, None, np.concatenate(y_given))
+    return ValidationData(table, None, np.concatenate(original.compute(attrgetter("y"))))
 
 
 # --------------------------------------------------------------------------- on the workers
-
-
-def _targets_and_weight(partition: Partition) -> tuple[Array, Array | None]:
-    return partition.y, partition.weight
 
 
 def _predict_for_score(local: Any, X: Any, y: Any, weight: Any) -> ScoringInputs | None:

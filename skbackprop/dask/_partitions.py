@@ -283,7 +283,13 @@ def make_partitions(
     if not rows:
         raise ValueError(f"{name} has no rows, but at least one is needed for training.")
     partitions = Partitions(client, [future for future, _ in rows], [info for _, info in rows])
-    _check_same_columns(partitions.infos, name)
+    kinds = {(info.n_features, info.y_shape, info.is_sparse) for info in partitions.infos}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"The blocks of {name} and of its y differ: (columns, shape of a row of y, is sparse) "
+            f"is one of {sorted(kinds)}. Give all blocks the same columns, and make all of them "
+            "dense or sparse, for example with X.map_blocks(scipy.sparse.csr_matrix)."
+        )
     return partitions
 
 
@@ -401,23 +407,6 @@ def _take_every(partition: Partition, start: int, step: int) -> Partition:
     """Return every `step`-th row, without the memory of the others."""
     X, y, weight = partition.take(slice(start, None, step))
     return Partition(X.copy(), y.copy(), None if weight is None else weight.copy())
-
-
-def _check_same_columns(infos: Sequence[PartitionInfo], name: str) -> None:
-    """Check that all partitions have the same columns, and that all or none are sparse."""
-    first = infos[0]
-    for info in infos:
-        if info.n_features != first.n_features or info.y_shape != first.y_shape:
-            raise ValueError(
-                f"{name} has {first.n_features} columns in its first block and {info.n_features} "
-                f"in another, y {first.y_shape or 'one'} and {info.y_shape or 'one'}. All blocks "
-                "must have the same columns."
-            )
-        if info.is_sparse != first.is_sparse:
-            raise ValueError(
-                f"{name} has blocks of sparse matrices and of dense arrays. Make all of them of "
-                "one kind, for example with X.map_blocks(scipy.sparse.csr_matrix)."
-            )
 
 
 # ---------------------------------------------------------------------------- targets

@@ -307,13 +307,12 @@ class WorkerActor:
         """Return the trainer of local steps, with the buffers of earlier data of this size."""
         key = data.n_rows, batch_size, data.weight is None
         if key not in self._trainers:
-            config: Any = self._config
             self._trainers[key] = StackTrainer(
                 self._objective,
                 state,
                 [data],
                 [batch_size],
-                config.update_rule,
+                self._config.update_rule,
                 ConstantRate(),
                 np.ones((1, 1)),
             )

@@ -308,13 +308,8 @@ def test_unlike_workers_find_the_weighted_optimum(sync_every, solver, kind, case
 def test_workers_with_opposite_targets_find_the_weighted_mean(solver, n_steps, rows, weight):
     """Second moments of adaptive optimizers differ between the workers within a round."""
     y, weights = np.repeat([0.0, 1.0], rows), np.repeat([1.0, weight], rows)
-    settings = settings_of(solver=solver, batch_size=50, max_iter=80)
-    settings |= {
-        "hidden_layer_sizes": (),
-        "learning_rate_init": 0.01,
-        "sync_every": n_steps,
-    }
-    model = DaskBackpropRegressor(**settings)
+    settings = {"solver": solver, "batch_size": 50, "max_iter": 50, "learning_rate_init": 0.02}
+    model = DaskBackpropRegressor((), n_iter_no_change=np.inf, sync_every=n_steps, **settings)
     model.fit(*dask_data(np.zeros((len(y), 1)), y, weights, rows=rows))
     expected = np.average(y, weights=weights)
     np.testing.assert_allclose(model.intercepts_[0], expected, rtol=0.05)
@@ -325,8 +320,8 @@ def test_workers_with_opposite_targets_find_the_weighted_mean(solver, n_steps, r
 def test_penalty_on_unlike_workers_equals_one_machine(sync_every, case):
     """The penalty is divided by the weight of a batch."""
     X, y, weight, _, rows = make_unlike_workers(BackpropRegressor, case)
-    settings = {"hidden_layer_sizes": (), "alpha": 20.0, "random_state": 0, "batch_size": 20}
-    settings |= {"solver": "sgd", "max_iter": 60, "n_iter_no_change": np.inf}
+    settings = {"hidden_layer_sizes": (), "alpha": 20.0, "random_state": 0, "batch_size": 40}
+    settings |= {"solver": "sgd", "max_iter": 30, "n_iter_no_change": np.inf}
     settings |= {"learning_rate_init": 0.05, "learning_rate": "one_cycle", "momentum": 0.5}
     local = BackpropRegressor(**settings).fit(X, y, weight)
     distributed = DaskBackpropRegressor(**settings, sync_every=sync_every)
