@@ -320,8 +320,8 @@ def test_workers_with_opposite_targets_find_the_weighted_mean(solver, n_steps, r
 def test_penalty_on_unlike_workers_equals_one_machine(sync_every, case):
     """The penalty is divided by the weight of a batch."""
     X, y, weight, _, rows = make_unlike_workers(BackpropRegressor, case)
-    settings = {"hidden_layer_sizes": (), "alpha": 20.0, "random_state": 0, "batch_size": 40}
-    settings |= {"solver": "sgd", "max_iter": 30, "n_iter_no_change": np.inf}
+    settings = {"hidden_layer_sizes": (), "alpha": 20.0, "random_state": 0, "batch_size": 20}
+    settings |= {"solver": "sgd", "max_iter": 40, "n_iter_no_change": np.inf}
     settings |= {"learning_rate_init": 0.05, "learning_rate": "one_cycle", "momentum": 0.5}
     local = BackpropRegressor(**settings).fit(X, y, weight)
     distributed = DaskBackpropRegressor(**settings, sync_every=sync_every)
