@@ -1,4 +1,4 @@
-"""Learning rates of all schedules, and scikit-learn's stopping rules.
+"""Learning rates of all schedules, scikit-learn's stopping rules, and the progress of training.
 
 scikit-learn's own optimizer and its own count of epochs without progress are the oracle.
 """
@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.datasets import load_digits
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-from skbackprop import BackpropClassifier, BackpropRegressor, schedules
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor, schedules
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators.base import prepare_fit
 from skbackprop.nn.ensemble_trainer import PlateauStopper
@@ -38,8 +39,16 @@ from skbackprop.schedules import (
     init_plateau_counter,
 )
 from skbackprop.utils.arrays import index_state
-from skbackprop.utils.configurable import index_settings
-from support import few_epochs, quick, value_data
+from skbackprop.utils.configurable import index_settings, stack_settings
+from support import (
+    assert_same_search,
+    bits,
+    few_epochs,
+    outcome,
+    quick,
+    same_bits,
+    value_data,
+)
 from support.stacks import (
     assert_same_bits,
     per_member,
@@ -68,6 +77,11 @@ def record(schedule, base, monitored, n_rows=50):
         schedule.on_epoch_end(state, base, np.array(values, dtype=float)[:, None], n_samples_seen)
         may_stop.append(schedule.may_stop(state, len(base)).copy())
     return np.array(rates), np.array(may_stop), state
+
+
+def rates_of(schedule, n_epochs, base=1.0):
+    """Return the rates of so many epochs without progress in their losses."""
+    return record(schedule, [base], [[1.0]] * n_epochs)[0].ravel()
 
 
 def test_table_is_complete_and_every_docstring_has_a_formula():
@@ -170,18 +184,6 @@ def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
     np.testing.assert_array_equal(may_stop.ravel(), [False] * 4 + [True] * 3)
 
 
-def test_the_count_of_adaptive_does_not_end_with_a_call():
-    """Training in pieces hands the state on, and makes the same rates as training at once."""
-    schedule, base = Adaptive(n_iter_no_change=3), np.array([[1.0]])
-    at_once, _, _ = record(schedule, [1.0], [[1.0]] * 12)
-    state, rates = schedule.init(1), []
-    for _piece in range(6):
-        for _epoch in range(2):
-            rates.append(schedule.rate(state, base, 0.0).item())
-            schedule.on_epoch_end(state, base, np.ones((1, 1)), np.ones((1, 1)))
-    np.testing.assert_array_equal(rates, at_once.ravel())
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
 def test_a_value_that_is_not_finite_is_no_progress(before, value):
@@ -233,27 +235,30 @@ def test_rates_are_those_of_the_published_formulas(n_epochs):
     """As they are written there: in epochs, between a largest and a smallest rate."""
     epochs, largest = np.arange(n_epochs), 0.3
 
-    def rates_of(schedule):
-        return record(schedule, [largest], [[1]] * n_epochs)[0].ravel()
-
     # Loshchilov & Hutter (2017), equation 5.
     smallest = 0.01 * largest
     cosine = smallest + 0.5 * (largest - smallest) * (1 + np.cos(np.pi * epochs / n_epochs))
-    np.testing.assert_allclose(rates_of(CosineDecay(0.01)), cosine, rtol=1e-13)
+    np.testing.assert_allclose(rates_of(CosineDecay(0.01), n_epochs, largest), cosine, rtol=1e-13)
     # The same factor in every epoch, so that n of them make `final`.
     decay = np.cumprod([1, *[0.05 ** (1 / n_epochs)] * (n_epochs - 1)])
-    np.testing.assert_allclose(rates_of(ExponentialDecay(0.05)), largest * decay, rtol=1e-13)
+    np.testing.assert_allclose(
+        rates_of(ExponentialDecay(0.05), n_epochs, largest), largest * decay, rtol=1e-13
+    )
     # Two legs, each annealed along half a cosine.
     bounds = 0.4 * n_epochs
     rise, fall = epochs / bounds, (epochs - bounds) / (n_epochs - bounds)
     up = largest / 25 + (largest - largest / 25) / 2 * (1 + np.cos(np.pi * (1 + rise)))
     down = largest / 1e3 + (largest - largest / 1e3) / 2 * (1 + np.cos(np.pi * fall))
     expected = np.where(epochs < bounds, up, down)
-    np.testing.assert_allclose(rates_of(OneCycle(0.4, 1 / 25, 1e-3)), expected, rtol=1e-13)
+    np.testing.assert_allclose(
+        rates_of(OneCycle(0.4, 1 / 25, 1e-3), n_epochs, largest), expected, rtol=1e-13
+    )
     # Milestones, at an epoch each.
     milestones = [math.ceil(0.3 * n_epochs), math.ceil(0.6 * n_epochs)]
     stepped = [largest * 0.2 ** sum(m <= epoch for m in milestones) for epoch in epochs]
-    np.testing.assert_allclose(rates_of(StepDecay(0.2, (0.3, 0.6))), stepped, rtol=1e-13)
+    np.testing.assert_allclose(
+        rates_of(StepDecay(0.2, (0.3, 0.6)), n_epochs, largest), stepped, rtol=1e-13
+    )
 
 
 @given(
@@ -349,16 +354,6 @@ def test_every_schedule_learns_the_digits_with_every_optimizer(solver, name):
         random_state=0,
     )
     assert model.fit(*DIGITS).loss_ < 0.2
-
-
-def test_a_schedule_by_name_is_the_instance_with_its_defaults():
-    X, y = value_data()
-    for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
-        by_name, by_instance = (
-            quick(BackpropRegressor, learning_rate=schedule, n_iter_no_change=np.inf).fit(X, y)
-            for schedule in (name, SCHEDULES[name]())
-        )
-        assert by_name.loss_curve_ == by_instance.loss_curve_, name
 
 
 @few_epochs
@@ -470,3 +465,231 @@ def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, pat
         for answer, reference in zip(got, expected, strict=True):
             np.testing.assert_array_equal(answer, reference[rows])
         assert_same_bits(of_reduced["best"], progress["best"][rows])
+
+
+# ------------------------------------------------------- warmup, and functions of progress
+
+X, Y = value_data()
+EXACT = {"n_iter_no_change": np.inf}  # as many epochs as are asked for
+
+
+def falls(progress):
+    return 1 - progress
+
+
+# One of each kind, the named ones with numbers that let them act within a few epochs.
+KINDS = {
+    **{name: kind() for name, kind in SCHEDULES.items()},
+    "adaptive": Adaptive(tol=10, n_iter_no_change=2),
+    "plateau": ReduceOnPlateau(tol=10, patience=1),
+    "function": LambdaSchedule(falls),
+    "warm cosine": LinearWarmup("cosine", 0.4),
+    "warm adaptive": LinearWarmup(Adaptive(tol=10, n_iter_no_change=2), 0.4),
+    "warm plateau": LinearWarmup(ReduceOnPlateau(tol=10, patience=1), 0.2, start_factor=0),
+    "warm function": LinearWarmup(falls),
+    "twice warm": LinearWarmup(LinearWarmup("step", 0.2), 0.4),
+}
+every_kind = pytest.mark.parametrize("schedule", KINDS.values(), ids=KINDS)
+
+
+# ------------------------------------------------------------------------ rates, by hand
+
+
+@pytest.mark.parametrize(
+    "schedule, rates",
+    [
+        (LinearWarmup(warmup_fraction=0.5, start_factor=0.2), [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1]),
+        (LinearWarmup(warmup_fraction=0.5, start_factor=0), [0, 0.25, 0.5, 0.75, 1, 1, 1, 1]),
+        (LinearWarmup(warmup_fraction=1, start_factor=0), np.arange(8) / 8),
+        (LinearWarmup(warmup_fraction=0), [1] * 8),
+        (
+            LinearWarmup(StepDecay(milestones=[0.25, 0.5]), 0.5, 0),
+            [0, 0.25, 0.05, 0.075, 0.01, 0.01, 0.01, 0.01],
+        ),
+        (LinearWarmup(falls, 0.25, 0), [0, 0.5 * 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125]),
+        (LambdaSchedule(falls), 1 - np.arange(8) / 8),
+        (LambdaSchedule(lambda progress: 3), [3] * 8),
+        (LambdaSchedule(lambda progress: np.float32(0.5)), [0.5] * 8),
+    ],
+)
+def test_rates(schedule, rates):
+    np.testing.assert_allclose(rates_of(schedule, 8), rates, rtol=1e-14)
+    np.testing.assert_allclose(rates_of(schedule, 8, 0.3), 0.3 * np.array(rates), rtol=1e-14)
+
+
+@pytest.mark.parametrize("schedule", [kind() for kind in SCHEDULES.values()], ids=SCHEDULES)
+def test_a_warm_up_is_a_factor_and_the_schedule_goes_its_own_way(schedule):
+    factor = np.array([0.1 + 0.9 * epoch / 6 for epoch in range(6)] + [1] * 24)
+    warm = LinearWarmup(schedule, warmup_fraction=0.2, start_factor=0.1)
+    np.testing.assert_allclose(rates_of(warm, 30), factor * rates_of(schedule, 30), rtol=1e-14)
+    assert warm.convergence_message == schedule.convergence_message
+    assert warm.init(3).keys() == schedule.init(3).keys()
+    may_stop = warm.may_stop(warm.init(3), 3)
+    np.testing.assert_array_equal(may_stop, schedule.may_stop(schedule.init(3), 3))
+
+
+@every_kind
+def test_members_with_settings_of_their_own_equal_each_alone(schedule):
+    """Numbers of the warm-up and of the schedule within differ from member to member."""
+    warm = [
+        LinearWarmup(schedule, length, start)
+        for length, start in [(0.1, 0.2), (0.5, 0.0), (0.3, 0.7)]
+    ]
+    warm += [LinearWarmup(CosineDecay(0.1)), LinearWarmup(CosineDecay(0.3), 0.7)]
+    base = np.array([[0.3]])
+    for members in (warm[:3], warm[3:]):
+        n = len(members)
+        joined = stack_settings(members)
+        state, monitored = joined.init(n), np.ones((n, 1))
+        alone = [rates_of(member, 10, 0.3) for member in members]
+        for epoch in range(10):
+            rates = joined.rate(state, np.repeat(base, n, axis=0), epoch / 10)
+            assert_same_bits(rates, np.array([[own[epoch]] for own in alone]))
+            joined.on_epoch_end(state, rates, monitored, np.full((n, 1), 50.0 * (epoch + 1)))
+
+
+# ------------------------------------------------------------------------------ settings
+
+
+def test_a_name_is_the_schedule_with_its_defaults():
+    for name, kind in SCHEDULES.items():
+        assert LinearWarmup(name) == LinearWarmup(kind())
+    assert LinearWarmup(falls) == LinearWarmup(LambdaSchedule(falls))
+
+
+@pytest.mark.parametrize("schedule", ["cosin", None, 0.5, CosineDecay, ["cosine"]], ids=repr)
+def test_what_is_no_schedule_is_an_error_that_lists_the_names(schedule):
+    with pytest.raises(ValueError, match=r"schedule must be one of the names \['adaptive', .*got"):
+        LinearWarmup(schedule)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"warmup_fraction": 1.1}, {"warmup_fraction": -0.1}, {"start_factor": 2}], ids=str
+)
+def test_a_setting_out_of_its_range_is_an_error(changes):
+    with pytest.raises(ValueError, match=r"of LinearWarmup must be a number in the range \[0, 1\]"):
+        LinearWarmup(**changes)
+
+
+def test_a_function_has_to_be_one():
+    with pytest.raises(ValueError, match="function of LambdaSchedule must be a callable"):
+        LambdaSchedule(0.5)
+
+
+# ----------------------------------------------------------------- functions that go wrong
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, None, "1", 1j, [1.0]], ids=repr)
+@pytest.mark.parametrize("wrap", [lambda function: function, LambdaSchedule, LinearWarmup])
+def test_what_is_no_share_of_the_rate_is_an_error_that_leaves_all_as_it_was(wrong, wrap):
+    model = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y)
+    before, losses = copy.deepcopy(vars(model)), list(model.loss_curve_)
+
+    def turns_wrong(progress):
+        return 1.0 if progress < 0.5 else wrong
+
+    model.set_params(learning_rate=wrap(turns_wrong))
+    with pytest.raises(ValueError, match=r"turns_wrong.* returned .* at progress 0\.6") as error:
+        model.fit(X, Y)
+    assert f"returned {wrong!r} at" in str(error.value)
+    assert [*map(repr, model.coefs_)] == [*map(repr, before["coefs_"])]
+    assert model.loss_curve_ == losses
+    # It goes on as if the failed fit had never been: stream, moments and order are as they were.
+    other = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y).fit(X, Y)
+    assert same_bits(model.set_params(learning_rate="constant").fit(X, Y), other)
+
+
+def fails(progress):
+    raise ZeroDivisionError("a function of the user's own")
+
+
+@pytest.mark.long
+@few_epochs
+@pytest.mark.parametrize("wrong", [lambda progress: -1, fails], ids=["negative", "raises"])
+def test_in_a_search_a_wrong_function_fails_its_own_candidate_alone(wrong):
+    model = quick(BackpropRegressor)
+    grid = {"learning_rate": ["cosine", wrong, falls], "learning_rate_init": [0.01, 0.1]}
+    found, said = outcome(BackpropGridSearchCV(model, grid, scoring=bits, cv=2), X, Y)
+    expected, also_said = outcome(GridSearchCV(model, grid, scoring=bits, cv=2), X, Y)
+    assert_same_search(found, expected)
+    assert said == also_said
+    failed = np.isnan(found.cv_results_["mean_test_score"])
+    assert failed.tolist() == [False] * 2 + [True] * 2 + [False] * 2
+
+
+# ------------------------------------------------------------------------ what progress is
+
+
+def recorder():
+    """Return a function of progress, and the list of what it is called with."""
+    seen = []
+
+    def function(progress):
+        assert type(progress) is float
+        seen.append(progress)
+        return 1.0
+
+    return function, seen
+
+
+def test_progress_of_a_fit_is_the_epochs_done_over_the_epochs_asked_for():
+    function, seen = recorder()
+    model = quick(BackpropRegressor, learning_rate=function, max_iter=4, warm_start=True, **EXACT)
+    model.fit(X, Y)
+    assert seen == [0, 0.25, 0.5, 0.75]
+    model.set_params(max_iter=np.int64(2)).fit(X, Y)  # a warm start begins again
+    assert seen[4:] == [0, 0.5]
+
+
+def test_partial_fit_counts_on_and_stays_where_its_last_epoch_was():
+    function, seen = recorder()
+    model = quick(BackpropRegressor, learning_rate=function, max_iter=3)
+    for _ in range(5):
+        model.partial_fit(X, Y)
+    assert seen == [0, 1 / 3, 2 / 3, 2 / 3, 2 / 3]
+    model.set_params(max_iter=10).partial_fit(X, Y)
+    assert seen[5:] == [0.5]  # five of ten
+    model.set_params(**EXACT).fit(X, Y)
+    del seen[:]
+    model.partial_fit(X, Y).partial_fit(X, Y)
+    assert seen == [0, 0.1]  # after a fit, its own course begins
+
+
+def test_a_call_that_fails_is_not_counted():
+    seen, is_failing = [], []
+
+    def function(progress):
+        seen.append(progress)
+        return -1 if is_failing else 1
+
+    model = quick(BackpropRegressor, learning_rate=function, max_iter=4)
+    model.partial_fit(X, Y)
+    is_failing.append(True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="returned -1 at progress 0.25"):
+            model.partial_fit(X, Y)
+    is_failing.clear()
+    model.partial_fit(X, Y).partial_fit(X, Y)
+    assert seen == [0, 0.25, 0.25, 0.25, 0.5]
+
+
+# ------------------------------------------------------------------------- what is printed
+
+
+@few_epochs
+def test_the_rate_that_is_printed_is_that_of_the_next_epoch(capsys):
+    """With tol=10 no epoch but the first is progress: a fifth of the rate after the fourth."""
+    settings = {"tol": 10, "n_iter_no_change": 2, "max_iter": 10, "verbose": True}
+    schedule = LinearWarmup(
+        Adaptive(tol=10, n_iter_no_change=2), warmup_fraction=0.5, start_factor=0
+    )
+    quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.1, **settings).fit(X, Y)
+    said = [line for line in capsys.readouterr().out.splitlines() if "Setting" in line]
+    rates = [float(line.rpartition(" ")[2]) for line in said]
+    # After four epochs the warm-up is at 0.4 / 0.5; after seven and ten it is over.
+    np.testing.assert_allclose(rates, [0.1 / 5 * 0.8, 0.1 / 25, 0.1 / 125], rtol=1e-12)
+
+
+def test_a_constant_warm_up_ends_at_the_base_rate():
+    assert LinearWarmup() == LinearWarmup(ConstantRate(), 0.05, 0.1)
+    assert rates_of(LinearWarmup(OneCycle(0.5, start_factor=1)), 100)[5:50].tolist() == [1.0] * 45

@@ -15,7 +15,7 @@ from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
-from skbackprop.schedules import SCHEDULES
+from skbackprop.schedules import SCHEDULES, Adaptive, LinearWarmup, ReduceOnPlateau
 from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
 from support import (
     BOTH,
@@ -42,10 +42,27 @@ TABLES = {
     "solver": OPTIMIZERS,
 }
 LOSSES = {BackpropClassifier: CLASSIFIER_LOSSES, BackpropRegressor: REGRESSOR_LOSSES}
+
+
+def falls(progress):
+    return 1 - progress
+
+
 # Some schedules have no effect with another solver.
 BESIDE = {"learning_rate": {"solver": "sgd"}}
+SCHEDULE_INSTANCES = {
+    "adaptive after 2": Adaptive(tol=10, n_iter_no_change=2),
+    "plateau after 1": ReduceOnPlateau(tol=10, patience=1),
+    "function": falls,
+    "warm cosine": LinearWarmup("cosine", 0.4),
+    "warm adaptive": LinearWarmup(Adaptive(tol=10, n_iter_no_change=2), 0.4),
+    "warm plateau": LinearWarmup(ReduceOnPlateau(tol=10, patience=1), 0.2, start_factor=0),
+    "warm function": LinearWarmup(falls),
+    "twice warm": LinearWarmup(LinearWarmup("step", 0.2), 0.4),
+}
 # Settings of estimators, each with one part of a kind.
 PARTS = {
+    **{name: {"learning_rate": schedule} for name, schedule in SCHEDULE_INSTANCES.items()},
     **{
         f"{table}={name}": {table: name, **BESIDE.get(table, {})}
         for table, names in TABLES.items()
@@ -202,6 +219,7 @@ def test_a_search_finds_what_scikit_learns_finds(parameter, early_stopping, esti
         values = [*LOSSES[estimator_class], *LOSSES[estimator_class].values()]
     else:
         values = [*TABLES[parameter], *(kind() for kind in TABLES[parameter].values())]
+        values += SCHEDULE_INSTANCES.values() if parameter == "learning_rate" else []
     settings = SETTINGS | BESIDE.get(parameter, {}) | {"early_stopping": early_stopping}
     model, grid = quick(estimator_class, **settings), {parameter: values, "alpha": [1e-4, 1.0]}
     ours, theirs = (
