@@ -374,18 +374,6 @@ def test_what_is_no_average_is_refused(average, solver):
         BackpropRegressor(average=average, solver=solver).fit(*data_for(BackpropRegressor))
 
 
-@pytest.mark.parametrize(
-    "kind, value, allowed",
-    [(PolyakAverage, value, r"start .* \[1, inf\)") for value in (0, 0.5, -3, np.inf, "1", True)]
-    + [
-        (ExponentialMovingAverage, value, r"decay .* \(0, 1\)") for value in (0, 1, 2.5, None, True)
-    ],
-)
-def test_settings_out_of_range_are_errors(kind, value, allowed):
-    with pytest.raises(ValueError, match=f"{allowed}, got"):
-        kind(value)
-
-
 @pytest.mark.filterwarnings("ignore:average='polyak' has no effect")
 def test_lbfgs_takes_no_average():
     X, y = data_for(BackpropRegressor)

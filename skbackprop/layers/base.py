@@ -211,7 +211,7 @@ class Layer:
 
     def forward(self, context: LayerContext, x: Array, out: Array) -> None:
         """Write the output for `x` to `out`."""
-        raise NotImplementedError(f"{type(self).__name__} has to define forward(context, x, out)")
+        raise NotImplementedError(f"{type(self).__name__} must define forward(context, x, out)")
 
     def backward(self, context: LayerContext, x: Array, delta: Array) -> Array:
         """Write to `context.gradients`, and return the gradient with respect to `x`.
@@ -220,9 +220,7 @@ class Layer:
         `context.is_training` is false, there are no `context.gradients` to write to. On return
         `delta` may be overwritten.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} has to define backward(context, x, delta)"
-        )
+        raise NotImplementedError(f"{type(self).__name__} must define backward(context, x, delta)")
 
 
 class _BuiltFromFormulas:

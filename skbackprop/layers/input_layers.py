@@ -279,9 +279,7 @@ class CategoricalEmbedding(FeatureLayer):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
-        validate_interval(self, "scale", low=0)
-        if not np.isfinite(self.scale):
-            raise ValueError(f"scale of CategoricalEmbedding must be finite, got {self.scale!r}.")
+        validate_interval(self, "scale", low=0, closed="left")
         object.__setattr__(self, "n_levels", _validate_levels(self.n_levels))
 
     @property
@@ -520,8 +518,6 @@ class PeriodicEmbedding(FeatureLayer):
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_frequencies", "n_units")
         validate_interval(self, "scale", low=0, closed="neither")
-        if not np.isfinite(self.scale):
-            raise ValueError(f"scale of PeriodicEmbedding must be finite, got {self.scale!r}.")
         if not isinstance(self.trained, (bool, np.bool_)):
             raise ValueError(
                 f"trained of PeriodicEmbedding must be True or False, got {self.trained!r}."

@@ -1,6 +1,7 @@
 """Does an embedding of categories belong to an estimator as all else does?
 
-That it computes what it says, and learns what it should, is in tests/layers/test_input_layers.py.
+That it computes what it says, and learns what it should, is in
+tests/layers/test_maps_and_embeddings.py.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Do layers before the first dense one belong to an estimator as all else does?
 
 That they compute what they say, and learn what they should, is in
-tests/layers/test_input_layers.py; pieces, pickles and members of stacks are drawn in
+tests/layers/test_maps_and_embeddings.py; pieces, pickles and members of stacks are drawn in
 test_combinations.py.
 """
 

@@ -11,7 +11,9 @@ from scipy import sparse
 from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._fit_many import FitJob, fit_many
+from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
@@ -35,7 +37,9 @@ from support import (
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 TABLES = {
+    "activation": ACTIVATIONS,
     "average": AVERAGES,
+    "init": INITIALIZERS,
     "input_layers": INPUT_LAYERS,
     "learning_rate": SCHEDULES,
     "normalization": NORMALIZATIONS,
@@ -74,6 +78,7 @@ PARTS = {
     "input dropout": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd"},
     "dropout and normalization": {"dropout": 0.2, "normalization": "batch", "dtype": "float32"},
     "clip_norm": {"clip_norm": 0.1},
+    "activation of each layer": {"activation": ["tanh", "relu"]},
     **{f"loss={name}": {"loss": {kind: name}} for kind, names in LOSSES.items() for name in names},
     "quantiles": {"loss": {BackpropRegressor: Quantile([0.1, 0.5, 0.9])}},
     "label_smoothing": {"label_smoothing": {BackpropClassifier: 0.1}},
@@ -171,7 +176,7 @@ def test_a_failed_fit_leaves_everything(part):
     model = quick(BackpropClassifier, **settings).fit(X, y)
     undisturbed = copy.deepcopy(model)
     with pytest.raises(ValueError, match="diverged"):
-        model.set_params(learning_rate_init=1e300, activation="relu", clip_norm=None).fit(X, y)
+        model.set_params(learning_rate_init=1e300, alpha=1e300, clip_norm=None).fit(X, y)
     model.set_params(**undisturbed.get_params())
     assert_same(model, undisturbed, X)
     assert_same(model.fit(X, y), undisturbed.fit(X, y), X)
@@ -184,7 +189,7 @@ def test_a_name_stands_for_an_instance_with_its_defaults(parameter, estimator_cl
     table = LOSSES[estimator_class] if parameter == "loss" else TABLES[parameter]
     settings = SETTINGS | BESIDE.get(parameter, {})
     for name, part in table.items():
-        instance = part if parameter == "loss" else part()
+        instance = part() if isinstance(part, type) else part
         by_name, by_instance = (
             quick(estimator_class, **settings | {parameter: value}).fit(X, y)
             for value in (name, instance)
@@ -215,11 +220,9 @@ def test_estimators_fitted_together_are_as_if_alone(early_stopping, estimator_cl
 @pytest.mark.parametrize("parameter", [*TABLES, "loss"])
 def test_a_search_finds_what_scikit_learns_finds(parameter, early_stopping, estimator_class):
     X, y = positive_data(estimator_class)
-    if parameter == "loss":
-        values = [*LOSSES[estimator_class], *LOSSES[estimator_class].values()]
-    else:
-        values = [*TABLES[parameter], *(kind() for kind in TABLES[parameter].values())]
-        values += SCHEDULE_INSTANCES.values() if parameter == "learning_rate" else []
+    table = LOSSES[estimator_class] if parameter == "loss" else TABLES[parameter]
+    values = [*table, *(part() if isinstance(part, type) else part for part in table.values())]
+    values += SCHEDULE_INSTANCES.values() if parameter == "learning_rate" else []
     settings = SETTINGS | BESIDE.get(parameter, {}) | {"early_stopping": early_stopping}
     model, grid = quick(estimator_class, **settings), {parameter: values, "alpha": [1e-4, 1.0]}
     ours, theirs = (

@@ -49,7 +49,6 @@ RATES = {"hidden": (0.0, 0.3, 0.5), "input": (0.4, 0.0, 0.0), "all": (0.2, 0.5, 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)
 every_rate = pytest.mark.parametrize("rates", RATES.values(), ids=RATES)
 dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
-equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 
 
 def network_with(rates, activation="tanh", widths=WIDTHS):

@@ -273,19 +273,6 @@ def test_the_order_of_members_does_not_count(link):
     )
 
 
-@pytest.mark.parametrize(
-    "method",
-    ["inverse", "inverse_backward", "log_inverse", "link", "log_partition", "average_predictions"],
-)
-def test_an_unfinished_link_says_what_it_has_to_define(method):
-    class Unfinished(Link):
-        pass
-
-    arguments = [np.zeros((1, 1, 1))] * (2 if method.startswith("inverse") else 1)
-    with pytest.raises(NotImplementedError, match=rf"Unfinished must define {method}\("):
-        getattr(Unfinished(), method)(*arguments)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_predictions_of_the_exp_link_are_positive_and_finite(dtype):
     scores = np.array([[[-1e30, -1e4, -700, 0, 700, 1e4, 1e30]]], dtype)

@@ -386,16 +386,6 @@ def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer
     )
 
 
-@pytest.mark.long
-def test_training_descends_its_objective():
-    network = dense_network((4, 20, 3), (ACTIVATIONS["tanh"],))
-    table = some_table(LOSS, 60, network.widths)
-    for name, optimizer in METHODS.items():
-        rate = 0.2 if name == "adagrad" else 0.02  # whose steps shrink from the first on
-        losses = trained(stack_of([Member(table, rate=rate)], network, LOSS, optimizer), 100)
-        assert losses[-1] < 0.5 * losses[0]
-
-
 # --------------------------------------------------------------------------- the contracts
 
 
@@ -483,17 +473,6 @@ def test_divergence_goes_back_to_the_epoch_before(optimizer, n_estimators):
         assert np.isfinite(array).all(), name
     assert_same_bits(states_of(stack)["n_samples_seen"], before["n_samples_seen"])
     assert_same_bits(states_of(stack)["theta"], before["theta"])
-
-
-def test_the_others_go_on_once_the_diverged_has_retired():
-    table = some_table(SQUARED_ERROR, 20, NETWORK.widths)
-    members = [Member(table, seed=0, rate=1e300), Member(table, seed=1, rate=0.01)]
-    stack = stack_of(members, NETWORK, SQUARED_ERROR, SGD())
-    with pytest.raises(DivergenceError) as diverged:
-        list(iter_epochs(stack, 3))
-    stack.drop_members(diverged.value.members)
-    alone = stack_of(members[1:], NETWORK, SQUARED_ERROR, SGD())
-    assert_same_bits(trained(stack, 3), trained(alone, 3))
 
 
 @pytest.mark.parametrize("n_before", [0, 1, 4])

@@ -1,7 +1,11 @@
-"""get_params, set_params and clone of all objects with settings."""
+"""The contract of all objects with settings: get_params, set_params, copies and wrong values.
+
+A part enters by the `__all__` of its module.
+"""
 
 import copy
 import pickle
+import re
 from dataclasses import dataclass, field, is_dataclass
 
 import numpy as np
@@ -10,6 +14,7 @@ from sklearn.base import clone
 
 from skbackprop import (
     BackpropClassifier,
+    EarlyStopping,
     activations,
     initializers,
     layers,
@@ -20,6 +25,7 @@ from skbackprop import (
 )
 from skbackprop.activations import ActivationFunction
 from skbackprop.losses import ClassifierLoss, Focal, Quantile
+from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.optimizers import SGD, Adam, AdamW
 from skbackprop.schedules import (
     CosineDecay,
@@ -251,6 +257,109 @@ def test_a_wrong_value_is_the_part_s_own_error(part, changes, says):
     with pytest.raises(ValueError, match=says):
         part.set_params(**changes)
     assert part.get_params() == before
+
+
+# ------------------------------------------------------------------------------ wrong values
+
+# The values that each number may have.
+RANGES = {
+    (activations.LeakyRelu, "negative_slope"): "[0, 1]",
+    (activations.Elu, "alpha"): "[0, inf)",
+    (initializers.GlorotUniform, "factor"): "(0, inf)",
+    (initializers.VarianceScaling, "scale"): "(0, inf)",
+    (SGD, "momentum"): "[0, 1]",
+    (Adam, "beta_1"): "[0, 1)",
+    (Adam, "beta_2"): "[0, 1)",
+    (Adam, "epsilon"): "(0, inf)",
+    (AdamW, "beta_1"): "[0, 1)",
+    (AdamW, "weight_decay"): "[0, inf)",
+    (optimizers.NAdam, "beta_1"): "[0, 1)",
+    (optimizers.AMSGrad, "epsilon"): "(0, inf)",
+    (optimizers.RMSprop, "rho"): "[0, 1)",
+    (optimizers.RMSprop, "epsilon"): "(0, inf)",
+    (optimizers.Adagrad, "epsilon"): "(0, inf)",
+    (schedules.InverseScaling, "power_t"): "[0, inf)",
+    (schedules.Adaptive, "tol"): "[0, inf)",
+    (schedules.Adaptive, "n_iter_no_change"): "[0, inf]",
+    (CosineDecay, "final_factor"): "[0, 1]",
+    (schedules.OneCycle, "warmup_fraction"): "[0, 1]",
+    (schedules.OneCycle, "start_factor"): "[0, 1]",
+    (schedules.OneCycle, "final_factor"): "[0, 1]",
+    (StepDecay, "factor"): "(0, 1]",
+    (schedules.ExponentialDecay, "final_factor"): "(0, 1]",
+    (schedules.ReduceOnPlateau, "factor"): "(0, 1]",
+    (schedules.ReduceOnPlateau, "patience"): "[0, inf]",
+    (schedules.ReduceOnPlateau, "tol"): "[0, inf)",
+    (schedules.ReduceOnPlateau, "smallest"): "[0, inf)",
+    (LinearWarmup, "warmup_fraction"): "[0, 1]",
+    (LinearWarmup, "start_factor"): "[0, 1]",
+    (Focal, "gamma"): "[0, inf)",
+    (losses.Huber, "delta"): "(0, inf)",
+    (losses.Tweedie, "power"): "(1, 2)",
+    (losses.Gaussian, "min_variance"): "(0, inf)",
+    (layers.BatchNormalization, "momentum"): "[0, 1)",
+    (layers.BatchNormalization, "epsilon"): "(0, inf)",
+    (layers.LayerNormalization, "epsilon"): "(0, inf)",
+    (layers.PeriodicEmbedding, "scale"): "(0, inf)",
+    (layers.CategoricalEmbedding, "scale"): "[0, inf)",
+    (weight_averaging.PolyakAverage, "start"): "[1, inf)",
+    (weight_averaging.ExponentialMovingAverage, "decay"): "(0, 1)",
+    (EarlyStopping, "n_iter_no_change"): "[1, inf]",
+    (EarlyStopping, "tol"): "[0, inf)",
+}
+
+
+@pytest.mark.parametrize("kind, name", RANGES, ids=lambda value: getattr(value, "__name__", value))
+def test_raises_on_a_number_out_of_range(kind, name):
+    text = RANGES[kind, name]
+    low, high = map(float, text[1:-1].split(", "))
+    wrong = [low - 0.1 if text[0] == "[" else low, high if text[-1] == ")" else high + 0.1]
+    message = f"^{name} of {kind.__name__} must be a number in the range {re.escape(text)}, got"
+    for value in wrong[: 1 if wrong[1] == np.inf and text[-1] == "]" else 2]:
+        with pytest.raises(ValueError, match=message):
+            kind(*NEEDED.get(kind, []), **{name: value})
+
+
+@every_part
+def test_raises_on_what_is_no_number(part):
+    for name, value in part.get_params(deep=False).items():
+        if type(value) is float:
+            for wrong in (np.nan, "1", None, True, [1.0]):
+                message = (
+                    f"^{name} of {type(part).__name__} must be .* got {re.escape(repr(wrong))}"
+                )
+                with pytest.raises(ValueError, match=message):
+                    part.set_params(**{name: wrong})
+
+
+UNFINISHED = [
+    *(
+        (activations.ActivationFunction, "forward", 2),
+        (activations.ActivationFunction, "backward", 3),
+    ),
+    *((optimizers.Optimizer, "init", 1), (optimizers.Optimizer, "step", 4)),
+    *((losses.Loss, "value", 2), (losses.Loss, "gradient", 3)),
+    *((ResidualLoss, "rho", 1), (ResidualLoss, "psi", 2)),
+    *((DevianceLoss, "half_deviance", 2), (DevianceLoss, "log_mean_gradient", 3)),
+    *((losses.Link, "inverse", 2), (losses.Link, "inverse_backward", 2)),
+    *((losses.Link, "log_inverse", 1), (losses.Link, "log_partition", 1), (losses.Link, "link", 1)),
+    (losses.Link, "average_predictions", 1),
+    (initializers.Initializer, "draw", 3),
+    *((layers.Normalization, "forward", 3), (layers.Normalization, "backward", 3)),
+    (weight_averaging.WeightAverage, "update_total", 2),
+]
+
+
+@pytest.mark.parametrize("base, method, n_arguments", UNFINISHED)
+def test_an_unfinished_part_names_what_it_must_define(base, method, n_arguments):
+    unfinished = type("Unfinished", (base,), {})()
+    with pytest.raises(NotImplementedError, match=rf"^Unfinished must define {method}\("):
+        getattr(unfinished, method)(*[np.ones((1, 1, 1))] * n_arguments)
+
+
+def test_an_unfinished_loss_names_its_link():
+    with pytest.raises(NotImplementedError, match="^Unfinished must define its link"):
+        type("Unfinished", (losses.Loss,), {})().link  # noqa: B018
 
 
 # ---------------------------------------------------------------------------------- copies
