@@ -213,8 +213,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         _check_lengths(columns, y, "X", "y")
         y = self._fit_target(y, user_weight)
         weight = self._training_weight(y, user_weight)
-        if not given.has_validation_data:
-            self._check_enough_rows(y, weight)
         validation = self._read_validation(given)
         progress = FitProgress(self, start, len(self._configurations), given.resume_from)
         rng = progress.start_stream(check_random_state(self.random_state))
@@ -261,19 +259,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             self._set_out_of_fold(mixed, y, user_weight)
         progress.print_end(vars(self).get("oof_score_"))
 
-    def _check_enough_rows(self, y: Array, weight: Array | None) -> None:
-        """Raise if there are not two rows with weight, one for training and one to hold out."""
-        if len(y) < 2:
-            raise ValueError(
-                f"n_samples = {len(y)}, but at least 2 rows are needed: one to train on, and one "
-                "to hold out."
-            )
-        if weight is not None and np.count_nonzero(weight) < 2:
-            raise ValueError(
-                f"{self._weights_by_name} is above zero for one row alone, but at least 2 such "
-                "rows are needed: one to train on, and one to hold out."
-            )
-
     def _read_validation(self, given: FitArguments) -> LabeledRows | None:
         """Return the user's validation rows, with X as columns."""
         if not given.has_validation_data:
@@ -296,7 +281,19 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     def _make_folds(
         self, y: Array, weight: Array | None, group: Array | None, rng: np.random.RandomState
     ) -> Array:
-        """Return the fold of each row."""
+        """Return the fold of each row; raise if there are not two rows, or groups, with weight."""
+        if len(y) < 2:
+            raise ValueError(
+                f"n_samples = {len(y)}, but at least 2 rows are needed: one to train on, and one "
+                "to hold out."
+            )
+        has_class_weight = getattr(self, "class_weight", None) is not None
+        name = "sample_weight times class_weight" if has_class_weight else "sample_weight"
+        if weight is not None and np.count_nonzero(weight) < 2:
+            raise ValueError(
+                f"{name} is above zero for one row alone, but at least 2 such rows are needed: one "
+                "to train on, and one to hold out."
+            )
         strata = y if is_classifier(self) else None
         if weight is not None and not weight.all():
             # Rows with and without weight are distributed evenly.
@@ -307,19 +304,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             n_groups = len(np.unique(group if has_weight is None else group[has_weight]))
             if n_groups < 2:
                 raise ValueError(
-                    f"{self._weights_by_name} is above zero in one of the groups alone, but at "
+                    f"{name} is above zero in one of the groups alone, but at "
                     "least 2 such groups are needed: one to train on, and one to hold out. Leave "
                     "groups out, or give weight to rows of other groups."
                 )
             n_folds = min(self.n_estimators, n_groups)
             return group_k_fold_of_rows(group, n_folds, rng, strata, has_weight)
         return k_fold_of_rows(len(y), min(self.n_estimators, len(y)), rng, strata)
-
-    @property
-    def _weights_by_name(self) -> str:
-        """The name of the weights in errors."""
-        by_class = getattr(self, "class_weight", None) is not None
-        return "sample_weight times class_weight" if by_class else "sample_weight"
 
     def _fit_components(self, data: TrainingData) -> list[Array]:
         """Fit all components, set the attributes for them, and return their held-out outputs.
@@ -451,7 +442,18 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             self.oof_member_,
             self._mix,
         )
-        self._check_is_training_table(out_of_fold)
+        n_rows = len(self.oof_member_)
+        is_training_table = columns.n_rows == n_rows
+        # Target statistics were out of fold in fit, so that predictions differ.
+        if is_training_table and self._features.encoding.statistics is None:
+            mixed = out_of_fold.predict(out_of_fold.rows)
+            is_training_table = self._is_out_of_fold(mixed)
+        if not is_training_table:
+            raise ValueError(
+                f"X must be the table of {n_rows} rows that fit was given, in the same order, but "
+                f"its {columns.n_rows} row(s) are others. For other rows use "
+                "sklearn.inspection.permutation_importance."
+            )
         result = out_of_fold.importances(
             lambda mixed: self._score_mixed(mixed, y_encoded, weight, scoring),
             columns.n_columns,
@@ -471,20 +473,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             )
         importances: Array = self._importances
         return importances
-
-    def _check_is_training_table(self, out_of_fold: OutOfFoldPredictor) -> None:
-        """Raise if the rows are not those of `fit`, as their predictions show."""
-        n_rows = len(out_of_fold.rows.codes)
-        is_known = n_rows == len(self.oof_member_)
-        # Target statistics were out of fold in fit, so that predictions differ.
-        if is_known and self._features.encoding.statistics is None:
-            is_known = self._is_out_of_fold(out_of_fold.predict(out_of_fold.rows))
-        if not is_known:
-            raise ValueError(
-                f"X must be the table of {len(self.oof_member_)} rows that fit was given, in the "
-                f"same order, but its {n_rows} row(s) are others. For other rows use "
-                "sklearn.inspection.permutation_importance."
-            )
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return the HTML of the fitted attributes and the layers."""
@@ -506,8 +494,3 @@ def _check_lengths(columns: AnyColumns, y: Array, name: str, name_of_y: str) -> 
             f"{name} and {name_of_y} have inconsistent numbers of samples: {columns.n_rows} and "
             f"{len(y)}."
         )
-
-
-def is_close(predictions: Array, expected: Array) -> bool:
-    """Return whether predictions are close, relative to the range of those expected."""
-    return np.allclose(predictions, expected, rtol=1e-2, atol=1e-2 * np.ptp(expected))

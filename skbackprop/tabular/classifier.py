@@ -25,7 +25,7 @@ from ..utils.arrays import Array, Columns, TableLike
 from ._blending import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
 from ._training import FOR_CLASSES, NetworkDefaults
-from .base import BaseTabular, is_close
+from .base import BaseTabular
 
 _TINY = np.finfo(np.float64).tiny
 
@@ -249,7 +249,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.oof_score_ = self._score_mixed(mixed, y, weight, None)
 
     def _is_out_of_fold(self, mixed: Array) -> bool:
-        return is_close(mixed, self.oof_predict_proba_)
+        return np.allclose(mixed, self.oof_predict_proba_, rtol=0.01, atol=0.01)
 
     def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         scoring = "accuracy" if scoring is None else scoring

@@ -27,7 +27,7 @@ from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._blending import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
 from ._training import FOR_NUMBERS, NetworkDefaults
-from .base import BaseTabular, is_close
+from .base import BaseTabular
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
 # Below a twentieth of a standard deviation, its gradient would vanish.
@@ -221,7 +221,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.oof_score_ = self._targets.score(mixed, y, weight)
 
     def _is_out_of_fold(self, mixed: Array) -> bool:
-        return is_close(self._targets.predictions(mixed), self.oof_prediction_)
+        tolerance = 0.01 * np.ptp(self.oof_prediction_)
+        found = self._targets.predictions(mixed)
+        return np.allclose(found, self.oof_prediction_, rtol=0.01, atol=tolerance)
 
     def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         if scoring is None:
