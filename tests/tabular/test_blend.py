@@ -4,7 +4,6 @@ What comes of it is made by hand of clones, folds and the formulas; what boostin
 written down.
 """
 
-import pickle
 import time
 import warnings
 
@@ -13,7 +12,6 @@ import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.callback import ProgressBar
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import (
@@ -33,7 +31,7 @@ from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
 from skbackprop.tabular.regressor import stacking_weights_nnls
-from support.tables import BOTH, TaskRecorder, component_inputs, predict
+from support.tables import BOTH, component_inputs, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
 
@@ -48,7 +46,7 @@ def data_for(kind):
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes):
+def test_classifiers_are_cross_fitted_and_weighted_by_likelihood(n_classes):
     X, y = load_wine(return_X_y=True)
     X, y = X[y < n_classes], y[y < n_classes]
     labels = np.array(["a", "b", "c"])[y]
@@ -82,7 +80,7 @@ def test_classifiers_are_trained_out_of_fold_and_weighed_by_likelihood(n_classes
     assert [type(each) for each in clones] == [LogisticRegression] * 2
 
 
-def test_regressors_are_trained_out_of_fold_and_weighed_by_squared_error():
+def test_regressors_are_cross_fitted_and_weighted_by_squared_error():
     X, y = data_for(TabularRegressor)
     model = TabularRegressor(**SMALL, blend=[Ridge(), KNeighborsRegressor()]).fit(X, y)
     folds, components = model.oof_member_, model._components
@@ -122,7 +120,7 @@ class Knowing(ClassifierMixin, BaseEstimator):
         return np.c_[1 - second, second]
 
 
-def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrated():
+def test_useless_models_have_no_weight_and_overconfident_ones_are_calibrated():
     rng = np.random.RandomState(0)
     y = rng.randint(2, size=300)
     X = np.c_[rng.randn(300), np.where(rng.rand(300) < 0.8, y, 1 - y)]
@@ -139,7 +137,7 @@ def test_what_knows_nothing_has_no_weight_and_what_is_too_sure_is_calibrated():
 
 @pytest.mark.long
 @BOTH
-def test_networks_are_the_same_without_a_blend(kind):
+def test_blending_does_not_change_the_networks(kind):
     X, y = data_for(kind)
     alone, blended = kind(**SMALL).fit(X, y), kind(**SMALL, blend="boosting").fit(X, y)
     assert alone.blended_ == []
@@ -166,7 +164,7 @@ def many_levels(n=1800):
 
 
 @pytest.mark.long
-def test_boosting_sees_missing_values_and_codes_of_categories():
+def test_boosting_gets_missing_values_and_category_codes():
     table, y = many_levels()
     model = TabularRegressor(**SMALL, blend=["boosting", Ridge()]).fit(table, y)
     views = [each.view for each in model._components]
@@ -193,7 +191,7 @@ def test_boosting_sees_missing_values_and_codes_of_categories():
     assert np.isfinite(model.predict(new)).all()
 
 
-def test_boosting_of_ones_own_sees_the_same():
+def test_boosting_of_the_user_gets_the_table():
     table, y = many_levels(200)
     own = HistGradientBoostingRegressor(max_iter=5)
     model = TabularRegressor(**SMALL, blend=[own]).fit(table, y)
@@ -218,18 +216,8 @@ def test_sparse_tables_and_pipelines(kind):
 # ----------------------------------------------------------------------------- awkward data
 
 
-@pytest.mark.parametrize("n_rows", [2, 3, 5, 9])
-@BOTH
-def test_a_handful_of_rows(kind, n_rows):
-    X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % 2
-    simple = DummyClassifier() if kind is TabularClassifier else DummyRegressor()
-    model = kind(max_iter=2, random_state=0, blend=["boosting", simple]).fit(X, y)
-    assert np.isfinite(predict(model, X)).all()
-    assert [len(each) for each in model.blended_] == 2 * [min(8, n_rows)]
-
-
 @pytest.mark.long
-def test_classes_that_a_fold_lacks():
+def test_folds_without_some_classes():
     X = np.random.RandomState(0).randn(30, 2)
     y = np.r_[np.zeros(20), np.ones(9), 2]
     blend = ["boosting", RandomForestClassifier(5)]
@@ -264,7 +252,7 @@ class WithWeights(WithoutWeights):
 
 
 @pytest.mark.long
-def test_rows_weigh():
+def test_sample_weights_are_passed_on():
     X, y = data_for(TabularRegressor)
     weight = np.r_[np.zeros(100), np.full(len(y) - 100, 3.0)]
     blend = [WithoutWeights(), WithWeights(), "boosting"]
@@ -274,7 +262,7 @@ def test_rows_weigh():
     assert [each.n_rows_ for each in model.blended_[1]] == [3.0, 3.0]
 
 
-def test_what_cannot_be_blended():
+def test_raises_on_wrong_estimators():
     X, y = data_for(TabularClassifier)
     for wrong, error, text in (
         (SVC(), ValueError, "SVC.*predict_proba.*CalibratedClassifierCV"),
@@ -291,51 +279,46 @@ def test_what_cannot_be_blended():
         TabularRegressor(**SMALL, blend=[RandomForestClassifier()]).fit(X, y)
 
 
+class TwoColumns(Ridge):
+    def predict(self, X):
+        return np.tile(super().predict(X)[:, None], 2)
+
+
+class OneColumn(LogisticRegression):
+    def predict_proba(self, X):
+        return super().predict_proba(X)[:, :1]
+
+
 class Infinite(WithoutWeights):
     def predict(self, X):
         return np.full(len(X), np.inf)
 
 
-def test_an_error_of_what_is_blended_says_whose_it_is():
-    X, y = data_for(TabularClassifier)
-    blend = [CalibratedClassifierCV(DummyClassifier(), cv=500)]
-    model = TabularClassifier(n_estimators=2, max_iter=1, blend=blend)
-    with pytest.raises(ValueError, match="500-fold") as raised:
-        model.fit(X, y)
-    assert "CalibratedClassifierCV" in raised.value.__notes__[0]
-
-
-@BOTH
-def test_predictions_of_another_shape(kind):
-    class Twice(Ridge):
-        def predict(self, X):
-            return np.tile(super().predict(X)[:, None], 2)
-
-    class OneOfTwo(LogisticRegression):
-        def predict_proba(self, X):
-            return super().predict_proba(X)[:, :1]
-
+@pytest.mark.parametrize(
+    "kind, other, error",
+    [
+        (TabularClassifier, OneColumn(), r"in blend returns an array of shape \("),
+        (TabularRegressor, TwoColumns(), r"in blend returns an array of shape \("),
+        (TabularRegressor, Infinite(), "Infinite.*not finite"),
+        (TabularClassifier, CalibratedClassifierCV(DummyClassifier(), cv=500), "500-fold"),
+    ],
+)
+def test_errors_of_blended_estimators_change_nothing(kind, other, error):
     X, y = data_for(kind)
-    blend = [make_pipeline(StandardScaler(), OneOfTwo() if kind is TabularClassifier else Twice())]
-    with pytest.raises(ValueError, match=r"in blend returns an array of shape \("):
-        kind(n_estimators=2, max_iter=1, blend=blend).fit(X, y)
-
-
-@pytest.mark.long
-def test_predictions_that_are_not_finite():
-    X, y = data_for(TabularRegressor)
-    model = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
-    before = model.predict(X)
-    with pytest.raises(ValueError, match="Infinite.*not finite"):
-        model.set_params(blend=[Infinite()]).fit(X, y)
-    np.testing.assert_array_equal(model.predict(X), before)
+    model = kind(n_estimators=2, max_iter=1).fit(X, y)
+    before = predict(model, X)
+    with pytest.raises(ValueError, match=error) as raised:
+        model.set_params(blend=[other]).fit(X, y)
+    if "fold" in error:
+        assert "CalibratedClassifierCV" in raised.value.__notes__[0]
+    np.testing.assert_array_equal(predict(model, X), before)
 
 
 # ------------------------------------------------------------------------- conventions
 
 
 @pytest.mark.long
-def test_seeds_are_drawn_where_there_is_none():
+def test_seeds_are_drawn_for_random_states_of_none():
     X, y = data_for(TabularRegressor)
     pipeline = make_pipeline(FunctionTransformer(), RandomForestRegressor(3))
     blend = [RandomForestRegressor(3, random_state=5), pipeline]
@@ -346,30 +329,6 @@ def test_seeds_are_drawn_where_there_is_none():
     assert pipeline[-1].random_state is None
 
 
-@pytest.mark.long
-@BOTH
-def test_copies(kind):
-    X, y = data_for(kind)
-    model = kind(**SMALL, blend=["boosting"]).fit(X, y)
-    for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
-        np.testing.assert_array_equal(predict(other, X), predict(model, X))
-    own = RandomForestClassifier(3)
-    other = clone(kind(blend=[own]))
-    assert other.blend[0] is not own
-    assert other.blend[0].n_estimators == 3
-
-
-@pytest.mark.long
-def test_callbacks_hear_of_folds():
-    X, y = data_for(TabularRegressor)
-    recorder, model = TaskRecorder(), TabularRegressor(**SMALL, blend="boosting")
-    model.set_callbacks(recorder, ProgressBar()).fit(X, y)
-    folds = 2 * [("begin", "fold"), ("end", "fold")]
-    assert recorder.hooks[2:8] == [("begin", "blend"), *folds, ("end", "blend")]
-    expected = TabularRegressor(**SMALL, blend="boosting").fit(X, y)
-    np.testing.assert_array_equal(model.predict(X), expected.predict(X))
-
-
 class Slow(KNeighborsClassifier):
     def fit(self, X, y):
         time.sleep(0.3)
@@ -377,7 +336,7 @@ class Slow(KNeighborsClassifier):
 
 
 @pytest.mark.long
-def test_what_there_is_no_time_for():
+def test_estimators_over_the_time_limit_are_left_out():
     X, y = data_for(TabularClassifier)
     model = TabularClassifier(**SMALL | {"n_estimators": 5}, time_limit=0.9, blend=[Slow()])
     with warnings.catch_warnings(record=True) as caught:
@@ -390,7 +349,7 @@ def test_what_there_is_no_time_for():
 
 
 @pytest.mark.long
-def test_boosting_grows_as_many_trees_as_there_is_time_for():
+def test_boosting_grows_trees_until_the_time_limit():
     X, y = data_for(TabularClassifier)
     own = HistGradientBoostingClassifier(max_iter=100_000, early_stopping=False)
     model = TabularClassifier(**SMALL, time_limit=1.0, blend=[own])
@@ -405,7 +364,7 @@ def test_boosting_grows_as_many_trees_as_there_is_time_for():
 
 
 @pytest.mark.long
-def test_boosting_in_parts_is_boosting():
+def test_boosting_with_a_time_limit_equals_boosting_without():
     X, y = data_for(TabularClassifier)
     whole = TabularClassifier(**SMALL, blend="boosting").fit(X, y)
     parts = TabularClassifier(**SMALL, time_limit=1000.0, blend="boosting").fit(X, y)
@@ -422,7 +381,7 @@ def test_boosting_in_parts_is_boosting():
 
 @pytest.mark.long
 @BOTH
-def test_with_rows_to_watch_there_is_one_clone(kind):
+def test_one_clone_with_validation_data(kind):
     X, y = data_for(kind)
     last = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = kind(**SMALL, blend=["boosting", last])
@@ -450,7 +409,7 @@ LOSSES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", LOSSES)
-def test_boosting_learns_by_the_same_loss(name):
+def test_boosting_minimizes_the_same_loss(name):
     X, y = data_for(TabularRegressor)
     loss, settings = LOSSES[name]
     model = TabularRegressor(**SMALL, loss=loss, blend="boosting").fit(X, y)
@@ -462,7 +421,7 @@ def test_boosting_learns_by_the_same_loss(name):
 
 
 @pytest.mark.long
-def test_losses_that_others_do_not_have():
+def test_raises_on_losses_that_cannot_be_blended():
     X, y = data_for(TabularRegressor)
     for loss in ("huber", "log_cosh", "tweedie"):
         with pytest.raises(ValueError, match=f"no loss like loss='{loss}'.*absolute_error"):
@@ -474,7 +433,7 @@ def test_losses_that_others_do_not_have():
             TabularRegressor(**SMALL, loss=loss, blend=[Ridge()]).fit(X, y)
 
 
-def test_predictions_that_a_loss_is_not_defined_for():
+def test_predictions_outside_the_range_of_the_loss_are_clipped():
     """A linear model predicts numbers below zero, of which a Poisson deviance is none."""
     rng = np.random.RandomState(0)
     X = rng.randn(200, 2)
@@ -483,11 +442,3 @@ def test_predictions_that_a_loss_is_not_defined_for():
     assert model.blended_[0][0].predict(component_inputs(model, X)[1]).min() < 0
     assert model.predict(X).min() > 0
     assert np.isfinite(model.oof_score_)
-
-
-@pytest.mark.long
-def test_intervals_hold():
-    X, y = load_diabetes(return_X_y=True)
-    model = TabularRegressor(n_estimators=4, max_iter=5, random_state=0, blend="boosting")
-    low, high = model.fit(X[::2], y[::2]).predict_interval(X[1::2]).T
-    assert 0.8 < ((low <= y[1::2]) & (y[1::2] <= high)).mean() <= 1

@@ -51,7 +51,7 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
 @every_loss
-def test_predictions_and_scores_are_those_of_the_networks(loss):
+def test_predictions_and_scores_match_the_networks(loss):
     model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X, Y)
     (networks,), seen = model.networks_, component_inputs(model, X)[0]
     np.testing.assert_allclose(model.predict(X), networks.predict(seen), rtol=1e-6)
@@ -69,7 +69,7 @@ def test_predictions_and_scores_are_those_of_the_networks(loss):
 
 
 @pytest.mark.long
-def test_scores_are_scikit_learns():
+def test_scores_match_scikit_learn():
     for loss, score in (
         ("squared_error", r2_score),
         ("absolute_error", d2_absolute_error_score),
@@ -81,7 +81,7 @@ def test_scores_are_scikit_learns():
 
 
 @every_loss
-def test_the_first_predictions_are_near_the_best_constant(loss):
+def test_initial_predictions_are_near_the_best_constant(loss):
     """After a step of nearly no length, networks say of all rows what is best to say of all."""
     weight = np.where(np.median(Y) < Y, 3.0, 1.0)
     model = TabularRegressor(**SMALL | {"time_limit": 1e-9}, loss=loss)
@@ -99,7 +99,7 @@ def test_the_first_predictions_are_near_the_best_constant(loss):
 
 
 @pytest.mark.long
-def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
+def test_quantiles_of_targets_that_are_mostly_zero():
     """Equal quantiles must not begin where nothing can be learned of their distance."""
     rng = np.random.RandomState(0)
     x = rng.uniform(-1, 1, (300, 1))
@@ -112,7 +112,7 @@ def test_targets_that_are_mostly_zero_have_quantiles_all_the_same():
 
 @pytest.mark.long
 @every_loss
-def test_targets_that_are_all_the_same(loss):
+def test_constant_targets(loss):
     for value in (7.0, 1e-9, 1e30):
         model = TabularRegressor(**SMALL, loss=loss).fit(X, np.full(len(X), value))
         np.testing.assert_allclose(model.predict(X), value)
@@ -121,7 +121,7 @@ def test_targets_that_are_all_the_same(loss):
 
 
 @pytest.mark.long
-def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
+def test_predictions_are_clipped_to_the_range_of_y():
     far = 30 * X
     for loss in ("squared_error", "gaussian", "poisson", Quantile([0.1, 0.5, 0.9])):
         inside, free = (
@@ -136,7 +136,7 @@ def test_predictions_stay_in_the_range_of_y_unless_told_otherwise():
 
 
 @pytest.mark.long
-def test_a_standard_deviation_is_learned_or_that_of_the_networks():
+def test_standard_deviation_is_learned_or_that_of_the_networks():
     learned = TabularRegressor(**SMALL, loss=Gaussian(1e-4)).fit(X, Y)
     mean, std = learned.predict(X[:5], return_std=True)
     assert mean.shape == std.shape == (5,)
@@ -165,7 +165,7 @@ class OneOfMyOwn(SquaredError):
     link = Halved()
 
 
-def test_losses_that_cannot_be():
+def test_raises_on_wrong_losses_and_targets():
     for loss, y, match in (
         ("gamma", np.r_[0.0, Y[1:]], r"loss='gamma' needs targets y > 0"),
         ("poisson", -Y, r"needs targets y >= 0"),
@@ -178,7 +178,7 @@ def test_losses_that_cannot_be():
             TabularRegressor(**SMALL, loss=loss).fit(X, y)
 
 
-def test_a_loss_whose_targets_cannot_be_scaled():
+def test_a_loss_whose_targets_are_not_scaled():
     shares = expit((Y - Y.mean()) / Y.std())
     model = TabularRegressor(**SMALL, loss=LogLoss()).fit(X, shares)
     assert (np.abs(model.predict(X) - shares.mean()) < 0.5).all()
@@ -187,7 +187,7 @@ def test_a_loss_whose_targets_cannot_be_scaled():
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "gaussian", "poisson"])
-def test_weights_of_several_models_are_those_of_the_least_loss(loss):
+def test_mixture_weights_minimize_the_loss(loss):
     """Of a good model, its negative, and noise, the good one is all that counts."""
     rng = np.random.RandomState(0)
     y = rng.gamma(3, size=200)
@@ -223,7 +223,7 @@ BANDS = {
 
 
 @pytest.mark.parametrize("kind", BANDS)
-def test_intervals_are_those_of_the_definition(kind, monkeypatch):
+def test_intervals_match_the_definition_of_cv_plus(kind, monkeypatch):
     loss = Quantile([0.1, 0.5, 0.9]) if kind == "quantiles" else kind
     model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X[:90], Y[:90])
     (networks,) = model.networks_
@@ -253,7 +253,7 @@ def test_intervals_are_those_of_the_definition(kind, monkeypatch):
     np.testing.assert_allclose(again.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
 
 
-def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold():
+def test_intervals_of_blended_models():
     model = TabularRegressor(**SMALL, blend=[Ridge()], clip=False).fit(X[:90], Y[:90])
     assert model.weights_.min() > 0
     inputs = component_inputs(model, X[90:])
@@ -266,7 +266,7 @@ def test_intervals_of_blended_models_are_those_of_their_mixtures_for_each_fold()
     np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
 
 
-def test_a_coverage_takes_so_many_rows_that_count():
+def test_raises_if_there_are_too_few_rows_for_the_coverage():
     model = TabularRegressor(**SMALL).fit(X[:18], Y[:18])
     assert model.predict_interval(X[:2], 0.94).shape == (2, 2)
     with pytest.raises(
@@ -281,7 +281,7 @@ def test_a_coverage_takes_so_many_rows_that_count():
             model.predict_interval(X[:2], coverage)
 
 
-def test_rows_that_count_count_once_whatever_they_weigh():
+def test_conformity_scores_ignore_weights_above_zero():
     """Weights change the networks; so the networks are those of a fit, and scores are made anew."""
     weight = np.random.RandomState(0).choice([0.0, 0.5, 4.0], len(Y))
     model = TabularRegressor(**SMALL).fit(X, Y, weight)
@@ -290,7 +290,7 @@ def test_rows_that_count_count_once_whatever_they_weigh():
     np.testing.assert_allclose(np.sort(np.concatenate(model._scores)), np.sort(errors))
 
 
-def test_intervals_are_no_wider_than_the_loss_allows():
+def test_intervals_are_clipped_to_the_domain_of_the_loss():
     counts = np.random.RandomState(0).poisson(0.3, len(Y))
     model = TabularRegressor(**SMALL, loss="poisson").fit(X, counts)
     assert model.predict_interval(X).min() == 0
@@ -299,7 +299,7 @@ def test_intervals_are_no_wider_than_the_loss_allows():
 
 @pytest.mark.long
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.05, 0.95])], ids=str)
-def test_nine_targets_in_ten_are_inside(loss):
+def test_coverage_of_intervals(loss):
     rng = np.random.RandomState(0)
     x = rng.uniform(-1, 1, (2400, 2))
     y = x[:, 0] + (0.1 + np.abs(x[:, 1])) * rng.randn(2400)

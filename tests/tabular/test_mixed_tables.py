@@ -26,7 +26,7 @@ def long(table):
 
 
 @given(mixed_tables(), st.integers(1, 4))
-def test_it_is_what_scikit_learn_makes_of_it(tables, min_frequency):
+def test_encoding_matches_scikit_learn(tables, min_frequency):
     train = tables[0]
     types = typed(train)
     encoder = TableEncoder(
@@ -63,7 +63,7 @@ def test_all_libraries_are_encoded_alike(tables, encoding):
 
 @pytest.mark.long
 @given(mixed_tables())
-def test_a_row_alone_is_encoded_as_among_others(tables):
+def test_single_rows_are_encoded_alike(tables):
     train, table = tables
     types = typed(train)
     encoder = TableEncoder(min_frequency=1).fit(FRAMES["pandas"](train, types))
@@ -76,7 +76,7 @@ def test_a_row_alone_is_encoded_as_among_others(tables):
 
 @pytest.mark.long
 @given(mixed_tables(1))
-def test_outputs_are_as_they_are_described(tables):
+def test_outputs_match_their_description(tables):
     (train,) = tables
     types, names = typed(train), list(train)
     frame = FRAMES["pandas"](train, types)
@@ -99,7 +99,7 @@ def test_outputs_are_as_they_are_described(tables):
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_names_in_another_order_are_an_error_as_in_scikit_learn(library):
+def test_raises_on_columns_in_another_order(library):
     table = {"float 0": [1.0, 2.0, 3.0], "str 1": ["a", "b", "c"]}
     make = FRAMES[library]
     encoder = TableEncoder().fit(make(table, typed(table)))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from sklearn.datasets import load_diabetes, load_iris
+from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -34,7 +34,7 @@ def data_for(kind, n=120):
 
 @pytest.mark.long
 @BOTH
-def test_all_networks_train_on_all_rows_and_stop_by_the_table(kind):
+def test_all_networks_train_on_all_rows(kind):
     X, y = data_for(kind)
     model = kind(**SMALL).fit(X[:80], y[:80])
     model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
@@ -52,7 +52,7 @@ def test_all_networks_train_on_all_rows_and_stop_by_the_table(kind):
         np.testing.assert_array_equal(ours.loss_curve_[0], theirs.loss_curve_[0])
 
 
-def test_temperatures_are_those_of_the_table():
+def test_temperatures_are_fitted_to_the_validation_table():
     X, y = data_for(TabularClassifier)
     weight = np.random.RandomState(1).uniform(0.5, 2, 40)
     class_weight = {"no": 1.0, "yes": 3.0}
@@ -77,7 +77,7 @@ def test_temperatures_are_those_of_the_table():
     assert model._last_temperature == pytest.approx(expected, rel=1e-3)
 
 
-def test_intervals_are_split_conformal_on_the_table():
+def test_intervals_are_split_conformal():
     X, y = data_for(TabularRegressor, 150)
     weight = np.r_[0.0, np.ones(39)]
     model = TabularRegressor(**SMALL)
@@ -96,20 +96,8 @@ def test_intervals_are_split_conformal_on_the_table():
         model.predict_interval(X, 0.98)
 
 
-@pytest.mark.long
 @BOTH
-def test_what_is_blended_is_weighed_by_the_table(kind):
-    X, y = data_for(kind)
-    model = kind(**SMALL, blend="boosting")
-    model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
-    assert len(model.weights_) == len(model.networks_) + 1
-    assert np.isfinite(model.score(X, y))
-    model.fit(X, y, groups=np.arange(len(y)) // 20)
-    assert np.isfinite(model.oof_score_)
-
-
-@BOTH
-def test_a_table_that_will_not_do(kind):
+def test_raises_on_wrong_validation_tables(kind):
     X, y = data_for(kind)
     model = kind(**SMALL).fit(X[:80], y[:80])
     before = model.predict(X)
@@ -138,7 +126,7 @@ def test_a_table_that_will_not_do(kind):
 
 @pytest.mark.long
 @BOTH
-def test_few_rows_to_train_on_are_enough_with_a_table(kind):
+def test_few_training_rows_with_a_validation_table(kind):
     X, y = data_for(kind)
     for n_rows in (1, 2, 5):
         model = kind(**SMALL).fit(X[:n_rows], y[:n_rows], X_val=X[:1], y_val=y[:1])
@@ -169,7 +157,7 @@ def test_no_fold_splits_a_group(kind):
 
 
 @pytest.mark.long
-def test_classes_come_to_the_folds_of_groups_in_about_their_shares():
+def test_folds_of_groups_are_stratified():
     X, y = load_iris(return_X_y=True)
     groups = np.random.RandomState(0).randint(40, size=len(y))
     model = TabularClassifier(**SMALL).fit(X, y, groups=groups)
@@ -182,7 +170,7 @@ def test_classes_come_to_the_folds_of_groups_in_about_their_shares():
 
 
 @pytest.mark.long
-def test_rows_of_a_group_betray_each_other():
+def test_out_of_fold_scores_with_groups_hold_for_new_groups():
     """Of targets that are the group's and nothing else, nothing is known of new groups."""
     rng = np.random.RandomState(0)
     of_group = rng.randn(30, 3)
@@ -200,7 +188,7 @@ def test_rows_of_a_group_betray_each_other():
 
 
 @BOTH
-def test_groups_that_will_not_do(kind):
+def test_raises_on_wrong_groups(kind):
     X, y = data_for(kind)
     for groups, match in (
         (np.zeros(len(y)), "only the group .*0.0"),
@@ -218,7 +206,7 @@ def test_groups_that_will_not_do(kind):
 @pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("blend", [None, "boosting"])
-def test_every_network_has_groups_that_weigh_something(kind, blend):
+def test_every_fold_has_groups_with_weight(kind, blend):
     X, y = data_for(kind)
     groups = np.arange(len(y)) % 12
     for seed in range(5):
@@ -234,51 +222,27 @@ def test_every_network_has_groups_that_weigh_something(kind, blend):
         model.fit(X, y, (groups == 3).astype(float), groups=groups)
 
 
-@pytest.fixture
-def with_routing():
-    with sklearn.config_context(enable_metadata_routing=True):
-        yield
-
-
 @pytest.mark.long
-@pytest.mark.usefixtures("with_routing")
 @BOTH
 def test_groups_are_routed(kind):
     X, y = data_for(kind)
     groups = np.arange(len(y)) // 20
-    pipeline = make_pipeline(FunctionTransformer(), kind(**SMALL)).fit(X, y, groups=groups)
-    members = pipeline[-1].oof_member_
-    assert all(len(set(members[groups == group])) == 1 for group in range(6))
-    search = GridSearchCV(kind(**SMALL), {"max_iter": [1, 2]}, cv=GroupKFold(2))
-    search.fit(X, y, groups=groups)
-    members = search.best_estimator_.oof_member_
-    assert all(len(set(members[groups == group])) == 1 for group in range(6))
-    found = cross_validate(
-        kind(**SMALL), X, y, cv=GroupKFold(2), params={"groups": groups}, return_estimator=True
-    )
-    # Of the three groups that each is trained on, each member has one.
-    assert [set(np.bincount(m.oof_member_)) for m in found["estimator"]] == [{20}, {20}]
-    search = GridSearchCV(
-        kind(**SMALL).set_fit_request(groups=False), {"max_iter": [1]}, cv=GroupKFold(2)
-    )
-    members = search.fit(X, y, groups=groups).best_estimator_.oof_member_
-    assert any(len(set(members[groups == group])) > 1 for group in range(6))
-    weighted = kind(**SMALL).set_fit_request(sample_weight=True)
-    search = GridSearchCV(weighted, {"max_iter": [1]}, cv=GroupKFold(2))
-    weighted.set_score_request(sample_weight=False)
-    search.fit(X, y, groups=groups, sample_weight=np.ones(len(y)))
 
+    def splits_groups(model):
+        return any(len(set(model.oof_member_[groups == group])) > 1 for group in range(6))
 
-@pytest.mark.long
-def test_intervals_of_new_groups_are_wider():
-    X, y = load_diabetes(return_X_y=True)
-    rng = np.random.RandomState(0)
-    groups = rng.randint(40, size=len(y))
-    y = y + 200 * rng.randn(40)[groups]
-    X = np.c_[X, rng.randn(40, 3)[groups]]
-    settings = {"n_estimators": 4, "max_iter": 20, "random_state": 0}
-    widths = [
-        np.diff(TabularRegressor(**settings).fit(X, y, groups=g).predict_interval(X)).mean()
-        for g in (None, groups)
-    ]
-    assert widths[1] > 1.2 * widths[0]
+    def search(model):
+        found = GridSearchCV(model, {"max_iter": [1, 2]}, cv=GroupKFold(2))
+        return found.fit(X, y, groups=groups).best_estimator_
+
+    model = kind(**SMALL)
+    with sklearn.config_context(enable_metadata_routing=True):
+        pipeline = make_pipeline(FunctionTransformer(), model).fit(X, y, groups=groups)
+        assert not splits_groups(pipeline[-1])
+        assert not splits_groups(search(model))
+        assert splits_groups(search(kind(**SMALL).set_fit_request(groups=False)))
+        found = cross_validate(
+            model, X, y, cv=GroupKFold(2), params={"groups": groups}, return_estimator=True
+        )
+        # Of the three groups that each is trained on, each member holds out one.
+        assert [set(np.bincount(m.oof_member_)) for m in found["estimator"]] == [{20}, {20}]

@@ -42,7 +42,7 @@ def two_threads(monkeypatch):
 @pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("blend", [None, "boosting", "linear"])
-def test_many_rows_are_predicted_as_few_are(kind, blend, two_threads):
+def test_predictions_do_not_depend_on_other_rows(kind, blend, two_threads):
     linear = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = fitted(kind, blend=[linear] if blend == "linear" else blend)
     X, _ = table(_fold_models.MANY_ROWS + 1, seed=1)
@@ -51,10 +51,12 @@ def test_many_rows_are_predicted_as_few_are(kind, blend, two_threads):
     np.testing.assert_allclose(many, np.concatenate(parts), rtol=1e-4, atol=1e-5)
     some = predict(model, X[:-1])  # in parts, but in double precision
     np.testing.assert_allclose(some, np.concatenate(parts)[:-1], rtol=1e-9)
+    single = [predict(model, X[row : row + 1])[0] for row in range(5)]
+    np.testing.assert_allclose(single, some[:5], rtol=1e-9)
 
 
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_array, sparse.csc_array])
-def test_parts_of_all_kinds_of_tables(make, two_threads, monkeypatch):
+def test_blocks_of_arrays_and_sparse_matrices(make, two_threads, monkeypatch):
     X = np.random.RandomState(0).randn(90, 3) * (np.arange(3) > 0)
     model = TabularRegressor(**SMALL).fit(make(X), X[:, 1])
     whole = model.predict(make(X))
@@ -62,18 +64,9 @@ def test_parts_of_all_kinds_of_tables(make, two_threads, monkeypatch):
     np.testing.assert_allclose(model.predict(make(X)), whole, rtol=1e-9)
 
 
-def test_an_error_in_a_part_is_raised(two_threads, monkeypatch):
-    model = fitted(TabularClassifier)
-    X, _ = table(200)
-    X.loc[150, "b"] = np.inf
-    monkeypatch.setattr(_fold_models, "_ROWS_AT_ONCE", 16)
-    with pytest.raises(ValueError, match="'b' has infinite values"):
-        model.predict_proba(X)
-
-
 @pytest.mark.long
 @BOTH
-def test_several_threads_may_predict_at_once(kind):
+def test_prediction_is_thread_safe(kind):
     model = fitted(kind, blend="boosting")
     X, _ = table(400, seed=2)
     expected = predict(model, X)
@@ -85,7 +78,7 @@ def test_several_threads_may_predict_at_once(kind):
 
 
 @BOTH
-def test_what_is_kept_for_prediction_stays_behind(kind):
+def test_pickles_do_not_grow_by_prediction(kind):
     model = fitted(kind)
     size = len(pickle.dumps(model))
     X, _ = table(_fold_models.MANY_ROWS + 1)
@@ -95,17 +88,19 @@ def test_what_is_kept_for_prediction_stays_behind(kind):
 
 
 @pytest.mark.long
-@BOTH
-def test_errors_name_the_row_of_the_whole_table(kind, two_threads):
-    model = fitted(kind)
-    for row in (0, 2047, 2048, 3000):
-        for column, value, error in [
-            ("a", [1.0], TypeError),
-            ("a", "word", ValueError),
-            ("c", {"x": 1}, TypeError),
-        ]:
-            X, _ = table(3001)
-            X[column] = X[column].astype(object)
-            X.at[row, column] = value
-            with pytest.raises(error, match=rf"Column '{column}' .* row {row}\b"):
-                model.predict(X)
+@pytest.mark.parametrize("row", [0, 2047, 2048, 3000])
+@pytest.mark.parametrize(
+    "column, value, error",
+    [
+        ("a", [1.0], r"Column 'a' .* row {}\b"),
+        ("a", "word", r"Column 'a' .* row {}\b"),
+        ("c", {"x": 1}, r"Column 'c' .* row {}\b"),
+        ("b", np.inf, "'b' has infinite values"),
+    ],
+)
+def test_errors_name_the_row_of_the_whole_table(column, value, error, row, two_threads):
+    X, _ = table(3001)
+    X[column] = X[column].astype(object)
+    X.at[row, column] = value
+    with pytest.raises((TypeError, ValueError), match=error.format(row)):
+        fitted(TabularClassifier).predict(X)

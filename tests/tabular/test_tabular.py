@@ -15,6 +15,7 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import accuracy_score, log_loss, r2_score
@@ -29,7 +30,7 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, _fold_models
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
 from skbackprop.tabular._encoding import (
     N_BINS,
     N_FREQUENCIES,
@@ -39,7 +40,7 @@ from skbackprop.tabular._encoding import (
 )
 from skbackprop.tabular.classifier import probabilities
 from support.mixed import FRAMES, to_objects
-from support.tables import BOTH, TaskRecorder, component_inputs, predict
+from support.tables import BOTH, component_inputs, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
 
@@ -79,7 +80,7 @@ def targets_for(kind, score):
 @pytest.mark.long
 @pytest.mark.parametrize("library", [*FRAMES, "objects", "pyarrow"])
 @BOTH
-def test_every_library_has_the_same_table(kind, library):
+def test_all_libraries_give_the_same_predictions(kind, library):
     table, types, score = customers()
     y, expected = targets_for(kind, score), FRAMES["pandas"](table, types)
     if library == "pyarrow":
@@ -91,7 +92,7 @@ def test_every_library_has_the_same_table(kind, library):
 
 
 @BOTH
-def test_what_is_missing_or_unknown_later(kind):
+def test_missing_values_and_unknown_categories_in_new_rows(kind):
     table, types, score = customers()
     frame = FRAMES["pandas"](table, types)
     model = kind(**SMALL).fit(frame, targets_for(kind, score))
@@ -108,7 +109,7 @@ def test_what_is_missing_or_unknown_later(kind):
 
 
 @BOTH
-def test_columns_that_cannot_be_trained_on(kind):
+def test_raises_on_wrong_columns_and_targets(kind):
     table, types, score = customers()
     y, frame = targets_for(kind, score), FRAMES["pandas"](table, types)
     with pytest.raises((ValueError, TypeError), match="since"):
@@ -142,11 +143,15 @@ def test_odd_tables(kind, X):
 
 
 @pytest.mark.parametrize("n_rows", [2, 3, 5, 9])
+@pytest.mark.parametrize("is_blended", [False, True])
 @BOTH
-def test_a_handful_of_rows(kind, n_rows):
+def test_a_handful_of_rows(kind, is_blended, n_rows):
     X, y = np.arange(2.0 * n_rows).reshape(-1, 2), np.arange(n_rows) % 2
-    model = kind(max_iter=3, random_state=0).fit(X, y)
+    other = DummyClassifier() if kind is TabularClassifier else DummyRegressor()
+    blend = ["boosting", other] if is_blended else None
+    model = kind(max_iter=2, random_state=0, blend=blend).fit(X, y)
     assert model.n_iter_.shape[1] == min(8, n_rows)
+    assert [len(each) for each in model.blended_] == [min(8, n_rows)] * 2 * is_blended
     assert np.isfinite(predict(model, X)).all()
 
 
@@ -177,7 +182,7 @@ def test_labels_of_any_kind():
 # ----------------------------------------------------------------- what is put together
 
 
-def test_blocks_are_what_the_transformers_make_of_each_number():
+def test_numeric_blocks_match_the_transformers():
     rng = np.random.RandomState(0)
     numbers = np.c_[rng.randn(600), np.arange(600) % 4, np.ones(600), rng.rand(600) ** 9]
     numbers = numbers.astype(np.float32)
@@ -205,7 +210,7 @@ def test_blocks_are_what_the_transformers_make_of_each_number():
 
 @pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
+def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
     X, y = load_wine(return_X_y=True)
     X, y = X[y < n_classes], y[y < n_classes]
     model = TabularClassifier(n_estimators=3, max_iter=10, random_state=0).fit(X, y)
@@ -239,7 +244,7 @@ def test_probabilities_are_the_weighted_mean_of_calibrated_ones(n_classes):
 
 
 @pytest.mark.long
-def test_predictions_are_the_mean_within_the_range_of_y():
+def test_predictions_are_clipped_means_of_the_networks():
     X, y = load_diabetes(return_X_y=True)
     model = TabularRegressor(n_estimators=3, max_iter=5, random_state=0).fit(X, y)
     (seen,), (networks,) = component_inputs(model, 30 * X), model.networks_
@@ -254,26 +259,14 @@ def test_predictions_are_the_mean_within_the_range_of_y():
     assert model.oof_prediction_.min() >= y.min()
 
 
-@BOTH
-def test_predictions_do_not_depend_on_the_rows_beside(kind, monkeypatch):
-    table, types, score = customers()
-    X = FRAMES["pandas"](table, types)
-    model = kind(**SMALL).fit(X, targets_for(kind, score))
-    whole = predict(model, X)
-    monkeypatch.setattr(_fold_models, "_ELEMENTS_AT_ONCE", 1000)
-    np.testing.assert_allclose(predict(model, X), whole, rtol=1e-9)
-    ones = [predict(model, X.iloc[[row]])[0] for row in range(5)]
-    np.testing.assert_allclose(ones, whole[:5], rtol=1e-9)
-
-
 @pytest.mark.long
-def test_the_scale_of_y_makes_no_difference():
+def test_predictions_follow_the_scale_of_y():
     X, y = load_diabetes(return_X_y=True)
     one, other = (TabularRegressor(**SMALL).fit(X, target) for target in (y, 1e6 * y - 1e9))
     np.testing.assert_allclose(1e6 * one.predict(X) - 1e9, other.predict(X), rtol=1e-4)
 
 
-def test_the_first_predictions_are_near_the_shares_of_classes():
+def test_initial_predictions_are_near_the_class_shares():
     """After a step of nearly no length, the networks say of all rows how frequent labels are."""
     X, y = load_wine(return_X_y=True)
     y = np.where(y == 2, 1, 0)
@@ -305,7 +298,7 @@ def test_time_is_limited(kind):
 
 @pytest.mark.long
 @BOTH
-def test_a_seed_repeats_a_fit(kind):
+def test_random_state_reproduces_a_fit(kind):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     first, second = (kind(**SMALL).fit(X, y) for _ in range(2))
@@ -319,7 +312,7 @@ def test_a_seed_repeats_a_fit(kind):
 
 
 @BOTH
-def test_a_fit_that_fails_leaves_what_was_learned(kind):
+def test_a_failed_fit_changes_nothing(kind):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     model = kind(**SMALL)
@@ -334,16 +327,15 @@ def test_a_fit_that_fails_leaves_what_was_learned(kind):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("blend", [None, ["boosting"]])
 @BOTH
-def test_copies_pipelines_and_searches(kind):
+def test_pickled_and_cloned_estimators_predict_the_same(kind, blend):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
-    model = kind(**SMALL).fit(X, y)
-    for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y)):
+    model = kind(**SMALL, blend=blend).fit(X, y)
+    pipeline = make_pipeline(FunctionTransformer(), clone(model))
+    for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y), pipeline.fit(X, y)):
         np.testing.assert_array_equal(predict(other, X), predict(model, X))
-        assert other.oof_score_ == model.oof_score_
-    pipeline = make_pipeline(FunctionTransformer(), kind(**SMALL)).fit(X, y)
-    np.testing.assert_array_equal(predict(pipeline, X), predict(model, X))
 
 
 HALVING = {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0}
@@ -374,35 +366,59 @@ def test_searches(kind, search):
     assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
 
 
+class TaskRecorder:
+    """Callback that records the tasks that begin and end."""
+
+    max_propagation_depth = None
+
+    def __init__(self):
+        self.hooks = []
+
+    def setup(self, estimator, context):
+        self.hooks.append(("setup", context.task_name))
+
+    def teardown(self, estimator, context):
+        self.hooks.append(("teardown", context.task_name))
+
+    def on_fit_task_begin(self, estimator, context):
+        self.hooks.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context):
+        self.hooks.append(("end", context.task_name))
+
+
 @pytest.mark.long
+@pytest.mark.parametrize("blend", [None, "boosting"])
 @BOTH
-def test_callbacks_hear_of_ensembles_and_epochs(kind):
+def test_callbacks_are_called_for_all_tasks(kind, blend):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
-    recorder, model = TaskRecorder(), kind(**SMALL)
+    recorder, model = TaskRecorder(), kind(**SMALL, blend=blend)
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
-    epochs = [hook for _ in range(3) for hook in (("begin", "epoch"), ("end", "epoch"))]
+
+    def tasks(name, inner=()):
+        return [("begin", name), *inner, ("end", name)]
+
     # The task of a cycle is that of the fit of its networks.
-    cycle = [("begin", "fit"), *epochs, ("end", "fit")]
-    ensemble = [("begin", "ensemble"), *cycle, ("end", "ensemble")]
-    n_ensembles = len(model.networks_)
-    assert recorder.hooks[:2] == [("setup", "fit"), ("begin", "fit")]
-    assert recorder.hooks[2:-2] == n_ensembles * ensemble
-    assert recorder.hooks[-2:] == [("end", "fit"), ("teardown", "fit")]
-    expected = kind(**SMALL).fit(X, y)
-    np.testing.assert_array_equal(predict(model, X), predict(expected, X))
-    np.testing.assert_array_equal(
-        predict(pickle.loads(pickle.dumps(model)), X), predict(expected, X)
-    )
+    cycle = tasks("fit", 3 * tasks("epoch"))
+    blended = tasks("blend", 2 * tasks("fold")) if blend else []
+    ensembles = len(model.networks_) * tasks("ensemble", cycle)
+    assert recorder.hooks == [
+        ("setup", "fit"),
+        *tasks("fit", [*blended, *ensembles]),
+        ("teardown", "fit"),
+    ]
+    before = predict(model, X)
+    np.testing.assert_array_equal(before, predict(clone(model).set_callbacks().fit(X, y), X))
     with pytest.raises(ValueError, match="infinit"):
         model.fit(X.assign(income=np.inf), y)
     assert recorder.hooks[-1] == ("teardown", "fit")
-    np.testing.assert_array_equal(predict(model, X), predict(expected, X))
+    np.testing.assert_array_equal(predict(model, X), before)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("class_weight", ["balanced", {"many": 3.0, "few": 1.0, "none": 0.5}])
-def test_weights_of_classes_are_weights_of_their_rows(class_weight):
+def test_class_weights_are_factors_of_row_weights(class_weight):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(TabularClassifier, score)
     weight = np.random.RandomState(0).uniform(0.5, 2, len(y))
@@ -427,7 +443,7 @@ def test_weights_of_classes_are_weights_of_their_rows(class_weight):
         ({"yes": 0, "no": 0}, "class_weight=.* leave no row with a weight above zero"),
     ],
 )
-def test_weights_of_classes_that_will_not_do(class_weight, error):
+def test_raises_on_wrong_class_weights(class_weight, error):
     X, y = np.arange(20.0)[:, None], ["yes", "no"] * 10
     model = TabularClassifier(**SMALL, class_weight=class_weight)
     with pytest.raises(ValueError, match=error):
@@ -436,7 +452,7 @@ def test_weights_of_classes_that_will_not_do(class_weight, error):
         model.fit(X, y, X_val=X, y_val=y)
 
 
-def test_rows_to_stop_by_are_of_a_class_that_weighs_something():
+def test_raises_if_class_weights_leave_no_validation_row():
     X, y = np.arange(20.0)[:, None], np.array(["yes", "no"] * 10)
     model = TabularClassifier(**SMALL, class_weight={"yes": 1, "no": 0})
     with pytest.raises(ValueError, match="X_val, y_val: by class_weight no row"):
@@ -458,13 +474,13 @@ def test_rows_to_stop_by_are_of_a_class_that_weighs_something():
         ([1.0, 2.0], "X and y have inconsistent numbers of samples: 20 and 2"),
     ],
 )
-def test_targets_that_are_no_numbers(y, error):
+def test_raises_on_targets_that_are_not_numbers(y, error):
     X = np.arange(20.0)[:, None]
     with pytest.raises(ValueError, match=error):
         TabularRegressor(**SMALL).fit(X, y, np.ones(20))
 
 
-def test_labels_that_are_missing_or_too_few():
+def test_raises_on_missing_or_too_few_labels():
     X = np.arange(20.0)[:, None]
     model = TabularClassifier(**SMALL, class_weight="balanced")
     with pytest.raises(ValueError, match="y contains NaN"):
@@ -475,7 +491,7 @@ def test_labels_that_are_missing_or_too_few():
 
 @pytest.mark.long
 @BOTH
-def test_rows_that_weigh_nothing(kind):
+def test_rows_with_zero_weight(kind):
     table, types, score = customers()
     X, y = FRAMES["pandas"](table, types), targets_for(kind, score)
     weight = np.r_[np.zeros(40), np.ones(40)]
@@ -494,7 +510,7 @@ def test_rows_that_weigh_nothing(kind):
 
 
 @pytest.mark.long
-def test_new_rows_are_predicted_as_well_as_by_boosting():
+def test_new_rows_are_predicted_better_than_by_boosting():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     ours, boosted = (
         log_loss(y[1::2], model.fit(X[::2], y[::2]).predict_proba(X[1::2]))

@@ -88,7 +88,7 @@ def in_cycles(monkeypatch):
     ids=str,
 )
 @BOTH
-def test_the_last_cycle_of_use_is_kept(kind, losses, n_cycles, in_cycles):
+def test_the_last_useful_cycle_is_kept(kind, losses, n_cycles, in_cycles):
     X, y = data_for(kind)
     in_cycles(losses)
     model = kind(**SMALL).fit(X, y)
@@ -99,7 +99,7 @@ def test_the_last_cycle_of_use_is_kept(kind, losses, n_cycles, in_cycles):
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
 
 
-def test_a_cycle_that_time_has_cut_short_has_to_be_better():
+def test_an_incomplete_cycle_must_not_be_worse():
     cycle = CycleResult(None, np.empty((0, 1)), 1.005, np.array([3]), is_complete=True)
     assert cycle.is_useful(1.0)
     assert not cycle._replace(is_complete=False).is_useful(1.0)
@@ -107,7 +107,7 @@ def test_a_cycle_that_time_has_cut_short_has_to_be_better():
 
 
 @BOTH
-def test_no_cycle_begins_once_the_time_is_over(kind, monkeypatch, in_cycles):
+def test_no_cycle_begins_after_the_time_limit(kind, monkeypatch, in_cycles):
     """The clock says half of the time after the first cycle, and all of it after the second."""
     X, y = data_for(kind)
     in_cycles([3.0, 2.0, 1.0])
@@ -124,7 +124,7 @@ def test_no_cycle_begins_once_the_time_is_over(kind, monkeypatch, in_cycles):
     assert (model.n_iter_[0] == 2).all()
 
 
-def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
+def test_the_time_of_encoding_counts(monkeypatch):
     seconds = [0.0]
 
     class Clock:
@@ -165,7 +165,7 @@ def test_the_time_that_encoding_takes_is_not_there_for_training(monkeypatch):
 
 @pytest.mark.long
 @BOTH
-def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch):
+def test_a_network_does_not_depend_on_its_held_out_targets(kind, monkeypatch):
     X, y = data_for(kind)
     folds = np.arange(len(y)) % 2
     monkeypatch.setattr(base, "k_fold_of_rows", lambda *_: folds)
@@ -182,7 +182,7 @@ def test_a_network_knows_nothing_of_the_rows_that_it_holds_out(kind, monkeypatch
 
 
 @pytest.mark.long
-def test_there_is_nothing_to_be_found_in_noise():
+def test_out_of_fold_score_of_noise_is_negative():
     """Of a network that chose its epoch by its fold, R2 would be above zero here."""
     rng = np.random.RandomState(0)
     scores = []
