@@ -264,7 +264,7 @@ class FittedAttributesMixin(EstimatorMixin):
             "n_iter_": _per_member([run.n_iter for run in runs]),
             "converged_": _per_member([run.is_converged for run in runs]),
             "t_": _per_member([run.n_samples_seen for run in runs]),
-            "loss_": _per_member([np.float64(run.loss) for run in runs]),
+            "loss_": _per_member([np.float64(run.history.loss) for run in runs]),
             **{
                 name: _per_member(list(values))
                 for name, values in zip(_HISTORY, zip(*histories, strict=True), strict=True)
@@ -626,29 +626,29 @@ def _per_member(values: list[Any]) -> Any:
 
 def _make_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any, ...]:
     """Return the `_HISTORY` attributes of one network, which continue those `before`."""
+    history, best = run.history, run.history.best
     # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
-    losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, run.losses)))
+    losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, history.losses)))
     # A call without validation data keeps the curve of earlier calls.
     validation_losses = before.get("validation_loss_curve_")
     if run.watched is not None:
         validation_losses = extend_curve(
-            validation_losses, list(map(np.float64, run.validation_losses))
+            validation_losses, list(map(np.float64, history.validation_losses))
         )
     # The best of partial_fit is that of all calls.
     continues_best = run.incremental and bool(before)
-    best_iter: Any = run.best_iter
+    best_iter: Any = history.best_epoch
     if run.config.stopping is not None:
-        scores = extend_curve(before.get("validation_scores_"), run.scores)
-        best = run.history.best
-        best_score: Any = run.best_score
-        if best is None and not run.scores:
+        scores = extend_curve(before.get("validation_scores_"), history.validation_scores)
+        best_score: Any = -math.inf if best is None else best.score
+        if best is None and not history.validation_scores:
             # With validation data it is a float, even if L-BFGS made no iteration to score.
             unscored = None if run.watched is None else math.nan
             best_score = before.get("best_validation_score_") if continues_best else unscored
         elif best is not None and run.incremental:  # counted in the scores of all calls
             best_iter = len(scores) if best.n_iter else before.get("best_iter_")
         return losses, None, validation_losses, scores, best_score, best_iter
-    best_loss = min(run.losses, default=np.inf)
+    best_loss = min(history.losses, default=np.inf)
     if continues_best and before["best_loss_"] is not None:
         best_loss = min(best_loss, before["best_loss_"])
     return losses, np.float64(best_loss), validation_losses, None, None, best_iter

@@ -269,7 +269,7 @@ def conclude(
         limit = f"{OUT_OF_TIME}{config.time_limit:g} seconds are over after"
         if run.n_iter:
             unit = "iteration(s)" if config.is_lbfgs else "epoch(s)"
-            kept = f"the weights of number {run.best_iter} are kept"
+            kept = f"the weights of number {run.history.best_epoch} are kept"
             run.warnings.append(f"{limit} {run.n_iter} {unit}; {kept}.")
         else:
             run.warnings.append(
@@ -431,7 +431,8 @@ def _divergence_advice(run: TrainingRun) -> str:
 def _describe_kept(run: TrainingRun) -> str:
     if run.incremental:
         return "The weights of the call with the best validation score are kept."
-    return f"The weights of epoch {run.best_iter}, which had the best validation score, are kept."
+    epoch = run.history.best_epoch
+    return f"The weights of epoch {epoch}, which had the best validation score, are kept."
 
 
 def _scale_report(run: TrainingRun) -> str:

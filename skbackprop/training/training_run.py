@@ -128,15 +128,20 @@ class TrainingRun:
         split = problem.split(member, rng, self._split)
         if split is not None:
             self._set_split(split, problem.stopping is not None)
-        last_order = None
-        if past and is_as_long and self._split is past.split:  # other rows may be as many
-            last_order = past.state.orders[0]
+        order = self.train
+        if self.config.shuffle:  # in the order of the last epoch, if it had the same rows
+            last = past.state.orders[0] if past and is_as_long else None
+            is_same = past is not None and self._split is past.split
+            if last is not None and is_same and len(last) == self.n_train:
+                order = np.array(last)
+            else:
+                order = np.arange(self.n_train) if self.train is None else self.train.copy()
         self.state = TrainState(
             parameters,
             *({}, {}, {}),
             progress=init_plateau_counter(1),
             n_samples_seen=n_samples_seen,
-            orders=[self._first_order(last_order)],
+            orders=[order],
             rngs=[rng],
             masks=masks,
         )
@@ -187,14 +192,6 @@ class TrainingRun:
             state.progress = _continue_state(state.progress, last.progress)
             best = past.history.best
             self.history = History(best=best and best._replace(n_iter=0))
-
-    def _first_order(self, last: IndexArray | None) -> IndexArray | None:
-        """Return the training rows in the order of the last epoch, if they are the same rows."""
-        if not self.config.shuffle:
-            return self.train
-        if last is not None and len(last) == self.n_train:
-            return np.array(last)
-        return np.arange(self.n_train) if self.train is None else self.train.copy()
 
     # ------------------------------------------------------------------- checkpoints
 
@@ -363,36 +360,6 @@ class TrainingRun:
     def n_iter(self) -> int:
         """The number of epochs or iterations."""
         return self.history.n_iter
-
-    @property
-    def loss(self) -> float:
-        """The loss of the last epoch."""
-        return self.history.loss
-
-    @property
-    def losses(self) -> list[float]:
-        """The loss of each epoch."""
-        return self.history.losses
-
-    @property
-    def scores(self) -> list[float]:
-        """The validation score of each epoch; empty without early stopping."""
-        return self.history.validation_scores
-
-    @property
-    def validation_losses(self) -> list[float]:
-        """The validation loss of each epoch; empty without validation rows."""
-        return self.history.validation_losses
-
-    @property
-    def best_score(self) -> float:
-        """The best validation score."""
-        return -math.inf if self.history.best is None else self.history.best.score
-
-    @property
-    def best_iter(self) -> int:
-        """The epoch whose weights are kept; 0 if that was an earlier call of `partial_fit`."""
-        return self.history.best_epoch
 
     @property
     def is_converged(self) -> bool:

@@ -164,7 +164,7 @@ def test_streams_of_any_bit_generator(kinds):
     finished(StackTraining(runs))
     for run, expected in zip(runs, alone, strict=True):
         train_runs([expected])
-        assert run.losses == expected.losses
+        assert run.history.losses == expected.history.losses
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])
