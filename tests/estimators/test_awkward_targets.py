@@ -54,7 +54,7 @@ LABELS = {
 @pytest.mark.long
 @pytest.mark.parametrize("name", LABELS)
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_labels_come_back_as_they_went_in(name, n_classes):
+def test_labels_keep_their_values_and_dtype(name, n_classes):
     labels = LABELS[name]
     X, codes = class_data(N, n_classes=n_classes)
     y = labels[codes]
@@ -220,7 +220,7 @@ MIXED = {
 
 
 @pytest.mark.parametrize("name", MIXED)
-def test_words_beside_other_labels(name):
+def test_words_mixed_with_other_labels_are_an_error(name):
     """NumPy makes words of all of them, in a list: the label 1 would come back as "1"."""
     X, _ = class_data(N)
     y, words = MIXED[name], np.array(["1", "a"] * (N // 2))
@@ -249,7 +249,7 @@ def test_words_beside_other_labels(name):
         ([[0, 1], [0, "a"]], "mixes strings|shape"),
     ],
 )
-def test_classes_that_are_no_labels(classes, message):
+def test_classes_must_be_labels(classes, message):
     X, y = class_data(N, n_classes=2)
     with pytest.raises(ValueError, match=message):
         quick(BackpropClassifier).partial_fit(X, y, classes=classes)
@@ -277,7 +277,7 @@ def test_columns_of_lists_keep_words_and_numbers():
         model.score(X, np.array(rows))
 
 
-def test_targets_that_are_no_classes():
+def test_continuous_targets_of_a_classifier_are_an_error():
     X, values = value_data(N)
     with pytest.raises(ValueError, match=r"Unknown label type: continuous"):
         quick(BackpropClassifier).fit(X, values)
@@ -290,7 +290,7 @@ def test_targets_that_are_no_classes():
         quick(BackpropClassifier).fit(X, None)
 
 
-def test_targets_that_are_no_numbers():
+def test_targets_of_a_regressor_must_be_numbers():
     X, _ = value_data(N)
     with pytest.raises(ValueError, match="could not convert string to float.*cat"):
         quick(BackpropRegressor).fit(X, np.full(N, "cat"))
@@ -312,7 +312,7 @@ def test_targets_that_are_no_numbers():
 
 @pytest.mark.parametrize("container", [list, np.asarray, pd.Series], ids=lambda c: c.__name__)
 @pytest.mark.parametrize("value, message", [(None, "missing"), (np.nan, "missing|NaN")])
-def test_values_that_are_missing(container, value, message):
+def test_missing_targets_are_an_error(container, value, message):
     X, y = value_data(N)
     model = quick(BackpropRegressor).fit(X, y)
     for targets in (
@@ -326,7 +326,7 @@ def test_values_that_are_missing(container, value, message):
         model.score(X, container(changed(y, 3, value, dtype=object)))
 
 
-def test_values_that_only_a_longer_float_holds():
+def test_targets_beyond_float64_are_an_error():
     X, y = value_data(N)
     largest = np.finfo(np.longdouble).max
     if largest > np.finfo(float).max:
@@ -334,7 +334,7 @@ def test_values_that_only_a_longer_float_holds():
             quick(BackpropRegressor).fit(X, changed(y, 3, largest, dtype=np.longdouble))
 
 
-def test_numbers_that_are_too_large_for_labels():
+def test_large_numbers_as_labels_are_an_error():
     X, y = class_data(N)
     for labels in (1e200 * y, np.c_[y, 1e200 * y]):
         with pytest.raises(ValueError, match="Unknown label type: continuous"):
@@ -344,7 +344,7 @@ def test_numbers_that_are_too_large_for_labels():
 
 
 @PAIRS
-def test_sparse_column_for_y(ours, theirs):
+def test_sparse_column_y_warns_and_trains_like_dense_y(ours, theirs):
     X, y = data_for(ours)
     expected = quick(ours).fit(X, y)
     for column in (sparse.csr_array(y[:, None]), sparse.csc_matrix(y[:, None])):
@@ -363,7 +363,7 @@ def test_objects_that_are_not_finite(value):
 
 
 @pytest.mark.parametrize("container", [sparse.csr_array, sparse.csc_matrix])
-def test_sparse_targets_of_a_regressor(container):
+def test_regressor_takes_sparse_targets(container):
     """They are rare but legal, and scikit-learn's network learns from them."""
     X, Y = value_data(N, n_outputs=3)
     from_sparse = quick(BackpropRegressor).fit(X, container(Y))
@@ -407,7 +407,7 @@ def test_a_loss_of_decision_values_predicts_no_numbers(loss):
 
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_negative_counts(method):
+def test_negative_counts_are_an_error(method):
     X, y = value_data(N)
     with pytest.raises(ValueError, match=r"poisson.*\by\b.*-"):
         getattr(quick(BackpropRegressor, loss="poisson"), method)(X, y)
@@ -415,7 +415,7 @@ def test_negative_counts(method):
 
 @BOTH
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_x_and_y_of_different_lengths(estimator_class, method):
+def test_x_and_y_of_different_lengths_are_an_error(estimator_class, method):
     X, y = data_for(estimator_class)
     for targets in (y[:-1], np.append(y, y[0])):
         with pytest.raises(ValueError, match=rf"inconsistent numbers of samples.*{N}"):
@@ -441,7 +441,7 @@ def test_a_class_may_be_missing_from_a_batch(n_classes):
         assert model.score(X, y) > 0.6
 
 
-def test_a_new_class_in_a_batch():
+def test_new_class_in_a_batch_is_an_error():
     X, y = class_data(N)
     model = quick(BackpropClassifier).partial_fit(X, y, classes=[0, 1, 2])
     for new in (7, -1, 1.5):
@@ -506,7 +506,7 @@ def test_partial_fit_needs_no_classes_after_fit():
     assert model.partial_fit(X, y).t_ == before + N
 
 
-def test_multilabel_batches():
+def test_partial_fit_takes_batches_of_indicators():
     X, Y = label_data(N)
     model = quick(BackpropClassifier).partial_fit(X, Y, classes=[0, 1, 2])
     model.partial_fit(sparse.csr_array(X), sparse.csr_array(Y))
@@ -515,7 +515,7 @@ def test_multilabel_batches():
         model.partial_fit(X, Y[:, :2])
 
 
-def test_partial_fit_of_another_number_of_outputs():
+def test_another_number_of_outputs_in_partial_fit_is_an_error():
     X, Y = value_data(N, n_outputs=3)
     model = quick(BackpropRegressor).partial_fit(X, Y)
     for targets in (Y[:, 0], Y[:, :2]):
@@ -527,7 +527,7 @@ def test_partial_fit_of_another_number_of_outputs():
 
 
 @BOTH
-def test_batch_size_over_the_number_of_rows(estimator_class):
+def test_batch_size_over_the_number_of_rows_is_clipped(estimator_class):
     X, y = data_for(estimator_class)
     with pytest.warns(UserWarning, match="batch_size") as caught:
         clipped = quick(estimator_class, batch_size=N + 1).fit(X, y)
@@ -545,7 +545,7 @@ def test_batch_size_over_the_number_of_rows(estimator_class):
 
 
 @BOTH
-def test_batch_size_says_nothing_to_lbfgs(estimator_class):
+def test_batch_size_does_not_matter_to_lbfgs(estimator_class):
     X, y = data_for(estimator_class)
     large = quick(estimator_class, batch_size=10 * N, solver="lbfgs").fit(X, y)
     assert_same_network(large, quick(estimator_class, batch_size=1, solver="lbfgs").fit(X, y))
@@ -553,7 +553,7 @@ def test_batch_size_says_nothing_to_lbfgs(estimator_class):
 
 @BOTH
 @SOLVERS
-def test_early_stopping_with_too_few_rows(estimator_class, solver):
+def test_early_stopping_with_too_few_rows_is_an_error(estimator_class, solver):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, solver=solver, early_stopping=True)
     for n in (1, 2):
@@ -593,7 +593,7 @@ def test_early_stopping_with_a_rare_class(estimator_class):
     ],
     ids=["negative", "zero", "short", "long", "column", "2-D", "words", "complex", "number"],
 )
-def test_wrong_sample_weight(estimator_class, method, weight, named):
+def test_wrong_sample_weight_is_an_error(estimator_class, method, weight, named):
     X, y = data_for(estimator_class)
     arguments = classes_for(estimator_class) if method == "partial_fit" else {}
     model = quick(estimator_class)

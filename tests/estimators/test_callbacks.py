@@ -102,7 +102,7 @@ def score_of(estimator, X, y, **params):
 
 @ALL
 @EACH
-def test_every_epoch_is_a_task_and_training_is_what_it_was(estimator_class, settings):
+def test_callbacks_see_every_epoch_and_change_nothing(estimator_class, settings):
     X, y = data_for(estimator_class)
     model, callback = followed(estimator_class, **settings_for(estimator_class, settings))
     model.fit(X, y)
@@ -118,7 +118,7 @@ def test_every_epoch_is_a_task_and_training_is_what_it_was(estimator_class, sett
 
 @ALL
 @EACH
-def test_the_estimator_of_an_epoch_is_one_that_was_trained_so_far(estimator_class, settings):
+def test_estimator_of_an_epoch_equals_a_shorter_fit(estimator_class, settings):
     X, y = data_for(estimator_class)
     settings = settings_for(estimator_class, settings)
     model, callback = followed(estimator_class, **settings)
@@ -140,7 +140,7 @@ def test_the_estimator_of_an_epoch_is_one_that_was_trained_so_far(estimator_clas
 
 @pytest.mark.long
 @ALL
-def test_an_estimator_of_an_epoch_is_nobody_elses(estimator_class):
+def test_estimators_of_epochs_share_nothing(estimator_class):
     X, y = data_for(estimator_class)
 
     class Spoiling(Recorder):
@@ -155,7 +155,7 @@ def test_an_estimator_of_an_epoch_is_nobody_elses(estimator_class):
         assert same_bits(model, copy.deepcopy(model).set_callbacks().fit(X, y))
 
 
-def test_an_estimator_of_an_epoch_is_no_part_of_the_fit_that_it_was_made_in():
+def test_estimator_of_an_epoch_trains_independently():
     X, y = data_for(BackpropClassifier)
     model, callback = followed(BackpropClassifier)
     make_pipeline(StandardScaler(), model).fit(X, y)
@@ -169,7 +169,7 @@ def test_an_estimator_of_an_epoch_is_no_part_of_the_fit_that_it_was_made_in():
 
 @ALL
 @EACH
-def test_true_ends_training(estimator_class, settings):
+def test_callback_that_returns_true_ends_training(estimator_class, settings):
     X, y = data_for(estimator_class)
     model, callback = followed(
         estimator_class, Recorder(stop_at=1), **settings_for(estimator_class, settings)
@@ -183,7 +183,7 @@ def test_true_ends_training(estimator_class, settings):
 
 
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
-def test_who_is_stopped_has_not_failed_to_converge():
+def test_stop_by_callback_gives_no_convergence_warning():
     model, _ = followed(BackpropClassifier, Recorder(stop_at=1), n_iter_no_change=10)
     assert model.fit(*data_for(BackpropClassifier)).n_iter_ == 2
 
@@ -191,7 +191,7 @@ def test_who_is_stopped_has_not_failed_to_converge():
 @ALL
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("place", ["setup fit 0", "begin fit 0", "begin {} 1", "end {} 1"])
-def test_an_error_leaves_all_as_it_was(estimator_class, solver, place):
+def test_error_in_a_callback_leaves_the_estimator_unchanged(estimator_class, solver, place):
     X, y = data_for(estimator_class)
     place = place.format("iteration" if solver == "lbfgs" else "epoch")
     model, callback = followed(estimator_class, Recorder(error_in=place), solver=solver)
@@ -301,7 +301,7 @@ def test_weights_go_with_the_data_and_names_fit_them():
     assert callback.fitted[-1].predict(X).shape == y.shape
 
 
-def test_a_warm_start_goes_on_where_it_was():
+def test_callbacks_of_a_warm_start_see_the_epochs_of_both_fits():
     X, y = data_for(BackpropRegressor)
     model, callback = followed(BackpropRegressor, warm_start=True, max_iter=3)
     model.fit(X, y).fit(X, y)

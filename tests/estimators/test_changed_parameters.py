@@ -94,7 +94,7 @@ def test_a_parameter_set_after_fit_does_not_move_predictions(estimator_class, n_
         assert_unmoved(model, X, y, lambda: model.set_params(**change))
 
 
-def test_every_parameter_is_set():
+def test_changes_cover_every_parameter():
     names = set(BackpropClassifier().get_params()) | set(BackpropRegressor().get_params())
     assert set(CHANGES) == names
 
@@ -116,7 +116,7 @@ LOSSES = {
         if fitted is not later
     ],
 )
-def test_a_loss_set_after_fit_acts_in_the_next_fit(estimator_class, fitted, later, n_estimators):
+def test_set_loss_acts_in_the_next_fit(estimator_class, fitted, later, n_estimators):
     X, y = data_for(estimator_class)
     y = np.abs(y)
     model = quick(estimator_class, loss=fitted, n_estimators=n_estimators).fit(X, y)
@@ -139,7 +139,7 @@ class Weighted(SquaredError):
     weights: np.ndarray
 
 
-def test_a_loss_is_another_if_an_array_in_it_is():
+def test_losses_with_different_arrays_are_different():
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, loss=Weighted(np.ones(2))).partial_fit(X, y)
     model = pickle.loads(pickle.dumps(model.partial_fit(X, y))).partial_fit(X, y)
@@ -149,20 +149,20 @@ def test_a_loss_is_another_if_an_array_in_it_is():
 
 
 @pytest.mark.parametrize("later", ["gamma", "poisson", "gaussian"])
-def test_a_loss_set_after_fit_does_not_move_targets_that_were_scaled(later):
+def test_set_loss_keeps_scaled_targets(later):
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, loss="huber", scale_target=True).fit(X, 100 + 10 * y)
     assert_unmoved(model, X, 100 + 10 * y, lambda: model.set_params(loss=later))
 
 
-def test_targets_of_a_score_are_those_of_the_loss_that_was_fitted():
+def test_score_checks_targets_by_the_fitted_loss():
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, loss="gamma").fit(X, np.exp(y)).set_params(loss="huber")
     with pytest.raises(ValueError, match="loss='gamma' needs targets y > 0"):
         model.score(X, y)
 
 
-def test_label_smoothing_set_after_fit_is_no_matter_for_hinge():
+def test_set_label_smoothing_does_not_disturb_fitted_hinge():
     X, y = data_for(BackpropClassifier)
     model = quick(BackpropClassifier, loss="hinge", n_estimators=2).fit(X, y)
     assert_unmoved(model, X, y, lambda: model.set_params(label_smoothing=0.1))
@@ -181,7 +181,7 @@ WRONG = {
 @BOTH
 @pytest.mark.parametrize("name", WRONG)
 @pytest.mark.parametrize("n_estimators", [1, 2])
-def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_estimators):
+def test_wrong_parameter_between_partial_fits_is_named(estimator_class, name, n_estimators):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, n_estimators=n_estimators)
     model.partial_fit(X, y, **classes_for(estimator_class)).partial_fit(X, y)
@@ -198,7 +198,7 @@ def test_a_wrong_parameter_set_between_pieces_is_named(estimator_class, name, n_
 
 
 @BOTH
-def test_what_a_parameter_was_does_not_travel(estimator_class):
+def test_pickle_drops_replaced_parameters(estimator_class):
     X, y = data_for(estimator_class)
     start = quick(estimator_class).fit(X, y)
     model = quick(estimator_class, init=(start.coefs_, start.intercepts_)).fit(X, y)
@@ -208,7 +208,7 @@ def test_what_a_parameter_was_does_not_travel(estimator_class):
 
 
 @BOTH
-def test_before_the_first_fit_parameters_say_what_there_will_be(estimator_class):
+def test_methods_of_an_unfitted_estimator_follow_its_loss(estimator_class):
     model = quick(estimator_class).set_params(loss="hinge")
     assert not hasattr(model, "predict_proba")
     supports_predict_proba = estimator_class is BackpropClassifier
@@ -216,7 +216,7 @@ def test_before_the_first_fit_parameters_say_what_there_will_be(estimator_class)
 
 
 @BOTH
-def test_a_fit_that_fails_leaves_the_loss_of_the_last(estimator_class):
+def test_failed_fit_keeps_the_fitted_loss(estimator_class):
     X, y = data_for(estimator_class)
     later = LOSSES[estimator_class][-1]
     model = quick(estimator_class).fit(X, y)

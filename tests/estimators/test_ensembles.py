@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.base import clone, is_classifier
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.losses import SquaredError
 from skbackprop.nn.objective import LossAndGradient
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.training import loop
@@ -464,13 +462,6 @@ def test_a_single_network_has_no_members(estimator_class):
         _ = network.estimators_
 
 
-@BOTH
-def test_there_are_no_members_before_the_fit(estimator_class):
-    with pytest.raises(NotFittedError):
-        _ = ensemble_of(estimator_class).estimators_
-    assert not hasattr(ensemble_of(estimator_class), "estimators_")
-
-
 def seeded(way):
     """Return a way of seeding and training on, as settings of an estimator."""
     kind, _, goes_on = way.partition(", ")
@@ -705,24 +696,6 @@ def test_training_goes_on_after_a_trip(estimator_class, way, trip, tmp_path):
         assert_member(traveller, member, one)
 
 
-@every_trip
-@every_target
-def test_predictions_after_a_trip(target, trip, tmp_path):
-    ensemble, X = fitted_for(target)
-    traveller = trip(ensemble, tmp_path)
-    assert_same_bits(traveller.predict(X), ensemble.predict(X))
-    assert_same_bits(traveller.estimators_[1].predict(X), ensemble.estimators_[1].predict(X))
-
-
-def test_the_training_state_stays_behind_where_training_is_over():
-    X, y = value_data(N_ROWS, 100)
-    ensemble = ensemble_of(BackpropRegressor, hidden_layer_sizes=(300,), max_iter=1).fit(X, y)
-    weights = sum(array.nbytes for array in ensemble.coefs_ + ensemble.intercepts_)
-    assert len(pickle.dumps(ensemble)) < 1.05 * weights
-    returned = pickle.loads(pickle.dumps(ensemble)).partial_fit(X, y)
-    np.testing.assert_array_equal(returned.t_, [2 * N_ROWS] * M)
-
-
 # -------------------------------------------------------------------------- runs that go wrong
 
 
@@ -810,14 +783,6 @@ def test_a_lack_of_convergence_of_lbfgs_is_mentioned_once(estimator_class):
     assert ["lbfgs failed to converge" in str(w.message) for w in caught] == [True]
 
 
-def test_a_batch_that_is_too_large_is_mentioned_once():
-    with pytest.warns(UserWarning, match="batch_size=100 is larger") as caught:
-        ensemble_of(BackpropRegressor, batch_size=100, n_iter_no_change=np.inf).fit(
-            *value_data(N_ROWS)
-        )
-    assert [w.filename for w in caught] == [__file__]
-
-
 # ------------------------------------------------------------------------------------- Ctrl-C
 
 
@@ -896,18 +861,6 @@ def test_an_interrupted_partial_fit_is_no_epoch_of_any_member(
 
 
 @BOTH
-def test_an_interrupt_in_the_first_epoch_leaves_the_initial_weights(estimator_class, monkeypatch):
-    data, init = data_for(estimator_class, N_ROWS), initial(estimator_class, True)
-    ensemble = ensemble_of(estimator_class, init=init)
-    interrupted(ensemble, *data, monkeypatch=monkeypatch, solver="adam", n_steps=1)
-    for array, expected in zip(ensemble.coefs_, init[0], strict=True):
-        np.testing.assert_array_equal(array, expected)
-    assert ensemble.loss_curve_ == [[]] * M
-    np.testing.assert_array_equal(ensemble.n_iter_, [0] * M)
-    assert len(ensemble.predict(data[0])) == N_ROWS
-
-
-@BOTH
 def test_an_interrupted_warm_fit_goes_on_to_the_same_bits(estimator_class, monkeypatch):
     data = data_for(estimator_class, N_ROWS)
     ensemble, spared = (
@@ -919,17 +872,6 @@ def test_an_interrupted_warm_fit_goes_on_to_the_same_bits(estimator_class, monke
     for array, expected in zip(ensemble.coefs_, spared.fit(*data).coefs_, strict=True):
         assert_same_bits(array, expected)
     assert ensemble.loss_curve_ == spared.loss_curve_
-
-
-def test_an_interrupt_while_members_are_scored_goes_back_behind_their_epoch(monkeypatch):
-    data, settings = value_data(N_ROWS), {"early_stopping": True, "max_iter": 2}
-    reference = ensemble_of(BackpropRegressor, **settings).fit(*data)
-    ensemble = ensemble_of(BackpropRegressor, early_stopping=True)
-    with monkeypatch.context() as context:
-        interrupt(context, SquaredError, "score", 2 * M + 1)
-        with pytest.raises(KeyboardInterrupt):
-            ensemble.fit(*data)
-    assert_goes_on_alike(ensemble, reference, *data)
 
 
 @pytest.mark.parametrize("n_steps", [4, 10])
@@ -970,18 +912,6 @@ def test_an_interrupt_of_lbfgs_leaves_each_member_at_an_iteration_of_its_own(mon
 # ------------------------------------------------------------------------------- the parameter
 
 
-@pytest.mark.parametrize("n_estimators", [0, -1, 1.5, 3.0, "a", None, (2,)])
-@BOTH
-def test_an_invalid_number_of_members_is_an_error_that_names_it(estimator_class, n_estimators):
-    ensemble = ensemble_of(estimator_class, n_estimators)
-    data = data_for(estimator_class, N_ROWS)
-    with pytest.raises(ValueError, match="'n_estimators' parameter"):
-        ensemble.fit(*data)
-    with pytest.raises(ValueError, match="'n_estimators' parameter"):
-        ensemble.partial_fit(*data, **classes_for(estimator_class))
-    assert vars(ensemble).keys() == ensemble.get_params().keys()
-
-
 @pytest.mark.parametrize("before, after", [(1, 2), (3, 1), (3, 4)])
 @BOTH
 def test_the_number_of_members_cannot_change_while_training_goes_on(estimator_class, before, after):
@@ -1006,26 +936,6 @@ def test_the_number_of_members_acts_in_the_next_fit(estimator_class, before, aft
     ensemble.set_params(n_estimators=after)
     np.testing.assert_array_equal(ensemble.predict(X), expected)
     assert len(networks_of(ensemble)) == before
-
-
-def test_numpy_counts_too():
-    data = value_data(N_ROWS)
-    ensemble = ensemble_of(BackpropRegressor, np.int64(M)).fit(*data)
-    assert_same_ensemble(ensemble, ensemble_of(BackpropRegressor, M).fit(*data))
-
-
-@pytest.mark.long
-@BOTH
-def test_a_search_over_the_number_of_members(estimator_class):
-    X, y = data_for(estimator_class, N_ROWS)
-    base = ensemble_of(estimator_class, 1, max_iter=20, learning_rate_init=0.01)
-    search = GridSearchCV(base, {"n_estimators": [1, 2, 4]}, cv=3).fit(X, y)
-    for n_estimators, score in zip([1, 2, 4], search.cv_results_["mean_test_score"], strict=True):
-        expected = cross_val_score(
-            clone(base).set_params(n_estimators=n_estimators), X, y, cv=3
-        ).mean()
-        assert score == pytest.approx(expected, rel=1e-12)
-    assert len(networks_of(search.best_estimator_)) == search.best_params_["n_estimators"]
 
 
 def test_an_ensemble_is_no_worse_than_its_members_on_average():

@@ -169,8 +169,8 @@ def has_finite_outputs(model, X):
 # ---------------------------------------------------------------------------------- the table
 
 
-def network(kind, oracle, data, **settings):
-    return Case(lambda **changes: quick(kind, **changes), data, oracle, ("max_iter", -1), settings)
+def network(kind, oracle, data, wrong=("max_iter", -1), **settings):
+    return Case(lambda **changes: quick(kind, **changes), data, oracle, wrong, settings)
 
 
 def search(kind, network_kind, data, **settings):
@@ -207,14 +207,18 @@ NETWORKS = {
     "classifier of indicators": network(BackpropClassifier, has_indicators_by_hand, label_data(N)),
     "classifier of columns": network(BackpropClassifier, has_columns_by_hand, COLUMNS),
     "classifiers": network(
-        BackpropClassifier, has_the_mean_of_its_members, CLASSES, n_estimators=2
+        *(BackpropClassifier, has_the_mean_of_its_members, CLASSES, ("n_estimators", 0)),
+        n_estimators=2,
     ),
     "regressor": network(BackpropRegressor, has_values_by_hand, VALUES),
     "regressor of several": network(BackpropRegressor, has_values_by_hand, TWO_VALUES),
     "regressor of quantiles": network(
         BackpropRegressor, has_values_by_hand, VALUES, loss=Quantile([0.5])
     ),
-    "regressors": network(BackpropRegressor, has_the_mean_of_its_members, VALUES, n_estimators=2),
+    "regressors": network(
+        *(BackpropRegressor, has_the_mean_of_its_members, VALUES, ("n_estimators", 1.5)),
+        n_estimators=2,
+    ),
     "autoencoder": network(BackpropAutoencoder, has_reconstructions_by_hand, (VALUES[0], None)),
 }
 ESTIMATORS = NETWORKS | {
@@ -560,21 +564,32 @@ def test_a_wrong_parameter_is_named_and_leaves_what_was_learned(case):
 # -------------------------------------------------------------------------- training in pieces
 
 
-@pytest.mark.parametrize("solver", ["adam", "sgd"])
+IN_PIECES = {
+    "adam": {},
+    "sgd": {"solver": "sgd"},
+    "invscaling": {"solver": "sgd", "learning_rate": "invscaling"},
+    "dropout": {"dropout": 0.2},
+    "average": {"average": "polyak"},
+    "float32": {"dtype": "float32"},
+}
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
+@pytest.mark.parametrize("way", IN_PIECES)
 @over(NETWORKS)
-def test_pieces_of_training_equal_the_whole(case, solver):
-    X, y = case.data
-    settings = {"solver": solver, "n_iter_no_change": np.inf, "batch_size": 16}
-    whole = fitted(case, max_iter=4, **settings)
-    by_epochs, by_twos = (
-        case.new(**settings),
-        case.new(warm_start=True, **settings | {"max_iter": 2}),
-    )
+def test_pieces_of_training_equal_the_whole(case, way, container):
+    """Also with a trip through a pickle after each piece."""
+    X, y = container(case.data[0]), case.data[1]
+    settings = {"n_iter_no_change": np.inf, "batch_size": 16} | IN_PIECES[way]
+    weight = np.random.RandomState(3).uniform(0.5, 2, N)
+    whole = case.new(max_iter=4, **settings).fit(X, y, sample_weight=weight)
+    by_epochs = case.new(**settings)
+    by_twos = case.new(warm_start=True, **settings | {"max_iter": 2})
     classes = {"classes": whole.classes_} if hasattr(whole, "classes_") else {}
     for _ in range(4):
-        by_epochs.partial_fit(X, y, **classes)
+        by_epochs = pickled(by_epochs.partial_fit(X, y, sample_weight=weight, **classes), None)
     for _ in range(2):
-        by_twos.fit(X, y)
+        by_twos = deep_copied(by_twos.fit(X, y, sample_weight=weight), None)
     assert same_bits(by_epochs, whole)
     assert same_bits(by_twos, whole)
 

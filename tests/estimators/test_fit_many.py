@@ -135,7 +135,7 @@ def mixture(estimator_class):
 @pytest.mark.parametrize("max_bytes", [1, 2**28])
 @BOTH
 @pytest.mark.usefixtures("one_blas_thread")
-def test_two_legs_end_as_one_fit(estimator_class, max_bytes):
+def test_fit_in_two_parts_equals_one_fit(estimator_class, max_bytes):
     """What the first has reached comes from another process, say: it is pickled in between."""
     data = (*data_for(estimator_class, N), {})
     firsts, seconds, wholes = (fits_of(mixture(estimator_class), *data) for _ in range(3))
@@ -151,7 +151,7 @@ def test_two_legs_end_as_one_fit(estimator_class, max_bytes):
 
 
 @BOTH
-def test_a_leg_on_other_data_begins_anew(estimator_class):
+def test_second_part_on_other_data_starts_again(estimator_class):
     X, y = data_for(estimator_class, N)
     first, second, whole = (
         fits_of([quick(estimator_class)], data, y, {})[0] for data in (X + 1, X, X)
@@ -186,7 +186,7 @@ def _quiet_about_batches():
 @every_size
 @several_threads
 @BOTH
-def test_each_ends_as_if_alone(estimator_class, n_threads, max_bytes):
+def test_estimators_fitted_together_equal_those_fitted_alone(estimator_class, n_threads, max_bytes):
     fits = fits_of(mixture(estimator_class), *data_for(estimator_class, N), {})
     assert_as_if_alone(fits, max_bytes)
     assert {fit.error is None for fit in fits} == {True, False}
@@ -205,13 +205,13 @@ def test_each_ends_as_if_alone(estimator_class, n_threads, max_bytes):
     ids=["binary", "multilabel", "several values", "float32", "sparse"],
 )
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weighted"])
-def test_each_ends_as_if_alone_whatever_the_data(estimator_class, data, weight):
+def test_fitted_together_equals_alone_for_any_data(estimator_class, data, weight):
     fit_params = {} if weight is None else {"sample_weight": weight}
     assert_as_if_alone(fits_of(mixture(estimator_class), *data, fit_params))
 
 
 @pytest.mark.long
-def test_each_has_data_of_its_own():
+def test_fitted_together_on_different_data_equals_alone():
     """Some of it equal, some the same object, of several lengths, of other labels, or wrong."""
     X, y = class_data(N)
     few = {"sample_weight": WEIGHT[:30]}
@@ -254,7 +254,7 @@ def test_classifiers_and_regressors_share_data():
 @pytest.mark.long
 @every_size
 @BOTH
-def test_training_goes_on_as_if_alone(estimator_class, max_bytes):
+def test_continued_training_equals_alone(estimator_class, max_bytes):
     X, y = data_for(estimator_class, N)
     fits = fits_of(mixture(estimator_class), X, y, {})
     models = assert_as_if_alone(fits, max_bytes)
@@ -343,7 +343,7 @@ def ctrl_c():
 @pytest.mark.parametrize("interrupt", [raise_interrupt, _thread.interrupt_main])
 @pytest.mark.parametrize("number", [1, 20])
 @several_threads
-def test_an_interrupt_goes_on(number, interrupt, n_threads, monkeypatch):
+def test_interrupt_of_fit_many_is_raised(number, interrupt, n_threads, monkeypatch):
     """It is raised where it comes, or comes to the main thread, as from the keyboard."""
     run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
 
@@ -376,5 +376,5 @@ def test_without_a_seed_each_has_a_stream_of_its_own():
     np.testing.assert_equal(np.random.get_state(legacy=False), before)
 
 
-def test_nothing_to_fit():
+def test_fit_many_of_nothing():
     fit_many([], 2**28)

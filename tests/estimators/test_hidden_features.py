@@ -41,7 +41,7 @@ def by_hand(model, X, layer, activation):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("layer", [0, 1, -1, -2])
 @pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
-def test_they_are_those_of_a_forward_pass_by_hand(
+def test_hidden_features_equal_a_forward_pass_by_hand(
     estimator_class, normalization, activation, n_estimators, dtype, layer, is_sparse
 ):
     X, y = data_for(estimator_class)
@@ -97,7 +97,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, monkeypatch):
 
 
 @BOTH
-def test_they_leave_the_model_as_it_is(estimator_class):
+def test_hidden_features_leave_the_model_unchanged(estimator_class):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, normalization="batch").fit(X, y)
     before, given = {name: id(value) for name, value in vars(model).items()}, X.copy()
@@ -109,7 +109,7 @@ def test_they_leave_the_model_as_it_is(estimator_class):
 
 
 @BOTH
-def test_a_network_of_given_weights_has_them_too(estimator_class):
+def test_network_with_assigned_weights_has_hidden_features(estimator_class):
     X, _ = data_for(estimator_class)
     model = estimator_class((2,), activation="relu")
     model.coefs_ = [np.ones((4, 2)), np.ones((2, 1))]
@@ -121,7 +121,7 @@ def test_a_network_of_given_weights_has_them_too(estimator_class):
 
 @BOTH
 @pytest.mark.parametrize("layer", [2, -3, 0.0, "last", None, True])
-def test_a_layer_that_is_not_there_is_named(estimator_class, layer):
+def test_missing_layer_is_named(estimator_class, layer):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, hidden_layer_sizes=WIDTHS).fit(X, y)
     message = rf"layer must be an int from -2 to 1, .* 2 hidden layer\(s\), got {layer!r}\."
@@ -150,5 +150,5 @@ def test_input_is_checked_as_that_of_predict(estimator_class):
         model.hidden_features(np.full_like(X, np.nan))
 
 
-def test_an_autoencoder_has_its_codes_in_their_place():
+def test_autoencoder_has_codes_instead_of_hidden_features():
     assert not hasattr(BackpropAutoencoder, "hidden_features")

@@ -107,7 +107,7 @@ def test_parameters_and_fitted_attributes_are_shown(name):
 
 
 @EVERY
-def test_a_text_representation_is_as_good_as_another(name):
+def test_display_text_gives_no_html(name):
     with sklearn.config_context(display="text"):
         assert not hasattr(fitted(name), "_repr_html_")
 
@@ -124,7 +124,7 @@ def test_a_fitted_network_shows_its_layers(name):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["grid", "random", "halving", "features", "conformal"])
-def test_networks_within_others_show_them_too(name):
+def test_nested_networks_show_their_layers(name):
     model = fitted(name)
     inner = model.best_estimator_ if hasattr(model, "best_estimator_") else model.estimator_
     assert layers_of(model._repr_html_()) == layers_of(inner._repr_html_()) != {}

@@ -81,7 +81,7 @@ def test_through_any_number_of_layers(estimator_class, hidden, n_estimators):
     assert_is_derivative(model.input_gradient(X), function, X)
 
 
-def test_a_case_by_hand():
+def test_equals_a_case_computed_by_hand():
     """Of y = 3 tanh(x_1 + 2 x_2), the derivatives are 3 (1 - tanh^2) times 1 and 2."""
     model = BackpropRegressor((1,), activation="tanh")
     model.coefs_ = [np.array([[1.0], [2.0]]), np.array([[3.0]])]
@@ -107,7 +107,7 @@ LABELS = {
 @pytest.mark.without(
     lambda loss, of, **_: of == "probability" and not CLASSIFIER_LOSSES[loss].supports_predict_proba
 )
-def test_of_scores_and_of_probabilities(labels, loss, of, n_estimators):
+def test_gradients_of_scores_and_probabilities(labels, loss, of, n_estimators):
     X, y = LABELS[labels]
     model = rough(BackpropClassifier, loss=loss, n_estimators=n_estimators).fit(X, y)
     function = model.decision_function if of == "score" else probabilities(model)
@@ -218,7 +218,7 @@ def test_memory_is_bounded(monkeypatch):
 
 @BOTH
 @NORMALIZATIONS
-def test_it_leaves_the_model_and_x_as_they_are(estimator_class, normalization):
+def test_input_gradient_leaves_model_and_x_unchanged(estimator_class, normalization):
     X, y = data_for(estimator_class)
     model = rough(estimator_class, normalization=normalization, dropout=0.5).fit(X, y)
     before, given, predicted = dict(vars(model)), X.copy(), model.predict(X)
@@ -236,7 +236,7 @@ def test_it_leaves_the_model_and_x_as_they_are(estimator_class, normalization):
 
 
 @pytest.mark.parametrize("of", ["predict", "logit", None, 1])
-def test_what_it_cannot_be_of_is_named(of):
+def test_invalid_target_of_the_gradient_is_named(of):
     X, y = class_data()
     model = quick(BackpropClassifier).fit(X, y)
     with pytest.raises(ValueError, match=f'of must be "score" or "probability", got {of!r}'):
@@ -266,5 +266,5 @@ def test_input_is_checked_as_that_of_predict(estimator_class):
         model.input_gradient(X)
 
 
-def test_an_autoencoder_has_none():
+def test_autoencoder_has_no_input_gradient():
     assert not hasattr(BackpropAutoencoder, "input_gradient")

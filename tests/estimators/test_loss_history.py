@@ -19,7 +19,7 @@ pytestmark = few_epochs
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @BOTH
-def test_a_loop_of_calls_copies_no_curve(estimator_class, n_estimators):
+def test_partial_fit_copies_no_curve(estimator_class, n_estimators):
     """The list is the same one from the first call to the last, and a plain one."""
     data = data_for(estimator_class)
     model = quick(estimator_class, n_estimators=n_estimators)
@@ -49,7 +49,7 @@ def test_warm_fits_copy_neither_losses_nor_scores():
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
 )
-def test_a_copy_has_a_course_of_its_own(copied):
+def test_copies_have_their_own_curves(copied):
     """Whichever is trained first, and whatever the other one does."""
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor).partial_fit(X, y)
@@ -63,7 +63,7 @@ def test_a_copy_has_a_course_of_its_own(copied):
     assert (len(model.loss_curve_), len(twin.loss_curve_)) == (2, 3)
 
 
-def test_a_member_has_a_course_of_its_own():
+def test_members_have_their_own_curves():
     data = data_for(BackpropRegressor)
     ensemble = quick(BackpropRegressor, n_estimators=2).partial_fit(*data)
     member = ensemble.estimators_[0]
@@ -73,7 +73,7 @@ def test_a_member_has_a_course_of_its_own():
     assert len(member.loss_curve_) == 3
 
 
-def test_a_call_that_fails_at_its_very_end_adds_nothing():
+def test_failed_call_adds_nothing_to_the_curve():
     """A warning that is made an error is raised when all has been trained and kept."""
     data = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, warm_start=True, early_stopping=True).fit(*data)
@@ -90,7 +90,7 @@ def test_a_call_that_fails_at_its_very_end_adds_nothing():
     assert model.validation_scores_ == spared.validation_scores_
 
 
-def test_a_curve_that_the_user_has_set_is_gone_on_from():
+def test_assigned_curve_is_continued():
     data = data_for(BackpropRegressor)
     model = quick(BackpropRegressor).partial_fit(*data)
     own = [7.0]
@@ -102,7 +102,7 @@ def test_a_curve_that_the_user_has_set_is_gone_on_from():
     assert model.loss_curve_[-1] == model.loss_ and len(model.loss_curve_) == 3
 
 
-def test_before_fit_there_is_no_course():
+def test_no_curve_before_fit():
     with pytest.raises(AttributeError, match="'BackpropRegressor' .* attribute 'loss_curve_'"):
         BackpropRegressor().loss_curve_  # noqa: B018
     assert not hasattr(BackpropRegressor(), "validation_scores_")

@@ -51,7 +51,7 @@ def test_the_table_has_all_private_methods():
 
 
 @pytest.mark.parametrize("name", REPLACEMENTS)
-def test_what_replaces_a_method_is_there(name):
+def test_suggested_replacements_exist(name):
     """Parameters exist, and so do methods and classes that are named."""
     text = REPLACEMENTS[name]
     for parameter in re.findall(r"(\w+)=[ ,(A-Z]", text):
@@ -102,7 +102,7 @@ def on_the_instance(kind, name):
 @pytest.mark.parametrize(
     "overriding", [as_property, as_static, by_mixin, by_ancestor, on_the_instance]
 )
-def test_however_it_is_overridden(estimator_class, overriding):
+def test_overrides_of_any_kind_are_found(estimator_class, overriding):
     refuses("_backprop", overriding(estimator_class, "_backprop").fit, *data_for(estimator_class))
 
 
@@ -112,14 +112,14 @@ def test_a_patched_class(estimator_class, monkeypatch):
     refuses("_forward_pass", quick(estimator_class).fit, *data_for(estimator_class))
 
 
-def test_a_search_says_it_too():
+def test_search_reports_overrides():
     X, y = data_for(BackpropClassifier)
     own = type("Own", (BackpropClassifier,), {"_init_coef": override})
     search = BackpropGridSearchCV(quick(own), {"alpha": [0.1, 1.0]}, error_score="raise")
     refuses("_init_coef", search.fit, X, y)
 
 
-def test_other_names_are_the_subclass_own():
+def test_subclass_may_use_other_names():
     """Public overrides, other private methods, and values under the names of methods."""
 
     class Own(BackpropClassifier):
@@ -152,7 +152,7 @@ def test_the_names_that_are_missing_are_documented():
             assert private.isdisjoint(ours)
 
 
-def test_labels_with_probabilities_as_the_error_says():
+def test_replacement_suggested_by_the_error_works():
     """A row for each class, weighted by its probability, gives the gradient of soft labels."""
     X, _ = data_for(BackpropClassifier)
     shares = np.random.RandomState(0).dirichlet(np.ones(3), len(X))

@@ -21,7 +21,6 @@ from sklearn.neural_network import _multilayer_perceptron as scikit_learn
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from support import (
-    IS_PINNED,
     assert_same_network,
     class_data,
     few_epochs,
@@ -148,11 +147,6 @@ def assert_parity(ours, theirs, X, losses=True):
             assert ours.validation_scores_ is None and theirs.validation_scores_ is None
             assert ours.best_validation_score_ is None
     assert_same_predictions(ours, theirs, X)
-
-
-def assert_different(ours, theirs):
-    """Assert that the networks differ by more than rounding, as far as the version is known."""
-    assert not np.allclose(ours.coefs_[0], theirs.coefs_[0], rtol=1e-6) or not IS_PINNED
 
 
 def assert_same_predictions(ours, theirs, X):
@@ -508,7 +502,6 @@ def test_excluded_many_output_squared_error_with_lbfgs(weight, monkeypatch):
     settings = {"alpha": 0.7, "weight": weight}
     longer = settings | {"max_iter": 100}  # until a line search has to interpolate
     ours, theirs, X = fitted_pair("many values", "lbfgs", **longer)
-    assert_different(ours, theirs)
 
     y = PROBLEMS["many values"][2][1]
     total = N_ROWS if weight is None else weight.sum()
@@ -539,7 +532,6 @@ def test_excluded_weights_in_several_batches(problem):
     one_batch = settings | {"batch_size": N_ROWS, "weight": weight}
     mean_loss = fitted_pair(problem, "sgd constant", **one_batch)[1].loss_
     assert_close(ours.loss_, mean_loss, "the weighted mean over all rows")
-    assert abs(theirs.loss_ - mean_loss) > 1e-3 or not IS_PINNED
 
 
 @pytest.mark.parametrize("method", STOCHASTIC)
@@ -549,13 +541,6 @@ def test_excluded_weights_in_several_batches_but_equal_weights(method):
     assert_parity(*fitted_pair("binary", method, weight=weight))
 
 
-def test_excluded_weights_in_several_batches_adaptive():
-    """Another loss lets the adaptive schedule act in other epochs."""
-    weight = np.where(np.arange(N_ROWS) % 7 == 0, 20.0, 0.01)
-    ours, theirs, _ = fitted_pair("binary", "sgd adaptive", weight=weight, batch_size=5)
-    assert_different(ours, theirs)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["", "weights"])
 @pytest.mark.parametrize("method", STOCHASTIC)
@@ -563,7 +548,6 @@ def test_excluded_early_stopping_multiclass(method, weight, monkeypatch):
     """We stratify the split, as scikit-learn's docstring says. With our split it agrees."""
     settings = {"early_stopping": True, "weight": weight}
     ours, theirs, _ = fitted_pair("multiclass", method, **settings)
-    assert_different(ours, theirs)
 
     def stratified(X, y, *arrays, stratify, **options):
         return train_test_split(X, y, *arrays, stratify=y.argmax(axis=1), **options)
@@ -578,10 +562,7 @@ def test_excluded_early_stopping_with_lbfgs(problem):
     """scikit-learn ignores early stopping there; ours holds out the rows that sgd would."""
     kind, loss, (X, y) = PROBLEMS[problem]
     parameters = some_parameters(N_FEATURES, 6, 1)
-    ours, theirs, _ = fitted_pair(problem, "lbfgs", parameters=parameters, early_stopping=True)
-    if IS_PINNED:
-        without = fitted_pair(problem, "lbfgs", parameters=parameters)[1]
-        assert_same_network(theirs, without, rtol=0, atol=0)
+    ours, _, _ = fitted_pair(problem, "lbfgs", parameters=parameters, early_stopping=True)
 
     # What still agrees: scikit-learn on the other rows, after as many iterations as we keep.
     train, held_out = train_test_split(
@@ -625,15 +606,12 @@ def test_excluded_probabilities_below_machine_epsilon(problem):
     else:
         losses = (np.logaddexp(0, scores) - y.reshape(N_ROWS, -1) * scores).sum(axis=1)
     assert_close(ours.loss_curve_[0], losses.mean(), "loss_curve_[0]")
-    assert theirs.loss_curve_[0] < 0.9 * losses.mean() or not IS_PINNED
 
 
 def test_excluded_probabilities_below_machine_epsilon_with_lbfgs(monkeypatch):
     """A line search may try such a point, and goes on from the loss that it sees there."""
     parameters = some_parameters(N_FEATURES, 6, 3)
     settings = {"activation": "tanh", "parameters": parameters, "max_iter": 20}
-    ours, theirs, _ = fitted_pair("multiclass", "lbfgs", **settings)
-    assert_different(ours, theirs)
 
     def unclipped(y, probabilities, sample_weight):
         return -np.average(xlogy(y, probabilities), weights=sample_weight, axis=0).sum()
@@ -654,39 +632,15 @@ def test_excluded_probabilities_just_above_machine_epsilon():
     )
 
 
-@pytest.mark.parametrize("shuffle", [False, True], ids=["in order", "shuffled"])
 @pytest.mark.parametrize("method", ["momentum constant", "adam"])
-def test_excluded_later_partial_fit(method, shuffle):
-    """An integer seed makes scikit-learn shuffle alike in each call; our stream goes on.
-
-    Without shuffling the calls agree, since both keep the optimizer's moments.
-    """
+def test_later_partial_fits_agree_in_order(method):
+    """An integer seed makes scikit-learn shuffle alike in each call, where our stream goes on."""
     X, y = value_data(N_ROWS, N_FEATURES)
-    settings = {"batch_size": BATCH_SIZE, "random_state": 3, "shuffle": shuffle}
+    settings = {"batch_size": BATCH_SIZE, "random_state": 3, "shuffle": False}
     ours, theirs = (cls(**settings, **METHODS[method]) for cls in PAIRS["regressor"])
-    ours.partial_fit(X, y), theirs.partial_fit(X, y)
-    assert_parity(ours, theirs, X)
-
-    ours.partial_fit(X, y), theirs.partial_fit(X, y)
-    if shuffle:
-        assert_different(ours, theirs)
-    else:
+    for _ in range(2):
+        ours.partial_fit(X, y), theirs.partial_fit(X, y)
         assert_parity(ours, theirs, X)
-
-
-def test_excluded_later_warm_fit():
-    """scikit-learn's warm fits forget the moments; without any, and in order, they agree."""
-    X, y = value_data(N_ROWS, N_FEATURES)
-    settings = {"batch_size": BATCH_SIZE, "random_state": 3, "shuffle": False, "max_iter": 3}
-    for method in ("momentum constant", "sgd constant"):
-        ours, theirs = (
-            cls(**settings, **METHODS[method], warm_start=True).fit(X, y).fit(X, y)
-            for cls in PAIRS["regressor"]
-        )
-        if method == "momentum constant":
-            assert_different(ours, theirs)
-        else:
-            assert_parity(ours, theirs, X)
 
 
 @pytest.mark.parametrize("problem", ["binary", "one value"])

@@ -57,7 +57,7 @@ def first_call(estimator_class, **settings):
 
 @BOTH
 @pytest.mark.parametrize("case", SETTINGS)
-def test_calls_are_those_of_new_runs(estimator_class, case):
+def test_calls_equal_those_of_new_runs(estimator_class, case):
     model, (X, y) = first_call(estimator_class, **SETTINGS[case])
     twin = unpickled(model)
     rng = np.random.RandomState(0)
@@ -72,7 +72,7 @@ def test_calls_are_those_of_new_runs(estimator_class, case):
 
 
 @pytest.mark.parametrize("n_outputs", [1, 3])
-def test_calls_of_an_autoencoder_and_of_many_classes_are_too(n_outputs):
+def test_calls_of_autoencoders_and_many_classes_equal_new_runs(n_outputs):
     X, y = class_data(N)
     for model, arguments in [
         (quick(BackpropAutoencoder), (X,)),
@@ -155,7 +155,7 @@ EVENTS += (a_copy_trained_on,)
     "case", ["adam", "average", "early stopping", "normalization", "user's stream"]
 )
 @pytest.mark.parametrize("event", EVENTS)
-def test_whatever_comes_between_two_calls_counts(estimator_class, case, event):
+def test_changes_between_two_calls_take_effect(estimator_class, case, event):
     model, data = first_call(estimator_class, **SETTINGS[case])
     X, y = data
     own = {"X_val": X, "y_val": y}
@@ -171,7 +171,7 @@ def test_whatever_comes_between_two_calls_counts(estimator_class, case, event):
 
 @BOTH
 @pytest.mark.parametrize("case", ["adam", "average", "early stopping", "normalization"])
-def test_what_a_call_leaves_is_shared_with_no_later_one(estimator_class, case):
+def test_results_of_a_call_are_not_shared_with_later_calls(estimator_class, case):
     model, data = first_call(estimator_class, **SETTINGS[case])
     for _ in range(3):
         left = {name: getattr(model, name) for name in LEFT[:5]}
@@ -181,7 +181,7 @@ def test_what_a_call_leaves_is_shared_with_no_later_one(estimator_class, case):
         assert_same(shallow.partial_fit(*data), model)
 
 
-def test_two_models_at_once_do_not_meet():
+def test_two_models_trained_in_turn_do_not_interfere():
     models, alone = [], []
     for seed in (0, 1):
         models.append(first_call(BackpropRegressor, random_state=seed)[0])
@@ -196,7 +196,7 @@ def test_two_models_at_once_do_not_meet():
         assert_same(model, expected)
 
 
-def test_nothing_is_bound_where_that_gains_nothing():
+def test_no_buffers_are_kept_where_they_gain_nothing():
     X, y = data_for(BackpropRegressor, N)
     large = quick(BackpropRegressor, hidden_layer_sizes=(1000, 300))
     assert large.partial_fit(X, y)._partial_fit_session is None

@@ -26,7 +26,7 @@ def scaled(**settings):
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("y", [Y, Y[:, 0]], ids=["two targets", "one target"])
-def test_it_does_what_a_scaler_around_the_regressor_does(y, solver):
+def test_equals_transformed_target_regressor(y, solver):
     own = scaled(solver=solver).fit(X, y)
     around = TransformedTargetRegressor(
         quick(BackpropRegressor, solver=solver), transformer=StandardScaler()
@@ -66,7 +66,7 @@ def test_float32_targets_of_a_large_scale_are_learned():
     assert model.score(X, y) > 0.9
 
 
-def test_the_course_of_training_is_in_scaled_units_whatever_those_of_y():
+def test_losses_are_in_scaled_units():
     curves = [
         scaled(early_stopping=True).fit(X, factor * Y + shift)
         for factor, shift in [(1, 0), (2.0**20, 0), (2.0**-20, 0)]
@@ -122,7 +122,7 @@ class FromOne(Loss):
     gradient = REGRESSOR_LOSSES["squared_error"].gradient
 
 
-def test_a_range_that_scaling_would_leave_is_an_error():
+def test_scaling_beyond_the_range_of_a_loss_is_an_error():
     with pytest.raises(ValueError, match=r"scale_target=True needs a loss .* y >= 1"):
         scaled(loss=FromOne()).fit(X, Y)
     assert np.isfinite(quick(BackpropRegressor, loss=FromOne()).fit(X, Y).loss_)
@@ -204,7 +204,7 @@ def test_mean_and_scale_that_are_assigned_are_those_of_predictions_and_further_t
 
 
 @pytest.mark.parametrize("before", [False, True])
-def test_it_cannot_change_while_training_goes_on(before):
+def test_scale_target_cannot_change_in_a_warm_start(before):
     model = quick(BackpropRegressor, scale_target=before).partial_fit(X, Y)
     with pytest.raises(ValueError, match=f"scale_target was {before} .* is {not before} now"):
         model.set_params(scale_target=not before).partial_fit(X, Y)

@@ -22,7 +22,7 @@ def table_of(summary):
     return [line.split() for line in repr(summary).splitlines()[2:]]
 
 
-def test_a_case_by_hand():
+def test_equals_a_case_computed_by_hand():
     X, y = class_data(n_features=4, n_classes=3)
     model = quick(
         BackpropClassifier,
@@ -95,12 +95,12 @@ def test_layers_follow_each_other(estimator_class):
         (BackpropRegressor, value_data(), "identity"),
     ],
 )
-def test_it_ends_in_what_makes_predictions_of_scores(estimator, data, out_activation):
+def test_last_layer_is_the_output_activation(estimator, data, out_activation):
     layers = quick(estimator).fit(*data).summary().layers
     assert layers[-1].kind == out_activation
 
 
-def test_of_several_columns_each_has_its_own():
+def test_each_column_of_labels_has_an_output_activation():
     X, y = class_data()
     layers = quick(BackpropClassifier).fit(X, np.column_stack([y, y > 0])).summary().layers
     assert (layers[-1].kind, layers[-1].n_outputs) == ("softmax, logistic", 4)
@@ -149,7 +149,7 @@ def test_names_are_escaped_in_html():
 
 
 @EVERY
-def test_it_prints_nothing_and_leaves_the_model_as_it_is(estimator_class, capsys):
+def test_summary_prints_nothing_and_leaves_the_model_unchanged(estimator_class, capsys):
     X, y = data_for(estimator_class)
     model = quick(estimator_class).fit(X, y)
     before = dict(vars(model))
@@ -160,14 +160,14 @@ def test_it_prints_nothing_and_leaves_the_model_as_it_is(estimator_class, capsys
 
 
 @EVERY
-def test_a_network_that_is_not_fitted_has_none(estimator_class):
+def test_unfitted_network_has_no_summary(estimator_class):
     model = estimator_class()
     with pytest.raises(NotFittedError):
         model.summary()
     assert not hasattr(model, "n_parameters_")
 
 
-def test_a_network_of_given_weights_has_one():
+def test_network_with_assigned_weights_has_a_summary():
     model = BackpropRegressor((2,))
     model.coefs_ = [np.ones((4, 2)), np.ones((2, 1))]
     model.intercepts_ = [np.zeros(2), np.zeros(1)]

@@ -272,7 +272,7 @@ class Calls(RuleBasedStateMachine):
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
-def test_any_sequence_of_calls():
+def test_any_sequence_of_calls_keeps_the_invariants():
     settings = hypothesis.settings(
         max_examples=hypothesis.settings.default.max_examples,
         stateful_step_count=12,

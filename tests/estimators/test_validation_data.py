@@ -105,7 +105,7 @@ def test_the_loss_after_each_epoch_is_that_of_the_network_then(case, weighted):
         assert whole.validation_loss_curve_[n - 1] == pytest.approx(expected, rel=1e-9)
 
 
-def test_an_autoencoder_watches_as_well():
+def test_autoencoder_takes_validation_data():
     model = quick(BackpropAutoencoder, max_iter=3).fit(X[FIT], X_val=X[VAL])
     expected = half_squares(X[VAL], model.inverse_transform(model.transform(X[VAL])), None)
     assert model.validation_loss_curve_[-1] == pytest.approx(expected, rel=1e-9)
@@ -116,7 +116,7 @@ def test_an_autoencoder_watches_as_well():
 
 @BOTH
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_to_watch_changes_nothing(estimator_class, solver):
+def test_validation_data_does_not_change_training(estimator_class, solver):
     y = WORDS if estimator_class is BackpropClassifier else VALUES
     watched, plain = (quick(estimator_class, solver=solver, max_iter=5) for _ in range(2))
     watched.fit(X[FIT], y[FIT], **watching(y=y))
@@ -126,7 +126,7 @@ def test_to_watch_changes_nothing(estimator_class, solver):
 
 
 @pytest.mark.parametrize("target", ["words", "labels", "columns"])
-def test_rows_of_ones_own_are_what_rows_held_out_are(target):
+def test_given_validation_rows_equal_rows_held_out(target):
     """The same rows, held out or given, in a training that does not shuffle."""
     Y = {"words": WORDS, "labels": label_data(N + N_VAL)[1]}.get(target)
     Y = np.column_stack([WORDS, WORDS[::-1]]) if Y is None else Y
@@ -305,7 +305,7 @@ def test_each_member_is_scored_by_itself():
     assert first.validation_scores_ == one.validation_scores_
 
 
-def test_patience_is_that_of_the_object():
+def test_patience_is_that_of_early_stopping():
     settings = {"learning_rate_init": 0.5, "max_iter": 200, "random_state": 0}
     short, long = (
         BackpropClassifier(early_stopping=EarlyStopping("loss", n_iter_no_change=n), **settings)
@@ -326,7 +326,7 @@ def test_patience_is_that_of_the_object():
     ],
     ids=["name", "word"],
 )
-def test_scorers_that_are_none(scoring, message):
+def test_invalid_scorers_are_errors(scoring, message):
     model = quick(BackpropClassifier, early_stopping=EarlyStopping(scoring))
     with pytest.raises(ValueError, match=message):
         model.fit(X, WORDS)
@@ -371,7 +371,7 @@ def test_a_pipeline_transforms_the_rows_to_watch():
     assert model[-1].validation_scores_ == by_hand.validation_scores_
 
 
-def test_curves_go_on_in_a_warm_start_and_travel():
+def test_curves_continue_in_a_warm_start_and_in_copies():
     model = quick(BackpropClassifier, max_iter=3, warm_start=True)
     model.fit(X[FIT], WORDS[FIT], **watching())
     model = pickle.loads(pickle.dumps(model)).fit(X[FIT], WORDS[FIT], **watching())
@@ -379,7 +379,7 @@ def test_curves_go_on_in_a_warm_start_and_travel():
     assert model.validation_loss_curve_ == whole.validation_loss_curve_
 
 
-def test_a_call_that_watches_nothing_keeps_what_was_seen():
+def test_call_without_validation_data_keeps_earlier_curves():
     model = quick(BackpropClassifier, max_iter=3, warm_start=True)
     seen = model.fit(X[FIT], WORDS[FIT], **watching()).validation_loss_curve_
     assert model.partial_fit(X[FIT], WORDS[FIT]).validation_loss_curve_ == seen
@@ -401,7 +401,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_rows_that_cannot_be_watched(case):
+def test_invalid_validation_data_is_an_error(case):
     given, message = WRONG[case]
     model = quick(BackpropClassifier).fit(X, WORDS)
     before = dict(vars(model))
@@ -411,7 +411,7 @@ def test_rows_that_cannot_be_watched(case):
     assert all(vars(model)[name] is value for name, value in before.items())
 
 
-def test_a_verbose_fit_tells_the_loss(capsys):
+def test_verbose_fit_prints_the_validation_loss(capsys):
     quick(BackpropClassifier, max_iter=1, verbose=True).fit(X[FIT], WORDS[FIT], **watching())
     assert "Validation loss: " in capsys.readouterr().out
 
@@ -450,7 +450,7 @@ def are_equal(some, others):
 @pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
 @pytest.mark.parametrize("case", PIECES)
-def test_so_many_calls_are_one_fit(case, weighted):
+def test_scored_partial_fits_equal_one_fit(case, weighted):
     settings = {"learning_rate_init": 0.05, "max_iter": 12} | PIECES[case]
     whole = quick(BackpropClassifier, **settings)
     whole.fit(X[FIT], WORDS[FIT], **watching(weighted))
@@ -468,7 +468,7 @@ def test_so_many_calls_are_one_fit(case, weighted):
 
 
 @BOTH
-def test_calls_are_scored_and_the_best_is_kept_as_by_hand(estimator_class):
+def test_best_of_scored_partial_fits_is_kept(estimator_class):
     y = WORDS if estimator_class is BackpropClassifier else VALUES
     settings = {"learning_rate_init": 0.1}
     model = quick(estimator_class, early_stopping=ENDLESS, **settings)
@@ -486,7 +486,7 @@ def test_calls_are_scored_and_the_best_is_kept_as_by_hand(estimator_class):
     assert model.best_iter_ < 15
 
 
-def test_an_autoencoder_is_scored_in_pieces():
+def test_partial_fits_of_an_autoencoder_are_scored():
     whole, session = (quick(BackpropAutoencoder, early_stopping=True, max_iter=5) for _ in range(2))
     whole.fit(X[FIT], X_val=X[VAL])
     for _ in range(5):
@@ -498,7 +498,7 @@ def test_an_autoencoder_is_scored_in_pieces():
 @pytest.mark.long
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("rate", [{}, {"solver": "sgd", "learning_rate": "adaptive"}], ids=str)
-def test_a_loop_that_asks_whether_to_end_ends_as_a_fit_does(rate, n_estimators, capsys):
+def test_loop_of_partial_fits_ends_where_fit_does(rate, n_estimators, capsys):
     stopping = EarlyStopping("loss", n_iter_no_change=2)
     settings = {"early_stopping": stopping, "learning_rate_init": 0.5, "max_iter": 300, **rate}
     whole = quick(BackpropClassifier, n_estimators=n_estimators, **settings)
@@ -517,7 +517,7 @@ def test_a_loop_that_asks_whether_to_end_ends_as_a_fit_does(rate, n_estimators, 
     assert np.shape(session.converged_) == np.shape(whole.converged_)
 
 
-def test_what_ends_a_fit_is_told():
+def test_reason_of_the_end_is_reported():
     def fitted(**settings):
         return quick(BackpropClassifier, **settings).fit(X, WORDS)
 
@@ -532,7 +532,7 @@ def test_what_ends_a_fit_is_told():
     assert members.estimators_[0].converged_ is False
 
 
-def test_a_call_that_scores_nothing_leaves_the_best_as_it_is():
+def test_call_without_score_keeps_the_best():
     model, other = (
         quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1) for _ in range(2)
     )
@@ -552,7 +552,7 @@ def test_a_call_that_scores_nothing_leaves_the_best_as_it_is():
     assert are_equal(shown(other), shown(plain))
 
 
-def test_without_a_scored_call_the_last_is_kept():
+def test_without_scores_the_last_weights_are_kept():
     model, plain = quick(BackpropClassifier, early_stopping=True), quick(BackpropClassifier)
     for each in (model, plain):
         call(call(each, {}), {})
@@ -581,7 +581,7 @@ def worsening(model, y=WORDS):
 
 @pytest.mark.parametrize("average", [None, "polyak"])
 @pytest.mark.parametrize("how", ["whole", "item", "in place"])
-def test_weights_that_the_user_assigns_count(how, average):
+def test_assigned_weights_count_as_the_current_ones(how, average):
     settings = {"early_stopping": ENDLESS, "random_state": 1, "average": average}
     model = worsening(quick(BackpropClassifier, **settings))
     plain = pickle.loads(pickle.dumps(model)).set_params(early_stopping=False)
@@ -598,7 +598,7 @@ def test_weights_that_the_user_assigns_count(how, average):
     assert model.best_validation_score_ == plain.score(X[VAL], WORDS[VAL])
 
 
-def test_a_fit_ends_the_comparison():
+def test_fit_restarts_the_comparison_of_scores():
     model = worsening(quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1))
     model.fit(X[FIT], WORDS[FIT], **watching())
     other = quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1)
@@ -610,7 +610,7 @@ def test_a_fit_ends_the_comparison():
     assert are_equal(shown(model), shown(other))
 
 
-def test_another_score_is_another_comparison():
+def test_another_scorer_restarts_the_comparison():
     model = call(quick(BackpropClassifier, early_stopping=ENDLESS))
     model.set_params(early_stopping=EarlyStopping("loss", n_iter_no_change=1))
     assert call(model).best_iter_ == 2
@@ -618,7 +618,7 @@ def test_another_score_is_another_comparison():
     assert call(model.set_params(early_stopping__n_iter_no_change=5)).best_iter_ == 3
 
 
-def test_what_is_kept_in_place_of_the_last_is_shared_with_nobody():
+def test_kept_weights_are_not_shared():
     model = worsening(quick(BackpropClassifier, early_stopping=ENDLESS, random_state=1))
     before = model.coefs_
     kept = [array.copy() for array in before]
@@ -628,7 +628,7 @@ def test_what_is_kept_in_place_of_the_last_is_shared_with_nobody():
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_rows_that_cannot_be_watched_in_a_call(case):
+def test_invalid_validation_data_of_partial_fit_is_an_error(case):
     given, message = WRONG[case]
     model = call(quick(BackpropClassifier))
     before, twin = dict(vars(model)), pickle.loads(pickle.dumps(model))
@@ -638,7 +638,7 @@ def test_rows_that_cannot_be_watched_in_a_call(case):
     assert same_bits(call(model), call(twin))
 
 
-def test_a_call_that_diverges_leaves_all_as_it_is():
+def test_diverging_call_changes_nothing():
     model = worsening(quick(BackpropRegressor, early_stopping=ENDLESS, solver="sgd"), VALUES)
     before = dict(vars(model))
     with pytest.raises(ValueError, match="Training diverged in epoch"):

@@ -41,7 +41,7 @@ def fitted_answers(model):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 @pytest.mark.usefixtures("one_blas_thread")
-def test_a_fit_repeats_in_another_process(way):
+def test_fit_repeats_in_another_process(way):
     models = estimators()
     expected = [fitted_answers(model) for model in estimators()]
     context = multiprocessing.get_context(way)

@@ -13,7 +13,6 @@ from itertools import cycle, pairwise
 import joblib
 import numpy as np
 import pytest
-import sklearn
 from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
@@ -29,10 +28,6 @@ PAIRS = pytest.mark.parametrize(
     [(BackpropClassifier, MLPClassifier), (BackpropRegressor, MLPRegressor)],
     ids=["classifier", "regressor"],
 )
-
-# What is wrong in scikit-learn is asserted only under the version in which it was seen, so that a
-# later repair there does no harm here.
-IS_PINNED = sklearn.__version__ == "1.9.1"
 
 # Most tests train for a few epochs on purpose and are not about convergence.
 few_epochs = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
