@@ -1,4 +1,4 @@
-"""Does `dir`, and so completion, show what is public, and nothing else?"""
+"""`dir`, and so completion, shows public names only."""
 
 import inspect
 
@@ -63,7 +63,7 @@ def test_fitted_estimators(model):
     assert {"fit", "get_params"} <= names
 
 
-def test_the_private_is_there_all_the_same():
+def test_private_names_remain_accessible():
     model = quick(BackpropClassifier).fit(X, Y)
     assert model._data_info.n_features == X.shape[1]
     assert {"__class__", "__dir__", "__sklearn_tags__"} <= set(dir(model))

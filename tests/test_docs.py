@@ -1,6 +1,6 @@
-"""Do README and docs say what is there? Their links lead somewhere, their lists are complete.
+"""README and docs: links are valid, and lists are complete.
 
-That their code runs is seen to by pytest, which collects it as doctests.
+pytest runs their code as doctests.
 """
 
 import inspect
@@ -95,7 +95,7 @@ def anchors_of(text):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=relative)
-def test_links_lead_to_files_and_headings_that_exist(page):
+def test_links_are_valid(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text())):
         if re.match(r"\w+:", target):
             continue
@@ -107,7 +107,7 @@ def test_links_lead_to_files_and_headings_that_exist(page):
 
 
 @pytest.mark.parametrize("page", PAGES[1:], ids=relative)
-def test_every_page_can_be_reached_from_the_readme_or_the_landing_page(page):
+def test_pages_are_linked_from_the_readme_or_the_landing_page(page):
     reached, new = set(), {PAGES[0], ROOT / "docs" / "index.md"}
     while new:
         reached |= new
@@ -130,14 +130,14 @@ def rows_of_parameters(heading):
     return [(name, default.strip()) for name, default in rows]
 
 
-def test_what_is_written_of_parameters_and_attributes_is_up_to_date():
-    """To mend it, run `make reference`."""
+def test_generated_reference_is_up_to_date():
+    """If it fails, run `make reference`."""
     for path, text in write_reference.all_written().items():
         assert path.read_text() == text, path
 
 
 @pytest.mark.parametrize("estimator", table_of_parameters.ESTIMATORS)
-def test_every_parameter_has_words_and_every_word_a_parameter(estimator):
+def test_parameters_toml_describes_each_parameter(estimator):
     words = write_reference.rows_of("parameters", estimator)
     assert words.keys() == table_of_parameters.parameters_of(estimator).keys()
 
@@ -149,7 +149,7 @@ def test_reference_lists_all_parameters_with_their_defaults(heading, documented)
     assert [name for name, _ in rows] == list(parameters)
     for name, written in rows:
         default = parameters[name].default
-        # Of some each has its own, or none has.
+        # Some have a default of their own in each class, or none.
         if name in ("loss", "min_resources") or default is inspect.Parameter.empty:
             assert not written
         else:
@@ -157,7 +157,7 @@ def test_reference_lists_all_parameters_with_their_defaults(heading, documented)
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_reference_lists_no_parameter_that_nothing_has(heading):
+def test_reference_lists_no_unknown_parameter(heading):
     known = {name for documented in SECTIONS[heading] for name in parameters_of(documented)}
     assert {name for name, _ in rows_of_parameters(heading)} == known
 
@@ -179,17 +179,14 @@ def test_reference_names_all_attributes_and_methods(heading, documented):
 
 
 @pytest.mark.parametrize("heading", SECTIONS)
-def test_reference_says_nothing_twice(heading):
+def test_reference_has_no_duplicates(heading):
     rows = re.findall(r"^\| (`.*?) \|", section_of("docs/api.md", heading), re.MULTILINE)
     names = [name for row in rows for name in re.findall(r"`(\w+)", row)]
     assert sorted(names) == sorted(set(names))
 
 
-def kinds_of_objects():
-    """Return {name: class} of what parameters accept in place of a name: all public parts.
-
-    Those of losses that have no settings are left out: a name says all that they could.
-    """
+def classes_of_parts():
+    """Return {name: class} of all public parts, which parameters accept in place of a name."""
     public = {
         name: getattr(module, name)
         for module in PUBLIC_MODULES
@@ -199,16 +196,16 @@ def kinds_of_objects():
     return {name: kind for name, kind in public.items() if is_dataclass(kind)}
 
 
-def test_reference_names_all_that_is_public():
+def test_reference_lists_all_public_names():
     text = text_of("docs/api.md")
-    public = [*skbackprop.__all__, *testing.__all__, *kinds_of_objects()]
+    public = [*skbackprop.__all__, *testing.__all__, *classes_of_parts()]
     public += [*inspection.__all__, *callbacks.__all__, *displays.__all__, *tabular.__all__]
     public += [*export.__all__, *persistence.__all__, *dask.__all__]
     missing = [name for name in public if not re.search(rf"`{name}\b", text)]
     assert missing == ["__version__"]
 
 
-def settings_of_objects():
+def settings_of_parts():
     """Return {class: its parameters, as "name=default"} of the tables of objects.
 
     A row whose first cell is empty belongs to the one above.
@@ -225,8 +222,8 @@ def settings_of_objects():
 
 
 def test_reference_lists_the_settings_of_all_objects():
-    kinds = kinds_of_objects().values()
-    assert settings_of_objects() == {
+    kinds = classes_of_parts().values()
+    assert settings_of_parts() == {
         kind.__name__: [
             name
             if parameter.default is parameter.empty
@@ -239,7 +236,7 @@ def test_reference_lists_the_settings_of_all_objects():
 
 
 @pytest.mark.parametrize("heading", ["The estimators", "The autoencoder"])
-def test_reference_lists_all_that_has_a_name(heading):
+def test_reference_lists_all_named_parts(heading):
     text = section_of("docs/api.md", heading)
     for table in (ACTIVATIONS, OPTIMIZERS, SCHEDULES, AVERAGES):
         assert all(f'`"{name}"`' in text for name in table)
@@ -256,7 +253,7 @@ def test_reference_lists_all_losses_and_the_guide_all_initializers():
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if "\n## References\n" in page.read_text()], ids=relative
 )
-def test_references_are_in_order_and_cited(page):
+def test_references_are_sorted_and_cited(page):
     text, _, references = page.read_text().partition("\n## References\n")
     entries = re.findall(r"^- ([\w-]+)[^(]*\((\d{4})\)", references, re.MULTILINE)
     assert len(entries) == len(re.findall(r"^\S", references, re.MULTILINE)) > 0
@@ -267,7 +264,7 @@ def test_references_are_in_order_and_cited(page):
     ] == []
 
 
-def test_guide_says_what_may_differ_in_a_stack():
+def test_guide_lists_parameters_that_may_differ_in_a_stack():
     page = text_of("docs/user_guide/search.md")
     rows = re.findall(r"^\| (may differ|must be equal) \| (.*) \|$", page, re.MULTILINE)
     said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
@@ -277,12 +274,12 @@ def test_guide_says_what_may_differ_in_a_stack():
     assert said["must be equal"] == {row.name for row in table} - may_differ
 
 
-def test_the_page_of_questions_lists_every_example():
+def test_questions_page_lists_every_example():
     listed = re.findall(r"\]\(\.\./examples/(\w+\.py)\)", text_of("docs/questions.md"))
     assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def test_design_has_every_room_in_its_layer():
+def test_design_lists_every_room_in_its_layer():
     config = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]
     layers = [set(row.split(" | ")) for row in config["contracts"][0]["layers"]]
     table = section_of("docs/design.md", "Rooms and the direction of imports")

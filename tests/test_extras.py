@@ -1,4 +1,4 @@
-"""Is each extra imported late, and does its absence say what to install?
+"""Each extra is imported late, and an error says what to install if it is missing.
 
 A package counts as missing where `sys.modules` has None in its place, which is what Python's own
 import stops at.
@@ -121,7 +121,7 @@ def imported_as(extra):
     return {name for name, brought_by in names.items() if packages & set(brought_by)}
 
 
-def test_all_is_each_extra_that_users_may_need():
+def test_extra_all_contains_each_extra():
     (everything,) = EXTRAS["all"]
     names = re.fullmatch(r"skbackprop\[(.*)\]", everything)[1].split(",")
     assert sorted(names) == sorted(NEEDED_BY)
@@ -137,7 +137,7 @@ def rows_of(heading):
     return re.findall(r"^\| (.*?) \| (.*?) \| (.*?) \|", section, re.MULTILINE)[1:]
 
 
-def test_the_guide_lists_each_extra_and_its_packages():
+def test_guide_lists_each_extra_and_its_packages():
     listed = {
         extra.strip("`"): packages for extra, packages, _ in rows_of("Extras: what to install")
     }
@@ -147,7 +147,7 @@ def test_the_guide_lists_each_extra_and_its_packages():
     }
 
 
-def test_the_guide_names_the_versions_that_are_tested():
+def test_guide_names_the_tested_versions():
     pins = dict(line.split("==") for extra in EXTRAS.values() for line in extra if "==" in line)
     for library, version, _ in rows_of("What to write"):
         name = re.search(r"[\w-]+", library)[0].lower()
@@ -156,7 +156,7 @@ def test_the_guide_names_the_versions_that_are_tested():
 
 @pytest.mark.long
 @pytest.mark.parametrize("extra, owner, prepare", CALLS)
-def test_a_missing_extra_is_named(extra, owner, prepare, monkeypatch):
+def test_raises_on_missing_extra(extra, owner, prepare, monkeypatch):
     call, missing = prepare(), imported_as(extra)
     loaded = {name for name in sys.modules if name.partition(".")[0] in missing}
     for name in missing | loaded:
@@ -168,7 +168,7 @@ def test_a_missing_extra_is_named(extra, owner, prepare, monkeypatch):
 
 
 @pytest.mark.long
-def test_to_import_skbackprop_imports_no_extra():
+def test_importing_skbackprop_imports_no_extra():
     """Those that scikit-learn imports, where they are there, are hidden: it works without them.
 
     `skbackprop.dask`, which is nothing without its extra, is a module that users import by itself.

@@ -1,4 +1,4 @@
-"""Do the lanes of the suite run what they say: each value, each pair of values, or all?"""
+"""The lanes of the suite run each value, each pair of values, or all combinations."""
 
 from itertools import combinations, product
 
@@ -17,7 +17,7 @@ def parts(rows, strength):
     }
 
 
-def test_what_can_not_be_combined_is_no_pair_that_is_missed():
+def test_excluded_combinations_count_as_covered():
     rows = [row for row in product(range(4), range(3), range(3)) if sum(row) % 3]
     chosen = [rows[i] for i in covering(rows, 2)]
     assert parts(chosen, 2) == parts(rows, 2)
@@ -54,7 +54,7 @@ def collected(*axes):
     return tests
 
 
-def test_a_row_of_a_table_is_one_value():
+def test_row_of_a_table_is_one_value():
     table = [(a, b) for a in "xy" for b in "uvw"]
     assert len(thinned(collected(("a, b", table)), 1)) == 6
     both = collected(("a, b", table), ("c", [0, 1]))
@@ -69,11 +69,11 @@ def test_three_axes_meet_in_pairs():
     assert len(chosen) == 6
 
 
-def test_a_test_without_parameters_stays():
+def test_tests_without_parameters_run():
     assert thinned(["the only one"], 1) == ["the only one"]
 
 
-def test_a_sample_spreads_over_the_values_unless_every_one_is_wanted():
+def test_sample_covers_the_values():
     tests = collected(("a", list(range(100))))
     values = [test.params["a"] for test in sample_of(tests)]
     assert len(values) == MOST_CASES

@@ -1,4 +1,4 @@
-"""Do a user's type checker and editor know what the package takes and returns?
+"""Type checkers and editors know what the package takes and returns.
 
 The checker is mypy, with the project's own settings, so that it finds what `make types` has left in
 its cache: with that it takes a second, and without it as long as `make types`.
@@ -44,22 +44,22 @@ def found():
     return {(Path(line[1]).name, int(line[2])): line[3] for line in lines if line}
 
 
-def test_a_checker_finds_nothing_in_a_right_script(found):
+def test_checker_accepts_a_correct_script(found):
     assert {where: error for where, error in found.items() if where[0] == "users_script.py"} == {}
 
 
-def test_a_checker_finds_each_mistake(found):
+def test_checker_finds_each_mistake(found):
     name = "users_mistakes.py"
     lines = (FOLDER / name).read_text().splitlines()
     wrong = {number for number, line in enumerate(lines, 1) if line.endswith("# wrong")}
     assert {line for file, line in found if file == name} == wrong
 
 
-def test_the_script_does_what_it_says(capsys):
+def test_script_runs(capsys):
     users_script.main()
 
 
-def test_the_package_says_that_it_has_types():
+def test_package_declares_its_types():
     assert (Path(skbackprop.__file__).parent / "py.typed").exists()
 
 
@@ -67,7 +67,7 @@ def test_the_package_says_that_it_has_types():
 
 
 @pytest.mark.parametrize("name", write_reference.NAMES)
-def test_types_of_names_are_those_of_the_tables(name):
+def test_literal_types_equal_the_tables_of_names(name):
     assert typing.get_args(getattr(_name_types, name)) == tuple(write_reference.NAMES[name])
 
 
@@ -79,7 +79,7 @@ def names_in(hint):
 
 
 @pytest.mark.parametrize("row", [row for row in PARAMETERS if row.table], ids=lambda row: row.name)
-def test_each_parameter_with_a_table_has_the_type_of_its_names(row):
+def test_parameters_have_the_literal_types_of_their_tables(row):
     assert any(table is row.table for table in write_reference.NAMES.values())
     for of in row.of:
         assert "Any" not in parameters_of(of)[row.name].hint
@@ -87,13 +87,13 @@ def test_each_parameter_with_a_table_has_the_type_of_its_names(row):
         assert set(row.table) <= names_in(hint)
 
 
-def test_the_scores_of_conformal_intervals_are_those_of_their_table():
+def test_literal_types_of_conformity_scores():
     hint = typing.get_type_hints(ConformalRegressor.__init__)["conformity_score"]
     assert typing.get_args(hint) == ("auto", *BANDS)
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS.values())
-def test_each_fitted_attribute_has_a_type(kind):
+def test_fitted_attributes_have_types(kind):
     hints = {}
     for base in reversed(kind.__mro__):
         hints |= getattr(base, "__annotations__", {})

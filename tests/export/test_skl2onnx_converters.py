@@ -79,26 +79,6 @@ def test_opsets(opset):
     check(classifier(normalization="layer", n_estimators=2), target_opset=opset)
 
 
-@pytest.mark.long
-def test_networks_inside_other_estimators():
-    stacked = StackingClassifier([("a", NETWORK), ("b", LogisticRegression())], cv=2)
-    check(stacked.fit(X, Y))
-    networks = [(name, BackpropRegressor((5,), **SHORT)) for name in "ab"]
-    voting = VotingRegressor(networks).fit(X, NUMBERS)
-    assert is_close(outputs_of(voting)[0][:, 0], voting.predict(FLOATS))
-    columns = ColumnTransformer([("scaled", StandardScaler(), [0, 1]), ("codes", _codes(), [2, 3])])
-    check(make_pipeline(columns, NETWORK).fit(X, Y))
-
-
-def _codes():
-    return BackpropAutoencoder(n_components=2, **SHORT)
-
-
-def test_networks_as_transformers():
-    features = BackpropFeatures(NETWORK)
-    check(make_pipeline(StandardScaler(), _codes(), features, LogisticRegression()).fit(X, Y))
-
-
 def test_outputs_have_the_dtype_of_the_input():
     regressor = BackpropRegressor((5,), loss="gaussian", **SHORT).fit(X, NUMBERS)
     (doubles,), (floats,) = outputs_of(regressor, X), outputs_of(regressor)
@@ -110,12 +90,6 @@ def test_zipmap_option():
     label, probabilities = outputs_of(classifier(cases.LABELS["strings"]))
     assert set(probabilities[0]) == set(cases.LABELS["strings"])
     assert len(label) == len(X)
-
-
-def test_strings_before_a_network():
-    words = np.array(["a", "b", "c"], dtype=object)[Y][:, None]
-    pipeline = make_pipeline(OneHotEncoder(sparse_output=False), NETWORK).fit(words, Y)
-    check(pipeline, words)
 
 
 def test_raises_on_labels_that_skl2onnx_does_not_support():
@@ -194,17 +168,20 @@ def test_output_names_equal_those_without_skl2onnx(labels, loss):
 def test_meta_estimators_that_contain_networks():
     network, regressor = BackpropClassifier((5,), **SHORT), BackpropRegressor((5,), **SHORT)
     grid = {"backpropclassifier__alpha": [0.1, 1.0]}
+    codes = BackpropAutoencoder(n_components=2, **SHORT)
+    columns = ColumnTransformer([("scaled", StandardScaler(), [0, 1]), ("codes", codes, [2, 3])])
     for estimator in (
         StackingClassifier([("a", network), ("b", LogisticRegression())], cv=2),
         VotingClassifier([("a", network), ("b", network)], voting="soft", flatten_transform=False),
         BackpropGridSearchCV(make_pipeline(PCA(2), network), grid, cv=2),
         GridSearchCV(make_pipeline(PCA(2), network), grid, cv=2),
-        make_pipeline(BackpropFeatures(network), LogisticRegression()),
+        make_pipeline(StandardScaler(), codes, BackpropFeatures(network), LogisticRegression()),
+        make_pipeline(columns, network),
         LogisticRegression(),
     ):
         check_converted(estimator.fit(X, Y))
     check_converted(VotingRegressor([("a", regressor)]).fit(X, NUMBERS))
-    (found,) = converted_outputs(make_pipeline(PCA(2), _codes()).fit(X), {"X": FLOATS}).values()
+    (found,) = converted_outputs(make_pipeline(PCA(2), codes).fit(X), {"X": FLOATS}).values()
     assert found.shape == (60, 2)
 
 

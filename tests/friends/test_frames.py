@@ -1,4 +1,4 @@
-"""Do polars and pyarrow tables give what the same numbers give as pandas frames and as arrays?"""
+"""polars and pyarrow tables give the same results as pandas frames and arrays."""
 
 import numpy as np
 import pandas as pd
@@ -37,7 +37,7 @@ def frame_of(library, X):
 
 @BOTH
 @every_library
-def test_networks_say_what_they_say_of_arrays(estimator_class, library):
+def test_predictions_equal_those_from_arrays(estimator_class, library):
     X, y = data_for(estimator_class)
     frame, column = frame_of(library, X), COLUMNS[library](y)
     model = quick(estimator_class).fit(frame, column)
@@ -49,7 +49,7 @@ def test_networks_say_what_they_say_of_arrays(estimator_class, library):
 
 @BOTH
 @every_library
-def test_columns_are_known_by_name(estimator_class, library):
+def test_raises_on_other_feature_names(estimator_class, library):
     X, y = data_for(estimator_class)
     model = quick(estimator_class).fit(frame_of(library, X), y)
     others = MAKERS[library](dict(zip(["other", *NAMES[1:]], X.T.copy(), strict=True)))
@@ -59,14 +59,14 @@ def test_columns_are_known_by_name(estimator_class, library):
 
 @pytest.mark.parametrize("first", MAKERS)
 @pytest.mark.parametrize("second", MAKERS)
-def test_a_network_takes_frames_of_any_library_after_those_of_another(first, second):
+def test_libraries_can_be_mixed(first, second):
     X, _ = value_data()
     model = quick(BackpropAutoencoder).fit(frame_of(first, X))
     assert same_values(model.transform(frame_of(second, X)), model.transform(frame_of(first, X)))
 
 
 @every_library
-def test_labels_are_words_of_the_library(library):
+def test_string_labels(library):
     X, y = data_for(BackpropClassifier)
     words = np.array(["no", "yes", "perhaps"])[y]
     model = quick(BackpropClassifier).fit(frame_of(library, X), COLUMNS[library](words.tolist()))
@@ -76,7 +76,7 @@ def test_labels_are_words_of_the_library(library):
 
 
 @every_library
-def test_searches_intervals_and_validation_data_take_them(library):
+def test_searches_intervals_and_validation_data(library):
     X, y = value_data()
     frame, column = frame_of(library, X), COLUMNS[library](y)
     model = quick(BackpropRegressor, early_stopping=True)
@@ -95,7 +95,7 @@ def test_searches_intervals_and_validation_data_take_them(library):
     assert same_values(found, intervals.fit(X, y).predict_interval(X))
 
 
-def test_a_table_of_many_kinds_is_the_same_in_each_library():
+def test_tables_of_mixed_types():
     rng = np.random.RandomState(0)
     columns = {
         "age": [None if i % 7 == 0 else float(i % 50) for i in range(60)],
@@ -103,10 +103,10 @@ def test_a_table_of_many_kinds_is_the_same_in_each_library():
         "member": [bool(i % 3) for i in range(60)],
     }
     y = rng.randn(60)
-    said = []
+    results = []
     for make in MAKERS.values():
         frame = make(columns)
         model = TabularRegressor(2, max_iter=1, random_state=0).fit(frame, y)
-        said.append([model.predict(frame), model.predict_interval(frame)])
-    for other in said[1:]:
-        assert same_values(other, said[0])
+        results.append([model.predict(frame), model.predict_interval(frame)])
+    for other in results[1:]:
+        assert same_values(other, results[0])

@@ -1,4 +1,4 @@
-"""Do networks serve MAPIE, and are its intervals and sets what they are by hand?
+"""MAPIE's intervals and prediction sets for networks equal those computed by hand.
 
 Split conformal prediction (Vovk et al. 2005) around a model that is fitted already: the interval of
 a row is its prediction plus and minus the ceil((n + 1) c)-th smallest of n absolute residuals.
@@ -27,7 +27,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize("network", NETWORKS, ids=["network", "pipeline"])
 @pytest.mark.parametrize("level", [0.5, 0.9])
-def test_intervals_are_those_of_split_conformal_prediction(network, level):
+def test_split_conformal_intervals(network, level):
     X, y = value_data(150)
     model = network.fit(X[:50], y[:50])
     theirs = SplitConformalRegressor(model, confidence_level=level)
@@ -43,7 +43,7 @@ def test_intervals_are_those_of_split_conformal_prediction(network, level):
     np.testing.assert_allclose(ours.predict_interval(X[100:]), by_hand, rtol=1e-6)
 
 
-def test_cross_conformal_intervals_hold_what_they_are_to_hold():
+def test_coverage_of_cross_conformal_intervals():
     X, y = value_data(240)
     network = BackpropRegressor((), solver="lbfgs", max_iter=200)
     model = CrossConformalRegressor(network, confidence_level=0.8, cv=4, random_state=0)
@@ -53,7 +53,7 @@ def test_cross_conformal_intervals_hold_what_they_are_to_hold():
     assert 0.7 <= held <= 0.9  # of 120 rows: within two and a half standard deviations
 
 
-def test_sets_of_labels_are_those_of_split_conformal_prediction():
+def test_split_conformal_prediction_sets():
     X, y = class_data(150)
     model = quick(BackpropClassifier, learning_rate_init=0.05, max_iter=30).fit(X[:50], y[:50])
     theirs = SplitConformalClassifier(model, confidence_level=0.9, conformity_score="lac")

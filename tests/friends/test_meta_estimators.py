@@ -1,6 +1,6 @@
-"""Do networks stand beside other estimators of scikit-learn, and within those that wrap them?
+"""Networks work inside meta-estimators of scikit-learn, and next to other estimators.
 
-The oracle is each time to do by hand what the meta-estimator promises. Calibration, stacking and
+The oracle does by hand what the meta-estimator promises. Calibration, stacking and
 bagging are in tests/estimators/test_integration.py.
 """
 
@@ -41,7 +41,7 @@ TREES = {"max_iter": 5, "min_samples_leaf": 5, "random_state": 0}
     ],
     ids=["pipeline", "ensemble", "tabular"],
 )
-def test_soft_voting_with_gradient_boosting_is_the_mean_of_probabilities(network, weights):
+def test_soft_voting_averages_probabilities(network, weights):
     X, y = class_data(90)
     labels = np.array(["low", "middle", "high"])[y]
     members = [("boosting", HistGradientBoostingClassifier(**TREES)), ("network", network)]
@@ -52,17 +52,7 @@ def test_soft_voting_with_gradient_boosting_is_the_mean_of_probabilities(network
     assert vote.predict(X).tolist() == vote.classes_[mean.argmax(axis=1)].tolist()
 
 
-def test_hard_voting_is_the_most_frequent_label():
-    X, y = class_data(90)
-    networks = [(str(seed), quick(BackpropClassifier, random_state=seed)) for seed in (0, 1)]
-    members = [*networks, ("boosting", HistGradientBoostingClassifier(**TREES))]
-    vote = VotingClassifier(members, voting="hard").fit(X, y)
-    labels = np.array([member.predict(X) for member in vote.estimators_])
-    counts = [[(column == label).sum() for label in vote.classes_] for column in labels.T]
-    assert vote.predict(X).tolist() == vote.classes_[np.argmax(counts, axis=1)].tolist()
-
-
-def test_voting_regressors_are_averaged():
+def test_voting_regressor_averages_predictions():
     X, y = value_data(90)
     members = [
         ("boosting", HistGradientBoostingRegressor(**TREES)),
@@ -73,7 +63,7 @@ def test_voting_regressors_are_averaged():
     np.testing.assert_allclose(vote.predict(X), mean, rtol=1e-9)
 
 
-def test_bagging_fits_each_network_to_rows_of_its_own():
+def test_bagging_weights_rows():
     X, y = class_data(60)
     bag = BaggingClassifier(quick(BackpropClassifier), n_estimators=3, random_state=0).fit(X, y)
     for member, rows in zip(bag.estimators_, bag.estimators_samples_, strict=True):
@@ -86,7 +76,7 @@ def test_bagging_fits_each_network_to_rows_of_its_own():
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2])
-def test_targets_are_transformed_and_transformed_back(n_outputs):
+def test_transformed_targets(n_outputs):
     X, y = value_data(60, n_outputs=n_outputs)
     prices = np.exp(y + 3)
     model = TransformedTargetRegressor(quick(BackpropRegressor), func=np.log, inverse_func=np.exp)
@@ -95,7 +85,7 @@ def test_targets_are_transformed_and_transformed_back(n_outputs):
     np.testing.assert_allclose(model.predict(X), np.exp(by_hand.predict(X)))
 
 
-def test_a_search_over_transformed_targets_reaches_the_network():
+def test_search_over_transformed_targets():
     X, y = value_data(60)
     model = TransformedTargetRegressor(quick(BackpropRegressor), func=np.log, inverse_func=np.exp)
     grid = {"regressor__learning_rate_init": [1e-5, 0.05], "regressor__max_iter": [20]}

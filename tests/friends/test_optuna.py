@@ -1,4 +1,4 @@
-"""Do studies of Optuna hear of each epoch, and end the trials that they prune?
+"""Optuna studies receive the score of each epoch, and end the trials that they prune.
 
 The oracle of what is reported are the curves that the network itself keeps, and that of a trial
 which is not pruned the same fit without a callback.
@@ -70,7 +70,7 @@ def test_each_epoch_is_reported(monitor, direction, curve, n_estimators):
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_a_pruned_trial_ends_and_leaves_the_network_as_it_was(solver):
+def test_pruned_trial_ends_without_changing_the_network(solver):
     model = quick(BackpropClassifier, **HOLDING_OUT, solver=solver)
 
     def objective(trial):
@@ -83,7 +83,7 @@ def test_a_pruned_trial_ends_and_leaves_the_network_as_it_was(solver):
         model.predict(X)
 
 
-def test_losers_are_pruned_and_the_winner_is_not():
+def test_only_bad_trials_are_pruned():
     """Rates that are hopelessly low are behind at each epoch, in a pipeline as well."""
     rates = [0.03, 0.02, 0.01, 1e-6, 1e-7]
 
@@ -102,13 +102,13 @@ def test_losers_are_pruned_and_the_winner_is_not():
     assert study.best_trial.number < 3
 
 
-def test_a_trial_without_a_study_is_told_as_well():
+def test_fixed_trial():
     trial = FixedTrial({})
     model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruningCallback(trial))
     assert model.fit(X, Y).n_iter_ == 8
 
 
-def test_what_diverges_is_reported_as_no_number():
+def test_divergence_is_reported_as_nan():
     class Endless(FixedTrial):
         def report(self, value, step):
             reported.append(value)
@@ -122,7 +122,7 @@ def test_what_diverges_is_reported_as_no_number():
     assert np.isnan(reported).all() and len(reported) == 8
 
 
-def test_direction_of_the_study_is_checked():
+def test_raises_on_wrong_direction():
     def objective(trial):
         return (
             quick(BackpropClassifier, **HOLDING_OUT)
@@ -134,7 +134,7 @@ def test_direction_of_the_study_is_checked():
         study_of(objective, direction="minimize")
 
 
-def test_there_has_to_be_something_to_report():
+def test_raises_without_validation_rows_or_on_unknown_monitor():
     callback = OptunaPruningCallback(FixedTrial({}))
     with pytest.raises(ValueError, match="no rows are held out"):
         quick(BackpropClassifier).set_callbacks(callback).fit(X, Y)
@@ -142,7 +142,7 @@ def test_there_has_to_be_something_to_report():
         OptunaPruningCallback(FixedTrial({}), monitor="accuracy")
 
 
-def test_a_pipeline_is_told_where_to_set_it():
+def test_raises_on_callback_of_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
     with pytest.raises(TypeError, match="on the network itself"):
         pipeline.set_callbacks(OptunaPruningCallback(FixedTrial({}))).fit(X, Y)

@@ -1,4 +1,4 @@
-"""Does SHAP explain networks: by their predictions, and by numbers that it promises to add up?
+"""SHAP explains the predictions of networks by values that add up to them.
 
 Exact Shapley values of a linear model are known: each weight times how far the feature is from its
 mean over the background rows.
@@ -29,7 +29,7 @@ def shap():
 
 
 @pytest.mark.long
-def test_values_of_a_network_without_hidden_layers_are_known(shap):
+def test_exact_values_of_a_linear_network(shap):
     X, y = value_data(60)
     model = BackpropRegressor((), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
     found = shap.explainers.Exact(model.predict, X[:20])(X[20:25])
@@ -65,7 +65,7 @@ def test_values_of_each_class_add_up_to_probabilities(shap):
     np.testing.assert_allclose(found.values.sum(axis=2), 0, atol=1e-12)
 
 
-def test_frames_keep_their_names(shap):
+def test_feature_names(shap):
     X, y = value_data(60)
     frame = pd.DataFrame(X, columns=NAMES)
     model = quick(BackpropRegressor).fit(frame, y)

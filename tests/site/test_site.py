@@ -1,4 +1,4 @@
-"""The documentation site in a real browser: no page is broken, the search finds, all can be read.
+"""The documentation site in a browser: links work, the search finds, and pages are readable.
 
 `make test-docs` builds the site and runs this; it needs Chromium.
 """
@@ -96,7 +96,7 @@ def window(browser, request):
     window.context.close()
 
 
-def test_every_public_name_has_an_entry():
+def test_public_names_have_entries():
     with (SITE / "objects.inv").open("rb") as file:
         inventory = InventoryFile.load(file, "", lambda _, path: path)
     known = {name for kind, names in inventory.items() if kind.startswith("py:") for name in names}
@@ -113,7 +113,7 @@ def test_every_public_name_has_an_entry():
     assert top <= known, missing
 
 
-def test_no_page_link_or_picture_is_broken(window, address):
+def test_pages_links_and_pictures_load(window, address):
     """All pages are opened, and all that they link to on this site is there."""
     links, anchors = set(), {}
     for page in PAGES:
@@ -141,7 +141,7 @@ def test_no_page_link_or_picture_is_broken(window, address):
     assert missing == []
 
 
-def test_search_finds_what_people_look_for(window, address):
+def test_search_finds_common_queries(window, address):
     for words, expected in [
         ("imbalanced", "user_guide/classification.html"),
         ("prediction interval", "user_guide/uncertainty.html"),
@@ -162,7 +162,7 @@ def test_search_finds_what_people_look_for(window, address):
     ],
     indirect=True,
 )
-def test_pages_can_be_read(window, address):
+def test_pages_are_readable(window, address):
     """Nothing is wider than the window, and text stands out from its ground."""
     for page in KINDS:
         window.page.goto(address + page)
@@ -186,7 +186,7 @@ def contrast(*colors):
     return (max(lights) + 0.05) / (min(lights) + 0.05)
 
 
-def test_notebooks_link_to_pages_that_there_are(monkeypatch):
+def test_notebook_links_are_valid(monkeypatch):
     monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", str(SITE))
     public = [getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__]
     documented = [thing for thing in public if hasattr(thing, "_get_doc_link")]

@@ -1,4 +1,4 @@
-"""A user's mistakes: a type checker is to find one in each line that says so."""
+"""Mistakes of users: a type checker finds one in each marked line."""
 
 import numpy as np
 
