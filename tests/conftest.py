@@ -5,6 +5,7 @@ import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
+from skbackprop.nn.ensemble_trainer import StackTrainer
 from support.lanes import is_left_out, sample_of, thinned, use_examples
 
 
@@ -60,3 +61,25 @@ def one_blas_thread():
 def routing():
     with sklearn.config_context(enable_metadata_routing=True):
         yield
+
+
+@pytest.fixture
+def stack_sizes(monkeypatch):
+    """Provide the number of networks in each epoch of a stack."""
+    sizes, run_epoch = [], StackTrainer.run_epoch
+
+    def record_and_run(stack, rate):
+        sizes.append(len(stack))
+        return run_epoch(stack, rate)
+
+    monkeypatch.setattr(StackTrainer, "run_epoch", record_and_run)
+    return sizes
+
+
+@pytest.fixture
+def closed_figures():
+    """Close the figures of pyplot after the test."""
+    from matplotlib import pyplot
+
+    yield
+    pyplot.close("all")

@@ -12,7 +12,7 @@ from skbackprop.displays import LearningRateDisplay
 from skbackprop.displays._plotting import prefers_log_scale
 from support import class_data, few_epochs, quick
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
 DISPLAYS = {
     "LearningRateDisplay": lambda model, X, y: displays.LearningRateDisplay(

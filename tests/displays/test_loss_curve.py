@@ -26,7 +26,7 @@ from skbackprop.estimators._history import LossCurves
 from skbackprop.inspection import BackpropFeatures
 from support import class_data, data_for, few_epochs, quick, value_data
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
 
 def plotted(display):

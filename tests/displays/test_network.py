@@ -12,7 +12,7 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.displays import NetworkDisplay, WeightsDisplay
 from support import class_data, few_epochs, quick, value_data
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
 DISPLAYS = pytest.mark.parametrize("display_class", [NetworkDisplay, WeightsDisplay])
 

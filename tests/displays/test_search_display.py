@@ -22,7 +22,7 @@ from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalving
 from skbackprop.displays import SearchDisplay
 from support import class_data, few_epochs, quick, value_data
 
-pytestmark = few_epochs
+pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
 from_estimator = SearchDisplay.from_estimator
 ALPHAS = [0.001, 0.1, 10.0]

@@ -20,7 +20,11 @@ from sklearn.pipeline import FunctionTransformer, Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropRegressor,
+)
 from skbackprop.activations import ActivationFunction
 from skbackprop.estimators import _fit_many
 from skbackprop.losses import SquaredError
@@ -102,11 +106,11 @@ def assert_same_outcome(estimator, grid, *args, **settings):
     return expected
 
 
-# ------------------------------------------------------------ what comes before the networks
+# -------------------------------------------------------------------------- transformers
 
 
 @pytest.mark.long
-def test_transformers_are_fitted_once_for_each_split_and_setting_of_their_own(fits):
+def test_transformers_are_fitted_once_for_each_split_and_setting(fits):
     grid = {"noted__factor": [1, 2], "backpropclassifier__alpha": [0, 1, 2]}
     grid["backpropclassifier__hidden_layer_sizes"] = [(3,), (4, 4)]
     search = BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, cv=KFold(3)).fit(X, Y)
@@ -123,7 +127,7 @@ def test_transformers_are_fitted_once_however_small_the_stacks(fits):
 
 
 @pytest.mark.parametrize("dress", [np.asarray, pd.DataFrame])
-def test_rows_of_few_splits_are_kept_where_memory_is_scarce(fits, dress):
+def test_keeps_transformed_rows_of_few_splits_if_memory_is_scarce(fits, dress):
     def noted(*_):
         fits.append("score")
         return 0.0
@@ -135,14 +139,14 @@ def test_rows_of_few_splits_are_kept_where_memory_is_scarce(fits, dress):
     assert ["score" if event == "score" else "fit" for event in fits] == two_splits * 3
 
 
-def test_a_whole_step_that_is_searched_counts_as_its_setting(fits):
+def test_searched_steps_are_settings(fits):
     steps = [Noted(2), Noted(3)]
     grid = {"noted": steps, "backpropclassifier": [NETWORK, quick(BackpropClassifier, alpha=1)]}
     BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, cv=2, refit=False).fit(X, Y)
     assert sorted(factor for factor, _ in fits) == [2, 2, 3, 3]
 
 
-def test_a_cached_pipeline_uses_its_cache(fits, tmp_path):
+def test_pipeline_with_memory_uses_its_cache(fits, tmp_path):
     model = Pipeline([("noted", Noted()), ("network", NETWORK)], memory=str(tmp_path))
     for _ in range(2):
         BackpropGridSearchCV(model, {"network__alpha": [0, 1]}, cv=2, refit=False).fit(X, Y)
@@ -167,12 +171,12 @@ def test_a_cached_pipeline_uses_its_cache(fits, tmp_path):
     ],
     ids=["PCA", "StandardScaler", "CountVectorizer"],
 )
-def test_settings_of_transformers_that_are_equal_but_not_the_same(estimator, grid, data):
+def test_settings_of_transformers_that_are_equal_but_of_another_type(estimator, grid, data):
     assert_same_outcome(estimator, grid, data)
 
 
 @pytest.mark.parametrize("drawn", [0, np.random.RandomState(0)])
-def test_transformers_that_draw_numbers_draw_scikit_learns(drawn):
+def test_transformers_draw_the_random_numbers_of_scikit_learn(drawn):
     model = make_pipeline(PCA(2, svd_solver="randomized", random_state=drawn), NETWORK)
     assert_same_outcome(model, {"backpropclassifier__alpha": [0, 1]})
 
@@ -182,7 +186,7 @@ class Halving(Pipeline):
         return super().fit(X[::2], y[::2], **params)
 
 
-def test_a_pipelines_own_fit_takes_part():
+def test_calls_fit_of_a_subclass_of_pipeline():
     """A subclass of Pipeline whose fit drops rows."""
     model = Halving([("scaler", StandardScaler()), ("network", NETWORK)])
     assert_same_outcome(model, {"network__alpha": [0, 1]})
@@ -209,39 +213,39 @@ class Asking(Pipeline):
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [Remembering, Asking])
-def test_what_a_pipelines_own_fit_has_learned_is_kept(kind):
+def test_keeps_what_fit_of_a_subclass_of_pipeline_has_learned(kind):
     model = kind([("scaler", StandardScaler()), ("network", NETWORK)])
     grid = {"network__alpha": [0, 1], "scaler__with_std": [True, False]}
     assert_same_outcome(model, grid, scoring=None)
 
 
-def test_a_pipeline_that_needs_its_network_is_said_to_be_fitted_alone(capsys):
+def test_prints_that_a_pipeline_needs_its_network(capsys):
     model = Asking([("scaler", StandardScaler()), ("network", NETWORK)])
-    assert alone(said(capsys, model, {"network__alpha": [0, 1]})) == [
+    assert single_fit_lines(printed_lines(capsys, model, {"network__alpha": [0, 1]})) == [
         "2 candidates are trained one by one on 2 splits: their pipeline can't be fitted without "
         "its network."
     ]
 
 
-def test_steps_in_a_tuple():
+def test_steps_may_be_a_tuple():
     model = Pipeline((("scaler", StandardScaler()), ("network", NETWORK)))
     assert_same_outcome(model, {"network__alpha": [0, 1]})
 
 
 @pytest.mark.long
-def test_a_kernel_that_is_searched_says_whether_columns_are_rows():
+def test_searched_kernel_determines_how_x_is_split():
     """A precomputed kernel is split by rows and columns."""
     model = make_pipeline(KernelPCA(2), NETWORK)
     grid = {"kernelpca__kernel": ["precomputed", "linear"], "backpropclassifier__alpha": [0, 1]}
     assert_same_outcome(model, grid, (X @ X.T, Y))
 
 
-def test_rows_are_transformed_for_the_score_as_well():
+def test_test_rows_are_transformed():
     model = make_pipeline(StandardScaler(), FunctionTransformer(np.tanh), NETWORK)
     assert_same_outcome(model, {"backpropclassifier__alpha": [0, 1]})
 
 
-# ------------------------------------------------------------------------- those that fail
+# ------------------------------------------------------------------------------ failures
 
 GOOD = {"learning_rate_init": [0.01, 0.1], "alpha": [0, 1]}
 WRONG = {
@@ -274,7 +278,7 @@ WRONG = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_parameter_fails_its_candidate_and_no_other(name):
+def test_invalid_parameter_fails_its_candidate_only(name):
     other = "power_t" if name == "tol" else "tol"
     expected = assert_same_outcome(NETWORK, [GOOD, {name: WRONG[name], other: [0.1, 0.2]}])
     assert FitFailedWarning in {category for category, _ in expected[1]}
@@ -285,7 +289,7 @@ def test_a_wrong_parameter_fails_its_candidate_and_no_other(name):
 @pytest.mark.parametrize("return_train_score", [True, False])
 @pytest.mark.parametrize("error_score", [np.nan, 0, -1.5])
 @pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"], lambda *_: {"one": 1}])
-def test_error_score_stands_for_the_score(error_score, scoring, return_train_score):
+def test_error_score_replaces_the_score(error_score, scoring, return_train_score):
     grid = {"learning_rate_init": [0.01, 1e300], "alpha": [0.1, -1]}
     assert_same_outcome(
         NETWORK,
@@ -301,7 +305,7 @@ def test_error_score_stands_for_the_score(error_score, scoring, return_train_sco
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [True, False])
-def test_divergence_fails_its_candidate_and_no_other(solver, early_stopping, dtype):
+def test_divergence_fails_its_candidate_only(solver, early_stopping, dtype):
     """Training diverges in the first epoch, in a later one, or never."""
     settings = {"activation": "identity", "max_iter": 20, "dtype": dtype, "tol": 0.0}
     model = quick(BackpropRegressor, solver=solver, early_stopping=early_stopping, **settings)
@@ -310,7 +314,7 @@ def test_divergence_fails_its_candidate_and_no_other(solver, early_stopping, dty
 
 
 @pytest.mark.long
-def test_a_penalty_of_zero_takes_no_part_beside_others():
+def test_penalty_of_zero_does_not_overflow_beside_others():
     """Without a penalty, weights of 1e300 are allowed, although their squares overflow."""
     network = quick(BackpropClassifier, hidden_layer_sizes=())
     expected = assert_same_outcome(
@@ -321,13 +325,13 @@ def test_a_penalty_of_zero_takes_no_part_beside_others():
 
 
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=[TWO_PROCESSES, pytest.mark.long])])
-def test_a_failing_transformer_fails_its_candidates_and_no_other(n_jobs):
+def test_failing_transformer_fails_its_candidates_only(n_jobs):
     grid = {"noted__fails": [False, True], "backpropclassifier__alpha": [0, 1]}
     expected = assert_same_outcome(make_pipeline(Noted(), NETWORK), grid, n_jobs=n_jobs)
     assert FitFailedWarning in {category for category, _ in expected[1]}
 
 
-def test_candidates_may_fail_in_one_split_only():
+def test_candidates_may_fail_on_one_split_only():
     """All training rows of the second split have weight zero."""
     weight = np.where(np.arange(N) <= N // 2, 0, 1)
     grid = {"alpha": [0, 1]}
@@ -346,7 +350,7 @@ def test_candidates_may_fail_in_one_split_only():
         (make_pipeline(Noted(fails=True), NETWORK), {"backpropclassifier__alpha": [0, 1]}),
     ],
 )
-def test_where_all_fail_the_search_does(estimator, grid):
+def test_search_fails_if_all_candidates_fail(estimator, grid):
     kind, says = assert_same_outcome(estimator, grid)
     assert kind is ValueError and says.startswith("All the ")
 
@@ -367,7 +371,7 @@ def test_error_score_raise_raises_the_error(grid, says, n_jobs):
     assert not hasattr(search, "cv_results_")
 
 
-def test_error_score_raise_raises_a_transformers_error():
+def test_error_score_raise_raises_the_error_of_a_transformer():
     model = make_pipeline(Noted(fails=True), NETWORK)
     search = BackpropGridSearchCV(model, {"backpropclassifier__alpha": [0]}, error_score="raise")
     with pytest.raises(Refused, match="it was told to"):
@@ -389,12 +393,12 @@ def test_error_score_raise_raises_a_transformers_error():
     ],
     ids=["1-D", "3-D", "NaN", "words", "no y", "missing y", "mixed y", "ragged y", "continuous y"],
 )
-def test_wrong_data_fails_as_it_does_in_scikit_learn(data):
+def test_invalid_data_fails_as_in_scikit_learn(data):
     assert_same_outcome(NETWORK, {"alpha": [0, 1]}, data, cv=KFold(3))
 
 
 @pytest.mark.parametrize("name", ["color", "classes", "incremental"])
-def test_an_argument_that_fit_does_not_know(name):
+def test_unknown_arguments_of_fit_fail_as_in_scikit_learn(name):
     assert_same_outcome(NETWORK, {"alpha": [0, 1]}, fit_params={name: True})
 
 
@@ -428,9 +432,7 @@ class Stubborn(LearningRateSchedule):
 @pytest.mark.parametrize("n_threads", [1, 2])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("part", [{"activation": [Picky()]}, {"learning_rate": [Stubborn()]}])
-def test_an_error_in_the_midst_of_training_fails_its_candidate_and_no_other(
-    part, solver, n_threads, monkeypatch
-):
+def test_error_during_training_fails_its_candidate_only(part, solver, n_threads, monkeypatch):
     for module in (_evaluate, loop):
         monkeypatch.setattr(module, "threads_for_stacks", lambda: n_threads)
     monkeypatch.setattr(sizes_module, "_WORTH_A_THREAD", 1)
@@ -467,13 +469,13 @@ class ForEach(SquaredError):
     ],
     ids=["activation", "loss"],
 )
-def test_parts_that_hold_arrays(estimator, data):
+def test_parts_may_hold_arrays(estimator, data):
     """The == of dataclasses with arrays raises an error."""
     grid = [{}, {"alpha": [0, 1]}, {"activation": [Scaled(np.ones(5)), "relu"], "alpha": [0, 1]}]
     assert_same_outcome(estimator, grid, data)
 
 
-# ------------------------------------------------------------- those that fail by our own fault
+# ----------------------------------------------------------------------- internal errors
 
 
 def test_warns_of_an_internal_error_that_costs_only_time(monkeypatch):
@@ -504,7 +506,7 @@ class Flat(ActivationFunction):
         pass
 
 
-def test_a_part_that_fails_in_a_stack_alone_is_said_to():
+def test_warns_of_a_part_that_fails_in_stacks_only():
     estimator, settings = quick(BackpropClassifier, activation=Flat()), {"cv": 2, "scoring": bits}
     search = BackpropGridSearchCV(estimator, {"alpha": [0, 1]}, **settings)
     with pytest.warns(RuntimeWarning, match="only one at a time.*members of a stack"):
@@ -512,34 +514,36 @@ def test_a_part_that_fails_in_a_stack_alone_is_said_to():
     assert_same_search(search, GridSearchCV(estimator, {"alpha": [0, 1]}, **settings).fit(X, Y))
 
 
-# ---------------------------------------------------------------------------- who trains alone
+# ------------------------------------------------------------------------------- printing
 
 
-def said(capsys, estimator, grid, verbose=1, **settings):
+def printed_lines(capsys, estimator, grid, verbose=1, **settings):
     """Return the lines that a search prints."""
     search = BackpropGridSearchCV(estimator, grid, cv=2, refit=False, verbose=verbose, **settings)
     assert outcome(search, X, Y)[0] is search
     return capsys.readouterr().out.splitlines()
 
 
-def alone(lines):
+def single_fit_lines(lines):
     return [line for line in lines if "one by one" in line]
 
 
 @pytest.mark.long
-def test_one_line_says_why_some_are_trained_alone(capsys):
-    lines = said(capsys, NETWORK, {"solver": ["adam", "lbfgs"], "alpha": [0, 1, 2]})
-    assert alone(lines) == [
+def test_prints_why_candidates_are_trained_one_by_one(capsys):
+    lines = printed_lines(capsys, NETWORK, {"solver": ["adam", "lbfgs"], "alpha": [0, 1, 2]})
+    assert single_fit_lines(lines) == [
         "3 of 6 candidates are trained one by one: lbfgs trains one network at a time."
     ]
     assert lines[0] == "Fitting 2 folds for each of 6 candidates, totalling 12 fits"
-    lines = said(capsys, SVC(), {"C": [1, 2]})
-    assert alone(lines) == [
+    lines = printed_lines(capsys, SVC(), {"C": [1, 2]})
+    assert single_fit_lines(lines) == [
         "2 of 2 candidates are trained one by one: SVC is not a network of skbackprop."
     ]
-    lines = said(capsys, make_pipeline(PCA(), NETWORK), {"backpropclassifier": [SVC(), NETWORK]})
-    assert len(alone(lines)) == 1
-    assert not alone(said(capsys, NETWORK, {"alpha": [0, 1]}))
+    lines = printed_lines(
+        capsys, make_pipeline(PCA(), NETWORK), {"backpropclassifier": [SVC(), NETWORK]}
+    )
+    assert len(single_fit_lines(lines)) == 1
+    assert not single_fit_lines(printed_lines(capsys, NETWORK, {"alpha": [0, 1]}))
 
 
 class OwnFit(BackpropClassifier):
@@ -561,43 +565,45 @@ class OwnParameter(BackpropClassifier):
 
 
 @pytest.mark.long
-def test_candidates_are_as_set_params_leaves_them():
+def test_candidates_keep_what_set_params_sets():
     assert_same_outcome(OwnParameter(), {"width": [3, 5]})
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind, n_lines", [(OwnFit, 1), (OwnScore, 0)])
-def test_a_subclass_with_a_fit_of_its_own_is_fitted_by_it(capsys, kind, n_lines):
-    assert len(alone(said(capsys, quick(kind), GOOD))) == n_lines
+def test_subclass_with_its_own_fit_is_fitted_by_it(capsys, kind, n_lines):
+    assert len(single_fit_lines(printed_lines(capsys, quick(kind), GOOD))) == n_lines
     assert_same_outcome(quick(kind), GOOD, scoring=None)
     assert_same_outcome(quick(kind), GOOD)
 
 
-def test_verbose_shows_epochs_and_how_many_are_left(capsys):
-    lines = said(capsys, quick(BackpropClassifier, max_iter=3), {"alpha": [0, 1, 2]}, verbose=3)
+def test_verbose_prints_epochs_and_networks_left(capsys):
+    lines = printed_lines(
+        capsys, quick(BackpropClassifier, max_iter=3), {"alpha": [0, 1, 2]}, verbose=3
+    )
     shown = [line for line in lines if "epoch" in line]
     assert shown == [
         "[stack 1 of 1] epoch 1, 6 of 6 networks left",
         "[stack 1 of 1] epoch 2, 6 of 6 networks left",
         "[stack 1 of 1] epoch 3, 0 of 6 networks left",
     ]
-    lines = said(capsys, NETWORK, {"alpha": [0, 1, 2]})
+    lines = printed_lines(capsys, NETWORK, {"alpha": [0, 1, 2]})
     assert [line for line in lines if "epoch" in line] == [
         "[stack 1 of 1] epoch 5, 0 of 6 networks left"
     ]
 
 
 @pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"]])
-def test_verbose_2_has_a_line_for_every_fit(capsys, scoring):
+def test_verbose_2_prints_a_line_for_every_fit(capsys, scoring):
     grid = {"alpha": [0, 1, -1], "solver": ["adam", "lbfgs"]}
-    lines = said(capsys, NETWORK, grid, verbose=2, scoring=scoring)
+    lines = printed_lines(capsys, NETWORK, grid, verbose=2, scoring=scoring)
     shown = [line for line in lines if line.startswith("[CV")]
     assert len(shown) == 12
     assert sum("alpha=-1" in line and "nan" in line for line in shown) == 4
 
 
-def test_nothing_is_said_unasked(capsys):
-    assert said(capsys, NETWORK, {"solver": ["adam", "lbfgs"]}, verbose=0) == []
+def test_prints_nothing_by_default(capsys):
+    assert printed_lines(capsys, NETWORK, {"solver": ["adam", "lbfgs"]}, verbose=0) == []
 
 
 # ---------------------------------------------------------------------------------- workers
@@ -605,7 +611,7 @@ def test_nothing_is_said_unasked(capsys):
 
 @pytest.mark.long
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=TWO_PROCESSES)])
-def test_workers_find_the_same(backend):
+def test_workers_give_equal_results(backend):
     grid = [GOOD, {"solver": ["lbfgs"], "hidden_layer_sizes": [3, 4]}]
     with joblib.parallel_config(backend, n_jobs=2):
         assert_same_outcome(NETWORK, grid, cv=3)
@@ -623,14 +629,14 @@ def test_workers_find_the_same(backend):
         (9, 30, 4, [30] * 8 + [7, 8, 7, 8]),
     ],
 )
-def test_workers_have_the_same_to_do(n_stacks, size, n_jobs, sizes):
+def test_stacks_are_balanced_between_workers(n_stacks, size, n_jobs, sizes):
     stacks = [[(stack, i) for i in range(size)] for stack in range(n_stacks)]
     shared = _evaluate._balance_stacks(stacks, n_jobs)
     assert [len(part) for part in shared] == sizes
     assert [task for part in shared for task in part] == [task for s in stacks for task in s]
 
 
-def test_estimators_and_data_are_left_alone():
+def test_estimators_and_data_are_unchanged():
     network = clone(NETWORK)
     init = [np.ones((4, 5)), np.ones((5, 3))], [np.ones(5), np.ones(3)]
     before, data = network.get_params(), (X.copy(), Y.copy())
@@ -652,7 +658,7 @@ def test_estimators_and_data_are_left_alone():
     ],
     ids=str,
 )
-def test_the_bound_of_memory_counts_all_moments_and_averages(monkeypatch, settings, n_moments):
+def test_memory_of_a_stack_counts_moments_and_averages(monkeypatch, settings, n_moments):
     counted = []
 
     def members_at_once(*arguments):

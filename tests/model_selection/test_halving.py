@@ -2,10 +2,9 @@
 
 The oracle is scikit-learn's halving search over the same estimator, which trains all candidates
 from the start in each round: scores, ranks and choices are equal to the bit, at one BLAS thread.
-Scores do not show that candidates resume, so the epochs of stacks are counted.
+Scores do not show that candidates resume, so the networks in each epoch of a stack are counted.
 """
 
-import itertools
 import pickle
 import subprocess
 import sys
@@ -40,7 +39,6 @@ from skbackprop import (
     BackpropRegressor,
 )
 from skbackprop.activations import Relu
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import SGD, AdamW
 from support import (
     answers,
@@ -53,6 +51,7 @@ from support import (
     quick,
     value_data,
 )
+from support.searches import interrupt_in_epoch
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -88,7 +87,7 @@ def checksum(estimator, X, y=None):
     return bits(estimator, X, y)
 
 
-def searched(kind, estimator=CLASSIFIER, grid=GRID, data=(X, Y), fit_params=None, **settings):
+def fit_search(kind, estimator=CLASSIFIER, grid=GRID, data=(X, Y), fit_params=None, **settings):
     """Return a fitted search, by default with up to nine epochs and two splits."""
     theirs = not issubclass(kind, (BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV))
     common = {"cv": 2, "scoring": checksum}
@@ -99,9 +98,9 @@ def searched(kind, estimator=CLASSIFIER, grid=GRID, data=(X, Y), fit_params=None
     return kind(estimator, grid, **common | settings).fit(*data, **fit_params or {})
 
 
-def assert_halves_equally(*arguments, **settings):
+def assert_halving_equals(*arguments, **settings):
     """Assert that both grid searches have equal results, and return both."""
-    pair = [searched(kind, *arguments, **settings) for kind in PAIRS[0]]
+    pair = [fit_search(kind, *arguments, **settings) for kind in PAIRS[0]]
     assert_same_halving(*pair)
     return pair
 
@@ -110,19 +109,6 @@ def assert_same_halving(actual, expected):
     assert_same_search(actual, expected)
     for name in COUNTS:
         assert getattr(actual, name) == getattr(expected, name), name
-
-
-@pytest.fixture
-def epochs(monkeypatch):
-    """Provide the number of networks in each epoch of a stack."""
-    counted, run_epoch = [], StackTrainer.run_epoch
-
-    def noted(stack, rate):
-        counted.append(len(stack))
-        return run_epoch(stack, rate)
-
-    monkeypatch.setattr(StackTrainer, "run_epoch", noted)
-    return counted
 
 
 # ------------------------------------------------------------------------------- the same bits
@@ -202,9 +188,9 @@ CASES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
-def test_halving_finds_the_same_to_the_bit(case):
+def test_matches_scikit_learn_to_the_bit(case):
     estimator, grid, data = CASES[case]
-    ours, theirs = assert_halves_equally(estimator, grid, data)
+    ours, theirs = assert_halving_equals(estimator, grid, data)
     for actual, expected in zip(
         answers(ours.best_estimator_, data[0]),
         answers(theirs.best_estimator_, data[0]),
@@ -231,35 +217,35 @@ def test_halving_finds_the_same_to_the_bit(case):
     ],
     ids=" and ".join,
 )
-def test_rounds_are_scikit_learns(settings):
-    assert_halves_equally(**settings)
+def test_rounds_match_scikit_learn(settings):
+    assert_halving_equals(**settings)
 
 
 @pytest.mark.long
 @EVERY_SEARCH
-def test_rows_are_a_resource(ours, theirs):
+def test_resource_may_be_rows(ours, theirs):
     settings = {"resource": "n_samples", "max_resources": "auto", "min_resources": 12}
     settings |= {"factor": 2, "random_state": 0}
     estimator = clone(STEADY).set_params(batch_size="auto")
-    assert_same_halving(*(searched(kind, estimator, **settings) for kind in (ours, theirs)))
+    assert_same_halving(*(fit_search(kind, estimator, **settings) for kind in (ours, theirs)))
 
 
 @pytest.mark.long
-def test_any_parameter_is_a_resource():
+def test_resource_may_be_any_parameter():
     """With n_estimators as resource, training starts again in each round."""
     settings = {"resource": "n_estimators", "max_resources": 4, "factor": 2}
-    assert_halves_equally(STEADY, {"learning_rate_init": [0.001, 0.01, 0.1]}, **settings)
+    assert_halving_equals(STEADY, {"learning_rate_init": [0.001, 0.01, 0.1]}, **settings)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("random_state", [0, None, np.random.RandomState(0)])
-def test_random_halving_draws_the_same_candidates(random_state):
+def test_random_halving_draws_the_candidates_of_scikit_learn(random_state):
     found = []
     for kind in PAIRS[1]:
         np.random.seed(0)
         own = pickle.loads(pickle.dumps(random_state))
         drawn = {"learning_rate_init": loguniform(1e-3, 0.1), "alpha": loguniform(1e-3, 1)}
-        found.append(searched(kind, grid=drawn, random_state=own, min_resources=2))
+        found.append(fit_search(kind, grid=drawn, random_state=own, min_resources=2))
     assert_same_halving(*found)
     assert found[0].n_candidates_ == [4, 2]
 
@@ -270,7 +256,7 @@ def test_random_halving_draws_the_same_candidates(random_state):
 def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
     kind = BackpropHalvingGridSearchCV
     large, small = (
-        searched(kind, *CASES[case], max_stack_bytes=size) for size in (2**28, max_stack_bytes)
+        fit_search(kind, *CASES[case], max_stack_bytes=size) for size in (2**28, max_stack_bytes)
     )
     assert_same_halving(small, large)
 
@@ -278,17 +264,17 @@ def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start
 @pytest.mark.parametrize("case", ["early stopping", "masks and statistics", "averages", "pipeline"])
-def test_two_processes_find_the_same(case):
+def test_two_processes_give_equal_results(case):
     alone, paired = (
-        searched(BackpropHalvingGridSearchCV, *CASES[case], n_jobs=n_jobs) for n_jobs in (1, 2)
+        fit_search(BackpropHalvingGridSearchCV, *CASES[case], n_jobs=n_jobs) for n_jobs in (1, 2)
     )
     assert_same_halving(paired, alone)
 
 
 @pytest.mark.long
-def test_weights_and_groups_are_split_along_with_x():
+def test_splits_sample_weights_and_groups():
     weights = {"sample_weight": WEIGHT, "groups": np.arange(N) % 7}
-    assert_halves_equally(fit_params=weights, cv=GroupKFold(2), scoring=bits)
+    assert_halving_equals(fit_params=weights, cv=GroupKFold(2), scoring=bits)
 
 
 # ----------------------------------------------------------------------- nothing is trained twice
@@ -296,38 +282,38 @@ def test_weights_and_groups_are_split_along_with_x():
 
 @pytest.mark.long
 @pytest.mark.parametrize("estimator", [STEADY, make_pipeline(StandardScaler(), STEADY)])
-def test_survivors_go_on_from_where_they_are(estimator, epochs):
+def test_survivors_resume_training(estimator, stack_sizes):
     """Nine candidates train for an epoch, three up to the third, one up to the ninth.
 
     Of nine each split has a stack of its own.
     """
     grid = GRID if estimator is STEADY else {f"{LAST}{name}": v for name, v in GRID.items()}
-    search = searched(BackpropHalvingGridSearchCV, estimator, grid)
+    search = fit_search(BackpropHalvingGridSearchCV, estimator, grid)
     assert (search.n_candidates_, search.n_resources_) == ([9, 3, 1], [1, 3, 9])
     # The last are the best one's, on all data.
-    assert epochs == [9] * 2 + [6] * 2 + [2] * 6 + [1] * 9
+    assert stack_sizes == [9] * 2 + [6] * 2 + [2] * 6 + [1] * 9
 
 
-def test_repeated_rounds_train_nothing(epochs):
+def test_repeated_rounds_train_nothing(stack_sizes):
     settings = {"aggressive_elimination": True, "min_resources": N_EPOCHS}
-    search = searched(BackpropHalvingGridSearchCV, STEADY, **settings)
+    search = fit_search(BackpropHalvingGridSearchCV, STEADY, **settings)
     assert search.n_resources_ == [9, 9, 9]
-    assert epochs == [9] * 2 * 9 + [1] * 9
+    assert stack_sizes == [9] * 2 * 9 + [1] * 9
 
 
-def test_who_has_converged_stays_as_it_is(epochs):
+def test_converged_candidates_do_not_change(stack_sizes):
     """With a patience of one epoch and a large tol, all converge after three epochs."""
     estimator = clone(CLASSIFIER).set_params(tol=1e3, n_iter_no_change=1)
-    search = searched(BackpropHalvingGridSearchCV, estimator, min_resources=3)
-    assert epochs == [9] * 2 * 3 + [1] * 3
+    search = fit_search(BackpropHalvingGridSearchCV, estimator, min_resources=3)
+    assert stack_sizes == [9] * 2 * 3 + [1] * 3
     assert search.n_resources_ == [3, 9]
 
 
 @pytest.mark.long
-def test_the_same_parameters_twice_go_on_each_by_itself():
+def test_equal_candidates_resume_from_their_own_states():
     """Without a seed the two differ, and the better one resumes from its own weights."""
     estimator = clone(STEADY).set_params(random_state=None)
-    search = searched(
+    search = fit_search(
         BackpropHalvingGridSearchCV, estimator, {"alpha": [0.0] * 6}, scoring="neg_log_loss"
     )
     results = search.cv_results_
@@ -353,23 +339,23 @@ class Drawing(TransformerMixin, BaseEstimator):
 
 @pytest.mark.long
 @pytest.mark.parametrize("random_state, goes_on", [(0, True), (None, False)])
-def test_networks_on_other_rows_begin_anew(random_state, goes_on, epochs):
+def test_training_starts_again_if_the_rows_have_changed(random_state, goes_on, stack_sizes):
     estimator = make_pipeline(Drawing(random_state), STEADY)
     grid = {f"{LAST}{name}": values for name, values in GRID.items()}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        searched(BackpropHalvingGridSearchCV, estimator, grid)
+        fit_search(BackpropHalvingGridSearchCV, estimator, grid)
     said = [str(w.message) for w in caught if "started again" in str(w.message)]
     assert [int(message.split()[0]) for message in said] == ([] if goes_on else [6, 2])
     rounds = [1, 2, 6] if goes_on else [1, 3, 9]
-    assert epochs == [9] * 2 * rounds[0] + [6] * rounds[1] + [2] * rounds[2] + [1] * 9
+    assert stack_sizes == [9] * 2 * rounds[0] + [6] * rounds[1] + [2] * rounds[2] + [1] * 9
 
 
 @pytest.mark.long
-def test_schedules_count_towards_the_last_rounds_epochs():
+def test_schedules_count_progress_towards_the_last_round():
     """The last score of the survivor equals that of training at once."""
     estimator = clone(STEADY).set_params(learning_rate="cosine", solver="sgd")
-    halved = searched(BackpropHalvingGridSearchCV, estimator)
+    halved = fit_search(BackpropHalvingGridSearchCV, estimator)
     whole = BackpropGridSearchCV(estimator, GRID, cv=2, scoring=checksum).fit(X, Y)
     last = {name: values[-1] for name, values in halved.cv_results_.items()}
     i = whole.cv_results_["params"].index({n: last["params"][n] for n in GRID})
@@ -378,21 +364,21 @@ def test_schedules_count_towards_the_last_rounds_epochs():
         assert last[name] == whole.cv_results_[name][i]
 
 
-def test_scorers_see_the_rounds_epochs():
+def test_scorers_get_the_epochs_of_the_round():
     def n_epochs(estimator, X, y):
         assert estimator.max_iter == estimator.n_iter_
         return estimator.n_iter_ - estimator.alpha
 
-    search = searched(BackpropHalvingGridSearchCV, STEADY, scoring=n_epochs)
+    search = fit_search(BackpropHalvingGridSearchCV, STEADY, scoring=n_epochs)
     results = search.cv_results_
     expected = results["n_resources"] - results["param_alpha"].astype(float)
     np.testing.assert_array_equal(results["mean_test_score"], expected)
 
 
-def test_only_the_last_round_says_that_nobody_has_converged():
+def test_only_the_last_round_warns_about_convergence():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        search = searched(BackpropHalvingGridSearchCV, clone(CLASSIFIER).set_params(tol=0.0))
+        search = fit_search(BackpropHalvingGridSearchCV, clone(CLASSIFIER).set_params(tol=0.0))
     said = [str(w.message) for w in caught if w.category is ConvergenceWarning]
     assert len(said) == 2 * 1 + 1  # one candidate on two splits, and the last fit
     assert all("Maximum iterations (9)" in message for message in said)
@@ -402,48 +388,13 @@ def test_only_the_last_round_says_that_nobody_has_converged():
 # --------------------------------------------------------------------------------- drop-ins
 
 
-@EVERY_SEARCH
-def test_constructor_has_scikit_learns_parameters(ours, theirs):
-    import inspect
-
-    mine, others = (list(inspect.signature(kind).parameters.values()) for kind in (ours, theirs))
-    more = [p.name for p in mine[len(others) :]]
-    assert [p.name for p in mine] == [*(p.name for p in others), *more]
-    assert more == ["max_stack_bytes"]
-    differ = [
-        a.name for a, b in zip(mine, others, strict=False) if str(a.default) != str(b.default)
-    ]
-    assert differ == ["resource"]
-    assert issubclass(ours, theirs)
-
-
 @pytest.mark.long
-@EVERY_SEARCH
-@pytest.mark.parametrize("refit", [True, False])
-def test_attributes_are_scikit_learns(ours, theirs, refit):
-    settings = {"random_state": 0, "refit": refit, "min_resources": 2}
-    found = [searched(kind, **settings) for kind in (ours, theirs)]
-    public = [{name for name in vars(search) if name[0] != "_"} for search in found]
-    assert public[0] - {"max_stack_bytes", "time_limit"} == public[1]
-    for search in found:
-        assert hasattr(search, "classes_") == refit
-
-
-@pytest.mark.long
-def test_nobody_has_to_enable_what_is_experimental():
+def test_import_does_not_enable_experimental_searches():
     code = (
         "import skbackprop, sklearn.model_selection as selection; "
         "assert 'HalvingGridSearchCV' not in vars(selection)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.long
-def test_search_is_cloned_and_pickled():
-    search = searched(BackpropHalvingGridSearchCV, max_stack_bytes=12_345)
-    assert clone(search).max_stack_bytes == 12_345
-    assert not hasattr(clone(search), "cv_results_")
-    assert_same_halving(pickle.loads(pickle.dumps(search)), search)
 
 
 @pytest.mark.parametrize(
@@ -458,19 +409,19 @@ def test_search_is_cloned_and_pickled():
         (SCALED, {f"{LAST}max_iter": [3]}, {}),
     ],
 )
-def test_errors_are_scikit_learns(estimator, grid, settings):
+def test_errors_match_scikit_learn(estimator, grid, settings):
     said = []
     for kind in PAIRS[0]:
         with pytest.raises(ValueError, match=".") as caught:
-            searched(kind, estimator, grid, **settings)
+            fit_search(kind, estimator, grid, **settings)
         said.append(str(caught.value).partition("\n")[0].replace("Backprop", ""))
     assert said[0] == said[1]
 
 
-def test_exhaust_is_not_for_both():
+def test_raises_if_resources_and_candidates_are_both_exhaust():
     settings = {"min_resources": "exhaust", "n_candidates": "exhaust"}
     with pytest.raises(ValueError, match="cannot be both set to 'exhaust'"):
-        searched(BackpropHalvingRandomSearchCV, **settings)
+        fit_search(BackpropHalvingRandomSearchCV, **settings)
 
 
 # --------------------------------------------------------------------------- several metrics
@@ -482,9 +433,9 @@ def by_name(estimator, X, y):
 
 @pytest.mark.long
 @pytest.mark.parametrize("scoring", [{"accuracy": "accuracy", "bits": bits}, by_name])
-def test_one_of_several_metrics_decides(scoring):
-    single = searched(BackpropHalvingGridSearchCV)
-    several = searched(BackpropHalvingGridSearchCV, scoring=scoring, refit="bits")
+def test_refit_names_the_metric_that_chooses_survivors(scoring):
+    single = fit_search(BackpropHalvingGridSearchCV)
+    several = fit_search(BackpropHalvingGridSearchCV, scoring=scoring, refit="bits")
     for name in ("mean", "split1"):
         np.testing.assert_array_equal(
             several.cv_results_[f"{name}_test_bits"], single.cv_results_[f"{name}_test_score"]
@@ -497,9 +448,9 @@ def test_one_of_several_metrics_decides(scoring):
 
 @pytest.mark.parametrize("refit", [True, False, "beauty"])
 @pytest.mark.parametrize("scoring", [["accuracy", "neg_log_loss"], by_name])
-def test_several_metrics_ask_for_the_one_that_decides(scoring, refit):
+def test_raises_if_refit_names_no_metric(scoring, refit):
     with pytest.raises(ValueError, match=r"refit.*must be the name of the one .* \['accuracy'"):
-        searched(BackpropHalvingGridSearchCV, scoring=scoring, refit=refit)
+        fit_search(BackpropHalvingGridSearchCV, scoring=scoring, refit=refit)
 
 
 # ------------------------------------------------------------------------------------ failures
@@ -527,107 +478,36 @@ class Picky(Relu):
     ids=str,
 )
 @pytest.mark.parametrize("error_score", [np.nan, 0.0])
-def test_failures_take_no_other_with_them(grid, error_score):
+def test_failing_candidates_do_not_affect_others(grid, error_score):
     pair = []
     for kind in PAIRS[0]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FitFailedWarning)
-            pair.append(searched(kind, grid=grid, error_score=error_score))
+            pair.append(fit_search(kind, grid=grid, error_score=error_score))
     assert_same_halving(*pair)
 
 
-def test_a_failure_is_raised_where_that_is_wanted():
+def test_error_score_raise_raises_the_error():
     with pytest.raises(ValueError, match="alpha"):
-        searched(BackpropHalvingGridSearchCV, grid={"alpha": [0.1, -1]}, error_score="raise")
+        fit_search(BackpropHalvingGridSearchCV, grid={"alpha": [0.1, -1]}, error_score="raise")
 
 
 @pytest.mark.long
-def test_candidates_that_cannot_share_a_stack_go_on_alone(epochs):
+def test_candidates_that_cannot_share_a_stack_resume_one_by_one(stack_sizes):
     estimator = clone(STEADY).set_params(activation=Picky())
     kind = BackpropHalvingGridSearchCV
     with pytest.warns(RuntimeWarning, match="trained one by one"):
-        alone = searched(kind, estimator)
-    n_alone = epochs.count(1)
+        alone = fit_search(kind, estimator)
+    n_alone = stack_sizes.count(1)
     assert n_alone == 18 * 1 + 6 * 2 + 2 * 6 + 9
-    assert_same_halving(alone, searched(kind, clone(STEADY)))
-
-
-# ----------------------------------------------------------------------------------- callbacks
-
-
-class Recorder:
-    """Record the tasks that end, each by the names and numbers of its parents."""
-
-    def __init__(self, stop_in=None):
-        self.ended, self.begun, self.stop_in = [], [], stop_in
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        self.begun.append(way_to(context))
-
-    def on_fit_task_end(self, estimator, context):
-        self.ended.append(way_to(context))
-        return self.ended[-1][-3:] == self.stop_in
-
-
-def way_to(context):
-    is_stack = context.task_name.endswith(", task")  # after its candidates and splits
-    here = ("stack" if is_stack else context.task_name, context.task_id)
-    return (here,) if context.parent is None else (*way_to(context.parent), here)
-
-
-def followed(kind, callback, **settings):
-    common = {"cv": 2, "scoring": checksum}
-    if kind is HalvingGridSearchCV:
-        common |= {"resource": "max_iter", "max_resources": N_EPOCHS}
-    search = kind(STEADY, GRID, **common | settings).set_callbacks(callback)
-    return search.fit(X, Y)
+    assert_same_halving(alone, fit_search(kind, clone(STEADY)))
 
 
 @pytest.mark.long
-def test_each_round_stack_and_epoch_is_a_task():
-    mine, reference = Recorder(), Recorder()
-    found = followed(BackpropHalvingGridSearchCV, mine)
-    assert_same_halving(found, followed(HalvingGridSearchCV, reference))
-    assert sorted(mine.begun) == sorted(mine.ended)
-    above = [[way for way in r.ended if len(way) < 4] for r in (mine, reference)]
-    assert above[0] == above[1]
-    in_rounds = {
-        i: [way for way in mine.ended if way[-1][0] == "epoch" and way[2][1] == i] for i in range(3)
-    }
-    assert [len(ways) for ways in in_rounds.values()] == [2 * 1, 2, 6]
-
-
-@pytest.mark.long
-def test_true_ends_a_stack_for_this_round():
-    stop_in = (("halving-iteration", 1), ("stack", 0), ("epoch", 0))
-    callback = Recorder(stop_in)
-    followed(BackpropHalvingGridSearchCV, callback)
-    n_epochs = [
-        sum(way[-1][0] == "epoch" and way[2][1] == i for way in callback.ended) for i in range(3)
-    ]
-    assert n_epochs == [2 * 1, 1, 7]  # what was missed is made up for in the next
-
-
-@pytest.mark.long
-def test_callbacks_of_the_candidates_follow_each_alone(capsys):
-    callback = Recorder()
-    estimator = clone(STEADY).set_callbacks(callback)
-    found = searched(BackpropHalvingGridSearchCV, estimator, verbose=1)
-    assert "one by one: callbacks" in capsys.readouterr().out
-    assert_same_halving(found, searched(HalvingGridSearchCV, STEADY))
-
-
-@pytest.mark.long
-def test_rounds_are_printed_as_scikit_learn_prints_them(capsys):
+def test_prints_the_rounds_like_scikit_learn(capsys):
     said = []
     for kind in PAIRS[0]:
-        searched(kind, STEADY, verbose=1)
+        fit_search(kind, STEADY, verbose=1)
         lines = capsys.readouterr().out.splitlines()
         said.append([line for line in lines if not line.startswith("[")])
     assert said[0] == said[1]
@@ -636,22 +516,10 @@ def test_rounds_are_printed_as_scikit_learn_prints_them(capsys):
 # ------------------------------------------------------------------------------------- Ctrl-C
 
 
-def interrupt_in_epoch(monkeypatch, number):
-    """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
-    run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
-
-    def counted(stack, rate):
-        if next(epochs) == number:
-            raise KeyboardInterrupt
-        return run_epoch(stack, rate)
-
-    monkeypatch.setattr(StackTrainer, "run_epoch", counted)
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("was_fitted", [True, False])
 @pytest.mark.parametrize("number, n_rounds", [(1, 0), (3, 1), (6, 2), (13, 3)])
-def test_an_interrupt_leaves_the_complete_rounds(number, n_rounds, was_fitted, monkeypatch):
+def test_interrupt_keeps_the_complete_rounds(number, n_rounds, was_fitted, monkeypatch):
     """The rounds have two, two and six epochs of stacks, followed by the last fit."""
     search = BackpropHalvingGridSearchCV(STEADY, GRID, cv=2, scoring=checksum)
     if was_fitted:
@@ -681,7 +549,7 @@ def test_an_interrupt_leaves_the_complete_rounds(number, n_rounds, was_fitted, m
         search.predict(X)
 
 
-def test_an_error_leaves_the_search_as_it_was():
+def test_error_leaves_the_search_unchanged():
     def good_at_first(estimator, X, y):
         return 1 / (estimator.max_iter < N_EPOCHS)
 
@@ -693,11 +561,8 @@ def test_an_error_leaves_the_search_as_it_was():
     assert vars(search) == before
 
 
-# --------------------------------------------------------------------- scikit-learn's checks
-
-
 @pytest.mark.long
-def test_a_search_takes_warnings_as_scikit_learns():
+def test_search_without_problems_warns_of_nothing():
     for kind in PAIRS[0]:
         search = kind(
             STEADY, GRID, resource="max_iter", max_resources=N_EPOCHS, cv=2, scoring=checksum

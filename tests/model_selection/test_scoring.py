@@ -65,7 +65,7 @@ def whole_pipeline(estimator, X, y):
     return accuracy_score(y, estimator.predict(X)) + estimator[0].mean_[0]
 
 
-def both(estimator, grid=GRID, **settings):
+def fit_both(estimator, grid=GRID, **settings):
     searches = [
         kind(estimator, grid, cv=2, **settings) for kind in (BackpropGridSearchCV, GridSearchCV)
     ]
@@ -88,26 +88,26 @@ def both(estimator, grid=GRID, **settings):
     ids=["own", "metric", "several", "made", "callable", "mixed"],
 )
 @pytest.mark.parametrize("return_train_score", [False, True])
-def test_any_scorer_says_what_it_says_of_the_whole_pipeline(scoring, return_train_score):
+def test_any_scorer_scores_the_whole_pipeline(scoring, return_train_score):
     settings = {"scoring": scoring, "return_train_score": return_train_score, "refit": False}
-    assert_same_search(*both(make_pipeline(StandardScaler(), NETWORK), **settings))
+    assert_same_search(*fit_both(make_pipeline(StandardScaler(), NETWORK), **settings))
 
 
-def test_a_pipeline_with_predictions_of_its_own_is_asked_for_them():
+def test_scores_the_predictions_of_a_subclass_of_pipeline():
     assert_same_search(
-        *both(OneOff([("scale", StandardScaler()), ("backpropclassifier", NETWORK)]))
+        *fit_both(OneOff([("scale", StandardScaler()), ("backpropclassifier", NETWORK)]))
     )
 
 
 @pytest.mark.long
-def test_metadata_is_routed_to_the_steps_of_the_pipeline():
+def test_scores_match_with_metadata_routing():
     with sklearn.config_context(enable_metadata_routing=True):
-        assert_same_search(*both(make_pipeline(StandardScaler(), NETWORK)))
+        assert_same_search(*fit_both(make_pipeline(StandardScaler(), NETWORK)))
 
 
 @pytest.mark.filterwarnings("ignore:(Scoring failed|One or more of the test scores):UserWarning")
-def test_rows_that_cannot_be_transformed_fail_in_each_score():
-    assert_same_search(*both(make_pipeline(Refusing(), NETWORK), refit=False))
+def test_rows_that_cannot_be_transformed_fail_each_score():
+    assert_same_search(*fit_both(make_pipeline(Refusing(), NETWORK), refit=False))
 
 
 @pytest.mark.parametrize("search_class", [BackpropGridSearchCV, BackpropHalvingGridSearchCV])
@@ -120,7 +120,7 @@ def test_test_rows_are_transformed_once_for_all_candidates(search_class):
     assert Counter(Counting.n_rows) == {20: 3 * n_rounds, 21: 3 * n_rounds}
 
 
-def test_parameters_are_checked_once_for_all_splits(monkeypatch):
+def test_parameters_are_validated_once_for_all_splits(monkeypatch):
     checked, check = [], BackpropClassifier._make_config
 
     def count(self, parameters):
@@ -132,7 +132,7 @@ def test_parameters_are_checked_once_for_all_splits(monkeypatch):
     assert sorted(checked) == [0.0, 0.1, 1.0]
 
 
-def test_who_shares_an_order_and_a_stream_still_does_in_another_process():
+def test_pickled_states_share_row_orders_and_streams():
     data = X, Y, {}
     fits = [FitJob(quick(BackpropClassifier, alpha=alpha), *data) for alpha in (0.1, 1.0)]
     fit_many(fits, 2**28, until=2)

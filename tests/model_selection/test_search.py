@@ -7,7 +7,6 @@ are equal to the bit, at one BLAS thread, for all sizes of stacks.
 import contextlib
 import copy
 import inspect
-import itertools
 import pickle
 import threading
 import time
@@ -25,10 +24,13 @@ from scipy.stats import loguniform, randint
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.metrics import accuracy_score, log_loss, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    HalvingGridSearchCV,
+    HalvingRandomSearchCV,
     KFold,
     PredefinedSplit,
     RandomizedSearchCV,
@@ -44,11 +46,12 @@ from threadpoolctl import threadpool_limits
 from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
     BackpropRegressor,
 )
 from skbackprop.activations import LeakyRelu, Logistic
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.schedules import InverseScaling
 from support import (
@@ -67,6 +70,7 @@ from support import (
     value_data,
 )
 from support.lanes import examples
+from support.searches import interrupt_in_epoch
 
 pytestmark = few_epochs
 
@@ -274,7 +278,7 @@ CASES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
-def test_grid_search_finds_the_same_to_the_bit(case):
+def test_grid_search_matches_scikit_learn_to_the_bit(case):
     estimator, grid, data = CASES[case]
     ours, theirs = assert_search_equals(estimator, grid, data, scoring=bits)
     for actual, expected in zip(
@@ -299,12 +303,12 @@ def test_results_do_not_depend_on_the_size_of_stacks(case, max_stack_bytes):
 @pytest.mark.long
 @pytest.mark.parametrize("weight", [np.ones(N), WEIGHT, WEIGHT.tolist(), None])
 @pytest.mark.parametrize("estimator", [CLASSIFIER, quick(BackpropClassifier, **STOPPING)])
-def test_sample_weights_are_split_along_with_x(estimator, weight):
+def test_splits_sample_weights(estimator, weight):
     assert_search_equals(estimator, fit_params={"sample_weight": weight}, scoring="neg_log_loss")
 
 
 @pytest.mark.long
-def test_arguments_of_a_pipelines_steps_are_split_along_with_x():
+def test_splits_arguments_of_pipeline_steps():
     weights = {"standardscaler__sample_weight": WEIGHT, f"{LAST}sample_weight": WEIGHT[::-1]}
     grid = {f"{LAST}alpha": [0, 1], "pca__n_components": [2, 3]}
     weighted, _ = assert_search_equals(SCALED, grid, fit_params=weights, scoring=bits)
@@ -314,7 +318,7 @@ def test_arguments_of_a_pipelines_steps_are_split_along_with_x():
 
 
 @pytest.mark.long
-def test_members_with_shared_and_with_own_streams_are_the_same_as_alone():
+def test_candidates_with_equal_and_different_seeds():
     """Half of the candidates share a seed, so their rows are gathered once."""
     grid = {"random_state": [0, 0, 0, 1, 2, 3], "alpha": [0, 1]}
     assert_search_equals(grid=grid, scoring=bits)
@@ -322,7 +326,7 @@ def test_members_with_shared_and_with_own_streams_are_the_same_as_alone():
 
 @pytest.mark.long
 @pytest.mark.parametrize("random_state", [None, np.random.RandomState(0)])
-def test_random_search_draws_the_same_candidates(random_state):
+def test_random_search_draws_the_candidates_of_scikit_learn(random_state):
     """Without a seed, candidates are drawn from NumPy's global generator."""
     distributions = {
         "learning_rate_init": loguniform(1e-3, 0.1),
@@ -349,7 +353,7 @@ def test_random_search_over_several_dicts_and_a_pipeline():
     assert_same_search(*pair)
 
 
-def test_networks_without_a_seed_are_searched_too():
+def test_networks_without_a_seed_differ():
     search = fitted(
         BackpropGridSearchCV, quick(BackpropClassifier, random_state=None), scoring=bits
     )
@@ -388,7 +392,7 @@ SOME_VALUES = {
     st.sampled_from([CLASSES, VALUES]),
     st.integers(1, 2**17),
 )
-def test_any_mixture_of_candidates_finds_the_same(candidates, data, max_stack_bytes):
+def test_any_mixture_of_candidates_matches_scikit_learn(candidates, data, max_stack_bytes):
     grid = [{name: [value] for name, value in one.items()} for one in candidates]
     estimator = CLASSIFIER if data is CLASSES else REGRESSOR
     common = {"cv": 2, "scoring": bits}
@@ -402,24 +406,37 @@ def test_any_mixture_of_candidates_finds_the_same(candidates, data, max_stack_by
 # ---------------------------------------------------------------------------------- drop-ins
 
 
-@EVERY_SEARCH
-def test_constructor_begins_with_scikit_learns_parameters(ours, theirs):
+HALVING = {"resource": "max_iter", "min_resources": 2, "max_resources": 5, "random_state": 0}
+DROP_INS = pytest.mark.parametrize(
+    "ours, theirs, settings",
+    [
+        (BackpropGridSearchCV, GridSearchCV, {}),
+        (BackpropRandomizedSearchCV, RandomizedSearchCV, {}),
+        (BackpropHalvingGridSearchCV, HalvingGridSearchCV, HALVING),
+        (BackpropHalvingRandomSearchCV, HalvingRandomSearchCV, HALVING),
+    ],
+    ids=["grid", "random", "halving grid", "halving random"],
+)
+
+
+@DROP_INS
+def test_constructor_begins_with_the_parameters_of_scikit_learn(ours, theirs, settings):
     mine, others = (list(inspect.signature(kind).parameters.values()) for kind in (ours, theirs))
-    assert [(p.name, p.kind) for p in mine[: len(others)]] == [(p.name, p.kind) for p in others]
-    assert [str(p.default) for p in mine[: len(others)]] == [str(p.default) for p in others]
-    assert [p.name for p in mine[len(others) :]] == ["max_stack_bytes"]
+    assert [p.name for p in mine] == [*(p.name for p in others), "max_stack_bytes"]
+    assert [p.kind for p in mine[:-1]] == [p.kind for p in others]
+    pairs = zip(mine[:-1], others, strict=True)
+    differ = [a.name for a, b in pairs if str(a.default) != str(b.default)]
+    assert differ == (["resource"] if settings else [])
     assert issubclass(ours, theirs)
 
 
-@pytest.mark.long
-@EVERY_SEARCH
+@DROP_INS
 @pytest.mark.parametrize("refit", [True, False])
-def test_attributes_are_scikit_learns(ours, theirs, refit):
-    own = {"max_stack_bytes"}
-    actual, expected = (fitted(kind, data=FRAME, refit=refit) for kind in (ours, theirs))
-    public = [{name for name in vars(search) if name[0] != "_"} for search in (actual, expected)]
-    assert public[0] - own == public[1]
-    for search in (actual, expected):
+def test_attributes_are_those_of_scikit_learn(ours, theirs, settings, refit):
+    found = [fitted(kind, data=FRAME, refit=refit, **settings) for kind in (ours, theirs)]
+    public = [{name for name in vars(search) if name[0] != "_"} for search in found]
+    assert public[0] - {"max_stack_bytes"} == public[1]
+    for search in found:
         assert hasattr(search, "classes_") == hasattr(search, "feature_names_in_") == refit
 
 
@@ -462,7 +479,7 @@ def test_scoring_and_refit(scoring, refit):
 
 @pytest.mark.long
 @pytest.mark.parametrize("scoring", [["accuracy", "neg_log_loss"], metrics_by_name])
-def test_several_metrics_ask_for_a_name_to_refit_by(scoring):
+def test_raises_if_refit_names_no_metric(scoring):
     pair = BackpropGridSearchCV, GridSearchCV
     actual, expected = (
         outcome(kind(CLASSIFIER, RATES, scoring=scoring), *CLASSES) for kind in pair
@@ -494,7 +511,7 @@ SPLITTERS = {
         *(pytest.param(case, FRAME, id=f"{case}, frame") for case in ("number", "rows", "ranges")),
     ],
 )
-def test_splits(case, data):
+def test_any_splitter(case, data):
     cv, fit_params = SPLITTERS[case]
     assert_search_equals(data=data, cv=cv, fit_params=fit_params, scoring=bits)
 
@@ -520,7 +537,7 @@ def test_splits_are_drawn_from_a_generator():
         (CLASSIFIER, RATES, {"scoring": lambda estimator, X, y: "good"}),
     ],
 )
-def test_errors_are_scikit_learns(estimator, grid, changes):
+def test_errors_match_scikit_learn(estimator, grid, changes):
     ours, theirs = (
         kind(estimator, grid, **changes) for kind in (BackpropGridSearchCV, GridSearchCV)
     )
@@ -529,7 +546,7 @@ def test_errors_are_scikit_learns(estimator, grid, changes):
 
 
 @EVERY_SEARCH
-def test_a_class_in_the_place_of_an_estimator_is_said_to_be_one(ours, theirs):
+def test_raises_on_a_class_instead_of_an_estimator(ours, theirs):
     for kind in (ours, theirs):
         with pytest.raises(TypeError, match="instance"):
             fitted(kind, BackpropClassifier)
@@ -537,7 +554,7 @@ def test_a_class_in_the_place_of_an_estimator_is_said_to_be_one(ours, theirs):
 
 @EVERY_SEARCH
 @pytest.mark.parametrize("max_stack_bytes", [0, -1, 1.5, "much"])
-def test_wrong_max_stack_bytes_is_named(ours, theirs, max_stack_bytes):
+def test_raises_on_invalid_max_stack_bytes(ours, theirs, max_stack_bytes):
     with pytest.raises(ValueError, match="max_stack_bytes"):
         fitted(ours, max_stack_bytes=max_stack_bytes)
 
@@ -547,9 +564,9 @@ def test_validation_can_be_switched_off():
         assert_search_equals(return_train_score=1)
 
 
-@EVERY_SEARCH
-def test_search_is_cloned_and_pickled(ours, theirs):
-    search = fitted(ours, max_stack_bytes=12_345)
+@DROP_INS
+def test_search_can_be_cloned_and_pickled(ours, theirs, settings):
+    search = fitted(ours, max_stack_bytes=12_345, **settings)
     assert clone(search).get_params().keys() == search.get_params().keys()
     assert clone(search).max_stack_bytes == 12_345
     assert not hasattr(clone(search), "cv_results_")
@@ -612,7 +629,7 @@ def test_weights_are_routed_into_a_pipeline(to_scaler):
 
 
 @pytest.mark.usefixtures("routing")
-def test_metadata_that_nobody_asked_for_is_refused():
+def test_raises_on_metadata_that_is_not_requested():
     for kind in (BackpropGridSearchCV, GridSearchCV):
         with pytest.raises(ValueError, match="sample_weight"):
             fitted(kind, fit_params={"sample_weight": WEIGHT})
@@ -639,7 +656,7 @@ def test_search_is_routed_to_from_outside():
 @pytest.mark.long
 @TWO_PROCESSES
 @pytest.mark.parametrize("case", ["early stopping", "pipeline", "steps"])
-def test_two_processes_find_the_same(case):
+def test_two_processes_give_equal_results(case):
     alone, paired = (
         fitted(BackpropGridSearchCV, *CASES[case], scoring=bits, n_jobs=n_jobs) for n_jobs in (1, 2)
     )
@@ -661,20 +678,8 @@ def interrupting_score(estimator, X, y):
     raise KeyboardInterrupt
 
 
-def what_was_found(search):
+def attributes_of(search):
     return {name: value for name, value in vars(search).items() if name not in search.get_params()}
-
-
-def interrupt_in_epoch(monkeypatch, number):
-    """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
-    run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
-
-    def counted(stack, rate):
-        if next(epochs) == number:
-            raise KeyboardInterrupt
-        return run_epoch(stack, rate)
-
-    monkeypatch.setattr(StackTrainer, "run_epoch", counted)
 
 
 # Where an interrupt comes: changed parameters, or the number of an epoch. The candidates train
@@ -689,7 +694,7 @@ OTHER_DATA = class_data(50, n_features=3, n_classes=2)
 
 
 def assert_interrupt_leaves_the_search(search, case, monkeypatch):
-    parameters, before = search.get_params(), what_was_found(search)
+    parameters, before = search.get_params(), attributes_of(search)
     if isinstance(case, int):
         interrupt_in_epoch(monkeypatch, case)
     else:
@@ -697,7 +702,7 @@ def assert_interrupt_leaves_the_search(search, case, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         search.fit(*OTHER_DATA)
     search.set_params(**parameters)
-    after = what_was_found(search)
+    after = attributes_of(search)
     assert after.keys() == before.keys()
     assert all(after[name] is value for name, value in before.items())
 
@@ -705,7 +710,7 @@ def assert_interrupt_leaves_the_search(search, case, monkeypatch):
 @EVERY_SEARCH
 @pytest.mark.parametrize("was_fitted", [True, False])
 @pytest.mark.parametrize("where", INTERRUPTS)
-def test_an_interrupt_goes_on_and_leaves_the_search(where, was_fitted, ours, theirs, monkeypatch):
+def test_interrupt_leaves_the_search_unchanged(where, was_fitted, ours, theirs, monkeypatch):
     search = ours(SCALED, {f"{LAST}alpha": [0, 1]}, cv=2)
     if ours is BackpropRandomizedSearchCV:
         search.set_params(n_iter=2)
@@ -720,7 +725,7 @@ def test_an_interrupt_goes_on_and_leaves_the_search(where, was_fitted, ours, the
 
 @pytest.mark.long
 @TWO_PROCESSES
-def test_an_interrupt_of_two_processes_leaves_nothing_running(monkeypatch):
+def test_interrupt_of_two_processes_leaves_nothing_running(monkeypatch):
     get_reusable_executor().shutdown(kill_workers=True)
     wait_until_empty(workers)
     threads = set(threading.enumerate())
@@ -761,27 +766,27 @@ FAILURES = {
 
 @pytest.mark.parametrize("was_fitted", [True, False])
 @pytest.mark.parametrize("case", FAILURES)
-def test_a_search_that_fails_leaves_what_was_found(case, was_fitted):
+def test_failing_search_is_left_unchanged(case, was_fitted):
     search = BackpropGridSearchCV(CLASSIFIER, RATES, cv=2)
     if was_fitted:
         search.fit(*CLASSES)
-    parameters, before = search.get_params(), what_was_found(search)
+    parameters, before = search.get_params(), attributes_of(search)
     assert isinstance(outcome(search.set_params(**FAILURES[case]), *OTHER_DATA)[0], type)
-    after = what_was_found(search.set_params(**parameters))
+    after = attributes_of(search.set_params(**parameters))
     assert after.keys() == before.keys()
     assert all(after[name] is value for name, value in before.items())
 
 
-def test_a_refit_that_fails_leaves_what_was_found():
+def test_failing_refit_leaves_the_search_unchanged():
     """No split contains the row that the network rejects."""
     X, y = CLASSES[0].copy(), CLASSES[1]
     X[-1] = np.inf
     search = fitted(BackpropGridSearchCV)
-    before = what_was_found(search)
+    before = attributes_of(search)
     search.set_params(cv=[(np.arange(20), np.arange(20, 40))])
     with pytest.raises(ValueError, match="infinity"):
         search.fit(X, y)
-    assert what_was_found(search) == before
+    assert attributes_of(search) == before
 
 
 # --------------------------------------------------------------------------------- memory

@@ -2,17 +2,14 @@
 
 A strategy is the `_run_search` of a search, which evaluates candidates once or several times. The
 oracle is the same strategy on scikit-learn's search. Scores do not show whether candidates train in
-stacks, so the epochs of stacks are counted.
+stacks, so the networks in each epoch of a stack are counted.
 """
 
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import (
     GridSearchCV,
-    HalvingGridSearchCV,
-    HalvingRandomSearchCV,
     KFold,
     RandomizedSearchCV,
 )
@@ -30,8 +27,6 @@ from skbackprop.activations import LeakyRelu
 from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization
 from skbackprop.losses import Focal
-from skbackprop.model_selection._search import BatchedSearchCV
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.optimizers import SGD, AdamW
 from skbackprop.schedules import LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
@@ -47,20 +42,7 @@ LAST = "backpropclassifier__"
 RATES = {"learning_rate_init": [0.001, 0.01, 0.1], "alpha": [0.0, 0.3]}
 
 
-@pytest.fixture
-def epochs(monkeypatch):
-    """Provide the number of networks in each epoch of a stack."""
-    counted, run_epoch = [], StackTrainer.run_epoch
-
-    def noted(stack, rate):
-        counted.append(len(stack))
-        return run_epoch(stack, rate)
-
-    monkeypatch.setattr(StackTrainer, "run_epoch", noted)
-    return counted
-
-
-# ----------------------------------------------------------------------------- who is stacked
+# ----------------------------------------------------------------------------- stacks
 
 
 class Derived(BackpropClassifier):
@@ -74,7 +56,7 @@ class Derived(BackpropClassifier):
 @pytest.mark.parametrize(
     "kind", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder, Derived]
 )
-def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epochs):
+def test_candidates_of_one_architecture_train_as_one_stack(kind, in_pipeline, stack_sizes):
     """Twelve networks: six candidates on two splits."""
     y = {BackpropRegressor: value_data(N)[1], BackpropAutoencoder: None}.get(kind, Y)
     estimator = quick(kind, max_iter=N_EPOCHS, n_iter_no_change=np.inf)
@@ -83,7 +65,9 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
         estimator = make_pipeline(StandardScaler(), estimator)
         grid = {f"{kind.__name__.lower()}__{name}": values for name, values in RATES.items()}
     BackpropGridSearchCV(estimator, grid, cv=2).fit(X, y)
-    assert epochs == [12] * N_EPOCHS + [1] * N_EPOCHS  # the last are the best one's, on all data
+    assert (
+        stack_sizes == [12] * N_EPOCHS + [1] * N_EPOCHS
+    )  # the last are the best one's, on all data
 
 
 @pytest.mark.long
@@ -109,8 +93,8 @@ def test_all_candidates_of_one_shape_train_as_one_stack(kind, in_pipeline, epoch
     ids=lambda value: " and ".join(value) if isinstance(value, dict) else "",
 )
 @pytest.mark.usefixtures("one_blas_thread")
-def test_candidates_that_differ_in_settings_of_parts_train_in_stacks(
-    grid, n_stacks, in_pipeline, epochs
+def test_candidates_with_different_settings_train_in_stacks(
+    grid, n_stacks, in_pipeline, stack_sizes
 ):
     """Settings of steps and initial weights may differ within a stack, others not."""
     estimator = clone(NETWORK).set_params(
@@ -126,12 +110,12 @@ def test_candidates_that_differ_in_settings_of_parts_train_in_stacks(
         estimator = make_pipeline(StandardScaler(), estimator)
         grid = {f"{LAST}{name}": values for name, values in grid.items()}
     ours = BackpropGridSearchCV(estimator, grid, cv=2).fit(X, Y)
-    assert len(epochs) == (n_stacks + 1) * N_EPOCHS  # the last are the best one's, on all data
-    assert sum(epochs) == (12 + 1) * N_EPOCHS
+    assert len(stack_sizes) == (n_stacks + 1) * N_EPOCHS  # the last are the best one's, on all data
+    assert sum(stack_sizes) == (12 + 1) * N_EPOCHS
     assert_same_search(ours, GridSearchCV(estimator, grid, cv=2).fit(X, Y))
 
 
-# --------------------------------------------------------------------- a strategy of one's own
+# --------------------------------------------------------------- user-defined strategies
 
 
 class Nearby:
@@ -177,61 +161,19 @@ def both_outcomes(strategy, parents, *arguments, **settings):
 )
 @pytest.mark.parametrize("scoring", [bits, ["accuracy", "neg_log_loss"]])
 @pytest.mark.parametrize("estimator", [NETWORK, SCALED], ids=["network", "pipeline"])
-def test_a_strategy_that_asks_twice(estimator, scoring, parents, epochs):
+def test_strategy_may_evaluate_candidates_twice(estimator, scoring, parents, stack_sizes):
     refit = scoring is bits or "accuracy"
     actual, expected = both_outcomes(Nearby, parents, estimator, {}, scoring=scoring, refit=refit)
     assert_same_search(actual[0], expected[0])
     assert actual[1] == expected[1]  # of the candidate with a penalty below zero
     assert actual[0].cv_results_["round"].tolist() == [1, 1, 1, 2, 2, 2, 2]
-    assert epochs[: 2 * N_EPOCHS] == [9] * (2 * N_EPOCHS)  # three good ones a round, three splits
+    assert stack_sizes[: 2 * N_EPOCHS] == [9] * (
+        2 * N_EPOCHS
+    )  # three good ones a round, three splits
 
 
-def test_a_strategy_that_hands_its_context_on(epochs):
+def test_strategy_may_pass_on_its_callback_context(stack_sizes):
     parents = BackpropGridSearchCV, GridSearchCV
     actual, expected = both_outcomes(WithContext, parents, NETWORK, {})
     assert_same_search(actual[0], expected[0])
-    assert epochs[:N_EPOCHS] == [6] * N_EPOCHS
-
-
-# --------------------------------------------------------------------------- successive halving
-
-
-class StackedHalvingGrid(HalvingGridSearchCV, BatchedSearchCV):
-    pass
-
-
-class StackedHalvingRandom(HalvingRandomSearchCV, BatchedSearchCV):
-    pass
-
-
-# Of each: the settings, and the networks that train at once in each epoch but the last fit's.
-HALVINGS = {
-    "rows": ({"min_resources": 20}, [18] * N_EPOCHS + [9] * N_EPOCHS),
-    "epochs": (
-        {"resource": "max_iter", "min_resources": 2, "max_resources": 8, "factor": 2},
-        [18] * 2 + [9] * 4 + [6] * 8,
-    ),
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("case", HALVINGS)
-@pytest.mark.parametrize(
-    "ours, theirs",
-    [(StackedHalvingGrid, HalvingGridSearchCV), (StackedHalvingRandom, HalvingRandomSearchCV)],
-    ids=["grid", "random"],
-)
-def test_halving_inherits_the_stacks(ours, theirs, case, epochs):
-    settings, n_networks = HALVINGS[case]
-    settings = {"cv": 3, "scoring": bits, "random_state": 0, "factor": 2, **settings}
-    if ours is StackedHalvingRandom:
-        settings["n_candidates"] = 6
-    found = [outcome(kind(NETWORK, RATES, **settings), X, Y) for kind in (ours, theirs)]
-    actual, expected = (search for search, _ in found)
-    assert_same_search(actual, expected)
-    assert found[0][1] == found[1][1]
-    public = [{name for name in vars(search) if name[0] != "_"} for search in (actual, expected)]
-    assert public[0] == public[1]
-    for name in ("n_resources_", "n_candidates_", "n_remaining_candidates_", "n_iterations_"):
-        assert getattr(actual, name) == getattr(expected, name)
-    assert epochs[: len(n_networks)] == n_networks
+    assert stack_sizes[:N_EPOCHS] == [6] * N_EPOCHS
