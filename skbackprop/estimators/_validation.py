@@ -43,6 +43,11 @@ def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
     vars(estimator).update(attributes)
 
 
+def replace_attributes(estimator: Any, fitted: Any) -> None:
+    """Replace all attributes by those of a fitted copy, in one assignment."""
+    estimator.__dict__ = vars(fitted)
+
+
 @contextmanager
 def prefix_errors(name: str) -> Iterator[None]:
     """Prefix the errors of checks with the names of the arguments."""

@@ -350,7 +350,15 @@ def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     TypeError, ValueError
         If X is not a table, is empty, or has other columns than in `fit`.
     """
-    if not reset and _is_plain(estimator, X):
+    if (
+        not reset
+        and type(X) is np.ndarray
+        and X.ndim == 2
+        and X.shape[1] == estimator.n_features_in_
+        and len(X) > 0
+        and X.dtype.kind in _KINDS
+        and not hasattr(estimator, "feature_names_in_")
+    ):  # X passes all checks, which take longer than a row
         return ArrayColumns(X, None)
     if nw.dependencies.is_into_dataframe(X):
         return _read_frame(estimator, X, reset)
@@ -365,28 +373,6 @@ def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     if issparse(X):
         return SparseColumns(X)
     return ArrayColumns(X, getattr(estimator, "feature_names_in_", None))
-
-
-def copy_feature_names(source: Any, target: Any) -> None:
-    """Copy the number and names of features that `read_table` has set on another estimator."""
-    target.n_features_in_ = source.n_features_in_
-    names = vars(source).get("feature_names_in_")
-    if names is not None:
-        target.feature_names_in_ = names
-    elif "feature_names_in_" in vars(target):
-        del target.feature_names_in_
-
-
-def _is_plain(estimator: Any, X: Any) -> bool:
-    """Return whether X is an array that passes all checks, which take longer than a row."""
-    return (
-        type(X) is np.ndarray
-        and X.ndim == 2
-        and X.shape[1] == estimator.n_features_in_
-        and len(X) > 0
-        and X.dtype.kind in _KINDS
-        and not hasattr(estimator, "feature_names_in_")
-    )
 
 
 def _read_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:

@@ -27,6 +27,7 @@ from ..estimators._mixins import (
 )
 from ..estimators._validation import (
     prefix_errors,
+    replace_attributes,
     shallow_copy_of,
     validated_groups,
     validated_weight,
@@ -198,7 +199,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
         fitted._fit(given, groups, start, context)
-        self.__dict__ = fitted.__dict__  # one assignment: a fit that fails changes nothing
+        replace_attributes(self, fitted)  # all or nothing
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
 

@@ -12,9 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._mixins import EstimatorMixin, checks_parameters
-from ..estimators._validation import shallow_copy_of
+from ..estimators._validation import replace_attributes, shallow_copy_of
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
-from ._dataframe import copy_feature_names, read_table
+from ._dataframe import read_table
 from ._encoding import FittedEncoding, TableRows
 
 
@@ -275,9 +275,9 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
 
     def _fit(self, X: Any, y: Any) -> TableRows:
         """Set the fitted attributes, and return the training rows."""
-        reader = shallow_copy_of(self)
+        fitted = shallow_copy_of(self)
         encoding, rows = FittedEncoding.fit(
-            read_table(reader, X, reset=True),
+            read_table(fitted, X, reset=True),
             y,
             self.categorical_features,
             encoding=self.encoding,
@@ -288,20 +288,21 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         )
         outputs, levels = encoding.outputs(), encoding.levels
         scaled, _, _ = encoding.numbers.input_columns
-        copy_feature_names(reader, self)
-        self._encoding = encoding
-        self.is_categorical_ = np.zeros(self.n_features_in_, dtype=bool)
-        self.is_categorical_[list(encoding.category_columns)] = True
-        self.categories_ = [list(each.own) for each in levels]
-        self.infrequent_categories_ = [list(each.rare) for each in levels]
-        self.output_types_ = np.array([output.type for output in outputs], dtype=object)
-        self.input_columns_ = np.array([output.column for output in outputs], dtype=np.intp)
-        self.n_numeric_ = len(scaled)
-        self.center_, self.scale_ = encoding.numbers.center[scaled], encoding.numbers.scale[scaled]
-        self.sparse_output_ = encoding.is_sparse
+        fitted._encoding = encoding
+        fitted.is_categorical_ = np.zeros(fitted.n_features_in_, dtype=bool)
+        fitted.is_categorical_[list(encoding.category_columns)] = True
+        fitted.categories_ = [list(each.own) for each in levels]
+        fitted.infrequent_categories_ = [list(each.rare) for each in levels]
+        fitted.output_types_ = np.array([output.type for output in outputs], dtype=object)
+        fitted.input_columns_ = np.array([output.column for output in outputs], dtype=np.intp)
+        fitted.n_numeric_ = len(scaled)
+        fitted.center_ = encoding.numbers.center[scaled]
+        fitted.scale_ = encoding.numbers.scale[scaled]
+        fitted.sparse_output_ = encoding.is_sparse
         n_codes = [each.n_codes + 1 for each in levels if each.n_codes > 1]
         is_ordinal = self.encoding == "ordinal"
-        self.cardinalities_ = np.array(n_codes if is_ordinal else [], dtype=np.intp)
+        fitted.cardinalities_ = np.array(n_codes if is_ordinal else [], dtype=np.intp)
+        replace_attributes(self, fitted)
         return rows
 
     def _output_dtype(self, X: Any) -> np.dtype[np.floating]:
