@@ -45,6 +45,7 @@ from skbackprop.tabular import (
     TabularRegressor,
 )
 from skbackprop.weight_averaging import AVERAGES
+from support.cases import MAY_DIFFER
 from test_house import PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -268,10 +269,9 @@ def test_guide_lists_parameters_that_may_differ_in_a_stack():
     page = text_of("docs/user_guide/search.md")
     rows = re.findall(r"^\| (may differ|must be equal) \| (.*) \|$", page, re.MULTILINE)
     said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
-    table = table_of_parameters.PARAMETERS
-    may_differ = {row.name for row in table if row.stackable}
-    assert said["may differ"] == may_differ | {"solver"}  # of which the numbers may
-    assert said["must be equal"] == {row.name for row in table} - may_differ
+    assert said["may differ"] == MAY_DIFFER | {"solver"}  # of which the numbers may
+    names = {row.name for row in table_of_parameters.PARAMETERS}
+    assert said["must be equal"] == names - MAY_DIFFER
 
 
 def test_questions_page_lists_every_example():

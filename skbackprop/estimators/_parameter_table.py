@@ -52,9 +52,6 @@ class Parameter:
         The type in the signature.
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators with this parameter.
-    stackable : bool, default=False
-        Whether networks that are trained together may have different values, as by
-        `TrainingConfig.stacking_key`. Objects may only differ in their numeric settings.
     warm_start_fixed : bool, default=False
         Whether a warm start must not change it, because it determines the network or its training
         state.
@@ -67,7 +64,6 @@ class Parameter:
     constraint: list[Any]
     hint: str
     of: tuple[str, ...] = ESTIMATORS
-    stackable: bool = False
     warm_start_fixed: bool = False
     table: Mapping[str, Any] | None = None
 
@@ -130,57 +126,37 @@ PARAMETERS = (
         warm_start_fixed=True,
         table=SOLVERS,
     ),
-    Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float", stackable=True),
+    Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float"),
     Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT], hint='Literal["auto"] | int'),
     Parameter(
         "learning_rate",
         "constant",
         [StrOptions(set(SCHEDULES)), LearningRateSchedule, callable],
         hint="ScheduleName | LearningRateSchedule | Callable[[float], float]",
-        stackable=True,
         table=SCHEDULES,
     ),
-    Parameter("learning_rate_init", 0.001, [POSITIVE], hint="float", stackable=True),
-    Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float", stackable=True),
+    Parameter("learning_rate_init", 0.001, [POSITIVE], hint="float"),
+    Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float"),
     Parameter("max_iter", 200, [COUNT], hint="int"),
-    Parameter("shuffle", True, ["boolean"], hint="bool", stackable=True),
-    Parameter(
-        "random_state",
-        None,
-        ["random_state"],
-        hint="int | np.random.RandomState | None",
-        stackable=True,
-    ),
-    Parameter("tol", 0.0001, [NOT_NEGATIVE], hint="float", stackable=True),
-    Parameter("verbose", False, ["verbose"], hint="bool | int", stackable=True),
-    Parameter("warm_start", False, ["boolean"], hint="bool", stackable=True),
-    Parameter("momentum", 0.9, [SHARE], hint="float", stackable=True),
+    Parameter("shuffle", True, ["boolean"], hint="bool"),
+    Parameter("random_state", None, ["random_state"], hint="int | np.random.RandomState | None"),
+    Parameter("tol", 0.0001, [NOT_NEGATIVE], hint="float"),
+    Parameter("verbose", False, ["verbose"], hint="bool | int"),
+    Parameter("warm_start", False, ["boolean"], hint="bool"),
+    Parameter("momentum", 0.9, [SHARE], hint="float"),
     Parameter("nesterovs_momentum", True, ["boolean"], hint="bool"),
-    Parameter(
-        "early_stopping",
-        False,
-        ["boolean", EarlyStopping],
-        hint="bool | EarlyStopping",
-        stackable=True,
-    ),
+    Parameter("early_stopping", False, ["boolean", EarlyStopping], hint="bool | EarlyStopping"),
     Parameter(
         "validation_fraction",
         0.1,
         [BELOW_ONE, Interval(Integral, 2, None, closed="left")],
         hint="float",
-        stackable=True,
     ),
-    Parameter("beta_1", 0.9, [BELOW_ONE], hint="float", stackable=True),
-    Parameter("beta_2", 0.999, [BELOW_ONE], hint="float", stackable=True),
-    Parameter("epsilon", 1e-08, [POSITIVE], hint="float", stackable=True),
-    Parameter(
-        "n_iter_no_change",
-        10,
-        [COUNT, Options(Real, {np.inf})],
-        hint="float",
-        stackable=True,
-    ),
-    Parameter("max_fun", 15000, [COUNT], hint="int", stackable=True),
+    Parameter("beta_1", 0.9, [BELOW_ONE], hint="float"),
+    Parameter("beta_2", 0.999, [BELOW_ONE], hint="float"),
+    Parameter("epsilon", 1e-08, [POSITIVE], hint="float"),
+    Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], hint="float"),
+    Parameter("max_fun", 15000, [COUNT], hint="int"),
     Parameter("n_estimators", 1, [COUNT], hint="int", of=ENSEMBLES, warm_start_fixed=True),
     Parameter(
         "class_weight",
@@ -188,16 +164,10 @@ PARAMETERS = (
         [StrOptions({"balanced"}), dict, list, None],
         hint="ClassWeight | list[ClassWeight | None] | None",
         of=("classifier",),
-        stackable=True,
     ),
     Parameter("label_smoothing", 0.0, [BELOW_ONE], hint="float", of=("classifier",)),
     Parameter(
-        "scale_target",
-        False,
-        ["boolean"],
-        hint="bool",
-        of=("regressor",),
-        warm_start_fixed=True,
+        "scale_target", False, ["boolean"], hint="bool", of=("regressor",), warm_start_fixed=True
     ),
     Parameter(
         "contamination",
@@ -205,10 +175,9 @@ PARAMETERS = (
         [Interval(Real, 0, 0.5, closed="right")],
         hint="float",
         of=("autoencoder",),
-        stackable=True,
     ),
-    Parameter("l1_ratio", 0.0, [SHARE], hint="float", stackable=True),
-    Parameter("clip_norm", None, [POSITIVE, None], hint="float | None", stackable=True),
+    Parameter("l1_ratio", 0.0, [SHARE], hint="float"),
+    Parameter("clip_norm", None, [POSITIVE, None], hint="float | None"),
     Parameter(
         "input_layers",
         None,
@@ -233,7 +202,6 @@ PARAMETERS = (
         None,
         [StrOptions(set(AVERAGES)), WeightAverage, None],
         hint="AverageName | WeightAverage | None",
-        stackable=True,
         table=AVERAGES,
     ),
     Parameter(
@@ -241,7 +209,6 @@ PARAMETERS = (
         "auto",
         [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
         hint='Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts',
-        stackable=True,
         table=INITIALIZERS,
     ),
     Parameter("time_limit", None, [POSITIVE, None], hint="float | None"),

@@ -17,7 +17,6 @@ from sklearn.utils._param_validation import StrOptions
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import LeakyRelu
 from skbackprop.estimators._fit_many import FitJob, fit_many
-from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.layers import BatchNormalization, PeriodicEmbedding
 from skbackprop.losses import Focal, Huber, Quantile, Tweedie
 from skbackprop.optimizers import OPTIMIZERS, SOLVERS
@@ -35,6 +34,7 @@ from support import (
     same_values,
     value_data,
 )
+from support.cases import MAY_DIFFER
 from support.lanes import examples
 
 pytestmark = [
@@ -285,8 +285,7 @@ def test_estimators_fitted_together_are_as_if_alone(data, target):
     first, *others = data.draw(st.lists(drawn, min_size=2, max_size=4))
     several = [first]
     for other in others:
-        may_differ = {row.name for row in PARAMETERS if row.stackable}
-        pool = data.draw(st.sampled_from([first.keys(), may_differ & first.keys()]))
+        pool = data.draw(st.sampled_from([first.keys(), MAY_DIFFER & first.keys()]))
         names = data.draw(st.sets(st.sampled_from(sorted(pool)), max_size=6))
         names |= {"n_iter_no_change", "tol"}  # so that some leave a stack before others
         several.append(first | {name: other[name] for name in names})

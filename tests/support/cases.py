@@ -259,6 +259,15 @@ _BESIDE = {
 }
 
 
+# The parameters in which members of a stack may differ. The others are part of their
+# `TrainingConfig.stacking_key`.
+MAY_DIFFER = {"alpha", "average", "beta_1", "beta_2", "class_weight", "clip_norm"}
+MAY_DIFFER |= {"contamination", "early_stopping", "epsilon", "init", "l1_ratio"}
+MAY_DIFFER |= {"learning_rate", "learning_rate_init", "max_fun", "momentum"}
+MAY_DIFFER |= {"n_iter_no_change", "power_t", "random_state", "shuffle", "tol"}
+MAY_DIFFER |= {"validation_fraction", "verbose", "warm_start"}
+
+
 def two_that_differ_in(row, **settings):
     """Return two estimators with these settings that differ in the parameter of a row alone."""
     classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
