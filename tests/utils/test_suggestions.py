@@ -79,8 +79,8 @@ def said_by(call):
 
 
 def suggested_by(text):
-    """Return the name that an error suggests at its end, or at that of its first line."""
-    return re.search(r"(?:^|[.\]]) Did you mean '(\w+)'\?(?:\n|$)", text)[1]
+    """Return the name that an error suggests."""
+    return re.search(r"(?:^|[.\]]) Did you mean '(\w+)'\?(?:\s|$)", text)[1]
 
 
 def assert_suggests(call, name):
