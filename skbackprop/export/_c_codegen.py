@@ -43,7 +43,7 @@ def _float_literal(value: Any) -> str:
     return f"{np.float32(value)!s}f"
 
 
-def _element(pointer: str, index: str = "i") -> str:
+def _format_element(pointer: str, index: str = "i") -> str:
     """Return an element of an array. The pointer is a name, or a name and an offset."""
     name, _, offset = pointer.partition(" + ")
     if offset and index == "0":
@@ -51,9 +51,9 @@ def _element(pointer: str, index: str = "i") -> str:
     return f"{name}[{offset} + {index}]" if offset else f"{name}[{index}]"
 
 
-def _copy(x: str, out: str, width: int) -> Iterator[str]:
+def _copy_values(x: str, out: str, width: int) -> Iterator[str]:
     """Yield a loop that copies values."""
-    yield f"for (size_t i = 0; i < {width}; ++i) {_element(out)} = {_element(x)};"
+    yield f"for (size_t i = 0; i < {width}; ++i) {_format_element(out)} = {_format_element(x)};"
 
 
 class BufferPlan:
@@ -244,17 +244,17 @@ class CCodegen:
             self._names[id(array)] = name, array
         return self._names[id(array)][0]
 
-    def _constant(self, array: Array, kind: str = "constant") -> str:
+    def _get_constant(self, array: Array, kind: str = "constant") -> str:
         """Return the pointer to the part of member m in an array with the member axis first."""
         name = self._define(array, kind)
         return f"{name} + m * {array[0].size}" if len(array) > 1 else name
 
-    def _pointer(self, value: Expr, is_in_loop: bool) -> str:
+    def _get_pointer(self, value: Expr, is_in_loop: bool) -> str:
         """Return the pointer to the values of an expression; in a loop, to those of the member."""
         if value.operation == "row":
             return "x"
         if value.operation == "constant":
-            return self._constant(value.arrays[0])
+            return self._get_constant(value.arrays[0])
         name = f"{self.prefix}_buffer{self.plan.buffer_indices[value]}"
         if is_in_loop and value in self.plan.stored_for_all:
             return f"{name} + m * {value.width}"
@@ -265,8 +265,8 @@ class CCodegen:
         if value.operation == "constant" and value.arrays[0].size == 1:
             text = _float_literal(value.arrays[0].item())
             return f"({text})" if text.startswith("-") else text
-        pointer = self._pointer(value, is_in_loop=value.n_estimators > 1)
-        return _element(pointer, "i" if value.width > 1 else "0")
+        pointer = self._get_pointer(value, is_in_loop=value.n_estimators > 1)
+        return _format_element(pointer, "i" if value.width > 1 else "0")
 
     # ---------------------------------------------------------------------- statements
 
@@ -284,13 +284,13 @@ class CCodegen:
     def _compute(self, value: Expr) -> Iterator[str]:
         """Return the statements that compute a stored expression."""
         if value.is_elementwise:
-            return self._loop(value)
+            return self._compute_elementwise(value)
         is_in_loop = value.n_estimators > 1
-        pointers = [self._pointer(each, is_in_loop) for each in (value, *value.inputs)]
+        pointers = [self._get_pointer(each, is_in_loop) for each in (value, *value.inputs)]
         statements: Iterator[str] = getattr(self, f"_{value.operation}")(value, *pointers)
         return statements
 
-    def _loop(self, value: Expr) -> Iterator[str]:
+    def _compute_elementwise(self, value: Expr) -> Iterator[str]:
         """Yield a loop that computes a chain of elementwise functions."""
         *intermediate, last = self.plan.groups[value]
         names: dict[Expr, str] = {}
@@ -309,65 +309,70 @@ class CCodegen:
         yield f"    {self._get_element(value)} = {write(last)};"
         yield "}"
 
-    def _call(self, function: str, *arguments: Any) -> str:
+    def _format_call(self, function: str, *arguments: Any) -> str:
         self.functions.add(function)
         return f"{self.prefix}_{function}({', '.join(map(str, arguments))});"
 
     def _dense(self, value: Expr, out: str, x: str) -> Iterator[str]:
         is_int8 = value.operation == "dense_int8"
         kinds = ["inverse", "weights", "scales", "biases"] if is_int8 else ["weights", "biases"]
-        arrays = [*map(self._constant, value.arrays, kinds)]
+        arrays = [*map(self._get_constant, value.arrays, kinds)]
         arrays += ["NULL"] * (len(kinds) - len(arrays))
         n_inputs = value.inputs[0].width
         limit = [_float_literal(max_rounded_input(n_inputs))] if is_int8 else []
-        yield self._call(value.operation, x, *arrays, *limit, n_inputs, value.width, out)
+        yield self._format_call(value.operation, x, *arrays, *limit, n_inputs, value.width, out)
 
     _dense_int8 = _dense
 
     def _integer_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        matrix = self._constant(value.arrays[0], "sums")
-        yield self._call("dense", x, matrix, "NULL", value.inputs[0].width, value.width, out)
+        matrix = self._get_constant(value.arrays[0], "sums")
+        yield self._format_call("dense", x, matrix, "NULL", value.inputs[0].width, value.width, out)
 
     def _block_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (maps,) = value.arrays
         _, n_blocks, width, n_units = maps.shape
-        pointers = f"{x} + i * {width}", f"{self._constant(maps, 'maps')} + i * {width * n_units}"
+        pointers = (
+            f"{x} + i * {width}",
+            f"{self._get_constant(maps, 'maps')} + i * {width * n_units}",
+        )
         out = f"{out} + i * {n_units}"
         yield f"for (size_t i = 0; i < {n_blocks}; ++i) {{"
-        yield "    " + self._call("dense", *pointers, "NULL", width, n_units, out)
+        yield "    " + self._format_call("dense", *pointers, "NULL", width, n_units, out)
         yield "}"
 
     def _gather(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (tables,) = value.arrays
-        table = self._constant(tables, "table")
-        yield self._call("gather", x, table, tables.shape[1] - 1, value.width, out)
+        table = self._get_constant(tables, "table")
+        yield self._format_call("gather", x, table, tables.shape[1] - 1, value.width, out)
 
     def _take_columns(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (columns,) = value.arrays
         if (np.diff(columns) == 1).all():
-            yield from _copy(f"{x} + {columns[0]}", out, value.width)
+            yield from _copy_values(f"{x} + {columns[0]}", out, value.width)
             return
         indices = self._define(columns.astype(np.min_scalar_type(columns.max())), "columns")
-        element = _element(x, f"{indices}[i]")
-        yield f"for (size_t i = 0; i < {value.width}; ++i) {_element(out)} = {element};"
+        element = _format_element(x, f"{indices}[i]")
+        yield f"for (size_t i = 0; i < {value.width}; ++i) {_format_element(out)} = {element};"
 
     def _concat(self, value: Expr, out: str, *parts: str) -> Iterator[str]:
         start = 0
         for part, pointer in zip(value.inputs, parts, strict=True):
-            yield from _copy(pointer, f"{out} + {start}", part.width)
+            yield from _copy_values(pointer, f"{out} + {start}", part.width)
             start += part.width
 
     def _reduce_sum(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._call("reduce_sum", x, value.inputs[0].width, out)
+        yield self._format_call("reduce_sum", x, value.inputs[0].width, out)
 
     def _softmax(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._call("softmax", x, value.width, out)
+        yield self._format_call("softmax", x, value.width, out)
 
     def _mean_over_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._call("mean_over_members", x, value.inputs[0].n_estimators, value.width, out)
+        yield self._format_call(
+            "mean_over_members", x, value.inputs[0].n_estimators, value.width, out
+        )
 
     def _flatten_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield from _copy(x, out, value.width)
+        yield from _copy_values(x, out, value.width)
 
     # ------------------------------------------------------------------------- outputs
 
@@ -386,10 +391,10 @@ class CCodegen:
         """Yield the statements that write the outputs whose pointers are not NULL."""
         returned = []
         for output in self.model.outputs:
-            values = self._pointer(output.expression, is_in_loop=False)
+            values = self._get_pointer(output.expression, is_in_loop=False)
             name, width = output.name, output.expression.width
             if output.classes is not None:
-                index = self._call("argmax", values, width)
+                index = self._format_call("argmax", values, width)
                 if output is self.returned:
                     returned = [f"return {index}"]
                 else:
@@ -399,6 +404,6 @@ class CCodegen:
                 yield f"if ({name})"
                 yield (
                     f"    for (size_t i = 0; i < {width}; ++i) "
-                    f"{name}[i] = {_element(values)}{above};"
+                    f"{name}[i] = {_format_element(values)}{above};"
                 )
         yield from returned

@@ -83,45 +83,45 @@ class OnnxGraph:
         for output, name in zip(model.outputs, output_names, strict=True):
             self._add_output(output, name)
 
-    def _node(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+    def _add_node(self, operator: str, *inputs: str, output: str = "", **attributes: Any) -> str:
         output = output or self._new_name(operator.lower())
         self.nodes.append(OnnxNode(operator, list(inputs), output, attributes))
         return output
 
-    def _initializer(self, name: str, array: Array) -> str:
+    def _add_initializer(self, name: str, array: Array) -> str:
         name = self._new_name(name)
         self.initializers[name] = array
         return name
 
-    def _number(self, value: float) -> str:
-        return self._initializer("number", np.array(value, dtype=np.float32))
+    def _add_number(self, value: float) -> str:
+        return self._add_initializer("number", np.array(value, dtype=np.float32))
 
-    def _shape(self, *shape: int) -> str:
-        return self._initializer("shape", np.array(shape, dtype=np.int64))
+    def _add_shape(self, *shape: int) -> str:
+        return self._add_initializer("shape", np.array(shape, dtype=np.int64))
 
     def _add_output(self, output: ModelOutput, name: str) -> None:
         values = self._names[output.expression]
         if output.classes is not None:
-            code = self._node("ArgMax", values, axis=-1, keepdims=0)
-            classes = self._initializer("classes", output.classes)
-            self._node("Gather", classes, code, output=name, axis=0)
+            code = self._add_node("ArgMax", values, axis=-1, keepdims=0)
+            classes = self._add_initializer("classes", output.classes)
+            self._add_node("Gather", classes, code, output=name, axis=0)
         elif output.threshold is not None:
-            is_above = self._node("Greater", values, self._number(output.threshold))
-            self._node("Cast", is_above, output=name, to=_INT64)
+            is_above = self._add_node("Greater", values, self._add_number(output.threshold))
+            self._add_node("Cast", is_above, output=name, to=_INT64)
         elif output.shape is not None:
-            self._node("Reshape", values, self._shape(-1, *output.shape), output=name)
+            self._add_node("Reshape", values, self._add_shape(-1, *output.shape), output=name)
         else:
-            self._node("Identity", values, output=name)
+            self._add_node("Identity", values, output=name)
 
     def _add_expression(self, expression: Expr) -> str:
         """Add the nodes of an expression, and return the name of its values."""
         operation, inputs = expression.operation, expression.inputs
         is_relu = operation == "maximum" and inputs[1].operation == "constant"
         if is_relu and not inputs[1].arrays[0].any():  # quantization tools need Relu
-            return self._node("Relu", self._get_name(inputs[0]))
+            return self._add_node("Relu", self._get_name(inputs[0]))
         names = [self._get_name(each) for each in inputs]
         if operation in _OPERATORS:
-            return self._node(_OPERATORS[operation], *names)
+            return self._add_node(_OPERATORS[operation], *names)
         name: str = getattr(self, f"_{operation}")(expression, *names)
         return name
 
@@ -129,78 +129,84 @@ class OnnxGraph:
         """Return the name of the values of an expression, and add a constant if needed."""
         if expression not in self._names:
             (array,) = expression.arrays
-            name = self._number(array.item()) if array.size == 1 else self._array(expression, array)
+            name = (
+                self._add_number(array.item())
+                if array.size == 1
+                else self._add_array(expression, array)
+            )
             self._names[expression] = name
         return self._names[expression]
 
-    def _array(self, expression: Expr, array: Array) -> str:
-        return self._initializer(expression.operation, align(expression, array))
+    def _add_array(self, expression: Expr, array: Array) -> str:
+        return self._add_initializer(expression.operation, align(expression, array))
 
     def _square(self, expression: Expr, x: str) -> str:
-        return self._node("Mul", x, x)
+        return self._add_node("Mul", x, x)
 
     def _expm1(self, expression: Expr, x: str) -> str:
-        return self._node("Sub", self._node("Exp", x), self._number(1.0))
+        return self._add_node("Sub", self._add_node("Exp", x), self._add_number(1.0))
 
     def _log1p(self, expression: Expr, x: str) -> str:
-        return self._node("Log", self._node("Add", x, self._number(1.0)))
+        return self._add_node("Log", self._add_node("Add", x, self._add_number(1.0)))
 
     def _equal(self, expression: Expr, *inputs: str) -> str:
-        return self._node("Cast", self._node("Equal", *inputs), to=_FLOAT)
+        return self._add_node("Cast", self._add_node("Equal", *inputs), to=_FLOAT)
 
     def _isnan(self, expression: Expr, x: str) -> str:
-        return self._node("Cast", self._node("IsNaN", x), to=_FLOAT)
+        return self._add_node("Cast", self._add_node("IsNaN", x), to=_FLOAT)
 
     def _fill_nan(self, expression: Expr, x: str, fill: str) -> str:
-        return self._node("Where", self._node("IsNaN", x), fill, x)
+        return self._add_node("Where", self._add_node("IsNaN", x), fill, x)
 
     def _dense(self, expression: Expr, x: str) -> str:
-        weights, *biases = (self._array(expression, array) for array in expression.arrays)
+        weights, *biases = (self._add_array(expression, array) for array in expression.arrays)
         if expression.n_estimators == 1:
-            return self._node("Gemm", x, weights, *biases)
-        product = self._node("MatMul", x, weights)
-        return self._node("Add", product, *biases) if biases else product
+            return self._add_node("Gemm", x, weights, *biases)
+        product = self._add_node("MatMul", x, weights)
+        return self._add_node("Add", product, *biases) if biases else product
 
     def _integer_linear(self, expression: Expr, x: str) -> str:
         (matrix,) = expression.arrays
-        return self._node("MatMul", x, self._initializer("integer_linear", matrix[0]))
+        return self._add_node("MatMul", x, self._add_initializer("integer_linear", matrix[0]))
 
     def _block_linear(self, expression: Expr, x: str) -> str:
         (maps,) = expression.arrays
         n_estimators, n_blocks, width, n_units = maps.shape
         members = (n_estimators,) if expression.inputs[0].n_estimators > 1 else ()
-        blocks = self._node("Reshape", x, self._shape(*members, -1, n_blocks, width))
-        by_block = self._node("Transpose", blocks, perm=[0, 2, 1, 3] if members else [1, 0, 2])
-        products = self._node("MatMul", by_block, self._array(expression, maps))
+        blocks = self._add_node("Reshape", x, self._add_shape(*members, -1, n_blocks, width))
+        by_block = self._add_node("Transpose", blocks, perm=[0, 2, 1, 3] if members else [1, 0, 2])
+        products = self._add_node("MatMul", by_block, self._add_array(expression, maps))
         members = (n_estimators,) if n_estimators > 1 else ()
-        by_row = self._node("Transpose", products, perm=[0, 2, 1, 3] if members else [1, 0, 2])
-        return self._node("Reshape", by_row, self._shape(*members, -1, n_blocks * n_units))
+        by_row = self._add_node("Transpose", products, perm=[0, 2, 1, 3] if members else [1, 0, 2])
+        return self._add_node("Reshape", by_row, self._add_shape(*members, -1, n_blocks * n_units))
 
     def _gather(self, expression: Expr, x: str) -> str:
         (tables,) = expression.arrays
         n_estimators, n_rows, _ = tables.shape
-        last = self._number(n_rows - 1)
-        floor = self._node("Max", self._node("Floor", x), self._number(0))
-        nearest = self._node("Min", floor, last)
-        index = self._node("Where", self._node("Equal", x, nearest), x, last)
-        row = self._node("Reshape", self._node("Cast", index, to=_INT64), self._shape(-1))
-        table = self._array(expression, tables)
-        return self._node("Gather", table, row, axis=int(n_estimators > 1))
+        last = self._add_number(n_rows - 1)
+        floor = self._add_node("Max", self._add_node("Floor", x), self._add_number(0))
+        nearest = self._add_node("Min", floor, last)
+        index = self._add_node("Where", self._add_node("Equal", x, nearest), x, last)
+        row = self._add_node(
+            "Reshape", self._add_node("Cast", index, to=_INT64), self._add_shape(-1)
+        )
+        table = self._add_array(expression, tables)
+        return self._add_node("Gather", table, row, axis=int(n_estimators > 1))
 
     def _take_columns(self, expression: Expr, x: str) -> str:
-        columns = self._initializer("columns", expression.arrays[0])
-        return self._node("Gather", x, columns, axis=-1)
+        columns = self._add_initializer("columns", expression.arrays[0])
+        return self._add_node("Gather", x, columns, axis=-1)
 
     def _concat(self, expression: Expr, *parts: str) -> str:
-        return self._node("Concat", *parts, axis=-1)
+        return self._add_node("Concat", *parts, axis=-1)
 
     def _reduce_sum(self, expression: Expr, x: str) -> str:
-        return self._node("ReduceSum", x, self._shape(-1), keepdims=1)
+        return self._add_node("ReduceSum", x, self._add_shape(-1), keepdims=1)
 
     def _mean_over_members(self, expression: Expr, x: str) -> str:
-        total = self._node("ReduceSum", x, self._shape(0), keepdims=0)
-        return self._node("Mul", total, self._number(1 / expression.inputs[0].n_estimators))
+        total = self._add_node("ReduceSum", x, self._add_shape(0), keepdims=0)
+        return self._add_node("Mul", total, self._add_number(1 / expression.inputs[0].n_estimators))
 
     def _flatten_members(self, expression: Expr, x: str) -> str:
-        by_row = self._node("Transpose", x, perm=[1, 0, 2])
-        return self._node("Reshape", by_row, self._shape(-1, expression.width))
+        by_row = self._add_node("Transpose", x, perm=[1, 0, 2])
+        return self._add_node("Reshape", by_row, self._add_shape(-1, expression.width))
