@@ -356,8 +356,11 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
 
 def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
     """Return a function that looks up the codes of a column in a table (n_codes, width)."""
-    codes = [*range(1, len(levels.own) + 1), *[len(levels.own) + 1] * len(levels.rare)]
-    by_level = dict(zip((*levels.own, *levels.rare), codes, strict=True))
+    codes = [
+        *range(1, len(levels.frequent) + 1),
+        *[len(levels.frequent) + 1] * len(levels.infrequent),
+    ]
+    by_level = dict(zip((*levels.frequent, *levels.infrequent), codes, strict=True))
     missing_code = by_level.pop(None, 0)
     is_level = np.equal(x, _levels_to_numbers(levels.label, list(by_level)))
 

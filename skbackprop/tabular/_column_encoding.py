@@ -163,9 +163,9 @@ class CategoryLevels(DropsCachedProperties):
 
     Parameters
     ----------
-    own : tuple
+    frequent : tuple
         The categories with a code of their own, in the order of the codes.
-    rare : tuple
+    infrequent : tuple
         The infrequent ones, which share the code after that.
     counts : tuple of int
         The number of occurrences of each code from 1 on.
@@ -173,8 +173,8 @@ class CategoryLevels(DropsCachedProperties):
         The name of the column in errors.
     """
 
-    own: tuple[Any, ...]
-    rare: tuple[Any, ...]
+    frequent: tuple[Any, ...]
+    infrequent: tuple[Any, ...]
     counts: tuple[int, ...]
     label: str
 
@@ -197,12 +197,12 @@ class CategoryLevels(DropsCachedProperties):
             levels.sort(key=lambda level: (type(level).__name__, str(level)))
         if None in counts:
             levels.append(None)
-        own = tuple(level for level in levels if counts[level] >= min_frequency)
-        rare = tuple(level for level in levels if counts[level] < min_frequency)
-        code_counts = [counts[level] for level in own]
-        if rare:
-            code_counts.append(sum(counts[level] for level in rare))
-        return cls(own, rare, tuple(code_counts), label)
+        frequent = tuple(level for level in levels if counts[level] >= min_frequency)
+        infrequent = tuple(level for level in levels if counts[level] < min_frequency)
+        code_counts = [counts[level] for level in frequent]
+        if infrequent:
+            code_counts.append(sum(counts[level] for level in infrequent))
+        return cls(frequent, infrequent, tuple(code_counts), label)
 
     @property
     def n_codes(self) -> int:
@@ -211,13 +211,13 @@ class CategoryLevels(DropsCachedProperties):
 
     def names(self) -> list[str]:
         """Return a name for each code from 1 on."""
-        names = ["missing" if level is None else str(level) for level in self.own]
-        return [*names, INFREQUENT] if self.rare else names
+        names = ["missing" if level is None else str(level) for level in self.frequent]
+        return [*names, INFREQUENT] if self.infrequent else names
 
     @cached_property
     def _codes(self) -> dict[Any, int]:
-        own = {level: code for code, level in enumerate(self.own, start=1)}
-        return own | dict.fromkeys(self.rare, len(self.own) + 1)
+        codes = {level: code for code, level in enumerate(self.frequent, start=1)}
+        return codes | dict.fromkeys(self.infrequent, len(self.frequent) + 1)
 
     def encode(self, values: Sequence[Any], first_row: int = 0) -> Array:
         """Return the code of each value; errors count rows from `first_row` on."""
@@ -412,7 +412,7 @@ def _assign_outputs(
         return (-1, -1, 0), (names[1],)
     if k <= max_categories:
         return tuple(range(-1, k)), tuple(names)
-    by_count = sorted(range(len(levels.own)), key=lambda at: -levels.counts[at])
+    by_count = sorted(range(len(levels.frequent)), key=lambda at: -levels.counts[at])
     chosen = sorted(by_count[: int(max_categories) - 1])
     positions = np.full(k + 1, len(chosen))
     positions[0] = -1

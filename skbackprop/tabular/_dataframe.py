@@ -79,7 +79,7 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     if "number" in types and "level" in types:  # NaN is a missing value, not a number
         types = types_in([value for value in values if not is_missing(value)])
     if "number" in types and "level" in types:
-        row, level = _first(values, "level")
+        row, level = _find_first(values, "level")
         raise ValueError(
             f"{label} holds numbers ({types['number'].__name__}) and other values "
             f"({types['level'].__name__}), such as {short_repr(level)} in row {row}. Convert all "
@@ -110,7 +110,7 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     """
     types = check_types(values, label, first_row)
     if "level" in types:
-        row, level = _first(values, "level")
+        row, level = _find_first(values, "level")
         raise ValueError(
             f"{label} held numbers in fit, and holds {short_repr(level)} ({type(level).__name__}) "
             f"now, in row {first_row + row}. Convert its values to numbers, with NaN for missing "
@@ -124,7 +124,7 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
         raise_infinite(label)
 
 
-def _first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
+def _find_first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
     """Return the position of the first value of a role, and the value."""
     return next(each for each in enumerate(values) if find_role(type(each[1])) == role)
 

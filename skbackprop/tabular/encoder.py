@@ -291,8 +291,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         fitted._encoding = encoding
         fitted.is_categorical_ = np.zeros(fitted.n_features_in_, dtype=bool)
         fitted.is_categorical_[list(encoding.category_columns)] = True
-        fitted.categories_ = [list(each.own) for each in levels]
-        fitted.infrequent_categories_ = [list(each.rare) for each in levels]
+        fitted.categories_ = [list(each.frequent) for each in levels]
+        fitted.infrequent_categories_ = [list(each.infrequent) for each in levels]
         fitted.output_types_ = np.array([output.type for output in outputs], dtype=object)
         fitted.input_columns_ = np.array([output.column for output in outputs], dtype=np.intp)
         fitted.n_numeric_ = len(scaled)

@@ -356,7 +356,7 @@ def test_levels_of_categories_of_all_types(levels, is_restored, tmp_path):
         loaded = load(path, trusted=["datetime.date", "decimal.Decimal"])
         assert np.array_equal(loaded.transform(table), encoder.transform(table))
     else:
-        place = r"TableEncoder\._encoding\.levels\[0\]\.own\[0\]"
+        place = r"TableEncoder\._encoding\.levels\[0\]\.frequent\[0\]"
         with pytest.raises(TypeError, match=rf"can't be saved .*{place}.* levels of categories"):
             save(encoder, path)
 
