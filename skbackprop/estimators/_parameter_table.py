@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from numbers import Integral, Real
 from typing import Any
 
@@ -31,6 +32,7 @@ AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
 # The kinds of estimators; the autoencoder has no ensembles.
 ESTIMATORS = ("classifier", "regressor", "autoencoder")
 ENSEMBLES = ("classifier", "regressor")
+CLASSIFIER, REGRESSOR, AUTOENCODER = ("classifier",), ("regressor",), ("autoencoder",)
 # The Dask estimators, and the local estimators whose parameters they share.
 ON_A_CLUSTER = {"dask_classifier": "classifier", "dask_regressor": "regressor"}
 
@@ -45,9 +47,9 @@ class Parameter:
         The name.
     default : object
         The default.
-    constraint : list
-        The constraint for scikit-learn's parameter validation. Further checks are made where the
-        value is used.
+    kinds : list
+        The values other than names, as constraints of scikit-learn's parameter validation. Further
+        checks are made where the value is used.
     hint : str
         The type in the signature.
     of : tuple of str, default=("classifier", "regressor", "autoencoder")
@@ -61,11 +63,18 @@ class Parameter:
 
     name: str
     default: Any
-    constraint: list[Any]
+    kinds: list[Any]
     hint: str
     of: tuple[str, ...] = ESTIMATORS
     warm_start_fixed: bool = False
     table: Mapping[str, Any] | None = None
+
+    @property
+    def constraint(self) -> list[Any]:
+        """The constraint for scikit-learn's parameter validation."""
+        if self.table is None or isinstance(self.kinds[0], StrOptions):
+            return self.kinds
+        return [StrOptions(set(self.table)), *self.kinds]
 
 
 COUNT = Interval(Integral, 1, None, closed="left")
@@ -74,157 +83,127 @@ NOT_NEGATIVE = Interval(Real, 0, None, closed="left")
 SHARE = Interval(Real, 0, 1, closed="both")
 BELOW_ONE = Interval(Real, 0, 1, closed="left")
 
+# Parameters that a warm start must not change.
+fixed = partial(Parameter, warm_start_fixed=True)
+
 PARAMETERS = (
-    Parameter("n_components", 2, [COUNT], hint="int", of=("autoencoder",), warm_start_fixed=True),
-    Parameter(
-        "hidden_layer_sizes",
-        (100,),
-        ["array-like", COUNT],
-        hint="int | Sequence[int] | Array",
-        warm_start_fixed=True,
-    ),
-    Parameter(
+    fixed("n_components", 2, [COUNT], "int", of=AUTOENCODER),
+    fixed("hidden_layer_sizes", (100,), ["array-like", COUNT], "int | Sequence[int] | Array"),
+    fixed(
         "activation",
         "relu",
-        [StrOptions(set(ACTIVATIONS)), ActivationFunction, "array-like"],
-        hint="ActivationLike | Sequence[ActivationLike]",
-        warm_start_fixed=True,
+        [ActivationFunction, "array-like"],
+        "ActivationLike | Sequence[ActivationLike]",
         table=ACTIVATIONS,
     ),
-    Parameter(
+    fixed(
         "loss",
         "log_loss",
-        [StrOptions(set(CLASSIFIER_LOSSES)), ClassifierLoss],
-        hint="ClassifierLossName | ClassifierLoss",
-        of=("classifier",),
-        warm_start_fixed=True,
+        [ClassifierLoss],
+        "ClassifierLossName | ClassifierLoss",
+        of=CLASSIFIER,
         table=CLASSIFIER_LOSSES,
     ),
-    Parameter(
+    fixed(
         "loss",
         "squared_error",
-        [StrOptions(set(REGRESSOR_LOSSES)), Loss],
-        hint="RegressorLossName | Loss",
-        of=("regressor",),
-        warm_start_fixed=True,
+        [Loss],
+        "RegressorLossName | Loss",
+        of=REGRESSOR,
         table=REGRESSOR_LOSSES,
     ),
-    Parameter(
+    fixed(
         "loss",
         "squared_error",
-        [StrOptions(set(AUTOENCODER_LOSSES)), Loss],
-        hint="AutoencoderLossName | Loss",
-        of=("autoencoder",),
-        warm_start_fixed=True,
+        [Loss],
+        "AutoencoderLossName | Loss",
+        of=AUTOENCODER,
         table=AUTOENCODER_LOSSES,
     ),
-    Parameter(
-        "solver",
-        "adam",
-        [StrOptions(set(SOLVERS)), Optimizer, LBFGS],
-        hint="SolverName | Optimizer | LBFGS",
-        warm_start_fixed=True,
-        table=SOLVERS,
-    ),
-    Parameter("alpha", 0.0001, [NOT_NEGATIVE], hint="float"),
-    Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT], hint='Literal["auto"] | int'),
+    fixed("solver", "adam", [Optimizer, LBFGS], "SolverName | Optimizer | LBFGS", table=SOLVERS),
+    Parameter("alpha", 0.0001, [NOT_NEGATIVE], "float"),
+    Parameter("batch_size", "auto", [StrOptions({"auto"}), COUNT], 'Literal["auto"] | int'),
     Parameter(
         "learning_rate",
         "constant",
-        [StrOptions(set(SCHEDULES)), LearningRateSchedule, callable],
-        hint="ScheduleName | LearningRateSchedule | Callable[[float], float]",
+        [LearningRateSchedule, callable],
+        "ScheduleName | LearningRateSchedule | Callable[[float], float]",
         table=SCHEDULES,
     ),
-    Parameter("learning_rate_init", 0.001, [POSITIVE], hint="float"),
-    Parameter("power_t", 0.5, [NOT_NEGATIVE], hint="float"),
-    Parameter("max_iter", 200, [COUNT], hint="int"),
-    Parameter("shuffle", True, ["boolean"], hint="bool"),
-    Parameter("random_state", None, ["random_state"], hint="int | np.random.RandomState | None"),
-    Parameter("tol", 0.0001, [NOT_NEGATIVE], hint="float"),
-    Parameter("verbose", False, ["verbose"], hint="bool | int"),
-    Parameter("warm_start", False, ["boolean"], hint="bool"),
-    Parameter("momentum", 0.9, [SHARE], hint="float"),
-    Parameter("nesterovs_momentum", True, ["boolean"], hint="bool"),
-    Parameter("early_stopping", False, ["boolean", EarlyStopping], hint="bool | EarlyStopping"),
+    Parameter("learning_rate_init", 0.001, [POSITIVE], "float"),
+    Parameter("power_t", 0.5, [NOT_NEGATIVE], "float"),
+    Parameter("max_iter", 200, [COUNT], "int"),
+    Parameter("shuffle", True, ["boolean"], "bool"),
+    Parameter("random_state", None, ["random_state"], "int | np.random.RandomState | None"),
+    Parameter("tol", 0.0001, [NOT_NEGATIVE], "float"),
+    Parameter("verbose", False, ["verbose"], "bool | int"),
+    Parameter("warm_start", False, ["boolean"], "bool"),
+    Parameter("momentum", 0.9, [SHARE], "float"),
+    Parameter("nesterovs_momentum", True, ["boolean"], "bool"),
+    Parameter("early_stopping", False, ["boolean", EarlyStopping], "bool | EarlyStopping"),
     Parameter(
-        "validation_fraction",
-        0.1,
-        [BELOW_ONE, Interval(Integral, 2, None, closed="left")],
-        hint="float",
+        "validation_fraction", 0.1, [BELOW_ONE, Interval(Integral, 2, None, closed="left")], "float"
     ),
-    Parameter("beta_1", 0.9, [BELOW_ONE], hint="float"),
-    Parameter("beta_2", 0.999, [BELOW_ONE], hint="float"),
-    Parameter("epsilon", 1e-08, [POSITIVE], hint="float"),
-    Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], hint="float"),
-    Parameter("max_fun", 15000, [COUNT], hint="int"),
-    Parameter("n_estimators", 1, [COUNT], hint="int", of=ENSEMBLES, warm_start_fixed=True),
+    Parameter("beta_1", 0.9, [BELOW_ONE], "float"),
+    Parameter("beta_2", 0.999, [BELOW_ONE], "float"),
+    Parameter("epsilon", 1e-08, [POSITIVE], "float"),
+    Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], "float"),
+    Parameter("max_fun", 15000, [COUNT], "int"),
+    fixed("n_estimators", 1, [COUNT], "int", of=ENSEMBLES),
     Parameter(
         "class_weight",
         None,
         [StrOptions({"balanced"}), dict, list, None],
-        hint="ClassWeight | list[ClassWeight | None] | None",
-        of=("classifier",),
+        "ClassWeight | list[ClassWeight | None] | None",
+        of=CLASSIFIER,
     ),
-    Parameter("label_smoothing", 0.0, [BELOW_ONE], hint="float", of=("classifier",)),
+    Parameter("label_smoothing", 0.0, [BELOW_ONE], "float", of=CLASSIFIER),
+    fixed("scale_target", False, ["boolean"], "bool", of=REGRESSOR),
     Parameter(
-        "scale_target", False, ["boolean"], hint="bool", of=("regressor",), warm_start_fixed=True
+        "contamination", 0.1, [Interval(Real, 0, 0.5, closed="right")], "float", of=AUTOENCODER
     ),
-    Parameter(
-        "contamination",
-        0.1,
-        [Interval(Real, 0, 0.5, closed="right")],
-        hint="float",
-        of=("autoencoder",),
-    ),
-    Parameter("l1_ratio", 0.0, [SHARE], hint="float"),
-    Parameter("clip_norm", None, [POSITIVE, None], hint="float | None"),
-    Parameter(
+    Parameter("l1_ratio", 0.0, [SHARE], "float"),
+    Parameter("clip_norm", None, [POSITIVE, None], "float | None"),
+    fixed(
         "input_layers",
         None,
-        [StrOptions(set(INPUT_LAYERS)), FeatureLayer, list, tuple, None],
-        hint="InputLayers | None",
+        [FeatureLayer, list, tuple, None],
+        "InputLayers | None",
         of=ENSEMBLES,
-        warm_start_fixed=True,
         table=INPUT_LAYERS,
     ),
-    Parameter("dropout", 0.0, [object], hint="float | Sequence[float] | Array"),
-    Parameter(
+    Parameter("dropout", 0.0, [object], "float | Sequence[float] | Array"),
+    fixed(
         "normalization",
         None,
-        [StrOptions(set(NORMALIZATIONS)), Normalization, None],
-        hint="NormalizationName | Normalization | None",
+        [Normalization, None],
+        "NormalizationName | Normalization | None",
         of=ENSEMBLES,
-        warm_start_fixed=True,
         table=NORMALIZATIONS,
     ),
     Parameter(
-        "average",
-        None,
-        [StrOptions(set(AVERAGES)), WeightAverage, None],
-        hint="AverageName | WeightAverage | None",
-        table=AVERAGES,
+        "average", None, [WeightAverage, None], "AverageName | WeightAverage | None", table=AVERAGES
     ),
     Parameter(
         "init",
         "auto",
         [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
-        hint='Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts',
+        'Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts',
         table=INITIALIZERS,
     ),
-    Parameter("time_limit", None, [POSITIVE, None], hint="float | None"),
-    Parameter(
+    Parameter("time_limit", None, [POSITIVE, None], "float | None"),
+    fixed(
         "dtype",
         None,
         [StrOptions({"float32", "float64"}), None],
-        hint='Literal["float32", "float64"] | None',
-        warm_start_fixed=True,
+        'Literal["float32", "float64"] | None',
     ),
 )
 
 # Parameters that only the Dask estimators have.
 OF_A_CLUSTER = (
-    Parameter("client", None, [object], hint="Client | None", of=tuple(ON_A_CLUSTER)),
-    Parameter("sync_every", 10, [COUNT], hint="int", of=tuple(ON_A_CLUSTER)),
+    Parameter("client", None, [object], "Client | None", of=tuple(ON_A_CLUSTER)),
+    Parameter("sync_every", 10, [COUNT], "int", of=tuple(ON_A_CLUSTER)),
 )
 
 
