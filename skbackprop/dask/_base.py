@@ -32,6 +32,7 @@ from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed,
 from ..estimators._parameter_table import OF_A_CLUSTER
 from ..estimators._supervised import compute_score, make_scoring_inputs
 from ..estimators._validation import (
+    copy_without_feature_names,
     infer_dtype,
     prefix_errors,
     set_attributes,
@@ -111,7 +112,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
         table = PartitionedDataset(*sample, partitions=partitions)
-        info = self._make_data_info(config, last, reader, dtype, targets, table.y.shape[1])
+        info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
         if given.has_validation_data:
             rows = given.X_val, given.y_val, given.sample_weight_val
@@ -366,8 +367,7 @@ def _call_method(local: Any, method: str, X: Any, arguments: tuple[Any, ...]) ->
     """Return the output of a method for a block, which may have no rows."""
     if X.shape[0]:
         return getattr(local, method)(X, *arguments)
-    nameless = shallow_copy_of(local)  # a row of zeros causes no warning about feature names
-    vars(nameless).pop("feature_names_in_", None)
+    nameless = copy_without_feature_names(local)  # a row of zeros has none
     output = getattr(nameless, method)(np.zeros((1, local.n_features_in_)), *arguments)
     if isinstance(output, (list, tuple)):
         return type(output)(each[:0] for each in output)

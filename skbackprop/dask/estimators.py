@@ -13,7 +13,7 @@ from ..early_stopping import EarlyStopping
 from ..estimators._mixins import available_if
 from ..estimators._parameter_table import Parameter, constraints_of, parameters_of
 from ..estimators.base import BaseNeuralNetwork
-from ..estimators.classifier import BackpropClassifier
+from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
 from ..layers.input_layers import InputLayers
@@ -457,7 +457,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         """
         return self._map("decision_function", X)
 
-    @available_if(BackpropClassifier._check_probabilities)
+    @available_if(check_probabilities)
     def predict_proba(self, X: Any) -> Any:
         """Predict the probability of each class, lazily for Dask input.
 
@@ -475,7 +475,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         """
         return self._map("predict_proba", X)
 
-    @available_if(BackpropClassifier._check_probabilities)
+    @available_if(check_probabilities)
     def predict_log_proba(self, X: Any) -> Any:
         """Predict the logarithm of the probability of each class, lazily for Dask input.
 

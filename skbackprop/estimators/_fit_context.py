@@ -87,16 +87,19 @@ class ValidatedParams(NamedTuple):
         The parameter values.
     config : TrainingConfig
         The configuration.
-    is_fixed : bool
-        Whether all values are immutable, so that the same objects make the same configuration.
+    fixed : dict
+        The parameters that a warm start must not change, as `warm_start_signature` returns them.
     messages : tuple of str
         The warnings about parameters that have no effect.
+    is_immutable : bool
+        Whether no value can change, so that the same objects make the same configuration.
     """
 
     values: tuple[Any, ...]
     config: TrainingConfig
-    is_fixed: bool
+    fixed: dict[str, Any]
     messages: tuple[str, ...]
+    is_immutable: bool
 
     def warn(self) -> None:
         """Warn of the parameters that have no effect."""
@@ -176,9 +179,8 @@ def warm_start_signature(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return fixed
 
 
-def check_warm_start(fixed: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Check that a warm start changes no `fixed` parameter, as `warm_start_signature` returns."""
-    now = warm_start_signature(parameters)
+def check_warm_start(fixed: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Check that a warm start changes no parameter of the `warm_start_signature`."""
     for name, value in fixed.items():
         if not is_warm_start_compatible(name, value, now[name]):
             raise ValueError(

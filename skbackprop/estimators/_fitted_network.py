@@ -272,7 +272,7 @@ class FittedAttributesMixin(EstimatorMixin):
             "_data_info": info,
             "_validated_params": context.params,
             "_training": pasts,
-            "_went_on": runs[0].incremental,
+            "_was_incremental": runs[0].incremental,
         }
 
     def _attributes_of_unfinished(
@@ -482,7 +482,7 @@ class FittedAttributesMixin(EstimatorMixin):
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the training state, unless training is meant to continue."""
         state = {k: v for k, v in super().__getstate__().items() if k not in _TRANSIENT}
-        if "_training" in state and not (self.warm_start or self._went_on):
+        if "_training" in state and not (self.warm_start or self._was_incremental):
             del state["_training"]
         return state
 

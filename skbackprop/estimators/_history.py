@@ -145,7 +145,7 @@ def full_history(estimator: Any) -> list[LossCurves]:
     ]
     if is_ours:
         best = np.atleast_1d(estimator.best_iter_)
-        if not estimator._went_on:  # best_iter_ is counted in the last fit
+        if not estimator._was_incremental:  # best_iter_ is counted in the last fit
             best = best + [len(losses) for losses in curves[0]] - estimator.n_iter_
         best_epochs = best.tolist()
     else:  # scikit-learn keeps the first of equal best scores

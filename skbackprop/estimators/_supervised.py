@@ -24,6 +24,7 @@ from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
 from ._fit_context import ScoringInputs
 from ._fitted_network import OptionalDerivedAttribute, check_finite_output
+from ._validation import validated_input
 from .base import BaseNeuralNetwork
 
 # The fitted attributes with a value for each member, beside the parameter arrays.
@@ -186,8 +187,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     # --------------------------------------------------------------- input gradients
 
     def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
-        """Return derivatives by validated X, of shape (n, n_features, n_outputs)."""
+        """Return derivatives of outputs by the features, of shape (n, n_features, n_outputs)."""
         info = self._data_info
+        X = validated_input(self, X, info.dtype)
         network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)

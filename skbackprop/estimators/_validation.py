@@ -38,6 +38,13 @@ def shallow_copy_of(estimator: Estimator) -> Estimator:
     return other
 
 
+def copy_without_feature_names(estimator: Estimator) -> Estimator:
+    """Return a shallow copy that takes rows without feature names, and does not warn."""
+    other = shallow_copy_of(estimator)
+    vars(other).pop("feature_names_in_", None)
+    return other
+
+
 def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
     """Set attributes in one step, which Ctrl-C cannot interrupt halfway."""
     vars(estimator).update(attributes)

@@ -53,7 +53,7 @@ from ._validation import (
     validated_input,
     validated_weight,
 )
-from .base import BaseNeuralNetwork
+from .base import BaseNeuralNetwork, check_stochastic
 
 # Size of the blocks in which errors and variances are computed.
 _BLOCK_SIZE = 1 << 17
@@ -525,7 +525,7 @@ class BackpropAutoencoder(
         )
         return self._train(given)
 
-    @available_if(BaseNeuralNetwork._check_stochastic)
+    @available_if(check_stochastic)
     def partial_fit(
         self,
         X: MatrixLike,

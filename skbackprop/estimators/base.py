@@ -74,6 +74,16 @@ from ._validation import (
 )
 
 
+def check_stochastic(estimator: Any) -> bool:
+    """Check that an estimator has a stochastic solver, for `available_if`."""
+    if is_lbfgs(estimator.solver):
+        raise AttributeError(
+            "partial_fit is only available for stochastic solvers, got "
+            f"solver={estimator.solver!r}. Choose another solver, or use warm_start=True with fit."
+        )
+    return True
+
+
 class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
 
@@ -158,14 +168,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups
         )
         return self._train(given)
-
-    def _check_stochastic(self) -> bool:
-        if is_lbfgs(self.solver):
-            raise AttributeError(
-                "partial_fit is only available for stochastic solvers, got "
-                f"solver={self.solver!r}. Choose another solver, or use warm_start=True with fit."
-            )
-        return True
 
     def _train(self, given: FitArguments, incremental: bool = False, classes: Any = None) -> Self:
         """Check the input, train, and set the fitted attributes.
@@ -287,7 +289,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         if incremental and config.class_weight is not None:
             reject_balanced(config.class_weight)
         table = multiply_class_weight(config, targets, table)
-        info = self._make_data_info(config, last, reader, dtype, targets, table.y.shape[1])
+        info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
         if given.has_validation_data:
             with prefix_errors("X_val, y_val"):
@@ -310,13 +312,13 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         known = self._validated_params if last is not None and incremental else None
         if known is not None and not all(map(operator.is_, known.values, self._values)):
             known = None
-        if known is not None and known.is_fixed:
+        if known is not None and known.is_immutable:
             return known
         params = validate_params(self)
         if known is None:
             params.warn()
         if last is not None:
-            check_warm_start(last.fixed, self._settings)
+            check_warm_start(last.fixed, params.fixed)
         return params
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
@@ -325,7 +327,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 
     def _make_data_info(
         self,
-        config: TrainingConfig,
+        params: ValidatedParams,
         last: DataInfo | None,
         reader: Self,
         dtype: np.dtype[np.floating],
@@ -333,10 +335,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         n_outputs: int,
     ) -> DataInfo:
         """Return the properties of the data, whose encoded targets have `n_outputs` columns."""
+        config = params.config
         if last is None:
             n_features = int(reader.n_features_in_)
             return DataInfo(
-                warm_start_signature(self._settings),
+                params.fixed,
                 n_features,
                 getattr(reader, "feature_names_in_", None),
                 dtype,
@@ -473,9 +476,10 @@ def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     config = estimator._make_config(parameters)
     check_solver(config, parameters)
     defaults = {name: row.default for name, row in estimator._rows.items()}
-    is_fixed = not any(isinstance(value, (list, dict, np.ndarray)) for value in values)
     messages = tuple(unused_parameter_warnings(parameters, defaults))
-    return ValidatedParams(values, config, is_fixed, messages)
+    is_immutable = not any(isinstance(value, (list, dict, np.ndarray)) for value in values)
+    fixed = warm_start_signature(parameters)
+    return ValidatedParams(values, config, fixed, messages, is_immutable)
 
 
 def prepare_fit(
@@ -512,7 +516,7 @@ def prepare_shared_fit(
         network = config.architecture.network(info.n_features, data.table.y.shape[1])
     info = replace(
         info,
-        fixed=warm_start_signature(estimator._settings),
+        fixed=params.fixed,
         loss=info.targets.make_loss(config.loss, config.label_smoothing),
         network=network,
         n_estimators=config.n_estimators,

@@ -47,8 +47,21 @@ from ._label_encoding import (
 from ._mixins import available_if
 from ._parameter_table import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
-from ._validation import validated_input, validated_weight
-from .base import BaseNeuralNetwork
+from ._validation import validated_weight
+from .base import check_stochastic
+
+
+def check_probabilities(classifier: Any) -> bool:
+    """Check that the loss of a classifier has probabilities, for `available_if`."""
+    info = vars(classifier).get("_data_info")
+    setting = info.fixed["loss"] if info else classifier.loss
+    loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
+    if not getattr(loss, "supports_predict_proba", True):
+        raise AttributeError(
+            f"loss={setting!r} has decision values and no probabilities. Use "
+            'decision_function, or choose another loss, such as "log_loss".'
+        )
+    return True
 
 
 class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
@@ -529,7 +542,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     # -------------------------------------------------------------------- training
 
-    @available_if(BaseNeuralNetwork._check_stochastic)
+    @available_if(check_stochastic)
     def partial_fit(
         self,
         X: MatrixLike,
@@ -623,17 +636,6 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         """The encoder of the labels."""
         return self._data_info.targets
 
-    def _check_probabilities(self) -> bool:
-        known = vars(self).get("_data_info")
-        setting = known.fixed["loss"] if known else self.loss
-        loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
-        if not getattr(loss, "supports_predict_proba", True):
-            raise AttributeError(
-                f"loss={setting!r} has decision values and no probabilities. Use "
-                'decision_function, or choose another loss, such as "log_loss".'
-            )
-        return True
-
     # ---------------------------------------------------------------- out of fold
 
     @property
@@ -644,7 +646,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     @property
     def oof_predict_proba_(self) -> Any:
         """The out-of-fold probabilities of each training row."""
-        self._check_probabilities()
+        check_probabilities(self)
         return self._probabilities(self._get_out_of_fold().scores.copy())
 
     @property
@@ -702,7 +704,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             X, lambda scores: self._labels.decision_function(self._average_raw(scores))
         )
 
-    @available_if(_check_probabilities)
+    @available_if(check_probabilities)
     def predict_proba(self, X: MatrixLike) -> Array:
         """Predict the probability of each class.
 
@@ -747,7 +749,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             scores = loss.decision_values(scores)
         return self._labels.decode(scores)
 
-    @available_if(_check_probabilities)
+    @available_if(check_probabilities)
     def predict_log_proba(self, X: MatrixLike) -> Array:
         """Predict the logarithm of the probability of each class.
 
@@ -828,19 +830,18 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         (150, 3, 4)
         """
         check_is_fitted(self)
-        return self._gradients(validated_input(self, X, self._data_info.dtype), of)
-
-    def _gradients(self, X: Any, of: str) -> Any:
-        """Return the `input_gradient` of validated X."""
         labels = self._labels
         gradients = self._input_gradients(X, self._output_gradient(of), labels.n_outputs)
         if of == "probability":
             gradients[..., labels.saturated_mask] = 0
         # The gradients by one feature have the shape of the scores of a row.
         shaped = labels.decision_function(gradients.reshape(-1, labels.n_outputs))
-        if isinstance(shaped, list):
-            return [_features_last(part, len(gradients)) for part in shaped]
-        return _features_last(shaped, len(gradients))
+        columns = [
+            part.reshape(len(gradients), -1, *part.shape[1:])
+            for part in (shaped if isinstance(shaped, list) else [shaped])
+        ]
+        features_last: Any = [np.ascontiguousarray(np.moveaxis(part, 1, -1)) for part in columns]
+        return features_last if isinstance(shaped, list) else features_last[0]
 
     def _output_gradient(self, of: Any) -> OutputGradient:
         """Return the function that starts backpropagation of the output `of`."""
@@ -850,7 +851,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             suggestion = did_you_mean(of, ("score", "probability"))
             raise ValueError(f'of must be "score" or "probability", got {of!r}.{suggestion}')
         try:
-            self._check_probabilities()
+            check_probabilities(self)
         except AttributeError as error:
             raise ValueError(f'of must be "score" here: {error}') from None
         return self._prediction_output_gradient
@@ -894,9 +895,3 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _features_last(gradients: Array, n_rows: int) -> Array:
-    """Reshape gradients of shape (n_rows * n_features, ...) to (n_rows, ..., n_features)."""
-    by_row = gradients.reshape(n_rows, -1, *gradients.shape[1:])
-    return np.ascontiguousarray(np.moveaxis(by_row, 1, -1))

@@ -41,8 +41,8 @@ from ._mixins import available_if
 from ._parameter_table import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
 from ._target_encoding import RegressionTargetEncoder
-from ._validation import check_no_missing, validated_input, validated_weight
-from .base import BaseNeuralNetwork
+from ._validation import check_no_missing, validated_weight
+from .base import check_stochastic
 
 
 class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
@@ -527,7 +527,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
 
     # -------------------------------------------------------------------- training
 
-    @available_if(BaseNeuralNetwork._check_stochastic)
+    @available_if(check_stochastic)
     def partial_fit(
         self,
         X: MatrixLike,
@@ -735,16 +735,12 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         True
         """
         check_is_fitted(self)
-        return self._gradients(validated_input(self, X, self._data_info.dtype))
-
-    def _gradients(self, X: Any) -> Array:
-        """Return the `input_gradient` of validated X."""
-        learned = self._data_info
-        outputs = range(learned.network.n_units[-1])[learned.loss.prediction_columns]
+        info = self._data_info
+        outputs = range(info.network.n_units[-1])[info.loss.prediction_columns]
         gradients = self._input_gradients(
             X, lambda scores, i: self._prediction_output_gradient(scores, outputs[i]), len(outputs)
         )
-        return self._get_target_encoder(learned).gradients_in_units_of_y(gradients)
+        return np.asarray(self._get_target_encoder(info).gradients_in_units_of_y(gradients))
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.

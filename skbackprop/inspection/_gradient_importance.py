@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._fitted_network import get_fitted_network
 from ..estimators._supervised import BaseSupervisedNetwork
-from ..estimators._validation import validated_input
+from ..estimators._validation import copy_without_feature_names, validated_input
 from ..estimators.classifier import BackpropClassifier
 from ..layers.input_layers import FeatureLayer
 from ..utils.arrays import MatrixLike
@@ -102,11 +102,12 @@ def gradient_importance(
         X = estimator[:-1].transform(X)
     info = get_fitted_network(network).info
     inputs: Any = validated_input(network, X, info.dtype)
+    nameless = copy_without_feature_names(network)  # validated rows have no names
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
     n_rows = max(1, _BLOCK_SIZE // (info.n_features * info.network.n_units[-1]))
     sums = []  # of squares, of each block of rows for each target
     for rows in gen_batches(inputs.shape[0], n_rows):
-        gradients = network._gradients(inputs[rows], **of_output)
+        gradients = nameless.input_gradient(inputs[rows], **of_output)
         by_target = gradients if isinstance(gradients, list) else [gradients]
         sums.append([np.square(each, dtype=np.float64).sum(axis=0) for each in by_target])
     if isinstance(inputs, np.ndarray):
