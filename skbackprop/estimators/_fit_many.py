@@ -46,7 +46,9 @@ class FitJob:
 
     Attributes
     ----------
-    reached : list of TrainingCheckpoint or None
+    start : list of TrainingCheckpoint or None
+        The state of an estimator like this one to resume from, if it has the same data.
+    checkpoints : list of TrainingCheckpoint or None
         The state of each network to resume training from, after a pause that was no failure.
     begins_anew : bool
         Whether training was to resume from a state of other data, and started again instead.
@@ -68,8 +70,8 @@ class FitJob:
     ) -> None:
         self.estimator, self.X, self.y, self.fit_params = estimator, X, y, fit_params
         self._validated_params = params
-        self._start: list[TrainingCheckpoint] | None = None
-        self.reached: list[TrainingCheckpoint] | None = None
+        self.start: list[TrainingCheckpoint] | None = None
+        self.checkpoints: list[TrainingCheckpoint] | None = None
         self.begins_anew = False
         self.error: Exception | None = None
         self.traceback: str | None = None
@@ -80,11 +82,7 @@ class FitJob:
         # The user's random stream before training draws from it.
         self._random_state = copy.deepcopy(estimator.random_state)
 
-    def resume_from_state(self, reached: list[TrainingCheckpoint] | None) -> None:
-        """Resume from the state of an estimator like this one, if the data is the same."""
-        self._start = reached
-
-    def prepare(self, alike: FitJob | None) -> None:
+    def prepare(self, alike: FitJob | None = None) -> None:
         """Validate parameters and data, and make the runs; `alike` has prepared the same data."""
         with self._record_errors():
             self._prepare(alike)
@@ -106,10 +104,10 @@ class FitJob:
             # Not NumPy's global stream, which the other fits would draw from as well.
             first.state = replace(first.state, rngs=[rng_from_global()])
         self.context, self._alike = context, alike
-        if self._start is not None:
-            self.begins_anew = self._start[0].data_fingerprint != self.fingerprint(context)
+        if self.start is not None:
+            self.begins_anew = self.start[0].data_fingerprint != self.fingerprint(context)
             if not self.begins_anew:
-                for run, checkpoint in zip(context.runs, self._start, strict=True):
+                for run, checkpoint in zip(context.runs, self.start, strict=True):
                     run.resume(checkpoint)
 
     def _shared_initial_state(
@@ -129,19 +127,14 @@ class FitJob:
             )
         ):
             return None
-        if self._start is not None:
-            is_same = self._start[0].data_fingerprint == alike.fingerprint(other)
-            return self._start[0].copy_initial_state() if is_same else None
-        if alike.resumes or not is_equal(seed, alike.estimator.random_state):
+        if self.start is not None:
+            is_same = self.start[0].data_fingerprint == alike.fingerprint(other)
+            return self.start[0].copy_initial_state() if is_same else None
+        if alike.start is not None or not is_equal(seed, alike.estimator.random_state):
             return None
         (run,) = other.runs
         run.shares_rng = True
         return run.checkpoint.copy_initial_state()
-
-    @property
-    def resumes(self) -> bool:
-        """Whether training resumes from a state."""
-        return self._start is not None
 
     def fingerprint(self, context: FitContext) -> int:
         """Return the fingerprint of the data, computed once for all jobs that share it."""
@@ -165,17 +158,18 @@ class FitJob:
                 finish_fit(self.estimator, context)
                 if resumes:
                     data = self.fingerprint(context)
-                    self.reached = [run.checkpoint.for_transfer(data) for run in context.runs]
+                    self.checkpoints = [run.checkpoint.for_transfer(data) for run in context.runs]
 
     def fit_alone(self, until: int | None = None) -> None:
         """Fit the estimator again, by itself; up to the epoch `until`, if there is one."""
         self.context = None
         self.estimator.random_state = self._random_state
+        if until is not None:
+            self.prepare()
         with self._record_errors():
             if until is None:
                 self.estimator.fit(self.X, self.y, **self.fit_params)
             else:
-                self._prepare(None)
                 _train(_unfinished(self.runs, until), until=until)
                 self.finish(resumes=True)
 
@@ -232,8 +226,8 @@ def fit_many(
     follow : callable or None, default=None
         Returns the `EpochObserver` of fits that are trained side by side; None for no observer.
     until : int or None, default=None
-        The epoch after which training pauses, to be resumed from the `reached` of each fit; None
-        to train to the end.
+        The epoch after which training pauses, to be resumed from the `checkpoints` of each fit;
+        None to train to the end.
     """
     for i, fit in enumerate(fits):
         fit.prepare(
@@ -241,7 +235,8 @@ def fit_many(
         )
     owners = {id(run): fit for fit in fits for run in fit.runs}
     runs = _unfinished([run for fit in fits for run in fit.runs], until)
-    for group in group_by_equality(runs, [_shape_of_training(run) for run in runs]):
+    shapes = [None if run.config.is_lbfgs else [*run.shape, run.n_done] for run in runs]
+    for group in group_by_equality(runs, shapes):
         trained = list(dict.fromkeys(owners[id(run)] for run in group))
         observer = NO_OBSERVER if follow is None else follow(trained)
         try:
@@ -259,11 +254,6 @@ def _unfinished(runs: Sequence[TrainingRun], until: int | None) -> list[Training
     return [
         run for run in runs if run.stop_reason is None and (until is None or run.n_iter < until)
     ]
-
-
-def _shape_of_training(run: TrainingRun) -> list[Any] | None:
-    """Return what runs must have in common to be trained together; None for L-BFGS."""
-    return None if run.config.is_lbfgs else [*run.shape, run.n_done]
 
 
 def _fit_alone(fits: Sequence[FitJob], error: Exception, until: int | None) -> None:

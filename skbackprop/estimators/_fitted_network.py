@@ -46,7 +46,7 @@ Value = TypeVar("Value")
 _CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
 
 # Attributes with losses and scores of each network.
-_HISTORY = (
+HISTORY_ATTRIBUTES = (
     "loss_curve_",
     "best_loss_",
     "validation_loss_curve_",
@@ -267,7 +267,9 @@ class FittedAttributesMixin(EstimatorMixin):
             "loss_": _per_member([np.float64(run.history.loss) for run in runs]),
             **{
                 name: _per_member(list(values))
-                for name, values in zip(_HISTORY, zip(*histories, strict=True), strict=True)
+                for name, values in zip(
+                    HISTORY_ATTRIBUTES, zip(*histories, strict=True), strict=True
+                )
             },
             "_data_info": info,
             "_validated_params": context.params,
@@ -304,13 +306,6 @@ class FittedAttributesMixin(EstimatorMixin):
             name, task = type(self).__name__, copies[0].problem
             fitted["_resumable"] = EstimatorCheckpoint(name, settings, task, checkpoints, before)
         return fitted
-
-    def _continued_attributes(self, n_estimators: int) -> list[dict[str, Any]]:
-        """Return the history attributes of each network, which a warm start continues."""
-        return [
-            {name: self._get_for_member(name, member) for name in _HISTORY}
-            for member in range(n_estimators)
-        ]
 
     def _get_for_member(self, name: str, member: int) -> Any:
         """Return the stored value of a fitted attribute for one member; None if it is not set."""
@@ -625,7 +620,7 @@ def _per_member(values: list[Any]) -> Any:
 
 
 def _make_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the `_HISTORY` attributes of one network, which continue those `before`."""
+    """Return the history attributes of one network, which continue those `before`."""
     history, best = run.history, run.history.best
     # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
     losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, history.losses)))

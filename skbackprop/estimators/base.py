@@ -54,7 +54,7 @@ from ._fit_context import (
     update_data_info,
     warm_start_signature,
 )
-from ._fitted_network import FittedAttributesMixin
+from ._fitted_network import HISTORY_ATTRIBUTES, FittedAttributesMixin
 from ._mixins import (
     check_overrides,
     get_scorer_with_suggestion,
@@ -188,11 +188,14 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 runs = self._make_runs(params.config, info, data, starts, incremental)
                 if incremental:
                     session = make_partial_fit_session(runs, self.random_state)
-            before: Sequence[Mapping[str, Any]]
-            if given.resume_from is None:
-                before = self._continued_attributes(len(runs)) if continues else [{}] * len(runs)
-            else:
+            before: Sequence[Mapping[str, Any]] = [{}] * len(runs)
+            if given.resume_from is not None:
                 before = resume(self, runs, Path(given.resume_from))
+            elif continues:
+                before = [
+                    {name: self._get_for_member(name, i) for name in HISTORY_ATTRIBUTES}
+                    for i in range(len(runs))
+                ]
             if given.checkpoint is not None:
                 resume_runs(runs, *given.checkpoint)
             context = FitContext(params, info, data, runs, before)

@@ -131,7 +131,7 @@ class BatchedFitJob:
             X, y, fit_params = data[split].X, data[split].y, data[split].fit_params
             fits[key] = FitJob(network, X, y, fit_params, candidate.validated_params)
             if until is not None:
-                fits[key].resume_from_state(states.get(key))
+                fits[key].start = states.get(key)
         progress = _StackProgress(name, config.verbose) if config.verbose else None
         follow = None
         if contexts is not None:
@@ -152,8 +152,8 @@ class BatchedFitJob:
             if until is not None:
                 fit.estimator.max_iter = until  # as in the candidate's parameters, for scorers
             results[key] = _fit_result(candidate, scorers[split], fit)
-            if fit.reached is not None:
-                reached[key] = fit.reached
+            if fit.checkpoints is not None:
+                reached[key] = fit.checkpoints
             if contexts is not None:
                 contexts.end(key)
         return results, reached

@@ -141,8 +141,8 @@ def test_fit_in_two_parts_equals_one_fit(estimator_class, max_bytes):
     firsts, seconds, wholes = (fits_of(mixture(estimator_class), *data) for _ in range(3))
     fit_many(firsts, max_bytes, until=2)
     for first, second in zip(firsts, seconds, strict=True):
-        assert (first.reached is None) == (first.error is not None)
-        second.resume_from_state(pickle.loads(pickle.dumps(first.reached)))
+        assert (first.checkpoints is None) == (first.error is not None)
+        second.start = pickle.loads(pickle.dumps(first.checkpoints))
     fit_many(seconds, max_bytes)
     fit_many(wholes, max_bytes)
     for second, whole in zip(seconds, wholes, strict=True):
@@ -157,7 +157,7 @@ def test_second_part_on_other_data_starts_again(estimator_class):
         fits_of([quick(estimator_class)], data, y, {})[0] for data in (X + 1, X, X)
     )
     fit_many([first], 2**28, until=2)
-    second.resume_from_state(first.reached)
+    second.start = first.checkpoints
     fit_many([second], 2**28)
     fit_many([whole], 2**28)
     assert same_values(vars(second.estimator), vars(whole.estimator))
