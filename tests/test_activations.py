@@ -150,7 +150,7 @@ def test_values_and_derivatives_are_those_of_the_oracle(name, shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @every_activation
-def test_forward_spares_z_and_may_write_over_it(activation, shape):
+def test_forward_keeps_z_and_works_in_place(activation, shape):
     z = np.random.RandomState(0).normal(size=shape)
     before = z.copy()
     a = forward(activation, z)
@@ -182,7 +182,7 @@ def test_memory_need_not_be_contiguous(activation, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_activation
-def test_a_number_does_not_depend_on_its_place(activation, dtype):
+def test_result_does_not_depend_on_position(activation, dtype):
     """So a member of a stack gets the bits that it gets alone."""
     z = np.random.RandomState(0).normal(scale=3, size=(5, 33, 67)).astype(dtype)
     a, d = forward(activation, z), derivative(activation, z)
@@ -336,7 +336,7 @@ def test_the_same_name_for_each_layer_is_the_name_for_all(estimator_class):
 
 @BOTH
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_a_list_that_is_changed_after_fit_fools_nobody(estimator_class, method):
+def test_list_changed_after_fit_is_noticed(estimator_class, method):
     X, y = data_for(estimator_class)
     each = ["relu", "tanh"]
     model = layered(estimator_class, each, warm_start=True).fit(X, y)
@@ -353,7 +353,7 @@ def test_a_list_that_is_changed_after_fit_fools_nobody(estimator_class, method):
 
 @BOTH
 @pytest.mark.parametrize("activation", [["relu"], ["relu", "softmax"], [None, None], 1.0, "swish"])
-def test_a_wrong_list_is_an_error_that_names_the_parameter(estimator_class, activation):
+def test_raises_on_wrong_list_of_activations(estimator_class, activation):
     model = layered(estimator_class, activation)
     with pytest.raises(ValueError, match="activation"):
         model.fit(*data_for(estimator_class))

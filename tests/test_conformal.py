@@ -111,7 +111,7 @@ def is_inside(intervals, y):
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_rows_that_take_turns_exactly_so_many_lie_inside_as_theory_says(kind, coverage):
+def test_coverage_over_all_splits_matches_theory(kind, coverage):
     """A row lies inside if its score is among the smallest k of all n + 1: so k of them do."""
     X, y = value_data(90)
     model = FrozenEstimator(clone(KINDS[kind]).fit(X[:60], y[:60]))
@@ -197,7 +197,7 @@ def test_conformalised_quantiles_by_hand():
     assert conformal.predict(new).tolist() == [12.0, 10.5]
 
 
-def test_the_middle_one_of_quantiles_is_predicted():
+def test_predicts_the_median_of_quantiles():
     X, y = value_data()
     model = ConformalRegressor(KINDS["quantile"], random_state=0).fit(X, y)
     assert np.array_equal(model.predict(X), model.estimator_.predict(X)[:, 1])
@@ -246,7 +246,7 @@ def test_intervals_end_at_the_largest_target_that_the_loss_allows():
 @pytest.mark.long
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
-def test_it_is_the_estimator_that_is_trained_on_the_rows_that_are_not_held_out(name, coverage):
+def test_estimator_is_fitted_on_the_training_rows(name, coverage):
     X, y = value_data(80)
     estimator = ESTIMATORS[name]
     model = ConformalRegressor(estimator, coverage=coverage, random_state=3).fit(X, y)
@@ -264,7 +264,7 @@ def test_it_is_the_estimator_that_is_trained_on_the_rows_that_are_not_held_out(n
     assert np.array_equal(frozen_model.predict_interval(X), model.predict_interval(X))
 
 
-def test_a_kind_can_be_chosen_as_long_as_the_estimator_predicts_what_it_takes():
+def test_conformity_score_needs_matching_predictions():
     X, y = value_data(80)
     for estimator, kind in [
         (KINDS["scaled"], "absolute"),
@@ -278,7 +278,7 @@ def test_a_kind_can_be_chosen_as_long_as_the_estimator_predicts_what_it_takes():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_of_several_targets_each_has_intervals_of_its_own(kind):
+def test_each_target_has_its_own_intervals(kind):
     X, Y = value_data(80, n_outputs=2)
     Y = Y * [1, 100]
     model = ConformalRegressor(clone(KINDS[kind]), coverage=0.8, random_state=0).fit(X, Y)
@@ -324,13 +324,13 @@ def test_dtype_of_intervals_is_float64(kind):
         (81, 0.25, 21),
     ],
 )
-def test_so_many_rows_are_held_out(n, setting, expected):
+def test_number_of_held_out_rows(n, setting, expected):
     X, y = value_data(n)
     model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)
     assert model.fit(X, y).n_calibration_ == expected
 
 
-def test_too_few_rows_are_an_error_that_says_how_many_it_takes():
+def test_raises_on_too_few_rows_for_the_coverage():
     X, y = value_data(100)
     few = ConformalRegressor(LinearRegression(), coverage=0.95, calibration_fraction=0.1)
     with pytest.raises(
@@ -418,7 +418,7 @@ def test_a_search_around_it_reaches_the_network():
     assert ConformalRegressor(LinearRegression()).fit(X, y).score(X, y) > 0.9
 
 
-def test_what_it_takes_is_what_the_estimator_takes():
+def test_tags_are_those_of_the_estimator():
     for estimator in (LinearRegression(), BackpropRegressor(loss="poisson"), BayesianRidge()):
         own, inner = get_tags(ConformalRegressor(estimator)), get_tags(estimator)
         assert own.input_tags == inner.input_tags
@@ -429,7 +429,7 @@ def test_what_it_takes_is_what_the_estimator_takes():
 # --------------------------------------------------------------------------------- errors
 
 
-def test_an_estimator_that_predicts_something_else_is_named():
+def test_raises_on_predictions_of_wrong_shape():
     X, y = value_data()
     for estimator, kind, said in [
         (network(), "quantile", "needs several quantiles .* predictions have shape"),
@@ -459,7 +459,7 @@ def test_an_estimator_that_predicts_something_else_is_named():
         {"random_state": "seed"},
     ],
 )
-def test_settings_that_are_not_valid_are_named(setting):
+def test_raises_on_invalid_settings_by_name(setting):
     X, y = value_data()
     model = ConformalRegressor(**{"estimator": LinearRegression()} | setting)
     with pytest.raises(ValueError, match=f"The '{next(iter(setting))}' parameter of Conformal"):
@@ -474,7 +474,7 @@ def test_predictions_that_are_not_finite_are_an_error(value):
         ConformalRegressor(frozen()).fit(X, y)
 
 
-def test_before_fit_and_after_one_that_failed():
+def test_not_fitted_before_fit_and_after_failed_fit():
     X, y = value_data()
     model = ConformalRegressor(LinearRegression(), random_state=0)
     for method in (model.predict, model.predict_interval):

@@ -20,7 +20,7 @@ from skbackprop._conformal_intervals import (
 
 
 @pytest.mark.parametrize("coverage", [1e-12, 0.01, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
-def test_so_many_rows_are_needed_that_there_is_a_score_of_the_rank(coverage):
+def test_min_calibration_samples_reaches_the_rank(coverage):
     needed = min_calibration_samples(coverage)
     assert conformal_quantile_rank(needed, coverage) <= needed
     assert needed == 1 or conformal_quantile_rank(needed - 1, coverage) > needed - 1
@@ -90,7 +90,7 @@ def test_both_ends_are_those_of_the_definition(kind, sizes, coverage, ties, seed
 
 
 @pytest.mark.parametrize("coverage", [0.2, 0.9])
-def test_of_one_model_it_is_split_conformal(coverage):
+def test_cv_plus_of_one_model_is_split_conformal(coverage):
     rng = np.random.RandomState(0)
     scores = np.sort(rng.randn(50))
     band = PredictionBand(rng.randn(1, 9), rng.rand(1, 9), rng.rand(1, 9))

@@ -45,6 +45,6 @@ def test_a_number_of_rows_is_an_int_and_a_share_is_not():
     ],
     ids=str,
 )
-def test_settings_out_of_range(settings, message):
+def test_raises_on_settings_out_of_range(settings, message):
     with pytest.raises(ValueError, match=message):
         EarlyStopping(**settings)

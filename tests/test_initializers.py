@@ -71,7 +71,7 @@ def test_glorot_uniform_makes_the_draws_of_scikit_learn(name):
 
 
 @every_initializer
-def test_the_stream_alone_decides(initializer):
+def test_draws_depend_on_the_random_state_alone(initializer):
     network = deep_network()
     first, again, other = (
         network.draw_weights(np.random.RandomState(seed), initializer) for seed in (1, 1, 2)

@@ -193,7 +193,7 @@ def test_nesterovs_momentum_is_that_of_sutskever(momentum):
     np.testing.assert_allclose(state["velocity"], velocity, rtol=1e-12, atol=1e-14)
 
 
-def test_what_adam_keeps_are_its_moments_but_for_a_factor():
+def test_adam_state_is_the_scaled_moments():
     theta, gradient = problem()
     got, state = trained(Adam(0.5, 0.7), theta, gradient, 0.05)
     expected, memory = theta.copy(), {}
@@ -231,7 +231,7 @@ def test_state_is_arrays_with_a_row_for_every_member(optimizer, dtype):
 
 
 @every_variant
-def test_a_step_works_in_place_on_views_of_a_larger_stack(optimizer):
+def test_step_updates_views_in_place(optimizer):
     theta, gradient = problem(3)
     expected, expected_state = trained(optimizer, theta[1:], gradient, 0.01)
     whole, state = theta.copy(), optimizer.init(theta)
@@ -264,7 +264,7 @@ def test_a_member_with_settings_of_its_own_equals_the_member_alone(optimizer, dt
     "factors", [[1.0] * 5, FACTORS], ids=["one setting", "settings of its own"]
 )
 @every_variant
-def test_a_member_with_steps_behind_it_equals_the_member_alone(optimizer, factors, dtype):
+def test_member_in_mid_training_equals_the_member_alone(optimizer, factors, dtype):
     """Members that have made different numbers of steps go on together."""
     theta, gradient = problem(len(factors), dtype=dtype)
     own = [per_member(optimizer, [factor]) for factor in factors]

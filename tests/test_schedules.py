@@ -177,7 +177,7 @@ def test_adaptive_divides_by_five_after_more_than_its_patience():
     assert not may_stop.any()
 
 
-def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
+def test_adaptive_may_stop_at_the_smallest_rate():
     rates, may_stop, _ = record(Adaptive(n_iter_no_change=1), [4e-6], [[1.0]] * 7)
     # Progress, two epochs without, a fifth of the rate, then two without: that is the end.
     np.testing.assert_allclose(rates.ravel(), [4e-6] * 3 + [8e-7] * 4)
@@ -186,7 +186,7 @@ def test_adaptive_lets_training_stop_where_the_rate_is_exhausted():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
-def test_a_value_that_is_not_finite_is_no_progress(before, value):
+def test_non_finite_values_are_no_progress(before, value):
     patience, progress = PlateauStopper(0.0, 2), init_plateau_counter(1)
     may_stop = np.ones((1, 1), dtype=bool)
     values = [*before, *[value] * 3]
@@ -432,7 +432,7 @@ def test_patience_of_a_stack_is_that_of_each_member():
     [(0.1, 2.0), (np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]]))],
     ids=["one setting", "settings of its own"],
 )
-def test_patience_of_those_that_stay_is_not_touched_by_those_that_leave(tol, patience, leaving):
+def test_leaving_members_do_not_change_the_patience_of_others(tol, patience, leaving):
     rng, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
     whole = reduced = PlateauStopper(tol, patience)
     progress, of_reduced = init_plateau_counter(3), init_plateau_counter(3)
@@ -501,7 +501,7 @@ def test_rates(schedule, rates):
 
 
 @pytest.mark.parametrize("schedule", [kind() for kind in SCHEDULES.values()], ids=SCHEDULES)
-def test_a_warm_up_is_a_factor_and_the_schedule_goes_its_own_way(schedule):
+def test_warmup_multiplies_the_rate_of_the_schedule(schedule):
     factor = np.array([0.1 + 0.9 * epoch / 6 for epoch in range(6)] + [1] * 24)
     warm = LinearWarmup(schedule, warmup_fraction=0.2, start_factor=0.1)
     np.testing.assert_allclose(rates_of(warm, 30), factor * rates_of(schedule, 30), rtol=1e-14)
@@ -541,12 +541,12 @@ def test_a_name_is_the_schedule_with_its_defaults():
 
 
 @pytest.mark.parametrize("schedule", ["cosin", None, 0.5, CosineDecay, ["cosine"]], ids=repr)
-def test_what_is_no_schedule_is_an_error_that_lists_the_names(schedule):
+def test_raises_on_invalid_schedule(schedule):
     with pytest.raises(ValueError, match=r"schedule must be one of the names \['adaptive', .*got"):
         LinearWarmup(schedule)
 
 
-def test_a_function_has_to_be_one():
+def test_raises_on_function_that_is_not_callable():
     with pytest.raises(ValueError, match="function of LambdaSchedule must be a callable"):
         LambdaSchedule(0.5)
 
@@ -556,7 +556,7 @@ def test_a_function_has_to_be_one():
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, None, "1", 1j, [1.0]], ids=repr)
 @pytest.mark.parametrize("wrap", [lambda function: function, LambdaSchedule, LinearWarmup])
-def test_what_is_no_share_of_the_rate_is_an_error_that_leaves_all_as_it_was(wrong, wrap):
+def test_raises_on_invalid_factor_and_changes_nothing(wrong, wrap):
     model = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y)
     before, losses = copy.deepcopy(vars(model)), list(model.loss_curve_)
 
@@ -581,7 +581,7 @@ def fails(progress):
 @pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("wrong", [lambda progress: -1, fails], ids=["negative", "raises"])
-def test_in_a_search_a_wrong_function_fails_its_own_candidate_alone(wrong):
+def test_failing_function_fails_its_candidate_alone(wrong):
     model = quick(BackpropRegressor)
     grid = {"learning_rate": ["cosine", wrong, falls], "learning_rate_init": [0.01, 0.1]}
     found, said = outcome(BackpropGridSearchCV(model, grid, scoring=bits, cv=2), X, Y)

@@ -59,7 +59,7 @@ def test_one_wrong_component_is_found():
         check_gradient(spoiled, THETA)
 
 
-def test_a_gradient_of_another_shape_is_an_error():
+def test_raises_on_gradient_of_another_shape():
     with pytest.raises(ValueError, match=r"gradient has shape \(4,\), theta has \(3, 4\)"):
         check_gradient(lambda theta: (theta.sum(), np.ones(4)), THETA)
 
@@ -70,7 +70,7 @@ def test_the_error_is_the_share_of_the_gradient_s_norm():
     assert error == pytest.approx(1e-7 / (2 + 1e-3), rel=1e-2)
 
 
-def test_tolerances_and_step_are_heard():
+def test_check_gradient_uses_tolerances_and_step():
     def slightly_wrong(theta):
         value, gradient = cubes(theta)
         return value, 1.01 * gradient
@@ -81,7 +81,7 @@ def test_tolerances_and_step_are_heard():
     assert check_gradient(cubes, [1.0], step=0.1, rtol=1) == pytest.approx(0.01 / 3, rel=1e-3)
 
 
-def test_a_check_without_a_direction_is_no_check():
+def test_raises_on_zero_directions():
     with pytest.raises(ValueError, match="n_directions must be at least 1, got 0"):
         check_gradient(lambda x: (0.0, x), THETA, n_directions=0)
 
@@ -103,7 +103,7 @@ def test_directions_come_from_the_random_state():
     assert len(directions(0, n_directions=7)) == 1 + 2 * 7
 
 
-def test_neither_theta_nor_a_reused_gradient_does_harm():
+def test_check_gradient_copies_theta_and_gradient():
     theta, memory = THETA.copy(), np.empty_like(THETA)
 
     def careless(x):
@@ -174,7 +174,7 @@ def test_activations_are_checked():
         check_activation(WrongInPlace())
 
 
-def test_activations_are_checked_where_one_says():
+def test_check_activation_at_given_points():
     at_a_kink = [0.0, 1.0]
     with pytest.raises(AssertionError, match="does not match the value"):
         check_activation(ACTIVATIONS["relu"], at_a_kink)
@@ -221,12 +221,12 @@ def returning(part, method):
 
 
 @pytest.mark.parametrize("method, name", [("forward", "a"), ("backward", "delta")])
-def test_an_activation_that_returns_in_place_of_writing_is_found(method, name):
+def test_raises_on_activation_that_returns_its_result(method, name):
     with pytest.raises(TypeError, match=rf"Returning\.{method}.* has to be written to {name},"):
         check_activation(returning(Tanh(), method))
 
 
-def test_a_gradient_that_returns_in_place_of_writing_is_found():
+def test_raises_on_gradient_that_returns_its_result():
     with pytest.raises(TypeError, match=r"Returning\.gradient.* has to be written to out,"):
         check_loss(returning(SquaredError(), "gradient"), THETA, THETA[::-1])
 
@@ -247,7 +247,7 @@ def test_a_gradient_that_returns_in_place_of_writing_is_found():
     ],
     ids=["no sum", "an axis of one", "rows", "members", "all", "no members", "one for all rows"],
 )
-def test_a_value_that_is_not_one_number_for_each_row_is_found(reduced, shape):
+def test_raises_on_value_of_wrong_shape(reduced, shape):
     @dataclass(frozen=True)
     class Reduced(SquaredError):
         def value(self, scores, y):
@@ -319,7 +319,7 @@ def test_training_by_a_value_of_another_shape_is_an_error():
 
 
 @few_epochs
-def test_a_part_that_writes_and_returns_what_it_has_written_trains_as_any():
+def test_part_may_return_the_array_it_has_written():
     @dataclass(frozen=True)
     class Both(SquaredError):
         def gradient(self, scores, y, out):

@@ -203,7 +203,7 @@ def test_rows_seen_before_count():
     np.testing.assert_allclose(late, naive(thetas, PolyakAverage(50), SIZES), rtol=1e-13)
 
 
-def test_a_later_start_is_waited_for_again():
+def test_raising_start_restarts_the_average():
     """An average that has begun before would be out of date by then."""
     thetas = walk()
     _, state = followed(PolyakAverage(), thetas)
@@ -269,7 +269,7 @@ def test_members_of_a_stack_average_as_if_alone(weighted, is_sparse, kind, dtype
 
 
 @every_average_of_a_stack
-def test_a_batch_that_weighs_nothing_is_no_step(kind):
+def test_averages_skip_batches_of_zero_weight(kind):
     table = some_table(LOSS, 16, NETWORK.widths)
     weight = np.repeat([0.0, 1.0], 8)
     ends = []
@@ -295,7 +295,7 @@ def test_an_average_that_is_not_finite_has_diverged():
     assert stack.is_finite().tolist() == [True, False]
 
 
-def test_without_an_average_there_is_nothing_to_keep():
+def test_no_average_keeps_no_state():
     stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
     assert stack.averaged() is stack.parameters
     assert stack.state.average == {}
@@ -369,7 +369,7 @@ def test_averages_are_those_of_sgd_classifier(start):
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("average", [True, False, 0, 3, -1, 1.0, 0.9, np.nan, "yes"], ids=str)
-def test_what_is_no_average_is_refused(average, solver):
+def test_raises_on_invalid_average(average, solver):
     with pytest.raises(ValueError, match="average must be None, one of the names"):
         BackpropRegressor(average=average, solver=solver).fit(*data_for(BackpropRegressor))
 
@@ -484,7 +484,7 @@ def test_early_stopping_scores_the_averages_and_keeps_the_best(average, estimato
 
 
 @every_average
-def test_a_warm_start_goes_on_from_the_raw_weights_of_the_best_epoch(average, steps):
+def test_warm_start_continues_from_raw_weights_of_best_epoch(average, steps):
     X, y = data_for(BackpropRegressor, N_ROWS)
     settings = STOPPING | {"solver": Recorded(momentum=0.0), "warm_start": True}
     model = BackpropRegressor(**settings, average=average).fit(X, y)

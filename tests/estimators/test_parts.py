@@ -78,6 +78,7 @@ PARTS = {
     "input dropout": {"dropout": [0.3, 0.2, 0.1], "solver": "sgd"},
     "dropout and normalization": {"dropout": 0.2, "normalization": "batch", "dtype": "float32"},
     "clip_norm": {"clip_norm": 0.1},
+    "elastic net": {"alpha": 0.5, "l1_ratio": 0.5},
     "activation of each layer": {"activation": ["tanh", "relu"]},
     **{f"loss={name}": {"loss": {kind: name}} for kind, names in LOSSES.items() for name in names},
     "quantiles": {"loss": {BackpropRegressor: Quantile([0.1, 0.5, 0.9])}},

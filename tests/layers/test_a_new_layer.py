@@ -187,7 +187,7 @@ OTHERS += [Activation(ACTIVATIONS[name]) for name in ("tanh", "relu", "gelu")]
 
 @pytest.mark.parametrize("new", OTHERS, ids=str)
 @every_place
-def test_a_layer_may_stand_anywhere_and_leaves_alone_what_others_need(where, new):
+def test_layer_works_in_any_position(where, new):
     """Each place has the very same instance, and the data stay as they are."""
     if isinstance(new, Activation):
         where = [i for i in where if i >= 0]  # a link is the loss's own
@@ -282,7 +282,7 @@ SETTINGS = {
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @BOTH
-def test_it_has_a_fitted_attribute_and_goes_on_from_it(estimator_class, n_estimators):
+def test_new_layer_has_a_fitted_attribute_and_resumes(estimator_class, n_estimators):
     X, y = data_for(estimator_class)
     settings = SETTINGS | {"n_estimators": n_estimators, "warm_start": True, "max_iter": 3}
     model = quick(SCALED[estimator_class], **settings).fit(X, y)
@@ -313,7 +313,7 @@ def test_a_member_of_an_ensemble_is_the_network_alone():
         assert_same_bits(first.predict(X), one.predict(X))
 
 
-def test_what_is_drawn_comes_from_each_members_stream_after_the_weights():
+def test_arrays_are_drawn_after_the_weights():
     X, y = data_for(BackpropRegressor)
     (fixed,), (run,) = (
         prepare_fit(quick(kind), FitArguments(X, y)).runs

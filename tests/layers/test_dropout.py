@@ -69,7 +69,7 @@ def naive_mask(rng, rate, shape):
 
 @every_dtype
 @pytest.mark.parametrize("rate", [0.001, 0.2, 0.5, 0.99])
-def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
+def test_drops_the_given_share_and_keeps_the_mean(rate, dtype):
     shape = 400, 250
     layer = BuiltDropout(
         rate, [np.random.default_rng(0)], shape, BufferPool(np.dtype(dtype)), "mask"
@@ -83,7 +83,7 @@ def test_as_many_are_left_out_as_asked_for_and_the_mean_stays(rate, dtype):
     np.testing.assert_allclose(out.mean(), x.mean(), rtol=5 * np.sqrt(rate / (1 - rate) / out.size))
 
 
-def test_the_factor_belongs_to_the_rate_as_it_is_rounded():
+def test_factor_matches_the_rounded_rate():
     """So the mean is exact at rates that are no multiple of 1 / 65,536, tiny and huge ones too."""
     for rate, expected in ((0.1, 65_536 / (65_536 - 6_554)), (1e-9, 1.0), (1 - 1e-9, 65_536.0)):
         layer = BuiltDropout(
@@ -96,7 +96,7 @@ def test_the_factor_belongs_to_the_rate_as_it_is_rounded():
 @every_dtype
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (2, 4), (200, 170)], ids=str)
-def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_estimators, dtype):
+def test_masks_match_the_naive_ones(shape, n_estimators, dtype):
     """The last shape takes more words than are drawn at once."""
     rngs = [np.random.default_rng(seed) for seed in range(n_estimators)]
     layer = BuiltDropout(0.3, rngs, shape, BufferPool(np.dtype(dtype)), "mask")
@@ -115,7 +115,7 @@ def test_masks_are_the_naive_ones_of_each_members_stream(shape, n_estimators, dt
 
 
 @pytest.mark.parametrize("n_sources", [1, 2])
-def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
+def test_sparse_dropout_drops_stored_entries(n_sources):
     tables = [
         sparse.random_array((20, 30), density=0.3, format="csr", random_state=seed)
         for seed in range(n_sources)
@@ -133,7 +133,7 @@ def test_of_sparse_input_the_stored_entries_are_left_out(n_sources):
         np.testing.assert_array_equal(table.toarray(), copied.toarray())
 
 
-def test_the_stream_of_masks_leaves_the_other_where_it_is():
+def test_dropout_rng_does_not_advance_the_random_state():
     rng, untouched = np.random.RandomState(0), np.random.RandomState(0)
     masks, again = dropout_rng(rng), dropout_rng(rng)
     assert rng.get_state()[2] == untouched.get_state()[2]
@@ -177,7 +177,7 @@ def test_scores_are_those_of_the_naive_pass(n_estimators, rates):
         np.testing.assert_allclose(scores[member], z, rtol=1e-12)
 
 
-def test_what_is_not_used_costs_no_layer():
+def test_zero_dropout_adds_no_layer():
     def layers(rates, is_training=True):
         network = network_with(rates)
         parameters = some_parameters(network, [0])
@@ -230,7 +230,7 @@ def test_weights_and_order_are_drawn_as_without_dropout(estimator_class):
 
 @BOTH
 @pytest.mark.parametrize("zero", [0, 0.0, [0, 0, 0.0], np.zeros(3)], ids=str)
-def test_without_rates_there_is_no_stream(estimator_class, zero):
+def test_zero_dropout_draws_nothing(estimator_class, zero):
     X, y = data_for(estimator_class)
     settings = {"hidden_layer_sizes": (6, 5), "warm_start": True}
     model = quick(estimator_class, dropout=zero, **settings).fit(X, y)
@@ -279,7 +279,7 @@ def test_lbfgs_takes_no_dropout(hidden, estimator_class):
     model.set_params(dropout=0.0).fit(X, y)
 
 
-def test_predictions_are_not_random_and_do_not_look_at_dropout():
+def test_predictions_ignore_dropout():
     X, y = class_data()
     model = quick(BackpropClassifier, dropout=0.5).fit(X, y)
     expected = model.predict_proba(X)
@@ -289,7 +289,7 @@ def test_predictions_are_not_random_and_do_not_look_at_dropout():
 
 @BOTH
 @dense_and_sparse
-def test_the_users_arrays_are_left_alone(estimator_class, is_sparse):
+def test_user_arrays_are_not_changed(estimator_class, is_sparse):
     X, y = data_for(estimator_class)
     data = sparse.csr_array(X) if is_sparse else X.copy()
     quick(estimator_class, dropout=[0.5, 0.5], batch_size=len(X), shuffle=False).fit(data, y)
@@ -314,7 +314,7 @@ def test_a_warm_fit_may_change_the_rates():
     assert not np.array_equal(model.coefs_[0], before)
 
 
-def test_zero_weights_leave_batches_without_a_step():
+def test_zero_weights_skip_batches():
     X, y = data_for(BackpropRegressor)
     weight = np.ones(len(X))
     weight[:20] = 0

@@ -126,7 +126,7 @@ class Square(ActivationFunction):
 @pytest.mark.parametrize(
     "activation", [*ACTIVATIONS.values(), Square()], ids=[*ACTIVATIONS, "square"]
 )
-def test_elementwise_is_its_activation_there_and_back(activation):
+def test_activation_layer_matches_finite_differences(activation):
     slope = drawn(3, N_ROWS, 4, seed=2)
 
     def value_and_gradient(z):
@@ -146,7 +146,7 @@ GATED = {name: kind for name, kind in ACTIVATIONS.items() if isinstance(kind, Se
 @pytest.mark.parametrize("can_overwrite_input", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GATED)
-def test_a_gate_that_is_kept_changes_no_bit(name, dtype, can_overwrite_input):
+def test_saved_gate_gives_the_same_bits(name, dtype, can_overwrite_input):
     z, delta = (drawn(3, 900, 4, seed=seed).astype(dtype) for seed in (1, 2))
     outcomes = []
     for kind in (BuiltActivation, BuiltSelfGated):

@@ -171,7 +171,7 @@ def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
                     )
 
 
-def test_without_it_not_a_layer_nor_a_number_is_added():
+def test_no_normalization_adds_nothing():
     network = network_with(None)
     parameters = some_parameters(network, [0])
     gradients = parameters.like(np.empty_like(parameters.theta))
@@ -335,7 +335,7 @@ def test_gains_start_at_one_and_the_draws_are_those_of_the_plain_network(kind):
 
 @pytest.mark.parametrize("n_estimators", [1, 2])
 @every_kind
-def test_what_is_assigned_is_what_predicts(kind, n_estimators):
+def test_assigned_arrays_predict(kind, n_estimators):
     X, y = class_data()
     settings = SETTINGS | {"normalization": kind, "n_estimators": n_estimators, "warm_start": True}
     model = quick(BackpropClassifier, **settings).fit(X, y)
@@ -357,7 +357,7 @@ def test_what_is_assigned_is_what_predicts(kind, n_estimators):
 
 @equal_and_weighted
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 0.99])
-def test_training_goes_on_from_a_pickle_that_left_its_state_behind(momentum, weighted):
+def test_training_continues_from_a_pickle_without_state(momentum, weighted):
     """The running statistics weigh what the rows seen did, on whatever scale the weights are."""
     X, y = class_data(60)
     normalization = BatchNormalization(momentum=momentum)
@@ -376,7 +376,7 @@ def test_training_goes_on_from_a_pickle_that_left_its_state_behind(momentum, wei
     assert not np.array_equal(restored.running_means_[0], before)
 
 
-def test_the_kind_cannot_change_while_training_goes_on():
+def test_raises_on_changed_normalization_in_warm_start():
     X, y = class_data()
     model = quick(BackpropClassifier, normalization="batch", warm_start=True).fit(X, y)
     for other in ("layer", None, BatchNormalization(0.5)):
@@ -437,7 +437,7 @@ def test_instances_survive_copies_and_compare_by_their_settings(instance):
 
 
 @pytest.mark.parametrize("wrong", ["group", True, 0.5, BatchNormalization])
-def test_anything_else_is_an_error(wrong):
+def test_raises_on_invalid_normalization(wrong):
     with pytest.raises(ValueError, match="normalization"):
         quick(BackpropClassifier, normalization=wrong).fit(*class_data())
 

@@ -41,7 +41,7 @@ def case(name, multiclass, dtype=np.float64):
 @every_loss
 @either_link
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_it_is_the_loss_of_targets_smoothed_by_hand(name, multiclass, dtype):
+def test_smoothed_loss_is_the_loss_of_smoothed_targets(name, multiclass, dtype):
     loss, scores, y, by_hand = case(name, multiclass, dtype)
     smoothed, kept = LabelSmoothing(loss, 0.2), y.copy()
     eps = float(np.finfo(dtype).eps)
@@ -69,7 +69,7 @@ def test_two_classes_are_smoothed_alike_by_either_link():
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
-def test_it_is_training_on_every_class_of_a_row_by_its_share(n_classes):
+def test_smoothing_equals_weighted_rows_of_every_class(n_classes):
     """The cross-entropy is linear in its targets: a row's classes may be rows of their own."""
     X, y = class_data(30, n_classes=n_classes)
     rows, classes = np.divmod(np.arange(30 * n_classes), n_classes)
@@ -82,7 +82,7 @@ def test_it_is_training_on_every_class_of_a_row_by_its_share(n_classes):
     assert np.isclose(smoothed.loss_, by_hand.loss_, rtol=1e-9)
 
 
-def test_no_smoothing_is_no_loss_of_its_own():
+def test_zero_smoothing_keeps_the_loss():
     X, y = class_data(30)
     model = quick(BackpropClassifier, label_smoothing=0).fit(X, y)
     assert model._data_info.loss == LogLoss(multiclass=True)
@@ -123,13 +123,13 @@ def test_losses_without_probabilities_cannot_be_smoothed(loss):
 
 
 @pytest.mark.parametrize("share", [-0.1, 1, 1.5, "some", None, np.nan])
-def test_a_share_that_is_none(share):
+def test_raises_on_invalid_label_smoothing(share):
     with pytest.raises(ValueError, match="label_smoothing"):
         quick(BackpropClassifier, label_smoothing=share).fit(*class_data())
 
 
 @pytest.mark.long
-def test_a_candidate_that_cannot_be_smoothed_fails_alone():
+def test_unsmoothable_candidate_fails_alone():
     grid = {"loss": ["hinge", "log_loss"], "label_smoothing": [0.1, 0.0]}
     (ours, said), (theirs, expected) = (
         outcome(kind(quick(BackpropClassifier), grid, cv=3, n_jobs=1), *class_data())

@@ -227,7 +227,7 @@ def test_classifiers_have_the_links_that_pool_backward():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
-def test_positive_predictions_are_averaged_also_where_a_member_is_at_the_bound(case, dtype):
+def test_positive_predictions_are_averaged_at_the_bound(case, dtype):
     """Unclipped, the score of a member beyond the bound would outweigh all others."""
     scores, bound = SCORES_OF_MEMBERS[case].astype(dtype), max_exp_argument(np.dtype(dtype))
     expected = inverse(LOG_LINK, scores).mean(axis=0, dtype=float)
@@ -258,7 +258,7 @@ def test_scores_of_ordered_predictions_lead_back_to_them(predictions):
 
 @pytest.mark.parametrize("case", SCORES_OF_MEMBERS)
 @every_link
-def test_members_of_one_mind_are_pooled_into_what_each_predicts(link, case):
+def test_average_of_equal_members_is_their_prediction(link, case):
     scores = SCORES_OF_MEMBERS[case][:1]
     for n_estimators in (1, 5):
         pooled = link.average_predictions(np.repeat(scores, n_estimators, axis=0))

@@ -197,7 +197,7 @@ def test_targets_shared_by_all_members_broadcast(loss):
 
 
 @every_loss
-def test_value_spares_scores_and_targets(loss):
+def test_value_does_not_change_its_arguments(loss):
     scores, y = scores_and_targets(loss)
     copies = scores.copy(), y.copy()
     loss.value(scores, y)
@@ -298,14 +298,14 @@ def test_the_focal_loss_is_right_at_huge_scores(multiclass, gamma, dtype):
 
 
 @pytest.mark.parametrize("kind", [Hinge, SquaredHinge])
-def test_rows_at_the_margin_or_beyond_have_no_pull(kind):
+def test_rows_beyond_the_margin_have_no_gradient(kind):
     scores = np.array([[[1.0], [1.5], [-1.0], [-1e4]]])
     y = np.array([[[1.0], [1.0], [0.0], [0.0]]])
     np.testing.assert_array_equal(kind().value(scores, y), 0)
     np.testing.assert_array_equal(gradient(kind(), scores, y), 0)
 
 
-def test_the_hinge_loss_pulls_all_rows_within_the_margin_alike():
+def test_hinge_gradient_is_constant_within_the_margin():
     scores = np.array([[[0.5, -0.5, -1e4, 1e4]]])
     y = np.array([[[1.0, 0.0, 1.0, 0.0]]])
     np.testing.assert_array_equal(gradient(Hinge(), scores, y), [[[-1, 1, -1, 1]]])

@@ -71,7 +71,7 @@ def test_deviances_are_least_at_the_target(loss):
 
 @every_positive_loss
 @pytest.mark.parametrize("score", [-1e4, -360.0, 360.0, 1e4])
-def test_where_the_link_clips_the_gradient_is_still_that_of_the_value(loss, score):
+def test_gradient_matches_value_where_the_link_clips(loss, score):
     """The loss goes on along its tangent."""
     y, above, below = np.full((1, 1), 2.0), np.full((1, 1), score + 1), np.full((1, 1), score - 1)
     slope = np.full((1, 1, 1), score)
@@ -82,7 +82,7 @@ def test_where_the_link_clips_the_gradient_is_still_that_of_the_value(loss, scor
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("loss", [Tweedie(1.2), Tweedie(1.9), Tweedie(1.99), LOSSES["gamma"]])
-def test_no_deviance_falls_for_ever_below_the_least_mean(loss, dtype):
+def test_deviances_are_bounded_below_the_smallest_mean(loss, dtype):
     """Of Tweedie's zeros, and of targets that are less than the least mean, it would."""
     y = np.full((4, 1), 0 if loss.interval_y_true.low_inclusive else np.finfo(dtype).tiny, dtype)
     scores = np.array([[-1e2], [-4e2], [-1e4], [-1e6]], dtype)
@@ -97,7 +97,7 @@ def test_no_deviance_falls_for_ever_below_the_least_mean(loss, dtype):
 
 
 @few_epochs
-def test_a_row_that_is_always_zero_does_not_pull_for_ever():
+def test_loss_of_zero_targets_is_bounded():
     X = np.linspace(-2, 2, 40)[:, None]
     y = np.where(X[:, 0] < 0, 0, X[:, 0])
     model = BackpropRegressor(
@@ -113,14 +113,14 @@ def test_a_row_that_is_always_zero_does_not_pull_for_ever():
     assert 0.5 < model.score(X, y) <= 1
 
 
-def test_log_cosh_of_a_huge_residual_is_its_size_less_log_2():
+def test_log_cosh_of_huge_residuals_is_linear():
     residual = np.array([[1e300], [-1e4], [0.0], [1e-4]])
     expected = [1e300, 1e4 - np.log(2), 0, 0.5e-8]
     np.testing.assert_allclose(value(LogCosh(), residual, np.zeros((4, 1))), expected, atol=1e-15)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_log_cosh_of_a_small_residual_is_half_its_square(dtype):
+def test_log_cosh_of_small_residuals_is_quadratic(dtype):
     residual = np.geomspace(1e-15, 1e-4, 12, dtype=dtype)[:, None]
     half_squares = np.square(residual[:, 0].astype(float)) / 2
     np.testing.assert_allclose(
@@ -128,7 +128,7 @@ def test_log_cosh_of_a_small_residual_is_half_its_square(dtype):
     )
 
 
-def test_the_deviance_of_large_counts_keeps_its_digits_in_float32():
+def test_deviance_of_large_counts_is_accurate_in_float32():
     rng = np.random.RandomState(0)
     y = rng.poisson(1e5, size=(1_000, 1)).astype(np.float32)
     scores = rng.normal(np.log(1e5), 1e-3, size=y.shape).astype(np.float32)
@@ -153,7 +153,7 @@ def test_the_poisson_deviance_is_finite_for_targets_that_vanish_beside_their_mea
 @pytest.mark.parametrize(
     "name, slope", [("absolute_error", 0), ("quantile", 0), ("upper quantile", -0.4), ("huber", 0)]
 )
-def test_on_the_target_a_kink_has_a_subgradient(name, slope):
+def test_subgradient_at_a_kink(name, slope):
     out = np.full((1, 1, 1), np.nan)
     LOSSES[name].gradient(np.ones((1, 1, 1)), np.ones((1, 1, 1)), out)
     assert out.item() == pytest.approx(slope)
@@ -344,7 +344,7 @@ def test_d2_of_the_poisson_loss_is_that_of_scikit_learn():
 
 
 @every_loss
-def test_the_constant_scores_zero_and_what_is_better_more(loss):
+def test_best_constant_scores_zero(loss):
     y = targets()
     constant = np.tile(loss.fit_intercept_only(y[:, 0], None), (40, 1))
     spread = beside_scores(loss, y)
@@ -446,7 +446,7 @@ def test_quantiles_of_an_ensemble_are_means_of_its_members():
         (lambda: Quantile(None), "quantiles of Quantile .* got None"),
     ],
 )
-def test_settings_that_are_not_valid(make, message):
+def test_raises_on_invalid_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -502,7 +502,7 @@ class CauchyLoss(Loss):
 @pytest.mark.long
 @few_epochs
 @pytest.mark.parametrize("scale_target", [False, True])
-def test_a_loss_of_ones_own_is_one_class(scale_target):
+def test_custom_loss_is_one_class(scale_target):
     rng = np.random.RandomState(0)
     X = rng.normal(size=(200, 3))
     y = X @ [1.0, -2.0, 0.5] + 0.1 * rng.standard_cauchy(200)
@@ -526,7 +526,7 @@ def test_an_own_loss_may_be_negative_and_less_is_still_better():
     assert bad < 0 < good < 1
 
 
-def test_means_are_clipped_where_products_of_two_are_still_finite():
+def test_exp_link_clips_so_that_products_are_finite():
     for dtype in DTYPES:
         scores = np.array([-1e30, 1e30], dtype)
         LogLink().inverse(scores, scores)

@@ -40,7 +40,7 @@ def test_clipping_worked_by_hand():
 
 
 @every_dtype
-def test_what_is_too_long_is_scaled_and_the_rest_is_left(dtype):
+def test_scales_only_gradients_beyond_the_norm(dtype):
     g = gradients(dtype=dtype)
     clipped = g.copy()
     clip_by_global_norm(clipped, 0.75)
@@ -53,7 +53,7 @@ def test_what_is_too_long_is_scaled_and_the_rest_is_left(dtype):
     "dtype, scale",
     [(np.float32, 1e30), (np.float32, 1e-25), (np.float64, 1e200), (np.float64, 1e-200)],
 )
-def test_squares_that_overflow_or_vanish_do_no_harm(dtype, scale):
+def test_clips_gradients_whose_squares_overflow_or_underflow(dtype, scale):
     g = gradients([3.0 * scale, 0.5 * scale], dtype=dtype)
     expected = np.array([[1 / 3], [1.0]]) * g
     with np.errstate(over="ignore"):  # as training has it
@@ -63,7 +63,7 @@ def test_squares_that_overflow_or_vanish_do_no_harm(dtype, scale):
 
 @every_dtype
 @pytest.mark.parametrize("clip_norm", [1.0, 1e-300, np.array([[1e-30], [np.inf], [1.0]])])
-def test_the_largest_numbers_are_clipped_too(clip_norm, dtype):
+def test_clips_the_largest_floats(clip_norm, dtype):
     g = np.full((3, 8), np.finfo(dtype).max)
     with np.errstate(over="ignore"):
         clip_by_global_norm(g, clip_norm)
@@ -76,7 +76,7 @@ def test_the_largest_numbers_are_clipped_too(clip_norm, dtype):
 
 @every_dtype
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_so(value, dtype):
+def test_non_finite_gradients_stay(value, dtype):
     g = gradients(dtype=dtype)
     g[3, 7] = value
     clip_by_global_norm(g, 0.1)
@@ -140,7 +140,7 @@ def test_the_members_of_a_stack_have_bounds_of_their_own():
         assert_same_bits(together.parameters.theta[i : i + 1], alone.parameters.theta)
 
 
-def test_bounds_leave_the_stack_with_their_members():
+def test_drop_members_drops_their_clip_norms():
     stack = trained(members(), np.array([[0.1], [0.2], [0.5]]))
     stack.drop_members(np.array([True, False, False]))
     np.testing.assert_array_equal(stack.rule.clip_norm, [[0.2], [0.5]])

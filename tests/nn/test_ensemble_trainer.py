@@ -232,7 +232,7 @@ def test_shared_orders_do_what_equal_ones_do(optimizer, groups, weighted, is_spa
 @dense_and_sparse
 @every_sharing
 @pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 1, 3]], ids=str)
-def test_those_that_shared_go_on_when_others_leave(leaving, groups, is_sparse):
+def test_sharing_members_continue_when_others_leave(leaving, groups, is_sparse):
     arguments, options = (NETWORK, LOSS, Adam()), {"is_sparse": is_sparse, "weighted": True}
     sharing, apart = (
         of_groups(groups, arguments, is_shared=is_shared, **options) for is_shared in (True, False)
@@ -339,7 +339,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_batches_by_weight():
 
 
 @every_method
-def test_weights_are_shares(optimizer):
+def test_sample_weights_equal_repeated_rows(optimizer):
     """Weight 0 is a row left out, weight 2 a row repeated, in a full batch without a penalty."""
     loss = LOSSES["squared_error-identity"]
     table = some_table(loss, 12, NETWORK.widths)
@@ -356,7 +356,7 @@ def test_weights_are_shares(optimizer):
 
 @dense_and_sparse
 @every_method
-def test_a_batch_that_weighs_nothing_makes_no_step(optimizer, is_sparse):
+def test_skips_batches_of_zero_weight(optimizer, is_sparse):
     table = some_table(LOSS, 16, NETWORK.widths, is_sparse=is_sparse)
     heavy_rows = Dataset(table.X[8:], table.y[8:], np.ones(8))
     weight = np.repeat([0.0, 1.0], 8)
@@ -372,7 +372,7 @@ def test_a_batch_that_weighs_nothing_makes_no_step(optimizer, is_sparse):
 
 
 @every_method
-def test_an_epoch_shuffles_the_last_order_with_the_member_s_own_stream(optimizer):
+def test_epoch_shuffles_with_the_random_state_of_the_member(optimizer):
     members = five_members(LOSS)
     stack = stack_of(members, NETWORK, LOSS, optimizer)
     trained(stack, 3)
@@ -477,7 +477,7 @@ def test_divergence_goes_back_to_the_epoch_before(optimizer, n_estimators):
 
 @pytest.mark.parametrize("n_before", [0, 1, 4])
 @every_method
-def test_the_others_go_on_from_the_epoch_in_which_one_diverged(optimizer, n_before):
+def test_others_continue_from_the_epoch_in_which_one_diverged(optimizer, n_before):
     table = some_table(SQUARED_ERROR, 20, NETWORK.widths)
     members = [Member(table, seed=seed, rate=0.01) for seed in range(3)]
     arguments = NETWORK, SQUARED_ERROR, optimizer
@@ -556,7 +556,7 @@ def test_subnormal_numbers_become_zero_and_no_others_change(dtype):
     np.testing.assert_array_equal(stack.state.optimizer["n_steps"], 7)
 
 
-def test_weights_that_a_penalty_shrinks_without_end_become_zero():
+def test_vanishing_weights_become_zero():
     """By hand: without input, each step leaves a tenth of the weights, and after 40 nothing."""
     network = dense_network((2, 1), ())
     table = Dataset(np.zeros((4, 2)), np.zeros((4, 1)))

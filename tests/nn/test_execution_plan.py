@@ -20,7 +20,7 @@ def steps_of(network, is_training, is_sparse=False, with_input_gradient=False):
     ]
 
 
-def test_in_prediction_each_layer_fills_what_the_one_before_has_left():
+def test_plan_of_prediction_reuses_buffers():
     network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.5, 0.5))
     assert steps_of(network, is_training=False) == [
         ("Dense", "buffer", None, False),
@@ -31,7 +31,7 @@ def test_in_prediction_each_layer_fills_what_the_one_before_has_left():
     ]
 
 
-def test_in_training_gradients_by_inputs_take_turns():
+def test_plan_of_training_alternates_gradient_buffers():
     """The lowest layer that learns wants none, nor does dropout below it."""
     network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0))
     way = network.execution_plan(is_training=True, is_sparse=False)
@@ -46,7 +46,7 @@ def test_in_training_gradients_by_inputs_take_turns():
     assert (way.first_trainable_layer, way.grad_buffer_index) == (1, 1)
 
 
-def test_by_the_input_all_layers_of_a_prediction_have_a_way_back():
+def test_plan_with_input_gradient_goes_back_through_all_layers():
     network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0), LayerNormalization())
     way = network.execution_plan(is_training=False, is_sparse=False, with_input_gradient=True)
     assert steps_of(network, is_training=False, with_input_gradient=True) == [
@@ -61,7 +61,7 @@ def test_by_the_input_all_layers_of_a_prediction_have_a_way_back():
     assert (way.first_trainable_layer, way.grad_buffer_index) == (0, 1)
 
 
-def test_what_is_sparse_stays_so_up_to_the_first_product():
+def test_plan_keeps_sparse_input_up_to_the_first_product():
     network = dense_network(WIDTHS[1:], (TANH,), (0.5, 0.0), BatchNormalization())
     way = network.execution_plan(is_training=True, is_sparse=True)
     assert [step.is_sparse for step in way.steps] == [True, True, False, False, False]
@@ -69,7 +69,7 @@ def test_what_is_sparse_stays_so_up_to_the_first_product():
     assert not way.steps[1].can_overwrite_input
 
 
-def test_it_is_found_once_and_no_copy_carries_it():
+def test_plan_is_cached_and_not_copied():
     network = dense_network(WIDTHS, (TANH, TANH))
     ways = [
         network.execution_plan(*kind) for kind in ((True, False), (False, False), (False, True))

@@ -41,7 +41,7 @@ def gradients_of(network, parameters, X):
 
 @n_estimators
 @every_network
-def test_they_are_the_derivatives_of_the_scores(network, n_estimators):
+def test_input_gradients_match_finite_differences(network, n_estimators):
     parameters, X = some_parameters(network, range(n_estimators)), inputs(network)
     gradients = gradients_of(network, parameters, X)
     assert gradients.shape == (N_ROWS, network.widths[0], network.widths[-1])
@@ -59,7 +59,7 @@ def test_they_are_the_derivatives_of_the_scores(network, n_estimators):
 @every_network
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("container", [np.asfortranarray, sparse.csr_array])
-def test_what_holds_x_makes_no_difference(network, n_estimators, dtype, container):
+def test_input_gradients_do_not_depend_on_the_container(network, n_estimators, dtype, container):
     X = inputs(network)
     expected = gradients_of(network, some_parameters(network, range(n_estimators)), X)
     parameters = some_parameters(network, range(n_estimators), dtype)

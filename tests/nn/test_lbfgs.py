@@ -153,7 +153,7 @@ def test_the_minimum_of_least_squares_is_found():
 
 
 @pytest.mark.parametrize("n_corrections", [1, 3, 10])
-def test_the_past_that_is_kept_is_that_of_scipy(n_corrections):
+def test_n_corrections_is_maxcor_of_scipy(n_corrections):
     """The same evaluations as by SciPy on least squares written out; ten is its default."""
     result, parameters, _ = linear_least_squares(LBFGS(n_corrections=n_corrections))
     table = some_table(SQUARED_ERROR, 30, (4, 1))
@@ -214,7 +214,7 @@ def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
     assert_same_bits(parameters.theta, complete[-1])
 
 
-def test_lbfgs_says_when_the_loss_is_not_finite():
+def test_lbfgs_raises_on_non_finite_loss():
     table = some_table(SQUARED_ERROR, 10, (4, 1))
     objective = Objective(dense_network((4, 1), ()), SQUARED_ERROR, L2(0.0))
     parameters = some_parameters(objective.network, [0])

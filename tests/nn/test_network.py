@@ -166,7 +166,7 @@ def test_prediction_of_some_rows(container, monkeypatch):
 
 
 @every_network
-def test_prediction_needs_no_memory_that_can_be_written(network):
+def test_predicts_from_read_only_memory(network):
     parameters, X = some_parameters(network, range(2)), inputs(network)
     expected = predict_raw(network, parameters, X)
     X.flags.writeable = False
@@ -202,7 +202,7 @@ def test_two_threads_may_predict_at_once(container):
 
 
 @pytest.mark.long
-def test_a_wide_sparse_input_goes_through_many_rows_at_a_time():
+def test_wide_sparse_input_is_predicted_in_large_blocks():
     network = dense_network((1 << 20, 3), ())
     parameters = some_parameters(network, [0])
     X = sparse.csr_matrix((500, 1 << 20))

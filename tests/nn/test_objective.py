@@ -80,7 +80,7 @@ def check_objective(objective, tables, dtype):
 
 
 @pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_members_do_not_meet(loss):
+def test_members_are_independent(loss):
     """A stack's gradient is each member's own, and so is the loss of each batch."""
     network = deep_network()
     tables = [some_table(loss, N_ROWS, network.widths, seed=seed) for seed in range(3)]

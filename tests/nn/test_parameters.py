@@ -80,7 +80,7 @@ def test_blocks_and_statistics_start_as_declared(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_given_layers_are_copied(dtype):
+def test_initial_parameters_are_copied(dtype):
     members = some_members(3)
     parameters = network_with(None).init_parameters(members, np.dtype(dtype))
     assert parameters.theta.shape == (3, N_WEIGHTS + N_BIASES)

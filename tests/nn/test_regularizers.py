@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.nn.objective import L1L2, L2
 from skbackprop.testing import check_gradient
-from support import BOTH, class_data, data_for, few_epochs, peak_of, quick, same_bits, value_data
+from support import BOTH, class_data, data_for, few_epochs, peak_of, quick
 from support.stacks import DTYPES, assert_same_bits
 
 N_WEIGHTS = 30
@@ -90,7 +90,7 @@ def test_the_gradient_is_added_block_by_block_with_its_scale(penalty, dtype):
 
 
 @every_dtype
-def test_measures_do_not_depend_on_who_shares_the_stack(dtype):
+def test_penalty_sums_do_not_depend_on_the_stack(dtype):
     weights = weights_of(9, dtype, n_weights=10_000)
     together = L1L2(0.1, np.linspace(0.1, 0.9, 9)[:, None]).accumulate(weights)
     for i, ratio in enumerate(np.linspace(0.1, 0.9, 9).tolist()):
@@ -99,7 +99,7 @@ def test_measures_do_not_depend_on_who_shares_the_stack(dtype):
 
 
 @every_dtype
-def test_what_l1_weighs_nothing_is_l2(dtype):
+def test_l1_ratio_zero_is_l2(dtype):
     weights = weights_of(1, dtype)
     elastic, l2 = L1L2(0.3, 0.0), L2(0.3)
     np.testing.assert_array_equal(gradient(elastic, weights), gradient(l2, weights))
@@ -117,7 +117,7 @@ def test_a_penalty_is_its_smooth_part_and_the_rest(penalty):
     np.testing.assert_allclose(smooth + rest, values, rtol=1e-13)
 
 
-def test_measures_take_no_memory_that_grows_with_the_network():
+def test_penalty_sums_take_constant_memory():
     def peak(n_weights):
         return peak_of(STACKS["elastic"].accumulate, weights_of(3, n_weights=n_weights))
 
@@ -125,7 +125,7 @@ def test_measures_take_no_memory_that_grows_with_the_network():
     assert peak(100_000) - peak(20_000) < 2_000
 
 
-def test_without_strength_nobody_minds_an_overflow():
+def test_zero_alpha_ignores_overflow():
     for penalty in (L2(0.0), L1L2(0.0, 0.5)):
         with np.errstate(invalid="ignore"):  # as training has it
             assert penalty.value(np.array([[np.inf]])) == 0
@@ -201,7 +201,7 @@ def test_l1_leaves_few_weights_of_features_that_do_not_matter(solver):
 @few_epochs
 @BOTH
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_the_loss_has_the_penalty_in_it(estimator_class, solver):
+def test_reported_loss_includes_the_penalty(estimator_class, solver):
     """That of the last iteration, or of one batch before the only step."""
     X, y = data_for(estimator_class)
     settings = {"solver": solver, "max_iter": 1, "batch_size": len(X)}
@@ -228,12 +228,3 @@ def test_a_row_of_weight_two_is_the_row_twice(estimator_class, solver):
     repeated.fit(np.repeat(X, weight, axis=0), np.repeat(y, weight))
     for one, other in zip(weighted.coefs_, repeated.coefs_, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-9)
-
-
-@few_epochs
-@pytest.mark.parametrize("l1_ratio", [0.0, 0.5])
-def test_the_members_of_an_ensemble_are_those_networks_alone(l1_ratio):
-    X, y = value_data(60)
-    settings = {"alpha": 0.5, "l1_ratio": l1_ratio, "max_iter": 3, "random_state": 0}
-    ensemble = BackpropRegressor((5,), n_estimators=3, **settings).fit(X, y)
-    assert same_bits(ensemble.estimators_[0], BackpropRegressor((5,), **settings).fit(X, y))

@@ -51,7 +51,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_training_goes_on_from_a_state_to_the_bit(way, dtype):
+def test_training_resumes_from_a_state_to_the_bit(way, dtype):
     options = {"dtype": dtype, "average": PolyakAverage()}
     whole, first, second = (new_stack(**options) for _ in range(3))
     trained(whole, 4)

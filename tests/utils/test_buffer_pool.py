@@ -15,7 +15,7 @@ def test_arrays_have_the_shape_and_dtype_asked_for(dtype):
     assert array.flags.writeable
 
 
-def test_one_name_is_one_memory_and_two_names_are_two():
+def test_arrays_of_one_name_share_memory():
     pool = BufferPool(np.dtype(float))
     long, short = pool.get("z", (10, 3)), pool.get("z", (4, 3))
     assert np.shares_memory(long, short)
@@ -24,7 +24,7 @@ def test_one_name_is_one_memory_and_two_names_are_two():
     assert not np.shares_memory(long, pool.get("a", (10, 3)))
 
 
-def test_a_larger_array_leaves_those_handed_out_alone():
+def test_growing_a_buffer_keeps_earlier_arrays():
     pool = BufferPool(np.dtype(float))
     small = pool.get("z", (2, 2))
     small[:] = 1

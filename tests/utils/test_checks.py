@@ -28,7 +28,7 @@ class Settings:
         ("neither", [1e-300, 0.5], [0, 1]),
     ],
 )
-def test_the_ends_belong_to_the_range_where_they_are_said_to(closed, allowed, forbidden):
+def test_closed_ends_belong_to_the_range(closed, allowed, forbidden):
     for value in allowed:
         Settings(value).checked(low=0, high=1, closed=closed)
     for value in [*forbidden, np.nan, np.inf, -np.inf]:
@@ -37,7 +37,7 @@ def test_the_ends_belong_to_the_range_where_they_are_said_to(closed, allowed, fo
 
 
 @pytest.mark.parametrize("value", [None, "0.5", True, 1j, (0.5,), [0.5]], ids=repr)
-def test_what_is_no_number_is_an_error(value):
+def test_raises_on_a_value_that_is_not_a_number(value):
     with pytest.raises(ValueError, match="must be a number"):
         Settings(value).checked()
 
@@ -47,19 +47,19 @@ def test_what_is_no_number_is_an_error(value):
     [np.array(0.5), np.array([0.5]), np.ones((1, 2)), np.array([["0.5"]]), np.array([[1]])],
     ids=repr,
 )
-def test_an_array_that_has_not_one_number_for_each_member_is_an_error(value):
+def test_raises_on_array_of_wrong_shape(value):
     with pytest.raises(ValueError, match="value of Settings must be a number in the range"):
         Settings(value).checked()
 
 
-def test_the_error_names_field_range_and_value():
+def test_range_error_names_field_range_and_value():
     expected = r"^other of Settings must be a number in the range \[0, inf\), got -2\.$"
     with pytest.raises(ValueError, match=expected):
         Settings(1.0, -2).checked(low=0, closed="left")
 
 
 @pytest.mark.parametrize("value", [1, np.float64(0.3), np.float32(0.3), np.int64(1)], ids=repr)
-def test_any_number_becomes_a_float_of_python(value):
+def test_numbers_become_python_floats(value):
     settings = Settings(value).checked()
     assert type(settings.value) is float
     assert settings.value == value
@@ -76,7 +76,7 @@ def test_each_member_is_checked():
 
 
 @pytest.mark.parametrize("value", [1, 7, np.int64(7)], ids=repr)
-def test_a_count_becomes_an_int_of_python(value):
+def test_counts_become_python_ints(value):
     settings = Settings(value)
     validate_positive_int(settings, "value")
     assert type(settings.value) is int
@@ -84,6 +84,6 @@ def test_a_count_becomes_an_int_of_python(value):
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.0, 2.5, True, "1", None, np.inf, [1]], ids=repr)
-def test_what_is_no_count_is_an_error(value):
+def test_raises_on_invalid_count(value):
     with pytest.raises(ValueError, match=r"value of Settings must be an int of at least 1, got"):
         validate_positive_int(Settings(value), "value")

@@ -97,7 +97,7 @@ class Own(Configurable):
         object.__setattr__(self, "area", self.width**2)
 
 
-def test_every_kind_of_part_is_one():
+def test_every_part_is_configurable():
     bases = [
         *(activations.ActivationFunction, weight_averaging.WeightAverage, initializers.Initializer),
         *(layers.Normalization, losses.Loss, optimizers.Optimizer, optimizers.LBFGS),
@@ -132,7 +132,7 @@ def test_settings_of_parts_within_go_by_longer_names():
 @pytest.mark.parametrize(
     "kind", [kind for kind in KINDS.values() if issubclass(kind, ClassifierLoss)]
 )
-def test_what_the_classifier_sets_is_no_setting(kind):
+def test_multiclass_is_not_a_setting(kind):
     """Whether classes exclude each other is up to the targets; it comes through all the same."""
     part = kind(multiclass=True)
     assert "multiclass" not in part.get_params()
@@ -142,7 +142,7 @@ def test_what_the_classifier_sets_is_no_setting(kind):
     assert part.set_params(**changed).multiclass
 
 
-def test_a_field_that_the_constructor_does_not_take_is_no_setting():
+def test_fields_outside_the_constructor_are_not_settings():
     assert Own(2.0).get_params() == {"width": 2.0}
     assert Own(2.0).set_params(width=3.0).area == 9.0
 
@@ -220,7 +220,7 @@ def test_a_part_comes_before_its_settings():
 
 
 @every_part
-def test_a_wrong_name_is_an_error_that_has_the_right_ones(part):
+def test_raises_on_unknown_setting_with_valid_names(part):
     names = list(part.get_params(deep=False))
     for wrong in ("no_such", "no_such__either"):
         with pytest.raises(ValueError, match="Invalid parameter 'no_such' for") as error:
@@ -252,7 +252,7 @@ def test_a_wrong_name_is_an_error_that_has_the_right_ones(part):
     ],
     ids=str,
 )
-def test_a_wrong_value_is_the_part_s_own_error(part, changes, says):
+def test_set_params_raises_the_error_of_the_constructor(part, changes, says):
     before = part.get_params()
     with pytest.raises(ValueError, match=says):
         part.set_params(**changes)
@@ -373,7 +373,7 @@ def test_a_clone_is_an_equal_copy(part):
         assert type(copied) is type(part)
 
 
-def test_what_is_within_is_copied_as_it_is():
+def test_clone_copies_nested_values():
     """A tuple and a lambda are no estimators, and a loss keeps what the classifier has set."""
     function = lambda progress: 1 - progress  # noqa: E731
     assert clone(LinearWarmup(function)).schedule.function is function
@@ -385,7 +385,7 @@ def test_what_is_within_is_copied_as_it_is():
     assert copied.first is not part.first
 
 
-def test_a_class_is_no_part():
+def test_clone_keeps_classes():
     assert clone(AdamW, safe=False) is AdamW
 
 

@@ -114,7 +114,7 @@ def described(script, before=""):
     return describe("value", names["value"])
 
 
-def test_what_two_scripts_make_is_described_alike_if_they_are():
+def test_descriptions_distinguish_values():
     found = {name: described(script) for name, script in SCRIPTS.items()}
     for name, script in SCRIPTS.items():
         assert described(script, "unused = 5\n\n# a comment\n") == found[name], name
@@ -152,11 +152,11 @@ def test_another_process_describes_the_same():
         ({"a": Adam(), "b": SGD()}, {"b": SGD(), "a": Adam(0.9)}),
     ],
 )
-def test_what_is_the_same_written_otherwise_is_described_alike(one, other):
+def test_equal_values_are_described_alike(one, other):
     assert describe("value", one) == describe("value", other)
 
 
-def test_what_a_function_counts_by_itself_is_no_setting():
+def test_state_of_a_closure_is_not_described():
     def counting():
         calls = 0
 
@@ -173,7 +173,7 @@ def test_what_a_function_counts_by_itself_is_no_setting():
     assert describe("value", count) == before
 
 
-def test_what_an_object_holds_to_spare_work_is_no_setting():
+def test_caches_of_objects_are_not_described():
     frame = pd.DataFrame({"a": np.arange(5), "b": np.ones(5)})
     rng = np.random.RandomState(0)
     before = [describe("value", value) for value in (frame, rng)]
@@ -182,7 +182,7 @@ def test_what_an_object_holds_to_spare_work_is_no_setting():
     assert [describe("value", value) for value in (frame, rng)] == before
 
 
-def test_what_differs_is_said_by_its_name():
+def test_differing_value_is_named():
     def weighted(weight):
         return lambda p: weight * p
 
@@ -193,7 +193,7 @@ def test_what_differs_is_said_by_its_name():
 
 
 @pytest.mark.long
-def test_a_description_is_short_and_ends_whatever_it_is_of():
+def test_descriptions_are_bounded():
     endless = [1]
     endless.append(endless)
     deep = []

@@ -117,12 +117,12 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("one, other", EQUAL, ids=str)
-def test_equal(one, other):
+def test_is_equal_is_true(one, other):
     assert is_equal(one, other) is True
     assert is_equal(other, one) is True
 
 
 @pytest.mark.parametrize("one, other", DIFFERENT, ids=str)
-def test_different(one, other):
+def test_is_equal_is_false(one, other):
     assert is_equal(one, other) is False
     assert is_equal(other, one) is False

@@ -58,7 +58,7 @@ def names_in(folder):
 
 @pytest.mark.long
 @EACH
-def test_a_full_disk_leaves_the_old_file_and_the_error_names_it(suffix, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_old_file(suffix, tmp_path, monkeypatch):
     path, write_to = tmp_path / f"file{suffix}", WRITERS[suffix]
     write_to(path)
     size, opened = path.stat().st_size, Path.open
@@ -81,7 +81,7 @@ def test_a_full_disk_leaves_the_old_file_and_the_error_names_it(suffix, tmp_path
 
 @pytest.mark.linux
 @EACH
-def test_a_link_stays_one_and_what_it_leads_to_is_replaced(suffix, tmp_path):
+def test_symbolic_link_stays_and_its_target_is_replaced(suffix, tmp_path):
     (tmp_path / "links").mkdir()
     (tmp_path / "files").mkdir()
     path, link = (tmp_path / folder / f"file{suffix}" for folder in ("files", "links"))
@@ -99,7 +99,7 @@ def test_a_link_stays_one_and_what_it_leads_to_is_replaced(suffix, tmp_path):
 @EACH
 @pytest.mark.parametrize("make", ["mkdir", "mkfifo"])
 @pytest.mark.parametrize("by_link", [False, True])
-def test_what_is_no_file_is_refused_and_stays(suffix, make, by_link, tmp_path):
+def test_raises_on_a_path_that_is_not_a_file(suffix, make, by_link, tmp_path):
     path = named = tmp_path / f"file{suffix}"
     getattr(os, make, os.mkdir)(path)
     if by_link:
@@ -139,7 +139,7 @@ def started(target, *arguments):
 
 
 @pytest.mark.long
-def test_a_draft_stays_as_long_as_its_process_lives(tmp_path):
+def test_temporary_files_of_living_processes_stay(tmp_path):
     path = tmp_path / "file.bin"
     processes = [started(write_for_ever, path) for _ in range(2)]
     try:
@@ -157,7 +157,7 @@ def test_a_draft_stays_as_long_as_its_process_lives(tmp_path):
 
 
 @pytest.mark.long
-def test_what_several_write_at_the_same_time_is_always_whole(tmp_path):
+def test_concurrent_writes_are_complete(tmp_path):
     path, contents = tmp_path / "file.bin", [bytes([letter]) * 100_000 for letter in b"abcd"]
     write(path, contents[0])
 
@@ -177,7 +177,7 @@ def test_what_several_write_at_the_same_time_is_always_whole(tmp_path):
 
 @pytest.mark.long
 @pytest.mark.linux
-def test_a_path_is_held_once_until_its_holder_lets_go_or_is_killed(tmp_path):
+def test_lock_ends_with_release_or_process(tmp_path):
     path, link = tmp_path / "file.bin", tmp_path / "link.bin"
     link.symlink_to(path)
 
@@ -209,7 +209,7 @@ def test_a_path_is_held_once_until_its_holder_lets_go_or_is_killed(tmp_path):
     assert names_in(tmp_path) == ["link.bin"]
 
 
-def test_of_many_who_ask_at_the_same_time_one_holds_a_path(tmp_path):
+def test_one_of_many_processes_gets_the_lock(tmp_path):
     path, inside, seen = tmp_path / "file.bin", [], []
 
     def ask(number):

@@ -100,7 +100,7 @@ def test_settings_of_some_members():
 
 
 @every_settings
-def test_joined_members_come_out_as_they_went_in(settings):
+def test_indexing_inverts_stacking_of_settings(settings):
     members = members_of(settings)
     joined = stack_settings(members)
     for i, member in enumerate(members):
@@ -109,7 +109,7 @@ def test_joined_members_come_out_as_they_went_in(settings):
 
 
 @every_settings
-def test_some_of_the_joined_are_those_joined_by_themselves(settings):
+def test_indexing_some_members_equals_stacking_them(settings):
     members = members_of(settings)
     some, own = index_settings(stack_settings(members), [1, 3]), stack_settings(members[1::2])
     for name, value in vars(own).items():
@@ -122,7 +122,7 @@ def test_equal_members_are_joined_into_one_of_them(settings):
     assert stack_settings(members) is members[0]
 
 
-def test_only_numbers_that_differ_become_arrays():
+def test_only_differing_floats_become_arrays():
     joined = stack_settings([Adam(0.5, 0.9), Adam(0.6, 0.9)])
     assert (joined.beta_2, joined.epsilon) == (0.9, 1e-8)
     assert_same_bits(joined.beta_1, np.array([[0.5], [0.6]]))
@@ -139,7 +139,7 @@ def test_no_two_kinds_are_equal():
     assert all(kind not in kinds[:i] for i, kind in enumerate(kinds))
 
 
-def test_what_is_no_number_has_to_be_equal():
+def test_only_floats_may_differ():
     assert static_signature(Milestones(0.1)) == static_signature(Milestones(0.2))
     assert static_signature(Milestones(0.1)) != static_signature(Milestones(0.1, (2, 5)))
 
@@ -196,7 +196,7 @@ def test_settings_within_settings_are_joined_and_taken_too():
         assert index_settings(joined, np.array([i])) == member
 
 
-def test_what_can_be_called_is_no_settings():
+def test_callables_are_not_stacked():
     """A function of a user's own may be a dataclass, but nobody said that it takes arrays."""
 
     @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def test_what_can_be_called_is_no_settings():
 
 
 @pytest.mark.parametrize("name", [*variants(OPTIMIZERS), *variants(SCHEDULES)])
-def test_joined_states_come_out_as_they_went_in(name):
+def test_indexing_inverts_concatenation_of_states(name):
     states = states_of(SETTINGS[name])
     joined = concatenate_states(states)
     for i, state in enumerate(states):
@@ -227,7 +227,7 @@ def test_joined_states_come_out_as_they_went_in(name):
                 assert_same_bits(taken[key], array, key)
 
 
-def test_the_state_of_one_member_is_joined_as_it_is():
+def test_concatenating_one_state_returns_it():
     state = Adam().init(np.zeros((1, 3)))
     assert concatenate_states([state]) is state
 

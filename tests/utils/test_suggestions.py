@@ -91,7 +91,7 @@ def assert_suggests(call, name):
 
 
 @pytest.mark.parametrize("table", [ACTIVATIONS, SOLVERS, SCHEDULES])
-def test_the_nearest_of_a_table(table):
+def test_nearest_name_of_a_table(table):
     for name in table:
         assert did_you_mean(name.upper(), table) == f" Did you mean {name!r}?"
         for typed in {mistyped(name), name + "s", name.replace("_", "-")} - {name}:
@@ -100,7 +100,7 @@ def test_the_nearest_of_a_table(table):
 
 
 @pytest.mark.parametrize("given", ["zzzz", "", 3, None, np.array(["relu"]), ["rleu"]])
-def test_there_is_none_where_nothing_is_near(given):
+def test_no_suggestion_for_distant_names(given):
     assert did_you_mean(given, ACTIVATIONS) == ""
     assert did_you_mean("relu", []) == ""
 
@@ -261,7 +261,7 @@ def test_values_of_another_kind(wrong, right):
     assert said.endswith(f" Did you mean {right}?")
 
 
-def test_a_class_that_takes_any_argument_is_asked_nothing():
+def test_constructor_with_any_keywords_is_not_checked():
     class Own(BackpropClassifier):
         def __init__(self, **settings):
             super().__init__(**settings)
@@ -307,7 +307,7 @@ def test_settings_of_parts():
     assert_suggests(lambda: pipeline.set_params(**wrong), "beta_1")
 
 
-def test_nothing_is_set_if_one_name_is_wrong():
+def test_set_params_is_all_or_nothing():
     model = TabularClassifier()
     assert_suggests(lambda: model.set_params(n_estimators=3, blnd="boosting"), "blend")
     assert model.n_estimators == 8
@@ -385,7 +385,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_names(name):
+def test_suggests_names_everywhere(name):
     assert_suggests(*CALLS[name])
 
 
