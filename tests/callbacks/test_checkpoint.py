@@ -141,38 +141,19 @@ def killed(model, data, *callbacks, **fit_params):
 
 @pytest.mark.long
 @EACH
-def test_training_goes_on_to_the_bit(settings, tmp_path):
-    path = tmp_path / "network.npz"
-    for model, data in estimators(settings):
-        for every in (1, 2):
-            uninterrupted = quick(type(model), **model.get_params(deep=False)).fit(*data)
-            n_epochs = np.max(uninterrupted.n_iter_)
-            killed(model, data, Checkpoint(path, every), KillAfter(min(3, n_epochs)))
-            resumed = quick(type(model), **model.get_params(deep=False) | {"random_state": 5})
-            resumed.fit(*data, resume_from=path)
-            assert_same_fit(resumed, uninterrupted)
-
-
-@pytest.mark.long
-@EACH
-def test_further_training_goes_on_to_the_bit_as_well(settings, tmp_path):
-    """What a resumed fit leaves behind is what an uninterrupted one does."""
-    path = tmp_path / "network.npz"
+def test_resumed_and_further_training_match_to_the_bit(settings, tmp_path):
+    path, end = tmp_path / "network.npz", tmp_path / "end.npz"
     for model, data in estimators(settings | {"warm_start": True}):
-        uninterrupted = quick(type(model), **model.get_params(deep=False)).fit(*data).fit(*data)
-        killed(model, data, Checkpoint(path), KillAfter(2))
-        model.fit(*data, resume_from=path).fit(*data)
-        assert_same_fit(model, uninterrupted)
-
-
-@pytest.mark.long
-@EACH
-def test_the_last_checkpoint_is_the_whole_fit(settings, tmp_path):
-    path = tmp_path / "network.npz"
-    for model, data in estimators(settings):
-        model.set_callbacks(Checkpoint(path, every=100)).fit(*data)
-        again = quick(type(model), **model.get_params(deep=False)).fit(*data, resume_from=path)
-        assert_same_fit(again, model)
+        params = model.get_params(deep=False)
+        whole = quick(type(model), **params).set_callbacks(Checkpoint(end, every=100)).fit(*data)
+        assert_same_fit(quick(type(model), **params).fit(*data, resume_from=end), whole)
+        for every in (1, 2):
+            n_epochs = min(3, np.max(whole.n_iter_))
+            killed(model, data, Checkpoint(path, every), KillAfter(n_epochs))
+            resumed = quick(type(model), **params | {"random_state": 5})
+            assert_same_fit(resumed.fit(*data, resume_from=path), whole)
+        # What a resumed fit leaves behind is what an uninterrupted one does.
+        assert_same_fit(resumed.fit(*data), whole.set_callbacks().fit(*data))
 
 
 @pytest.mark.long
@@ -452,11 +433,7 @@ def test_other_data_is_refused(tmp_path):
         quick(BackpropClassifier).fit(X, y, np.arange(40), resume_from=path)
     with pytest.raises(ValueError, match="is of a BackpropClassifier, but this is a BackpropReg"):
         quick(BackpropRegressor).fit(X, y, resume_from=path)
-
-
-def test_data_in_another_dtype_is_refused(tmp_path):
-    """Numbers that both hold are the same, but not what a network makes of them."""
-    path, (X, y) = tmp_path / "network.npz", class_data(40)
+    # Numbers that both dtypes hold are the same, but not what a network makes of them.
     X = np.round(X) + 0.0  # which leaves no negative zeros
     quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
     quick(BackpropClassifier).fit(X.astype(int), y, resume_from=path)

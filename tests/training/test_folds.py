@@ -22,7 +22,6 @@ from skbackprop import (
     BackpropRegressor,
     EarlyStopping,
 )
-from skbackprop.callbacks import Checkpoint
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.training import validation_split
 from skbackprop.training.validation_split import group_k_fold_of_rows, k_fold_of_rows
@@ -32,8 +31,6 @@ from support import (
     data_for,
     few_epochs,
     label_data,
-    quick,
-    same_bits,
     value_data,
 )
 
@@ -216,20 +213,6 @@ def test_what_is_said_out_of_fold_goes_with_the_fit_that_said_it(estimator_class
     model.fit(X, y, X_val=X, y_val=y)
     with pytest.raises(AttributeError, match="several members and"):
         _ = model.oof_prediction_
-
-
-@BOTH
-def test_a_checkpoint_has_the_folds(estimator_class, tmp_path):
-    X, y = data_for(estimator_class)
-    path = tmp_path / "network.npz"
-    whole = quick(estimator_class, **SETTINGS).fit(X, y)
-    short = quick(estimator_class, **SETTINGS | {"max_iter": 2})
-    short.set_callbacks(Checkpoint(path)).fit(X, y)
-    resumed = quick(estimator_class, **SETTINGS | {"max_iter": 4, "random_state": 9})
-    resumed.fit(X, y, resume_from=path)
-    np.testing.assert_array_equal(resumed.oof_member_, whole.oof_member_)
-    assert same_bits(resumed, whole)
-    np.testing.assert_array_equal(resumed.oof_prediction_, whole.oof_prediction_)
 
 
 @pytest.mark.long

@@ -150,8 +150,11 @@ def test_a_checkpoint_has_what_was_held_out(estimator_class, settings, tmp_path)
     whole = quick(estimator_class, **settings).fit(X, y, groups=GROUPS)
     model = quick(estimator_class, **settings | {"max_iter": 2})
     model.set_callbacks(Checkpoint(path)).fit(X, y, groups=GROUPS)
-    resumed = quick(estimator_class, **settings).fit(X, y, groups=GROUPS, resume_from=path)
+    resumed = quick(estimator_class, **settings | {"random_state": 9})
+    resumed.fit(X, y, groups=GROUPS, resume_from=path)
     assert same_bits(resumed, whole)
+    if settings["early_stopping"] is BY_FOLDS:
+        np.testing.assert_array_equal(resumed.oof_prediction_, whole.oof_prediction_)
 
 
 WRONG = {

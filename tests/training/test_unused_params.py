@@ -12,7 +12,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import (
-    BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
     EarlyStopping,
@@ -181,11 +180,6 @@ def test_all_that_is_idle_is_named_each_once():
     )
 
 
-def test_the_autoencoder_says_so():
-    with pytest.warns(UserWarning, match=r"^beta_1=0.5 has no effect with solver=Adam\("):
-        quick(BackpropAutoencoder, solver=Adam(), beta_1=0.5).fit(class_data()[0])
-
-
 def test_values_are_checked_before():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -210,22 +204,6 @@ def test_partial_fit_says_it_once(estimator_class):
     assert not warnings_of(lambda: [model.partial_fit(X, y) for _ in range(3)])
     model.set_params(momentum=0.3)
     assert len(warnings_of(lambda: model.partial_fit(X, y))) == 2  # of what is idle now
-
-
-@BOTH
-def test_an_error_leaves_the_estimator_as_it_was(estimator_class):
-    model = quick(estimator_class, solver=Adam(), beta_1=0.5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(UserWarning, match="beta_1=0.5"):
-            model.fit(*data_for(estimator_class))
-    assert not hasattr(model, "coefs_")
-
-
-def test_it_points_at_the_user_s_line():
-    with pytest.warns(UserWarning, match="has no effect") as caught:
-        quick(BackpropClassifier, solver=Adam(), beta_1=0.5).fit(*class_data())
-    assert {each.filename for each in caught} == {__file__}
 
 
 def test_the_range_test_says_it_of_the_solver():
@@ -256,22 +234,6 @@ def test_a_search_warns_as_often_as_scikit_learn_s(refit):
     assert n_idle <= sum(ours.values()) <= n_idle + refit
     if refit:
         assert_same_search(*searches)
-
-
-@pytest.mark.usefixtures("one_blas_thread")
-def test_where_warnings_are_errors_the_same_candidates_fail():
-    X, y = class_data()
-    grid = {"solver": ["adam", Adam()], "beta_1": [0.9, 0.5]}
-    searches = []
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".* has no effect")
-        warnings.filterwarnings("ignore", message="(?s).* fits failed out of a total of")
-        warnings.filterwarnings("ignore", message="One or more of the test scores are non-finite")
-        for kind in (BackpropGridSearchCV, GridSearchCV):
-            searches.append(kind(quick(BackpropClassifier), grid, cv=2).fit(X, y))
-    ours, theirs = (search.cv_results_["mean_test_score"] for search in searches)
-    assert [score != score for score in ours] == [score != score for score in theirs]
-    assert sum(score != score for score in ours) == 1
 
 
 def test_a_search_over_settings_of_an_instance_says_nothing():

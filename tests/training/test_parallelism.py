@@ -1,19 +1,33 @@
-"""Is BLAS limited to one thread where products are middling or stacks train side by side?"""
+"""Threads of BLAS and of training, and the sizes and groups of stacks."""
 
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from skbackprop.activations import ACTIVATIONS
+from skbackprop.nn.data_loader import CHUNK_BYTES
+from skbackprop.nn.network import dense_network
 from skbackprop.training.parallelism import (
     _ALWAYS_ONE_THREAD,
+    _CACHE_BYTES,
+    _FEWEST_MEMBERS,
+    _WORTH_A_THREAD,
     _WORTH_MORE_THREADS,
     BlasLimit,
+    array_split,
+    bytes_per_member,
+    max_stack_size,
+    n_stacks,
     threads_for_stacks,
 )
+from skbackprop.utils.equality import group_by_equality
 
 MIDDLING = (_ALWAYS_ONE_THREAD + _WORTH_MORE_THREADS) // 2
 
@@ -44,12 +58,7 @@ def before():
         yield counts
 
 
-def test_middling_products_get_one_thread_and_then_all_is_as_before(before):
-    assert set(with_limit(blas_threads, MIDDLING).values()) == {1}
-    assert blas_threads() == before
-
-
-def test_an_exception_lifts_the_limit_too(before):
+def test_an_exception_lifts_the_limit(before):
     def interrupted():
         raise KeyboardInterrupt
 
@@ -58,21 +67,15 @@ def test_an_exception_lifts_the_limit_too(before):
     assert blas_threads() == before
 
 
-@pytest.mark.parametrize("max_matmul_size", [1, _ALWAYS_ONE_THREAD, _WORTH_MORE_THREADS, 2**40])
-def test_small_and_large_products_are_left_to_blas(max_matmul_size, before):
-    assert with_limit(blas_threads, max_matmul_size) == before
+@pytest.mark.parametrize("is_lbfgs", [False, True])
+@pytest.mark.parametrize(
+    "max_matmul_size", [1, _ALWAYS_ONE_THREAD, MIDDLING, _WORTH_MORE_THREADS, 2**40]
+)
+def test_limits_middling_products_and_small_ones_of_lbfgs(max_matmul_size, is_lbfgs, before):
+    is_limited = max_matmul_size == MIDDLING or (is_lbfgs and max_matmul_size < MIDDLING)
+    limited = with_limit(blas_threads, max_matmul_size, is_lbfgs=is_lbfgs)
+    assert set(limited.values()) == {1 if is_limited else 2}
     assert blas_threads() == before
-
-
-@pytest.mark.parametrize("max_matmul_size", [1, _ALWAYS_ONE_THREAD, MIDDLING])
-def test_lbfgs_gets_one_thread_for_small_products_too(max_matmul_size, before):
-    limited = with_limit(blas_threads, max_matmul_size, is_lbfgs=True)
-    assert set(limited.values()) == {1}
-    assert blas_threads() == before
-
-
-def test_lbfgs_on_large_products_is_left_to_blas(before):
-    assert with_limit(blas_threads, _WORTH_MORE_THREADS, is_lbfgs=True) == before
 
 
 def test_a_limit_within_a_limit(before):
@@ -208,3 +211,96 @@ def test_side_by_side_each_has_blas_to_itself(before):
     limited = with_limit(blas_threads, 10 * _WORTH_MORE_THREADS, n_side_by_side=2)
     assert set(limited.values()) == {1}
     assert blas_threads() == before
+
+
+# ---------------------------------------------------------------------- sizes of stacks
+
+SMALLEST, LARGEST = 1, 2**62
+
+
+def network(*widths):
+    return dense_network(widths, (ACTIVATIONS["relu"],) * (len(widths) - 2))
+
+
+networks = st.lists(st.integers(1, 300), min_size=2, max_size=5).map(lambda w: network(*w))
+batch_sizes, itemsizes = st.integers(1, 500), st.sampled_from([4, 8])
+
+
+@given(st.lists(st.integers(), min_size=1, max_size=60), st.data())
+def test_parts_are_nearly_equal(items, data):
+    n_parts = data.draw(st.integers(1, len(items)))
+    parts = array_split(items, n_parts)
+    lengths = [len(part) for part in parts]
+    assert [item for part in parts for item in part] == items
+    assert len(parts) == n_parts
+    assert max(lengths) - min(lengths) <= 1
+
+
+@given(
+    n_estimators=st.integers(1, 100),
+    size=st.integers(1, 70),
+    each=st.integers(1, 2**21),
+    n_threads=st.integers(1, 8),
+)
+def test_stacks_are_no_larger_than_allowed_and_as_many_as_keep_threads_busy(
+    n_estimators, size, each, n_threads
+):
+    n = n_stacks(n_estimators, size, each, n_threads)
+    fewest = -(-n_estimators // size)
+    assert fewest <= n <= n_estimators
+    assert n in (fewest, n_estimators) or n % n_threads == 0
+    assert n == fewest or n_estimators * each / n >= _WORTH_A_THREAD
+    assert n_stacks(n_estimators, size, each, 1) == fewest
+
+
+@given(st.lists(st.integers(0, 5), max_size=30))
+def test_groups_are_of_equal_keys_in_the_order_of_their_first(keys):
+    items = list(enumerate(keys))
+    groups = group_by_equality(items, keys)
+    assert [{key for _, key in group} for group in groups] == [{k} for k in dict.fromkeys(keys)]
+    assert all(group == sorted(group) for group in groups)
+    assert sorted(item for group in groups for item in group) == items
+
+
+def test_keys_are_compared_and_need_no_hash():
+    keys = [[1], {"a": 2}, [np.int64(1)], {"a": 2.0}]
+    assert group_by_equality("abcd", keys) == [["a", "c"], ["b"], ["d"]]
+
+
+@given(networks, batch_sizes, itemsizes, st.integers(0, 4))
+def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):
+    dtype = np.dtype(f"f{itemsize}")
+    n_parameters = sum(
+        np.empty(shape, dtype).size + shape[1] for shape in network.shapes["weights"]
+    )
+    units = sum(np.empty((batch_size, width), dtype).nbytes for width in network.widths)
+    expected = (2 + n_moments) * n_parameters * itemsize + 2 * units
+    assert bytes_per_member(network, batch_size, itemsize, n_moments) == expected
+
+
+@given(networks, batch_sizes, itemsizes, st.integers(1, 10**6), st.integers(SMALLEST, 2**28))
+def test_members_fit_into_the_cache_and_into_the_bound(
+    network, batch_size, itemsize, n_rows, max_bytes
+):
+    def n_estimators(itemsize=itemsize, n_rows=n_rows, max_bytes=max_bytes):
+        return max_stack_size(network, batch_size, itemsize, n_rows, max_bytes)
+
+    n, each = n_estimators(), bytes_per_member(network, batch_size, itemsize)
+    n_inputs, n_outputs = network.widths[0], network.widths[-1]
+    n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
+    gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
+    assert n == 1 or n >= _FEWEST_MEMBERS
+    assert n == 1 or (n * each <= _CACHE_BYTES and n * (each + gathered) <= max_bytes)
+    assert n_estimators(max_bytes=2 * max_bytes) >= n
+    assert n_estimators(n_rows=2 * n_rows) <= n
+    assert n_estimators(itemsize=4) >= n_estimators(itemsize=8)
+
+
+@pytest.mark.parametrize("widths, batch_size", [((2000, 2000, 1), 1), ((10, 10, 1), 10**6)])
+def test_a_network_that_fills_the_cache_trains_alone(widths, batch_size):
+    assert max_stack_size(network(*widths), batch_size, 8, 1000, LARGEST) == 1
+
+
+def test_a_bound_of_one_byte_leaves_one_member_at_a_time():
+    assert max_stack_size(network(2, 2, 1), 1, 4, 1000, SMALLEST) == 1
+    assert max_stack_size(network(2, 2, 1), 1, 4, 1000, LARGEST) > 1000
