@@ -160,7 +160,7 @@ def test_resumed_and_further_training_match_to_the_bit(settings, tmp_path):
 @EACH
 @pytest.mark.parametrize("n_before", [0, 1, 2])
 @pytest.mark.parametrize("goes_on", ["the same", "a new one", "one that is further"])
-def test_a_fit_of_a_warm_start_goes_on_whichever_estimator_resumes_it(
+def test_warm_start_fits_resume_in_any_estimator(
     settings, n_before, goes_on, tmp_path
 ):
     """Its curves are those of the fits before it and its own, each epoch once."""
@@ -186,7 +186,7 @@ def test_a_fit_of_a_warm_start_goes_on_whichever_estimator_resumes_it(
 
 
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_estimators": 2}])
-def test_more_epochs_go_on_from_the_end(settings, tmp_path):
+def test_a_higher_max_iter_continues_a_finished_fit(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
     settings = {"n_iter_no_change": np.inf} | settings
     quick(BackpropRegressor, max_iter=3, **settings).set_callbacks(Checkpoint(path)).fit(*data)
@@ -195,7 +195,7 @@ def test_more_epochs_go_on_from_the_end(settings, tmp_path):
 
 
 @pytest.mark.parametrize("n_stacks", [1, 2])
-def test_members_that_a_time_limit_has_left_behind_catch_up(n_stacks, tmp_path, monkeypatch):
+def test_members_left_behind_by_a_time_limit_catch_up(n_stacks, tmp_path, monkeypatch):
     """The time may be over in the midst of a turn, of which the first stack has had its own."""
     path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
     settings = {"n_estimators": 4, "n_iter_no_change": np.inf}
@@ -215,7 +215,7 @@ def test_members_that_a_time_limit_has_left_behind_catch_up(n_stacks, tmp_path, 
     assert numbers.found == [1, 2, 3, 4]
 
 
-def test_a_user_s_stream_goes_on_from_where_it_was(tmp_path):
+def test_the_user_s_random_stream_is_resumed(tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     rngs = [np.random.RandomState(7), np.random.RandomState(7), np.random.RandomState(8)]
     whole, first, second = (quick(BackpropClassifier, random_state=each) for each in rngs)
@@ -226,7 +226,7 @@ def test_a_user_s_stream_goes_on_from_where_it_was(tmp_path):
     assert same_values(rngs[2], rngs[0])
 
 
-def test_rows_of_ones_own_to_validate_on(tmp_path):
+def test_resumes_with_user_validation_rows(tmp_path):
     path, (X, y) = tmp_path / "network.npz", data_for(BackpropClassifier)
     own = {"X_val": X[:9], "y_val": y[:9]}
     model = quick(BackpropClassifier, early_stopping=True)
@@ -236,7 +236,7 @@ def test_rows_of_ones_own_to_validate_on(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_estimators": 2}])
-def test_callbacks_hear_of_the_epochs_by_their_numbers(settings, tmp_path):
+def test_resumed_callbacks_count_epochs_on(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
     log, whole_log = TrainingLog(tmp_path / "log.jsonl"), TrainingLog(tmp_path / "whole.jsonl")
     model = quick(BackpropRegressor, **settings)
@@ -251,7 +251,7 @@ def test_callbacks_hear_of_the_epochs_by_their_numbers(settings, tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"n_estimators": 2}])
-def test_what_another_callback_does_to_an_estimator_is_not_saved(settings, tmp_path):
+def test_changes_by_other_callbacks_are_not_saved(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     model = quick(BackpropClassifier, **settings)
     whole = quick(BackpropClassifier, **settings).fit(*data)
@@ -259,7 +259,7 @@ def test_what_another_callback_does_to_an_estimator_is_not_saved(settings, tmp_p
     assert_same_fit(model.fit(*data, resume_from=path), whole)
 
 
-def test_in_a_pipeline(tmp_path):
+def test_resumes_in_a_pipeline(tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
     pipeline[-1].set_callbacks(Checkpoint(path), KillAfter(2))
@@ -290,7 +290,7 @@ def checkpointed(tmp_path, **settings):
         ({"max_iter": 4}, "the checkpoint is of epoch 5, and max_iter=4 leaves none"),
     ],
 )
-def test_another_estimator_is_refused(changes, said, tmp_path):
+def test_raises_on_another_estimator(changes, said, tmp_path):
     path = checkpointed(tmp_path)
     model = quick(BackpropClassifier, **changes)
     with pytest.raises(ValueError, match=said):
@@ -310,7 +310,7 @@ FREE |= {"random_state", "contamination"}
 
 @pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
 @pytest.mark.parametrize("exchanged", [False, True])
-def test_another_value_of_a_parameter_is_refused_or_only_says_how_long_to_train(
+def test_raises_on_changed_parameters_except_free_ones(
     row, exchanged, tmp_path
 ):
     path, settings = tmp_path / "network.npz", {"max_iter": 3, "random_state": 0}
@@ -360,7 +360,7 @@ def test_another_value_of_a_parameter_is_refused_or_only_says_how_long_to_train(
     ids=lambda values: re.sub(" at 0x[0-9a-f]+", "", str(values)),  # not where a function lies
 )
 @pytest.mark.parametrize("exchanged", [False, True])
-def test_equal_parameters_written_otherwise_go_on(one, other, exchanged, tmp_path):
+def test_resumes_with_equal_parameters_written_differently(one, other, exchanged, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     one, other = (other, one) if exchanged else (one, other)
     whole = quick(BackpropClassifier, **other).fit(*data)
@@ -403,7 +403,7 @@ class Scorer:
     ],
     ids=["closure", "closure of a scorer", "callable", "scorer", "code"],
 )
-def test_another_function_is_refused_and_the_same_goes_on(name, make, said, tmp_path):
+def test_raises_on_another_function_and_resumes_with_the_same(name, make, said, tmp_path):
     path, data = tmp_path / "network.npz", class_data(40)
 
     def model(share):
@@ -418,13 +418,13 @@ def test_another_function_is_refused_and_the_same_goes_on(name, make, said, tmp_
         model(0.25).fit(*data, resume_from=path)
 
 
-def test_a_stream_of_another_kind_is_refused(tmp_path):
+def test_raises_on_another_kind_of_random_stream(tmp_path):
     path = checkpointed(tmp_path, random_state=np.random.RandomState(np.random.PCG64(3)))
     with pytest.raises(ValueError, match="random_state drew from PCG64 at the checkpoint and dr"):
         quick(BackpropClassifier).fit(*class_data(40), resume_from=path)
 
 
-def test_other_data_is_refused(tmp_path):
+def test_raises_on_other_data(tmp_path):
     path, (X, y) = checkpointed(tmp_path), class_data(40)
     for data in ((X + 1, y), (X, y[::-1]), (X[:30], y[:30]), (X[:, :3], y)):
         with pytest.raises(ValueError, match="the checkpoint is of other data"):
@@ -441,7 +441,7 @@ def test_other_data_is_refused(tmp_path):
         quick(BackpropClassifier).fit(X.astype(np.float32), y, resume_from=path)
 
 
-def test_other_rows_to_watch_are_refused(tmp_path):
+def test_raises_on_other_validation_rows(tmp_path):
     path, (X, y) = tmp_path / "network.npz", class_data(40)
     model, own = quick(BackpropClassifier, early_stopping=True), {"X_val": X[:9], "y_val": y[:9]}
     model.set_callbacks(Checkpoint(path)).fit(X, y, **own)
@@ -452,7 +452,7 @@ def test_other_rows_to_watch_are_refused(tmp_path):
             model.fit(X, y, resume_from=path, **others)
 
 
-def test_sparse_data_is_known_again_as_it_is(tmp_path):
+def test_fingerprint_of_sparse_data(tmp_path):
     path, (X, y) = tmp_path / "network.npz", class_data(40)
     X = csr_array(np.where(X > 1, X, 0))
     quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
@@ -467,7 +467,7 @@ def test_sparse_data_is_known_again_as_it_is(tmp_path):
 
 
 @pytest.mark.long
-def test_large_arrays_among_the_parameters_are_compared_whole_and_said_in_brief(tmp_path):
+def test_large_array_parameters_are_compared_completely(tmp_path):
     path, (X, y) = tmp_path / "network.npz", class_data(40, 2)
     weights = [np.zeros((2, 600_000), np.float32), np.zeros((600_000, 3), np.float32)]
     weights[0][1, 300_000] = 1
@@ -483,7 +483,7 @@ def test_large_arrays_among_the_parameters_are_compared_whole_and_said_in_brief(
     assert len(str(info.value)) < 1_000
 
 
-def test_what_is_no_checkpoint_is_refused(tmp_path):
+def test_raises_on_files_that_are_no_checkpoints(tmp_path):
     data, whole = class_data(40), checkpointed(tmp_path).read_bytes()
     path = tmp_path / "other.npz"
     with pytest.raises(FileNotFoundError, match="other"):
@@ -521,7 +521,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     ],
     ids=str,
 )
-def test_each_array_altered_by_hand_is_refused(settings, tmp_path):
+def test_raises_on_each_altered_array(settings, tmp_path):
     path, data = checkpointed(tmp_path, **settings), class_data(40)
     with np.load(path) as file:
         arrays = dict(file)
@@ -546,7 +546,7 @@ def test_each_array_altered_by_hand_is_refused(settings, tmp_path):
 
 
 @pytest.mark.long
-def test_each_flipped_bit_is_harmless_or_refused(tmp_path):
+def test_flipped_bits_are_harmless_or_raise(tmp_path):
     path, data = checkpointed(tmp_path, dropout=0.2), class_data(40)
     content, rng = path.read_bytes(), np.random.RandomState(0)
     whole = quick(BackpropClassifier, dropout=0.2).fit(*data)
@@ -560,7 +560,7 @@ def test_each_flipped_bit_is_harmless_or_refused(tmp_path):
         assert_same_fit(resumed, whole)
 
 
-def test_where_a_checkpoint_makes_no_sense(tmp_path):
+def test_raises_where_a_checkpoint_is_not_possible(tmp_path):
     data, path = class_data(40), tmp_path / "network.npz"
     for every in (0, -1, 1.5, "1", True):
         with pytest.raises(ValueError, match="every must be an int of at least 1"):
@@ -602,7 +602,7 @@ class FitsAnother(KillAfter):
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda checkpoint: checkpoint])
-def test_a_second_fit_at_the_same_time_is_refused_at_its_start(copied, tmp_path):
+def test_raises_on_a_second_fit_at_the_same_time(copied, tmp_path):
     path, numbers = tmp_path / "network.npz", Numbers()
     checkpoint = Checkpoint(path)
     other = FitsAnother(copied(checkpoint), numbers)
@@ -636,14 +636,14 @@ class WaitsForRefusal(KillAfter):
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.long)])
-def test_fits_of_cross_validation_side_by_side_are_refused(backend, tmp_path):
+def test_raises_on_parallel_fits_of_cross_validation(backend, tmp_path):
     waits = WaitsForRefusal(tmp_path / "refused")
     model = quick(BackpropClassifier).set_callbacks(waits, Checkpoint(tmp_path / "network.npz"))
     with parallel_backend(backend), pytest.raises(ValueError, match="Another fit is writ"):
         cross_val_score(model, *class_data(40), cv=2, n_jobs=2, error_score="raise")
 
 
-def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path):
+def test_raises_on_an_unwritable_path_before_training(tmp_path):
     numbers = Numbers()
     model = quick(BackpropClassifier).set_callbacks(Checkpoint(tmp_path), numbers)
     with pytest.raises(OSError, match="Checkpoint can't write to its path"):
@@ -652,7 +652,7 @@ def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
+def test_relative_paths_are_resolved_at_construction(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoint = Checkpoint("network.npz")
     (tmp_path / "other").mkdir()
@@ -661,7 +661,7 @@ def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
     assert (tmp_path / "network.npz").exists()
 
 
-def test_a_disk_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+def test_a_failing_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     path, before = checkpointed(tmp_path), (tmp_path / "network.npz").read_bytes()
 
     def full(handle):
@@ -693,7 +693,7 @@ def trained(path, every, begins=None):
 
 
 @pytest.mark.long
-def test_a_process_killed_at_random_moments_ends_with_the_same_bits(tmp_path):
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     path, rng, n_kills = tmp_path / "network.npz", np.random.RandomState(0), 0
     start = time.perf_counter()
     whole = trained(tmp_path / "none.npz", every=0)

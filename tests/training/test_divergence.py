@@ -49,7 +49,7 @@ DIVERGING = {
 
 @both
 @pytest.mark.parametrize("settings", DIVERGING.values(), ids=DIVERGING)
-def test_a_divergence_among_finite_numbers_is_a_warning(settings, estimator_class):
+def test_warns_of_divergence_among_finite_numbers(settings, estimator_class):
     model = estimator_class(**SETTINGS | settings)
     texts = divergences(model, data_for(estimator_class, N_ROWS))
     assert len(texts) == settings.get("n_estimators", 1)
@@ -60,19 +60,19 @@ def test_a_divergence_among_finite_numbers_is_a_warning(settings, estimator_clas
 
 
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", "log_cosh", "gaussian"])
-def test_a_divergence_of_any_loss_is_a_warning(loss):
+def test_warns_of_divergence_with_any_loss(loss):
     model = BackpropRegressor(loss=loss, learning_rate_init=1e5, **SETTINGS)
     assert divergences(model, value_data(N_ROWS))
 
 
 @pytest.mark.parametrize("scale_of_X", [1e4, 1e6])
-def test_data_that_are_not_scaled_at_a_rate_that_is_too_high(scale_of_X):
+def test_warns_of_divergence_on_unscaled_data(scale_of_X):
     X, y = class_data(N_ROWS)
     model = BackpropClassifier(solver="sgd", learning_rate_init=0.1, **SETTINGS | {"max_iter": 3})
     assert "in X is" in divergences(model, (X * scale_of_X, y))[0]
 
 
-def test_an_autoencoder_that_diverges():
+def test_warns_of_divergence_of_an_autoencoder():
     X, _ = value_data(N_ROWS)
     model = BackpropAutoencoder(learning_rate_init=1e6, **SETTINGS)
     assert divergences(model, (X,))
@@ -94,14 +94,14 @@ GOOD = {
 
 @pytest.mark.parametrize("factor", [0.0, 1e-8, 1e-2, 1.0, 1e4])
 @pytest.mark.parametrize("settings", GOOD.values(), ids=GOOD)
-def test_no_false_alarm(settings, factor):
+def test_ordinary_fits_raise_no_false_alarm(settings, factor):
     X, y = value_data(N_ROWS)
     model = BackpropRegressor(**SETTINGS | settings)
     assert not divergences(model, (scale(X), scale(y) * factor))
 
 
 @pytest.mark.parametrize("change", ["labels at random", "X not scaled", "few rows"])
-def test_no_false_alarm_where_there_is_little_to_learn_or_to_learn_from(change):
+def test_hard_or_small_data_raise_no_false_alarm(change):
     X, y = class_data(N_ROWS)
     if change == "labels at random":
         y = np.random.default_rng(0).permutation(y)
@@ -112,7 +112,7 @@ def test_no_false_alarm_where_there_is_little_to_learn_or_to_learn_from(change):
 
 
 @pytest.mark.long
-def test_a_loss_on_rows_held_out_is_no_score():
+def test_a_validation_loss_is_not_judged_as_a_score():
     """That of five classes is above one where nothing can be learned, and -1 is a bad R2."""
     X, y = np.ones((100, 2)), np.arange(100) % 5
     stopping = EarlyStopping("loss", validation_fraction=0.3)
@@ -124,7 +124,7 @@ def test_a_loss_on_rows_held_out_is_no_score():
 
 
 @pytest.mark.parametrize("rate", [1e-3, 1e6])
-def test_rows_that_weigh_nothing_do_not_count(rate):
+def test_rows_of_weight_zero_do_not_count(rate):
     X, y = class_data(N_ROWS)
     weight = np.r_[0.0, np.ones(N_ROWS - 1)]
     X[0] = 1e150
@@ -132,7 +132,7 @@ def test_rows_that_weigh_nothing_do_not_count(rate):
     assert bool(divergences(model, (X, y, weight))) == (rate > 1)
 
 
-def test_a_warm_fit_that_begins_near_zero_may_end_a_little_higher():
+def test_a_warm_start_near_zero_loss_may_end_higher():
     """There the loss of the first epoch is no yardstick."""
     X, y = make_regression(40, 3, random_state=0)
     data = scale(X), scale(y)
@@ -146,7 +146,7 @@ def test_a_warm_fit_that_begins_near_zero_may_end_a_little_higher():
 
 
 @both
-def test_calls_of_partial_fit_are_compared_with_the_first(estimator_class):
+def test_partial_fit_calls_are_compared_with_the_first(estimator_class):
     data, classes = data_for(estimator_class, N_ROWS), classes_for(estimator_class)
     good = estimator_class(**SETTINGS)
     for _ in range(30):
@@ -159,7 +159,7 @@ def test_calls_of_partial_fit_are_compared_with_the_first(estimator_class):
 @pytest.mark.long
 @pytest.mark.parametrize("n_rows", [1, 5, 16, 40, 64, 75])
 @both
-def test_calls_of_few_rows_are_judged_together(estimator_class, n_rows):
+def test_partial_fit_calls_of_few_rows_are_judged_together(estimator_class, n_rows):
     """The loss of a single row varies by orders of magnitude, and that of the first may be 0."""
     X, y = data_for(estimator_class, 150)
     X = scale(X)
@@ -183,7 +183,7 @@ def test_calls_of_few_rows_are_judged_together(estimator_class, n_rows):
 
 
 @pytest.mark.long
-def test_rows_of_weight_zero_do_not_make_calls_large():
+def test_rows_of_weight_zero_do_not_count_for_partial_fit_calls():
     X, y = value_data(N_ROWS)
     data = scale(X), scale(y)
     model = BackpropRegressor(**SETTINGS | {"learning_rate_init": 1e3})
@@ -192,14 +192,14 @@ def test_rows_of_weight_zero_do_not_make_calls_large():
     assert found.index(True) >= 63
 
 
-def test_weights_out_of_all_proportion_are_a_divergence_whatever_the_loss():
+def test_huge_weights_are_divergence_whatever_the_loss():
     """In its only epoch the loss is that before the step."""
     X, y = class_data(20)
     model = BackpropClassifier(learning_rate_init=1e7, max_iter=1, random_state=0)
     assert "largest weight is 1e+07" in divergences(model, (X, y))[0]
 
 
-def test_each_candidate_of_a_search_is_judged_by_itself():
+def test_candidates_of_a_search_are_judged_separately():
     rates = [1e-3, 1e5, 1e-2, 1e6]
     search = BackpropGridSearchCV(
         BackpropRegressor(n_iter_no_change=np.inf, **SETTINGS),
@@ -222,7 +222,7 @@ def test_each_candidate_of_a_search_is_judged_by_itself():
 )
 @pytest.mark.parametrize("dtype, rate", [("float64", 1e200), ("float32", 1e25)])
 @both
-def test_a_last_step_that_blows_up_is_an_error(estimator_class, dtype, rate, settings, method):
+def test_raises_when_the_last_step_diverges(estimator_class, dtype, rate, settings, method):
     """Its weights are finite, but not what they make of X."""
     settings = SETTINGS | settings | {"dtype": dtype, "max_iter": 1, "batch_size": N_ROWS}
     model = estimator_class(learning_rate_init=rate, **settings)
@@ -236,7 +236,7 @@ def test_a_last_step_that_blows_up_is_an_error(estimator_class, dtype, rate, set
 
 @few_epochs
 @both
-def test_input_that_is_too_large_is_blamed_for_what_it_does(estimator_class):
+def test_prediction_error_names_input_that_is_too_large(estimator_class):
     data = data_for(estimator_class, N_ROWS)
     model = estimator_class(**SETTINGS).fit(*data)
     model.coefs_ = [4 * weights for weights in model.coefs_]
@@ -247,7 +247,7 @@ def test_input_that_is_too_large_is_blamed_for_what_it_does(estimator_class):
 
 @few_epochs
 @both
-def test_weights_that_are_too_large_are_blamed_for_what_they_do(estimator_class):
+def test_prediction_error_names_weights_that_are_too_large(estimator_class):
     data = data_for(estimator_class, N_ROWS)
     model = estimator_class(**SETTINGS).fit(*data)
     model.coefs_ = [weights * 1e200 for weights in model.coefs_]

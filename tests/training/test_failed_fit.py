@@ -92,7 +92,7 @@ def what_was_learned(model):
 
 @pytest.mark.parametrize("estimator_class, case", FAILURES)
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_failing_fit_leaves_what_was_learned(estimator_class, case, early_stopping):
+def test_failing_fit_keeps_the_fitted_attributes(estimator_class, case, early_stopping):
     X, y = data_for(estimator_class)
     frame = pd.DataFrame(X, columns=NAMES)
     model = quick(estimator_class, early_stopping=early_stopping).fit(frame, y)
@@ -151,7 +151,7 @@ GOING_ON = {
 @BOTH
 @pytest.mark.parametrize("case", ["divergence", "NaN in X", "too few rows to hold out"])
 @pytest.mark.parametrize("n_estimators", [1, 2])
-def test_failing_fit_leaves_numpys_global_stream(estimator_class, n_estimators, case):
+def test_failing_fit_resets_the_global_random_stream(estimator_class, n_estimators, case):
     """It is what an estimator without a seed draws from."""
     changes, X, y, weight = failures(estimator_class)[case]
     model = quick(estimator_class, random_state=None, n_estimators=n_estimators).set_params(
@@ -167,7 +167,7 @@ def test_failing_fit_leaves_numpys_global_stream(estimator_class, n_estimators, 
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("method", ["partial_fit", "warm fit"])
 @pytest.mark.parametrize("case", GOING_ON)
-def test_failing_continuation_leaves_what_was_learned(estimator_class, solver, method, case):
+def test_failing_further_training_keeps_the_fitted_attributes(estimator_class, solver, method, case):
     """The twin never saw the failure; both go on to the very same weights."""
     X, y = data_for(estimator_class)
     frame = pd.DataFrame(X, columns=NAMES)
@@ -207,7 +207,7 @@ def test_failing_continuation_leaves_what_was_learned(estimator_class, solver, m
 @SOLVERS
 @pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_what_the_user_passes_is_never_changed(estimator_class, solver, as_sparse, dtype):
+def test_arrays_of_the_user_are_never_changed(estimator_class, solver, as_sparse, dtype):
     X, y = data_for(estimator_class)
     X = sparse.csr_array(X.astype(dtype)) if as_sparse else X.astype(dtype)
     y = y.astype(dtype) if estimator_class is BackpropRegressor else y

@@ -103,7 +103,7 @@ TARGETS = {
 
 @pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("target", TARGETS)
-def test_each_row_is_judged_by_the_member_that_has_held_it_out(target, is_sparse):
+def test_out_of_fold_predictions_are_of_the_member_that_held_out_the_row(target, is_sparse):
     estimator_class, settings, (X, y) = TARGETS[target]
     X = sparse.csr_array(X) if is_sparse else X
     model = estimator_class(**SETTINGS | settings).fit(X, y)
@@ -123,7 +123,7 @@ def test_each_row_is_judged_by_the_member_that_has_held_it_out(target, is_sparse
 
 
 @BOTH
-def test_the_loss_of_a_fold_is_what_stops_its_member(estimator_class):
+def test_members_stop_by_the_loss_of_their_fold(estimator_class):
     """The validation loss is that of the fold, and the best epoch's weights are judged."""
     X, y = data_for(estimator_class)
     model = estimator_class(**SETTINGS | {"learning_rate_init": 0.3, "max_iter": 20}).fit(X, y)
@@ -137,7 +137,7 @@ def test_the_loss_of_a_fold_is_what_stops_its_member(estimator_class):
 
 
 @BOTH
-def test_a_member_is_the_network_that_validates_on_its_fold(estimator_class):
+def test_member_matches_a_network_validated_on_its_fold(estimator_class):
     X, y = data_for(estimator_class)
     settings = {"shuffle": False, "batch_size": 10}
     model = estimator_class(**SETTINGS | settings).fit(X, y)
@@ -149,7 +149,7 @@ def test_a_member_is_the_network_that_validates_on_its_fold(estimator_class):
     assert model.validation_scores_[0] == alone.validation_scores_
 
 
-def test_rows_weigh_in_the_score_what_they_do_in_training():
+def test_oof_score_uses_the_sample_weights():
     X, y = class_data(80)
     weight = np.random.RandomState(0).randint(0, 3, len(y)).astype(float)
     model = BackpropClassifier(**SETTINGS).fit(X, y, sample_weight=weight)
@@ -185,7 +185,7 @@ def test_a_warm_start_keeps_the_folds(estimator_class):
 
 
 @BOTH
-def test_rows_drawn_before_are_no_folds(estimator_class):
+def test_switching_between_drawn_splits_and_folds(estimator_class):
     """As many rows as in a fold, drawn by each member for itself, give way to folds and back."""
     X, y = data_for(estimator_class)
     share = EarlyStopping("loss", validation_fraction=len(y) // 4)
@@ -200,7 +200,7 @@ def test_rows_drawn_before_are_no_folds(estimator_class):
 
 
 @BOTH
-def test_what_is_said_out_of_fold_goes_with_the_fit_that_said_it(estimator_class):
+def test_out_of_fold_attributes_belong_to_the_last_fit(estimator_class):
     X, y = data_for(estimator_class)
     model = estimator_class(**SETTINGS).fit(X, y)
     assert not hasattr(model.estimators_[0], "oof_member_")
@@ -217,7 +217,7 @@ def test_what_is_said_out_of_fold_goes_with_the_fit_that_said_it(estimator_class
 
 @pytest.mark.long
 @BOTH
-def test_a_stacked_search_has_the_folds_of_each_fit(estimator_class):
+def test_search_candidates_have_the_folds_of_single_fits(estimator_class):
     X, y = data_for(estimator_class)
     network = estimator_class(**SETTINGS)
     grid = {"alpha": [0.0, 1.0], "early_stopping__scoring": ["loss", None]}
@@ -230,7 +230,7 @@ def test_a_stacked_search_has_the_folds_of_each_fit(estimator_class):
     np.testing.assert_array_equal(*(model.oof_prediction_ for model in best))
 
 
-def test_too_few_networks_or_rows():
+def test_raises_on_too_few_networks_or_rows_for_folds():
     X, y = class_data()
     with pytest.raises(ValueError, match=r"there is one network. Set n_estimators to the number"):
         BackpropClassifier(**SETTINGS | {"n_estimators": 1}).fit(X, y)
@@ -242,7 +242,7 @@ def test_too_few_networks_or_rows():
     assert sorted(model.oof_member_) == [0, 1, 2, 3]
 
 
-def test_a_class_of_one_row_is_no_error():
+def test_folds_accept_a_class_of_one_row():
     X, y = class_data()
     y[y == 2] = 0
     y[5] = 2
@@ -251,7 +251,7 @@ def test_a_class_of_one_row_is_no_error():
 
 
 @BOTH
-def test_without_a_rule_to_stop_by_nothing_is_seen_of_folds(estimator_class):
+def test_folds_without_early_stopping_are_not_evaluated(estimator_class):
     """They lead to the networks of a rule that keeps the last epoch of as many."""
     X, y = data_for(estimator_class)
     folds = np.arange(len(y)) % 4

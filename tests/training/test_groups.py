@@ -53,7 +53,7 @@ def splits_of(model):
     n_classes=st.sampled_from([None, 2, 3]),
     seed=st.integers(0, 99),
 )
-def test_what_is_held_out_is_whole_groups_and_about_the_share(sizes, share, n_classes, seed):
+def test_holds_out_whole_groups_and_about_the_share(sizes, share, n_classes, seed):
     rng = np.random.RandomState(seed)
     groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     classes = None if n_classes is None else rng.randint(n_classes, size=len(groups))
@@ -65,7 +65,7 @@ def test_what_is_held_out_is_whole_groups_and_about_the_share(sizes, share, n_cl
 
 
 @pytest.mark.long
-def test_of_many_groups_it_is_the_share_of_rows_and_of_classes():
+def test_many_groups_give_the_share_of_rows_and_classes():
     rng = np.random.RandomState(0)
     groups, classes = rng.randint(200, size=2000), (rng.rand(2000) < 0.1).astype(int)
     for share in (0.1, 0.25, 0.8):
@@ -104,7 +104,7 @@ def test_without_early_stopping_groups_have_no_effect(estimator_class):
     assert same_bits(one, other)
 
 
-def test_an_autoencoder_and_lbfgs_hold_out_groups_too():
+def test_autoencoder_and_lbfgs_hold_out_groups():
     X, y = value_data(40)
     model = BackpropAutoencoder(early_stopping=True, max_iter=2, random_state=0)
     assert are_groups_whole(GROUPS, splits_of(model.fit(X, groups=GROUPS))[0])
@@ -128,7 +128,7 @@ def test_both_sides_have_weight(estimator_class, settings):
 
 @BOTH
 @every_rule
-def test_a_warm_start_keeps_what_was_held_out(estimator_class, settings):
+def test_a_warm_start_keeps_the_split_of_groups(estimator_class, settings):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, **settings, warm_start=True).fit(X, y, groups=GROUPS)
     before = splits_of(model)
@@ -144,7 +144,7 @@ def test_a_warm_start_keeps_what_was_held_out(estimator_class, settings):
 @pytest.mark.long
 @BOTH
 @every_rule
-def test_a_checkpoint_has_what_was_held_out(estimator_class, settings, tmp_path):
+def test_a_checkpoint_keeps_the_split_of_groups(estimator_class, settings, tmp_path):
     X, y = data_for(estimator_class)
     path = tmp_path / "checkpoint.npz"
     whole = quick(estimator_class, **settings).fit(X, y, groups=GROUPS)
@@ -172,7 +172,7 @@ WRONG = {
 
 @BOTH
 @pytest.mark.parametrize("groups, settings, says", WRONG.values(), ids=WRONG)
-def test_groups_that_will_not_do(estimator_class, groups, settings, says):
+def test_raises_on_invalid_groups(estimator_class, groups, settings, says):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, **settings)
     with pytest.raises(ValueError, match=says):
@@ -181,7 +181,7 @@ def test_groups_that_will_not_do(estimator_class, groups, settings, says):
 
 
 @pytest.mark.long
-def test_the_score_out_of_fold_is_true_of_new_groups():
+def test_oof_score_is_honest_for_new_groups():
     """Of targets that are the group's and nothing else, nothing is known of new groups."""
     rng = np.random.RandomState(0)
     of_group, groups = rng.randn(30, 3), np.repeat(np.arange(30), 8)

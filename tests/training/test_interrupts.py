@@ -178,7 +178,7 @@ def new_model(estimator_class, settings, **changes):
 
 @pytest.mark.long
 @in_turn(CASES | LBFGS)
-def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
+def test_interrupted_fit_keeps_complete_epochs(estimator_class, settings):
     data = data_for(estimator_class, N_ROWS)
     after = {}
     for n_iter in range(1, (SETTINGS | settings)["max_iter"] + 1):
@@ -205,7 +205,7 @@ def test_fit_leaves_all_of_one_epoch_or_nothing(estimator_class, settings):
 @pytest.mark.long
 @in_turn(CASES)
 @pytest.mark.parametrize("is_bound", [False, True], ids=["", "bound"])
-def test_partial_fit_is_an_epoch_or_none(estimator_class, settings, is_bound):
+def test_interrupted_partial_fit_is_all_or_nothing(estimator_class, settings, is_bound):
     data = data_for(estimator_class, N_ROWS)
     start = new_model(estimator_class, settings)
     if is_bound:

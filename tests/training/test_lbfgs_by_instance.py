@@ -42,7 +42,7 @@ def by_name_and_instance(estimator_class, **settings):
 
 @pytest.mark.parametrize("estimator_class", ALL)
 @pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
-def test_an_instance_gives_the_bits_of_the_name(settings, estimator_class):
+def test_instance_matches_the_name_to_the_bit(settings, estimator_class):
     if not settings.keys() <= set(estimator_class._get_param_names()):
         pytest.skip("The autoencoder has fewer parameters.")
     data = data_for(estimator_class)
@@ -53,7 +53,7 @@ def test_an_instance_gives_the_bits_of_the_name(settings, estimator_class):
 
 
 @BOTH
-def test_its_limit_is_its_own(estimator_class):
+def test_max_fun_is_that_of_the_instance(estimator_class):
     X, y = data_for(estimator_class)
     named, instance = by_name_and_instance(estimator_class, max_fun=5, max_iter=100)
     assert same_bits(instance.fit(X, y), named.fit(X, y))
@@ -62,7 +62,7 @@ def test_its_limit_is_its_own(estimator_class):
 
 
 @BOTH
-def test_it_is_told_how_much_of_the_past_to_keep(estimator_class):
+def test_n_corrections_has_an_effect(estimator_class):
     X, y = data_for(estimator_class)
     short, ten, long = (
         quick(estimator_class, solver=LBFGS(n_corrections=n), max_iter=40).fit(X, y)
@@ -85,7 +85,7 @@ def test_a_warm_start_goes_on(estimator_class):
 
 
 @BOTH
-def test_it_says_what_the_name_says(estimator_class, capsys):
+def test_instance_prints_and_warns_as_the_name(estimator_class, capsys):
     X, y = data_for(estimator_class)
     said = []
     for model in by_name_and_instance(estimator_class, max_fun=7, max_iter=3, verbose=True):
@@ -97,7 +97,7 @@ def test_it_says_what_the_name_says(estimator_class, capsys):
 
 
 @BOTH
-def test_there_is_no_partial_fit(estimator_class):
+def test_lbfgs_has_no_partial_fit(estimator_class):
     model = quick(estimator_class, solver=LBFGS())
     assert not hasattr(model, "partial_fit")
     with pytest.raises(AttributeError) as error:
@@ -106,7 +106,7 @@ def test_there_is_no_partial_fit(estimator_class):
 
 
 @BOTH
-def test_what_has_no_place_in_it_is_an_error(estimator_class):
+def test_raises_on_settings_that_lbfgs_cannot_use(estimator_class):
     data = data_for(estimator_class)
     with pytest.raises(ValueError, match=r"solver=LBFGS\(.* which dropout makes random"):
         quick(estimator_class, solver=LBFGS(), dropout=0.5).fit(*data)
@@ -118,7 +118,7 @@ def test_what_has_no_place_in_it_is_an_error(estimator_class):
 
 @pytest.mark.long
 @pytest.mark.usefixtures("one_blas_thread")
-def test_a_search_trains_it_one_by_one_beside_stacks(capsys):
+def test_a_search_trains_lbfgs_candidates_one_by_one(capsys):
     X, y = class_data()
     grid = {"solver": ["adam", "lbfgs", LBFGS(), LBFGS(n_corrections=2)], "alpha": [0.0, 0.1]}
     network = quick(BackpropClassifier)
@@ -129,7 +129,7 @@ def test_a_search_trains_it_one_by_one_beside_stacks(capsys):
     np.testing.assert_array_equal(scores[:, 1], scores[:, 2])
 
 
-def test_another_kind_of_solver_cannot_take_its_place_while_training_goes_on():
+def test_raises_on_another_solver_in_a_warm_start():
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, solver=LBFGS(), warm_start=True).fit(X, y)
     for other in ("adam", Adam(), "lbfgs"):
@@ -138,7 +138,7 @@ def test_another_kind_of_solver_cannot_take_its_place_while_training_goes_on():
 
 
 @BOTH
-def test_its_limit_may_be_raised_in_a_warm_start(estimator_class):
+def test_max_fun_may_change_in_a_warm_start(estimator_class):
     X, y = data_for(estimator_class)
     models = by_name_and_instance(estimator_class, max_fun=5, max_iter=20, warm_start=True)
     for model, name in zip(models, ("max_fun", "solver__max_fun"), strict=True):

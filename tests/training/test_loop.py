@@ -59,7 +59,7 @@ DIFFERENCES = [
 @both
 @one_table_or_many
 @every_setting
-def test_runs_of_a_stack_end_as_each_does_alone(settings, is_shared, estimator_class):
+def test_runs_of_a_stack_match_runs_alone(settings, is_shared, estimator_class):
     runs, alone = (
         runs_of(estimator_class, DIFFERENCES, settings, is_shared=shared)
         for shared in (is_shared, False)
@@ -72,7 +72,7 @@ def test_runs_of_a_stack_end_as_each_does_alone(settings, is_shared, estimator_c
 
 
 @pytest.mark.parametrize("learning_rate", SCHEDULES)
-def test_runs_with_schedules_of_their_own(learning_rate):
+def test_runs_may_have_different_schedules(learning_rate):
     settings = {"solver": "sgd", "max_iter": 40}
     of_runs = [
         {"learning_rate": learning_rate, "learning_rate_init": rate, "tol": tol}
@@ -88,7 +88,7 @@ def test_runs_with_schedules_of_their_own(learning_rate):
 
 
 @both
-def test_a_run_goes_on_in_a_stack_from_where_it_was_alone(estimator_class):
+def test_a_run_continues_in_a_stack_from_its_own_state(estimator_class):
     """What `train` leaves in the state of one and of several is of the same kind."""
     data = data_for(estimator_class, N_ROWS)
     settings = SHARED | {"warm_start": True, "max_iter": 3}
@@ -128,7 +128,7 @@ def test_equal_runs_on_one_table_share_order_and_stream():
     ],
     ids=["another seed", "rows held out", "no shuffling", "another table"],
 )
-def test_runs_that_visit_other_rows_share_nothing(changes, is_shared):
+def test_runs_with_different_rows_share_nothing(changes, is_shared):
     stack = StackTraining(runs_of(BackpropRegressor, [{}, changes], is_shared=is_shared)).stack
     assert stack.state.orders[0] is None or stack.state.orders[0] is not stack.state.orders[1]
     assert stack.state.rngs[0] is None or stack.state.rngs[0] is not stack.state.rngs[1]
@@ -168,7 +168,7 @@ def test_streams_of_any_bit_generator(kinds):
 
 
 @pytest.mark.parametrize("early_stopping", [True, False])
-def test_scores_of_runs_side_by_side_are_those_of_each(early_stopping):
+def test_joint_evaluation_matches_single_runs(early_stopping):
     changes = [{}, {}, {}, {}, {"random_state": 4}, {"early_stopping": False}, {}]
     settings = {"early_stopping": early_stopping}
     runs = runs_of(BackpropRegressor, changes, settings)
@@ -186,7 +186,7 @@ def test_scores_of_runs_side_by_side_are_those_of_each(early_stopping):
     ]
 
 
-def test_a_score_of_what_is_not_finite_is_no_number():
+def test_non_finite_predictions_score_nan():
     runs = runs_of(BackpropRegressor, [{}, {}], {"early_stopping": True})
     theta = np.concatenate([run.parameters.theta for run in runs])
     theta[0] = 1e300
@@ -226,7 +226,7 @@ DIVERGING = {"solver": "sgd", "activation": "identity"}
 @pytest.mark.parametrize("n_diverging", [1, 2, 4])
 @pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
 @pytest.mark.parametrize("schedule", ["constant", Falling()], ids=["constant", "falling"])
-def test_runs_that_diverge_take_no_other_with_them(
+def test_diverging_runs_do_not_affect_others(
     schedule, early_stopping, n_diverging, is_shared
 ):
     """Rates from high to low, so that they diverge in different epochs."""
@@ -254,7 +254,7 @@ def test_all_runs_may_diverge():
 
 @both
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
+def test_an_error_of_a_schedule_rolls_the_epoch_back(
     n_estimators, estimator_class, monkeypatch
 ):
     """The random streams too: the next epoch has the order that this one had."""
@@ -280,7 +280,7 @@ def test_a_schedule_that_raises_after_an_epoch_takes_it_back(
 
 
 @pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"average": "ema"}])
-def test_runs_may_be_let_go_after_any_epoch(settings):
+def test_runs_may_leave_the_stack_after_any_epoch(settings):
     """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
     changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
     runs, alone = (runs_of(BackpropClassifier, changes, settings) for _ in range(2))
@@ -307,7 +307,7 @@ def cut_stacks(monkeypatch, size):
 @both
 @every_setting
 @pytest.mark.parametrize("size", [1, 2, 4])
-def test_several_stacks_do_what_one_does(size, settings, estimator_class, monkeypatch):
+def test_several_stacks_match_one(size, settings, estimator_class, monkeypatch):
     changes = [{"random_state": seed} for seed in range(5)]
     runs, expected = (runs_of(estimator_class, changes, settings) for _ in range(2))
     assert train_runs(expected) is None
@@ -320,7 +320,7 @@ def test_several_stacks_do_what_one_does(size, settings, estimator_class, monkey
 @pytest.mark.long
 @both
 @every_setting
-def test_stacks_side_by_side_do_what_one_does(settings, estimator_class, monkeypatch):
+def test_stacks_in_threads_match_one(settings, estimator_class, monkeypatch):
     changes = [{"random_state": seed} for seed in range(5)]
     runs, expected = (runs_of(estimator_class, changes, settings) for _ in range(2))
     assert train_runs(expected) is None
@@ -353,7 +353,7 @@ def test_an_error_in_one_of_several_threads_is_raised_and_leaves_none_running(mo
     ],
     ids=str,
 )
-def test_a_stack_holds_what_the_cache_does(settings, n_moments, monkeypatch):
+def test_stacks_are_as_large_as_the_cache_allows(settings, n_moments, monkeypatch):
     runs = runs_of(BackpropRegressor, [{}] * 9, settings)
     sizes = []
     monkeypatch.setattr(
@@ -406,7 +406,7 @@ def test_an_interrupt_leaves_whole_epochs_abreast(n_steps, size, solver, monkeyp
         assert_same_run(run, alone)
 
 
-def test_those_that_were_done_before_an_interrupt_stay_done(monkeypatch):
+def test_finished_runs_stay_finished_after_an_interrupt(monkeypatch):
     changes = [{"tol": 10.0, "n_iter_no_change": 1}, {}, {"random_state": 4}]
     runs, whole = (runs_of(BackpropRegressor, changes) for _ in range(2))
     train_runs(whole)
@@ -431,7 +431,7 @@ def test_lbfgs_trains_one_run_after_the_other(early_stopping, estimator_class):
         assert_same_run(run, expected)
 
 
-def test_lbfgs_runs_that_diverge_take_no_other_with_them():
+def test_diverging_lbfgs_runs_do_not_affect_others():
     changes = [{}, {"init": ([np.full((4, 1), 1e200)], [np.zeros(1)])}, {"random_state": 4}]
     settings = {"solver": "lbfgs", "hidden_layer_sizes": ()}
     runs, alone = (runs_of(BackpropRegressor, changes, settings) for _ in range(2))

@@ -78,7 +78,7 @@ def test_limits_middling_products_and_small_ones_of_lbfgs(max_matmul_size, is_lb
     assert blas_threads() == before
 
 
-def test_a_limit_within_a_limit(before):
+def test_limits_can_be_nested(before):
     def outer():
         inner = with_limit(blas_threads, MIDDLING)
         return inner, blas_threads()
@@ -88,7 +88,7 @@ def test_a_limit_within_a_limit(before):
     assert blas_threads() == before
 
 
-def test_limits_that_overlap_end_with_the_last(before):
+def test_overlapping_limits_end_with_the_last(before):
     """Of two threads, the one that began first is done while the other still trains."""
     has_begun, is_done = threading.Event(), threading.Event()
 
@@ -109,7 +109,7 @@ def test_limits_that_overlap_end_with_the_last(before):
 
 @pytest.mark.long
 @pytest.mark.parametrize("action", [lambda: None, lambda: with_limit(lambda: None, MIDDLING)])
-def test_an_interrupt_anywhere_lifts_the_limit(action, before):
+def test_an_interrupt_at_any_line_lifts_the_limit(action, before):
     """Wherever Python looks for signals: at the start of a function, and after each call."""
     place, was_pressed = 0, True
     while was_pressed:
@@ -145,7 +145,7 @@ def press_ctrl_c(action, place):
 
 @pytest.mark.long
 @pytest.mark.parametrize("trains, first", [("another thread", "2"), ("this thread", "1")])
-def test_a_fork_while_a_thread_trains_limits_the_child_only_if_it_trains_too(trains, first):
+def test_a_forked_child_is_limited_only_if_it_trains(trains, first):
     finished = subprocess.run(
         [sys.executable, "-c", FORKING, trains], capture_output=True, text=True, timeout=120
     )
@@ -199,7 +199,7 @@ sys.exit(n_threads() != 2)
 """
 
 
-def test_stacks_get_as_many_threads_as_blas_and_one_inside_of_a_thread(before):
+def test_threads_for_stacks_are_those_of_blas(before):
     assert threads_for_stacks() == 2
     with threadpool_limits(limits=1, user_api="blas"):
         assert threads_for_stacks() == 1
@@ -207,7 +207,7 @@ def test_stacks_get_as_many_threads_as_blas_and_one_inside_of_a_thread(before):
         assert pool.submit(threads_for_stacks).result() == 1
 
 
-def test_side_by_side_each_has_blas_to_itself(before):
+def test_blas_has_one_thread_where_stacks_train_in_threads(before):
     limited = with_limit(blas_threads, 10 * _WORTH_MORE_THREADS, n_side_by_side=2)
     assert set(limited.values()) == {1}
     assert blas_threads() == before
@@ -227,7 +227,7 @@ batch_sizes, itemsizes = st.integers(1, 500), st.sampled_from([4, 8])
 
 
 @given(st.lists(st.integers(), min_size=1, max_size=60), st.data())
-def test_parts_are_nearly_equal(items, data):
+def test_array_split_makes_nearly_equal_parts(items, data):
     n_parts = data.draw(st.integers(1, len(items)))
     parts = array_split(items, n_parts)
     lengths = [len(part) for part in parts]
@@ -242,7 +242,7 @@ def test_parts_are_nearly_equal(items, data):
     each=st.integers(1, 2**21),
     n_threads=st.integers(1, 8),
 )
-def test_stacks_are_no_larger_than_allowed_and_as_many_as_keep_threads_busy(
+def test_number_of_stacks_respects_size_and_keeps_threads_busy(
     n_estimators, size, each, n_threads
 ):
     n = n_stacks(n_estimators, size, each, n_threads)
@@ -254,7 +254,7 @@ def test_stacks_are_no_larger_than_allowed_and_as_many_as_keep_threads_busy(
 
 
 @given(st.lists(st.integers(0, 5), max_size=30))
-def test_groups_are_of_equal_keys_in_the_order_of_their_first(keys):
+def test_group_by_equality_keeps_the_order_of_first_keys(keys):
     items = list(enumerate(keys))
     groups = group_by_equality(items, keys)
     assert [{key for _, key in group} for group in groups] == [{k} for k in dict.fromkeys(keys)]
@@ -262,13 +262,13 @@ def test_groups_are_of_equal_keys_in_the_order_of_their_first(keys):
     assert sorted(item for group in groups for item in group) == items
 
 
-def test_keys_are_compared_and_need_no_hash():
+def test_group_by_equality_needs_no_hashable_keys():
     keys = [[1], {"a": 2}, [np.int64(1)], {"a": 2.0}]
     assert group_by_equality("abcd", keys) == [["a", "c"], ["b"], ["d"]]
 
 
 @given(networks, batch_sizes, itemsizes, st.integers(0, 4))
-def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):
+def test_bytes_per_member_counts_the_arrays_of_a_step(network, batch_size, itemsize, n_moments):
     dtype = np.dtype(f"f{itemsize}")
     n_parameters = sum(
         np.empty(shape, dtype).size + shape[1] for shape in network.shapes["weights"]
@@ -279,7 +279,7 @@ def test_bytes_are_those_of_the_arrays_of_a_step(network, batch_size, itemsize, 
 
 
 @given(networks, batch_sizes, itemsizes, st.integers(1, 10**6), st.integers(SMALLEST, 2**28))
-def test_members_fit_into_the_cache_and_into_the_bound(
+def test_stacks_fit_into_the_cache_and_the_memory_limit(
     network, batch_size, itemsize, n_rows, max_bytes
 ):
     def n_estimators(itemsize=itemsize, n_rows=n_rows, max_bytes=max_bytes):
@@ -301,6 +301,6 @@ def test_a_network_that_fills_the_cache_trains_alone(widths, batch_size):
     assert max_stack_size(network(*widths), batch_size, 8, 1000, LARGEST) == 1
 
 
-def test_a_bound_of_one_byte_leaves_one_member_at_a_time():
+def test_a_limit_of_one_byte_leaves_one_member_at_a_time():
     assert max_stack_size(network(2, 2, 1), 1, 4, 1000, SMALLEST) == 1
     assert max_stack_size(network(2, 2, 1), 1, 4, 1000, LARGEST) > 1000

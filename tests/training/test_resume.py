@@ -101,7 +101,7 @@ def assert_same_state(estimator, reference, *data):
 @pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
 @pytest.mark.parametrize("shuffle", [True, False], ids=["shuffled", "in order"])
 @pytest.mark.parametrize("method", METHODS)
-def test_pieces_give_the_bits_of_the_whole(method, shuffle, weighted, container, dtype):
+def test_training_in_pieces_matches_a_single_fit(method, shuffle, weighted, container, dtype):
     X, y = value_data(N_ROWS, n_outputs=2)
     weight = np.random.RandomState(1).uniform(0.1, 3, N_ROWS) if weighted else None
     data = container(X.astype(dtype)), y, weight
@@ -123,7 +123,7 @@ def test_pieces_give_the_bits_of_the_whole(method, shuffle, weighted, container,
 
 @pytest.mark.long
 @pytest.mark.parametrize("method", ["momentum invscaling", "nesterov adaptive", "adam"])
-def test_pieces_of_a_classifier(method):
+def test_a_classifier_in_pieces_matches_a_single_fit(method):
     data = *class_data(N_ROWS), None
     settings = SHARED | METHODS[method]
     whole = by_fit(BackpropClassifier(**settings), *data)
@@ -133,7 +133,7 @@ def test_pieces_of_a_classifier(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_ways_of_training_can_follow_each_other(method):
+def test_fit_partial_fit_and_warm_start_can_be_mixed(method):
     """A cold fit, then `partial_fit`, then warm fits."""
     data = *value_data(N_ROWS), None
     settings = SHARED | METHODS[method]
@@ -145,7 +145,7 @@ def test_ways_of_training_can_follow_each_other(method):
     assert_same_state(mixed, whole, *data)
 
 
-def test_adaptive_schedule_acts_in_these_tests():
+def test_adaptive_schedule_has_an_effect_here():
     data = *value_data(N_ROWS), None
     settings = SHARED | METHODS["sgd adaptive"]
     adaptive = by_fit(BackpropRegressor(**settings), *data, n_epochs=40)
@@ -183,7 +183,7 @@ def test_round_trip_in_the_middle(method, way, trip, tmp_path):
 
 
 @pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.__name__)
-def test_traveller_and_the_one_at_home_share_nothing(trip, tmp_path):
+def test_copies_share_no_arrays_with_the_original(trip, tmp_path):
     """Training one leaves the other alone, though their arrays once were the same."""
     data = *value_data(N_ROWS), None
     home = by_partial_fit(BackpropRegressor(**SHARED), *data, n_epochs=3)
@@ -196,7 +196,7 @@ def test_traveller_and_the_one_at_home_share_nothing(trip, tmp_path):
         assert not np.array_equal(trained, kept)
 
 
-def test_order_starts_again_for_another_number_of_rows():
+def test_another_number_of_rows_starts_a_new_order():
     """The last epoch's order is of use only for as many rows; the moments go on anyhow."""
     X, y = value_data(N_ROWS)
     estimator = BackpropRegressor(**SHARED)
@@ -211,7 +211,7 @@ def test_order_starts_again_for_another_number_of_rows():
     [{}, {"early_stopping": True}, {"dropout": 0.3}, {"average": "polyak"}, {"n_estimators": 2}],
     ids=str,
 )
-def test_a_shallow_copy_and_its_original_train_on_for_themselves(settings):
+def test_a_shallow_copy_trains_independently(settings):
     """What they share, arrays and all, is never changed in place."""
     X, y = class_data(N_ROWS)
     kept = SHARED | {"max_iter": 3, "warm_start": True} | settings
@@ -224,7 +224,7 @@ def test_a_shallow_copy_and_its_original_train_on_for_themselves(settings):
     assert_same_network(original.fit(X, y), expected)
 
 
-def test_a_shallow_copy_draws_from_the_stream_that_the_user_has_given():
+def test_a_shallow_copy_draws_from_the_user_s_stream():
     X, y = class_data(N_ROWS)
     rng = np.random.RandomState(0)
     model = BackpropClassifier(random_state=rng).partial_fit(X, y, classes=[0, 1, 2])

@@ -90,7 +90,7 @@ FAULTS = {
 @pytest.mark.without(lambda fault, task: fault == "y large" and "classes" in task)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("task", TASKS)
-def test_what_is_named_is_at_fault(task, fault):
+def test_advice_names_the_cause(task, fault):
     estimator_class, X, y = TASKS[task]
     of_X, of_y, settings = FAULTS[fault]
     settings = EPOCHS | settings
@@ -123,7 +123,7 @@ MORE = {
 @pytest.mark.long
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("settings", MORE.values(), ids=MORE)
-def test_a_fault_is_found_in_any_training_and_said_once(settings, weighted):
+def test_advice_is_given_once_in_any_kind_of_training(settings, weighted):
     _, X, y = TASKS["linear"]
     limits = {"max_iter": 20, "n_iter_no_change": 20}
     model = BackpropRegressor(**EPOCHS | limits | settings)
@@ -134,7 +134,7 @@ def test_a_fault_is_found_in_any_training_and_said_once(settings, weighted):
         assert fitted(model, data, y, weight)[1] == ["y large" if weighted else "X large"]
 
 
-def test_targets_that_are_the_input_are_scaled_with_it():
+def test_autoencoder_targets_need_no_scaling_of_their_own():
     _, X, _ = TASKS["linear"]
     assert fitted(BackpropAutoencoder(5, **EPOCHS), 1e3 * X)[1] == ["X large"]
 
@@ -154,13 +154,13 @@ def test_targets_that_are_the_input_are_scaled_with_it():
     ],
     ids=str,
 )
-def test_epochs_are_at_fault_where_nothing_else_is(settings):
+def test_advice_is_more_epochs_where_nothing_else_is_wrong(settings):
     _, X, y = TASKS["friedman"]
     _, named = fitted(BackpropRegressor(**EPOCHS | {"max_iter": 20} | settings), X, y)
     assert named == ["epochs"]
 
 
-def test_categories_have_no_scale():
+def test_categorical_input_gets_no_advice_on_scale():
     codes = np.random.RandomState(0).randint(1000, size=(200, 1)).astype(float)
     model = BackpropRegressor(
         input_layers=[CategoricalEmbedding({0: 1000})], max_iter=3, random_state=0
@@ -199,7 +199,7 @@ STOPPING = {"random_state": 0, "early_stopping": True, "max_iter": 1000}
     ids=str,
 )
 @pytest.mark.parametrize("n_labels", [12, 20])
-def test_a_score_that_never_left_its_floor_is_said(n_labels, settings):
+def test_warns_of_an_uninformative_score(n_labels, settings):
     X, y = make_multilabel_classification(
         800, 20, n_classes=n_labels, n_labels=n_labels // 3, random_state=0
     )
@@ -217,7 +217,7 @@ def log_loss_of(model, X, y):
     return -np.mean(y * np.log(p) + (1 - y) * np.log(1 - p))
 
 
-def test_of_a_regressor_the_scale_is_named_where_it_is_at_fault():
+def test_uninformative_score_advice_names_the_scale():
     X, y = TASKS["friedman"][1:]
     _, (text,) = stopped(BackpropRegressor(**STOPPING), X, 1e7 * y)
     assert WORDS["y large"] in text
@@ -236,7 +236,7 @@ def test_of_a_regressor_the_scale_is_named_where_it_is_at_fault():
 )
 @pytest.mark.without(lambda case, settings: "one class" in case and "roc" in str(settings))
 @pytest.mark.parametrize("case", ["learns", "is perfect", "one class in the rows held out"])
-def test_a_score_that_left_its_floor_or_cannot_rise_is_no_fault(case, settings):
+def test_informative_scores_raise_no_warning(case, settings):
     X, y = make_classification(400, 10, n_informative=6, class_sep=2.0, random_state=0)
     X = scale(X)
     if case == "is perfect":
@@ -248,7 +248,7 @@ def test_a_score_that_left_its_floor_or_cannot_rise_is_no_fault(case, settings):
 
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson", "gaussian"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_score_that_is_low_since_targets_are_noisy_is_no_fault(loss, seed):
+def test_low_scores_of_noisy_targets_raise_no_warning(loss, seed):
     rng = np.random.RandomState(seed)
     X = rng.normal(size=(1500, 5))
     y = rng.poisson(np.exp(0.4 * X[:, 0])).astype(float)
@@ -257,7 +257,7 @@ def test_a_score_that_is_low_since_targets_are_noisy_is_no_fault(loss, seed):
     assert model.best_validation_score_ < 0.3
 
 
-def test_rows_of_the_users_own_are_judged_as_well():
+def test_user_validation_rows_are_judged_as_well():
     X, y = make_multilabel_classification(400, 20, n_classes=15, n_labels=5, random_state=0)
     X = scale(X)
     model = BackpropClassifier(**STOPPING)

@@ -95,7 +95,7 @@ CASES = {
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
-def test_a_temperature_is_that_of_the_mean_of_all_members_on_rows_of_ones_own(name):
+def test_temperature_fits_the_mean_prediction_on_x_val(name):
     (X, y), settings = CASES[name]
     weight = np.random.RandomState(0).randint(1, 4, 40).astype(float)
     given = {"X_val": X[50:], "y_val": y[50:], "sample_weight_val": weight}
@@ -119,7 +119,7 @@ def test_a_temperature_is_that_of_the_mean_of_all_members_on_rows_of_ones_own(na
 
 @pytest.mark.long
 @pytest.mark.parametrize("fraction", ["folds", 0.3])
-def test_of_members_with_rows_of_their_own_it_is_that_of_each_less_what_a_mean_does(fraction):
+def test_temperature_of_members_with_own_splits(fraction):
     X, y = THREE
     plain, model = (
         each.set_params(early_stopping__validation_fraction=fraction).fit(X, y)
@@ -148,7 +148,7 @@ def test_of_members_with_rows_of_their_own_it_is_that_of_each_less_what_a_mean_d
     [{}, {"n_estimators": 2}, {"average": "ema"}, {"solver": "lbfgs", "max_iter": 3}],
     ids=str,
 )
-def test_training_goes_on_without_a_temperature(settings):
+def test_further_training_starts_from_raw_parameters(settings):
     X, y = THREE
     plain, model = pair(**settings)
 
@@ -175,7 +175,7 @@ def test_training_goes_on_without_a_temperature(settings):
     assert model.partial_fit(X, y).temperature_ == 1.0
 
 
-def test_of_a_pickle_without_a_training_state_it_goes_on_from_the_divided_weights():
+def test_a_pickle_without_state_continues_from_divided_weights():
     X, y = THREE
     plain, model = (each.set_params(warm_start=False).fit(X, y) for each in pair())
     returned, same_weights = (
@@ -187,7 +187,7 @@ def test_of_a_pickle_without_a_training_state_it_goes_on_from_the_divided_weight
 
 
 @pytest.mark.long
-def test_a_checkpoint_leads_to_the_same_temperature(tmp_path):
+def test_a_resumed_fit_has_the_same_temperature(tmp_path):
     path, (_, whole) = tmp_path / "network.npz", pair(n_estimators=2)
     whole.fit(*THREE)
     short = pair(n_estimators=2)[1].set_params(max_iter=5).set_callbacks(Checkpoint(path))
@@ -197,7 +197,7 @@ def test_a_checkpoint_leads_to_the_same_temperature(tmp_path):
     assert resumed.temperature_ == whole.temperature_
 
 
-def test_ctrl_c_while_it_is_found_leaves_the_networks_as_trained(monkeypatch):
+def test_ctrl_c_during_calibration_keeps_the_trained_networks(monkeypatch):
     def pressed(*_, **__):
         raise KeyboardInterrupt
 
@@ -211,7 +211,7 @@ def test_ctrl_c_while_it_is_found_leaves_the_networks_as_trained(monkeypatch):
 
 
 @pytest.mark.long
-def test_searches_find_the_same():
+def test_searches_find_the_same_temperature():
     searches = [
         kind(pair()[1], {"alpha": [0.0, 1.0], "early_stopping__calibrate": [True, False]}, cv=2)
         .set_params(scoring="neg_log_loss")
@@ -228,7 +228,7 @@ def test_searches_find_the_same():
 @pytest.mark.parametrize(
     "weight", [None, [1, 1, 1, 1, 0], [5e-200, 5e-200, 5e-200, 5e-200, 0]], ids=str
 )
-def test_rows_that_are_all_right_lead_to_no_certainty(weight):
+def test_temperature_is_finite_if_all_rows_are_right(weight):
     """At the least, n u e^-u / (1 + e^-u) = log(1 / T), with u = margin / T."""
     weight = None if weight is None else np.array(weight, dtype=float)
     n, margin = (5 if weight is None else 4), 3.0
@@ -241,7 +241,7 @@ def test_rows_that_are_all_right_lead_to_no_certainty(weight):
     assert lowest == pytest.approx(0.05, rel=0.01)
 
 
-def test_of_very_many_rows_some_of_each_class_are_looked_at_though_classes_take_turns():
+def test_a_sample_of_many_rows_has_all_classes():
     n = 70_000
     rows = subsample_index(n)
     assert len(np.unique(np.arange(n)[rows])) == 1 << 15
@@ -252,7 +252,7 @@ def test_of_very_many_rows_some_of_each_class_are_looked_at_though_classes_take_
     assert np.arange(30_000)[subsample_index(30_000)].shape == (30_000,)
 
 
-def test_awkward_rows():
+def test_temperature_of_awkward_rows():
     X, y = class_data(12, n_classes=2)
     _, model = pair()
     given = {"X_val": X[:1], "y_val": y[:1]}
@@ -278,7 +278,7 @@ def test_awkward_rows():
     ],
     ids=["hinge", "regressor", "autoencoder"],
 )
-def test_without_probabilities_there_is_nothing_to_calibrate(model, message):
+def test_raises_on_calibration_without_probabilities(model, message):
     X, y = TWO
     with pytest.raises(ValueError, match=message):
         model.set_params(early_stopping=HONEST).fit(X, y)

@@ -38,7 +38,7 @@ def clock(monkeypatch):
 @pytest.mark.parametrize("time_limit, n_epochs", [(6, 1), (11, 1), (12, 2), (30, 5)])
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.usefixtures("clock")
-def test_whole_epochs_are_kept(estimator_class, solver, time_limit, n_epochs):
+def test_time_limit_keeps_complete_epochs(estimator_class, solver, time_limit, n_epochs):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
     model = quick(estimator_class, time_limit=time_limit, **settings)
@@ -53,7 +53,7 @@ def test_whole_epochs_are_kept(estimator_class, solver, time_limit, n_epochs):
 
 @BOTH
 @pytest.mark.usefixtures("clock")
-def test_the_best_epoch_is_kept_under_early_stopping(estimator_class):
+def test_time_limit_keeps_the_best_epoch(estimator_class):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"early_stopping": True, "learning_rate_init": 0.3, "batch_size": 9}
     with pytest.warns(ConvergenceWarning, match="the weights of number"):
@@ -77,7 +77,7 @@ def test_lbfgs_keeps_its_last_iteration():
 @BOTH
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.usefixtures("clock")
-def test_less_than_an_epoch_leaves_the_weights_at_the_start(estimator_class, solver):
+def test_less_than_an_epoch_leaves_the_initial_weights(estimator_class, solver):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
     with pytest.warns(ConvergenceWarning, match="less than an epoch, so nothing has been learned"):
@@ -87,7 +87,7 @@ def test_less_than_an_epoch_leaves_the_weights_at_the_start(estimator_class, sol
 
 
 @pytest.mark.usefixtures("clock")
-def test_an_autoencoder_has_a_limit():
+def test_time_limit_of_an_autoencoder():
     X, _ = data_for(BackpropRegressor, N)
     with pytest.warns(ConvergenceWarning, match="time_limit=12 seconds"):
         assert quick(BackpropAutoencoder, time_limit=12, **SETTINGS).fit(X).n_iter_ == 2
@@ -107,7 +107,7 @@ def test_members_share_the_time(solver):
 @BOTH
 @few_epochs
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_time_that_is_not_used_up_changes_nothing(estimator_class, solver):
+def test_unused_time_changes_nothing(estimator_class, solver):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
     plain, limited = (quick(estimator_class, time_limit=t, **settings) for t in (None, 1e9))
@@ -116,7 +116,7 @@ def test_time_that_is_not_used_up_changes_nothing(estimator_class, solver):
 
 @BOTH
 @pytest.mark.usefixtures("clock")
-def test_partial_fit_takes_no_notice(estimator_class):
+def test_partial_fit_ignores_the_time_limit(estimator_class):
     X, y = data_for(estimator_class, N)
     classes = {"classes": np.unique(y)} if estimator_class is BackpropClassifier else {}
     model = quick(estimator_class, time_limit=0.5, batch_size=10).partial_fit(X, y, **classes)
@@ -124,7 +124,7 @@ def test_partial_fit_takes_no_notice(estimator_class):
 
 
 @few_epochs
-def test_candidates_of_a_search_have_a_limit():
+def test_candidates_of_a_search_have_a_time_limit():
     data = data_for(BackpropRegressor, N)
     grid = {"learning_rate_init": [0.01, 0.1], "time_limit": [1e9, 2e9]}
     searches = [
@@ -135,6 +135,6 @@ def test_candidates_of_a_search_have_a_limit():
 
 
 @pytest.mark.parametrize("time_limit", [0, -1, "long", np.nan])
-def test_limits_that_are_none(time_limit):
+def test_raises_on_an_invalid_time_limit(time_limit):
     with pytest.raises(ValueError, match="time_limit"):
         quick(BackpropRegressor, time_limit=time_limit).fit(*data_for(BackpropRegressor, N))

@@ -87,7 +87,7 @@ def test_hidden_widths(given, widths):
 
 
 @pytest.mark.parametrize("given", [0, -1, (5, 0), (-5,), 2.0, (5, 2.5), "ab", None, ([3],)])
-def test_hidden_widths_that_make_no_network(given):
+def test_raises_on_invalid_hidden_widths(given):
     with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0") as error:
         hidden_widths(given)
     assert repr(given) in str(error.value)
@@ -115,7 +115,7 @@ def test_lbfgs_is_known_by_name_and_by_instance(solver):
 
 
 @pytest.mark.parametrize("solver", [*OPTIMIZERS, Adam(), LBFGS, "LBFGS", None, 3], ids=repr)
-def test_nothing_else_is_lbfgs(solver):
+def test_other_solvers_are_not_lbfgs(solver):
     assert not is_lbfgs(solver)
 
 
@@ -136,11 +136,11 @@ def test_numbers_become_floats_and_flags_stay():
 
 
 @pytest.mark.parametrize("instance", [Adam(beta_1=0.5), SGD(0.1)], ids=repr)
-def test_an_instance_is_taken_as_it_is(instance):
+def test_instances_are_used_as_they_are(instance):
     assert instantiate(OPTIMIZERS, instance, settings(beta_1=0.7, momentum=0.7)) is instance
 
 
-def test_scikit_learns_schedules_act_by_name_with_sgd_alone():
+def test_scikit_learn_schedules_by_name_need_sgd():
     for_sgd = settings(solver="sgd", learning_rate="invscaling", power_t=0.3)
     assert build_schedule(for_sgd) == InverseScaling(0.3)
     for solver in ("adam", SGD()):
@@ -149,7 +149,7 @@ def test_scikit_learns_schedules_act_by_name_with_sgd_alone():
 
 
 @pytest.mark.parametrize("solver", ["sgd", "adam", SGD()], ids=str)
-def test_all_other_schedules_act_with_every_solver(solver):
+def test_other_schedules_work_with_every_solver(solver):
     for name in SCHEDULES.keys() - {"constant", "invscaling", "adaptive"}:
         schedule = build_schedule(settings(solver=solver, learning_rate=name))
         assert type(schedule) is SCHEDULES[name]
@@ -221,7 +221,7 @@ def test_one_activation_serves_all_layers():
 
 
 @pytest.mark.parametrize("wrong", ["softmax", None, 1.0, ["relu"], Tanh], ids=str)
-def test_an_activation_of_a_layer_without_that_name(wrong):
+def test_raises_on_an_invalid_activation_of_a_layer(wrong):
     given = settings(hidden_layer_sizes=(6, 5), activation=["relu", wrong])
     with pytest.raises(ValueError, match="activation must be .* for layer 1. The names") as error:
         activation_of_each_layer(given)
@@ -229,7 +229,7 @@ def test_an_activation_of_a_layer_without_that_name(wrong):
 
 
 @pytest.mark.parametrize("hidden, activation", [((6, 5), ["relu"]), ((), ["relu"]), (6, [])])
-def test_there_is_an_activation_for_each_layer_or_one_for_all(hidden, activation):
+def test_raises_on_a_wrong_number_of_activations(hidden, activation):
     given = settings(hidden_layer_sizes=hidden, activation=activation)
     with pytest.raises(ValueError, match=f"activation has {len(activation)} entries") as error:
         network_of(given, 4, 3)
@@ -279,7 +279,7 @@ def test_stacking_key_holds_the_parameters_that_may_not_differ(row):
     ],
     ids=str,
 )
-def test_plans_are_compared_by_what_they_mean(one, other, together):
+def test_stacking_keys_compare_meaning_not_spelling(one, other, together):
     """However the parameters say it."""
     assert is_equal(config(**one).stacking_key, config(**other).stacking_key) == together
 
@@ -295,11 +295,11 @@ def test_plans_are_compared_by_what_they_mean(one, other, together):
     ],
     ids=str,
 )
-def test_arrays_beside_the_parameters(parameters, n_moments):
+def test_n_moments(parameters, n_moments):
     assert config(**parameters).n_moments == n_moments
 
 
-def test_a_plan_is_frozen_and_holds_what_users_leave_out():
+def test_config_is_frozen_and_fills_in_defaults():
     made = config(clip_norm=None, average=None)
     assert (made.batch_size, made.clip_norm, made.average) == (200, math.inf, None)
     assert made.patience == PlateauStopper(1e-4, 10.0)
@@ -356,7 +356,7 @@ def test_without_hidden_layers_weights_are_those_of_scikit_learn(activation, fac
     assert_layers_equal(drawn, [GlorotUniform(factor).draw(np.random.RandomState(5), 4, 2)])
 
 
-def test_given_weights_are_taken_and_draw_nothing():
+def test_given_weights_are_used_and_draw_nothing():
     coefs, intercepts = some_parameters(4, 3, 2)
     rng = np.random.RandomState(5)
     layers = initial_layers(settings(init=(coefs, intercepts)), NETWORK, rng)
@@ -401,7 +401,7 @@ def as_words(arrays):
         (list, as_words, "init must hold real numbers, got arrays of float64 and <U"),
     ],
 )
-def test_given_weights_that_do_not_fit(spoil_coefs, spoil_intercepts, message):
+def test_raises_on_given_weights_of_wrong_shape(spoil_coefs, spoil_intercepts, message):
     coefs, intercepts = some_parameters(4, 3, 2)
     init = spoil_coefs(coefs), spoil_intercepts(intercepts)
     with pytest.raises(ValueError, match=message):
@@ -409,12 +409,12 @@ def test_given_weights_that_do_not_fit(spoil_coefs, spoil_intercepts, message):
 
 
 @pytest.mark.parametrize("init", [(), ([],), ([], [], [])], ids=repr)
-def test_initial_weights_come_as_a_pair(init):
+def test_raises_unless_initial_weights_are_a_pair(init):
     with pytest.raises(ValueError, match=r"init must be .* a pair \(coefs, intercepts\)"):
         initial_layers(settings(init=init), NETWORK, np.random.RandomState(0))
 
 
-def test_an_error_names_what_the_user_should_look_at():
+def test_weight_errors_name_the_argument():
     with pytest.raises(ValueError, match="^coefs_, intercepts_ has 0 arrays"):
         checked_layers([], [], NETWORK, "coefs_, intercepts_")
     with pytest.raises(ValueError, match="^coefs_, intercepts_ must be a list"):

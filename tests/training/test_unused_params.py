@@ -127,7 +127,7 @@ def warnings_of(action):
 
 @BOTH
 @every_idle
-def test_what_has_no_effect_is_named(name, value, others, says, estimator_class):
+def test_warns_of_parameters_without_effect(name, value, others, says, estimator_class):
     data = data_for(estimator_class)
     model = quick(estimator_class, **others | {name: value})
     with pytest.warns(UserWarning, match=f"^{name}=.* has no effect with .*{says}") as caught:
@@ -144,7 +144,7 @@ def test_what_has_no_effect_is_named(name, value, others, says, estimator_class)
 
 @BOTH
 @pytest.mark.parametrize("settings", AT_WORK, ids=" ".join)
-def test_what_has_an_effect_is_not(settings, estimator_class):
+def test_parameters_with_an_effect_raise_no_warning(settings, estimator_class):
     data = data_for(estimator_class)
     assert not warnings_of(partial(quick(estimator_class, **settings).fit, *data))
     assert not warnings_of(partial(quick(estimator_class).fit, *data))
@@ -153,7 +153,7 @@ def test_what_has_an_effect_is_not(settings, estimator_class):
 @pytest.mark.long
 @PAIRS
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_what_scikit_learn_ignores_is_ignored(solver, ours, theirs):
+def test_parameters_that_scikit_learn_ignores_raise_no_warning(solver, ours, theirs):
     assert THEIRS.keys() <= theirs().get_params().keys()
     for settings in [THEIRS, *({name: value} for name, value in THEIRS.items())]:
         for estimator_class in (ours, theirs):
@@ -161,12 +161,12 @@ def test_what_scikit_learn_ignores_is_ignored(solver, ours, theirs):
             assert not warnings_of(partial(model.fit, *data_for(estimator_class)))
 
 
-def test_every_parameter_of_the_table_is_idle_somewhere():
+def test_every_rule_is_tested():
     assert {name for names, _ in RULES for name in names} == {name for name, *_ in IDLE}
     assert THEIRS.keys() <= MLPClassifier().get_params().keys() & MLPRegressor().get_params().keys()
 
 
-def test_all_that_is_idle_is_named_each_once():
+def test_each_unused_parameter_is_named_once():
     settings = {
         "average": "polyak",
         "clip_norm": 1.0,
@@ -180,7 +180,7 @@ def test_all_that_is_idle_is_named_each_once():
     )
 
 
-def test_values_are_checked_before():
+def test_invalid_values_are_reported_first():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ValueError, match="'beta_1' parameter"):
@@ -191,13 +191,13 @@ def test_values_are_checked_before():
 
 
 @BOTH
-def test_members_do_not_repeat_it(estimator_class):
+def test_members_do_not_repeat_the_warning(estimator_class):
     model = quick(estimator_class, solver=Adam(), beta_1=0.5, n_estimators=3)
     assert len(warnings_of(partial(model.fit, *data_for(estimator_class)))) == 1
 
 
 @BOTH
-def test_partial_fit_says_it_once(estimator_class):
+def test_partial_fit_warns_once(estimator_class):
     (X, y), classes = data_for(estimator_class), classes_for(estimator_class)
     model = quick(estimator_class, solver=Adam(), beta_1=0.5)
     assert len(warnings_of(lambda: model.partial_fit(X, y, **classes))) == 1
@@ -206,7 +206,7 @@ def test_partial_fit_says_it_once(estimator_class):
     assert len(warnings_of(lambda: model.partial_fit(X, y))) == 2  # of what is idle now
 
 
-def test_the_range_test_says_it_of_the_solver():
+def test_learning_rate_finder_warns_once():
     X, y = class_data(200)
     model = quick(BackpropClassifier, solver=Adam(), beta_1=0.5, batch_size=10)
     assert len(warnings_of(lambda: find_learning_rate(model, X, y))) == 1
@@ -236,7 +236,7 @@ def test_a_search_warns_as_often_as_scikit_learn_s(refit):
         assert_same_search(*searches)
 
 
-def test_a_search_over_settings_of_an_instance_says_nothing():
+def test_a_search_over_settings_of_an_instance_raises_no_warning():
     grid = {"solver__beta_1": [0.5, 0.9]}
     for kind in (BackpropGridSearchCV, GridSearchCV):
         search = kind(quick(BackpropClassifier, solver=Adam()), grid, cv=2)

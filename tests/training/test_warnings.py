@@ -41,7 +41,7 @@ def test_a_filter_for_scikit_learns_module_is_enough(estimator_class, solver, mo
 
 
 @every_class
-def test_a_filter_for_another_module_is_not(estimator_class):
+def test_a_filter_for_another_module_has_no_effect(estimator_class):
     with warnings.catch_warnings():
         ignore("numpy")
         with pytest.raises(ConvergenceWarning):
@@ -120,7 +120,7 @@ def test_filters_act_in_the_workers_of_a_search():
 
 
 @BOTH
-def test_partial_fit_has_nothing_to_warn_of(estimator_class):
+def test_partial_fit_raises_no_warning(estimator_class):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, batch_size=1000)
     model.partial_fit(X, y, **classes_for(estimator_class)).partial_fit(X, y)
