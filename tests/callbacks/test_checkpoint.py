@@ -160,9 +160,7 @@ def test_resumed_and_further_training_match_to_the_bit(settings, tmp_path):
 @EACH
 @pytest.mark.parametrize("n_before", [0, 1, 2])
 @pytest.mark.parametrize("goes_on", ["the same", "a new one", "one that is further"])
-def test_warm_start_fits_resume_in_any_estimator(
-    settings, n_before, goes_on, tmp_path
-):
+def test_warm_start_fits_resume_in_any_estimator(settings, n_before, goes_on, tmp_path):
     """Its curves are those of the fits before it and its own, each epoch once."""
     path = tmp_path / "network.npz"
     for model, data in estimators(settings | {"warm_start": True}):
@@ -310,9 +308,7 @@ FREE |= {"random_state", "contamination"}
 
 @pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
 @pytest.mark.parametrize("exchanged", [False, True])
-def test_raises_on_changed_parameters_except_free_ones(
-    row, exchanged, tmp_path
-):
+def test_raises_on_changed_parameters_except_free_ones(row, exchanged, tmp_path):
     path, settings = tmp_path / "network.npz", {"max_iter": 3, "random_state": 0}
     if row.name == "max_fun":
         settings["solver"] = "lbfgs"

@@ -226,9 +226,7 @@ DIVERGING = {"solver": "sgd", "activation": "identity"}
 @pytest.mark.parametrize("n_diverging", [1, 2, 4])
 @pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
 @pytest.mark.parametrize("schedule", ["constant", Falling()], ids=["constant", "falling"])
-def test_diverging_runs_do_not_affect_others(
-    schedule, early_stopping, n_diverging, is_shared
-):
+def test_diverging_runs_do_not_affect_others(schedule, early_stopping, n_diverging, is_shared):
     """Rates from high to low, so that they diverge in different epochs."""
     # R2 of predictions that are finite, but not their squares, would warn.
     estimator_class = BackpropClassifier if early_stopping else BackpropRegressor
@@ -254,9 +252,7 @@ def test_all_runs_may_diverge():
 
 @both
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_an_error_of_a_schedule_rolls_the_epoch_back(
-    n_estimators, estimator_class, monkeypatch
-):
+def test_an_error_of_a_schedule_rolls_the_epoch_back(n_estimators, estimator_class, monkeypatch):
     """The random streams too: the next epoch has the order that this one had."""
     X, y = data_for(estimator_class, N_ROWS)
     settings = SHARED | {"learning_rate": Falling(), "n_estimators": n_estimators, "dropout": 0.2}

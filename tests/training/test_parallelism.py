@@ -242,9 +242,7 @@ def test_array_split_makes_nearly_equal_parts(items, data):
     each=st.integers(1, 2**21),
     n_threads=st.integers(1, 8),
 )
-def test_number_of_stacks_respects_size_and_keeps_threads_busy(
-    n_estimators, size, each, n_threads
-):
+def test_number_of_stacks_respects_size_and_keeps_threads_busy(n_estimators, size, each, n_threads):
     n = n_stacks(n_estimators, size, each, n_threads)
     fewest = -(-n_estimators // size)
     assert fewest <= n <= n_estimators
