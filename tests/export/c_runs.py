@@ -1,4 +1,4 @@
-"""Compile C programs, many in one, and run them: a helper of the tests in this folder."""
+"""Compile C programs, many in one, and run them."""
 
 import re
 import shutil
@@ -17,11 +17,11 @@ static void put(FILE *to, float value) { fwrite(&value, sizeof value, 1, to); }
 
 
 def outputs_of_c(programs, folder, options=SANITIZED):
-    """Return what C programs make of rows: of each a list of arrays, its outputs in their order.
+    """Return the outputs of C programs: a list of arrays for each, a returned label first.
 
     programs : list of (program, X, sizes)
-        The prefix of the program number i is p0, p1, ...; `sizes` are those of its outputs, but
-        for a label that is returned, which comes first.
+        The prefixes of the programs are p0, p1, ...; `sizes` are those of the outputs, without a
+        returned label.
     """
     text = ["".join(f'#include "p{i}.c"\n' for i in range(len(programs))), _PUT]
     for i, (program, X, sizes) in enumerate(programs):

@@ -326,6 +326,13 @@ def test_quantization_error_is_bounded(n_estimators, is_shared):
     assert (np.abs(outputs - (x @ weights + biases[:, None])) <= bound).all()
 
 
+def test_quantized_inputs_are_rounded_to_the_nearest_unit():
+    unit = 2 / 32767
+    x = unit * np.array([[-0.7], [-0.3], [0.3], [0.7]], dtype=np.float32)
+    _, outputs = compute_int8(np.ones((1, 1, 1)), None, np.ones((1, 1)), x)
+    np.testing.assert_allclose(outputs[:, 0] / unit, [-1, 0, 0, 1], atol=1e-3)
+
+
 def test_quantization_of_inputs_that_are_always_zero_in_the_sample():
     sample = np.array([[0.0, 2.0], [0.0, -1.0]], dtype=np.float32)
     ones = np.ones((1, 2), dtype=np.float32)

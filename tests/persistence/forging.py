@@ -1,4 +1,4 @@
-"""Files as somebody makes them who knows the format: with a checksum that fits."""
+"""Forged files in the format of saved estimators, with a valid checksum."""
 
 import json
 from io import BytesIO
@@ -25,29 +25,29 @@ def zip_of(members):
 
 
 def node(loader, name, **content):
-    """Return a part of a schema: an object of the class or function of a full name."""
+    """Return a node of a schema: an object of a class or function, by its full name."""
     module, _, own = name.rpartition(".")
     return {"__loader__": loader, "__module__": module, "__class__": own, **content}
 
 
 def plain(value):
-    """Return a part of a schema that is a value of JSON."""
+    """Return a node of a schema for a JSON value."""
     return node("JsonNode", "builtins.str", content=json.dumps(value), is_json=True)
 
 
 def sequence(*parts, kind="tuple"):
-    """Return a part of a schema that is a tuple or a list."""
+    """Return a node of a schema for a tuple or a list."""
     return node(f"{kind.title()}Node", f"builtins.{kind}", content=list(parts))
 
 
 def mapping(**parts):
-    """Return a part of a schema that is a dict with strings for keys."""
+    """Return a node of a schema for a dict with string keys."""
     types = sequence(*[node("TypeNode", "builtins.str")] * len(parts), kind="list")
     return node("DictNode", "builtins.dict", content=parts, key_types=types)
 
 
 def written(path, schema, **members):
-    """Write a file with this schema, and these members beside it."""
+    """Write a file with this schema and further members."""
     whole = {"_skops_version": skops.__version__, "protocol": 2} | schema
     content = {SCHEMA: json.dumps(whole).encode()} | members
     path.write_bytes(pack(zip_of(content)))

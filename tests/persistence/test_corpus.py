@@ -1,6 +1,6 @@
 """Files of all releases load, predict the same and can resume training.
 
-`make corpus` writes those of the version at hand; the data is that of write_corpus.py.
+`make corpus` writes the files of this version; write_corpus.py has the models and data.
 """
 
 import json
@@ -8,13 +8,13 @@ import json
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
-from write_corpus import CLASSES, CORPUS, MODELS, WORDS, X, rows_of, said_by
+from write_corpus import CLASSES, CORPUS, MODELS, WORDS, X, predictions_of, rows_of
 
 import skbackprop
 from skbackprop.persistence import load
 from support import few_epochs
 
-# What scikit-learn says of its own estimators in files of another version.
+# scikit-learn warns about its estimators in files of another version.
 pytestmark = [
     few_epochs,
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning"),
@@ -25,22 +25,22 @@ VERSIONS = sorted({path.parent for path in FILES})
 
 
 def test_corpus_has_files_of_this_version():
-    """If there are none, the version is new: run `make corpus`."""
+    """If it fails, the version is new: run `make corpus`."""
     assert {path.stem for path in FILES if path.parent.name == skbackprop.__version__} == {*MODELS}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name} {path.stem}")
 def test_predictions_are_unchanged(path):
     expected = json.loads((path.parent / "expected.json").read_text())[path.stem]
-    said = said_by(load(path), rows_of(MODELS[path.stem][1]))
-    assert said.keys() == expected.keys()
+    found_by_method = predictions_of(load(path), rows_of(MODELS[path.stem][1]))
+    assert found_by_method.keys() == expected.keys()
     for method, values in expected.items():
-        for found, wanted in zip(said[method], values, strict=True):
+        for found, wanted in zip(found_by_method[method], values, strict=True):
             assert_near(found, wanted)
 
 
 def assert_near(found, wanted):
-    """Assert that words are the same, and numbers but for what processors round."""
+    """Assert that labels are equal, and numbers up to rounding."""
     found, wanted = np.asarray(found), np.asarray(wanted)
     if wanted.dtype.kind == "f":
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)

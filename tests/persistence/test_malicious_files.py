@@ -33,7 +33,7 @@ CLASSIFIER = "skbackprop.estimators.classifier.BackpropClassifier"
 
 
 def called(name, *arguments):
-    """Return a part that calls what has a name, as skops makes objects of their reductions."""
+    """Return a node that calls a function, as skops restores reduced objects."""
     content = sequence(*map(plain, arguments))
     return node("ConstructorFromReduceNode", name, content=content)
 
@@ -58,7 +58,7 @@ def method(name, part):
 
 
 def pickled_array(trace):
-    """Return an array of objects as NumPy would pickle it, one of which runs a command."""
+    """Return a pickled array of objects, one of which writes a file when unpickled."""
     file = io.BytesIO()
     np.save(file, np.array([Command(trace), None], dtype=object), allow_pickle=True)
     return file.getvalue()
@@ -74,7 +74,7 @@ class Command:
         return open, (str(self.trace), "w")
 
 
-# What a file may hold, by what it would do; {} stands for the path of the trace.
+# Malicious parts of files, by what they would call. Each would create the file `trace`.
 PARTS = {
     "os.system": lambda trace: called("os.system", f"touch {trace}"),
     "posix.system": lambda trace: called(SYSTEM, f"touch {trace}"),
@@ -146,7 +146,7 @@ def test_object_arrays_are_not_unpickled(tmp_path):
         load(path)
     assert not trace.exists()
     pickle.loads(pickle.dumps(Command(trace))).close()
-    assert trace.exists()  # it would have been told
+    assert trace.exists()  # the trace works
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_trusted_classes_run_no_code_when_loaded():
         for base in kind.__mro__:
             if base.__module__.startswith(skbackprop.__name__):
                 assert not {"__setstate__", "__del__"} & set(vars(base))
-                # Those of Part and Suggesting check the names of keywords, and skops passes none.
+                # __new__ of these checks keyword names, and skops passes no keywords.
                 makes_itself = issubclass(base, tuple) or base in (Configurable, EstimatorMixin)
                 assert "__new__" not in vars(base) or makes_itself
             if "__reduce__" in vars(base) and base is not object:

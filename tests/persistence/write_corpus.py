@@ -1,7 +1,7 @@
-"""Write files of this version, which all later versions are to load: `make corpus`.
+"""Write the corpus of this version, which all later versions must load: `make corpus`.
 
-They go to a folder of the version's name, with what the models say of a few rows beside them. As
-long as a version is not released its files are written anew where they change; then they stay.
+The files go to a folder named after the version, with the predictions for a few rows. Until a
+version is released, its files are rewritten when the format changes; after that they stay.
 """
 
 import json
@@ -53,7 +53,7 @@ TABLE = pd.DataFrame(
     }
 )
 SHORT = {"max_iter": 3, "random_state": 0}
-# Those of tables have hundreds of units, which make large files.
+# The default networks of tabular estimators have hundreds of units, which make large files.
 FEW_UNITS = [NetworkDefaults(True, (3,), 0.1, 0.1), NetworkDefaults(False, (3,), 0.1, 0.1)]
 
 
@@ -102,7 +102,7 @@ def _search(kind, **settings):
     return kind(BackpropClassifier((3,), **SHORT), {"alpha": [0.1, 1.0]}, cv=2, **settings)
 
 
-# Of each model, what makes it, and the rows that it is asked about.
+# For each model a function that fits it, and the rows to predict.
 MODELS = {
     "warm": (_warm, X),
     "ensemble": (_ensemble, X),
@@ -155,33 +155,33 @@ MODELS = {
 }
 
 
-def said_by(model, X):
-    """Return what a model says of rows, by method, as lists."""
+def predictions_of(model, X):
+    """Return the predictions of a model by method, as lists."""
     methods = ["predict", "predict_proba", "transform", "predict_interval"]
-    said = {name: getattr(model, name)(X) for name in methods if hasattr(model, name)}
+    found = {name: getattr(model, name)(X) for name in methods if hasattr(model, name)}
     return {
         name: [each.tolist() for each in values] if type(values) is list else values.tolist()
-        for name, values in said.items()
+        for name, values in found.items()
     }
 
 
 def rows_of(X, n_rows=6):
-    """Return the first rows of the data that a model is asked about."""
+    """Return the first rows of the data to predict."""
     return X[:n_rows]
 
 
 def main():
-    """Write all files of this version, in place of those that there are."""
+    """Replace all files of this version."""
     folder = CORPUS / skbackprop.__version__
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     expected = {}
     for name, (make, X) in MODELS.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a few epochs
+            warnings.simplefilter("ignore")  # about convergence
             model = make()
         save(model, folder / f"{name}.skops")
-        expected[name] = said_by(model, rows_of(X))
+        expected[name] = predictions_of(model, rows_of(X))
     (folder / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"{len(expected)} models, {size / 1024:.0f} KiB in {folder}")
