@@ -251,7 +251,7 @@ class SearchDisplay:
         self.ax_ = axes_for(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
         self.lines_, self.image_, self.text_ = [], None, []
-        if len(paths) < len(scores) and self.params is None:
+        if "n_resources" in self.cv_results and self.params is None:
             self._plot_rounds(paths, means, rounds, best, curve_kwargs)
         else:
             last = {path[-1] for path in paths}
@@ -399,7 +399,8 @@ class SearchDisplay:
             i = rounds[path[-1]]
             style: dict[str, Any] = {"color": f"C{i}", "marker": ".", "label": labels[i]}
             if best in path:
-                style |= {"color": "black", "lw": 2, "label": f"best: {means[best]:.3g}"}
+                label = f"best: {means[best]:.3g}"
+                style |= {"color": ax.xaxis.label.get_color(), "linewidth": 2, "label": label}
             labels[i] = "_"  # the legend leaves out labels that begin with an underscore
             style = merge_kwargs(style, curve_kwargs, Line2D)
             self.lines_ += ax.plot(resources[path], means[path], **style)

@@ -147,14 +147,12 @@ class CandidateEvaluator:
                 key: callback_ctx.subcontext(task_name="candidate-split-evaluation", task_id=i)
                 for i, key in enumerate(keys)
             }
-        states = CandidateStates(
-            {
-                (new, split): self._states[old, split]
-                for new, old in enumerate(survivors)
-                for split in range(n_splits)
-                if (old, split) in self._states
-            }
-        )
+        states = {
+            (new, split): self._states[old, split]
+            for new, old in enumerate(survivors)
+            for split in range(n_splits)
+            if (old, split) in self._states
+        }
         self._states, results = CandidateStates(), {}
         for jobs in self._iter_jobs(candidates):
             # The most expensive jobs first, so that all workers end at about the same time.

@@ -6,6 +6,7 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -235,14 +236,6 @@ class TransformedSplit:
     pipeline: Any = None
     seconds: float = 0.0
 
-    def append_network(self, network: Any) -> Any:
-        """Return the fitted pipeline with a network as last step, or the network."""
-        if self.pipeline is None:
-            return network
-        estimator = copy.copy(self.pipeline)
-        estimator.steps = [*self.pipeline.steps[:-1], (self.pipeline.steps[-1][0], network)]
-        return estimator
-
 
 class _CaptureFitArgs(BaseEstimator):
     """Last step of a pipeline that stores the arguments of `fit`."""
@@ -327,21 +320,20 @@ class SplitScorer:
 
     def score(self, network: Any, *, on_train: bool) -> Any:
         """Return the score of a network on the test rows, or on the training rows."""
+        config, pipeline = self.config, self.data.pipeline
         if on_train not in self._rows:
-            self._rows[on_train] = self._load_rows(on_train)
-        X, y, params, are_transformed = self._rows[on_train]
-        estimator = network if are_transformed else self.data.append_network(network)
-        return _score(estimator, X, y, self.config.scorer, params, self.config.error_score)
-
-    def _load_rows(self, on_train: bool) -> tuple[Any, Any, dict[str, Any], bool]:
-        """Return X, y, further arguments of the scorer, and whether X is transformed."""
-        X, y, params = self.config.scoring_data(self.estimator, self.split, on_train=on_train)
-        if not self._can_score_network or params:
-            return X, y, params, False
-        try:
-            return self.data.pipeline[:-1].transform(X), y, params, True
-        except Exception:
-            return X, y, params, False  # the score of each candidate raises the error
+            X, y, params = config.scoring_data(self.estimator, self.split, on_train=on_train)
+            is_transformed = pipeline is None
+            if self._can_score_network and not params:
+                with suppress(Exception):  # the score of each candidate raises the error
+                    X, is_transformed = pipeline[:-1].transform(X), True
+            self._rows[on_train] = X, y, params, is_transformed
+        X, y, params, is_transformed = self._rows[on_train]
+        estimator = network
+        if not is_transformed:
+            estimator = copy.copy(pipeline)
+            estimator.steps = [*pipeline.steps[:-1], (pipeline.steps[-1][0], network)]
+        return _score(estimator, X, y, config.scorer, params, config.error_score)
 
 
 # ------------------------------------------------------------------------------- callbacks
