@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import xlogy
 
-from ..utils.arrays import Array, DropsCachedProperties
+from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ..utils.validation import did_you_mean
 from .base import Loss, TargetInterval
 from .classification import ClassifierLoss, LogLoss
@@ -20,7 +20,7 @@ from .regression import Poisson, SquaredError
 
 
 @dataclass(frozen=True)
-class MultiOutputLoss(DropsCachedProperties, Loss):
+class MultiOutputLoss(DropCachedPropertiesMixin, Loss):
     """Sum of the losses of several groups of outputs: loss(s, y) = sum_b loss_b(s_b, y_b).
 
     Parameters

@@ -62,6 +62,97 @@ class EvaluationLog:
         return cls(arrays["start"], values, gradients)
 
 
+class FullBatchLoss:
+    """Mean loss over all rows, without the penalty, and its gradient.
+
+    The gradients of blocks of rows are summed, so memory is bounded.
+
+    Parameters
+    ----------
+    objective : Objective
+        The objective of one network; its penalty is not used.
+    parameters : FlatParameters
+        Its parameters, which are only read.
+    table : Dataset
+        The data.
+    order : IndexArray or None
+        The rows to use; None for all.
+    row_block : int
+        The number of rows of a block.
+    deadline : TimeLimit or None, default=None
+        The time limit, checked before each block.
+    rngs : sequence of Generator, default=()
+        The random generators of dropout masks, if the network has dropout.
+
+    Attributes
+    ----------
+    gradients : FlatParameters
+        The gradient.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        parameters: FlatParameters,
+        table: Dataset,
+        order: IndexArray | None,
+        row_block: int,
+        deadline: TimeLimit | None = None,
+        rngs: Sequence[np.random.Generator] = (),
+    ) -> None:
+        n_rows = table.n_rows if order is None else len(order)
+        self._objective, self._parameters = objective, parameters
+        self._deadline, self._rngs = deadline, rngs
+        self.gradients = parameters.like(np.empty_like(parameters.theta))
+        self._sum = np.empty_like(parameters.theta)
+        self._pool = BufferPool(parameters.dtype)
+        self._batches = DataLoader(
+            [table], [order], [min(row_block, n_rows)], self._pool, mean_over="epoch"
+        )
+        self._bound: dict[int, LossAndGradient] = {}
+
+    @property
+    def total(self) -> float:
+        """The total weight of all rows, over which the loss is averaged."""
+        return float(self._batches.total_weights.item())
+
+    def set_data(self, table: Dataset) -> None:
+        """Replace the data by as many rows of the same kind."""
+        self._batches.set_data([table])
+
+    def __call__(self) -> list[float]:
+        """Write the gradient of the mean to `gradients`; return the sums of the blocks' losses.
+
+        Losses are multiplied by the weights of their rows; the sums are not divided.
+        """
+        self._sum[...] = 0
+        losses: list[float] = []
+        for chunk in self._batches.chunks():
+            batches: Iterable[Batch] = chunk.batches
+            if self._deadline is not None:
+                batches = self._deadline.before_each(batches)
+            gradient = self._gradient(chunk.batch_size)
+            for batch in batches:
+                gradient.backward_loss(batch)
+                self._sum += self.gradients.theta
+            losses += self._objective.batch_losses(chunk)[0].tolist()
+        np.copyto(self.gradients.theta, self._sum)
+        return losses
+
+    def _gradient(self, n_rows: int) -> LossAndGradient:
+        if n_rows not in self._bound:
+            self._bound[n_rows] = LossAndGradient(
+                self._objective,
+                self._parameters,
+                self.gradients,
+                n_rows,
+                self._pool,
+                self._batches.is_sparse,
+                self._rngs,
+            )
+        return self._bound[n_rows]
+
+
 class FullBatchObjective:
     """Objective of one network over all rows, as a function of its flat parameters.
 
@@ -152,19 +243,19 @@ class BoundConstrainedL1:
 
     Parameters
     ----------
-    whole : FullBatchObjective
+    objective : FullBatchObjective
         The objective without the L1 penalty.
     """
 
-    def __init__(self, whole: FullBatchObjective) -> None:
-        self._whole = whole
-        self._n = n = whole.parameters.regularized.shape[1]
-        n_free = whole.parameters.theta.shape[1] - n
+    def __init__(self, objective: FullBatchObjective) -> None:
+        self._smooth = objective
+        self._n = n = objective.parameters.regularized.shape[1]
+        n_free = objective.parameters.theta.shape[1] - n
         self.bounds = optimize.Bounds(np.repeat([0.0, -np.inf], [2 * n, n_free]), np.inf)
 
     def start(self) -> Array:
         """Return (P, N, biases) of the current parameters, the starting point."""
-        theta = self._whole.start()
+        theta = self._smooth.start()
         weights, biases = theta[: self._n], theta[self._n :]
         return np.concatenate([np.maximum(weights, 0), np.maximum(-weights, 0), biases])
 
@@ -175,20 +266,20 @@ class BoundConstrainedL1:
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at (P, N, biases), and a new array with the gradient."""
-        l1, n = self._whole.l1, self._n
-        value, g = self._whole(self.theta_at(x))
+        l1, n = self._smooth.l1, self._n
+        value, g = self._smooth(self.theta_at(x))
         return value + self._l1_penalty(x), np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
 
     def penalty(self, x: Array) -> float:
         """Return the penalty at `x`."""
-        return self._whole.penalty(self.theta_at(x)) + self._l1_penalty(x)
+        return self._smooth.penalty(self.theta_at(x)) + self._l1_penalty(x)
 
     def _l1_penalty(self, x: Array) -> float:
-        return float(self._whole.l1 * x[: 2 * self._n].sum())
+        return float(self._smooth.l1 * x[: 2 * self._n].sum())
 
 
 def minimize(
-    whole: FullBatchObjective,
+    objective: FullBatchObjective,
     lbfgs: LBFGS,
     *,
     max_iter: int,
@@ -200,7 +291,7 @@ def minimize(
 
     Parameters
     ----------
-    whole : FullBatchObjective
+    objective : FullBatchObjective
         The objective. On return its parameters are those of the result; if something is raised,
         those of the last complete iteration.
     lbfgs : LBFGS
@@ -225,10 +316,10 @@ def minimize(
     DivergenceError
         If the loss is not finite at the starting point or at the end.
     """
-    theta = whole.parameters.theta
+    theta = objective.parameters.theta
     iterate = theta[0].copy()
-    smooth = BoundConstrainedL1(whole) if whole.l1 else whole
-    not_reported = 1 - 1 / whole.objective.loss_normalizer
+    smooth = BoundConstrainedL1(objective) if objective.l1 else objective
+    not_reported = 1 - 1 / objective.objective.loss_normalizer
 
     def reported(at: optimize.OptimizeResult) -> float:
         value = float(at.fun)
@@ -271,94 +362,3 @@ def minimize(
     theta[0] = smooth.theta_at(result.x)
     result.fun = reported(result)
     return result
-
-
-class FullBatchLoss:
-    """Mean loss over all rows, without the penalty, and its gradient.
-
-    The gradients of blocks of rows are summed, so memory is bounded.
-
-    Parameters
-    ----------
-    objective : Objective
-        The objective of one network; its penalty is not used.
-    parameters : FlatParameters
-        Its parameters, which are only read.
-    table : Dataset
-        The data.
-    order : IndexArray or None
-        The rows to use; None for all.
-    row_block : int
-        The number of rows of a block.
-    deadline : TimeLimit or None, default=None
-        The time limit, checked before each block.
-    rngs : sequence of Generator, default=()
-        The random generators of dropout masks, if the network has dropout.
-
-    Attributes
-    ----------
-    gradients : FlatParameters
-        The gradient.
-    """
-
-    def __init__(
-        self,
-        objective: Objective,
-        parameters: FlatParameters,
-        table: Dataset,
-        order: IndexArray | None,
-        row_block: int,
-        deadline: TimeLimit | None = None,
-        rngs: Sequence[np.random.Generator] = (),
-    ) -> None:
-        n_rows = table.n_rows if order is None else len(order)
-        self._objective, self._parameters = objective, parameters
-        self._deadline, self._streams = deadline, rngs
-        self.gradients = parameters.like(np.empty_like(parameters.theta))
-        self._sum = np.empty_like(parameters.theta)
-        self._pool = BufferPool(parameters.dtype)
-        self._batches = DataLoader(
-            [table], [order], [min(row_block, n_rows)], self._pool, mean_over="epoch"
-        )
-        self._bound: dict[int, LossAndGradient] = {}
-
-    @property
-    def total(self) -> float:
-        """The total weight of all rows, over which the loss is averaged."""
-        return float(self._batches.total_weights.item())
-
-    def set_data(self, table: Dataset) -> None:
-        """Replace the data by as many rows of the same kind."""
-        self._batches.set_data([table])
-
-    def __call__(self) -> list[float]:
-        """Write the gradient of the mean to `gradients`; return the sums of the blocks' losses.
-
-        Losses are multiplied by the weights of their rows; the sums are not divided.
-        """
-        self._sum[...] = 0
-        losses: list[float] = []
-        for chunk in self._batches.chunks():
-            batches: Iterable[Batch] = chunk.batches
-            if self._deadline is not None:
-                batches = self._deadline.before_each(batches)
-            gradient = self._gradient(chunk.batch_size)
-            for batch in batches:
-                gradient.backward_loss(batch)
-                self._sum += self.gradients.theta
-            losses += self._objective.batch_losses(chunk)[0].tolist()
-        np.copyto(self.gradients.theta, self._sum)
-        return losses
-
-    def _gradient(self, n_rows: int) -> LossAndGradient:
-        if n_rows not in self._bound:
-            self._bound[n_rows] = LossAndGradient(
-                self._objective,
-                self._parameters,
-                self.gradients,
-                n_rows,
-                self._pool,
-                self._batches.is_sparse,
-                self._streams,
-            )
-        return self._bound[n_rows]

@@ -111,8 +111,8 @@ class CachedPredictor:
         scores = np.empty((len(self.parameters), n_rows, n_outputs), X.dtype)
         for start in range(0, n_rows, ROWS_OF_PREDICTOR):
             rows = slice(start, min(start + ROWS_OF_PREDICTOR, n_rows))
-            for members, way in self._passes(rows.stop - start):
-                way.forward(X[rows], squeeze_member_axis(scores[members, rows]))
+            for members, built in self._passes(rows.stop - start):
+                built.forward(X[rows], squeeze_member_axis(scores[members, rows]))
         return scores
 
     def _passes(self, n_rows: int) -> list[tuple[slice, BuiltNetwork]]:

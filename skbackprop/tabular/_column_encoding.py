@@ -22,7 +22,7 @@ from sklearn.utils import check_random_state
 
 from ..estimators._validation import validated_labels, validated_numbers
 from ..training.validation_split import group_k_fold_of_rows
-from ..utils.arrays import Array, DropsCachedProperties
+from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._dataframe import is_missing, raise_unsupported, types_in
 
 # Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.
@@ -40,7 +40,7 @@ N_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class RobustScaling(DropsCachedProperties):
+class RobustScaling(DropCachedPropertiesMixin):
     """Scaling of k numeric columns by their quartiles.
 
     The outputs are, in this order: the scaled columns; the two-valued ones, as 0 and 1; and an
@@ -158,7 +158,7 @@ def _fit_columns(values: Array, centered: bool) -> list[Array]:
 
 
 @dataclass(frozen=True)
-class CategoryLevels(DropsCachedProperties):
+class CategoryLevels(DropCachedPropertiesMixin):
     """The categories of one column.
 
     Parameters
@@ -237,7 +237,7 @@ class CategoryLevels(DropsCachedProperties):
 
 
 @dataclass(frozen=True)
-class OneHot(DropsCachedProperties):
+class OneHot(DropCachedPropertiesMixin):
     """One-hot encoding of codes; of two categories, only the second has an output.
 
     Parameters

@@ -28,7 +28,7 @@ from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.parallelism import BlasLimit, threads_for_stacks
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
-from ..utils.arrays import Array, DropsCachedProperties, as_dense
+from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._dataframe import AnyColumns
 from ._encoding import WIDTH, FeatureBuilder, FeatureView, TableRows
 
@@ -180,7 +180,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkEnsemble(DropsCachedProperties, FoldEnsemble):
+class NetworkEnsemble(DropCachedPropertiesMixin, FoldEnsemble):
     """Ensemble of networks, one for each fold.
 
     Parameters

@@ -118,7 +118,7 @@ class BufferPool:
         return flat[:size].reshape(shape)
 
 
-class DropsCachedProperties:
+class DropCachedPropertiesMixin:
     """Mixin that leaves cached properties out of copies, pickles and files."""
 
     def __getstate__(self) -> dict[str, Any]:
