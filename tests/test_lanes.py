@@ -17,11 +17,12 @@ def parts(rows, strength):
     }
 
 
-def test_excluded_combinations_count_as_covered():
+@pytest.mark.parametrize("strength, most", [(1, 8), (2, 20)])
+def test_excluded_combinations_count_as_covered(strength, most):
     rows = [row for row in product(range(4), range(3), range(3)) if sum(row) % 3]
-    chosen = [rows[i] for i in covering(rows, 2)]
-    assert parts(chosen, 2) == parts(rows, 2)
-    assert len(chosen) < len(rows)
+    chosen = [rows[i] for i in covering(rows, strength)]
+    assert parts(chosen, strength) == parts(rows, strength)
+    assert len(chosen) <= most < len(rows)
 
 
 # ------------------------------------------------------------------------- in pytest's hands

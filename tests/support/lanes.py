@@ -39,11 +39,26 @@ def covering(rows, strength):
     if len(rows[0]) <= strength:
         return list(range(len(rows)))
     number = {row: i for i, row in enumerate(rows)}
+    if strength == 1:
+        return sorted(number[row] for row in diagonal(rows))
     # Not every product of levels is a row: allpairspy builds rows from left to right.
     beginnings = {row[:n] for row in rows for n in range(1, len(row) + 1)}
     axes = [sorted(set(levels)) for levels in zip(*rows, strict=True)]
     chosen = AllPairs(axes, filter_func=lambda row: tuple(row) in beginnings, n=strength)
     return sorted(number[tuple(row)] for row in chosen)
+
+
+def diagonal(rows):
+    """Return rows in which each level of each column occurs: (0, 0), (1, 1), ... where they are."""
+    n_levels = [max(levels) + 1 for levels in zip(*rows, strict=True)]
+    wanted = {tuple(i % n for n in n_levels) for i in range(max(n_levels))}
+    chosen = wanted.intersection(rows)
+    given = {level for row in chosen for level in enumerate(row)}
+    for row in rows:
+        if not given.issuperset(enumerate(row)):
+            chosen.add(row)
+            given.update(enumerate(row))
+    return chosen
 
 
 def is_left_out(test, quick, full):
