@@ -14,13 +14,12 @@ from sklearn.compose import make_column_transformer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import Checkpoint
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding
 from support import (
     BOTH,
-    assert_same_search,
     data_for,
     few_epochs,
     quick,
@@ -145,20 +144,6 @@ def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class,
     assert same_bits(resumed, whole)
     loaded = safely_saved(model, tmp_path)
     assert same_bits(loaded.fit(X, y), model.fit(X, y))
-
-
-@pytest.mark.long
-@BOTH
-def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
-    X, y = coded_data(estimator_class)
-    grids = [
-        {"input_layers": [None, LAYER], "learning_rate_init": [0.01, 0.1]},
-        {"input_layers": [LAYER], "input_layers__n_units": [1, 3], "alpha": [0.0, 1.0]},
-    ]
-    model = quick(estimator_class)
-    search = BackpropGridSearchCV(model, grids, cv=2, error_score="raise").fit(X, y)
-    alone = BackpropGridSearchCV(model, grids, cv=2, max_stack_bytes=1).fit(X, y)
-    assert_same_search(search, alone)
 
 
 @pytest.mark.parametrize("name", ["X", "X_val"])

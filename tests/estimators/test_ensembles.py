@@ -63,7 +63,6 @@ WAYS = {
 }
 every_way = pytest.mark.parametrize("way", WAYS)
 # Rows are held out by `fit` alone, and partial_fit is for stochastic solvers.
-NOT_IN_PIECES = {"lbfgs", "early stopping", "early stopping lbfgs"}
 
 POSITIVE = value_data(N_ROWS)[0], np.exp(0.3 * value_data(N_ROWS, n_outputs=2)[1])
 TARGETS = {
@@ -611,42 +610,6 @@ def test_assigned_weights_without_the_member_axis_are_an_error(estimator_class, 
 
 
 # --------------------------------------------------------------------------- training in pieces
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ["dense", "sparse, weighted"])
-@pytest.mark.parametrize("way", [way for way in WAYS if way not in NOT_IN_PIECES])
-@BOTH
-def test_pieces_give_the_bits_of_the_whole(estimator_class, way, kind):
-    data = data_for(estimator_class, N_ROWS)
-    if kind != "dense":
-        weight = np.random.RandomState(1).uniform(0.1, 3, N_ROWS)
-        data = sparse.csr_array(data[0]), data[1], weight
-    settings = WAYS[way] | {"max_iter": 6}
-    if way != "adaptive":
-        settings["n_iter_no_change"] = np.inf
-    whole = ensemble_of(estimator_class, **settings | {"tol": 0.0}).fit(*data)
-    assert (whole.n_iter_ == 6).all()
-
-    by_epochs = ensemble_of(estimator_class, **settings | {"tol": 0.0})
-    by_epochs.partial_fit(*data, **classes_for(estimator_class))
-    for _ in range(5):
-        by_epochs.partial_fit(*data)
-    assert (by_epochs.n_iter_ == 1).all()
-
-    by_twos = ensemble_of(estimator_class, **settings | {"tol": 0.0, "max_iter": 2})
-    by_twos.set_params(warm_start=True)
-    for _ in range(3):
-        by_twos.fit(*data)
-    assert (by_twos.n_iter_ == 2).all()
-
-    for session in (by_epochs, by_twos):
-        for name in ("coefs_", "intercepts_"):
-            for array, expected in zip(getattr(session, name), getattr(whole, name), strict=True):
-                assert_same_bits(array, expected, name)
-        assert session.loss_curve_ == whole.loss_curve_
-        np.testing.assert_array_equal(session.t_, whole.t_)
-    np.testing.assert_array_equal(by_epochs.best_loss_, whole.best_loss_)
 
 
 @pytest.mark.parametrize("way", ["early stopping", "lbfgs", "early stopping lbfgs", "adaptive"])

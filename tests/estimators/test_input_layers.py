@@ -11,15 +11,14 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.utils import get_tags
 
-from skbackprop import BackpropGridSearchCV, BackpropRegressor, EarlyStopping
+from skbackprop import BackpropRegressor
 from skbackprop.callbacks import Checkpoint
-from skbackprop.layers import INPUT_LAYERS, PeriodicEmbedding, Scale
+from skbackprop.layers import PeriodicEmbedding, Scale
 from skbackprop.optimizers import AdamW
 from skbackprop.testing import check_gradient
 from support import (
     BOTH,
     assert_same_network,
-    assert_same_search,
     classes_for,
     data_for,
     few_epochs,
@@ -41,15 +40,6 @@ every_kind = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
 
 
 # --------------------------------------------------------------------------- the parameter
-
-
-@BOTH
-def test_names_stand_for_objects_and_one_for_a_list(estimator_class):
-    X, y = data_for(estimator_class)
-    for name, kind in INPUT_LAYERS.items():
-        expected = quick(estimator_class, input_layers=kind()).fit(X, y)
-        for value in (name, [name], (kind(),)):
-            assert_same_network(quick(estimator_class, input_layers=value).fit(X, y), expected, 0)
 
 
 @BOTH
@@ -235,39 +225,6 @@ def test_they_are_free_of_the_penalty_and_of_decay():
     for name in ("scales_", "frequencies_"):
         for other in (decayed, regularized):
             np.testing.assert_array_equal(getattr(other, name)[0], getattr(one, name)[0])
-
-
-@BOTH
-@every_kind
-def test_the_best_epoch_is_kept_whole(estimator_class, layers):
-    X, y = data_for(estimator_class, n=80)
-    stopping = EarlyStopping("loss", n_iter_no_change=3)
-    model = quick(estimator_class, input_layers=layers, max_iter=40, learning_rate_init=0.05)
-    model.set_params(early_stopping=stopping, n_estimators=2).fit(X[:50], y[:50])
-    model.fit(X[:50], y[:50], X_val=X[50:], y_val=y[50:])
-    for member, best in zip(model.estimators_, model.best_validation_score_, strict=True):
-        if estimator_class is BackpropRegressor:
-            loss = np.mean((member.predict(X[50:]) - y[50:]) ** 2) / 2
-        else:
-            proba = member.predict_proba(X[50:])
-            loss = -np.log(proba[np.arange(30), y[50:]]).mean()
-        assert -loss == pytest.approx(best, rel=1e-6)
-
-
-@pytest.mark.long
-@BOTH
-def test_a_search_stacks_them_and_is_as_without_stacks(estimator_class):
-    """Candidates with equal layers train together, others apart; each as if alone."""
-    X, y = data_for(estimator_class)
-    grids = [
-        {"input_layers": [None, *LAYERS.values()], "learning_rate_init": [0.01, 0.1]},
-        {"input_layers": [SOME], "input_layers__n_frequencies": [1, 2], "alpha": [0.0, 1.0]},
-    ]
-    model = quick(estimator_class, n_estimators=2)
-    search = BackpropGridSearchCV(model, grids, cv=2, error_score="raise").fit(X, y)
-    alone = BackpropGridSearchCV(model, grids, cv=2, max_stack_bytes=1).fit(X, y)
-    assert_same_search(search, alone)
-    assert same_bits(search.best_estimator_, clone(search.best_estimator_).fit(X, y))
 
 
 @BOTH

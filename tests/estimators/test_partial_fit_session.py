@@ -12,7 +12,6 @@ import pytest
 from scipy import sparse
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
-from skbackprop.optimizers import SGD
 from support import BOTH, class_data, classes_for, data_for, few_epochs, quick, same_values
 
 pytestmark = few_epochs
@@ -109,10 +108,6 @@ def warm_fit(model):
 
 def another_rate(model):
     model.set_params(learning_rate_init=0.1)
-
-
-def another_optimizer(model):
-    model.set_params(solver=SGD(momentum=0.5))
 
 
 def counted_otherwise(model):
