@@ -90,9 +90,10 @@ def warn(message: str, category: type[Warning]) -> None:
 
     The line is that of the first frame outside of this package, scikit-learn and joblib.
     """
-    frame = sys._getframe()
-    while frame.f_back is not None and _package_of(frame.f_globals) in _SKIPPED_PACKAGES:
+    frame, package = sys._getframe(), __name__
+    while frame.f_back is not None and package.partition(".")[0] in _SKIPPED_PACKAGES:
         frame = frame.f_back
+        package = str(frame.f_globals.get("__name__", ""))
     warnings.warn_explicit(
         message,
         category,
@@ -101,7 +102,3 @@ def warn(message: str, category: type[Warning]) -> None:
         module=_MODULE,
         registry=frame.f_globals.setdefault("__warningregistry__", {}),
     )
-
-
-def _package_of(names: dict[str, object]) -> str:
-    return str(names.get("__name__", "")).partition(".")[0]

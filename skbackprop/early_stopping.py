@@ -113,18 +113,10 @@ class EarlyStopping(Configurable):
             return self.validation_fraction
         return max(2, math.ceil(float(self.validation_fraction) * n_rows))
 
-    @property
-    def is_by_fold(self) -> bool:
-        """Whether each network of an ensemble holds out a different fold."""
-        return self.validation_fraction == _FOLDS
-
-
-_FOLDS = "folds"
-
 
 def _validate_fraction(value: Any) -> float | str:
     """Return a share of the rows as a float, a number of rows as an int, or "folds"."""
-    if isinstance(value, str) and value == _FOLDS:
+    if isinstance(value, str) and value == "folds":
         return value
     if isinstance(value, Integral) and int(value) >= 2:
         return int(value)

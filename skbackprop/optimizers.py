@@ -267,7 +267,9 @@ class NAdam(Adam):
 
     def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
-        momentum = self._next_momentum(state["n_steps"])
+        now, next_ = (n.ravel().tolist() for n in (state["n_steps"], state["n_steps"] + 1))
+        # The factor of the scaled first moment that is added to the gradient.
+        momentum = self.beta_1 * (1 - _power(self.beta_1, now)) / (1 - _power(self.beta_1, next_))
         rate, epsilon = self._correct_bias(state["n_steps"], rate)
         beta_1, beta_2, momentum, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, momentum, epsilon, rate
@@ -286,11 +288,6 @@ class NAdam(Adam):
             np.divide(gradient, scratch, out=gradient)
             np.multiply(gradient, rate, out=gradient)
             np.subtract(x, gradient, out=x)
-
-    def _next_momentum(self, n_steps: Array) -> FloatOrPerMember:
-        """Return the factor of the scaled first moment that is added to the gradient."""
-        now, next_ = n_steps.ravel().tolist(), (n_steps + 1).ravel().tolist()
-        return self.beta_1 * (1 - _power(self.beta_1, now)) / (1 - _power(self.beta_1, next_))
 
 
 @dataclass(frozen=True)

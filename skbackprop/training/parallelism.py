@@ -23,7 +23,7 @@ _WORTH_MORE_THREADS = 10**7
 
 # Bytes that a step of a stack may touch. Measured on a core with 2 MB of second-level cache: below,
 # a member's time falls with the size of the stack; above, it stays or rises again.
-_CACHE_BYTES = 1 << 22
+CACHE_BYTES = 1 << 22
 
 # Bytes of a step from which on a thread of its own pays: enough work between two calls of Python,
 # which only one thread can make at a time.
@@ -163,11 +163,6 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments
     )
 
 
-def fits_into_cache(network: Network, n_rows: int, itemsize: int, n_moments: int) -> bool:
-    """Return whether all that a step on so many rows touches fits into the cache."""
-    return bytes_per_member(network, n_rows, itemsize, n_moments) <= _CACHE_BYTES
-
-
 def max_stack_size(
     network: Network,
     batch_size: int,
@@ -197,7 +192,7 @@ def max_stack_size(
     n_inputs, *_, n_outputs = network.n_units
     n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
     gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
-    n_estimators = min(_CACHE_BYTES // each, max_bytes // (3 * each + gathered))
+    n_estimators = min(CACHE_BYTES // each, max_bytes // (3 * each + gathered))
     return n_estimators if n_estimators >= _FEWEST_MEMBERS else 1
 
 

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from ..nn.data_loader import Dataset
 from .checkpoint import TrainingCheckpoint
 from .loop import TrainingLoop
-from .parallelism import fits_into_cache
+from .parallelism import CACHE_BYTES, bytes_per_member
 from .training_run import TrainingRun
 from .training_task import TrainingTask
-from .validation_split import is_global_rng
 
 
 class PartialFitSession:
@@ -97,8 +97,8 @@ def make_partial_fit_session(
         return None
     n_rows = run.table.n_rows + (run.watched.table.n_rows if run.watched else 0)
     settings = run.network, n_rows, run.problem.dtype.itemsize, run.config.n_moments
-    if not fits_into_cache(*settings):
+    if bytes_per_member(*settings) > CACHE_BYTES:
         return None
-    return PartialFitSession(
-        run, any(is_global_rng(each, random_state) for each in run.state.rngs if each)
-    )
+    shared = random_state, check_random_state(None)  # the user's stream, or NumPy's global one
+    is_shared = any(rng is each for rng in run.state.rngs if rng for each in shared)
+    return PartialFitSession(run, is_shared)

@@ -227,7 +227,9 @@ class TrainingTask:
             Both; None to train on all rows.
         """
         if self.folds is not None:
-            split = self._split_by_fold(self.folds, member, last)
+            split = np.flatnonzero(self.folds != member), np.flatnonzero(self.folds == member)
+            if last is not None and np.array_equal(last[1], split[1]):
+                split = last
         elif self.stopping is not None:
             split = self._draw_split(self.stopping, rng, last)
         else:
@@ -262,13 +264,6 @@ class TrainingTask:
             return last
         return train_validation_split(n, n_held_out, rng, classes)
 
-    @staticmethod
-    def _split_by_fold(folds: Array, member: int, last: Split | None) -> Split:
-        held_out = np.flatnonzero(folds == member)
-        if last is not None and np.array_equal(last[1], held_out):
-            return last
-        return np.flatnonzero(folds != member), held_out
-
 
 def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None:
     """Return the number of the network that holds out each row, given what the runs start from.
@@ -285,7 +280,9 @@ def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None
         If there are fewer than two networks, or fewer rows, or groups, than networks.
     """
     stopping, n_rows, n_folds = problem.config.stopping, problem.table.n_rows, len(starts)
-    if problem.incremental or problem.watched or stopping is None or not stopping.is_by_fold:
+    if problem.incremental or problem.watched or stopping is None:
+        return None
+    if stopping.validation_fraction != "folds":
         return None
     if n_folds < 2:
         raise ValueError(

@@ -38,11 +38,6 @@ def spawn_rngs(random_state: Any, n_estimators: int) -> list[np.random.RandomSta
     return [first, *map(np.random.RandomState, seeds)]
 
 
-def is_global_rng(rng: np.random.RandomState, random_state: Any) -> bool:
-    """Return whether a stream is the user's, or NumPy's global one."""
-    return rng is random_state or rng is check_random_state(None)
-
-
 def rng_from_global() -> np.random.RandomState:
     """Return a stream with a seed drawn from NumPy's global stream."""
     return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))

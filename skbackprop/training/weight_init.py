@@ -113,15 +113,6 @@ def checked_arrays(
     return checked
 
 
-def unstack_members(
-    layers: list[tuple[Array, Array]], n_estimators: int
-) -> list[list[tuple[Array, Array]]]:
-    """Return the weights and biases of each network, layer by layer."""
-    if n_estimators == 1:
-        return [layers]
-    return [[(weights[i], biases[i]) for weights, biases in layers] for i in range(n_estimators)]
-
-
 def _is_list(values: Any) -> bool:
     """Return whether a value is a list of arrays, or an array of them."""
     return isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
@@ -196,7 +187,10 @@ class GivenWeights:
         layers = checked_layers(self.coefs, self.intercepts, network, "init", n_given)
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise ValueError("init contains NaN or infinity: initial weights must be finite.")
-        return unstack_members(layers, n_given)[member % n_given]
+        if n_given == 1:
+            return layers
+        i = member % n_given
+        return [(weights[i], biases[i]) for weights, biases in layers]
 
 
 @runtime_checkable

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
-from .arrays import Array, FloatOrPerMember
 from .equality import extra_instance_attributes, is_equal
 from .validation import check_keywords, did_you_mean
 
@@ -195,17 +194,12 @@ def index_settings(settings: Settings, members: Any) -> Settings:
     for name in [field.name for field in fields(whole) if field.init]:
         value = getattr(whole, name)
         if isinstance(value, np.ndarray) and value.ndim == 2:  # other arrays are user-defined
-            changes[name] = index_hyperparameter(value, members)
+            chosen = value[members]
+            changes[name] = float(chosen[0, 0]) if len(chosen) == 1 else chosen
         elif _is_settings(value):
             changes[name] = index_settings(value, members)
     taken: Settings = replace(whole, **changes) if changes else settings
     return taken
-
-
-def index_hyperparameter(values: Array, members: Any) -> FloatOrPerMember:
-    """Return the hyperparameter of some members, as a float for a single member."""
-    chosen = values[members]
-    return float(chosen[0, 0]) if len(chosen) == 1 else chosen
 
 
 def stack_settings(settings: Sequence[Settings]) -> Settings:

@@ -359,7 +359,7 @@ def test_stacks_are_as_large_as_the_cache_allows(settings, n_moments, monkeypatc
     )
     each = sizes_module.bytes_per_member(runs[0].network, SHARED["batch_size"], 8, n_moments)
     for n_estimators, expected in [(9, [9]), (8, [4, 5]), (4, [3, 3, 3]), (3, [1] * 9)]:
-        monkeypatch.setattr(sizes_module, "_CACHE_BYTES", n_estimators * each)
+        monkeypatch.setattr(sizes_module, "CACHE_BYTES", n_estimators * each)
         train_runs(runs_of(BackpropRegressor, [{"max_iter": 1}] * 9, settings))
         assert sizes == expected
         sizes.clear()

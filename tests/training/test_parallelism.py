@@ -16,7 +16,7 @@ from skbackprop.nn.data_loader import CHUNK_BYTES
 from skbackprop.nn.network import dense_network
 from skbackprop.training.parallelism import (
     _ALWAYS_ONE_THREAD,
-    _CACHE_BYTES,
+    CACHE_BYTES,
     _FEWEST_MEMBERS,
     _WORTH_A_THREAD,
     _WORTH_MORE_THREADS,
@@ -288,7 +288,7 @@ def test_stacks_fit_into_the_cache_and_the_memory_limit(
     n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
     gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
     assert n == 1 or n >= _FEWEST_MEMBERS
-    assert n == 1 or (n * each <= _CACHE_BYTES and n * (each + gathered) <= max_bytes)
+    assert n == 1 or (n * each <= CACHE_BYTES and n * (each + gathered) <= max_bytes)
     assert n_estimators(max_bytes=2 * max_bytes) >= n
     assert n_estimators(n_rows=2 * n_rows) <= n
     assert n_estimators(itemsize=4) >= n_estimators(itemsize=8)
