@@ -16,10 +16,10 @@ from skbackprop.nn.data_loader import CHUNK_BYTES
 from skbackprop.nn.network import dense_network
 from skbackprop.training.parallelism import (
     _ALWAYS_ONE_THREAD,
-    CACHE_BYTES,
     _FEWEST_MEMBERS,
     _WORTH_A_THREAD,
     _WORTH_MORE_THREADS,
+    CACHE_BYTES,
     BlasLimit,
     array_split,
     bytes_per_member,
