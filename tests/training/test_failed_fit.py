@@ -167,9 +167,7 @@ def test_failing_fit_resets_the_global_random_stream(estimator_class, n_estimato
 @pytest.mark.parametrize("solver", ["sgd", "adam"])
 @pytest.mark.parametrize("method", ["partial_fit", "warm fit"])
 @pytest.mark.parametrize("case", GOING_ON)
-def test_failing_further_training_keeps_attributes(
-    estimator_class, solver, method, case
-):
+def test_failing_further_training_keeps_attributes(estimator_class, solver, method, case):
     """The twin never saw the failure; both go on to the very same weights."""
     X, y = data_for(estimator_class)
     frame = pd.DataFrame(X, columns=NAMES)

@@ -47,6 +47,7 @@ RECORDING = {
             "_check_stopping",
         ),
         *("finish_all", "finish_members", "_detach_run", "without", "continue_with_new_data"),
+        "bind_parameter_views",
     },
     "training/lbfgs_training.py": {
         *("train", "_minimize", "_end_iteration", "_restore"),
@@ -102,8 +103,8 @@ def _without_traces_of_checks(monkeypatch):
         finally:
             sys.settrace(tracing)
 
-    checked = BaseNeuralNetwork._checked
-    monkeypatch.setattr(BaseNeuralNetwork, "_checked", untraced)
+    checked = BaseNeuralNetwork._validate_fit
+    monkeypatch.setattr(BaseNeuralNetwork, "_validate_fit", untraced)
 
 
 def press_ctrl_c(place, action):
