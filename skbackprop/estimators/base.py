@@ -28,7 +28,6 @@ from ..training.class_weight import reject_balanced
 from ..training.config import (
     TrainingConfig,
     build_average,
-    check_solver,
     is_lbfgs,
     unused_parameter_warnings,
 )
@@ -477,7 +476,6 @@ def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     build_average(parameters)  # whose error has better advice
     estimator._validate_params()
     config = estimator._make_config(parameters)
-    check_solver(config, parameters)
     defaults = {name: row.default for name, row in estimator._rows.items()}
     messages = tuple(unused_parameter_warnings(parameters, defaults))
     is_immutable = not any(isinstance(value, (list, dict, np.ndarray)) for value in values)

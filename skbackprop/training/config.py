@@ -221,6 +221,18 @@ def make_training_config(
         stopping=stopping,
         verbose=bool(parameters["verbose"]),
     )
+    if config.is_lbfgs and np.any(parameters["dropout"]):
+        raise ValueError(
+            f"solver={parameters['solver']!r} needs the same objective in every call, which "
+            f"dropout makes random: got dropout={parameters['dropout']!r}. Set dropout=0.0, or "
+            "choose a stochastic solver such as 'adam' or 'sgd'."
+        )
+    if config.is_lbfgs and isinstance(config.architecture.normalization, BatchNormalization):
+        raise ValueError(
+            f"solver={parameters['solver']!r} takes all rows at once, and leaves no batches to "
+            f"normalize over: got normalization={parameters['normalization']!r}. Set "
+            "normalization='layer' or None, or choose a stochastic solver such as 'adam' or 'sgd'."
+        )
     has_probabilities = getattr(config.loss, "supports_predict_proba", None)
     calibrates = stopping is not None and stopping.calibrate
     if calibrates and has_probabilities is None:
@@ -256,25 +268,6 @@ def is_warm_start_compatible(name: str, before: Any, now: Any) -> bool:
             LBFGS if isinstance(s, LBFGS) else static_signature(s) for s in (before, now)
         )
     return is_equal(now, before)
-
-
-def check_solver(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
-    """Check that L-BFGS is not combined with dropout or batch normalization."""
-    solver = parameters["solver"]
-    if not config.is_lbfgs:
-        return
-    if np.any(parameters["dropout"]):
-        raise ValueError(
-            f"solver={solver!r} needs the same objective in every call, which dropout makes "
-            f"random: got dropout={parameters['dropout']!r}. Set dropout=0.0, or choose a "
-            "stochastic solver such as 'adam' or 'sgd'."
-        )
-    if isinstance(config.architecture.normalization, BatchNormalization):
-        raise ValueError(
-            f"solver={solver!r} takes all rows at once, and leaves no batches to normalize over: "
-            f"got normalization={parameters['normalization']!r}. Set normalization='layer' or "
-            "None, or choose a stochastic solver such as 'adam' or 'sgd'."
-        )
 
 
 def instantiate(

@@ -90,8 +90,10 @@ class TrainingLoop:
         report: EpochReport | None = None,
         until: int | None = None,
     ) -> None:
-        self._done = [run for run in runs if run.stop_reason is not None]
-        self._ready = [run for run in runs if run.stop_reason is None]
+        self._done: list[TrainingRun] = []
+        self._ready: list[TrainingRun] = []
+        for run in runs:
+            (self._ready if run.stop_reason is None else self._done).append(run)
         self.stacks: list[StackTraining] = []
         self._is_lbfgs = runs[0].config.is_lbfgs
         if self._ready and not self._is_lbfgs:
@@ -394,15 +396,22 @@ def make_stack_trainer(
         state = first.state if first.config.shuffle else replace(first.state, rngs=[None])
     else:
         state = TrainState.join(_share_orders(runs))
-    penalty = stack_settings([run.objective.penalty for run in runs])
+    each = [
+        (
+            *(run.table, run.batch_size, run.config.rate, run.objective.penalty),
+            *(run.config.update_rule, run.config.schedule),
+        )
+        for run in runs
+    ]
+    tables, batch_sizes, rates, penalties, rules, schedules = map(list, zip(*each, strict=True))
     stack = first.problem.stack(
-        objective=replace(first.objective, penalty=penalty),
+        objective=replace(first.objective, penalty=stack_settings(penalties)),
         state=state,
-        tables=[run.table for run in runs],
-        batch_sizes=[run.batch_size for run in runs],
-        rule=stack_settings([run.config.update_rule for run in runs]),
-        schedule=stack_settings([run.config.schedule for run in runs]),
-        rate=np.array([[run.config.rate] for run in runs]),
+        tables=tables,
+        batch_sizes=batch_sizes,
+        rule=stack_settings(rules),
+        schedule=stack_settings(schedules),
+        rate=np.array(rates)[:, None],
         deadline=deadline,
     )
     if len(runs) > 1:
