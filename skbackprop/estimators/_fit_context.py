@@ -15,11 +15,10 @@ from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.network import Network
 from ..training.architecture import activation_of_each_layer, hidden_widths
-from ..training.checkpoint import Start
 from ..training.class_weight import compute_sample_weight
 from ..training.config import TrainingConfig, is_warm_start_compatible
 from ..training.training_run import TrainingRun
-from ..training.training_task import TrainingTask, ValidationData, assign_folds
+from ..training.training_task import ValidationData
 from ..utils.arrays import Array
 from ._parameter_table import FIXED
 from ._target_encoding import BaseTargetEncoder
@@ -192,11 +191,8 @@ def check_warm_start(fixed: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def multiply_class_weight(config: TrainingConfig, targets: Any, table: Dataset) -> Dataset:
     """Return a table of encoded targets whose weights are multiplied by the class weights."""
-    class_weight = config.class_weight
-    if class_weight is None:
-        return table
     columns, has_several = targets.class_indices(table.y), targets.has_several_columns
-    weight = compute_sample_weight(class_weight, columns, has_several, table.weight)
+    weight = compute_sample_weight(config.class_weight, columns, has_several, table.weight)
     return replace(table, weight=weight)
 
 
@@ -229,10 +225,3 @@ def update_data_info(
     if isinstance(info.loss, LossWithLink):
         loss = override_link(loss, link)
     return replace(info, targets=targets, loss=loss)
-
-
-def make_runs(task: TrainingTask, starts: Sequence[Start]) -> list[TrainingRun]:
-    """Return a run for each network, which begins with its own of `starts`."""
-    if task.folds is None:
-        task = replace(task, folds=assign_folds(task, starts))
-    return [TrainingRun(task, start, member) for member, start in enumerate(starts)]

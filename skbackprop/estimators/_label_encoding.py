@@ -96,17 +96,15 @@ class BaseLabelEncoder(BaseTargetEncoder):
     ----------
     classes : array of shape (n_classes,), or list of such arrays
         The sorted labels; for several columns, a list with those of each.
+    n_outputs : int
+        The number of outputs of the network.
     has_several_columns : bool
         Whether y is a matrix.
     """
 
     classes: Any
+    n_outputs: int
     has_several_columns: ClassVar[bool] = True
-
-    @property
-    @abstractmethod
-    def n_outputs(self) -> int:
-        """The number of outputs of the network."""
 
     @abstractmethod
     def _codes(self, values: Array, threshold: float) -> Array:
@@ -205,16 +203,11 @@ class SingleLabelEncoder(BaseLabelEncoder):
     has_several_columns = False
 
     def __init__(self, classes: Array, column: int | None = None) -> None:
-        self.classes = classes
+        self.classes, self.n_outputs = classes, 1 if len(classes) <= 2 else len(classes)
         self._y = "`y`" if column is None else f"column {column} of `y`"
         if not len(classes):
             raise ValueError(f"classes must hold the labels of {self._y}, got none.")
         self._classes_name = "`self.classes_`" + ("" if column is None else f"[{column}]")
-
-    @property
-    def n_outputs(self) -> int:
-        """The number of outputs: one for up to two classes."""
-        return 1 if len(self.classes) <= 2 else len(self.classes)
 
     @property
     def saturated_mask(self) -> Array:
@@ -320,12 +313,7 @@ class MultilabelEncoder(BaseLabelEncoder):
     """Encoder of any number of labels for each row: a 0/1 matrix with a column for each label."""
 
     def __init__(self, classes: Array, is_sparse: bool) -> None:
-        self.classes, self.is_sparse = classes, is_sparse
-
-    @property
-    def n_outputs(self) -> int:
-        """The number of labels."""
-        return len(self.classes)
+        self.classes, self.n_outputs, self.is_sparse = classes, len(classes), is_sparse
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         y = as_dense(y)
@@ -380,6 +368,7 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
         self.columns = columns
         self.classes = [column.classes for column in columns]
         self.widths = tuple(column.n_outputs for column in columns)
+        self.n_outputs = sum(self.widths)
 
     @classmethod
     def from_labels(cls, y: Any, classes: Any) -> MultioutputLabelEncoder:
@@ -396,11 +385,6 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
             )
         valid = (_validate_labels(own, f"Column {i} of y") for i, own in enumerate(labels))
         return cls([SingleLabelEncoder(np.unique(own), i) for i, own in enumerate(valid)])
-
-    @property
-    def n_outputs(self) -> int:
-        """The number of outputs of all columns."""
-        return sum(self.widths)
 
     @property
     def saturated_mask(self) -> Array:

@@ -35,7 +35,7 @@ from ..training.loop import TrainingLoop
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingInterrupted, TrainingRun
-from ..training.training_task import Scorer, TrainingTask, ValidationData
+from ..training.training_task import Scorer, TrainingTask, ValidationData, assign_folds
 from ..training.validation_split import spawn_rngs
 from ..utils.arrays import Array, MatrixLike
 from ..utils.equality import is_equal
@@ -48,7 +48,6 @@ from ._fit_context import (
     ValidatedData,
     ValidatedParams,
     check_warm_start,
-    make_runs,
     multiply_class_weight,
     update_data_info,
     warm_start_signature,
@@ -288,9 +287,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         else:
             targets.check_classes(classes)
         table = Dataset(X, targets.encode(y, needs_all=continues and not incremental), weight)
-        if incremental and config.class_weight is not None:
-            reject_balanced(config.class_weight)
-        table = multiply_class_weight(config, targets, table)
+        if config.class_weight is not None:
+            if incremental:
+                reject_balanced(config.class_weight)
+            table = multiply_class_weight(config, targets, table)
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
         if given.has_validation_data:
@@ -300,7 +300,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 check_fits_dtype(X_val, dtype)
                 encoded = targets.encode(y_val, needs_all=False)
                 rows = Dataset(X_val, encoded, validated_weight(given.sample_weight_val, X_val))
-                rows = multiply_class_weight(config, targets, rows)
+                if config.class_weight is not None:
+                    rows = multiply_class_weight(config, targets, rows)
                 validation = ValidationData(rows, None, y_val)
         groups = None if given.groups is None else validated_groups(given.groups, table.n_rows, 1)
         return params, info, ValidatedData(table, y, validation, groups, given.folds)
@@ -373,7 +374,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         network = info.network.with_dropout(config.architecture.rates)
         objective = Objective(network, info.loss, config.penalty)
         task = self._make_task(config, info, objective, data, incremental)
-        runs = make_runs(task, starts)
+        if task.folds is None:
+            task = replace(task, folds=assign_folds(task, starts))
+        runs = [TrainingRun(task, start, member) for member, start in enumerate(starts)]
         n_train = runs[0].n_train
         is_by_batch = task.is_local and not (incremental or config.is_lbfgs)
         if is_by_batch and not isinstance(self.batch_size, str) and config.batch_size > n_train:
@@ -472,7 +475,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     """Validate an estimator's parameters; return them with the warnings about unused ones."""
     check_overrides(estimator)
-    values, parameters = estimator._values, estimator._settings
+    values = estimator._values
+    parameters = dict(zip(estimator._rows, values, strict=True))
     build_average(parameters)  # whose error has better advice
     estimator._validate_params()
     config = estimator._make_config(parameters)
