@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -60,99 +61,59 @@ def _table():
 TABLE = _table()
 
 
-def _tabular(kind, y, **settings):
-    return kind(n_estimators=2, max_iter=2, random_state=0, **settings).fit(TABLE, y)
+TABULAR = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
+SEARCH = {"estimator": quick(BackpropClassifier), "cv": 2}
+GRID = {"alpha": [0.1, 1.0]}
+FOLDS = EarlyStopping("loss", "folds", calibrate=True)
+LOG_TARGET = {"func": np.log, "inverse_func": np.exp}
+NETWORK = cases.model("labels integers")
+VOTERS = [("network", quick(BackpropClassifier)), ("linear", LogisticRegression())]
 
-
-def _search(kind, **settings):
-    return kind(quick(BackpropClassifier), {"alpha": [0.1, 1.0]}, cv=2, **settings).fit(X, Y)
-
-
-# In addition to tests/support/cases.py: a function that fits an estimator, and the X to predict.
+# In addition to tests/support/cases.py: estimators, and the X and y to fit them to.
 MODELS = {
-    "a table's classes": (lambda: _tabular(TabularClassifier, WORDS), TABLE),
-    "a table's numbers": (lambda: _tabular(TabularRegressor, NUMBERS), TABLE),
-    "quantiles of a table": (
-        lambda: _tabular(TabularRegressor, NUMBERS, loss="quantile"),
-        TABLE,
-    ),
-    "blend": (lambda: _tabular(TabularRegressor, NUMBERS, blend=[Ridge()]), TABLE),
-    "blend of classes": (
-        lambda: _tabular(TabularClassifier, WORDS, blend=[LogisticRegression()]),
-        TABLE,
-    ),
-    "table encoder": (lambda: TableEncoder(max_categories=4).fit(TABLE, Y), TABLE),
-    "table encoder, codes": (lambda: TableEncoder(encoding="ordinal").fit(TABLE), TABLE),
-    "table encoder in a pipeline": (
-        lambda: make_pipeline(TableEncoder(), quick(BackpropClassifier)).fit(TABLE, WORDS),
-        TABLE,
-    ),
-    "piecewise linear": (lambda: PiecewiseLinearEncoder(4).fit(X), X),
-    "periodic": (lambda: PeriodicFeatures(4, random_state=0).fit(X), X),
-    "conformal": (
-        lambda: ConformalRegressor(quick(BackpropRegressor), random_state=0).fit(X, NUMBERS),
-        X,
-    ),
-    "grid search": (lambda: _search(BackpropGridSearchCV), X),
-    "grid search by a metric": (lambda: _search(BackpropGridSearchCV, scoring="neg_log_loss"), X),
+    "tabular classifier": (TabularClassifier(**TABULAR), TABLE, WORDS),
+    "tabular regressor": (TabularRegressor(**TABULAR), TABLE, NUMBERS),
+    "tabular quantiles": (TabularRegressor(**TABULAR, loss="quantile"), TABLE, NUMBERS),
+    "regression blend": (TabularRegressor(**TABULAR, blend=[Ridge()]), TABLE, NUMBERS),
+    "blend": (TabularClassifier(**TABULAR, blend=[LogisticRegression()]), TABLE, WORDS),
+    "table encoder": (TableEncoder(max_categories=4), TABLE, Y),
+    "table encoder, codes": (TableEncoder(encoding="ordinal"), TABLE, Y),
+    "encoder pipeline": (make_pipeline(TableEncoder(), quick(BackpropClassifier)), TABLE, WORDS),
+    "piecewise linear": (PiecewiseLinearEncoder(4), X, Y),
+    "periodic": (PeriodicFeatures(4, random_state=0), X, Y),
+    "conformal": (ConformalRegressor(quick(BackpropRegressor), random_state=0), X, NUMBERS),
+    "grid search": (BackpropGridSearchCV(**SEARCH, param_grid=GRID), X, Y),
     "grid search by two metrics": (
-        lambda: _search(
-            BackpropGridSearchCV, scoring=["accuracy", "neg_log_loss"], refit="accuracy"
+        BackpropGridSearchCV(
+            **SEARCH, param_grid=GRID, scoring=["accuracy", "neg_log_loss"], refit="accuracy"
         ),
-        X,
+        *(X, Y),
     ),
-    "randomized search": (lambda: _search(BackpropRandomizedSearchCV, n_iter=2), X),
-    "halving": (lambda: _search(BackpropHalvingGridSearchCV, min_resources=1), X),
+    "randomized search": (
+        BackpropRandomizedSearchCV(**SEARCH, param_distributions=GRID, n_iter=2),
+        *(X, Y),
+    ),
+    "halving": (BackpropHalvingGridSearchCV(**SEARCH, param_grid=GRID, min_resources=1), X, Y),
     "randomized halving": (
-        lambda: _search(BackpropHalvingRandomSearchCV, min_resources=1, n_candidates=2),
-        X,
-    ),
-    "sparse": (lambda: quick(BackpropClassifier).fit(csr_array(X), Y), csr_array(X)),
-    "a frame": (lambda: quick(BackpropRegressor).fit(TABLE[["a"]], NUMBERS), TABLE[["a"]]),
-    "folds": (
-        lambda: quick(
-            BackpropClassifier,
-            n_estimators=3,
-            early_stopping=EarlyStopping("loss", "folds", calibrate=True),
-        ).fit(X, WORDS),
-        X,
-    ),
-    "watched": (
-        lambda: quick(BackpropRegressor, early_stopping=True).fit(
-            X, NUMBERS, X_val=X[:9], y_val=NUMBERS[:9]
+        BackpropHalvingRandomSearchCV(
+            **SEARCH, param_distributions=GRID, min_resources=1, n_candidates=2
         ),
-        X,
+        *(X, Y),
     ),
-    "weights given": (
-        lambda: quick(
+    "sparse": (quick(BackpropClassifier), csr_array(X), Y),
+    "data frame": (quick(BackpropRegressor), TABLE[["a"]], NUMBERS),
+    "folds": (quick(BackpropClassifier, n_estimators=3, early_stopping=FOLDS), X, WORDS),
+    "given weights": (
+        quick(
             BackpropClassifier,
-            init=(
-                cases.model("labels integers").coefs_,
-                cases.model("labels integers").intercepts_,
-            ),
+            init=(NETWORK.coefs_, NETWORK.intercepts_),
             hidden_layer_sizes=(7, 5),
-        ).fit(X, Y),
-        X,
-    ),
-    "class weights": (
-        lambda: quick(BackpropClassifier, class_weight={"low": 2.0, "mid": 1, "high": 0.5}).fit(
-            X, WORDS
         ),
-        X,
+        *(X, Y),
     ),
-    "calibrated target": (
-        lambda: TransformedTargetRegressor(
-            quick(BackpropRegressor), func=np.log, inverse_func=np.exp
-        ).fit(X, NUMBERS),
-        X,
-    ),
-    "vote": (
-        lambda: VotingClassifier(
-            [("network", quick(BackpropClassifier)), ("linear", LogisticRegression())]
-        ).fit(X, WORDS),
-        X,
-    ),
-    "rebuilt": (lambda: _rebuilt(cases.model("labels strings")), X),
+    "class weights": (quick(BackpropClassifier, class_weight={"low": 2.0, "mid": 1}), X, WORDS),
+    "log target": (TransformedTargetRegressor(quick(BackpropRegressor), **LOG_TARGET), X, NUMBERS),
+    "vote": (VotingClassifier(VOTERS), X, WORDS),
 }
 SETTINGS = {
     **{f"solver={name}": {"solver": name} for name in SOLVERS},
@@ -173,16 +134,6 @@ SETTINGS = {
 }
 
 
-def _rebuilt(model):
-    again = BackpropClassifier((7, 5), activation="tanh")
-    again.coefs_, again.intercepts_, again.classes_ = (
-        model.coefs_,
-        model.intercepts_,
-        model.classes_,
-    )
-    return again
-
-
 def assert_same(loaded, model, X):
     np.testing.assert_equal(answers(loaded, X), answers(model, X))
 
@@ -197,10 +148,20 @@ def test_loaded_networks_predict_the_same(name, tmp_path):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("make, X", MODELS.values(), ids=MODELS)
-def test_loaded_tables_searches_and_meta_estimators_predict_the_same(make, X, tmp_path):
-    model = make()
+@pytest.mark.parametrize("estimator, X, y", MODELS.values(), ids=MODELS)
+def test_loaded_tables_searches_and_meta_estimators_predict_the_same(estimator, X, y, tmp_path):
+    model = clone(estimator).fit(X, y)
     assert_same(safely_saved(model, tmp_path), model, X)
+
+
+def test_networks_assembled_from_arrays_and_with_validation_data(tmp_path):
+    assembled = BackpropClassifier((7, 5), activation="tanh")
+    for name in ("coefs_", "intercepts_", "classes_"):
+        setattr(assembled, name, getattr(cases.model("labels strings"), name))
+    validated = quick(BackpropRegressor, early_stopping=True)
+    validated.fit(X, NUMBERS, X_val=X[:9], y_val=NUMBERS[:9])
+    for model in (assembled, validated):
+        assert_same(safely_saved(model, tmp_path), model, X)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +181,8 @@ def test_unfitted_estimators_keep_their_parameters(kind, tmp_path):
 @pytest.mark.long
 def test_boosting_is_loaded_if_trees_are_trusted(tmp_path):
     """Trees of a malicious file could make scikit-learn read beyond its memory."""
-    model, path = _tabular(TabularRegressor, NUMBERS, blend="boosting"), tmp_path / "model.skops"
+    model, path = TabularRegressor(**TABULAR, blend="boosting"), tmp_path / "model.skops"
+    model.fit(TABLE, NUMBERS)
     save(model, path)
     with pytest.raises(ValueError, match=rf"names .*{TREES}.* not trusted") as caught:
         load(path)
