@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import BaseSearchCV
-from ..estimators._fitted_network import get_fitted_network
+from ..estimators._fitted_network import FittedNetwork, get_fitted_network
 from ..estimators._label_encoding import MultilabelEncoder, MultioutputLabelEncoder
 from ..estimators._supervised import n_layers_up_to
 from ..estimators.autoencoder import BackpropAutoencoder, n_encoder_layers
@@ -173,9 +173,8 @@ def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
 # ------------------------------------------------------------------------------ networks
 
 
-def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
+def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers."""
-    fitted = get_fitted_network(estimator)
     network, parameters = fitted.network.part(layers), fitted.parameters.part(layers)
     for layer, n_inputs, *kinds in zip(
         network.layers, network.n_units[:-1], parameters.layers, parameters.running, strict=True
@@ -194,8 +193,8 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
 
 @outputs_of.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
-    fitted, raw = get_fitted_network(estimator), predict_raw(estimator, x)
-    labels, loss = fitted.targets, fitted.loss
+    fitted = get_fitted_network(estimator)
+    raw, labels, loss = predict_raw(fitted, x), fitted.targets, fitted.loss
     has_probabilities = hasattr(estimator, "predict_proba")
     if isinstance(labels, MultioutputLabelEncoder):
         split = split_links(cast(MultiOutputLink, loss.link), raw)
@@ -267,16 +266,16 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
 
 @outputs_of.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
-    each = _member_predictions(estimator, predict_raw(estimator, x))
-    n_targets = get_fitted_network(estimator).targets.n_targets
+    fitted = get_fitted_network(estimator)
+    each = _member_predictions(fitted, predict_raw(fitted, x))
+    n_targets = fitted.targets.n_targets
     n_each = each.width // n_targets
     shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
     return (ModelOutput("variable", ex.mean_over_members(each), shape),)
 
 
-def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
+def _member_predictions(fitted: FittedNetwork, raw: Expr) -> Expr:
     """Return the predictions of each member, in the units of y."""
-    fitted = get_fitted_network(estimator)
     targets, loss = fitted.targets, fitted.loss
     predictions = convert(loss, raw)
     if targets.mean is None or targets.scale is None:
@@ -297,13 +296,13 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
             "return_std=True is for a BackpropRegressor, whose predict has return_std, got a "
             f"{type(estimator).__name__}. Set return_std=False."
         )
-    raw, fitted = predict_raw(estimator, x), get_fitted_network(estimator)
+    fitted = get_fitted_network(estimator)
+    raw = predict_raw(fitted, x)
     (prediction,) = outputs_of(estimator, x)
-    std = ex.std_over_members(_member_predictions(estimator, raw))
+    std = ex.std_over_members(_member_predictions(fitted, raw))
     predicted_std = get_predicted_std(fitted.loss, raw)
     if predicted_std is not None:
-        scale = fitted.targets.scale
-        scale = 1.0 if scale is None else scale
+        scale = 1.0 if fitted.targets.scale is None else fitted.targets.scale
         std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
     return replace(prediction, name="std", expression=std)
 
@@ -312,28 +311,29 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
 def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
     codes = convert(estimator, x)
     fitted = get_fitted_network(estimator)
-    raw = predict_raw(estimator, codes, slice(n_encoder_layers(fitted.network), None))
+    raw = predict_raw(fitted, codes, slice(n_encoder_layers(fitted.network), None))
     reconstruction = convert(fitted.loss.link, raw)
     return ModelOutput("codes", codes), ModelOutput("reconstruction", reconstruction)
 
 
 @to_expression.register
 def _(part: BackpropAutoencoder, x: Expr) -> Expr:
-    return predict_raw(part, x, slice(n_encoder_layers(get_fitted_network(part).network)))
+    fitted = get_fitted_network(part)
+    return predict_raw(fitted, x, slice(n_encoder_layers(fitted.network)))
 
 
 @to_expression.register
 def _(part: BackpropFeatures, x: Expr) -> Expr:
     (network,) = steps_of(part.estimator_)
-    n_layers = n_layers_up_to(get_fitted_network(network).network, part.layer)
-    units = predict_raw(network, x, slice(n_layers))
-    return ex.flatten_members(units)
+    fitted = get_fitted_network(network)
+    n_layers = n_layers_up_to(fitted.network, part.layer)
+    return ex.flatten_members(predict_raw(fitted, x, slice(n_layers)))
 
 
 # -------------------------------------------------------------------- tabular estimators
 
 
-def _tabular_raw_predictions(estimator: Any, x: Expr) -> list[tuple[Any, Expr]]:
+def _tabular_raw_predictions(estimator: Any, x: Expr) -> list[tuple[FittedNetwork, Expr]]:
     """Return each network ensemble with the raw predictions of its members."""
     inputs = estimator._features
     encoded = encode_table(inputs.encoding, x)
@@ -348,8 +348,8 @@ def _tabular_raw_predictions(estimator: Any, x: Expr) -> list[tuple[Any, Expr]]:
                 f"{type(estimator).__name__} can't be exported, because it blends its networks "
                 "with other estimators. Fit it with blend=None."
             )
-        raw = predict_raw(component.networks, views[component.view])
-        predictions.append((component.networks, raw))
+        fitted = get_fitted_network(component.networks)
+        predictions.append((fitted, predict_raw(fitted, views[component.view])))
     return predictions
 
 
@@ -392,10 +392,10 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 @outputs_of.register
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
-    for (networks, raw), weight in zip(
+    for (fitted, raw), weight in zip(
         _tabular_raw_predictions(estimator, x), estimator.weights_, strict=True
     ):
-        mixed = mixed + weight * ex.mean_over_members(_member_predictions(networks, raw))
+        mixed = mixed + weight * ex.mean_over_members(_member_predictions(fitted, raw))
     if estimator._targets.range is not None:
         low, high = estimator._targets.range
         mixed = np.minimum(np.maximum(mixed, low), high)
