@@ -160,24 +160,15 @@ def _make_lines(context: Any, histories: Sequence[History]) -> list[dict[str, An
         "task": "/".join(str(task.task_id) for task in path),
         "estimator": context.estimator_name,
     }
-    return [
-        shared | {"member": i} | _last_epoch_record(history)
-        for i, history in enumerate(histories)
-        if trained[i]
-    ]
-
-
-def _last_epoch_record(history: History) -> dict[str, Any]:
-    def last(values: list[float]) -> float | None:
-        return float(values[-1]) if values else None
-
-    return {
-        "epoch": len(history.losses),
-        "loss": last(history.losses),
-        "validation_loss": last(history.validation_losses),
-        "validation_score": last(history.validation_scores),
-        "best_epoch": history.best_epoch,
-    }
+    lines = []
+    for i, history in enumerate(histories):
+        if trained[i]:
+            curves = history.losses, history.validation_losses, history.validation_scores
+            last = [float(curve[-1]) if curve else None for curve in curves]
+            line = shared | {"member": i, "epoch": len(history.losses)}
+            line |= dict(zip(("loss", "validation_loss", "validation_score"), last, strict=True))
+            lines.append(line | {"best_epoch": history.best_epoch})
+    return lines
 
 
 def _to_json(line: Mapping[str, Any]) -> str:

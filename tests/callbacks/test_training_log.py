@@ -1,4 +1,4 @@
-"""Does the log hold what the fitted estimator says of each epoch, in both formats?"""
+"""The training log has the values of each epoch, in both formats."""
 
 import copy
 import csv
@@ -69,7 +69,7 @@ SETTINGS = {
 @pytest.mark.parametrize(
     "estimator_class", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
 )
-def test_a_line_for_each_epoch_says_what_the_estimator_says(
+def test_line_of_each_epoch_has_the_values_of_the_estimator(
     tmp_path, suffix, settings, estimator_class
 ):
     if estimator_class is BackpropAutoencoder:
@@ -93,7 +93,7 @@ def test_a_line_for_each_epoch_says_what_the_estimator_says(
                 assert lines[column].tolist() == curves_of(model, name)[member]
 
 
-def test_times_and_ids(tmp_path):
+def test_times_and_ids_of_fits(tmp_path):
     model = logged(tmp_path / "log.jsonl", BackpropClassifier)
     model.fit(*data_for(BackpropClassifier))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -111,7 +111,7 @@ def test_times_and_ids(tmp_path):
 
 
 @FORMATS
-def test_members_of_lbfgs_are_logged_when_all_are_trained(tmp_path, suffix):
+def test_members_of_lbfgs_are_logged_at_the_end(tmp_path, suffix):
     path = tmp_path / f"log{suffix}"
     model = logged(path, BackpropRegressor, solver="lbfgs", n_estimators=2, early_stopping=True)
     table = read(path)
@@ -121,7 +121,7 @@ def test_members_of_lbfgs_are_logged_when_all_are_trained(tmp_path, suffix):
     assert table["best_epoch"].tolist() == model.best_iter_.tolist()
 
 
-def test_a_warm_start_is_a_fit_of_its_own_epochs(tmp_path):
+def test_warm_start_counts_its_own_epochs(tmp_path):
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor, warm_start=True, max_iter=3, n_iter_no_change=np.inf)
     model.set_callbacks(TrainingLog(tmp_path / "log.csv"))
@@ -138,7 +138,7 @@ def test_a_warm_start_is_a_fit_of_its_own_epochs(tmp_path):
 
 
 @FORMATS
-def test_numbers_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
+def test_values_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
     numbers = [math.nan, math.inf, -math.inf]
     progress = [History(1, epochs=[EpochResult(*numbers)])]
     monkeypatch.setattr("skbackprop.callbacks.training_log.history_of", lambda *_: progress)
@@ -162,13 +162,13 @@ def test_numbers_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["log", "log.txt", "", 3, None, b"log.csv"])
-def test_another_suffix_is_an_error_that_names_both(path):
+def test_raises_on_another_suffix(path):
     with pytest.raises(ValueError, match=r"TrainingLog .* \.jsonl or \.csv, got"):
         TrainingLog(path)
 
 
 @FORMATS
-def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path, suffix):
+def test_raises_before_training_if_the_path_is_not_writable(tmp_path, suffix):
     X, y = data_for(BackpropClassifier)
     folder = tmp_path / f"folder{suffix}"
     folder.mkdir()
@@ -181,7 +181,7 @@ def test_a_path_that_cannot_be_written_to_is_an_error_before_training(tmp_path, 
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_what_fails_within_a_fit_is_a_warning(tmp_path, monkeypatch):
+def test_warns_if_writing_fails_during_training(tmp_path, monkeypatch):
     X, y = data_for(BackpropClassifier)
     log = TrainingLog(tmp_path / "folder" / "log.csv")
     log.path.parent.mkdir()
@@ -199,7 +199,7 @@ def test_what_fails_within_a_fit_is_a_warning(tmp_path, monkeypatch):
     assert model.n_iter_ == 5
 
 
-def test_a_table_of_something_else_is_left_alone(tmp_path):
+def test_raises_on_a_file_with_other_columns(tmp_path):
     path = tmp_path / "iris.csv"
     path.write_text("sepal,petal\n1,2\n")
     model = quick(BackpropClassifier).set_callbacks(TrainingLog(path))
@@ -209,7 +209,7 @@ def test_a_table_of_something_else_is_left_alone(tmp_path):
 
 
 @FORMATS
-def test_fits_share_a_file_and_an_empty_one_is_begun(tmp_path, suffix):
+def test_fits_append_to_an_existing_file(tmp_path, suffix):
     path = tmp_path / f"log{suffix}"
     path.touch()
     for n_rows in (5, 10):
@@ -218,7 +218,7 @@ def test_fits_share_a_file_and_an_empty_one_is_begun(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
+def test_relative_path_is_made_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     log = TrainingLog("log.csv")
     (tmp_path / "elsewhere").mkdir()
@@ -227,7 +227,7 @@ def test_a_relative_path_is_where_it_was_named(tmp_path, monkeypatch):
     assert repr(log) == f"TrainingLog({str(log.path)!r})"
 
 
-def test_a_file_is_created_once_with_and_without_hard_links(tmp_path, monkeypatch):
+def test_new_file_is_written_once_with_and_without_hard_links(tmp_path, monkeypatch):
     def no_links(*args):
         raise PermissionError(1, "Operation not permitted")
 
@@ -250,7 +250,7 @@ def train_and_write(paths, others):
 
 
 @pytest.mark.long
-def test_two_processes_write_at_once(tmp_path):
+def test_two_processes_write_to_one_file(tmp_path):
     paths = [tmp_path / "log.jsonl", tmp_path / "log.csv"]
     context = forks()
     arguments = paths, context.Barrier(2)
@@ -287,7 +287,7 @@ def test_copies_share_the_file(tmp_path):
 
 @pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
-def test_fits_of_a_search_can_be_told_apart(tmp_path, n_jobs, search_class):
+def test_lines_identify_the_fits_of_a_search(tmp_path, n_jobs, search_class):
     X, y = data_for(BackpropClassifier)
     model = quick(BackpropClassifier, n_iter_no_change=np.inf, max_iter=3)
     model.set_callbacks(TrainingLog(tmp_path / "log.csv"))
@@ -304,7 +304,7 @@ def test_fits_of_a_search_can_be_told_apart(tmp_path, n_jobs, search_class):
 
 
 @FORMATS
-def test_set_on_a_pipeline_or_a_search_it_writes_no_line(tmp_path, suffix):
+def test_writes_no_line_for_a_pipeline_or_a_search(tmp_path, suffix):
     X, y = data_for(BackpropClassifier)
     path = tmp_path / f"log{suffix}"
     pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier))
