@@ -1,5 +1,7 @@
 """Tabular estimators in tests: data, predictions and the inputs of their components."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from skbackprop import TabularClassifier, TabularRegressor
@@ -17,3 +19,17 @@ def component_inputs(model, X):
     """Return the input of each component of a tabular estimator for the rows of X."""
     rows = model._features.rows(read_table(model, X, reset=False))
     return [model._features.transform(rows, each.view) for each in model._components]
+
+
+def mixed_data(kind, n=120, seed=0):
+    """Return a table and its target, which depends on "city" most and on "none" not at all."""
+    rng = np.random.RandomState(seed)
+    X = pd.DataFrame(
+        {
+            "none": rng.randn(n),
+            "some": np.where(rng.rand(n) < 0.1, np.nan, rng.randn(n)),
+            "city": rng.choice(["a", "b", "c"], n),
+        }
+    )
+    score = 0.5 * X["some"].fillna(0) + 2 * (X["city"] == "a") + 0.1 * rng.randn(n)
+    return X, (np.where(score > 1, "yes", "no") if kind is TabularClassifier else 50 * score)

@@ -14,21 +14,11 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, TargetEncoder
-from sklearn.utils import get_tags
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from skbackprop.tabular._dataframe import FEW_ROWS
 from support import few_epochs
-
-
-def test_tags():
-    tags = get_tags(TableEncoder())
-    inputs = tags.input_tags
-    assert inputs.allow_nan and inputs.categorical and inputs.sparse
-    assert not tags.target_tags.required
-    assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
-
 
 # ------------------------------------------------------------------------------- numbers
 
@@ -203,12 +193,6 @@ def test_categorical_features_by_dtype_mask_position_or_name(form, library):
     X = frame if library == "pandas" else pl.DataFrame(frame.to_dict("list"))
     encoder = TableEncoder(categorical_features=given).fit(X)
     assert encoder.is_categorical_.tolist() == expected
-
-
-@pytest.mark.parametrize("given", ["from_dtype", None, [False, False], []])
-def test_numbers_are_numeric_by_default(given):
-    X = np.arange(12.0).reshape(6, 2)
-    assert not TableEncoder(given).fit(X).is_categorical_.any()
 
 
 @pytest.mark.parametrize(

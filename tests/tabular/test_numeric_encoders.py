@@ -2,14 +2,11 @@
 
 import numpy as np
 import pandas as pd
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import clone
-from sklearn.linear_model import LinearRegression
 
-from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
 
 ENCODERS = [PiecewiseLinearEncoder(), PeriodicFeatures()]
 BOTH = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: type(encoder).__name__)
@@ -57,14 +54,6 @@ def test_components_by_hand():
     assert list(encoder.get_feature_names_out()) == ["x0_bin0", "x0_bin1", "x2_bin0"]
 
 
-def test_a_linear_model_of_components_is_piecewise_linear():
-    x = np.linspace(-3, 3, 401)[:, np.newaxis]
-    encoded = PiecewiseLinearEncoder(n_bins=6).fit_transform(x)
-    y = np.abs(x[:, 0])
-    assert LinearRegression().fit(encoded, y).score(encoded, y) > 1 - 1e-12
-    assert LinearRegression().fit(x, y).score(x, y) < 0.01
-
-
 def test_blocks_of_rows_are_encoded_alike():
     X = np.random.RandomState(0).randn(5000, 30).astype(np.float32)
     encoder = PiecewiseLinearEncoder().fit(X)
@@ -98,22 +87,3 @@ def test_names_of_periodic_features():
 
 
 # ----------------------------------------------------------------------------------- both
-
-
-@BOTH
-@pytest.mark.parametrize("library, container", [("pandas", pd.DataFrame), ("polars", pl.DataFrame)])
-def test_set_output(encoder, library, container):
-    frame = container({"a": [1.0, 2, 5], "b": [0.5, 0.5, 1]})
-    framed = clone(encoder).set_output(transform=library).fit_transform(frame)
-    assert isinstance(framed, container)
-    assert all(name.startswith(("a_", "b_")) for name in framed.columns)
-
-
-@BOTH
-def test_encode_the_numeric_outputs_of_a_table_encoder(encoder):
-    """As a network will have it: the scaled outputs come first, and say how many they are."""
-    frame = pd.DataFrame({"a": [1.0, 2, None, 9], "b": list("xyzx"), "c": [4.0, 2, 3, 1]})
-    table = TableEncoder(min_frequency=1).fit(frame)
-    numbers = table.transform(frame)[:, : table.n_numeric_]
-    assert table.n_numeric_ == 2
-    assert np.isfinite(clone(encoder).fit_transform(numbers)).all()

@@ -16,17 +16,9 @@ from sklearn.preprocessing import FunctionTransformer
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop._conformal_intervals import conformal_quantile_rank
 from skbackprop.tabular.classifier import calibrate, probabilities
-from support.tables import BOTH, component_inputs
+from support.tables import BOTH, component_inputs, mixed_data
 
 SMALL = {"n_estimators": 3, "max_iter": 4, "random_state": 0}
-
-
-def data_for(kind, n=120):
-    """Return a table of mixed columns, and targets that hang on it."""
-    rng = np.random.RandomState(0)
-    X = pd.DataFrame({"x": rng.randn(n), "z": rng.rand(n), "city": rng.choice(["a", "b"], n)})
-    score = X["x"] + (X["city"] == "b") + 0.3 * rng.randn(n)
-    return X, np.where(score > 0.5, "yes", "no") if kind is TabularClassifier else score * 100
 
 
 # --------------------------------------------------------------- a table of the user's own
@@ -35,7 +27,7 @@ def data_for(kind, n=120):
 @pytest.mark.long
 @BOTH
 def test_all_networks_train_on_all_rows(kind):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     model = kind(**SMALL).fit(X[:80], y[:80])
     model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:])
     assert not [name for name in vars(model) if name.startswith("oof_")]
@@ -53,7 +45,7 @@ def test_all_networks_train_on_all_rows(kind):
 
 
 def test_temperatures_are_fitted_to_the_validation_table():
-    X, y = data_for(TabularClassifier)
+    X, y = mixed_data(TabularClassifier)
     weight = np.random.RandomState(1).uniform(0.5, 2, 40)
     class_weight = {"no": 1.0, "yes": 3.0}
     model = TabularClassifier(**SMALL, class_weight=class_weight)
@@ -78,7 +70,7 @@ def test_temperatures_are_fitted_to_the_validation_table():
 
 
 def test_intervals_are_split_conformal():
-    X, y = data_for(TabularRegressor, 150)
+    X, y = mixed_data(TabularRegressor, 150)
     weight = np.r_[0.0, np.ones(39)]
     model = TabularRegressor(**SMALL)
     model.fit(X[:80], y[:80], X_val=X[80:120], y_val=y[80:120], sample_weight_val=weight)
@@ -98,15 +90,15 @@ def test_intervals_are_split_conformal():
 
 @BOTH
 def test_raises_on_wrong_validation_tables(kind):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     model = kind(**SMALL).fit(X[:80], y[:80])
     before = model.predict(X)
     for others, error, match in (
         ({"X_val": X[80:]}, ValueError, "y_val is None"),
         ({"y_val": y[80:]}, ValueError, "X_val is None"),
         ({"X_val": X[80:], "y_val": y[81:]}, ValueError, "X_val and y_val have inconsistent"),
-        ({"X_val": X[["x"]][80:], "y_val": y[80:]}, ValueError, "X_val, y_val: .*feature names"),
-        ({"X_val": X[80:].assign(x=np.inf), "y_val": y[80:]}, ValueError, "X_val.*infinite"),
+        ({"X_val": X[["some"]][80:], "y_val": y[80:]}, ValueError, "X_val, y_val: .*feature names"),
+        ({"X_val": X[80:].assign(some=np.inf), "y_val": y[80:]}, ValueError, "X_val.*infinite"),
         (
             {"X_val": X[80:], "y_val": y[80:], "sample_weight_val": np.zeros(40)},
             ValueError,
@@ -127,7 +119,7 @@ def test_raises_on_wrong_validation_tables(kind):
 @pytest.mark.long
 @BOTH
 def test_few_training_rows_with_a_validation_table(kind):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     for n_rows in (1, 2, 5):
         model = kind(**SMALL).fit(X[:n_rows], y[:n_rows], X_val=X[:1], y_val=y[:1])
         assert len(model.predict(X)) == len(X)
@@ -139,7 +131,7 @@ def test_few_training_rows_with_a_validation_table(kind):
 @pytest.mark.long
 @BOTH
 def test_no_fold_splits_a_group(kind):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     names = ["ann", "bob", "cid", "dan", "eve", "fay"]
     groups = np.random.RandomState(0).choice(names, len(y))
     for given in (groups, pd.Series(groups, dtype="category"), groups.tolist()):
@@ -186,7 +178,7 @@ def test_out_of_fold_scores_with_groups_hold_for_new_groups():
 
 @BOTH
 def test_raises_on_wrong_groups(kind):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     for groups, match in (
         (np.zeros(len(y)), "only the group .*0.0"),
         (np.arange(3), "a group for each of the 120 rows"),
@@ -204,7 +196,7 @@ def test_raises_on_wrong_groups(kind):
 @BOTH
 @pytest.mark.parametrize("blend", [None, "boosting"])
 def test_every_fold_has_groups_with_weight(kind, blend):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     groups = np.arange(len(y)) % 12
     for seed in range(5):
         weight = np.isin(groups, [seed, 7]).astype(float)
@@ -222,7 +214,7 @@ def test_every_fold_has_groups_with_weight(kind, blend):
 @pytest.mark.long
 @BOTH
 def test_groups_are_routed(kind):
-    X, y = data_for(kind)
+    X, y = mixed_data(kind)
     groups = np.arange(len(y)) // 20
 
     def splits_groups(model):

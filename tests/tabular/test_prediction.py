@@ -4,34 +4,19 @@ import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _fold_models
-from support.tables import BOTH, predict
+from support.tables import BOTH, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
 
 
-def table(n, seed=0):
-    rng = np.random.RandomState(seed)
-    X = pd.DataFrame(
-        {
-            "a": np.where(rng.rand(n) < 0.1, np.nan, rng.randn(n)),
-            "b": rng.rand(n),
-            "c": rng.choice(["x", "y", "z"], n),
-        }
-    )
-    return X, X["b"] + (X["c"] == "x") + 0.1 * rng.randn(n)
-
-
 def fitted(kind, **settings):
-    X, y = table(150)
-    y = np.digitize(y, [0.5, 1]) if kind is TabularClassifier else y
-    return kind(**SMALL, **settings).fit(X, y)
+    return kind(**SMALL, **settings).fit(*mixed_data(kind))
 
 
 @pytest.fixture
@@ -45,7 +30,7 @@ def two_threads(monkeypatch):
 def test_predictions_do_not_depend_on_other_rows(kind, blend, two_threads):
     linear = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = fitted(kind, blend=[linear] if blend == "linear" else blend)
-    X, _ = table(_fold_models.MANY_ROWS + 1, seed=1)
+    X, _ = mixed_data(TabularRegressor, _fold_models.MANY_ROWS + 1, seed=1)
     many = predict(model, X)
     parts = [predict(model, X[start : start + 1000]) for start in range(0, len(X), 1000)]
     np.testing.assert_allclose(many, np.concatenate(parts), rtol=1e-4, atol=1e-5)
@@ -68,7 +53,7 @@ def test_blocks_of_arrays_and_sparse_matrices(make, two_threads, monkeypatch):
 @BOTH
 def test_prediction_is_thread_safe(kind):
     model = fitted(kind, blend="boosting")
-    X, _ = table(400, seed=2)
+    X, _ = mixed_data(TabularRegressor, 400, seed=2)
     expected = predict(model, X)
     with ThreadPoolExecutor(4) as pool:
         parts = [X[start : start + 1 + start % 50] for start in range(0, 350, 5)]
@@ -81,7 +66,7 @@ def test_prediction_is_thread_safe(kind):
 def test_pickles_do_not_grow_by_prediction(kind):
     model = fitted(kind)
     size = len(pickle.dumps(model))
-    X, _ = table(_fold_models.MANY_ROWS + 1)
+    X, _ = mixed_data(TabularRegressor, _fold_models.MANY_ROWS + 1)
     expected = predict(model, X)
     assert len(pickle.dumps(model)) == size
     np.testing.assert_array_equal(predict(pickle.loads(pickle.dumps(model)), X), expected)
@@ -92,14 +77,14 @@ def test_pickles_do_not_grow_by_prediction(kind):
 @pytest.mark.parametrize(
     "column, value, error",
     [
-        ("a", [1.0], r"Column 'a' .* row {}\b"),
-        ("a", "word", r"Column 'a' .* row {}\b"),
-        ("c", {"x": 1}, r"Column 'c' .* row {}\b"),
-        ("b", np.inf, "'b' has infinite values"),
+        ("some", [1.0], r"Column 'some' .* row {}\b"),
+        ("some", "word", r"Column 'some' .* row {}\b"),
+        ("city", {"x": 1}, r"Column 'city' .* row {}\b"),
+        ("none", np.inf, "'none' has infinite values"),
     ],
 )
 def test_errors_name_the_row_of_the_whole_table(column, value, error, row, two_threads):
-    X, _ = table(3001)
+    X, _ = mixed_data(TabularRegressor, 3001)
     X[column] = X[column].astype(object)
     X.at[row, column] = value
     with pytest.raises((TypeError, ValueError), match=error.format(row)):

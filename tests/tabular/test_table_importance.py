@@ -11,29 +11,15 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skbackprop import TabularClassifier, TabularRegressor
-from support.tables import BOTH, component_inputs
+from support.tables import BOTH, component_inputs, mixed_data
 
 SETTINGS = {"n_estimators": 3, "max_iter": 20, "random_state": 0}
-
-
-def table(kind, n=300, seed=0):
-    """Return a table of three columns that matter more and more, and one that does not."""
-    rng = np.random.RandomState(seed)
-    X = pd.DataFrame(
-        {
-            "none": rng.randn(n),
-            "some": np.where(rng.rand(n) < 0.1, np.nan, rng.randn(n)),
-            "city": rng.choice(["a", "b", "c"], n),
-        }
-    )
-    score = 0.5 * X["some"].fillna(0) + 2 * (X["city"] == "a")
-    return X, (np.where(score > 1, "yes", "no") if kind is TabularClassifier else 50 * score)
 
 
 @pytest.mark.long
 @BOTH
 def test_importances_order_columns(kind):
-    X, y = table(kind)
+    X, y = mixed_data(kind, 300)
     model = kind(**SETTINGS).fit(X, y)
     found = model.permutation_importance(X, y, random_state=0)
     assert found.importances.shape == (3, 5)
@@ -50,7 +36,7 @@ def test_importances_order_columns(kind):
 @pytest.mark.long
 @BOTH
 def test_importances_are_out_of_fold(kind):
-    X, y = table(kind, 60)
+    X, y = mixed_data(kind, 60)
     other = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = kind(**SETTINGS | {"max_iter": 3}, blend=["boosting", other]).fit(X, y)
     # The permutations of the second column, drawn as by its own seed.
@@ -76,7 +62,7 @@ def test_importances_are_out_of_fold(kind):
 
 @pytest.mark.long
 def test_scoring_and_sample_weights():
-    X, y = table(TabularClassifier)
+    X, y = mixed_data(TabularClassifier, 300)
     model = TabularClassifier(**SETTINGS).fit(X, y)
     found = model.permutation_importance(X, y, scoring="neg_log_loss", random_state=0)
     assert found.importances_mean[2] > 0.1
@@ -96,7 +82,7 @@ def test_scoring_and_sample_weights():
 @pytest.mark.long
 @pytest.mark.parametrize("scoring", ["f1", "average_precision", "neg_brier_score"])
 def test_the_positive_class_of_a_scorer_is_the_second_class(scoring):
-    X, y = table(TabularClassifier)
+    X, y = mixed_data(TabularClassifier, 300)
     settings = {"scoring": scoring, "n_repeats": 1, "random_state": 0}
     words, numbers = (
         TabularClassifier(**SETTINGS | {"max_iter": 3})
@@ -125,7 +111,7 @@ def test_categories_are_permuted_with_their_target_statistics():
 @pytest.mark.long
 @BOTH
 def test_feature_importances_after_permutation_importance(kind):
-    X, y = table(kind, 80)
+    X, y = mixed_data(kind, 80)
     model = kind(**SETTINGS | {"max_iter": 4}).fit(X, y)
     assert not hasattr(model, "feature_importances_")
     with pytest.raises(AttributeError, match=r"permutation_importance\(X, y\)"):
@@ -143,7 +129,7 @@ def test_feature_importances_after_permutation_importance(kind):
 @pytest.mark.long
 @BOTH
 def test_raises_on_other_rows_than_those_of_fit(kind):
-    X, y = table(kind, 80)
+    X, y = mixed_data(kind, 80)
     model = kind(**SETTINGS).fit(X, y)
     for rows, labels in ((X[::-1], y[::-1]), (X[:40], y[:40])):
         with pytest.raises(ValueError, match="80 rows that fit was given"):
