@@ -2,14 +2,11 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
 
-ENCODERS = [PiecewiseLinearEncoder(), PeriodicFeatures()]
-BOTH = pytest.mark.parametrize("encoder", ENCODERS, ids=lambda encoder: type(encoder).__name__)
 # ----------------------------------------------------------------------- piecewise-linear
 
 
@@ -84,6 +81,3 @@ def test_periodic_features_match_the_formula():
 def test_names_of_periodic_features():
     waves = PeriodicFeatures(2, random_state=0).fit(pd.DataFrame({"a": [1.0], "b": [2.0]}))
     assert list(waves.get_feature_names_out()) == ["a_cos0", "a_cos1", "b_cos0", "b_cos1"]
-
-
-# ----------------------------------------------------------------------------------- both

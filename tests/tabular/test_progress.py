@@ -5,10 +5,12 @@ The oracles: the fitted attributes, and the fit that nobody has followed or inte
 
 import pickle
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -117,13 +119,10 @@ def test_the_time_left_is_that_of_the_remaining_epochs(kind, monkeypatch, capsys
         fit_cycle(self, *args)
         now[0] += 10 * self.max_iter
 
-    class Clock:
-        perf_counter = staticmethod(lambda: now[0])
-
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
     monkeypatch.setattr(_fold_models.TabularNetworkMixin, "fit_cycle", timed)
-    monkeypatch.setattr("skbackprop.tabular._training.time", Clock)
-    monkeypatch.setattr(_training, "time", Clock)
-    monkeypatch.setattr(base, "time", Clock)
+    for module in (_training, base):
+        monkeypatch.setattr(module, "time", clock)
     kind(**SMALL, verbose=True).fit(X, y)
     found = re.findall(r"in (\S+)s, .*?(?:at most (\S+)s left)?$", capsys.readouterr().out, re.M)
     n = n_ensembles(kind)
@@ -208,51 +207,39 @@ def kill():
     raise Kill
 
 
-def with_own_table(X, y):
-    return {"X_val": X[:30], "y_val": y[:30]}
-
-
-SETTINGS = {
-    "seed": ({}, {}),
-    "weights and groups": (
-        {},
-        lambda X, y: {"groups": np.arange(len(y)) // 3, "sample_weight": np.arange(len(y)) % 4},
-    ),
-    "a table to stop by": ({}, with_own_table),
-    "blend": ({"blend": True}, {}),
+FIT_ARGUMENTS = {
+    "seed": lambda X, y: {},
+    "weights and groups": lambda X, y: {
+        "groups": np.arange(len(y)) // 3,
+        "sample_weight": np.arange(len(y)) % 4,
+    },
+    "validation table": lambda X, y: {"X_val": X[:30], "y_val": y[:30]},
+    "blend": lambda X, y: {},
 }
 
 
 @pytest.mark.long
 @BOTH
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("setting", FIT_ARGUMENTS)
 @pytest.mark.parametrize("n_epochs", [1, 2, 3, 5, 7])
 def test_a_resumed_fit_equals_an_uninterrupted_one(kind, setting, n_epochs, tmp_path):
     """Killed within and between cycles, and within the second ensemble."""
-    if n_epochs > sum(CYCLES) * n_ensembles(kind):
-        n_epochs = sum(CYCLES)
-    (X, y), path = data_for(kind), tmp_path / "table.npz"
-    parameters, given = SETTINGS[setting]
-    given = given(X, y) if callable(given) else given
-    blend = [OTHERS[kind]] if parameters else None
-    model = kind(**SMALL, blend=blend)
-    expected = kind(**SMALL, blend=blend).fit(X, y, **given)
-
-    killing = TaskFollower("epoch", n_epochs, kill)
-    model.set_callbacks(Checkpoint(path), killing)
-    with pytest.raises(Kill):
-        model.fit(X, y, **given)
-    following = TaskFollower()
-    resumed = kind(**SMALL, blend=blend).set_callbacks(following, Checkpoint(path))
-    resumed.fit(X, y, **given, resume_from=path)
-    assert_same(resumed, expected, X)
     n_all = sum(CYCLES) * n_ensembles(kind)
-    assert following.tasks.count("epoch") == n_all - n_epochs  # the others are not trained again
-    # The last checkpoint is that of the whole fit.
-    following = TaskFollower()
-    again = kind(**SMALL, blend=blend).set_callbacks(following)
-    assert_same(again.fit(X, y, **given, resume_from=path), expected, X)
-    assert following.tasks.count("epoch") == 0
+    n_epochs = min(n_epochs, n_all)
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+    arguments = FIT_ARGUMENTS[setting](X, y)
+    model = kind(**SMALL, blend=[OTHERS[kind]] if setting == "blend" else None)
+    expected = clone(model).fit(X, y, **arguments)
+
+    model.set_callbacks(Checkpoint(path), TaskFollower("epoch", n_epochs, kill))
+    with pytest.raises(Kill):
+        model.fit(X, y, **arguments)
+    # After the second fit, the checkpoint is that of the whole fit.
+    for n_trained in (n_all - n_epochs, 0):
+        follower = TaskFollower()
+        resumed = clone(model).set_callbacks(follower, Checkpoint(path))
+        assert_same(resumed.fit(X, y, **arguments, resume_from=path), expected, X)
+        assert follower.tasks.count("epoch") == n_trained
 
 
 @pytest.mark.long

@@ -39,8 +39,7 @@ from skbackprop.tabular._encoding import (
     draw_seed,
 )
 from skbackprop.tabular.classifier import probabilities
-from support.mixed import FRAMES, to_objects
-from support.tables import BOTH, component_inputs, predict
+from support.tables import BOTH, component_inputs, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
 
@@ -48,74 +47,39 @@ SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
 # ------------------------------------------------------------------------------- tables
 
 
-def with_gaps(values, rng):
-    """Return values as a list in which a tenth is missing."""
-    is_lost = rng.rand(len(values)) < 0.1
-    return [None if lost else value for value, lost in zip(values.tolist(), is_lost, strict=True)]
-
-
-def customers(n=80, seed=0):
-    """Return a table of mixed columns, its types, and labels that hang on three of them."""
-    rng = np.random.RandomState(seed)
-    age, income = rng.normal(40, 12, n).round(1), rng.lognormal(10, 0.5, n).round(-2)
-    city, member = rng.choice(["a", "b", "c"], n), rng.rand(n) < 0.5
-    score = (age - 40) / 12 + (city == "b") - member
-    table = {
-        "age": with_gaps(age, rng),
-        "income": income.tolist(),
-        "city": with_gaps(city, rng),
-        "member": member.tolist(),
-    }
-    types = {"age": "float", "income": "float", "city": "str", "member": "bool"}
-    return table, types, score
-
-
-def targets_for(kind, score):
-    """Return words for a classifier, and numbers of a large scale for a regressor."""
-    if kind is TabularClassifier:
-        return np.where(score > 1, "many", np.where(score > 0, "few", "none"))
-    return 1e4 * score + 5e5
-
-
-def customers_and_targets(kind):
-    """Return a frame of customers and targets for it."""
-    table, types, score = customers()
-    return FRAMES["pandas"](table, types), targets_for(kind, score)
+LIBRARIES = {
+    "polars": pl.from_pandas,
+    "pyarrow": lambda X: pl.from_pandas(X).to_arrow(),
+    "objects": lambda X: X.to_numpy(dtype=object),
+}
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("library", [*FRAMES, "objects", "pyarrow"])
+@pytest.mark.parametrize("library", LIBRARIES)
 @BOTH
 def test_all_libraries_give_the_same_predictions(kind, library):
-    table, types, score = customers()
-    y, expected = targets_for(kind, score), FRAMES["pandas"](table, types)
-    if library == "pyarrow":
-        X = FRAMES["polars"](table, types).to_arrow()
-    else:
-        X = (FRAMES | {"objects": to_objects})[library](table, types)
-    answers = [predict(kind(**SMALL).fit(each, y), each) for each in (X, expected)]
-    np.testing.assert_allclose(*answers, rtol=1e-4)
+    X, y = mixed_data(kind)
+    converted = LIBRARIES[library](X)
+    found = predict(kind(**SMALL).fit(converted, y), converted)
+    np.testing.assert_allclose(found, predict(kind(**SMALL).fit(X, y), X), rtol=1e-4)
 
 
 @BOTH
 def test_missing_values_and_unknown_categories_in_new_rows(kind):
-    frame, y = customers_and_targets(kind)
-    model = kind(**SMALL).fit(frame, y)
-    later = frame.head(3).copy()
-    later["income"] = [np.nan, -1e30, 1e300]
-    later["city"] = ["z", None, "b"]
+    X, y = mixed_data(kind)
+    model = kind(**SMALL).fit(X, y)
+    later = pd.DataFrame({"none": [np.nan, -1e30, 1e300], "some": 0.0, "city": ["z", None, "b"]})
     assert np.isfinite(predict(model, later)).all()
-    row = {"city": "b", "age": None, "member": True, "income": 2e4}
-    assert len(predict(model, row)) == 1
+    assert len(predict(model, {"city": "b", "none": None, "some": 2e4})) == 1
     with pytest.raises(ValueError, match="infinit"):
-        predict(model, later.assign(income=np.inf))
+        predict(model, later.assign(none=np.inf))
     with pytest.raises(ValueError, match="feature names"):
-        predict(model, frame.drop(columns="age"))
+        predict(model, X.drop(columns="none"))
 
 
 @BOTH
 def test_raises_on_wrong_columns_and_targets(kind):
-    frame, y = customers_and_targets(kind)
+    frame, y = mixed_data(kind)
     with pytest.raises((ValueError, TypeError), match="since"):
         kind(**SMALL).fit(frame.assign(since=pd.Timestamp("2020-01-01")), y)
     with pytest.raises(ValueError, match="at least 2 rows"):
@@ -302,7 +266,7 @@ def test_time_limit(kind):
 @pytest.mark.long
 @BOTH
 def test_a_random_state_moves_on(kind):
-    X, y = customers_and_targets(kind)
+    X, y = mixed_data(kind)
     rng = np.random.RandomState(0)
     first, second = (predict(kind(**SMALL | {"random_state": rng}).fit(X, y), X) for _ in range(2))
     np.testing.assert_array_equal(first, predict(kind(**SMALL).fit(X, y), X))
@@ -312,35 +276,33 @@ def test_a_random_state_moves_on(kind):
 @pytest.mark.long
 @BOTH
 def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
-    X, y = customers_and_targets(kind)
+    X, y = mixed_data(kind)
     model = kind(**SMALL, blend=["boosting"]).fit(X, y)
     pipeline = make_pipeline(FunctionTransformer(), clone(model))
     for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y), pipeline.fit(X, y)):
         np.testing.assert_array_equal(predict(other, X), predict(model, X))
 
 
-HALVING = {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0}
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "search",
+    "search_class, settings",
     [
-        lambda model, grid: GridSearchCV(model, grid, cv=2),
-        lambda model, grid: BackpropGridSearchCV(model, grid, cv=2),
-        lambda model, grid: BackpropRandomizedSearchCV(model, grid, cv=2, n_iter=2, random_state=0),
-        lambda model, grid: BackpropHalvingGridSearchCV(model, grid, cv=2, **HALVING),
-        lambda model, grid: BackpropHalvingGridSearchCV(
-            model, grid, cv=2, resource="n_samples", random_state=0
+        (GridSearchCV, {}),
+        (BackpropGridSearchCV, {}),
+        (BackpropRandomizedSearchCV, {"n_iter": 2, "random_state": 0}),
+        (
+            BackpropHalvingGridSearchCV,
+            {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0},
         ),
+        (BackpropHalvingGridSearchCV, {"resource": "n_samples", "random_state": 0}),
     ],
     ids=["grid", "our grid", "randomized", "halving by epochs", "halving by rows"],
 )
 @BOTH
-def test_searches(kind, search):
-    X, y = customers_and_targets(kind)
-    grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city", "member"]]}
-    found = search(kind(**SMALL), grid).fit(X, y)
+def test_searches(kind, search_class, settings):
+    X, y = mixed_data(kind)
+    grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city"]]}
+    found = search_class(kind(**SMALL), grid, cv=2, **settings).fit(X, y)
     assert np.isfinite(found.cv_results_["mean_test_score"]).all()
     assert len(predict(found, X)) == len(y)
     assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
@@ -371,7 +333,7 @@ class TaskRecorder:
 @pytest.mark.parametrize("blend", [None, "boosting"])
 @BOTH
 def test_callbacks_are_called_for_all_tasks(kind, blend):
-    X, y = customers_and_targets(kind)
+    X, y = mixed_data(kind)
     recorder, model = TaskRecorder(), kind(**SMALL, blend=blend)
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
 
@@ -390,15 +352,15 @@ def test_callbacks_are_called_for_all_tasks(kind, blend):
     before = predict(model, X)
     np.testing.assert_array_equal(before, predict(clone(model).set_callbacks().fit(X, y), X))
     with pytest.raises(ValueError, match="infinit"):
-        model.fit(X.assign(income=np.inf), y)
+        model.fit(X.assign(none=np.inf), y)
     assert recorder.hooks[-1] == ("teardown", "fit")
     np.testing.assert_array_equal(predict(model, X), before)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("class_weight", ["balanced", {"many": 3.0, "few": 1.0, "none": 0.5}])
+@pytest.mark.parametrize("class_weight", ["balanced", {"yes": 3.0, "no": 0.5}])
 def test_class_weights_are_factors_of_row_weights(class_weight):
-    X, y = customers_and_targets(TabularClassifier)
+    X, y = mixed_data(TabularClassifier)
     weight = np.random.RandomState(0).uniform(0.5, 2, len(y))
     model = TabularClassifier(**SMALL, class_weight=class_weight).fit(X, y, weight)
     shares = {label: weight[y == label].sum() / weight.sum() for label in np.unique(y)}
@@ -470,19 +432,19 @@ def test_raises_on_missing_or_too_few_labels():
 @pytest.mark.long
 @BOTH
 def test_rows_with_zero_weight(kind):
-    X, y = customers_and_targets(kind)
-    weight = np.r_[np.zeros(40), np.ones(40)]
+    X, y = mixed_data(kind)
+    weight = np.r_[np.zeros(60), np.ones(60)]
     model = kind(**SMALL).fit(X, y, weight)
     assert np.isfinite(predict(model, X)).all()
     for seed in range(5):  # of two rows that count, each is trained on by half of the members
-        weight = np.zeros(80)
+        weight = np.zeros(120)
         weight[[seed, 40]] = 1
         model = kind(**SMALL | {"random_state": seed}).fit(X, y, weight)
         assert model.oof_member_[seed] != model.oof_member_[40]
     with pytest.raises(ValueError, match="above zero for one row alone"):
-        model.fit(X, y, np.r_[1.0, np.zeros(79)])
+        model.fit(X, y, np.r_[1.0, np.zeros(119)])
     if kind is TabularClassifier:  # a class of which every row weighs nothing
-        model.fit(X, y, (y != "many").astype(float))
+        model.fit(X, y, (y != "yes").astype(float))
         assert np.isfinite(model.predict_proba(X)).all()
 
 

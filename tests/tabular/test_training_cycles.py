@@ -113,24 +113,18 @@ def test_no_cycle_begins_after_the_time_limit(kind, monkeypatch, in_cycles):
     in_cycles([3.0, 2.0, 1.0])
     times = [0.0, 0.0, 0.5, 0.5, 1.0]  # and before and after each cycle
 
-    class Clock:
-        @staticmethod
-        def perf_counter():
-            return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
+    def perf_counter():
+        return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
 
-    monkeypatch.setattr(_training, "time", Clock)
+    monkeypatch.setattr(_training, "time", SimpleNamespace(perf_counter=perf_counter))
     with pytest.warns(ConvergenceWarning, match="time_limit"):
         model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
     assert (model.n_iter_[0] == 2).all()
 
 
 def test_the_time_of_encoding_counts(monkeypatch):
-    seconds = [0.0]
-
-    class Clock:
-        @staticmethod
-        def perf_counter():
-            return seconds[0]
+    """By a clock by which encoding takes 30 seconds, and training 10."""
+    seconds, limits = [0.0], []
 
     def transform(rows, view):
         seconds[0] += 30
@@ -141,25 +135,14 @@ def test_the_time_of_encoding_counts(monkeypatch):
         limits.append(data.time_limit)
         return SimpleNamespace(networks=SimpleNamespace(n_iter_=np.array([1]))), None
 
-    limits = []
     model = TabularClassifier()
     model.classes_ = np.arange(2)
     model._features = SimpleNamespace(transform=transform, n_blocks=0)
-    monkeypatch.setattr(base, "time", Clock)
+    monkeypatch.setattr(base, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     monkeypatch.setattr(base, "train_networks", train_networks)
-    rows = LabeledRows(None, np.arange(100) % 2, None)
-    data = TrainingData(
-        rows,
-        n_estimators=2,
-        folds=None,
-        validation=None,
-        rng=np.random.RandomState(0),
-        time_limit=100,
-        estimator=model,
-        context=None,
-        progress=SimpleNamespace(is_stopped=False),
-    )
-    model._fit_components(data)
+    rows, progress = LabeledRows(None, np.arange(100) % 2, None), SimpleNamespace(is_stopped=False)
+    rng = np.random.RandomState(0)
+    model._fit_components(TrainingData(rows, 2, None, None, rng, 100, model, None, progress))
     assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
 
 
