@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpydoc.docscrape import NumpyDocString
 from numpydoc.validate import validate
 
 import skbackprop
@@ -154,34 +155,18 @@ def test_class_names_are_unique():
 # ----------------------------------------------------------------------------- docstrings
 
 
-def section(docstring, title):
-    """Return the lines of a section of a NumPy docstring; none if it is not there."""
-    lines = inspect.cleandoc(docstring or "").splitlines()
-    starts = [
-        i for i, line in enumerate(lines[:-1]) if line == title and set(lines[i + 1]) == {"-"}
-    ]
-    if not starts:
-        return []
-    body = lines[starts[0] + 2 :]
-    ends = [i for i, line in enumerate(body) if line and set(line) == {"-"}]
-    return body[: ends[0] - 1] if ends else body
+def parse(thing):
+    """Return the sections of a NumPy docstring."""
+    return NumpyDocString(inspect.cleandoc(thing.__doc__ or ""))
 
 
-def entries(docstring, title):
-    """Return {name: (type, description)} of a section, in its order.
-
-    "a, b : float, default=1, 2" documents both a and b.
-    """
-    found, names = {}, []
-    for line in section(docstring, title):
-        if line and not line[0].isspace():
-            head, _, kind = line.partition(" : ")
-            names = [name.strip() for name in head.split(",")]
-            found |= {name: (kind, []) for name in names}
-        else:
-            for name in names:
-                found[name][1].append(line.strip())
-    return {name: (kind, " ".join(filter(None, text))) for name, (kind, text) in found.items()}
+def documented_parameters(thing):
+    """Return {name: type}; "a, b : float, default=1, 2" documents both a and b."""
+    return {
+        name.strip(): entry.type
+        for entry in parse(thing)["Parameters"]
+        for name in entry.name.split(",")
+    }
 
 
 def signature_of(function):
@@ -268,7 +253,7 @@ def test_docstrings_are_valid_for_numpydoc():
         if thing.__doc__ and not name.rpartition(".")[2].startswith("_")
         for code, message in validate(name)["errors"]
         if code not in NOT_REQUIRED | NOT_OURS
-        and not (code == "PR01" and not section(thing.__doc__, "Parameters"))
+        and not (code == "PR01" and not parse(thing)["Parameters"])
     ]
     assert errors == []
 
@@ -276,9 +261,9 @@ def test_docstrings_are_valid_for_numpydoc():
 def test_documented_defaults_are_those_of_the_signature():
     public = [param.values[0] for param in PUBLIC]
     for name, thing in documented():
-        described = entries(thing.__doc__, "Parameters")
+        described = documented_parameters(thing)
         in_signature = signature_of(thing) if described else {}
-        for parameter, (kind, _) in described.items():
+        for parameter, kind in described.items():
             default = in_signature[parameter]
             written = kind.partition("default=")[2]
             if default is inspect.Parameter.empty:
@@ -309,8 +294,8 @@ def test_public_methods_are_documented(estimator_class):
         if name.startswith("_") or not method.__module__.startswith(IMPORT_NAME):
             continue
         parameters = [parameter for parameter in signature_of(method) if parameter != "self"]
-        assert list(entries(method.__doc__, "Parameters")) == parameters, name
-        assert section(method.__doc__, "Returns"), name
+        assert list(documented_parameters(method)) == parameters, name
+        assert parse(method)["Returns"], name
 
 
 def test_public_names_have_examples():
@@ -318,9 +303,7 @@ def test_public_names_have_examples():
         param.id
         for param in PUBLIC
         if param.values[0] not in BASES
-        and not any(
-            line.startswith(">>> ") for line in section(param.values[0].__doc__, "Examples")
-        )
+        and ">>> " not in "\n".join(parse(param.values[0])["Examples"])
     ]
     assert without == []
 
