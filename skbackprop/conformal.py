@@ -2,13 +2,12 @@
 
 The errors of an estimator on held-out rows determine the width of its intervals for new rows
 (Papadopoulos et al. 2002). The conformity score measures these errors relative to a band around the
-prediction; each function in `BANDS` computes one kind of band.
+prediction.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from copy import copy
 from inspect import signature
 from numbers import Integral, Real
@@ -32,29 +31,19 @@ from .utils.arrays import Array, MatrixLike
 # ----------------------------------------------------------------------------------- bands
 
 
-def absolute_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
-    """Return a band of width zero around the prediction."""
-    return PredictionBand.from_point_prediction(_to_float64(estimator.predict(X)))
+CONFORMITY_SCORES = ("absolute", "scaled", "quantile")
 
 
-def normalized_residual_band(estimator: Any, X: MatrixLike) -> PredictionBand:
-    """Return a band of width zero whose unit is the predicted standard deviation."""
-    last, X_last = _unwrap_with_input(estimator, X)
-    return PredictionBand.from_mean_and_std(
-        *map(_to_float64, last.predict(X_last, return_std=True))
-    )
-
-
-def cqr_band(estimator: Any, X: MatrixLike) -> PredictionBand:
-    """Return the band between the lowest and the highest predicted quantile."""
-    return PredictionBand.from_quantiles(_to_float64(estimator.predict(X)))
-
-
-BANDS: dict[str, Callable[[Any, Any], PredictionBand]] = {
-    "absolute": absolute_residual_band,
-    "scaled": normalized_residual_band,
-    "quantile": cqr_band,
-}
+def _compute_band(conformity_score: str, estimator: Any, X: MatrixLike) -> PredictionBand:
+    """Return the band of a fitted estimator that a conformity score measures errors from."""
+    if conformity_score == "scaled":
+        last, X_last = _unwrap_with_input(estimator, X)
+        mean, std = last.predict(X_last, return_std=True)
+        return PredictionBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
+    predictions = _to_float64(estimator.predict(X))
+    if conformity_score == "quantile":
+        return PredictionBand.from_quantiles(predictions)
+    return PredictionBand.from_point_prediction(predictions)
 
 
 def _to_float64(values: Any) -> Array:
@@ -220,7 +209,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "coverage": [Interval(Real, 0, 1, closed="neither")],
-        "conformity_score": [StrOptions({"auto", *BANDS})],
+        "conformity_score": [StrOptions({"auto", *CONFORMITY_SCORES})],
         "calibration_fraction": [
             Interval(Real, 0, 1, closed="neither"),
             Interval(Integral, 1, None, closed="left"),
@@ -282,7 +271,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         X, y = indexable(X, y)
         fitted, X_held_out, targets = self._fit_estimator(X, y, targets, fit_params)
         kind = self._resolve_conformity_score(fitted, X_held_out, targets)
-        band = BANDS[kind](fitted, X_held_out)
+        band = _compute_band(kind, fitted, X_held_out)
         scores = np.sort(self._compute_scores(band, targets), axis=0)
         correction = scores[conformal_quantile_rank(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
@@ -421,7 +410,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
             If X is invalid.
         """
         check_is_fitted(self)
-        band = BANDS[self.conformity_score_](self.estimator_, X)
+        band = _compute_band(self.conformity_score_, self.estimator_, X)
         return np.clip(band.expand(self.correction_), *_get_target_range(self.estimator_))
 
     # --------------------------------------------------------------- scikit-learn's interface

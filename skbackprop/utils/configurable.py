@@ -148,16 +148,13 @@ def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> No
     """
     if result is None or result is out:
         return
+    shape = getattr(result, "shape", None)
+    returned = repr(result) if shape is None else f"an array of shape {shape}"
     raise TypeError(
-        f"{type(part).__name__}.{call} returned {_described(result)}, but its result has to be "
+        f"{type(part).__name__}.{call} returned {returned}, but its result has to be "
         f"written to {name}, and its return value is ignored. Write {name}[...] = result, or use "
         f"out={name} of NumPy's functions, and return nothing."
     )
-
-
-def _described(result: Any) -> str:
-    shape = getattr(result, "shape", None)
-    return repr(result) if shape is None else f"an array of shape {shape}"
 
 
 def split_nested_params(
