@@ -18,7 +18,7 @@ from skbackprop import (
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from support import class_data, few_epochs, quick
-from test_house import PUBLIC_MODULES, entries
+from test_house import PUBLIC_MODULES, documented_names
 
 pytestmark = few_epochs
 
@@ -54,9 +54,9 @@ def test_the_package():
 def test_fitted_estimators(model):
     kind = type(model)
     names = {name for name in dir(model.fit(X, Y)) if not name.startswith("__")}
-    documented = {*model.get_params(deep=False), *entries(kind.__doc__, "Attributes")}
+    documented = {*model.get_params(deep=False), *documented_names(kind, "Attributes")}
     if isinstance(model, GridSearchCV):
-        documented |= entries(GridSearchCV.__doc__, "Attributes").keys()
+        documented |= documented_names(GridSearchCV, "Attributes").keys()
     methods = {name for name, _ in inspect.getmembers(kind, callable) if name[0] != "_"}
     assert names <= documented | methods
     assert all(hasattr(model, name) for name in names)

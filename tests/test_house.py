@@ -160,11 +160,11 @@ def parse(thing):
     return NumpyDocString(inspect.cleandoc(thing.__doc__ or ""))
 
 
-def documented_parameters(thing):
+def documented_names(thing, section="Parameters"):
     """Return {name: type}; "a, b : float, default=1, 2" documents both a and b."""
     return {
         name.strip(): entry.type
-        for entry in parse(thing)["Parameters"]
+        for entry in parse(thing)[section]
         for name in entry.name.split(",")
     }
 
@@ -261,7 +261,7 @@ def test_docstrings_are_valid_for_numpydoc():
 def test_documented_defaults_are_those_of_the_signature():
     public = [param.values[0] for param in PUBLIC]
     for name, thing in documented():
-        described = documented_parameters(thing)
+        described = documented_names(thing)
         in_signature = signature_of(thing) if described else {}
         for parameter, kind in described.items():
             default = in_signature[parameter]
@@ -294,7 +294,7 @@ def test_public_methods_are_documented(estimator_class):
         if name.startswith("_") or not method.__module__.startswith(IMPORT_NAME):
             continue
         parameters = [parameter for parameter in signature_of(method) if parameter != "self"]
-        assert list(documented_parameters(method)) == parameters, name
+        assert list(documented_names(method)) == parameters, name
         assert parse(method)["Returns"], name
 
 

@@ -18,7 +18,7 @@ from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
 from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference
-from test_house import entries
+from test_house import documented_names
 from typed import users_script
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +97,6 @@ def test_fitted_attributes_have_types(kind):
     hints = {}
     for base in reversed(kind.__mro__):
         hints |= getattr(base, "__annotations__", {})
-    for name in entries(kind.__doc__, "Attributes"):
+    for name in documented_names(kind, "Attributes"):
         assert name in hints or hasattr(kind, name), name
     assert typing.get_type_hints(kind)["coefs_"] == list[Array]
