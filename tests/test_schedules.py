@@ -5,14 +5,11 @@ scikit-learn's own optimizer and its own count of epochs without progress are th
 
 import copy
 import math
-import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
@@ -291,15 +288,6 @@ def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, small
 def test_raises_on_wrong_milestones(milestones):
     with pytest.raises(ValueError, match="^milestones of StepDecay must hold numbers"):
         StepDecay(milestones=milestones)
-
-
-@every_schedule
-def test_schedules_survive_copies_and_equal_those_of_equal_settings(schedule):
-    for twin in (pickle.loads(pickle.dumps(schedule)), copy.deepcopy(schedule), replace(schedule)):
-        assert twin == schedule and hash(twin) == hash(schedule)
-    model = clone(BackpropClassifier(learning_rate=schedule))
-    assert model.learning_rate == schedule
-    assert eval(repr(schedule), vars(schedules)) == schedule
 
 
 def test_the_milestones_of_step_are_kept_as_a_tuple():

@@ -296,15 +296,6 @@ def test_user_arrays_are_not_changed(estimator_class, is_sparse):
     assert_same_bits(data.toarray() if is_sparse else data, X)
 
 
-def test_the_first_member_is_the_network_alone_and_each_has_masks_of_its_own():
-    X, y = class_data()
-    settings = {"dropout": [0.2, 0.5], "batch_size": 13, "init": "he_normal"}
-    three = quick(BackpropClassifier, n_estimators=3, **settings).fit(X, y)
-    assert same_bits(three.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
-    rngs = [past.state.masks[0].random() for past in three._training]
-    assert len(set(rngs)) == 3
-
-
 def test_a_warm_fit_may_change_the_rates():
     X, y = class_data()
     model = quick(BackpropClassifier, warm_start=True).fit(X, y)

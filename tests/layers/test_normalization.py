@@ -10,14 +10,13 @@ import pickle
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.layers import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
+from skbackprop.layers import NORMALIZATIONS, BatchNormalization, Normalization
 from skbackprop.layers import normalization as module
 from skbackprop.nn.data_loader import DataLoader, Dataset
 from skbackprop.nn.network import BuiltNetwork, dense_network
@@ -424,16 +423,6 @@ def test_learning_does_not_depend_on_the_scale_of_a_column():
 
 
 # ------------------------------------------------------------------------------- instances
-
-
-@pytest.mark.parametrize("instance", [BatchNormalization(0.5, 1e-3), LayerNormalization(1e-3)])
-def test_instances_survive_copies_and_compare_by_their_settings(instance):
-    X, y = class_data()
-    model = quick(BackpropClassifier, normalization=instance)
-    assert clone(model).normalization == instance
-    fitted = pickle.loads(pickle.dumps(model.fit(X, y)))
-    assert fitted.normalization == instance != type(instance)()
-    assert_same_bits(fitted.predict_proba(X), model.predict_proba(X))
 
 
 @pytest.mark.parametrize("wrong", ["group", True, 0.5, BatchNormalization])

@@ -371,6 +371,8 @@ def test_a_clone_is_an_equal_copy(part):
         assert copied == part
         assert hash(copied) == hash(part)
         assert type(copied) is type(part)
+    if type(part) not in NEEDED:
+        assert eval(repr(part), dict(KINDS)) == part
 
 
 def test_clone_copies_nested_values():
