@@ -7,7 +7,6 @@ the weights and the parameters.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -36,24 +35,12 @@ from ..training.weight_init import checked_arrays, checked_layers, layer_widths
 from ..utils.arrays import Array, concatenate_states, max_abs
 from ._checkpoint_io import EstimatorCheckpoint
 from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature
-from ._history import CurvePrefix, HistoryAttribute, extend_curve
+from ._history import CURVES, HistoryAttribute, make_history_attributes
 from ._mixins import EstimatorMixin
 from ._validation import set_attributes, shallow_copy_of, validated_input
 from .summary import FittedAttributesHTML, Summary, summarize_network
 
 Value = TypeVar("Value")
-
-_CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
-
-# Attributes with losses and scores of each network.
-HISTORY_ATTRIBUTES = (
-    "loss_curve_",
-    "best_loss_",
-    "validation_loss_curve_",
-    "validation_scores_",
-    "best_validation_score_",
-    "best_iter_",
-)
 
 # Attributes that scikit-learn sets while callbacks follow a fit, and which belong to that fit.
 OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
@@ -248,7 +235,6 @@ class FittedAttributesMixin(EstimatorMixin):
         pasts = [run.past for run in runs]
         parameters = _stack_weights(pasts, info.dtype)
         has_folds = runs[0].problem.folds is not None
-        histories = map(_make_history, runs, context.before)
         fitted = info.attributes | ({} if continues else info.feature_attributes)
         normalization = context.params.config.architecture.normalization
         if normalization is not None:  # an empty list for a network without hidden layers
@@ -261,16 +247,7 @@ class FittedAttributesMixin(EstimatorMixin):
             **fitted,
             **arrays,
             "_out_of_fold": predict_out_of_fold(runs, parameters) if has_folds else None,
-            "n_iter_": _per_member([run.n_iter for run in runs]),
-            "converged_": _per_member([run.is_converged for run in runs]),
-            "t_": _per_member([run.n_samples_seen for run in runs]),
-            "loss_": _per_member([np.float64(run.history.loss) for run in runs]),
-            **{
-                name: _per_member(list(values))
-                for name, values in zip(
-                    HISTORY_ATTRIBUTES, zip(*histories, strict=True), strict=True
-                )
-            },
+            **make_history_attributes(runs, context.before),
             "_data_info": info,
             "_validated_params": context.params,
             "_training": pasts,
@@ -302,7 +279,7 @@ class FittedAttributesMixin(EstimatorMixin):
             # Callbacks may change the arrays in `fitted`, so the checkpoint copies the state.
             copies = [run.snapshot() for run in in_order]
             checkpoints = [run.checkpoint for run in copies]
-            before = [{name: past.get(name) for name in _CURVES} for past in context.before]
+            before = [{name: past.get(name) for name in CURVES} for past in context.before]
             name, task = type(self).__name__, copies[0].problem
             fitted["_resumable"] = EstimatorCheckpoint(name, settings, task, checkpoints, before)
         return fitted
@@ -610,43 +587,6 @@ def _are_identical(value: Any, arrays: list[Array]) -> bool:
             for own, array in zip(value, arrays, strict=True)
         )
     )
-
-
-def _per_member(values: list[Any]) -> Any:
-    """Return the value of a single member, or an array or list with those of several."""
-    if len(values) == 1 or values[0] is None:
-        return values[0]
-    return values if isinstance(values[0], CurvePrefix) else np.array(values)
-
-
-def _make_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Return the history attributes of one network, which continue those `before`."""
-    history, best = run.history, run.history.best
-    # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
-    losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, history.losses)))
-    # A call without validation data keeps the curve of earlier calls.
-    validation_losses = before.get("validation_loss_curve_")
-    if run.watched is not None:
-        validation_losses = extend_curve(
-            validation_losses, list(map(np.float64, history.validation_losses))
-        )
-    # The best of partial_fit is that of all calls.
-    continues_best = run.incremental and bool(before)
-    best_iter: Any = history.best_epoch
-    if run.config.stopping is not None:
-        scores = extend_curve(before.get("validation_scores_"), history.validation_scores)
-        best_score: Any = -math.inf if best is None else best.score
-        if best is None and not history.validation_scores:
-            # With validation data it is a float, even if L-BFGS made no iteration to score.
-            unscored = None if run.watched is None else math.nan
-            best_score = before.get("best_validation_score_") if continues_best else unscored
-        elif best is not None and run.incremental:  # counted in the scores of all calls
-            best_iter = len(scores) if best.n_iter else before.get("best_iter_")
-        return losses, None, validation_losses, scores, best_score, best_iter
-    best_loss = min(history.losses, default=np.inf)
-    if continues_best and before["best_loss_"] is not None:
-        best_loss = min(best_loss, before["best_loss_"])
-    return losses, np.float64(best_loss), validation_losses, None, None, best_iter
 
 
 class RowJoiner:

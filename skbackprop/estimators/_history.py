@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..training.checkpoint import History
+from ..training.training_run import TrainingRun
 from ..utils.arrays import Array
+
+CURVES = ("loss_curve_", "validation_loss_curve_", "validation_scores_")
+
+# Attributes with losses and scores of each network, which further training continues.
+HISTORY_ATTRIBUTES = (
+    "loss_curve_",
+    "best_loss_",
+    "validation_loss_curve_",
+    "validation_scores_",
+    "best_validation_score_",
+    "best_iter_",
+)
 
 
 class CurvePrefix:
@@ -85,6 +99,58 @@ def _as_list(kept: Any) -> Any:
     return kept.numbers if isinstance(kept, CurvePrefix) else kept
 
 
+def make_history_attributes(
+    runs: Sequence[TrainingRun], before: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Return the fitted attributes about the training of runs, which continue those `before`."""
+    histories = zip(*map(_continue_history, runs, before), strict=True)
+    values: dict[str, list[Any]] = {
+        "n_iter_": [run.n_iter for run in runs],
+        "converged_": [run.is_converged for run in runs],
+        "t_": [run.n_samples_seen for run in runs],
+        "loss_": [np.float64(run.history.loss) for run in runs],
+        **dict(zip(HISTORY_ATTRIBUTES, map(list, histories), strict=True)),
+    }
+    return {name: _per_member(each) for name, each in values.items()}
+
+
+def _continue_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return the history attributes of one network, which continue those `before`."""
+    history, best = run.history, run.history.best
+    # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
+    losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, history.losses)))
+    # A call without validation data keeps the curve of earlier calls.
+    validation_losses = before.get("validation_loss_curve_")
+    if run.watched is not None:
+        validation_losses = extend_curve(
+            validation_losses, list(map(np.float64, history.validation_losses))
+        )
+    # The best of partial_fit is that of all calls.
+    continues_best = run.incremental and bool(before)
+    best_iter: Any = history.best_epoch
+    if run.config.stopping is not None:
+        scores = extend_curve(before.get("validation_scores_"), history.validation_scores)
+        best_score: Any = -math.inf if best is None else best.score
+        if best is None and not history.validation_scores:
+            # With validation data it is a float, even if L-BFGS made no iteration to score.
+            unscored = None if run.watched is None else math.nan
+            best_score = before.get("best_validation_score_") if continues_best else unscored
+        elif best is not None and run.incremental:  # counted in the scores of all calls
+            best_iter = len(scores) if best.n_iter else before.get("best_iter_")
+        return losses, None, validation_losses, scores, best_score, best_iter
+    best_loss = min(history.losses, default=np.inf)
+    if continues_best and before["best_loss_"] is not None:
+        best_loss = min(best_loss, before["best_loss_"])
+    return losses, np.float64(best_loss), validation_losses, None, None, best_iter
+
+
+def _per_member(values: list[Any]) -> Any:
+    """Return the value of a single member, or an array or list with those of several."""
+    if len(values) == 1 or values[0] is None:
+        return values[0]
+    return values if isinstance(values[0], CurvePrefix) else np.array(values)
+
+
 def history_of(fitted_estimator: Any) -> Sequence[History]:
     """Return the history of each member in the current fit, for callbacks.
 
@@ -139,10 +205,7 @@ def full_history(estimator: Any) -> list[LossCurves]:
     """
     is_ours = hasattr(estimator, "best_iter_")
     n_estimators = np.size(estimator.best_iter_) if is_ours else 1
-    curves = [
-        _curves_of(estimator, name, n_estimators)
-        for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_")
-    ]
+    curves = [_curves_of(estimator, name, n_estimators) for name in CURVES]
     if is_ours:
         best = np.atleast_1d(estimator.best_iter_)
         if not estimator._was_incremental:  # best_iter_ is counted in the last fit

@@ -24,22 +24,12 @@ from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
 from ._fit_context import ScoringInputs
 from ._fitted_network import OptionalDerivedAttribute, check_finite_output
+from ._history import HISTORY_ATTRIBUTES
 from ._validation import validated_input
 from .base import BaseNeuralNetwork
 
 # The fitted attributes with a value for each member, beside the parameter arrays.
-_PER_MEMBER = (
-    "best_iter_",
-    "best_loss_",
-    "best_validation_score_",
-    "converged_",
-    "loss_",
-    "loss_curve_",
-    "n_iter_",
-    "t_",
-    "validation_loss_curve_",
-    "validation_scores_",
-)
+_PER_MEMBER = (*HISTORY_ATTRIBUTES, "converged_", "loss_", "n_iter_", "t_")
 
 
 def _is_batch_normalization(normalization: Any) -> bool:

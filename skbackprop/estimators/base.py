@@ -52,7 +52,8 @@ from ._fit_context import (
     update_data_info,
     warm_start_signature,
 )
-from ._fitted_network import HISTORY_ATTRIBUTES, FittedAttributesMixin
+from ._fitted_network import FittedAttributesMixin
+from ._history import HISTORY_ATTRIBUTES
 from ._mixins import (
     check_overrides,
     get_scorer_with_suggestion,
