@@ -58,6 +58,7 @@ def test_color_images_are_gray_where_weights_are_zero():
     assert display.image_.get_array()[0, 2].tolist() == [0, 0, 0, 0]  # the gap is transparent
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", [(3, 4), (2, 6)])
 def test_member_selects_a_network_of_an_ensemble(shape):
     model = fitted(n_features=12, n_estimators=3)
@@ -162,6 +163,7 @@ def test_diagram_has_the_dropout_of_unpickled_and_rebuilt_networks():
     assert rows[1] == ("hidden 1", "5", "relu, dropout 0.3")
 
 
+@pytest.mark.long
 def test_diagram_of_each_kind_of_estimator():
     X, y = class_data()
     auto = quick(BackpropAutoencoder, n_components=2, dropout=0.5).fit(X)
@@ -179,6 +181,7 @@ def test_diagram_of_each_kind_of_estimator():
     assert rows_of(regressor)[-1] == ("outputs", "1", "identity")
 
 
+@pytest.mark.long
 def test_network_and_member_select_from_a_tabular_estimator():
     X, y = class_data()
     model = TabularClassifier(n_estimators=2, max_iter=1, random_state=0).fit(X, y)

@@ -72,6 +72,7 @@ def best_over(search, *names):
 # ------------------------------------------------------------------------------ curves
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
 def test_curve_has_mean_and_standard_deviation_of_the_folds(search_class):
     search = search_class(quick(BackpropClassifier), {"alpha": ALPHAS}, cv=3).fit(*class_data())
@@ -93,6 +94,7 @@ def test_curve_has_mean_and_standard_deviation_of_the_folds(search_class):
     assert not from_estimator(search, std_display_style=None).ax_.collections
 
 
+@pytest.mark.long
 def test_curve_has_the_best_of_the_other_parameters_and_names_them(trees):
     display = from_estimator(trees, params="max_depth", curve_kwargs={"lw": 7})
     (line,) = display.lines_
@@ -172,6 +174,7 @@ def test_two_parameters_with_the_most_values_are_the_default():
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("min_samples_leaf", "max_depth")
 
 
+@pytest.mark.long
 def test_values_that_form_no_grid_are_plotted_over_one_parameter():
     values = {"alpha": np.geomspace(1e-3, 1, 50), "tol": np.linspace(0.01, 0.2, 50)}
     search = ridge(values, RandomizedSearchCV, n_iter=12, random_state=0)
@@ -241,6 +244,7 @@ def test_rounds_are_the_scores_of_candidates_over_the_resources(resource):
     assert legend_texts(display) == [*expected, f"best: {search.best_score_:.3g}"]
 
 
+@pytest.mark.long
 def test_rounds_may_have_equal_candidates_and_equal_resources():
     equal = HalvingRandomSearchCV(
         DecisionTreeClassifier(random_state=0),

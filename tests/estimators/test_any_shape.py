@@ -4,6 +4,7 @@ import warnings
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
@@ -66,6 +67,7 @@ def assert_shapes(model, X, case, n_outputs):
         assert model.t_ == model.n_iter_ * case["n"]
 
 
+@pytest.mark.long
 @examples(0.6)
 @given(
     case=st.fixed_dictionaries(COMMON),

@@ -116,6 +116,7 @@ def test_callbacks_see_every_epoch_and_change_nothing(estimator_class, settings)
     assert callback.metadata is None
 
 
+@pytest.mark.long
 @ALL
 @EACH
 def test_estimator_of_an_epoch_equals_a_shorter_fit(estimator_class, settings):

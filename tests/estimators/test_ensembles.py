@@ -612,6 +612,7 @@ def test_assigned_weights_without_the_member_axis_are_an_error(estimator_class, 
 # --------------------------------------------------------------------------- training in pieces
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["early stopping", "lbfgs", "early stopping lbfgs", "adaptive"])
 @BOTH
 def test_warm_fits_of_an_ensemble_are_those_of_its_networks(estimator_class, way):

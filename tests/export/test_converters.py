@@ -182,6 +182,7 @@ def test_raises_on_parts_without_a_formula(make, name):
         to_c(make())
 
 
+@pytest.mark.long
 def test_registered_formula_is_exported():
     estimator = classifier(activation=Cube())
     with pytest.raises(TypeError, match="Cube"):

@@ -37,6 +37,7 @@ def test_exact_values_of_a_linear_network(shap):
     np.testing.assert_allclose(found.values, by_hand, atol=1e-9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [

@@ -384,6 +384,7 @@ def test_raises_on_changed_normalization_in_warm_start():
     assert model.predict(X).shape == y.shape
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("is_sparse", [False, True])
 def test_lbfgs_takes_layers_but_no_batches(is_sparse):
     X, y = data_for(BackpropRegressor)

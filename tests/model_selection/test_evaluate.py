@@ -119,6 +119,7 @@ def test_transformers_are_fitted_once_for_each_split_and_setting(fits):
     assert refit == (search.best_params_["noted__factor"], N)
 
 
+@pytest.mark.long
 def test_transformers_are_fitted_once_however_small_the_stacks(fits):
     grid = {"backpropclassifier__alpha": [0, 1, 2], "backpropclassifier__solver": ["adam", "lbfgs"]}
     model = make_pipeline(Noted(), NETWORK)
@@ -175,6 +176,7 @@ def test_settings_of_transformers_that_are_equal_but_of_another_type(estimator, 
     assert_same_outcome(estimator, grid, data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("drawn", [0, np.random.RandomState(0)])
 def test_transformers_draw_the_random_numbers_of_scikit_learn(drawn):
     model = make_pipeline(PCA(2, svd_solver="randomized", random_state=drawn), NETWORK)
@@ -240,6 +242,7 @@ def test_searched_kernel_determines_how_x_is_split():
     assert_same_outcome(model, grid, (X @ X.T, Y))
 
 
+@pytest.mark.long
 def test_test_rows_are_transformed():
     model = make_pipeline(StandardScaler(), FunctionTransformer(np.tanh), NETWORK)
     assert_same_outcome(model, {"backpropclassifier__alpha": [0, 1]})

@@ -430,6 +430,7 @@ def test_constructor_begins_with_the_parameters_of_scikit_learn(ours, theirs, se
     assert issubclass(ours, theirs)
 
 
+@pytest.mark.long
 @DROP_INS
 @pytest.mark.parametrize("refit", [True, False])
 def test_attributes_are_those_of_scikit_learn(ours, theirs, settings, refit):
@@ -516,6 +517,7 @@ def test_any_splitter(case, data):
     assert_search_equals(data=data, cv=cv, fit_params=fit_params, scoring=bits)
 
 
+@pytest.mark.long
 def test_splits_are_drawn_from_a_generator():
     ours, theirs = (
         fitted(kind, cv=(half for half in HALVES)) for kind in (BackpropGridSearchCV, GridSearchCV)
@@ -559,6 +561,7 @@ def test_raises_on_invalid_max_stack_bytes(ours, theirs, max_stack_bytes):
         fitted(ours, max_stack_bytes=max_stack_bytes)
 
 
+@pytest.mark.long
 def test_validation_can_be_switched_off():
     with sklearn.config_context(skip_parameter_validation=True):
         assert_search_equals(return_train_score=1)

@@ -117,6 +117,7 @@ def test_error_in_a_hook_leaves_the_search_unchanged(task):
     assert not callback.is_set_up
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
 def test_single_and_failing_fits_are_tasks():
     grid = [
@@ -150,6 +151,7 @@ def test_epoch_repeated_after_a_divergence_is_one_task(monkeypatch):
     assert sorted(callback.begun) == sorted(callback.ended)
 
 
+@pytest.mark.long
 def test_callbacks_of_the_estimator_follow_each_fit(capsys):
     callback, reference = CallbackRecorder(), CallbackRecorder()
     estimator = clone(NETWORK).set_callbacks(callback)
@@ -202,6 +204,7 @@ def test_each_round_stack_and_epoch_is_a_task():
     assert [rounds.count(i) for i in range(3)] == [2 * 1, 2, 6]
 
 
+@pytest.mark.long
 def test_hook_that_returns_true_stops_a_stack_for_this_round():
     callback = CallbackRecorder((("halving-iteration", 1), ("stack", 0), ("epoch", 0)))
     fit_search(BackpropHalvingGridSearchCV, callback, STEADY, HALVING_GRID)
@@ -210,6 +213,7 @@ def test_hook_that_returns_true_stops_a_stack_for_this_round():
     assert [rounds.count(i) for i in range(3)] == [2 * 1, 1, 7]
 
 
+@pytest.mark.long
 def test_callbacks_of_the_estimator_follow_each_fit_of_a_halving_search(capsys):
     estimator = clone(STEADY).set_callbacks(CallbackRecorder())
     found = fit_search(BackpropHalvingGridSearchCV, None, estimator, HALVING_GRID, verbose=1)
