@@ -62,7 +62,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         targets. "squared_error": the mean; "absolute_error" and "quantile": the median; "huber" and
         "log_cosh": between the two; "poisson", "gamma" and "tweedie": positive means; "gaussian": a
         mean and a variance that depend on x. Or an object: a `Quantile` has other levels, or
-        several at once. A loss of your own needs a link with `scores_of`, as those here have.
+        several at once. The link of a loss of your own must define ``link(predictions)``.
     clip : bool, default=True
         Whether predictions are clipped to the range of the training targets. Predictions beyond it
         are extrapolations, which may be far off for unusual rows, above all with the losses for
