@@ -294,18 +294,10 @@ def array_checksum(parts: Sequence[Any], dtype: np.dtype[Any]) -> int:
     for part in parts:
         rows = np.unique(np.linspace(0, max(part.shape[0] - 1, 0), _FINGERPRINT_ROWS).astype(int))
         some = part[rows] if part.shape[0] else part
-        for array in (np.array(part.shape), *_arrays_of_rows(some)):
-            found = zlib.crc32(_bytes_of(array, np.float64), found)
+        arrays = [some]
+        if hasattr(some, "indptr"):  # sparse
+            some.sort_indices()
+            arrays = [some.indptr, some.indices, some.data]
+        for array in (np.array(part.shape), *arrays):
+            found = zlib.crc32(np.ascontiguousarray(array, np.float64).tobytes(), found)
     return found
-
-
-def _arrays_of_rows(rows: Any) -> list[Array]:
-    """Return the arrays of rows, of sparse ones those of their format."""
-    if not hasattr(rows, "indptr"):
-        return [rows]
-    rows.sort_indices()
-    return [rows.indptr, rows.indices, rows.data]
-
-
-def _bytes_of(array: Array, dtype: Any = None) -> bytes:
-    return np.ascontiguousarray(array, dtype).tobytes()
