@@ -66,7 +66,7 @@ class EstimatorCheckpoint:
         The name of the estimator's class.
     settings : dict of str
         The settings, as `describe_settings_of` describes them.
-    problem : TrainingTask
+    task : TrainingTask
         The training task, for the fingerprint of its data.
     checkpoints : sequence of TrainingCheckpoint
         One for each network.
@@ -76,7 +76,7 @@ class EstimatorCheckpoint:
 
     kind: str
     settings: Mapping[str, str]
-    problem: TrainingTask
+    task: TrainingTask
     checkpoints: Sequence[TrainingCheckpoint]
     before: Sequence[Curves]
 
@@ -96,7 +96,7 @@ class EstimatorCheckpoint:
                 if curve is not None:
                     numbers = curve.numbers if isinstance(curve, CurvePrefix) else curve
                     arrays[join_keys("before", i, name)] = np.array(numbers, dtype=float)
-        write_checkpoint(path, self.kind, self.settings, data_fingerprint(self.problem), arrays)
+        write_checkpoint(path, self.kind, self.settings, data_fingerprint(self.task), arrays)
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the arrays of all checkpoints by name."""
@@ -152,7 +152,7 @@ def resume(estimator: Any, runs: Sequence[TrainingRun], path: Path) -> list[Curv
     check_settings(
         header, type(estimator).__name__, describe_settings_of(estimator, runs[0].config)
     )
-    if header["data"] != data_fingerprint(runs[0].problem):
+    if header["data"] != data_fingerprint(runs[0].task):
         raise ValueError(
             "resume_from: the checkpoint is of other data. Give fit the same X, y, "
             "sample_weight and X_val, in the same dtype, or train anew without resume_from."
@@ -282,10 +282,10 @@ def describe_values(values: Mapping[str, Any], free: Collection[str]) -> dict[st
     return {name: text for name, text in texts.items() if name not in free}
 
 
-def data_fingerprint(problem: TrainingTask) -> int:
+def data_fingerprint(task: TrainingTask) -> int:
     """Return a checksum of up to a few thousand rows of the data."""
-    tables = [problem.table] if problem.watched is None else [problem.table, problem.watched.table]
-    return array_checksum([part for table in tables for part in table.arrays], problem.dtype)
+    tables = [task.table] if task.watched is None else [task.table, task.watched.table]
+    return array_checksum([part for table in tables for part in table.arrays], task.dtype)
 
 
 def array_checksum(parts: Sequence[Any], dtype: np.dtype[Any]) -> int:

@@ -141,7 +141,7 @@ class FitJob:
         if self._alike is not None:
             return self._alike.fingerprint(context)
         if self._data is None:
-            self._data = data_fingerprint(context.runs[0].problem)
+            self._data = data_fingerprint(context.runs[0].task)
         return self._data
 
     @property

@@ -234,7 +234,7 @@ class FittedAttributesMixin(EstimatorMixin):
         info, runs = context.info, context.runs
         pasts = [run.past for run in runs]
         parameters = _stack_weights(pasts, info.dtype)
-        has_folds = runs[0].problem.folds is not None
+        has_folds = runs[0].task.folds is not None
         fitted = info.attributes | ({} if continues else info.feature_attributes)
         normalization = context.params.config.architecture.normalization
         if normalization is not None:  # an empty list for a network without hidden layers
@@ -280,7 +280,7 @@ class FittedAttributesMixin(EstimatorMixin):
             copies = [run.snapshot() for run in in_order]
             checkpoints = [run.checkpoint for run in copies]
             before = [{name: past.get(name) for name in CURVES} for past in context.before]
-            name, task = type(self).__name__, copies[0].problem
+            name, task = type(self).__name__, copies[0].task
             fitted["_resumable"] = EstimatorCheckpoint(name, settings, task, checkpoints, before)
         return fitted
 

@@ -115,7 +115,7 @@ def early_stopping_advice(run: TrainingRun) -> str:
     losses, scores = run.history.validation_losses, run.history.validation_scores
     if stopping is None or watched is None or stopping.scoring == "loss" or not scores:
         return ""
-    if run.incremental or run.config.is_lbfgs or not run.problem.is_local:
+    if run.incremental or run.config.is_lbfgs or not run.task.is_local:
         return ""
     patience, tol = (float(each) for each in (run.config.patience.n_epochs, stopping.tol))
     n = max(1, int(min(patience, len(losses))) // 2)
@@ -130,7 +130,7 @@ def early_stopping_advice(run: TrainingRun) -> str:
     else:
         rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
         constant = np.tile(2.0 * rows[counts.argmax()] - 1, (watched.encoded.shape[0], 1))
-        floor = run.problem.evaluator.score(constant, watched)
+        floor = run.task.evaluator.score(constant, watched)
         floor += _SHARE_ABOVE_FLOOR * (1 - floor)
     best = max(scores)
     if best == 1 or best > floor:

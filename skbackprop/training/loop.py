@@ -52,10 +52,10 @@ def split_by_memory(runs: Sequence[TrainingRun], max_bytes: int) -> list[Sequenc
     Runs on distributed data stay together, since they take part in the same rounds.
     """
     first = runs[0]
-    if len(runs) == 1 or not first.problem.is_local:
+    if len(runs) == 1 or not first.task.is_local:
         return [runs]
     config, n_moments = first.config, first.config.n_moments
-    settings = first.network, config.batch_size, first.problem.dtype.itemsize
+    settings = first.network, config.batch_size, first.task.dtype.itemsize
     size = max_stack_size(*settings, first.n_train, max_bytes, n_moments)
     each, n_threads = bytes_per_member(*settings, n_moments), threads_for_stacks()
     return array_split(runs, n_stacks(len(runs), size, each, n_threads))
@@ -404,7 +404,7 @@ def make_stack_trainer(
         for run in runs
     ]
     tables, batch_sizes, rates, penalties, rules, schedules = map(list, zip(*each, strict=True))
-    stack = first.problem.stack(
+    stack = first.task.stack(
         objective=replace(first.objective, penalty=stack_settings(penalties)),
         state=state,
         tables=tables,

@@ -63,7 +63,7 @@ class PartialFitSession:
         is_alike = not table.is_sparse and (table.weight is None) == (last.weight is None)
         return is_alike and table.n_rows == last.n_rows
 
-    def continue_with(self, problem: TrainingTask) -> None:
+    def continue_with(self, task: TrainingTask) -> None:
         """Take the rows of another call, and note the position of the random stream."""
         self.past = None
         if self._rng is not None:
@@ -73,7 +73,7 @@ class PartialFitSession:
                 self._delayed_rng = copy.deepcopy(self._rng)
             else:
                 self._delayed_rng.shuffle(self._rows)
-        self.run.continue_with(problem)
+        self.run.continue_with(task)
         self.loop.stacks[0].continue_with_new_data()
 
     def restore_rng(self) -> None:
@@ -93,10 +93,10 @@ def make_partial_fit_session(
     With large networks it saves nothing, and takes memory between the calls.
     """
     run = runs[0]
-    if len(runs) > 1 or run.table.is_sparse or not run.problem.is_local:
+    if len(runs) > 1 or run.table.is_sparse or not run.task.is_local:
         return None
     n_rows = run.table.n_rows + (run.watched.table.n_rows if run.watched else 0)
-    settings = run.network, n_rows, run.problem.dtype.itemsize, run.config.n_moments
+    settings = run.network, n_rows, run.task.dtype.itemsize, run.config.n_moments
     if bytes_per_member(*settings) > CACHE_BYTES:
         return None
     shared = random_state, check_random_state(None)  # the user's stream, or NumPy's global one

@@ -104,7 +104,7 @@ def fit_temperature_scaling(runs: Sequence[TrainingRun]) -> Interrupt | None:
     """
     if any(run.watched is None or run.error is not None for run in runs):
         return None
-    log_losses = runs[0].problem.log_losses
+    log_losses = runs[0].task.log_losses
     if log_losses is None:
         return None
     try:
@@ -126,7 +126,7 @@ def _shared_temperature(
     own rows, and lowered by the share that averaging makes superfluous.
     """
     n_estimators, parts = len(runs), [_validation_scores(run) for run in runs]
-    if n_estimators == 1 or runs[0].problem.watched is not None:
+    if n_estimators == 1 or runs[0].task.watched is not None:
         _, y, weight = parts[0]
         return _fit_to_scores(log_losses, np.stack([own for own, _, _ in parts]), y, weight)
     scores, y = (np.concatenate([each[i] for each in parts]) for i in (0, 1))
@@ -142,7 +142,7 @@ def _validation_scores(run: TrainingRun) -> tuple[Array, Array, Array | None]:
     assert watched is not None
     table, rows = watched.table, watched.rows
     with np.errstate(all="ignore"):
-        (scores,) = run.problem.evaluator.predictions_of(
+        (scores,) = run.task.evaluator.predictions_of(
             run.network, run.inference_parameters, table.X, rows
         )
     weight = table.weight
@@ -196,8 +196,8 @@ def predict_out_of_fold(
     parameters : FlatParameters
         The parameters of all networks to predict with.
     """
-    problem = runs[0].problem
-    table, network = problem.table, problem.objective.network
+    task = runs[0].task
+    table, network = task.table, task.objective.network
     member = np.empty(table.n_rows, dtype=np.intp)
     scores = np.empty((table.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):
@@ -208,5 +208,5 @@ def predict_out_of_fold(
             scores[rows] = predict_raw(network, parameters.members(slice(i, i + 1)), table.X, rows)[
                 0
             ]
-        score = problem.evaluator.score(scores, ValidationData(table, None, problem.y_given))
+        score = task.evaluator.score(scores, ValidationData(table, None, task.y_given))
     return OutOfFoldPredictions(member, scores, score)

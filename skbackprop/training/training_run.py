@@ -44,7 +44,7 @@ class TrainingRun:
 
     Parameters
     ----------
-    problem : TrainingTask
+    task : TrainingTask
         The data, the objective and the configuration.
     start : Start
         The random stream that draws weights, split and order, the run's own from now on; or the
@@ -87,14 +87,14 @@ class TrainingRun:
 
     def __init__(
         self,
-        problem: TrainingTask,
+        task: TrainingTask,
         start: Start,
         member: int = 0,
     ) -> None:
-        self.problem = problem
-        self.config, self.objective, self.table = problem.config, problem.objective, problem.table
+        self.task = task
+        self.config, self.objective, self.table = task.config, task.objective, task.table
         self.network = self.objective.network
-        self.incremental = problem.incremental
+        self.incremental = task.incremental
         self._scores_calls = self.incremental and self.config.stopping is not None
         self.member = member
         self._name = f"Member {member}: " if self.config.n_estimators > 1 else ""
@@ -107,7 +107,7 @@ class TrainingRun:
         self.history = History()
         self.train: IndexArray | None = None
         self.held_out: IndexArray | None = None
-        self.watched = problem.watched
+        self.watched = task.watched
         past = start if isinstance(start, TrainingCheckpoint) else None
         rng: Any = start if past is None else past.state.rngs[0]
         # The stream of dropout masks is a copy, so that a run that fails leaves that of the past.
@@ -117,7 +117,7 @@ class TrainingRun:
             masks = [copy.deepcopy(last_masks[0]) if last_masks else dropout_rng(rng)]
         if past is None:
             layers = self.config.initial.layers(self.network, rng, member)
-            parameters = self.network.init_parameters([layers], problem.dtype, [rng])
+            parameters = self.network.init_parameters([layers], task.dtype, [rng])
             n_samples_seen = np.array([[0]])
         else:
             theta, statistics = past.state.parameters.theta, past.state.parameters.statistics
@@ -125,9 +125,9 @@ class TrainingRun:
             n_samples_seen = past.state.n_samples_seen.copy()
         is_as_long = past is not None and past.n_rows == self.table.n_rows
         self._split = past.split if past and is_as_long else None
-        split = problem.split(member, rng, self._split)
+        split = task.split(member, rng, self._split)
         if split is not None:
-            self._set_split(split, problem.stopping is not None)
+            self._set_split(split, task.stopping is not None)
         order = self.train
         if self.config.shuffle:  # in the order of the last epoch, if it had the same rows
             last = past.state.orders[0] if past and is_as_long else None
@@ -150,18 +150,18 @@ class TrainingRun:
         self.calls = PartialFitCalls()
         if past and self.incremental:
             self.calls = past.calls
-            if problem.log_losses is not None:  # kept by calls without validation rows
+            if task.log_losses is not None:  # kept by calls without validation rows
                 self.temperature = past.temperature
         self.calls_before = self.calls
         self._largest_initial_weight = self.largest_weight or _TINY
 
-    def continue_with(self, problem: TrainingTask) -> None:
+    def continue_with(self, task: TrainingTask) -> None:
         """Start another call of `partial_fit`, on as many other rows.
 
         The run then equals a new one that continues from `past`.
         """
         self.calls_before = self.calls = self._calls_so_far
-        self.problem, self.table, self.watched = problem, problem.table, problem.watched
+        self.task, self.table, self.watched = task, task.table, task.watched
         best = self.history.best
         self.end(History(best=best and best._replace(n_iter=0)))
 
@@ -170,7 +170,7 @@ class TrainingRun:
     def _set_split(self, split: Split, validates: bool) -> None:
         self.train, self.held_out = self._split = split
         if validates:
-            self.watched = ValidationData(self.table, self.held_out, self.problem.y_given)
+            self.watched = ValidationData(self.table, self.held_out, self.task.y_given)
 
     def _init_states(
         self, past: TrainingCheckpoint | None, init: Callable[[Array], ArrayDict]
@@ -263,9 +263,9 @@ class TrainingRun:
     @property
     def shape(self) -> list[Any]:
         """What runs must have in common to train as one stack; compared by ``==``."""
-        problem, table = self.problem, self.table
+        task, table = self.task, self.table
         is_weighted = table.weight is not None
-        of_data = [self.network, self.objective.loss, problem.dtype, table.is_sparse, is_weighted]
+        of_data = [self.network, self.objective.loss, task.dtype, table.is_sparse, is_weighted]
         return [*of_data, self.incremental, *self.config.stacking_key]
 
     @property
@@ -312,19 +312,19 @@ class TrainingRun:
         self, loss: float, watched: ValidationData, outcomes: Array, parameters: FlatParameters
     ) -> EpochResult:
         """Return the result of an epoch, given its loss and what these parameters predict."""
-        problem, stopping = self.problem, self.config.stopping
+        task, stopping = self.task, self.config.stopping
         if not np.isfinite(outcomes).all():
             return EpochResult(loss, math.inf, math.nan if stopping else None)
         with np.errstate(all="ignore"):
-            validation_loss = problem.evaluator.loss(outcomes, watched)
+            validation_loss = task.evaluator.loss(outcomes, watched)
             if stopping is None:
                 return EpochResult(loss, validation_loss)
             if stopping.scoring == "loss":
                 return EpochResult(loss, validation_loss, -validation_loss)
-            if problem.scorer is None:
-                own = problem.evaluator.score(outcomes, watched)
+            if task.scorer is None:
+                own = task.evaluator.score(outcomes, watched)
                 return EpochResult(loss, validation_loss, own)
-        return EpochResult(loss, validation_loss, problem.scorer(parameters, watched, outcomes))
+        return EpochResult(loss, validation_loss, task.scorer(parameters, watched, outcomes))
 
     def print_progress(self, history: History) -> None:
         """Print the result of the last epoch if `verbose`."""
@@ -471,7 +471,7 @@ def evaluate_validation(
     results: list[EpochResult] = []
     while len(results) < len(runs):
         start, stop = len(results), len(results) + 1
-        watched, problem = runs[start].watched, runs[start].problem
+        watched, task = runs[start].watched, runs[start].task
         if watched is None:
             results.append(EpochResult(losses[start]))
             continue
@@ -479,8 +479,8 @@ def evaluate_validation(
             stop += 1
         members = parameters.members(slice(start, stop))
         with np.errstate(all="ignore"):
-            network = problem.objective.network
-            outcomes = problem.evaluator.predictions_of(
+            network = task.objective.network
+            outcomes = task.evaluator.predictions_of(
                 network, members, watched.table.X, watched.rows
             )
         results += [

@@ -265,7 +265,7 @@ class TrainingTask:
         return train_validation_split(n, n_held_out, rng, classes)
 
 
-def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None:
+def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
     """Return the number of the network that holds out each row, given what the runs start from.
 
     Returns
@@ -279,8 +279,8 @@ def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None
     ValueError
         If there are fewer than two networks, or fewer rows, or groups, than networks.
     """
-    stopping, n_rows, n_folds = problem.config.stopping, problem.table.n_rows, len(starts)
-    if problem.incremental or problem.watched or stopping is None:
+    stopping, n_rows, n_folds = task.config.stopping, task.table.n_rows, len(starts)
+    if task.incremental or task.watched or stopping is None:
         return None
     if stopping.validation_fraction != "folds":
         return None
@@ -296,7 +296,7 @@ def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None
             f"but n_samples = {n_rows} and n_estimators={n_folds}. Use more rows, or set "
             f"n_estimators to {n_rows} at most."
         )
-    groups, weight, known = problem.groups, problem.table.weight, _last_folds(starts, n_rows)
+    groups, weight, known = task.groups, task.table.weight, _last_folds(starts, n_rows)
     if known is not None:
         parts = [np.flatnonzero(known == fold) for fold in range(n_folds)]
         if groups is None or are_groups_whole(groups, parts):
@@ -304,7 +304,7 @@ def assign_folds(problem: TrainingTask, starts: Sequence[Start]) -> Array | None
     first: Any = starts[0]
     if isinstance(first, TrainingCheckpoint):
         first = first.state.rngs[0]
-    rng, classes = fold_rng(first, n_folds), problem.strata(problem.table.y)
+    rng, classes = fold_rng(first, n_folds), task.strata(task.table.y)
     if groups is None:
         return k_fold_of_rows(n_rows, n_folds, rng, classes)
     n_groups = n_weighted_groups(groups, weight)

@@ -23,7 +23,7 @@ def runs_of(estimator_class, differences, settings=None, is_shared=True):
     if is_shared:
         for run in runs:
             run.table = runs[0].table
-            run.problem = replace(run.problem, table=run.table)
+            run.task = replace(run.task, table=run.table)
     return runs
 
 
