@@ -64,20 +64,23 @@ def parsed(path):
     return ast.parse(path.read_text())
 
 
+@cache
 def imported_by(name, path):
-    """Yield the dotted name of all that a file imports: modules, or what it takes out of them.
+    """Return the dotted name of all that a file imports: modules, or what it takes out of them.
 
     Imports inside of functions and under TYPE_CHECKING count as well.
     """
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
     package = [IMPORT_NAME, *filter(None, package)]
+    found = []
     for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*above, *filter(None, [node.module])])
-            yield from (f"{module}.{alias.name}" for alias in node.names)
+            found += [f"{module}.{alias.name}" for alias in node.names]
+    return found
 
 
 def external_imports_of(name, path):
@@ -346,7 +349,7 @@ def test_no_todo_is_left():
 
 def test_modules_have_docstrings():
     sources = [path for path in TEXTS if path.suffix == ".py"]
-    without = [path for path in sources if not ast.get_docstring(parsed(path))]
+    without = [path for path in sources if not re.match(r'(#.*\n|\s)*r?"""', path.read_text())]
     assert without == []
 
 

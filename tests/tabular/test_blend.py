@@ -45,6 +45,7 @@ def data_for(kind):
 # ------------------------------------------------------------------- training and weights
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_classifiers_are_cross_fitted_and_weighted_by_likelihood(n_classes):
     X, y = load_wine(return_X_y=True)
@@ -120,6 +121,7 @@ class Knowing(ClassifierMixin, BaseEstimator):
         return np.c_[1 - second, second]
 
 
+@pytest.mark.long
 def test_useless_models_have_no_weight_and_overconfident_ones_are_calibrated():
     rng = np.random.RandomState(0)
     y = rng.randint(2, size=300)

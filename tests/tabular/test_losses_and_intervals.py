@@ -48,6 +48,7 @@ every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 # ------------------------------------------------------------------------------- losses
 
 
+@pytest.mark.long
 @every_loss
 def test_predictions_and_scores_match_the_networks(loss):
     model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X, Y)

@@ -300,6 +300,7 @@ def cut_stacks(monkeypatch, size):
     monkeypatch.setattr(loop_module, "max_stack_size", lambda *arguments: size)
 
 
+@pytest.mark.long
 @both
 @every_setting
 @pytest.mark.parametrize("size", [1, 2, 4])

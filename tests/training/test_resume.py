@@ -182,6 +182,7 @@ def test_round_trip_in_the_middle(method, way, trip, tmp_path):
     assert_same_state(way(returned, *data, n_epochs=12), whole, *data)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("trip", TRIPS, ids=lambda trip: trip.__name__)
 def test_copies_share_no_arrays_with_the_original(trip, tmp_path):
     """Training one leaves the other alone, though their arrays once were the same."""

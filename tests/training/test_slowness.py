@@ -223,6 +223,7 @@ def test_uninformative_score_advice_names_the_scale():
     assert WORDS["y large"] in text
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
@@ -246,6 +247,7 @@ def test_informative_scores_raise_no_warning(case, settings):
     assert not stopped(BackpropClassifier(**STOPPING | settings), X, y)[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson", "gaussian"])
 @pytest.mark.parametrize("seed", range(3))
 def test_low_scores_of_noisy_targets_raise_no_warning(loss, seed):

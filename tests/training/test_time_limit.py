@@ -123,6 +123,7 @@ def test_partial_fit_ignores_the_time_limit(estimator_class):
     assert (model.n_iter_, model.t_) == (1, N)
 
 
+@pytest.mark.long
 @few_epochs
 def test_candidates_of_a_search_have_a_time_limit():
     data = data_for(BackpropRegressor, N)
