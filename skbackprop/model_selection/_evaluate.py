@@ -252,7 +252,7 @@ class CandidateEvaluator:
                 candidate.share_equal_parts(group[0])
             try:
                 cost, size = _cost_and_stack_size(self.config, group[0], X)
-            except (TypeError, ValueError):  # the fits raise an error about the data as well
+            except Exception:  # each fit of the group raises the same, and is scored error_score
                 cost, size = 0.0, 1
             for tasks in _split_into_stacks(group, splits, size * n_threads, n_jobs):
                 data = {split: transformed[split] for _, split in tasks if split in transformed}

@@ -17,6 +17,9 @@ class Odd:
     def __eq__(self, other):
         raise KeyError("shape")
 
+    def __repr__(self):  # without an address, which would name its tests otherwise in each process
+        return "Odd()"
+
     __hash__ = None
 
 
