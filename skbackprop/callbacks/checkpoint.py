@@ -14,8 +14,7 @@ import numpy as np
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
 from ..training.config import is_lbfgs
-from ..utils.atomic_write import check_replaceable, hold_file
-from ._files import prefix_file_errors
+from ..utils.atomic_write import check_replaceable, hold_file, prefix_file_errors
 
 
 class Checkpoint:

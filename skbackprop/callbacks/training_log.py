@@ -8,12 +8,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
+from .._sklearn import warn
 from ..estimators._history import history_of
 from ..training.checkpoint import History
-from ..utils.atomic_write import append_to_file, write_new_file
-from ._files import check_path, prefix_file_errors, warn_on_oserror
+from ..utils.atomic_write import append_to_file, prefix_file_errors, write_new_file
 
 COLUMNS = (
     "time",
@@ -90,7 +92,13 @@ class TrainingLog:
     """
 
     def __init__(self, path: Any) -> None:
-        self.path = check_path(self, path, (".jsonl", ".csv"))
+        suffixes = ".jsonl", ".csv"
+        if not isinstance(path, (str, PathLike)) or Path(path).suffix.lower() not in suffixes:
+            raise ValueError(
+                "path of TrainingLog must be a file name that ends in .jsonl or .csv, "
+                f"got {path!r}."
+            )
+        self.path = Path(path).absolute()
 
     def __repr__(self) -> str:
         return f"TrainingLog({str(self.path)!r})"
@@ -119,7 +127,14 @@ class TrainingLog:
         lines = _make_lines(context, history_of(fitted_estimator))
         if lines:
             content = "".join(map(_to_csv if self._is_csv else _to_json, lines)).encode()
-            warn_on_oserror(self, self.path, lambda: append_to_file(self.path, content))
+            try:
+                append_to_file(self.path, content)
+            except OSError as error:
+                warn(
+                    f"TrainingLog could not write to {self.path}: {error.strerror or error}. "
+                    "Training continues, and the log tries again after the next epoch.",
+                    UserWarning,
+                )
 
     def _write_header(self) -> None:
         """Write the header of a new CSV file, or check that of an existing one."""

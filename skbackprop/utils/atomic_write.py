@@ -111,6 +111,17 @@ def hold_file(path: Path) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def prefix_file_errors(owner: Any, path: Path) -> Iterator[None]:
+    """Add the class of the owner, and what to do, to the message of an OSError."""
+    try:
+        yield
+    except OSError as error:
+        name = type(owner).__name__
+        message = f"{name} can't write to its path. Make it writable, or set another path"
+        raise OSError(error.errno, f"{message}: {error.strerror or error}", str(path)) from error
+
+
 def _target_of(path: Path) -> Path:
     """Return the regular file that a path refers to, whether or not it exists."""
     target = Path(os.path.realpath(path))
