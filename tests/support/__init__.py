@@ -106,6 +106,24 @@ def changed(array, where, value, dtype=None):
     return array
 
 
+def interrupt(monkeypatch, owner, name, n_calls):
+    """Press Ctrl-C at the end of the call of a function that follows `n_calls` calls.
+
+    Returns a list that grows with each call.
+    """
+    function, calls = getattr(owner, name), []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        result = function(*arguments, **options)
+        if len(calls) == n_calls + 1:
+            raise KeyboardInterrupt
+        return result
+
+    monkeypatch.setattr(owner, name, interrupted)
+    return calls
+
+
 def forks():
     """Return a context whose processes are forks of one that has imported what takes long."""
     context = multiprocessing.get_context("forkserver")
