@@ -40,7 +40,6 @@ def weights(n=N):
 CHANGES = [
     *({"loss": loss} for loss in CLASSIFIER_LOSSES),
     *({"solver": solver} for solver in OPTIMIZERS),
-    {"alpha": 0.0},
     {"alpha": 10.0},
     {"alpha": 1.0, "l1_ratio": 0.5},
     {"clip_norm": 0.01},
@@ -130,6 +129,17 @@ def test_workers_share_a_batch(client):
     local = BackpropClassifier(**settings).fit(X[order], y[order])
     distributed = DaskBackpropClassifier(**settings, sync_every=1)
     assert_same_fit(local, distributed.fit(*dask_data(X, y, rows=(40, 24))))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_partitions_are_shuffled_differently(shuffle):
+    """Two partitions have opposite targets: the steps are zero if they visit equal rows at once."""
+    x = np.arange(1.0, 21.0)[:, None]
+    init = [np.zeros((1, 1))], [np.zeros(1)]
+    model = DaskBackpropRegressor((), init=init, batch_size=2, sync_every=1, shuffle=shuffle)
+    model.set_params(max_iter=2, random_state=0, n_iter_no_change=np.inf)
+    model.fit(*dask_data(np.vstack([x, x]), np.hstack([x[:, 0], -x[:, 0]]), rows=20))
+    assert (model.coefs_[0] != 0).all() == shuffle
 
 
 # --------------------------------------------------------------------------- ensembles
