@@ -20,7 +20,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import (
     BackpropClassifier,
-    BackpropGridSearchCV,
     BackpropRegressor,
     TabularClassifier,
 )
@@ -83,12 +82,3 @@ def test_transformed_targets(n_outputs):
     by_hand = quick(BackpropRegressor).fit(X, np.log(prices))
     assert_same_network(model.fit(X, prices).regressor_, by_hand)
     np.testing.assert_allclose(model.predict(X), np.exp(by_hand.predict(X)))
-
-
-def test_search_over_transformed_targets():
-    X, y = value_data(60)
-    model = TransformedTargetRegressor(quick(BackpropRegressor), func=np.log, inverse_func=np.exp)
-    grid = {"regressor__learning_rate_init": [1e-5, 0.05], "regressor__max_iter": [20]}
-    search = BackpropGridSearchCV(model, grid, cv=2).fit(X, np.exp(y))
-    assert search.best_params_["regressor__learning_rate_init"] == 0.05
-    assert search.best_estimator_.regressor_.n_iter_ == 20

@@ -102,12 +102,6 @@ def test_only_bad_trials_are_pruned():
     assert study.best_trial.number < 3
 
 
-def test_fixed_trial():
-    trial = FixedTrial({})
-    model = quick(BackpropClassifier, **HOLDING_OUT).set_callbacks(OptunaPruningCallback(trial))
-    assert model.fit(X, Y).n_iter_ == 8
-
-
 def test_divergence_is_reported_as_nan():
     class Endless(FixedTrial):
         def report(self, value, step):

@@ -7,13 +7,12 @@ mean over the background rows.
 import warnings
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularRegressor
-from support import NAMES, class_data, few_epochs, quick, value_data
+from support import class_data, few_epochs, quick, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -64,14 +63,3 @@ def test_values_of_each_class_add_up_to_probabilities(shap):
     sums = found.base_values + found.values.sum(axis=1)
     np.testing.assert_allclose(sums, model.predict_proba(X[20:24]), rtol=1e-9)
     np.testing.assert_allclose(found.values.sum(axis=2), 0, atol=1e-12)
-
-
-def test_feature_names(shap):
-    X, y = value_data(60)
-    frame = pd.DataFrame(X, columns=NAMES)
-    model = quick(BackpropRegressor).fit(frame, y)
-    rows = lambda values: model.predict(pd.DataFrame(values, columns=NAMES))  # noqa: E731
-    found = shap.explainers.Permutation(rows, frame[:10], seed=0)(frame[20:22])
-    assert list(found.feature_names) == NAMES
-    sums = found.base_values + found.values.sum(axis=1)
-    np.testing.assert_allclose(sums, model.predict(frame[20:22]), rtol=1e-9)
