@@ -113,15 +113,13 @@ def test_batches_have_equal_size():
         {"dtype": "float32"},
         {"n_estimators": 3},
         {"early_stopping": True},
-        {"batch_size": 1},
         {"batch_size": 7},
         {"shuffle": False},
         {"learning_rate": "one_cycle", "solver": "sgd"},
         {"learning_rate": lambda progress: 0.0},
         {"warm_start": True},
         {"alpha": 1.0},
-        {"hidden_layer_sizes": (3, 3)},
-        {"activation": "tanh"},
+        {"random_state": None},
     ],
     ids=" ".join,
 )
@@ -130,12 +128,6 @@ def test_with_all_settings(changes, estimator_class):
     found = find_learning_rate(quick(estimator_class, **changes), X, y)
     assert np.isfinite(found.losses).all()
     assert 1e-6 < found.suggestion < 10
-
-
-def test_suggestion_without_seed_varies_little():
-    model = quick(BackpropRegressor, random_state=None, hidden_layer_sizes=(32,))
-    found = [find_learning_rate(model, *value_data()).suggestion for _ in range(2)]
-    assert 0.1 < found[0] / found[1] < 10
 
 
 @pytest.mark.long
@@ -207,7 +199,6 @@ def test_is_reproducible_and_changes_nothing():
         ({"smallest": 0}, "smallest and largest must be .* got 0 and 10.0"),
         ({"smallest": 1.0, "largest": 0.1}, "with 0 < smallest < largest"),
         ({"largest": np.inf}, "must be finite numbers"),
-        ({"largest": "10"}, "got 1e-06 and '10'"),
         ({"smallest": np.nan}, "must be finite"),
         ({"n_steps": 19}, "n_steps must be an int of at least 20, got 19"),
         ({"n_steps": 50.0}, "n_steps must be an int"),

@@ -13,41 +13,11 @@ from sklearn.inspection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropRegressor
 from skbackprop.inspection import gradient_importance
 from support import BOTH, class_data, few_epochs, value_data
 
 pytestmark = few_epochs
-SETTINGS = {"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 100}
-SETTINGS |= {"random_state": 0}
-
-
-def test_permutation_importance_finds_the_only_relevant_feature():
-    rng = np.random.RandomState(0)
-    X = rng.randn(200, 4)
-    model = BackpropRegressor(**SETTINGS).fit(X, 3 * X[:, 1] + 0.1 * rng.randn(200))
-    importance = permutation_importance(model, X, 3 * X[:, 1], n_repeats=5, random_state=0)
-    assert importance.importances_mean.argmax() == 1
-    assert importance.importances_mean[1] > 1
-    assert (np.delete(importance.importances_mean, 1) < 0.1).all()
-
-
-def test_partial_dependence_rises_and_falls_with_the_feature():
-    rng = np.random.RandomState(0)
-    X = rng.randn(200, 3)
-    model = BackpropRegressor(**SETTINGS).fit(X, 2 * X[:, 0] - X[:, 2])
-    rising, falling = (
-        partial_dependence(model, X, [feature], grid_resolution=10)["average"][0]
-        for feature in (0, 2)
-    )
-    assert rising.shape == (10,)
-    assert (np.diff(rising) > 0).all()
-    assert (np.diff(falling) < 0).all()
-
-    model = BackpropClassifier(**SETTINGS).fit(X, X[:, 0] > 0)
-    probability = partial_dependence(model, X, [0], grid_resolution=10)["average"][0]
-    assert (np.diff(probability) > 0).all()
-    assert 0 < probability[0] < 0.5 < probability[-1] < 1
 
 
 @BOTH
