@@ -9,7 +9,6 @@ from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.displays import LearningRateDisplay
-from skbackprop.displays._plotting import prefers_log_scale
 from support import class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
@@ -41,22 +40,6 @@ def test_plots_on_the_given_axes_or_on_a_new_pyplot_figure(name):
     for wrong in ("axes", Figure()):
         with pytest.raises(TypeError, match="ax must be matplotlib Axes"):
             display.plot(wrong)
-
-
-@pytest.mark.parametrize(
-    "values, is_log",
-    [
-        ([1, 20], False),
-        ([1, 21], True),
-        ([1, 21, np.nan, np.inf], True),
-        ([-1, 21], False),
-        ([0, 21], False),
-        ([np.nan], False),
-        ([], False),
-    ],
-)
-def test_prefers_log_scale_for_positive_values_beyond_a_factor_of_20(values, is_log):
-    assert prefers_log_scale(values) is is_log
 
 
 def test_learning_rate_display_plots_the_range_test():

@@ -85,25 +85,24 @@ def test_marks_a_single_epoch_by_a_point():
     assert line.get_marker() == "."
 
 
-def test_counts_the_best_epoch_over_all_fits_of_a_warm_start():
-    X, y = class_data()
-    model = quick(BackpropClassifier, early_stopping=True, warm_start=True).fit(X, y)
-    n_before = len(model.loss_curve_)
-    model.fit(X, y)
-    best = n_before + model.best_iter_
-    display = LossCurveDisplay.from_estimator(model)
-    assert best_points(display.score_ax_) == [(best, model.validation_scores_[best - 1])]
-    assert display.lines_[0].get_xdata()[-1] == n_before + model.n_iter_
+def fit_twice(model, X, y):
+    n_before = len(model.set_params(warm_start=True).fit(X, y).loss_curve_)
+    return n_before + model.fit(X, y).best_iter_
 
 
-def test_counts_the_best_epoch_over_all_calls_of_partial_fit():
-    X, y = class_data()
-    model = quick(BackpropClassifier, early_stopping=True, learning_rate_init=0.1)
+def fit_in_parts(model, X, y):
     for _ in range(4):
         model.partial_fit(X, y, classes=[0, 1, 2], X_val=X, y_val=y)
-    best = model.best_iter_
+    return model.best_iter_
+
+
+@pytest.mark.parametrize("fit", [fit_twice, fit_in_parts])
+def test_counts_the_best_epoch_over_all_calls(fit):
+    model = quick(BackpropClassifier, early_stopping=True, learning_rate_init=0.1)
+    best = fit(model, *class_data())
     display = LossCurveDisplay.from_estimator(model)
     assert best_points(display.score_ax_) == [(best, model.validation_scores_[best - 1])]
+    assert plotted(display)[0] == model.loss_curve_
 
 
 def test_plots_networks_of_scikit_learn():

@@ -119,7 +119,8 @@ def test_values_other_than_numbers_have_ticks_and_are_not_joined():
     [
         (ALPHAS, "log"),
         ([0, 0.001, 0.1], "symlog"),
-        ([1, 2, 4, 8], "linear"),
+        ([1, 4, 20], "linear"),
+        ([1, 4, 21], "log"),
         ([-3, 0, 3], "linear"),
         ([5], "linear"),
     ],
