@@ -159,7 +159,6 @@ def int8(calibration_data):
     "options, match",
     [
         ({"prefix": "2d"}, "prefix must be a C identifier .*got '2d'"),
-        ({"prefix": "a-b"}, "got 'a-b'"),
         ({"prefix": None}, "got None"),
         ({"weight_dtype": "int4"}, "weight_dtype must be .*got 'int4'"),
         ({"weight_dtype": "int8"}, 'weight_dtype="int8" needs calibration_data'),
@@ -248,18 +247,6 @@ def test_random_programs_equal_numpy_whatever_shares_buffers(tmp_path):
             assert np.allclose(own, values[output.expression], atol=1e-5)
 
 
-def test_values_are_computed_after_their_inputs():
-    rng = np.random.default_rng(1)
-    for _ in range(20):
-        plan = BufferPlan(random_model(rng, 3).expressions)
-        stored = [each for nest in plan.loop_nests for each in nest]
-        times = {each: time for time, each in enumerate(stored)}
-        for root, group in plan.groups.items():
-            assert group[-1] is root
-            for used in (used for each in group for used in each.inputs):
-                assert used not in times or times[used] < times[root]
-
-
 def test_elementwise_functions_share_a_loop():
     z = ex.dense(ex.row(3), np.ones((1, 3, 4)))
     plan = BufferPlan([z * ex.constant(2.0) + np.tanh(z)])
@@ -324,13 +311,6 @@ def test_quantization_error_is_bounded(n_estimators, is_shared):
     by_weights = scales[:, None] * (np.abs(x / units) + 0.5).sum(axis=-1, keepdims=True) / 2
     bound = (by_inputs + by_weights) * 1.01 + 1e-5
     assert (np.abs(outputs - (x @ weights + biases[:, None])) <= bound).all()
-
-
-def test_quantized_inputs_are_rounded_to_the_nearest_unit():
-    unit = 2 / 32767
-    x = unit * np.array([[-0.7], [-0.3], [0.3], [0.7]], dtype=np.float32)
-    _, outputs = compute_int8(np.ones((1, 1, 1)), None, np.ones((1, 1)), x)
-    np.testing.assert_allclose(outputs[:, 0] / unit, [-1, 0, 0, 1], atol=1e-3)
 
 
 def test_quantization_of_inputs_that_are_always_zero_in_the_sample():

@@ -92,17 +92,6 @@ def test_models_are_equal_for_inputs_of_any_size(name):
             assert (np.abs(found - said[output.name]) <= bound).all(), (exponent, output.name)
 
 
-@pytest.mark.parametrize("exponent", [-30, -19, 0, 19, 25, 37])
-def test_roots_of_squares_neither_overflow_nor_vanish(exponent):
-    x, y = (3 * 10.0**exponent * np.array([[1.0, 0, -1]]), 4 * 10.0**exponent * np.ones((1, 3)))
-    root = ex.root_of_squares(ex.row(3) * 0.0 + x, ex.row(3) * 0.0 + y)
-    spread = ex.std_over_members(ex.row(3) * 0.0 + np.vstack([x, x + y]))
-    rows = np.zeros((1, 3), dtype=np.float32)
-    values = ex.evaluate([root, spread], rows)
-    np.testing.assert_allclose(values[root], np.hypot(x, y), rtol=1e-6)
-    np.testing.assert_allclose(values[spread], y / 2, rtol=1e-6)
-
-
 # --------------------------------------------------------------------- user-defined parts
 
 

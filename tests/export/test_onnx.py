@@ -7,7 +7,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 from sklearn.exceptions import NotFittedError
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, ConformalRegressor
+from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.export import _expressions as ex
 from skbackprop.export import to_onnx
 from skbackprop.export._model_graph import make_label_output
@@ -111,11 +111,6 @@ def test_raises_on_weights_that_overflow_in_single_precision():
         to_onnx(estimator)
 
 
-def test_raises_on_conformal_regressors():
-    with pytest.raises(TypeError, match="ConformalRegressor can't be exported"):
-        to_onnx(ConformalRegressor(regressor()).fit(X, cases.NUMBERS))
-
-
 class Cautious(BackpropClassifier):
     """A network that predicts differently from its base class."""
 
@@ -133,12 +128,12 @@ def test_subclasses_that_predict_differently_are_not_exported():
         to_onnx(Cautious((5,), **SHORT).fit(X, Y))
 
 
-def test_raises_on_search_without_refit():
-    search = BackpropGridSearchCV(
-        BackpropClassifier((), **SHORT), {"alpha": [1]}, refit=False, cv=2
-    )
-    with pytest.raises((TypeError, NotFittedError), match="refit=True|not fitted"):
-        to_onnx(search.fit(X, Y))
+def test_raises_on_estimators_that_are_not_fitted():
+    network = BackpropClassifier((), **SHORT)
+    search = BackpropGridSearchCV(network, {"alpha": [1]}, refit=False, cv=2).fit(X, Y)
+    for estimator in (network, search):
+        with pytest.raises((TypeError, NotFittedError), match="refit=True|not fitted"):
+            to_onnx(estimator)
 
 
 def test_networks_assembled_from_arrays():
@@ -146,13 +141,3 @@ def test_networks_assembled_from_arrays():
     for name in ("coefs_", "intercepts_", "classes_"):
         setattr(other, name, getattr(fitted, name))
     check(other)
-
-
-def test_not_fitted():
-    with pytest.raises(NotFittedError):
-        to_onnx(BackpropClassifier())
-
-
-def test_raises_on_return_std_for_classifiers():
-    with pytest.raises(ValueError, match="return_std=True is for a BackpropRegressor"):
-        to_onnx(classifier(), return_std=True)
