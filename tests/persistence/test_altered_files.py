@@ -45,10 +45,6 @@ def assert_same_or_refused(saved, content):
     np.testing.assert_equal(load(path).predict_proba(X), model.predict_proba(X))
 
 
-def test_unaltered_file(saved):
-    assert_same_or_refused(saved, saved[1])
-
-
 @pytest.mark.long
 def test_flipped_bits_are_detected(saved):
     """In the description and the directory at the ends, and in every 31st byte between."""
@@ -57,17 +53,6 @@ def test_flipped_bits_are_detected(saved):
         altered = bytearray(whole)
         altered[at] ^= 1 << at % 8
         assert_same_or_refused(saved, altered)
-
-
-@examples(1)
-@given(st.data())
-def test_changed_bytes_are_detected(saved, data):
-    whole = saved[1]
-    places = st.integers(0, len(whole) - 1)
-    altered = bytearray(whole)
-    for at, byte in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=4)):
-        altered[at] = byte
-    assert_same_or_refused(saved, altered)
 
 
 @examples(1)
@@ -99,7 +84,6 @@ NOT_OURS = r"was not written by skbackprop\.persistence\.save"
     "content, says",
     [
         (b"", NOT_OURS),
-        (b"PK", NOT_OURS),
         (b"hello", NOT_OURS),
         (pickle.dumps(BackpropClassifier()), NOT_OURS),
         (b"PK\x03\x04", "is damaged or incomplete"),
@@ -107,10 +91,9 @@ NOT_OURS = r"was not written by skbackprop\.persistence\.save"
         (skops.io.dumps(BackpropClassifier()), r"is a zip, but was not .* skops\.io\.load"),
         (zip_of({ABOUT: b"hello"}), "is damaged"),
         (zip_of({ABOUT: b"{}"}), "is damaged"),
-        (zip_of({ABOUT: b"[]"}), "is damaged"),
         (zip_of({ABOUT: b'{"format": 1, "written_by": [1], "sha256": ""}'}), "is damaged"),
     ],
-    ids=range(11),
+    ids=range(9),
 )
 def test_foreign_files_are_refused(content, says, tmp_path):
     assert_refused(tmp_path / "model.skops", content, says)
