@@ -4,7 +4,8 @@ Each test asks for a result that a mere absence of exceptions would not give: a 
 baseline, the numbers of the same thing done by hand, or the shapes that the tool promises.
 """
 
-from threading import Barrier, Thread
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import joblib
 import numpy as np
@@ -13,9 +14,8 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
-from sklearn.datasets import load_breast_cancer, load_diabetes, make_classification
-from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import (
     AdaBoostClassifier,
     AdaBoostRegressor,
@@ -25,7 +25,6 @@ from sklearn.ensemble import (
 )
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import (
@@ -33,7 +32,6 @@ from sklearn.model_selection import (
     HalvingGridSearchCV,
     KFold,
     cross_val_predict,
-    cross_val_score,
     learning_curve,
     train_test_split,
 )
@@ -49,21 +47,16 @@ from threadpoolctl import threadpool_info
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from support import BOTH, assert_same_network, class_data, few_epochs, label_data, value_data
 
+pytestmark = few_epochs
+SHORT = {"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "random_state": 0}
+
 
 def quick_classifier(**settings):
-    return BackpropClassifier(
-        **{"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 40}
-        | {"random_state": 0}
-        | settings
-    )
+    return BackpropClassifier(**SHORT | {"max_iter": 40} | settings)
 
 
 def quick_regressor(**settings):
-    return BackpropRegressor(
-        **{"hidden_layer_sizes": (16,), "learning_rate_init": 0.01, "max_iter": 100}
-        | {"random_state": 0}
-        | settings
-    )
+    return BackpropRegressor(**SHORT | {"max_iter": 100} | settings)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +70,6 @@ def cancer():
 
 
 @pytest.mark.long
-@few_epochs
 def test_pipeline_with_a_scaler_classifies(cancer):
     X, X_test, y, y_test = cancer
     model = make_pipeline(StandardScaler(), quick_classifier()).fit(X, y)
@@ -87,32 +79,13 @@ def test_pipeline_with_a_scaler_classifies(cancer):
     assert_same_network(model[-1], by_hand)
 
 
-@pytest.mark.long
-@few_epochs
-def test_pipeline_with_a_scaler_regresses():
-    X, y = load_diabetes(return_X_y=True, scaled=False)
-    X, X_test, y, y_test = train_test_split(X, y, random_state=0)
-    network = quick_regressor(learning_rate_init=0.05)
-    model = make_pipeline(StandardScaler(), network).fit(X, y)
-    assert model.score(X_test, y_test) > 0.3
-
-
-@few_epochs
 def test_column_transformer_feeds_a_frame_of_mixed_columns():
     rng = np.random.RandomState(0)
-    frame = pd.DataFrame(
-        {
-            "size": rng.randn(200),
-            "weight": 100 * rng.randn(200),
-            "kind": rng.choice(list("abc"), 200),
-        }
-    )
+    numbers = {"size": rng.randn(200), "weight": 100 * rng.randn(200)}
+    frame = pd.DataFrame(numbers | {"kind": rng.choice(list("abc"), 200)})
     y = np.where((frame["size"] > 0) ^ (frame["kind"] == "a"), "yes", "no")
-    columns = ColumnTransformer(
-        [
-            ("numbers", StandardScaler(), ["size", "weight"]),
-            ("kinds", OneHotEncoder(sparse_output=False), ["kind"]),
-        ]
+    columns = make_column_transformer(
+        (StandardScaler(), ["size", "weight"]), (OneHotEncoder(sparse_output=False), ["kind"])
     ).set_output(transform="pandas")
     model = make_pipeline(columns, quick_classifier(max_iter=100)).fit(frame[:150], y[:150])
 
@@ -122,7 +95,6 @@ def test_column_transformer_feeds_a_frame_of_mixed_columns():
     np.testing.assert_array_equal(model.predict(shuffled_columns), model.predict(frame))
 
 
-@few_epochs
 def test_pipeline_hands_on_a_sparse_matrix_of_words():
     texts = ["good fine great", "bad awful poor", "great good", "poor bad", "fine", "awful"] * 5
     y = ["up", "down"] * 15
@@ -135,85 +107,42 @@ def test_pipeline_hands_on_a_sparse_matrix_of_words():
 
 
 @pytest.mark.long
-@few_epochs
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start of a worker is no fault
 def test_grid_search_finds_the_same_with_one_and_two_processes(cancer):
     X, X_test, y, y_test = cancer
-    grid = {
-        "backpropclassifier__learning_rate_init": [1e-5, 0.01],
-        "backpropclassifier__hidden_layer_sizes": [(4,), (16,)],
-    }
+    network = "backpropclassifier__"
+    grid = {network + "learning_rate_init": [1e-5, 0.01]}
+    grid[network + "hidden_layer_sizes"] = [(4,), (16,)]
     model = make_pipeline(StandardScaler(), quick_classifier(max_iter=20))
     alone, paired = (
         GridSearchCV(model, grid, cv=3, n_jobs=n_jobs, scoring="neg_log_loss").fit(X, y)
         for n_jobs in (1, 2)
     )
-    np.testing.assert_allclose(
-        alone.cv_results_["mean_test_score"], paired.cv_results_["mean_test_score"], rtol=1e-9
-    )
+    scores, expected = (each.cv_results_["mean_test_score"] for each in (paired, alone))
+    np.testing.assert_allclose(scores, expected, rtol=1e-9)
     assert alone.best_params_ == paired.best_params_
-    assert alone.best_params_["backpropclassifier__learning_rate_init"] == 0.01
+    assert alone.best_params_[network + "learning_rate_init"] == 0.01
     assert_same_network(alone.best_estimator_[-1], paired.best_estimator_[-1], 1e-9, 1e-9)
     assert (alone.predict(X_test) == y_test).mean() > 0.94
 
 
 @pytest.mark.long
-@few_epochs
 def test_halving_search_spends_epochs(cancer):
     X, X_test, y, y_test = cancer
+    network = "backpropclassifier__"
     search = HalvingGridSearchCV(
         make_pipeline(StandardScaler(), quick_classifier()),
-        {"backpropclassifier__learning_rate_init": [1e-5, 1e-4, 1e-3, 1e-2]},
-        resource="backpropclassifier__max_iter",
-        min_resources=5,
-        max_resources=20,
-        factor=2,
-        cv=3,
-        random_state=0,
+        {network + "learning_rate_init": [1e-5, 1e-4, 1e-3, 1e-2]},
+        resource=network + "max_iter",
+        **{"min_resources": 5, "max_resources": 20, "factor": 2, "cv": 3, "random_state": 0},
     ).fit(X, y)
     assert search.n_resources_ == [5, 10, 20]
-    assert search.best_estimator_[-1].max_iter == 20
-    assert search.best_estimator_[-1].n_iter_ == 20
-    assert search.best_params_["backpropclassifier__learning_rate_init"] == 1e-2
+    assert search.best_estimator_[-1].n_iter_ == search.best_estimator_[-1].max_iter == 20
+    assert search.best_params_[network + "learning_rate_init"] == 1e-2
     assert search.score(X_test, y_test) > 0.94
 
 
 @pytest.mark.long
-@few_epochs
-def test_halving_search_takes_max_iter_of_a_bare_estimator():
-    X, y = class_data(120)
-    search = HalvingGridSearchCV(
-        quick_classifier(),
-        {"hidden_layer_sizes": [(2,), (8,)], "learning_rate_init": [1e-5, 1e-2]},
-        resource="max_iter",
-        min_resources=10,
-        max_resources=40,
-        factor=2,
-        cv=3,
-        random_state=0,
-    ).fit(X, y)
-    assert search.n_resources_ == [10, 20, 40]
-    assert search.best_params_["learning_rate_init"] == 1e-2
-    assert search.best_score_ > 0.8
-
-
-@pytest.mark.long
-@few_epochs
-@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
-def test_cross_val_score_beats_the_baseline(solver):
-    X, y = class_data(150)
-    baseline = cross_val_score(DummyClassifier(), X, y, cv=3).mean()
-    scores = cross_val_score(quick_classifier(solver=solver), X, y, cv=3)
-    assert scores.shape == (3,)
-    assert scores.mean() > baseline + 0.3
-
-    X, y = value_data(150)
-    scores = cross_val_score(quick_regressor(solver=solver), X, y, cv=3)
-    assert scores.mean() > cross_val_score(DummyRegressor(), X, y, cv=3).mean() + 0.8
-
-
-@pytest.mark.long
-@few_epochs
 def test_cross_val_predict_takes_every_method():
     X, y = class_data(90)
     shapes = {"predict": (90,), "predict_proba": (90, 3), "predict_log_proba": (90, 3)}
@@ -226,29 +155,21 @@ def test_cross_val_predict_takes_every_method():
         assert (labels == y).mean() > 0.7, method  # guessing: 0.33
 
 
-@few_epochs
 def test_learning_curve_exploits_partial_fit():
     X, y = class_data(150)
-    sizes, train_scores, test_scores = learning_curve(
-        quick_classifier(learning_rate_init=0.05),
-        X,
-        y,
-        train_sizes=np.linspace(0.1, 1.0, 10),
-        cv=3,
-        exploit_incremental_learning=True,
+    network, sizes = quick_classifier(learning_rate_init=0.05), np.linspace(0.1, 1.0, 10)
+    _, _, scores = learning_curve(
+        network, X, y, train_sizes=sizes, cv=3, exploit_incremental_learning=True
     )
-    assert len(sizes) == 10
-    assert train_scores.shape == test_scores.shape == (10, 3)
+    assert scores.shape == (10, 3)
     # Each size continues from the one before it: one epoch a size is enough to learn.
-    assert test_scores[-1].mean() > test_scores[0].mean() + 0.1
-    assert test_scores[-1].mean() > 0.7
+    assert scores[-1].mean() > max(scores[0].mean() + 0.1, 0.7)
 
 
 # ------------------------------------------------------------------------ meta-estimators
 
 
 @pytest.mark.long
-@few_epochs
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic", "temperature"])
 def test_calibration(cancer, method):
     X, X_test, y, y_test = cancer
@@ -261,18 +182,6 @@ def test_calibration(cancer, method):
     assert calibrated.score(X_test, y_test) > 0.93
 
 
-@pytest.mark.long
-@few_epochs
-def test_calibration_mends_an_overconfident_network():
-    X, y = make_classification(600, 5, flip_y=0.4, random_state=0)
-    X, X_rest, y, y_rest = train_test_split(X, y, test_size=0.5, random_state=0)
-    wild = quick_classifier(hidden_layer_sizes=(100,), solver="lbfgs", max_iter=300, alpha=0)
-    wild.fit(X, y)
-    calibrated = CalibratedClassifierCV(FrozenEstimator(wild), cv=3).fit(X_rest, y_rest)
-    before = log_loss(y_rest, wild.predict_proba(X_rest))
-    assert log_loss(y_rest, calibrated.predict_proba(X_rest)) < before - 0.5
-
-
 MANY = class_data(120)
 
 
@@ -282,7 +191,6 @@ class WithoutScores(BackpropClassifier):
     decision_function = property()
 
 
-@few_epochs
 @pytest.mark.parametrize(
     "wrapped",
     [
@@ -300,23 +208,18 @@ def test_scikit_learns_own_tools_prefer_scores_to_probabilities(wrapped):
 
 
 @pytest.mark.long
-@few_epochs
 def test_stacking(cancer):
     X, X_test, y, y_test = cancer
-    stack = StackingClassifier(
-        [
-            ("relu", make_pipeline(StandardScaler(), quick_classifier())),
-            ("tanh", make_pipeline(StandardScaler(), quick_classifier(activation="tanh"))),
-        ],
-        final_estimator=LogisticRegression(),
-        cv=3,
-    ).fit(X, y)
+    networks = [
+        (name, make_pipeline(StandardScaler(), quick_classifier(activation=name)))
+        for name in ("relu", "tanh")
+    ]
+    stack = StackingClassifier(networks, final_estimator=LogisticRegression(), cv=3).fit(X, y)
     assert stack.final_estimator_.coef_.shape == (1, 2)
     assert stack.score(X_test, y_test) > 0.94
 
 
 @pytest.mark.long
-@few_epochs
 def test_soft_voting_averages_the_probabilities():
     X, y = class_data(120)
     members = [(str(seed), quick_classifier(random_state=seed)) for seed in range(3)]
@@ -327,7 +230,6 @@ def test_soft_voting_averages_the_probabilities():
 
 
 @pytest.mark.long
-@few_epochs
 def test_bagging_averages_regressors():
     X, y = value_data(120)
     bag = BaggingRegressor(quick_regressor(), n_estimators=4, random_state=0).fit(X, y)
@@ -338,7 +240,6 @@ def test_bagging_averages_regressors():
 
 
 @pytest.mark.long
-@few_epochs
 def test_boosting_reweights_the_rows():
     X, y = class_data(120)
     weak = quick_classifier(hidden_layer_sizes=(4,), learning_rate_init=0.05)
@@ -352,14 +253,11 @@ def test_boosting_reweights_the_rows():
     assert boosted.score(X, y) > 0.9
 
 
-@few_epochs
 def test_self_training_labels_the_unlabeled():
     X, y = class_data(200, n_classes=2)
     known = np.arange(200) < 20
     model = SelfTrainingClassifier(quick_classifier(), threshold=0.9, max_iter=5)
     model.fit(X, np.where(known, y, -1))
-    assert model.labeled_iter_.shape == (200,)
-    assert (model.labeled_iter_[known] == 0).all()
     newly = model.labeled_iter_ > 0
     assert newly.sum() > 50
     assert (model.transduction_[newly] == y[newly]).mean() > 0.9
@@ -367,7 +265,6 @@ def test_self_training_labels_the_unlabeled():
 
 
 @pytest.mark.long
-@few_epochs
 def test_multi_output_classifier_learns_batch_by_batch():
     X, Y = label_data(120, n_labels=2)
     model = MultiOutputClassifier(quick_classifier(learning_rate_init=0.05))
@@ -380,7 +277,6 @@ def test_multi_output_classifier_learns_batch_by_batch():
 
 
 @pytest.mark.long
-@few_epochs
 def test_multi_output_regressor_is_one_network_for_each_column():
     X, Y = value_data(60, n_outputs=2)
     model = MultiOutputRegressor(quick_regressor()).fit(X, Y)
@@ -389,7 +285,6 @@ def test_multi_output_regressor_is_one_network_for_each_column():
 
 
 @pytest.mark.long
-@few_epochs
 def test_one_versus_rest():
     X, y = class_data(120)
     model = OneVsRestClassifier(quick_classifier()).fit(X, y)
@@ -404,21 +299,9 @@ def test_one_versus_rest():
     assert (model.predict(X) == Y).mean() > 0.9
 
 
-@few_epochs
-def test_transformed_target_is_learned_on_its_own_scale():
-    X, y = value_data(120)
-    large = 1e4 * y + 1e6
-    plain = quick_regressor().fit(X, large)
-    scaled = TransformedTargetRegressor(quick_regressor(), transformer=StandardScaler())
-    scaled.fit(X, large)
-    assert scaled.score(X, large) > 0.9 > plain.score(X, large)
-    assert scaled.predict(X).shape == large.shape
-
-
 # ----------------------------------------------------------------------- metadata routing
 
 
-@few_epochs
 @pytest.mark.usefixtures("routing")
 def test_sample_weight_is_routed_through_a_pipeline():
     X, y = class_data()
@@ -434,7 +317,6 @@ def test_sample_weight_is_routed_through_a_pipeline():
 
 
 @pytest.mark.long
-@few_epochs
 @pytest.mark.usefixtures("routing")
 def test_sample_weight_is_routed_through_a_search_to_fit_and_score():
     X, y = class_data()
@@ -452,7 +334,6 @@ def test_sample_weight_is_routed_through_a_search_to_fit_and_score():
     assert search.cv_results_["mean_test_score"][0] == pytest.approx(np.mean(by_hand))
 
 
-@few_epochs
 @pytest.mark.usefixtures("routing")
 def test_sample_weight_is_routed_to_partial_fit():
     X, Y = label_data(n_labels=2)
@@ -484,7 +365,6 @@ class Brief(BackpropRegressor):
         self.n_units, self.shift = n_units, shift
 
 
-@few_epochs
 def test_the_constructor_of_a_derived_class_may_take_other_parameters():
     X, y = value_data()
     plain = BackpropRegressor((3,), alpha=0.1, max_iter=3, solver="sgd", random_state=0)
@@ -512,40 +392,22 @@ def test_repr_shows_what_differs_from_the_defaults(estimator_class):
 
 
 def test_tags_say_what_the_estimators_take():
-    tags = get_tags(BackpropClassifier())
+    of_classifier, of_regressor, of_counts = map(
+        get_tags, (BackpropClassifier(), BackpropRegressor(), BackpropRegressor(loss="poisson"))
+    )
     assert is_classifier(BackpropClassifier())
-    assert tags.input_tags.sparse
-    assert tags.classifier_tags.multi_class
-    assert tags.classifier_tags.multi_label
-    tags = get_tags(BackpropRegressor())
     assert is_regressor(BackpropRegressor())
-    assert tags.input_tags.sparse
-    assert tags.target_tags.multi_output
-    assert not tags.target_tags.positive_only
-    assert get_tags(BackpropRegressor(loss="poisson")).target_tags.positive_only
+    assert of_classifier.input_tags.sparse and of_regressor.input_tags.sparse
+    assert of_classifier.classifier_tags.multi_class and of_classifier.classifier_tags.multi_label
+    assert of_regressor.target_tags.multi_output
+    assert not of_regressor.target_tags.positive_only
+    assert of_counts.target_tags.positive_only
 
 
 # -------------------------------------------------------------------------------- threads
 
 
-def at_once(*functions):
-    """Run the functions in a thread each, begun together, and return their results in order."""
-    results, barrier = [None] * len(functions), Barrier(len(functions))
-
-    def run(i, function):
-        barrier.wait()
-        results[i] = function()
-
-    threads = [Thread(target=run, args=pair) for pair in enumerate(functions)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
 @pytest.mark.long
-@few_epochs
 @pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
 def test_two_threads_predict_with_one_estimator(as_sparse):
     """Different rows at the same time, many times over: each thread gets its own answers."""
@@ -562,14 +424,19 @@ def test_two_threads_predict_with_one_estimator(as_sparse):
         np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
-@few_epochs
 def test_two_threads_fit_two_estimators():
     X, y = class_data(300, n_features=20)
     threads_before = [library["num_threads"] for library in threadpool_info()]
+    barrier = Barrier(2)
 
     def fit(seed):
         return quick_classifier(hidden_layer_sizes=(100,), max_iter=10, random_state=seed).fit(X, y)
 
-    for seed, parallel in enumerate(at_once(lambda: fit(0), lambda: fit(1))):
-        assert_same_network(parallel, fit(seed), rtol=1e-9, atol=1e-9)
+    def fit_at_once(seed):
+        barrier.wait()
+        return fit(seed)
+
+    with ThreadPoolExecutor(2) as pool:
+        for seed, parallel in enumerate(pool.map(fit_at_once, (0, 1))):
+            assert_same_network(parallel, fit(seed), rtol=1e-9, atol=1e-9)
     assert [library["num_threads"] for library in threadpool_info()] == threads_before
