@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.metrics import (
     balanced_accuracy_score,
     f1_score,
@@ -52,6 +53,7 @@ N, N_VAL = 60, 25
 X, Y = class_data(N + N_VAL)
 WORDS = np.array(["a", "b", "c"])[Y]
 VALUES = value_data(N + N_VAL)[1]
+TWO_VALUES = value_data(N + N_VAL, n_outputs=2)[1]
 WEIGHT = np.random.RandomState(1).uniform(0.5, 2, N + N_VAL)
 WEIGHT[N + 3] = 0.0
 FIT, VAL = slice(None, N), slice(N, None)
@@ -61,28 +63,24 @@ def half_squares(y, predicted, weight):
     return mean_squared_error(y, predicted, sample_weight=weight) / 2
 
 
+def absolute_errors(y, predicted, weight):
+    return mean_absolute_error(y, predicted, sample_weight=weight)
+
+
 def cross_entropy(y, probabilities, weight):
     return log_loss(y, probabilities, sample_weight=weight, labels=np.unique(WORDS))
 
 
 # Of each: the estimator, its settings, its targets, and the loss by scikit-learn's metrics.
+OF_WORDS = WORDS, "predict_proba", cross_entropy
 LOSSES = {
-    "log loss": (BackpropClassifier, {}, WORDS, "predict_proba", cross_entropy),
+    "log loss": (BackpropClassifier, {}, *OF_WORDS),
     "squares": (BackpropRegressor, {}, VALUES, "predict", half_squares),
-    "two outputs": (
-        *(BackpropRegressor, {}, value_data(N + N_VAL, n_outputs=2)[1]),
-        *("predict", half_squares),
-    ),
-    "absolute": (
-        *(BackpropRegressor, {"loss": "absolute_error"}, VALUES, "predict"),
-        lambda y, predicted, weight: mean_absolute_error(y, predicted, sample_weight=weight),
-    ),
-    "lbfgs": (BackpropClassifier, {"solver": "lbfgs"}, WORDS, "predict_proba", cross_entropy),
-    "average": (BackpropClassifier, {"average": "polyak"}, WORDS, "predict_proba", cross_entropy),
-    "dropout and batches": (
-        *(BackpropClassifier, {"dropout": 0.2, "normalization": "batch"}, WORDS),
-        *("predict_proba", cross_entropy),
-    ),
+    "two outputs": (BackpropRegressor, {}, TWO_VALUES, "predict", half_squares),
+    "absolute": (BackpropRegressor, {"loss": "absolute_error"}, VALUES, "predict", absolute_errors),
+    "lbfgs": (BackpropClassifier, {"solver": "lbfgs"}, *OF_WORDS),
+    "average": (BackpropClassifier, {"average": "polyak"}, *OF_WORDS),
+    "dropout": (BackpropClassifier, {"dropout": 0.2, "normalization": "batch"}, *OF_WORDS),
 }
 
 
@@ -125,12 +123,14 @@ def test_validation_data_does_not_change_training(estimator_class, solver):
     assert watched.best_iter_ == watched.n_iter_
 
 
-@pytest.mark.parametrize("target", ["words", "labels", "columns"])
+@pytest.mark.parametrize("target", ["words", "labels", "columns", "weighted classes"])
 def test_given_validation_rows_equal_rows_held_out(target):
     """The same rows, held out or given, in a training that does not shuffle."""
-    Y = {"words": WORDS, "labels": label_data(N + N_VAL)[1]}.get(target)
-    Y = np.column_stack([WORDS, WORDS[::-1]]) if Y is None else Y
+    columns = np.column_stack([WORDS, WORDS[::-1]])
+    Y = {"labels": label_data(N + N_VAL)[1], "columns": columns}.get(target, WORDS)
     settings = {"early_stopping": True, "shuffle": False, "max_iter": 30, "n_iter_no_change": 3}
+    if target == "weighted classes":
+        settings["class_weight"] = {"a": 5.0, "b": 0.5}
     held_out = quick(BackpropClassifier, **settings).fit(X, Y)
     train, rows = held_out._training[0].split
     given = quick(BackpropClassifier, **settings)
@@ -138,18 +138,6 @@ def test_given_validation_rows_equal_rows_held_out(target):
     assert_same_network(given, held_out, rtol=0, atol=0)
     for name in ("validation_loss_curve_", "validation_scores_", "best_iter_"):
         assert getattr(given, name) == getattr(held_out, name)
-
-
-def test_weights_of_classes_count_in_rows_of_ones_own():
-    settings = {"early_stopping": True, "shuffle": False, "max_iter": 20, "n_iter_no_change": 3}
-    settings["class_weight"] = {"a": 5.0, "b": 0.5}
-    held_out = quick(BackpropClassifier, **settings).fit(X, WORDS)
-    train, rows = held_out._training[0].split
-    given = quick(BackpropClassifier, **settings)
-    given.fit(X[train], WORDS[train], X_val=X[rows], y_val=WORDS[rows])
-    assert_same_network(given, held_out, rtol=0, atol=0)
-    assert given.validation_loss_curve_ == held_out.validation_loss_curve_
-    assert given.validation_scores_ == held_out.validation_scores_
 
 
 def test_a_number_of_rows_is_held_out():
@@ -209,25 +197,20 @@ PAIRS_OF_LABELS = [("no", "yes"), (-2, 0), (2.0, 5.0)]
 
 
 def scores_for(scoring, labels):
-    """Return what early stopping, our searches and a tabular estimator score with labels."""
+    """Return what early stopping, our searches and their score make of a scorer, for labels."""
     y = np.array(labels)[(X[:, 0] > 0).astype(int)]
     stopping = EarlyStopping(scoring, n_iter_no_change=np.inf)
     model = quick(BackpropClassifier, early_stopping=stopping).fit(X, y)
-    search = BackpropGridSearchCV(
-        quick(BackpropClassifier), {"alpha": [0.1, 1.0]}, cv=2, scoring=scoring
-    ).fit(X, y)
-    several = BackpropHalvingGridSearchCV(
-        quick(BackpropClassifier), {"alpha": [0.1, 1.0]}, cv=2, scoring=scoring, min_resources=2
-    ).fit(X, y)
-    network = quick(BackpropClassifier).set_callbacks(NoCallback())
-    alone = BackpropGridSearchCV(network, {"alpha": [0.1, 1.0]}, cv=2, scoring=scoring).fit(X, y)
-    return [
-        *model.validation_scores_,
-        *search.cv_results_["mean_test_score"],
-        *several.cv_results_["mean_test_score"],
-        *alone.cv_results_["mean_test_score"],
-        search.score(X, y),
+    arguments = {"alpha": [0.1, 1.0]}
+    options = {"cv": 2, "scoring": scoring}
+    network = quick(BackpropClassifier)
+    searches = [
+        BackpropGridSearchCV(network, arguments, **options),
+        BackpropHalvingGridSearchCV(network, arguments, min_resources=2, **options),
+        BackpropGridSearchCV(clone(network).set_callbacks(NoCallback()), arguments, **options),
     ]
+    scores = [search.fit(X, y).cv_results_["mean_test_score"] for search in searches]
+    return [*model.validation_scores_, *np.hstack(scores), searches[0].score(X, y)]
 
 
 class NoCallback:
@@ -339,11 +322,10 @@ def test_invalid_scorers_are_errors(scoring, message):
 @pytest.mark.long
 @BOTH
 def test_a_search_over_scores_finds_what_scikit_learns_does(estimator_class):
-    data = data_for(estimator_class, N)
     grid = {"early_stopping__scoring": [None, "loss"], "learning_rate_init": [0.01, 0.1]}
     estimator = quick(estimator_class, early_stopping=EarlyStopping(n_iter_no_change=2), max_iter=9)
     searches = [kind(estimator, grid, cv=2) for kind in (BackpropGridSearchCV, GridSearchCV)]
-    assert_same_search(*(search.fit(*data) for search in searches))
+    assert_same_search(*(search.fit(*data_for(estimator_class, N)) for search in searches))
 
 
 @pytest.mark.long
@@ -400,15 +382,17 @@ WRONG = {
 }
 
 
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize("case", WRONG)
-def test_invalid_validation_data_is_an_error(case):
+def test_invalid_validation_data_is_an_error_and_changes_nothing(case, method):
     given, message = WRONG[case]
-    model = quick(BackpropClassifier).fit(X, WORDS)
-    before = dict(vars(model))
+    model = call(quick(BackpropClassifier))
+    before, twin = dict(vars(model)), pickle.loads(pickle.dumps(model))
     with pytest.raises(ValueError, match=message):
-        model.fit(X[FIT], WORDS[FIT], **given)
+        getattr(model, method)(X[FIT], WORDS[FIT], **given)
     assert vars(model).keys() == before.keys()
     assert all(vars(model)[name] is value for name, value in before.items())
+    assert same_bits(call(model), call(twin))
 
 
 def test_verbose_fit_prints_the_validation_loss(capsys):
@@ -552,13 +536,15 @@ def test_call_without_score_keeps_the_best():
     assert are_equal(shown(other), shown(plain))
 
 
-def test_without_scores_the_last_weights_are_kept():
-    model, plain = quick(BackpropClassifier, early_stopping=True), quick(BackpropClassifier)
+@BOTH
+def test_without_scores_the_last_weights_are_kept(estimator_class):
+    y = WORDS if estimator_class is BackpropClassifier else VALUES
+    model, plain = quick(estimator_class, early_stopping=True), quick(estimator_class)
     for each in (model, plain):
-        call(call(each, {}), {})
+        call(call(each, {}, y), {}, y)
     assert are_equal(shown(model), shown(plain))
     assert (model.best_validation_score_, model.validation_scores_) == (None, [])
-    assert (model.best_iter_, model.converged_) == (1, False)
+    assert (model.best_iter_, model.converged_, model.t_) == (1, False, 2 * N)
 
 
 def misled(model):
@@ -625,17 +611,6 @@ def test_kept_weights_are_not_shared():
     call(model, {})
     assert are_equal(before, kept)
     assert not any(map(np.shares_memory, before, model.coefs_))
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_invalid_validation_data_of_partial_fit_is_an_error(case):
-    given, message = WRONG[case]
-    model = call(quick(BackpropClassifier))
-    before, twin = dict(vars(model)), pickle.loads(pickle.dumps(model))
-    with pytest.raises(ValueError, match=message):
-        call(model, given)
-    assert all(vars(model)[name] is value for name, value in before.items())
-    assert same_bits(call(model), call(twin))
 
 
 def test_diverging_call_changes_nothing():
