@@ -70,7 +70,7 @@ test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of o
 # the newest on another Python. Where there is no such Python, it is left out.
 OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.9.0' 'narwhals==2.0.1'
 SAMPLE := $(addprefix tests/,nn/test_lbfgs.py losses/test_losses.py losses/test_links.py \
-    layers/test_layers.py layers/test_dropout.py test_optimizers.py estimators/test_labels.py \
+    nn/test_network.py layers/test_dropout.py test_optimizers.py estimators/test_labels.py \
     estimators/test_integration.py estimators/test_parity.py::test_every_epoch \
     tabular/test_encoder.py)
 test-versions: ## a sample of the tests, with the oldest supported versions and with Python 3.13

@@ -91,20 +91,6 @@ PLACES = {
 every_place = pytest.mark.parametrize("where", PLACES.values(), ids=PLACES)
 
 
-@every_place
-def test_blocks_that_are_not_penalized_lie_behind_the_weights(where):
-    network = network_with(where)
-    parameters = some_parameters(network, range(2))
-    scales = parameters.of("scales")
-    assert len(scales) == len(where)
-    assert all((array == 1).all() for array in scales)
-    assert not any(np.shares_memory(array, parameters.regularized) for array in scales)
-    assert all(np.shares_memory(array, parameters.theta) for array in scales)
-    n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
-    assert parameters.regularized.shape == (2, n_weights)
-    assert network.widths == WIDTHS
-
-
 @dataclass(frozen=True)
 class Penalized(Layer):
     """out = x * s, with factors that the penalty acts on."""
@@ -135,17 +121,6 @@ def perturbed(network, seeds):
     for array in parameters.of("scales"):
         array += 0.3 * np.random.RandomState(5).randn(*array.shape)
     return parameters
-
-
-@pytest.mark.parametrize("penalty", [0.0, 0.7])
-@pytest.mark.parametrize("normalization", [None, LayerNormalization()], ids=["", "normalized"])
-@every_place
-def test_gradient_belongs_to_value(where, normalization, penalty):
-    network = network_with(where, normalization=normalization)
-    table = some_table(LOSS, 9, WIDTHS, weighted=True)
-    parameters = perturbed(network, [0])
-    whole = FullBatchObjective(Objective(network, LOSS, L2(penalty)), parameters, table, None, 9)
-    check_gradient(whole, parameters.theta[0].copy())
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -185,13 +160,15 @@ OTHERS = [BatchNormalization(), LayerNormalization(), Scale()]
 OTHERS += [Activation(ACTIVATIONS[name]) for name in ("tanh", "relu", "gelu")]
 
 
+@pytest.mark.parametrize("normalization", [None, LayerNormalization()], ids=["", "normalized"])
 @pytest.mark.parametrize("new", OTHERS, ids=str)
 @every_place
-def test_layer_works_in_any_position(where, new):
+def test_layer_works_in_any_position(where, new, normalization):
     """Each place has the very same instance, and the data stay as they are."""
     if isinstance(new, Activation):
         where = [i for i in where if i >= 0]  # a link is the loss's own
-    network, table = network_with(where, new=new), some_table(LOSS, 9, WIDTHS)
+    network = network_with(where, normalization=normalization, new=new)
+    table = some_table(LOSS, 9, WIDTHS, weighted=True)
     parameters, X = network.layout.init(1, np.dtype(float)), table.X.copy()
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
     predict_raw(network, parameters, table.X)
@@ -218,20 +195,6 @@ def test_the_last_layer_may_not_overwrite_the_scores():
     parameters = some_parameters(network, [0])
     with pytest.raises(TypeError, match="Activation may not be the last layer"):
         BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), parameters)
-
-
-def test_gradients_are_made_down_to_the_lowest_layer_that_learns():
-    network = network_with([0, 2], dropout=(0.5, 0.0, 0.0))
-    parameters = some_parameters(network, [0])
-    gradients = parameters.like(np.empty_like(parameters.theta))
-    rngs = [np.random.default_rng(0)]
-    way = BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), gradients, rngs=rngs)
-    kinds = [type(layer) for layer in network.layers]
-    assert kinds[:2] == [Scale, Dropout]
-    way.forward(some_table(LOSS, 9, WIDTHS).X, np.empty((9, 2)))
-    way.delta[...] = 1.0
-    way.backward()
-    assert np.isfinite(gradients.theta).all()
 
 
 # --------------------------------------------------------------------------- an estimator

@@ -14,12 +14,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import BuiltDropout, BuiltSparseDropout, dropout_rng
-from skbackprop.nn.data_loader import DataLoader
 from skbackprop.nn.network import BuiltNetwork, dense_network
-from skbackprop.nn.objective import L2, LossAndGradient, Objective
+from skbackprop.nn.objective import L2, Objective
 from skbackprop.training.architecture import dropout_rates
 from skbackprop.training.loop import StackTraining
 from skbackprop.utils.arrays import BufferPool
@@ -37,6 +36,7 @@ from support.stacks import (
     DTYPES,
     LOSSES,
     assert_same_bits,
+    batch_gradient,
     some_parameters,
     some_table,
 )
@@ -65,22 +65,6 @@ def naive_mask(rng, rate, shape):
 
 
 # ------------------------------------------------------------------------------- the layers
-
-
-@every_dtype
-@pytest.mark.parametrize("rate", [0.001, 0.2, 0.5, 0.99])
-def test_drops_the_given_share_and_keeps_the_mean(rate, dtype):
-    shape = 400, 250
-    layer = BuiltDropout(
-        rate, [np.random.default_rng(0)], shape, BufferPool(np.dtype(dtype)), "mask"
-    )
-    x, out = np.random.RandomState(1).uniform(1, 2, shape).astype(dtype), np.empty(shape, dtype)
-    layer.forward(x, out)
-    share = (out == 0).mean()
-    assert abs(share - rate) < 5 * np.sqrt(rate * (1 - rate) / out.size)
-    kept = out[out > 0] / x[out > 0]
-    np.testing.assert_allclose(kept, 1 / (1 - rate), rtol=1e-2 if rate == 0.99 else 1e-4)
-    np.testing.assert_allclose(out.mean(), x.mean(), rtol=5 * np.sqrt(rate / (1 - rate) / out.size))
 
 
 def test_factor_matches_the_rounded_rate():
@@ -144,29 +128,14 @@ def test_dropout_rng_does_not_advance_the_random_state():
 # ------------------------------------------------------------------------------- the network
 
 
-def gradient_of(network, tables, parameters, seeds):
-    """Return the value of one batch of all rows, added over the members, and its gradient."""
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
-    objective = Objective(network, LOSS, L2(0.0))
-    rngs = [np.random.default_rng(seed) for seed in seeds]
-    gradient = LossAndGradient(
-        objective, parameters, gradients, n_rows, pool, batches.is_sparse, rngs
-    )
-    (chunk,) = batches.chunks()
-    for batch in chunk.batches:
-        gradient(batch)
-    value = (objective.batch_losses(chunk)[:, 0] / batches.total_weights).sum()
-    return value, gradients.theta, chunk.scores
-
-
 @every_rate
 @pytest.mark.parametrize("n_estimators", [1, 2])
 def test_scores_are_those_of_the_naive_pass(n_estimators, rates):
     network, table = network_with(rates), some_table(LOSS, 7, WIDTHS)
     parameters = some_parameters(network, range(n_estimators))
-    *_, scores = gradient_of(network, [table] * n_estimators, parameters, range(n_estimators))
+    rngs = [np.random.default_rng(seed) for seed in range(n_estimators)]
+    objective = Objective(network, LOSS, L2(0.0))
+    *_, scores = batch_gradient(objective, [table] * n_estimators, parameters, rngs)
     for member in range(n_estimators):
         rng, a = np.random.default_rng(member), table.X
         for i, rate in enumerate(rates):
@@ -246,15 +215,7 @@ def test_rates():
 
 
 WRONG = [1.0, -0.1, np.nan, "half", None, True, [0.5], [0.1] * 4, [0.1, 1.0, 0.1], ["a"] * 3]
-WRONG += [
-    [0.1, np.nan, 0.1],
-    [[0.1, 0.1, 0.1]],
-    [0.1, None, 0.1],
-    2,
-    pytest.param({0.1, 0.2, 0.3}, id="a set"),
-    [0.1, [0.1], 0.1],
-    np.array(0.5),
-]
+WRONG += [[[0.1, 0.1, 0.1]], pytest.param({0.1, 0.2, 0.3}, id="a set"), np.array(0.5)]
 
 
 @BOTH
@@ -287,15 +248,6 @@ def test_predictions_ignore_dropout():
     assert_same_bits(model.set_params(dropout="nonsense").predict_proba(X), expected)
 
 
-@BOTH
-@dense_and_sparse
-def test_user_arrays_are_not_changed(estimator_class, is_sparse):
-    X, y = data_for(estimator_class)
-    data = sparse.csr_array(X) if is_sparse else X.copy()
-    quick(estimator_class, dropout=[0.5, 0.5], batch_size=len(X), shuffle=False).fit(data, y)
-    assert_same_bits(data.toarray() if is_sparse else data, X)
-
-
 def test_a_warm_fit_may_change_the_rates():
     X, y = class_data()
     model = quick(BackpropClassifier, warm_start=True).fit(X, y)
@@ -303,15 +255,6 @@ def test_a_warm_fit_may_change_the_rates():
     for dropout in (0.5, [0.1, 0.2], 0.0):
         model.set_params(dropout=dropout).fit(X, y)
     assert not np.array_equal(model.coefs_[0], before)
-
-
-def test_zero_weights_skip_batches():
-    X, y = data_for(BackpropRegressor)
-    weight = np.ones(len(X))
-    weight[:20] = 0
-    settings = {"dropout": [0.2, 0.2], "batch_size": 10, "shuffle": False}
-    model = quick(BackpropRegressor, **settings).fit(X, y, sample_weight=weight)
-    assert all(np.isfinite(array).all() for array in model.coefs_)
 
 
 @pytest.mark.long

@@ -18,13 +18,11 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import NORMALIZATIONS, BatchNormalization, Normalization
 from skbackprop.layers import normalization as module
-from skbackprop.nn.data_loader import DataLoader, Dataset
-from skbackprop.nn.network import BuiltNetwork, dense_network
-from skbackprop.nn.objective import L2, LossAndGradient, Objective
+from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.optimizers import SGD
-from skbackprop.training.loop import StackTraining
-from skbackprop.utils.arrays import BufferPool
 from support import (
     BOTH,
     class_data,
@@ -32,12 +30,12 @@ from support import (
     few_epochs,
     quick,
 )
-from support.runs import assert_same_run, finished, runs_of, train_runs
 from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
     assert_same_bits,
+    batch_gradient,
     five_members,
     iter_epochs,
     public_kinds,
@@ -83,28 +81,6 @@ def naive_scores(kind, parameters, member, X, shares):
     return a @ parameters.weights[-1][member] + parameters.biases[-1][member], statistics
 
 
-def bound_gradient(network, tables, parameters, rngs=()):
-    """Return the gradient of one batch of all rows, the objective, the batches, and the chunk."""
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    batches = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
-    objective = Objective(network, LOSS, L2(0.0))
-    gradient = LossAndGradient(
-        objective, parameters, gradients, n_rows, pool, batches.is_sparse, rngs
-    )
-    (chunk,) = batches.chunks()
-    return gradient, objective, batches, chunk
-
-
-def value_and_gradient(network, tables, parameters, rngs=()):
-    """Return the value of that batch, added over the members, its gradient, and the scores."""
-    gradient, objective, batches, chunk = bound_gradient(network, tables, parameters, rngs)
-    for batch in chunk.batches:
-        gradient(batch)
-    value = (objective.batch_losses(chunk)[:, 0] / batches.total_weights).sum()
-    return value, gradient.g, chunk.scores
-
-
 # ------------------------------------------------------------------------------- the table
 
 
@@ -124,7 +100,7 @@ def test_scores_in_training_are_those_of_the_naive_pass(kind, weighted, n_estima
     network = network_with(kind)
     tables = [some_table(LOSS, 9, WIDTHS, weighted=weighted, seed=i) for i in range(n_estimators)]
     parameters = some_parameters(network, range(n_estimators))
-    *_, scores = value_and_gradient(network, tables, parameters)
+    *_, scores = batch_gradient(Objective(network, LOSS, L2(0.0)), tables, parameters)
     for member, table in enumerate(tables):
         shares = np.full(9, 1 / 9) if table.weight is None else table.weight / table.weight.sum()
         expected, _ = naive_scores(kind, parameters, member, table.X, shares)
@@ -141,7 +117,7 @@ def test_a_row_of_weight_two_is_the_row_twice_and_one_of_weight_zero_is_not_ther
     outcomes = []
     for data in (Dataset(X, table.y, weight.astype(float)), Dataset(table.X[rows], table.y[rows])):
         parameters = some_parameters(network, [0])
-        value, g, _ = value_and_gradient(network, [data], parameters)
+        value, g, _ = batch_gradient(Objective(network, LOSS, L2(0.0)), [data], parameters)
         outcomes.append(
             [value, g, *(parameters.statistics[n] for n in sorted(parameters.statistics))]
         )
@@ -156,7 +132,7 @@ def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
     for X in (np.full((1, 4), 3.0), np.full((6, 4), 1e3), np.zeros((6, 4))):
         table = Dataset(X.astype(dtype), np.ones((len(X), 3)))
         parameters = some_parameters(network, [0], dtype)
-        value, g, scores = value_and_gradient(network, [table], parameters)
+        value, g, scores = batch_gradient(Objective(network, LOSS, L2(0.0)), [table], parameters)
         assert np.isfinite(value)
         assert np.isfinite(g).all()
         if kind == "batch":  # nothing is left of x: the shift alone goes on
@@ -168,17 +144,6 @@ def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
                     np.testing.assert_allclose(
                         scores[0], np.broadcast_to(expected, scores[0].shape), atol=tolerance
                     )
-
-
-def test_no_normalization_adds_nothing():
-    network = network_with(None)
-    parameters = some_parameters(network, [0])
-    gradients = parameters.like(np.empty_like(parameters.theta))
-    way = BuiltNetwork(network, parameters, 5, BufferPool(np.dtype(float)), gradients)
-    kinds = [type(layer).__name__.removeprefix("Built") for layer in way.layers]
-    assert kinds == ["Dense", "Activation", "Dense", "Activation", "Dense"]
-    assert (parameters.statistics, parameters.of("gains"), parameters.of("means")) == ({}, [], [])
-    assert parameters.theta.shape[1] == sum(m * n + n for m, n in network.shapes["weights"])
 
 
 # ---------------------------------------------------------------------- running statistics
@@ -235,25 +200,7 @@ def test_prediction_takes_the_running_statistics(dtype, n_estimators):
             np.testing.assert_allclose(scores[member], expected, rtol=tolerance, atol=tolerance)
 
 
-def test_layer_normalization_predicts_what_it_trains():
-    network, table = network_with("layer"), some_table(LOSS, 9, WIDTHS)
-    parameters = some_parameters(network, range(2))
-    *_, scores = value_and_gradient(network, [table] * 2, parameters)
-    np.testing.assert_allclose(predict_raw(network, parameters, table.X), scores, rtol=1e-12)
-
-
 # --------------------------------------------------------------------------------- a stack
-
-
-@every_kind
-def test_members_that_share_their_rows(kind):
-    settings = {"normalization": kind, "max_iter": 6, "early_stopping": True}
-    differences = [{}, {}, {"learning_rate_init": 0.05}, {"alpha": 1.0, "n_iter_no_change": 2}]
-    runs, alone = (runs_of(BackpropClassifier, differences, settings) for _ in range(2))
-    finished(StackTraining(runs))
-    for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
-        assert train_runs([expected]) is None
-        assert_same_run(run, expected, f"of run {i}")
 
 
 def test_statistics_that_overflow_have_diverged():
@@ -397,30 +344,6 @@ def test_lbfgs_takes_layers_but_no_batches(is_sparse):
     model.set_params(normalization="layer").fit(X, y)
     assert model.score(X, y) > 0.99
     assert any((gains != 1).any() for gains in model.gains_)
-
-
-@pytest.mark.parametrize("solver", ["sgd", "adam"])
-@every_kind
-def test_a_batch_of_one_row_at_each_step(kind, solver):
-    X, y = class_data()
-    model = quick(BackpropClassifier, normalization=kind, batch_size=1, solver=solver).fit(X, y)
-    assert np.isfinite(model.predict_proba(X)).all()
-    one = quick(BackpropClassifier, normalization=kind, solver=solver)
-    for i in range(5):
-        one.partial_fit(X[i : i + 1], y[i : i + 1], classes=[0, 1, 2])
-    assert np.isfinite(one.predict_proba(X)).all()
-
-
-def test_learning_does_not_depend_on_the_scale_of_a_column():
-    """What batch normalization is for: a first layer of huge or tiny inputs learns the same."""
-    X, y = class_data(200)
-    settings = {"normalization": BatchNormalization(epsilon=1e-12), "alpha": 0.0}
-    settings |= {"solver": "sgd", "learning_rate_init": 1e-300}
-    scores = [
-        quick(BackpropClassifier, **settings).fit(scale * X, y).predict_proba(scale * X)
-        for scale in (1.0, 1024.0)
-    ]
-    np.testing.assert_allclose(*scores, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------- instances

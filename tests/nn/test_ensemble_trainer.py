@@ -18,7 +18,6 @@ from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import L2, DivergenceError, Objective
-from skbackprop.nn.prediction import predict_raw
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES
 from skbackprop.testing import check_gradient
@@ -33,6 +32,7 @@ from support.stacks import (
     assert_same_bits,
     crossed,
     five_members,
+    interrupt_an_epoch,
     iter_epochs,
     peak_of_an_epoch,
     some_parameters,
@@ -211,7 +211,8 @@ def assert_same_stack(actual, expected):
     for got, order in zip(actual.state.orders, expected.state.orders, strict=True):
         np.testing.assert_array_equal(got, order)
     for got, rng in zip(actual.state.rngs, expected.state.rngs, strict=True):
-        np.testing.assert_equal(got.get_state(legacy=False), rng.get_state(legacy=False))
+        states = [each and each.get_state(legacy=False) for each in (got, rng)]
+        np.testing.assert_equal(*states)
 
 
 @every_dtype
@@ -242,28 +243,6 @@ def test_sharing_members_continue_when_others_leave(leaving, groups, is_sparse):
         stack.drop_members(np.isin(range(4), leaving))
     assert_same_bits(trained(sharing, 2), trained(apart, 2))
     assert_same_stack(sharing, apart)
-
-
-@every_sharing
-def test_an_epoch_of_those_that_share_is_all_or_nothing(groups, monkeypatch):
-    arguments = NETWORK, LOSS, Adam()
-    stack, spared = (of_groups(groups, arguments, is_shared=True) for _ in range(2))
-    trained(stack, 1), trained(spared, 1)
-    step, n_steps = Adam.step, []
-
-    def failing_step(*arguments):
-        step(*arguments)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            raise Interrupted
-
-    monkeypatch.setattr(Adam, "step", failing_step)
-    with pytest.raises(Interrupted):
-        trained(stack, 1)
-    monkeypatch.undo()
-    assert_same_stack(stack, spared)
-    assert_same_bits(trained(stack, 2), trained(spared, 2))
-    assert_same_stack(stack, spared)
 
 
 def test_a_shared_order_is_shuffled_and_saved_once():
@@ -413,49 +392,26 @@ def test_no_allocation_of_an_epoch_grows_with_the_network(
     assert large - small < 2_000
 
 
-class Interrupted(BaseException):
-    """What a user's Ctrl-C is: no ordinary exception."""
+def assert_all_or_nothing(stack, undisturbed):
+    """Assert that an interrupted epoch leaves no trace, and can be taken anew."""
+    trained(stack, 1), trained(undisturbed, 1)
+    interrupt_an_epoch(stack)
+    assert_same_stack(stack, undisturbed)
+    assert_same_bits(trained(stack, 2), trained(undisturbed, 2))
+    assert_same_stack(stack, undisturbed)
 
 
 @dense_and_sparse
 @pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
-def test_an_epoch_is_all_or_nothing(kind, is_sparse, monkeypatch):
+def test_an_epoch_is_all_or_nothing(kind, is_sparse):
     members = five_members(LOSS, weighted=True, is_sparse=is_sparse)
-    arguments = NETWORK, LOSS, kind()
-    stack, undisturbed = stack_of(members, *arguments), stack_of(members, *arguments)
-    epochs = iter_epochs(stack, 4)
-    next(epochs)
-    states = states_of(stack)
-    orders = [None if order is None else order.copy() for order in stack.state.orders]
-    rngs = [None if rng is None else rng.get_state() for rng in stack.state.rngs]
+    assert_all_or_nothing(*(stack_of(members, NETWORK, LOSS, kind()) for _ in range(2)))
 
-    step, n_steps = kind.step, []
 
-    def failing_step(*arguments):
-        step(*arguments)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            raise Interrupted
-
-    monkeypatch.setattr(kind, "step", failing_step)
-    with pytest.raises(Interrupted):
-        next(epochs)
-    monkeypatch.undo()
-
-    for name, array in states_of(stack).items():
-        assert_same_bits(array, states[name], name)
-    for got, order in zip(stack.state.orders, orders, strict=True):
-        np.testing.assert_array_equal(got, order)
-    for got, state in zip(stack.state.rngs, rngs, strict=True):
-        assert (got is None) == (state is None)
-        if got is not None:
-            np.testing.assert_array_equal(got.get_state()[1], state[1])
-            assert got.get_state()[2:] == state[2:]
-
-    # The epoch taken anew is the one that would have been.
-    list(iter_epochs(undisturbed, 2))
-    next(iter_epochs(stack, 1))
-    assert_same_bits(stack.parameters.theta, undisturbed.parameters.theta)
+@every_sharing
+def test_an_epoch_of_those_that_share_is_all_or_nothing(groups):
+    arguments = NETWORK, LOSS, Adam()
+    assert_all_or_nothing(*(of_groups(groups, arguments, is_shared=True) for _ in range(2)))
 
 
 @every_method
@@ -496,11 +452,6 @@ def test_others_continue_from_the_epoch_in_which_one_diverged(optimizer, n_befor
         for name, array in states_of(alone).items():
             assert_same_bits(states_of(stack)[name][i : i + 1], array, name)
         assert_same_bits(stack.state.orders[i], alone.state.orders[0])
-
-
-def test_no_epoch_is_left_after_the_last():
-    stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
-    assert list(iter_epochs(stack, 3, 3)) == []
 
 
 def test_a_stack_keeps_at_least_one_member():
@@ -585,13 +536,3 @@ def test_training_leaves_numpys_settings_as_they_were():
     with pytest.raises(DivergenceError):
         next(iter_epochs(stack, 1))
     assert (np.getbufsize(), np.geterr()) == before
-
-
-def test_stochastic_training_predicts_what_it_has_learned():
-    """Scores from outside the loop are those that the loop leaves: nothing is out of step."""
-    table = some_table(SQUARED_ERROR, 12, NETWORK.widths)
-    stack = stack_of([Member(table)], NETWORK, SQUARED_ERROR, Adam(), batch_size=12)
-    trained(stack, 5)
-    residual = predict_raw(NETWORK, stack.parameters, table.X)[0] - table.y
-    (loss,) = iter_epochs(stack, 1)
-    assert loss.item() == pytest.approx(0.5 * (residual**2).mean(), rel=1e-12)

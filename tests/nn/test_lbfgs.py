@@ -68,21 +68,6 @@ def test_signed_parts_have_a_gradient_and_stand_for_the_weights(loss):
     assert parts(start)[0] - parts.penalty(start) == pytest.approx(bare(theta)[0], rel=1e-12)
 
 
-@pytest.mark.long
-@every_loss
-def test_lbfgs_lowers_every_loss(loss):
-    table = some_table(loss, 40, NETWORK.widths)
-    losses = []
-    for penalty in (L2(0.1), L1L2(0.1, 0.5)):
-        objective = Objective(NETWORK, loss, penalty)
-        parameters = some_parameters(NETWORK, [0])
-        whole = FullBatchObjective(objective, parameters, table, None, 1000)
-        limits = {"max_iter": 30, "tol": 1e-9}
-        minimize(whole, LBFGS(), on_iteration=lambda loss: bool(losses.append(loss)), **limits)
-        assert losses[-1] < 0.9 * losses[0]
-        losses.clear()
-
-
 @equal_and_weighted
 @every_loss
 def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):

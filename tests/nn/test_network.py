@@ -21,6 +21,7 @@ NETWORKS = {
     "deep": deep_network(),
     "without hidden layers": dense_network((4, 3), ()),
     "narrow": dense_network((1, 1, 1), (ACTIVATIONS["tanh"],)),
+    "one unit": dense_network((4, 1, 3, 1), (ACTIVATIONS["tanh"],) * 2),
 }
 every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 

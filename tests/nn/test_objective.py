@@ -12,11 +12,18 @@ import pytest
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.nn.data_loader import DataLoader
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import L1L2, L2, LossAndGradient, Objective
+from skbackprop.nn.objective import L1L2, L2, Objective
 from skbackprop.testing import check_gradient
 from skbackprop.utils import arrays
 from skbackprop.utils.arrays import BufferPool
-from support.stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
+from support.stacks import (
+    LOSSES,
+    assert_same_bits,
+    batch_gradient,
+    deep_network,
+    some_parameters,
+    some_table,
+)
 
 N_ROWS, WIDTHS = 9, (4, 5, 6, 6)
 ALPHAS = {1: 0.7, 3: np.array([[0.7], [0.0], [2.0]])}
@@ -28,21 +35,6 @@ PENALTIES = {
     "elastic": lambda n_estimators: L1L2(ALPHAS[n_estimators], RATIOS[n_estimators]),
 }
 STACKS = ["one", "three", "three on one table"]
-
-
-def value_and_gradient(objective, tables, parameters):
-    """Return the value of the batch of all rows, added over the members, and its gradient."""
-    n_estimators = len(parameters)
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-    pool = BufferPool(parameters.dtype)
-    batches = DataLoader(tables, [None] * n_estimators, [tables[0].n_rows] * n_estimators, pool)
-    gradient = LossAndGradient(
-        objective, parameters, gradients, tables[0].n_rows, pool, batches.is_sparse
-    )
-    (chunk,) = batches.chunks()
-    measures = np.array([gradient(batch) for batch in chunk.batches], dtype=float).T
-    sums = objective.batch_losses(chunk) + objective.penalty.value(measures)
-    return (sums[:, 0] / batches.total_weights).sum(), gradients.theta
 
 
 def tables_for(stack, loss, widths, **options):
@@ -70,9 +62,9 @@ def check_objective(objective, tables, dtype):
     start = some_parameters(objective.network, range(len(tables)))
 
     def exact_value_and_gradient(theta):
-        value, gradient = value_and_gradient(objective, tables, start.like(theta))
+        value, gradient, _ = batch_gradient(objective, tables, start.like(theta))
         if dtype != np.float64:
-            _, gradient = value_and_gradient(objective, tables, start.like(theta.astype(dtype)))
+            _, gradient, _ = batch_gradient(objective, tables, start.like(theta.astype(dtype)))
             assert gradient.dtype == dtype
         return value, gradient
 
@@ -86,13 +78,13 @@ def test_members_are_independent(loss):
     tables = [some_table(loss, N_ROWS, network.widths, seed=seed) for seed in range(3)]
     parameters = some_parameters(network, range(3))
     objective = Objective(network, loss, L2(ALPHAS[3]))
-    value, gradient = value_and_gradient(objective, tables, parameters)
+    value, gradient, _ = batch_gradient(objective, tables, parameters)
     each = [
-        value_and_gradient(objective.members(own), tables[own], parameters.members(own))
+        batch_gradient(objective.members(own), tables[own], parameters.members(own))
         for own in (slice(0, 1), slice(1, 2), slice(2, 3))
     ]
-    assert value == pytest.approx(sum(value for value, _ in each), rel=1e-13)
-    np.testing.assert_allclose(gradient, np.vstack([g for _, g in each]), rtol=1e-12, atol=1e-14)
+    assert value == pytest.approx(sum(value for value, *_ in each), rel=1e-13)
+    np.testing.assert_allclose(gradient, np.vstack([g for _, g, _ in each]), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -102,9 +94,9 @@ def test_the_penalty_in_blocks_is_that_at_once(penalty, n_estimators, monkeypatc
     tables = [some_table(loss, N_ROWS, network.widths, seed=seed) for seed in range(n_estimators)]
     parameters = some_parameters(network, range(n_estimators))
     objective = Objective(network, loss, penalty(n_estimators))
-    value, gradient = value_and_gradient(objective, tables, parameters)
+    value, gradient, _ = batch_gradient(objective, tables, parameters)
     monkeypatch.setattr(arrays, "BLOCK", 7)
-    value_in_blocks, gradient_in_blocks = value_and_gradient(objective, tables, parameters)
+    value_in_blocks, gradient_in_blocks, _ = batch_gradient(objective, tables, parameters)
     assert value_in_blocks == value
     assert_same_bits(gradient_in_blocks, gradient)
 

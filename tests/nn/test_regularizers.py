@@ -5,10 +5,10 @@ import pytest
 from sklearn.linear_model import ElasticNet as LinearElasticNet
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropRegressor
 from skbackprop.nn.objective import L1L2, L2
 from skbackprop.testing import check_gradient
-from support import BOTH, class_data, data_for, few_epochs, peak_of, quick
+from support import BOTH, data_for, few_epochs, peak_of, quick
 from support.stacks import DTYPES, assert_same_bits
 
 N_WEIGHTS = 30
@@ -154,48 +154,6 @@ def test_a_network_without_hidden_layers_is_scikit_learns_elastic_net(alpha, l1_
     np.testing.assert_allclose(model.coefs_[0][:, 0], reference.coef_, atol=5e-5)
     np.testing.assert_allclose(model.intercepts_[0], reference.intercept_, atol=5e-5)
     np.testing.assert_array_equal(model.coefs_[0][:, 0] == 0, reference.coef_ == 0)
-
-
-@pytest.mark.long
-@few_epochs
-def test_stochastic_steps_come_close_to_scikit_learns_elastic_net():
-    X, y = linear_data()
-    reference = LinearElasticNet(alpha=0.3, l1_ratio=0.7).fit(X, y)
-    model = BackpropRegressor(
-        (),
-        solver="sgd",
-        learning_rate_init=0.02,
-        momentum=0.0,
-        alpha=0.3 * len(X),
-        l1_ratio=0.7,
-        batch_size=len(X),
-        max_iter=500,
-        n_iter_no_change=np.inf,
-        random_state=0,
-    ).fit(X, y)
-    np.testing.assert_allclose(model.coefs_[0][:, 0], reference.coef_, atol=0.01)
-
-
-@pytest.mark.long
-@few_epochs
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_l1_leaves_few_weights_of_features_that_do_not_matter(solver):
-    X, y = class_data(150, n_features=4)
-    X = np.hstack([X, np.random.RandomState(1).randn(150, 16)])
-
-    def share_of_small(l1_ratio):
-        model = BackpropClassifier(
-            (8,),
-            solver=solver,
-            alpha=2.0,
-            l1_ratio=l1_ratio,
-            learning_rate_init=0.01,
-            max_iter=300,
-            random_state=0,
-        ).fit(X, y)
-        return (np.abs(model.coefs_[0][4:]) < 0.01).mean()
-
-    assert share_of_small(1.0) > 0.8 > 0.4 > share_of_small(0.0)
 
 
 @few_epochs

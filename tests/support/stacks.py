@@ -11,14 +11,15 @@ from scipy import sparse
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
-from skbackprop.nn.data_loader import Dataset
+from skbackprop.nn.data_loader import DataLoader, Dataset
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.objective import L2, LossAndGradient, Objective
 from skbackprop.nn.train_state import TrainState
 from skbackprop.nn.update import UpdateRule
 from skbackprop.optimizers import Optimizer
 from skbackprop.schedules import ConstantRate, LearningRateSchedule, init_plateau_counter
+from skbackprop.utils.arrays import BufferPool
 from skbackprop.weight_averaging import WeightAverage
 from support import peak_of, same_values
 
@@ -168,6 +169,20 @@ def some_parameters(network, seeds, dtype=np.float64):
     return parameters.like(parameters.theta.astype(dtype))
 
 
+def batch_gradient(objective, tables, parameters, rngs=()):
+    """Return the value of a batch of all rows, added over the members, its gradient, and scores."""
+    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
+    loader = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
+    gradient = LossAndGradient(
+        objective, parameters, gradients, n_rows, pool, loader.is_sparse, rngs
+    )
+    (chunk,) = loader.chunks()
+    measures = np.array([gradient(batch) for batch in chunk.batches], dtype=float).T
+    sums = objective.batch_losses(chunk) + objective.penalty.value(measures)
+    return (sums[:, 0] / loader.total_weights).sum(), gradients.theta, chunk.scores
+
+
 @dataclass(frozen=True)
 class Falling(LearningRateSchedule):
     """rate = base * (1 - progress), which depends on how many epochs there are in all."""
@@ -255,6 +270,27 @@ def iter_epochs(stack, n_epochs, n_done=0):
     """Train a stack for an epoch each time the next item is asked for, and yield its losses."""
     for epoch in range(n_done, n_epochs):
         yield stack.train_epoch(epoch, n_epochs)
+
+
+class Interrupted(BaseException):
+    """What a user's Ctrl-C is: no ordinary exception."""
+
+
+def interrupt_an_epoch(stack):
+    """Begin the second of four epochs, and interrupt it after the third step."""
+    optimizer, n_steps = type(stack.rule.optimizer), []
+    step = optimizer.step
+
+    def failing_step(*arguments):
+        step(*arguments)
+        n_steps.append(1)
+        if len(n_steps) == 3:
+            raise Interrupted
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizer, "step", failing_step)
+        with pytest.raises(Interrupted):
+            next(iter_epochs(stack, 4, 1))
 
 
 def states_of(stack):
