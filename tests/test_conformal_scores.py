@@ -97,21 +97,3 @@ def test_cv_plus_of_one_model_is_split_conformal(coverage):
     correction = scores[conformal_quantile_rank(50, coverage) - 1]
     expected = band.expand(correction)[0]
     np.testing.assert_allclose(cv_plus_interval(band, [scores], coverage), expected, rtol=1e-12)
-
-
-@pytest.mark.long
-def test_rows_that_take_turns_are_covered_as_the_theorem_says():
-    """Of exchangeable rows, each left out in turn, at least 1 - 2 alpha lie inside (theorem 4)."""
-    rng = np.random.RandomState(0)
-    n_folds, coverage, inside = 4, 0.8, []
-    for _ in range(400):
-        y = rng.standard_t(3, 25)
-        folds = np.arange(24) % n_folds
-        means = np.array([y[:24][folds != k].mean() for k in range(n_folds)])
-        scores = [np.sort(np.abs(y[:24][folds == k] - means[k])) for k in range(n_folds)]
-        low, high = cv_plus_interval(
-            PredictionBand.from_point_prediction(means[:, None]), scores, coverage
-        )[0]
-        inside.append(low <= y[24] <= high)
-    assert np.mean(inside) > 1 - 2 * (1 - coverage)
-    assert abs(np.mean(inside) - coverage) < 4 * (coverage * (1 - coverage) / 400) ** 0.5

@@ -365,10 +365,6 @@ def test_pytest_runs_doctests_of_readme_and_docs():
     assert {"--doctest-modules", "--doctest-glob=*.md"} <= set(options["addopts"])
 
 
-def test_readme_has_code():
-    assert "\n```python\n>>> " in (ROOT / "README.md").read_text()
-
-
 def test_code_blocks_have_prompts():
     """Code without prompts is not run."""
     for page in PAGES:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import SGDClassifier
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
@@ -149,12 +148,3 @@ def test_an_ensemble_averages_the_decision_values(loss, data):
     each = [one.decision_function(X) for one in ensemble.estimators_]
     np.testing.assert_allclose(ensemble.decision_function(X), np.mean(each, axis=0), rtol=1e-12)
     assert same_bits(ensemble.estimators_[0], quick(BackpropClassifier, loss=loss).fit(X, y))
-
-
-@pytest.mark.long
-def test_probabilities_by_calibration():
-    X, y = DATA["classes"]
-    machine = quick(BackpropClassifier, loss="hinge", max_iter=100, learning_rate_init=0.02)
-    calibrated = CalibratedClassifierCV(machine, cv=3).fit(X, y)
-    assert calibrated.predict_proba(X).shape == (len(X), 3)
-    assert calibrated.score(X, y) > 0.8
