@@ -1,7 +1,8 @@
 """Generate constructors, docstrings, tables of api.md and types of names.
 
-Parameters come from skbackprop/estimators/_parameter_table.py, their texts from parameters.toml.
-They are written to the constructors and docstrings of the estimators and to the tables of api.md.
+Parameters come from skbackprop/estimators/_parameter_constraints.py, their texts from
+parameters.toml. They are written to the constructors and docstrings of the estimators and to the
+tables of api.md.
 The types in skbackprop/utils/_name_types.py come from the tables of names:
 
     make reference
@@ -17,7 +18,7 @@ from pathlib import Path
 from string import Template
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators._parameter_table import (
+from skbackprop.estimators._parameter_constraints import (
     AUTOENCODER_LOSSES,
     ESTIMATORS,
     ON_A_CLUSTER,

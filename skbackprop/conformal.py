@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._conformal_intervals import PredictionBand, conformal_quantile_rank, min_calibration_samples
 from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
-from .estimators._mixins import MetaEstimatorReprMixin, checks_parameters
+from .estimators._estimator_mixin import MetaEstimatorReprMixin, checks_parameters
 from .utils.arrays import Array, MatrixLike
 
 # ----------------------------------------------------------------------------------- bands

@@ -32,7 +32,7 @@ from skbackprop import (
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators import _parameter_table as table_of_parameters
+from skbackprop.estimators import _parameter_constraints as table_of_parameters
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS

@@ -14,7 +14,7 @@ from mypy import api
 import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.conformal import CONFORMITY_SCORES, ConformalRegressor
-from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
+from skbackprop.estimators._parameter_constraints import PARAMETERS, parameters_of
 from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference

@@ -29,7 +29,7 @@ from ..estimators._fit_context import (
     ValidatedParams,
 )
 from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
-from ..estimators._parameter_table import OF_A_CLUSTER
+from ..estimators._parameter_constraints import OF_A_CLUSTER
 from ..estimators._supervised import compute_score, make_scoring_inputs
 from ..estimators._validation import (
     copy_without_feature_names,

@@ -34,9 +34,9 @@ from ..training.training_run import TrainingRun
 from ..training.weight_init import checked_arrays, checked_layers, layer_widths
 from ..utils.arrays import Array, concatenate_states, max_abs
 from ._checkpoint_io import EstimatorCheckpoint
+from ._estimator_mixin import EstimatorMixin
 from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature
 from ._history import CURVES, HistoryAttribute, make_history_attributes
-from ._mixins import EstimatorMixin
 from ._validation import set_attributes, shallow_copy_of, validated_input
 from .summary import FittedAttributesHTML, Summary, summarize_network
 

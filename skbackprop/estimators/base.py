@@ -41,6 +41,12 @@ from ..utils.arrays import Array, MatrixLike
 from ..utils.equality import is_equal
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
+from ._estimator_mixin import (
+    check_overrides,
+    get_scorer_with_suggestion,
+    suggests_arguments,
+    with_callbacks,
+)
 from ._fit_context import (
     DataInfo,
     FitArguments,
@@ -54,12 +60,6 @@ from ._fit_context import (
 )
 from ._fitted_network import FittedAttributesMixin
 from ._history import HISTORY_ATTRIBUTES
-from ._mixins import (
-    check_overrides,
-    get_scorer_with_suggestion,
-    suggests_arguments,
-    with_callbacks,
-)
 from ._validation import (
     check_fits_dtype,
     check_scalar_score,

@@ -36,6 +36,7 @@ from ..utils._name_types import (
 from ..utils.arrays import Array, MatrixLike
 from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
+from ._estimator_mixin import available_if
 from ._fit_context import DataInfo, FitArguments, FitContext, ScoringInputs
 from ._fitted_network import derived
 from ._label_encoding import (
@@ -44,8 +45,7 @@ from ._label_encoding import (
     make_target_encoder,
     rebuild_target_encoder,
 )
-from ._mixins import available_if
-from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._parameter_constraints import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
 from ._validation import validated_weight
 from .base import check_stochastic

@@ -35,10 +35,10 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
+from ._estimator_mixin import available_if
 from ._fit_context import DataInfo, FitArguments, ScoringInputs
 from ._fitted_network import OptionalDerivedAttribute
-from ._mixins import available_if
-from ._parameter_table import Parameter, constraints_of, parameters_of
+from ._parameter_constraints import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
 from ._target_encoding import RegressionTargetEncoder
 from ._validation import check_no_missing, validated_weight

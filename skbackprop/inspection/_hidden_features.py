@@ -16,8 +16,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._estimator_mixin import MetaEstimatorReprMixin
 from ..estimators._fitted_network import get_fitted_network
-from ..estimators._mixins import MetaEstimatorReprMixin
 from ..estimators._supervised import (
     BaseSupervisedNetwork,
     n_layers_up_to,

@@ -21,7 +21,7 @@ from .._sklearn import (
     _check_method_params,
     _MultimetricScorer,
 )
-from ..estimators._mixins import (
+from ..estimators._estimator_mixin import (
     EstimatorMixin,
     checks_parameters,
     suggesting_scorers,

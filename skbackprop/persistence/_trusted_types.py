@@ -49,7 +49,6 @@ from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
-from ..tabular._blending import CrossFittedEstimators
 from ..tabular._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -57,6 +56,7 @@ from ..tabular._column_encoding import (
     RobustScaling,
     TargetEncoding,
 )
+from ..tabular._cross_fitting import CrossFittedEstimators
 from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder
 from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
 from ..tabular.classifier import TableClassifierNetworks

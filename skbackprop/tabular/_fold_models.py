@@ -18,8 +18,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
+from ..estimators._estimator_mixin import get_scorer_with_suggestion, with_callbacks
 from ..estimators._fit_context import DataInfo, FitArguments, FitContext
-from ..estimators._mixins import get_scorer_with_suggestion, with_callbacks
 from ..estimators.base import BaseNeuralNetwork
 from ..initializers import Initializer
 from ..nn.network import Network

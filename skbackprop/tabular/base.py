@@ -18,13 +18,13 @@ from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions
-from ..estimators._fit_context import FitArguments
-from ..estimators._mixins import (
+from ..estimators._estimator_mixin import (
     EstimatorMixin,
     checks_parameters,
     suggests_arguments,
     with_callbacks,
 )
+from ..estimators._fit_context import FitArguments
 from ..estimators._validation import (
     prefix_errors,
     replace_attributes,
@@ -35,7 +35,7 @@ from ..estimators._validation import (
 from ..estimators.summary import FittedAttributesHTML
 from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
-from ._blending import BOOSTING, blend_as_list, choose_view, cross_fit
+from ._cross_fitting import BOOSTING, blend_as_list, choose_view, cross_fit
 from ._dataframe import AnyColumns, read_table
 from ._encoding import FeatureBuilder, FeatureView, draw_seed
 from ._fold_models import FoldEnsemble, LabeledRows, Mix, OutOfFoldPredictor, predict_in_blocks

@@ -22,7 +22,7 @@ from ..training.class_weight import (
 )
 from ..training.temperature import fit_temperature, normalized_weights, subsample_index
 from ..utils.arrays import Array, Columns, TableLike
-from ._blending import resolve_blend
+from ._cross_fitting import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
 from ._training import FOR_CLASSES, NetworkDefaults
 from .base import BaseTabular

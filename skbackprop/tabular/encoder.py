@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
-from ..estimators._mixins import EstimatorMixin, checks_parameters
+from ..estimators._estimator_mixin import EstimatorMixin, checks_parameters
 from ..estimators._validation import replace_attributes, shallow_copy_of
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._dataframe import read_table

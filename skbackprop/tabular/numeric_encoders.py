@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._sklearn import Interval, _check_feature_names_in
-from ..estimators._mixins import EstimatorMixin, checks_parameters
+from ..estimators._estimator_mixin import EstimatorMixin, checks_parameters
 from ..utils.arrays import Array
 
 _FLOATS = (np.float64, np.float32)

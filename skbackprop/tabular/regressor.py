@@ -16,7 +16,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._conformal_intervals import PredictionBand, cv_plus_interval, min_calibration_samples
-from ..estimators._parameter_table import constraints_of
+from ..estimators._parameter_constraints import constraints_of
 from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators._validation import check_targets, validated_numbers, validated_weight
 from ..estimators.regressor import BackpropRegressor
@@ -24,7 +24,7 @@ from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
-from ._blending import resolve_blend
+from ._cross_fitting import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
 from ._training import FOR_NUMBERS, NetworkDefaults
 from .base import BaseTabular

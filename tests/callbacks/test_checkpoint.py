@@ -25,7 +25,7 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.activations import Tanh
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.estimators._checkpoint_io import data_fingerprint
-from skbackprop.estimators._parameter_table import PARAMETERS
+from skbackprop.estimators._parameter_constraints import PARAMETERS
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LayerNormalization, Scale
 from skbackprop.losses import Focal

@@ -26,7 +26,7 @@ from skbackprop import (
     inspection,
     tabular,
 )
-from skbackprop.estimators import _mixins
+from skbackprop.estimators import _estimator_mixin
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from support import class_data, few_epochs, quick, value_data
 
@@ -155,15 +155,18 @@ def test_weights_that_go_with_no_parameters_are_no_error_to_look_at():
 def test_the_url_is_the_one_that_the_project_declares():
     root = Path(__file__).parents[2]
     project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
-    assert project.get("urls", {}).get("Documentation", "").rstrip("/") == _mixins.DOCUMENTATION_URL
+    assert (
+        project.get("urls", {}).get("Documentation", "").rstrip("/")
+        == _estimator_mixin.DOCUMENTATION_URL
+    )
 
 
 @pytest.mark.parametrize("kind", PUBLIC, ids=PUBLIC.get)
 def test_links_lead_to_the_page_of_the_class_or_there_are_none(kind, monkeypatch):
     estimator = kind.__new__(kind)
-    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", "")
+    monkeypatch.setattr(_estimator_mixin, "DOCUMENTATION_URL", "")
     assert estimator._get_doc_link() == ""
-    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", "https://docs.example")
+    monkeypatch.setattr(_estimator_mixin, "DOCUMENTATION_URL", "https://docs.example")
     assert (
         estimator._get_doc_link() == f"https://docs.example/reference/generated/{PUBLIC[kind]}.html"
     )
@@ -171,7 +174,7 @@ def test_links_lead_to_the_page_of_the_class_or_there_are_none(kind, monkeypatch
 
 def test_links_are_shown_with_what_the_docstring_says(monkeypatch):
     assert "href" not in body_of(fitted("grid")._repr_html_())
-    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", "https://docs.example")
+    monkeypatch.setattr(_estimator_mixin, "DOCUMENTATION_URL", "https://docs.example")
     page = "https://docs.example/reference/generated/skbackprop.BackpropClassifier.html"
     html = body_of(fitted("classifier")._repr_html_())
     assert f'href="{page}"' in html

@@ -24,7 +24,7 @@ from skbackprop import (
     schedules,
     weight_averaging,
 )
-from skbackprop.estimators._mixins import EstimatorMixin
+from skbackprop.estimators._estimator_mixin import EstimatorMixin
 from skbackprop.persistence import get_trusted_types, load
 from skbackprop.utils.configurable import Configurable
 

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sphinx.util.inventory import InventoryFile
 
-from skbackprop.estimators import _mixins
+from skbackprop.estimators import _estimator_mixin
 from test_house import PUBLIC_MODULES
 
 SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
@@ -187,7 +187,7 @@ def contrast(*colors):
 
 
 def test_notebook_links_are_valid(monkeypatch):
-    monkeypatch.setattr(_mixins, "DOCUMENTATION_URL", str(SITE))
+    monkeypatch.setattr(_estimator_mixin, "DOCUMENTATION_URL", str(SITE))
     public = [getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__]
     documented = [thing for thing in public if hasattr(thing, "_get_doc_link")]
     assert documented

@@ -9,7 +9,7 @@ import pytest
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
-from skbackprop.estimators._parameter_table import PARAMETERS, parameters_of
+from skbackprop.estimators._parameter_constraints import PARAMETERS, parameters_of
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
 from skbackprop.losses import CLASSIFIER_LOSSES
 from skbackprop.nn.ensemble_trainer import PlateauStopper

@@ -23,8 +23,8 @@ from skbackprop._sklearn import StrOptions
 from skbackprop.activations import ACTIVATIONS, LeakyRelu
 from skbackprop.callbacks import OptunaPruningCallback
 from skbackprop.displays import SearchDisplay
-from skbackprop.estimators._mixins import EstimatorMixin
-from skbackprop.estimators._parameter_table import PARAMETERS, constraints_of
+from skbackprop.estimators._estimator_mixin import EstimatorMixin
+from skbackprop.estimators._parameter_constraints import PARAMETERS, constraints_of
 from skbackprop.export import to_c
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import SOLVERS, AdamW, RMSprop

@@ -1,4 +1,4 @@
-"""Base of all public estimators, with errors that suggest what was meant, and decorators."""
+"""Mixin of all public estimators: parameters, errors with suggestions, method decorators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sklearn.utils import metaestimators
 from .._sklearn import StrOptions, _fit_context, _MultimetricScorer, _Scorer, _VisualBlock
 from ..utils.configurable import Configurable, split_nested_params
 from ..utils.validation import check_keywords, did_you_mean, suggest_value
-from ._parameter_table import Parameter
+from ._parameter_constraints import Parameter
 
 # The address of the documentation, without a slash at the end, as in [project.urls] of
 # pyproject.toml. While it is empty, notebooks show no links.
