@@ -15,8 +15,6 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from skbackprop import BackpropGridSearchCV, BackpropRegressor, schedules
-from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators.base import prepare_fit
 from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
@@ -43,6 +41,7 @@ from support import (
     outcome,
     quick,
     same_bits,
+    some_parameters,
     value_data,
 )
 from support.stacks import (
@@ -269,18 +268,15 @@ def test_the_milestones_of_step_are_kept_as_a_tuple():
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     X, y = value_data()
+    init = some_parameters(4, 5, 1)
     settings = {"solver": solver, "learning_rate": OneCycle(0.4, start_factor=0.0), "max_iter": 10}
-    first, last = (
-        quick(BackpropRegressor, **settings | {"max_iter": 10}).partial_fit(X, y) for _ in range(2)
-    )
-    unmoved = (
-        prepare_fit(quick(BackpropRegressor, **settings), FitArguments(X, y)).runs[0].parameters
-    )
-    for weights, initial in zip(first.coefs_, unmoved.weights, strict=True):
-        np.testing.assert_array_equal(weights, initial[0])
+    model = quick(BackpropRegressor, init=init, **settings).partial_fit(X, y)
+    for weights, initial in zip(model.coefs_, init[0], strict=True):
+        np.testing.assert_array_equal(weights, initial)
+    first = model.loss_
     for _ in range(9):
-        last.partial_fit(X, y)
-    assert np.isfinite(last.loss_) and last.loss_ < first.loss_
+        model.partial_fit(X, y)
+    assert np.isfinite(model.loss_) and model.loss_ < first
 
 
 @few_epochs

@@ -232,12 +232,6 @@ def test_an_average_that_is_not_finite_has_diverged():
     assert stack.is_finite().tolist() == [True, False]
 
 
-def test_no_average_keeps_no_state():
-    stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
-    assert stack.averaged() is stack.parameters
-    assert stack.state.average == {}
-
-
 # ------------------------------------------------------------------------------ estimators
 
 

@@ -8,11 +8,6 @@ import copy
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_breast_cancer
-from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
 from skbackprop.activations import ACTIVATIONS
@@ -255,20 +250,3 @@ def test_a_warm_fit_may_change_the_rates():
     for dropout in (0.5, [0.1, 0.2], 0.0):
         model.set_params(dropout=dropout).fit(X, y)
     assert not np.array_equal(model.coefs_[0], before)
-
-
-@pytest.mark.long
-def test_dropout_lowers_the_loss_on_real_rows_held_out():
-    X, y = load_breast_cancer(return_X_y=True)
-    settings = {"batch_size": 32, "max_iter": 100, "n_iter_no_change": np.inf, "dtype": "float32"}
-    losses = {0.0: [], (0.1, 0.5, 0.5): []}
-    for seed in range(3):
-        X_train, X_test, y_train, y_test = train_test_split(
-            X, y, train_size=0.5, stratify=y, random_state=seed
-        )
-        for dropout, of_seeds in losses.items():
-            network = BackpropClassifier((64, 64), dropout=dropout, random_state=seed, **settings)
-            model = make_pipeline(StandardScaler(), network).fit(X_train, y_train)
-            of_seeds.append(log_loss(y_test, model.predict_proba(X_test)))
-    plain, with_dropout = map(np.mean, losses.values())
-    assert with_dropout < 0.85 * plain

@@ -10,9 +10,6 @@ import pickle
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.datasets import load_digits
-from sklearn.metrics import log_loss
-from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
@@ -353,20 +350,3 @@ def test_lbfgs_takes_layers_but_no_batches(is_sparse):
 def test_raises_on_invalid_normalization(wrong):
     with pytest.raises(ValueError, match="normalization"):
         quick(BackpropClassifier, normalization=wrong).fit(*class_data())
-
-
-@pytest.mark.long
-@every_kind
-def test_it_learns_faster_and_better_on_digits(kind):
-    X, y = load_digits(return_X_y=True)
-    X_train, X_test, y_train, y_test = train_test_split(
-        X / 16, y, train_size=500, stratify=y, random_state=0
-    )
-    settings = {"max_iter": 20, "n_iter_no_change": np.inf, "dtype": "float32", "random_state": 0}
-    plain, normalized = (
-        BackpropClassifier((64, 64), normalization=n, **settings).fit(X_train, y_train)
-        for n in (None, kind)
-    )
-    assert normalized.loss_ < 0.5 * plain.loss_
-    losses = [log_loss(y_test, m.predict_proba(X_test)) for m in (plain, normalized)]
-    assert losses[1] < losses[0]

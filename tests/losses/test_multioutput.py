@@ -5,10 +5,9 @@ import pickle
 import numpy as np
 import pytest
 
-from skbackprop.losses import CLASSIFIER_LOSSES, BrierScore, Focal, Hinge, LogLoss
+from skbackprop.losses import BrierScore, Focal, Hinge, LogLoss
 from skbackprop.losses._composite import (
     LabelSmoothing,
-    MultiOutputLink,
     MultiOutputLoss,
     split_outputs,
 )
@@ -139,11 +138,6 @@ def test_blocks_are_copies_that_lie_as_arrays_of_their_own():
     parts = split_outputs(array, (1, 3))
     np.testing.assert_array_equal(np.concatenate(parts, axis=-1), array)
     assert all(part.flags.c_contiguous and part.base is None for part in parts)
-
-
-def test_every_loss_of_the_classifier_can_be_a_block():
-    for loss in CLASSIFIER_LOSSES.values():
-        assert isinstance(MultiOutputLoss((loss, loss), (1, 1)).link, MultiOutputLink)
 
 
 @every_block

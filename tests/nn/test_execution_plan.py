@@ -4,7 +4,6 @@ import copy
 import pickle
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.nn.network import dense_network
 
 TANH, GELU = ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]  # gelu keeps its input
@@ -44,29 +43,6 @@ def test_plan_of_training_alternates_gradient_buffers():
         ("Dense", "scores", 0, False),
     ]
     assert (way.first_trainable_layer, way.grad_buffer_index) == (1, 1)
-
-
-def test_plan_with_input_gradient_goes_back_through_all_layers():
-    network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0), LayerNormalization())
-    way = network.execution_plan(is_training=False, is_sparse=False, with_input_gradient=True)
-    assert steps_of(network, is_training=False, with_input_gradient=True) == [
-        ("Dense", "buffer", 0, False),
-        ("LayerNormalization", "buffer", None, True),
-        ("Activation", "input", None, True),
-        ("Dense", "buffer", 1, False),
-        ("LayerNormalization", "buffer", None, True),
-        ("Activation", "buffer", None, True),
-        ("Dense", "scores", 0, False),
-    ]
-    assert (way.first_trainable_layer, way.grad_buffer_index) == (0, 1)
-
-
-def test_plan_keeps_sparse_input_up_to_the_first_product():
-    network = dense_network(WIDTHS[1:], (TANH,), (0.5, 0.0), BatchNormalization())
-    way = network.execution_plan(is_training=True, is_sparse=True)
-    assert [step.is_sparse for step in way.steps] == [True, True, False, False, False]
-    assert [step.output for step in way.steps[:2]] == ["matrices", "buffer"]
-    assert not way.steps[1].can_overwrite_input
 
 
 def test_plan_is_cached_and_not_copied():

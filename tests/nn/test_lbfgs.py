@@ -14,7 +14,14 @@ from skbackprop.nn.prediction import predict_raw
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
 from support import peak_of
-from support.stacks import LOSSES, assert_same_bits, deep_network, some_parameters, some_table
+from support.stacks import (
+    LOSSES,
+    Interrupted,
+    assert_same_bits,
+    deep_network,
+    some_parameters,
+    some_table,
+)
 
 NETWORK = deep_network()
 SQUARED_ERROR = REGRESSOR_LOSSES["squared_error"]
@@ -24,14 +31,18 @@ dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["den
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 
 
-class Interrupted(BaseException):
-    """As unexpected as a Ctrl-C."""
+def objective_of(
+    loss, table, parameters, penalty=0.0, *, network=NETWORK, order=None, row_block=10
+):
+    """Return the mean over a table, in blocks of rows; a number is the strength of L2."""
+    penalty = L2(penalty) if isinstance(penalty, float) else penalty
+    objective = Objective(network, loss, penalty)
+    return FullBatchObjective(objective, parameters, table, order, row_block)
 
 
-def whole_objective(row_block, loss, weighted, is_sparse, order=None):
-    table = some_table(loss, 23, NETWORK.widths, weighted=weighted, is_sparse=is_sparse)
-    objective = Objective(NETWORK, loss, L2(0.4))
-    return FullBatchObjective(objective, some_parameters(NETWORK, [0]), table, order, row_block)
+def minimized(objective, lbfgs=None, on_iteration=lambda loss: False, max_iter=5, tol=0.0):
+    options = {"on_iteration": on_iteration, "max_iter": max_iter, "tol": tol}
+    return minimize(objective, lbfgs or LBFGS(), **options)
 
 
 @dense_and_sparse
@@ -39,13 +50,18 @@ def whole_objective(row_block, loss, weighted, is_sparse, order=None):
 @every_loss
 def test_sums_over_blocks_of_rows_are_the_whole(loss, weighted, is_sparse):
     order = np.random.RandomState(0).permutation(23)[:20]
-    options = loss, weighted, is_sparse, order
-    start = some_parameters(NETWORK, [0]).theta[0]
-    whole = whole_objective(1000, *options)
+    table = some_table(loss, 23, NETWORK.widths, weighted=weighted, is_sparse=is_sparse)
+    parameters = some_parameters(NETWORK, [0])
+    start = parameters.theta[0].copy()
+
+    def in_blocks_of(row_block):
+        return objective_of(loss, table, parameters, 0.4, order=order, row_block=row_block)
+
+    whole = in_blocks_of(1000)
     value, gradient = whole(start)
     check_gradient(whole, start, n_directions=3)
     for row_block in (1, 7, 10):
-        got = whole_objective(row_block, *options)(start)
+        got = in_blocks_of(row_block)(start)
         assert got[0] == pytest.approx(value, rel=1e-13)
         np.testing.assert_allclose(got[1], gradient, rtol=1e-11, atol=1e-14)
 
@@ -53,18 +69,17 @@ def test_sums_over_blocks_of_rows_are_the_whole(loss, weighted, is_sparse):
 @every_loss
 def test_signed_parts_have_a_gradient_and_stand_for_the_weights(loss):
     table = some_table(loss, 23, NETWORK.widths)
-    objective = Objective(NETWORK, loss, L1L2(0.4, 0.7))
     parameters = some_parameters(NETWORK, [0])
     theta = parameters.theta[0].copy()
-    parts = BoundConstrainedL1(FullBatchObjective(objective, parameters, table, None, 10))
+    parts = BoundConstrainedL1(objective_of(loss, table, parameters, L1L2(0.4, 0.7)))
     start = parts.start()
     np.testing.assert_array_equal(parts.theta_at(start), theta)
     assert (start >= parts.bounds.lb).all()
-    free = FullBatchObjective(Objective(NETWORK, loss, L2(0.4 * 0.3)), parameters, table, None, 10)
+    free = objective_of(loss, table, parameters, 0.4 * 0.3)
     l1 = 0.4 * 0.7 * np.abs(parameters.regularized).sum() / 23
     assert parts(start)[0] == pytest.approx(free(theta)[0] + l1, rel=1e-13)
     check_gradient(parts, np.abs(start) + 0.1, n_directions=3)
-    bare = FullBatchObjective(Objective(NETWORK, loss, L2(0.0)), parameters, table, None, 10)
+    bare = objective_of(loss, table, parameters)
     assert parts(start)[0] - parts.penalty(start) == pytest.approx(bare(theta)[0], rel=1e-12)
 
 
@@ -74,9 +89,7 @@ def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):
     """Worked from the scores of the last iteration; labels and counts are added up instead."""
     table = some_table(loss, 23, NETWORK.widths, weighted=weighted)
     parameters, losses = some_parameters(NETWORK, [0]), []
-    whole = FullBatchObjective(Objective(NETWORK, loss, L2(0.4)), parameters, table, None, 10)
-    limits = {"max_iter": 5, "tol": 0.0}
-    result = minimize(whole, LBFGS(), on_iteration=lambda loss: bool(losses.append(loss)), **limits)
+    result = minimized(objective_of(loss, table, parameters, 0.4), on_iteration=losses.append)
 
     values = loss.value(predict_raw(NETWORK, parameters, table.X), table.y[None])[0]
     is_added_up = isinstance(loss, (ClassifierLoss, Poisson))
@@ -90,17 +103,15 @@ def test_the_loss_of_several_targets_is_reported_as_their_mean(loss, weighted):
 
 def test_lbfgs_takes_no_more_memory_for_more_rows():
     network = dense_network((4, 30, 1), (ACTIVATIONS["tanh"],))
-    objective = Objective(network, SQUARED_ERROR, L2(0.1))
 
     def peak(n_rows):
         table = some_table(SQUARED_ERROR, n_rows, network.widths, weighted=True)
-        order = np.arange(n_rows)
-        limits = {"max_iter": 2, "tol": 0.0}
+        options = {"network": network, "order": np.arange(n_rows), "row_block": 500}
         parameters = some_parameters(network, [0])
 
         def run():
-            whole = FullBatchObjective(objective, parameters, table, order, row_block=500)
-            minimize(whole, LBFGS(max_fun=3), on_iteration=lambda loss: False, **limits)
+            whole = objective_of(SQUARED_ERROR, table, parameters, 0.1, **options)
+            minimized(whole, LBFGS(max_fun=3), max_iter=2)
 
         return peak_of(run)
 
@@ -108,20 +119,14 @@ def test_lbfgs_takes_no_more_memory_for_more_rows():
     assert peak(40_000) - peak(10_000) < 150_000
 
 
-def linear_least_squares(lbfgs=None, **changes):
+LINEAR = dense_network((4, 1), ())
+
+
+def linear_least_squares(**options):
     """Minimize squared error without hidden layers; return result, parameters and optimum."""
-    network = dense_network((4, 1), ())
-    table = some_table(SQUARED_ERROR, 30, network.widths)
-    parameters = some_parameters(network, [0])
-    options = {
-        "max_iter": 100,
-        "tol": 1e-10,
-        "on_iteration": lambda loss: False,
-        **changes,
-    }
-    objective = Objective(network, SQUARED_ERROR, L2(0.0))
-    whole = FullBatchObjective(objective, parameters, table, None, row_block=8)
-    result = minimize(whole, lbfgs or LBFGS(), **options)
+    table, parameters = some_table(SQUARED_ERROR, 30, (4, 1)), some_parameters(LINEAR, [0])
+    whole = objective_of(SQUARED_ERROR, table, parameters, network=LINEAR, row_block=8)
+    result = minimized(whole, max_iter=100, tol=1e-10, **options)
     X = np.column_stack([table.X, np.ones(30)])
     return result, parameters, np.linalg.lstsq(X, table.y)[0].ravel()
 
@@ -140,7 +145,7 @@ def test_the_minimum_of_least_squares_is_found():
 @pytest.mark.parametrize("n_corrections", [1, 3, 10])
 def test_n_corrections_is_maxcor_of_scipy(n_corrections):
     """The same evaluations as by SciPy on least squares written out; ten is its default."""
-    result, parameters, _ = linear_least_squares(LBFGS(n_corrections=n_corrections))
+    result, parameters, _ = linear_least_squares(lbfgs=LBFGS(n_corrections=n_corrections))
     table = some_table(SQUARED_ERROR, 30, (4, 1))
     X, y = np.column_stack([table.X, np.ones(30)]), table.y.ravel()
 
@@ -148,7 +153,7 @@ def test_n_corrections_is_maxcor_of_scipy(n_corrections):
         residual = X @ theta - y
         return residual @ residual / 60, X.T @ residual / 30
 
-    start = some_parameters(dense_network((4, 1), ()), [0]).theta[0]
+    start = some_parameters(LINEAR, [0]).theta[0]
     options = {"maxcor": n_corrections, "gtol": 1e-10}
     theirs = optimize.minimize(half_square, start, method="L-BFGS-B", jac=True, options=options)
     assert result.nfev == theirs.nfev
@@ -156,7 +161,7 @@ def test_n_corrections_is_maxcor_of_scipy(n_corrections):
 
 
 def test_evaluations_end_where_they_are_limited():
-    result, _, _ = linear_least_squares(LBFGS(max_fun=3))
+    result, _, _ = linear_least_squares(lbfgs=LBFGS(max_fun=3))
     assert not result.success
     assert result.nfev <= 4 < linear_least_squares()[0].nfev
 
@@ -172,41 +177,32 @@ def test_an_iteration_may_end_training():
 
 
 def test_an_interrupt_leaves_the_last_complete_iteration(monkeypatch):
-    network = dense_network((4, 1), ())
-    table = some_table(SQUARED_ERROR, 30, network.widths)
-    parameters, complete = some_parameters(network, [0]), []
+    table = some_table(SQUARED_ERROR, 30, (4, 1))
+    parameters, complete = some_parameters(LINEAR, [0]), []
 
     def on_iteration(loss):
         complete.append(parameters.theta.copy())
         return False
 
     value = type(SQUARED_ERROR).value
-    n_calls = []
 
     def failing_value(*arguments):
-        n_calls.append(1)
         if len(complete) == 2:
             raise Interrupted
         return value(*arguments)
 
     monkeypatch.setattr(type(SQUARED_ERROR), "value", failing_value)
-    objective = Objective(network, SQUARED_ERROR, L2(0.1))
-    limits = {"max_iter": 50, "tol": 0.0}
-    whole = FullBatchObjective(objective, parameters, table, None, row_block=8)
+    whole = objective_of(SQUARED_ERROR, table, parameters, 0.1, network=LINEAR, row_block=8)
     with pytest.raises(Interrupted):
-        minimize(whole, LBFGS(), on_iteration=on_iteration, **limits)
+        minimized(whole, on_iteration=on_iteration, max_iter=50)
     assert len(complete) == 2
     assert_same_bits(parameters.theta, complete[-1])
 
 
 def test_lbfgs_raises_on_non_finite_loss():
     table = some_table(SQUARED_ERROR, 10, (4, 1))
-    objective = Objective(dense_network((4, 1), ()), SQUARED_ERROR, L2(0.0))
-    parameters = some_parameters(objective.network, [0])
-    far = Dataset(table.X * 1e200, table.y)
-    limits = {"max_iter": 5, "tol": 0.0}
-    whole = FullBatchObjective(objective, parameters, far, None, row_block=8)
+    parameters, far = some_parameters(LINEAR, [0]), Dataset(table.X * 1e200, table.y)
     before = parameters.theta.copy()
     with pytest.raises(DivergenceError):
-        minimize(whole, LBFGS(), on_iteration=lambda loss: False, **limits)
+        minimized(objective_of(SQUARED_ERROR, far, parameters, network=LINEAR))
     assert_same_bits(parameters.theta, before)

@@ -27,7 +27,7 @@ from skbackprop.estimators._estimator_mixin import EstimatorMixin
 from skbackprop.estimators._parameter_constraints import PARAMETERS, constraints_of
 from skbackprop.export import to_c
 from skbackprop.losses import Quantile
-from skbackprop.optimizers import SOLVERS, AdamW, RMSprop
+from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.schedules import SCHEDULES, LinearWarmup
 from skbackprop.tabular import TableEncoder
 from skbackprop.utils.configurable import Configurable
@@ -110,18 +110,12 @@ def test_no_suggestion_for_distant_names(given):
 # A few names as other libraries write them; `test_each_synonym` runs over all.
 FOREIGN_VALUES = [
     ("classifier", "activation", "Sigmoid", "logistic"),
-    ("classifier", "activation", "leakyrelu", "leaky_relu"),
     ("classifier", "activation", "softmax", None),
     ("classifier", "loss", "sparse_categorical_crossentropy", "log_loss"),
-    ("classifier", "loss", "squared_error", "brier"),
     ("regressor", "loss", "MSELoss", "squared_error"),
-    ("regressor", "loss", "reg:absoluteerror", "absolute_error"),
     ("regressor", "loss", "log_loss", None),
-    ("autoencoder", "loss", "mse", "squared_error"),
     ("regressor", "solver", "L-BFGS-B", "lbfgs"),
-    ("regressor", "solver", "Adadelta", None),
     ("classifier", "learning_rate", "ReduceLROnPlateau", "plateau"),
-    ("classifier", "learning_rate", "1cycle", "one_cycle"),
     ("classifier", "init", "kaiming_uniform_", "he_uniform"),
     ("regressor", "normalization", "BatchNorm1d", "batch"),
     ("regressor", "average", "exponential", "ema"),
@@ -129,26 +123,17 @@ FOREIGN_VALUES = [
 ]
 FOREIGN_PARAMETERS = {
     "lr": "learning_rate_init",
-    "lr_scheduler": "learning_rate",
-    "num_boost_round": "max_iter",
     "optimiser": "solver",
-    "hidden_units": "hidden_layer_sizes",
     "weight_decay": "alpha",
-    "early_stopping_rounds": "n_iter_no_change",
-    "clipnorm": "clip_norm",
-    "normalisation": "normalization",
     "seed": "random_state",
 }
 FOREIGN_SETTINGS = [
     (AdamW, "beta_1", "beta1"),
     (AdamW, "the estimator's 'learning_rate_init'", "lr"),
     (EarlyStopping, "scoring", "monitor"),
-    (RMSprop, "rho", "alpha"),
     (Quantile, "quantiles", "levels"),
-    (LinearWarmup, "warmup_fraction", "warmup_steps"),
     (ConformalRegressor, "coverage", "confidence_level"),
     (BackpropRandomizedSearchCV, "n_iter", "n_trials"),
-    (BackpropHalvingRandomSearchCV, "n_candidates", "n_iter"),
     (TabularRegressor, "n_estimators", "n_members"),
     (TableEncoder, "categorical_features", "cat_cols"),
     (BackpropClassifier, "the estimator's 'set_callbacks'", "callbacks"),
@@ -156,7 +141,6 @@ FOREIGN_SETTINGS = [
 FOREIGN_ARGUMENTS = {
     "validation_data": "'X_val'",
     "sample_weights": "'sample_weight'",
-    "epochs": "the estimator's 'max_iter'",
     "random_state": "the estimator's 'random_state'",
     "callbacks": "the estimator's 'set_callbacks'",
 }
@@ -334,7 +318,6 @@ CALLS = {
         "accuracy",
     ),
     "scoring of a search": (lambda: search("roc_acu").fit(X, Y), "roc_auc"),
-    "scoring in a list": (lambda: search(["r2", "roc_acu"], refit="r2").fit(X, Y), "roc_auc"),
     "scoring in a dict": (lambda: search({"a": "roc_acu"}, refit="a").fit(X, Y), "roc_auc"),
     "parameter of a search": (lambda: search(None).set_params(n_job=2), "n_jobs"),
     "parameter within a search": (
