@@ -4,6 +4,8 @@ For many reasons to fail: the estimator keeps what it had learned before, an unf
 unfitted, and training that goes on afterwards does so as if nothing had happened.
 """
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +25,7 @@ from support import (
     few_epochs,
     quick,
     same_bits,
+    same_values,
 )
 
 pytestmark = few_epochs
@@ -62,12 +65,6 @@ def failures(estimator_class):
         "wrong init": ({"init": ([], [])}, X, y, None),
         "too few rows to hold out": ({"early_stopping": True}, X[:2], y[:2], None),
         "divergence": (diverging, X, y, None),
-        "divergence in a deeper network": (
-            diverging | {"hidden_layer_sizes": (4, 4)},
-            X,
-            y,
-            None,
-        ),
         "X out of range": ({"dtype": "float32"}, 1e39 * X, y, None),
     }
     if estimator_class is BackpropClassifier:
@@ -86,41 +83,26 @@ FAILURES = [
 ]
 
 
-def what_was_learned(model):
-    return {name: value for name, value in vars(model).items() if name not in model.get_params()}
-
-
 @pytest.mark.parametrize("estimator_class, case", FAILURES)
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_failing_fit_keeps_the_fitted_attributes(estimator_class, case, early_stopping):
     X, y = data_for(estimator_class)
     frame = pd.DataFrame(X, columns=NAMES)
     model = quick(estimator_class, early_stopping=early_stopping).fit(frame, y)
-    original = model.get_params()
-    before, answers_before = dict(what_was_learned(model)), answers(model, frame)
-    weights_before = [array.copy() for array in model.coefs_ + model.intercepts_]
-    curve_before = list(model.loss_curve_)
+    kept, before = dict(vars(model)), copy.deepcopy(model)
 
     parameters, bad_X, bad_y, bad_weight = failures(estimator_class)[case]
-    model.set_params(early_stopping=False)
-    model.set_params(**parameters)
+    model.set_params(early_stopping=False).set_params(**parameters)
     with pytest.raises((ValueError, TypeError)):
         model.fit(bad_X, bad_y, bad_weight)
-    model.set_params(**original)
+    model.set_params(**before.get_params())
 
-    after = what_was_learned(model)
-    assert after.keys() == before.keys()
-    assert model.n_features_in_ == D
-    assert list(model.feature_names_in_) == NAMES
-    if estimator_class is BackpropClassifier:
-        assert list(model.classes_) == [0, 1, 2]
-    for name, value in before.items():
-        assert after[name] is value or np.array_equal(after[name], value), name
-    for array, expected in zip(model.coefs_ + model.intercepts_, weights_before, strict=True):
-        assert np.array_equal(array, expected)
-    assert model.loss_curve_ == curve_before
-    for answer, expected in zip(answers(model, frame), answers_before, strict=True):
-        assert np.array_equal(answer, expected)
+    assert vars(model).keys() == kept.keys()
+    for name in kept.keys() - model.get_params().keys():
+        found = vars(model)[name]
+        assert found is kept[name] or np.array_equal(found, kept[name]), name
+    assert same_bits(model, before)
+    assert same_values(answers(model, frame), answers(before, frame))
     model.partial_fit(frame, y)  # training may go on
 
 
@@ -173,7 +155,7 @@ def test_failing_further_training_keeps_attributes(estimator_class, solver, meth
     frame = pd.DataFrame(X, columns=NAMES)
     settings = {"solver": solver, "activation": "identity", "warm_start": method == "warm fit"}
     model, twin = (quick(estimator_class, **settings).fit(frame, y) for _ in range(2))
-    go_on = {"partial_fit": "partial_fit", "warm fit": "fit"}[method]
+    go_on = "partial_fit" if method == "partial_fit" else "fit"
 
     bad_X, bad_y, bad_weight = GOING_ON[case](X, y)
     if isinstance(bad_X, np.ndarray):
@@ -189,8 +171,7 @@ def test_failing_further_training_keeps_attributes(estimator_class, solver, meth
 
     with pytest.raises(ValueError):  # noqa: PT011 - the messages are tested above
         go_on_until_it_fails()
-    for array, expected in zip(model.coefs_, reached, strict=True):
-        assert np.array_equal(array, expected)
+    assert same_values(model.coefs_, reached)
     assert all(np.isfinite(array).all() for array in model.coefs_)
     if case == "divergence" and method == "partial_fit":
         return  # calls before the one that failed have done their epochs
@@ -229,8 +210,7 @@ def test_arrays_of_the_user_are_never_changed(estimator_class, solver, as_sparse
         model.score(X, y, sample_weight=weight)
         if solver != "lbfgs":
             model.partial_fit(X, y, weight)
-        for array, copy in zip(passed, copies, strict=True):
-            assert np.array_equal(array, copy)
+        assert same_values(passed, copies)
         for learned in model.coefs_ + model.intercepts_:
             assert not any(np.shares_memory(learned, array) for array in passed)
 

@@ -5,7 +5,6 @@ How groups are cut into folds is in test_folds.py.
 
 import numpy as np
 import pytest
-import sklearn
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
@@ -53,7 +52,7 @@ def splits_of(model):
     n_classes=st.sampled_from([None, 2, 3]),
     seed=st.integers(0, 99),
 )
-def test_holds_out_whole_groups_and_about_the_share(sizes, share, n_classes, seed):
+def test_holds_out_whole_groups(sizes, share, n_classes, seed):
     rng = np.random.RandomState(seed)
     groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     classes = None if n_classes is None else rng.randint(n_classes, size=len(groups))
@@ -65,13 +64,13 @@ def test_holds_out_whole_groups_and_about_the_share(sizes, share, n_classes, see
 
 
 @pytest.mark.long
-def test_many_groups_give_the_share_of_rows_and_classes():
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.8])
+def test_many_groups_give_the_share_of_rows_and_classes(share):
     rng = np.random.RandomState(0)
     groups, classes = rng.randint(200, size=2000), (rng.rand(2000) < 0.1).astype(int)
-    for share in (0.1, 0.25, 0.8):
-        _, held_out = group_train_validation_split(groups, share, rng, classes, None)
-        assert len(held_out) == pytest.approx(2000 * share, rel=0.1)
-        assert classes[held_out].mean() == pytest.approx(classes.mean(), rel=0.2)
+    _, held_out = group_train_validation_split(groups, share, rng, classes, None)
+    assert len(held_out) == pytest.approx(2000 * share, rel=0.1)
+    assert classes[held_out].mean() == pytest.approx(classes.mean(), rel=0.2)
 
 
 @BOTH
@@ -90,26 +89,23 @@ def test_no_group_is_on_both_sides(estimator_class, settings):
 
 
 @BOTH
-def test_without_early_stopping_groups_have_no_effect(estimator_class):
+@pytest.mark.parametrize("has_own_rows", [False, True], ids=["", "validation data"])
+def test_groups_have_no_effect_where_nothing_is_held_out(estimator_class, has_own_rows):
     X, y = data_for(estimator_class)
-    expected = quick(estimator_class).fit(X, y)
-    for groups in (GROUPS, np.zeros(40)):
-        assert same_bits(quick(estimator_class).fit(X, y, groups=groups), expected)
-    X_val, y_val = X[:9], y[:9]
-    kinds = [quick(estimator_class, early_stopping=True) for _ in range(2)]
-    one, other = (
-        model.fit(X, y, X_val=X_val, y_val=y_val, groups=groups)
-        for model, groups in zip(kinds, (None, GROUPS), strict=True)
+    own_rows = {"X_val": X[:9], "y_val": y[:9]} if has_own_rows else {}
+    expected, *others = (
+        quick(estimator_class, early_stopping=has_own_rows).fit(X, y, groups=groups, **own_rows)
+        for groups in (None, GROUPS, np.zeros(40))
     )
-    assert same_bits(one, other)
+    assert all(same_bits(other, expected) for other in others)
 
 
-def test_autoencoder_and_lbfgs_hold_out_groups():
-    X, y = value_data(40)
-    model = BackpropAutoencoder(early_stopping=True, max_iter=2, random_state=0)
-    assert are_groups_whole(GROUPS, splits_of(model.fit(X, groups=GROUPS))[0])
-    model = quick(BackpropRegressor, solver="lbfgs", early_stopping=True)
-    assert are_groups_whole(GROUPS, splits_of(model.fit(X, y, groups=GROUPS))[0])
+@pytest.mark.parametrize(
+    "model", [BackpropAutoencoder(max_iter=2), BackpropRegressor(solver="lbfgs")], ids=str
+)
+def test_autoencoder_and_lbfgs_hold_out_groups(model):
+    model.set_params(early_stopping=True, random_state=0).fit(*value_data(40), groups=GROUPS)
+    assert are_groups_whole(GROUPS, splits_of(model)[0])
 
 
 @BOTH
@@ -198,17 +194,8 @@ def test_oof_score_is_honest_for_new_groups():
     assert model.fit(X, y, groups=groups).oof_score_ < 0.2
 
 
-# --------------------------------------------------------------------------------- routing
-
-
-@pytest.fixture
-def with_routing():
-    with sklearn.config_context(enable_metadata_routing=True):
-        yield
-
-
 @pytest.mark.long
-@pytest.mark.usefixtures("with_routing")
+@pytest.mark.usefixtures("routing")
 @BOTH
 def test_groups_are_routed(estimator_class):
     X, y = data_for(estimator_class)

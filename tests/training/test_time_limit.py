@@ -11,14 +11,9 @@ import pytest
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
-from skbackprop import (
-    BackpropAutoencoder,
-    BackpropClassifier,
-    BackpropGridSearchCV,
-    BackpropRegressor,
-)
+from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.nn import ensemble_trainer
-from support import BOTH, assert_same_search, data_for, few_epochs, quick, same_bits
+from support import BOTH, assert_same_search, classes_for, data_for, few_epochs, quick, same_bits
 
 N = 60
 # Six batches in an epoch; after the start each takes a second.
@@ -118,8 +113,8 @@ def test_unused_time_changes_nothing(estimator_class, solver):
 @pytest.mark.usefixtures("clock")
 def test_partial_fit_ignores_the_time_limit(estimator_class):
     X, y = data_for(estimator_class, N)
-    classes = {"classes": np.unique(y)} if estimator_class is BackpropClassifier else {}
-    model = quick(estimator_class, time_limit=0.5, batch_size=10).partial_fit(X, y, **classes)
+    model = quick(estimator_class, time_limit=0.5, batch_size=10)
+    model.partial_fit(X, y, **classes_for(estimator_class))
     assert (model.n_iter_, model.t_) == (1, N)
 
 

@@ -46,13 +46,6 @@ IDLE = [
     ("average", PolyakAverage(30), {"solver": LBFGS()}, r"solver=LBFGS\(.* Set average=None"),
     ("clip_norm", 0.1, {"solver": "lbfgs"}, "no stochastic steps. Set clip_norm=None"),
     ("learning_rate", "cosine", {"solver": "lbfgs"}, "Set learning_rate='constant', or choose"),
-    (
-        "learning_rate",
-        CosineDecay(),
-        {"solver": "lbfgs"},
-        "Set learning_rate='constant', or choose",
-    ),
-    ("learning_rate", falling, {"solver": LBFGS()}, "Set learning_rate='constant', or choose"),
     ("beta_1", 0.5, {"solver": Adam()}, r"Set it there, solver=Adam\(beta_1=0.5\), and leave"),
     ("beta_2", 0.5, {"solver": Adam()}, r"Set it there, solver=Adam\(beta_2=0.5\), and leave"),
     ("epsilon", 0.5, {"solver": Adagrad()}, r"Set it there, solver=Adagrad\(epsilon=0.5\)"),
@@ -63,9 +56,7 @@ IDLE = [
     ),
     ("max_fun", 3, {"solver": LBFGS()}, r"Set it there, solver=LBFGS\(max_fun=3\)"),
     ("momentum", 0.5, {"solver": Adam()}, "no such setting. Leave it at its default, 0.9"),
-    ("max_fun", 3, {"solver": Adam()}, "no such setting. Leave it at its default, 15000"),
     ("momentum", 0.5, {"solver": "adamw"}, "no such setting. Leave it at its default, 0.9"),
-    ("beta_1", 0.5, {"solver": "rmsprop"}, "no such setting. Leave it at its default, 0.9"),
     ("learning_rate", "invscaling", {"solver": SGD()}, r"Write learning_rate=InverseScaling\(\)"),
     ("learning_rate", "adaptive", {"solver": "adamw"}, r"Write learning_rate=Adaptive\(\)"),
     (
@@ -187,13 +178,13 @@ def test_invalid_values_are_reported_first():
             quick(BackpropClassifier, solver=Adam(), beta_1=2.0).fit(*class_data())
 
 
-# ---------------------------------------------------------------------------- once in a fit
-
-
 @BOTH
-def test_members_do_not_repeat_the_warning(estimator_class):
-    model = quick(estimator_class, solver=Adam(), beta_1=0.5, n_estimators=3)
-    assert len(warnings_of(partial(model.fit, *data_for(estimator_class)))) == 1
+def test_several_trainings_of_one_fit_warn_once(estimator_class):
+    X, y = data_for(estimator_class, 200)
+    model = quick(estimator_class, solver=Adam(), beta_1=0.5, n_estimators=3, batch_size=10)
+    assert len(warnings_of(partial(model.fit, X, y))) == 1
+    model.set_params(n_estimators=1)
+    assert len(warnings_of(partial(find_learning_rate, model, X, y))) == 1
 
 
 @BOTH
@@ -204,15 +195,6 @@ def test_partial_fit_warns_once(estimator_class):
     assert not warnings_of(lambda: [model.partial_fit(X, y) for _ in range(3)])
     model.set_params(momentum=0.3)
     assert len(warnings_of(lambda: model.partial_fit(X, y))) == 2  # of what is idle now
-
-
-def test_learning_rate_finder_warns_once():
-    X, y = class_data(200)
-    model = quick(BackpropClassifier, solver=Adam(), beta_1=0.5, batch_size=10)
-    assert len(warnings_of(lambda: find_learning_rate(model, X, y))) == 1
-
-
-# --------------------------------------------------------------------------------- searches
 
 
 @pytest.mark.long
@@ -234,10 +216,3 @@ def test_a_search_warns_as_often_as_scikit_learn_s(refit):
     assert n_idle <= sum(ours.values()) <= n_idle + refit
     if refit:
         assert_same_search(*searches)
-
-
-def test_a_search_over_settings_of_an_instance_raises_no_warning():
-    grid = {"solver__beta_1": [0.5, 0.9]}
-    for kind in (BackpropGridSearchCV, GridSearchCV):
-        search = kind(quick(BackpropClassifier, solver=Adam()), grid, cv=2)
-        assert not warnings_of(partial(search.fit, *class_data()))
