@@ -1,7 +1,6 @@
 """Does training go on from a checkpoint to the bit, wherever it has ended?"""
 
 import copy
-import os
 import re
 import time
 from contextlib import suppress
@@ -22,17 +21,15 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
-from skbackprop.activations import Tanh
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.estimators._checkpoint_io import data_fingerprint
 from skbackprop.estimators._parameter_constraints import PARAMETERS
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LayerNormalization, Scale
-from skbackprop.losses import Focal
 from skbackprop.nn import ensemble_trainer
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, Adam
-from skbackprop.schedules import SCHEDULES, CosineDecay, LambdaSchedule
+from skbackprop.schedules import SCHEDULES, LambdaSchedule
 from skbackprop.training import loop
 from skbackprop.training.parallelism import array_split
 from skbackprop.training.training_task import ValidationData
@@ -81,27 +78,30 @@ class Kill(BaseException):
     """What stands for the kill of a process: nothing handles it."""
 
 
-class KillAfter:
+class SilentCallback:
+    """Callback whose hooks do nothing."""
+
+    def setup(self, estimator, context): ...
+
+    def teardown(self, estimator, context): ...
+
+    def on_fit_task_begin(self, estimator, context): ...
+
+    def on_fit_task_end(self, estimator, context): ...
+
+
+class KillAfter(SilentCallback):
     """Ends training as a kill does, once an epoch is over."""
 
     def __init__(self, n_epochs):
         self.n_epochs = n_epochs
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
 
     def on_fit_task_end(self, estimator, context):
         if context.task_id + 1 == self.n_epochs and context.task_name != "fit":
             raise Kill
 
 
-class Numbers(KillAfter):
+class Numbers(SilentCallback):
     """Takes note of the numbers of the epochs."""
 
     def __init__(self):
@@ -112,7 +112,7 @@ class Numbers(KillAfter):
             self.found.append(context.task_id)
 
 
-class Spoiling(KillAfter):
+class Spoiling(SilentCallback):
     """Changes the estimator that it is given."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
@@ -224,15 +224,6 @@ def test_the_user_s_random_stream_is_resumed(tmp_path):
     assert same_values(rngs[2], rngs[0])
 
 
-def test_resumes_with_user_validation_rows(tmp_path):
-    path, (X, y) = tmp_path / "network.npz", data_for(BackpropClassifier)
-    own = {"X_val": X[:9], "y_val": y[:9]}
-    model = quick(BackpropClassifier, early_stopping=True)
-    whole = quick(BackpropClassifier, early_stopping=True).fit(X, y, **own)
-    killed(model, (X, y), Checkpoint(path), KillAfter(2), **own)
-    assert_same_fit(model.fit(X, y, resume_from=path, **own), whole)
-
-
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_estimators": 2}])
 def test_resumed_callbacks_count_epochs_on(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropRegressor)
@@ -253,7 +244,7 @@ def test_changes_by_other_callbacks_are_not_saved(settings, tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     model = quick(BackpropClassifier, **settings)
     whole = quick(BackpropClassifier, **settings).fit(*data)
-    killed(model, data, Spoiling(0), Checkpoint(path), KillAfter(2))
+    killed(model, data, Spoiling(), Checkpoint(path), KillAfter(2))
     assert_same_fit(model.fit(*data, resume_from=path), whole)
 
 
@@ -278,20 +269,9 @@ def checkpointed(tmp_path, **settings):
     return path
 
 
-@pytest.mark.parametrize(
-    "changes, said",
-    [
-        ({"hidden_layer_sizes": (6,)}, r"hidden_layer_sizes was \(5,\) at the checkpoint and is"),
-        ({"solver": "sgd"}, "solver was Adam at the checkpoint and is SGD now"),
-        ({"alpha": 0.5}, "alpha was 0.0001 at the checkpoint and is 0.5 now"),
-        ({"n_estimators": 2}, "n_estimators was 1 at the checkpoint and is 2 now"),
-        ({"max_iter": 4}, "the checkpoint is of epoch 5, and max_iter=4 leaves none"),
-    ],
-)
-def test_raises_on_another_estimator(changes, said, tmp_path):
-    path = checkpointed(tmp_path)
-    model = quick(BackpropClassifier, **changes)
-    with pytest.raises(ValueError, match=said):
+def test_raises_if_max_iter_leaves_no_epoch(tmp_path):
+    path, model = checkpointed(tmp_path), quick(BackpropClassifier, max_iter=4)
+    with pytest.raises(ValueError, match="is of epoch 5, and max_iter=4 leaves none"):
         model.fit(*class_data(40), resume_from=path)
     assert not hasattr(model, "coefs_")
 
@@ -330,18 +310,11 @@ def test_raises_on_changed_parameters_except_free_ones(row, exchanged, tmp_path)
     "one, other",
     [
         ({"hidden_layer_sizes": [5]}, {"hidden_layer_sizes": (5,)}),
-        ({"hidden_layer_sizes": 5}, {"hidden_layer_sizes": np.array([5])}),
-        ({"activation": "tanh"}, {"activation": Tanh()}),
         ({"activation": "tanh"}, {"activation": ["tanh"]}),
-        ({"solver": "adam"}, {"solver": Adam()}),
         ({"solver": "adam", "beta_1": 0.5}, {"solver": Adam(0.5)}),
         ({"solver": "sgd"}, {"solver": SGD(), "learning_rate": "constant"}),
         ({"solver": "lbfgs"}, {"solver": LBFGS()}),
-        ({"loss": "focal"}, {"loss": Focal()}),
-        ({"learning_rate": "cosine"}, {"learning_rate": CosineDecay()}),
         ({"learning_rate": as_it_falls}, {"learning_rate": LambdaSchedule(as_it_falls)}),
-        ({"batch_size": 20}, {"batch_size": np.int64(20)}),
-        ({"early_stopping": True}, {"early_stopping": EarlyStopping()}),
         ({"early_stopping": True, "tol": 0.1}, {"early_stopping": EarlyStopping(tol=0.1)}),
         ({"dropout": 0.2}, {"dropout": [0.0, 0.2]}),
         ({"normalization": "layer"}, {"normalization": LayerNormalization()}),
@@ -350,7 +323,6 @@ def test_raises_on_changed_parameters_except_free_ones(row, exchanged, tmp_path)
         ({"init": "he_normal"}, {"init": INITIALIZERS["he_normal"]}),
         ({"dtype": None}, {"dtype": "float64"}),
         ({"alpha": 1}, {"alpha": np.float64(1)}),
-        ({"clip_norm": 1}, {"clip_norm": 1.0}),
         ({"shuffle": 0 == 1}, {"shuffle": np.bool_(0)}),
     ],
     ids=lambda values: re.sub(" at 0x[0-9a-f]+", "", str(values)),  # not where a function lies
@@ -437,11 +409,12 @@ def test_raises_on_other_data(tmp_path):
         quick(BackpropClassifier).fit(X.astype(np.float32), y, resume_from=path)
 
 
-def test_raises_on_other_validation_rows(tmp_path):
+def test_resumes_with_the_same_validation_rows_only(tmp_path):
     path, (X, y) = tmp_path / "network.npz", class_data(40)
-    model, own = quick(BackpropClassifier, early_stopping=True), {"X_val": X[:9], "y_val": y[:9]}
-    model.set_callbacks(Checkpoint(path)).fit(X, y, **own)
-    model.set_callbacks().fit(X, y, resume_from=path, **own)
+    own = {"X_val": X[:9], "y_val": y[:9]}
+    model, whole = (quick(BackpropClassifier, early_stopping=True) for _ in range(2))
+    killed(model, (X, y), Checkpoint(path), KillAfter(2), **own)
+    assert_same_fit(model.fit(X, y, resume_from=path, **own), whole.fit(X, y, **own))
     weighted = own | {"sample_weight_val": np.arange(9)}
     for others in ({}, {"X_val": X[9:18], "y_val": y[9:18]}, weighted):
         with pytest.raises(ValueError, match="the checkpoint is of other data.*X_val"):
@@ -491,16 +464,6 @@ def test_raises_on_files_that_are_no_checkpoints(tmp_path):
     np.savez(path, a=np.arange(3))
     with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
-    with np.load(tmp_path / "network.npz") as file:
-        arrays = dict(file)
-    for name in (
-        "header/kind",
-        "checkpoints/0/state/theta",
-        "checkpoints/0/state/rngs/0/state/key",
-    ):
-        np.savez(path, **{other: array for other, array in arrays.items() if other != name})
-        with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
-            quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         np.savez(path, **{**file, "header/format": np.array("skbackprop checkpoint, version 99")})
     with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
@@ -580,7 +543,7 @@ def test_raises_where_a_checkpoint_is_not_possible(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-class FitsAnother(KillAfter):
+class FitsAnother(SilentCallback):
     """Fits another network with the same callback while one is fitted."""
 
     def __init__(self, *callbacks):
@@ -592,9 +555,6 @@ class FitsAnother(KillAfter):
                 quick(BackpropClassifier).set_callbacks(*self.callbacks).fit(*class_data(40))
             except ValueError as error:
                 self.error = error
-
-    def on_fit_task_end(self, estimator, context):
-        pass
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda checkpoint: checkpoint])
@@ -613,7 +573,7 @@ def test_raises_on_a_second_fit_at_the_same_time(copied, tmp_path):
     model.fit(*class_data(40))
 
 
-class WaitsForRefusal(KillAfter):
+class WaitsForRefusal(SilentCallback):
     """Lets a fit wait, once it has begun, until another one has been refused."""
 
     def __init__(self, path):
@@ -626,9 +586,6 @@ class WaitsForRefusal(KillAfter):
         limit = time.monotonic() + 30
         while not self.path.exists() and time.monotonic() < limit:
             time.sleep(0.01)
-
-    def on_fit_task_end(self, estimator, context):
-        pass
 
 
 @pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.long)])
@@ -655,20 +612,6 @@ def test_relative_paths_are_resolved_at_construction(tmp_path, monkeypatch):
     monkeypatch.chdir("other")
     quick(BackpropClassifier).set_callbacks(checkpoint).fit(*class_data(40))
     assert (tmp_path / "network.npz").exists()
-
-
-def test_a_failing_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    path, before = checkpointed(tmp_path), (tmp_path / "network.npz").read_bytes()
-
-    def full(handle):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    model = quick(BackpropClassifier, random_state=3).set_callbacks(Checkpoint(path))
-    with pytest.raises(OSError, match="no space left"):
-        model.fit(*class_data(40))
-    assert path.read_bytes() == before
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 # --------------------------------------------------------------------------- a process killed
