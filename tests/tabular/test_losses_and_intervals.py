@@ -11,7 +11,6 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
-from sklearn.metrics import d2_absolute_error_score, d2_pinball_score, r2_score
 
 from skbackprop import ConformalRegressor, TabularRegressor
 from skbackprop._conformal_intervals import (
@@ -65,18 +64,6 @@ def test_predictions_and_scores_match_the_networks(loss):
         else ()
     ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5)
-
-
-@pytest.mark.long
-def test_scores_match_scikit_learn():
-    for loss, score in (
-        ("squared_error", r2_score),
-        ("absolute_error", d2_absolute_error_score),
-        (Quantile(0.8), lambda y, predicted: d2_pinball_score(y, predicted, alpha=0.8)),
-    ):
-        model = TabularRegressor(**SMALL, loss=loss).fit(X, Y)
-        assert model.oof_score_ == pytest.approx(score(Y, model.oof_prediction_), abs=0.01)
-        assert model.score(X, Y) == pytest.approx(score(Y, model.predict(X)), abs=0.01)
 
 
 @every_loss
