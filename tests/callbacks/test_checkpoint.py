@@ -174,13 +174,8 @@ def test_warm_start_fits_resume_in_any_estimator(settings, n_before, goes_on, tm
         killed(model, data, Checkpoint(path), KillAfter(n_epochs))
         further = copy.deepcopy(model).fit(*data)
         resuming = {"the same": model, "a new one": new, "one that is further": further}[goes_on]
-        log, numbers = TrainingLog(tmp_path / f"{type(model).__name__}.jsonl"), Numbers()
-        resuming.set_callbacks(log, numbers).fit(*data, resume_from=path)
+        resuming.set_callbacks().fit(*data, resume_from=path)
         assert_same_fit(resuming, whole)
-        if numbers.found:
-            logged = pd.read_json(log.path, lines=True)
-            assert set(logged["epoch"]) <= set(range(n_epochs + 1, np.max(whole.n_iter_) + 1))
-            assert logged["epoch"].max() == np.max(whole.n_iter_)
 
 
 @pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"n_estimators": 2}])
@@ -340,24 +335,10 @@ def falling(share):
     return lambda progress: 1 - share * progress
 
 
-def scored_by(weight):
-    return lambda model, X, y: weight * model.score(X, y)
-
-
-class Scorer:
-    def __init__(self, weight):
-        self.weight = weight
-
-    def __call__(self, model, X, y):
-        return self.weight * model.score(X, y)
-
-
 @pytest.mark.parametrize(
     "name, make, said",
     [
         ("learning_rate", falling, "learning_rate.function.share was 0.5 .* and is 0.25 now"),
-        ("early_stopping", scored_by, "early_stopping.scoring.weight was 0.5"),
-        ("early_stopping", Scorer, "early_stopping.scoring.weight was 0.5"),
         (
             "early_stopping",
             lambda beta: make_scorer(fbeta_score, beta=beta, average="macro"),
@@ -369,7 +350,7 @@ class Scorer:
             "learning_rate.function.__code__ was",
         ),
     ],
-    ids=["closure", "closure of a scorer", "callable", "scorer", "code"],
+    ids=["closure", "scorer", "code"],
 )
 def test_raises_on_another_function_and_resumes_with_the_same(name, make, said, tmp_path):
     path, data = tmp_path / "network.npz", class_data(40)

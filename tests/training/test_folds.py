@@ -1,8 +1,4 @@
-"""Is each row held out once, and judged by the one network that has not seen it?
-
-What is said out of fold is compared with the predictions of the members themselves, and a member
-with a single network that is given its fold as `X_val`.
-"""
+"""Each row is held out once, and predicted out of fold by the network that has not seen it."""
 
 import pickle
 
@@ -27,6 +23,7 @@ from skbackprop.training import validation_split
 from skbackprop.training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from support import (
     BOTH,
+    changed,
     class_data,
     data_for,
     few_epochs,
@@ -91,6 +88,11 @@ def test_folds_of_groups_have_like_sizes_and_shares_of_classes(monkeypatch):
 TARGETS = {
     "two classes": (BackpropClassifier, {}, class_data(n_classes=2)),
     "classes": (BackpropClassifier, {"dtype": "float32"}, class_data()),
+    "a class of one row": (
+        BackpropClassifier,
+        {},
+        (class_data()[0], changed(class_data(n_classes=2)[1], 5, 2)),
+    ),
     "labels": (BackpropClassifier, {}, label_data()),
     "one class": (BackpropClassifier, {}, (class_data()[0], np.full(60, 7))),
     "number": (BackpropRegressor, {"scale_target": True}, value_data()),
@@ -118,8 +120,12 @@ def test_out_of_fold_predictions_are_of_the_member_that_held_out_the_row(target,
             rows = np.flatnonzero(model.oof_member_ == g)
             expected = getattr(member, method)(X[rows])
             np.testing.assert_allclose(said[rows], expected, rtol=1e-5, atol=1e-12)
-    score = accuracy_score if estimator_class is BackpropClassifier else r2_score
-    assert model.oof_score_ == pytest.approx(score(y, model.oof_prediction_))
+    weight = np.arange(60) % 3
+    for each in (None, weight):
+        model.fit(X, y, sample_weight=each)
+        score = accuracy_score if estimator_class is BackpropClassifier else r2_score
+        expected = score(y, model.oof_prediction_, sample_weight=each)
+        assert model.oof_score_ == pytest.approx(expected)
 
 
 @BOTH
@@ -147,14 +153,6 @@ def test_member_matches_a_network_validated_on_its_fold(estimator_class):
     for array, expected in zip(model.coefs_, alone.coefs_, strict=True):
         np.testing.assert_array_equal(array[0], expected)
     assert model.validation_scores_[0] == alone.validation_scores_
-
-
-def test_oof_score_uses_the_sample_weights():
-    X, y = class_data(80)
-    weight = np.random.RandomState(0).randint(0, 3, len(y)).astype(float)
-    model = BackpropClassifier(**SETTINGS).fit(X, y, sample_weight=weight)
-    expected = accuracy_score(y, model.oof_prediction_, sample_weight=weight)
-    assert model.oof_score_ == pytest.approx(expected)
 
 
 @BOTH
@@ -240,14 +238,6 @@ def test_raises_on_too_few_networks_or_rows_for_folds():
         BackpropClassifier(**SETTINGS).fit(X[:3], y[:3])
     model = BackpropClassifier(**SETTINGS).fit(X[:4], y[:4])
     assert sorted(model.oof_member_) == [0, 1, 2, 3]
-
-
-def test_folds_accept_a_class_of_one_row():
-    X, y = class_data()
-    y[y == 2] = 0
-    y[5] = 2
-    model = BackpropClassifier(**SETTINGS).fit(X, y)
-    assert model.oof_predict_proba_.shape == (60, 3)
 
 
 @BOTH

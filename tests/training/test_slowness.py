@@ -47,10 +47,7 @@ def fitted(model, X, y=None, weight=None):
 
 
 def quality(model, X, y):
-    """Return R2 of a regressor, which has no unit; of a classifier the log loss, negated.
-
-    It is that of rows that were not trained on.
-    """
+    """Return the R2 of a regressor, or the negated log loss of a classifier, on unseen rows."""
     X, y = X[1::2], y[1::2]
     if isinstance(model, BackpropRegressor):
         return model.score(X, y)
@@ -58,15 +55,14 @@ def quality(model, X, y):
 
 
 def tasks():
-    friedman, patients = make_friedman1(600, random_state=0), load_diabetes(return_X_y=True)
-    linear = make_regression(600, 20, noise=10, random_state=0)
-    two = linear[0], np.column_stack([linear[1], linear[1] ** 2])
-    for name, (X, y) in {
-        "friedman": friedman,
-        "patients": patients,
-        "linear": linear,
-        "two targets": two,
-    }.items():
+    X, y = make_regression(600, 20, noise=10, random_state=0)
+    numbers = {
+        "friedman": make_friedman1(600, random_state=0),
+        "patients": load_diabetes(return_X_y=True),
+        "linear": (X, y),
+        "two targets": (X, np.column_stack([y, y**2])),
+    }
+    for name, (X, y) in numbers.items():
         yield name, BackpropRegressor, scale(X), scale(y)
     for n_classes in (2, 4):
         X, y = make_classification(600, 10, n_informative=6, n_classes=n_classes, random_state=0)
@@ -134,9 +130,13 @@ def test_advice_is_given_once_in_any_kind_of_training(settings, weighted):
         assert fitted(model, data, y, weight)[1] == ["y large" if weighted else "X large"]
 
 
-def test_autoencoder_targets_need_no_scaling_of_their_own():
+def test_neither_targets_of_an_autoencoder_nor_categories_get_advice_on_scale():
     _, X, _ = TASKS["linear"]
     assert fitted(BackpropAutoencoder(5, **EPOCHS), 1e3 * X)[1] == ["X large"]
+    codes = np.random.RandomState(0).randint(1000, size=(200, 1)).astype(float)
+    settings = {"input_layers": [CategoricalEmbedding({0: 1000})], "max_iter": 3}
+    model = BackpropRegressor(**EPOCHS | settings)
+    assert fitted(model, codes, codes[:, 0] / 1000)[1] == ["epochs"]
 
 
 @pytest.mark.parametrize(
@@ -158,14 +158,6 @@ def test_advice_is_more_epochs_where_nothing_else_is_wrong(settings):
     _, X, y = TASKS["friedman"]
     _, named = fitted(BackpropRegressor(**EPOCHS | {"max_iter": 20} | settings), X, y)
     assert named == ["epochs"]
-
-
-def test_categorical_input_gets_no_advice_on_scale():
-    codes = np.random.RandomState(0).randint(1000, size=(200, 1)).astype(float)
-    model = BackpropRegressor(
-        input_layers=[CategoricalEmbedding({0: 1000})], max_iter=3, random_state=0
-    )
-    assert fitted(model, codes, codes[:, 0] / 1000)[1] == ["epochs"]
 
 
 # --------------------------------------------------- early stopping by a score that says nothing

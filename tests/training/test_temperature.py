@@ -1,7 +1,7 @@
-"""Do rows that are held out calibrate a classifier, and does training go on as if they did not?
+"""Calibration on held-out rows fits a temperature and does not change training.
 
-The oracle is a second network, with the same seed and without a temperature: SciPy's Brent finds
-the one by which its last layer is best divided, by scikit-learn's log loss of what it then says.
+The oracle is a network with the same seed and without a temperature: SciPy minimizes scikit-learn's
+log loss over the divisor of its last layer.
 """
 
 import copy
@@ -24,7 +24,7 @@ from skbackprop import (
 )
 from skbackprop.callbacks import Checkpoint
 from skbackprop.training.temperature import fit_temperature, subsample_index
-from support import class_data, few_epochs, label_data, quick, same_bits
+from support import assert_same_network, class_data, few_epochs, label_data, quick, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -103,18 +103,11 @@ def test_temperature_fits_the_mean_prediction_on_x_val(name):
     if "class_weight" in settings:
         weight = weight * np.where(y[50:] == 1, 3.0, 1.0)
     n = weight.sum() ** 2 / (weight**2).sum()
-    expected = likeliest(
-        lambda t: loss_of_labels(divided(plain, t), X[50:], y[50:], weight),
-        n,
-    )
+    expected = likeliest(lambda t: loss_of_labels(divided(plain, t), X[50:], y[50:], weight), n)
     assert plain.temperature_ == 1.0
     assert model.temperature_ == pytest.approx(expected, rel=3e-3)
     assert abs(np.log(expected)) > 0.02
-    for name in ("coefs_", "intercepts_"):
-        for own, other in zip(
-            getattr(model, name), getattr(divided(plain, model.temperature_), name), strict=True
-        ):
-            np.testing.assert_allclose(own, other, rtol=1e-6)
+    assert_same_network(model, divided(plain, model.temperature_), rtol=1e-6)
 
 
 @pytest.mark.long
@@ -270,15 +263,8 @@ def test_temperature_of_awkward_rows():
 
 
 @pytest.mark.parametrize(
-    "model, message",
-    [
-        (BackpropClassifier(loss="hinge"), "needs a loss of probabilities, but loss='hinge'"),
-        (BackpropRegressor(), "calibrate=True.* is for classifiers"),
-        (BackpropAutoencoder(), "calibrate=True.* is for classifiers"),
-    ],
-    ids=["hinge", "regressor", "autoencoder"],
+    "model", [BackpropClassifier(loss="hinge"), BackpropRegressor(), BackpropAutoencoder()], ids=str
 )
-def test_raises_on_calibration_without_probabilities(model, message):
-    X, y = TWO
-    with pytest.raises(ValueError, match=message):
-        model.set_params(early_stopping=HONEST).fit(X, y)
+def test_raises_on_calibration_without_probabilities(model):
+    with pytest.raises(ValueError, match="needs a loss of probabilities|is for classifiers"):
+        model.set_params(early_stopping=HONEST).fit(*TWO)

@@ -242,21 +242,6 @@ def test_stacking_keys_compare_meaning_not_spelling(one, other, together):
     assert is_equal(config(**one).stacking_key, config(**other).stacking_key) == together
 
 
-@pytest.mark.parametrize(
-    "parameters, n_moments",
-    [
-        ({"solver": "sgd"}, 1),
-        ({"solver": "adam"}, 2),
-        ({"solver": "amsgrad"}, 3),
-        ({"solver": "sgd", "average": "polyak"}, 2),
-        ({"solver": "lbfgs"}, 0),
-    ],
-    ids=str,
-)
-def test_n_moments(parameters, n_moments):
-    assert config(**parameters).n_moments == n_moments
-
-
 def test_config_is_frozen_and_fills_in_defaults():
     made = config(clip_norm=None, average=None)
     assert (made.batch_size, made.clip_norm, made.average) == (200, math.inf, None)
