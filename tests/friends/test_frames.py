@@ -18,16 +18,8 @@ from support import BOTH, NAMES, answers, data_for, few_epochs, quick, same_valu
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
-MAKERS = {
-    "pandas": pd.DataFrame,
-    "polars": pl.DataFrame,
-    "pyarrow": pa.table,
-}
-COLUMNS = {
-    "pandas": pd.Series,
-    "polars": pl.Series,
-    "pyarrow": pa.array,
-}
+MAKERS = {"pandas": pd.DataFrame, "polars": pl.DataFrame, "pyarrow": pa.table}
+COLUMNS = {"pandas": pd.Series, "polars": pl.Series, "pyarrow": pa.array}
 every_library = pytest.mark.parametrize("library", MAKERS)
 
 

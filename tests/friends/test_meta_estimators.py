@@ -18,11 +18,7 @@ from sklearn.ensemble import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import (
-    BackpropClassifier,
-    BackpropRegressor,
-    TabularClassifier,
-)
+from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier
 from support import assert_same_network, class_data, few_epochs, quick, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]

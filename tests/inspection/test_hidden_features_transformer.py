@@ -13,11 +13,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import (
-    BackpropAutoencoder,
-    BackpropClassifier,
-    BackpropGridSearchCV,
-)
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropGridSearchCV
 from skbackprop.inspection import BackpropFeatures
 from support import BOTH, NAMES, class_data, data_for, few_epochs, pickled, quick
 

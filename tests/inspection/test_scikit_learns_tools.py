@@ -5,11 +5,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from sklearn.base import is_classifier
-from sklearn.inspection import (
-    PartialDependenceDisplay,
-    partial_dependence,
-    permutation_importance,
-)
+from sklearn.inspection import PartialDependenceDisplay, partial_dependence, permutation_importance
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 

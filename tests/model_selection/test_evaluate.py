@@ -20,11 +20,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from skbackprop import (
-    BackpropClassifier,
-    BackpropGridSearchCV,
-    BackpropRegressor,
-)
+from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.activations import ActivationFunction
 from skbackprop.estimators import _fit_many
 from skbackprop.losses import SquaredError
@@ -32,15 +28,7 @@ from skbackprop.model_selection import _evaluate
 from skbackprop.schedules import LearningRateSchedule
 from skbackprop.training import loop
 from skbackprop.training import parallelism as sizes_module
-from support import (
-    assert_same_search,
-    bits,
-    class_data,
-    few_epochs,
-    outcome,
-    quick,
-    value_data,
-)
+from support import assert_same_search, bits, class_data, few_epochs, outcome, quick, value_data
 
 pytestmark = few_epochs
 

@@ -112,70 +112,59 @@ def assert_same_halving(actual, expected):
 # ------------------------------------------------------------------------------- the same bits
 
 EARLY = {"early_stopping": True, "n_iter_no_change": 2, "learning_rate_init": 0.05}
-# Of each: the estimator, the grid and the data.
+
+
+def case(grid, estimator=CLASSIFIER, data=(X, Y)):
+    return estimator, grid, data
+
+
 CASES = {
-    "multiclass": (CLASSIFIER, GRID, (X, Y)),
-    "values": (REGRESSOR, GRID, VALUES),
-    "rows by themselves": (
-        quick(BackpropAutoencoder, max_iter=N_EPOCHS),
+    "multiclass": case(GRID),
+    "values": case(GRID, REGRESSOR, VALUES),
+    "rows by themselves": case(
         {"learning_rate_init": [0.001, 0.01, 0.1]},
+        quick(BackpropAutoencoder, max_iter=N_EPOCHS),
         (X, None),
     ),
-    "patience": (
-        CLASSIFIER,
-        {"n_iter_no_change": [1, 3, np.inf], "tol": [0.0, 0.1, 10.0]},
-        (X, Y),
-    ),
-    "early stopping": (
-        clone(CLASSIFIER).set_params(**EARLY),
+    "patience": case({"n_iter_no_change": [1, 3, np.inf], "tol": [0.0, 0.1, 10.0]}),
+    "early stopping": case(
         {"early_stopping": [True, False], "validation_fraction": [0.1, 0.3], "tol": [1e-4, 0.5]},
-        (X, Y),
+        clone(CLASSIFIER).set_params(**EARLY),
     ),
-    "seeds and orders": (
-        CLASSIFIER,
-        {"random_state": [0, 1, np.random.RandomState(2)], "shuffle": [True, False]},
-        (X, Y),
+    "seeds and orders": case(
+        {"random_state": [0, 1, np.random.RandomState(2)], "shuffle": [True, False]}
     ),
-    "sgd": (
-        clone(CLASSIFIER).set_params(solver="sgd", n_iter_no_change=1, tol=0.05),
+    "sgd": case(
         {
             "learning_rate": ["constant", "adaptive", "invscaling", "plateau"],
             "learning_rate_init": [0.1, 2e-6],
             "momentum": [0.0, 0.9],
         },
-        (X, Y),
+        clone(CLASSIFIER).set_params(solver="sgd", n_iter_no_change=1, tol=0.05),
     ),
-    "optimizers": (CLASSIFIER, {"solver": [AdamW(), SGD(0.9), "adam", "rmsprop"]}, (X, Y)),
-    "averages": (CLASSIFIER, {"average": [None, "polyak", "ema"]}, (X, Y)),
-    "masks and statistics": (
-        CLASSIFIER,
-        {"dropout": [0.0, 0.3], "normalization": [None, "batch", "layer"]},
-        (X, Y),
+    "optimizers": case({"solver": [AdamW(), SGD(0.9), "adam", "rmsprop"]}),
+    "averages": case({"average": [None, "polyak", "ema"]}),
+    "masks and statistics": case(
+        {"dropout": [0.0, 0.3], "normalization": [None, "batch", "layer"]}
     ),
-    "widths and members": (
-        CLASSIFIER,
-        {"hidden_layer_sizes": [(), 3, (4, 3)], "n_estimators": [1, 2]},
-        (X, Y),
-    ),
-    "solvers": (CLASSIFIER, {"solver": ["adam", "sgd", "lbfgs"], "alpha": [0, 1]}, (X, Y)),
-    "pipeline": (
-        SCALED,
+    "widths and members": case({"hidden_layer_sizes": [(), 3, (4, 3)], "n_estimators": [1, 2]}),
+    "solvers": case({"solver": ["adam", "sgd", "lbfgs"], "alpha": [0, 1]}),
+    "pipeline": case(
         {
             "standardscaler__with_std": [True, False],
             "pca__n_components": [2, 3],
             f"{LAST}learning_rate_init": [0.01, 0.1],
         },
-        (X, Y),
-    ),
-    "steps": (
         SCALED,
+    ),
+    "steps": case(
         [
             {"backpropclassifier": [LogisticRegression(), STEADY]},
             {"backpropclassifier": [CLASSIFIER], f"{LAST}alpha": [0, 1]},
         ],
-        (X, Y),
+        SCALED,
     ),
-    "one candidate": (CLASSIFIER, {"alpha": [0.1]}, (X, Y)),
+    "one candidate": case({"alpha": [0.1]}),
 }
 
 

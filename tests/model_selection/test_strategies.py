@@ -8,11 +8,7 @@ stacks, so the networks in each epoch of a stack are counted.
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import (
-    GridSearchCV,
-    KFold,
-    RandomizedSearchCV,
-)
+from sklearn.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 

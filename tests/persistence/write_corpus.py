@@ -113,10 +113,7 @@ MODELS = {
         ),
         X,
     ),
-    "multilabel": (
-        lambda: BackpropClassifier((3,), **SHORT).fit(X, (X > 0).astype(int)),
-        X,
-    ),
+    "multilabel": (lambda: BackpropClassifier((3,), **SHORT).fit(X, (X > 0).astype(int)), X),
     "quantiles": (
         lambda: BackpropRegressor((3,), loss=Quantile([0.1, 0.9]), solver="lbfgs", **SHORT).fit(
             X, NUMBERS
