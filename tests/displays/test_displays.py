@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure
-from sklearn.linear_model import LinearRegression
 from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, displays, find_learning_rate
@@ -61,5 +60,3 @@ def test_learning_rate_display_plots_the_range_test():
     assert suggestion.get_xdata()[0] == found.suggestion
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["smoothed", "loss of a batch", f"suggestion: {found.suggestion:.2g}"]
-    with pytest.raises(TypeError, match="find_learning_rate takes a BackpropClassifier"):
-        LearningRateDisplay.from_estimator(LinearRegression(), X, y)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from scipy.stats import randint
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -363,5 +362,3 @@ def test_params_accepts_unique_endings_of_names():
     assert display.ax_.get_xlabel() == "ridge__alpha"
     with pytest.raises(ValueError, match="one or two parameters"):
         from_estimator(ridge({}))
-    with pytest.raises(TypeError, match="ax must be matplotlib Axes"):
-        from_estimator(search, ax=Figure())

@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropGridSearchCV
 from skbackprop.inspection import BackpropFeatures
-from support import BOTH, NAMES, class_data, data_for, few_epochs, pickled, quick
+from support import BOTH, NAMES, class_data, data_for, few_epochs, quick
 
 pytestmark = few_epochs
 
@@ -89,16 +89,6 @@ def test_feature_names(estimator_class):
     assert list(features.feature_names_in_) == NAMES
     assert not hasattr(features.fit(X, y), "feature_names_in_")
     assert features.n_features_in_ == len(NAMES)
-
-
-def test_failed_fit_changes_nothing(tmp_path):
-    X, y = class_data()
-    features = BackpropFeatures(quick(BackpropClassifier)).fit(X, y)
-    codes = features.transform(X)
-    with pytest.raises(ValueError, match="NaN"):
-        features.fit(np.full_like(X, np.nan), y)
-    assert np.array_equal(features.transform(X), codes)
-    assert np.array_equal(pickled(features, tmp_path).transform(X), codes)
 
 
 def test_raises_on_invalid_layer_before_training():

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import VotingClassifier
@@ -24,11 +23,7 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
-    BackpropHalvingGridSearchCV,
-    BackpropHalvingRandomSearchCV,
-    BackpropRandomizedSearchCV,
     BackpropRegressor,
-    ConformalRegressor,
     EarlyStopping,
     TabularClassifier,
     TabularRegressor,
@@ -40,7 +35,7 @@ from skbackprop.layers import BatchNormalization
 from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
-from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
+from skbackprop.tabular import TableEncoder
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import answers, cases, few_epochs, quick, safely_saved, same_bits, same_values
 
@@ -69,38 +64,20 @@ LOG_TARGET = {"func": np.log, "inverse_func": np.exp}
 NETWORK = cases.model("labels integers")
 VOTERS = [("network", quick(BackpropClassifier)), ("linear", LogisticRegression())]
 
-# In addition to tests/support/cases.py: estimators, and the X and y to fit them to.
+# In addition to tests/support/cases.py and to the contract of all estimators: estimators, and the
+# X and y to fit them to.
 MODELS = {
-    "tabular classifier": (TabularClassifier(**TABULAR), TABLE, WORDS),
-    "tabular regressor": (TabularRegressor(**TABULAR), TABLE, NUMBERS),
     "tabular quantiles": (TabularRegressor(**TABULAR, loss="quantile"), TABLE, NUMBERS),
     "regression blend": (TabularRegressor(**TABULAR, blend=[Ridge()]), TABLE, NUMBERS),
     "blend": (TabularClassifier(**TABULAR, blend=[LogisticRegression()]), TABLE, WORDS),
-    "table encoder": (TableEncoder(max_categories=4), TABLE, Y),
     "table encoder, codes": (TableEncoder(encoding="ordinal"), TABLE, Y),
     "encoder pipeline": (make_pipeline(TableEncoder(), quick(BackpropClassifier)), TABLE, WORDS),
-    "piecewise linear": (PiecewiseLinearEncoder(4), X, Y),
-    "periodic": (PeriodicFeatures(4, random_state=0), X, Y),
-    "conformal": (ConformalRegressor(quick(BackpropRegressor), random_state=0), X, NUMBERS),
-    "grid search": (BackpropGridSearchCV(**SEARCH, param_grid=GRID), X, Y),
     "grid search by two metrics": (
         BackpropGridSearchCV(
             **SEARCH, param_grid=GRID, scoring=["accuracy", "neg_log_loss"], refit="accuracy"
         ),
         *(X, Y),
     ),
-    "randomized search": (
-        BackpropRandomizedSearchCV(**SEARCH, param_distributions=GRID, n_iter=2),
-        *(X, Y),
-    ),
-    "halving": (BackpropHalvingGridSearchCV(**SEARCH, param_grid=GRID, min_resources=1), X, Y),
-    "randomized halving": (
-        BackpropHalvingRandomSearchCV(
-            **SEARCH, param_distributions=GRID, min_resources=1, n_candidates=2
-        ),
-        *(X, Y),
-    ),
-    "sparse": (quick(BackpropClassifier), csr_array(X), Y),
     "data frame": (quick(BackpropRegressor), TABLE[["a"]], NUMBERS),
     "folds": (quick(BackpropClassifier, n_estimators=3, early_stopping=FOLDS), X, WORDS),
     "given weights": (
