@@ -5,8 +5,9 @@ splits may be larger than the data; and what cannot be learned is refused with a
 names it.
 """
 
-import re
 import warnings
+from itertools import product
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ from sklearn.exceptions import DataConversionWarning
 from sklearn.neural_network import MLPClassifier
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.estimators import _validation as _validation
+from skbackprop.estimators import _validation
 from skbackprop.losses import BrierScore, Focal, Hinge, LogLoss, SquaredHinge
 from support import (
     BOTH,
@@ -52,10 +53,9 @@ LABELS = {
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", LABELS)
-@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("n_classes, name", [(2, "flags"), *product([2, 3], LABELS)])
 def test_labels_keep_their_values_and_dtype(name, n_classes):
-    labels = LABELS[name]
+    labels = LABELS.get(name, np.array([False, True]))
     X, codes = class_data(N, n_classes=n_classes)
     y = labels[codes]
     model = quick(BackpropClassifier, max_iter=200, learning_rate_init=0.05).fit(X, y)
@@ -69,14 +69,6 @@ def test_labels_keep_their_values_and_dtype(name, n_classes):
     # The names of the classes have no say in what is learned.
     plain = quick(BackpropClassifier, max_iter=200, learning_rate_init=0.05).fit(X, codes)
     assert same_bits(model, plain)
-
-
-def test_boolean_labels():
-    X, codes = class_data(N, n_classes=2)
-    model = quick(BackpropClassifier, max_iter=200, learning_rate_init=0.05).fit(X, codes == 1)
-    assert model.classes_.dtype == bool
-    assert model.predict(X).dtype == bool
-    assert (model.predict(X) == (codes == 1)).mean() > 0.9
 
 
 @pytest.mark.parametrize(
@@ -137,19 +129,8 @@ def test_sparse_multilabel_y_is_predicted_as_scikit_learn_does(container):
     assert isinstance(dense, np.ndarray)
 
 
-ONES_AND = {
-    "minus one": -1,
-    "two": 2,
-    "a fraction": 0.5,
-}
-
-
-@pytest.mark.parametrize("value", ONES_AND.values(), ids=ONES_AND)
-@pytest.mark.parametrize(
-    "container",
-    [np.asarray, sparse.csr_array, pd.DataFrame, pl.DataFrame],
-    ids=lambda c: c.__name__,
-)
+@pytest.mark.parametrize("value", [-1, 2, 0.5])
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array, pd.DataFrame, pl.DataFrame])
 def test_a_network_of_indicators_takes_zeros_and_ones_alone(container, value):
     """Every other number would count as a one: -1 and 1 would train on all ones."""
     X, Y = label_data(N)
@@ -169,36 +150,22 @@ def test_an_error_of_indicators_shows_a_few_values():
         model.partial_fit(X, np.arange(3 * N).reshape(N, 3))
 
 
+CONTAINERS_OF_INDICATORS = {
+    "flags": lambda Y: Y.astype(bool),
+    "floats": lambda Y: Y.astype(np.float32),
+    "objects": lambda Y: Y.astype(object),
+    "lists": lambda Y: Y.tolist(),
+    "pandas": pd.DataFrame,
+    "polars": pl.DataFrame,
+    "csr": lambda Y: sparse.csr_array(Y.astype(float)),
+    "lil": sparse.lil_matrix,
+    "dok": sparse.dok_array,
+    "coo of flags": lambda Y: sparse.coo_array(Y.astype(bool)),
+}
+
+
 @pytest.mark.parametrize(
-    "container",
-    [
-        np.asarray,
-        lambda Y: Y.astype(bool),
-        lambda Y: Y.astype(float),
-        lambda Y: Y.astype(np.float32),
-        lambda Y: Y.astype(object),
-        lambda Y: Y.tolist(),
-        pd.DataFrame,
-        pl.DataFrame,
-        lambda Y: sparse.csr_array(Y.astype(float)),
-        sparse.lil_matrix,
-        sparse.dok_array,
-        lambda Y: sparse.coo_array(Y.astype(bool)),
-    ],
-    ids=[
-        "ints",
-        "flags",
-        "floats",
-        "float32",
-        "objects",
-        "lists",
-        "pandas",
-        "polars",
-        "csr",
-        "lil",
-        "dok",
-        "coo of flags",
-    ],
+    "container", CONTAINERS_OF_INDICATORS.values(), ids=CONTAINERS_OF_INDICATORS
 )
 def test_indicators_in_any_container(container):
     X, Y = label_data(N)
@@ -257,14 +224,12 @@ def test_classes_must_be_labels(classes, message):
 
 def test_objects_that_are_numbers_are_numbers():
     X, y = class_data(N)
-    model = quick(BackpropClassifier).fit(X, y.astype(object))
-    assert same_bits(model, quick(BackpropClassifier).fit(X, y))
+    model, expected = quick(BackpropClassifier), quick(BackpropClassifier)
+    for train in ("fit", "partial_fit"):
+        getattr(expected, train)(X, y)
+        assert same_bits(getattr(model, train)(X, y.astype(object)), expected)
     assert model.classes_.dtype == model.predict(X).dtype == int
     assert model.score(X, y.astype(object)) == model.score(X, y)
-    assert same_bits(
-        model.partial_fit(X, y.astype(object)),
-        quick(BackpropClassifier).fit(X, y).partial_fit(X, y),
-    )
 
 
 def test_columns_of_lists_keep_words_and_numbers():
@@ -298,12 +263,7 @@ def test_targets_of_a_regressor_must_be_numbers():
         quick(BackpropRegressor).fit(X, np.full(N, 1j))
     with pytest.raises(ValueError, match=r"requires y to be passed"):
         quick(BackpropRegressor).fit(X, None)
-    for value, named in (
-        (1j, "complex"),
-        (10**400, "too large"),
-        ([1], "sequence"),
-        ("cat", "cat"),
-    ):
+    for value, named in ((1j, "complex"), (10**400, "too large"), ([1], "sequence")):
         objects = np.ones(N, dtype=object)
         objects[3] = value
         with pytest.raises(ValueError, match=f"y must hold numbers: .*{named}"):
@@ -315,15 +275,11 @@ def test_targets_of_a_regressor_must_be_numbers():
 def test_missing_targets_are_an_error(container, value, message):
     X, y = value_data(N)
     model = quick(BackpropRegressor).fit(X, y)
-    for targets in (
-        changed(y, 3, value, dtype=object),
-        changed(y, 3, value, dtype=object)[:, None],
-    ):
-        for call in (quick(BackpropRegressor).fit, quick(BackpropRegressor).partial_fit):
+    wrong = changed(y, 3, value, dtype=object)
+    for call in (quick(BackpropRegressor).fit, quick(BackpropRegressor).partial_fit, model.score):
+        for targets in (container(wrong), wrong[:, None]):
             with pytest.raises(ValueError, match=rf"Input y contains ({message})"):
-                call(X, container(targets) if targets.ndim == 1 else targets)
-    with pytest.raises(ValueError, match="Input y contains"):
-        model.score(X, container(changed(y, 3, value, dtype=object)))
+                call(X, targets)
 
 
 def test_targets_beyond_float64_are_an_error():
@@ -400,9 +356,7 @@ def test_a_loss_of_decision_values_predicts_no_numbers(loss):
         lambda: quick(BackpropRegressor, loss=loss).fit(X, expit(values)),
         lambda: quick(BackpropAutoencoder, loss=loss).fit(expit(X)),
     ):
-        with pytest.raises(
-            ValueError, match=r"inge\(.*\) has decision values .*BackpropClassifier"
-        ):
+        with pytest.raises(ValueError, match=r"inge\(.*\) has decision values .*BackpropC"):
             fit()
 
 
@@ -413,48 +367,7 @@ def test_negative_counts_are_an_error(method):
         getattr(quick(BackpropRegressor, loss="poisson"), method)(X, y)
 
 
-@BOTH
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_x_and_y_of_different_lengths_are_an_error(estimator_class, method):
-    X, y = data_for(estimator_class)
-    for targets in (y[:-1], np.append(y, y[0])):
-        with pytest.raises(ValueError, match=rf"inconsistent numbers of samples.*{N}"):
-            getattr(quick(estimator_class), method)(X, targets)
-
-
 # ---------------------------------------------------------------- classes of partial_fit
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("n_classes", [2, 3])
-def test_a_class_may_be_missing_from_a_batch(n_classes):
-    X, y = class_data(90, n_classes=n_classes)
-    model = quick(BackpropClassifier, learning_rate_init=0.05)
-    classes = np.arange(n_classes)
-    for _ in range(60):
-        for absent in classes:
-            rows = y != absent
-            model.partial_fit(X[rows], y[rows], classes=classes)
-            assert model.predict_proba(X).shape == (90, n_classes)
-    assert list(model.classes_) == list(classes)
-    if n_classes == 3:  # with two, each batch forgets the class that the last one taught
-        assert model.score(X, y) > 0.6
-
-
-def test_new_class_in_a_batch_is_an_error():
-    X, y = class_data(N)
-    model = quick(BackpropClassifier).partial_fit(X, y, classes=[0, 1, 2])
-    for new in (7, -1, 1.5):
-        with pytest.raises(ValueError, match=rf"classes.*{re.escape(str(new))}|label type"):
-            model.partial_fit(X, changed(y, 3, new, dtype=float))
-    words = quick(BackpropClassifier).partial_fit(X, np.array(list("abc"))[y], classes=list("abc"))
-    with pytest.raises(ValueError, match=r"classes.*zebra"):
-        words.partial_fit(X, np.full(N, "zebra"))
-    fitted = quick(BackpropClassifier).fit(X, y)
-    with pytest.raises(ValueError, match=r"classes.*7"):
-        fitted.partial_fit(X, changed(y, 3, 7))
-    with pytest.raises(ValueError, match=r"classes.*7"):
-        quick(BackpropClassifier).partial_fit(X, changed(y, 3, 7), classes=[0, 1, 2])
 
 
 def test_classes_are_needed_in_the_first_call_and_stay():
@@ -468,25 +381,20 @@ def test_classes_are_needed_in_the_first_call_and_stay():
         model.partial_fit(X, y, classes=[0, 1, 2, 3])
 
 
-BY_POSITION = {
-    "numbers": [0, 1, 2],
-    "array": np.arange(3),
-    "words": ["a", "b", "c"],
-    "column": np.arange(3)[:, None],
-    "of columns": [[0, 1, 2], ["a", "b"]],
-}
-
-
 @pytest.mark.parametrize("call", ["first", "later"])
-@pytest.mark.parametrize("kind", BY_POSITION)
-def test_classes_by_position_are_an_error_that_names_them(kind, call):
+@pytest.mark.parametrize(
+    "classes",
+    [np.arange(3), ["a", "b", "c"], np.arange(3)[:, None], [[0, 1, 2], ["a", "b"]]],
+    ids=["numbers", "words", "column", "of columns"],
+)
+def test_classes_by_position_are_an_error_that_names_them(classes, call):
     """There they are sample_weight, in scikit-learn since its 1.7 too."""
     X, y = class_data(N)
     model = quick(BackpropClassifier)
     if call == "later":
         model.partial_fit(X, y, classes=[0, 1, 2])
     with pytest.raises(ValueError, match=r"by name, partial_fit\(X, y, classes=\.\.\.\)"):
-        model.partial_fit(X, y, BY_POSITION[kind])
+        model.partial_fit(X, y, classes)
     model.partial_fit(X, y, classes=[0, 1, 2])
 
 
@@ -499,28 +407,13 @@ def test_as_many_classes_as_rows_by_position():
     assert "by name" not in str(error.value)  # who has named them needs no advice
 
 
-def test_partial_fit_needs_no_classes_after_fit():
-    X, y = class_data(N)
-    model = quick(BackpropClassifier).fit(X, y)
-    before = model.t_
-    assert model.partial_fit(X, y).t_ == before + N
-
-
-def test_partial_fit_takes_batches_of_indicators():
-    X, Y = label_data(N)
-    model = quick(BackpropClassifier).partial_fit(X, Y, classes=[0, 1, 2])
-    model.partial_fit(sparse.csr_array(X), sparse.csr_array(Y))
-    assert model.predict_proba(X).shape == (N, 3)
-    with pytest.raises(ValueError, match=r"\by\b"):
-        model.partial_fit(X, Y[:, :2])
-
-
 def test_another_number_of_outputs_in_partial_fit_is_an_error():
-    X, Y = value_data(N, n_outputs=3)
-    model = quick(BackpropRegressor).partial_fit(X, Y)
-    for targets in (Y[:, 0], Y[:, :2]):
-        with pytest.raises(ValueError, match=r"\by\b.*3"):
-            model.partial_fit(X, targets)
+    for kind, data in ((BackpropRegressor, value_data), (BackpropClassifier, label_data)):
+        X, Y = data(N, 4, 3)
+        model = quick(kind).fit(X, Y)
+        for targets in (Y[:, 0], Y[:, :2]):
+            with pytest.raises(ValueError, match=r"\by\b.*3"):
+                model.partial_fit(X, targets)
 
 
 # ----------------------------------------------------------------------- batches and splits
@@ -563,14 +456,6 @@ def test_early_stopping_with_too_few_rows_is_an_error(estimator_class, solver):
     assert len(model.fit(X[:3], y[:3]).validation_scores_) == model.n_iter_
     with pytest.raises(ValueError, match="validation_fraction"):
         quick(estimator_class, early_stopping=True, validation_fraction=0.99).fit(X[:10], y[:10])
-
-
-@BOTH
-def test_early_stopping_with_a_rare_class(estimator_class):
-    X, y = class_data(N)
-    y = changed(y % 2, 3, 2)  # one row of class 2
-    model = quick(estimator_class, early_stopping=True).fit(X, y)
-    assert len(model.validation_scores_) == model.n_iter_
 
 
 # --------------------------------------------------------------------------- sample weights
@@ -648,16 +533,16 @@ def test_later_batches_of_several_targets_skip_scikit_learns_checks(
     else:
         (X, y), classes = value_data(N, 4, n_columns), {}
     model = quick(estimator_class).partial_fit(X, y, **classes)
-    n_calls = []
-    monkeypatch.setattr(_validation, "validate_data", checks_counted_in(n_calls))
+    checks = Mock(wraps=_validation.validate_data)
+    monkeypatch.setattr(_validation, "validate_data", checks)
     model.partial_fit(X, y)
-    assert len(n_calls) == 0
+    assert checks.call_count == 0
 
     with pytest.raises(ValueError, match="NaN"):
         model.partial_fit(X, changed(y, (3, 1), np.nan, float))
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         model.partial_fit(X, y[1:])
-    assert len(n_calls) == 2
+    assert checks.call_count == 2
 
 
 def test_a_column_of_targets_is_no_case_of_several():
@@ -665,14 +550,3 @@ def test_a_column_of_targets_is_no_case_of_several():
     model = quick(BackpropRegressor).partial_fit(X, y)
     with pytest.warns(DataConversionWarning):
         model.partial_fit(X, y[:, None])
-
-
-def checks_counted_in(n_calls):
-    """Return scikit-learn's checks, which leave a mark in a list for each call."""
-    original = _validation.validate_data
-
-    def validate_data(*arguments, **options):
-        n_calls.append(1)
-        return original(*arguments, **options)
-
-    return validate_data
