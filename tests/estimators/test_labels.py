@@ -17,13 +17,8 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.multioutput import MultiOutputClassifier
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.estimators._label_encoding import (
-    MultilabelEncoder,
-    MultioutputLabelEncoder,
-    SingleLabelEncoder,
-    make_target_encoder,
-)
-from skbackprop.losses import CLASSIFIER_LOSSES, ClassifierLoss, Focal, LogLoss
+from skbackprop.estimators._label_encoding import make_target_encoder
+from skbackprop.losses import CLASSIFIER_LOSSES, ClassifierLoss, Focal
 from support import (
     assert_same_network,
     assert_same_search,
@@ -79,24 +74,6 @@ def well(**settings):
 # -------------------------------------------------------------------------- kinds of labels
 
 
-@pytest.mark.parametrize(
-    "y, kind",
-    [
-        (THREE, SingleLabelEncoder),
-        (TWO, SingleLabelEncoder),
-        (ONES, SingleLabelEncoder),
-        (label_data()[1], MultilabelEncoder),
-        (label_data()[1] == 1, MultilabelEncoder),
-        (sparse.csr_array(label_data()[1]), MultilabelEncoder),
-        (np.zeros((N, 2)), MultilabelEncoder),
-        *((y, MultioutputLabelEncoder) for y in MATRICES.values()),
-        (sparse.csr_array(DIGITS), MultioutputLabelEncoder),
-    ],
-)
-def test_kind_of_labels_follows_from_y(y, kind):
-    assert type(make_target_encoder(y)) is kind
-
-
 @every_matrix
 def test_scores_that_are_encoded_labels_are_decoded_into_them(y):
     targets = make_target_encoder(y)
@@ -106,35 +83,6 @@ def test_scores_that_are_encoded_labels_are_decoded_into_them(y):
     assert targets.score(scores, encoded, None) == 1
     # Every row is wrong somewhere; of a column with one class there is no wrong.
     assert targets.score(-scores, encoded, None) == 0
-
-
-@every_matrix
-def test_columns_are_encoded_each_as_labels_are(y):
-    each = [make_target_encoder(np.ascontiguousarray(column)) for column in y.T]
-    expected = np.hstack([one.encode(column, True) for one, column in zip(each, y.T, strict=True)])
-    targets = make_target_encoder(y)
-    np.testing.assert_array_equal(targets.encode(y, needs_all=True), expected)
-    for classes, one in zip(targets.classes, each, strict=True):
-        np.testing.assert_array_equal(classes, one.classes)
-    assert sum(targets.widths) == expected.shape[1]
-
-
-def test_weights_count_in_the_score():
-    targets = make_target_encoder(DIGITS)
-    encoded = targets.encode(DIGITS, needs_all=True)
-    scores, weight = np.where(encoded == 1, 5.0, -5.0), np.arange(N) + 1.0
-    scores[: N // 2] *= -1
-    assert np.isclose(targets.score(scores, encoded, weight), weight[N // 2 :].sum() / weight.sum())
-
-
-def test_loss_chooses_the_link_of_each_column():
-    loss = make_target_encoder(DIGITS).make_loss(Focal(1.0), 0.0)
-    assert loss.losses == (Focal(1.0, multiclass=True), Focal(1.0), Focal(1.0, multiclass=True))
-    assert loss.widths == (3, 1, 4)
-    smoothed = make_target_encoder(DIGITS).make_loss(LogLoss(), 0.1)
-    assert [one.base_loss for one in smoothed.losses] == list(
-        make_target_encoder(DIGITS).make_loss(LogLoss(), 0).losses
-    )
 
 
 # --------------------------------------------------------------------- what comes out of it
@@ -178,14 +126,10 @@ def test_dtypes_of_columns_are_kept():
 
 
 def test_the_function_of_each_column():
-    assert quick(BackpropClassifier).fit(X, DIGITS).out_activation_ == [
-        "softmax",
-        "logistic",
-        "softmax",
-    ]
-    assert (
-        quick(BackpropClassifier, loss="hinge").fit(X, DIGITS).out_activation_ == ["identity"] * 3
-    )
+    model = quick(BackpropClassifier).fit(X, DIGITS)
+    assert model.out_activation_ == ["softmax", "logistic", "softmax"]
+    model.set_params(loss="hinge").fit(X, DIGITS)
+    assert model.out_activation_ == ["identity"] * 3
 
 
 @pytest.mark.parametrize("loss", CLASSIFIER_LOSSES)
@@ -233,21 +177,13 @@ class Exponential(ClassifierLoss):
 @pytest.mark.long
 @pytest.mark.parametrize("y", [THREE, TWO, label_data(N)[1], DIGITS])
 def test_user_defined_loss_works_with_all_kinds_of_labels(y):
-    settings = {
-        "loss": Exponential(),
-        "learning_rate_init": 0.05,
-        "max_iter": 100,
-        "n_iter_no_change": 100,
-    }
-    settings |= {"n_estimators": 2, "early_stopping": True, "label_smoothing": 0.1}
-    network = quick(BackpropClassifier, **settings).fit(X, y)
+    settings = {"loss": Exponential(), "learning_rate_init": 0.05, "max_iter": 100}
+    settings |= {"n_iter_no_change": 100, "early_stopping": True, "label_smoothing": 0.1}
+    network = quick(BackpropClassifier, n_estimators=2, **settings).fit(X, y)
     assert network.score(X, y) > 0.5
     probabilities = network.predict_proba(X)
     assert isinstance(probabilities, list) == (y is DIGITS)
-    assert same_bits(
-        network.estimators_[0],
-        quick(BackpropClassifier, **settings).set_params(n_estimators=1).fit(X, y),
-    )
+    assert same_bits(network.estimators_[0], quick(BackpropClassifier, **settings).fit(X, y))
 
 
 @pytest.mark.parametrize("new", [9, "a"], ids=str)
@@ -282,13 +218,6 @@ def test_the_score_is_that_of_a_classifier_for_each_column():
             network.score(X, wrong)
 
 
-@pytest.mark.parametrize("y", [THREE, TWO, label_data()[1]])
-def test_the_score_of_other_labels_is_the_accuracy(y):
-    network, weight = quick(BackpropClassifier).fit(X, y), np.arange(N)
-    expected = accuracy_score(y, network.predict(X), sample_weight=weight)
-    assert network.score(X, y, sample_weight=weight) == expected
-
-
 @pytest.mark.parametrize(
     "y",
     [
@@ -300,14 +229,18 @@ def test_the_score_of_other_labels_is_the_accuracy(y):
         WORDS[THREE].astype(object),
         THREE.tolist(),
         pd.Series(THREE, index=range(N, 0, -1)),
+        label_data(N)[1],
     ],
-    ids=["ints", "small ints", "floats", "flags", "words", "objects", "list", "series"],
+    ids=["ints", "small ints", "floats", "flags", "words", "objects", "list", "series", "labels"],
 )
 def test_the_score_is_the_accuracy_whatever_holds_the_labels(y):
     network = quick(BackpropClassifier).fit(X, y)
     score = network.score(X, y)
     assert type(score) is float
     assert score == accuracy_score(y, network.predict(X))
+    weight = np.arange(N)
+    expected = accuracy_score(y, network.predict(X), sample_weight=weight)
+    assert network.score(X, y, sample_weight=weight) == expected
     shuffled = np.random.RandomState(0).permutation(np.asarray(y))
     assert network.score(X, shuffled) == accuracy_score(shuffled, network.predict(X))
 
@@ -406,9 +339,6 @@ def test_later_batches_of_another_kind_are_errors(y, message):
 def test_wrong_classes_are_an_error(classes, message):
     with pytest.raises(ValueError, match=message):
         quick(BackpropClassifier).partial_fit(X, DIGITS, classes=classes)
-
-
-def test_first_partial_fit_needs_classes():
     with pytest.raises(ValueError, match="classes must hold the labels of `y`, got none"):
         quick(BackpropClassifier).partial_fit(X, THREE, classes=[])
 
@@ -434,15 +364,6 @@ def test_early_stopping_counts_rows_that_are_right_in_all_columns(solver):
     held_out = network._training[0].split[1]
     assert network.best_validation_score_ == network.score(X[held_out], DIGITS[held_out])
     assert network.best_validation_score_ > network.validation_scores_[0]
-
-
-def test_weights_count_as_rows():
-    weight = np.arange(N) % 3
-    rows = np.repeat(np.arange(N), weight)
-    settings = {"solver": "lbfgs", "alpha": 1.0, "max_iter": 15}
-    weighted = quick(BackpropClassifier, **settings).fit(X, DIGITS, sample_weight=weight)
-    repeated = quick(BackpropClassifier, **settings).fit(X[rows], DIGITS[rows])
-    assert_same_network(weighted, repeated, rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize(
