@@ -389,23 +389,6 @@ def test_weight_counts_rows_in_partial_fit(estimator_class):
     assert_same_network(weighted, repeated, rtol=1e-7, atol=1e-9)
 
 
-@few_epochs
-@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
-def test_row_of_weight_zero_has_no_say(estimator_class):
-    """A wild row of weight 0 changes nothing; of weight 1 it would."""
-    X, y = class_data(N_ROWS)
-    X_wild, y_wild = np.vstack([X, 50 * X[:1]]), np.append(y, (y[0] + 1) % 3)
-    weight = np.append(np.ones(N_ROWS), 0)
-    settings = {"hidden_layer_sizes": (8,), "random_state": 7, "max_iter": 20}
-
-    without = estimator_class(**settings).fit(X, y)
-    ignored = estimator_class(**settings).fit(X_wild, y_wild, sample_weight=weight)
-    counted = estimator_class(**settings).fit(X_wild, y_wild)
-
-    assert_same_network(ignored, without, rtol=1e-7, atol=1e-9)
-    assert not np.allclose(counted.coefs_[0], without.coefs_[0], rtol=1e-3)
-
-
 @pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
 def test_equal_weights_without_penalty_are_no_weights(estimator_class):
     """Only the penalty sees the scale of the weights, since it is divided by their sum."""

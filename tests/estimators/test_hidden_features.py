@@ -6,7 +6,7 @@ from scipy import sparse
 from scipy.special import expit
 from sklearn.exceptions import NotFittedError
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropAutoencoder, BackpropRegressor
 from skbackprop.estimators import _fitted_network
 from skbackprop.nn import prediction
 from support import BOTH, N, data_for, few_epochs, networks_of, quick
@@ -76,14 +76,6 @@ def test_the_last_layer_is_the_default_and_leads_to_the_scores(estimator_class):
         np.testing.assert_allclose(scores[:, 0], model.predict(X))
     else:
         np.testing.assert_allclose(scores, model.decision_function(X))
-
-
-def test_an_axis_of_the_members_is_a_reshape_away():
-    X, y = data_for(BackpropClassifier)
-    model = quick(BackpropClassifier, n_estimators=3).fit(X, y)
-    by_member = model.hidden_features(X).reshape(N, 3, -1)
-    for member, one in enumerate(model.estimators_):
-        np.testing.assert_allclose(by_member[:, member], one.hidden_features(X), rtol=1e-12)
 
 
 @BOTH
