@@ -173,15 +173,9 @@ TALKATIVE = {
     "adam, minibatches": {"max_iter": 5, "batch_size": 7},
     "sgd": {"solver": "sgd", "max_iter": 5},
     "stops": {"tol": 10.0, "n_iter_no_change": 2, "max_iter": 20},
-    "adaptive": {
-        "solver": "sgd",
-        "learning_rate": "adaptive",
-        "learning_rate_init": 0.01,
-        "tol": 10.0,
-        "n_iter_no_change": 2,
-        "max_iter": 40,
-    },
 }
+TALKATIVE["adaptive"] = TALKATIVE["stops"] | {"solver": "sgd", "learning_rate": "adaptive"}
+TALKATIVE["adaptive"] |= {"learning_rate_init": 0.01, "max_iter": 40}
 
 
 @PAIRS

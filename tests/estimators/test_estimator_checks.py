@@ -23,8 +23,10 @@ from skbackprop.optimizers import AdamW
 from skbackprop.schedules import LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import (
+    BOTH,
     assert_same_network,
     class_data,
+    classes_for,
     few_epochs,
     for_check,
     label_data,
@@ -302,23 +304,17 @@ def test_many_outputs_where_the_check_was_left_out():
 N_ROWS = 50
 REPEATS = np.random.RandomState(3).randint(0, 4, size=N_ROWS)
 REPEATS[:6] = [0, 2, 2, 1, 1, 1]  # weights 0 and 2 occur, and every class keeps a row
+COLUMNS = class_data(N_ROWS)[0], np.c_[[class_data(N_ROWS, n_classes=n)[1] for n in (2, 3)]].T
 
 TARGETS = {
     "binary": (BackpropClassifier, {}, class_data(N_ROWS, n_classes=2)),
     "multiclass": (BackpropClassifier, {}, class_data(N_ROWS)),
     "multilabel": (BackpropClassifier, {}, label_data(N_ROWS)),
-    "several columns": (
-        BackpropClassifier,
-        {},
-        (class_data(N_ROWS)[0], np.c_[class_data(N_ROWS)[1], class_data(N_ROWS, n_classes=2)[1]]),
-    ),
-    "squared error classifier": (
-        BackpropClassifier,
-        {"loss": "brier"},
-        class_data(N_ROWS),
-    ),
-    "focal": (BackpropClassifier, {"loss": "focal"}, class_data(N_ROWS)),
-    "squared hinge": (BackpropClassifier, {"loss": "squared_hinge"}, class_data(N_ROWS)),
+    "several columns": (BackpropClassifier, {}, COLUMNS),
+    **{
+        loss: (BackpropClassifier, {"loss": loss}, class_data(N_ROWS))
+        for loss in ("brier", "focal", "squared_hinge")
+    },
     "smoothed": (BackpropClassifier, {"label_smoothing": 0.1}, class_data(N_ROWS)),
     "one output": (BackpropRegressor, {}, value_data(N_ROWS)),
     "three outputs": (BackpropRegressor, {}, value_data(N_ROWS, n_outputs=3)),
@@ -362,34 +358,23 @@ def test_weight_counts_rows(target, solver, as_sparse):
 
 
 @few_epochs
-@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
-def test_weight_counts_rows_in_float32_to_its_rounding(estimator_class):
+@BOTH
+@pytest.mark.parametrize("dtype, rtol, atol", [("float32", 1e-3, 1e-4), (None, 1e-7, 1e-9)])
+def test_weight_counts_rows_in_partial_fit_to_the_rounding(estimator_class, dtype, rtol, atol):
     X, y = class_data(N_ROWS)
     rows = np.repeat(np.arange(N_ROWS), REPEATS)
-    settings = {"dtype": "float32", "alpha": 1.0, "random_state": 7, "max_iter": 20}
+    weighted, repeated = (
+        estimator_class((8,), alpha=1.0, dtype=dtype, random_state=7) for _ in range(2)
+    )
 
-    weighted = estimator_class(**settings).fit(X, y, sample_weight=REPEATS)
-    repeated = estimator_class(**settings).fit(X[rows], y[rows])
+    for _ in range(20):
+        weighted.partial_fit(X, y, sample_weight=REPEATS, **classes_for(estimator_class))
+        repeated.partial_fit(X[rows], y[rows], **classes_for(estimator_class))
 
-    assert_same_network(weighted, repeated, rtol=1e-3, atol=1e-4)
-
-
-@few_epochs
-@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
-def test_weight_counts_rows_in_partial_fit(estimator_class):
-    X, y = class_data(N_ROWS)
-    rows = np.repeat(np.arange(N_ROWS), REPEATS)
-    classes = {"classes": [0, 1, 2]} if estimator_class is BackpropClassifier else {}
-    weighted, repeated = (estimator_class((8,), random_state=7) for _ in range(2))
-
-    for _ in range(5):
-        weighted.partial_fit(X, y, sample_weight=REPEATS, **classes)
-        repeated.partial_fit(X[rows], y[rows], **classes)
-
-    assert_same_network(weighted, repeated, rtol=1e-7, atol=1e-9)
+    assert_same_network(weighted, repeated, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
+@BOTH
 def test_equal_weights_without_penalty_are_no_weights(estimator_class):
     """Only the penalty sees the scale of the weights, since it is divided by their sum."""
     X, y = class_data(N_ROWS)

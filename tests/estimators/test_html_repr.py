@@ -82,8 +82,7 @@ def layers_of(html):
 
 
 def rows_of(summary):
-    table = [line.split() for line in str(summary).splitlines()[1:]]
-    return table
+    return [line.split() for line in str(summary).splitlines()[1:]]
 
 
 # -------------------------------------------------------------- parameters, attributes

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
@@ -122,18 +123,13 @@ def test_several_columns_of_labels_have_one_each(n_estimators, of):
     model = rough(BackpropClassifier, n_estimators=n_estimators).fit(X, labels)
     gradients = model.input_gradient(X, of)
     assert [gradient.shape for gradient in gradients] == [(60, 3, 4), (60, 4), (60, 4)]
-    for i in (0, 1):
-        if of == "score":
-            assert_is_derivative(gradients[i], lambda X, i=i: model.decision_function(X)[i], X)
-        else:
-            chosen = [..., 1][i] if i else ...
-            assert_is_derivative(
-                gradients[i], lambda X, i=i, c=chosen: model.predict_proba(X)[i][:, c], X
-            )
-    if of == "probability":  # that of an only class is one
-        assert not gradients[2].any()
+    if of == "score":
+        for i, gradient in enumerate(gradients):
+            assert_is_derivative(gradient, lambda X, i=i: model.decision_function(X)[i], X)
     else:
-        assert_is_derivative(gradients[2], lambda X: model.decision_function(X)[2], X)
+        assert_is_derivative(gradients[0], lambda X: model.predict_proba(X)[0], X)
+        assert_is_derivative(gradients[1], lambda X: model.predict_proba(X)[1][:, 1], X)
+        assert not gradients[2].any()  # the probability of an only class is one
 
 
 def test_the_probability_of_an_only_class_does_not_change():
@@ -179,16 +175,9 @@ def test_single_precision_agrees_with_double(estimator_class, n_estimators, is_s
     X, y = data_for(estimator_class)
     model = rough(estimator_class, n_estimators=n_estimators, normalization="layer").fit(X, y)
     expected = model.input_gradient(X)
-    single = rough(
-        estimator_class,
-        n_estimators=n_estimators,
-        normalization="layer",
-        dtype="float32",
-        init=(model.coefs_, model.intercepts_),
-    )
-    single.coefs_, single.intercepts_, single.gains_ = model.coefs_, model.intercepts_, model.gains_
-    if estimator_class is BackpropClassifier:
-        single.classes_ = model.classes_
+    single = clone(model).set_params(dtype="float32")
+    for name in ("coefs_", "intercepts_", "gains_"):
+        setattr(single, name, getattr(model, name))
     gradient = single.input_gradient(sparse.csr_array(X) if is_sparse else X)
     assert gradient.dtype == np.float32
     np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-4)
