@@ -20,7 +20,6 @@ from support import (
     SOLVERS,
     N,
     answers,
-    assert_same_network,
     class_data,
     classes_for,
     data_for,
@@ -67,15 +66,6 @@ def test_dtype_of_the_model(estimator_class, solver, as_sparse, dtype_of_X, sett
             model.partial_fit(X.astype("float64"), y)
         assert {array.dtype for array in model.coefs_ + model.intercepts_} == {np.dtype(expected)}
     assert model.dtype is setting
-
-
-@BOTH
-def test_float32_agrees_with_float64_to_its_precision(estimator_class):
-    X, y = data_for(estimator_class)
-    double = quick(estimator_class, max_iter=20).fit(X, y)
-    single = quick(estimator_class, max_iter=20, dtype="float32").fit(X, y)
-    assert_same_network(single, double, rtol=1e-3, atol=1e-4)
-    assert not np.array_equal(single.coefs_[0], double.coefs_[0])
 
 
 # ----------------------------------------------------------------------------- attributes

@@ -4,8 +4,6 @@ The oracles: principal component analysis, which a linear autoencoder has to fin
 trained on X as its own targets; a forward pass spelled out in NumPy.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,25 +20,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
-from skbackprop.activations import Relu, Tanh
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators.base import prepare_fit
 from skbackprop.layers.dense import Dense, Dropout
-from skbackprop.losses import Gamma, Poisson, Quantile, SquaredError
+from skbackprop.losses import Gamma, Poisson, Quantile
 from skbackprop.model_selection._candidates import Candidate
-from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.lbfgs import FullBatchObjective
-from skbackprop.nn.objective import L2, Objective
-from skbackprop.testing import check_gradient
-from skbackprop.training.architecture import AutoencoderSpec
-from support import (
-    NAMES,
-    assert_same_network,
-    assert_same_search,
-    few_epochs,
-    peak_of,
-    same_bits,
-)
+from support import NAMES, assert_same_network, assert_same_search, few_epochs, peak_of, same_bits
 from support.stacks import activations_of
 
 pytestmark = few_epochs
@@ -123,16 +108,6 @@ def test_autoencoder_equals_regressor_of_x_on_x(hidden, solver, weight):
     )
 
 
-def test_gradient_matches_finite_differences():
-    autoencoder = small(hidden_layer_sizes=(6, 3), init="glorot_normal").fit(X)
-    network = autoencoder._data_info.network
-    layers = list(zip(autoencoder.coefs_, autoencoder.intercepts_, strict=True))
-    parameters = network.init_parameters([layers], np.dtype(float))
-    objective = Objective(network, SquaredError(), L2(0.3))
-    theta = parameters.theta[0].copy()
-    check_gradient(FullBatchObjective(objective, parameters, Dataset(X, X, WEIGHT), None, N), theta)
-
-
 def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     autoencoder = BackpropAutoencoder(
         2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
@@ -147,9 +122,6 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
         rate for rate, layer in zip(rates[:-1], layers[1:], strict=True) if isinstance(layer, Dense)
     ]
     assert before_weights == [0.3, 0.2, 0.1, None, 0.1, 0.2]
-    halves = AutoencoderSpec((6, 4), (Relu(), Tanh()), dropout=(0.0, 0.2, 0.2), n_components=2)
-    assert halves.rates == (0.0, 0.2, 0.2, 0.0, 0.2, 0.2)
-    assert replace(halves, dropout=()).rates == ()
 
 
 @pytest.mark.long

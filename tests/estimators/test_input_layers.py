@@ -152,8 +152,6 @@ def test_the_prediction_by_hand(layers, dtype, n_estimators):
             waves = np.concatenate([np.sin(waves), np.cos(waves)], axis=2)
             mapped = np.einsum("nif,ifu->niu", waves, one.maps_[0]).reshape(len(x), -1)
             x = np.hstack([mapped, x])
-        elif layers == "scale":
-            x = X * one.scales_[0]
         hidden = np.maximum(x @ one.coefs_[0] + one.intercepts_[0], 0)
         each.append((hidden @ one.coefs_[1] + one.intercepts_[1])[:, 0])
         assert {array.dtype for array in one.coefs_} == {np.dtype(dtype)}

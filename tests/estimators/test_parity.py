@@ -14,7 +14,6 @@ import pytest
 from scipy import sparse
 from scipy.special import expit, xlogy
 from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network import _multilayer_perceptron as scikit_learn
@@ -194,15 +193,6 @@ def test_methods_take_the_same_arguments(kind, method):
     # What is ours alone is optional.
     ours_alone = list(ours.parameters.values())[len(shared) :]
     assert all(parameter.default is not inspect.Parameter.empty for parameter in ours_alone)
-
-
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.parametrize("kind", PAIRS)
-def test_convergence_warning_at_max_iter(kind, solver):
-    X, y = class_data(N_ROWS, n_classes=2)
-    for estimator_class in PAIRS[kind]:
-        with pytest.warns(ConvergenceWarning):
-            estimator_class(hidden_layer_sizes=(5,), solver=solver, max_iter=2).fit(X, y)
 
 
 def test_no_seed_draws_from_the_global_stream():
