@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-from skbackprop import BackpropGridSearchCV, BackpropRegressor, schedules
+from skbackprop import BackpropRegressor, schedules
 from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
@@ -35,10 +34,7 @@ from skbackprop.schedules import (
 from skbackprop.utils.arrays import index_state
 from skbackprop.utils.configurable import index_settings, stack_settings
 from support import (
-    assert_same_search,
-    bits,
     few_epochs,
-    outcome,
     quick,
     same_bits,
     some_parameters,
@@ -474,24 +470,6 @@ def test_raises_on_invalid_factor_and_changes_nothing(wrong, wrap):
     # It goes on as if the failed fit had never been: stream, moments and order are as they were.
     other = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y).fit(X, Y)
     assert same_bits(model.set_params(learning_rate="constant").fit(X, Y), other)
-
-
-def fails(progress):
-    raise ZeroDivisionError("a function of the user's own")
-
-
-@pytest.mark.long
-@few_epochs
-@pytest.mark.parametrize("wrong", [lambda progress: -1, fails], ids=["negative", "raises"])
-def test_failing_function_fails_its_candidate_alone(wrong):
-    model = quick(BackpropRegressor)
-    grid = {"learning_rate": ["cosine", wrong, falls], "learning_rate_init": [0.01, 0.1]}
-    found, said = outcome(BackpropGridSearchCV(model, grid, scoring=bits, cv=2), X, Y)
-    expected, also_said = outcome(GridSearchCV(model, grid, scoring=bits, cv=2), X, Y)
-    assert_same_search(found, expected)
-    assert said == also_said
-    failed = np.isnan(found.cv_results_["mean_test_score"])
-    assert failed.tolist() == [False] * 2 + [True] * 2 + [False] * 2
 
 
 # ------------------------------------------------------------------------ what progress is

@@ -21,7 +21,7 @@ from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import BuiltNetwork, Network, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
-from skbackprop.optimizers import Adam
+from skbackprop.optimizers import Adam, AdamW
 from skbackprop.testing import check_gradient
 from skbackprop.training.architecture import MLPSpec
 from skbackprop.utils.arrays import BufferPool
@@ -264,6 +264,29 @@ def test_new_layer_has_a_fitted_attribute_and_resumes(estimator_class, n_estimat
     model.scales_ = [np.ones(7)]
     with pytest.raises(ValueError, match=r"scales_ must be a list of arrays"):
         model.predict(X)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_a_warm_start_continues_from_the_new_arrays(n_estimators):
+    X, y = data_for(BackpropRegressor)
+    settings = {"n_estimators": n_estimators, "warm_start": True, "max_iter": 3}
+    whole = quick(ScaledRegressor, **settings | {"max_iter": 6}).fit(X, y)
+    model = quick(ScaledRegressor, **settings).fit(X, y).fit(X, y)
+    for name in ("scales_", "coefs_"):
+        assert_same_bits(getattr(model, name)[0], getattr(whole, name)[0])
+
+
+def test_weight_decay_leaves_arrays_alone_that_are_not_regularized():
+    """Without a gradient, decay is all that changes weights."""
+    X, y = data_for(BackpropRegressor)
+    plain, decayed = (
+        quick(DrawnRegressor, solver=AdamW(weight_decay=decay), alpha=0.0, max_iter=1).fit(
+            0 * X, 0 * y
+        )
+        for decay in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(decayed.scales_[0], plain.scales_[0])
+    assert (np.abs(decayed.coefs_[0]) < np.abs(plain.coefs_[0])).all()
 
 
 def test_a_member_of_an_ensemble_is_the_network_alone():

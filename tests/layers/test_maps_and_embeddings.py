@@ -4,13 +4,10 @@ Maps are compared with a dense layer whose weights are a block diagonal, and vec
 with those looked up by hand.
 """
 
-import pickle
-
 import numpy as np
 import pytest
 from scipy.linalg import block_diag
 
-from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding
 from skbackprop.layers.dense import Dense
@@ -19,10 +16,8 @@ from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.optimizers import AdamW
-from skbackprop.training.architecture import MLPSpec
-from support import few_epochs, quick, value_data
-from support.stacks import LOSSES, assert_same_bits, some_table
+from support import few_epochs
+from support.stacks import LOSSES, some_table
 
 pytestmark = few_epochs
 
@@ -112,47 +107,3 @@ def test_vectors_follow_the_other_columns_and_what_is_no_code_has_zeros(n_estima
         of_first = np.vstack([table[[0, 2]], np.zeros((5, 2)), table[[1]]])
         of_last = np.vstack([table[[4, 3, 3, 4, 4, 3, 4]], np.zeros((1, 2))])
         np.testing.assert_array_equal(scores, np.hstack([X[:, 1:3], of_first, of_last]))
-
-
-# --------------------------------------------------------------------------- an estimator
-
-
-class MapsSpec(MLPSpec):
-    """Dense layers behind maps and a scale."""
-
-    def network(self, n_inputs, n_outputs):
-        front = (BlockDiagonalDense(2, 2, 3), Scale())
-        plain = super().network(front[0].compute_n_outputs(n_inputs), n_outputs)
-        return Network(n_inputs, (*front, *plain.layers))
-
-
-class MapsRegressor(BackpropRegressor):
-    """A regressor with them."""
-
-    _kind_of_network = MapsSpec
-
-
-def test_weight_decay_leaves_maps_and_scales_alone():
-    """Without a gradient, decay is all that changes weights."""
-    X, y = value_data(n_features=5)
-    plain, decayed = (
-        quick(MapsRegressor, solver=AdamW(weight_decay=decay), alpha=0.0, max_iter=1).fit(
-            0 * X, 0 * y
-        )
-        for decay in (0.0, 0.5)
-    )
-    for name in ("maps_", "scales_"):
-        np.testing.assert_array_equal(getattr(decayed, name)[0], getattr(plain, name)[0])
-    assert (np.abs(decayed.coefs_[0]) < np.abs(plain.coefs_[0])).all()
-
-
-@pytest.mark.parametrize("n_estimators", [1, 3])
-def test_a_warm_start_continues_from_maps_and_scales(n_estimators):
-    X, y = value_data(n_features=5)
-    settings = {"n_estimators": n_estimators, "warm_start": True, "max_iter": 3}
-    whole = quick(MapsRegressor, **settings | {"max_iter": 6}).fit(X, y)
-    model = quick(MapsRegressor, **settings).fit(X, y)
-    for one in (model, pickle.loads(pickle.dumps(model))):
-        one.fit(X, y)
-        for name in ("maps_", "scales_", "coefs_"):
-            assert_same_bits(getattr(one, name)[0], getattr(whole, name)[0])

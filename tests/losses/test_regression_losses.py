@@ -421,14 +421,6 @@ def test_the_deep_ensemble_has_the_variance_of_the_mixture():
         np.testing.assert_allclose(std**2, variances.mean(axis=0) + means.var(axis=0))
 
 
-@few_epochs
-def test_quantiles_of_an_ensemble_are_means_of_its_members():
-    X, y = np.random.RandomState(0).normal(size=(40, 3)), targets()[:, 0]
-    model = quick(BackpropRegressor, loss=Quantile(LEVELS), n_estimators=4).fit(X, y)
-    each = np.array([one.predict(X) for one in model.estimators_])
-    np.testing.assert_allclose(model.predict(X), each.mean(axis=0))
-
-
 # ------------------------------------------------------------------------------- settings
 
 

@@ -102,22 +102,6 @@ def test_members_with_tiny_and_huge_batches(batch_size, dtype):
     assert_each_as_alone(members, 2, *arguments, batch_size=batch_size, dtype=dtype)
 
 
-@pytest.mark.long
-@every_dtype
-@dense_and_sparse
-@equal_and_weighted
-def test_a_hundred_members_on_one_table(weighted, is_sparse, dtype):
-    network = dense_network((4, 6, 3), (ACTIVATIONS["tanh"],))
-    table = some_table(LOSS, 20, network.widths, weighted=weighted, is_sparse=is_sparse)
-    if weighted:
-        table.weight[8:16] = 0
-    members = [
-        Member(table, seed, 0.01 * (seed + 1), 0.1 * (seed % 7), is_shuffled=False)
-        for seed in range(100)
-    ]
-    assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype)
-
-
 @st.composite
 def ragged_stacks(draw):
     lengths = sorted(draw(st.lists(st.integers(1, 30), min_size=2, max_size=5)))

@@ -145,25 +145,18 @@ def test_scores_of_a_member_do_not_depend_on_how_many_there_are(
 
 @pytest.mark.parametrize("rows", [None, np.array([5, 1, 1, 11, 0])], ids=["all rows", "some rows"])
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_blocks_of_scores_add_up_to_all(n_estimators, rows, monkeypatch):
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
+def test_blocks_of_scores_add_up_to_all(container, n_estimators, rows, monkeypatch):
     network = deep_network()
     parameters, X = some_parameters(network, range(n_estimators)), inputs(network)
+    of_rows = predict_raw(network, parameters, X)[:, slice(None) if rows is None else rows]
     monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 2 * sum(network.widths))
-    blocks = [block.copy() for block in iter_predict_raw(network, parameters, X, rows)]
+    blocks = iter_predict_raw(network, parameters, container(X), rows)
+    blocks = [block.copy() for block in blocks]
     assert len(blocks) == (6 if rows is None else 3)
-    expected = predict_raw(network, parameters, X, rows)
+    np.testing.assert_allclose(np.hstack(blocks), of_rows, rtol=1e-12, atol=1e-14)
+    expected = predict_raw(network, parameters, container(X), rows)
     assert_same_bits(np.concatenate(blocks, axis=1), expected)
-
-
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
-def test_prediction_of_some_rows(container, monkeypatch):
-    network = deep_network()
-    parameters, X = some_parameters(network, range(2)), inputs(network)
-    rows = np.array([5, 1, 1, 11, 0])
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 2 * 2 * sum(network.widths))
-    scores = predict_raw(network, parameters, container(X), rows)
-    expected = predict_raw(network, parameters, X)[:, rows]
-    np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-14)
 
 
 @every_network

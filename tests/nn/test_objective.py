@@ -71,22 +71,6 @@ def check_objective(objective, tables, dtype):
     check_gradient(exact_value_and_gradient, start.theta, n_directions=2, rtol=TOLERANCES[dtype])
 
 
-@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
-def test_members_are_independent(loss):
-    """A stack's gradient is each member's own, and so is the loss of each batch."""
-    network = deep_network()
-    tables = [some_table(loss, N_ROWS, network.widths, seed=seed) for seed in range(3)]
-    parameters = some_parameters(network, range(3))
-    objective = Objective(network, loss, L2(ALPHAS[3]))
-    value, gradient, _ = batch_gradient(objective, tables, parameters)
-    each = [
-        batch_gradient(objective.members(own), tables[own], parameters.members(own))
-        for own in (slice(0, 1), slice(1, 2), slice(2, 3))
-    ]
-    assert value == pytest.approx(sum(value for value, *_ in each), rel=1e-13)
-    np.testing.assert_allclose(gradient, np.vstack([g for _, g, _ in each]), rtol=1e-12, atol=1e-14)
-
-
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("penalty", PENALTIES.values(), ids=PENALTIES)
 def test_the_penalty_in_blocks_is_that_at_once(penalty, n_estimators, monkeypatch):
