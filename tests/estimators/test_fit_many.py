@@ -39,12 +39,8 @@ pytestmark = few_epochs
 
 N = 41
 WEIGHT = np.random.RandomState(0).uniform(0.1, 3, N) * (np.arange(N) % 5 > 0)
-STOPPING = {
-    "early_stopping": True,
-    "validation_fraction": 0.3,
-    "n_iter_no_change": 1,
-    "max_iter": 9,
-}
+STOPPING = {"early_stopping": True, "validation_fraction": 0.3}
+STOPPING |= {"n_iter_no_change": 1, "max_iter": 9}
 
 # Members of one stack, of several, of none, and some that fail: in a check, and while they train.
 MIXTURE = [
@@ -216,23 +212,13 @@ def test_fitted_together_on_different_data_equals_alone():
     X, y = class_data(N)
     few = {"sample_weight": WEIGHT[:30]}
     of_each = [
-        (X, y, {}),
-        (X, y, {}),
-        (X.copy(), y.copy(), {}),
-        (X, y, {"sample_weight": WEIGHT}),
-        (X, y, {"sample_weight": WEIGHT[::-1]}),
-        (X[:30], y[:30], {}),
-        (X[:30], y[:30], few),
-        (X[:30], y[:30], few),
-        (X[:35], y[:35] % 2, {}),
-        (X[:, :2], y, {}),
-        (X, y[::-1], {}),
-        (X, y[:30], {}),
-        (X, y, {"sample_weight": -WEIGHT}),
-        (X, y, {"color": "red"}),
-        (X, y, {"classes": [0, 1, 2]}),
-        (X, y, {"incremental": True}),
+        *((X, y, {}), (X, y, {}), (X.copy(), y.copy(), {})),
+        *((X, y, {"sample_weight": weight}) for weight in (WEIGHT, WEIGHT[::-1])),
+        *((X[:30], y[:30], {}), (X[:30], y[:30], few), (X[:30], y[:30], few)),
+        *((X[:35], y[:35] % 2, {}), (X[:, :2], y, {}), (X, y[::-1], {})),
     ]
+    wrong = [{"sample_weight": -WEIGHT}, {"color": "red"}, {"classes": [0, 1, 2]}]
+    of_each += [(X, y[:30], {}), *((X, y, own) for own in [*wrong, {"incremental": True}])]
     for estimator in (quick(BackpropClassifier), quick(BackpropClassifier, **STOPPING)):
         fits = [FitJob(clone(estimator), *data) for data in of_each]
         assert_as_if_alone(fits)
@@ -249,22 +235,6 @@ def test_classifiers_and_regressors_share_data():
         quick(BackpropRegressor, loss="poisson", alpha=1),
     ]
     assert_as_if_alone(fits_of(estimators, X, y, {}))
-
-
-@pytest.mark.long
-@every_size
-@BOTH
-def test_continued_training_equals_alone(estimator_class, max_bytes):
-    X, y = data_for(estimator_class, N)
-    fits = fits_of(mixture(estimator_class), X, y, {})
-    models = assert_as_if_alone(fits, max_bytes)
-    for fit, model in zip(fits, models, strict=True):
-        for estimator in (fit.estimator, model):
-            if fit.error is None and hasattr(estimator, "partial_fit"):
-                estimator.partial_fit(X, y).partial_fit(X[:20], y[:20])
-            if fit.error is None:
-                estimator.set_params(warm_start=True).fit(X, y)
-        assert same_values(vars(fit.estimator), vars(model)), model
 
 
 def test_streams_are_no_longer_shared_when_training_is_over():

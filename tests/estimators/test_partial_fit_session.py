@@ -86,63 +86,47 @@ def test_calls_of_autoencoders_and_many_classes_equal_new_runs(n_outputs):
             assert same_values(getattr(model, name), getattr(twin, name))
 
 
-def changed_weights(model):
-    model.coefs_ = [2 * array for array in model.coefs_]
+def assigned(name, change):
+    """Return an event that assigns an attribute, given its value before."""
+    return lambda model, X, y: setattr(model, name, change(getattr(model, name)))
 
 
-def changed_item(model):
-    model.intercepts_[0] = model.intercepts_[0] + 1
-
-
-def changed_in_place(model):
+def changed_in_place(model, X, y):
     model.coefs_[-1][0] += 1
 
 
-def other_kinds_of_arrays(model):
-    model.coefs_ = [array.tolist() for array in model.coefs_]
+def changed_item(model, X, y):
+    model.intercepts_[0] = model.intercepts_[0] + 1
 
 
-def warm_fit(model):
-    model.set_params(warm_start=True).fit(*data_for(type(model), N))
-
-
-def another_rate(model):
-    model.set_params(learning_rate_init=0.1)
-
-
-def counted_otherwise(model):
-    model.t_ = 7
-
-
-def forgotten(model):
+def forgotten(model, X, y):
     del model._training
 
 
-def failed(model):
-    X, y = data_for(type(model), N)
+def diverged(model, X, y):
     with pytest.raises(ValueError, match="diverged"):
         model.partial_fit(np.full_like(X, 1e300), y)
 
 
-def refused(model):
-    X, y = data_for(type(model), N)
+def refused(model, X, y):
     with pytest.raises(ValueError, match="NaN"):
         model.partial_fit(X * np.nan, y)
 
 
-def sparse_rows(model):
-    X, y = data_for(type(model), N)
-    model.partial_fit(sparse.csr_array(X), y)
-
-
-def a_copy_trained_on(model):
-    X, y = data_for(type(model), N)
-    copy.copy(model).partial_fit(X, y).partial_fit(X, y)
-
-
-EVENTS = (changed_weights, changed_item, changed_in_place, other_kinds_of_arrays, warm_fit)
-EVENTS += (another_rate, counted_otherwise, forgotten, failed, refused, sparse_rows)
-EVENTS += (a_copy_trained_on,)
+EVENTS = {
+    "changed weights": assigned("coefs_", lambda arrays: [2 * array for array in arrays]),
+    "changed item": changed_item,
+    "changed in place": changed_in_place,
+    "other kinds of arrays": assigned("coefs_", lambda arrays: [a.tolist() for a in arrays]),
+    "warm fit": lambda model, X, y: model.set_params(warm_start=True).fit(X, y),
+    "another rate": assigned("learning_rate_init", lambda rate: 0.1),
+    "another count": assigned("t_", lambda count: 7),
+    "forgotten state": forgotten,
+    "diverged call": diverged,
+    "refused call": refused,
+    "sparse rows": lambda model, X, y: model.partial_fit(sparse.csr_array(X), y),
+    "trained copy": lambda model, X, y: copy.copy(model).partial_fit(X, y).partial_fit(X, y),
+}
 
 
 @BOTH
@@ -151,16 +135,15 @@ EVENTS += (a_copy_trained_on,)
 )
 @pytest.mark.parametrize("event", EVENTS)
 def test_changes_between_two_calls_take_effect(estimator_class, case, event):
-    model, data = first_call(estimator_class, **SETTINGS[case])
-    X, y = data
+    model, (X, y) = first_call(estimator_class, **SETTINGS[case])
     own = {"X_val": X, "y_val": y}
-    model.partial_fit(*data, **own).partial_fit(*data, **own)
+    model.partial_fit(X, y, **own).partial_fit(X, y, **own)
     twin = unpickled(model)
     for each in (model, twin):
-        event(each)
+        EVENTS[event](each, X, y)
     for _ in range(3):
-        model.partial_fit(*data, **own)
-        twin = unpickled(twin).partial_fit(*data, **own)
+        model.partial_fit(X, y, **own)
+        twin = unpickled(twin).partial_fit(X, y, **own)
         assert_same(model, twin)
 
 
