@@ -14,7 +14,7 @@ from skbackprop.layers import CategoricalEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
-from support import class_data, few_epochs, label_data, value_data
+from support import assert_same_network, class_data, few_epochs, label_data, value_data
 from support.cluster import DASK, assert_same_fit, dask_data, settings_of
 
 pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -217,9 +217,8 @@ def test_local_sgd_averages_the_workers(n_steps, n_rounds):
     distributed = DaskBackpropClassifier(**settings, sync_every=n_steps)
     distributed.fit(*dask_data(X, y, rows=(32, 32)))
     expected = local_sgd_by_hand(start.coefs_, start.intercepts_, X, y, settings, n_rounds)
-    for own, other in zip(distributed.coefs_, expected[0], strict=True):
-        np.testing.assert_allclose(own, other, rtol=1e-9)
-    for own, other in zip(distributed.intercepts_, expected[1], strict=True):
+    arrays = [*distributed.coefs_, *distributed.intercepts_]
+    for own, other in zip(arrays, [*expected[0], *expected[1]], strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-9)
 
 
@@ -232,8 +231,7 @@ def test_local_sgd_on_equal_rows_equals_one_machine(solver):
     local = BackpropClassifier(**settings).fit(X, y)
     distributed = DaskBackpropClassifier(**settings, sync_every=2)
     distributed.fit(*dask_data(np.vstack([X, X]), np.hstack([y, y]), rows=(32, 32)))
-    for own, other in zip(distributed.coefs_, local.coefs_, strict=True):
-        np.testing.assert_allclose(own, other, rtol=1e-9)
+    assert_same_network(distributed, local, rtol=1e-9)
     np.testing.assert_allclose(distributed.loss_curve_, local.loss_curve_, rtol=1e-9)
 
 
@@ -368,8 +366,7 @@ def test_worker_without_weight_changes_nothing(solver, average, normalization, n
         settings["average"] = PolyakAverage(start=6 * N)
     weight = np.repeat([1.0, 0.0], N)
     both = DaskBackpropClassifier(**settings).fit(*dask_data(X, y, weight, rows=(N, N)))
-    for own, other in zip(both.coefs_, alone.coefs_, strict=True):
-        np.testing.assert_allclose(own, other, rtol=1e-9)
+    assert_same_network(both, alone, rtol=1e-9)
     np.testing.assert_allclose(both.loss_curve_, alone.loss_curve_, rtol=1e-9)
 
 
@@ -400,9 +397,7 @@ def test_dropout_and_batch_normalization_are_reproducible(sync_every, changes):
     arrays = dask_data(X, y, rows=(60, 60))
     model.fit(*arrays)
     assert model.score(*arrays) > 0.8
-    again = clone(model).fit(*arrays)
-    for own, other in zip(model.coefs_, again.coefs_, strict=True):
-        np.testing.assert_array_equal(own, other)
+    assert_same_network(clone(model).fit(*arrays), model, rtol=0, atol=0)
     if model.running_means_ is not None:
         z = X @ model.coefs_[0]
         np.testing.assert_allclose(model.running_means_[0], z.mean(axis=0), atol=0.5)
