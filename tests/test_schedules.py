@@ -311,19 +311,6 @@ def test_state_and_rates_are_arrays_with_a_row_for_every_member(schedule):
     assert (np.isfinite(rates) & (rates >= 0)).all()
 
 
-@every_schedule
-def test_a_member_with_settings_of_its_own_equals_the_member_alone(schedule):
-    factors, base = [1.0, 0.5, 0.3, 0.1], [0.1, 0.2, 0.3, 4e-6]
-    monitored = np.random.RandomState(0).randint(3, size=(40, 4))
-    rates, may_stop, state = record(per_member(schedule, factors), base, monitored)
-    for i, factor in enumerate(factors):
-        alone = record(per_member(schedule, [factor]), base[i : i + 1], monitored[:, i : i + 1])
-        assert_same_bits(rates[:, i : i + 1], alone[0], f"rates of member {i}")
-        assert_same_bits(may_stop[:, i : i + 1], alone[1], f"may_stop of member {i}")
-        for name, array in alone[2].items():
-            assert_same_bits(state[name][i : i + 1], array, f"{name} of member {i}")
-
-
 @pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 2], []], ids=str)
 @pytest.mark.parametrize(
     "tol, patience",
@@ -370,7 +357,27 @@ KINDS = {
     "warm function": LinearWarmup(falls),
     "twice warm": LinearWarmup(LinearWarmup("step", 0.2), 0.4),
 }
-every_kind = pytest.mark.parametrize("schedule", KINDS.values(), ids=KINDS)
+# Members of one kind, with numbers of their own. Warm-ups have them, and the schedule within.
+WARM = [(0.1, 0.2), (0.5, 0.0), (0.3, 0.7)]
+STACKS = {
+    **{name: [per_member(kind, [f]) for f in (1.0, 0.5, 0.3)] for name, kind in VARIANTS.items()},
+    **{f"warm {name}": [LinearWarmup(kind, *own) for own in WARM] for name, kind in KINDS.items()},
+    "cosines": [LinearWarmup(CosineDecay(final), 0.3, final) for final in (0.1, 0.3, 0.3)],
+}
+
+
+@pytest.mark.parametrize("members", STACKS.values(), ids=STACKS)
+def test_a_member_with_settings_of_its_own_equals_the_member_alone(members):
+    base = [0.1, 0.2, 4e-6]
+    monitored = np.random.RandomState(0).randint(3, size=(40, 3))
+    rates, may_stop, state = record(stack_settings(members), base, monitored)
+    for i, member in enumerate(members):
+        own = slice(i, i + 1)
+        alone = record(member, base[own], monitored[:, own])
+        assert_same_bits(rates[:, own], alone[0], f"rates of member {i}")
+        assert_same_bits(may_stop[:, own], alone[1], f"may_stop of member {i}")
+        for name, array in alone[2].items():
+            assert_same_bits(state[name][own], array, f"{name} of member {i}")
 
 
 # ------------------------------------------------------------------------ rates, by hand
@@ -407,26 +414,6 @@ def test_warmup_multiplies_the_rate_of_the_schedule(schedule):
     assert warm.init(3).keys() == schedule.init(3).keys()
     may_stop = warm.may_stop(warm.init(3), 3)
     np.testing.assert_array_equal(may_stop, schedule.may_stop(schedule.init(3), 3))
-
-
-@every_kind
-def test_members_with_settings_of_their_own_equal_each_alone(schedule):
-    """Numbers of the warm-up and of the schedule within differ from member to member."""
-    warm = [
-        LinearWarmup(schedule, length, start)
-        for length, start in [(0.1, 0.2), (0.5, 0.0), (0.3, 0.7)]
-    ]
-    warm += [LinearWarmup(CosineDecay(0.1)), LinearWarmup(CosineDecay(0.3), 0.7)]
-    base = np.array([[0.3]])
-    for members in (warm[:3], warm[3:]):
-        n = len(members)
-        joined = stack_settings(members)
-        state, monitored = joined.init(n), np.ones((n, 1))
-        alone = [rates_of(member, 10, 0.3) for member in members]
-        for epoch in range(10):
-            rates = joined.rate(state, np.repeat(base, n, axis=0), epoch / 10)
-            assert_same_bits(rates, np.array([[own[epoch]] for own in alone]))
-            joined.on_epoch_end(state, rates, monitored, np.full((n, 1), 50.0 * (epoch + 1)))
 
 
 # ------------------------------------------------------------------------------ settings

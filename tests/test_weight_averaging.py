@@ -260,13 +260,6 @@ def test_weights_are_averages_and_training_is_what_it_was(
     assert not np.array_equal(theta_of(model), theta_of(plain))
 
 
-def test_before_the_start_the_weights_are_those_of_training():
-    X, y = data_for(BackpropRegressor)
-    late = PolyakAverage(start=10_000)
-    models = [BackpropRegressor(**SETTINGS, average=each).fit(X, y) for each in (None, late)]
-    assert same_bits(*models)
-
-
 @pytest.mark.parametrize("start", [1, 50, 119, 120, 121])
 def test_averages_are_those_of_sgd_classifier(start):
     """Its steps are those of a batch of one row, without a hidden layer and without momentum."""
@@ -306,10 +299,13 @@ def test_raises_on_invalid_average(average, solver):
 
 
 @pytest.mark.filterwarnings("ignore:average='polyak' has no effect")
-def test_lbfgs_takes_no_average():
+@pytest.mark.parametrize(
+    "average, solver", [("polyak", "lbfgs"), (PolyakAverage(start=10_000), "adam")]
+)
+def test_with_lbfgs_and_before_the_start_weights_are_those_of_training(average, solver):
     X, y = data_for(BackpropRegressor)
-    settings = {"solver": "lbfgs", "max_iter": 5, "random_state": 0}
-    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (None, "polyak")]
+    settings = SETTINGS | {"solver": solver}
+    models = [BackpropRegressor(**settings, average=each).fit(X, y) for each in (None, average)]
     assert same_bits(*models)
 
 
