@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import clone
+from sklearn.metrics import log_loss
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
@@ -251,6 +252,17 @@ def test_workers_count_by_their_total_weight(second_weight, share):
     both.fit(*dask_data(X, y, weight, rows=(48, 16)))
     first, second = steps(slice(48)), steps(slice(48, 64))
     np.testing.assert_allclose(both.coefs_[0], share * first + (1 - share) * second, rtol=1e-9)
+
+
+@pytest.mark.parametrize("sync_every", [1, 4])
+def test_loss_is_the_weighted_mean_over_the_rows(sync_every):
+    """The steps are too small to change the network; four are an epoch."""
+    (X, y), weight = class_data(64), weights(64)
+    settings = settings_of(batch_size=8, solver="sgd", learning_rate_init=1e-300, alpha=0.0)
+    model = DaskBackpropClassifier(**settings, sync_every=sync_every)
+    model.fit(*dask_data(X, y, weight, rows=32))
+    expected = log_loss(y, model.to_local().predict_proba(X), sample_weight=weight)
+    np.testing.assert_allclose(model.loss_curve_, expected, rtol=1e-9)
 
 
 def make_unlike_workers(kind, case):
