@@ -104,13 +104,7 @@ def test_weights_of_scikit_learn_predict_as_they_do_there(kind, labels):
     trained = quick(THEIRS[ours], **settings).fit(X, y)
     found = assembled(ours(**settings), trained, *WEIGHTS, *SHAPES, labels)
     theirs = assembled(THEIRS[ours](**settings), trained, *WEIGHTS, *SHAPES, "_label_binarizer")
-    for method in ("predict", "predict_proba"):
-        if hasattr(theirs, method):
-            predicted, expected = (getattr(model, method)(X) for model in (found, theirs))
-            if expected.dtype.kind == "f":
-                np.testing.assert_allclose(predicted, expected, rtol=1e-5)
-            else:
-                np.testing.assert_array_equal(predicted, expected)
+    assert_says_what_scikit_learn_does(found, theirs, X, rtol=1e-5)
     assert found.score(X, y) == pytest.approx(trained.score(X, y), rel=1e-5)
 
 
