@@ -344,13 +344,8 @@ def falling(share):
             lambda beta: make_scorer(fbeta_score, beta=beta, average="macro"),
             "early_stopping.scoring._kwargs was",
         ),
-        (
-            "learning_rate",
-            {0.5: lambda p: 1 - p, 0.25: lambda p: 1 - p / 2}.get,
-            "learning_rate.function.__code__ was",
-        ),
     ],
-    ids=["closure", "scorer", "code"],
+    ids=["closure", "scorer"],
 )
 def test_raises_on_another_function_and_resumes_with_the_same(name, make, said, tmp_path):
     path, data = tmp_path / "network.npz", class_data(40)

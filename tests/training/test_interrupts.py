@@ -1,7 +1,6 @@
-"""Does Ctrl-C leave all of one epoch, or nothing, wherever it is pressed?
+"""Ctrl-C leaves all of an epoch or nothing, at whichever line of the recording it is pressed.
 
-It is pressed at each line in turn of what records an epoch, lets members leave and keeps what came
-of training: by a trace function, so that each case is the same in every run.
+A trace function presses it at each line in turn, so that every run has the same cases.
 """
 
 import copy
@@ -27,9 +26,7 @@ PACKAGE = Path(skbackprop.__file__).parent
 RECORDING = {
     "estimators/base.py": {"_train", "_resume_session", "_used_streams"},
     "estimators/_fitted_network.py": {
-        "_set_fitted_attributes",
-        "_make_fitted_attributes",
-        "_array_attributes",
+        *("_set_fitted_attributes", "_make_fitted_attributes", "_array_attributes"),
     },
     "estimators/_history.py": {"make_history_attributes", "_continue_history"},
     "estimators/_fit_context.py": {"attributes"},
@@ -38,20 +35,12 @@ RECORDING = {
     "training/partial_fit_session.py": {"continue_with"},
     "training/convergence.py": {"_check_divergence", "conclude"},
     "training/loop.py": {
-        *(
-            "train",
-            "_train_by_lbfgs",
-            "train_epoch",
-            "_end_epoch",
-            "_record_epoch",
-            "_check_stopping",
-        ),
+        *("train", "_train_by_lbfgs", "train_epoch", "_end_epoch", "_record_epoch"),
+        "_check_stopping",
         *("finish_all", "finish_members", "_detach_run", "without", "continue_with_new_data"),
         "bind_parameter_views",
     },
-    "training/lbfgs_training.py": {
-        *("train", "_minimize", "_end_iteration", "_restore"),
-    },
+    "training/lbfgs_training.py": {"train", "_minimize", "_end_iteration", "_restore"},
     "nn/train_state.py": {"shallow_copy"},
     "nn/ensemble_trainer.py": {"train_epoch", "save", "drop_members", "set_data"},
     "nn/lbfgs.py": {"minimize", "callback"},
