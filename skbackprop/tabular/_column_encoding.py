@@ -336,7 +336,7 @@ class OrdinalCodes:
 
 @dataclass(frozen=True)
 class TargetEncoding:
-    """Target statistics of codes, as lookup tables learned by scikit-learn's `BaseTargetEncoder`.
+    """Target statistics of codes, as lookup tables learned by scikit-learn's `TargetEncoder`.
 
     Each column has one output; with more than two classes, one for each class.
 

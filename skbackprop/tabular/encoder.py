@@ -106,7 +106,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     If `fit` got a data frame, `transform` also accepts a single row as a dict or a pandas Series.
 
     With target statistics, ``fit_transform(X, y)`` differs from ``fit(X, y).transform(X)``, as in
-    scikit-learn's ``BaseTargetEncoder``: the statistics of training rows are out of fold.
+    scikit-learn's ``TargetEncoder``: the statistics of training rows are out of fold.
 
     References
     ----------

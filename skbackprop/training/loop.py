@@ -168,7 +168,7 @@ class _LoopState(NamedTuple):
         The runs still in training, in the order of the stack.
     histories : list of History
         The history of each.
-    stack : EnsembleTrainer
+    stack : StackTrainer
         The stack, which may be in the midst of the next epoch.
     patience : PlateauStopper
         The stopping rule of each.
