@@ -19,7 +19,7 @@ from .utils.arrays import Array
 _N_BISECTIONS = 32
 
 
-class PredictionBand(NamedTuple):
+class UncalibratedBand(NamedTuple):
     """Uncorrected prediction interval of each target, and the unit of its correction.
 
     Parameters
@@ -78,7 +78,7 @@ def min_calibration_samples(coverage: float) -> int:
     return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
-def cv_plus_interval(band: PredictionBand, scores: Sequence[Array], coverage: float) -> Array:
+def cv_plus_interval(band: UncalibratedBand, scores: Sequence[Array], coverage: float) -> Array:
     """Return CV+ intervals of several models, each with the scores of its held-out fold.
 
     Let c_k, h_k and u_k be center, half-width and unit of model k, and s_i the score of row i by
@@ -91,7 +91,7 @@ def cv_plus_interval(band: PredictionBand, scores: Sequence[Array], coverage: fl
 
     Parameters
     ----------
-    band : PredictionBand
+    band : UncalibratedBand
         Bands of each model for the new rows: arrays of shape (n_models, n_new), or floats.
     scores : sequence of arrays of shape (n_k,)
         The scores of each model's fold, in ascending order.

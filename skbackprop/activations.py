@@ -184,7 +184,7 @@ def _zeros(shape: tuple[int, ...], dtype: np.dtype[np.floating]) -> Array:
 _BLOCK_SIZE = 8_192
 
 
-def _iter_blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
+def _iter_blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...]]:
     """Yield blocks of arrays of the same shape, followed by a scratch array.
 
     The scratch memory does not grow with the network. If an array is not contiguous, everything
@@ -236,7 +236,7 @@ class LeakyRelu(ActivationFunction):
         return VarianceScaling(2.0 / (1.0 + self.negative_slope**2), mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, leak in _iter_blocks(z, a):
+        for x, f, leak in _iter_blocks_with_scratch(z, a):
             np.multiply(x, self.negative_slope, out=leak)
             np.maximum(x, leak, out=f)
 
@@ -281,7 +281,7 @@ class Elu(ActivationFunction):
         return VarianceScaling(2.0 / (1.0 + 0.2246 * self.alpha**2), mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, negative in _iter_blocks(z, a):
+        for x, f, negative in _iter_blocks_with_scratch(z, a):
             np.minimum(x, 0, out=negative)
             np.expm1(negative, out=negative)
             np.multiply(negative, self.alpha, out=negative)
@@ -289,7 +289,7 @@ class Elu(ActivationFunction):
             np.add(f, negative, out=f)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
-        for f, back, positive in _iter_blocks(a, delta):
+        for f, back, positive in _iter_blocks_with_scratch(a, delta):
             np.greater(f, 0, out=positive)
             np.multiply(positive, 1.0 - self.alpha, out=positive)
             np.minimum(f, 0, out=f)
@@ -345,7 +345,7 @@ class Softplus(ActivationFunction):
     initializer = VarianceScaling(1.1732, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, tail in _iter_blocks(z, a):
+        for x, f, tail in _iter_blocks_with_scratch(z, a):
             np.abs(x, out=tail)
             np.negative(tail, out=tail)
             np.exp(tail, out=tail)
@@ -412,7 +412,7 @@ class Silu(SelfGated):
         _LOGISTIC.forward(z, s)
 
     def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
-        for x, gate, back, _ in _iter_blocks(z, s, delta):
+        for x, gate, back, _ in _iter_blocks_with_scratch(z, s, delta):
             np.multiply(back, gate, out=back)
             np.subtract(1.0, gate, out=gate)
             np.multiply(gate, x, out=gate)
@@ -441,7 +441,7 @@ class Gelu(SelfGated):
 
     def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
         np.clip(z, -40.0, 40.0, out=z)  # outside, P is 0 or 1 and p is 0
-        for x, gate, back, density in _iter_blocks(z, s, delta):
+        for x, gate, back, density in _iter_blocks_with_scratch(z, s, delta):
             np.multiply(x, x, out=density)
             np.multiply(density, -0.5, out=density)
             np.exp(density, out=density)
@@ -474,7 +474,7 @@ class GeluTanh(SelfGated):
 
     def gate(self, z: Array, s: Array) -> None:
         np.clip(z, -10.0, 10.0, out=s)  # outside, s is 0 or 1
-        for gate, u in _iter_blocks(s):
+        for gate, u in _iter_blocks_with_scratch(s):
             np.multiply(gate, gate, out=u)
             np.multiply(u, self.CUBIC, out=u)
             np.add(u, self.LINEAR, out=u)
@@ -514,7 +514,7 @@ class Mish(ActivationFunction):
     initializer = VarianceScaling(2.1068, mode="fan_in")
 
     def forward(self, z: Array, a: Array) -> None:
-        for x, f, e in _iter_blocks(z, a):
+        for x, f, e in _iter_blocks_with_scratch(z, a):
             np.minimum(x, self.MAX_EXP_ARGUMENT, out=e)
             np.exp(e, out=e)
             np.add(e, 2.0, out=f)
@@ -524,7 +524,7 @@ class Mish(ActivationFunction):
             np.multiply(f, x, out=f)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
-        for x, f, back, e in _iter_blocks(z, a, delta):
+        for x, f, back, e in _iter_blocks_with_scratch(z, a, delta):
             np.minimum(x, self.MAX_EXP_ARGUMENT, out=x)
             np.exp(x, out=e)
             np.add(e, 2.0, out=f)

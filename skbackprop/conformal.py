@@ -23,9 +23,9 @@ from sklearn.utils import check_array, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from ._conformal_intervals import PredictionBand, conformal_quantile_rank, min_calibration_samples
+from ._conformal_intervals import UncalibratedBand, conformal_quantile_rank, min_calibration_samples
 from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
-from .estimators._estimator_mixin import MetaEstimatorReprMixin, checks_parameters
+from .estimators._estimator_mixin import MetaEstimatorReprMixin, validates_parameters
 from .utils.arrays import Array, MatrixLike
 
 # ----------------------------------------------------------------------------------- bands
@@ -34,16 +34,16 @@ from .utils.arrays import Array, MatrixLike
 CONFORMITY_SCORES = ("absolute", "scaled", "quantile")
 
 
-def _compute_band(conformity_score: str, estimator: Any, X: MatrixLike) -> PredictionBand:
+def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> UncalibratedBand:
     """Return the band of a fitted estimator that a conformity score measures errors from."""
     if conformity_score == "scaled":
         last, X_last = _unwrap_with_input(estimator, X)
         mean, std = last.predict(X_last, return_std=True)
-        return PredictionBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
+        return UncalibratedBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
     predictions = _to_float64(estimator.predict(X))
     if conformity_score == "quantile":
-        return PredictionBand.from_quantiles(predictions)
-    return PredictionBand.from_point_prediction(predictions)
+        return UncalibratedBand.from_quantiles(predictions)
+    return UncalibratedBand.from_point_prediction(predictions)
 
 
 def _to_float64(values: Any) -> Array:
@@ -233,7 +233,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
-    @checks_parameters(prefer_skip_nested_validation=False)
+    @validates_parameters(prefer_skip_nested_validation=False)
     def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
         """Train a clone of the estimator on some of the rows, and calibrate it on the others.
 
@@ -271,7 +271,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         X, y = indexable(X, y)
         fitted, X_held_out, targets = self._fit_estimator(X, y, targets, fit_params)
         kind = self._resolve_conformity_score(fitted, X_held_out, targets)
-        band = _compute_band(kind, fitted, X_held_out)
+        band = _make_raw_band(kind, fitted, X_held_out)
         scores = np.sort(self._compute_scores(band, targets), axis=0)
         correction = scores[conformal_quantile_rank(len(scores), self.coverage) - 1]
         self.estimator_ = fitted
@@ -344,7 +344,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
             )
         return kind
 
-    def _compute_scores(self, band: PredictionBand, y: Array) -> Array:
+    def _compute_scores(self, band: UncalibratedBand, y: Array) -> Array:
         """Return the conformity scores; raise a ValueError if they are not finite."""
         if np.any(np.asarray(band.unit) == 0):
             raise ValueError(
@@ -410,7 +410,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
             If X is invalid.
         """
         check_is_fitted(self)
-        band = _compute_band(self.conformity_score_, self.estimator_, X)
+        band = _make_raw_band(self.conformity_score_, self.estimator_, X)
         return np.clip(band.expand(self.correction_), *_get_target_range(self.estimator_))
 
     # --------------------------------------------------------------- scikit-learn's interface

@@ -91,7 +91,7 @@ def update_plateau_counter(state: ArrayDict, monitored: Array, tol: FloatOrPerMe
     np.fmin(state["best"], monitored, out=state["best"])
 
 
-def per_member_floats(
+def map_per_member(
     function: Callable[..., float], base: Array, *settings: FloatOrPerMember
 ) -> Array:
     """Return a function of each member's own settings, in the shape of the base rates.
@@ -167,7 +167,7 @@ class InverseScaling(LearningRateSchedule):
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         return np.asarray(
-            base / per_member_floats(_power, base, 1 + state["n_samples_seen"], self.power_t)
+            base / map_per_member(_power, base, 1 + state["n_samples_seen"], self.power_t)
         )
 
     def on_epoch_end(
@@ -291,7 +291,7 @@ class CosineDecay(LearningRateSchedule):
         def factor(final: float) -> float:
             return _anneal(1.0, final, progress)
 
-        return base * per_member_floats(factor, base, self.final_factor)
+        return base * map_per_member(factor, base, self.final_factor)
 
 
 @dataclass(frozen=True)
@@ -348,7 +348,7 @@ class OneCycle(LearningRateSchedule):
             return _anneal(1.0, final, (progress - warmup) / (1 - warmup))
 
         settings = self.warmup_fraction, self.start_factor, self.final_factor
-        return base * per_member_floats(factor, base, *settings)
+        return base * map_per_member(factor, base, *settings)
 
 
 @dataclass(frozen=True)
@@ -402,7 +402,7 @@ class StepDecay(LearningRateSchedule):
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         n_steps = sum(progress >= milestone for milestone in self.milestones)
-        return base * per_member_floats(lambda factor: factor**n_steps, base, self.factor)
+        return base * map_per_member(lambda factor: factor**n_steps, base, self.factor)
 
 
 @dataclass(frozen=True)
@@ -444,7 +444,7 @@ class ExponentialDecay(LearningRateSchedule):
         validate_interval(self, "final_factor", low=0, high=1, closed="right")
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
-        return base * per_member_floats(lambda final: final**progress, base, self.final_factor)
+        return base * map_per_member(lambda final: final**progress, base, self.final_factor)
 
 
 @dataclass(frozen=True)
@@ -658,7 +658,7 @@ class LinearWarmup(LearningRateSchedule):
             return start + (1 - start) * progress / warmup if progress < warmup else 1.0
 
         rate = self._inner.rate(state, base, progress)
-        return rate * per_member_floats(factor, base, self.warmup_fraction, self.start_factor)
+        return rate * map_per_member(factor, base, self.warmup_fraction, self.start_factor)
 
     def on_epoch_end(
         self, state: ArrayDict, base: Array, monitored: Array, n_samples_seen: Array

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skbackprop._conformal_intervals import (
-    PredictionBand,
+    UncalibratedBand,
     conformal_quantile_rank,
     cv_plus_interval,
     min_calibration_samples,
@@ -53,14 +53,14 @@ def by_definition(band, scores, coverage):
 
 
 KINDS = {
-    "mean": lambda rng, shape: PredictionBand.from_point_prediction(rng.randn(*shape)),
-    "deviation": lambda rng, shape: PredictionBand.from_mean_and_std(
+    "mean": lambda rng, shape: UncalibratedBand.from_point_prediction(rng.randn(*shape)),
+    "deviation": lambda rng, shape: UncalibratedBand.from_mean_and_std(
         rng.randn(*shape), rng.uniform(0.1, 3, shape)
     ),
-    "quantiles": lambda rng, shape: PredictionBand.from_quantiles(
+    "quantiles": lambda rng, shape: UncalibratedBand.from_quantiles(
         np.sort(rng.randn(*shape, 3), axis=-1)
     ),
-    "models alike": lambda rng, shape: PredictionBand.from_point_prediction(np.zeros(shape)),
+    "models alike": lambda rng, shape: UncalibratedBand.from_point_prediction(np.zeros(shape)),
 }
 
 
@@ -93,7 +93,7 @@ def test_both_ends_are_those_of_the_definition(kind, sizes, coverage, ties, seed
 def test_cv_plus_of_one_model_is_split_conformal(coverage):
     rng = np.random.RandomState(0)
     scores = np.sort(rng.randn(50))
-    band = PredictionBand(rng.randn(1, 9), rng.rand(1, 9), rng.rand(1, 9))
+    band = UncalibratedBand(rng.randn(1, 9), rng.rand(1, 9), rng.rand(1, 9))
     correction = scores[conformal_quantile_rank(50, coverage) - 1]
     expected = band.expand(correction)[0]
     np.testing.assert_allclose(cv_plus_interval(band, [scores], coverage), expected, rtol=1e-12)

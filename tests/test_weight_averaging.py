@@ -18,7 +18,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor, weight_averaging
 from skbackprop.activations import Relu, Tanh
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.parameters import averaged_parameters
+from skbackprop.nn.parameters import select_averaged_parameters
 from skbackprop.optimizers import SGD
 from skbackprop.utils import arrays
 from skbackprop.weight_averaging import (
@@ -144,7 +144,7 @@ def followed(kind, thetas, n_samples_seen=0):
     state = kind.init(thetas[0], seen)
     for theta, n_rows in zip(thetas, SIZES, strict=True):
         kind.update(theta.copy(), np.empty_like(theta), state, n_rows)
-    return averaged_parameters(thetas[-1], {}, state)[0], state
+    return select_averaged_parameters(thetas[-1], {}, state)[0], state
 
 
 @every_dtype
@@ -173,7 +173,7 @@ def test_raising_start_restarts_the_average():
     thetas = walk()
     _, state = followed(PolyakAverage(), thetas)
     PolyakAverage(1000.0).update(thetas[0], np.empty_like(thetas[0]), state, 8)
-    assert_same_bits(averaged_parameters(thetas[0], {}, state)[0], thetas[0])
+    assert_same_bits(select_averaged_parameters(thetas[0], {}, state)[0], thetas[0])
 
 
 @every_kind

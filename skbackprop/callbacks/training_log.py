@@ -124,7 +124,7 @@ class TrainingLog:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Write the lines of an epoch."""
-        lines = _make_lines(context, history_of(fitted_estimator))
+        lines = _make_records(context, history_of(fitted_estimator))
         if lines:
             content = "".join(map(_to_csv if self._is_csv else _to_json, lines)).encode()
             try:
@@ -152,7 +152,7 @@ class TrainingLog:
             )
 
 
-def _make_lines(context: Any, histories: Sequence[History]) -> list[dict[str, Any]]:
+def _make_records(context: Any, histories: Sequence[History]) -> list[dict[str, Any]]:
     """Return the lines at the end of a task, one for each member that trained in it."""
     path = [context]
     while path[0].parent is not None:

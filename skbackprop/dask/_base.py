@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._fit_context import (
     DataInfo,
     FitArguments,
-    ScoringInputs,
+    ScoredPredictions,
     ValidatedData,
     ValidatedParams,
 )
@@ -50,7 +50,7 @@ from ..training.config import TrainingConfig
 from ..training.training_task import TrainingTask, ValidationData
 from ..utils.arrays import Array
 from ._partitions import (
-    PartitionedDataset,
+    ClientRows,
     Partitions,
     delayed_partitions,
     encode_targets,
@@ -111,7 +111,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         partitions = weight_by_class(config.class_weight, targets, partitions)
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
-        table = PartitionedDataset(*sample, partitions=partitions)
+        table = ClientRows(*sample, partitions=partitions)
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
         if given.has_validation_data:
@@ -157,7 +157,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         task = super()._make_task(config, info, objective, data, incremental)
 
         def make_pool(table: Dataset) -> ActorPool:
-            return ActorPool(cast(PartitionedDataset, table).partitions, objective, config)
+            return ActorPool(cast(ClientRows, table).partitions, objective, config)
 
         evaluator = task.evaluator
         if data.validation is not None:
@@ -265,7 +265,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             raise ValueError("X has no rows, but at least one is needed for a score.")
         columns = zip(*parts, strict=True)
         rows = [None if each[0] is None else np.concatenate(each) for each in columns]
-        return compute_score(local, ScoringInputs(*rows))
+        return compute_score(local, ScoredPredictions(*rows))
 
     def _map(self, method: str, X: Any, *arguments: Any) -> Any:
         """Return the output of a method of the local estimator.
@@ -346,14 +346,14 @@ def _make_validation_data(original: Partitions, encoded: Partitions) -> Validati
     y, weights = zip(*encoded.compute(attrgetter("y", "weight")), strict=True)
     weight = None if weights[0] is None else np.concatenate(weights)
     X = np.empty((encoded.n_rows, 0))
-    table = PartitionedDataset(X, np.concatenate(y), weight, partitions=encoded)
+    table = ClientRows(X, np.concatenate(y), weight, partitions=encoded)
     return ValidationData(table, None, np.concatenate(original.compute(attrgetter("y"))))
 
 
 # --------------------------------------------------------------------------- on the workers
 
 
-def _predict_for_score(local: Any, X: Any, y: Any, weight: Any) -> ScoringInputs | None:
+def _predict_for_score(local: Any, X: Any, y: Any, weight: Any) -> ScoredPredictions | None:
     """Return the targets, predictions and weights of a block; None if it is empty."""
     if not X.shape[0]:
         return None

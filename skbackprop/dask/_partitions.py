@@ -241,7 +241,7 @@ class Partitions:
 
 
 @dataclass(frozen=True)
-class PartitionedDataset(Dataset):
+class ClientRows(Dataset):
     """Rows of partitions that the client has: a sample, or the targets alone.
 
     Parameters

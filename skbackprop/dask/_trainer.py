@@ -29,7 +29,7 @@ from ..training.config import TrainingConfig
 from ..training.training_task import Evaluator
 from ..utils.arrays import Array
 from ._partitions import ClusterLostError, Partitions, cluster_lost_error, translate_comm_errors
-from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, trained_part
+from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, changed_arrays
 
 # The topic of the events by which any client of the cluster can follow a training.
 TOPIC = "skbackprop"
@@ -325,7 +325,7 @@ class DistributedTrainer(StackTrainer):
         # The sums of the losses of each network.
         sums: list[list[float]] = [[] for _ in members]
         for slices in self._iter_slices(n_rounds):
-            state = trained_part(self.state, is_synchronous)
+            state = changed_arrays(self.state, is_synchronous)
             results = pool.map("train", is_synchronous, state, rate, slices)
             of_round = slices[0].of_partition(partitions.n_rows, 0)
             n_rows = of_round.stop - of_round.start

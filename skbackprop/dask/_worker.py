@@ -212,7 +212,7 @@ class WorkerActor:
             losses.append(trainer.run_epoch(rate).item())
             weights.append(trainer.batches.total_weights.item())
             first += n_rows
-        after = trained_part(state).copy()  # the next network uses the same arrays
+        after = changed_arrays(state).copy()  # the next network uses the same arrays
         return RoundResult(after, share.weight, np.average(losses, weights=weights) * share.weight)
 
     def _load(self, start: TrainState, piece: EpochSlice) -> TrainState:
@@ -320,7 +320,7 @@ class WorkerActor:
         return self._trainers[key]
 
 
-def trained_part(state: TrainState, is_synchronous: bool = False) -> TrainState:
+def changed_arrays(state: TrainState, is_synchronous: bool = False) -> TrainState:
     """Return what a round changes of a state, without copies.
 
     In a synchronous step these are the parameters and running statistics, after local steps also

@@ -20,7 +20,7 @@ from ..training.weight_init import RandomInit
 from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
 from ..utils.atomic_write import atomic_write
 from ..utils.equality import describe
-from ._history import CurvePrefix
+from ._history import ImmutableCurve
 from ._parameter_constraints import PARAMETERS
 
 _FORMAT = "skbackprop checkpoint, version 2"
@@ -53,7 +53,7 @@ _CHECKSUM = "checksum"
 
 
 Curves: TypeAlias = "Mapping[str, Any]"
-"""Loss curves by the names of their attributes, each a list, a `CurvePrefix` or None."""
+"""Loss curves by the names of their attributes, each a list, a `ImmutableCurve` or None."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class EstimatorCheckpoint:
         for i, curves in enumerate(self.before):
             for name, curve in curves.items():
                 if curve is not None:
-                    numbers = curve.numbers if isinstance(curve, CurvePrefix) else curve
+                    numbers = curve.numbers if isinstance(curve, ImmutableCurve) else curve
                     arrays[join_keys("before", i, name)] = np.array(numbers, dtype=float)
         write_checkpoint(path, self.kind, self.settings, data_fingerprint(self.task), arrays)
 

@@ -143,7 +143,7 @@ def with_callbacks(method: Method) -> Method:
     return decorated
 
 
-def checks_parameters(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+def validates_parameters(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
     """Validate the parameters by their constraints at the beginning of a fit.
 
     Parameters
@@ -339,7 +339,7 @@ REPLACEMENTS: Mapping[str, str] = {
 """The alternative to overriding each method, by its name."""
 
 
-def check_overrides(estimator: Any) -> None:
+def reject_unused_overrides(estimator: Any) -> None:
     """Check that an estimator overrides no method that would never be called.
 
     Raises

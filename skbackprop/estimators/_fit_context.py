@@ -145,7 +145,7 @@ class ValidatedData(NamedTuple):
     folds: Array | None = None
 
 
-class ScoringInputs(NamedTuple):
+class ScoredPredictions(NamedTuple):
     """The targets, predictions and weights that a score is computed from.
 
     Each has a row for each sample, so that those of several tables can be concatenated.

@@ -244,7 +244,7 @@ def fit_many(
         except Exception as error:
             if error is observer.error:
                 raise
-            _fit_alone(trained, error, until)
+            _fit_one_by_one(trained, error, until)
     for fit in fits:
         fit.finish(resumes=until is not None)
 
@@ -256,7 +256,7 @@ def _unfinished(runs: Sequence[TrainingRun], until: int | None) -> list[Training
     ]
 
 
-def _fit_alone(fits: Sequence[FitJob], error: Exception, until: int | None) -> None:
+def _fit_one_by_one(fits: Sequence[FitJob], error: Exception, until: int | None) -> None:
     """Fit each by itself after an error of them together; warn if none fails alone.
 
     The cause may be a user-defined part, which then fails for its owner only.

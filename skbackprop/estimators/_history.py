@@ -26,7 +26,7 @@ HISTORY_ATTRIBUTES = (
 )
 
 
-class CurvePrefix:
+class ImmutableCurve:
     """The first numbers of a list that others may extend: an immutable loss curve.
 
     Curves that continue it share its list; each knows how much of it is its own. Only the longest
@@ -43,13 +43,13 @@ class CurvePrefix:
         self._n = len(numbers)
 
     def __repr__(self) -> str:
-        return f"CurvePrefix({self._numbers[: self._n]})"
+        return f"ImmutableCurve({self._numbers[: self._n]})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy its own numbers only; NumPy scalars as one array."""
         own = self.numbers[: self._n]
         are_scalars = bool(own) and all(isinstance(number, np.float64) for number in own)
-        return CurvePrefix, (np.array(own) if are_scalars else own,)
+        return ImmutableCurve, (np.array(own) if are_scalars else own,)
 
     def __len__(self) -> int:
         return self._n
@@ -59,20 +59,21 @@ class CurvePrefix:
         """The numbers: the shared list itself if nothing has been added to it, else a copy."""
         return self._numbers if len(self._numbers) == self._n else self._numbers[: self._n]
 
-    def extended(self, more: list[float]) -> CurvePrefix:
+    def extended(self, more: list[float]) -> ImmutableCurve:
         """Return this curve with more numbers at its end."""
         numbers = self.numbers
         numbers += more
-        return CurvePrefix(numbers)
+        return ImmutableCurve(numbers)
 
 
-def extend_curve(past: Any, more: list[float]) -> CurvePrefix:
+def extend_curve(past: Any, more: list[float]) -> ImmutableCurve:
     """Return a curve that continues another one, a list set by the user, or None."""
-    return (past if isinstance(past, CurvePrefix) else CurvePrefix(list(past or []))).extended(more)
+    curve = past if isinstance(past, ImmutableCurve) else ImmutableCurve(list(past or []))
+    return curve.extended(more)
 
 
 class HistoryAttribute:
-    """A fitted attribute that is stored as a `CurvePrefix` and read as a list.
+    """A fitted attribute that is stored as an `ImmutableCurve` and read as a list.
 
     With several networks it is a list of such lists; it may be None.
     """
@@ -96,7 +97,7 @@ class HistoryAttribute:
 
 
 def _as_list(kept: Any) -> Any:
-    return kept.numbers if isinstance(kept, CurvePrefix) else kept
+    return kept.numbers if isinstance(kept, ImmutableCurve) else kept
 
 
 def make_history_attributes(
@@ -148,7 +149,7 @@ def _per_member(values: list[Any]) -> Any:
     """Return the value of a single member, or an array or list with those of several."""
     if len(values) == 1 or values[0] is None:
         return values[0]
-    return values if isinstance(values[0], CurvePrefix) else np.array(values)
+    return values if isinstance(values[0], ImmutableCurve) else np.array(values)
 
 
 def history_of(fitted_estimator: Any) -> Sequence[History]:

@@ -51,7 +51,7 @@ def make_target_encoder(y: Any, classes: Any = None) -> BaseLabelEncoder:
         classes = _sort_classes(classes)
     if is_indicator:
         return MultilabelEncoder(np.arange(y.shape[1]) if classes is None else classes, issparse(y))
-    labels = _validate_labels(y, "y")
+    labels = _labels_to_array(y, "y")
     return SingleLabelEncoder(np.unique(labels) if classes is None else classes)
 
 
@@ -383,7 +383,7 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
                 "classes must be a list with the labels of each column of y, which has the shape "
                 f"{y.shape}, got {classes!r}."
             )
-        valid = (_validate_labels(own, f"Column {i} of y") for i, own in enumerate(labels))
+        valid = (_labels_to_array(own, f"Column {i} of y") for i, own in enumerate(labels))
         return cls([SingleLabelEncoder(np.unique(own), i) for i, own in enumerate(valid)])
 
     @property
@@ -398,7 +398,7 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
                 f"{len(self.columns)} columns of labels."
             )
         encoded = [
-            column.encode(_validate_labels(labels, f"Column {i} of y"), needs_all)
+            column.encode(_labels_to_array(labels, f"Column {i} of y"), needs_all)
             for i, (column, labels) in enumerate(zip(self.columns, y.T, strict=True))
         ]
         return np.hstack(encoded)
@@ -456,10 +456,10 @@ def _are_same_classes(classes: Any, others: Any) -> bool:
 
 def _sort_classes(classes: Any) -> Array:
     """Return the `classes` of one column sorted, after validation."""
-    return np.unique(_validate_labels(check_no_missing(classes, name="classes"), "classes"))
+    return np.unique(_labels_to_array(check_no_missing(classes, name="classes"), "classes"))
 
 
-def _validate_labels(labels: Any, name: str) -> Array:
+def _labels_to_array(labels: Any, name: str) -> Array:
     """Return the labels of one column as an array of numbers or of strings."""
     labels = unify_label_dtype(np.asarray(labels), name)
     assert_all_finite(labels, input_name=name)

@@ -18,11 +18,11 @@ from sklearn.utils.validation import check_is_fitted
 from ..layers.normalization import BatchNormalization
 from ..nn.network import Network
 from ..nn.prediction import OutputGradient, compute_input_gradients
-from ..training.architecture import check_normalization_param
+from ..training.architecture import get_normalization
 from ..training.temperature import OutOfFoldPredictions
 from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
-from ._fit_context import ScoringInputs
+from ._fit_context import ScoredPredictions
 from ._fitted_network import OptionalDerivedAttribute, check_finite_output
 from ._history import HISTORY_ATTRIBUTES
 from ._validation import validated_input
@@ -33,7 +33,7 @@ _PER_MEMBER = (*HISTORY_ATTRIBUTES, "converged_", "loss_", "n_iter_", "t_")
 
 
 def _is_batch_normalization(normalization: Any) -> bool:
-    return isinstance(check_normalization_param(normalization), BatchNormalization)
+    return isinstance(get_normalization(normalization), BatchNormalization)
 
 
 class BaseSupervisedNetwork(BaseNeuralNetwork):
@@ -204,22 +204,22 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     # ------------------------------------------------------------------------- score
 
     @abstractmethod
-    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
+    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
         """Return what the score is computed from."""
 
     @abstractmethod
-    def _compute_score(self, inputs: ScoringInputs) -> float:
+    def _compute_score(self, inputs: ScoredPredictions) -> float:
         """Return the score."""
 
 
 def make_scoring_inputs(
     estimator: BaseSupervisedNetwork, X: Any, y: Any, sample_weight: Any
-) -> ScoringInputs:
+) -> ScoredPredictions:
     """Return the targets, predictions and weights that the score of rows is computed from."""
     return estimator._make_scoring_inputs(X, y, sample_weight)
 
 
-def compute_score(estimator: BaseSupervisedNetwork, inputs: ScoringInputs) -> float:
+def compute_score(estimator: BaseSupervisedNetwork, inputs: ScoredPredictions) -> float:
     """Return the estimator's score, from the inputs of all rows together."""
     return estimator._compute_score(inputs)
 

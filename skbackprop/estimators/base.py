@@ -42,8 +42,8 @@ from ..utils.equality import is_equal
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
 from ._estimator_mixin import (
-    check_overrides,
     get_scorer_with_suggestion,
+    reject_unused_overrides,
     suggests_arguments,
     with_callbacks,
 )
@@ -475,7 +475,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 
 def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     """Validate an estimator's parameters; return them with the warnings about unused ones."""
-    check_overrides(estimator)
+    reject_unused_overrides(estimator)
     values = estimator._values
     parameters = dict(zip(estimator._rows, values, strict=True))
     build_average(parameters)  # whose error has better advice

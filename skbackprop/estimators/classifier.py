@@ -37,7 +37,7 @@ from ..utils.arrays import Array, MatrixLike
 from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if
-from ._fit_context import DataInfo, FitArguments, FitContext, ScoringInputs
+from ._fit_context import DataInfo, FitArguments, FitContext, ScoredPredictions
 from ._fitted_network import derived
 from ._label_encoding import (
     BaseLabelEncoder,
@@ -882,11 +882,11 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         """
         return self._compute_score(self._make_scoring_inputs(X, y, sample_weight))
 
-    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
+    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
         predicted = self.predict(X)
-        return ScoringInputs(y, predicted, validated_weight(sample_weight, predicted))
+        return ScoredPredictions(y, predicted, validated_weight(sample_weight, predicted))
 
-    def _compute_score(self, inputs: ScoringInputs) -> float:
+    def _compute_score(self, inputs: ScoredPredictions) -> float:
         accuracy: float = self._labels.accuracy(*inputs)
         return accuracy
 

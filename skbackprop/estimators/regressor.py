@@ -36,7 +36,7 @@ from ..utils._name_types import (
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if
-from ._fit_context import DataInfo, FitArguments, ScoringInputs
+from ._fit_context import DataInfo, FitArguments, ScoredPredictions
 from ._fitted_network import OptionalDerivedAttribute
 from ._parameter_constraints import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
@@ -779,16 +779,16 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     def _is_scored_by_r2(self) -> bool:
         return isinstance(unwrap_loss(self._data_info.loss), (SquaredError, Poisson))
 
-    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoringInputs:
+    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
         if self._is_scored_by_r2:
             predicted = self.predict(X)
-            return ScoringInputs(y, predicted, validated_weight(sample_weight, predicted))
+            return ScoredPredictions(y, predicted, validated_weight(sample_weight, predicted))
         X, y = self._validate_rows(X, y, reset=False)
         targets = self._get_target_encoder(self._data_info).encode(y, needs_all=False)
         scores = self._predict_in_blocks(X, self._average_raw)
-        return ScoringInputs(targets, scores, validated_weight(sample_weight, X))
+        return ScoredPredictions(targets, scores, validated_weight(sample_weight, X))
 
-    def _compute_score(self, inputs: ScoringInputs) -> float:
+    def _compute_score(self, inputs: ScoredPredictions) -> float:
         if self._is_scored_by_r2:
             return _r2(*inputs)
         with np.errstate(all="ignore"):

@@ -43,7 +43,7 @@ def _float_literal(value: Any) -> str:
     return f"{np.float32(value)!s}f"
 
 
-def _format_element(pointer: str, index: str = "i") -> str:
+def _index_pointer(pointer: str, index: str = "i") -> str:
     """Return an element of an array. The pointer is a name, or a name and an offset."""
     name, _, offset = pointer.partition(" + ")
     if offset and index == "0":
@@ -53,7 +53,7 @@ def _format_element(pointer: str, index: str = "i") -> str:
 
 def _copy_values(x: str, out: str, width: int) -> Iterator[str]:
     """Yield a loop that copies values."""
-    yield f"for (size_t i = 0; i < {width}; ++i) {_format_element(out)} = {_format_element(x)};"
+    yield f"for (size_t i = 0; i < {width}; ++i) {_index_pointer(out)} = {_index_pointer(x)};"
 
 
 class BufferPlan:
@@ -266,7 +266,7 @@ class CCodegen:
             text = _float_literal(value.arrays[0].item())
             return f"({text})" if text.startswith("-") else text
         pointer = self._get_pointer(value, is_in_loop=value.n_estimators > 1)
-        return _format_element(pointer, "i" if value.width > 1 else "0")
+        return _index_pointer(pointer, "i" if value.width > 1 else "0")
 
     # ---------------------------------------------------------------------- statements
 
@@ -351,8 +351,8 @@ class CCodegen:
             yield from _copy_values(f"{x} + {columns[0]}", out, value.width)
             return
         indices = self._define(columns.astype(np.min_scalar_type(columns.max())), "columns")
-        element = _format_element(x, f"{indices}[i]")
-        yield f"for (size_t i = 0; i < {value.width}; ++i) {_format_element(out)} = {element};"
+        element = _index_pointer(x, f"{indices}[i]")
+        yield f"for (size_t i = 0; i < {value.width}; ++i) {_index_pointer(out)} = {element};"
 
     def _concat(self, value: Expr, out: str, *parts: str) -> Iterator[str]:
         start = 0
@@ -404,6 +404,6 @@ class CCodegen:
                 yield f"if ({name})"
                 yield (
                     f"    for (size_t i = 0; i < {width}; ++i) "
-                    f"{name}[i] = {_format_element(values)}{above};"
+                    f"{name}[i] = {_index_pointer(values)}{above};"
                 )
         yield from returned

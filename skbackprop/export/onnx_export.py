@@ -235,7 +235,7 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
             ) from error
         raise
     if not hasattr(estimator, "predict_proba"):
-        _rename_probabilities(model)
+        _rename_probabilities_to_scores(model)
     return model
 
 
@@ -262,7 +262,7 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
     return [(name, kind([None, 1])) for name, kind in kinds.items()]
 
 
-def _rename_probabilities(model: Any) -> None:
+def _rename_probabilities_to_scores(model: Any) -> None:
     """Rename the output "probabilities" of an ONNX model, if any, to "scores"."""
 
     def rename(name: str) -> str:

@@ -616,18 +616,18 @@ class BuiltPeriodicEmbedding:
         """Compute the outputs of some rows."""
         n_rows, k = x.shape[-2], self._shape[1]
         numbers, outputs = self._numbers(x)[..., None], self._outputs(out)
-        sines, cosines = (_by_number(each, self._shape[0], n_rows, k) for each in self._waves)
+        sines, cosines = (_view_by_column(each, self._shape[0], n_rows, k) for each in self._waves)
         np.multiply(numbers, self._factors[..., None, :], out=cosines)
         np.sin(cosines, out=sines)
         np.cos(cosines, out=cosines)
         np.matmul(sines, self._of_sines, out=outputs)
-        mapped = _by_number(self._mapped, self._shape[0], n_rows, self._n_units)
+        mapped = _view_by_column(self._mapped, self._shape[0], n_rows, self._n_units)
         outputs += np.matmul(cosines, self._of_cosines, out=mapped)
 
     def backward(self, delta: Array) -> Array:
         context, (n_embedded, k), n_rows = self._context, self._shape, self._context.n_rows
         d_outputs = self._outputs(delta)
-        sines, cosines = (_by_number(each, n_embedded, n_rows, k) for each in self._waves)
+        sines, cosines = (_view_by_column(each, n_embedded, n_rows, k) for each in self._waves)
         if context.is_training:
             np.matmul(sines.swapaxes(-1, -2), d_outputs, out=self._d_of_sines)
             np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=self._d_of_cosines)
@@ -635,7 +635,7 @@ class BuiltPeriodicEmbedding:
             return delta
         # With respect to the phases 2 pi f x: cosines * d_sines - sines * d_cosines.
         by_phases, other = (
-            _by_number(each, n_embedded, context.n_rows, k) for each in self._slopes
+            _view_by_column(each, n_embedded, context.n_rows, k) for each in self._slopes
         )
         np.matmul(d_outputs, self._of_sines.swapaxes(-1, -2), out=by_phases)
         np.matmul(d_outputs, self._of_cosines.swapaxes(-1, -2), out=other)
@@ -663,7 +663,7 @@ class BuiltPeriodicEmbedding:
         return columns.reshape(*array.shape[:-1], -1, self._n_units).swapaxes(-2, -3)
 
 
-def _by_number(buffer: Array, n_embedded: int, n_rows: int, width: int) -> Array:
+def _view_by_column(buffer: Array, n_embedded: int, n_rows: int, width: int) -> Array:
     """Return a view of each member's memory as (..., n_embedded, n_rows, width)."""
     flat = buffer.reshape(*buffer.shape[:-2], -1)
     shape = n_embedded, n_rows, width

@@ -23,8 +23,8 @@ from .._sklearn import (
 )
 from ..estimators._estimator_mixin import (
     EstimatorMixin,
-    checks_parameters,
     suggesting_scorers,
+    validates_parameters,
     with_positive_class,
 )
 from ._candidates import EvaluationConfig
@@ -109,7 +109,7 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
         with suggesting_scorers(self.scoring):
             return super()._get_scorers()
 
-    @checks_parameters(prefer_skip_nested_validation=False)
+    @validates_parameters(prefer_skip_nested_validation=False)
     def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         """Do what `BaseSearchCV.fit` does, but evaluate candidates in stacks."""
         scorer, _ = self._get_scorers()

@@ -28,7 +28,7 @@ from ..utils.arrays import (
 from ..utils.configurable import index_settings
 from .data_loader import Batch, ChunkBuffer, DataLoader, Dataset
 from .objective import DivergenceError, LossAndGradient, Objective, fsum_or_nan
-from .parameters import FlatParameters, averaged_parameters
+from .parameters import FlatParameters, select_averaged_parameters
 from .train_state import TrainState
 from .update import UpdateRule
 
@@ -312,7 +312,7 @@ class StackTrainer:
             return self.parameters
         parameters = self.parameters
         arrays = parameters.theta, parameters.statistics, self.state.average
-        return parameters.like(*averaged_parameters(*arrays))
+        return parameters.like(*select_averaged_parameters(*arrays))
 
     # ---------------------------------------------------------------- rollback
 

@@ -134,7 +134,7 @@ class FlatParameters(Parameters):
         return divided
 
 
-def averaged_parameters(
+def select_averaged_parameters(
     theta: Array, statistics: ArrayDict, average: ArrayDict
 ) -> tuple[Array, ArrayDict]:
     """Return the averages of flat parameters and of running statistics, as new arrays.

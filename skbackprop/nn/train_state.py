@@ -72,7 +72,7 @@ class TrainState:
         numbers = np.arange(len(self))[members].tolist()
         return type(self)(
             self.parameters.members(members),
-            **_for_dicts(lambda name: index_state(getattr(self, name), members)),
+            **_map_dict_fields(lambda name: index_state(getattr(self, name), members)),
             n_samples_seen=self.n_samples_seen[members],
             orders=[self.orders[i] for i in numbers],
             rngs=[self.rngs[i] for i in numbers],
@@ -93,7 +93,7 @@ class TrainState:
                 np.concatenate([state.parameters.theta for state in states]),
                 concatenate_states([state.parameters.statistics for state in states]),
             ),
-            **_for_dicts(lambda name: concatenate_states([getattr(s, name) for s in states])),
+            **_map_dict_fields(lambda name: concatenate_states([getattr(s, name) for s in states])),
             n_samples_seen=np.concatenate([state.n_samples_seen for state in states]),
             orders=[order for state in states for order in state.orders],
             rngs=[rng for state in states for rng in state.rngs],
@@ -119,7 +119,7 @@ class TrainState:
     ) -> Self:
         return type(self)(
             self.parameters.like(self.parameters.theta.copy(), _copied(self.parameters.statistics)),
-            **_for_dicts(lambda name: _copied(getattr(self, name))),
+            **_map_dict_fields(lambda name: _copied(getattr(self, name))),
             n_samples_seen=self.n_samples_seen.copy(),
             orders=orders,
             rngs=rngs,
@@ -134,7 +134,7 @@ class TrainState:
     def to_arrays(self) -> dict[str, Array]:
         """Return the state as arrays by name, without Python objects, for files."""
         arrays = {"theta": self.parameters.theta, "n_samples_seen": self.n_samples_seen}
-        dicts = _for_dicts(lambda name: getattr(self, name))
+        dicts = _map_dict_fields(lambda name: getattr(self, name))
         for kind, state in {"statistics": self.parameters.statistics, **dicts}.items():
             arrays |= {join_keys(kind, name): array for name, array in state.items()}
         for i, order in enumerate(self.orders):
@@ -170,15 +170,15 @@ class TrainState:
 
         return cls(
             FlatParameters(np.array(named["theta"]), dict_of("statistics"), layout),
-            **_for_dicts(dict_of),
+            **_map_dict_fields(dict_of),
             n_samples_seen=np.array(named["n_samples_seen"]),
             orders=list_of("orders", np.array),
-            rngs=list_of("rngs", _random_state),
-            masks=list_of("masks", _generator) if "masks" in named else [],
+            rngs=list_of("rngs", _restore_random_state),
+            masks=list_of("masks", _restore_generator) if "masks" in named else [],
         )
 
 
-def _for_dicts(function: Callable[[str], ArrayDict]) -> dict[str, Any]:
+def _map_dict_fields(function: Callable[[str], ArrayDict]) -> dict[str, Any]:
     """Return the value of a function for the name of each field that is a dict of arrays."""
     return {name: function(name) for name in _DICTS}
 
@@ -187,13 +187,13 @@ def _copied(state: ArrayDict) -> ArrayDict:
     return {name: array.copy() for name, array in state.items()}
 
 
-def _random_state(state: dict[str, Any]) -> np.random.RandomState:
+def _restore_random_state(state: dict[str, Any]) -> np.random.RandomState:
     rng = np.random.RandomState(getattr(np.random, str(state["bit_generator"]))())
     rng.set_state(to_python_scalars(state))
     return rng
 
 
-def _generator(state: dict[str, Any]) -> np.random.Generator:
+def _restore_generator(state: dict[str, Any]) -> np.random.Generator:
     bit_generator = getattr(np.random, str(state["bit_generator"]))()
     bit_generator.state = to_python_scalars(state)
     return np.random.Generator(bit_generator)

@@ -32,7 +32,7 @@ from .. import (
 )
 from .._sklearn import _MultimetricScorer, _PassthroughScorer, _Scorer
 from ..estimators._fit_context import DataInfo
-from ..estimators._history import CurvePrefix
+from ..estimators._history import ImmutableCurve
 from ..estimators._label_encoding import (
     MultilabelEncoder,
     MultioutputLabelEncoder,
@@ -60,7 +60,7 @@ from ..tabular._cross_fitting import CrossFittedEstimators
 from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder
 from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
 from ..tabular.classifier import TableClassifierNetworks
-from ..tabular.regressor import DistributionTargets, TableRegressorNetworks
+from ..tabular.regressor import RegressorTargets, TableRegressorNetworks
 from ..training.checkpoint import (
     BestEpoch,
     History,
@@ -89,7 +89,7 @@ _PUBLIC_MODULES = (
 _CLASSES: tuple[type, ...] = (
     # estimators and their fitted attributes
     *(BackpropAutoencoder, BackpropClassifier, BackpropRegressor, conformal.ConformalRegressor),
-    *(DataInfo, CurvePrefix, OutOfFoldPredictions),
+    *(DataInfo, ImmutableCurve, OutOfFoldPredictions),
     *(MultioutputLabelEncoder, MultilabelEncoder, SingleLabelEncoder),
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
@@ -103,7 +103,7 @@ _CLASSES: tuple[type, ...] = (
     *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
-    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, DistributionTargets),
+    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit),
     # parts of fitted searches that skops does not know

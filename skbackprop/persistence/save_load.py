@@ -325,7 +325,7 @@ def unpack(file: bytes) -> tuple[bytes, dict[str, str]]:
         raise CorruptFileError(
             "is damaged: its content does not match its checksum. Use another copy of it."
         )
-    _check_is_tree(members[SCHEMA])
+    _reject_shared_references(members[SCHEMA])
     return _make_zip(members), versions
 
 
@@ -356,7 +356,7 @@ def _read_members(file: bytes) -> dict[str, bytes]:
         return {info.filename: archive.read(info) for info in infos}
 
 
-def _check_is_tree(schema: bytes) -> None:
+def _reject_shared_references(schema: bytes) -> None:
     """Raise an error if an object that occurs twice is not written out twice, as skops does.
 
     Otherwise skops would need years for a file of forty lists, each of which refers twice to the

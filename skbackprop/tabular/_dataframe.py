@@ -27,7 +27,7 @@ _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fracti
 _DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 
 
-def _find_role(type_: type) -> Role:
+def _role_of_type(type_: type) -> Role:
     """Return the role of the values of a type; "other" for unsupported types."""
     if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
         return "missing"
@@ -41,7 +41,7 @@ def _find_role(type_: type) -> Role:
     return "level"
 
 
-find_role: Callable[[type], Role] = cache(_find_role)
+find_role: Callable[[type], Role] = cache(_role_of_type)
 
 
 def types_in(values: Sequence[Any]) -> dict[Role, type]:

@@ -106,7 +106,7 @@ class FittedEncoding:
         The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
         other groups, if there are any.
         """
-        is_category = _find_categories(columns, categorical_features)
+        is_category = _find_categorical_columns(columns, categorical_features)
         numeric_columns = np.flatnonzero(~is_category).tolist()
         category_columns = np.flatnonzero(is_category).tolist()
         numbers = columns.numbers(numeric_columns)
@@ -207,7 +207,7 @@ class FittedEncoding:
         return outputs
 
 
-def _find_categories(columns: AnyColumns, categorical_features: Any) -> Array:
+def _find_categorical_columns(columns: AnyColumns, categorical_features: Any) -> Array:
     """Return the mask of categorical columns; raise if another is not numeric."""
     by_dtype = isinstance(categorical_features, str)
     is_category = np.zeros(columns.n_columns, dtype=bool)

@@ -38,7 +38,7 @@ from ._fold_models import LabeledRows, NetworkEnsemble
 
 
 @dataclass(frozen=True)
-class NetworkDefaults:
+class EnsembleSettings:
     """Settings that differ between the ensembles of an estimator.
 
     Parameters
@@ -60,10 +60,10 @@ class NetworkDefaults:
 
 
 FOR_CLASSES = (
-    NetworkDefaults(True, (128, 128), dropout=0.2, weight_decay=0.3),
-    NetworkDefaults(False, (128, 128), dropout=0.2, weight_decay=0.3),
+    EnsembleSettings(True, (128, 128), dropout=0.2, weight_decay=0.3),
+    EnsembleSettings(False, (128, 128), dropout=0.2, weight_decay=0.3),
 )
-FOR_NUMBERS = (NetworkDefaults(True, (128, 128, 128), dropout=0.1, weight_decay=0.01),)
+FOR_NUMBERS = (EnsembleSettings(True, (128, 128, 128), dropout=0.1, weight_decay=0.01),)
 
 # The number of units that each block is mapped to, in addition to the number itself.
 N_EMBEDDED = 3
@@ -74,13 +74,13 @@ def _steps_per_epoch(n_train: int) -> int:
 
 
 def network_params(
-    defaults: NetworkDefaults, n_blocks: int, n_train: int, n_estimators: int
+    defaults: EnsembleSettings, n_blocks: int, n_train: int, n_estimators: int
 ) -> dict[str, Any]:
     """Return the constructor parameters of the networks.
 
     Parameters
     ----------
-    defaults : NetworkDefaults
+    defaults : EnsembleSettings
         The settings of the ensemble.
     n_blocks : int
         The number of blocks of encodings that rows begin with.

@@ -20,8 +20,8 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions
 from ..estimators._estimator_mixin import (
     EstimatorMixin,
-    checks_parameters,
     suggests_arguments,
+    validates_parameters,
     with_callbacks,
 )
 from ..estimators._fit_context import FitArguments
@@ -41,8 +41,8 @@ from ._encoding import FeatureBuilder, FeatureView, draw_seed
 from ._fold_models import FoldEnsemble, LabeledRows, Mix, OutOfFoldPredictor, predict_in_blocks
 from ._training import (
     MIN_TIME,
+    EnsembleSettings,
     FitProgress,
-    NetworkDefaults,
     TrainingData,
     cycle_lengths,
     network_params,
@@ -62,7 +62,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-    _configurations: ClassVar[Sequence[NetworkDefaults]]
+    _configurations: ClassVar[Sequence[EnsembleSettings]]
 
     # Groups that a search or a pipeline routes to splitters are routed here as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
@@ -137,7 +137,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     @suggests_arguments
     @with_callbacks
-    @checks_parameters(prefer_skip_nested_validation=True)
+    @validates_parameters(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: MatrixLike,

@@ -20,11 +20,11 @@ from ..training.class_weight import (
     compute_class_weight,
     compute_sample_weight,
 )
-from ..training.temperature import fit_temperature, normalized_weights, subsample_index
+from ..training.temperature import fit_temperature, subsample_index, weights_of_rows
 from ..utils.arrays import Array, Columns, TableLike
 from ._cross_fitting import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
-from ._training import FOR_CLASSES, NetworkDefaults
+from ._training import FOR_CLASSES, EnsembleSettings
 from .base import BaseTabular
 
 _TINY = np.finfo(np.float64).tiny
@@ -153,7 +153,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         **BaseTabular._parameter_constraints,
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
-    _configurations: ClassVar[Sequence[NetworkDefaults]] = FOR_CLASSES
+    _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_CLASSES
 
     def __init__(
         self,
@@ -371,7 +371,7 @@ def calibrate(scores: Array, codes: Array, weight: Array | None) -> tuple[float,
         The weight of each row.
     """
     rows = subsample_index(len(codes))
-    codes, weight = codes[rows], normalized_weights(weight, rows)
+    codes, weight = codes[rows], weights_of_rows(weight, rows)
     logits = scores[..., rows, :].astype(np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
@@ -405,7 +405,7 @@ def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:
         The weights, with sum one.
     """
     rows = subsample_index(likelihoods.shape[1])
-    likelihoods, weight = likelihoods[:, rows], normalized_weights(weight, rows)
+    likelihoods, weight = likelihoods[:, rows], weights_of_rows(weight, rows)
     weights = np.full(len(likelihoods), 1 / len(likelihoods))
     for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
         shares = weights[:, None] * likelihoods

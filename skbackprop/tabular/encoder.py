@@ -11,7 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
-from ..estimators._estimator_mixin import EstimatorMixin, checks_parameters
+from ..estimators._estimator_mixin import EstimatorMixin, validates_parameters
 from ..estimators._validation import replace_attributes, shallow_copy_of
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._dataframe import read_table
@@ -168,7 +168,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         self.dtype = dtype
         self.random_state = random_state
 
-    @checks_parameters(prefer_skip_nested_validation=True)
+    @validates_parameters(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:
         """Fit the encoding of each column.
 
@@ -194,7 +194,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         self._fit(X, y)
         return self
 
-    @checks_parameters(prefer_skip_nested_validation=True)
+    @validates_parameters(prefer_skip_nested_validation=True)
     def fit_transform(self, X: MatrixLike, y: ArrayLike | None = None) -> Array:
         """Fit to a table and encode it, with out-of-fold target statistics.
 

@@ -15,7 +15,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from .._conformal_intervals import PredictionBand, cv_plus_interval, min_calibration_samples
+from .._conformal_intervals import UncalibratedBand, cv_plus_interval, min_calibration_samples
 from ..estimators._parameter_constraints import constraints_of
 from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators._validation import check_targets, validated_numbers, validated_weight
@@ -26,7 +26,7 @@ from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, Columns, MatrixLike, TableLike
 from ._cross_fitting import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
-from ._training import FOR_NUMBERS, NetworkDefaults
+from ._training import FOR_NUMBERS, EnsembleSettings
 from .base import BaseTabular
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
@@ -145,7 +145,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "loss": constraints_of("regressor")["loss"],
         "clip": ["boolean"],
     }
-    _configurations: ClassVar[Sequence[NetworkDefaults]] = FOR_NUMBERS
+    _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _fit_target(self, y: Array, weight: Array | None) -> Array:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        self._targets = DistributionTargets.fit(loss, self.loss, y, weight, self.clip)
+        self._targets = RegressorTargets.fit(loss, self.loss, y, weight, self.clip)
         return y
 
     def _encode_target(self, y: Any) -> Array:
@@ -441,7 +441,7 @@ class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
 
 
 @dataclass(frozen=True, eq=False)
-class DistributionTargets:
+class RegressorTargets:
     """Targets and loss of a regressor, and what can be computed from its outputs.
 
     Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and a
@@ -515,18 +515,18 @@ class DistributionTargets:
         alone = alone[..., :-1] if self.has_variance else alone
         return alone if alone.shape[-1] > 1 else alone[..., 0]
 
-    def prediction_band(self, outputs: Array) -> PredictionBand:
+    def prediction_band(self, outputs: Array) -> UncalibratedBand:
         """Return the band that conformal intervals start from, of shape (..., n).
 
         Quantiles are not clipped. At the bounds of the range many would be equal, and so would be
         the conformity scores of targets there, so that intervals would cover too much.
         """
         if outputs.shape[-1] > 1 and not self.has_variance:
-            return PredictionBand.from_quantiles(outputs)
+            return UncalibratedBand.from_quantiles(outputs)
         mean = self.predictions(outputs)
         if not self.has_variance:
-            return PredictionBand.from_point_prediction(mean)
-        return PredictionBand.from_mean_and_std(mean, np.sqrt(outputs[..., -1]))
+            return UncalibratedBand.from_point_prediction(mean)
+        return UncalibratedBand.from_mean_and_std(mean, np.sqrt(outputs[..., -1]))
 
     def _clip(self, outputs: Array) -> Array:
         """Return a copy whose predictions, but not variances, are within the range."""

@@ -48,8 +48,8 @@ class MLPSpec:
         hidden = hidden_widths(parameters["hidden_layer_sizes"])
         return cls(
             hidden,
-            tuple(map(check_activation_param, activation_of_each_layer(parameters))),
-            check_normalization_param(parameters.get("normalization")),
+            tuple(map(get_activation, activation_of_each_layer(parameters))),
+            get_normalization(parameters.get("normalization")),
             dropout_rates(parameters["dropout"], len(hidden)),
             check_input_layers_param(parameters.get("input_layers")),
         )
@@ -161,12 +161,12 @@ def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | Activ
     return each
 
 
-def check_activation_param(activation: str | ActivationFunction) -> ActivationFunction:
+def get_activation(activation: str | ActivationFunction) -> ActivationFunction:
     """Return the activation function for a name or an instance."""
     return ACTIVATIONS[activation] if isinstance(activation, str) else activation
 
 
-def check_normalization_param(normalization: str | Normalization | None) -> Normalization | None:
+def get_normalization(normalization: str | Normalization | None) -> Normalization | None:
     """Return the normalization for a name, an instance or None."""
     if isinstance(normalization, str):
         return NORMALIZATIONS[normalization]()

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..layers.base import NUM_BATCHES_TRACKED
 from ..nn.lbfgs import EvaluationLog
-from ..nn.parameters import FlatParameters, ParameterLayout, averaged_parameters
+from ..nn.parameters import FlatParameters, ParameterLayout, select_averaged_parameters
 from ..nn.train_state import TrainState
 from ..schedules import init_plateau_counter
 from ..utils.arrays import (
@@ -51,7 +51,7 @@ class ParameterSnapshot(NamedTuple):
     @property
     def inference_parameters(self) -> tuple[Array, ArrayDict]:
         """The parameters and running statistics to predict with: averages, if there are any."""
-        return averaged_parameters(*self) if self.average else (self.theta, self.statistics)
+        return select_averaged_parameters(*self) if self.average else (self.theta, self.statistics)
 
 
 class BestEpoch(NamedTuple):

@@ -342,7 +342,7 @@ def unused_parameter_warnings(
                 yield f"{name}={value!r} has no effect with {because}"
 
 
-def _unused_by_lbfgs(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
+def _why_unused_by_lbfgs(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
     """Explain that L-BFGS has no stochastic steps to average, to clip or to schedule."""
     value = parameters[name]
     if not is_lbfgs(parameters["solver"]) or (
@@ -355,7 +355,7 @@ def _unused_by_lbfgs(parameters: Mapping[str, Any], name: str, default: Any) -> 
     )
 
 
-def _unused_without_sgd(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
+def _why_unused_without_sgd(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
     """Explain that a schedule given by name needs solver="sgd", as in scikit-learn."""
     value, solver = parameters[name], parameters["solver"]
     is_theirs = isinstance(value, str) and value in SGD_ONLY_SCHEDULES
@@ -367,7 +367,7 @@ def _unused_without_sgd(parameters: Mapping[str, Any], name: str, default: Any) 
     )
 
 
-def _unused_by_solver(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
+def _why_unused_by_solver(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
     """Explain that a solver does not use a flat parameter; an instance uses none."""
     solver = parameters["solver"]
     if _is_sklearn_solver(solver):
@@ -378,7 +378,7 @@ def _unused_by_solver(parameters: Mapping[str, Any], name: str, default: Any) ->
     return _explain_instance("solver", solver, parameters[name], name, default)
 
 
-def _unused_by_schedule(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
+def _why_unused_by_schedule(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
     """Explain that a schedule does not use a flat parameter; an instance uses none."""
     schedule = parameters["learning_rate"]
     if isinstance(schedule, str):
@@ -387,7 +387,7 @@ def _unused_by_schedule(parameters: Mapping[str, Any], name: str, default: Any) 
     return _explain_instance("learning_rate", schedule, parameters[name], name, default)
 
 
-def _unused_by_stopping(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
+def _why_unused_by_stopping(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
     """Explain that an `EarlyStopping` has its own settings; some schedules use the flat ones."""
     stopping = parameters["early_stopping"]
     if not isinstance(stopping, EarlyStopping) or parameters["learning_rate"] == "adaptive":
@@ -416,12 +416,12 @@ def _is_sklearn_solver(solver: Any) -> bool:
 # For each reason: the parameters that it concerns, and the function that returns the rest of the
 # message, or None if the parameter has an effect or scikit-learn ignores it as well.
 RULES: tuple[tuple[tuple[str, ...], _Rule], ...] = (
-    (("average", "clip_norm", "learning_rate"), _unused_by_lbfgs),
-    (("learning_rate",), _unused_without_sgd),
+    (("average", "clip_norm", "learning_rate"), _why_unused_by_lbfgs),
+    (("learning_rate",), _why_unused_without_sgd),
     (
         ("momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "max_fun"),
-        _unused_by_solver,
+        _why_unused_by_solver,
     ),
-    (("power_t",), _unused_by_schedule),
-    (("validation_fraction", "n_iter_no_change"), _unused_by_stopping),
+    (("power_t",), _why_unused_by_schedule),
+    (("validation_fraction", "n_iter_no_change"), _why_unused_by_stopping),
 )

@@ -258,7 +258,7 @@ def conclude(
     if reason == "diverged":
         _warn_of_scores(run)
         run.stop_reason = reason
-        _diverge(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
+        _report_divergence(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
         return
     _check_divergence(run)
     run.stop_reason, config = reason, run.config
@@ -307,7 +307,7 @@ def _check_divergence(run: TrainingRun) -> None:
     if best is None and has_grown:  # the last step may have diverged
         loss = _kept_loss(run, whole=largest > SAFE)
         if not math.isfinite(loss):
-            _diverge(
+            _report_divergence(
                 run,
                 run.n_iter,
                 "the network's output on the training data is no longer finite, since its "
@@ -412,7 +412,7 @@ def _kept_loss(run: TrainingRun, whole: bool) -> float:
         return _mean_loss(blocks, table, rows, run.objective)
 
 
-def _diverge(run: TrainingRun, epoch: int, what: str) -> None:
+def _report_divergence(run: TrainingRun, epoch: int, what: str) -> None:
     message = f"Training diverged in epoch {epoch}: {what}. {_divergence_advice(run)}"
     if run.history.best is None or run.incremental:  # a failed call leaves no result
         run.error = ValueError(message)

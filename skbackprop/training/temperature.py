@@ -41,7 +41,7 @@ def subsample_index(n: int) -> slice | IndexArray:
     return np.sort(np.random.default_rng(0).choice(n, _MOST_ROWS, replace=False, shuffle=False))
 
 
-def normalized_weights(weight: Array | None, rows: slice | IndexArray) -> Array | None:
+def weights_of_rows(weight: Array | None, rows: slice | IndexArray) -> Array | None:
     """Return the weights of some rows; None for equal weights, or if all are zero."""
     return None if weight is None or not weight[rows].any() else weight[rows]
 
@@ -160,7 +160,7 @@ def _fit_to_scores(
     with np.errstate(all="ignore"):
         temperature, _ = fit_temperature(
             lambda divisor: log_losses(scores / divisor, y),
-            normalized_weights(weight, some),
+            weights_of_rows(weight, some),
             spread=_SPREAD,
         )
     return temperature

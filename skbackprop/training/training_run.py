@@ -17,7 +17,7 @@ import numpy as np
 from ..layers.dense import dropout_rng
 from ..nn.ensemble_trainer import TimeLimit
 from ..nn.lbfgs import EvaluationLog
-from ..nn.parameters import FlatParameters, averaged_parameters
+from ..nn.parameters import FlatParameters, select_averaged_parameters
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..schedules import init_plateau_counter
@@ -407,7 +407,7 @@ class TrainingRun:
             return own.like(*best.snapshot.inference_parameters)
         if not state.average:
             return own
-        return own.like(*averaged_parameters(own.theta, own.statistics, state.average))
+        return own.like(*select_averaged_parameters(own.theta, own.statistics, state.average))
 
     @property
     def shown(self) -> FlatParameters:

@@ -71,12 +71,12 @@ def train_validation_split(
         counts = np.bincount(classes)
         counts = counts[counts > 0]
         if counts.min() >= 2 and min(n_held_out, n_rows - n_held_out) >= len(counts):
-            return _stratified(n_held_out, rng, classes, counts)
+            return _stratified_split(n_held_out, rng, classes, counts)
     order = rng.permutation(n_rows)
     return order[n_held_out:], order[:n_held_out]
 
 
-def _stratified(
+def _stratified_split(
     n_held_out: int, rng: np.random.RandomState, classes: Array, counts: Array
 ) -> tuple[IndexArray, IndexArray]:
     for_training = _approximate_mode(counts, len(classes) - n_held_out, rng)
@@ -167,10 +167,10 @@ def group_k_fold_of_rows(
         with warnings.catch_warnings():  # about classes with fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-            folds = _folds_of(splits, classes, names)
+            folds = _fold_of_rows(splits, classes, names)
         if np.bincount(folds, minlength=n_folds).all():
             return folds
-    return _folds_of(GroupKFold(n_folds), names, names)
+    return _fold_of_rows(GroupKFold(n_folds), names, names)
 
 
 # The number of parts of the groups, some of which are held out.
@@ -230,7 +230,9 @@ def are_groups_whole(groups: Array, parts: Sequence[IndexArray]) -> bool:
     return n_in_parts == len(np.unique(groups))
 
 
-def _folds_of(splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array) -> Array:
+def _fold_of_rows(
+    splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array
+) -> Array:
     """Return the number of the split that holds out each row."""
     folds = np.empty(len(groups), dtype=np.intp)
     for fold, (_, held_out) in enumerate(splits.split(groups, classes, groups)):

@@ -13,7 +13,7 @@ from ..activations import ActivationFunction
 from ..initializers import INITIALIZERS, GlorotUniform, Initializer
 from ..nn.network import Network
 from ..utils.arrays import Array
-from .architecture import check_activation_param
+from .architecture import get_activation
 
 # The kinds of dtypes that hold real numbers.
 _REAL = frozenset("biuf")
@@ -217,7 +217,7 @@ def make_weight_init(parameters: Mapping[str, Any]) -> WeightInit:
     activation = parameters["activation"]
     is_one = isinstance(activation, (str, ActivationFunction))
     # Without hidden layers the activation only matters here, as in scikit-learn.
-    of_one_layer = check_activation_param(activation).initializer if is_one else GlorotUniform()
+    of_one_layer = get_activation(activation).initializer if is_one else GlorotUniform()
     if isinstance(init, str):
         init = None if init == "auto" else INITIALIZERS[init]
     return RandomInit(init, of_one_layer)

@@ -58,8 +58,8 @@ def is_equal(one: Any, other: Any) -> bool:
     if is_dataclass(one) and not isinstance(one, type):
         if not is_equal(contents_of(one), contents_of(other)):
             return False
-        return _compare(one, other) is not False
-    return _compare(one, other) is True
+        return _equal_or_none(one, other) is not False
+    return _equal_or_none(one, other) is True
 
 
 def _abstract_type(value: Any) -> type:
@@ -70,7 +70,7 @@ def _abstract_type(value: Any) -> type:
     return type(value)
 
 
-def _compare(one: Any, other: Any) -> bool | None:
+def _equal_or_none(one: Any, other: Any) -> bool | None:
     """Return the result of ``==``, or None if it has no truth value, as for arrays and frames."""
     try:
         return bool(one == other)

@@ -140,7 +140,7 @@ def test_single_and_failing_fits_are_tasks():
 
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
 def test_epoch_repeated_after_a_divergence_is_one_task(monkeypatch):
-    monkeypatch.setattr(_fit_many, "_fit_alone", None)
+    monkeypatch.setattr(_fit_many, "_fit_one_by_one", None)
     callback, grid = CallbackRecorder(), {"learning_rate_init": [0.1, 0.01, 1e300, 0.02, 0.03]}
     estimator = quick(BackpropClassifier, max_iter=N_EPOCHS, solver="sgd")
     with pytest.warns(FitFailedWarning, match="2 fits failed out of a total of 10"):

@@ -35,7 +35,7 @@ from skbackprop.losses import Quantile
 from skbackprop.persistence import save
 from skbackprop.schedules import CosineDecay, LinearWarmup
 from skbackprop.tabular import PiecewiseLinearEncoder, TableEncoder
-from skbackprop.tabular._training import NetworkDefaults
+from skbackprop.tabular._training import EnsembleSettings
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -54,7 +54,7 @@ TABLE = pd.DataFrame(
 )
 SHORT = {"max_iter": 3, "random_state": 0}
 # The default networks of tabular estimators have hundreds of units, which make large files.
-FEW_UNITS = [NetworkDefaults(True, (3,), 0.1, 0.1), NetworkDefaults(False, (3,), 0.1, 0.1)]
+FEW_UNITS = [EnsembleSettings(True, (3,), 0.1, 0.1), EnsembleSettings(False, (3,), 0.1, 0.1)]
 
 
 def _warm():

@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.estimators._history import CurvePrefix
+from skbackprop.estimators._history import ImmutableCurve
 from skbackprop.nn.train_state import TrainState
 from skbackprop.persistence import load, save
 
@@ -217,7 +217,7 @@ def same_values(actual, expected):
         )
     if isinstance(expected, (list, tuple)):
         return len(actual) == len(expected) and all(map(same_values, actual, expected))
-    if isinstance(expected, CurvePrefix):
+    if isinstance(expected, ImmutableCurve):
         return same_values(actual.numbers, expected.numbers)
     if isinstance(expected, TrainState):
         return same_values(actual.to_arrays(), expected.to_arrays())

@@ -14,7 +14,7 @@ from sklearn.linear_model import Ridge
 
 from skbackprop import ConformalRegressor, TabularRegressor
 from skbackprop._conformal_intervals import (
-    PredictionBand,
+    UncalibratedBand,
     conformal_quantile_rank,
     cv_plus_interval,
 )
@@ -29,7 +29,7 @@ from skbackprop.losses import (
     Tweedie,
 )
 from skbackprop.tabular import _fold_models
-from skbackprop.tabular.regressor import DistributionTargets
+from skbackprop.tabular.regressor import RegressorTargets
 from support.tables import component_inputs
 
 X, Y = load_diabetes(return_X_y=True)
@@ -177,7 +177,7 @@ def test_mixture_weights_minimize_the_loss(loss):
     """Of a good model, its negative, and noise, the good one is all that counts."""
     rng = np.random.RandomState(0)
     y = rng.gamma(3, size=200)
-    targets = DistributionTargets.fit(REGRESSOR_LOSSES[loss], loss, y, None, False)
+    targets = RegressorTargets.fit(REGRESSOR_LOSSES[loss], loss, y, None, False)
     good = y + 0.1 * rng.randn(200)
     models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
     models = [each[:, None] for each in models]
@@ -238,7 +238,7 @@ def test_intervals_of_blended_models():
     np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
     errors = np.abs(Y[:90] - model.oof_prediction_)
     scores = [np.sort(errors[model.oof_member_ == fold]) for fold in range(3)]
-    expected = cv_plus_interval(PredictionBand.from_point_prediction(by_fold), scores, 0.8)
+    expected = cv_plus_interval(UncalibratedBand.from_point_prediction(by_fold), scores, 0.8)
     np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
 
 

@@ -27,7 +27,7 @@ from skbackprop.schedules import (
 from skbackprop.training.architecture import (
     MLPSpec,
     activation_of_each_layer,
-    check_activation_param,
+    get_activation,
     hidden_widths,
 )
 from skbackprop.training.config import (
@@ -176,8 +176,8 @@ def test_networks():
     )
     assert activations_of(layered) == [Relu(), LeakyRelu(0.3)]
     own = Tanh()
-    assert check_activation_param(own) is own
-    assert check_activation_param("relu") is ACTIVATIONS["relu"]
+    assert get_activation(own) is own
+    assert get_activation("relu") is ACTIVATIONS["relu"]
 
 
 @pytest.mark.parametrize("wrong", ["softmax", None, 1.0, ["relu"], Tanh], ids=str)
