@@ -707,6 +707,20 @@ def test_an_interrupted_partial_fit_is_no_epoch_of_any_member(
     assert_goes_on_alike(ensemble, spared, *data)
 
 
+@BOTH
+def test_an_interrupted_warm_fit_goes_on_to_the_same_bits(estimator_class, monkeypatch):
+    data = data_for(estimator_class, N_ROWS)
+    ensemble, spared = (
+        ensemble_of(estimator_class, warm_start=True, max_iter=3).fit(*data) for _ in range(2)
+    )
+    interrupted(ensemble, *data, monkeypatch=monkeypatch, solver="adam", n_steps=4)
+    np.testing.assert_array_equal(ensemble.n_iter_, [1] * M)
+    ensemble.set_params(max_iter=2).fit(*data)
+    for array, expected in zip(ensemble.coefs_, spared.fit(*data).coefs_, strict=True):
+        assert_same_bits(array, expected)
+    assert ensemble.loss_curve_ == spared.loss_curve_
+
+
 @pytest.mark.parametrize("n_steps", [4, 10])
 @BOTH
 def test_an_interrupt_is_one_also_where_a_member_has_diverged(
