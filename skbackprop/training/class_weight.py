@@ -6,7 +6,7 @@ sample weights, and training does not know of classes.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -65,7 +65,7 @@ def _check_column(weights: Any, name: str) -> Any:
     checked = {}
     for label, weight in weights.items():
         is_number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not (is_number and 0 <= weight < math.inf):
+        if not (is_number and 0 <= weight <= sys.float_info.max):
             raise ValueError(
                 f"{name} must have a finite, non-negative number for each class, got "
                 f"{weight!r} for the class {label!r}."
