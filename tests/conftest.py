@@ -78,8 +78,9 @@ def stack_sizes(monkeypatch):
 
 @pytest.fixture
 def closed_figures():
-    """Close the figures of pyplot after the test."""
+    """Close the figures of pyplot after the test, and those of examples in docstrings before it."""
     from matplotlib import pyplot
 
+    pyplot.close("all")
     yield
     pyplot.close("all")

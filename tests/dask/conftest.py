@@ -6,7 +6,7 @@ from distributed import Client
 from support.cluster import make_cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # its threads end with the tests of this folder
 def client():
     with make_cluster() as cluster, Client(cluster) as client:
         yield client
