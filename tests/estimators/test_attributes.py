@@ -20,6 +20,7 @@ from support import (
     SOLVERS,
     N,
     answers,
+    assert_same_network,
     class_data,
     classes_for,
     data_for,
@@ -220,3 +221,12 @@ def test_verbose_partial_fit(ours, theirs, capsys):
         line = printed_by(model, X, y, capsys, "partial_fit", **arguments)
         expected = printed_by(reference, X, y, capsys, "partial_fit", **arguments)
         assert [text.split("=")[0] for text in line] == [text.split("=")[0] for text in expected]
+
+
+@BOTH
+def test_float32_agrees_with_float64_to_its_precision(estimator_class):
+    X, y = data_for(estimator_class)
+    double = quick(estimator_class, max_iter=20).fit(X, y)
+    single = quick(estimator_class, max_iter=20, dtype="float32").fit(X, y)
+    assert_same_network(single, double, rtol=1e-3, atol=1e-4)
+    assert not np.array_equal(single.coefs_[0], double.coefs_[0])

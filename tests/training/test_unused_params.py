@@ -216,3 +216,16 @@ def test_a_search_warns_as_often_as_scikit_learn_s(refit):
     assert n_idle <= sum(ours.values()) <= n_idle + refit
     if refit:
         assert_same_search(*searches)
+
+
+@BOTH
+def test_members_do_not_repeat_the_warning(estimator_class):
+    model = quick(estimator_class, solver=Adam(), beta_1=0.5, n_estimators=3)
+    assert len(warnings_of(partial(model.fit, *data_for(estimator_class)))) == 1
+
+
+def test_a_search_over_settings_of_an_instance_raises_no_warning():
+    grid = {"solver__beta_1": [0.5, 0.9]}
+    for kind in (BackpropGridSearchCV, GridSearchCV):
+        search = kind(quick(BackpropClassifier, solver=Adam()), grid, cv=2)
+        assert not warnings_of(partial(search.fit, *class_data()))
