@@ -6,8 +6,9 @@ sample weights, and training does not know of classes.
 
 from __future__ import annotations
 
-import sys
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -64,13 +65,16 @@ def _check_column(weights: Any, name: str) -> Any:
         )
     checked = {}
     for label, weight in weights.items():
-        is_number = isinstance(weight, Real) and not isinstance(weight, bool)
-        if not (is_number and 0 <= weight <= sys.float_info.max):
+        number = math.nan
+        if isinstance(weight, Real) and not isinstance(weight, bool):
+            with suppress(OverflowError):  # of an integer too large for a float
+                number = float(weight)
+        if not 0 <= number < math.inf:
             raise ValueError(
                 f"{name} must have a finite, non-negative number for each class, got "
                 f"{weight!r} for the class {label!r}."
             )
-        checked[label.item() if isinstance(label, np.generic) else label] = float(weight)
+        checked[label.item() if isinstance(label, np.generic) else label] = number
     return checked
 
 
