@@ -198,8 +198,16 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         fitted = shallow_copy_of(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
-        fitted._fit(given, groups, start, context)
-        replace_attributes(self, fitted)  # all or nothing
+        # All or nothing: a failed fit changes neither attributes nor the user's random stream.
+        rng = self.random_state
+        position = rng.get_state() if isinstance(rng, np.random.RandomState) else None
+        try:
+            fitted._fit(given, groups, start, context)
+        except BaseException:
+            if position is not None:
+                rng.set_state(position)
+            raise
+        replace_attributes(self, fitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
 

@@ -274,6 +274,16 @@ def test_a_random_state_moves_on(kind):
     assert (first != second).any()
 
 
+@BOTH
+def test_a_failed_fit_leaves_the_random_state_where_it_was(kind):
+    X, y = mixed_data(kind)
+    rng, untouched = np.random.RandomState(0), np.random.RandomState(0)
+    only_one = np.arange(len(y)) == 0  # noticed after target statistics have drawn their folds
+    with pytest.raises(ValueError, match="above zero for one row alone"):
+        kind(**SMALL | {"random_state": rng}).fit(X, y, sample_weight=only_one.astype(float))
+    assert rng.random_sample() == untouched.random_sample()
+
+
 @pytest.mark.long
 @BOTH
 def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
