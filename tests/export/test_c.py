@@ -322,6 +322,13 @@ def test_quantization_of_inputs_that_are_always_zero_in_the_sample():
     assert outputs.tolist() == [[0], [0]]
 
 
+def test_quantized_inputs_are_clipped_at_twice_the_largest_of_the_sample():
+    sample = np.array([[2.0], [-1.0]], dtype=np.float32)
+    x = np.array([[2.0], [3.9], [-3.9], [100.0], [-100.0]], dtype=np.float32)
+    _, outputs = compute_int8(np.ones((1, 1, 1)), None, sample, x)
+    np.testing.assert_allclose(outputs[:, 0], [2, 3.9, -3.9, 4, -4], rtol=0.001)
+
+
 def test_raises_on_layers_too_wide_for_32_bits():
     wide = np.broadcast_to(np.float32(1), (1, 140_000, 1))
     with pytest.raises(ValueError, match="up to 133144 inputs, and one layer has 140000"):
