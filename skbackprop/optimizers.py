@@ -180,9 +180,9 @@ class Adam(Optimizer):
             np.multiply(gradient, rate, out=gradient)
             np.subtract(x, gradient, out=x)
 
-    def _denominator_moment(self, second_moment: Array) -> Array:
-        """Return the second moment that scales the step."""
-        return second_moment
+    def _denominator_moment(self, *moments: Array) -> Array:
+        """Return the one of the moments after the first that scales the step."""
+        return moments[0]
 
     def _correct_bias(
         self, n_steps: Array, rate: FloatOrPerMember
@@ -323,7 +323,8 @@ class AMSGrad(Adam):
 
     _moments: ClassVar[tuple[str, ...]] = (*Adam._moments, "largest_second_moment")
 
-    def _denominator_moment(self, second_moment: Array, largest: Array) -> Array:  # type: ignore[override]
+    def _denominator_moment(self, *moments: Array) -> Array:
+        second_moment, largest = moments
         return np.maximum(largest, second_moment, out=largest)
 
 

@@ -139,6 +139,7 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
 
     def value_and_gradient(z: Any) -> tuple[float, Any]:
         a, delta = np.empty_like(z), np.ones_like(z)
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = activation.forward(z.copy(), a)  # type: ignore[func-returns-value]
         check_in_place(activation, "forward(z, a)", "a", result, a)
         value = a.sum()
@@ -197,6 +198,7 @@ def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float
 
     def value_and_gradient(raw_prediction: Any) -> tuple[float, Any]:
         out = np.empty_like(raw_prediction)
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = loss.gradient(raw_prediction, y, out)  # type: ignore[func-returns-value]
         check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, out)
         value = float(loss.value(raw_prediction, y).sum())

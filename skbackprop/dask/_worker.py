@@ -272,9 +272,12 @@ class WorkerActor:
             if seed is not None:
                 for number, order in zip(self._share.partitions, orders, strict=True):
                     np.random.default_rng([seed, number]).shuffle(order)
-            if weighted_only and self._partitions[0].weight is not None:
-                pairs = zip(self._partitions, orders, strict=True)
-                orders = [order[partition.weight[order] > 0] for partition, order in pairs]  # type: ignore[index]
+            if weighted_only:
+                weights = [partition.weight for partition in self._partitions]
+                orders = [
+                    order if weight is None else order[weight[order] > 0]
+                    for weight, order in zip(weights, orders, strict=True)
+                ]
             self._orders[key] = orders
         return self._orders[key]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import wraps
 from inspect import signature, unwrap
 from numbers import Real
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 from sklearn import callback
@@ -168,7 +168,7 @@ def suggests_arguments(method: Method) -> Method:
             check_keywords(type(self), innermost, arguments, elsewhere)
         return method(self, *args, **arguments)
 
-    return checked  # type: ignore[return-value]
+    return cast(Method, checked)
 
 
 # ----------------------------------------------------------------------------- suggestions

@@ -8,6 +8,7 @@ the weights and the parameters.
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar, cast
@@ -412,9 +413,9 @@ class FittedAttributesMixin(EstimatorMixin):
             config.n_estimators,
         )
 
+    @abstractmethod
     def _rebuild_target_encoder(self, config: TrainingConfig, n_outputs: int) -> Any:
         """Return the `BaseTargetEncoder` of a network made from weights, by its attributes."""
-        raise NotImplementedError
 
     def _get_target_encoder(self, info: DataInfo) -> Any:
         """Return the target encoder with the present fitted attributes.

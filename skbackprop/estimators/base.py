@@ -541,9 +541,10 @@ def finish_fit(estimator: BaseNeuralNetwork, context: FitContext) -> None:
 
 def _average_log_losses(info: DataInfo, scores: Array, y: Array) -> Array:
     """Return the negative log-likelihood of each row, by the averaged scores of all networks."""
-    link, targets = info.loss.link, info.targets
+    link = info.loss.link
+    targets: Any = info.targets  # those of a classifier: only probabilities are calibrated
     averaged = scores[0] if len(scores) == 1 else link.average_predictions(scores)
-    losses: Array = targets.log_losses(averaged, y, link)  # type: ignore[attr-defined]
+    losses: Array = targets.log_losses(averaged, y, link)
     return losses
 
 

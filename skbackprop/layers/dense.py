@@ -197,6 +197,7 @@ class BuiltActivation:
 
     def forward(self, x: Array, out: Array) -> None:
         self._z, self._a = self._save(x), out
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = self.activation.forward(self._z, out)  # type: ignore[func-returns-value]
         if result is not None:
             check_in_place(self.activation, "forward(z, a)", "a", result, out)
@@ -209,6 +210,7 @@ class BuiltActivation:
         return self._copy
 
     def backward(self, delta: Array) -> Array:
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = self.activation.backward(self._z, self._a, delta)  # type: ignore[func-returns-value]
         if result is not None:
             check_in_place(self.activation, "backward(z, a, delta)", "delta", result, delta)

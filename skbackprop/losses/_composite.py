@@ -181,6 +181,7 @@ class LossWithLink(Loss):
     def link(self) -> Link:
         return self.other_link
 
+    # Class attributes of the base, which here follow from the wrapped loss.
     @property
     def interval_y_true(self) -> TargetInterval:  # type: ignore[override]
         return TargetInterval(self.base_loss.interval_y_true.low)

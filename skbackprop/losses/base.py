@@ -87,6 +87,7 @@ class Loss(Configurable):
     def predict(self, raw_prediction: Array) -> Array:
         """Return the predictions of k targets: shape (n, k), or (n, k, c) with c per target."""
         predictions = np.empty_like(raw_prediction)
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = self.link.inverse(raw_prediction, predictions)  # type: ignore[func-returns-value]
         check_in_place(self.link, "inverse(raw_prediction, out)", "out", result, predictions)
         return predictions
@@ -184,6 +185,7 @@ class CanonicalLinkLoss(Loss):
         return np.asarray(log_partition - np.einsum("...k,...k->...", y, raw_prediction))
 
     def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = self.link.inverse(raw_prediction, out)  # type: ignore[func-returns-value]
         check_in_place(self.link, "inverse(raw_prediction, out)", "out", result, out)
         np.subtract(out, y, out=out)

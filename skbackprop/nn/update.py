@@ -102,6 +102,7 @@ class BoundUpdate:
             clip_by_global_norm(self._g, self._clip_norm)
         if self._decays:
             self._optimizer.decay(self._weights, rate)
+        # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = self._optimizer.step(self._theta, self._g, self._moments, rate)  # type: ignore[func-returns-value]
         if result is not None:
             check_in_place(
