@@ -26,7 +26,7 @@ from skbackprop.estimators._parameter_constraints import (
     parameters_of,
 )
 from skbackprop.initializers import INITIALIZERS
-from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
+from skbackprop.layers import LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import SOLVERS
 from skbackprop.schedules import SCHEDULES
@@ -51,7 +51,7 @@ NAMES = {
     "AverageName": AVERAGES,
     "ClassifierLossName": CLASSIFIER_LOSSES,
     "InitializerName": INITIALIZERS,
-    "InputLayerName": INPUT_LAYERS,
+    "LayerName": LAYERS,
     "NormalizationName": NORMALIZATIONS,
     "RegressorLossName": REGRESSOR_LOSSES,
     "ScheduleName": SCHEDULES,

@@ -19,7 +19,7 @@ from .initializers import GlorotUniform, Initializer, VarianceScaling
 from .utils._name_types import ActivationName
 from .utils.arrays import Array
 from .utils.configurable import Configurable
-from .utils.validation import validate_interval
+from .utils.validation import did_you_mean, validate_interval
 
 __all__ = [
     "ACTIVATIONS",
@@ -554,5 +554,18 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
     "mish": Mish(),
     "softplus": Softplus(),
 }
+
+
+def get_activation(activation: str | ActivationFunction) -> ActivationFunction:
+    """Return the activation function for a name or an instance."""
+    if isinstance(activation, str) and activation in ACTIVATIONS:
+        return ACTIVATIONS[activation]
+    if isinstance(activation, ActivationFunction):
+        return activation
+    raise ValueError(
+        f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, or an object such as "
+        f"LeakyRelu(), got {activation!r}.{did_you_mean(activation, ACTIVATIONS)}"
+    )
+
 
 ActivationLike: TypeAlias = ActivationName | ActivationFunction

@@ -16,7 +16,7 @@ from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
-from ..layers.input_layers import InputLayers
+from ..layers import LayersLike
 from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..losses.classification import ClassifierLoss
@@ -201,15 +201,18 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
         "lbfgs".
-    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
-        Layers that transform each input before the first dense layer, in this order; None for none.
-        Instances, such as `PeriodicEmbedding`, have settings of their own. `CategoricalEmbedding`
-        needs the number of levels of each category, so it has no name. The penalties and the weight
-        decay of optimizers do not apply to these layers. X must be dense.
+    layers : {"scale", "periodic"}, Layer, list of these or None, default=None
+        Layers between the input and the hidden dense layers, in this order; None for none. What
+        comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
+        ``GRU(64)``, have settings of their own. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
           outputs, followed by the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
+    input_shape : tuple of int or None, default=None
+        The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
+        for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
+        order. X of three or more dimensions has its own shape. None for one axis.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
@@ -281,14 +284,14 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         normalization. As the weights, they are those of the best epoch with ``early_stopping``, and
         averaged with `average`.
     scales_ : list of arrays of shape (n_inputs,)
-        The factors of each `layers.Scale` in `input_layers`. Only available with such a layer.
+        The factors of each `layers.Scale` in `layers`. Only available with such a layer.
     frequencies_, maps_ : list of arrays
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
-        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in
-        `input_layers`. Only available with such a layer.
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in `layers`.
+        Only available with such a layer.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The embedding vectors of the `layers.CategoricalEmbedding` in `input_layers`, one row for
-        each level, column by column. Only available with such a layer.
+        The embedding vectors of the `layers.CategoricalEmbedding` in `layers`, one row for each
+        level, column by column. Only available with such a layer.
     temperature_ : float
         The divisor of the raw predictions that calibrates the probabilities on held-out rows, with
         ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last ``coefs_`` and
@@ -409,7 +412,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        input_layers: InputLayers | None = None,
+        layers: LayersLike | None = None,
+        input_shape: int | Sequence[int] | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
         average: AverageName | WeightAverage | None = None,
@@ -674,15 +678,18 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
         "lbfgs".
-    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
-        Layers that transform each input before the first dense layer, in this order; None for none.
-        Instances, such as `PeriodicEmbedding`, have settings of their own. `CategoricalEmbedding`
-        needs the number of levels of each category, so it has no name. The penalties and the weight
-        decay of optimizers do not apply to these layers. X must be dense.
+    layers : {"scale", "periodic"}, Layer, list of these or None, default=None
+        Layers between the input and the hidden dense layers, in this order; None for none. What
+        comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
+        ``GRU(64)``, have settings of their own. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
           outputs, followed by the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
+    input_shape : tuple of int or None, default=None
+        The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
+        for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
+        order. X of three or more dimensions has its own shape. None for one axis.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
@@ -752,14 +759,14 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         normalization. As the weights, they are those of the best epoch with ``early_stopping``, and
         averaged with `average`.
     scales_ : list of arrays of shape (n_inputs,)
-        The factors of each `layers.Scale` in `input_layers`. Only available with such a layer.
+        The factors of each `layers.Scale` in `layers`. Only available with such a layer.
     frequencies_, maps_ : list of arrays
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
-        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in
-        `input_layers`. Only available with such a layer.
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in `layers`.
+        Only available with such a layer.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The embedding vectors of the `layers.CategoricalEmbedding` in `input_layers`, one row for
-        each level, column by column. Only available with such a layer.
+        The embedding vectors of the `layers.CategoricalEmbedding` in `layers`, one row for each
+        level, column by column. Only available with such a layer.
     loss_ : float, or array of shape (n_estimators,)
         The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
         With ``average``, it is the loss of the weights that are not averaged.
@@ -878,7 +885,8 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         scale_target: bool = False,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        input_layers: InputLayers | None = None,
+        layers: LayersLike | None = None,
+        input_shape: int | Sequence[int] | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
         average: AverageName | WeightAverage | None = None,

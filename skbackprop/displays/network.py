@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..estimators._fitted_network import get_dropout_rates, get_fitted_network
-from ..estimators.summary import LayerSummary, Summary
+from ..estimators.summary import LayerSummary, Summary, format_shape
 from ..utils.arrays import Array
 from ._plotting import axes_for, check_matplotlib, fitted_networks, merge_kwargs
 
@@ -148,7 +148,8 @@ class NetworkDisplay:
         ax.set(xlim=(-2, 4), ylim=(len(groups), 0))
         ax.set_axis_off()
         # Layers before the first layer with weights, such as embeddings, do not change the inputs.
-        n_units = [groups[0][0].n_outputs, *(group[-1].n_outputs for group in groups[1:])]
+        ends = [groups[0][0], *(group[-1] for group in groups[1:])]
+        n_units = [prod(layer.output_shape) for layer in ends]
         widths = [0.2 + 0.8 * log2(n + 1) / log2(max(n_units) + 1) for n in n_units]
         gap = (1 - _BAR_HEIGHT) / 2
         for i, (group, width) in enumerate(zip(groups, widths, strict=True)):
@@ -171,7 +172,7 @@ class NetworkDisplay:
                 counts = Counter(self.summary.layers[-1].kind.split(", "))
                 details += [f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items()]
             self._write(-1.1, i + 0.5, name, "right")
-            self._write(0, i + 0.5, f"{n_units[i]:,}", "center")
+            self._write(0, i + 0.5, format_shape(ends[i].output_shape), "center")
             self._write(1.1, i + 0.5, ", ".join(details), "left", fontsize="small", wrap=True)
         return self
 
@@ -193,7 +194,8 @@ def _describe_layers(group: Sequence[LayerSummary]) -> list[str]:
     """Return the kinds of the layers after the first, such as "batch normalization"."""
     details = []
     for before, layer in pairwise(group):
-        change = f" to {layer.n_outputs:,}" if layer.n_outputs != before.n_outputs else ""
+        is_same = layer.output_shape == before.output_shape
+        change = "" if is_same else f" to {format_shape(layer.output_shape)}"
         details.append(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", layer.kind).lower() + change)
     return details
 

@@ -294,7 +294,7 @@ def suggesting_scorers(scoring: Any, others: Iterable[str] = ()) -> Iterator[Non
 # of theirs, which are never called here. The error names the public alternative.
 
 _ACTIVATION = (
-    "pass a custom ActivationFunction as activation=, or change the layers by input_layers=, "
+    "pass a custom ActivationFunction as activation=, or change the layers by layers=, "
     "dropout= and normalization=; hidden_features(X, layer=...) returns hidden outputs"
 )
 _LOSS = (

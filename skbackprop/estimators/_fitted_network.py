@@ -25,7 +25,7 @@ from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.prediction import iter_predict_raw, predict_raw
-from ..training.architecture import MLPSpec, check_input_layers_param, infer_n_features
+from ..training.architecture import MLPSpec, infer_n_features
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig, make_training_config
 from ..training.convergence import distinct_warnings
@@ -239,7 +239,7 @@ class FittedAttributesMixin(EstimatorMixin):
         fitted = info.attributes | ({} if continues else info.feature_attributes)
         normalization = context.params.config.architecture.normalization
         if normalization is not None:  # an empty list for a network without hidden layers
-            for spec in (*normalization.parameter_specs(0), *normalization.buffer_specs(0)):
+            for spec in (*normalization.parameter_specs((1,)), *normalization.buffer_specs((1,))):
                 if spec.name in self._attribute_names:
                     fitted[self._attribute_names[spec.name]] = []
         arrays = self._array_attributes(parameters, info.network)
@@ -336,7 +336,7 @@ class FittedAttributesMixin(EstimatorMixin):
                 attribute = attributes[name]
                 if not (hasattr(type(self), attribute) or attribute in vars(self)):
                     raise NotFittedError(
-                        f"input_layers={self._settings['input_layers']!r} need {attribute}, which "
+                        f"layers={self._settings['layers']!r} need {attribute}, which "
                         f"is not set. Call fit, or set {attribute} as well as coefs_ and "
                         "intercepts_."
                     )
@@ -372,8 +372,8 @@ class FittedAttributesMixin(EstimatorMixin):
 
     @derived
     def n_features_in_(self: Any) -> int:
-        layers = check_input_layers_param(self._settings.get("input_layers"))
-        return infer_n_features(layers, int(self._widths[0]))
+        parameters = self._settings | self._parameters_for(self._widths)
+        return infer_n_features(MLPSpec.of(parameters), int(self._widths[0]))
 
     @derived
     def n_layers_(self: Any) -> int:
@@ -400,7 +400,7 @@ class FittedAttributesMixin(EstimatorMixin):
         config = self._make_config(settings | training_defaults)
         targets = self._rebuild_target_encoder(config, widths[-1])
         loss = targets.make_loss(config.loss, config.label_smoothing)
-        n_features = infer_n_features(config.architecture.input_layers, int(widths[0]))
+        n_features = infer_n_features(config.architecture, int(widths[0]))
         is_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
         return DataInfo(
             warm_start_signature(settings),

@@ -18,7 +18,8 @@ from .._sklearn import Interval, Options, StrOptions
 from ..activations import ACTIVATIONS, ActivationFunction
 from ..early_stopping import EarlyStopping
 from ..initializers import INITIALIZERS, Initializer
-from ..layers.input_layers import INPUT_LAYERS, FeatureLayer
+from ..layers import LAYERS
+from ..layers.base import Layer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
@@ -165,12 +166,15 @@ PARAMETERS = (
     Parameter("l1_ratio", 0.0, [SHARE], "float"),
     Parameter("clip_norm", None, [POSITIVE, None], "float | None"),
     fixed(
-        "input_layers",
+        "layers",
         None,
-        [FeatureLayer, list, tuple, None],
-        "InputLayers | None",
+        [Layer, list, tuple, None],
+        "LayersLike | None",
         of=ENSEMBLES,
-        table=INPUT_LAYERS,
+        table=LAYERS,
+    ),
+    fixed(
+        "input_shape", None, [COUNT, list, tuple, None], "int | Sequence[int] | None", of=ENSEMBLES
     ),
     Parameter("dropout", 0.0, [object], "float | Sequence[float] | Array"),
     fixed(

@@ -57,7 +57,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         Any, OptionalDerivedAttribute("normalization", _is_batch_normalization)
     )
 
-    # Of the `input_layers`, if there are any.
+    # Of the `layers`, if there are any.
     scales_: list[Array]
     embeddings_: list[Array]
     frequencies_: list[Array]
@@ -65,7 +65,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = not self._settings["input_layers"]
+        tags.input_tags.sparse = not self._settings["layers"]
         return tags
 
     # --------------------------------------------------------------------- ensembles

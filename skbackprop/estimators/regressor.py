@@ -15,7 +15,7 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..initializers import Initializer
-from ..layers.input_layers import InputLayers
+from ..layers import LayersLike
 from ..layers.normalization import Normalization
 from ..losses._composite import unwrap_loss
 from ..losses.base import Loss
@@ -207,15 +207,18 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
         "lbfgs".
-    input_layers : {"scale", "periodic"}, FeatureLayer, list of these or None, default=None
-        Layers that transform each input before the first dense layer, in this order; None for none.
-        Instances, such as `PeriodicEmbedding`, have settings of their own. `CategoricalEmbedding`
-        needs the number of levels of each category, so it has no name. The penalties and the weight
-        decay of optimizers do not apply to these layers. X must be dense.
+    layers : {"scale", "periodic"}, Layer, list of these or None, default=None
+        Layers between the input and the hidden dense layers, in this order; None for none. What
+        comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
+        ``GRU(64)``, have settings of their own. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
           outputs, followed by the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
+    input_shape : tuple of int or None, default=None
+        The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
+        for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
+        order. X of three or more dimensions has its own shape. None for one axis.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
@@ -274,14 +277,14 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         normalization. As the weights, they are those of the best epoch with ``early_stopping``, and
         averaged with `average`.
     scales_ : list of arrays of shape (n_inputs,)
-        The factors of each `layers.Scale` in `input_layers`. Only available with such a layer.
+        The factors of each `layers.Scale` in `layers`. Only available with such a layer.
     frequencies_, maps_ : list of arrays
         The frequencies, of shape (n_embedded, n_frequencies), and the matrices, of shape
-        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in
-        `input_layers`. Only available with such a layer.
+        (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in `layers`.
+        Only available with such a layer.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The embedding vectors of the `layers.CategoricalEmbedding` in `input_layers`, one row for
-        each level, column by column. Only available with such a layer.
+        The embedding vectors of the `layers.CategoricalEmbedding` in `layers`, one row for each
+        level, column by column. Only available with such a layer.
     estimators_ : list of estimators
         The members as fitted estimators of one network each, which share the weights of this one.
         They are created on access. Only available with several members.
@@ -481,7 +484,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         scale_target: bool = False,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
-        input_layers: InputLayers | None = None,
+        layers: LayersLike | None = None,
+        input_shape: int | Sequence[int] | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         normalization: NormalizationName | Normalization | None = None,
         average: AverageName | WeightAverage | None = None,
@@ -517,7 +521,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         self.scale_target = scale_target
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
-        self.input_layers = input_layers
+        self.layers = layers
+        self.input_shape = input_shape
         self.dropout = dropout
         self.normalization = normalization
         self.average = average

@@ -21,8 +21,8 @@ class LayerSummary:
     ----------
     kind : str
         The kind of layer, such as "Dense", "Relu" or "BatchNormalization".
-    n_outputs : int
-        The number of outputs.
+    output_shape : tuple of int
+        The shape of one row of the output.
     n_parameters : int
         The number of learned parameters.
     shapes : dict of str to tuple
@@ -30,7 +30,7 @@ class LayerSummary:
     """
 
     kind: str
-    n_outputs: int
+    output_shape: tuple[int, ...]
     n_parameters: int
     shapes: dict[str, tuple[int, ...]]
 
@@ -84,7 +84,8 @@ class Summary:
         rows = []
         for layer in self.layers:
             shapes = ", ".join(f"{name} {shape}" for name, shape in layer.shapes.items())
-            rows.append((layer.kind, f"{layer.n_outputs:,}", f"{layer.n_parameters:,}", shapes))
+            outputs = format_shape(layer.output_shape)
+            rows.append((layer.kind, outputs, f"{layer.n_parameters:,}", shapes))
         rows.append(("total", "", f"{self.n_parameters:,}", ""))
         if self.n_estimators > 1:
             total = f"{self.n_estimators * self.n_parameters:,}"
@@ -121,6 +122,11 @@ class Summary:
         return f"<thead>{head}</thead><tbody>{body}</tbody>"
 
 
+def format_shape(shape: Sequence[int]) -> str:
+    """Return the shape of one row as text, such as "28 x 28 x 3"."""
+    return " x ".join(f"{size:,}" for size in shape)
+
+
 def _html_row(cells: Sequence[str], tag: str, row: str) -> str:
     return row + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
 
@@ -142,19 +148,19 @@ def summarize_network(
         The number of networks with this architecture.
     """
     names = [out_activation] if isinstance(out_activation, str) else out_activation
-    rows = [LayerSummary("input", network.n_inputs, 0, {})]
-    for layer, n_inputs in zip(network.layers, network.n_units[:-1], strict=True):
-        specs = layer.parameter_specs(n_inputs)
-        named = layer.activation if isinstance(layer, Activation) else layer
+    rows = [LayerSummary("input", network.input_shape, 0, {})]
+    for layer, shape in zip(network.layers, network.row_shapes[:-1], strict=True):
+        specs = layer.parameter_specs(shape)
+        named = layer.function if isinstance(layer, Activation) else layer
         rows.append(
             LayerSummary(
                 type(named).__name__,
-                layer.compute_n_outputs(n_inputs),
+                layer.compute_output_shape(shape),
                 sum(spec.size for spec in specs),
                 {spec.name: spec.shape for spec in specs},
             )
         )
-    rows.append(LayerSummary(", ".join(names), network.n_units[-1], 0, {}))
+    rows.append(LayerSummary(", ".join(names), network.row_shapes[-1], 0, {}))
     return Summary(estimator, tuple(rows), n_estimators)
 
 

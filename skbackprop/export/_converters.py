@@ -16,7 +16,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..layers.dense import Activation, Dense
-from ..layers.input_layers import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
+from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -223,18 +223,19 @@ def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
 
 @to_expression.register
 def _(part: Dense, x: Expr, arrays: Arrays) -> Any:
-    return ex.dense(x, arrays["weights"], arrays.get("biases"))
+    scope = part.scope
+    return ex.dense(x, arrays[f"{scope}weights"], arrays.get(f"{scope}biases"))
 
 
 @to_expression.register
 def _(part: Activation, x: Expr, arrays: Arrays) -> Any:
-    return convert(part.activation, x)
+    return convert(part.function, x)
 
 
 @to_expression.register
 def _(part: layers.BatchNormalization, x: Expr, arrays: Arrays) -> Any:
-    factor = arrays["gains"] / np.sqrt(arrays["variances"] + part.epsilon)
-    return x * factor + (arrays["biases"] - arrays["means"] * factor)
+    factor = arrays[f"{part.scope}gains"] / np.sqrt(arrays[f"{part.scope}variances"] + part.epsilon)
+    return x * factor + (arrays[f"{part.scope}biases"] - arrays[f"{part.scope}means"] * factor)
 
 
 @to_expression.register
@@ -246,7 +247,7 @@ def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
     centered = centered / size
     variance = ex.reduce_sum(np.square(centered)) * (1 / x.width)
     denominator = np.sqrt(variance + part.epsilon / size / size)
-    return centered / denominator * arrays["gains"] + arrays["biases"]
+    return centered / denominator * arrays[f"{part.scope}gains"] + arrays[f"{part.scope}biases"]
 
 
 @to_expression.register

@@ -176,10 +176,10 @@ def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
 def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers."""
     network, parameters = fitted.network.part(layers), fitted.parameters.part(layers)
-    for layer, n_inputs, *kinds in zip(
-        network.layers, network.n_units[:-1], parameters.layers, parameters.running, strict=True
+    for layer, shape, *kinds in zip(
+        network.layers, network.row_shapes[:-1], parameters.layers, parameters.running, strict=True
     ):
-        specs = (*layer.parameter_specs(n_inputs), *layer.buffer_specs(n_inputs))
+        specs = (*layer.parameter_specs(shape), *layer.buffer_specs(shape))
         shapes = {spec.name: spec.shape for spec in specs}
         # Layers compute with arrays that have an axis for the rows.
         arrays = {

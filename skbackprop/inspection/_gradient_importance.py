@@ -14,7 +14,6 @@ from ..estimators._fitted_network import get_fitted_network
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import copy_without_feature_names, validated_input
 from ..estimators.classifier import BackpropClassifier
-from ..layers.input_layers import FeatureLayer
 from ..utils.arrays import MatrixLike
 
 # The number of values in the gradients of a block of rows.
@@ -115,9 +114,7 @@ def gradient_importance(
     else:  # a CSR matrix
         std = np.sqrt(mean_variance_axis(inputs.astype(np.float64), axis=0)[1])
     importance = [std * np.sqrt(sum(each) / inputs.shape[0]) for each in zip(*sums, strict=True)]
-    first = info.network.layers[0]
-    if isinstance(first, FeatureLayer):
-        for each in importance:
-            each[..., first.categorical_columns] = np.nan
+    for each in importance:
+        each[..., info.network.layers[0].categorical_columns] = np.nan
     is_by_column = is_classifier and isinstance(network.classes_, list)
     return importance if is_by_column else importance[0]

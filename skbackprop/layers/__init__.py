@@ -1,17 +1,36 @@
-"""Normalization layers, and input layers such as embeddings."""
+"""Layers of networks: for columns, images and sequences, and normalizations."""
 
-from .input_layers import INPUT_LAYERS, CategoricalEmbedding, FeatureLayer, PeriodicEmbedding, Scale
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from ..utils._name_types import LayerName
+from .base import Layer, LayerContext, ParameterSpec
+from .dense import Activation, Dense, Dropout
+from .embeddings import CategoricalEmbedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
+from .reshaping import Flatten, Reshape
+
+LayersLike: TypeAlias = LayerName | Layer | Sequence[LayerName | Layer]
+"""The layers before the hidden ones: one, or several in a row."""
+
+LAYERS: dict[str, type[Layer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
 
 __all__ = [
-    "INPUT_LAYERS",
+    "LAYERS",
     "NORMALIZATIONS",
+    "Activation",
     "BatchNormalization",
     "CategoricalEmbedding",
-    "FeatureLayer",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "Layer",
+    "LayerContext",
     "LayerNormalization",
     "Normalization",
+    "ParameterSpec",
     "PeriodicEmbedding",
+    "Reshape",
     "Scale",
 ]
 

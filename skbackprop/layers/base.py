@@ -1,8 +1,12 @@
 """Base class of layers, and the arrays that a built layer computes on.
 
 A network is a sequence of layers. A layer is a frozen dataclass that declares its parameters and
-computes on the arrays of a `LayerContext`: those of some members, for one batch shape. A new layer
-takes one class, and nothing else has to know of it.
+its output shape, and computes on the arrays of a `LayerContext`: those of some members, for one
+batch shape. A new layer takes one class, and nothing else has to know of it.
+
+The shape of a layer's input is that of one row, without the axis of the rows: ``(8,)`` for eight
+numbers, ``(20, 3)`` for a sequence of 20 steps with 3 channels, and ``(28, 28, 3)`` for an image
+of height, width and channels.
 """
 
 from __future__ import annotations
@@ -10,12 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 
-from ..initializers import Initializer
+from ..activations import ActivationFunction, Relu, get_activation
+from ..initializers import GlorotUniform, Initializer, VarianceScaling
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, squeeze_member_axis
+from ..utils.configurable import Configurable
+
+Shape: TypeAlias = tuple[int, ...]
+"""The shape of one row of a layer's input or output, without the axis of the rows."""
+
+BatchView: TypeAlias = Literal["shaped", "flat", "positions"]
+"""How a layer sees a batch of rows: see `Layer.batch_view`."""
 
 # The buffer that weighs the past batches of running statistics. It has double precision, is not
 # averaged, and no fitted attribute shows it.
@@ -57,6 +69,67 @@ class ParameterSpec:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True)
+class NormalInit:
+    """Initializer that draws an array from a normal distribution with mean zero.
+
+    Parameters
+    ----------
+    deviation : float
+        The standard deviation.
+    shape : tuple of int
+        The shape of the array.
+    """
+
+    deviation: float
+    shape: Shape
+
+    def __call__(self, rng: np.random.RandomState) -> Array:
+        drawn: Array = rng.normal(0, self.deviation, self.shape)
+        return drawn
+
+
+@dataclass(frozen=True)
+class KernelInit:
+    """Initializer of the weights of a layer before the dense ones.
+
+    Without an `initializer` they are uniform with variance 2 / fan_in before a relu (He et al.
+    2015, equation 10), and with the variance of the activation's own initializer otherwise, most
+    often 2 / (fan_in + fan_out) (Glorot & Bengio 2010, equation 12).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the weights, whose last axis is that of the outputs.
+    activation : str, ActivationFunction or None, default=None
+        The activation of the layer.
+    n_positions : int, default=1
+        The number of positions that share a weight's window: fan_out is the number of outputs
+        times it, as fan_in is the number of all other weights of an output.
+    initializer : Initializer or None, default=None
+        What draws the weights instead.
+    """
+
+    shape: Shape
+    activation: str | ActivationFunction | None = None
+    n_positions: int = 1
+    initializer: Initializer | None = None
+
+    def __call__(self, rng: np.random.RandomState) -> Array:
+        fan_in, n_units = math.prod(self.shape[:-1]), self.shape[-1]
+        initializer = self.initializer
+        if initializer is None:
+            f = None if self.activation is None else get_activation(self.activation)
+            initializer = GlorotUniform() if f is None else f.initializer
+            if isinstance(f, Relu):
+                initializer = VarianceScaling(2.0, "fan_in")
+            elif isinstance(initializer, GlorotUniform):
+                share = fan_in / (fan_in + n_units * self.n_positions)
+                initializer = VarianceScaling(initializer.factor / 3 * share, "fan_in")
+        weights, _ = initializer.draw(rng, fan_in, n_units)
+        return weights.reshape(self.shape)
+
+
 @dataclass(slots=True)
 class BatchWeights:
     """Weights of the rows of a training batch.
@@ -83,8 +156,13 @@ class LayerContext:
     ----------
     index : int
         The index of the layer in the network.
-    n_estimators, n_rows, n_inputs, n_outputs : int
-        The shape of a batch before and after the layer.
+    n_estimators : int
+        The number of members.
+    input_shape, output_shape : tuple of int
+        The shape of one row before and after the layer.
+    n_rows, n_inputs, n_outputs : int
+        The number of rows of the batch, and of values of one row before and after the layer. For a
+        layer that sees positions, the number of all positions of the batch, and of channels.
     pool : BufferPool
         The memory for scratch arrays.
     parameters, gradients, buffers : dict of arrays
@@ -92,7 +170,7 @@ class LayerContext:
         buffers such as running statistics, all by name. In prediction there are no gradients.
     is_training : bool, default=False
         Whether this is a training step, not a prediction.
-    grad_input : array of shape (n_estimators, n_rows, n_inputs) or None, default=None
+    grad_input : array of the shape of the input, or None, default=None
         The array to which `backward` writes the gradient with respect to the input. None if it is
         not needed, or if the layer writes it to `delta`.
     can_overwrite_input : bool, default=False
@@ -103,10 +181,15 @@ class LayerContext:
         The random generators of a stochastic layer, one for each member.
     batch : BatchWeights
         The row weights of the current training batch.
+    lengths : array of int of shape (n_estimators or 1, n_rows) or None, default=None
+        The number of steps of each sequence of the current batch; those after it are padding. None
+        if no sequence has padding.
     """
 
     index: int
     n_estimators: int
+    input_shape: Shape
+    output_shape: Shape
     n_rows: int
     n_inputs: int
     n_outputs: int
@@ -120,15 +203,27 @@ class LayerContext:
     is_sparse: bool = False
     rngs: Sequence[np.random.Generator] = ()
     batch: BatchWeights = field(default_factory=BatchWeights)
+    lengths: Array | None = None
 
-    def scratch(self, name: str, width: int, n_rows: int | None = None) -> Array:
-        """Return the layer's own uninitialized array of shape (n_estimators, n_rows, width)."""
-        shape = self.n_estimators, self.n_rows if n_rows is None else n_rows, width
-        return squeeze_member_axis(self.pool.get(f"{name} {self.index}", shape))
+    def scratch(self, name: str, *shape: int) -> Array:
+        """Return the layer's own uninitialized array of shape (n_estimators, *shape)."""
+        array = self.pool.get(f"{name} {self.index}", (self.n_estimators, *shape))
+        return squeeze_member_axis(array)
 
     def input_copy(self) -> Array | None:
         """Return the array for a copy of the input; None if the input may be overwritten."""
-        return None if self.can_overwrite_input else self.scratch("input", self.n_inputs)
+        if self.can_overwrite_input:
+            return None
+        return self.scratch("input", self.n_rows, self.n_inputs)
+
+    def with_member_axis(self, array: Array) -> Array:
+        """Return a view of an array with the member axis, also if all members share it."""
+        return array[None] if self.n_estimators == 1 or array.ndim == 2 else array
+
+    @property
+    def n_positions(self) -> int:
+        """The number of positions of a row: of steps of a sequence, or of pixels."""
+        return math.prod(self.input_shape[:-1])
 
 
 class BuiltLayer(Protocol):
@@ -144,57 +239,144 @@ class BuiltLayer(Protocol):
         """
 
 
-class Layer:
+class Layer(Configurable):
     """Base class of layers: settings, declared parameters, and both passes.
 
-    A layer defines `forward` and `backward`. One that keeps more than its input between the two,
-    or takes sparse input, defines `build` instead.
+    A layer is a frozen dataclass whose fields are its settings. It defines `forward` and
+    `backward`, and `compute_output_shape` if its output has another shape than its input. A layer
+    that keeps more than its input between the passes, or takes sparse input, defines `build`
+    instead. Its parameters are not penalized unless their `ParameterSpec` says so.
 
     Attributes
     ----------
+    batch_view : {"shaped", "flat", "positions"}, default="shaped"
+        The shape in which it sees n rows of shape (..., channels): "shaped" is (n, ..., channels),
+        "flat" is (n, number of values), for layers that treat each value alike, and "positions" is
+        (n * number of positions, channels), for layers that act on the channels of each position.
+        For rows of shape (channels,) all are the same.
     stochastic : bool, default=False
         Whether it draws random numbers. It does so in training, and prediction skips the layer.
+    is_reshape : bool, default=False
+        Whether it changes the shape only, so that its output is a view of its input.
+    reads_sequences : bool, default=False
+        Whether it reads the steps of sequences, and leaves padding out.
     saves_output : bool, default=False
         Whether `backward` reads the output of `forward`, which then must not be overwritten.
     inplace_backward : bool, default=False
         Whether it writes the gradient with respect to its input to `delta`.
     takes_sparse, keeps_sparse : bool, default=False
         Whether it takes sparse input, and whether its output is then sparse.
+    reads_columns : bool, default=False
+        Whether it must be the first layer, since it reads columns of X.
     n_buffers : int, default=2
         Approximate number of arrays of the size of the output that a step reads or writes: the
         output and its gradient.
+
+    Examples
+    --------
+    A learned shift of each input, which a fit stores in ``shifts_``:
+
+    >>> from dataclasses import dataclass
+    >>> import numpy as np
+    >>> from skbackprop.layers import Layer, ParameterSpec
+    >>> @dataclass(frozen=True)
+    ... class Shift(Layer):
+    ...     def parameter_specs(self, input_shape):
+    ...         return (ParameterSpec("shifts", input_shape),)
+    ...
+    ...     def forward(self, context, x, out):
+    ...         np.add(x, context.parameters["shifts"], out=out)
+    ...
+    ...     def backward(self, context, x, delta):
+    ...         if context.is_training:
+    ...             context.gradients["shifts"][...] = delta.sum(axis=-2, keepdims=True)
+    ...         if context.grad_input is not None:
+    ...             context.grad_input[...] = delta
+    ...         return delta
+    >>> from sklearn.datasets import load_iris
+    >>> from skbackprop import BackpropClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = BackpropClassifier(layers=Shift(), tol=0.01, random_state=0)
+    >>> model.fit(X, y).shifts_[0].shape
+    (4,)
     """
 
+    batch_view: ClassVar[BatchView] = "shaped"
     stochastic: ClassVar[bool] = False
+    is_reshape: ClassVar[bool] = False
+    reads_sequences: ClassVar[bool] = False
     saves_output: ClassVar[bool] = False
     inplace_backward: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False
     keeps_sparse: ClassVar[bool] = False
+    reads_columns: ClassVar[bool] = False
     n_buffers: ClassVar[int] = 2
+
+    @property
+    def categorical_columns(self) -> tuple[int, ...]:
+        """The columns of X that hold codes of categories, for which gradients have no meaning."""
+        return ()
+
+    def validate_input_values(self, X: Array) -> None:
+        """Raise a ValueError if X has values that the first layer can not be trained on."""
+
+    def expand(self) -> tuple[Layer, ...]:
+        """Return the layers that are executed for it: several if it stands for several."""
+        return (self,)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the shape of one row of the output.
+
+        Raises
+        ------
+        ValueError
+            If the layer does not take this input: make it by `input_shape_error`.
+        """
+        return input_shape
+
+    def compute_lengths(self, x: Array) -> Array | None:
+        """Return the number of steps before the padding of each input sequence of a batch.
+
+        Padding is NaN at the end. None stands for a batch without padding.
+
+        Parameters
+        ----------
+        x : array of shape (n_estimators or 1, n_rows, *input_shape)
+            The batch; called for the first layer of a network that reads sequences.
+        """
+        values = x if x.ndim == 3 else x[..., 0]
+        if not np.isnan(values[..., -1]).any():
+            return None
+        lengths: Array = np.count_nonzero(~np.isnan(values), axis=-1)
+        return lengths
+
+    def compute_output_lengths(self, lengths: Array) -> Array | None:
+        """Return the lengths of padded sequences after the layer; None if it leaves none."""
+        return lengths
+
+    def input_shape_error(self, expected: str, input_shape: Shape) -> ValueError:
+        """Return the error that says what the layer takes, and what it got."""
+        return ValueError(f"{self!r} takes {expected}, got rows of shape {input_shape}.")
 
     def inplace_forward(self, has_backward: bool) -> bool:
         """Return whether the output overwrites the input where that is allowed."""
         return False
 
-    def compute_n_outputs(self, n_inputs: int) -> int:
-        """Return the number of outputs for each row."""
-        return n_inputs
-
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         """Return the declarations of the trained arrays."""
         return ()
 
-    def buffer_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         """Return the declarations of arrays that no optimizer changes: running statistics."""
         return ()
 
-    def memory_per_sample(self, n_inputs: int) -> int:
+    def memory_per_sample(self, input_shape: Shape) -> int:
         """Return the approximate number of values of a row that a step reads or writes."""
-        return self.n_buffers * self.compute_n_outputs(n_inputs)
+        return self.n_buffers * math.prod(self.compute_output_shape(input_shape))
 
-    def max_matmul_size(self, n_inputs: int) -> int:
+    def max_matmul_size(self, input_shape: Shape) -> int:
         """Return the number of multiplications of the largest matrix product, for one row."""
-        specs = self.parameter_specs(n_inputs)
+        specs = self.parameter_specs(input_shape)
         return max((spec.size for spec in specs if len(spec.shape) > 1), default=0)
 
     def init_running_count(

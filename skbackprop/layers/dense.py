@@ -8,56 +8,105 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..activations import ActivationFunction, SelfGated
+from ..activations import ActivationFunction, SelfGated, get_activation
 from ..initializers import GlorotUniform, Initializer
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from ..utils.configurable import check_in_place
-from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
+from ..utils.validation import validate_interval, validate_positive_int
+from .base import (
+    ArrayInitializer,
+    BatchView,
+    BuiltLayer,
+    KernelInit,
+    Layer,
+    LayerContext,
+    ParameterSpec,
+    Shape,
+)
 
 
 @dataclass(frozen=True)
 class Dense(Layer):
-    """Dense layer: z = x W + b.
+    """Dense layer: a = f(x W + b), for each position of a sequence or image.
 
     Parameters
     ----------
     n_units : int
-        The number of outputs.
-    has_biases : bool, default=True
-        Whether it has biases; False before a normalization, which has them.
-    initializer : Initializer, optional
-        The initializer of the weights and their biases.
+        The number of outputs, at least 1.
+    activation : str, ActivationFunction or None, default=None
+        The function f; None for none.
+    use_bias : bool, default=True
+        Whether it has biases b. A normalization after it has biases of its own.
+    initializer : Initializer or None, default=None
+        The initializer of weights and biases; None for that of the activation.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has an invalid value.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Dense
+    >>> X, y = load_iris(return_X_y=True)
+    >>> layers = [Dense(20, activation="gelu"), Dense(8)]
+    >>> model = BackpropClassifier((10,), layers=layers, tol=0.01, random_state=0).fit(X, y)
+    >>> [weights.shape for weights in model.dense_weights_]
+    [(4, 20), (20, 8)]
     """
 
     n_units: int
-    has_biases: bool = True
-    initializer: Initializer = field(default_factory=GlorotUniform)
+    activation: str | ActivationFunction | None = None
+    use_bias: bool = True
+    initializer: Initializer | None = None
+    # The start of the names of its arrays: hidden layers of an estimator have none.
+    scope: str = field(default="", repr=False)
 
+    batch_view: ClassVar[BatchView] = "positions"
     takes_sparse: ClassVar[bool] = True
+    _set_elsewhere: ClassVar[frozenset[str]] = frozenset({"scope"})
 
-    def compute_n_outputs(self, n_inputs: int) -> int:
-        return self.n_units
+    def __post_init__(self) -> None:
+        validate_positive_int(self, "n_units")
+        if self.activation is not None:
+            get_activation(self.activation)
 
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        shape = n_inputs, self.n_units
-        weights = ParameterSpec("weights", shape, self.initializer, regularized=True)
-        biases = ParameterSpec("biases", (self.n_units,))
-        return (weights, biases) if self.has_biases else (weights,)
+    def expand(self) -> tuple[Layer, ...]:
+        linear = replace(self, scope="dense_")
+        return (linear,) if self.activation is None else (linear, Activation(self.activation))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return *input_shape[:-1], self.n_units
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        shape = input_shape[-1], self.n_units
+        weights, biases = f"{self.scope}weights", f"{self.scope}biases"
+        drawn: ArrayInitializer = self.initializer or GlorotUniform()
+        if self.scope:
+            drawn = KernelInit(shape, self.activation, initializer=self.initializer)
+        specs = (
+            ParameterSpec(weights, shape, drawn, regularized=True),
+            ParameterSpec(biases, (self.n_units,)),
+        )
+        return specs if self.use_bias else specs[:1]
 
     def build(self, context: LayerContext) -> BuiltLayer:
         kind = BuiltSparseDense if context.is_sparse else BuiltDense
         parameters, gradients = context.parameters, context.gradients
+        weights, biases = f"{self.scope}weights", f"{self.scope}biases"
         return kind(
-            parameters["weights"],
-            parameters.get("biases"),
-            gradients.get("weights"),
-            gradients.get("biases"),
+            parameters[weights],
+            parameters.get(biases),
+            gradients.get(weights),
+            gradients.get(biases),
             context.grad_input,
         )
 
@@ -68,24 +117,46 @@ class Activation(Layer):
 
     Parameters
     ----------
-    activation : ActivationFunction
+    activation : str or ActivationFunction
         The function f.
+
+    Raises
+    ------
+    ValueError
+        If there is no activation of this name.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Activation, BatchNormalization, Dense
+    >>> layers = [Dense(20, use_bias=False), BatchNormalization(), Activation("relu")]
+    >>> model = BackpropClassifier(layers=layers)
     """
 
-    activation: ActivationFunction
+    activation: str | ActivationFunction
 
+    batch_view: ClassVar[BatchView] = "flat"
     saves_output: ClassVar[bool] = True
     inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 0
 
+    def __post_init__(self) -> None:
+        get_activation(self.activation)
+
+    @property
+    def function(self) -> ActivationFunction:
+        """The activation function."""
+        return get_activation(self.activation)
+
     def inplace_forward(self, has_backward: bool) -> bool:
-        return not self.activation.needs_preactivation
+        return not self.function.needs_preactivation
 
     def build(self, context: LayerContext) -> BuiltLayer:
-        copy = context.input_copy()
-        if context.is_training and isinstance(self.activation, SelfGated):
-            return BuiltSelfGated(self.activation, copy, context.scratch("gate", context.n_outputs))
-        return BuiltActivation(self.activation, copy)
+        copy, function = context.input_copy(), self.function
+        if context.is_training and isinstance(function, SelfGated):
+            gate = context.scratch("gate", context.n_rows, context.n_outputs)
+            return BuiltSelfGated(function, copy, gate)
+        return BuiltActivation(function, copy)
 
 
 class BuiltDense:
@@ -274,20 +345,45 @@ class Dropout(Layer):
     ----------
     rate : float
         The probability of dropping a unit, in [0, 1). Sparse input drops stored entries.
+
+    Raises
+    ------
+    ValueError
+        If the rate is out of range.
+
+    References
+    ----------
+    Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014). Dropout:
+    a simple way to prevent neural networks from overfitting. JMLR 15, 1929-1958.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Dense, Dropout
+    >>> model = BackpropClassifier(layers=[Dense(50, activation="relu"), Dropout(0.2)])
     """
 
     rate: float
 
+    batch_view: ClassVar[BatchView] = "flat"
     stochastic: ClassVar[bool] = True
     inplace_backward: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     keeps_sparse: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        validate_interval(self, "rate", low=0, high=1, closed="left")
 
     def build(self, context: LayerContext) -> BuiltLayer:
         if context.is_sparse:
             return BuiltSparseDropout(self.rate, context.rngs)
         shape, name = (context.n_rows, context.n_inputs), f"mask {context.index}"
         return BuiltDropout(self.rate, context.rngs, shape, context.pool, name)
+
+
+@dataclass(frozen=True)
+class HiddenDropout(Dropout):
+    """Dropout before a dense layer, by the rates of an estimator's `dropout`."""
 
 
 class BuiltDropout:

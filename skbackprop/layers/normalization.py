@@ -10,30 +10,46 @@ A new normalization takes one class and one line in `NORMALIZATIONS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
 
 from ..utils.arrays import Array, squeeze_member_axis
-from ..utils.configurable import Configurable
 from ..utils.validation import validate_interval
-from .base import NUM_BATCHES_TRACKED, BuiltLayer, Layer, LayerContext, ParameterSpec
+from .base import (
+    NUM_BATCHES_TRACKED,
+    BatchView,
+    BuiltLayer,
+    Layer,
+    LayerContext,
+    ParameterSpec,
+    Shape,
+)
 
 
-class Normalization(Configurable, Layer):
+@dataclass(frozen=True)
+class Normalization(Layer):
     """Base class of normalizations of the inputs of activations."""
 
+    # The start of the names of its arrays: those of an estimator's hidden layers have none.
+    scope: str = field(default="", repr=False, kw_only=True)
+
+    batch_view: ClassVar[BatchView] = "positions"
+    _set_elsewhere: ClassVar[frozenset[str]] = frozenset({"scope"})
     inplace_backward: ClassVar[bool] = True
     n_buffers: ClassVar[int] = 1
 
     def inplace_forward(self, has_backward: bool) -> bool:
         return not has_backward
 
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        return ParameterSpec("biases", (n_inputs,)), ParameterSpec(
-            "gains", (n_inputs,), initializer=1.0
-        )
+    def expand(self) -> tuple[Layer, ...]:
+        return (replace(self, scope="normalization_"),)
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        shape = input_shape[-1:]
+        biases = ParameterSpec(f"{self.scope}biases", shape)
+        return biases, ParameterSpec(f"{self.scope}gains", shape, initializer=1.0)
 
 
 @dataclass(frozen=True)
@@ -90,10 +106,10 @@ class BatchNormalization(Normalization):
         validate_interval(self, "momentum", low=0, high=1, closed="left")
         validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def buffer_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         means, variances = (
-            ParameterSpec("means", (n_inputs,)),
-            ParameterSpec("variances", (n_inputs,), initializer=1.0),
+            ParameterSpec(f"{self.scope}means", input_shape[-1:]),
+            ParameterSpec(f"{self.scope}variances", input_shape[-1:], initializer=1.0),
         )
         return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
 
@@ -107,8 +123,8 @@ class BatchNormalization(Normalization):
 
     def build(self, context: LayerContext) -> BuiltLayer:
         if not context.is_training:
-            return BuiltBatchNormInference(context, self.epsilon)
-        return BuiltBatchNormTraining(context, self.epsilon, self.momentum)
+            return BuiltBatchNormInference(context, self)
+        return BuiltBatchNormTraining(context, self)
 
 
 @dataclass(frozen=True)
@@ -152,21 +168,21 @@ class LayerNormalization(Normalization):
         validate_interval(self, "epsilon", low=0, closed="neither")
 
     def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltLayerNorm(context, self.epsilon)
+        return BuiltLayerNorm(context, self)
 
 
 class BuiltNormalization:
     """out = gains * norm(x) + biases; norm(x) takes the memory of x."""
 
-    def __init__(self, context: LayerContext, epsilon: float) -> None:
-        self.gains, self.biases = context.parameters["gains"], context.parameters["biases"]
-        self.d_gains, self.d_biases = (
-            context.gradients.get("gains"),
-            context.gradients.get("biases"),
-        )
+    def __init__(
+        self, context: LayerContext, layer: BatchNormalization | LayerNormalization
+    ) -> None:
+        gains, biases, gradients = f"{layer.scope}gains", f"{layer.scope}biases", context.gradients
+        self.gains, self.biases = context.parameters[gains], context.parameters[biases]
+        self.d_gains, self.d_biases = gradients.get(gains), gradients.get(biases)
         dtype = context.pool.dtype
         shape = context.n_estimators, context.n_rows, context.n_outputs
-        self._epsilon, self._one = dtype.type(epsilon), dtype.type(1)
+        self._epsilon, self._one = dtype.type(layer.epsilon), dtype.type(1)
         self._scratch = squeeze_member_axis(context.pool.get("normalization scratch", shape))
         self._ones = np.ones((1, context.n_rows), dtype)
         self._copy = context.input_copy()
@@ -199,11 +215,12 @@ class BuiltNormalization:
 class BuiltBatchNormTraining(BuiltNormalization):
     """Batch normalization in training, which updates the running statistics."""
 
-    def __init__(self, context: LayerContext, epsilon: float, momentum: float) -> None:
-        super().__init__(context, epsilon)
-        self._batch, self._momentum, dtype = context.batch, momentum, context.pool.dtype
+    def __init__(self, context: LayerContext, layer: BatchNormalization) -> None:
+        super().__init__(context, layer)
+        self._context, self._momentum, dtype = context, layer.momentum, context.pool.dtype
         statistics = context.buffers
-        self._means, self._variances = statistics["means"], statistics["variances"]
+        self._means = statistics[f"{layer.scope}means"]
+        self._variances = statistics[f"{layer.scope}variances"]
         # The total weight of all batches so far, the share of the current batch, and the rest.
         self._weight = statistics[NUM_BATCHES_TRACKED].reshape(context.n_estimators, 1)
         share, rest = np.empty((2, context.n_estimators, 1, 1), dtype)
@@ -218,8 +235,8 @@ class BuiltBatchNormTraining(BuiltNormalization):
         )
 
     def forward(self, x: Array, out: Array) -> None:
-        x, weight = self._writable(x), self._batch.weight
-        self._row_weights = weight if isinstance(weight, np.ndarray) else self._equal
+        x = self._writable(x)
+        self._row_weights = self._weights_of_positions()
         weights = self._row_weights.swapaxes(-1, -2)
         np.matmul(weights, x, out=self._mean)
         np.subtract(x, self._mean, out=x)
@@ -231,9 +248,26 @@ class BuiltBatchNormTraining(BuiltNormalization):
         self._update_share()
         self._update_statistics()
 
+    def _weights_of_positions(self) -> Array:
+        """Return the weight of each position of the batch: those of a row share its weight."""
+        weight, lengths = self._context.batch.weight, self._context.lengths
+        n_positions = self._context.n_positions
+        if not isinstance(weight, np.ndarray):
+            if lengths is None:
+                return self._equal
+            weight = np.ones((self._context.n_rows // n_positions, 1), self._equal.dtype)
+        if n_positions > 1:
+            weight = np.repeat(weight, n_positions, axis=-2) / n_positions
+        if lengths is not None:
+            steps = np.arange(n_positions) < lengths[..., None]
+            is_step = steps.reshape(len(lengths), -1, 1).astype(weight.dtype)
+            weight = weight * (is_step if self._context.n_estimators > 1 else is_step[0])
+            weight /= weight.sum(axis=-2, keepdims=True)
+        return weight
+
     def _update_share(self) -> None:
         """Compute the share of the batch in the running statistics."""
-        total = self._batch.total
+        total = self._context.batch.total
         np.multiply(self._weight, self._momentum, out=self._weight)
         np.add(self._weight, total, out=self._weight)
         np.divide(total, self._weight, out=self._flat_share, casting="same_kind")
@@ -271,8 +305,8 @@ class BuiltBatchNormTraining(BuiltNormalization):
 class BuiltLayerNorm(BuiltNormalization):
     """Layer normalization, in training and in prediction."""
 
-    def __init__(self, context: LayerContext, epsilon: float) -> None:
-        super().__init__(context, epsilon)
+    def __init__(self, context: LayerContext, layer: LayerNormalization) -> None:
+        super().__init__(context, layer)
         n_units, dtype = context.n_outputs, context.pool.dtype
         self._equal = np.full((n_units, 1), 1 / n_units, dtype)
         mean, inverse = np.empty((2, context.n_estimators, context.n_rows, 1), dtype)
@@ -309,11 +343,12 @@ class BuiltLayerNorm(BuiltNormalization):
 class BuiltBatchNormInference:
     """Batch normalization in prediction: a factor and a shift for each unit."""
 
-    def __init__(self, context: LayerContext, epsilon: float) -> None:
-        parameters, statistics = context.parameters, context.buffers
-        deviations = np.sqrt(statistics["variances"] + context.pool.dtype.type(epsilon))
-        self._factor = parameters["gains"] / deviations
-        self._shift = parameters["biases"] - statistics["means"] * self._factor
+    def __init__(self, context: LayerContext, layer: BatchNormalization) -> None:
+        parameters, statistics, scope = context.parameters, context.buffers, layer.scope
+        variances = statistics[f"{scope}variances"]
+        deviations = np.sqrt(variances + context.pool.dtype.type(layer.epsilon))
+        self._factor = parameters[f"{scope}gains"] / deviations
+        self._shift = parameters[f"{scope}biases"] - statistics[f"{scope}means"] * self._factor
 
     def forward(self, x: Array, out: Array) -> None:
         np.multiply(x, self._factor, out=out)

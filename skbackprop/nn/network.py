@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +19,9 @@ from ..layers.base import (
     Layer,
     LayerContext,
     ParameterSpec,
+    Shape,
 )
-from ..layers.dense import Activation, Dense, Dropout
+from ..layers.dense import Activation, Dense, HiddenDropout
 from ..layers.normalization import Normalization
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from .parameters import FlatParameters, ParameterLayout, Parameters, RandomStates
@@ -36,8 +38,10 @@ class LayerStep:
     ----------
     layer : Layer
         The layer.
-    index, n_inputs, n_outputs : int
-        Its index in the network, and the number of columns before and after it.
+    index : int
+        Its index in the network.
+    input_shape, output_shape : tuple of int
+        The shape of one row before and after it.
     is_sparse : bool
         Whether its input is a list of CSR matrices.
     can_overwrite_input : bool
@@ -52,12 +56,20 @@ class LayerStep:
 
     layer: Layer
     index: int
-    n_inputs: int
-    n_outputs: int
+    input_shape: Shape
+    output_shape: Shape
     is_sparse: bool
     can_overwrite_input: bool
     output: OutputPlacement
     grad_buffer_index: int | None
+
+    def batch_shape(self, shape: Shape, n_rows: int) -> Shape:
+        """Return the shape in which the layer sees `n_rows` rows of a shape."""
+        if self.layer.batch_view == "flat":
+            return n_rows, math.prod(shape)
+        if self.layer.batch_view == "positions":
+            return n_rows * math.prod(shape[:-1]), shape[-1]
+        return n_rows, *shape
 
 
 class ExecutionPlan:
@@ -67,8 +79,8 @@ class ExecutionPlan:
     ----------
     layers : sequence of Layer
         The layers. Prediction skips stochastic ones.
-    n_units : sequence of int
-        The number of inputs, and of outputs of each layer.
+    shapes : sequence of tuples of int
+        The shape of one row of the input, and of the output of each layer.
     is_training : bool
         Whether gradients are needed down to the first layer with parameters.
     is_sparse : bool
@@ -89,13 +101,16 @@ class ExecutionPlan:
     def __init__(
         self,
         layers: Sequence[Layer],
-        n_units: Sequence[int],
+        shapes: Sequence[Shape],
         is_training: bool,
         is_sparse: bool,
         with_input_gradient: bool = False,
     ) -> None:
         has_backward = is_training or with_input_gradient
         executed = [i for i, layer in enumerate(layers) if is_training or not layer.stochastic]
+        # A change of the input's shape alone needs no layer.
+        while layers[executed[0]].is_reshape:
+            del executed[0]
         last = executed[-1]
         if has_backward and layers[last].saves_output:
             raise TypeError(
@@ -103,7 +118,7 @@ class ExecutionPlan:
                 "overwrite the scores. The loss has a link in its place."
             )
         trainable = [
-            step for step, i in enumerate(executed) if layers[i].parameter_specs(n_units[i])
+            step for step, i in enumerate(executed) if layers[i].parameter_specs(shapes[i])
         ]
         first = 0 if with_input_gradient else min(trainable, default=len(executed))
         self.first_trainable_layer = first
@@ -121,20 +136,19 @@ class ExecutionPlan:
                 output = "scores"
             elif is_sparse and layer.keeps_sparse:
                 output = "matrices"
-            elif can_overwrite_input and layer.inplace_forward(has_backward):
+            elif layer.is_reshape or (can_overwrite_input and layer.inplace_forward(has_backward)):
                 output = "input"
             index = None
             if has_backward and step >= first and not layer.inplace_backward:
                 index = self.grad_buffer_index if step >= first_with_gradient else None
                 self.grad_buffer_index = 1 - self.grad_buffer_index
-            columns = n_units[i], n_units[i + 1]
+            own = shapes[i], shapes[i + 1]
             self.steps.append(
-                LayerStep(layer, i, *columns, is_sparse, can_overwrite_input, output, index)
+                LayerStep(layer, i, *own, is_sparse, can_overwrite_input, output, index)
             )
-            is_sparse, can_overwrite_input = (
-                is_sparse and layer.keeps_sparse,
-                not layer.saves_output,
-            )
+            is_sparse = is_sparse and layer.keeps_sparse
+            if not layer.is_reshape:
+                can_overwrite_input = not layer.saves_output
 
 
 @dataclass(frozen=True)
@@ -143,33 +157,54 @@ class Network:
 
     Parameters
     ----------
-    n_inputs : int
-        The number of inputs.
+    input_shape : tuple of int
+        The shape of one row of the input: ``(n,)`` for n numbers.
     layers : tuple of Layer
         The layers; the first one reads the input.
     """
 
-    n_inputs: int
+    input_shape: Shape
     layers: tuple[Layer, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.n_inputs, self.layers)  # without cached properties
+        return type(self), (self.input_shape, self.layers)  # without cached properties
+
+    @property
+    def n_inputs(self) -> int:
+        """The number of inputs."""
+        return math.prod(self.input_shape)
+
+    @cached_property
+    def row_shapes(self) -> tuple[Shape, ...]:
+        """The shape of one row of the input, and of the output of each layer."""
+        return compute_row_shapes(self.input_shape, self.layers)
 
     @cached_property
     def n_units(self) -> tuple[int, ...]:
         """The number of inputs, and of outputs of each layer."""
-        n_units = [self.n_inputs]
-        for layer in self.layers:
-            n_units.append(layer.compute_n_outputs(n_units[-1]))
-        return tuple(n_units)
+        return tuple(map(math.prod, self.row_shapes))
+
+    @cached_property
+    def _each(self) -> list[tuple[Layer, Shape]]:
+        """Each layer, with the shape of its input."""
+        return list(zip(self.layers, self.row_shapes[:-1], strict=True))
 
     @cached_property
     def _specs(self) -> tuple[Specs, Specs]:
         """The parameters and the buffers of each layer."""
-        each = list(zip(self.layers, self.n_units[:-1], strict=True))
-        return [layer.parameter_specs(n) for layer, n in each], [
-            layer.buffer_specs(n) for layer, n in each
+        return [layer.parameter_specs(shape) for layer, shape in self._each], [
+            layer.buffer_specs(shape) for layer, shape in self._each
         ]
+
+    @cached_property
+    def takes_padding(self) -> bool:
+        """Whether the input is sequences that may end in padding."""
+        for layer, shape in self._each:
+            if layer.reads_sequences:
+                return True
+            if layer.is_reshape or len(shape) != 2 or layer.batch_view == "shaped":
+                return False
+        return False
 
     @cached_property
     def layout(self) -> ParameterLayout:
@@ -189,7 +224,9 @@ class Network:
 
     def activations_per_sample(self, is_sparse: bool) -> int:
         """Return the number of values of a row in the buffers of a pass, without sparse input."""
-        return sum(self.widths[1:] if is_sparse else self.widths)
+        n_units = sum(self.widths[1:] if is_sparse else self.widths)
+        shaped = (layer.memory_per_sample(shape) for layer, shape in self._each if len(shape) > 1)
+        return n_units + sum(shaped)
 
     @cached_property
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:
@@ -208,7 +245,7 @@ class Network:
 
     def part(self, layers: slice) -> Network:
         """Return a network of some consecutive layers."""
-        return Network(self.n_units[layers][0], self.layers[layers])
+        return Network(self.row_shapes[layers][0], self.layers[layers])
 
     @cached_property
     def stochastic(self) -> bool:
@@ -221,7 +258,7 @@ class Network:
         """Return the plan of a pass, which is cached."""
         kind = is_training, is_sparse, with_input_gradient
         if kind not in self._plans:
-            self._plans[kind] = ExecutionPlan(self.layers, self.n_units, *kind)
+            self._plans[kind] = ExecutionPlan(self.layers, self.row_shapes, *kind)
         return self._plans[kind]
 
     @cached_property
@@ -234,14 +271,14 @@ class Network:
 
     @cached_property
     def _max_matmul_size_per_row(self) -> int:
-        each = zip(self.layers, self.n_units[:-1], strict=True)
-        return max(layer.max_matmul_size(n_inputs) for layer, n_inputs in each)
+        return max(layer.max_matmul_size(shape) for layer, shape in self._each)
 
     @property
     def memory_per_sample(self) -> int:
         """The approximate number of values of a row that a step reads or writes."""
-        each = zip(self.layers, self.n_units[:-1], strict=True)
-        return 2 * self.n_inputs + sum(layer.memory_per_sample(n) for layer, n in each)
+        return 2 * self.n_inputs + sum(
+            layer.memory_per_sample(shape) for layer, shape in self._each
+        )
 
     def with_dropout(self, rates: Sequence[float]) -> Network:
         """Return the network with dropout before each layer that has weights.
@@ -257,12 +294,14 @@ class Network:
             rest = iter(rates)
             layers: list[Layer] = []
             for layer, has_weights in zip(self.layers, self.has_weights, strict=True):
-                rate = next(rest, 0.0) if has_weights else 0.0
-                if rate > 0:
-                    layers.append(Dropout(rate))
-                if not isinstance(layer, Dropout):
-                    layers.append(layer)
-            other = Network(self.n_inputs, tuple(layers))
+                if has_weights:
+                    if layers and isinstance(layers[-1], HiddenDropout):
+                        layers.pop()
+                    rate = next(rest, 0.0)
+                    if rate > 0:
+                        layers.append(HiddenDropout(rate))
+                layers.append(layer)
+            other = Network(self.input_shape, tuple(layers))
             if not self.stochastic:
                 other._dropout_variant[()] = self
             self._dropout_variant.clear()
@@ -327,6 +366,14 @@ class Network:
         return Parameters(layers, buffers)
 
 
+def compute_row_shapes(input_shape: Shape, layers: Sequence[Layer]) -> tuple[Shape, ...]:
+    """Return the shape of one row of the input, and of the output of each layer."""
+    shapes = [input_shape]
+    for layer in layers:
+        shapes.append(layer.compute_output_shape(shapes[-1]))
+    return tuple(shapes)
+
+
 def dense_network(
     widths: Sequence[int],
     activations: Sequence[ActivationFunction],
@@ -353,12 +400,12 @@ def dense_network(
     initializer: Initializer = GlorotUniform()
     for n_units, activation in zip(hidden, activations, strict=True):
         initializer = activation.initializer
-        layers.append(Dense(n_units, normalization is None, initializer))
+        layers.append(Dense(n_units, None, normalization is None, initializer))
         if normalization is not None:
             layers.append(normalization)
         layers.append(Activation(activation))
     layers.append(Dense(n_outputs, initializer=initializer))
-    return Network(n_inputs, tuple(layers)).with_dropout(dropout)
+    return Network((n_inputs,), tuple(layers)).with_dropout(dropout)
 
 
 class BuiltNetwork:
@@ -406,24 +453,31 @@ class BuiltNetwork:
         self.batch = BatchWeights()
         is_training, n_estimators = gradients is not None, len(parameters)
 
-        def delta(grad_buffer_index: int, n_units: int) -> Array:
+        def delta(grad_buffer_index: int, shape: Shape) -> Array:
             return squeeze_member_axis(
-                pool.get(f"delta {grad_buffer_index}", (n_estimators, n_rows, n_units))
+                pool.get(f"delta {grad_buffer_index}", (n_estimators, *shape))
             )
 
         plan = network.execution_plan(is_training, sparse, with_input_gradient)
         self.layers: list[BuiltLayer] = []
+        contexts: list[LayerContext] = []
         outputs: list[Any] = []
         out: Any = None
+        # The shapes in which each layer reads its input and writes its output.
+        seen: list[tuple[Shape, Shape]] = []
         for step in plan.steps:
             i = step.index
+            x_shape = step.batch_shape(step.input_shape, n_rows)
+            out_shape = step.batch_shape(step.output_shape, n_rows)
             # Positional: keyword arguments would take as long as the object itself.
             context = LayerContext(
                 i,
                 n_estimators,
-                n_rows,
-                step.n_inputs,
-                step.n_outputs,
+                step.input_shape,
+                step.output_shape,
+                x_shape[0],
+                math.prod(x_shape[1:]),
+                math.prod(out_shape[1:]),
                 pool,
                 _without_member_axis(parameters.layers[i], n_estimators),
                 _without_member_axis(gradients.layers[i], n_estimators)
@@ -431,7 +485,7 @@ class BuiltNetwork:
                 else {},
                 _without_member_axis(parameters.running[i], n_estimators),
                 is_training,
-                delta(step.grad_buffer_index, step.n_inputs)
+                delta(step.grad_buffer_index, x_shape)
                 if step.grad_buffer_index is not None
                 else None,
                 step.can_overwrite_input,
@@ -441,21 +495,49 @@ class BuiltNetwork:
             )
             self.layers.append(step.layer.build(context))
             if step.output == "buffer":
-                out = context.scratch("output", step.n_outputs)
+                out = context.scratch("output", *out_shape)
             elif step.output == "matrices":
                 out = [None] * n_estimators
+            elif step.output == "input":
+                out = out.reshape(*out.shape[: n_estimators > 1], *out_shape)
+            contexts.append(context)
             outputs.append(out)
-        self._inner = list(zip(self.layers[:-1], outputs, strict=False))
+            seen.append((x_shape, out_shape))
+        # -1 stands for the members, or for one if all of them share the rows.
+        members = (-1,) if n_estimators > 1 else ()
+        before = [(n_rows, network.n_inputs), *(out_shape for _, out_shape in seen)]
+        views = [
+            None if own == came else (*members, *own)
+            for (own, _), came in zip(seen, before, strict=False)
+        ]
+        self._inner = list(zip(self.layers[:-1], views, outputs, strict=False))
+        flat_scores = n_rows, network.n_units[-1]
+        scores_view = None if before[-1] == flat_scores else (*members, *before[-1])
+        self._last = self.layers[-1], views[-1], scores_view
+        self._padding = PaddedInput(plan.steps, contexts, n_rows) if network.takes_padding else None
         if is_training or with_input_gradient:
-            self._back = self.layers[plan.first_trainable_layer :][::-1]
-            self.delta = delta(plan.grad_buffer_index, network.n_units[-1])
+            after = [*(x_shape for x_shape, _ in seen[1:]), flat_scores]
+            views = [
+                None if own == comes else (*members, *own)
+                for (_, own), comes in zip(seen, after, strict=True)
+            ]
+            self._back = list(zip(self.layers, views, strict=True))[plan.first_trainable_layer :][
+                ::-1
+            ]
+            flat = n_rows, network.n_inputs
+            self._input_view = None if seen[0][0] == flat else (*members, *flat)
+            self.delta = delta(plan.grad_buffer_index, flat_scores)
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the raw predictions for the batch `x` to `scores`."""
-        for layer, out in self._inner:
-            layer.forward(x, out)
+        if self._padding is not None:
+            x = self._padding.apply(x)
+        for layer, view, out in self._inner:
+            layer.forward(x if view is None else x.reshape(view), out)
             x = out
-        self.layers[-1].forward(x, scores)
+        layer, view, out_view = self._last
+        out = scores if out_view is None else scores.reshape(out_view)
+        layer.forward(x if view is None else x.reshape(view), out)
 
     def backward(self) -> Array:
         """Compute the gradients of all parameters from `self.delta`.
@@ -464,9 +546,45 @@ class BuiltNetwork:
         respect to the input is returned if `with_input_gradient` is set.
         """
         delta = self.delta
-        for layer in self._back:
-            delta = layer.backward(delta)
-        return delta
+        for layer, view in self._back:
+            delta = layer.backward(delta if view is None else delta.reshape(view))
+        return delta if self._input_view is None else delta.reshape(self._input_view)
+
+
+class PaddedInput:
+    """Padding at the end of sequences: it is replaced by zeros, and layers learn of the lengths.
+
+    Parameters
+    ----------
+    steps : sequence of LayerStep
+        The executed layers.
+    contexts : sequence of LayerContext
+        The arrays of each of them.
+    n_rows : int
+        The number of rows of a batch.
+    """
+
+    def __init__(
+        self, steps: Sequence[LayerStep], contexts: Sequence[LayerContext], n_rows: int
+    ) -> None:
+        self._layers = [step.layer for step in steps]
+        self._contexts, self._n_rows = contexts, n_rows
+        self._is_set = False
+
+    def apply(self, x: Array) -> Array:
+        """Set the lengths of the sequences of a batch for each layer, and return it without NaN."""
+        first = self._contexts[0].input_shape
+        rows = x.reshape(-1, self._n_rows, *first)
+        lengths = self._layers[0].compute_lengths(rows)
+        if lengths is None and not self._is_set:
+            return x
+        self._is_set = lengths is not None
+        cleaned = x if lengths is None else np.where(np.isnan(x), 0, x)
+        for layer, context in zip(self._layers, self._contexts, strict=True):
+            context.lengths = lengths
+            if lengths is not None:
+                lengths = layer.compute_output_lengths(lengths)
+        return cleaned
 
 
 def _without_member_axis(named: Mapping[str, Array], n_estimators: int) -> Mapping[str, Array]:

@@ -42,9 +42,9 @@ from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators.autoencoder import BackpropAutoencoder, ReconstructionTargetEncoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
-from ..layers.base import ParameterSpec
-from ..layers.dense import Activation, Dense, Dropout
-from ..layers.input_layers import BlockDiagonalDense, NormalInit, Scale
+from ..layers.base import KernelInit, NormalInit, ParameterSpec
+from ..layers.dense import HiddenDropout
+from ..layers.embeddings import BlockDiagonalDense
 from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
@@ -93,14 +93,14 @@ _CLASSES: tuple[type, ...] = (
     *(MultioutputLabelEncoder, MultilabelEncoder, SingleLabelEncoder),
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
-    *(Network, Dense, Activation, Dropout, BlockDiagonalDense, Scale),
+    *(Network, HiddenDropout, BlockDiagonalDense),
     *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
     _composite.LossWithLink,
     # training states
     *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, PartialFitCalls, TrainState),
-    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit),
+    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),

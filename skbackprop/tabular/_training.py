@@ -26,7 +26,8 @@ from ..estimators._checkpoint_io import (
     select_prefix,
     write_checkpoint,
 )
-from ..layers.input_layers import BlockDiagonalDense, FeatureLayer, Scale
+from ..layers.base import Layer
+from ..layers.embeddings import BlockDiagonalDense, Scale
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.convergence import OUT_OF_TIME
@@ -90,10 +91,10 @@ def network_params(
         The number of networks.
     """
     embedding = [BlockDiagonalDense(n_blocks, WIDTH, N_EMBEDDED)] if n_blocks else []
-    input_layers: list[FeatureLayer] = [*embedding, Scale()]
+    layers: list[Layer] = [*embedding, Scale()]
     return {
         "hidden_layer_sizes": defaults.hidden,
-        "input_layers": input_layers,
+        "layers": layers,
         "activation": "silu",
         "dropout": defaults.dropout,
         "solver": AdamW(0.9, 0.95, weight_decay=defaults.weight_decay),

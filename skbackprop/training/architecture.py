@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Self
@@ -11,16 +12,18 @@ from typing import Any, Self
 import numpy as np
 from scipy.sparse import issparse
 
-from ..activations import ACTIVATIONS, ActivationFunction, Identity
-from ..layers.input_layers import INPUT_LAYERS, FeatureLayer
+from ..activations import ACTIVATIONS, ActivationFunction, Identity, get_activation
+from ..layers import LAYERS
+from ..layers.base import Layer, Shape
 from ..layers.normalization import NORMALIZATIONS, Normalization
+from ..layers.reshaping import Flatten
 from ..nn.network import Network, dense_network
 from ..utils.validation import did_you_mean
 
 
 @dataclass(frozen=True)
 class MLPSpec:
-    """A multilayer perceptron: input layers and dense hidden layers.
+    """A network: layers of any kind, and dense hidden layers after them.
 
     Parameters
     ----------
@@ -32,15 +35,18 @@ class MLPSpec:
         The normalization before each activation.
     dropout : tuple of float, default=()
         The dropout rates of the inputs and of each hidden layer; empty for no dropout.
-    input_layers : tuple of FeatureLayer, default=()
-        The layers before the first dense layer.
+    layers : tuple of Layer, default=()
+        The layers before the hidden ones.
+    input_shape : tuple of int or None, default=None
+        The shape of one row; None for that of its columns.
     """
 
     hidden: tuple[int, ...]
     activations: tuple[ActivationFunction, ...]
     normalization: Normalization | None = None
     dropout: tuple[float, ...] = ()
-    input_layers: tuple[FeatureLayer, ...] = ()
+    layers: tuple[Layer, ...] = ()
+    input_shape: Shape | None = None
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
@@ -51,37 +57,51 @@ class MLPSpec:
             tuple(map(get_activation, activation_of_each_layer(parameters))),
             get_normalization(parameters.get("normalization")),
             dropout_rates(parameters["dropout"], len(hidden)),
-            check_input_layers_param(parameters.get("input_layers")),
+            check_layers_param(parameters.get("layers")),
+            check_input_shape_param(parameters.get("input_shape")),
         )
 
     def validate_input(self, X: Any) -> None:
-        """Check that the input layers can read X.
+        """Check that the first layer can read X.
 
         Raises
         ------
         TypeError
-            If X is sparse and there are input layers, which would make it dense.
+            If X is sparse and there are layers that would make it dense.
         ValueError
-            If the first input layer cannot read the values of X.
+            If the first layer can not read the values of X.
         """
-        if not self.input_layers:
+        if not self.layers:
             return
         if issparse(X):
             raise TypeError(
-                f"X is sparse, but input_layers={list(self.input_layers)!r} need dense X: their "
-                "output has few zeros. Pass X.toarray(), or set input_layers=None."
+                f"X is sparse, but layers={list(self.layers)!r} need dense X: their output has few "
+                "zeros. Pass X.toarray(), or set layers=None."
             )
-        self.input_layers[0].validate_input_values(X)
+        self.layers[0].validate_input_values(X)
 
     def network(self, n_inputs: int, n_outputs: int) -> Network:
-        """Return the network that predicts, without dropout."""
-        n_units = n_inputs
-        for layer in self.input_layers:
-            layer.validate_input_shape(n_units)
-            n_units = layer.compute_n_outputs(n_units)
-        widths = n_units, *self.hidden, n_outputs
+        """Return the network that predicts, without the dropout of hidden layers."""
+        input_shape = self.input_shape or (n_inputs,)
+        if math.prod(input_shape) != n_inputs:
+            raise ValueError(
+                f"X has {n_inputs} values in each row, but input_shape={input_shape} takes "
+                f"{math.prod(input_shape)}. Set input_shape to the shape of one row, or to None."
+            )
+        shape, executed = input_shape, []
+        for i, layer in enumerate(self.layers):
+            for each in layer.expand():
+                try:
+                    shape = each.compute_output_shape(shape)
+                except ValueError as error:
+                    raise ValueError(f"layers[{i}]: {error}") from None
+                executed.append(each)
+        if len(shape) > 1:
+            executed.append(Flatten())
+            shape = (math.prod(shape),)
+        widths = *shape, *self.hidden, n_outputs
         dense = dense_network(widths, self.activations, normalization=self.normalization)
-        return Network(n_inputs, (*self.input_layers, *dense.layers))
+        return Network(input_shape, (*executed, *dense.layers))
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -95,7 +115,7 @@ class AutoencoderSpec(MLPSpec):
 
     Parameters
     ----------
-    hidden, activations, normalization, dropout, input_layers
+    hidden, activations, normalization, dropout, layers, input_shape
         Of the encoder.
     n_components : int, default=1
         The number of units of the bottleneck.
@@ -161,11 +181,6 @@ def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | Activ
     return each
 
 
-def get_activation(activation: str | ActivationFunction) -> ActivationFunction:
-    """Return the activation function for a name or an instance."""
-    return ACTIVATIONS[activation] if isinstance(activation, str) else activation
-
-
 def get_normalization(normalization: str | Normalization | None) -> Normalization | None:
     """Return the normalization for a name, an instance or None."""
     if isinstance(normalization, str):
@@ -173,46 +188,74 @@ def get_normalization(normalization: str | Normalization | None) -> Normalizatio
     return normalization
 
 
-def check_input_layers_param(input_layers: Any) -> tuple[FeatureLayer, ...]:
-    """Validate `input_layers` and return the layers, for names and instances."""
-    if input_layers is None:
+def check_layers_param(layers: Any) -> tuple[Layer, ...]:
+    """Validate `layers` and return the layers, for names and instances."""
+    if layers is None:
         return ()
-    is_sequence = isinstance(input_layers, (list, tuple))
+    is_sequence = isinstance(layers, (list, tuple))
     each = [
-        INPUT_LAYERS[layer]() if isinstance(layer, str) and layer in INPUT_LAYERS else layer
-        for layer in (input_layers if is_sequence else [input_layers])
+        LAYERS[layer]() if isinstance(layer, str) and layer in LAYERS else layer
+        for layer in (layers if is_sequence else [layers])
     ]
     for layer in each:
-        if not isinstance(layer, FeatureLayer):
+        if isinstance(layer, type) and issubclass(layer, Layer):
             raise ValueError(
-                "input_layers must be None, a name or an FeatureLayer, or a list of these, got "
-                f"{layer!r}. The names are {', '.join(map(repr, INPUT_LAYERS))}; objects such as "
-                "PeriodicEmbedding() are in skbackprop.layers."
+                f"layers must hold instances, got the class {layer.__name__}. Write "
+                f"{layer.__name__}(...) with its settings."
+            )
+        if not isinstance(layer, Layer):
+            raise ValueError(
+                f"layers must be None, a name or a Layer, or a list of these, got {layer!r}. The "
+                f"names are {', '.join(map(repr, LAYERS))}; objects such as Conv2D(16, 3) are in "
+                f"skbackprop.layers.{did_you_mean(layer, LAYERS)}"
             )
     for layer in each[1:]:
-        if layer.is_first:
+        if layer.reads_columns:
             raise ValueError(
-                f"{type(layer).__name__} must be the first and only such layer of input_layers, "
-                f"since it reads columns of X, got {each!r}."
+                f"{type(layer).__name__} must be the first and only such layer of layers, since it "
+                f"reads columns of X, got {each!r}."
             )
     return tuple(each)
 
 
-def infer_n_features(input_layers: Sequence[FeatureLayer], width: int) -> int:
-    """Return the number of inputs for which these layers have this number of outputs."""
-
-    def n_outputs(n_inputs: int) -> int:
-        for layer in input_layers:
-            n_inputs = layer.compute_n_outputs(n_inputs)
-        return n_inputs
-
-    n_inputs = bisect_left(range(width + 1), width, key=n_outputs)
-    if n_outputs(n_inputs) != width:
+def check_input_shape_param(input_shape: Any) -> Shape | None:
+    """Validate `input_shape` and return it as a tuple of int, or None."""
+    if input_shape is None:
+        return None
+    sizes = list(input_shape) if isinstance(input_shape, (list, tuple)) else [input_shape]
+    is_valid = all(isinstance(size, Integral) and not isinstance(size, bool) for size in sizes)
+    if not (sizes and is_valid and min(sizes) > 0):
         raise ValueError(
-            f"coefs_ takes {width} inputs, but input_layers={list(input_layers)!r} make another "
-            "number of any number of features. Set input_layers to those of the network."
+            "input_shape must be None or the shape of one row of X in positive integers, such as "
+            f"(28, 28) or (28, 28, 3) for images and (200, 3) for sequences, got {input_shape!r}."
         )
-    return n_inputs
+    return tuple(map(int, sizes))
+
+
+def infer_n_features(architecture: MLPSpec, width: int) -> int:
+    """Return the number of features for which the first hidden layer has this number of inputs."""
+    layers = architecture.layers
+
+    def n_outputs(shape: Shape) -> int:
+        try:
+            for layer in (each for one in layers for each in one.expand()):
+                shape = layer.compute_output_shape(shape)
+        except ValueError:
+            return -1
+        return math.prod(shape)
+
+    if architecture.input_shape is not None:
+        n_inputs = math.prod(architecture.input_shape)
+        if n_outputs(architecture.input_shape) == width:
+            return n_inputs
+    else:
+        n_inputs = bisect_left(range(width + 1), width, key=lambda n: n_outputs((n,)))
+        if n_outputs((n_inputs,)) == width:
+            return n_inputs
+    raise ValueError(
+        f"coefs_ takes {width} inputs, but layers={list(layers)!r} make another number of any "
+        "number of features. Set layers and input_shape to those of the network."
+    )
 
 
 def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:

@@ -142,7 +142,7 @@ def early_stopping_advice(run: TrainingRun) -> str:
 def _scale_advice(run: TrainingRun) -> str:
     """Return advice on the scale of X or y, whichever is worse; empty if both are fine."""
     target_error, input_error, advice = _target_misscale(run), 0.0, ""
-    if not run.config.architecture.input_layers:  # which have scales of their own
+    if not run.config.architecture.layers:  # which have scales of their own
         sizes = _column_sizes(run, run.table.X)
         largest, norm = float(sizes.max(initial=0.0)), math.hypot(*sizes)
         if largest > _LARGEST or 0 < norm < _SMALLEST_NORM:

@@ -9,11 +9,10 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
-from ..activations import ActivationFunction
+from ..activations import ActivationFunction, get_activation
 from ..initializers import INITIALIZERS, GlorotUniform, Initializer
 from ..nn.network import Network
 from ..utils.arrays import Array
-from .architecture import get_activation
 
 # The kinds of dtypes that hold real numbers.
 _REAL = frozenset("biuf")

@@ -29,7 +29,7 @@ InitializerName: TypeAlias = Literal[
     "lecun_uniform",
     "lecun_normal",
 ]
-InputLayerName: TypeAlias = Literal["scale", "periodic"]
+LayerName: TypeAlias = Literal["scale", "periodic"]
 NormalizationName: TypeAlias = Literal["batch", "layer"]
 RegressorLossName: TypeAlias = Literal[
     "squared_error",

@@ -314,7 +314,7 @@ def test_raises_on_changed_parameters_except_free_ones(row, exchanged, tmp_path)
         ({"dropout": 0.2}, {"dropout": [0.0, 0.2]}),
         ({"normalization": "layer"}, {"normalization": LayerNormalization()}),
         ({"average": "polyak"}, {"average": PolyakAverage()}),
-        ({"input_layers": "scale"}, {"input_layers": [Scale()]}),
+        ({"layers": "scale"}, {"layers": [Scale()]}),
         ({"init": "he_normal"}, {"init": INITIALIZERS["he_normal"]}),
         ({"dtype": None}, {"dtype": "float64"}),
         ({"alpha": 1}, {"alpha": np.float64(1)}),

@@ -408,9 +408,7 @@ def test_invalid_sparse_data():
     assert_fit_raises("blocks of X and of its y differ", data=(some, y))
     assert_fit_raises("needs dense targets", TypeError, data=(X, X.map_blocks(sparse.csr_matrix)))
     everywhere = X.map_blocks(sparse.csr_matrix), y
-    assert_fit_raises(
-        "X is sparse, but input_layers", TypeError, data=everywhere, input_layers="scale"
-    )
+    assert_fit_raises("X is sparse, but layers", TypeError, data=everywhere, layers="scale")
 
 
 def test_invalid_weights():

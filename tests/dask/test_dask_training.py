@@ -55,8 +55,8 @@ CHANGES = [
     {"shuffle": False},
     {"class_weight": "balanced"},
     {"class_weight": {0: 2.0, 2: 0.0}},
-    {"input_layers": "periodic"},
-    {"input_layers": "scale"},
+    {"layers": "periodic"},
+    {"layers": "scale"},
 ]
 
 
@@ -77,7 +77,7 @@ def test_full_batches_equal_local_fit_for_regressor_losses(loss):
 def test_category_codes_are_checked_on_the_workers():
     X, y = class_data(N)
     X[:, 1] = np.arange(N) % 4 - 1
-    settings = {"input_layers": CategoricalEmbedding({1: 3}, n_units=2)}
+    settings = {"layers": CategoricalEmbedding({1: 3}, n_units=2)}
     local, distributed = fit_both(BackpropClassifier, X, y, **settings)
     assert_same_fit(local, distributed)
     X[40, 1] = 3

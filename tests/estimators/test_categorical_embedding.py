@@ -37,7 +37,7 @@ def coded_data(estimator_class, n=60):
 def test_levels_may_be_a_dict_or_pairs_in_any_order(n_levels):
     layer = CategoricalEmbedding(n_levels, n_units=2)
     assert layer == LAYER
-    assert clone(quick(BackpropRegressor, input_layers=layer)).input_layers == LAYER
+    assert clone(quick(BackpropRegressor, layers=layer)).layers == LAYER
     assert eval(repr(layer)) == LAYER
 
 
@@ -68,7 +68,7 @@ WRONG = {
 @pytest.mark.parametrize("column, value, says", WRONG.values(), ids=WRONG)
 def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, says):
     X, y = coded_data(BackpropRegressor)
-    model = quick(BackpropRegressor, input_layers=LAYER).fit(X, y)
+    model = quick(BackpropRegressor, layers=LAYER).fit(X, y)
     expected, wrong = model.predict(X), X.copy()
     wrong[7, column] = value
     for fit in (model.fit, model.partial_fit):
@@ -84,7 +84,7 @@ def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, s
     "layers, says",
     [
         (["scale", LAYER], r"CategoricalEmbedding must be the first and only.*got \[Scale"),
-        ([LAYER, LAYER], "the first and only such layer of input_layers"),
+        ([LAYER, LAYER], "the first and only such layer of layers"),
         (
             CategoricalEmbedding({4: 2}),
             "columns from 0 to 3, since there are 4 inputs, got column 4",
@@ -93,13 +93,13 @@ def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, s
 )
 def test_layers_that_can_not_stand_there_are_errors(layers, says):
     with pytest.raises(ValueError, match=says):
-        quick(BackpropRegressor, input_layers=layers).fit(*coded_data(BackpropRegressor))
+        quick(BackpropRegressor, layers=layers).fit(*coded_data(BackpropRegressor))
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_the_prediction_by_hand(n_estimators):
     X, y = coded_data(BackpropRegressor)
-    model = quick(BackpropRegressor, input_layers=LAYER, n_estimators=n_estimators).fit(X, y)
+    model = quick(BackpropRegressor, layers=LAYER, n_estimators=n_estimators).fit(X, y)
     each = []
     for one in model.estimators_ if n_estimators > 1 else [model]:
         first, last = (np.vstack([E, [0, 0]]) for E in np.split(one.embeddings_[0], [5]))
@@ -114,7 +114,7 @@ def test_levels_without_a_row_stay_as_they_were_drawn():
     X, y = coded_data(BackpropRegressor)
     X[:, 1] = np.minimum(X[:, 1], 2)
     one, more = (
-        quick(BackpropRegressor, input_layers=LAYER, max_iter=n, alpha=1.0).fit(X, y).embeddings_[0]
+        quick(BackpropRegressor, layers=LAYER, max_iter=n, alpha=1.0).fit(X, y).embeddings_[0]
         for n in (1, 4)
     )
     np.testing.assert_array_equal(one[3:5], more[3:5])
@@ -125,7 +125,7 @@ def test_levels_without_a_row_stay_as_they_were_drawn():
 @BOTH
 def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class, tmp_path):
     X, y = coded_data(estimator_class)
-    settings = {"input_layers": [LAYER, PeriodicEmbedding(2, features=[0])], "n_estimators": 2}
+    settings = {"layers": [LAYER, PeriodicEmbedding(2, features=[0])], "n_estimators": 2}
     whole = quick(estimator_class, **settings, max_iter=6).fit(X, y)
     path = tmp_path / "checkpoint.npz"
     model = quick(estimator_class, **settings, max_iter=3, warm_start=True)
@@ -142,7 +142,7 @@ def test_an_estimator_that_is_given_checked_data_checks_the_codes(name):
     wrong, y = data_for(BackpropRegressor, n=60)
     given[name] = wrong
     watched = {"X_val": given["X_val"], "y_val": y}
-    models = [quick(BackpropRegressor, input_layers=each) for each in (None, LAYER)]
+    models = [quick(BackpropRegressor, layers=each) for each in (None, LAYER)]
     fits = [FitJob(model, given["X"], y, watched) for model in models]
     fit_many(fits, max_bytes=2**28)
     assert fits[0].error is None
@@ -161,6 +161,6 @@ def test_slopes_of_levels_are_learned_from_a_frame_of_words():
     front = make_column_transformer((StandardScaler(), ["x"]), (encoder, ["place"]))
     settings = {"learning_rate_init": 0.01, "batch_size": 32, "max_iter": 40, "random_state": 0}
     layer = CategoricalEmbedding({1: 60})
-    model = make_pipeline(front, BackpropClassifier((32,), input_layers=layer, **settings))
+    model = make_pipeline(front, BackpropClassifier((32,), layers=layer, **settings))
     assert model.fit(X[:600], y[:600]).score(X[600:], y[600:]) > 0.85
     assert model.predict_proba(pd.DataFrame({"place": ["new"], "x": [0.5]})).shape == (1, 2)

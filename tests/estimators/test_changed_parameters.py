@@ -27,7 +27,13 @@ CHANGES = {
     **{"max_iter": 1, "tol": 1.0, "n_iter_no_change": 1, "time_limit": 60, "warm_start": True},
     **{"early_stopping": True, "validation_fraction": 0.5, "random_state": 1, "verbose": True},
     **{"n_estimators": 5, "class_weight": "balanced", "label_smoothing": 0.5},
-    **{"scale_target": True, "clip_norm": 0.1, "input_layers": "periodic", "dropout": 0.5},
+    **{
+        "scale_target": True,
+        "clip_norm": 0.1,
+        "layers": "periodic",
+        "dropout": 0.5,
+        "input_shape": (2, 2),
+    },
     **{"normalization": "batch", "average": "polyak", "init": "he_normal", "dtype": "float32"},
 }
 

@@ -76,13 +76,14 @@ VALUES = {
     "l1_ratio": [0.0, 0.3, 1.0],
     "clip_norm": [None, 0.1, 10.0],
     "dropout": [0.0, 0.5],
+    "input_shape": [None, (N_FEATURES,)],
     "dtype": [None, "float32", "float64"],
 }
 # Instances with settings of their own, beside the names; a loss is for one of the estimators.
 INSTANCES = {
     "activation": [LeakyRelu(0.2)],
     "learning_rate": [LinearWarmup(CosineDecay(), 0.5), np.cos],
-    "input_layers": [["scale", PeriodicEmbedding(2, trained=False)]],
+    "layers": [["scale", PeriodicEmbedding(2, trained=False)]],
     "normalization": [BatchNormalization()],
     "average": [PolyakAverage(30)],
 }
@@ -134,8 +135,8 @@ REFUSALS = [
         "label_smoothing=.* needs a loss of probabilities",
     ),
     (
-        lambda chosen, X: chosen.get("input_layers") and sparse.issparse(X),
-        "X is sparse, but input_layers=.* need dense X",
+        lambda chosen, X: chosen.get("layers") and sparse.issparse(X),
+        "X is sparse, but layers=.* need dense X",
     ),
 ]
 

@@ -107,7 +107,7 @@ AUTOENCODERS = SHARED | {
     "one component": {"n_components": 1} | SMALL,
     "poisson": {"loss": Poisson()} | SMALL,
 }
-LAYERS = {"input_layers": ["scale", PeriodicEmbedding(4)]} | SMALL
+LAYERS = {"layers": ["scale", PeriodicEmbedding(4)]} | SMALL
 CLASSIFIERS["input layers"] = REGRESSORS["input layers"] = LAYERS
 del AUTOENCODERS["ensemble"]
 AUTOENCODERS["float32 errors"] = AUTOENCODERS.pop("float32")

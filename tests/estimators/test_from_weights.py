@@ -59,8 +59,8 @@ OF_OURS = {
     "members": (BackpropClassifier, {"n_estimators": 3}, (X, CLASSES)),
     "layers normalized": (BackpropClassifier, {"normalization": "layer"}, (X, CLASSES)),
     "batches normalized": (BackpropRegressor, {"normalization": "batch"}, (X, VALUES)),
-    "input scaled": (BackpropRegressor, {"input_layers": "scale", "n_estimators": 2}, (X, VALUES)),
-    "waves": (BackpropRegressor, {"input_layers": PeriodicEmbedding(2)}, (X, VALUES)),
+    "input scaled": (BackpropRegressor, {"layers": "scale", "n_estimators": 2}, (X, VALUES)),
+    "waves": (BackpropRegressor, {"layers": PeriodicEmbedding(2)}, (X, VALUES)),
     "scaled": (BackpropRegressor, {"scale_target": True}, (X, VALUES)),
     "an activation each": (BackpropRegressor, {"activation": ["silu"]}, (X, VALUES)),
     "autoencoder": (BackpropAutoencoder, {"hidden_layer_sizes": (6, 5)}, (X, None)),
@@ -331,7 +331,7 @@ def test_training_goes_on_as_from_initial_weights(kind):
     classes = {"classes": trained.classes_} if ours is BackpropClassifier else {}
     found.partial_fit(X, y, **classes)
     assert np.size(found.t_) == found.get_params().get("n_estimators", 1)
-    if not settings.keys() & {"normalization", "input_layers"}:  # which have no initial values
+    if not settings.keys() & {"normalization", "layers"}:  # which have no initial values
         started = ours(**trained.get_params(deep=False)).set_params(
             init=(trained.coefs_, trained.intercepts_)
         )
@@ -444,8 +444,8 @@ def test_inconsistent_weights_are_an_error(case):
         ({"scale_target": True}, "target_mean_"),
         ({"normalization": "layer"}, "gains_"),
         ({"normalization": "batch"}, "gains_"),
-        ({"input_layers": "scale"}, "scales_"),
-        ({"input_layers": PeriodicEmbedding(n_units=1)}, "frequencies_"),
+        ({"layers": "scale"}, "scales_"),
+        ({"layers": PeriodicEmbedding(n_units=1)}, "frequencies_"),
     ],
 )
 def test_attributes_that_weights_do_not_determine_must_be_set(settings, name):

@@ -14,7 +14,7 @@ from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegress
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.initializers import INITIALIZERS
-from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS
+from skbackprop.layers import LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import SCHEDULES, Adaptive, LinearWarmup, ReduceOnPlateau
@@ -40,7 +40,7 @@ TABLES = {
     "activation": ACTIVATIONS,
     "average": AVERAGES,
     "init": INITIALIZERS,
-    "input_layers": INPUT_LAYERS,
+    "layers": LAYERS,
     "learning_rate": SCHEDULES,
     "normalization": NORMALIZATIONS,
     "solver": OPTIMIZERS,
@@ -119,7 +119,7 @@ def assert_same(model, expected, X):
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @every_part
-@pytest.mark.without(lambda part, is_sparse, **_: is_sparse and "input_layers" in part)
+@pytest.mark.without(lambda part, is_sparse, **_: is_sparse and "layers" in part)
 def test_pieces_give_the_bits_of_the_whole(
     part, n_estimators, weighted, is_sparse, estimator_class
 ):

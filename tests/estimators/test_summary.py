@@ -81,7 +81,7 @@ def test_it_counts_the_arrays_that_are_learned(
 def test_layers_follow_each_other(estimator_class):
     X, y = data_for(estimator_class)
     layers = quick(estimator_class, hidden_layer_sizes=(6, 3)).fit(X, y).summary().layers
-    assert (layers[0].kind, layers[0].n_outputs) == ("input", X.shape[1])
+    assert (layers[0].kind, layers[0].output_shape) == ("input", X.shape[1:])
     weights = [layer.shapes["weights"] for layer in layers if "weights" in layer.shapes]
     assert [shape[1] for shape in weights[:-1]] == [shape[0] for shape in weights[1:]]
     assert all(layer.kind in ("Dense", "Relu", "Identity") for layer in layers[1:-1])
@@ -103,7 +103,7 @@ def test_last_layer_is_the_output_activation(estimator, data, out_activation):
 def test_each_column_of_labels_has_an_output_activation():
     X, y = class_data()
     layers = quick(BackpropClassifier).fit(X, np.column_stack([y, y > 0])).summary().layers
-    assert (layers[-1].kind, layers[-1].n_outputs) == ("softmax, logistic", 4)
+    assert (layers[-1].kind, layers[-1].output_shape) == ("softmax, logistic", (4,))
 
 
 @EVERY

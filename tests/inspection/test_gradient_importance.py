@@ -97,7 +97,7 @@ def test_is_nan_for_categorical_columns():
     X, y = class_data(60)
     X[:, 1] = np.arange(60) % 5
     columns = np.column_stack([y, y % 2])
-    model = quick(BackpropClassifier, input_layers=CategoricalEmbedding({1: 5}))
+    model = quick(BackpropClassifier, layers=CategoricalEmbedding({1: 5}))
     expected = X.std(axis=0) * np.sqrt((model.fit(X, y).input_gradient(X) ** 2).mean(axis=0))
     expected[:, 1] = np.nan
     np.testing.assert_allclose(gradient_importance(model, X), expected)

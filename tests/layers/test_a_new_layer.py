@@ -16,7 +16,7 @@ from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators.base import prepare_fit
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
-from skbackprop.layers.dense import Activation, Dense, Dropout
+from skbackprop.layers.dense import Activation, Dense, Dropout, HiddenDropout
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import BuiltNetwork, Network, dense_network
 from skbackprop.nn.objective import L2, Objective
@@ -49,9 +49,9 @@ class Scale(Layer):
 
     is_drawn: bool = False
 
-    def parameter_specs(self, n_inputs):
-        start = (lambda rng: rng.uniform(1, 2, n_inputs)) if self.is_drawn else 1.0
-        return (ParameterSpec("scales", (n_inputs,), start),)
+    def parameter_specs(self, input_shape):
+        start = (lambda rng: rng.uniform(1, 2, input_shape)) if self.is_drawn else 1.0
+        return (ParameterSpec("scales", input_shape, start),)
 
     def forward(self, context, x, out):
         np.multiply(x, context.parameters["scales"], out=out)
@@ -76,7 +76,7 @@ def network_with(where, dropout=(), normalization=None, new=None):
     layers = list(plain.layers)
     for i in sorted((len(layers) if i < 0 else i for i in where), reverse=True):
         layers.insert(i, new or Scale())
-    return Network(WIDTHS[0], tuple(layers)).with_dropout(dropout)
+    return Network(WIDTHS[:1], tuple(layers)).with_dropout(dropout)
 
 
 # Before the first layer, an activation, and a dense layer; two in a row; after the last; all.
@@ -95,8 +95,8 @@ every_place = pytest.mark.parametrize("where", PLACES.values(), ids=PLACES)
 class Penalized(Layer):
     """out = x * s, with factors that the penalty acts on."""
 
-    def parameter_specs(self, n_inputs):
-        return (ParameterSpec("factors", (n_inputs,), 1.0, regularized=True),)
+    def parameter_specs(self, input_shape):
+        return (ParameterSpec("factors", input_shape, 1.0, regularized=True),)
 
     forward, backward = Scale.forward, Scale.backward
 
@@ -104,13 +104,14 @@ class Penalized(Layer):
 def test_a_penalized_layer_without_weights_leaves_dropout_and_widths_where_they_are():
     """Dropout comes before dense layers, and no other array of a layer counts as weights."""
     hidden, tanh, last = Dense(5), Activation(ACTIVATIONS["tanh"]), Dense(2)
-    network = Network(4, (Penalized(), Dropout(0.3), hidden, tanh, last))
+    network = Network((4,), (Penalized(), Dropout(0.3), hidden, tanh, last))
     assert network.widths == (4, 5, 2)
-    assert network.with_dropout((0.1, 0.2)).layers == (
-        *(Penalized(), Dropout(0.1), hidden, tanh),
-        *(Dropout(0.2), last),
+    dropped = network.with_dropout((0.1, 0.2))
+    assert dropped.layers == (
+        *(Penalized(), Dropout(0.3), HiddenDropout(0.1), hidden, tanh),
+        *(HiddenDropout(0.2), last),
     )
-    assert network.with_dropout(()).layers == (Penalized(), hidden, tanh, last)
+    assert dropped.with_dropout(()).layers == network.layers
     assert len(network.draw_weights(np.random.RandomState(0))) == 2
     parameters = network.layout.init(3, np.dtype(float))
     assert parameters.regularized.shape == (3, 4 + 4 * 5 + 5 * 2)
@@ -207,7 +208,7 @@ class Scaled(MLPSpec):
 
     def network(self, n_inputs, n_outputs):
         plain = super().network(n_inputs, n_outputs)
-        return Network(n_inputs, (self.new, *plain.layers))
+        return Network((n_inputs,), (self.new, *plain.layers))
 
 
 class Drawn(Scaled):

@@ -1,6 +1,6 @@
 """The contract of all layers: gradients, members of a stack, and complete epochs.
 
-A layer of `INPUT_LAYERS` or `NORMALIZATIONS` enters by its name. What a layer computes is tested in
+A layer of `LAYERS` or `NORMALIZATIONS` enters by its name. What a layer computes is tested in
 the file of its kind.
 """
 
@@ -11,15 +11,15 @@ import pytest
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import (
-    INPUT_LAYERS,
+    LAYERS,
     NORMALIZATIONS,
     BatchNormalization,
     CategoricalEmbedding,
     PeriodicEmbedding,
 )
-from skbackprop.layers.input_layers import BlockDiagonalDense, Scale
+from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
 from skbackprop.nn.ensemble_trainer import StackTrainer
-from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.network import Network, compute_row_shapes, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import SGD, Adam
@@ -51,7 +51,7 @@ MAPS = BlockDiagonalDense(n_blocks=4, width=3, n_units=2)
 # No block, one, and all columns; a width or a number of outputs of one, where NumPy takes another
 # way; codes in the last columns, the first, some between and all.
 FRONTS = {
-    **{f"input {name}": (kind(),) for name, kind in INPUT_LAYERS.items()},
+    **{f"input {name}": (kind(),) for name, kind in LAYERS.items()},
     "maps": (MAPS,),
     "maps and scale": (MAPS, Scale()),
     "scale and maps": (Scale(), MAPS),
@@ -71,7 +71,7 @@ FRONTS = {
     "codes and waves": (CategoricalEmbedding({5: 4}), PeriodicEmbedding(2, features=(0, 2))),
 }
 # The arguments of `network_of`. Of these, networks without a front take sparse input.
-LAYERS = {
+CASES = {
     **{f"normalization {name}": {"normalization": kind()} for name, kind in NORMALIZATIONS.items()},
     "normalization and dropout": {
         "normalization": BatchNormalization(),
@@ -87,7 +87,7 @@ LAYERS = {
     **{name: {"front": front} for name, front in FRONTS.items()},
     "front and dropout": {"front": (MAPS, Scale()), "dropout": (0.2, 0.3, 0.0)},
 }
-every_layer = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+every_layer = pytest.mark.parametrize("layers", CASES.values(), ids=CASES)
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
 without_sparse_fronts = pytest.mark.without(
@@ -97,12 +97,10 @@ without_sparse_fronts = pytest.mark.without(
 
 def network_of(front=(), activation="tanh", hidden=(5, 4), normalization=None, dropout=()):
     """Return a network with layers before the dense ones."""
-    n_units = N_INPUTS
-    for layer in front:
-        n_units = layer.compute_n_outputs(n_units)
+    *_, (n_units,) = compute_row_shapes((N_INPUTS,), front)
     activations = (ACTIVATIONS[activation],) * len(hidden)
     plain = dense_network((n_units, *hidden, N_TARGETS), activations, (), normalization)
-    return Network(N_INPUTS, (*front, *plain.layers)).with_dropout(dropout)
+    return Network((N_INPUTS,), (*front, *plain.layers)).with_dropout(dropout)
 
 
 def parameters_for(network, seeds, dtype=float):

@@ -11,7 +11,7 @@ from scipy.linalg import block_diag
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding
 from skbackprop.layers.dense import Dense
-from skbackprop.layers.input_layers import BlockDiagonalDense, Scale
+from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
@@ -37,7 +37,7 @@ def parameters_for(network, seeds):
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_each_block_has_its_own_map_and_the_other_inputs_pass_through(n_estimators):
-    network = Network(N_INPUTS, (MAPS,))
+    network = Network((N_INPUTS,), (MAPS,))
     parameters = parameters_for(network, range(n_estimators))
     X = some_table(LOSS, 9, (N_INPUTS, N_TARGETS)).X
     expected = [
@@ -55,12 +55,12 @@ def test_each_block_has_its_own_map_and_the_other_inputs_pass_through(n_estimato
     ids=["maps", "embedding"],
 )
 def test_initial_deviations(layer, deviation):
-    (spec,) = layer.parameter_specs(700)
+    (spec,) = layer.parameter_specs((700,))
     assert spec.initializer(np.random.RandomState(0)).std() == pytest.approx(deviation, rel=0.05)
 
 
 def test_scales_start_at_one_and_members_draw_maps_of_their_own():
-    network = Network(N_INPUTS, (MAPS, Scale()))
+    network = Network((N_INPUTS,), (MAPS, Scale()))
     rngs = [np.random.RandomState(i) for i in (0, 1)]
     parameters = network.layout.init(2, np.dtype(float), rngs)
     (maps,), (scales,) = parameters.of("maps"), parameters.of("scales")
@@ -73,8 +73,8 @@ def test_scales_start_at_one_and_members_draw_maps_of_their_own():
 def test_maps_are_a_dense_layer_with_a_block_diagonal(front):
     """The derivatives by the maps are the blocks on the diagonal of those by its weights."""
     plain = dense_network((10, 5, N_TARGETS), (ACTIVATIONS["tanh"],))
-    network = Network(N_INPUTS, (*front, *plain.layers))
-    dense = Network(N_INPUTS, (Dense(10, has_biases=False), *network.layers[1:]))
+    network = Network((N_INPUTS,), (*front, *plain.layers))
+    dense = Network((N_INPUTS,), (Dense(10, use_bias=False), *network.layers[1:]))
     parameters = parameters_for(network, [0])
     table = some_table(LOSS, 9, (N_INPUTS, N_TARGETS), weighted=True)
     (maps,) = parameters.of("maps")
@@ -97,7 +97,7 @@ def test_maps_are_a_dense_layer_with_a_block_diagonal(front):
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_vectors_follow_the_other_columns_and_what_is_no_code_has_zeros(n_estimators):
-    network = Network(4, (CategoricalEmbedding([(3, 2), (0, 3)], n_units=2),))
+    network = Network((4,), (CategoricalEmbedding([(3, 2), (0, 3)], n_units=2),))
     parameters = parameters_for(network, range(n_estimators))
     first = [0, 2, -1, 3, 1.5, 1e300, -1e300, 1]
     X = np.column_stack([first, range(8), range(8, 16), [1, 0, 0, 1, 1, 0, 1, 2]])

@@ -35,7 +35,7 @@ def test_plan_of_training_alternates_gradient_buffers():
     network = dense_network(WIDTHS, (TANH, GELU), (0.5, 0.0, 0.0))
     way = network.execution_plan(is_training=True, is_sparse=False)
     assert steps_of(network, is_training=True) == [
-        ("Dropout", "buffer", None, False),
+        ("HiddenDropout", "buffer", None, False),
         ("Dense", "buffer", None, True),
         ("Activation", "input", None, True),
         ("Dense", "buffer", 1, False),
@@ -58,4 +58,4 @@ def test_plan_is_cached_and_not_copied():
     assert other.with_dropout(()) is network
     for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
         assert other == network
-        assert vars(other).keys() == {"n_inputs", "layers"}
+        assert vars(other).keys() == {"input_shape", "layers"}

@@ -122,7 +122,7 @@ MODELS = {
     ),
     "embedded": (
         lambda: BackpropRegressor(
-            (3,), input_layers=[CategoricalEmbedding({2: 3}, n_units=2), "periodic"], **SHORT
+            (3,), layers=[CategoricalEmbedding({2: 3}, n_units=2), "periodic"], **SHORT
         ).fit(CODES, NUMBERS),
         CODES,
     ),

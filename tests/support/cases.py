@@ -17,7 +17,7 @@ from skbackprop import (
 )
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.inspection import BackpropFeatures
-from skbackprop.layers import INPUT_LAYERS, NORMALIZATIONS, CategoricalEmbedding, PeriodicEmbedding
+from skbackprop.layers import LAYERS, NORMALIZATIONS, CategoricalEmbedding, PeriodicEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Huber, Quantile
 from skbackprop.losses.links import OUTPUT_ACTIVATIONS
 from skbackprop.schedules import CosineDecay
@@ -47,8 +47,8 @@ LABELS = {
 }
 
 
-INPUT_LAYERS_ALONE_AND_TOGETHER = {
-    **{name: name for name in INPUT_LAYERS},
+LAYERS_ALONE_AND_TOGETHER = {
+    **{name: name for name in LAYERS},
     "some columns": PeriodicEmbedding(3, n_units=1, features=[3, 0], trained=False),
     "both": ["scale", PeriodicEmbedding(2)],
 }
@@ -73,9 +73,9 @@ def _cases():
         for n in (1, 3):
             settings = {"n_estimators": n, "normalization": name}
             yield f"normalization {name} {n}", lambda s=settings: regressor(**s)
-    for name, layers in INPUT_LAYERS_ALONE_AND_TOGETHER.items():
+    for name, layers in LAYERS_ALONE_AND_TOGETHER.items():
         for n in (1, 3):
-            settings = {"n_estimators": n, "input_layers": layers}
+            settings = {"n_estimators": n, "layers": layers}
             yield f"input layers {name} {n}", lambda s=settings: regressor(**s)
     for n in (1, 3):
         yield f"input layers categories {n}", lambda n=n: _of_categories(n)
@@ -126,7 +126,7 @@ def _activated(network, name):
 
 def _of_categories(n_estimators):
     layers = [CategoricalEmbedding({1: 4, 3: 7}, n_units=2), "scale"]
-    network = BackpropRegressor((7, 5), n_estimators=n_estimators, input_layers=layers, **SHORT)
+    network = BackpropRegressor((7, 5), n_estimators=n_estimators, layers=layers, **SHORT)
     return network.fit(CODES, NUMBERS)
 
 
@@ -238,7 +238,7 @@ _OTHER_VALUES = {
     "contamination": 0.3,
     "l1_ratio": 0.5,
     "clip_norm": 1.0,
-    "input_layers": "scale",
+    "layers": "scale",
     "dropout": 0.5,
     "normalization": "batch",
     "average": ExponentialMovingAverage(0.5),

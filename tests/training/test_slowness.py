@@ -134,7 +134,7 @@ def test_neither_targets_of_an_autoencoder_nor_categories_get_advice_on_scale():
     _, X, _ = TASKS["linear"]
     assert fitted(BackpropAutoencoder(5, **EPOCHS), 1e3 * X)[1] == ["X large"]
     codes = np.random.RandomState(0).randint(1000, size=(200, 1)).astype(float)
-    settings = {"input_layers": [CategoricalEmbedding({0: 1000})], "max_iter": 3}
+    settings = {"layers": [CategoricalEmbedding({0: 1000})], "max_iter": 3}
     model = BackpropRegressor(**EPOCHS | settings)
     assert fitted(model, codes, codes[:, 0] / 1000)[1] == ["epochs"]
 
@@ -148,7 +148,7 @@ def test_neither_targets_of_an_autoencoder_nor_categories_get_advice_on_scale():
         {"dropout": 0.5},
         {"loss": "gaussian"},
         {"loss": "absolute_error", "l1_ratio": 1.0},
-        {"input_layers": [PeriodicEmbedding(4)]},
+        {"layers": [PeriodicEmbedding(4)]},
         {"max_iter": 1},
         {"batch_size": 10},
     ],

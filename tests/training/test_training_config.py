@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
-from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
+from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh, get_activation
 from skbackprop.estimators._parameter_constraints import PARAMETERS, parameters_of
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
 from skbackprop.losses import CLASSIFIER_LOSSES
@@ -27,7 +27,6 @@ from skbackprop.schedules import (
 from skbackprop.training.architecture import (
     MLPSpec,
     activation_of_each_layer,
-    get_activation,
     hidden_widths,
 )
 from skbackprop.training.config import (

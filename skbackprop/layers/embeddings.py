@@ -1,98 +1,40 @@
-"""Layers before the first dense layer: factors, embeddings, block-diagonal products.
-
-A new layer with a name takes one class and one line in `INPUT_LAYERS`.
-"""
+"""Layers for columns: factors, embeddings of numbers and categories, block-diagonal products."""
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from ..utils._name_types import InputLayerName
 from ..utils.arrays import Array
-from ..utils.configurable import Configurable
 from ..utils.validation import validate_interval, validate_positive_int
-from .base import BuiltLayer, Layer, LayerContext, ParameterSpec
+from .base import BatchView, BuiltLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
 
 
-class FeatureLayer(Configurable, Layer):
-    """Base class of layers that transform the inputs before the first dense layer.
+class ColumnLayer(Layer):
+    """Base class of layers whose input is one number for each column."""
 
-    A layer is a frozen dataclass with two formulas, as for any `Layer`, whose fields are its
-    settings. Its parameters are not penalized unless their `ParameterSpec` says so.
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise self.input_shape_error("columns without a further axis", input_shape)
+        self.validate_columns(input_shape[0])
+        return (self.compute_n_outputs(input_shape[0]),)
 
-    Examples
-    --------
-    A learned shift of each input, which a fit stores in ``shifts_``:
-
-    >>> from dataclasses import dataclass
-    >>> import numpy as np
-    >>> from skbackprop.layers import FeatureLayer
-    >>> from skbackprop.layers.base import ParameterSpec
-    >>> @dataclass(frozen=True)
-    ... class Shift(FeatureLayer):
-    ...     def parameter_specs(self, n_inputs):
-    ...         return (ParameterSpec("shifts", (n_inputs,)),)
-    ...
-    ...     def forward(self, context, x, out):
-    ...         np.add(x, context.parameters["shifts"], out=out)
-    ...
-    ...     def backward(self, context, x, delta):
-    ...         if context.is_training:
-    ...             context.gradients["shifts"][...] = delta.sum(axis=-2, keepdims=True)
-    ...         if context.grad_input is not None:
-    ...             context.grad_input[...] = delta
-    ...         return delta
-    >>> from sklearn.datasets import load_iris
-    >>> from skbackprop import BackpropClassifier
-    >>> X, y = load_iris(return_X_y=True)
-    >>> model = BackpropClassifier(input_layers=Shift(), tol=0.01, random_state=0)
-    >>> model.fit(X, y).shifts_[0].shape
-    (4,)
-    """
-
-    # Whether it must be the first layer, since it reads columns of X.
-    is_first: ClassVar[bool] = False
-
-    @property
-    def categorical_columns(self) -> tuple[int, ...]:
-        """The columns that hold codes of categories, for which gradients have no meaning."""
-        return ()
-
-    def validate_input_shape(self, n_inputs: int) -> None:
+    def validate_columns(self, n_inputs: int) -> None:
         """Raise a ValueError if the layer can not have `n_inputs` inputs."""
 
-    def validate_input_values(self, X: Array) -> None:
-        """Raise a ValueError if X has values that the first layer can not be trained on."""
+    def compute_n_outputs(self, n_inputs: int) -> int:
+        """Return the number of outputs."""
+        raise NotImplementedError(f"{type(self).__name__} must define compute_n_outputs(n_inputs)")
 
 
 @dataclass(frozen=True)
-class NormalInit:
-    """Initializer that draws an array from a normal distribution with mean zero.
-
-    Parameters
-    ----------
-    deviation : float
-        The standard deviation.
-    shape : tuple of int
-        The shape of the array.
-    """
-
-    deviation: float
-    shape: tuple[int, ...]
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        drawn: Array = rng.normal(0, self.deviation, self.shape)
-        return drawn
-
-
-@dataclass(frozen=True)
-class BlockDiagonalDense(FeatureLayer):
+class BlockDiagonalDense(ColumnLayer):
     """Block-diagonal linear layer: z_g = x_g W_g for each block g of inputs.
 
     The inputs are `n_blocks` blocks side by side, of equal width, and then any number of others,
@@ -116,11 +58,11 @@ class BlockDiagonalDense(FeatureLayer):
     def compute_n_outputs(self, n_inputs: int) -> int:
         return n_inputs - self.n_blocks * (self.width - self.n_units)
 
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.n_blocks, self.width, self.n_units
         return (ParameterSpec("maps", shape, NormalInit(self.width**-0.5, shape)),)
 
-    def max_matmul_size(self, n_inputs: int) -> int:
+    def max_matmul_size(self, input_shape: Shape) -> int:
         return self.width * self.n_units
 
     def forward(self, context: LayerContext, x: Array, out: Array) -> None:
@@ -150,7 +92,7 @@ class BlockDiagonalDense(FeatureLayer):
 
 
 @dataclass(frozen=True)
-class Scale(FeatureLayer):
+class Scale(Layer):
     """Trained factor for each input: z = x * s, where s is initially one.
 
     With one number for each input, a network learns the importance of inputs faster than by the
@@ -167,15 +109,16 @@ class Scale(FeatureLayer):
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.layers import Scale
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = BackpropClassifier(input_layers=Scale(), batch_size=16, tol=0.01, random_state=0)
+    >>> model = BackpropClassifier(layers=Scale(), batch_size=16, tol=0.01, random_state=0)
     >>> model.fit(X, y).scales_[0].shape
     (4,)
     """
 
+    batch_view: ClassVar[BatchView] = "flat"
     inplace_backward: ClassVar[bool] = True
 
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        return (ParameterSpec("scales", (n_inputs,), initializer=1.0),)
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        return (ParameterSpec("scales", (math.prod(input_shape),), initializer=1.0),)
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltScale(context)
@@ -193,7 +136,7 @@ class BuiltScale:
     def __init__(self, context: LayerContext) -> None:
         self._scales, self._d_scales = context.parameters["scales"], context.gradients.get("scales")
         if self._d_scales is not None:
-            self._products = context.scratch("products", context.n_inputs)
+            self._products = context.scratch("products", context.n_rows, context.n_inputs)
             self._ones = np.ones((1, context.n_rows), self._scales.dtype)
 
     def forward(self, x: Array, out: Array) -> None:
@@ -215,7 +158,7 @@ _MOST_LEVELS = 1 << 24
 
 
 @dataclass(frozen=True)
-class CategoricalEmbedding(FeatureLayer):
+class CategoricalEmbedding(ColumnLayer):
     """Trained embedding vector for each level of a categorical column.
 
     An embedded column of X holds codes c = 0, 1, ..., n - 1, one for each of n levels. It has a
@@ -229,7 +172,7 @@ class CategoricalEmbedding(FeatureLayer):
     prediction so has any other number that is not a code. A level without training rows keeps its
     initial vector.
 
-    It must be the first of the `input_layers`, since it reads codes from X. The gradient with
+    It must be the first of `layers`, since it reads codes from X. The gradient with
     respect to a code is zero.
 
     Parameters
@@ -264,7 +207,7 @@ class CategoricalEmbedding(FeatureLayer):
     >>> X, y = np.column_stack([x, codes]), slopes[codes] * x
     >>> layer = CategoricalEmbedding({1: 50})
     >>> settings = {"learning_rate_init": 0.01, "batch_size": 32, "random_state": 0}
-    >>> model = BackpropRegressor(input_layers=layer, **settings).fit(X, y)
+    >>> model = BackpropRegressor(layers=layer, **settings).fit(X, y)
     >>> model.score(X, y) > 0.9
     True
     >>> model.embeddings_[0].shape
@@ -275,7 +218,7 @@ class CategoricalEmbedding(FeatureLayer):
     n_units: int = 8
     scale: float = 0.2
 
-    is_first: ClassVar[bool] = True
+    reads_columns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
@@ -296,7 +239,7 @@ class CategoricalEmbedding(FeatureLayer):
     def _pairs(self) -> tuple[tuple[int, int], ...]:
         return cast("tuple[tuple[int, int], ...]", self.n_levels)
 
-    def validate_input_shape(self, n_inputs: int) -> None:
+    def validate_columns(self, n_inputs: int) -> None:
         if self.categorical_columns[-1] >= n_inputs:
             raise ValueError(
                 f"n_levels of CategoricalEmbedding must be for columns from 0 to {n_inputs - 1}, "
@@ -304,7 +247,7 @@ class CategoricalEmbedding(FeatureLayer):
             )
 
     def validate_input_values(self, X: Array) -> None:
-        self.validate_input_shape(X.shape[1])
+        self.validate_columns(X.shape[1])
         for start in range(0, len(X), _ROWS):
             codes = X[start : start + _ROWS, list(self.categorical_columns)]
             wrong = (codes != np.floor(codes)) | (codes < -1) | (codes >= self.sizes)
@@ -321,16 +264,16 @@ class CategoricalEmbedding(FeatureLayer):
     def compute_n_outputs(self, n_inputs: int) -> int:
         return n_inputs + len(self.categorical_columns) * (self.n_units - 1)
 
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = sum(self.sizes), self.n_units
         return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
 
-    def max_matmul_size(self, n_inputs: int) -> int:
+    def max_matmul_size(self, input_shape: Shape) -> int:
         return 0
 
-    def memory_per_sample(self, n_inputs: int) -> int:
+    def memory_per_sample(self, input_shape: Shape) -> int:
         # For each column a code and a row, and for each vector its gradient and its indices.
-        return super().memory_per_sample(n_inputs) + len(self.categorical_columns) * (
+        return super().memory_per_sample(input_shape) + len(self.categorical_columns) * (
             2 + 2 * self.n_units
         )
 
@@ -361,9 +304,9 @@ class BuiltEmbedding:
         )
         self._sizes = np.array(layer.sizes)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._tables = _with_member_axis(context.parameters["embeddings"])
+        self._tables = context.with_member_axis(context.parameters["embeddings"])
         if context.is_training:
-            gradients = _with_member_axis(context.gradients["embeddings"])
+            gradients = context.with_member_axis(context.gradients["embeddings"])
             self._d_tables = gradients.reshape(len(gradients), -1)
             # Allocating this memory in each step takes longer than the sums.
             shape = len(gradients), context.n_rows, self._n_embedded, self._n_units
@@ -371,7 +314,8 @@ class BuiltEmbedding:
             self._unit_numbers = np.arange(self._n_units)
 
     def forward(self, x: Array, out: Array) -> None:
-        x, out = _with_member_axis(x), _with_member_axis(out)
+        with_member_axis = self._context.with_member_axis
+        x, out = with_member_axis(x), with_member_axis(out)
         out[..., : self._n_others] = x[..., self._others]
         codes = x[..., self._columns]  # one member for all if they share the rows
         is_code = (codes >= 0) & (codes < self._sizes) & (codes == np.floor(codes))
@@ -389,7 +333,7 @@ class BuiltEmbedding:
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if self._context.is_training:
-            self._sum_gradients(self._vectors(_with_member_axis(delta)))
+            self._sum_gradients(self._vectors(self._context.with_member_axis(delta)))
         if grad_input is None:
             return delta
         grad_input[..., self._columns] = 0
@@ -421,11 +365,6 @@ def _index(columns: Sequence[int]) -> Any:
     return slice(columns[0], columns[0] + n) if is_slice else list(columns)
 
 
-def _with_member_axis(array: Array) -> Array:
-    """Return an array with the member axis, which those of a single member have not."""
-    return array[None] if array.ndim == 2 else array
-
-
 def _validate_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
     """Return pairs (column, number of levels), sorted by column, or raise a ValueError."""
     items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
@@ -455,7 +394,7 @@ _PERIODIC_ROWS = 256
 
 
 @dataclass(frozen=True)
-class PeriodicEmbedding(FeatureLayer):
+class PeriodicEmbedding(ColumnLayer):
     """Periodic embedding of numbers: sin(2 pi f x) and cos(2 pi f x), mapped to a few outputs.
 
     Each number x has its own frequencies f_1, ..., f_k. With
@@ -502,7 +441,7 @@ class PeriodicEmbedding(FeatureLayer):
     >>> X = np.linspace(-2, 2, 400)[:, np.newaxis]
     >>> y = np.sin(10 * X[:, 0])
     >>> settings = {"learning_rate_init": 0.01, "batch_size": 32, "random_state": 0}
-    >>> model = BackpropRegressor(input_layers=PeriodicEmbedding(scale=2.0), **settings)
+    >>> model = BackpropRegressor(layers=PeriodicEmbedding(scale=2.0), **settings)
     >>> model.fit(X, y).score(X, y) > 0.99
     True
     >>> model.frequencies_[0].shape, model.maps_[0].shape
@@ -526,7 +465,7 @@ class PeriodicEmbedding(FeatureLayer):
         if self.features is not None:
             object.__setattr__(self, "features", _validate_columns(self.features))
 
-    def validate_input_shape(self, n_inputs: int) -> None:
+    def validate_columns(self, n_inputs: int) -> None:
         beyond = [column for column in self.features or () if column >= n_inputs]
         if beyond:
             raise ValueError(
@@ -541,24 +480,24 @@ class PeriodicEmbedding(FeatureLayer):
     def compute_n_outputs(self, n_inputs: int) -> int:
         return self.n_embedded(n_inputs) * self.n_units + n_inputs
 
-    def parameter_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        shape = self.n_embedded(n_inputs), 2 * self.n_frequencies, self.n_units
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        shape = self.n_embedded(input_shape[0]), 2 * self.n_frequencies, self.n_units
         # The mean square of a wave is 1/2, so the outputs have a variance of about one.
         maps = ParameterSpec("maps", shape, NormalInit(self.n_frequencies**-0.5, shape))
-        return (self._frequencies(n_inputs), maps) if self.trained else (maps,)
+        return (self._frequencies(input_shape[0]), maps) if self.trained else (maps,)
 
-    def buffer_specs(self, n_inputs: int) -> tuple[ParameterSpec, ...]:
-        return () if self.trained else (self._frequencies(n_inputs),)
+    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        return () if self.trained else (self._frequencies(input_shape[0]),)
 
     def _frequencies(self, n_inputs: int) -> ParameterSpec:
         shape = self.n_embedded(n_inputs), self.n_frequencies
         return ParameterSpec("frequencies", shape, NormalInit(self.scale, shape))
 
-    def memory_per_sample(self, n_inputs: int) -> int:
-        n_waves = 2 * self.n_frequencies * self.n_embedded(n_inputs)
-        return super().memory_per_sample(n_inputs) + 2 * n_waves
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        n_waves = 2 * self.n_frequencies * self.n_embedded(input_shape[0])
+        return super().memory_per_sample(input_shape) + 2 * n_waves
 
-    def max_matmul_size(self, n_inputs: int) -> int:
+    def max_matmul_size(self, input_shape: Shape) -> int:
         return self.n_frequencies * self.n_units
 
     def build(self, context: LayerContext) -> BuiltLayer:
@@ -602,7 +541,7 @@ class BuiltPeriodicEmbedding:
             self._slopes = [self._buffer(name, k) for name in ("by sines", "by cosines")]
 
     def _buffer(self, name: str, width: int) -> Array:
-        return self._context.scratch(name, self._shape[0] * width, self._n_at_once)
+        return self._context.scratch(name, self._n_at_once, self._shape[0] * width)
 
     def forward(self, x: Array, out: Array) -> None:
         self._x = x
@@ -682,9 +621,3 @@ def _validate_columns(features: Any) -> tuple[int, ...]:
             f"from 0 on and each only once, such as [0, 3] or range(5), got {features!r}."
         )
     return tuple(columns)
-
-
-INPUT_LAYERS: dict[str, type[FeatureLayer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
-
-InputLayers: TypeAlias = InputLayerName | FeatureLayer | Sequence[InputLayerName | FeatureLayer]
-"""The layers before the first dense layer: one, or several in a row."""

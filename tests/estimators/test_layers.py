@@ -48,14 +48,14 @@ def test_none_and_an_empty_list_are_the_network_without(estimator_class):
     expected = quick(estimator_class).fit(X, y)
     assert not any(hasattr(expected, name) for name in ("scales_", "frequencies_", "maps_"))
     for value in (None, [], ()):
-        model = quick(estimator_class, input_layers=value).fit(X, y)
+        model = quick(estimator_class, layers=value).fit(X, y)
         assert_same_network(model, expected, rtol=0, atol=0)
         assert get_tags(model).input_tags.sparse
 
 
 WRONG = {
     "name": ("waves", "The names are 'scale', 'periodic'"),
-    "class": ([PeriodicEmbedding], "must be None, a name or an FeatureLayer"),
+    "class": ([PeriodicEmbedding], "must hold instances, got the class PeriodicEmbedding"),
     "within": (["scale", 3], "or a list of these, got 3"),
     "list in a list": ([["scale"]], r"got \['scale'\]"),
     "columns": (SOME.set_params(features=[0, 4]), "columns from 0 to 3, .* 4 inputs, got 4"),
@@ -67,8 +67,8 @@ def test_what_is_no_layer_is_an_error_and_nothing_is_lost(value, says):
     X, y = value_data()
     model = quick(BackpropRegressor).fit(X, y)
     expected = model.predict(X)
-    with pytest.raises(ValueError, match=says if value != "waves" else "input_layers"):
-        model.set_params(input_layers=value).fit(X, y)
+    with pytest.raises(ValueError, match=says if value != "waves" else "layers"):
+        model.set_params(layers=value).fit(X, y)
     np.testing.assert_array_equal(model.predict(X), expected)
 
 
@@ -88,22 +88,22 @@ def test_what_is_no_layer_is_an_error_and_nothing_is_lost(value, says):
 def test_settings_out_of_their_range_name_themselves(setting, value):
     with pytest.raises(ValueError, match=f"{setting} of PeriodicEmbedding must be"):
         PeriodicEmbedding(**{setting: value})
-    model = quick(BackpropRegressor, input_layers=SOME)
+    model = quick(BackpropRegressor, layers=SOME)
     with pytest.raises(ValueError, match=f"{setting} of PeriodicEmbedding must be"):
-        model.set_params(**{f"input_layers__{setting}": value})
+        model.set_params(**{f"layers__{setting}": value})
 
 
 @pytest.mark.parametrize("places", [range(1, 4, 2), np.array([1, 3]), (1, 3)])
 def test_columns_may_be_any_sequence_of_places(places):
     assert SOME.set_params(features=places) == SOME
-    assert clone(quick(BackpropRegressor, input_layers=SOME)).input_layers == SOME
+    assert clone(quick(BackpropRegressor, layers=SOME)).layers == SOME
 
 
 @every_kind
 def test_sparse_input_is_an_error_that_says_what_to_do(layers):
     X, y = value_data()
-    model = quick(BackpropRegressor, input_layers=layers)
-    with pytest.raises(TypeError, match=r"X is sparse, but input_layers=.* Pass X.toarray\(\)"):
+    model = quick(BackpropRegressor, layers=layers)
+    with pytest.raises(TypeError, match=r"X is sparse, but layers=.* Pass X.toarray\(\)"):
         model.fit(sparse.csr_array(X), y)
     with pytest.raises(TypeError, match=r"takes no sparse input. Pass X.toarray\(\)"):
         model.fit(X, y).predict(sparse.csr_array(X))
@@ -115,7 +115,7 @@ def test_sparse_input_is_an_error_that_says_what_to_do(layers):
 
 def test_a_summary_by_hand():
     X, y = value_data()
-    model = quick(BackpropRegressor, input_layers=[Scale(), SOME], dropout=[0.1, 0.0])
+    model = quick(BackpropRegressor, layers=[Scale(), SOME], dropout=[0.1, 0.0])
     assert repr(model.fit(X, y).summary()) == "\n".join(
         [
             "BackpropRegressor",
@@ -140,7 +140,7 @@ def test_a_summary_by_hand():
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_the_prediction_by_hand(layers, dtype, n_estimators):
     X, y = value_data()
-    model = quick(BackpropRegressor, input_layers=layers, dtype=dtype, n_estimators=n_estimators)
+    model = quick(BackpropRegressor, layers=layers, dtype=dtype, n_estimators=n_estimators)
     model.fit(X, y)
     each = []
     for one in model.estimators_ if n_estimators > 1 else [model]:
@@ -162,7 +162,7 @@ def test_the_prediction_by_hand(layers, dtype, n_estimators):
 @every_kind
 def test_the_gradient_by_the_input_belongs_to_the_prediction(layers):
     X, y = value_data(n=6)
-    model = quick(BackpropRegressor, input_layers=layers, activation="tanh", n_estimators=2)
+    model = quick(BackpropRegressor, layers=layers, activation="tanh", n_estimators=2)
     model.fit(X, y)
     check_gradient(lambda x: (model.predict(x).sum(), model.input_gradient(x)), X)
 
@@ -170,7 +170,7 @@ def test_the_gradient_by_the_input_belongs_to_the_prediction(layers):
 def test_many_rows_are_predicted_as_few_are():
     """Beyond some hundred rows, waves are made a block at a time."""
     X, y = value_data(n=700)
-    model = quick(BackpropRegressor, input_layers=SOME, max_iter=1).fit(X, y)
+    model = quick(BackpropRegressor, layers=SOME, max_iter=1).fit(X, y)
     parts = [model.predict(X[start : start + 100]) for start in range(0, 700, 100)]
     np.testing.assert_allclose(model.predict(X), np.hstack(parts), rtol=1e-12, atol=1e-12)
 
@@ -188,7 +188,7 @@ def test_frequencies_that_are_not_trained_stay_as_they_were_drawn(solver, averag
     for max_iter, early_stopping in ((1, False), (4, False), (4, True)):
         model = quick(
             BackpropRegressor,
-            input_layers=PeriodicEmbedding(3, trained=False),
+            layers=PeriodicEmbedding(3, trained=False),
             solver=solver,
             average=average,
             alpha=1.0,
@@ -207,7 +207,7 @@ def test_frequencies_that_are_not_trained_stay_as_they_were_drawn(solver, averag
 def test_training_is_resumed_to_the_bit(estimator_class, layers, tmp_path):
     X, y = data_for(estimator_class)
     path = tmp_path / "checkpoint.npz"
-    settings = {"input_layers": layers, "average": "ema", "n_estimators": 2}
+    settings = {"layers": layers, "average": "ema", "n_estimators": 2}
     whole = quick(estimator_class, **settings, max_iter=6).fit(X, y)
     model = quick(estimator_class, **settings, max_iter=3)
     model.set_callbacks(Checkpoint(path)).fit(X, y)
@@ -218,12 +218,10 @@ def test_training_is_resumed_to_the_bit(estimator_class, layers, tmp_path):
 @BOTH
 def test_they_cannot_change_while_training_goes_on(estimator_class):
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, input_layers=Scale()).partial_fit(
-        X, y, **classes_for(estimator_class)
-    )
-    with pytest.raises(ValueError, match=r"input_layers was Scale\(\) when training began"):
-        model.set_params(input_layers=SOME).partial_fit(X, y)
-    assert_same_network(model.set_params(input_layers=Scale()).partial_fit(X, y), model)
+    model = quick(estimator_class, layers=Scale()).partial_fit(X, y, **classes_for(estimator_class))
+    with pytest.raises(ValueError, match=r"layers was Scale\(\) when training began"):
+        model.set_params(layers=SOME).partial_fit(X, y)
+    assert_same_network(model.set_params(layers=Scale()).partial_fit(X, y), model)
 
 
 @pytest.mark.long
@@ -237,7 +235,7 @@ def test_a_wave_of_one_feature_among_others_is_learned(layers):
     X_new = rng.uniform(-2, 2, (400, 3))
     y_new = np.sin(8 * X_new[:, 0]) + 0.5 * X_new[:, 1]
     scores = [
-        BackpropRegressor((32,), input_layers=each, **settings).fit(X, y).score(X_new, y_new)
+        BackpropRegressor((32,), layers=each, **settings).fit(X, y).score(X_new, y_new)
         for each in (None, layers)
     ]
     assert scores[0] < 0.6 < 0.9 < scores[1]
