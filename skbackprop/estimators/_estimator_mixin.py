@@ -18,7 +18,13 @@ from sklearn.metrics import get_scorer, get_scorer_names
 from sklearn.utils import metaestimators
 
 from .._sklearn import StrOptions, _fit_context, _MultimetricScorer, _Scorer, _VisualBlock
-from ..utils.configurable import Configurable, split_nested_params
+from ..utils.configurable import (
+    Configurable,
+    get_nested_params,
+    has_settings,
+    set_nested_params,
+    split_nested_params,
+)
 from ..utils.validation import check_keywords, did_you_mean, suggest_value
 from ._parameter_constraints import Parameter
 
@@ -48,11 +54,33 @@ class EstimatorMixin(BaseEstimator):
             check_keywords(cls, cls.__init__, params, methods)
         return super().__new__(cls)
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the estimator, and settings of the objects among them.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to add the settings of objects, such as ``solver__weight_decay``, and of
+            objects in a list, such as ``layers__0__n_units``.
+
+        Returns
+        -------
+        params : dict
+            The parameters by name.
+        """
+        params: dict[str, Any] = super().get_params(deep)
+        if deep:
+            for name in self._get_param_names():
+                params |= get_nested_params(name, params[name])
+        return params
+
     def set_params(self, **params: Any) -> Self:
         """Set parameters of the estimator, and settings of the objects among them.
 
         ``set_params(solver__weight_decay=0.1)`` replaces the optimizer by one with this weight
-        decay. The old optimizer, and networks that were fitted with it, do not change.
+        decay. The old optimizer, and networks that were fitted with it, do not change. For lists
+        of objects, ``layers__0__n_units`` is a setting of the first layer, and ``layers__0`` the
+        layer itself.
 
         Parameters
         ----------
@@ -81,8 +109,8 @@ class EstimatorMixin(BaseEstimator):
                     raise ValueError(f"{error}{did_you_mean(name, values)}") from None
         for name, settings in nested.items():
             value = changes.get(name, values[name])
-            if isinstance(value, Configurable):
-                changes[name] = value.set_params(**settings)
+            if has_settings(value):
+                changes[name] = set_nested_params(name, value, settings)
             elif hasattr(value, "set_params") and not isinstance(value, type):
                 changes |= {f"{name}__{setting}": settings[setting] for setting in settings}
             else:

@@ -49,7 +49,8 @@ class Configurable:
         Parameters
         ----------
         deep : bool, default=True
-            Whether to add nested settings, such as ``schedule__final_factor``.
+            Whether to add nested settings, such as ``schedule__final_factor``, and those of
+            objects in a list or tuple, such as ``layers__0__n_units``.
 
         Returns
         -------
@@ -60,9 +61,7 @@ class Configurable:
         params = {name: getattr(self, name) for name in names}
         if deep:
             for name, value in list(params.items()):
-                if isinstance(value, Configurable):
-                    within = value.get_params()
-                    params |= {f"{name}__{setting}": own for setting, own in within.items()}
+                params |= get_nested_params(name, value)
         return params
 
     def set_params(self, **params: Any) -> Self:
@@ -93,14 +92,8 @@ class Configurable:
                 )
         part = self._with(plain)
         for name, settings in nested.items():
-            within = getattr(part, name)
-            if not isinstance(within, Configurable):
-                raise ValueError(
-                    f"{name}={within!r} of {type(self).__name__} has no settings of its own, so "
-                    f"there is no {name}__{next(iter(settings))}. To set its settings, give an "
-                    "instance in its place."
-                )
-            part = part._with({name: within.set_params(**settings)})
+            within, owner = getattr(part, name), f" of {type(self).__name__}"
+            part = part._with({name: set_nested_params(name, within, settings, owner)})
         return part
 
     def _with(self, changes: Mapping[str, Any]) -> Self:
@@ -120,6 +113,69 @@ class Configurable:
     def __sklearn_clone__(self) -> Self:
         """Return a copy, for scikit-learn's `clone`, which would treat it as an estimator."""
         return copy.deepcopy(self)
+
+
+def has_settings(value: Any) -> bool:
+    """Return whether a value has settings: an object, or a list or tuple with one."""
+    if isinstance(value, (list, tuple)):
+        return any(isinstance(item, Configurable) for item in value)
+    return isinstance(value, Configurable)
+
+
+def get_nested_params(name: str, value: Any) -> dict[str, Any]:
+    """Return the settings of a value by name, such as ``name__momentum``.
+
+    A list or tuple of objects has its entries, ``name__0``, and their settings.
+    """
+    if not has_settings(value):
+        return {}
+    if isinstance(value, Configurable):
+        return {f"{name}__{setting}": own for setting, own in value.get_params().items()}
+    params: dict[str, Any] = {}
+    for i, item in enumerate(value):
+        params |= {f"{name}__{i}": item} | get_nested_params(f"{name}__{i}", item)
+    return params
+
+
+def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner: str = "") -> Any:
+    """Return a copy of a value with changed settings.
+
+    Parameters
+    ----------
+    name : str
+        The name of the value, for errors.
+    value : Any
+        An object, or a list or tuple of objects. It does not change.
+    settings : dict
+        The changed settings by name; of a list or tuple ``"0"`` and ``"0__momentum"``.
+    owner : str, default=""
+        The end of the value's name in errors, such as " of LinearWarmup".
+
+    Raises
+    ------
+    ValueError
+        If there is no such setting, or its value is not valid.
+    """
+    if isinstance(value, Configurable):
+        return value.set_params(**settings)
+    if not has_settings(value):
+        raise ValueError(
+            f"{name}={value!r}{owner} has no settings of its own, so there is no "
+            f"{name}__{next(iter(settings))}. To set its settings, give an instance in its place."
+        )
+    plain, nested = split_nested_params(settings)
+    items = {str(i): item for i, item in enumerate(value)}
+    for index in (*plain, *nested):
+        if index not in items:
+            raise ValueError(
+                f"{name}{owner} has {len(items)} entries, {name}__0 to {name}__{len(items) - 1}, "
+                f"so there is no {name}__{index}."
+            )
+    items |= plain
+    for index, within in nested.items():
+        items[index] = set_nested_params(f"{name}__{index}", items[index], within, owner)
+    changed = list(items.values())
+    return tuple(changed) if isinstance(value, tuple) else changed
 
 
 def _arguments(kind: type) -> list[str]:

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.activations import Elu, LeakyRelu
+from skbackprop.activations import LeakyRelu
 from skbackprop.initializers import VarianceScaling
-from skbackprop.layers import BatchNormalization, PeriodicEmbedding
+from skbackprop.layers import BatchNormalization, Dense, Dropout, Layer, PeriodicEmbedding
 from skbackprop.losses import Focal, Huber
+from skbackprop.model_selection import BackpropGridSearchCV
 from skbackprop.optimizers import SGD, Adam, AdamW
 from skbackprop.schedules import CosineDecay, LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage
@@ -83,10 +85,18 @@ def test_settings_of_instances_are_parameters(estimator_class):
 
 
 @BOTH
-def test_the_parts_of_a_list_have_no_names(estimator_class):
-    model = quick(estimator_class, activation=[LeakyRelu(), Elu()], hidden_layer_sizes=(3, 3))
-    assert not any("__" in name for name in model.get_params())
-    assert clone(model).activation == [LeakyRelu(), Elu()]
+def test_the_parts_of_a_list_are_named_by_their_place(estimator_class):
+    model = quick(estimator_class, activation=[LeakyRelu(), "tanh"], hidden_layer_sizes=(3, 3))
+    nested = {name: value for name, value in model.get_params().items() if "__" in name}
+    assert nested == {
+        "activation__0": LeakyRelu(),
+        "activation__0__negative_slope": 0.01,
+        "activation__1": "tanh",
+    }
+    assert clone(model).activation == [LeakyRelu(), "tanh"]
+    for value in ((3, 3), [3], ["relu", "tanh"], [], np.zeros(3)):
+        model = estimator_class(hidden_layer_sizes=value, activation=value)
+        assert not any("__" in name for name in model.get_params())
 
 
 # ---------------------------------------------------------------------------------- setting
@@ -192,6 +202,111 @@ def test_the_example_is_of_the_estimator_s_own_losses():
     ):
         with pytest.raises(ValueError, match=rf"loss={kind}\(\)"):
             model.set_params(loss__no_such=1)
+
+
+# --------------------------------------------------------------------------------- lists
+
+
+@dataclass(frozen=True)
+class Several(Layer):
+    """A layer that stands for other layers, one after the other."""
+
+    layers: tuple = ()
+
+    def __post_init__(self):
+        object.__setattr__(self, "layers", tuple(self.layers))
+
+    def expand(self):
+        return tuple(each for layer in self.layers for each in layer.expand())
+
+
+def nested_layers():
+    return [
+        Dense(4, activation="relu"),
+        Several([Dropout(0.25), Dense(3, initializer=VarianceScaling(1.0))]),
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_layers_of_a_list_are_read_and_set_by_their_place(estimator_class, kind):
+    layers = kind(nested_layers())
+    model = quick(estimator_class, layers=layers)
+    params = model.get_params()
+    assert params["layers"] is layers
+    assert params["layers__1"] is layers[1]
+    assert params["layers__0__n_units"] == 4
+    assert params["layers__1__layers__0__rate"] == 0.25
+    assert params["layers__1__layers__1__initializer__scale"] == 1.0
+    changes = {
+        "layers__0__n_units": 5,
+        "layers__1__layers__0": Dropout(0.5),
+        "layers__1__layers__1__n_units": 2,
+        "layers__1__layers__1__initializer__scale": 0.5,
+    }
+    assert model.set_params(**changes) is model
+    last = Dense(2, initializer=VarianceScaling(0.5))
+    assert model.layers == kind([Dense(5, activation="relu"), Several((Dropout(0.5), last))])
+    assert type(model.layers) is kind
+    assert type(model.layers[1].layers) is tuple
+    assert layers == kind(nested_layers())  # the user's own are as they were
+    assert model.set_params(**params).get_params() == params
+    assert clone(model).get_params() == params
+    assert model.set_params(layers__0=Dense(7), layers__0__use_bias=False).layers[0] == Dense(
+        7, use_bias=False
+    )
+
+
+def test_errors_about_lists_say_what_there_is():
+    layers = [Dense(4), "scale", Several([Dropout(0.25)])]
+    wrong = {
+        "layers__7__x": "layers has 3 entries, layers__0 to layers__2, so there is no layers__7.$",
+        "layers__3": "layers has 3 entries, layers__0 to layers__2, so there is no layers__3.$",
+        "layers__n_units": "layers has 3 entries, .* so there is no layers__n_units.$",
+        "layers__-1__rate": "layers has 3 entries, .* so there is no layers__-1.$",
+        "layers__0__nope": r"Invalid parameter 'nope' for Dense\(n_units=4.*'n_units'",
+        "layers__0__n_unit": r"Did you mean 'n_units'\?",
+        "layers__1__x": "layers__1='scale' has no settings of its own, so there is no layers__1__x",
+        "layers__2__layers__1__x": r"layers of Several has 1 entries, .* no layers__1.$",
+        "layers__2__layers__0__rate__x": "rate=0.25 of Dropout has no settings of its own",
+        "layers__0__n_units": "n_units",
+    }
+    for name, says in wrong.items():
+        model = quick(BackpropClassifier, layers=layers)
+        with pytest.raises(ValueError, match=says):
+            model.set_params(alpha=0.5, **{name: -1})
+        assert model.layers is layers
+        assert model.alpha != 0.5
+    assert layers == [Dense(4), "scale", Several([Dropout(0.25)])]
+
+
+def test_layers_are_set_within_pipelines_and_other_estimators():
+    model = quick(BackpropClassifier, hidden_layer_sizes=(), layers=nested_layers())
+    pipeline = make_pipeline(StandardScaler(), OneVsRestClassifier(model))
+    name = "onevsrestclassifier__estimator__layers__1__layers__1__n_units"
+    assert pipeline.get_params()[name] == 3
+    fitted = pipeline.set_params(**{name: 2}).fit(*class_data())
+    assert all(one.dense_weights_[1].shape == (4, 2) for one in fitted[-1].estimators_)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
+def test_searches_set_the_settings_of_layers(search_class):
+    X, y = class_data()
+    model = quick(BackpropClassifier, hidden_layer_sizes=(), layers=nested_layers())
+    grid = {"layers__0__n_units": [2, 6], "layers__1__layers__0__rate": [0.0, 0.5]}
+    search = search_class(model, grid, cv=2).fit(X, y)
+    by_list = [
+        [Dense(n, activation="relu"), Several([Dropout(rate), nested_layers()[1].layers[1]])]
+        for n in (2, 6)
+        for rate in (0.0, 0.5)
+    ]
+    given = GridSearchCV(model, {"layers": by_list}, cv=2).fit(X, y)
+    for split in range(2):
+        key = f"split{split}_test_score"
+        np.testing.assert_array_equal(search.cv_results_[key], given.cv_results_[key])
+    assert same_bits(search.best_estimator_, given.best_estimator_)
+    assert model.layers == nested_layers()
 
 
 # -------------------------------------------------------------------------- what was fitted
