@@ -6,7 +6,7 @@ from typing import TypeAlias
 from ..utils._name_types import LayerName
 from .base import Layer, LayerContext, ParameterSpec
 from .dense import Activation, Dense, Dropout
-from .embeddings import CategoricalEmbedding, PeriodicEmbedding, Scale
+from .embeddings import CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from .reshaping import Flatten, Reshape
 
@@ -23,6 +23,7 @@ __all__ = [
     "CategoricalEmbedding",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
     "Layer",
     "LayerContext",

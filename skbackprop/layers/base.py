@@ -313,7 +313,7 @@ class Layer(Configurable):
     n_buffers: ClassVar[int] = 2
 
     @property
-    def categorical_columns(self) -> tuple[int, ...]:
+    def categorical_columns(self) -> tuple[int, ...] | slice:
         """The columns of X that hold codes of categories, for which gradients have no meaning."""
         return ()
 

@@ -1,4 +1,4 @@
-"""Layers for columns: factors, embeddings of numbers and categories, block-diagonal products."""
+"""Layers for columns: factors, embeddings of numbers, categories and tokens, and block products."""
 
 from __future__ import annotations
 
@@ -278,14 +278,11 @@ class CategoricalEmbedding(ColumnLayer):
         )
 
     def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltEmbedding(self, context)
+        return BuiltCategoricalEmbedding(self, context)
 
 
-class BuiltEmbedding:
+class BuiltCategoricalEmbedding:
     """Categorical embedding bound to its arrays.
-
-    The tables of all columns are concatenated, so that all vectors of a row are looked up at once.
-    All arrays here have the member axis.
 
     Parameters
     ----------
@@ -304,58 +301,247 @@ class BuiltEmbedding:
         )
         self._sizes = np.array(layer.sizes)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._tables = context.with_member_axis(context.parameters["embeddings"])
-        if context.is_training:
-            gradients = context.with_member_axis(context.gradients["embeddings"])
-            self._d_tables = gradients.reshape(len(gradients), -1)
-            # Allocating this memory in each step takes longer than the sums.
-            shape = len(gradients), context.n_rows, self._n_embedded, self._n_units
-            self._indices = np.empty(shape, np.intp)
-            self._unit_numbers = np.arange(self._n_units)
+        self._table = EmbeddingTable(context, self._n_embedded, layer.n_units)
 
     def forward(self, x: Array, out: Array) -> None:
         with_member_axis = self._context.with_member_axis
         x, out = with_member_axis(x), with_member_axis(out)
         out[..., : self._n_others] = x[..., self._others]
-        codes = x[..., self._columns]  # one member for all if they share the rows
-        is_code = (codes >= 0) & (codes < self._sizes) & (codes == np.floor(codes))
-        self._mask = None if is_code.all() else is_code[..., None]
-        self._rows = np.where(is_code, codes, 0).astype(np.intp) + self._starts
-        vectors = self._vectors(out)
-        if len(self._rows) == 1:
-            vectors[...] = np.take(self._tables, self._rows[0], axis=1)
-        else:
-            for member, table in enumerate(self._tables):
-                vectors[member] = np.take(table, self._rows[member], axis=0)
-        if self._mask is not None:
-            vectors *= self._mask
+        self._table.look_up(x[..., self._columns], self._sizes, self._starts, self._vectors(out))
 
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if self._context.is_training:
-            self._sum_gradients(self._vectors(self._context.with_member_axis(delta)))
+            self._table.sum_gradients(self._vectors(self._context.with_member_axis(delta)))
         if grad_input is None:
             return delta
         grad_input[..., self._columns] = 0
         grad_input[..., self._others] = delta[..., : self._n_others]
         return grad_input
 
-    def _sum_gradients(self, d_vectors: Array) -> None:
-        """Compute the gradient of each vector, the sum over the rows with its level."""
+    def _vectors(self, outputs: Array) -> Array:
+        """Return a view of the vectors in outputs: (n_estimators, n, n_columns, n_units)."""
+        columns = outputs[..., self._n_others :]
+        return columns.reshape(*outputs.shape[:-1], self._n_embedded, self._n_units)
+
+
+class EmbeddingTable:
+    """Vectors of a trained table "embeddings", looked up by code, and the table's gradient.
+
+    All arrays have the member axis. What is no code has a vector of zeros.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    n_codes : int
+        The number of codes in each row.
+    n_units : int
+        The length of the vectors.
+    """
+
+    def __init__(self, context: LayerContext, n_codes: int, n_units: int) -> None:
+        self._tables = context.with_member_axis(context.parameters["embeddings"])
+        if context.is_training:
+            gradients = context.with_member_axis(context.gradients["embeddings"])
+            self._d_tables = gradients.reshape(len(gradients), -1)
+            # Allocating this memory in each step takes longer than the sums.
+            shape = len(gradients), context.n_rows, n_codes, n_units
+            self._indices = context.pool.get(f"indices {context.index}", shape, np.intp)
+            self._unit_numbers = np.arange(n_units)
+
+    def look_up(self, codes: Array, sizes: Any, starts: Any, vectors: Array) -> None:
+        """Write the vectors of codes, which are those of one member for all if they share rows.
+
+        Parameters
+        ----------
+        codes : array of shape (n_estimators or 1, n_rows, n_codes)
+            The codes.
+        sizes, starts : int or arrays of shape (n_codes,)
+            The number of codes of each column, and where their part of the table starts.
+        vectors : array of shape (n_estimators, n_rows, n_codes, n_units)
+            The output.
+        """
+        is_code = (codes >= 0) & (codes < sizes) & (codes == np.floor(codes))
+        self._mask = None if is_code.all() else is_code[..., None]
+        self._rows = np.where(is_code, codes, 0).astype(np.intp) + starts
+        for member, table in enumerate(self._tables):
+            rows = self._rows[member % len(self._rows)]
+            np.take(table, rows, axis=0, out=vectors[member], mode="clip")
+        if self._mask is not None:
+            vectors *= self._mask
+
+    def sum_gradients(self, d_vectors: Array) -> None:
+        """Compute the gradient of each vector, the sum over the rows with its code."""
         if self._mask is not None:
             d_vectors *= self._mask
         # np.add.at is fast for one-dimensional arrays.
-        indices = self._indices[: len(self._rows)]
-        np.add(self._rows[..., None] * self._n_units, self._unit_numbers, out=indices)
+        indices, n_units = self._indices[: len(self._rows)], len(self._unit_numbers)
+        np.add(self._rows[..., None] * n_units, self._unit_numbers, out=indices)
         self._d_tables[...] = 0
         for member, d_table in enumerate(self._d_tables):
             own = indices[member % len(indices)]
             np.add.at(d_table, own.reshape(-1), d_vectors[member].reshape(-1))
 
-    def _vectors(self, outputs: Array) -> Array:
-        """Return a view of the vectors in outputs: (n_estimators, n, n_columns, n_units)."""
-        columns = outputs[..., self._n_others :]
-        return columns.reshape(*outputs.shape[:-1], self._n_embedded, self._n_units)
+
+@dataclass(frozen=True)
+class Embedding(Layer):
+    """Trained embedding vector for each token of a sequence: out_t = E[x_t].
+
+    A row of X holds tokens 0, 1, ..., n - 1, most often the numbers of words or characters, and its
+    output is a sequence of their vectors, the rows of a table E (Bengio et al. 2003, section 2).
+    The initial vectors are drawn from N(0, scale^2).
+
+    Sequences shorter than the others end in -1, which is padding: recurrent, pooling and attention
+    layers leave it out. Its vectors are zeros. In prediction so are those of any other number that
+    is not a token.
+
+    It must be the first of `layers`, since it reads tokens from X. The gradient with respect to a
+    token is zero.
+
+    Parameters
+    ----------
+    n_tokens : int
+        The number n of tokens, from 1 to 2^24.
+    n_units : int
+        The length of the vectors, at least 1.
+    scale : float, default=1.0
+        Standard deviation of the initial vectors, 0 or more.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range; in `fit`, if X holds other values than tokens and padding at
+        the end of rows, or a row of padding alone.
+
+    References
+    ----------
+    Bengio, Y., Ducharme, R., Vincent, P. & Jauvin, C. (2003). A neural probabilistic language
+    model. JMLR 3, 1137-1155.
+
+    Examples
+    --------
+    Texts as the numbers of their letters, of which some are vowels:
+
+    >>> import numpy as np
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Embedding
+    >>> words = ["area", "idea", "radio", "rhythm", "try", "spy"]
+    >>> X = np.full((6, 6), -1)
+    >>> for row, word in zip(X, words):
+    ...     row[: len(word)] = [ord(letter) - ord("a") for letter in word]
+    >>> y = ["vowels", "vowels", "vowels", "none", "none", "none"]
+    >>> model = BackpropClassifier(layers=[Embedding(26, 4)], max_iter=50, tol=0.01, random_state=0)
+    >>> model.fit(X, y).embeddings_[0].shape
+    (26, 4)
+    """
+
+    n_tokens: int
+    n_units: int
+    scale: float = 1.0
+
+    reads_columns: ClassVar[bool] = True
+    reads_sequences: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        validate_positive_int(self, "n_tokens", "n_units")
+        validate_interval(self, "scale", low=0, closed="left")
+        if self.n_tokens > _MOST_LEVELS:
+            raise ValueError(
+                f"n_tokens of Embedding must be at most {_MOST_LEVELS}, up to which single "
+                f"precision holds each integer, got {self.n_tokens}."
+            )
+
+    @property
+    def categorical_columns(self) -> slice:
+        """All columns of X."""
+        return slice(None)
+
+    def validate_input_values(self, X: Array) -> None:
+        for start in range(0, len(X), _ROWS):
+            tokens = X[start : start + _ROWS]
+            is_token = (tokens >= 0) & (tokens < self.n_tokens) & (tokens == np.floor(tokens))
+            wrong = ~(is_token | (tokens == -1))
+            if wrong.any():
+                row, column = np.argwhere(wrong)[0]
+                raise ValueError(
+                    f"X must hold tokens from 0 to {self.n_tokens - 1}, as n_tokens of Embedding "
+                    f"says, and -1 after the last token of a row, got {tokens[row, column]:g} in "
+                    f"row {start + row}, column {column}. Set n_tokens to the number of tokens, "
+                    "and use no scaler before the network. Words become tokens by the vocabulary_ "
+                    "of a CountVectorizer, or by an OrdinalEncoder."
+                )
+            is_followed = ~is_token[:, :-1] & is_token[:, 1:]
+            if is_followed.any():
+                row, column = np.argwhere(is_followed)[0]
+                raise ValueError(
+                    "The padding -1 must stand after the last token of a row of X, got -1 in row "
+                    f"{start + row}, column {column}, before the token "
+                    f"{tokens[row, column + 1]:g}. Move it to the end of the row, or give unknown "
+                    "words a token of their own."
+                )
+            if not is_token[:, 0].all():
+                raise ValueError(
+                    f"Row {start + int(is_token[:, 0].argmin())} of X is padding alone. Remove the "
+                    "row, or give empty sequences a token of their own."
+                )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise self.input_shape_error("sequences of tokens, of shape (steps,)", input_shape)
+        return input_shape[0], self.n_units
+
+    def compute_lengths(self, x: Array) -> Array | None:
+        is_token = x != -1
+        if is_token[..., -1].all():
+            return None
+        # A row of padding alone, which only prediction allows, has one step of zeros.
+        n_padded: Array = is_token[..., ::-1].argmax(axis=-1)
+        n_padded = np.where(is_token.any(axis=-1), n_padded, x.shape[-1] - 1)
+        lengths: Array = x.shape[-1] - n_padded
+        return lengths
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        shape = self.n_tokens, self.n_units
+        return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
+
+    def max_matmul_size(self, input_shape: Shape) -> int:
+        return 0
+
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        # For each token its row of the table, and for each number of a vector its index.
+        return super().memory_per_sample(input_shape) + input_shape[0] * (2 + 2 * self.n_units)
+
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltEmbedding(self, context)
+
+
+class BuiltEmbedding:
+    """Embedding of tokens bound to its arrays.
+
+    Parameters
+    ----------
+    layer : Embedding
+        The settings.
+    context : LayerContext
+        The arrays of the layer.
+    """
+
+    def __init__(self, layer: Embedding, context: LayerContext) -> None:
+        self._context, self._n_tokens = context, layer.n_tokens
+        self._table = EmbeddingTable(context, context.n_inputs, layer.n_units)
+
+    def forward(self, x: Array, out: Array) -> None:
+        with_member_axis = self._context.with_member_axis
+        self._table.look_up(with_member_axis(x), self._n_tokens, 0, with_member_axis(out))
+
+    def backward(self, delta: Array) -> Array:
+        if self._context.is_training:
+            self._table.sum_gradients(self._context.with_member_axis(delta))
+        if self._context.grad_input is None:
+            return delta
+        self._context.grad_input[...] = 0
+        return self._context.grad_input
 
 
 def _index(columns: Sequence[int]) -> Any:
