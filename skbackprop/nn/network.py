@@ -525,7 +525,8 @@ class BuiltNetwork:
                 ::-1
             ]
             flat = n_rows, network.n_inputs
-            self._input_view = None if seen[0][0] == flat else (*members, *flat)
+            is_flat = not with_input_gradient or seen[0][0] == flat
+            self._input_view = None if is_flat else (*members, *flat)
             self.delta = delta(plan.grad_buffer_index, flat_scores)
 
     def forward(self, x: Any, scores: Array) -> None:
