@@ -6,14 +6,13 @@ from typing import TypeAlias
 from ..utils._name_types import LayerName
 from .base import Layer, LayerContext, ParameterSpec
 from .dense import Activation, Dense, Dropout
-from .embeddings import CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
+from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from .reshaping import Flatten, Reshape
+from .residual import Residual
 
 LayersLike: TypeAlias = LayerName | Layer | Sequence[LayerName | Layer]
 """The layers before the hidden ones: one, or several in a row."""
-
-LAYERS: dict[str, type[Layer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
 
 __all__ = [
     "LAYERS",
@@ -32,6 +31,7 @@ __all__ = [
     "ParameterSpec",
     "PeriodicEmbedding",
     "Reshape",
+    "Residual",
     "Scale",
 ]
 

@@ -22,6 +22,7 @@ from ..activations import ActivationFunction, Relu, get_activation
 from ..initializers import GlorotUniform, Initializer, VarianceScaling
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, squeeze_member_axis
 from ..utils.configurable import Configurable
+from ..utils.validation import did_you_mean
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one row of a layer's input or output, without the axis of the rows."""
@@ -181,6 +182,8 @@ class LayerContext:
         The random generators of a stochastic layer, one for each member.
     batch : BatchWeights
         The row weights of the current training batch.
+    open_residuals : list
+        The residual connections around the layer: built start layers, which add to a later one.
     lengths : array of int of shape (n_estimators or 1, n_rows) or None, default=None
         The number of steps of each sequence of the current batch; those after it are padding. None
         if no sequence has padding.
@@ -203,6 +206,7 @@ class LayerContext:
     is_sparse: bool = False
     rngs: Sequence[np.random.Generator] = ()
     batch: BatchWeights = field(default_factory=BatchWeights)
+    open_residuals: list[Any] = field(default_factory=list)
     lengths: Array | None = None
 
     def scratch(self, name: str, *shape: int) -> Array:
@@ -417,3 +421,47 @@ class _BuiltFromFormulas:
 
     def backward(self, delta: Array) -> Array:
         return self._layer.backward(self._context, self._x, delta)
+
+
+def check_layers(
+    layers: Any, named: Mapping[str, type[Layer]], argument: str = "layers"
+) -> tuple[Layer, ...]:
+    """Return the layers of a list, or the only one, as instances.
+
+    Parameters
+    ----------
+    layers : Layer, str, or list or tuple of these
+        The layers.
+    named : dict of str to class
+        The layers that have a name.
+    argument : str, default="layers"
+        The argument, for the messages.
+
+    Raises
+    ------
+    ValueError
+        If there is anything else, or a layer that must be the first is not.
+    """
+    each = [
+        named[layer]() if isinstance(layer, str) and layer in named else layer
+        for layer in (layers if isinstance(layers, (list, tuple)) else [layers])
+    ]
+    for layer in each:
+        if isinstance(layer, type) and issubclass(layer, Layer):
+            raise ValueError(
+                f"{argument} must hold instances, got the class {layer.__name__}. Write "
+                f"{layer.__name__}(...) with its settings."
+            )
+        if not isinstance(layer, Layer):
+            raise ValueError(
+                f"{argument} must be None, a name or a Layer, or a list of these, got {layer!r}. "
+                f"The names are {', '.join(map(repr, named))}; objects such as Conv2D(16, 3) are "
+                f"in skbackprop.layers.{did_you_mean(layer, named)}"
+            )
+    for layer in each[1:]:
+        if layer.reads_columns:
+            raise ValueError(
+                f"{type(layer).__name__} must be the first and only such layer of {argument}, "
+                f"since it reads columns of X, got {each!r}."
+            )
+    return tuple(each)

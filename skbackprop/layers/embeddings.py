@@ -807,3 +807,6 @@ def _validate_columns(features: Any) -> tuple[int, ...]:
             f"from 0 on and each only once, such as [0, 3] or range(5), got {features!r}."
         )
     return tuple(columns)
+
+
+LAYERS: dict[str, type[Layer]] = {"scale": Scale, "periodic": PeriodicEmbedding}

@@ -461,6 +461,7 @@ class BuiltNetwork:
         plan = network.execution_plan(is_training, sparse, with_input_gradient)
         self.layers: list[BuiltLayer] = []
         contexts: list[LayerContext] = []
+        open_residuals: list[Any] = []
         outputs: list[Any] = []
         out: Any = None
         # The shapes in which each layer reads its input and writes its output.
@@ -492,6 +493,7 @@ class BuiltNetwork:
                 step.is_sparse,
                 rngs,
                 self.batch,
+                open_residuals,
             )
             self.layers.append(step.layer.build(context))
             if step.output == "buffer":

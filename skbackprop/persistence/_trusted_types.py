@@ -45,6 +45,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..layers.base import KernelInit, NormalInit, ParameterSpec
 from ..layers.dense import HiddenDropout
 from ..layers.embeddings import BlockDiagonalDense
+from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
@@ -93,7 +94,7 @@ _CLASSES: tuple[type, ...] = (
     *(MultioutputLabelEncoder, MultilabelEncoder, SingleLabelEncoder),
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
-    *(Network, HiddenDropout, BlockDiagonalDense),
+    *(Network, HiddenDropout, BlockDiagonalDense, ResidualStart, ResidualEnd),
     *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),

@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 
 from ..activations import ACTIVATIONS, ActivationFunction, Identity, get_activation
 from ..layers import LAYERS
-from ..layers.base import Layer, Shape
+from ..layers.base import Layer, Shape, check_layers
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..layers.reshaping import Flatten
 from ..nn.network import Network, dense_network
@@ -190,32 +190,7 @@ def get_normalization(normalization: str | Normalization | None) -> Normalizatio
 
 def check_layers_param(layers: Any) -> tuple[Layer, ...]:
     """Validate `layers` and return the layers, for names and instances."""
-    if layers is None:
-        return ()
-    is_sequence = isinstance(layers, (list, tuple))
-    each = [
-        LAYERS[layer]() if isinstance(layer, str) and layer in LAYERS else layer
-        for layer in (layers if is_sequence else [layers])
-    ]
-    for layer in each:
-        if isinstance(layer, type) and issubclass(layer, Layer):
-            raise ValueError(
-                f"layers must hold instances, got the class {layer.__name__}. Write "
-                f"{layer.__name__}(...) with its settings."
-            )
-        if not isinstance(layer, Layer):
-            raise ValueError(
-                f"layers must be None, a name or a Layer, or a list of these, got {layer!r}. The "
-                f"names are {', '.join(map(repr, LAYERS))}; objects such as Conv2D(16, 3) are in "
-                f"skbackprop.layers.{did_you_mean(layer, LAYERS)}"
-            )
-    for layer in each[1:]:
-        if layer.reads_columns:
-            raise ValueError(
-                f"{type(layer).__name__} must be the first and only such layer of layers, since it "
-                f"reads columns of X, got {each!r}."
-            )
-    return tuple(each)
+    return () if layers is None else check_layers(layers, LAYERS)
 
 
 def check_input_shape_param(input_shape: Any) -> Shape | None:

@@ -1,0 +1,87 @@
+"""Networks of layers for images and sequences, for the tests of these layers."""
+
+import numpy as np
+
+from skbackprop.layers.reshaping import Flatten
+from skbackprop.nn.network import Network, compute_row_shapes, dense_network
+from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
+from skbackprop.testing import check_gradient
+
+from .stacks import LOSSES, batch_gradient, some_table
+
+LOSS = LOSSES["squared_error-identity"]
+N_TARGETS = 2
+
+
+def expanded(layers):
+    return tuple(each for layer in layers for each in layer.expand())
+
+
+def shaped_network(input_shape, layers):
+    """Return a network of some layers and a dense one."""
+    layers = expanded(layers)
+    *_, shape = compute_row_shapes(input_shape, layers)
+    if len(shape) > 1:
+        layers, shape = (*layers, Flatten()), (int(np.prod(shape)),)
+    return Network(input_shape, (*layers, *dense_network((*shape, N_TARGETS), ()).layers))
+
+
+def drawn_parameters(network, n_estimators, dtype=float):
+    """Return parameters that differ from their initial values."""
+    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
+    parameters = network.layout.init(n_estimators, np.dtype(float), rngs)
+    for theta, rng in zip(parameters.theta, rngs, strict=True):
+        theta += 0.4 * rng.randn(len(theta))
+    return network.copy_parameters(parameters, np.dtype(dtype))
+
+
+def forward(input_shape, layers, X, n_estimators=1):
+    """Return the output of layers for rows of X, of shape (n_estimators, n_rows, *output_shape)."""
+    network = Network(input_shape, expanded(layers))
+    parameters = drawn_parameters(network, n_estimators)
+    scores = predict_raw(network, parameters, X.reshape(len(X), -1))
+    return scores.reshape(*scores.shape[:2], *network.row_shapes[-1])
+
+
+def padded(X, lengths):
+    """Return sequences (n, t, ...) as rows, with NaN after the given number of steps of each."""
+    X = X.copy()
+    for x, length in zip(X, lengths, strict=True):
+        x[length:] = np.nan
+    return X.reshape(len(X), -1)
+
+
+def check_gradients(network, n_estimators=1, n_rows=7, weighted=False, is_shared=False, X=None):
+    """Check gradients by the parameters and by the input against finite differences.
+
+    With `is_shared` all members have the same rows. NaN in X has a gradient of zero.
+    """
+    n_inputs, start = network.n_inputs, drawn_parameters(network, n_estimators)
+    seeds = [0] * n_estimators if is_shared else range(n_estimators)
+    tables = [
+        some_table(LOSS, n_rows, (n_inputs, N_TARGETS), weighted=weighted, seed=seed)
+        for seed in seeds
+    ]
+    tables = tables[:1] * n_estimators if is_shared else tables
+    for table in tables:
+        if X is not None:
+            table.X[...] = X
+
+    def by_parameters(theta):
+        rngs = [np.random.default_rng(i) for i in range(n_estimators)]
+        objective = Objective(network, LOSS, L2(0.0))
+        return batch_gradient(objective, tables, start.like(theta), rngs)[:2]
+
+    check_gradient(by_parameters, start.theta, n_directions=4)
+    X = tables[0].X
+    slope = np.random.RandomState(8).normal(size=(n_estimators, n_rows, N_TARGETS))
+    is_padding = np.isnan(X)
+
+    def by_input(x):
+        x = np.where(is_padding, np.nan, x)
+        gradient = compute_input_gradients(network, start, x, lambda scores, i: slope, 1)[..., 0]
+        assert not gradient[is_padding].any()
+        return (slope * predict_raw(network, start, x)).sum(), gradient
+
+    check_gradient(by_input, np.where(is_padding, 0, X), n_directions=4)
