@@ -230,7 +230,7 @@ def test_reference_lists_the_settings_of_all_objects():
             if parameter.default is parameter.empty
             else f"{name}={parameter.default!r}".replace("'", '"')
             for name, parameter in parameters_of(kind).items()
-            if name != "multiclass"  # which the classifier sets
+            if name not in kind._set_elsewhere
         ]
         for kind in kinds
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._sklearn import warn
+from ..layers.base import Shape
 from ..losses._composite import LossWithLink, override_link
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
@@ -32,8 +34,8 @@ class DataInfo:
     ----------
     fixed : dict
         The parameters that must not change between calls, with their first values.
-    n_features : int
-        The number of columns of X.
+    row_shape : tuple of int
+        The shape of one row of X: (n_features,), or more sizes for X of more dimensions.
     feature_names : array of str or None
         The names of the columns, if they have any.
     dtype : dtype
@@ -49,13 +51,18 @@ class DataInfo:
     """
 
     fixed: dict[str, Any]
-    n_features: int
+    row_shape: Shape
     feature_names: Array | None
     dtype: np.dtype[np.floating]
     targets: BaseTargetEncoder
     loss: Loss
     network: Network
     n_estimators: int
+
+    @property
+    def n_features(self) -> int:
+        """The number of values of one row of X."""
+        return math.prod(self.row_shape)
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -400,16 +400,16 @@ class FittedAttributesMixin(EstimatorMixin):
         config = self._make_config(settings | training_defaults)
         targets = self._rebuild_target_encoder(config, widths[-1])
         loss = targets.make_loss(config.loss, config.label_smoothing)
-        n_features = infer_n_features(config.architecture, int(widths[0]))
+        row_shape = (infer_n_features(config.architecture, int(widths[0])),)
         is_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
         return DataInfo(
             warm_start_signature(settings),
-            n_features,
+            row_shape,
             getattr(self, "feature_names_in_", None),
             config.dtype or np.dtype(np.float32 if is_single else np.float64),
             targets,
             override_link(loss, vars(self).get("out_activation_", loss.link.name)),
-            config.architecture.network(n_features, widths[-1]),
+            config.architecture.network(row_shape, widths[-1]),
             config.n_estimators,
         )
 

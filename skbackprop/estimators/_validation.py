@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from sklearn.utils.validation import (
 
 from .._sklearn import _check_sample_weight
 from ..losses.base import Loss
+from ..training.architecture import check_layers_param
 from ..utils.arrays import Array, as_dense, max_abs
 
 _FLOATS = (np.float64, np.float32)
@@ -78,20 +79,68 @@ def check_scalar_score(score: Any, scoring: Any) -> float:
 
 
 def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
-    """Return X as a finite float array or CSR matrix with the features of the training data."""
+    """Return X as a float array or CSR matrix with the features of the training data."""
     X = validated_features(estimator, X, reset=False)
     check_fits_dtype(X, dtype)
+    network = estimator._data_info.network
+    network.layers[0].validate_prediction_input(X)
+    network.validate_padding(X)
     return X
 
 
+def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return X with one axis for each row, if the layers of the network take rows of more.
+
+    `reset` sets the shape of a row, which `get_row_shape` returns.
+    """
+    if reset:
+        estimator._row_shape = None
+    fitted = None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
+    if fitted is None:
+        takes_shapes = bool(getattr(estimator, "layers", None))
+    else:
+        takes_shapes = len(fitted.network.input_shape) > 1
+    if takes_shapes and isinstance(X, (list, tuple)):
+        with suppress(ValueError):  # rows of different lengths, as scikit-learn's check will say
+            X = np.asarray(X)
+    if not takes_shapes or issparse(X) or getattr(X, "ndim", 2) < 3:
+        return X
+    row_shape = tuple(X.shape[1:])
+    if reset:
+        estimator._row_shape = row_shape
+    expected = fitted.network.input_shape if fitted else get_row_shape(estimator)
+    if row_shape != expected:
+        raise ValueError(
+            f"Rows of X have the shape {row_shape}, but those of the training data have {expected}."
+        )
+    return np.asarray(X).reshape(len(X), math.prod(row_shape))
+
+
+def get_row_shape(estimator: Any) -> tuple[int, ...]:
+    """Return the shape of one row of the X that an estimator has last validated with `reset`."""
+    return getattr(estimator, "_row_shape", None) or (int(estimator.n_features_in_),)
+
+
+def _reads_sequences(estimator: Any) -> bool:
+    """Return whether the layers of an estimator take NaN as the padding of sequences."""
+    info = None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
+    if info is not None:
+        return bool(info.network.reads_sequences)
+    layers = check_layers_param(getattr(estimator, "layers", None))
+    return any(each.reads_sequences for layer in layers for each in layer.expand())
+
+
 def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
-    """Return validated X; `reset` sets the number and the names of features."""
+    """Return validated X; `reset` sets the number, the names and the shape of features."""
+    X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X):
         return X
     _reject_dates(X, "X")
     reject_masked_or_structured(X, "X")
     with _explain_errors(estimator, X):
-        return validate_data(estimator, X, accept_sparse="csr", reset=reset, **_dtype_options(X))
+        return validate_data(
+            estimator, X, accept_sparse="csr", reset=reset, **_check_options(estimator, X)
+        )
 
 
 def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
@@ -108,7 +157,8 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
 
 
 def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
-    """Return validated X and y; `reset` sets the number and the names of features."""
+    """Return validated X and y; `reset` sets the number, the names and the shape of features."""
+    X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
     _reject_dates(X, "X")
@@ -126,7 +176,7 @@ def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -
             accept_sparse="csr",
             multi_output=True,
             reset=reset,
-            **_dtype_options(X),
+            **_check_options(estimator, X),
         )
     if numeric:
         y = as_numbers(y)
@@ -186,16 +236,22 @@ def _is_finite_column(column: Any) -> bool:
     return bool(np.isfinite(numbers).all())
 
 
-def _dtype_options(X: Any) -> dict[str, Any]:
-    """Return the options for the dtype of X in scikit-learn's checks.
+def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
+    """Return the options for the dtype and the values of X in scikit-learn's checks.
 
     A numeric array may be larger than memory, so it is not converted: batches are. Everything
-    else becomes an array of floats.
+    else becomes an array of floats. Sequences may end in NaN, which the network checks.
     """
     if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8:
-        return {"dtype": _FLOATS}
+        is_padded = getattr(estimator, "layers", None) and _reads_sequences(estimator)
+        return {"dtype": _FLOATS, "ensure_all_finite": "allow-nan" if is_padded else True}
     # scikit-learn need not check again what is finite, which copies arrays of some dtypes.
-    return {"dtype": None, "ensure_all_finite": not _is_finite(X)}
+    if _is_finite(X):
+        return {"dtype": None, "ensure_all_finite": False}
+    return {
+        "dtype": None,
+        "ensure_all_finite": "allow-nan" if _reads_sequences(estimator) else True,
+    }
 
 
 def infer_dtype(X: Any) -> np.dtype[np.floating]:

@@ -63,6 +63,7 @@ from ._history import HISTORY_ATTRIBUTES
 from ._validation import (
     check_fits_dtype,
     check_scalar_score,
+    get_row_shape,
     infer_dtype,
     prefix_errors,
     set_attributes,
@@ -293,11 +294,13 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 reject_balanced(config.class_weight)
             table = multiply_class_weight(config, targets, table)
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
+        info.network.validate_padding(X)
         validation = None
         if given.has_validation_data:
             with prefix_errors("X_val, y_val"):
                 X_val, y_val = reader._validate_rows(given.X_val, given.y_val, reset=False)
                 config.architecture.validate_input(X_val)
+                info.network.validate_padding(X_val)
                 check_fits_dtype(X_val, dtype)
                 encoded = targets.encode(y_val, needs_all=False)
                 rows = Dataset(X_val, encoded, validated_weight(given.sample_weight_val, X_val))
@@ -341,15 +344,15 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         """Return the properties of the data, whose encoded targets have `n_outputs` columns."""
         config = params.config
         if last is None:
-            n_features = int(reader.n_features_in_)
+            row_shape = get_row_shape(reader)
             return DataInfo(
                 params.fixed,
-                n_features,
+                row_shape,
                 getattr(reader, "feature_names_in_", None),
                 dtype,
                 targets,
                 targets.make_loss(config.loss, config.label_smoothing),
-                config.architecture.network(n_features, n_outputs),
+                config.architecture.network(row_shape, n_outputs),
                 config.n_estimators,
             )
         if n_outputs != last.network.widths[-1]:
@@ -519,7 +522,7 @@ def prepare_shared_fit(
         if data.validation is not None:
             with prefix_errors("X_val, y_val"):
                 config.architecture.validate_input(data.validation.inputs)
-        network = config.architecture.network(info.n_features, data.table.y.shape[1])
+        network = config.architecture.network(info.row_shape, data.table.y.shape[1])
     info = replace(
         info,
         fixed=params.fixed,

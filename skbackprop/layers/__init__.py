@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from ..utils._name_types import LayerName
-from .base import Layer, LayerContext, ParameterSpec
+from .base import Layer
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -25,10 +25,8 @@ __all__ = [
     "Embedding",
     "Flatten",
     "Layer",
-    "LayerContext",
     "LayerNormalization",
     "Normalization",
-    "ParameterSpec",
     "PeriodicEmbedding",
     "Reshape",
     "Residual",

@@ -282,7 +282,8 @@ class Layer(Configurable):
 
     >>> from dataclasses import dataclass
     >>> import numpy as np
-    >>> from skbackprop.layers import Layer, ParameterSpec
+    >>> from skbackprop.layers import Layer
+    >>> from skbackprop.layers.base import ParameterSpec
     >>> @dataclass(frozen=True)
     ... class Shift(Layer):
     ...     def parameter_specs(self, input_shape):
@@ -323,6 +324,9 @@ class Layer(Configurable):
 
     def validate_input_values(self, X: Array) -> None:
         """Raise a ValueError if X has values that the first layer can not be trained on."""
+
+    def validate_prediction_input(self, X: Array) -> None:
+        """Raise a ValueError if X has values that the first layer can not predict from."""
 
     def expand(self) -> tuple[Layer, ...]:
         """Return the layers that are executed for it: several if it stands for several."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,12 +28,11 @@ from .base import (
 )
 
 
-@dataclass(frozen=True)
 class Normalization(Layer):
     """Base class of normalizations of the inputs of activations."""
 
     # The start of the names of its arrays: those of an estimator's hidden layers have none.
-    scope: str = field(default="", repr=False, kw_only=True)
+    scope: str = ""
 
     batch_view: ClassVar[BatchView] = "positions"
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset({"scope"})
@@ -44,7 +43,8 @@ class Normalization(Layer):
         return not has_backward
 
     def expand(self) -> tuple[Layer, ...]:
-        return (replace(self, scope="normalization_"),)
+        same: Any = self  # a dataclass with this field
+        return (replace(same, scope="normalization_"),)
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = input_shape[-1:]
@@ -101,6 +101,7 @@ class BatchNormalization(Normalization):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    scope: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         validate_interval(self, "momentum", low=0, high=1, closed="left")
@@ -163,6 +164,7 @@ class LayerNormalization(Normalization):
     """
 
     epsilon: float = 1e-5
+    scope: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         validate_interval(self, "epsilon", low=0, closed="neither")

@@ -267,7 +267,7 @@ def _cost_and_stack_size(
     if candidate.validated_params is None:
         return 0.0, 1
     plan = candidate.validated_params.config
-    n_rows, n_features = np.shape(X)
+    n_rows, *row_shape = np.shape(X)
     y = config.y if hasattr(config.y, "shape") else np.asarray(config.y)
     is_column = len(y.shape) < 2
     n_outputs = 1 if is_column else int(y.shape[1])
@@ -276,7 +276,7 @@ def _cost_and_stack_size(
     elif is_column:
         n_classes = len(np.unique(y))
         n_outputs = n_classes if n_classes > 2 else 1
-    network = plan.architecture.network(n_features, n_outputs)
+    network = plan.architecture.network(tuple(row_shape), n_outputs)
     batch_size = min(plan.batch_size, n_rows)
     dtype = plan.dtype or getattr(X, "dtype", None)
     itemsize = 4 if dtype is not None and np.dtype(dtype) == np.float32 else 8

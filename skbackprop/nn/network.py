@@ -26,6 +26,9 @@ from ..layers.normalization import Normalization
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from .parameters import FlatParameters, ParameterLayout, Parameters, RandomStates
 
+# Rows of X that are checked at once, so that a check copies little of it.
+_ROWS_CHECKED = 1 << 12
+
 OutputPlacement: TypeAlias = Literal["buffer", "input", "matrices", "scores"]
 Specs: TypeAlias = list[tuple[ParameterSpec, ...]]
 
@@ -197,6 +200,11 @@ class Network:
         ]
 
     @cached_property
+    def reads_sequences(self) -> bool:
+        """Whether a layer reads sequences."""
+        return any(layer.reads_sequences for layer in self.layers)
+
+    @cached_property
     def takes_padding(self) -> bool:
         """Whether the input is sequences that may end in padding."""
         for layer, shape in self._each:
@@ -221,6 +229,44 @@ class Network:
         """The number of inputs, and of outputs of each layer that has weights."""
         outputs = zip(self.has_weights, self.n_units[1:], strict=True)
         return (self.n_inputs, *(n for has_weights, n in outputs if has_weights))
+
+    def validate_padding(self, X: Any) -> None:
+        """Check that NaN in X is padding at the end of sequences, which the network leaves out.
+
+        Raises
+        ------
+        ValueError
+            If there is other NaN.
+        """
+        if not self.reads_sequences:
+            return
+        for start in range(0, len(X), _ROWS_CHECKED):
+            values = X[start : start + _ROWS_CHECKED]
+            if X.dtype.kind != "f" or not np.isnan(values.sum()):
+                continue
+            shape = self.input_shape if len(self.input_shape) > 1 else (*self.input_shape, 1)
+            is_missing = np.isnan(values).reshape(len(values), shape[0], -1)
+            is_padding = is_missing.all(axis=2)
+            is_wrong = (is_missing.any(axis=2) & ~is_padding) | is_padding[:, :1]
+            is_wrong[:, 1:] |= is_padding[:, :-1] & ~is_padding[:, 1:]
+            if not self.takes_padding:
+                is_wrong |= is_padding
+            if is_wrong.any():
+                row, step = np.argwhere(is_wrong)[0]
+                if is_padding[row].all():
+                    raise ValueError(
+                        f"Row {start + row} of X is NaN alone. NaN stands for padding after the "
+                        "end of a sequence, which needs at least one step: remove the row."
+                    )
+                takes = (
+                    "NaN may only be padding, at the end of a sequence and in all its channels"
+                    if self.takes_padding
+                    else f"{self.layers[0]!r} as the first layer takes no NaN"
+                )
+                raise ValueError(
+                    f"Input X contains NaN in row {start + row}, step {step}. {takes}. Impute "
+                    "missing values within sequences, for example by interpolation."
+                )
 
     def activations_per_sample(self, is_sparse: bool) -> int:
         """Return the number of values of a row in the buffers of a pass, without sparse input."""

@@ -61,6 +61,11 @@ class MLPSpec:
             check_input_shape_param(parameters.get("input_shape")),
         )
 
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether a layer reads sequences, which may end in padding."""
+        return any(each.reads_sequences for layer in self.layers for each in layer.expand())
+
     def validate_input(self, X: Any) -> None:
         """Check that the first layer can read X.
 
@@ -80,13 +85,14 @@ class MLPSpec:
             )
         self.layers[0].validate_input_values(X)
 
-    def network(self, n_inputs: int, n_outputs: int) -> Network:
+    def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return the network that predicts, without the dropout of hidden layers."""
-        input_shape = self.input_shape or (n_inputs,)
-        if math.prod(input_shape) != n_inputs:
+        input_shape = self.input_shape or row_shape
+        expected = input_shape if len(row_shape) > 1 else (math.prod(input_shape),)
+        if row_shape != expected:
             raise ValueError(
-                f"X has {n_inputs} values in each row, but input_shape={input_shape} takes "
-                f"{math.prod(input_shape)}. Set input_shape to the shape of one row, or to None."
+                f"Rows of X have the shape {row_shape}, but input_shape={input_shape}. Set "
+                "input_shape to the shape of one row, or to None for that of X."
             )
         shape, executed = input_shape, []
         for i, layer in enumerate(self.layers):
@@ -134,9 +140,9 @@ class AutoencoderSpec(MLPSpec):
             n_components=int(parameters["n_components"]),
         )
 
-    def network(self, n_inputs: int, n_outputs: int) -> Network:
+    def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return encoder and decoder as the network that predicts, without dropout."""
-        widths = n_inputs, *self.hidden, self.n_components, *self.hidden[::-1], n_outputs
+        widths = *row_shape, *self.hidden, self.n_components, *self.hidden[::-1], n_outputs
         return dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
 
     @property

@@ -206,9 +206,9 @@ class Scaled(MLPSpec):
 
     new = Scale()
 
-    def network(self, n_inputs, n_outputs):
-        plain = super().network(n_inputs, n_outputs)
-        return Network((n_inputs,), (self.new, *plain.layers))
+    def network(self, row_shape, n_outputs):
+        plain = super().network(row_shape, n_outputs)
+        return Network(row_shape, (self.new, *plain.layers))
 
 
 class Drawn(Scaled):

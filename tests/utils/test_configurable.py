@@ -45,7 +45,14 @@ KINDS = {
     if isinstance(kind := getattr(module, name), type)
     if issubclass(kind, Configurable) and is_dataclass(kind)
 }
-NEEDED = {LambdaSchedule: [np.cos], layers.CategoricalEmbedding: [((1, 4),)]}
+NEEDED = {
+    LambdaSchedule: [np.cos],
+    layers.CategoricalEmbedding: [((1, 4),)],
+    layers.Activation: ["relu"],
+    layers.Dense: [3],
+    layers.Dropout: [0.2],
+    layers.Reshape: [(2, 2)],
+}
 PARTS = [kind(*NEEDED.get(kind, [])) for kind in KINDS.values()]
 every_part = pytest.mark.parametrize("part", PARTS, ids=KINDS)
 
@@ -59,6 +66,8 @@ OTHERS = {
     (0.5,): (0.1, 0.9),
     np.cos: np.sin,
     ((1, 4),): ((0, 3), (2, 5)),
+    (2, 2): (4, 1),
+    "relu": "tanh",
     None: (0,),
 }
 

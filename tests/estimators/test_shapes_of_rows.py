@@ -1,0 +1,102 @@
+"""X of three or more dimensions, and sequences that end in padding."""
+
+import numpy as np
+import pytest
+
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.layers import Dense, Flatten, Reshape
+from skbackprop.model_selection import BackpropGridSearchCV
+from support import few_epochs, quick
+
+pytestmark = few_epochs
+
+LAYERS = [Dense(4, activation="relu"), Dense(2, activation="tanh")]
+
+
+def sequences(n=40):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 6, 3))
+    return X, (X[:, :, 0].sum(axis=1) > 0).astype(int)
+
+
+def fitted(X, y, **settings):
+    return quick(BackpropClassifier, layers=LAYERS, **settings).fit(X, y)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist], ids=["array", "lists"])
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_shape_of_rows_and_input_shape_are_the_same(n_estimators, convert):
+    X, y = sequences()
+    flat = X.reshape(len(X), -1)
+    shaped = fitted(convert(X), y, n_estimators=n_estimators)
+    model = fitted(flat, y, n_estimators=n_estimators, input_shape=(6, 3))
+    assert shaped.n_features_in_ == model.n_features_in_ == 18
+    for rows in (X, flat):
+        np.testing.assert_array_equal(shaped.predict_proba(rows), model.predict_proba(flat))
+    np.testing.assert_array_equal(model.predict_proba(X), model.predict_proba(flat))
+    shaped.partial_fit(X, y)
+    model.partial_fit(flat, y)
+    np.testing.assert_array_equal(shaped.predict_proba(X), model.predict_proba(X))
+
+
+def test_validation_data_and_searches_take_shapes():
+    X, y = sequences()
+    model = quick(BackpropClassifier, layers=LAYERS, early_stopping=True)
+    model.fit(X, y, X_val=X[:20], y_val=y[:20])
+    with pytest.raises(ValueError, match=r"X_val, y_val: Rows of X have the shape \(5, 3\)"):
+        model.fit(X, y, X_val=X[:20, :5], y_val=y[:20])
+    search = BackpropGridSearchCV(
+        quick(BackpropClassifier, layers=LAYERS), {"alpha": [0.01, 1.0]}, cv=2
+    )
+    flat = BackpropGridSearchCV(
+        quick(BackpropClassifier, layers=LAYERS, input_shape=(6, 3)), {"alpha": [0.01, 1.0]}, cv=2
+    )
+    scores = [
+        each.fit(rows, y).cv_results_["mean_test_score"]
+        for each, rows in ((search, X), (flat, X.reshape(len(X), -1)))
+    ]
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.parametrize("input_shape", [(5, 3), 7, (2, 3, 4)])
+def test_input_shape_that_does_not_fit_is_named(input_shape):
+    X, y = sequences()
+    for rows in (X, X.reshape(len(X), -1)):
+        with pytest.raises(ValueError, match="Rows of X have the shape .* but input_shape="):
+            fitted(rows, y, input_shape=input_shape)
+
+
+@pytest.mark.parametrize("input_shape", [(), (0, 18), (6.0, 3), "6, 3", (True, 18), -18])
+def test_input_shape_that_is_none_is_named(input_shape):
+    X, y = sequences()
+    with pytest.raises(ValueError, match="input_shape"):
+        fitted(X, y, input_shape=input_shape)
+
+
+def test_other_rows_in_prediction_are_an_error():
+    X, y = sequences()
+    model = fitted(X, y)
+    expected = model.predict_proba(X)
+    for rows in (X[:, :5], X[..., :2], X[:, None]):
+        for method in (model.predict, model.predict_proba, lambda rows: model.partial_fit(rows, y)):
+            with pytest.raises(ValueError, match=r"those of the training data have \(6, 3\)"):
+                method(rows)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+def test_only_networks_with_layers_take_shapes():
+    X, y = sequences()
+    with pytest.raises(ValueError, match="dim 3"):
+        quick(BackpropClassifier).fit(X, y)
+
+
+def test_layers_name_what_does_not_fit():
+    X, y = sequences()
+    with pytest.raises(ValueError, match=r"layers\[1\]: Reshape\(target_shape=\(5, 5\)\) takes 25"):
+        quick(BackpropClassifier, layers=[Flatten(), Reshape((5, 5))]).fit(X, y)
+
+
+def test_a_regressor_takes_shapes_and_gives_input_gradients_of_flat_rows():
+    X, _ = sequences()
+    model = quick(BackpropRegressor, layers=LAYERS).fit(X, X[:, 0, 0])
+    assert model.input_gradient(X).shape == (40, 18)
