@@ -50,6 +50,7 @@ NEEDED = {
     layers.CategoricalEmbedding: [((1, 4),)],
     layers.Activation: ["relu"],
     layers.Dense: [3],
+    layers.Embedding: [20, 3],
     layers.Dropout: [0.2],
     layers.Reshape: [(2, 2)],
 }
