@@ -32,6 +32,7 @@ from ..training.config import (
     unused_parameter_warnings,
 )
 from ..training.loop import TrainingLoop
+from ..training.parallelism import check_batch_memory
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingInterrupted, TrainingRun
@@ -382,6 +383,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             task = replace(task, folds=assign_folds(task, starts))
         runs = [TrainingRun(task, start, member) for member, start in enumerate(starts)]
         n_train = runs[0].n_train
+        if task.is_local:
+            check_batch_memory(network, runs[0].rows_at_once, info.dtype.itemsize)
         is_by_batch = task.is_local and not (incremental or config.is_lbfgs)
         if is_by_batch and not isinstance(self.batch_size, str) and config.batch_size > n_train:
             warn(

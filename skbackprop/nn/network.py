@@ -322,9 +322,12 @@ class Network:
     @property
     def memory_per_sample(self) -> int:
         """The approximate number of values of a row that a step reads or writes."""
-        return 2 * self.n_inputs + sum(
-            layer.memory_per_sample(shape) for layer, shape in self._each
-        )
+        return 2 * self.n_inputs + sum(self.memory_per_sample_of_layers)
+
+    @cached_property
+    def memory_per_sample_of_layers(self) -> tuple[int, ...]:
+        """The approximate number of values of a row that each layer reads or writes in a step."""
+        return tuple(layer.memory_per_sample(shape) for layer, shape in self._each)
 
     def with_dropout(self, rates: Sequence[float]) -> Network:
         """Return the network with dropout before each layer that has weights.

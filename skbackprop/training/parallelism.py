@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -161,6 +162,45 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments
     return itemsize * (
         n_arrays * network.layout.n_parameters + batch_size * network.memory_per_sample
     )
+
+
+def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
+    """Check that the buffers of a training batch are smaller than the memory of the machine.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    n_rows : int
+        The number of rows of a batch.
+    itemsize : int
+        The bytes of a number.
+
+    Raises
+    ------
+    MemoryError
+        If they are not; the message names the layer that needs most.
+    """
+    needed, available = itemsize * n_rows * network.memory_per_sample, total_memory()
+    if needed <= available:
+        return
+    sizes = network.memory_per_sample_of_layers
+    largest = max(range(len(sizes)), key=sizes.__getitem__)
+    own = itemsize * n_rows * sizes[largest]
+    raise MemoryError(
+        f"A training step on {n_rows:,} rows takes about {needed / 2**30:,.1f} GiB, of which "
+        f"{network.layers[largest]!r} alone takes {own / 2**30:,.1f} GiB, "
+        f"but this machine has {available / 2**30:,.1f} GiB. Set a smaller batch_size (or another "
+        "solver, if it is lbfgs), or reduce the layer."
+    )
+
+
+def total_memory() -> float:
+    """Return the bytes of memory of the machine; infinity where it is not known."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # on Windows
+        return math.inf
 
 
 def max_stack_size(

@@ -6,6 +6,7 @@ import pytest
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.layers import Dense, Flatten, Reshape
 from skbackprop.model_selection import BackpropGridSearchCV
+from skbackprop.training import parallelism
 from support import few_epochs, quick
 
 pytestmark = few_epochs
@@ -100,3 +101,17 @@ def test_a_regressor_takes_shapes_and_gives_input_gradients_of_flat_rows():
     X, _ = sequences()
     model = quick(BackpropRegressor, layers=LAYERS).fit(X, X[:, 0, 0])
     assert model.input_gradient(X).shape == (40, 18)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solver):
+    X, y = sequences()
+    model = quick(BackpropClassifier, layers=[Dense(2), Dense(500)], solver=solver).fit(X, y)
+    expected = model.predict_proba(X)
+    # A row of 6 x 500 outputs, with its gradient, takes 48,000 bytes.
+    monkeypatch.setattr(parallelism, "total_memory", lambda: 40 * 48_000.0)
+    with pytest.raises(MemoryError, match=r"40 rows .* Dense\(n_units=500, .* smaller batch_size"):
+        model.fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+    monkeypatch.setattr(parallelism, "total_memory", lambda: 80 * 48_000.0)
+    model.fit(X, y)
