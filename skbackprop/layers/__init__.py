@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from ..utils._name_types import LayerName
 from .base import Layer
+from .convolution import Conv1D, Conv2D
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -20,6 +21,8 @@ __all__ = [
     "Activation",
     "BatchNormalization",
     "CategoricalEmbedding",
+    "Conv1D",
+    "Conv2D",
     "Dense",
     "Dropout",
     "Embedding",

@@ -6,7 +6,7 @@ A part enters by the `__all__` of its module.
 import copy
 import pickle
 import re
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 
 import numpy as np
 import pytest
@@ -29,7 +29,6 @@ from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.optimizers import SGD, Adam, AdamW
 from skbackprop.schedules import (
     CosineDecay,
-    LambdaSchedule,
     LearningRateSchedule,
     LinearWarmup,
     StepDecay,
@@ -45,16 +44,28 @@ KINDS = {
     if isinstance(kind := getattr(module, name), type)
     if issubclass(kind, Configurable) and is_dataclass(kind)
 }
-NEEDED = {
-    LambdaSchedule: [np.cos],
-    layers.CategoricalEmbedding: [((1, 4),)],
-    layers.Activation: ["relu"],
-    layers.Dense: [3],
-    layers.Embedding: [20, 3],
-    layers.Dropout: [0.2],
-    layers.Reshape: [(2, 2)],
+# Values of the fields that have no default, by their names.
+REQUIRED = {
+    "activation": "tanh",
+    "function": np.cos,
+    "kernel_size": 3,
+    "layers": (layers.Scale(),),
+    "n_filters": 4,
+    "n_levels": ((1, 4),),
+    "n_tokens": 9,
+    "n_units": 4,
+    "rate": 0.1,
+    "target_shape": (4,),
 }
-PARTS = [kind(*NEEDED.get(kind, [])) for kind in KINDS.values()]
+
+
+def required_by(kind):
+    """Return the arguments that a part needs."""
+    needed = [field.name for field in fields(kind) if field.init and field.default is MISSING]
+    return {name: REQUIRED[name] for name in needed}
+
+
+PARTS = [kind(**required_by(kind)) for kind in KINDS.values()]
 every_part = pytest.mark.parametrize("part", PARTS, ids=KINDS)
 
 # Another value for a setting than its default.
@@ -70,11 +81,19 @@ OTHERS = {
     (2, 2): (4, 1),
     "relu": "tanh",
     None: (0,),
+    (4,): (2, 2),
+    (layers.Scale(),): (layers.Scale(), layers.Scale()),
+    "tanh": "relu",
+    "valid": "same",
 }
+# The same for settings that are None.
+OTHERS_THAN_NONE = {"activation": "tanh", "initializer": initializers.GlorotUniform()}
 
 
-def other_than(value):
+def other_than(value, name=None):
     """Return another value that the setting takes."""
+    if value is None and name in OTHERS_THAN_NONE:
+        return OTHERS_THAN_NONE[name]
     if isinstance(value, LearningRateSchedule):
         return CosineDecay(0.3)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -148,7 +167,7 @@ def test_multiclass_is_not_a_setting(kind):
     assert "multiclass" not in part.get_params()
     with pytest.raises(ValueError, match="Invalid parameter 'multiclass'"):
         part.set_params(multiclass=False)
-    changed = {name: other_than(value) for name, value in part.get_params().items()}
+    changed = {name: other_than(value, name) for name, value in part.get_params().items()}
     assert part.set_params(**changed).multiclass
 
 
@@ -196,7 +215,7 @@ def test_a_part_without_a_constructor_has_no_settings():
 def test_each_setting_can_be_set_and_nothing_changes_in_place(part):
     before = copy.deepcopy(vars(part))
     for name, value in part.get_params(deep=False).items():
-        other = other_than(value)
+        other = other_than(value, name)
         changed = part.set_params(**{name: other})
         assert type(changed) is type(part)
         assert changed.get_params(deep=False) == part.get_params(deep=False) | {name: other}
@@ -322,7 +341,7 @@ def test_raises_on_a_number_out_of_range(kind, name):
     message = f"^{name} of {kind.__name__} must be a number in the range {re.escape(text)}, got"
     for value in wrong[: 1 if wrong[1] == np.inf and text[-1] == "]" else 2]:
         with pytest.raises(ValueError, match=message):
-            kind(*NEEDED.get(kind, []), **{name: value})
+            kind(**required_by(kind) | {name: value})
 
 
 @every_part
@@ -376,7 +395,7 @@ def test_a_clone_is_an_equal_copy(part):
         assert copied == part
         assert hash(copied) == hash(part)
         assert type(copied) is type(part)
-    if type(part) not in NEEDED:
+    if not required_by(type(part)):
         assert eval(repr(part), dict(KINDS)) == part
 
 

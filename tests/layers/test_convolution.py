@@ -1,0 +1,272 @@
+"""Convolution: explicit loops and SciPy as oracles, gradients, members, padding, and errors."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.signal import correlate
+
+from skbackprop import BackpropClassifier
+from skbackprop.layers import Activation, Conv1D, Conv2D
+from skbackprop.nn.network import Network
+from skbackprop.nn.objective import L2, Objective
+from skbackprop.nn.prediction import compute_input_gradients, predict_raw
+from skbackprop.testing import check_gradient
+from support import few_epochs
+from support.stacks import LOSSES, assert_same_bits, batch_gradient, some_table
+
+pytestmark = few_epochs
+
+LOSS = LOSSES["squared_error-identity"]
+
+CASES = {
+    "one pixel": (Conv2D(3, 1), (4, 5, 2)),
+    "one pixel, strides": (Conv2D(3, 1, 2), (4, 5, 2)),
+    "2": (Conv2D(3, 2), (4, 5)),
+    "3": (Conv2D(2, 3), (6, 5, 3)),
+    "wide": (Conv2D(2, (1, 4)), (3, 6, 2)),
+    "high": (Conv2D(2, (3, 2), (2, 1)), (6, 4, 2)),
+    "all of the image": (Conv2D(4, (3, 4)), (3, 4, 2)),
+    "strides": (Conv2D(2, 3, 2), (7, 8, 1)),
+    "strides over the kernel": (Conv2D(2, 2, 3), (8, 9, 2)),
+    "one filter": (Conv2D(1, 3), (5, 5, 1)),
+    "no bias": (Conv2D(2, 3, use_bias=False), (5, 4, 2)),
+    "same": (Conv2D(2, 3, padding="same"), (4, 5, 2)),
+    "same, even": (Conv2D(2, (2, 4), padding="same"), (4, 5)),
+    "same, strides": (Conv2D(2, (3, 5), (2, 3), padding="same"), (7, 8, 2)),
+    "same, larger than the image": (Conv2D(2, 5, padding="same"), (3, 2, 2)),
+    "many channels": (Conv2D(20, 3, padding="same"), (4, 4, 17)),
+    "steps": (Conv1D(3, 3), (8, 2)),
+    "no channels": (Conv1D(3, 2), (7,)),
+    "one step": (Conv1D(3, 1), (5, 2)),
+    "every second": (Conv1D(2, 3, 2), (8, 2)),
+    "dilation": (Conv1D(2, 3, 2, dilation=2), (9, 2)),
+    "same steps": (Conv1D(2, 4, padding="same"), (6, 2)),
+    "same steps, strides and dilation": (Conv1D(2, 3, 2, "same", dilation=3), (9, 2)),
+    "causal": (Conv1D(2, 3, padding="causal"), (6, 2)),
+    "causal, strides and dilation": (Conv1D(2, 2, 3, "causal", dilation=2), (10, 2)),
+    "same, longer than the sequence": (Conv1D(2, 7, padding="same"), (3, 2)),
+}
+every_case = pytest.mark.parametrize("layer, shape", CASES.values(), ids=CASES)
+stacks = pytest.mark.parametrize("n_estimators", [1, 3])
+
+
+def network_of(layer, shape):
+    return Network(shape, (layer,))
+
+
+def parameters_for(network, n_estimators, dtype=float):
+    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
+    parameters = network.layout.init(n_estimators, np.dtype(float), rngs)
+    for theta, rng in zip(parameters.theta, rngs, strict=True):
+        theta += 0.4 * rng.randn(len(theta))
+    return network.copy_parameters(parameters, np.dtype(dtype))
+
+
+def zeros_before(layer, sizes, kernel):
+    """Return the zeros before the first value of each axis, and the outputs, by the docstring."""
+    strides, spans = layer.strides, getattr(layer, "dilation", 1) * (kernel - 1)
+    if layer.padding == "valid":
+        return 0 * sizes, (sizes - spans - 1) // strides + 1
+    outputs = -(-sizes // strides)
+    if layer.padding == "causal":
+        return spans, outputs
+    if len(sizes) == 1:
+        return spans // 2, outputs
+    return np.maximum((outputs - 1) * strides + spans + 1 - sizes, 0) // 2, outputs
+
+
+def convolved(layer, x, kernels, biases):
+    """Return one row's output by loops over outputs and the values of the kernel."""
+    kernel = np.array(kernels.shape[:-2])
+    sizes = np.array(x.shape[: len(kernel)])
+    x = x.reshape(*sizes, -1)
+    before, outputs = zeros_before(layer, sizes, kernel)
+    out = np.zeros((*outputs, kernels.shape[-1])) + biases
+    for position in np.ndindex(*outputs):
+        for offset in np.ndindex(*kernel):
+            dilated = np.multiply(offset, getattr(layer, "dilation", 1))
+            at = np.multiply(position, layer.strides) + dilated - before
+            if (at >= 0).all() and (at < sizes).all():
+                out[position] += x[tuple(at)] @ kernels[offset]
+    return out
+
+
+@stacks
+@every_case
+def test_output_is_that_of_loops(layer, shape, n_estimators):
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, n_estimators)
+    X = np.random.RandomState(0).randn(4, math.prod(shape))
+    out = predict_raw(network, parameters, X).reshape(n_estimators, 4, *network.row_shapes[-1])
+    for member in range(n_estimators):
+        kernels = parameters.of("kernels")[0][member]
+        biases = parameters.of("kernel_biases")[0][member, 0] if layer.use_bias else 0
+        for row, x in zip(out[member], X, strict=True):
+            expected = convolved(layer, x.reshape(shape), kernels, biases)
+            np.testing.assert_allclose(row, expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_output_is_scipys_correlation(padding):
+    network = network_of(Conv2D(1, 3, padding=padding), (6, 7))
+    parameters = parameters_for(network, 1)
+    X = np.random.RandomState(0).randn(2, 6, 7)
+    out = predict_raw(network, parameters, X.reshape(2, -1)).reshape(2, *network.row_shapes[-1])
+    kernel = parameters.of("kernels")[0][0, :, :, 0, 0]
+    for row, x in zip(out, X, strict=True):
+        expected = correlate(x, kernel, padding) + parameters.of("kernel_biases")[0].item()
+        np.testing.assert_allclose(row[..., 0], expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@stacks
+@every_case
+def test_gradient_matches_finite_differences(layer, shape, n_estimators, dtype):
+    network = network_of(layer, shape)
+    objective, start = Objective(network, LOSS, L2(0.0)), parameters_for(network, n_estimators)
+    widths = math.prod(shape), network.n_units[-1]
+    tables = [some_table(LOSS, 5, widths, seed=i, weighted=True) for i in range(n_estimators)]
+
+    def at(theta):
+        value, g, _ = batch_gradient(objective, tables, start.like(theta))
+        if dtype != np.float64:
+            _, g, _ = batch_gradient(objective, tables, start.like(theta.astype(dtype)))
+            assert g.dtype == dtype
+        return value, g
+
+    rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
+    check_gradient(at, start.theta, n_directions=3, rtol=rtol)
+
+
+@stacks
+@every_case
+def test_gradient_by_the_input_matches_finite_differences(layer, shape, n_estimators):
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, n_estimators)
+    slope = np.random.RandomState(8).normal(size=(n_estimators, 4, network.n_units[-1]))
+
+    def at(X):
+        gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
+        return (slope * predict_raw(network, parameters, X)).sum(), gradient[..., 0]
+
+    check_gradient(at, np.random.RandomState(9).normal(size=(4, math.prod(shape))))
+
+
+@every_case
+def test_a_member_predicts_as_alone(layer, shape):
+    """Whether members share their rows or not is of no effect."""
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, 3, np.float32)
+    X = np.random.RandomState(0).randn(9, math.prod(shape)).astype(np.float32)
+    out = predict_raw(network, parameters, X)
+    for member in range(3):
+        alone = parameters.like(parameters.theta[member : member + 1])
+        assert_same_bits(predict_raw(network, alone, X), out[member : member + 1])
+
+
+SEQUENCES = {name: case for name, case in CASES.items() if isinstance(case[0], Conv1D)}
+
+
+@stacks
+@pytest.mark.parametrize("layer, shape", SEQUENCES.values(), ids=SEQUENCES)
+def test_padding_changes_nothing(layer, shape, n_estimators):
+    """A padded sequence has the outputs and the gradients that it has without padding."""
+    n_steps, n_padded = shape[0], shape[0] + 4
+    second = Conv1D(2, 2, padding="same")
+    network, padded = (
+        Network((n, *shape[1:]), (layer, Activation("tanh"), second)) for n in (n_steps, n_padded)
+    )
+    parameters = parameters_for(network, n_estimators)
+    X = np.random.RandomState(0).randn(3, *shape)
+    P = np.concatenate([X, np.full((3, 4, *shape[1:]), np.nan)], axis=1)
+    X, P = X.reshape(3, -1), P.reshape(3, -1)
+    out, out_padded = (
+        predict_raw(one, parameters, x).reshape(n_estimators, 3, -1, 2)
+        for one, x in ((network, X), (padded, P))
+    )
+    n_outputs = out.shape[2]
+    np.testing.assert_allclose(out_padded[:, :, :n_outputs], out, atol=1e-14)
+
+    slope = np.random.RandomState(1).randn(*out.shape)
+    slope_padded = np.zeros(out_padded.shape)
+    slope_padded[:, :, :n_outputs] = slope
+    gradient, gradient_padded = (
+        compute_input_gradients(
+            one, parameters, x, lambda scores, i, s=s: s.reshape(n_estimators, 3, -1), 1
+        )
+        for one, x, s in ((network, X, slope), (padded, P, slope_padded))
+    )
+    gradient = gradient.reshape(-1, *shape)
+    gradient_padded = gradient_padded.reshape(-1, n_padded, *shape[1:])
+    np.testing.assert_allclose(gradient_padded[:, :n_steps], gradient, atol=1e-14)
+    assert not gradient_padded[:, n_steps:].any()
+
+
+@pytest.mark.parametrize("layer", [Conv1D(2, 3), Conv1D(2, 2, dilation=2)], ids=str)
+def test_a_sequence_shorter_than_the_kernel_is_an_error(layer):
+    X = np.random.default_rng(0).normal(size=(5, 6))
+    X[3, 2:] = np.nan
+    network = network_of(layer, (6,))
+    with pytest.raises(ValueError, match="takes sequences of at least 3 steps.* got one of 2"):
+        predict_raw(network, parameters_for(network, 1), X)
+    other = network_of(replace(layer, padding="same"), (6,))
+    assert np.isfinite(predict_raw(other, parameters_for(other, 1), X)).all()
+
+
+# Layer, shape of a row, and the error.
+MISFITS = {
+    "kernel": (Conv2D(2, 5), (4, 6), "at least 5 x 5 pixels"),
+    "kernel one way": (Conv2D(2, (2, 7)), (4, 6), "at least 2 x 7 pixels"),
+    "columns for an image": (Conv2D(2, 3), (24,), r"takes images of shape \(height, width\)"),
+    "four axes": (Conv2D(2, 3), (4, 3, 2, 1), "takes images of shape"),
+    "an image for a sequence": (Conv1D(2, 3), (4, 3, 2), r"sequences of shape \(steps,\)"),
+    "steps": (Conv1D(2, 3, dilation=4), (8, 3), "at least 9 steps"),
+}
+
+
+@pytest.mark.parametrize("layer, shape, message", MISFITS.values(), ids=MISFITS)
+def test_an_input_that_does_not_fit_is_an_error(layer, shape, message):
+    X, y = np.zeros((6, math.prod(shape))), np.arange(6) % 2
+    model = BackpropClassifier((), layers=[layer], input_shape=shape)
+    with pytest.raises(ValueError, match=rf"layers\[0\]: .*{message}.* got rows of shape"):
+        model.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "kind, settings, message",
+    [
+        (Conv2D, {"n_filters": 0}, "n_filters of Conv2D must be an int of at least 1, got 0"),
+        (Conv2D, {"kernel_size": 0}, "kernel_size of Conv2D must be a positive int, or a pair"),
+        (Conv2D, {"kernel_size": (3, 3, 3)}, "kernel_size of Conv2D must be .* got .3, 3, 3."),
+        (Conv2D, {"kernel_size": (3, 1.5)}, "kernel_size of Conv2D must be"),
+        (Conv2D, {"kernel_size": "3"}, "kernel_size of Conv2D must be"),
+        (Conv2D, {"strides": (1, -1)}, "strides of Conv2D must be a positive int"),
+        (Conv2D, {"padding": "causal"}, "padding of Conv2D must be one of 'valid', 'same', got"),
+        (Conv2D, {"activation": "rleu"}, "rleu"),
+        (Conv1D, {"padding": "full"}, "one of 'valid', 'same', 'causal', got 'full'"),
+        (Conv1D, {"dilation": 0}, "dilation of Conv1D must be an int of at least 1"),
+        (Conv1D, {"kernel_size": (3, 3)}, "kernel_size of Conv1D must be an int"),
+    ],
+)
+def test_an_invalid_setting_is_an_error(kind, settings, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**{"n_filters": 2, "kernel_size": 3} | settings)
+
+
+def test_kernels_are_drawn_by_the_size_of_their_window():
+    """Variances 2 / fan_in before a relu, and 2 / (fan_in + fan_out) else, as uniform numbers."""
+    network = Network((8, 8, 20), (Conv2D(30, 3, activation="relu"), Conv2D(40, 3)))
+    parameters = network.layout.init(1, np.dtype(float), [np.random.RandomState(0)])
+    first, second = parameters.of("kernels")
+    assert np.abs(first).max() == pytest.approx(math.sqrt(6 / 180), rel=0.01)
+    assert np.abs(second).max() == pytest.approx(math.sqrt(6 / (270 + 360)), rel=0.01)
+    assert not any(biases.any() for biases in parameters.of("kernel_biases"))
+
+
+def test_pairs_are_tuples():
+    layer = Conv2D(2, [3, np.int64(2)], strides=np.int64(2))
+    assert layer == Conv2D(2, (3, 2), 2)
+    assert layer.expand() == (layer,)
+    assert Conv2D(2, 3, activation="relu").expand()[1:] == (Activation("relu"),)
