@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
 )
 
 from .._sklearn import _check_sample_weight
+from ..layers.base import has_sequence_layer
 from ..losses.base import Loss
 from ..training.architecture import check_layers_param
 from ..utils.arrays import Array, as_dense, max_abs
@@ -126,8 +127,7 @@ def _reads_sequences(estimator: Any) -> bool:
     info = None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
     if info is not None:
         return bool(info.network.reads_sequences)
-    layers = check_layers_param(getattr(estimator, "layers", None))
-    return any(each.reads_sequences for layer in layers for each in layer.expand())
+    return has_sequence_layer(check_layers_param(getattr(estimator, "layers", None)))
 
 
 def validated_features(estimator: Any, X: Any, reset: bool) -> Any:

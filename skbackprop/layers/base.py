@@ -322,14 +322,25 @@ class Layer(Configurable):
         """The columns of X that hold codes of categories, for which gradients have no meaning."""
         return ()
 
+    @property
+    def inner_layers(self) -> tuple[Layer, ...]:
+        """The layers that a block of layers holds; empty for other layers."""
+        return ()
+
     def validate_input_values(self, X: Array) -> None:
         """Raise a ValueError if X has values that the first layer can not be trained on."""
 
     def validate_prediction_input(self, X: Array) -> None:
         """Raise a ValueError if X has values that the first layer can not predict from."""
 
-    def expand(self) -> tuple[Layer, ...]:
-        """Return the layers that are executed for it: several if it stands for several."""
+    def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
+        """Return the layers that are executed for it: several if it stands for several.
+
+        Raises
+        ------
+        ValueError
+            If it does not take this input and the layers depend on it.
+        """
         return (self,)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -411,6 +422,27 @@ class Layer(Configurable):
         `delta` may be overwritten.
         """
         raise NotImplementedError(f"{type(self).__name__} must define backward(context, x, delta)")
+
+
+def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
+    """Return the layers that are executed, and the shape of one row of their output.
+
+    Raises
+    ------
+    ValueError
+        If a layer does not take its input.
+    """
+    executed, shape = [], input_shape
+    for layer in layers:
+        for each in layer.expand(shape):
+            shape = each.compute_output_shape(shape)
+            executed.append(each)
+    return executed, shape
+
+
+def has_sequence_layer(layers: Sequence[Layer]) -> bool:
+    """Return whether one of some layers, or of the layers within them, reads sequences."""
+    return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)
 
 
 class _BuiltFromFormulas:

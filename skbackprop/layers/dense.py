@@ -79,7 +79,7 @@ class Dense(Layer):
         if self.activation is not None:
             get_activation(self.activation)
 
-    def expand(self) -> tuple[Layer, ...]:
+    def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         linear = replace(self, scope="dense_")
         return (linear,) if self.activation is None else (linear, Activation(self.activation))
 

@@ -42,7 +42,7 @@ class Normalization(Layer):
     def inplace_forward(self, has_backward: bool) -> bool:
         return not has_backward
 
-    def expand(self) -> tuple[Layer, ...]:
+    def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         same: Any = self  # a dataclass with this field
         return (replace(same, scope="normalization_"),)
 

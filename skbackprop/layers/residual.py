@@ -15,7 +15,7 @@ import numpy as np
 
 from ..utils._name_types import LayerName
 from ..utils.arrays import Array
-from .base import BatchView, BuiltLayer, Layer, LayerContext, Shape, check_layers
+from .base import BatchView, BuiltLayer, Layer, LayerContext, Shape, check_layers, expand_layers
 from .embeddings import LAYERS
 
 
@@ -67,14 +67,17 @@ class Residual(Layer):
             )
         object.__setattr__(self, "layers", layers)
 
-    def expand(self) -> tuple[Layer, ...]:
-        layers = cast(tuple[Layer, ...], self.layers)
-        inner = (each for layer in layers for each in layer.expand())
+    @property
+    def inner_layers(self) -> tuple[Layer, ...]:
+        return cast(tuple[Layer, ...], self.layers)
+
+    def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
+        inner, _ = expand_layers(self.inner_layers, input_shape)
         return ResidualStart(self), *inner, ResidualEnd()
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         shape = input_shape
-        for layer in cast(tuple[Layer, ...], self.layers):
+        for layer in self.inner_layers:
             shape = layer.compute_output_shape(shape)
         if shape != input_shape:
             raise ValueError(

@@ -14,7 +14,7 @@ from scipy.sparse import issparse
 
 from ..activations import ACTIVATIONS, ActivationFunction, Identity, get_activation
 from ..layers import LAYERS
-from ..layers.base import Layer, Shape, check_layers
+from ..layers.base import Layer, Shape, check_layers, expand_layers, has_sequence_layer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..layers.reshaping import Flatten
 from ..nn.network import Network, dense_network
@@ -64,7 +64,7 @@ class MLPSpec:
     @property
     def reads_sequences(self) -> bool:
         """Whether a layer reads sequences, which may end in padding."""
-        return any(each.reads_sequences for layer in self.layers for each in layer.expand())
+        return has_sequence_layer(self.layers)
 
     def validate_input(self, X: Any) -> None:
         """Check that the first layer can read X.
@@ -94,14 +94,13 @@ class MLPSpec:
                 f"Rows of X have the shape {row_shape}, but input_shape={input_shape}. Set "
                 "input_shape to the shape of one row, or to None for that of X."
             )
-        shape, executed = input_shape, []
+        shape, executed = input_shape, list[Layer]()
         for i, layer in enumerate(self.layers):
-            for each in layer.expand():
-                try:
-                    shape = each.compute_output_shape(shape)
-                except ValueError as error:
-                    raise ValueError(f"layers[{i}]: {error}") from None
-                executed.append(each)
+            try:
+                expanded, shape = expand_layers([layer], shape)
+            except ValueError as error:
+                raise ValueError(f"layers[{i}]: {error}") from None
+            executed += expanded
         if len(shape) > 1:
             executed.append(Flatten())
             shape = (math.prod(shape),)
@@ -219,11 +218,9 @@ def infer_n_features(architecture: MLPSpec, width: int) -> int:
 
     def n_outputs(shape: Shape) -> int:
         try:
-            for layer in (each for one in layers for each in one.expand()):
-                shape = layer.compute_output_shape(shape)
+            return math.prod(expand_layers(layers, shape)[1])
         except ValueError:
             return -1
-        return math.prod(shape)
 
     if architecture.input_shape is not None:
         n_inputs = math.prod(architecture.input_shape)

@@ -16,6 +16,7 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.activations import LeakyRelu
 from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization, Dense, Dropout, Layer, PeriodicEmbedding
+from skbackprop.layers.base import expand_layers
 from skbackprop.losses import Focal, Huber
 from skbackprop.model_selection import BackpropGridSearchCV
 from skbackprop.optimizers import SGD, Adam, AdamW
@@ -216,8 +217,8 @@ class Several(Layer):
     def __post_init__(self):
         object.__setattr__(self, "layers", tuple(self.layers))
 
-    def expand(self):
-        return tuple(each for layer in self.layers for each in layer.expand())
+    def expand(self, input_shape):
+        return tuple(expand_layers(self.layers, input_shape)[0])
 
 
 def nested_layers():

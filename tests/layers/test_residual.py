@@ -192,7 +192,7 @@ def test_another_shape_than_that_of_the_input_is_an_error_that_says_both(layers)
 
 
 def test_a_part_may_end_inside_but_not_start_there():
-    network = Network((4,), Residual([Dense(4, "tanh"), Dense(4)]).expand())
+    network = Network((4,), Residual([Dense(4, "tanh"), Dense(4)]).expand((4,)))
     parameters, X = drawn_parameters(network, 2), np.random.RandomState(0).randn(5, 4)
     for n_layers in (2, 3, 4):
         first = slice(n_layers)
@@ -220,7 +220,7 @@ def test_names_and_single_layers_stand_for_layers():
 
 def test_networks_are_equal_and_so_are_their_pickles():
     one, other = (
-        Network((5, 3), Residual([BLOCK, LayerNormalization()]).expand()) for _ in range(2)
+        Network((5, 3), Residual([BLOCK, LayerNormalization()]).expand((5, 3))) for _ in range(2)
     )
     assert one == other
     assert pickle.loads(pickle.dumps(one)) == one

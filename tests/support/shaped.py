@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from skbackprop.layers.base import expand_layers
 from skbackprop.layers.reshaping import Flatten
-from skbackprop.nn.network import Network, compute_row_shapes, dense_network
+from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
@@ -14,14 +15,9 @@ LOSS = LOSSES["squared_error-identity"]
 N_TARGETS = 2
 
 
-def expanded(layers):
-    return tuple(each for layer in layers for each in layer.expand())
-
-
 def shaped_network(input_shape, layers):
     """Return a network of some layers and a dense one."""
-    layers = expanded(layers)
-    *_, shape = compute_row_shapes(input_shape, layers)
+    layers, shape = expand_layers(layers, input_shape)
     if len(shape) > 1:
         layers, shape = (*layers, Flatten()), (int(np.prod(shape)),)
     return Network(input_shape, (*layers, *dense_network((*shape, N_TARGETS), ()).layers))
@@ -38,7 +34,8 @@ def drawn_parameters(network, n_estimators, dtype=float):
 
 def forward(input_shape, layers, X, n_estimators=1):
     """Return the output of layers for rows of X, of shape (n_estimators, n_rows, *output_shape)."""
-    network = Network(input_shape, expanded(layers))
+    layers, _ = expand_layers(layers, input_shape)
+    network = Network(input_shape, tuple(layers))
     parameters = drawn_parameters(network, n_estimators)
     scores = predict_raw(network, parameters, X.reshape(len(X), -1))
     return scores.reshape(*scores.shape[:2], *network.row_shapes[-1])
