@@ -91,7 +91,7 @@ class Convolution(Layer):
         """Return the shape of the kernels: the window, input channels, and filters."""
         raise NotImplementedError(f"{type(self).__name__} must define kernel_shape(input_shape)")
 
-    def expand(self) -> tuple[Layer, ...]:
+    def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,) if self.activation is None else (self, Activation(self.activation))
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:

@@ -268,5 +268,5 @@ def test_kernels_are_drawn_by_the_size_of_their_window():
 def test_pairs_are_tuples():
     layer = Conv2D(2, [3, np.int64(2)], strides=np.int64(2))
     assert layer == Conv2D(2, (3, 2), 2)
-    assert layer.expand() == (layer,)
-    assert Conv2D(2, 3, activation="relu").expand()[1:] == (Activation("relu"),)
+    assert layer.expand((9, 9)) == (layer,)
+    assert Conv2D(2, 3, activation="relu").expand((9, 9))[1:] == (Activation("relu"),)
