@@ -9,6 +9,7 @@ from .convolution import Conv1D, Conv2D
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
+from .recurrent import GRU
 from .reshaping import Flatten, Reshape
 from .residual import Residual
 
@@ -16,6 +17,7 @@ LayersLike: TypeAlias = LayerName | Layer | Sequence[LayerName | Layer]
 """The layers before the hidden ones: one, or several in a row."""
 
 __all__ = [
+    "GRU",
     "LAYERS",
     "NORMALIZATIONS",
     "Activation",

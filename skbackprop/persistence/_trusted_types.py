@@ -45,6 +45,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..layers.base import KernelInit, NormalInit, ParameterSpec
 from ..layers.dense import HiddenDropout
 from ..layers.embeddings import BlockDiagonalDense
+from ..layers.recurrent import OrthogonalInit
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import _composite, links
 from ..nn.network import Network
@@ -101,7 +102,7 @@ _CLASSES: tuple[type, ...] = (
     _composite.LossWithLink,
     # training states
     *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, PartialFitCalls, TrainState),
-    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit),
+    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit, OrthogonalInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),

@@ -1,0 +1,275 @@
+"""Recurrent layers, beside a loop over the steps of each sequence in plain NumPy."""
+
+import numpy as np
+import pytest
+
+from skbackprop import BackpropClassifier
+from skbackprop.layers import GRU
+from skbackprop.layers.base import BatchWeights
+from skbackprop.layers.recurrent import OrthogonalInit
+from skbackprop.nn.network import BuiltNetwork, Network
+from skbackprop.testing import check_gradient
+from skbackprop.utils.arrays import BufferPool
+from support import few_epochs
+from support.stacks import DTYPES, assert_same_bits
+
+pytestmark = few_epochs
+
+N_ROWS, N_STEPS, N_CHANNELS = 4, 7, 3
+LENGTHS = np.array([3, 7, 1, 5])
+
+
+def logistic(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def gru_step(x, state, p):
+    """Cho et al. (2014), with the reset gate after the product."""
+    (h,) = state
+    of_x = np.split(x @ p["kernels"] + p["kernel_biases"], 3)
+    of_h = np.split(h @ p["recurrent_kernels"], 3)
+    z, r = (logistic(a + b) for a, b in zip(of_x[:2], of_h[:2], strict=True))
+    n = np.tanh(of_x[2] + r * (of_h[2] + p["recurrent_biases"]))
+    return ((1 - z) * n + z * h,)
+
+
+STEPS = {GRU: gru_step}
+KINDS = {"gru": GRU}
+every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+sequences_or_last = pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
+
+
+def loop(layer, p, x, constants=None):
+    """Return the output for one sequence, and the state before each step.
+
+    With `constants` the states at which truncation cuts are those, as the gradient takes them.
+    """
+    state, states, outputs = (np.zeros(layer.n_units),) * 2, [], []
+    for step, row in enumerate(x.reshape(len(x), -1)):
+        is_cut = layer.truncate is not None and (len(x) - step) % layer.truncate == 0
+        if is_cut and constants is not None:
+            state = constants[step]
+        states.append(state)
+        state = STEPS[type(layer)](row, state[: layer_states(layer)], p)
+        outputs.append(state[0])
+    return (np.array(outputs) if layer.return_sequences else outputs[-1]), states
+
+
+def layer_states(layer):
+    return 1
+
+
+class Pass:
+    """A layer with parameters for some members, and rows of its own for each."""
+
+    def __init__(self, layer, n_estimators=1, lengths=None, shape=(N_STEPS, N_CHANNELS), seed=0):
+        rng = np.random.RandomState(seed)
+        self.layer, self.network = layer, Network(shape, (layer,))
+        self.n_estimators, self.lengths = n_estimators, lengths
+        self.parameters = self.network.layout.init(n_estimators, np.dtype(float))
+        self.parameters.theta[...] = 0.7 * rng.randn(*self.parameters.theta.shape)
+        self.x = rng.randn(n_estimators, N_ROWS, *shape)
+        if lengths is not None:
+            for row, length in enumerate(lengths):
+                self.x[:, row, length:] = np.nan
+        out_shape = layer.compute_output_shape(shape)
+        self.delta = rng.randn(n_estimators, N_ROWS, *out_shape)
+
+    def run(self, members=slice(None), theta=None, x=None, dtype=float):
+        """Return the output, the gradient of the parameters and that of the input."""
+        theta = self.parameters.theta if theta is None else theta
+        parameters = self.parameters.like(theta[members].astype(dtype))
+        gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+        x = (self.x if x is None else x)[members].astype(dtype)
+        x, delta, n = (
+            x.reshape(len(x), N_ROWS, -1),
+            self.delta[members].reshape(len(parameters), N_ROWS, -1).astype(dtype),
+            len(parameters),
+        )
+        built = BuiltNetwork(
+            self.network,
+            parameters,
+            N_ROWS,
+            BufferPool(np.dtype(dtype)),
+            gradients,
+            with_input_gradient=True,
+        )
+        built.batch = BatchWeights()
+        out = np.empty_like(delta)
+        built.forward(x if n > 1 else x[0], out if n > 1 else out[0])
+        built.delta[...] = delta if n > 1 else delta[0]
+        d_x = built.backward()
+        return out, gradients, d_x.reshape(n, N_ROWS, -1).copy()
+
+    def named(self, theta, member=0):
+        (arrays,) = self.parameters.like(theta).layers
+        return {
+            name: array[member][0] if len(array[member]) == 1 and "bias" in name else array[member]
+            for name, array in arrays.items()
+        }
+
+    def value(self, theta, x, constants=None):
+        """Return the sum of the outputs times `delta`, by the loop, and the states."""
+        total, states = 0.0, []
+        for member in range(self.n_estimators):
+            p = self.named(theta, member)
+            for row in range(N_ROWS):
+                length = N_STEPS if self.lengths is None else self.lengths[row]
+                given = None if constants is None else constants[len(states)]
+                out, own = loop(self.layer, p, x[member, row, :length], given)
+                states.append(own)
+                total += (out * self.delta[member, row][: len(out)]).sum()
+        return total, states
+
+
+CASES = {
+    "one": {},
+    "three": {"n_estimators": 3},
+    "padding": {"lengths": LENGTHS},
+    "three with padding": {"n_estimators": 3, "lengths": LENGTHS},
+    "one channel": {"shape": (N_STEPS, 1)},
+    "no channel": {"shape": (N_STEPS,)},
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+@every_case
+@sequences_or_last
+@every_kind
+def test_output_is_that_of_a_loop_over_the_steps(kind, sequences, case):
+    computed = Pass(kind(4, return_sequences=sequences), **case)
+    out, _, _ = computed.run()
+    out = out.reshape(computed.delta.shape)
+    for member, row in np.ndindex(out.shape[:2]):
+        length = N_STEPS if computed.lengths is None else computed.lengths[row]
+        p = computed.named(computed.parameters.theta, member)
+        expected, _ = loop(computed.layer, p, computed.x[member, row, :length])
+        np.testing.assert_allclose(out[member, row][: len(expected)], expected, atol=1e-12)
+        if sequences:
+            assert not out[member, row, length:].any()
+
+
+@pytest.mark.parametrize("truncate", [None, 1, 2, 3, N_STEPS, 99])
+@every_case
+@sequences_or_last
+@every_kind
+def test_gradients_are_those_of_the_loop(kind, sequences, case, truncate):
+    """Truncation takes the states at which it cuts for constants."""
+    computed = Pass(kind(3, return_sequences=sequences, truncate=truncate), **case)
+    theta, x = computed.parameters.theta, computed.x
+    _, constants = computed.value(theta, x)
+    _, gradients, d_x = computed.run()
+
+    def by_parameters(theta):
+        return computed.value(theta, x, constants)[0], gradients.theta
+
+    def by_input(x):
+        return computed.value(theta, x, constants)[0], d_x.reshape(x.shape)
+
+    check_gradient(by_parameters, theta, n_directions=4)
+    check_gradient(by_input, np.nan_to_num(x), n_directions=4)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (1,), (2, 1), (5, 4)])
+@pytest.mark.parametrize("n_units", [1, 2])
+@every_kind
+def test_one_step_and_one_unit(kind, n_units, shape):
+    computed = Pass(kind(n_units), n_estimators=2, shape=shape)
+    out, gradients, d_x = computed.run()
+    expected = [
+        [loop(computed.layer, computed.named(computed.parameters.theta, m), x)[0] for x in rows]
+        for m, rows in enumerate(computed.x)
+    ]
+    np.testing.assert_allclose(out, expected, atol=1e-12)
+    for member in range(2):
+        alone = computed.run(slice(member, member + 1))
+        assert_same_bits(alone[0], out[member : member + 1])
+        assert_same_bits(alone[1].theta, gradients.theta[member : member + 1])
+        assert_same_bits(alone[2], d_x[member : member + 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "padded"])
+@pytest.mark.parametrize("truncate", [None, 2])
+@sequences_or_last
+@every_kind
+def test_a_member_equals_the_layer_alone(kind, sequences, truncate, lengths, dtype):
+    computed = Pass(kind(9, return_sequences=sequences, truncate=truncate), 3, lengths)
+    together = computed.run(dtype=dtype)
+    for member in range(3):
+        out, gradients, d_x = computed.run(slice(member, member + 1), dtype=dtype)
+        assert_same_bits(out, together[0][member : member + 1])
+        assert_same_bits(gradients.theta, together[1].theta[member : member + 1])
+        assert_same_bits(d_x, together[2][member : member + 1])
+
+
+@pytest.mark.parametrize("truncate", [None, 2])
+@sequences_or_last
+@every_kind
+def test_padding_changes_nothing(kind, sequences, truncate):
+    """Rows of five real steps and two of padding are as rows of five steps."""
+    layer, real = kind(4, return_sequences=sequences, truncate=truncate), N_STEPS - 2
+    padded = Pass(layer, lengths=np.full(N_ROWS, real))
+    short = Pass(layer, shape=(real, N_CHANNELS))
+    short.parameters, short.x = padded.parameters, padded.x[:, :, :real]
+    short.delta = padded.delta[:, :, :real] if sequences else padded.delta
+    (out, gradients, d_x), expected = padded.run(), short.run()
+    out = out.reshape(padded.delta.shape)
+    assert_same_bits(
+        (out[:, :, :real] if sequences else out).reshape(expected[0].shape), expected[0]
+    )
+    np.testing.assert_allclose(gradients.theta, expected[1].theta, rtol=1e-12, atol=1e-14)
+    d_x = d_x.reshape(padded.x.shape)
+    assert not d_x[:, :, real:].any()
+    np.testing.assert_allclose(d_x[:, :, :real].reshape(expected[2].shape), expected[2], rtol=1e-12)
+
+
+@every_kind
+def test_the_gradient_reaches_as_many_steps_back_as_truncation_allows(kind):
+    full, cut = (Pass(kind(4, truncate=k)).run()[2] for k in (None, 3))
+    d_x = cut.reshape(N_ROWS, N_STEPS, N_CHANNELS)
+    assert not d_x[:, :-3].any()
+    np.testing.assert_allclose(d_x[:, -3:], full.reshape(d_x.shape)[:, -3:], rtol=1e-12)
+
+
+def test_recurrent_kernels_are_orthogonal_for_each_gate():
+    drawn = OrthogonalInit(5, 3)(np.random.RandomState(0))
+    assert drawn.shape == (5, 15)
+    for gate in np.split(drawn, 3, axis=1):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(5), atol=1e-12)
+
+
+@every_kind
+def test_initial_weights(kind):
+    layer, shape = kind(30), (4, 20)
+    parameters = Network(shape, (layer,)).layout.init(
+        1, np.dtype(float), [np.random.RandomState(0)]
+    )
+    kernels, recurrent = (parameters.of(name)[0][0] for name in ("kernels", "recurrent_kernels"))
+    # Glorot & Bengio (2010, equation 16), for each gate.
+    bound = np.sqrt(6 / (20 + 30))
+    assert 0.98 * bound < abs(kernels).max() <= bound
+    for gate in np.split(recurrent, layer.n_gates, axis=1):
+        np.testing.assert_allclose(gate.T @ gate, np.eye(30), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"n_units": 0}, "n_units of .* must be an int of at least 1, got 0"),
+        ({"n_units": 2.5}, "n_units of .* got 2.5"),
+        ({"n_units": 3, "return_sequences": "last"}, "return_sequences of .* got 'last'"),
+        ({"n_units": 3, "truncate": 0}, "truncate of .* must be an int of at least 1, got 0"),
+    ],
+)
+@every_kind
+def test_invalid_settings(kind, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        kind(**arguments)
+
+
+@every_kind
+def test_images_are_an_error_that_names_the_layer(kind):
+    X, y = np.zeros((4, 6, 5, 2)), [0, 1, 0, 1]
+    with pytest.raises(ValueError, match=r"takes sequences of shape .*\(6, 5, 2\)"):
+        BackpropClassifier((), layers=kind(3), input_shape=(6, 5, 2)).fit(X.reshape(4, -1), y)
