@@ -173,8 +173,16 @@ class GRU(RecurrentLayer):
     >>> from skbackprop.layers import GRU
     >>> X = np.random.default_rng(0).normal(size=(200, 10, 2))
     >>> y = X[:, -3:, 0].sum(axis=1) > 0
-    >>> model = BackpropClassifier((), layers=GRU(8), learning_rate_init=0.02, random_state=0)
-    >>> model.set_params(max_iter=30, tol=0.0, n_iter_no_change=30).fit(X, y).score(X, y) > 0.9
+    >>> model = BackpropClassifier(
+    ...     (),
+    ...     layers=GRU(8),
+    ...     learning_rate_init=0.03,
+    ...     batch_size=50,
+    ...     max_iter=20,
+    ...     n_iter_no_change=np.inf,
+    ...     random_state=0,
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.9
     True
     """
 
@@ -311,7 +319,8 @@ class BuiltRecurrent:
 
     def _find_padding(self) -> None:
         """Find the padded rows of each step, and where truncation cuts."""
-        lengths, n_steps = self._context.lengths, self._n_steps
+        lengths: Array | None = self._context.lengths
+        n_steps = self._n_steps
         self._is_padded: Sequence[bool] = (False,) * n_steps
         # The steps from each step to the end of its sequence.
         self._steps_left: Array = np.arange(n_steps, 0, -1)
@@ -322,7 +331,7 @@ class BuiltRecurrent:
         order = np.arange(n_steps).reshape(-1, *(1,) * (lengths.ndim + 1))
         self._steps_left = lengths[..., None] - order
         self._padding = self._steps_left <= 0
-        self._is_padded = self._padding.reshape(n_steps, -1).any(axis=1).tolist()
+        self._is_padded = [bool(padding.any()) for padding in self._padding]
 
     def _step(self, step: int) -> None:
         """Compute the state after a step from that before it."""
