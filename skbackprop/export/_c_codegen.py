@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layers.base import Shape
 from ..utils.arrays import Array
 from ._expressions import Expr, max_rounded_input, topological_sort
 from ._model_graph import ModelGraph
@@ -51,9 +53,50 @@ def _index_pointer(pointer: str, index: str = "i") -> str:
     return f"{name}[{offset} + {index}]" if offset else f"{name}[{index}]"
 
 
-def _copy_values(x: str, out: str, width: int) -> Iterator[str]:
-    """Yield a loop that copies values."""
-    yield f"for (size_t i = 0; i < {width}; ++i) {_index_pointer(out)} = {_index_pointer(x)};"
+def _copy_values(x: str, out: str, n: int, index: str = "i") -> str:
+    """Return a loop that copies the values of an index, which is a function of i."""
+    value = _index_pointer(x, index)
+    return f"for (size_t i = 0; i < {n}; ++i) {_index_pointer(out)} = {value};"
+
+
+def _at_position(pointer: str, n_positions: int, step: int) -> str:
+    """Return the pointer to the values at position p, of which there are `step` for each."""
+    if n_positions == 1:
+        return pointer
+    return f"{pointer} + p" if step == 1 else f"{pointer} + p * {step}"
+
+
+def _for_each_position(n_positions: int, *statements: str) -> Iterator[str]:
+    """Yield statements that read and write at position p."""
+    if n_positions == 1:
+        yield from statements
+        return
+    yield f"for (size_t p = 0; p < {n_positions}; ++p) {{"
+    yield from (f"    {statement}" for statement in statements)
+    yield "}"
+
+
+def _strided_index(shape: Shape, strides: Iterable[int]) -> str:
+    """Return the index sum_k stride_k i_k of value i in an array of a shape, as a C expression."""
+    axes: list[tuple[int, int]] = []
+    for n, stride in zip(shape, strides, strict=True):
+        if axes and axes[-1][1] == n * stride:
+            axes[-1] = axes[-1][0] * n, stride
+        elif n > 1:
+            axes.append((n, stride))
+    terms, step = [], math.prod(n for n, _ in axes)
+    for axis, (n, stride) in enumerate(axes):
+        step //= n
+        quotient = "i" if step == 1 else f"i / {step}"
+        remainder = f"{quotient} % {n}" if axis else quotient
+        if stride:
+            terms.append(remainder if stride == 1 else f"{remainder} * {stride}")
+    return " + ".join(terms) or "0"
+
+
+def _strides_of(shape: Shape) -> list[int]:
+    """Return the strides of values of a shape in memory, which are 0 on axes of size one."""
+    return [math.prod(shape[axis + 1 :]) if n > 1 else 0 for axis, n in enumerate(shape)]
 
 
 class BufferPlan:
@@ -86,18 +129,18 @@ class BufferPlan:
     """
 
     def __init__(self, outputs: Iterable[Expr]) -> None:
-        self._outputs = list(outputs)
+        self._outputs = [output.memory for output in outputs]
         self._order = [
             each
             for each in topological_sort(self._outputs)
-            if each.operation not in ("row", "constant")
+            if each.operation not in ("row", "constant") and each.memory is each
         ]
         self._users: dict[Expr, list[Expr]] = defaultdict(list)
         # For each expression, how often its inputs switch between members and all members.
         self._depths: dict[Expr, int] = {}
         for user in self._order:
             depth = 0
-            for used in dict.fromkeys(user.inputs):
+            for used in dict.fromkeys(each.memory for each in user.inputs):
                 self._users[used].append(user)
                 if used in self._depths:
                     is_switch = (used.n_estimators > 1) != (user.n_estimators > 1)
@@ -214,6 +257,8 @@ class CCodegen:
         The statements of the function that computes the outputs.
     functions : set of str
         The names of the runtime functions that it calls.
+    n_scratch : int
+        The number of values in the buffer that one operation after the other uses.
     """
 
     def __init__(self, model: ModelGraph, prefix: str) -> None:
@@ -225,6 +270,7 @@ class CCodegen:
         self.data: list[str] = []
         self.n_data_bytes = 0
         self.functions: set[str] = set()
+        self.n_scratch = 0
         self._numbers = count()
         self._names: dict[int, tuple[str, Array]] = {}  # by id, with the array to keep it alive
         self.body = [*self._compute_statements(), *self._output_statements()]
@@ -251,6 +297,7 @@ class CCodegen:
 
     def _get_pointer(self, value: Expr, is_in_loop: bool) -> str:
         """Return the pointer to the values of an expression; in a loop, to those of the member."""
+        value = value.memory
         if value.operation == "row":
             return "x"
         if value.operation == "constant":
@@ -260,13 +307,19 @@ class CCodegen:
             return f"{name} + m * {value.width}"
         return name
 
-    def _get_element(self, value: Expr) -> str:
-        """Return one value of an expression in a loop over i, or over members, or without loop."""
+    def _get_element(self, value: Expr, shape: Shape) -> str:
+        """Return the value of an expression that belongs to value i of a shape."""
         if value.operation == "constant" and value.arrays[0].size == 1:
             text = _float_literal(value.arrays[0].item())
             return f"({text})" if text.startswith("-") else text
         pointer = self._get_pointer(value, is_in_loop=value.n_estimators > 1)
-        return _index_pointer(pointer, "i" if value.width > 1 else "0")
+        own = (1,) * (len(shape) - len(value.shape)) + value.shape
+        return _index_pointer(pointer, _strided_index(shape, _strides_of(own)))
+
+    def _get_scratch(self, n_values: int) -> str:
+        """Return the buffer for intermediate values of an operation."""
+        self.n_scratch = max(self.n_scratch, n_values)
+        return f"{self.prefix}_scratch"
 
     # ---------------------------------------------------------------------- statements
 
@@ -296,7 +349,10 @@ class CCodegen:
         names: dict[Expr, str] = {}
 
         def write(each: Expr) -> str:
-            operands = [names.get(used) or self._get_element(used) for used in each.inputs]
+            operands = [
+                names.get(used.memory) or self._get_element(used, each.shape)
+                for used in each.inputs
+            ]
             if each.operation == "expit":
                 self.functions.add("logistic")
             text = _ELEMENTWISE[each.operation].format(*operands)
@@ -306,7 +362,7 @@ class CCodegen:
         for i, each in enumerate(intermediate):
             yield f"    const float t{i} = {write(each)};"
             names[each] = f"t{i}"
-        yield f"    {self._get_element(value)} = {write(last)};"
+        yield f"    {self._get_element(value, value.shape)} = {write(last)};"
         yield "}"
 
     def _format_call(self, function: str, *arguments: Any) -> str:
@@ -318,11 +374,61 @@ class CCodegen:
         kinds = ["inverse", "weights", "scales", "biases"] if is_int8 else ["weights", "biases"]
         arrays = [*map(self._get_constant, value.arrays, kinds)]
         arrays += ["NULL"] * (len(kinds) - len(arrays))
-        n_inputs = value.inputs[0].width
+        (source,), n_positions = value.inputs, value.n_positions
+        n_inputs, n_outputs = source.n_channels, value.n_channels
         limit = [_float_literal(max_rounded_input(n_inputs))] if is_int8 else []
-        yield self._format_call(value.operation, x, *arrays, *limit, n_inputs, value.width, out)
+        statements = []
+        if source.operation == "windows":
+            scratch = self._get_scratch(n_inputs)
+            arguments = *self._window_arguments(source, x), *source.attributes["dilation"], scratch
+            statements.append(self._format_call("window", *arguments))
+            x = scratch
+        else:
+            x = _at_position(x, n_positions, n_inputs)
+        out = _at_position(out, n_positions, n_outputs)
+        arguments = x, *arrays, *limit, n_inputs, n_outputs, out
+        statements.append(self._format_call(value.operation, *arguments))
+        yield from _for_each_position(n_positions, *statements)
 
     _dense_int8 = _dense
+
+    def _window_arguments(self, value: Expr, x: str) -> list[Any]:
+        """Return an image, its shape, the corner of the window of position p, and its size."""
+        attributes = value.attributes
+        n_down, n_right = attributes["n_windows"]
+        corner = []
+        for index, n, stride, before in zip(
+            ("p", "p") if min(n_down, n_right) == 1 else (f"p / {n_right}", f"p % {n_right}"),
+            (n_down, n_right),
+            attributes["strides"],
+            attributes["padding"],
+            strict=False,
+        ):
+            start = "0" if n == 1 else index if stride == 1 else f"{index} * {stride}"
+            corner.append(f"{start} - {before}" if before else start)
+        return [x, *value.inputs[0].shape, *corner, *attributes["size"]]
+
+    def _max_pool(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        out = _at_position(out, value.n_positions, value.n_channels)
+        call = self._format_call(value.operation, *self._window_arguments(value, x), out)
+        yield from _for_each_position(value.n_positions, call)
+
+    _average_pool = _max_pool
+
+    def _matmul(self, value: Expr, out: str, x: str, y: str) -> Iterator[str]:
+        n_rows, n_inputs = value.inputs[0].shape[-2:]
+        n_positions, n_outputs = value.n_positions, value.n_channels
+        if n_positions > n_rows:
+            y = f"{y} + p / {n_rows} * {n_inputs * n_outputs}"
+        x = _at_position(x, n_positions, n_inputs)
+        out = _at_position(out, n_positions, n_outputs)
+        call = self._format_call("dense", x, y, "NULL", n_inputs, n_outputs, out)
+        yield from _for_each_position(n_positions, call)
+
+    def _transpose(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        strides = _strides_of(value.inputs[0].shape)
+        index = _strided_index(value.shape, [strides[axis] for axis in value.attributes["axes"]])
+        yield _copy_values(x, out, value.width, index)
 
     def _integer_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         matrix = self._get_constant(value.arrays[0], "sums")
@@ -342,29 +448,43 @@ class CCodegen:
 
     def _gather(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (tables,) = value.arrays
-        table = self._get_constant(tables, "table")
-        yield self._format_call("gather", x, table, tables.shape[1] - 1, value.width, out)
+        table, (_, n_rows, width) = self._get_constant(tables, "table"), tables.shape
+        n_values = value.inputs[0].width
+        x, out = _at_position(x, n_values, 1), _at_position(out, n_values, width)
+        call = self._format_call("gather", x, table, n_rows - 1, width, out)
+        yield from _for_each_position(n_values, call)
 
     def _take_columns(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (columns,) = value.arrays
+        n_positions, n_columns = value.n_positions, value.n_channels
+        x = _at_position(x, n_positions, value.inputs[0].n_channels)
+        out = _at_position(out, n_positions, n_columns)
         if (np.diff(columns) == 1).all():
-            yield from _copy_values(f"{x} + {columns[0]}", out, value.width)
-            return
-        indices = self._define(columns.astype(np.min_scalar_type(columns.max())), "columns")
-        element = _index_pointer(x, f"{indices}[i]")
-        yield f"for (size_t i = 0; i < {value.width}; ++i) {_index_pointer(out)} = {element};"
+            copy = _copy_values(f"{x} + {columns[0]}", out, n_columns)
+        else:
+            indices = self._define(columns.astype(np.min_scalar_type(columns.max())), "columns")
+            copy = _copy_values(x, out, n_columns, f"{indices}[i]")
+        yield from _for_each_position(n_positions, copy)
 
     def _concat(self, value: Expr, out: str, *parts: str) -> Iterator[str]:
-        start = 0
+        n_positions, start, copies = value.n_positions, 0, []
+        out = _at_position(out, n_positions, value.n_channels)
         for part, pointer in zip(value.inputs, parts, strict=True):
-            yield from _copy_values(pointer, f"{out} + {start}", part.width)
-            start += part.width
+            own = _at_position(pointer, n_positions, part.n_channels)
+            to = f"{out} + {start}" if start else out
+            copies.append(_copy_values(own, to, part.n_channels))
+            start += part.n_channels
+        yield from _for_each_position(n_positions, *copies)
 
     def _reduce_sum(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._format_call("reduce_sum", x, value.inputs[0].width, out)
+        n_positions, n = value.n_positions, value.inputs[0].n_channels
+        x, out = _at_position(x, n_positions, n), _at_position(out, n_positions, 1)
+        yield from _for_each_position(n_positions, self._format_call("reduce_sum", x, n, out))
 
     def _softmax(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield self._format_call("softmax", x, value.width, out)
+        n_positions, n = value.n_positions, value.n_channels
+        x, out = (_at_position(pointer, n_positions, n) for pointer in (x, out))
+        yield from _for_each_position(n_positions, self._format_call("softmax", x, n, out))
 
     def _mean_over_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
         yield self._format_call(
@@ -372,7 +492,7 @@ class CCodegen:
         )
 
     def _flatten_members(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        yield from _copy_values(x, out, value.width)
+        yield _copy_values(x, out, value.width)
 
     # ------------------------------------------------------------------------- outputs
 

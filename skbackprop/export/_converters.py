@@ -241,13 +241,19 @@ def _(part: layers.BatchNormalization, x: Expr, arrays: Arrays) -> Any:
 @to_expression.register
 def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
     # A sum of large numbers or of their squares could overflow in single precision.
-    centered = x - ex.reduce_sum(x * (1 / x.width))
-    mean_size: Any = ex.reduce_sum(np.abs(centered) * (1 / x.width))
+    centered = x - ex.reduce_sum(x * (1 / x.n_channels))
+    mean_size: Any = ex.reduce_sum(np.abs(centered) * (1 / x.n_channels))
     size = np.maximum(mean_size, 1.0)
     centered = centered / size
-    variance = ex.reduce_sum(np.square(centered)) * (1 / x.width)
+    variance = ex.reduce_sum(np.square(centered)) * (1 / x.n_channels)
     denominator = np.sqrt(variance + part.epsilon / size / size)
     return centered / denominator * arrays[f"{part.scope}gains"] + arrays[f"{part.scope}biases"]
+
+
+@to_expression.register(layers.Flatten)
+@to_expression.register(layers.Reshape)
+def _(part: layers.Flatten | layers.Reshape, x: Expr, arrays: Arrays) -> Expr:
+    return ex.reshape(x, part.compute_output_shape(x.shape))
 
 
 @to_expression.register

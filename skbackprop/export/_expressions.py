@@ -1,20 +1,23 @@
 """Expressions: the computation of a fitted model, independent of the export format.
 
-An `Expr` stands for a vector of values for each row. Operators and NumPy functions combine
-expressions, so that a formula is plain NumPy: ``z * expit(z)``. Functions of this module make the
-expressions that are not elementwise: `dense`, `softmax`, `take_columns` and so on.
+An `Expr` stands for an array of values for each row: a vector, the steps and channels of a
+sequence, or an image. Operators and NumPy functions combine expressions, so that a formula is plain
+NumPy: ``z * expit(z)``. Functions of this module make the expressions that are not elementwise:
+`dense`, `softmax`, `take_columns` and so on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from scipy import special
 
+from ..layers.base import Shape
 from ..utils.arrays import Array
 
 # The elementwise functions, by their names in NumPy and SciPy.
@@ -29,6 +32,9 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "fill_nan": lambda x, fill: np.asarray(np.where(np.isnan(x), fill, x)),
 }
 
+# Operations for which programs in C store no values.
+_VIEWS = ("reshape", "windows")
+
 # The range of 8-bit weights. With more inputs, the inputs would have fewer levels than the weights.
 _MAX_WEIGHT = 127
 _MAX_INT8_INPUTS = ((1 << 31) - 1) // _MAX_WEIGHT**2
@@ -36,7 +42,7 @@ _MAX_INT8_INPUTS = ((1 << 31) - 1) // _MAX_WEIGHT**2
 
 @dataclass(frozen=True, eq=False)
 class Expr(NDArrayOperatorsMixin):
-    """Expression: a vector of values for each row, and for each ensemble member.
+    """Expression: an array of values for each row, and for each ensemble member.
 
     Parameters
     ----------
@@ -44,19 +50,22 @@ class Expr(NDArrayOperatorsMixin):
         The name of one of `FUNCTIONS`, or of a function of this module.
     inputs : tuple of Expr, default=()
         The operands.
-    width : int, default=1
-        The number of values for a row.
+    shape : tuple of int, default=(1,)
+        The shape of the values of a row. Elementwise functions broadcast it as NumPy does.
     n_estimators : int, default=1
         The number of members with their own values.
     arrays : tuple of arrays, default=()
         Constant operands, such as weights or indices of columns.
+    attributes : dict, default={}
+        Settings of the operation, such as the strides of windows.
     """
 
     operation: str
     inputs: tuple[Expr, ...] = ()
-    width: int = 1
+    shape: Shape = (1,)
     n_estimators: int = 1
     arrays: tuple[Array, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict)
 
     # Expressions are equal if they are identical; np.equal compares their values.
     __eq__, __hash__ = object.__eq__, object.__hash__
@@ -76,14 +85,34 @@ class Expr(NDArrayOperatorsMixin):
         """Whether each value depends on one value of each operand."""
         return self.operation in FUNCTIONS
 
+    @property
+    def width(self) -> int:
+        """The number of values of a row."""
+        return math.prod(self.shape)
+
+    @property
+    def n_channels(self) -> int:
+        """The number of values of a position, which is a row if the shape has one axis."""
+        return self.shape[-1]
+
+    @property
+    def n_positions(self) -> int:
+        """The number of positions of a row: 1 if the shape has one axis."""
+        return math.prod(self.shape[:-1])
+
+    @property
+    def memory(self) -> Expr:
+        """The expression whose values a program stores for it: itself, or that which it views."""
+        return self.inputs[0].memory if self.operation in _VIEWS else self
+
 
 def row(n_inputs: int) -> Expr:
     """Return the input of a model."""
-    return Expr("row", width=n_inputs)
+    return Expr("row", shape=(n_inputs,))
 
 
 def constant(values: Any) -> Expr:
-    """Return values that are the same for all rows, of shape (), (width,) or (M, width).
+    """Return values that are the same for all rows, of shape (), (width,) or (M, *shape).
 
     Raises
     ------
@@ -93,8 +122,8 @@ def constant(values: Any) -> Expr:
     if isinstance(values, Expr):
         return values
     array = _to_float32(np.atleast_2d(values))
-    n_estimators, width = array.shape
-    return Expr("constant", (), width, n_estimators, (array,))
+    n_estimators, *shape = array.shape
+    return Expr("constant", (), tuple(shape), n_estimators, (array,))
 
 
 def fill_nan(x: Expr, fill: Any) -> Any:
@@ -103,10 +132,14 @@ def fill_nan(x: Expr, fill: Any) -> Any:
 
 
 def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
-    """Return x W + b with weights (M, fan_in, fan_out) and biases (M, fan_out), if any."""
+    """Return x W + b with weights (M, fan_in, fan_out) and biases (M, fan_out), if any.
+
+    It is computed for each position of x, over the channels.
+    """
     n_estimators, _, width = weights.shape
     arrays = (weights,) if biases is None else (weights, biases)
-    return Expr("dense", (x,), width, n_estimators, tuple(map(_to_float32, arrays)))
+    shape = *x.shape[:-1], width
+    return Expr("dense", (x,), shape, n_estimators, tuple(map(_to_float32, arrays)))
 
 
 def max_rounded_input(n_inputs: int) -> int:
@@ -118,7 +151,7 @@ def dense_int8(x: Expr, weights: Array, biases: Array | None, sample: Array) -> 
     """Return z_j = b_j + scale_j sum_i w_ji round(inverse_i x_i) with 8-bit weights w.
 
     Each input x_i is rounded to a multiple of its own unit, a 16-bit integer. The units are
-    proportional to the root mean squares of the inputs in a sample of shape (n, d) or (M, n, d),
+    proportional to the root mean squares of the inputs in a sample, the values of x for n rows,
     and such that twice the largest value in the sample still fits into 16 bits. The units are
     multiplied into the weights, which are rounded to 8 bits with a scale for each output. Weights
     are therefore as precise as they are important, whatever the range of the inputs.
@@ -129,7 +162,7 @@ def dense_int8(x: Expr, weights: Array, biases: Array | None, sample: Array) -> 
             f'weight_dtype="int8" is for layers of up to {_MAX_INT8_INPUTS} inputs, and one layer '
             f'has {n_inputs}, whose sums could overflow 32 bits. Set weight_dtype="float32".'
         )
-    inputs = (sample if sample.ndim == 3 else sample[None]).astype(np.float64)
+    inputs = sample.reshape(x.n_estimators, -1, n_inputs).astype(np.float64)
     largest, size = np.abs(inputs).max(axis=1), np.sqrt(np.square(inputs).mean(axis=1))
     # Inputs that are always zero are assumed to be as large as the largest other input.
     layer_size = size.max(axis=1, keepdims=True)
@@ -141,42 +174,46 @@ def dense_int8(x: Expr, weights: Array, biases: Array | None, sample: Array) -> 
     rounded = np.rint(scaled / np.where(scales > 0, scales, 1.0))
     arrays = [(1 / units).astype(np.float32), np.ascontiguousarray(rounded.swapaxes(1, 2), np.int8)]
     arrays += [scales[:, 0].astype(np.float32), *([] if biases is None else [biases])]
-    return Expr("dense_int8", (x,), n_outputs, n_estimators, tuple(arrays))
+    return Expr("dense_int8", (x,), (*x.shape[:-1], n_outputs), n_estimators, tuple(arrays))
 
 
 def integer_linear(x: Expr, matrix: Array) -> Expr:
     """Return x A with a matrix of small integers, which is not quantized."""
-    return Expr(
-        "integer_linear", (x,), matrix.shape[1], x.n_estimators, (_to_float32(matrix[None]),)
-    )
+    shape = *x.shape[:-1], matrix.shape[1]
+    return Expr("integer_linear", (x,), shape, x.n_estimators, (_to_float32(matrix[None]),))
 
 
 def block_linear(x: Expr, maps: Array) -> Expr:
     """Return the product of each block of columns with its matrix (M, n_blocks, width, n_units)."""
     n_estimators, n_blocks, _, n_units = maps.shape
-    return Expr("block_linear", (x,), n_blocks * n_units, n_estimators, (_to_float32(maps),))
+    return Expr("block_linear", (x,), (n_blocks * n_units,), n_estimators, (_to_float32(maps),))
 
 
 def gather(x: Expr, tables: Array) -> Expr:
-    """Return row x of tables (M, n_rows, width), or zeros if x is not the index of a row."""
+    """Return row x of tables (M, n_rows, width), or zeros if x is not the index of a row.
+
+    The rows of several x are side by side.
+    """
     n_estimators, _, width = tables.shape
     with_zeros = _to_float32(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
-    return Expr("gather", (x,), width, n_estimators, (with_zeros,))
+    return Expr("gather", (x,), (x.width * width,), n_estimators, (with_zeros,))
 
 
 def take_columns(x: Expr, columns: Iterable[int]) -> Expr:
-    """Return some of the values, by their indices."""
+    """Return some of the values, by their indices on the last axis."""
     indices = np.array(list(columns), dtype=np.int64)
-    return Expr("take_columns", (x,), len(indices), x.n_estimators, (indices,))
+    return Expr("take_columns", (x,), (*x.shape[:-1], len(indices)), x.n_estimators, (indices,))
 
 
 def concat(parts: Iterable[Expr]) -> Expr:
-    """Return the values of expressions with the same number of members, side by side."""
+    """Return the values of expressions with the same number of members, on the last axis."""
     inputs = tuple(part for part in parts if part.width)
     if len(inputs) == 1:
         return inputs[0]
-    width = sum(part.width for part in inputs)
-    return Expr("concat", inputs, width, inputs[0].n_estimators if inputs else 1)
+    if not inputs:
+        return Expr("concat", shape=(0,))
+    shape = *inputs[0].shape[:-1], sum(part.n_channels for part in inputs)
+    return Expr("concat", inputs, shape, inputs[0].n_estimators)
 
 
 def broadcast_members(x: Expr, n_estimators: int) -> Any:
@@ -185,25 +222,91 @@ def broadcast_members(x: Expr, n_estimators: int) -> Any:
 
 
 def reduce_sum(x: Expr) -> Expr:
-    """Return the sum of the values of a row."""
-    return Expr("reduce_sum", (x,), 1, x.n_estimators)
+    """Return the sum over the last axis, whose size becomes one."""
+    return Expr("reduce_sum", (x,), (*x.shape[:-1], 1), x.n_estimators)
 
 
 def softmax(x: Expr) -> Expr:
-    """Return exp(x_k) / sum_j exp(x_j) over the values of a row, without overflow."""
-    return Expr("softmax", (x,), x.width, x.n_estimators)
+    """Return exp(x_k) / sum_j exp(x_j) over the last axis, without overflow."""
+    return Expr("softmax", (x,), x.shape, x.n_estimators)
+
+
+def reshape(x: Expr, shape: Sequence[int]) -> Expr:
+    """Return the values with another shape of a row."""
+    x, shape = x.inputs[0] if x.operation == "reshape" else x, tuple(shape)
+    return x if shape == x.shape else Expr("reshape", (x,), shape, x.n_estimators)
+
+
+def transpose(x: Expr, axes: Sequence[int]) -> Expr:
+    """Return the values with other axes of a row: axis k is axis ``axes[k]`` of x."""
+    shape = tuple(x.shape[axis] for axis in axes)
+    return Expr("transpose", (x,), shape, x.n_estimators, (), {"axes": tuple(axes)})
+
+
+def matmul(x: Expr, y: Expr) -> Expr:
+    """Return the matrix products of x (..., a, b) and y (..., b, c) of the same members."""
+    shape = *x.shape[:-1], y.n_channels
+    return Expr("matmul", (x, y), shape, x.n_estimators)
+
+
+def windows(
+    x: Expr,
+    size: Sequence[int],
+    strides: Sequence[int] = (1, 1),
+    padding: Sequence[int] = (0, 0, 0, 0),
+    dilation: Sequence[int] = (1, 1),
+) -> Expr:
+    """Return the values of an image (h, w, c) in each window, side by side, for `dense`.
+
+    `padding` is the number of zeros at the top, on the left, at the bottom and on the right.
+    """
+    attributes = _slide(x, size, strides, padding, dilation)
+    shape = *attributes["n_windows"], math.prod(size) * x.n_channels
+    return Expr("windows", (x,), shape, x.n_estimators, (), attributes)
+
+
+def pool(
+    x: Expr,
+    kind: Literal["max", "average"],
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[int] = (0, 0, 0, 0),
+) -> Expr:
+    """Return the largest value or the mean of each window of an image, without the padding."""
+    attributes = _slide(x, size, strides, padding, (1, 1))
+    shape = *attributes["n_windows"], x.n_channels
+    return Expr(f"{kind}_pool", (x,), shape, x.n_estimators, (), attributes)
+
+
+def _slide(
+    x: Expr,
+    size: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> dict[str, tuple[int, ...]]:
+    """Return the attributes of windows, with their numbers ``n_windows`` in both directions."""
+    n_windows = (
+        (n + before + after - step * (k - 1) - 1) // stride + 1
+        for n, before, after, k, stride, step in zip(
+            x.shape, padding[:2], padding[2:], size, strides, dilation, strict=False
+        )
+    )
+    named = {"size": size, "strides": strides, "padding": padding, "dilation": dilation}
+    attributes = {name: tuple(map(int, values)) for name, values in named.items()}
+    return {**attributes, "n_windows": tuple(n_windows)}
 
 
 def mean_over_members(x: Expr) -> Expr:
     """Return the mean over the members."""
-    return x if x.n_estimators == 1 else Expr("mean_over_members", (x,), x.width)
+    return x if x.n_estimators == 1 else Expr("mean_over_members", (x,), x.shape)
 
 
 def flatten_members(x: Expr) -> Expr:
     """Return the values of all members in one vector."""
     if x.n_estimators == 1:
         return x
-    return Expr("flatten_members", (x,), x.n_estimators * x.width)
+    return Expr("flatten_members", (x,), (x.n_estimators * x.width,))
 
 
 def std_over_members(x: Expr) -> Any:
@@ -228,15 +331,27 @@ def root_of_squares(x: Any, y: Any) -> Any:
 
 def _make_elementwise(name: str, *inputs: Any) -> Expr:
     operands = tuple(map(constant, inputs))
-    width = max(operand.width for operand in operands)
     n_estimators = max(operand.n_estimators for operand in operands)
-    for operand in operands:
-        if operand.width not in (1, width) or operand.n_estimators not in (1, n_estimators):
-            sizes = [(each.n_estimators, each.width) for each in operands]
-            raise ValueError(
-                f"{name} got operands whose (n_estimators, width) do not match: {sizes}."
-            )
-    return Expr(name, operands, width, n_estimators)
+    sizes = [(each.n_estimators, *each.shape) for each in operands]
+    try:
+        shape = np.broadcast_shapes(*(operand.shape for operand in operands))
+    except ValueError:
+        shape = ()
+    if not shape or any(n not in (1, n_estimators) for n, *_ in sizes):
+        raise ValueError(f"{name} got operands whose (n_estimators, *shape) do not match: {sizes}.")
+    operands = tuple(_with_axes(operand, len(shape)) for operand in operands)
+    return Expr(name, operands, shape, n_estimators)
+
+
+def _with_axes(x: Expr, n_axes: int) -> Expr:
+    """Return values with axes of size one in front, unless they are a single number."""
+    n_new = n_axes - len(x.shape)
+    if not n_new or (x.operation == "constant" and x.arrays[0].size == 1):
+        return x
+    shape = *[1] * n_new, *x.shape
+    if x.operation == "constant":
+        return constant(x.arrays[0].reshape(x.n_estimators, *shape))
+    return reshape(x, shape)
 
 
 def _to_float32(array: Any) -> Array:
@@ -284,7 +399,7 @@ def evaluate(outputs: Iterable[Expr], X: Array) -> dict[Expr, Array]:
     Returns
     -------
     values : dict of arrays
-        The values of each expression, of shape (n, width), or (n_estimators, n, width) if it has
+        The values of each expression, of shape (n, *shape), or (n_estimators, n, *shape) if it has
         several members.
     """
     values: dict[Expr, Array] = {}
@@ -302,10 +417,15 @@ def evaluate(outputs: Iterable[Expr], X: Array) -> dict[Expr, Array]:
 
 
 def align(expression: Expr, array: Array) -> Array:
-    """Return an array of shape (M, width) or (M, a, b) that broadcasts with values of rows."""
+    """Return an array with the member axis first that broadcasts with values of rows.
+
+    A member has an array of the shape of values, a vector of channels, or matrices.
+    """
+    n_estimators, *shape = array.shape
     if expression.n_estimators == 1:
         return np.asarray(array[0])
-    return array[:, None] if array.ndim == 2 else array
+    n_new = 1 + len(expression.shape) - len(shape)
+    return array.reshape(n_estimators, *[1] * n_new, *shape)
 
 
 def _dense(expression: Expr, x: Array) -> Array:
@@ -315,7 +435,7 @@ def _dense(expression: Expr, x: Array) -> Array:
 
 def _dense_int8(expression: Expr, x: Array) -> Array:
     inverse, weights, scales, *biases = (align(expression, array) for array in expression.arrays)
-    limit = max_rounded_input(expression.inputs[0].width)
+    limit = max_rounded_input(expression.inputs[0].n_channels)
     scaled = x * inverse
     rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
     rounded = np.clip(rounded, -limit, limit).astype(float)
@@ -334,10 +454,39 @@ def _block_linear(expression: Expr, x: Array) -> Array:
 def _gather(expression: Expr, x: Array) -> Array:
     tables = expression.arrays[0]
     last = tables.shape[1] - 1
-    rows = np.where(x == np.clip(np.floor(x), 0, last), x, last).astype(np.intp)[..., 0]
-    rows = np.broadcast_to(rows, (len(tables), rows.shape[-1]))
-    found = np.take_along_axis(tables, rows[..., None], axis=1)
-    return found[0] if expression.n_estimators == 1 else found
+    rows = np.where(x == np.clip(np.floor(x), 0, last), x, last).astype(np.intp)
+    rows = np.broadcast_to(rows, (len(tables), *rows.shape[-2:]))
+    found = np.stack([table[own] for table, own in zip(tables, rows, strict=True)])
+    found = found.reshape(len(tables), -1, expression.width)
+    return np.asarray(found[0] if expression.n_estimators == 1 else found)
+
+
+def _reshape(expression: Expr, x: Array) -> Array:
+    n_axes = len(expression.inputs[0].shape)
+    return x.reshape(*x.shape[:-n_axes], *expression.shape)
+
+
+def _transpose(expression: Expr, x: Array) -> Array:
+    axes = expression.attributes["axes"]
+    return np.moveaxis(x, [axis - len(axes) for axis in axes], range(-len(axes), 0))
+
+
+def _slide_over(expression: Expr, x: Array, fill: float) -> Array:
+    """Return windows (..., n_windows, n_windows, size, size, n_channels) of padded images."""
+    each = expression.attributes
+    (size, strides, padding, dilation) = (
+        each[name] for name in ("size", "strides", "padding", "dilation")
+    )
+    sides = [(0, 0)] * (x.ndim - 3) + [padding[::2], padding[1::2], (0, 0)]
+    padded = np.pad(x, sides, constant_values=fill)
+    spans = [step * (k - 1) + 1 for k, step in zip(size, dilation, strict=True)]
+    found = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(-3, -2))
+    (down, right), (step_down, step_right) = strides, dilation
+    return np.moveaxis(found[..., ::down, ::right, :, ::step_down, ::step_right], -3, -1)
+
+
+def _windows(expression: Expr, x: Array) -> Array:
+    return _slide_over(expression, x, 0.0).reshape(*x.shape[:-3], *expression.shape)
 
 
 OPERATIONS: dict[str, Callable[..., Array]] = {
@@ -351,6 +500,12 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "concat": lambda _, *parts: np.concatenate(parts, axis=-1),
     "reduce_sum": lambda _, x: x.sum(axis=-1, keepdims=True),
     "softmax": lambda _, x: special.softmax(x, axis=-1),
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "matmul": lambda _, x, y: x @ y,
+    "windows": _windows,
+    "max_pool": lambda each, x: _slide_over(each, x, -np.inf).max(axis=(-3, -2)),
+    "average_pool": lambda each, x: np.nanmean(_slide_over(each, x, np.nan), axis=(-3, -2)),
     "mean_over_members": lambda _, x: x.mean(axis=0),
     "flatten_members": lambda _, x: np.hstack(list(x)),
 }

@@ -174,11 +174,14 @@ def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
 
 
 def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
-    """Return the raw predictions of each member, or the outputs of some layers."""
+    """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
     network, parameters = fitted.network.part(layers), fitted.parameters.part(layers)
+    x = ex.reshape(x, network.input_shape)
     for layer, shape, *kinds in zip(
         network.layers, network.row_shapes[:-1], parameters.layers, parameters.running, strict=True
     ):
+        if layer.stochastic:
+            continue
         specs = (*layer.parameter_specs(shape), *layer.buffer_specs(shape))
         shapes = {spec.name: spec.shape for spec in specs}
         # Layers compute with arrays that have an axis for the rows.
@@ -188,7 +191,7 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
             for name, array in kind.items()
         }
         x = convert(layer, x, arrays)
-    return x
+    return ex.reshape(x, (x.width,))
 
 
 @outputs_of.register

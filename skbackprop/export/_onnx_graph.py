@@ -1,6 +1,6 @@
 """ONNX nodes and initializers of a computation graph, for opset 13 and newer ones.
 
-Values are tensors of shape (n, width), or (n_estimators, n, width) for several members. ONNX
+Values are tensors of shape (n, *shape), or (n_estimators, n, *shape) for several members. ONNX
 broadcasts as NumPy does. This module does not import onnx.
 """
 
@@ -159,11 +159,78 @@ class OnnxGraph:
         return self._add_node("Where", self._add_node("IsNaN", x), fill, x)
 
     def _dense(self, expression: Expr, x: str) -> str:
+        if expression.inputs[0].operation == "windows":
+            return self._convolve(expression, x)
         weights, *biases = (self._add_array(expression, array) for array in expression.arrays)
-        if expression.n_estimators == 1:
+        if expression.n_estimators == 1 and len(expression.shape) == 1:
             return self._add_node("Gemm", x, weights, *biases)
         product = self._add_node("MatMul", x, weights)
         return self._add_node("Add", product, *biases) if biases else product
+
+    def _windows(self, expression: Expr, x: str) -> str:
+        return x  # of the image, which the convolution reads
+
+    def _convolve(self, expression: Expr, x: str) -> str:
+        """Add a convolution whose groups are the members, with the channels before the axes."""
+        (window,), n_estimators = expression.inputs, expression.n_estimators
+        (image,), attributes = window.inputs, window.attributes
+        height, width, n_channels = image.shape
+        n_filters, n_groups = expression.n_channels, image.n_estimators
+        if n_groups == 1:
+            channels = self._add_node("Transpose", x, perm=[0, 3, 1, 2])
+        else:
+            by_row = self._add_node("Transpose", x, perm=[1, 0, 4, 2, 3])
+            shape = self._add_shape(-1, n_groups * n_channels, height, width)
+            channels = self._add_node("Reshape", by_row, shape)
+        weights, *biases = expression.arrays
+        kernels = weights.reshape(n_estimators, *attributes["size"], n_channels, n_filters)
+        kernels = kernels.transpose(0, 4, 3, 1, 2).reshape(-1, n_channels, *attributes["size"])
+        arrays = [self._add_initializer("kernels", np.ascontiguousarray(kernels))]
+        arrays += [self._add_initializer("biases", each.ravel()) for each in biases]
+        convolved = self._add_node(
+            "Conv",
+            channels,
+            *arrays,
+            kernel_shape=list(attributes["size"]),
+            strides=list(attributes["strides"]),
+            pads=list(attributes["padding"]),
+            dilations=list(attributes["dilation"]),
+            group=n_groups,
+        )
+        if n_estimators == 1:
+            return self._add_node("Transpose", convolved, perm=[0, 2, 3, 1])
+        shape = self._add_shape(-1, n_estimators, n_filters, *attributes["n_windows"])
+        by_row = self._add_node("Reshape", convolved, shape)
+        return self._add_node("Transpose", by_row, perm=[1, 0, 3, 4, 2])
+
+    def _max_pool(self, expression: Expr, x: str, operator: str = "MaxPool") -> str:
+        (image,), attributes = expression.inputs, expression.attributes
+        if expression.n_estimators > 1:
+            x = self._add_node("Reshape", x, self._add_shape(-1, *image.shape))
+        pooled = self._add_node(
+            operator,
+            self._add_node("Transpose", x, perm=[0, 3, 1, 2]),
+            kernel_shape=list(attributes["size"]),
+            strides=list(attributes["strides"]),
+            pads=list(attributes["padding"]),
+        )
+        pooled = self._add_node("Transpose", pooled, perm=[0, 2, 3, 1])
+        return self._reshape(expression, pooled) if expression.n_estimators > 1 else pooled
+
+    def _average_pool(self, expression: Expr, x: str) -> str:
+        return self._max_pool(expression, x, "AveragePool")
+
+    def _reshape(self, expression: Expr, x: str) -> str:
+        members = (expression.n_estimators,) if expression.n_estimators > 1 else ()
+        return self._add_node("Reshape", x, self._add_shape(*members, -1, *expression.shape))
+
+    def _transpose(self, expression: Expr, x: str) -> str:
+        n_before = 1 + (expression.n_estimators > 1)
+        axes = [n_before + axis for axis in expression.attributes["axes"]]
+        return self._add_node("Transpose", x, perm=[*range(n_before), *axes])
+
+    def _matmul(self, expression: Expr, x: str, y: str) -> str:
+        return self._add_node("MatMul", x, y)
 
     def _integer_linear(self, expression: Expr, x: str) -> str:
         (matrix,) = expression.arrays
@@ -191,7 +258,8 @@ class OnnxGraph:
             "Reshape", self._add_node("Cast", index, to=_INT64), self._add_shape(-1)
         )
         table = self._add_array(expression, tables)
-        return self._add_node("Gather", table, row, axis=int(n_estimators > 1))
+        found = self._add_node("Gather", table, row, axis=int(n_estimators > 1))
+        return found if expression.inputs[0].width == 1 else self._reshape(expression, found)
 
     def _take_columns(self, expression: Expr, x: str) -> str:
         columns = self._add_initializer("columns", expression.arrays[0])

@@ -63,6 +63,54 @@ static void PREFIX_dense_int8(
     }
 }
 """,
+    "window": """\
+/* out = the values of an image x[h][w][c] in a window[m][n] from (top, left) on, which may be below
+   zero modulo 2^N. Outside the image they are zero. */
+static void PREFIX_window(
+    const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
+    size_t step_down, size_t step_right, float *out)
+{
+    for (size_t i = 0; i < m; ++i)
+        for (size_t j = 0; j < n; ++j, out += c) {
+            const size_t row = top + i * step_down, column = left + j * step_right;
+            const int is_inside = row < h && column < w;
+            for (size_t k = 0; k < c; ++k)
+                out[k] = is_inside ? x[(row * w + column) * c + k] : 0.0f;
+        }
+}
+""",
+    "max_pool": """\
+/* out = the largest values of each channel of an image in a window, as above. */
+static void PREFIX_max_pool(
+    const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
+    float *out)
+{
+    for (size_t k = 0; k < c; ++k) out[k] = -INFINITY;
+    for (size_t i = top; i != top + m; ++i)
+        for (size_t j = left; j != left + n; ++j)
+            for (size_t k = 0; i < h && j < w && k < c; ++k) {
+                const float value = x[(i * w + j) * c + k];
+                if (value > out[k]) out[k] = value;
+            }
+}
+""",
+    "average_pool": """\
+/* out = the means of each channel of an image in a window, as above. */
+static void PREFIX_average_pool(
+    const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
+    float *out)
+{
+    size_t n_inside = 0;
+    for (size_t k = 0; k < c; ++k) out[k] = 0.0f;
+    for (size_t i = top; i != top + m; ++i)
+        for (size_t j = left; j != left + n; ++j) {
+            if (i >= h || j >= w) continue;
+            ++n_inside;
+            for (size_t k = 0; k < c; ++k) out[k] += x[(i * w + j) * c + k];
+        }
+    for (size_t k = 0; k < c; ++k) out[k] /= (float)n_inside;
+}
+""",
     "gather": """\
 /* out = row *x of w[n + 1][k], or the last row if *x is not an integer from 0 to n - 1. */
 static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
@@ -291,12 +339,12 @@ def generate_c(
     """Return the C program of a model, with errors of its 8-bit weights if it has them."""
     code, upper = CCodegen(model, prefix), prefix.upper()
     int8_widths = [
-        each.inputs[0].width
+        each.inputs[0].n_channels
         for each in topological_sort(model.expressions)
         if each.operation == "dense_int8"
     ]
     n_rounded = max(int8_widths, default=0)
-    n_bytes = 4 * sum(code.plan.buffer_sizes) + 2 * n_rounded
+    n_bytes = 4 * (sum(code.plan.buffer_sizes) + code.n_scratch) + 2 * n_rounded
     classes = [
         _declare_classes(output, prefix) for output in model.outputs if output.classes is not None
     ]
@@ -315,6 +363,7 @@ def generate_c(
             f"static float {prefix}_buffer{number}[{size}];"
             for number, size in enumerate(code.plan.buffer_sizes)
         ),
+        *([f"static float {prefix}_scratch[{code.n_scratch}];"] if code.n_scratch else []),
         *([f"static int16_t {prefix}_rounded[{n_rounded}];"] if n_rounded else []),
         "",
         *(

@@ -15,7 +15,6 @@ from skbackprop.export import to_c, to_expression
 from skbackprop.export._model_graph import build_graph
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
-from skbackprop.layers.dense import Dropout
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, SquaredError
 from skbackprop.losses.links import GaussianLink, IdentityLink, Link, LogLink
 from skbackprop.utils.arrays import Array
@@ -44,8 +43,8 @@ def is_leaf(kind):
             *(type(part) for part in REGRESSOR_LOSSES.values()),
             *NORMALIZATIONS.values(),
             *filter(is_leaf, subclasses_of(Link)),
-            # Training alone has dropout, and networks that predict none.
-            *(filter(is_leaf, subclasses_of(Layer) - {Dropout})),
+            # Prediction skips stochastic layers.
+            *(kind for kind in subclasses_of(Layer) if is_leaf(kind) and not kind.stochastic),
         },
         key=lambda kind: kind.__name__,
     ),
