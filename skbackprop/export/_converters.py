@@ -291,6 +291,11 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
 
 
 @to_expression.register
+def _(part: layers.Embedding, x: Expr, arrays: Arrays) -> Expr:
+    return ex.reshape(ex.gather(x, arrays["embeddings"]), part.compute_output_shape(x.shape))
+
+
+@to_expression.register
 def _(part: Scale, x: Expr, arrays: Arrays) -> Any:
     return x * arrays["scales"]
 

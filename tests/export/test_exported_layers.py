@@ -7,14 +7,14 @@ import pytest
 from c_runs import CC, outputs_of_c
 from test_onnx import outputs_of
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier
 from skbackprop.export import to_c, to_onnx
-from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import (
     Activation,
     BatchNormalization,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     LayerNormalization,
     Reshape,
@@ -23,7 +23,8 @@ from support.cases import SHORT, is_close
 
 RNG = np.random.default_rng(0)
 N_ROWS = 40
-SEQUENCES = RNG.normal(size=(N_ROWS, 6, 3))
+NUMBERS = RNG.normal(size=(N_ROWS, 18)).astype(np.float32)
+TOKENS = RNG.integers(0, 5, (N_ROWS, 7))
 
 # The layers, by name, with the shape of a row.
 CASES = {
@@ -32,6 +33,7 @@ CASES = {
     "dense of images": ((2, 3, 3), [Dense(2, activation="gelu"), Dropout(0.2), Dense(3)]),
     "batch normalization": ((6, 3), [Dense(4), BatchNormalization(), Activation("relu")]),
     "layer normalization": ((6, 3), [LayerNormalization(), Dense(4)]),
+    "embedding": ((7,), [Embedding(5, 3), Dense(4, activation="relu")]),
     "reshape": ((18,), [Reshape((2, 3, 3)), Dense(4, activation="tanh"), Reshape((4, -1))]),
 }
 
@@ -46,9 +48,9 @@ def network(name, n_estimators):
 
 
 def rows_of(name):
-    """Return rows that float32 holds exactly."""
-    shape, _ = CASES[name]
-    return np.resize(SEQUENCES, (N_ROWS, *shape)).reshape(N_ROWS, -1).astype(np.float32)
+    """Return rows of tokens, or of numbers that float32 holds exactly."""
+    shape, (first, *_) = CASES[name]
+    return TOKENS if isinstance(first, Embedding) else NUMBERS[:, : np.prod(shape)]
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -68,9 +70,7 @@ def test_c_programs_equal_the_network(tmp_path):
         (to_c(network(*model), prefix=f"p{i}"), rows_of(model[0]), [3])
         for i, model in enumerate(models)
     ]
-    for model, (label, probabilities) in zip(
-        models, outputs_of_c(programs, tmp_path), strict=True
-    ):
+    for model, (label, probabilities) in zip(models, outputs_of_c(programs, tmp_path), strict=True):
         estimator, X = network(*model), rows_of(model[0])
         assert label[:, 0].tolist() == estimator.predict(X).tolist(), model
         assert is_close(probabilities, estimator.predict_proba(X)), model
