@@ -15,6 +15,7 @@ from scipy.special import erf, expit
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from .. import activations, layers, losses
+from ..layers.convolution import Convolution
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..losses import links
@@ -288,6 +289,22 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
     if others:
         numbers = ex.broadcast_members(numbers, vectors[0].n_estimators)
     return ex.concat([numbers, *vectors])
+
+
+@to_expression.register
+def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
+    geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
+    (top, bottom), (left, right) = geometry.padding
+    windows = ex.windows(
+        ex.reshape(x, (*geometry.input_size, kernels.shape[-2])),
+        geometry.kernel_size,
+        geometry.strides,
+        (top, left, bottom, right),
+        geometry.dilation,
+    )
+    by_window = kernels.reshape(len(kernels), -1, part.n_filters)
+    convolved = ex.dense(windows, by_window, arrays.get("kernel_biases"))
+    return ex.reshape(convolved, part.compute_output_shape(x.shape))
 
 
 @to_expression.register

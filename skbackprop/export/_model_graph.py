@@ -24,6 +24,7 @@ from ..estimators.autoencoder import BackpropAutoencoder, n_encoder_layers
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
+from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
 from ..tabular import TabularClassifier, TabularRegressor
@@ -177,9 +178,16 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
     network, parameters = fitted.network.part(layers), fitted.parameters.part(layers)
     x = ex.reshape(x, network.input_shape)
+    open_residuals: list[Expr] = []
     for layer, shape, *kinds in zip(
         network.layers, network.row_shapes[:-1], parameters.layers, parameters.running, strict=True
     ):
+        if isinstance(layer, ResidualStart):
+            open_residuals.append(x)
+            continue
+        if isinstance(layer, ResidualEnd):
+            x = open_residuals.pop() + x
+            continue
         if layer.stochastic:
             continue
         specs = (*layer.parameter_specs(shape), *layer.buffer_specs(shape))

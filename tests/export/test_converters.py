@@ -15,6 +15,7 @@ from skbackprop.export import to_c, to_expression
 from skbackprop.export._model_graph import build_graph
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
+from skbackprop.layers.residual import ResidualEnd, ResidualStart
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, SquaredError
 from skbackprop.losses.links import GaussianLink, IdentityLink, Link, LogLink
 from skbackprop.utils.arrays import Array
@@ -35,6 +36,12 @@ def is_leaf(kind):
     return not subclasses_of(kind)
 
 
+def is_computed(kind):
+    """Return whether a layer computes in prediction, and is not a sum or other layers."""
+    is_defined = kind.build is not Layer.build or kind.forward is not Layer.forward
+    return is_defined and not kind.stochastic and kind not in (ResidualStart, ResidualEnd)
+
+
 @pytest.mark.parametrize(
     "kind",
     sorted(
@@ -43,8 +50,7 @@ def is_leaf(kind):
             *(type(part) for part in REGRESSOR_LOSSES.values()),
             *NORMALIZATIONS.values(),
             *filter(is_leaf, subclasses_of(Link)),
-            # Prediction skips stochastic layers.
-            *(kind for kind in subclasses_of(Layer) if is_leaf(kind) and not kind.stochastic),
+            *(kind for kind in subclasses_of(Layer) if is_leaf(kind) and is_computed(kind)),
         },
         key=lambda kind: kind.__name__,
     ),

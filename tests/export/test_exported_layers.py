@@ -12,12 +12,15 @@ from skbackprop.export import to_c, to_onnx
 from skbackprop.layers import (
     Activation,
     BatchNormalization,
+    Conv1D,
+    Conv2D,
     Dense,
     Dropout,
     Embedding,
     Flatten,
     LayerNormalization,
     Reshape,
+    Residual,
 )
 from support.cases import SHORT, is_close
 
@@ -33,6 +36,21 @@ CASES = {
     "dense of images": ((2, 3, 3), [Dense(2, activation="gelu"), Dropout(0.2), Dense(3)]),
     "batch normalization": ((6, 3), [Dense(4), BatchNormalization(), Activation("relu")]),
     "layer normalization": ((6, 3), [LayerNormalization(), Dense(4)]),
+    "convolution of images": ((4, 4), [Conv2D(3, 3, activation="relu"), Conv2D(2, 2)]),
+    "convolution with strides": (
+        (3, 3, 2),
+        [Conv2D(3, (3, 2), strides=(2, 1), padding="same"), BatchNormalization()],
+    ),
+    "convolution of sequences": (
+        (6, 3),
+        [Conv1D(4, 3, padding="causal", dilation=2), Activation("relu"), Conv1D(3, 2, strides=2)],
+    ),
+    "convolution without biases": ((18,), [Conv1D(4, 5, use_bias=False, padding="same")]),
+    "residual": (
+        (6, 3),
+        [Residual([Dense(4, activation="relu"), Residual(Dense(4)), Dropout(0.1), Dense(3)])],
+    ),
+    "residual of shared rows": ((5,), [Residual("scale"), Dense(3)]),
     "embedding": ((7,), [Embedding(5, 3), Dense(4, activation="relu")]),
     "reshape": ((18,), [Reshape((2, 3, 3)), Dense(4, activation="tanh"), Reshape((4, -1))]),
 }
