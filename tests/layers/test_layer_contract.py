@@ -1,10 +1,12 @@
 """The contract of all layers: gradients, members of a stack, and complete epochs.
 
-A layer of `LAYERS` or `NORMALIZATIONS` enters by its name. What a layer computes is tested in
-the file of its kind.
+A layer of `LAYERS` or `NORMALIZATIONS` enters by its name, one for images or sequences by a row of
+`SHAPED`, and of `WIDENED` if it takes memory. What a layer computes is tested in the file of its
+kind.
 """
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -15,11 +17,16 @@ from skbackprop.layers import (
     NORMALIZATIONS,
     BatchNormalization,
     CategoricalEmbedding,
+    Conv1D,
+    Conv2D,
+    Embedding,
     PeriodicEmbedding,
 )
+from skbackprop.layers.base import expand_layers
 from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
+from skbackprop.layers.reshaping import Flatten
 from skbackprop.nn.ensemble_trainer import StackTrainer
-from skbackprop.nn.network import Network, compute_row_shapes, dense_network
+from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import SGD, Adam
@@ -70,6 +77,15 @@ FRONTS = {
     "codes only": (CategoricalEmbedding(dict.fromkeys(range(14), 3), n_units=2),),
     "codes and waves": (CategoricalEmbedding({5: 4}), PeriodicEmbedding(2, features=(0, 2))),
 }
+# Layers with the shape of their rows. "nan" or "tokens" says what ends in padding.
+SHAPED = {
+    "Conv1D": ((7, 2), (Conv1D(3, 3, 2, "same", 2, "tanh"), Conv1D(2, 2)), None),
+    "Conv1D, padded": ((7, 2), (Conv1D(3, 3, 2, "same"), Conv1D(2, 2, padding="causal")), "nan"),
+    "Conv1D of one channel": ((14,), (Conv1D(1, 3, dilation=2, use_bias=False),), None),
+    "Conv2D": ((4, 4), (Conv2D(3, 2, activation="relu"), Conv2D(2, 3, 2, "same")), None),
+    "Conv2D of one pixel": ((2, 3, 2), (Conv2D(1, 1), Conv2D(3, (2, 1))), None),
+    "Embedding": ((7,), (Embedding(5, 3), Conv1D(2, 2, padding="same")), "tokens"),
+}
 # The arguments of `network_of`. Of these, networks without a front take sparse input.
 CASES = {
     **{f"normalization {name}": {"normalization": kind()} for name, kind in NORMALIZATIONS.items()},
@@ -86,6 +102,20 @@ CASES = {
     "dropout": {"dropout": (0.2, 0.5, 0.3)},
     **{name: {"front": front} for name, front in FRONTS.items()},
     "front and dropout": {"front": (MAPS, Scale()), "dropout": (0.2, 0.3, 0.0)},
+    **{
+        name: {"front": front, "input_shape": shape, "padding": padding}
+        for name, (shape, front, padding) in SHAPED.items()
+    },
+}
+# Networks whose layers have a number of units or filters, for how an epoch's memory grows.
+WIDENED = {
+    "dropout": lambda width: {"hidden": (width, width), "dropout": (0.2, 0.5, 0.5)},
+    **{
+        name: lambda width, kind=kind: {"hidden": (width, width), "normalization": kind()}
+        for name, kind in NORMALIZATIONS.items()
+    },
+    "Conv1D": lambda width: shaped((6, 1), Conv1D(width, 3, padding="causal")),
+    "Conv2D": lambda width: shaped((3, 3), Conv2D(2, 2), Conv2D(width, 2, padding="same")),
 }
 every_layer = pytest.mark.parametrize("layers", CASES.values(), ids=CASES)
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
@@ -95,12 +125,28 @@ without_sparse_fronts = pytest.mark.without(
 )
 
 
-def network_of(front=(), activation="tanh", hidden=(5, 4), normalization=None, dropout=()):
+def shaped(input_shape, *front):
+    """Return arguments of `network_of` with more weights than an update reads at once."""
+    return {"front": front, "input_shape": input_shape, "hidden": (60,)}
+
+
+def network_of(
+    front=(),
+    activation="tanh",
+    hidden=(5, 4),
+    normalization=None,
+    dropout=(),
+    input_shape=(N_INPUTS,),
+    padding=None,
+):
     """Return a network with layers before the dense ones."""
-    *_, (n_units,) = compute_row_shapes((N_INPUTS,), front)
+    front, shape = expand_layers(front, input_shape)
+    if len(shape) > 1:
+        front.append(Flatten())
     activations = (ACTIVATIONS[activation],) * len(hidden)
-    plain = dense_network((n_units, *hidden, N_TARGETS), activations, (), normalization)
-    return Network((N_INPUTS,), (*front, *plain.layers)).with_dropout(dropout)
+    widths = math.prod(shape), *hidden, N_TARGETS
+    plain = dense_network(widths, activations, (), normalization)
+    return Network(input_shape, (*front, *plain.layers)).with_dropout(dropout)
 
 
 def parameters_for(network, seeds, dtype=float):
@@ -112,28 +158,37 @@ def parameters_for(network, seeds, dtype=float):
     return network.copy_parameters(parameters, np.dtype(dtype))
 
 
-def levels_of(front):
-    is_embedding = front and isinstance(front[0], CategoricalEmbedding)
-    return front[0].n_levels if is_embedding else ()
+def codes_of(layers):
+    """Return (column, number of levels) of the columns that hold codes."""
+    first = next(iter(layers.get("front", ())), None)
+    if isinstance(first, Embedding):
+        return tuple((column, first.n_tokens) for column in range(*layers["input_shape"]))
+    return first.n_levels if isinstance(first, CategoricalEmbedding) else ()
 
 
-def write_codes(table, front):
-    """Write codes to the columns that are to hold them, some of them -1."""
+def write_codes(table, layers):
+    """Write codes to the columns that are to hold them, some of them -1, and padding."""
     rng = np.random.default_rng(table.n_rows)
-    for column, n_levels in levels_of(front):
-        table.X[:, column] = rng.integers(-1, n_levels, table.n_rows)
+    padding = layers.get("padding")
+    for column, n_levels in codes_of(layers):
+        table.X[:, column] = rng.integers(0 if padding else -1, n_levels, table.n_rows)
+    if padding:
+        steps = table.X.reshape(table.n_rows, layers["input_shape"][0], -1)
+        for row, length in zip(steps, rng.integers(1, steps.shape[1] + 1, len(steps)), strict=True):
+            row[length:] = np.nan if padding == "nan" else -1
     return table
 
 
 def tables_for(layers, n, n_rows=9, **options):
-    tables = [some_table(LOSS, n_rows, (N_INPUTS, N_TARGETS), seed=i, **options) for i in range(n)]
-    return [write_codes(table, layers.get("front", ())) for table in tables]
+    widths = network_of(**layers).n_inputs, N_TARGETS
+    tables = [some_table(LOSS, n_rows, widths, seed=i, **options) for i in range(n)]
+    return [write_codes(table, layers) for table in tables]
 
 
 def members_for(layers, **options):
     members = five_members(LOSS, network_of(**layers), **options)
     for member in members:
-        write_codes(member.table, layers.get("front", ()))
+        write_codes(member.table, layers)
     return members
 
 
@@ -179,27 +234,32 @@ def test_gradient_by_the_input_matches_finite_differences(layers, n_estimators):
     parameters = parameters_for(network, range(n_estimators))
     (table,) = tables_for(layers, 1)
     X, slope = table.X, np.random.RandomState(8).normal(size=(n_estimators, 9, N_TARGETS))
-    codes = [column for column, _ in levels_of(layers.get("front", ()))]
-    others = [column for column in range(N_INPUTS) if column not in codes]
+    is_number = np.isfinite(X)
+    is_number[:, [column for column, _ in codes_of(layers)]] = False
 
     def at(numbers):
-        X[:, others] = numbers
+        X[is_number] = numbers
         gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
-        assert not gradient[:, codes].any()
-        return (slope * predict_raw(network, parameters, X)).sum(), gradient[:, others, 0]
+        gradient = gradient.reshape(X.shape)
+        assert not gradient[~is_number].any()
+        return (slope * predict_raw(network, parameters, X)).sum(), gradient[is_number]
 
-    at(X[:, others])
-    if others:
-        check_gradient(at, X[:, others])
+    numbers = X[is_number]
+    at(numbers)
+    if is_number.any():
+        check_gradient(at, numbers)
 
 
 @every_layer
-def test_only_weights_are_regularized(layers):
+def test_only_matrices_are_regularized(layers):
     network = network_of(**layers)
     parameters = parameters_for(network, range(2))
-    n_weights = sum(np.prod(shape) for shape in network.shapes["weights"])
-    assert parameters.regularized.shape == (2, n_weights)
-    for name in network.shapes.keys() - {"weights"}:
+    pairs = zip(network.layers, network.row_shapes, strict=False)
+    specs = [spec for layer, shape in pairs for spec in layer.parameter_specs(shape)]
+    regularized = [spec for spec in specs if spec.regularized]
+    assert parameters.regularized.shape == (2, sum(spec.size for spec in regularized))
+    assert all(len(spec.shape) > 1 for spec in regularized)
+    for name in network.shapes.keys() - {spec.name for spec in regularized}:
         assert not any(np.shares_memory(a, parameters.regularized) for a in parameters.of(name))
 
 
@@ -266,19 +326,12 @@ def test_members_go_on_once_a_diverged_one_has_left(layers):
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
-@pytest.mark.parametrize(
-    "layers",
-    [
-        {"dropout": (0.2, 0.5, 0.5)},
-        *({"normalization": kind()} for kind in NORMALIZATIONS.values()),
-    ],
-    ids=["dropout", *NORMALIZATIONS],
-)
-def test_no_allocation_of_an_epoch_grows_with_the_network(layers, n_estimators):
+@pytest.mark.parametrize("widened", WIDENED.values(), ids=WIDENED)
+def test_no_allocation_of_an_epoch_grows_with_the_network(widened, n_estimators):
     """Random words are drawn 8,192 at once, and 65,536 numbers are searched for subnormal ones."""
 
     def peak(width):
-        network = network_of(hidden=(width, width), **layers)
+        network = network_of(**widened(width))
         table = some_table(LOSS, 300, network.widths, weighted=True)
         members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
         return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=128))

@@ -156,7 +156,7 @@ def some_parameters(network, seeds, dtype=np.float64):
     Weights are so large that a signal gets through many layers, and no larger.
     """
     rngs = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.init(len(rngs), np.dtype(np.float64))
+    parameters = network.layout.init(len(rngs), np.dtype(np.float64), rngs)
     drawn = [*parameters.weights, *parameters.biases]
     for member, rng in enumerate(rngs):
         for array in drawn:
