@@ -372,8 +372,14 @@ class FittedAttributesMixin(EstimatorMixin):
 
     @derived
     def n_features_in_(self: Any) -> int:
-        parameters = self._settings | self._parameters_for(self._widths)
-        return infer_n_features(MLPSpec.of(parameters), int(self._widths[0]))
+        architecture = MLPSpec.of(self._settings | self._parameters_for(self._widths))
+        n_estimators = int(self._settings.get("n_estimators", 1))
+        sizes = {
+            name.removesuffix("_"): sum(map(np.size, arrays)) // n_estimators
+            for name, arrays in vars(self).items()
+            if name.endswith("_") and isinstance(arrays, (list, tuple))
+        }
+        return infer_n_features(architecture, int(self._widths[0]), sizes)
 
     @derived
     def n_layers_(self: Any) -> int:
@@ -400,7 +406,7 @@ class FittedAttributesMixin(EstimatorMixin):
         config = self._make_config(settings | training_defaults)
         targets = self._rebuild_target_encoder(config, widths[-1])
         loss = targets.make_loss(config.loss, config.label_smoothing)
-        row_shape = (infer_n_features(config.architecture, int(widths[0])),)
+        row_shape = (int(self.n_features_in_),)
         is_single = all(np.asarray(weights).dtype == np.float32 for weights in self.coefs_)
         return DataInfo(
             warm_start_signature(settings),

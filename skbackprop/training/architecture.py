@@ -17,7 +17,7 @@ from ..layers import LAYERS
 from ..layers.base import Layer, Shape, check_layers, expand_layers, has_sequence_layer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..layers.reshaping import Flatten
-from ..nn.network import Network, dense_network
+from ..nn.network import Network, compute_row_shapes, dense_network
 from ..utils.validation import did_you_mean
 
 
@@ -212,27 +212,52 @@ def check_input_shape_param(input_shape: Any) -> Shape | None:
     return tuple(map(int, sizes))
 
 
-def infer_n_features(architecture: MLPSpec, width: int) -> int:
-    """Return the number of features for which the first hidden layer has this number of inputs."""
-    layers = architecture.layers
+def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]) -> int:
+    """Return the number of features of a network with given weights.
 
-    def n_outputs(shape: Shape) -> int:
+    Parameters
+    ----------
+    architecture : MLPSpec
+        The architecture.
+    width : int
+        The number of inputs of the first hidden layer.
+    sizes : dict
+        The number of values in the given arrays of the layers before it, by name.
+
+    Raises
+    ------
+    ValueError
+        If no number of features, or more than one, belongs to these weights.
+    """
+
+    def excess(shape: Shape) -> tuple[int, int]:
+        """Return the excess of inputs of the first hidden layer, and of values of arrays."""
         try:
-            return math.prod(expand_layers(layers, shape)[1])
+            layers, (n_units,) = expand_layers([*architecture.layers, Flatten()], shape)
         except ValueError:
-            return -1
+            return -1, 0
+        specs = [
+            spec
+            for layer, own in zip(layers, compute_row_shapes(shape, layers), strict=False)
+            for spec in (*layer.parameter_specs(own), *layer.buffer_specs(own))
+            if spec.name in sizes
+        ]
+        n_given = sum(sizes[name] for name in {spec.name for spec in specs})
+        return n_units - width, sum(spec.size for spec in specs) - n_given
 
     if architecture.input_shape is not None:
-        n_inputs = math.prod(architecture.input_shape)
-        if n_outputs(architecture.input_shape) == width:
-            return n_inputs
+        n_features = math.prod(architecture.input_shape)
+        if excess(architecture.input_shape)[0] == 0:
+            return n_features
     else:
-        n_inputs = bisect_left(range(width + 1), width, key=lambda n: n_outputs((n,)))
-        if n_outputs((n_inputs,)) == width:
-            return n_inputs
+        limit = max(width, *sizes.values()) if sizes else width
+        n_features = 1 + bisect_left(range(1, limit + 1), (0, 0), key=lambda n: excess((n,)))
+        if excess((n_features,)) == (0, 0) != excess((n_features + 1,)):
+            return n_features
     raise ValueError(
-        f"coefs_ takes {width} inputs, but layers={list(layers)!r} make another number of any "
-        "number of features. Set layers and input_shape to those of the network."
+        f"coefs_ takes {width} inputs, and layers={list(architecture.layers)!r} do not make as many "
+        "of one number of features alone. Set input_shape or n_features_in_, and layers to those "
+        "of the network."
     )
 
 
