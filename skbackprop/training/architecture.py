@@ -255,9 +255,9 @@ def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]
         if excess((n_features,)) == (0, 0) != excess((n_features + 1,)):
             return n_features
     raise ValueError(
-        f"coefs_ takes {width} inputs, and layers={list(architecture.layers)!r} do not make as many "
-        "of one number of features alone. Set input_shape or n_features_in_, and layers to those "
-        "of the network."
+        f"The number of features does not follow from coefs_, which takes {width} inputs, and from "
+        f"layers={list(architecture.layers)!r}. Set n_features_in_ or input_shape, and layers to "
+        "those of the network."
     )
 
 

@@ -1,0 +1,439 @@
+"""Do networks with `layers` have all that networks have?
+
+Each row of `NETWORKS` goes once through each method, solver, penalty, copy and search. What the
+layers compute is tested in tests/layers.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropRegressor,
+    EarlyStopping,
+    find_learning_rate,
+)
+from skbackprop.callbacks import Checkpoint, TrainingLog
+from skbackprop.inspection import BackpropFeatures, gradient_importance
+from skbackprop.layers import (
+    Activation,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNormalization,
+    Reshape,
+    Residual,
+)
+from skbackprop.losses import Quantile
+from skbackprop.optimizers import SGD
+from skbackprop.testing import check_gradient
+from support import (
+    answers,
+    assert_same_search,
+    bits,
+    class_data,
+    deep_copied,
+    few_epochs,
+    memory_mapped,
+    pickled,
+    quick,
+    safely_saved,
+    same_bits,
+    same_values,
+    value_data,
+)
+
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
+
+N, D = 48, 16
+X, Y = class_data(N, D)
+VALUES = value_data(N, D)[1]
+TOKENS = np.random.RandomState(0).randint(0, 5, (N, 6))
+# The rows, and the parameters of the network.
+NETWORKS = {
+    "dense": (X, {"layers": [Dense(6, activation="gelu"), LayerNormalization()]}),
+    "apart": (X, {"layers": [Dense(6, use_bias=False), BatchNormalization(), Activation("tanh")]}),
+    "dropout": (X, {"layers": [Dropout(0.1), Dense(6, activation="tanh"), Dropout(0.2)]}),
+    "image": (
+        X,
+        {
+            "input_shape": (4, 4),
+            "layers": [
+                Reshape((4, 4, 1)),
+                Dense(3, activation="tanh"),
+                BatchNormalization(),
+                Dropout(0.2),
+                Dense(2, activation="silu"),
+            ],
+        },
+    ),
+    "sequence": (
+        X,
+        {
+            "input_shape": (8, 2),
+            "layers": [LayerNormalization(), Dense(3, activation="tanh"), Flatten(), Dense(4)],
+            "hidden_layer_sizes": (),
+        },
+    ),
+    "residual": (
+        X,
+        {"layers": [Dense(6), Residual([LayerNormalization(), Dense(6, activation="gelu")])]},
+    ),
+    "tokens": (TOKENS, {"layers": [Embedding(5, 3), Activation("tanh")]}),
+}
+# Those that L-BFGS trains, and those whose inputs are numbers.
+SMOOTH = ["dense", "sequence", "residual", "tokens"]
+NUMERIC = [name for name, (rows, _) in NETWORKS.items() if rows.dtype == float]
+every_network = pytest.mark.parametrize("name", NETWORKS)
+with_members = pytest.mark.parametrize("n_estimators", [1, 2])
+
+
+def classifier(name, **changes):
+    return quick(BackpropClassifier, **NETWORKS[name][1] | changes)
+
+
+def regressor(name, **changes):
+    return quick(BackpropRegressor, **NETWORKS[name][1] | changes)
+
+
+def rows_of(name):
+    return NETWORKS[name][0]
+
+
+def arrays_of(model):
+    """Return the fitted lists of arrays by name, of all layers."""
+    return {name: value for name, value in vars(model).items() if is_list_of_arrays(name, value)}
+
+
+def is_list_of_arrays(name, value):
+    is_list = name.endswith("_") and isinstance(value, list) and len(value) > 0
+    return is_list and all(isinstance(array, np.ndarray) for array in value)
+
+
+def kernels_of(model):
+    """Return the arrays that penalties act on."""
+    rest = [
+        array for name, arrays in arrays_of(model).items() if "weights" in name for array in arrays
+    ]
+    return [*model.coefs_, *rest]
+
+
+# ------------------------------------------------------------------------------ what is said
+
+
+@every_network
+@with_members
+def test_hidden_features_are_the_rows_of_each_activation(name, n_estimators):
+    model = classifier(name, n_estimators=n_estimators).fit(rows_of(name), Y)
+    summary = model.summary()
+    activations = [
+        layer for layer in summary.layers if layer.kind in ("Gelu", "Tanh", "Silu", "Relu")
+    ]
+    for i, layer in enumerate(activations):
+        features = model.hidden_features(rows_of(name), layer=i)
+        assert features.shape == (N, n_estimators * np.prod(layer.output_shape))
+    if model.hidden_layer_sizes:
+        members = model.hidden_features(rows_of(name)).reshape(N, n_estimators, -1)
+        networks = model.estimators_ if n_estimators > 1 else [model]
+        for i, one in enumerate(networks):
+            scores = members[:, i] @ one.coefs_[-1] + one.intercepts_[-1]
+            np.testing.assert_allclose(one.decision_function(rows_of(name)), scores, rtol=1e-9)
+
+
+def test_hidden_features_of_an_image_by_hand():
+    model = quick(BackpropRegressor, layers=[Reshape((4, 4, 1)), Dense(3, activation="tanh")]).fit(
+        X, VALUES
+    )
+    by_hand = np.tanh(X[:, :, None] * model.dense_weights_[0][0] + model.dense_biases_[0])
+    found = model.hidden_features(X, layer=0)
+    np.testing.assert_allclose(found, by_hand.reshape(N, 48), rtol=1e-12)
+    hidden = np.maximum(found @ model.coefs_[0] + model.intercepts_[0], 0)
+    np.testing.assert_allclose(model.hidden_features(X), hidden, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+@with_members
+def test_the_input_gradient_belongs_to_the_prediction(name, n_estimators):
+    model = regressor(name, n_estimators=n_estimators, activation="tanh").fit(X, VALUES)
+    check_gradient(lambda x: (model.predict(x).sum(), model.input_gradient(x)), X[:5])
+
+
+@pytest.mark.long
+@every_network
+def test_inspection_takes_them(name):
+    rows = rows_of(name)
+    model = classifier(name)
+    found = find_learning_rate(model, rows, Y)
+    assert found.suggestion > 0
+    features = BackpropFeatures(model, 0).fit(rows, Y)
+    np.testing.assert_array_equal(
+        features.transform(rows), features.estimator_.hidden_features(rows, layer=0)
+    )
+    model.fit(rows, Y)
+    if name in NUMERIC:
+        importance = gradient_importance(model, rows)
+        assert importance.shape == (3, D)
+        assert (importance > 0).all()
+
+
+# -------------------------------------------------------------------------------- training
+
+
+@every_network
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@with_members
+def test_all_arrays_have_the_dtype(name, dtype, n_estimators):
+    model = classifier(name, dtype=dtype, n_estimators=n_estimators).fit(rows_of(name), Y)
+    arrays = arrays_of(model)
+    assert {array.dtype for own in arrays.values() for array in own} == {np.dtype(dtype)}
+    assert model.predict_proba(rows_of(name)).dtype == dtype
+    n_trained = sum(
+        array.size
+        for key, own in arrays.items()
+        if not key.endswith(("means_", "variances_"))
+        for array in own
+    )
+    assert n_trained == n_estimators * model.n_parameters_
+
+
+SETTINGS = {
+    "plain": {},
+    "average": {"average": "ema"},
+    "members": {"n_estimators": 2, "average": "polyak"},
+    "early stopping": {"early_stopping": EarlyStopping(validation_fraction=0.25), "tol": 0.0},
+    "sgd": {"solver": "sgd", "learning_rate": "adaptive", "batch_size": 20},
+}
+
+
+@pytest.mark.long
+@every_network
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_training_is_resumed_to_the_bit(name, settings, tmp_path):
+    """From a checkpoint, and by warm starts."""
+    rows, path = rows_of(name), tmp_path / "checkpoint.npz"
+    whole = classifier(name, max_iter=6, **settings).fit(rows, Y)
+    half = classifier(name, max_iter=3, **settings)
+    half.set_callbacks(Checkpoint(path), TrainingLog(tmp_path / "log.csv")).fit(rows, Y)
+    resumed = classifier(name, max_iter=6, **settings).fit(rows, Y, resume_from=path)
+    assert same_values(arrays_of(resumed), arrays_of(whole))
+    assert same_bits(resumed, whole)
+    other = classifier(name, max_iter=6, **settings)
+    other.layers = other.layers[:-1]
+    with pytest.raises(ValueError, match="resume_from: layers was length"):
+        other.fit(rows, Y, resume_from=path)
+
+
+@every_network
+def test_partial_fit_and_warm_starts_resume(name, tmp_path):
+    rows = rows_of(name)
+    model = classifier(name)
+    for _ in range(2):
+        model.partial_fit(rows, Y, classes=[0, 1, 2])
+    copied = safely_saved(pickled(model, tmp_path), tmp_path)
+    for one in (model, copied):
+        one.partial_fit(rows, Y)
+    assert same_values(arrays_of(copied), arrays_of(model))
+    warm = classifier(name, warm_start=True, max_iter=2).fit(rows, Y)
+    first = warm.loss_
+    warm.set_params(layers=copy.deepcopy(warm.layers)).fit(rows, Y)
+    assert warm.loss_ < first
+    with pytest.raises(ValueError, match="layers was .* when training began"):
+        warm.set_params(layers=warm.layers[:-1]).fit(rows, Y)
+
+
+@every_network
+@with_members
+@pytest.mark.parametrize("copied", [pickled, deep_copied, memory_mapped, safely_saved])
+def test_copies_and_files(name, n_estimators, copied, tmp_path):
+    rows = rows_of(name)
+    model = classifier(name, n_estimators=n_estimators).fit(rows, Y)
+    other = copied(model, tmp_path)
+    assert same_values(answers(other, rows), answers(model, rows))
+    assert other.layers == model.layers
+    assert clone(other).layers == model.layers
+
+
+@every_network
+@with_members
+def test_networks_of_assigned_weights(name, n_estimators):
+    rows = rows_of(name)
+    trained = classifier(name, n_estimators=n_estimators).fit(rows, Y)
+    model = classifier(name, n_estimators=n_estimators)
+    if name == "image":
+        model.input_shape = None  # which the arrays then do not tell
+        model.n_features_in_ = D
+    arrays = arrays_of(trained)
+    for key, value in arrays.items():
+        setattr(model, key, copy.deepcopy(value))
+    model.classes_ = trained.classes_
+    assert same_values(answers(model, rows), answers(trained, rows))
+    assert model.n_features_in_ == rows.shape[1]
+    assert model.n_parameters_ == trained.n_parameters_
+    for key in arrays.keys() - {"coefs_", "intercepts_"}:
+        value = vars(model).pop(key)
+        with pytest.raises(ValueError, match=rf"{key}|Set n_features_in_ or input_shape"):
+            model.predict(rows)
+        setattr(model, key, [array[..., :-1] for array in value])
+        with pytest.raises(ValueError, match=rf"{key} must be|Set n_features_in_ or input_shape"):
+            model.predict(rows)
+        setattr(model, key, value)
+    assert same_values(answers(model, rows), answers(trained, rows))
+
+
+def penalized_loss(model, name, alpha, l1_ratio):
+    """Return the loss by hand: penalties act on all weights, those of `layers` too."""
+    kernels = kernels_of(model)
+    assert len(kernels) == sum(layer.kind == "Dense" for layer in model.summary().layers)
+    squares = sum((kernel**2).sum() for kernel in kernels)
+    absolute = sum(np.abs(kernel).sum() for kernel in kernels)
+    penalty = alpha * ((1 - l1_ratio) / 2 * squares + l1_ratio * absolute) / N
+    return log_loss(Y, model.predict_proba(rows_of(name))) + penalty
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_the_loss_of_lbfgs_by_hand(name):
+    rows = rows_of(name)
+    model = classifier(name, solver="lbfgs", alpha=2.0, max_iter=20).fit(rows, Y)
+    assert model.loss_ == pytest.approx(penalized_loss(model, name, 2.0, 0.0), rel=1e-9)
+    without = classifier(name, solver="lbfgs", alpha=0.0, max_iter=20).fit(rows, Y)
+    largest = [max(np.abs(k).max() for k in kernels_of(one)) for one in (model, without)]
+    assert largest[0] < largest[1]
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+def test_the_loss_of_an_epoch_by_hand(name, l1_ratio):
+    model = classifier(name, alpha=2.0, l1_ratio=l1_ratio, batch_size=N)
+    model.partial_fit(rows_of(name), Y, classes=[0, 1, 2])
+    expected = penalized_loss(model, name, 2.0, l1_ratio)
+    assert model.partial_fit(rows_of(name), Y).loss_ == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("layer", [Dropout(0.2), BatchNormalization()], ids=str)
+def test_lbfgs_refuses_layers_that_need_batches(layer):
+    model = quick(BackpropClassifier, layers=[Dense(3), layer], solver="lbfgs")
+    with pytest.raises(ValueError, match=r"got Dropout or BatchNormalization in layers=\[Dense"):
+        model.fit(X, Y)
+
+
+@every_network
+def test_clipping_bounds_a_step_of_all_arrays(name):
+    rows, rate, norm = rows_of(name), 0.5, 1e-3
+    settings = {"solver": SGD(momentum=0.0), "learning_rate_init": rate, "batch_size": N}
+    model = classifier(name, clip_norm=norm, alpha=0.0, **settings)
+    model.partial_fit(rows, Y, classes=[0, 1, 2])
+    before = copy.deepcopy(arrays_of(model))
+    model.partial_fit(rows, Y)
+    steps = [
+        after - earlier
+        for key, own in arrays_of(model).items()
+        if not key.endswith(("means_", "variances_"))
+        for after, earlier in zip(own, before[key], strict=True)
+    ]
+    length = np.sqrt(sum((step**2).sum() for step in steps))
+    assert length == pytest.approx(rate * norm, rel=1e-6)
+
+
+@every_network
+def test_class_weights_are_weights_of_rows(name):
+    rows, weight = rows_of(name), {0: 2.0, 1: 0.5, 2: 1.0}
+    model = classifier(name, class_weight=weight).fit(rows, Y)
+    given = classifier(name).fit(rows, Y, sample_weight=np.array([2.0, 0.5, 1.0])[Y])
+    assert same_values(arrays_of(model), arrays_of(given))
+
+
+@every_network
+@with_members
+def test_all_kinds_of_targets(name, n_estimators):
+    rows = rows_of(name)
+    model = classifier(name, n_estimators=n_estimators)
+    columns = np.column_stack([Y, Y > 0])
+    assert [p.shape for p in model.fit(rows, columns).predict_proba(rows)] == [(N, 3), (N, 2)]
+    assert model.fit(rows, np.eye(3, dtype=int)[Y]).predict_proba(rows).shape == (N, 3)
+    model = regressor(name, loss=Quantile([0.1, 0.5, 0.9]), n_estimators=n_estimators)
+    levels = model.fit(rows, VALUES).predict(rows)
+    assert levels.shape == (N, 3)
+    assert (np.diff(levels, axis=1) >= 0).all()
+    two = np.column_stack([VALUES, 100 - VALUES])
+    model = regressor(name, scale_target=True, n_estimators=n_estimators).fit(rows, two)
+    assert model.predict(rows).shape == (N, 2)
+
+
+@every_network
+def test_folds_and_other_settings(name):
+    rows = rows_of(name)
+    folds = EarlyStopping(validation_fraction="folds")
+    model = classifier(name, n_estimators=3, early_stopping=folds).fit(rows, Y)
+    assert model.oof_predict_proba_.shape == (N, 3)
+    settings = {"normalization": "layer", "dropout": 0.2, "init": "he_normal"}
+    if name != "sequence":
+        settings["dropout"] = [0.1, 0.2]
+    model = classifier(name, **settings).fit(rows, Y)
+    assert np.isfinite(model.loss_)
+
+
+@pytest.mark.parametrize("name", ["image", "tokens"])
+def test_a_time_limit_stops_them(name):
+    model = classifier(name, max_iter=10**6, time_limit=0.02, n_iter_no_change=np.inf)
+    assert model.fit(rows_of(name), Y).n_iter_ < 10**5
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+def test_they_stand_in_pipelines(name):
+    pipeline = make_pipeline(StandardScaler(), classifier(name)).fit(3 * X + 5, Y)
+    scaled = StandardScaler().fit_transform(3 * X + 5)
+    np.testing.assert_array_equal(
+        pipeline.predict_proba(3 * X + 5), classifier(name).fit(scaled, Y).predict_proba(scaled)
+    )
+
+
+# -------------------------------------------------------------------------------- searches
+
+
+@pytest.mark.long
+@every_network
+def test_candidates_of_equal_layers_share_a_stack(name, stack_sizes):
+    rows = rows_of(name)
+    layers = NETWORKS[name][1]["layers"]
+    grid = {"learning_rate_init": [0.001, 0.01, 0.1], "layers": [layers, copy.deepcopy(layers)]}
+    model = classifier(name, max_iter=2, n_iter_no_change=np.inf)
+    settings = {"cv": 2, "scoring": bits, "refit": False}
+    search = BackpropGridSearchCV(model, grid, **settings).fit(rows, Y)
+    assert max(stack_sizes) == (6 if name == "image" else 12)  # as many as fit into the cache
+    assert_same_search(search, GridSearchCV(model, grid, **settings).fit(rows, Y))
+
+
+@pytest.mark.long
+@every_network
+def test_searches_over_layers_equal_scikit_learn_s(name):
+    rows, layers = rows_of(name), NETWORKS[name][1]["layers"]
+    grid = {"layers": [layers, [*layers, Dense(3)]], "alpha": [0.0, 1.0]}
+    settings = {"cv": 2, "scoring": bits, "return_train_score": True}
+    searches = [
+        kind(classifier(name), grid, **settings) for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    assert_same_search(*(search.fit(rows, Y) for search in searches))
+    assert same_bits(*(search.best_estimator_ for search in searches))
+
+
+@pytest.mark.long
+@every_network
+def test_survivors_of_halving_are_as_trained_alone(name):
+    rows, layers = rows_of(name), NETWORKS[name][1]["layers"]
+    grid = {"layers": [layers, [*layers, Dense(3)]], "learning_rate_init": [0.001, 0.03]}
+    model = classifier(name, max_iter=4, n_iter_no_change=np.inf)
+    search = BackpropHalvingGridSearchCV(model, grid, cv=2, factor=2).fit(rows, Y)
+    alone = clone(model).set_params(**search.best_params_)
+    alone.set_params(max_iter=len(search.best_estimator_.loss_curve_))
+    assert same_bits(search.best_estimator_, alone.fit(rows, Y))
