@@ -377,6 +377,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
     ) -> list[TrainingRun]:
         """Return a run for each network, which begins with its own of `starts`."""
         network = info.network.with_dropout(config.architecture.rates)
+        config.check_network(network)
         objective = Objective(network, info.loss, config.penalty)
         task = self._make_task(config, info, objective, data, incremental)
         if task.folds is None:

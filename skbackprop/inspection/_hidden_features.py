@@ -23,8 +23,7 @@ from ..estimators._supervised import (
     n_layers_up_to,
     validate_layer_index,
 )
-from ..layers.dense import Activation
-from ..training.architecture import check_layers_param, expand_layers, hidden_widths
+from ..training.architecture import hidden_widths
 from ..utils.arrays import Array, MatrixLike
 
 
@@ -109,11 +108,9 @@ class BackpropFeatures(
                 "estimator must be a BackpropClassifier, a BackpropRegressor or a FrozenEstimator "
                 f"of one, got {self.estimator!r}."
             )
-        if isinstance(self.estimator, BaseSupervisedNetwork):  # before training
-            hidden = hidden_widths(self.estimator.hidden_layer_sizes)
-            layers = expand_layers(check_layers_param(self.estimator.layers))
-            n_hidden = len(hidden) + sum(isinstance(layer, Activation) for layer in layers)
-            validate_layer_index(self.layer, n_hidden)
+        is_network = isinstance(self.estimator, BaseSupervisedNetwork)
+        if is_network and not self.estimator.layers:  # before training
+            validate_layer_index(self.layer, len(hidden_widths(self.estimator.hidden_layer_sizes)))
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)
         _count_units(fitted, self.layer)  # checks the layer of a frozen network

@@ -17,6 +17,7 @@ from ..early_stopping import EarlyStopping
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
 from ..nn.ensemble_trainer import PlateauStopper
+from ..nn.network import Network
 from ..nn.objective import L1L2, L2
 from ..nn.update import UpdateRule
 from ..optimizers import LBFGS, SOLVERS, Optimizer
@@ -121,6 +122,24 @@ class TrainingConfig:
     def is_lbfgs(self) -> bool:
         """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)
+
+    def check_network(self, network: Network) -> None:
+        """Check that the solver can train the layers of a network.
+
+        Raises
+        ------
+        ValueError
+            If L-BFGS is to train a layer that is random or takes statistics of batches.
+        """
+        if not self.is_lbfgs:
+            return
+        for layer in network.layers:
+            if layer.stochastic or isinstance(layer, BatchNormalization):
+                raise ValueError(
+                    "solver='lbfgs' needs the same objective in every call and has no batches, but "
+                    f"layers hold {layer!r}. Leave it out, or choose a stochastic solver such as "
+                    "'adam' or 'sgd'."
+                )
 
     @property
     def update_rule(self) -> UpdateRule:
