@@ -87,7 +87,11 @@ OTHERS = {
     "valid": "same",
 }
 # The same for settings that are None.
-OTHERS_THAN_NONE = {"activation": "tanh", "initializer": initializers.GlorotUniform()}
+OTHERS_THAN_NONE = {
+    "activation": "tanh",
+    "initializer": initializers.GlorotUniform(),
+    "truncate": 3,
+}
 
 
 def other_than(value, name=None):
