@@ -430,6 +430,23 @@ class CCodegen:
         index = _strided_index(value.shape, [strides[axis] for axis in value.attributes["axes"]])
         yield _copy_values(x, out, value.width, index)
 
+    def _gru(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        self.functions |= {"dense", "logistic"}
+        return self._recur(value, out, x, n_work=6)
+
+    def _recur(self, value: Expr, out: str, x: str, n_work: int) -> Iterator[str]:
+        """Yield the loop over the steps of a recurrence, with `n_work` numbers for each unit."""
+        n_units, is_all = (value.attributes[name] for name in ("n_units", "return_sequences"))
+        n_steps, n_channels = value.inputs[0].shape
+        work = self._get_scratch((n_work + is_all) * n_units)
+        state = f"{work} + {n_work * n_units}" if is_all else out
+        arrays = map(self._get_constant, value.arrays)
+        x = _at_position(x, n_steps, n_channels)
+        yield f"for (size_t i = 0; i < {n_units}; ++i) {_index_pointer(state)} = 0.0f;"
+        step = self._format_call(value.operation, x, *arrays, n_channels, n_units, work, state)
+        copy = _copy_values(state, _at_position(out, n_steps, n_units), n_units)
+        yield from _for_each_position(n_steps, step, *([copy] if is_all else []))
+
     def _integer_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         matrix = self._get_constant(value.arrays[0], "sums")
         yield self._format_call("dense", x, matrix, "NULL", value.inputs[0].width, value.width, out)

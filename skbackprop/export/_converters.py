@@ -18,6 +18,7 @@ from .. import activations, layers, losses
 from ..layers.convolution import Convolution
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
+from ..layers.recurrent import GRU, split_channels
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -305,6 +306,18 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
     by_window = kernels.reshape(len(kernels), -1, part.n_filters)
     convolved = ex.dense(windows, by_window, arrays.get("kernel_biases"))
     return ex.reshape(convolved, part.compute_output_shape(x.shape))
+
+
+@to_expression.register
+def _(part: GRU, x: Expr, arrays: Arrays) -> Expr:
+    return ex.gru(
+        ex.reshape(x, split_channels(x.shape)),
+        arrays["kernels"],
+        arrays["recurrent_kernels"],
+        arrays["kernel_biases"],
+        arrays["recurrent_biases"],
+        part.return_sequences,
+    )
 
 
 @to_expression.register

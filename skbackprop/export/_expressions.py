@@ -278,6 +278,33 @@ def pool(
     return Expr(f"{kind}_pool", (x,), shape, x.n_estimators, (), attributes)
 
 
+def gru(
+    x: Expr,
+    kernels: Array,
+    recurrent_kernels: Array,
+    biases: Array,
+    recurrent_biases: Array,
+    return_sequences: bool,
+) -> Expr:
+    """Return the states of a GRU (n_steps, n_units), or the last one, of sequences x.
+
+    Kernels (M, n_channels, 3 n_units), recurrent kernels (M, n_units, 3 n_units) and biases
+    (M, 3 n_units) are those of the gates z, r and of the candidate n, and the recurrent biases
+    (M, n_units) those of n.
+    """
+    arrays = (kernels, recurrent_kernels, biases, recurrent_biases)
+    return _recur("gru", x, arrays, return_sequences)
+
+
+def _recur(operation: str, x: Expr, arrays: Sequence[Array], return_sequences: bool) -> Expr:
+    """Return the states of a recurrence, of which the second array is the recurrent kernels."""
+    n_estimators, n_units, _ = arrays[1].shape
+    shape = (x.shape[0], n_units) if return_sequences else (n_units,)
+    each = tuple(map(_to_float32, arrays))
+    attributes = {"return_sequences": return_sequences, "n_units": n_units}
+    return Expr(operation, (x,), shape, n_estimators, each, attributes)
+
+
 def _slide(
     x: Expr,
     size: Sequence[int],
@@ -489,6 +516,30 @@ def _windows(expression: Expr, x: Array) -> Array:
     return _slide_over(expression, x, 0.0).reshape(*x.shape[:-3], *expression.shape)
 
 
+def _gru(expression: Expr, x: Array) -> Array:
+    kernels, recurrent, biases, recurrent_biases = (
+        array if array.ndim == 3 else array[:, None] for array in expression.arrays
+    )
+    x = x if x.ndim == 4 else x[None]
+    state = np.zeros((1, x.shape[1], expression.attributes["n_units"]), np.float32)
+    states = []
+    for step in range(x.shape[2]):
+        by_input = np.split(x[:, :, step] @ kernels + biases, 3, axis=-1)
+        by_state = np.split(state @ recurrent, 3, axis=-1)
+        z, r = (special.expit(a + b) for a, b in zip(by_input[:2], by_state, strict=False))
+        candidate = np.tanh(by_input[2] + r * (by_state[2] + recurrent_biases))
+        state = candidate + z * (state - candidate)
+        states.append(state)
+    return _select_states(expression, states)
+
+
+def _select_states(expression: Expr, states: list[Array]) -> Array:
+    """Return the states (M, n, n_units) of all steps or of the last one, as the expression says."""
+    is_all = expression.attributes["return_sequences"]
+    found = np.stack(states, axis=2) if is_all else states[-1]
+    return found if expression.n_estimators > 1 else found[0]
+
+
 OPERATIONS: dict[str, Callable[..., Array]] = {
     "constant": lambda expression: align(expression, expression.arrays[0]),
     "dense": _dense,
@@ -506,6 +557,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "windows": _windows,
     "max_pool": lambda each, x: _slide_over(each, x, -np.inf).max(axis=(-3, -2)),
     "average_pool": lambda each, x: np.nanmean(_slide_over(each, x, np.nan), axis=(-3, -2)),
+    "gru": _gru,
     "mean_over_members": lambda _, x: x.mean(axis=0),
     "flatten_members": lambda _, x: np.hstack(list(x)),
 }

@@ -6,7 +6,7 @@ broadcasts as NumPy does. This module does not import onnx.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -219,6 +219,46 @@ class OnnxGraph:
 
     def _average_pool(self, expression: Expr, x: str) -> str:
         return self._max_pool(expression, x, "AveragePool")
+
+    def _gru(self, expression: Expr, x: str) -> str:
+        kernels, recurrent, biases, of_candidate = expression.arrays
+        of_gates = np.zeros_like(biases)[:, of_candidate.shape[1] :]
+        both = np.concatenate([biases, of_gates, of_candidate], axis=1)
+        arrays = kernels, recurrent, both
+        return self._recur("GRU", expression, x, arrays, linear_before_reset=1)
+
+    def _recur(
+        self,
+        operator: str,
+        expression: Expr,
+        x: str,
+        arrays: Sequence[Array],
+        **attributes: Any,
+    ) -> str:
+        """Add a recurrence for each member; `arrays` are kernels, recurrent kernels and biases."""
+        (source,), n_units = expression.inputs, expression.attributes["n_units"]
+        is_all, is_shared = expression.attributes["return_sequences"], source.n_estimators == 1
+        by_step = self._add_node("Transpose", x, perm=[1, 0, 2]) if is_shared else ""
+        states = []
+        for m, member in enumerate(zip(*arrays, strict=True)):
+            if not is_shared:
+                rows = self._add_node("Gather", x, self._add_index(m), axis=0)
+                by_step = self._add_node("Transpose", rows, perm=[1, 0, 2])
+            # The matrices are transposed, and have an axis for the direction.
+            weights = [self._add_initializer("recurrence", each.T[None].copy()) for each in member]
+            of_steps = self._add_node(
+                operator, by_step, *weights, hidden_size=n_units, **attributes
+            )  # of shape (n_steps, 1, n, n_units)
+            if is_all:
+                states.append(self._add_node("Transpose", of_steps, perm=[1, 2, 0, 3]))
+            else:
+                states.append(self._add_node("Gather", of_steps, self._add_index(-1), axis=0))
+        if len(states) > 1:
+            return self._add_node("Concat", *states, axis=0)
+        return self._add_node("Squeeze", *states, self._add_shape(0))
+
+    def _add_index(self, index: int) -> str:
+        return self._add_initializer("index", np.array(index, dtype=np.int64))
 
     def _reshape(self, expression: Expr, x: str) -> str:
         members = (expression.n_estimators,) if expression.n_estimators > 1 else ()

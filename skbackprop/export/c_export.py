@@ -111,6 +111,24 @@ static void PREFIX_average_pool(
     for (size_t k = 0; k < c; ++k) out[k] /= (float)n_inside;
 }
 """,
+    "gru": """\
+/* A step of a GRU with input x[n] from the state h[k], which becomes the next one. The columns of
+   w[n][3 k], u[k][3 k] and b[3 k] are those of the gates z, r and of the candidate. */
+static void PREFIX_gru(
+    const float *x, const float *w, const float *u, const float *b, const float *c, size_t n,
+    size_t k, float *work, float *h)
+{
+    float *const s = work + 3 * k;
+    PREFIX_dense(x, w, b, n, 3 * k, work);
+    PREFIX_dense(h, u, NULL, k, 3 * k, s);
+    for (size_t j = 0; j < k; ++j) {
+        const float z = PREFIX_logistic(work[j] + s[j]);
+        const float r = PREFIX_logistic(work[k + j] + s[k + j]);
+        const float candidate = tanhf(work[2 * k + j] + r * (s[2 * k + j] + c[j]));
+        h[j] = candidate + z * (h[j] - candidate);
+    }
+}
+""",
     "gather": """\
 /* out = row *x of w[n + 1][k], or the last row if *x is not an integer from 0 to n - 1. */
 static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
@@ -280,8 +298,10 @@ def to_c(
         calibration_data,
         dtype=np.float32,
         ensure_all_finite="allow-nan",
+        allow_nd=True,
         input_name="calibration_data",
     )
+    rows = rows.reshape(len(rows), -1)
     if rows.shape[1] != model.row.width:
         raise ValueError(
             f"calibration_data has {rows.shape[1]} features, but the model takes {model.row.width}."
@@ -383,7 +403,10 @@ def _header_comment(code: CCodegen, errors: Mapping[str, float] | None, n_bytes:
     model, prefix = code.model, code.prefix
     names = model.feature_names
     features = "" if names is None else f": {', '.join(map(_escape_comment, names))}"
-    rows = [("x", f"{model.row.width} numbers{features}")]
+    everything = topological_sort(model.expressions)
+    shapes = (each.shape for each in everything if each.memory is model.row is not each)
+    shape = "".join(f", of shape {shape}" for shape in set(shapes))
+    rows = [("x", f"{model.row.width} numbers{shape}{features}")]
     for output in model.outputs:
         width = output.expression.width
         if output.classes is not None:
@@ -394,7 +417,7 @@ def _header_comment(code: CCodegen, errors: Mapping[str, float] | None, n_bytes:
         else:
             shape = "" if output.shape is None else f", of shape {output.shape}"
             rows.append((output.name, f"{width} number{'s' if width > 1 else ''}{shape}"))
-    operations = {each.operation for each in topological_sort(model.expressions)}
+    operations = {each.operation for each in everything}
     missing = "" if operations.isdisjoint(("isnan", "fill_nan")) else ", or NaN for missing values"
     paragraphs = [
         "Pass NULL for outputs that are not needed.",

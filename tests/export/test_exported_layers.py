@@ -10,6 +10,7 @@ from test_onnx import outputs_of
 from skbackprop import BackpropClassifier
 from skbackprop.export import to_c, to_onnx
 from skbackprop.layers import (
+    GRU,
     Activation,
     BatchNormalization,
     Conv1D,
@@ -46,6 +47,8 @@ CASES = {
         [Conv1D(4, 3, padding="causal", dilation=2), Activation("relu"), Conv1D(3, 2, strides=2)],
     ),
     "convolution without biases": ((18,), [Conv1D(4, 5, use_bias=False, padding="same")]),
+    "recurrence": ((6, 3), [GRU(4, return_sequences=True), GRU(3)]),
+    "recurrence over numbers": ((5,), [GRU(4)]),
     "residual": (
         (6, 3),
         [Residual([Dense(4, activation="relu"), Residual(Dense(4)), Dropout(0.1), Dense(3)])],
