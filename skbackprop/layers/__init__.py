@@ -9,7 +9,7 @@ from .convolution import Conv1D, Conv2D
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
-from .recurrent import GRU
+from .recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from .reshaping import Flatten, Reshape
 from .residual import Residual
 
@@ -19,9 +19,11 @@ LayersLike: TypeAlias = LayerName | Layer | Sequence[LayerName | Layer]
 __all__ = [
     "GRU",
     "LAYERS",
+    "LSTM",
     "NORMALIZATIONS",
     "Activation",
     "BatchNormalization",
+    "Bidirectional",
     "CategoricalEmbedding",
     "Conv1D",
     "Conv2D",
@@ -36,6 +38,7 @@ __all__ = [
     "Reshape",
     "Residual",
     "Scale",
+    "SimpleRNN",
 ]
 
 

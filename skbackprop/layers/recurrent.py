@@ -1,4 +1,4 @@
-"""Recurrent layers: GRU.
+"""Recurrent layers: SimpleRNN, GRU, LSTM and Bidirectional.
 
 A recurrent layer reads a sequence step by step. Its state after a step follows from the step's
 input and the state before it, by the same weights at each step. The gradient is computed by
@@ -16,12 +16,13 @@ the IEEE 78(10), 1550-1560.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from ..activations import ActivationFunction, get_activation
 from ..initializers import VarianceScaling
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
@@ -61,8 +62,32 @@ class OrthogonalInit:
         return np.concatenate(q, axis=1)
 
 
+@dataclass(frozen=True)
+class ForgetBiasInit:
+    """Initializer of the biases of an LSTM: one for the forget gates, else zero.
+
+    The state is then kept at the start of training (Gers et al. 2000; Jozefowicz et al. 2015,
+    section 5).
+
+    Parameters
+    ----------
+    n_units : int
+        The number of units.
+
+    References
+    ----------
+    Jozefowicz, R., Zaremba, W. & Sutskever, I. (2015). An empirical exploration of recurrent
+    network architectures. ICML.
+    """
+
+    n_units: int
+
+    def __call__(self, rng: np.random.RandomState) -> Array:
+        return np.repeat([0.0, 1.0, 0.0, 0.0], self.n_units)
+
+
 class RecurrentLayer(Layer):
-    """Base class of recurrent layers: shapes, parameters and padding."""
+    """Base class of recurrent layers: shapes and parameters."""
 
     n_units: int
     return_sequences: bool
@@ -105,6 +130,13 @@ class RecurrentLayer(Layer):
             ),
             ParameterSpec("kernel_biases", (n_columns,)),
         )
+
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return self.build_direction(context)
+
+    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
+        """Return the layer bound to the arrays of a context, which may read from the end."""
+        raise NotImplementedError(f"{type(self).__name__} must define build_direction(...)")
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_steps, n_channels = split_channels(input_shape)
@@ -197,8 +229,245 @@ class GRU(RecurrentLayer):
         own = ParameterSpec("recurrent_biases", (self.n_units,))
         return *super().parameter_specs(input_shape), own
 
+    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
+        return BuiltGRU(self, context, is_reversed)
+
+
+@dataclass(frozen=True)
+class LSTM(RecurrentLayer):
+    """Long short-term memory: c_t = f * c + i * g and h_t = o * tanh(c_t).
+
+    The cell c and the state h before step t are zero at first. The input gate i, the forget gate f,
+    the candidate g and the output gate o are
+
+    - i = s(x W_i + h U_i + b_i)
+    - f = s(x W_f + h U_f + b_f)
+    - g = tanh(x W_g + h U_g + b_g)
+    - o = s(x W_o + h U_o + b_o)
+
+    with s(a) = 1 / (1 + exp(-a)) and the input x of the step (Hochreiter & Schmidhuber 1997, with
+    the forget gate of Gers et al. 2000). The biases of the forget gate are one at first.
+
+    A fit stores W, U and b in ``kernels_``, ``recurrent_kernels_`` and ``kernel_biases_``, with the
+    columns of i, f, g and o side by side.
+
+    Parameters
+    ----------
+    n_units : int
+        The number of units of the state, at least 1.
+    return_sequences : bool, default=False
+        Whether the output is the states h after all steps, of shape (n_steps, n_units), instead of
+        the state after the last step, of shape (n_units,). At padded steps they are zero.
+    truncate : int or None, default=None
+        The number k of steps of truncated backpropagation through time; None for all. Each
+        sequence is cut into pieces of k steps, counted from its end, and the gradient does not flow
+        through h and c from one piece to the one before it (Williams & Peng 1990, BPTT(k; k)).
+
+    Raises
+    ------
+    ValueError
+        If a parameter has an invalid value.
+
+    References
+    ----------
+    Gers, F. A., Schmidhuber, J. & Cummins, F. (2000). Learning to forget: continual prediction with
+    LSTM. Neural Computation 12(10), 2451-2471.
+
+    Hochreiter, S. & Schmidhuber, J. (1997). Long short-term memory. Neural Computation 9(8),
+    1735-1780.
+
+    Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of
+    recurrent network trajectories. Neural Computation 2(4), 490-501.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import LSTM
+    >>> X = np.random.default_rng(0).normal(size=(200, 10, 2))
+    >>> y = X[:, -3:, 0].sum(axis=1) > 0
+    >>> model = BackpropClassifier(
+    ...     (),
+    ...     layers=LSTM(8),
+    ...     learning_rate_init=0.03,
+    ...     batch_size=50,
+    ...     max_iter=20,
+    ...     n_iter_no_change=np.inf,
+    ...     random_state=0,
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    n_units: int
+    return_sequences: bool = False
+    truncate: int | None = None
+
+    n_gates: ClassVar[int] = 4
+    n_saved: ClassVar[int] = 2
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        kernels, recurrent, biases = super().parameter_specs(input_shape)
+        return kernels, recurrent, replace(biases, initializer=ForgetBiasInit(self.n_units))
+
+    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
+        return BuiltLSTM(self, context, is_reversed)
+
+
+@dataclass(frozen=True)
+class SimpleRNN(RecurrentLayer):
+    """Recurrent layer without gates: h_t = f(x W + h U + b), with the state h before step t.
+
+    x is the input of the step, and h_0 = 0 (Elman 1990). Over more than some ten steps a `GRU` or
+    `LSTM` is easier to train.
+
+    A fit stores W, U and b in ``kernels_``, ``recurrent_kernels_`` and ``kernel_biases_``.
+
+    Parameters
+    ----------
+    n_units : int
+        The number of units of the state, at least 1.
+    activation : str or ActivationFunction, default="tanh"
+        The function f.
+    return_sequences : bool, default=False
+        Whether the output is the states after all steps, of shape (n_steps, n_units), instead of
+        the state after the last step, of shape (n_units,). At padded steps they are zero.
+    truncate : int or None, default=None
+        The number k of steps of truncated backpropagation through time; None for all. Each
+        sequence is cut into pieces of k steps, counted from its end, and the gradient does not flow
+        through the state from one piece to the one before it (Williams & Peng 1990, BPTT(k; k)).
+
+    Raises
+    ------
+    ValueError
+        If a parameter has an invalid value.
+
+    References
+    ----------
+    Elman, J. L. (1990). Finding structure in time. Cognitive Science 14(2), 179-211.
+
+    Williams, R. J. & Peng, J. (1990). An efficient gradient-based algorithm for on-line training of
+    recurrent network trajectories. Neural Computation 2(4), 490-501.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import SimpleRNN
+    >>> X = np.random.default_rng(0).normal(size=(200, 10, 2))
+    >>> y = X[:, -3:, 0].sum(axis=1) > 0
+    >>> model = BackpropClassifier(
+    ...     (),
+    ...     layers=SimpleRNN(8),
+    ...     learning_rate_init=0.03,
+    ...     batch_size=50,
+    ...     max_iter=20,
+    ...     n_iter_no_change=np.inf,
+    ...     random_state=0,
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    n_units: int
+    activation: str | ActivationFunction = "tanh"
+    return_sequences: bool = False
+    truncate: int | None = None
+
+    n_gates: ClassVar[int] = 1
+    n_saved: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        get_activation(self.activation)
+
+    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
+        return BuiltSimpleRNN(self, context, is_reversed)
+
+
+_DIRECTIONS = ("forward", "backward")
+
+
+@dataclass(frozen=True)
+class Bidirectional(Layer):
+    """Two recurrent layers side by side: one reads a sequence forward, the other backward.
+
+    The output has the units of both side by side (Schuster & Paliwal 1997). With
+    ``return_sequences=True`` they stand at the step of the input that both have read last.
+    Without it, they are the states after the last and after the first step. The backward layer
+    starts at the last step before the padding.
+
+    Both have the settings of `layer`, and weights of their own. A fit stores these in
+    ``forward_kernels_``, ``backward_kernels_`` and so on.
+
+    Parameters
+    ----------
+    layer : GRU, LSTM or SimpleRNN
+        The layer of each direction.
+
+    Raises
+    ------
+    ValueError
+        If `layer` is not a recurrent layer.
+
+    References
+    ----------
+    Schuster, M. & Paliwal, K. K. (1997). Bidirectional recurrent neural networks. IEEE Transactions
+    on Signal Processing 45(11), 2673-2681.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import GRU, Bidirectional
+    >>> X = np.random.default_rng(0).normal(size=(200, 10, 2))
+    >>> y = X[:, 0, 0] + X[:, -1, 0] > 0
+    >>> model = BackpropClassifier(
+    ...     (),
+    ...     layers=Bidirectional(GRU(8)),
+    ...     learning_rate_init=0.03,
+    ...     batch_size=50,
+    ...     max_iter=10,
+    ...     n_iter_no_change=np.inf,
+    ...     random_state=0,
+    ... )
+    >>> model.fit(X, y).score(X, y) > 0.9
+    True
+    """
+
+    layer: RecurrentLayer
+
+    reads_sequences: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layer, RecurrentLayer):
+            raise ValueError(
+                "layer of Bidirectional must be a recurrent layer such as GRU(16), got "
+                f"{self.layer!r}."
+            )
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        *steps, n_units = self.layer.compute_output_shape(input_shape)
+        return *steps, 2 * n_units
+
+    def compute_output_lengths(self, lengths: Array) -> Array | None:
+        return self.layer.compute_output_lengths(lengths)
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        return tuple(
+            replace(spec, name=f"{direction}_{spec.name}")
+            for direction in _DIRECTIONS
+            for spec in self.layer.parameter_specs(input_shape)
+        )
+
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        return 2 * self.layer.memory_per_sample(input_shape)
+
+    def max_matmul_size(self, input_shape: Shape) -> int:
+        return self.layer.max_matmul_size(input_shape)
+
     def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltGRU(self, context)
+        return BuiltBidirectional(self.layer, context)
 
 
 class BuiltRecurrent:
@@ -212,6 +481,8 @@ class BuiltRecurrent:
         The settings.
     context : LayerContext
         The arrays of the layer.
+    is_reversed : bool, default=False
+        Whether it reads sequences from the end. "Step" then means the order in which it reads.
     """
 
     # For each block of the input's product and of the state's: the gate whose weights it has.
@@ -224,15 +495,18 @@ class BuiltRecurrent:
     # The number of arrays that a step passes on.
     n_states: ClassVar[int] = 1
 
-    def __init__(self, layer: RecurrentLayer, context: LayerContext) -> None:
+    def __init__(
+        self, layer: RecurrentLayer, context: LayerContext, is_reversed: bool = False
+    ) -> None:
         self._context, self._return_sequences = context, layer.return_sequences
+        self._is_reversed = is_reversed
         self._n_steps, self._n_channels = split_channels(context.input_shape)
         self._n_rows, self._n_units = context.n_rows, layer.n_units
         self._truncate = layer.truncate
         self._has_backward = context.is_training or context.grad_input is not None
         n_steps, n_rows, n_units = self._n_steps, self._n_rows, self._n_units
         n_inputs, n_recurrent = len(self.input_gates), len(self.recurrent_gates)
-        self._input = context.scratch("steps", n_steps, n_rows, self._n_channels + 1)
+        self._input = self._scratch("steps", n_steps, n_rows, self._n_channels + 1)
         self._input_kernels = self._blocks("kernels", n_inputs, self._n_channels + 1, n_units)
         self._recurrent = self._blocks("recurrent", n_recurrent, n_units, n_units)
         self._product = self._blocks("product", n_recurrent, n_rows, n_units)
@@ -240,6 +514,7 @@ class BuiltRecurrent:
         self._states = self._blocks("states", self.n_states, n_steps + 1, n_rows, n_units)
         self._gates_of_step = _split_steps(self._gates)
         self._state_of_step = _split_steps(self._states)
+        self._outputs = [state[0] for state in self._state_of_step]
         if self._has_backward:
             self._d_state = self._blocks("d states", self.n_states, n_rows, n_units)
             self._carried = self._blocks("carried", self.n_states, n_rows, n_units)
@@ -249,22 +524,32 @@ class BuiltRecurrent:
 
         With a single member it has no member axis.
         """
-        context = self._context
-        array = context.pool.get(
-            f"{name} {context.index}", (n_blocks, context.n_estimators, *shape)
+        context, direction = self._context, _DIRECTIONS[self._is_reversed]
+        array: Array = context.pool.get(
+            f"{name} {direction} {context.index}", (n_blocks, context.n_estimators, *shape)
         )
         return array[:, 0] if context.n_estimators == 1 else array
+
+    def _scratch(self, name: str, *shape: int) -> Array:
+        """Return a scratch array of shape (n_estimators, *shape)."""
+        array: Array = self._blocks(name, 1, *shape)[0]
+        return array
 
     def _saved(self, name: str) -> list[Array]:
         """Return an array for each step, which `_step` fills and `_step_back` reads."""
         shape = self._n_rows, self._n_units
         if not self._has_backward:
-            return [self._context.scratch(name, *shape)] * self._n_steps
-        return _split_steps(self._context.scratch(name, self._n_steps, *shape))
+            return [self._scratch(name, *shape)] * self._n_steps
+        return _split_steps(self._scratch(name, self._n_steps, *shape))
 
     def _columns(self, array: Array, gate: int) -> Array:
         """Return the columns of a gate."""
         return array[..., gate * self._n_units : (gate + 1) * self._n_units]
+
+    def _steps_first(self, rows: Array) -> Array:
+        """Return a view of (..., n_rows, n_steps, n), steps first and in the order of reading."""
+        steps = rows.swapaxes(-3, -2)
+        return steps[..., ::-1, :, :] if self._is_reversed else steps
 
     # ---------------------------------------------------------------- forward pass
 
@@ -282,7 +567,7 @@ class BuiltRecurrent:
         if not self._return_sequences:
             np.copyto(out, outputs[..., -1, :, :])
             return
-        out = out.swapaxes(-3, -2)
+        out = self._steps_first(out)
         np.copyto(out, outputs[..., 1:, :, :])
         if self._context.lengths is not None:
             np.copyto(out, 0, where=np.moveaxis(self._padding, 0, -3))
@@ -308,7 +593,7 @@ class BuiltRecurrent:
         shape = x.shape[: x.ndim - len(self._context.input_shape)]
         x = x.reshape(*shape, self._n_steps, self._n_channels)
         steps = self._input if x.ndim == 3 else self._input[: len(x)]
-        np.copyto(steps[..., :-1], x.swapaxes(-3, -2))
+        np.copyto(steps[..., :-1], self._steps_first(x))
         steps[..., -1] = 1
         self._all_steps = _merge_steps(steps)
         np.matmul(
@@ -322,15 +607,18 @@ class BuiltRecurrent:
         lengths: Array | None = self._context.lengths
         n_steps = self._n_steps
         self._is_padded: Sequence[bool] = (False,) * n_steps
-        # The steps from each step to the end of its sequence.
+        # The steps from each step to the last one of its sequence.
         self._steps_left: Array = np.arange(n_steps, 0, -1)
         if lengths is None:
             return
         if self._context.n_estimators == 1:
             lengths = lengths[0]
-        order = np.arange(n_steps).reshape(-1, *(1,) * (lengths.ndim + 1))
-        self._steps_left = lengths[..., None] - order
-        self._padding = self._steps_left <= 0
+        left = self._steps_left.reshape(-1, *(1,) * (lengths.ndim + 1))
+        if self._is_reversed:
+            self._padding = left > lengths[..., None]
+        else:
+            self._steps_left = left - (n_steps - lengths[..., None])
+            self._padding = self._steps_left <= 0
         self._is_padded = [bool(padding.any()) for padding in self._padding]
 
     def _step(self, step: int) -> None:
@@ -368,13 +656,15 @@ class BuiltRecurrent:
         d_state, carried = self._d_state, self._carried
         d_output = d_state[0]
         d_state[...] = 0
-        if not self._return_sequences:
+        if self._return_sequences:
+            d_outputs = self._steps_first(delta)
+        else:
             np.copyto(d_output, delta)
         for step in reversed(range(self._n_steps)):
             is_padded = self._is_padded[step]
             if self._return_sequences:
                 is_real = ~self._padding[step] if is_padded else True
-                np.add(d_output, delta[..., step, :], out=d_output, where=is_real)
+                np.add(d_output, d_outputs[..., step, :, :], out=d_output, where=is_real)
             if is_padded:
                 padding = self._padding[step]
                 np.multiply(d_state, padding, out=carried)
@@ -402,7 +692,7 @@ class BuiltRecurrent:
             if block:
                 np.add(total, product, out=total)
         gradient = grad_input.reshape(*steps.shape[1:-3], self._n_rows, self._n_steps, -1)
-        np.copyto(gradient.swapaxes(-3, -2), steps[0])
+        np.copyto(self._steps_first(gradient), steps[0])
 
     def _step_back(self, step: int) -> None:
         """Replace the gates of a step by their gradients, and compute that of the state before it.
@@ -436,29 +726,28 @@ class BuiltGRU(BuiltRecurrent):
     logistic_gates: ClassVar[Sequence[int]] = (0, 1)
     n_blocks: ClassVar[int] = 4
 
-    def __init__(self, layer: RecurrentLayer, context: LayerContext) -> None:
-        super().__init__(layer, context)
-        self._outputs = [state[0] for state in self._state_of_step]
+    def __init__(
+        self, layer: RecurrentLayer, context: LayerContext, is_reversed: bool = False
+    ) -> None:
+        super().__init__(layer, context, is_reversed)
         self._differences = self._saved("differences")
         self._biases = context.parameters["recurrent_biases"]
-        self._scratch = self._blocks("scratch", 2, context.n_rows, layer.n_units)
+        self._slopes = self._blocks("slopes", 2, context.n_rows, layer.n_units)
         self._ones = np.ones((1, self._n_steps * context.n_rows), context.pool.dtype)
 
     def _step(self, step: int) -> None:
-        n, q = self._gates_of_step[step][::3]
-        gates = self._gates_of_step[step][1:3]
-        h, output, difference = (
-            self._outputs[step],
-            self._outputs[step + 1],
+        blocks, product, difference = (
+            self._gates_of_step[step],
+            self._product,
             self._differences[step],
         )
-        product = self._product
+        h, output = self._outputs[step], self._outputs[step + 1]
+        (n, z, r, q), gates = blocks, blocks[1:3]
         np.matmul(h, self._recurrent, out=product)
         np.add(gates, product[:2], out=gates)
         np.tanh(gates, out=gates)
         np.multiply(gates, 0.5, out=gates)
         np.add(gates, 0.5, out=gates)
-        z, r = gates
         np.add(product[2], self._biases, out=q)
         np.multiply(r, q, out=output)
         np.add(n, output, out=n)
@@ -469,27 +758,27 @@ class BuiltGRU(BuiltRecurrent):
         np.add(output, n, out=output)
 
     def _step_back(self, step: int) -> None:
-        blocks, product, scratch = self._gates_of_step[step], self._product, self._scratch
+        blocks, product, slopes = self._gates_of_step[step], self._product, self._slopes
         (n, z, r, q), gates = blocks, blocks[1:3]
-        slope_z, slope_r = scratch
+        slope_z, slope_r = slopes
         d_h = self._d_state[0]
         # With d for the gradient with respect to the new state:
         # d n = d (1 - z) (1 - n^2), d z = d (h - n) z (1 - z), d r = d n q r (1 - r), d q = d n r
-        np.subtract(1, gates, out=scratch)
+        np.subtract(1, gates, out=slopes)
         np.multiply(n, n, out=n)
         np.subtract(1, n, out=n)
         np.multiply(n, slope_z, out=n)
         np.multiply(n, d_h, out=n)
-        np.multiply(scratch, gates, out=scratch)
+        np.multiply(slopes, gates, out=slopes)
         np.multiply(slope_r, q, out=slope_r)
         np.multiply(n, r, out=q)
         np.multiply(n, slope_r, out=r)
         np.multiply(slope_z, self._differences[step], out=slope_z)
-        np.multiply(d_h, z, out=slope_r)
+        d_through_z = np.multiply(d_h, z, out=slope_r)
         np.multiply(slope_z, d_h, out=z)
         if step:
             np.matmul(blocks[1:], self._recurrent, out=product)
-            np.add(slope_r, product[0], out=d_h)
+            np.add(d_through_z, product[0], out=d_h)
             np.add(d_h, product[1], out=d_h)
             np.add(d_h, product[2], out=d_h)
 
@@ -499,3 +788,156 @@ class BuiltGRU(BuiltRecurrent):
             d_q = _merge_steps(self._gates[-1])
             np.matmul(self._ones, d_q, out=self._context.gradients["recurrent_biases"])
         return grad_input
+
+
+class BuiltLSTM(BuiltRecurrent):
+    """The steps of an LSTM.
+
+    The blocks are the gates i, f and o and the candidate g. Their gradients take their places.
+    """
+
+    input_gates: ClassVar[Sequence[int]] = (0, 1, 3, 2)
+    recurrent_gates: ClassVar[Sequence[int]] = (0, 1, 3, 2)
+    logistic_gates: ClassVar[Sequence[int]] = (0, 1, 3)
+    n_blocks: ClassVar[int] = 4
+    n_states: ClassVar[int] = 2
+
+    def __init__(
+        self, layer: RecurrentLayer, context: LayerContext, is_reversed: bool = False
+    ) -> None:
+        super().__init__(layer, context, is_reversed)
+        self._squashed_cells = self._saved("squashed cells")
+        self._slopes = self._blocks("slopes", 4, context.n_rows, layer.n_units)
+
+    def _step(self, step: int) -> None:
+        blocks, product = self._gates_of_step[step], self._product
+        (i, f, o, g), gates = blocks, blocks[:3]
+        c, (output, cell) = self._state_of_step[step][1], self._state_of_step[step + 1]
+        squashed = self._squashed_cells[step]
+        np.matmul(self._outputs[step], self._recurrent, out=product)
+        np.add(blocks, product, out=blocks)
+        np.tanh(blocks, out=blocks)
+        np.multiply(gates, 0.5, out=gates)
+        np.add(gates, 0.5, out=gates)
+        np.multiply(f, c, out=cell)
+        np.multiply(i, g, out=squashed)
+        np.add(cell, squashed, out=cell)
+        np.tanh(cell, out=squashed)
+        np.multiply(o, squashed, out=output)
+
+    def _step_back(self, step: int) -> None:
+        blocks, product, slopes = self._gates_of_step[step], self._product, self._slopes
+        (i, f, o, g), gates = blocks, blocks[:3]
+        slope_i, slope_f, slope_o, slope_g = slopes
+        d_h, d_c = self._d_state
+        squashed = self._squashed_cells[step]
+        # d o = d h tanh(c) o (1 - o), d c += d h o (1 - tanh(c)^2), d i = d c g i (1 - i),
+        # d f = d c c_before f (1 - f), d g = d c i (1 - g^2), d c_before = d c f
+        np.multiply(squashed, squashed, out=slope_g)
+        np.subtract(1, slope_g, out=slope_g)
+        np.multiply(slope_g, o, out=slope_g)
+        np.multiply(slope_g, d_h, out=slope_g)
+        np.add(d_c, slope_g, out=d_c)
+        np.subtract(1, gates, out=slopes[:3])
+        np.multiply(slopes[:3], gates, out=slopes[:3])
+        np.multiply(slope_o, squashed, out=slope_o)
+        np.multiply(slope_o, d_h, out=o)
+        np.multiply(slope_i, g, out=slope_i)
+        np.multiply(slope_f, self._state_of_step[step][1], out=slope_f)
+        np.multiply(slopes[:2], d_c, out=slopes[:2])
+        np.multiply(g, g, out=slope_g)
+        np.subtract(1, slope_g, out=slope_g)
+        np.multiply(slope_g, i, out=slope_g)
+        np.multiply(slope_g, d_c, out=g)
+        np.multiply(d_c, f, out=d_c)
+        np.copyto(blocks[:2], slopes[:2])
+        if step:
+            np.matmul(blocks, self._recurrent, out=product)
+            np.add(product[0], product[1], out=d_h)
+            np.add(d_h, product[2], out=d_h)
+            np.add(d_h, product[3], out=d_h)
+
+
+class BuiltSimpleRNN(BuiltRecurrent):
+    """The steps of a SimpleRNN. The only block is z = x W + h U + b, and then its gradient."""
+
+    input_gates: ClassVar[Sequence[int]] = (0,)
+    recurrent_gates: ClassVar[Sequence[int]] = (0,)
+    n_blocks: ClassVar[int] = 1
+
+    def __init__(self, layer: SimpleRNN, context: LayerContext, is_reversed: bool = False) -> None:
+        super().__init__(layer, context, is_reversed)
+        self._function = get_activation(layer.activation)
+
+    def _step(self, step: int) -> None:
+        (z,), (product,) = self._gates_of_step[step], self._product
+        np.matmul(self._outputs[step], self._recurrent[0], out=product)
+        np.add(z, product, out=z)
+        self._function.forward(z, self._outputs[step + 1])
+
+    def _step_back(self, step: int) -> None:
+        (z,), (output,), (d_h,) = self._gates_of_step[step], self._product, self._d_state
+        # The activation may overwrite its output, which the gradient of U needs.
+        np.copyto(output, self._outputs[step + 1])
+        self._function.backward(z, output, d_h)
+        np.copyto(z, d_h)
+        if step:
+            np.matmul(z, self._recurrent[0], out=d_h)
+
+
+class BuiltBidirectional:
+    """Both directions of a `Bidirectional` layer.
+
+    Parameters
+    ----------
+    layer : RecurrentLayer
+        The layer of each direction.
+    context : LayerContext
+        The arrays of both.
+    """
+
+    def __init__(self, layer: RecurrentLayer, context: LayerContext) -> None:
+        self._context, self._n_units = context, layer.n_units
+        grad_inputs = [context.grad_input, None]
+        if context.grad_input is not None:
+            shape = context.n_rows, *context.input_shape
+            grad_inputs[1] = context.scratch("backward gradient", *shape)
+        self._contexts = [
+            replace(
+                context,
+                parameters=_without_prefix(context.parameters, direction),
+                gradients=_without_prefix(context.gradients, direction),
+                grad_input=grad_input,
+            )
+            for direction, grad_input in zip(_DIRECTIONS, grad_inputs, strict=True)
+        ]
+        forward, backward = self._contexts
+        self._built = layer.build_direction(forward), layer.build_direction(backward, True)
+
+    def forward(self, x: Array, out: Array) -> None:
+        for context, built, part in zip(
+            self._contexts, self._built, self._halves(out), strict=True
+        ):
+            context.lengths = self._context.lengths
+            built.forward(x, part)
+
+    def backward(self, delta: Array) -> Array:
+        forward, backward = (
+            built.backward(part)
+            for built, part in zip(self._built, self._halves(delta), strict=True)
+        )
+        if self._context.grad_input is not None:
+            np.add(forward, backward, out=forward)
+        return forward
+
+    def _halves(self, units: Array) -> tuple[Array, Array]:
+        """Return the units of each direction."""
+        return units[..., : self._n_units], units[..., self._n_units :]
+
+
+def _without_prefix(named: Mapping[str, Array], direction: str) -> dict[str, Array]:
+    """Return the arrays of a direction by the names that its layer gives them."""
+    prefix = f"{direction}_"
+    return {
+        name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)
+    }

@@ -45,7 +45,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..layers.base import KernelInit, NormalInit, ParameterSpec
 from ..layers.dense import HiddenDropout
 from ..layers.embeddings import BlockDiagonalDense
-from ..layers.recurrent import OrthogonalInit
+from ..layers.recurrent import ForgetBiasInit, OrthogonalInit
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import _composite, links
 from ..nn.network import Network
@@ -102,7 +102,8 @@ _CLASSES: tuple[type, ...] = (
     _composite.LossWithLink,
     # training states
     *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, PartialFitCalls, TrainState),
-    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit, OrthogonalInit),
+    *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit),
+    *(ForgetBiasInit, OrthogonalInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),

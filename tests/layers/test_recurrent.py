@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier
-from skbackprop.layers import GRU
+from skbackprop.activations import Logistic
+from skbackprop.layers import GRU, LSTM, Bidirectional, SimpleRNN
 from skbackprop.layers.base import BatchWeights
 from skbackprop.layers.recurrent import OrthogonalInit
 from skbackprop.nn.network import BuiltNetwork, Network
@@ -33,30 +34,60 @@ def gru_step(x, state, p):
     return ((1 - z) * n + z * h,)
 
 
-STEPS = {GRU: gru_step}
-KINDS = {"gru": GRU}
-every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def lstm_step(x, state, p):
+    """Hochreiter & Schmidhuber (1997), with the forget gate of Gers et al. (2000)."""
+    h, c = state
+    a = x @ p["kernels"] + h @ p["recurrent_kernels"] + p["kernel_biases"]
+    i, f, g, o = np.split(a, 4)
+    c = logistic(f) * c + logistic(i) * np.tanh(g)
+    return logistic(o) * np.tanh(c), c
+
+
+def rnn_step(f):
+    """Elman (1990)."""
+
+    def step(x, state, p):
+        (h,) = state
+        return (f(x @ p["kernels"] + h @ p["recurrent_kernels"] + p["kernel_biases"]),)
+
+    return step
+
+
+def elman(activation):
+    return lambda *args, **options: SimpleRNN(*args, activation=activation, **options)
+
+
+# For each layer: how it is made, the loop's step, and the number of arrays of its state.
+KINDS = {
+    "gru": (GRU, gru_step, 1),
+    "lstm": (LSTM, lstm_step, 2),
+    "rnn": (SimpleRNN, rnn_step(np.tanh), 1),
+    "rnn logistic": (elman(Logistic()), rnn_step(logistic), 1),
+    "rnn silu": (elman("silu"), rnn_step(lambda a: a * logistic(a)), 1),
+}
+every_kind = pytest.mark.parametrize("kind", KINDS)
 sequences_or_last = pytest.mark.parametrize("sequences", [False, True], ids=["last", "sequences"])
 
 
-def loop(layer, p, x, constants=None):
+def make(kind, *args, **options):
+    return KINDS[kind][0](*args, **options)
+
+
+def loop(kind, layer, p, x, constants=None):
     """Return the output for one sequence, and the state before each step.
 
     With `constants` the states at which truncation cuts are those, as the gradient takes them.
     """
-    state, states, outputs = (np.zeros(layer.n_units),) * 2, [], []
+    _, compute_step, n_states = KINDS[kind]
+    state, states, outputs = (np.zeros(layer.n_units),) * n_states, [], []
     for step, row in enumerate(x.reshape(len(x), -1)):
         is_cut = layer.truncate is not None and (len(x) - step) % layer.truncate == 0
         if is_cut and constants is not None:
             state = constants[step]
         states.append(state)
-        state = STEPS[type(layer)](row, state[: layer_states(layer)], p)
+        state = compute_step(row, state, p)
         outputs.append(state[0])
     return (np.array(outputs) if layer.return_sequences else outputs[-1]), states
-
-
-def layer_states(layer):
-    return 1
 
 
 class Pass:
@@ -108,7 +139,7 @@ class Pass:
             for name, array in arrays.items()
         }
 
-    def value(self, theta, x, constants=None):
+    def value(self, kind, theta, x, constants=None):
         """Return the sum of the outputs times `delta`, by the loop, and the states."""
         total, states = 0.0, []
         for member in range(self.n_estimators):
@@ -116,7 +147,7 @@ class Pass:
             for row in range(N_ROWS):
                 length = N_STEPS if self.lengths is None else self.lengths[row]
                 given = None if constants is None else constants[len(states)]
-                out, own = loop(self.layer, p, x[member, row, :length], given)
+                out, own = loop(kind, self.layer, p, x[member, row, :length], given)
                 states.append(own)
                 total += (out * self.delta[member, row][: len(out)]).sum()
         return total, states
@@ -137,13 +168,13 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @sequences_or_last
 @every_kind
 def test_output_is_that_of_a_loop_over_the_steps(kind, sequences, case):
-    computed = Pass(kind(4, return_sequences=sequences), **case)
+    computed = Pass(make(kind, 4, return_sequences=sequences), **case)
     out, _, _ = computed.run()
     out = out.reshape(computed.delta.shape)
     for member, row in np.ndindex(out.shape[:2]):
         length = N_STEPS if computed.lengths is None else computed.lengths[row]
         p = computed.named(computed.parameters.theta, member)
-        expected, _ = loop(computed.layer, p, computed.x[member, row, :length])
+        expected, _ = loop(kind, computed.layer, p, computed.x[member, row, :length])
         np.testing.assert_allclose(out[member, row][: len(expected)], expected, atol=1e-12)
         if sequences:
             assert not out[member, row, length:].any()
@@ -155,16 +186,16 @@ def test_output_is_that_of_a_loop_over_the_steps(kind, sequences, case):
 @every_kind
 def test_gradients_are_those_of_the_loop(kind, sequences, case, truncate):
     """Truncation takes the states at which it cuts for constants."""
-    computed = Pass(kind(3, return_sequences=sequences, truncate=truncate), **case)
+    computed = Pass(make(kind, 3, return_sequences=sequences, truncate=truncate), **case)
     theta, x = computed.parameters.theta, computed.x
-    _, constants = computed.value(theta, x)
+    _, constants = computed.value(kind, theta, x)
     _, gradients, d_x = computed.run()
 
     def by_parameters(theta):
-        return computed.value(theta, x, constants)[0], gradients.theta
+        return computed.value(kind, theta, x, constants)[0], gradients.theta
 
     def by_input(x):
-        return computed.value(theta, x, constants)[0], d_x.reshape(x.shape)
+        return computed.value(kind, theta, x, constants)[0], d_x.reshape(x.shape)
 
     check_gradient(by_parameters, theta, n_directions=4)
     check_gradient(by_input, np.nan_to_num(x), n_directions=4)
@@ -174,10 +205,13 @@ def test_gradients_are_those_of_the_loop(kind, sequences, case, truncate):
 @pytest.mark.parametrize("n_units", [1, 2])
 @every_kind
 def test_one_step_and_one_unit(kind, n_units, shape):
-    computed = Pass(kind(n_units), n_estimators=2, shape=shape)
+    computed = Pass(make(kind, n_units), n_estimators=2, shape=shape)
     out, gradients, d_x = computed.run()
     expected = [
-        [loop(computed.layer, computed.named(computed.parameters.theta, m), x)[0] for x in rows]
+        [
+            loop(kind, computed.layer, computed.named(computed.parameters.theta, m), x)[0]
+            for x in rows
+        ]
         for m, rows in enumerate(computed.x)
     ]
     np.testing.assert_allclose(out, expected, atol=1e-12)
@@ -194,7 +228,7 @@ def test_one_step_and_one_unit(kind, n_units, shape):
 @sequences_or_last
 @every_kind
 def test_a_member_equals_the_layer_alone(kind, sequences, truncate, lengths, dtype):
-    computed = Pass(kind(9, return_sequences=sequences, truncate=truncate), 3, lengths)
+    computed = Pass(make(kind, 9, return_sequences=sequences, truncate=truncate), 3, lengths)
     together = computed.run(dtype=dtype)
     for member in range(3):
         out, gradients, d_x = computed.run(slice(member, member + 1), dtype=dtype)
@@ -208,7 +242,7 @@ def test_a_member_equals_the_layer_alone(kind, sequences, truncate, lengths, dty
 @every_kind
 def test_padding_changes_nothing(kind, sequences, truncate):
     """Rows of five real steps and two of padding are as rows of five steps."""
-    layer, real = kind(4, return_sequences=sequences, truncate=truncate), N_STEPS - 2
+    layer, real = make(kind, 4, return_sequences=sequences, truncate=truncate), N_STEPS - 2
     padded = Pass(layer, lengths=np.full(N_ROWS, real))
     short = Pass(layer, shape=(real, N_CHANNELS))
     short.parameters, short.x = padded.parameters, padded.x[:, :, :real]
@@ -226,7 +260,7 @@ def test_padding_changes_nothing(kind, sequences, truncate):
 
 @every_kind
 def test_the_gradient_reaches_as_many_steps_back_as_truncation_allows(kind):
-    full, cut = (Pass(kind(4, truncate=k)).run()[2] for k in (None, 3))
+    full, cut = (Pass(make(kind, 4, truncate=k)).run()[2] for k in (None, 3))
     d_x = cut.reshape(N_ROWS, N_STEPS, N_CHANNELS)
     assert not d_x[:, :-3].any()
     np.testing.assert_allclose(d_x[:, -3:], full.reshape(d_x.shape)[:, -3:], rtol=1e-12)
@@ -241,7 +275,7 @@ def test_recurrent_kernels_are_orthogonal_for_each_gate():
 
 @every_kind
 def test_initial_weights(kind):
-    layer, shape = kind(30), (4, 20)
+    layer, shape = make(kind, 30), (4, 20)
     parameters = Network(shape, (layer,)).layout.init(
         1, np.dtype(float), [np.random.RandomState(0)]
     )
@@ -251,6 +285,79 @@ def test_initial_weights(kind):
     assert 0.98 * bound < abs(kernels).max() <= bound
     for gate in np.split(recurrent, layer.n_gates, axis=1):
         np.testing.assert_allclose(gate.T @ gate, np.eye(30), atol=1e-12)
+
+
+def test_forget_gates_start_open():
+    (biases,) = (
+        Network((4, 2), (LSTM(3),))
+        .layout.init(1, np.dtype(float), [np.random.RandomState(0)])
+        .of("kernel_biases")
+    )
+    np.testing.assert_array_equal(biases[0, 0], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
+
+
+# --------------------------------------------------------------------- both directions
+
+
+def reversed_sequences(x, lengths):
+    """Return sequences from their last real step to the first, with the padding where it was."""
+    turned = x.copy()
+    for row, length in enumerate(lengths):
+        turned[:, row, :length] = x[:, row, :length][:, ::-1]
+    return turned
+
+
+@pytest.mark.parametrize("truncate", [None, 2])
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "padded"])
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@sequences_or_last
+@every_kind
+def test_bidirectional_is_a_layer_and_one_on_the_reversed_sequences(
+    kind, sequences, n_estimators, lengths, truncate
+):
+    layer = make(kind, 4, return_sequences=sequences, truncate=truncate)
+    both = Pass(Bidirectional(layer), n_estimators, lengths)
+    out, gradients, d_x = both.run()
+    of_steps = np.full(N_ROWS, N_STEPS) if lengths is None else lengths
+    total, halves = np.zeros_like(both.x), []
+    for half, direction in enumerate(("forward", "backward")):
+        alone = Pass(layer, n_estimators, lengths)
+        alone.x, alone.delta = both.x, both.delta[..., 4 * half : 4 * half + 4].copy()
+        for name, array in alone.parameters.layers[0].items():
+            array[...] = both.parameters.layers[0][f"{direction}_{name}"]
+        if half:
+            alone.x = reversed_sequences(alone.x, of_steps)
+            if sequences:
+                alone.delta = reversed_sequences(alone.delta, of_steps)
+        own, own_gradients, own_d_x = alone.run()
+        own, own_d_x = own.reshape(alone.delta.shape), own_d_x.reshape(alone.x.shape)
+        if half:
+            own = reversed_sequences(own, of_steps) if sequences else own
+            own_d_x = reversed_sequences(own_d_x, of_steps)
+        halves.append(own)
+        total += own_d_x
+        for name, array in own_gradients.layers[0].items():
+            computed = gradients.layers[0][f"{direction}_{name}"]
+            np.testing.assert_allclose(computed, array, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        out.reshape(both.delta.shape), np.concatenate(halves, -1), atol=1e-13
+    )
+    np.testing.assert_allclose(d_x.reshape(total.shape), total, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@sequences_or_last
+def test_a_member_of_a_bidirectional_layer_equals_it_alone(sequences, dtype):
+    computed = Pass(Bidirectional(GRU(9, return_sequences=sequences)), 3, LENGTHS)
+    out, gradients, d_x = computed.run(dtype=dtype)
+    for member in range(3):
+        alone = computed.run(slice(member, member + 1), dtype=dtype)
+        assert_same_bits(alone[0], out[member : member + 1])
+        assert_same_bits(alone[1].theta, gradients.theta[member : member + 1])
+        assert_same_bits(alone[2], d_x[member : member + 1])
+
+
+# ------------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -265,11 +372,19 @@ def test_initial_weights(kind):
 @every_kind
 def test_invalid_settings(kind, arguments, message):
     with pytest.raises(ValueError, match=message):
-        kind(**arguments)
+        make(kind, **arguments)
 
 
 @every_kind
 def test_images_are_an_error_that_names_the_layer(kind):
     X, y = np.zeros((4, 6, 5, 2)), [0, 1, 0, 1]
     with pytest.raises(ValueError, match=r"takes sequences of shape .*\(6, 5, 2\)"):
-        BackpropClassifier((), layers=kind(3), input_shape=(6, 5, 2)).fit(X.reshape(4, -1), y)
+        BackpropClassifier((), layers=make(kind, 3), input_shape=(6, 5, 2)).fit(X.reshape(4, -1), y)
+
+
+@pytest.mark.parametrize("layer", [GRU, "gru", None])
+def test_bidirectional_takes_recurrent_layers_alone(layer):
+    with pytest.raises(
+        ValueError, match="layer of Bidirectional must be a recurrent layer such as"
+    ):
+        Bidirectional(layer)
