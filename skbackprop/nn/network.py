@@ -508,17 +508,16 @@ class BuiltNetwork:
             )
 
         plan = network.execution_plan(is_training, sparse, with_input_gradient)
+        # The shapes in which each layer reads its input and writes its output.
+        reads = [step.batch_shape(step.input_shape, n_rows) for step in plan.steps]
+        writes = [step.batch_shape(step.output_shape, n_rows) for step in plan.steps]
         self.layers: list[BuiltLayer] = []
         contexts: list[LayerContext] = []
         open_residuals: list[Any] = []
         outputs: list[Any] = []
         out: Any = None
-        # The shapes in which each layer reads its input and writes its output.
-        seen: list[tuple[Shape, Shape]] = []
-        for step in plan.steps:
+        for step, x_shape, out_shape in zip(plan.steps, reads, writes, strict=True):
             i = step.index
-            x_shape = step.batch_shape(step.input_shape, n_rows)
-            out_shape = step.batch_shape(step.output_shape, n_rows)
             # Positional: keyword arguments would take as long as the object itself.
             context = LayerContext(
                 i,
@@ -544,6 +543,7 @@ class BuiltNetwork:
                 self.batch,
                 open_residuals,
             )
+            contexts.append(context)
             self.layers.append(step.layer.build(context))
             if step.output == "buffer":
                 out = context.scratch("output", *out_shape)
@@ -551,34 +551,23 @@ class BuiltNetwork:
                 out = [None] * n_estimators
             elif step.output == "input":
                 out = out.reshape(*out.shape[: n_estimators > 1], *out_shape)
-            contexts.append(context)
             outputs.append(out)
-            seen.append((x_shape, out_shape))
-        # -1 stands for the members, or for one if all of them share the rows.
-        members = (-1,) if n_estimators > 1 else ()
-        before = [(n_rows, network.n_inputs), *(out_shape for _, out_shape in seen)]
-        views = [
-            None if own == came else (*members, *own)
-            for (own, _), came in zip(seen, before, strict=False)
-        ]
+
+        def view(shape: Shape, given: Shape) -> Shape | None:
+            """Return the shape that an array is to be viewed in; None if it has it."""
+            # -1 stands for the members, or for one if all of them share the rows.
+            return None if shape == given else (-1, *shape) if n_estimators > 1 else shape
+
+        x_flat, scores_flat = (n_rows, network.n_inputs), (n_rows, network.n_units[-1])
+        views = list(map(view, reads, [x_flat, *writes[:-1]]))
         self._inner = list(zip(self.layers[:-1], views, outputs, strict=False))
-        flat_scores = n_rows, network.n_units[-1]
-        scores_view = None if before[-1] == flat_scores else (*members, *before[-1])
-        self._last = self.layers[-1], views[-1], scores_view
+        self._last = self.layers[-1], views[-1], view(writes[-1], scores_flat)
         self._padding = PaddedInput(plan.steps, contexts, n_rows) if network.takes_padding else None
         if is_training or with_input_gradient:
-            after = [*(x_shape for x_shape, _ in seen[1:]), flat_scores]
-            views = [
-                None if own == comes else (*members, *own)
-                for (_, own), comes in zip(seen, after, strict=True)
-            ]
-            self._back = list(zip(self.layers, views, strict=True))[plan.first_trainable_layer :][
-                ::-1
-            ]
-            flat = n_rows, network.n_inputs
-            is_flat = not with_input_gradient or seen[0][0] == flat
-            self._input_view = None if is_flat else (*members, *flat)
-            self.delta = delta(plan.grad_buffer_index, flat_scores)
+            back = zip(self.layers, map(view, writes, [*reads[1:], scores_flat]), strict=True)
+            self._back = list(back)[plan.first_trainable_layer :][::-1]
+            self._input_view = view(x_flat, reads[0]) if with_input_gradient else None
+            self.delta = delta(plan.grad_buffer_index, scores_flat)
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the raw predictions for the batch `x` to `scores`."""
@@ -587,8 +576,8 @@ class BuiltNetwork:
         for layer, view, out in self._inner:
             layer.forward(x if view is None else x.reshape(view), out)
             x = out
-        layer, view, out_view = self._last
-        out = scores if out_view is None else scores.reshape(out_view)
+        layer, view, scores_view = self._last
+        out = scores if scores_view is None else scores.reshape(scores_view)
         layer.forward(x if view is None else x.reshape(view), out)
 
     def backward(self) -> Array:
