@@ -24,12 +24,17 @@ _ROW_HEIGHT, _BAR_HEIGHT = 0.6, 0.55
 _MAX_HEIGHT = 0.85
 
 
-class NetworkDisplay:
-    """Diagram of a network: inputs, hidden layers with their units, and outputs.
+# The array that the hidden layers of `hidden_layer_sizes` and the output layer have.
+_HIDDEN = "weights"
 
-    Use `from_estimator` to create it. Each layer is a bar whose width grows with the logarithm of
-    its units, with its normalization, activation and dropout beside it. The output activation
-    stands beside the outputs. The number between two bars counts the parameters that connect them.
+
+class NetworkDisplay:
+    """Diagram of a network: inputs, layers with their shapes, and outputs.
+
+    Use `from_estimator` to create it. Each layer with weights is a bar whose width grows with the
+    logarithm of its number of values, with the layers that follow it, such as activations, pooling
+    and dropout, beside it. The output activation stands beside the outputs. The number between two
+    bars counts the parameters that connect them.
 
     Parameters
     ----------
@@ -147,16 +152,23 @@ class NetworkDisplay:
         # Half a bar is at most one unit wide. Names are to the left, details to the right.
         ax.set(xlim=(-2, 4), ylim=(len(groups), 0))
         ax.set_axis_off()
-        # Layers before the first layer with weights, such as embeddings, do not change the inputs.
-        ends = [groups[0][0], *(group[-1] for group in groups[1:])]
-        n_units = [prod(layer.output_shape) for layer in ends]
-        widths = [0.2 + 0.8 * log2(n + 1) / log2(max(n_units) + 1) for n in n_units]
+        first = [group[0] for group in groups]
+        n_values = [prod(layer.output_shape) for layer in first]
+        widths = [0.2 + 0.8 * log2(n + 1) / log2(max(n_values) + 1) for n in n_values]
         gap = (1 - _BAR_HEIGHT) / 2
+        n_dense = 0
         for i, (group, width) in enumerate(zip(groups, widths, strict=True)):
             is_last = i == len(groups) - 1
-            name, color = ("inputs", "C0") if i == 0 else (f"hidden {i}", "C1")
-            if is_last:
+            is_dense = _HIDDEN in group[0].shapes
+            n_dense += is_dense
+            if i == 0:
+                name, color = "inputs", "C0"
+            elif is_last:
                 name, color = "outputs", "C2"
+            elif is_dense:
+                name, color = f"hidden {n_dense}", "C1"
+            else:
+                name, color = _to_words(group[0].kind).replace(" ", "\n"), "C4"
             if i > 0:
                 above, top = widths[i - 1], i - gap
                 corners = [(-above, top), (above, top), (width, i + gap), (-width, i + gap)]
@@ -166,13 +178,14 @@ class NetworkDisplay:
             bar = Rectangle((-width, i + gap), 2 * width, _BAR_HEIGHT, color=color, alpha=0.5)
             self.bars_.append(ax.add_patch(bar))
             details = _describe_layers(group)
-            if i < len(self.dropout) and self.dropout[i] > 0:
-                details.append(f"dropout {self.dropout[i]:g}")
+            is_before_dense = not is_last and _HIDDEN in first[i + 1].shapes
+            if is_before_dense and n_dense < len(self.dropout) and self.dropout[n_dense] > 0:
+                details.append(f"dropout {self.dropout[n_dense]:g}")
             if is_last:
                 counts = Counter(self.summary.layers[-1].kind.split(", "))
                 details += [f"{n} x {kind}" if n > 1 else kind for kind, n in counts.items()]
             self._write(-1.1, i + 0.5, name, "right")
-            self._write(0, i + 0.5, format_shape(ends[i].output_shape), "center")
+            self._write(0, i + 0.5, format_shape(first[i].output_shape), "center")
             self._write(1.1, i + 0.5, ", ".join(details), "left", fontsize="small", wrap=True)
         return self
 
@@ -184,7 +197,7 @@ def _group_layers(summary: Summary) -> list[list[LayerSummary]]:
     """Return the layers of each row of the diagram. A layer with weights begins a new row."""
     groups: list[list[LayerSummary]] = [[]]
     for layer in summary.layers[:-1]:
-        if "weights" in layer.shapes:
+        if any(len(shape) > 1 for shape in layer.shapes.values()):
             groups.append([])
         groups[-1].append(layer)
     return groups
@@ -196,24 +209,32 @@ def _describe_layers(group: Sequence[LayerSummary]) -> list[str]:
     for before, layer in pairwise(group):
         is_same = layer.output_shape == before.output_shape
         change = "" if is_same else f" to {format_shape(layer.output_shape)}"
-        details.append(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", layer.kind).lower() + change)
+        details.append(_to_words(layer.kind) + change)
     return details
+
+
+def _to_words(kind: str) -> str:
+    """Return the name of a class in words, but such as "Conv2D" and "GRU" as they are."""
+    if kind.isupper() or re.search(r"\d", kind):
+        return kind
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
 
 
 class WeightsDisplay:
     """Plot of a network's weights: images of the first layer, or histograms of all layers.
 
     Use `from_estimator` to create it. With an `image_shape`, the weights of each unit of the first
-    layer are an image: red where a pixel excites the unit, blue where it inhibits the unit, on the
-    same scale for all units. Otherwise each layer has a histogram with a height of its own. The
-    first layer is on top.
+    layer, or the filters of a first `Conv2D`, are images: red where a pixel excites the unit, blue
+    where it inhibits the unit, on the same scale for all units. Otherwise each layer has a
+    histogram with a height of its own. The first layer is on top.
 
     Parameters
     ----------
     weights : list of arrays of shape (fan_in, fan_out)
         The weights of each layer.
     image_shape : tuple of int or None, default=None
-        The shape of the input as an image: (height, width), or (height, width, 3) in color.
+        The shape of the input or kernel as an image: (height, width), or (height, width, 3) in
+        color.
 
     Attributes
     ----------
@@ -273,8 +294,8 @@ class WeightsDisplay:
             A fitted network or tabular estimator of this package, or a pipeline, search or other
             meta-estimator around one.
         image_shape : tuple of int or None, default=None
-            The shape of the input as an image: (height, width), or (height, width, 3) in color.
-            None for histograms.
+            The shape of the input, or of the kernels of a first `Conv2D`, as an image:
+            (height, width), or (height, width, 3) in color. None for histograms.
         member : int, default=0
             The index of the network in an ensemble. For tabular estimators the members of all
             `networks_` are counted.
@@ -306,8 +327,7 @@ class WeightsDisplay:
         check_matplotlib(cls.__name__)
         members: list[list[Array]] = []
         for network in fitted_networks(cls.__name__, estimator):
-            n, coefs = get_fitted_network(network).info.n_estimators, network.coefs_
-            members += [[layer[i] for layer in coefs] for i in range(n)] if n > 1 else [list(coefs)]
+            members += _weights_of_members(network)
         if not (isinstance(member, Integral) and 0 <= member < len(members)):
             raise ValueError(f"member must be an int from 0 to {len(members) - 1}, got {member!r}.")
         display = cls(weights=members[int(member)], image_shape=image_shape)
@@ -406,6 +426,27 @@ class WeightsDisplay:
         ax.set(xlabel="weight", ylabel="layer: inputs x units")
 
 
+def _weights_of_members(estimator: Any) -> list[list[Array]]:
+    """Return the matrices of weights of each network; kernels have a column for each filter.
+
+    Those of layers that read columns of X, such as embeddings, are not among them.
+    """
+    info, parameters, _ = get_fitted_network(estimator)
+    network = info.network
+    return [
+        [
+            arrays[spec.name][member].reshape(-1, spec.shape[-1])
+            for layer, shape, arrays in zip(
+                network.layers, network.row_shapes[:-1], parameters.layers, strict=True
+            )
+            if not layer.reads_columns
+            for spec in layer.parameter_specs(shape)
+            if spec.regularized
+        ]
+        for member in range(info.n_estimators)
+    ]
+
+
 def _validate_image_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
     """Return the image shape as a tuple, checked against the number of inputs."""
     is_shape = isinstance(shape, (tuple, list)) and all(
@@ -418,8 +459,8 @@ def _validate_image_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
         )
     if prod(shape) != n_inputs:
         raise ValueError(
-            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but the network has "
-            f"{n_inputs} inputs."
+            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but each unit of the first "
+            f"layer has {n_inputs} inputs."
         )
     return tuple(map(int, shape))
 

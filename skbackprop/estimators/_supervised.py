@@ -132,8 +132,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         """Return the outputs of a hidden layer, as features for other estimators.
 
         The outputs are a = f(z), the values of the layer's activation in prediction: normalized
-        if the layer is, and without dropout. The units of several members stand side by side, as
-        they are not comparable and so have no meaningful average.
+        if the layer is, and without dropout. Activations in `layers` count as hidden layers too,
+        and the outputs of images and sequences are flattened. The units of several members stand
+        side by side, as they are not comparable and so have no meaningful average.
 
         Parameters
         ----------

@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, TabularClassifier
 from skbackprop.displays import NetworkDisplay, WeightsDisplay
+from skbackprop.layers import BatchNormalization, Conv2D, Dense, Dropout, Reshape
 from support import class_data, few_epochs, quick, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
@@ -67,6 +68,29 @@ def test_member_selects_a_network_of_an_ensemble(shape):
         alone = WeightsDisplay.from_estimator(model.estimators_[member], image_shape=shape)
         drawn = display.image_.get_array()
         np.testing.assert_array_equal(drawn, alone.image_.get_array())
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_images_are_the_filters_of_a_first_convolution(n_channels):
+    shape, kernel = (5, 4, n_channels), (3, 2, 3) if n_channels == 3 else (3, 2)
+    layers = [Conv2D(6, (3, 2), activation="relu"), Dense(2)]
+    model = fitted(n_features=20 * n_channels, layers=layers, input_shape=shape)
+    display = WeightsDisplay.from_estimator(model, image_shape=kernel)
+    kernels = model.kernels_[0]
+    assert display.units_.tolist() == list(range(6))
+    for i, weights in enumerate([kernels, *model.dense_weights_, *model.coefs_]):
+        flat = weights.reshape(-1, weights.shape[-1])
+        np.testing.assert_array_equal(display.weights[i], flat)
+    sheet = np.ma.filled(display.image_.get_array(), np.nan)
+    first = sheet[:3, :2] if n_channels == 1 else sheet[:3, :2, :3] * 2 - 1
+    expected = kernels[..., 0] / (1 if n_channels == 1 else np.abs(kernels).max())
+    np.testing.assert_allclose(first, expected.reshape(first.shape), rtol=1e-12)
+    with pytest.raises(ValueError, match=rf"each unit of the first layer has {6 * n_channels} in"):
+        WeightsDisplay.from_estimator(model, image_shape=(5, 4))
+    labels = [
+        label.get_text() for label in WeightsDisplay.from_estimator(model).ax_.get_yticklabels()
+    ]
+    assert labels == [f"{6 * n_channels} x 6", "6 x 2", "18 x 5", "5 x 3"]
 
 
 # -------------------------------------------------------------------------- histograms
@@ -151,6 +175,29 @@ def test_diagram_has_a_row_for_each_layer():
     assert np.argsort(widths).tolist() == [3, 0, 2, 1]  # the more units, the wider
 
 
+def test_diagram_has_a_row_for_each_layer_with_weights():
+    layers = [
+        Reshape((4, 4, 1)),
+        Conv2D(3, 2, activation="tanh"),
+        BatchNormalization(),
+        Dropout(0.2),
+        Dense(2),
+    ]
+    model = fitted(n_features=16, layers=layers, dropout=[0.1, 0.25])
+    display = NetworkDisplay.from_estimator(model)
+    assert rows_of(display) == [
+        ("inputs", "16", "reshape to 4 x 4 x 1"),
+        ("Conv2D", "3 x 3 x 3", "tanh, batch normalization, dropout"),
+        ("dense", "3 x 3 x 2", "flatten to 18, dropout 0.1"),
+        ("hidden 1", "5", "relu, dropout 0.25"),
+        ("outputs", "3", "softmax"),
+    ]
+    between = [text.get_text() for text in display.text_ if not text.get_position()[1] % 1]
+    assert between == ["21", "8", "95", "18"]
+    widths = [bar.get_width() for bar in display.bars_]
+    assert np.argsort(widths).tolist() == [4, 3, 0, 2, 1]
+
+
 def test_diagram_has_the_dropout_of_unpickled_and_rebuilt_networks():
     model = fitted(dropout=0.3)
     rebuilt = BackpropClassifier((7,), dropout=0.3)
@@ -186,9 +233,9 @@ def test_network_and_member_select_from_a_tabular_estimator():
     X, y = class_data()
     model = TabularClassifier(n_estimators=2, max_iter=1, random_state=0).fit(X, y)
     first, second = (NetworkDisplay.from_estimator(model, network=i) for i in range(2))
-    assert "block diagonal dense" in rows_of(first)[0][2]
+    assert rows_of(first)[1][0] == "block\ndiagonal\ndense"
     for display, network in ((first, model.networks_[0]), (second, model.networks_[1])):
-        units = [units for _, units, _ in rows_of(display)[1:-1]]
+        units = [units for name, units, _ in rows_of(display) if name.startswith("hidden")]
         assert units == [str(width) for width in network.hidden_layer_sizes]
     with pytest.raises(ValueError, match="network must be an int from 0 to 1, got 2"):
         NetworkDisplay.from_estimator(model, network=2)
