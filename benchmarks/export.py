@@ -22,6 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from benchmarks._report import MISSING, argument_parser, as_time, print_setting, print_table
 from skbackprop import BackpropClassifier
 from skbackprop.export import to_c, to_onnx
+from skbackprop.layers import GRU, Conv2D
 
 CC = shutil.which("gcc") or shutil.which("cc")
 # The rounds of each time, of which the best counts.
@@ -58,10 +59,17 @@ def models(smoke: bool) -> Iterator[tuple[str, Any, np.ndarray]]:
     yield "digits: 64-128-128-10", network.fit(X, y), X
     ensemble = BackpropClassifier((32,), n_estimators=8, **settings)
     yield "digits: 8 members of 64-32-10", ensemble.fit(X, y), X
+    convolutions = [Conv2D(16, 3, activation="relu"), Conv2D(32, 3, activation="relu")]
+    images = BackpropClassifier((64,), layers=convolutions, input_shape=(8, 8), **settings)
+    yield "digits: Conv 16 - Conv 32 - 64-10", images.fit(X, y), X
     if smoke:
         return
+    X = np.random.default_rng(0).random((500, 64 * 8), dtype=np.float32)
+    settings |= {"max_iter": 2}
+    recurrent = BackpropClassifier((), layers=GRU(64), input_shape=(64, 8), **settings)
+    yield "64 steps of 8: GRU 64 - 10", recurrent.fit(X, np.arange(500) % 10), X
     X = np.random.default_rng(0).random((500, 784), dtype=np.float32)
-    large = BackpropClassifier((512, 512), **settings | {"max_iter": 2})
+    large = BackpropClassifier((512, 512), **settings)
     yield "784-512-512-10", large.fit(X, np.arange(500) % 10), X
 
 

@@ -24,6 +24,7 @@ from ..estimators.autoencoder import BackpropAutoencoder, n_encoder_layers
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
+from ..layers.base import Shape
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
@@ -45,6 +46,7 @@ from ._converters import (
 from ._expressions import Expr
 
 _ALL = slice(None)
+_NETWORKS = BackpropClassifier, BackpropRegressor, BackpropAutoencoder
 _LIMITS = np.finfo(np.float32)
 
 
@@ -99,14 +101,17 @@ class ModelGraph:
         The input.
     outputs : tuple of ModelOutput
         The outputs.
-    feature_names : sequence of str or None
+    feature_names : sequence of str or None, default=None
         The names of the features.
+    row_shape : tuple of int, default=()
+        The shape in which a network reads the input; () if that is not known.
     """
 
     estimator: str
     row: Expr
     outputs: tuple[ModelOutput, ...]
     feature_names: Sequence[str] | None = None
+    row_shape: Shape = ()
 
     @property
     def expressions(self) -> list[Expr]:
@@ -126,7 +131,10 @@ def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
         if return_std:
             outputs = (*outputs, _std_output(last, x))
     names = getattr(estimator, "feature_names_in_", None)
-    return ModelGraph(type(estimator).__name__, row, outputs, names)
+    shape: Shape = ()
+    if isinstance(last, _NETWORKS) and x.width == row.width:
+        shape = get_fitted_network(last).network.input_shape
+    return ModelGraph(type(estimator).__name__, row, outputs, names, shape)
 
 
 def steps_of(estimator: Any) -> list[Any]:

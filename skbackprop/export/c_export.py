@@ -222,6 +222,10 @@ def to_c(
     at the top of the file lists them. After ``#define MODEL_DECLARATIONS``, including the file adds
     only the declarations.
 
+    A row is flat, also if the rows of X had several axes in training: its values are in the order
+    of ``X.reshape(len(X), -1)``. Padding at the end of sequences is not exported: the program takes
+    sequences of full length.
+
     Parameters
     ----------
     estimator : estimator
@@ -230,10 +234,10 @@ def to_c(
     prefix : str, default="model"
         The prefix of all names, so that a program can contain several models.
     weight_dtype : {"float32", "int8"}, default="float32"
-        The type of the weights of dense layers. With "int8", weights have 8 bits, a quarter of the
-        size, and the inputs of layers 16 bits, so that products are integer products. Everything
-        else stays in single precision.
-    calibration_data : array-like of shape (n_samples, n_features) or None, default=None
+        The type of the weights of dense layers and convolutions. With "int8", weights have 8 bits,
+        a quarter of the size, and the inputs of layers 16 bits, so that products are integer
+        products. Everything else stays in single precision, also recurrent layers.
+    calibration_data : array-like of shape (n_samples, ...) or None, default=None
         Typical rows, such as the training rows. Required for "int8", and for it alone: they
         measure the range of each layer's inputs and the error of the quantization. Values up to
         twice as large as in these rows are not clipped. They may have missing values (NaN) if the
@@ -403,9 +407,7 @@ def _header_comment(code: CCodegen, errors: Mapping[str, float] | None, n_bytes:
     model, prefix = code.model, code.prefix
     names = model.feature_names
     features = "" if names is None else f": {', '.join(map(_escape_comment, names))}"
-    everything = topological_sort(model.expressions)
-    shapes = (each.shape for each in everything if each.memory is model.row is not each)
-    shape = "".join(f", of shape {shape}" for shape in set(shapes))
+    shape = f", of shape {model.row_shape}" if len(model.row_shape) > 1 else ""
     rows = [("x", f"{model.row.width} numbers{shape}{features}")]
     for output in model.outputs:
         width = output.expression.width
@@ -417,7 +419,7 @@ def _header_comment(code: CCodegen, errors: Mapping[str, float] | None, n_bytes:
         else:
             shape = "" if output.shape is None else f", of shape {output.shape}"
             rows.append((output.name, f"{width} number{'s' if width > 1 else ''}{shape}"))
-    operations = {each.operation for each in everything}
+    operations = {each.operation for each in topological_sort(model.expressions)}
     missing = "" if operations.isdisjoint(("isnan", "fill_nan")) else ", or NaN for missing values"
     paragraphs = [
         "Pass NULL for outputs that are not needed.",

@@ -55,8 +55,10 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     formula: scikit-learn's scalers and the transformers of this package. skl2onnx converts all
     other estimators, also those that contain estimators of this package.
 
-    The input ``X`` is a float32 tensor of shape (n, n_features). The outputs have the names and
-    shapes of skl2onnx:
+    The input ``X`` is a float32 tensor of shape (n, n_features), also for networks whose X had more
+    dimensions in training: ``X.reshape(len(X), -1)``. Padding at the end of sequences is not
+    exported: the model takes sequences of full length. The outputs have the names and shapes of
+    skl2onnx:
 
     - Classifiers have ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
       ``scores``, the decision values, for losses without probabilities. Labels are integers,

@@ -5,10 +5,12 @@ from functools import cache
 import numpy as np
 import pytest
 from c_runs import CC, outputs_of_c
+from sklearn.frozen import FrozenEstimator
 from test_onnx import outputs_of
 
 from skbackprop import BackpropClassifier
 from skbackprop.export import to_c, to_onnx
+from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import (
     GRU,
     Activation,
@@ -95,3 +97,42 @@ def test_c_programs_equal_the_network(tmp_path):
         estimator, X = network(*model), rows_of(model[0])
         assert label[:, 0].tolist() == estimator.predict(X).tolist(), model
         assert is_close(probabilities, estimator.predict_proba(X)), model
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CC is None, reason="there is no C compiler")
+def test_8_bit_kernels_differ_by_the_reported_difference(tmp_path):
+    names = ["convolution with strides", "dense of images"]
+    programs = []
+    for i, name in enumerate(names):
+        X, sizes = rows_of(name), CASES[name][0]
+        options = {"weight_dtype": "int8", "calibration_data": X.reshape(-1, *sizes)}
+        programs.append((to_c(network(name, 3), prefix=f"p{i}", **options), X, [3]))
+    found = outputs_of_c(programs, tmp_path)
+    for name, (program, X, _), (_, probabilities) in zip(names, programs, found, strict=True):
+        difference = np.abs(probabilities - network(name, 3).predict_proba(X)).max()
+        assert difference == pytest.approx(program.differences["probabilities"], abs=1e-5)
+        assert 0 < difference < 0.02
+
+
+def test_rows_are_flat_whatever_their_shape_in_training():
+    X = rows_of("dense").reshape(-1, 6, 3)
+    estimator = BackpropClassifier((), layers=Dense(2), **SHORT).fit(X, np.arange(N_ROWS) % 2)
+    found = outputs_of(to_onnx(estimator), X.reshape(-1, 18))
+    assert is_close(found["probabilities"], estimator.predict_proba(X))
+    assert "x               18 numbers, of shape (6, 3)" in to_c(estimator).source
+
+
+def test_features_of_images_are_flat():
+    estimator = network("convolution of images", 3)
+    X = rows_of("convolution of images")
+    features = BackpropFeatures(FrozenEstimator(estimator), 0).fit(X)
+    (found,) = outputs_of(to_onnx(features), X).values()
+    assert is_close(found, features.transform(X))
+
+
+def test_buffers_of_a_convolution_do_not_grow_with_its_windows():
+    estimator = BackpropClassifier((), layers=Conv2D(2, 3), input_shape=(20, 20), **SHORT)
+    program = to_c(estimator.fit(RNG.normal(size=(9, 400)), np.arange(9) % 2))
+    n_outputs = 18 * 18 * 2
+    assert program.n_buffer_bytes <= 4 * (n_outputs + 9 + 10)
