@@ -13,14 +13,18 @@ import pytest
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import (
+    GRU,
     LAYERS,
+    LSTM,
     NORMALIZATIONS,
     BatchNormalization,
+    Bidirectional,
     CategoricalEmbedding,
     Conv1D,
     Conv2D,
     Embedding,
     PeriodicEmbedding,
+    SimpleRNN,
 )
 from skbackprop.layers.base import expand_layers
 from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
@@ -84,6 +88,16 @@ SHAPED = {
     "Conv1D of one channel": ((14,), (Conv1D(1, 3, dilation=2, use_bias=False),), None),
     "Conv2D": ((4, 4), (Conv2D(3, 2, activation="relu"), Conv2D(2, 3, 2, "same")), None),
     "Conv2D of one pixel": ((2, 3, 2), (Conv2D(1, 1), Conv2D(3, (2, 1))), None),
+    "GRU, padded": ((7, 2), (GRU(3),), "nan"),
+    "GRU of one channel": ((14,), (GRU(1, return_sequences=True), GRU(2)), None),
+    "LSTM, padded": ((7, 2), (LSTM(2, return_sequences=True), LSTM(3)), "nan"),
+    "SimpleRNN": ((7, 2), (SimpleRNN(3),), None),
+    "Bidirectional, padded": (
+        (7, 2),
+        (Bidirectional(LSTM(2, return_sequences=True)), Bidirectional(SimpleRNN(2, "silu"))),
+        "nan",
+    ),
+    "Embedding and GRU": ((7,), (Embedding(5, 3), GRU(2)), "tokens"),
     "Embedding": ((7,), (Embedding(5, 3), Conv1D(2, 2, padding="same")), "tokens"),
 }
 # The arguments of `network_of`. Of these, networks without a front take sparse input.
@@ -107,7 +121,7 @@ CASES = {
         for name, (shape, front, padding) in SHAPED.items()
     },
 }
-# Networks whose layers have a number of units or filters, for how an epoch's memory grows.
+# Networks whose layers have a number of units, filters or steps, for how an epoch's memory grows.
 WIDENED = {
     "dropout": lambda width: {"hidden": (width, width), "dropout": (0.2, 0.5, 0.5)},
     **{
@@ -116,6 +130,8 @@ WIDENED = {
     },
     "Conv1D": lambda width: shaped((6, 1), Conv1D(width, 3, padding="causal")),
     "Conv2D": lambda width: shaped((3, 3), Conv2D(2, 2), Conv2D(width, 2, padding="same")),
+    "GRU": lambda width: shaped((width // 10, 1), GRU(10)),
+    "Bidirectional": lambda width: shaped((width // 10, 1), Bidirectional(LSTM(10))),
 }
 every_layer = pytest.mark.parametrize("layers", CASES.values(), ids=CASES)
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
