@@ -109,6 +109,8 @@ def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
     row_shape = tuple(X.shape[1:])
     if reset:
         estimator._row_shape = row_shape
+    if fitted is None and "_row_shape" not in vars(estimator):  # made from weights
+        fitted = getattr(estimator, "_data_info", None)
     expected = fitted.network.input_shape if fitted else get_row_shape(estimator)
     if row_shape != expected:
         raise ValueError(
