@@ -9,6 +9,16 @@ from .convolution import Conv1D, Conv2D
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
+from .pooling import (
+    AveragePool1D,
+    AveragePool2D,
+    GlobalAveragePool1D,
+    GlobalAveragePool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
+    MaxPool1D,
+    MaxPool2D,
+)
 from .recurrent import GRU, LSTM, Bidirectional, SimpleRNN
 from .reshaping import Flatten, Reshape
 from .residual import Residual
@@ -22,6 +32,8 @@ __all__ = [
     "LSTM",
     "NORMALIZATIONS",
     "Activation",
+    "AveragePool1D",
+    "AveragePool2D",
     "BatchNormalization",
     "Bidirectional",
     "CategoricalEmbedding",
@@ -31,8 +43,14 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GlobalAveragePool1D",
+    "GlobalAveragePool2D",
+    "GlobalMaxPool1D",
+    "GlobalMaxPool2D",
     "Layer",
     "LayerNormalization",
+    "MaxPool1D",
+    "MaxPool2D",
     "Normalization",
     "PeriodicEmbedding",
     "Reshape",

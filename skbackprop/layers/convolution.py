@@ -196,7 +196,7 @@ class Conv1D(Convolution):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_filters", "kernel_size", "strides", "dilation")
-        _validate_padding(self, "valid", "same", "causal")
+        validate_padding(self, "valid", "same", "causal")
         _validate_activation(self)
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
@@ -315,8 +315,8 @@ class Conv2D(Convolution):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_filters")
-        _validate_pairs(self, "kernel_size", "strides")
-        _validate_padding(self, "valid", "same")
+        validate_pairs(self, "kernel_size", "strides")
+        validate_padding(self, "valid", "same")
         _validate_activation(self)
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
@@ -324,7 +324,7 @@ class Conv2D(Convolution):
         kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
         padding = (0, 0), (0, 0)
         if self.padding == "same":
-            height, width = map(_same_padding, size, kernel_size, strides)
+            height, width = map(same_padding, size, kernel_size, strides)
             padding = height, width
         return ConvolutionGeometry(size, kernel_size, strides, padding=padding)
 
@@ -467,13 +467,14 @@ def _channels(input_shape: Shape, n_axes: int) -> tuple[int]:
     return (math.prod(input_shape[n_axes:]),)
 
 
-def _same_padding(n: int, kernel_size: int, stride: int) -> Pair:
+def same_padding(n: int, kernel_size: int, stride: int) -> Pair:
     """Return the zeros before and after n values for ceil(n / stride) windows."""
     n_zeros = max((math.ceil(n / stride) - 1) * stride + kernel_size - n, 0)
     return n_zeros // 2, n_zeros - n_zeros // 2
 
 
-def _validate_padding(layer: Any, *names: str) -> None:
+def validate_padding(layer: Any, *names: str) -> None:
+    """Check that `padding` is one of some names."""
     if layer.padding not in names:
         raise ValueError(
             f"padding of {type(layer).__name__} must be one of "
@@ -486,7 +487,7 @@ def _validate_activation(layer: Any) -> None:
         get_activation(layer.activation)
 
 
-def _validate_pairs(layer: Any, *names: str) -> None:
+def validate_pairs(layer: Any, *names: str) -> None:
     """Check that fields are positive integers or pairs of them, and make tuples of pairs."""
     for name in names:
         value = getattr(layer, name)
