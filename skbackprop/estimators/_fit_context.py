@@ -72,7 +72,7 @@ class DataInfo:
             "n_features_in_": self.n_features,
             **self.targets.attributes,
             "n_layers_": len(widths),
-            "n_outputs_": widths[-1],
+            "n_outputs_": self.network.n_units[-1],
             "n_parameters_": self.network.layout.n_parameters,
             "out_activation_": self.loss.link.name,
         }
@@ -206,7 +206,7 @@ def multiply_class_weight(config: TrainingConfig, targets: Any, table: Dataset) 
 def update_data_info(
     info: DataInfo, config: TrainingConfig, targets: Any, is_same_config: bool
 ) -> DataInfo:
-    """Return the properties of the data of an earlier fit, with the loss of this configuration.
+    """Return the properties of the data of an earlier fit, with loss and layers of another.
 
     Raises
     ------
@@ -231,4 +231,5 @@ def update_data_info(
     loss = targets.make_loss(config.loss, config.label_smoothing)
     if isinstance(info.loss, LossWithLink):
         loss = override_link(loss, link)
-    return replace(info, targets=targets, loss=loss)
+    network = config.architecture.update_network(info.network)
+    return replace(info, targets=targets, loss=loss, network=network)

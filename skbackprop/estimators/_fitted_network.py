@@ -400,7 +400,7 @@ class FittedAttributesMixin(EstimatorMixin):
         training_defaults = {
             name: row.default
             for name, row in self._rows.items()
-            if name == "solver" or not row.warm_start_fixed
+            if name == "solver" or not (row.warm_start_fixed or row.affects_predictions)
         }
         settings = self._settings | self._parameters_for(widths)
         config = self._make_config(settings | training_defaults)
@@ -562,7 +562,7 @@ class FittedAttributesMixin(EstimatorMixin):
         if n_layers is not None:
             layers = slice(n_layers)
             network, parameters = network.part(layers), parameters.part(layers)
-        n_rows = max(1, _BLOCK_SIZE // (len(parameters) * network.widths[-1]))
+        n_rows = max(1, _BLOCK_SIZE // (len(parameters) * network.n_units[-1]))
         predictions = RowJoiner(X.shape[0])
         with np.errstate(all="ignore"):
             for block in iter_predict_raw(network, parameters, X):

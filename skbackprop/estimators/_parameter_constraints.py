@@ -22,13 +22,13 @@ from ..layers import LAYERS
 from ..layers.base import Layer
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..losses.base import Loss
-from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss, LogLoss
 from ..losses.regression import REGRESSOR_LOSSES, SquaredError
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, LearningRateSchedule
 from ..weight_averaging import AVERAGES, WeightAverage
 
-AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError()}
+AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError(), "log_loss": LogLoss()}
 
 # The kinds of estimators; the autoencoder has no ensembles.
 ESTIMATORS = ("classifier", "regressor", "autoencoder")
@@ -58,6 +58,8 @@ class Parameter:
     warm_start_fixed : bool, default=False
         Whether a warm start must not change it, because it determines the network or its training
         state.
+    affects_predictions : bool, default=False
+        Whether a warm start may change it, and predictions depend on it.
     table : mapping or None, default=None
         The objects or classes behind its names; None if it takes no objects.
     """
@@ -68,6 +70,7 @@ class Parameter:
     hint: str
     of: tuple[str, ...] = ESTIMATORS
     warm_start_fixed: bool = False
+    affects_predictions: bool = False
     table: Mapping[str, Any] | None = None
 
     @property
@@ -160,6 +163,8 @@ PARAMETERS = (
     ),
     Parameter("label_smoothing", 0.0, [BELOW_ONE], "float", of=CLASSIFIER),
     fixed("scale_target", False, ["boolean"], "bool", of=REGRESSOR),
+    fixed("variational", False, ["boolean"], "bool", of=AUTOENCODER),
+    Parameter("beta", 1.0, [POSITIVE], "float", of=AUTOENCODER, affects_predictions=True),
     Parameter(
         "contamination", 0.1, [Interval(Real, 0, 0.5, closed="right")], "float", of=AUTOENCODER
     ),

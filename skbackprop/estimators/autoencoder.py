@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ..activations import ActivationLike
@@ -53,6 +54,7 @@ from ._validation import (
     validated_input,
     validated_weight,
 )
+from ._variational import log_likelihoods, n_encoder_layers, variational_losses
 from .base import BaseNeuralNetwork, check_stochastic
 
 # Size of the blocks in which errors and variances are computed.
@@ -60,6 +62,19 @@ _BLOCK_SIZE = 1 << 17
 
 # Tolerance for rounding errors in shares of the rows.
 _ROUNDING = 1e-9
+
+
+# Codes drawn for each row to score it, unless the user says otherwise.
+N_DRAWS = 20
+
+
+def check_variational(estimator: Any) -> bool:
+    """Check that codes have a distribution, for `available_if`."""
+    if not estimator.variational:
+        raise AttributeError(
+            "sample is only available for variational autoencoders. Set variational=True and fit."
+        )
+    return True
 
 
 class BackpropAutoencoder(
@@ -76,11 +91,15 @@ class BackpropAutoencoder(
     For outlier (anomaly) detection, `predict` returns -1 for rows with a large reconstruction
     error and 1 for all others.
 
+    With ``variational=True`` it is a variational autoencoder (Kingma & Welling 2014), which models
+    the distribution of the rows: codes are normally distributed, `sample` draws new rows, and
+    `score_samples` estimates log-likelihoods.
+
     Parameters
     ----------
     n_components : int, default=2
-        The number of units in the bottleneck, at least 1. They have no activation function, so
-        codes are unbounded, as those of `PCA`.
+        The number of values of a code, at least 1: of units in the bottleneck, which have no
+        activation function. Codes are therefore unbounded, as those of `PCA`.
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer of the encoder, each at least 1. The decoder
         mirrors them. ``()`` means no hidden layer. Other parameters that refer to hidden layers
@@ -103,11 +122,13 @@ class BackpropAutoencoder(
         - "softplus": f(z) = log(1 + exp(z)).
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
-    loss : {"squared_error"} or Loss, default="squared_error"
+    loss : {"squared_error", "log_loss"} or Loss, default="squared_error"
         The loss function to minimize, averaged over the rows and summed over the features. The
         reported loss, which is compared with ``tol``, is averaged over the features.
 
         - "squared_error": ``1/2 sum_k (x'_k - x_k)**2``.
+        - "log_loss": binary cross-entropy, for features in [0, 1], such as pixels. The output
+          activation is logistic, and the reported loss is the sum over the features.
 
         An instance is a loss of the regressor with one output for each target. If the loss
         restricts the range of targets, X has to be in that range.
@@ -183,11 +204,11 @@ class BackpropAutoencoder(
     nesterovs_momentum : bool, default=True
         Whether "sgd" uses Nesterov's momentum.
     early_stopping : bool or EarlyStopping, default=False
-        Whether to hold out validation rows, to stop when their score (R2) has not improved by
-        ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the weights of the best
-        epoch. An instance of `EarlyStopping` can use another score and has settings of its own. If
-        `fit` is given ``X_val``, that is the validation data and no rows are held out.
-        `partial_fit` keeps the weights of its best call with ``X_val``.
+        Whether to hold out validation rows, to stop when their score (R2, or the negative loss with
+        ``variational``) has not improved by ``tol`` for more than ``n_iter_no_change`` epochs, and
+        to keep the weights of the best epoch. An instance of `EarlyStopping` can use another score
+        and has settings of its own. If `fit` is given ``X_val``, that is the validation data and no
+        rows are held out. `partial_fit` keeps the weights of its best call with ``X_val``.
     validation_fraction : float or int, default=0.1
         The share of rows to hold out, in [0, 1), at least two rows; or the number of rows, an int
         of at least 2.
@@ -205,6 +226,20 @@ class BackpropAutoencoder(
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
+    variational : bool, default=False
+        Whether the encoder returns a normal distribution instead of a code, from which training
+        draws a code for each row (Kingma & Welling 2014). The bottleneck then has ``2 *
+        n_components`` units: the means of the distribution, and the logarithms of its variances.
+        Training minimizes the reconstruction error of the drawn codes, plus `beta` times the
+        Kullback-Leibler divergence of the distribution from the standard normal distribution, ``1/2
+        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))``. `loss_curve_` shows the sum of both. Codes are
+        the means. `sample` returns new rows, and `score_samples` log-likelihoods. Not for "lbfgs".
+    beta : float, default=1.0
+        The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
+        et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
+        distribution of each feature about its reconstruction, so features of variance one need a
+        smaller value, such as 0.1. With a large value the codes lose what they know of the rows. A
+        warm start may change it.
     contamination : float, default=0.1
         The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
         ``offset_`` at the end of `fit`, and has no effect on training.
@@ -331,16 +366,24 @@ class BackpropAutoencoder(
     Bourlard, H. & Kamp, Y. (1988). Auto-association by multilayer perceptrons and singular
     value decomposition. Biological Cybernetics 59, 291-294.
 
+    Burda, Y., Grosse, R. & Salakhutdinov, R. (2016). Importance weighted autoencoders. ICLR.
+
     Byrd, R. H., Lu, P., Nocedal, J. & Zhu, C. (1995). A limited memory algorithm for bound
     constrained optimization. SIAM Journal on Scientific Computing 16(5), 1190-1208.
 
     Dozat, T. (2016). Incorporating Nesterov momentum into Adam. ICLR workshop, algorithm 2.
+
+    Higgins, I., Matthey, L., Pal, A., Burgess, C., Glorot, X., Botvinick, M., Mohamed, S. &
+    Lerchner, A. (2017). beta-VAE: learning basic visual concepts with a constrained variational
+    framework. ICLR.
 
     Hinton, G. E. & Salakhutdinov, R. R. (2006). Reducing the dimensionality of data with neural
     networks. Science 313, 504-507.
 
     Kingma, D. P. & Ba, J. (2015). Adam: a method for stochastic optimization. ICLR,
     algorithm 1.
+
+    Kingma, D. P. & Welling, M. (2014). Auto-encoding variational Bayes. ICLR.
 
     Loshchilov, I. & Hutter, F. (2017). SGDR: stochastic gradient descent with warm restarts.
     ICLR, equation 5.
@@ -418,6 +461,8 @@ class BackpropAutoencoder(
         epsilon: float = 1e-08,
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
+        variational: bool = False,
+        beta: float = 1.0,
         contamination: float = 0.1,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
@@ -452,6 +497,8 @@ class BackpropAutoencoder(
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
+        self.variational = variational
+        self.beta = beta
         self.contamination = contamination
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
@@ -593,19 +640,22 @@ class BackpropAutoencoder(
     def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
         fitted = super()._make_fitted_attributes(context, continues)
         table, fitted["offset_"] = context.data.table, None
-        if not context.runs[0].incremental:
+        info = context.info
+        has_scores = info.loss.has_likelihood or not info.network.has_activity_loss
+        if has_scores and not context.runs[0].incremental:
             other = shallow_copy_of(self)
             set_attributes(other, fitted)
-            scores = -other._reconstruction_errors(table.X, check=False)
+            scores = other._score_rows(table.X, check=False)
             fitted["offset_"] = _threshold(scores, self.contamination, table.weight)
         return fitted
 
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
         inner = widths[1:-1]
         n_hidden = len(inner) // 2
+        n_components = inner[n_hidden] if inner else 0
         return {
             "hidden_layer_sizes": inner[:n_hidden],
-            "n_components": inner[n_hidden] if inner else 0,
+            "n_components": n_components // 2 if self.variational else n_components,
         }
 
     # ---------------------------------------------------------- encoding and decoding
@@ -621,7 +671,8 @@ class BackpropAutoencoder(
         Returns
         -------
         codes : array of shape (n_samples, n_components)
-            The outputs of the bottleneck, in the model's dtype.
+            The outputs of the bottleneck, in the model's dtype. With ``variational=True``, they
+            are the means of the rows' distributions.
 
         Raises
         ------
@@ -662,6 +713,43 @@ class BackpropAutoencoder(
         info.loss.link.inverse(rows, rows)
         return rows
 
+    @available_if(check_variational)
+    def sample(
+        self, n_samples: int = 1, random_state: int | np.random.RandomState | None = None
+    ) -> Array:
+        """Return new rows: decoded codes from the standard normal distribution.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            The number of rows, at least 1.
+        random_state : int, RandomState instance or None, default=None
+            The random number generator of the codes. Pass an int for reproducible rows.
+
+        Returns
+        -------
+        rows : array of shape (n_samples, n_features)
+            The mean of each row given its code, without the noise about it, in the model's dtype.
+
+        Raises
+        ------
+        NotFittedError
+            If the autoencoder is not fitted with ``variational=True``.
+        AttributeError
+            If `variational` is False.
+        ValueError
+            If `n_samples` is not a positive integer.
+        """
+        check_is_fitted(self)
+        _check_count("n_samples", n_samples)
+        if not self._data_info.network.has_activity_loss:
+            raise NotFittedError(
+                "This BackpropAutoencoder was fitted with variational=False, so its codes have no "
+                "distribution to draw from. Fit it again."
+            )
+        rng = check_random_state(random_state)
+        return self.inverse_transform(rng.standard_normal((n_samples, self._n_features_out)))
+
     def _apply_layers(self, layers: slice, values: Any) -> Array:
         """Return the output of consecutive layers."""
         info = self._data_info
@@ -679,28 +767,47 @@ class BackpropAutoencoder(
 
     # ------------------------------------------------------------- outlier detection
 
-    def score_samples(self, X: MatrixLike) -> Array:
-        """Return the negative reconstruction error of each row; outliers have low scores.
+    def score_samples(self, X: MatrixLike, *, n_draws: int = N_DRAWS) -> Array:
+        """Return a score of each row; outliers have low scores.
+
+        It is the negative reconstruction error, or with ``variational=True`` the log-likelihood.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
+        n_draws : int, default=20
+            The number of codes drawn for each row with ``variational=True``, at least 1. The more,
+            the closer is the result to the log-likelihood, mostly from below. The threshold
+            ``offset_`` belongs to the default.
 
         Returns
         -------
         scores : float64 array of shape (n_samples,)
-            The negative mean squared error over the features, at most zero. Higher is more normal.
+            Higher is more normal. It is the negative mean squared error over the features, at most
+            zero.
+
+            With ``variational=True``, it is an estimate of the log-likelihood by importance
+            sampling (Burda et al. 2016, equation 8), ``log 1/K sum_k p(x | z_k) p(z_k) /
+            q(z_k | x)``, with K = `n_draws` codes z_k from the encoder's distribution q. The noise
+            is the same in each call and for each row. ``p(x | z)`` depends on the loss:
+
+            - "squared_error": the normal distribution about the reconstruction with the variance
+              `beta`, for which training minimizes the negative evidence lower bound.
+            - "log_loss": independent Bernoulli variables. For features between 0 and 1 it is the
+              negative cross-entropy, which is no density.
+            - `losses.Poisson`: independent Poisson variables.
 
         Raises
         ------
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input.
+            If X is not valid input, or with ``variational=True``, if the loss is of another kind.
         """
         check_is_fitted(self)
-        return -self._reconstruction_errors(self._validated_input(X))
+        _check_count("n_draws", n_draws)
+        return self._score_rows(self._validated_input(X), n_draws)
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the distance of each score from the threshold of outliers.
@@ -725,6 +832,7 @@ class BackpropAutoencoder(
         check_is_fitted(self)
         offset = vars(self).get("offset_")
         if offset is None:
+            self._check_likelihood()
             raise NotFittedError(
                 "This BackpropAutoencoder has no threshold between outliers and inliers: only fit "
                 "sets one. Set it from known rows, as in autoencoder.offset_ = "
@@ -792,6 +900,26 @@ class BackpropAutoencoder(
     def _validated_input(self, X: Any) -> Any:
         return validated_input(self, X, self._data_info.dtype)
 
+    def _check_likelihood(self) -> None:
+        """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
+        info = self._data_info
+        if info.network.has_activity_loss and not info.loss.has_likelihood:
+            raise ValueError(
+                f"score_samples of a variational autoencoder needs the likelihood of a row, but "
+                f"loss={info.loss!r} has none. Use loss='squared_error', 'log_loss' or Poisson()."
+            )
+
+    def _score_rows(self, X: Any, n_draws: int = N_DRAWS, check: bool = True) -> Array:
+        """Return the scores of validated X, and check that they are finite."""
+        self._check_likelihood()
+        info = self._data_info
+        if not info.network.has_activity_loss:
+            return -self._reconstruction_errors(X, check)
+        network, parameters = info.network, self._fitted_parameters(info)
+        with np.errstate(all="ignore"):
+            scores = log_likelihoods(info.loss, network, parameters, X, n_draws)
+            return check_finite_output(scores, network, parameters, X) if check else scores
+
     def _reconstruction_errors(self, X: Any, check: bool = True) -> Array:
         """Return the mean squared error of each row of validated X, and check that it is finite."""
         info = self._data_info
@@ -810,9 +938,10 @@ class BackpropAutoencoder(
         return tags
 
 
-def n_encoder_layers(network: Network) -> int:
-    """Return the number of layers of an encoder; the last layer of a decoder has no activation."""
-    return (len(network.layers) + 1) // 2
+def _check_count(name: str, value: Any) -> None:
+    """Check that an argument is a positive integer."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -845,7 +974,10 @@ class ReconstructionTargetEncoder(BaseTargetEncoder):
 
 @dataclass(frozen=True)
 class ReconstructionEvaluator:
-    """Evaluates a network by the squared error and the loss of each row, in blocks of rows."""
+    """Evaluates a network by the squared error and the loss of each row, in blocks of rows.
+
+    With drawn codes, the loss is the negative evidence lower bound.
+    """
 
     objective: Objective
 
@@ -855,8 +987,11 @@ class ReconstructionEvaluator:
         found = np.empty((len(parameters), n_rows, 2))
         for part, scores, x in _iter_blocks(network, parameters, X, rows):
             in_double = x.astype(np.float64)
-            found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
+            if not network.has_activity_loss:
+                found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
             found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
+        if network.has_activity_loss:
+            found[:, :, 1] = variational_losses(loss, network, parameters, X, rows)
         return found
 
     def loss(self, outcomes: Array, watched: ValidationData) -> float:

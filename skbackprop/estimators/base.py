@@ -356,10 +356,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 config.architecture.network(row_shape, n_outputs),
                 config.n_estimators,
             )
-        if n_outputs != last.network.widths[-1]:
+        if n_outputs != last.network.n_units[-1]:
             raise ValueError(
                 f"{targets} take {n_outputs} output(s), but coefs_ makes a network of "
-                f"{last.network.widths[-1]}."
+                f"{last.network.n_units[-1]}."
             )
         known = self._validated_params
         is_same_config = known is not None and config is known.config

@@ -18,6 +18,7 @@ from .. import activations, layers, losses
 from ..layers.convolution import Convolution
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
+from ..layers.latent import Sampling
 from ..layers.recurrent import GRU, split_channels
 from ..losses import links
 from ..losses._composite import MultiOutputLink
@@ -328,6 +329,11 @@ def _(part: layers.Embedding, x: Expr, arrays: Arrays) -> Expr:
 @to_expression.register
 def _(part: Scale, x: Expr, arrays: Arrays) -> Any:
     return x * arrays["scales"]
+
+
+@to_expression.register
+def _(part: Sampling, x: Expr, arrays: Arrays) -> Any:
+    return ex.take_columns(x, range(x.width // 2))
 
 
 # -------------------------------------------------------------- transformers of pipelines

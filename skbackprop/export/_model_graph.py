@@ -20,7 +20,8 @@ from .._sklearn import BaseSearchCV
 from ..estimators._fitted_network import FittedNetwork, get_fitted_network
 from ..estimators._label_encoding import MultilabelEncoder, MultioutputLabelEncoder
 from ..estimators._supervised import n_layers_up_to
-from ..estimators.autoencoder import BackpropAutoencoder, n_encoder_layers
+from ..estimators._variational import n_encoder_layers
+from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures

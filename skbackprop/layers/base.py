@@ -187,6 +187,9 @@ class LayerContext:
     lengths : array of int of shape (n_estimators or 1, n_rows) or None, default=None
         The number of steps of each sequence of the current batch; those after it are padding. None
         if no sequence has padding.
+    activity_loss : array of shape (n_estimators, n_rows) or None, default=None
+        The sum of the layers' own losses of each row of the current training batch. None in
+        prediction, and if no layer has one.
     """
 
     index: int
@@ -208,6 +211,7 @@ class LayerContext:
     batch: BatchWeights = field(default_factory=BatchWeights)
     open_residuals: list[Any] = field(default_factory=list)
     lengths: Array | None = None
+    activity_loss: Array | None = None
 
     def scratch(self, name: str, *shape: int) -> Array:
         """Return the layer's own uninitialized array of shape (n_estimators, *shape)."""
@@ -259,7 +263,13 @@ class Layer(Configurable):
         (n * number of positions, channels), for layers that act on the channels of each position.
         For rows of shape (channels,) all are the same.
     stochastic : bool, default=False
-        Whether it draws random numbers. It does so in training, and prediction skips the layer.
+        Whether it draws random numbers in training, from `context.rngs`.
+    training_only : bool, default=False
+        Whether prediction skips the layer, whose output then has the shape of its input.
+    has_activity_loss : bool, default=False
+        Whether it has a loss of its own for each row, which depends on its input. In training
+        `forward` adds its value to `context.activity_loss`, if that is not None, and `backward`
+        its gradient, times `context.batch.weight`, to the gradient with respect to the input.
     is_reshape : bool, default=False
         Whether it changes the shape only, so that its output is a view of its input.
     reads_sequences : bool, default=False
@@ -308,6 +318,8 @@ class Layer(Configurable):
 
     batch_view: ClassVar[BatchView] = "shaped"
     stochastic: ClassVar[bool] = False
+    training_only: ClassVar[bool] = False
+    has_activity_loss: ClassVar[bool] = False
     is_reshape: ClassVar[bool] = False
     reads_sequences: ClassVar[bool] = False
     saves_output: ClassVar[bool] = False

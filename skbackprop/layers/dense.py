@@ -367,6 +367,7 @@ class Dropout(Layer):
 
     batch_view: ClassVar[BatchView] = "flat"
     stochastic: ClassVar[bool] = True
+    training_only: ClassVar[bool] = True
     inplace_backward: ClassVar[bool] = True
     takes_sparse: ClassVar[bool] = True
     keeps_sparse: ClassVar[bool] = True

@@ -167,6 +167,25 @@ class Loss(Configurable):
             return float(loss <= baseline)
         return self.d2_score(loss, baseline)
 
+    def log_likelihood(self, raw_prediction: Array, y: Array, dispersion: float = 1.0) -> Array:
+        """Return the log density of each row, summed over its outputs: shape (n_estimators, n).
+
+        Only negative log-likelihoods, which differ from it by a constant of y, define it.
+
+        Parameters
+        ----------
+        raw_prediction, y : float64 arrays of shape (n_estimators, n, k)
+            Raw predictions and targets.
+        dispersion : float, default=1.0
+            The variance of a normal distribution; other distributions have none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is not a negative log-likelihood")
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `log_likelihood` is defined."""
+        return type(self).log_likelihood is not Loss.log_likelihood
+
     def d2_score(self, loss: float, baseline: float) -> float:
         """Return D2 of a mean loss, given the mean loss of the best constant."""
         return (baseline - loss) / (abs(baseline) or 1.0)

@@ -57,6 +57,9 @@ class LogLoss(CanonicalLinkLoss, ClassifierLoss):
 
     multiclass: bool = False
 
+    def log_likelihood(self, raw_prediction: Array, y: Array, dispersion: float = 1.0) -> Array:
+        return -self.value(raw_prediction, y)
+
 
 @dataclass(frozen=True)
 class BrierScore(ClassifierLoss):

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy import optimize
-from scipy.special import expit
+from scipy.special import expit, gammaln, xlogy
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_interval
@@ -49,6 +49,10 @@ class SquaredError(CanonicalLinkLoss):
 
     def value(self, raw_prediction: Array, y: Array) -> Array:
         return np.asarray(0.5 * np.square(raw_prediction - y).sum(axis=-1))
+
+    def log_likelihood(self, raw_prediction: Array, y: Array, dispersion: float = 1.0) -> Array:
+        normalizer = 0.5 * y.shape[-1] * math.log(2 * math.pi * dispersion)
+        return np.asarray(-self.value(raw_prediction, y) / dispersion - normalizer)
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return np.array([np.average(y, weights=weight)])
@@ -255,6 +259,10 @@ class Poisson(DevianceLoss):
     def log_mean_gradient(self, log_mean: Array, y: Array, out: Array) -> None:
         np.exp(log_mean, out=out)
         np.subtract(out, y, out=out)
+
+    def log_likelihood(self, raw_prediction: Array, y: Array, dispersion: float = 1.0) -> Array:
+        constant = (xlogy(y, y) - y - gammaln(y + 1)).sum(axis=-1)
+        return np.asarray(constant - self.value(raw_prediction, y))
 
     def score(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
         """Return R2 of the means, as scikit-learn's network does for this loss."""

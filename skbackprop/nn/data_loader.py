@@ -74,6 +74,9 @@ class Batch:
         The total weight of the rows over which the loss is averaged, by which `weight` is divided.
     is_empty : array of bool of shape (n_estimators,), or None
         The members whose batch has only rows of weight zero; None if there are none.
+    activity_loss : float64 array of shape (n_estimators,), or None
+        The weighted sum over the rows of the layers' own losses, as of the last step; None if no
+        layer has one.
     """
 
     x: Any
@@ -82,6 +85,7 @@ class Batch:
     weight: FloatOrPerMember
     total: FloatOrPerMember
     is_empty: Array | None = None
+    activity_loss: Array | None = None
 
     def member(self, i: int) -> Batch:
         """Return the batch of the i-th member alone, as views."""

@@ -292,11 +292,15 @@ class StackTrainer:
         batch.scores[...] = 0
         sums_of_weights = np.zeros(chunk.members.stop - chunk.members.start)
         is_empty = np.broadcast_to(np.asarray(batch.is_empty), sums_of_weights.shape)
+        batch.activity_loss = np.zeros(len(sums_of_weights))
         for i in np.flatnonzero(~is_empty).tolist():
             member = chunk.members.start + i
             alone = self._step(slice(member, member + 1), chunk.batch_size)
             alone.set_rate(step.rates[i : i + 1])
-            sums_of_weights[i : i + 1] = alone.gradient(batch.member(i))
+            own = batch.member(i)
+            sums_of_weights[i : i + 1] = alone.gradient(own)
+            if own.activity_loss is not None:
+                batch.activity_loss[i] = own.activity_loss.item()
             alone.update(chunk.batch_size, alone.rate)
         return sums_of_weights
 

@@ -81,7 +81,7 @@ class ExecutionPlan:
     Parameters
     ----------
     layers : sequence of Layer
-        The layers. Prediction skips stochastic ones.
+        The layers. Prediction skips those for training only.
     shapes : sequence of tuples of int
         The shape of one row of the input, and of the output of each layer.
     is_training : bool
@@ -110,7 +110,7 @@ class ExecutionPlan:
         with_input_gradient: bool = False,
     ) -> None:
         has_backward = is_training or with_input_gradient
-        executed = [i for i, layer in enumerate(layers) if is_training or not layer.stochastic]
+        executed = [i for i, layer in enumerate(layers) if is_training or not layer.training_only]
         # A change of the input's shape alone needs no layer.
         while layers[executed[0]].is_reshape:
             del executed[0]
@@ -298,6 +298,11 @@ class Network:
         """Whether a layer draws random numbers in training."""
         return any(layer.stochastic for layer in self.layers)
 
+    @cached_property
+    def has_activity_loss(self) -> bool:
+        """Whether a layer has a loss of its own for each row."""
+        return any(layer.has_activity_loss for layer in self.layers)
+
     def execution_plan(
         self, is_training: bool, is_sparse: bool, with_input_gradient: bool = False
     ) -> ExecutionPlan:
@@ -471,8 +476,8 @@ class BuiltNetwork:
     pool : BufferPool
         The memory for buffers.
     gradients : Parameters or None, default=None
-        The arrays for the gradients in training; None in prediction, which skips stochastic layers
-        and needs `forward` only.
+        The arrays for the gradients in training; None in prediction, which skips layers for
+        training only and needs `forward` only.
     sparse : bool, default=False
         Whether the input is a list of CSR matrices.
     rngs : sequence of Generator, default=()
@@ -486,6 +491,9 @@ class BuiltNetwork:
         The row weights of the current training batch, to be set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
         The gradient of the loss with respect to the raw predictions, to be set before `backward`.
+    activity_loss : array of shape (n_estimators, n_rows) or None
+        The sum of the layers' own losses of each row, after `forward` in training; None if no
+        layer has one.
     """
 
     def __init__(
@@ -501,6 +509,11 @@ class BuiltNetwork:
     ) -> None:
         self.batch = BatchWeights()
         is_training, n_estimators = gradients is not None, len(parameters)
+        self.activity_loss: Array | None = None
+        if is_training and network.has_activity_loss:
+            self.activity_loss = squeeze_member_axis(
+                pool.get("activity loss", (n_estimators, n_rows))
+            )
 
         def delta(grad_buffer_index: int, shape: Shape) -> Array:
             return squeeze_member_axis(
@@ -544,6 +557,7 @@ class BuiltNetwork:
                 open_residuals,
             )
             contexts.append(context)
+            context.activity_loss = self.activity_loss
             self.layers.append(step.layer.build(context))
             if step.output == "buffer":
                 out = context.scratch("output", *out_shape)
@@ -573,6 +587,8 @@ class BuiltNetwork:
         """Write the raw predictions for the batch `x` to `scores`."""
         if self._padding is not None:
             x = self._padding.apply(x)
+        if self.activity_loss is not None:
+            self.activity_loss.fill(0)
         for layer, view, out in self._inner:
             layer.forward(x if view is None else x.reshape(view), out)
             x = out

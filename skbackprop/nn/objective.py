@@ -144,6 +144,8 @@ class L1L2(L2):
 class Objective:
     """Objective: mean loss over the rows of a batch, plus the penalty divided by their weight.
 
+    The loss of a row includes those of the layers that have one of their own.
+
     Parameters
     ----------
     network : Network
@@ -170,10 +172,12 @@ class Objective:
         """
         if not self.loss.average_over_outputs:
             return 1
-        return self.network.widths[-1] // self.loss.n_outputs_per_target
+        return self.network.n_units[-1] // self.loss.n_outputs_per_target
 
     def batch_losses(self, chunk: ChunkBuffer) -> Array:
         """Return the weighted loss of each batch of a chunk with computed raw predictions.
+
+        It includes the layers' own losses.
 
         Returns
         -------
@@ -193,7 +197,10 @@ class Objective:
         # Converted first, since a sum that converts adds up in another order in a larger stack.
         values = values.astype(np.float64, copy=False)
         by_batch = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
-        return np.asarray(by_batch.sum(axis=2))
+        sums = np.asarray(by_batch.sum(axis=2))
+        if self.network.has_activity_loss:
+            sums += np.stack([np.asarray(b.activity_loss) for b in chunk.batches], axis=1)
+        return sums
 
 
 class LossAndGradient:
@@ -246,6 +253,8 @@ class LossAndGradient:
         weights = self._pass.batch
         weights.weight, weights.total = batch.weight, batch.total
         self._pass.forward(batch.x, batch.scores)
+        if self._pass.activity_loss is not None:
+            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, batch)
         delta = self._pass.delta
         if not self._is_checked:
             delta.fill(np.nan)
@@ -267,6 +276,13 @@ class LossAndGradient:
                 "functions."
             )
         self._is_checked = True
+
+
+def _sum_by_weight(values: Array, batch: Batch) -> Array:
+    """Return the weighted sum over the rows of a batch, in double precision, for each member."""
+    in_double = np.atleast_2d(values).astype(np.float64)
+    weight = batch.weight[..., 0] if isinstance(batch.weight, np.ndarray) else batch.weight
+    return np.asarray((in_double * weight).sum(axis=1) * np.ravel(batch.total))
 
 
 class PenaltyGradient:

@@ -45,6 +45,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..layers.base import KernelInit, NormalInit, ParameterSpec
 from ..layers.dense import HiddenDropout
 from ..layers.embeddings import BlockDiagonalDense
+from ..layers.latent import Bottleneck, Sampling
 from ..layers.recurrent import ForgetBiasInit, OrthogonalInit
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import _composite, links
@@ -96,6 +97,7 @@ _CLASSES: tuple[type, ...] = (
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
     *(Network, HiddenDropout, BlockDiagonalDense, ResidualStart, ResidualEnd),
+    *(Bottleneck, Sampling),
     *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from scipy.sparse import issparse
@@ -15,6 +15,8 @@ from scipy.sparse import issparse
 from ..activations import ACTIVATIONS, ActivationFunction, Identity, get_activation
 from ..layers import LAYERS
 from ..layers.base import Layer, Shape, check_layers, expand_layers, has_sequence_layer
+from ..layers.dense import Dense
+from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..layers.reshaping import Flatten
 from ..nn.network import Network, compute_row_shapes, dense_network
@@ -108,6 +110,10 @@ class MLPSpec:
         dense = dense_network(widths, self.activations, normalization=self.normalization)
         return Network(input_shape, (*executed, *dense.layers))
 
+    def update_network(self, network: Network) -> Network:
+        """Return a network of an earlier fit with the settings that a warm start may change."""
+        return network
+
     @property
     def rates(self) -> tuple[float, ...]:
         """The dropout rate before each dense layer; empty for no dropout."""
@@ -124,9 +130,16 @@ class AutoencoderSpec(MLPSpec):
         Of the encoder.
     n_components : int, default=1
         The number of units of the bottleneck.
+    variational : bool, default=False
+        Whether codes are drawn from normal distributions, whose means and log variances are the
+        units of the bottleneck.
+    beta : float, default=1.0
+        The weight of their divergence from the standard normal distribution.
     """
 
     n_components: int = 1
+    variational: bool = False
+    beta: float = 1.0
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any]) -> Self:
@@ -137,12 +150,28 @@ class AutoencoderSpec(MLPSpec):
             encoder.activations,
             dropout=encoder.dropout,
             n_components=int(parameters["n_components"]),
+            variational=bool(parameters["variational"]),
+            beta=float(parameters["beta"]),
         )
 
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return encoder and decoder as the network that predicts, without dropout."""
         widths = *row_shape, *self.hidden, self.n_components, *self.hidden[::-1], n_outputs
-        return dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
+        dense = dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
+        n_before = 2 * len(self.hidden)
+        bottleneck: tuple[Layer, ...] = dense.layers[n_before], Bottleneck(Identity())
+        if self.variational:
+            statistics = cast(Dense, dense.layers[n_before])
+            bottleneck = replace(statistics, n_units=2 * self.n_components), Sampling(self.beta)
+        decoder = dense.layers[n_before + 2 :]
+        return Network(row_shape, (*dense.layers[:n_before], *bottleneck, *decoder))
+
+    def update_network(self, network: Network) -> Network:
+        """Return a network of an earlier fit with the present `beta`."""
+        if not self.variational:
+            return network
+        layers = (Sampling(self.beta) if isinstance(a, Sampling) else a for a in network.layers)
+        return Network(network.input_shape, tuple(layers))
 
     @property
     def rates(self) -> tuple[float, ...]:

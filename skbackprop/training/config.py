@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, TypeAlias, TypeVar
 
@@ -216,6 +216,9 @@ def make_training_config(
     if not isinstance(stopping, EarlyStopping):  # a flag stands for the flat parameters
         names = {"early": EarlyStopping}
         stopping = instantiate(names, "early", parameters) if stopping else None
+    is_variational = bool(parameters.get("variational"))
+    if stopping is not None and is_variational and stopping.scoring is None:
+        stopping = replace(stopping, scoring="loss")
     config = TrainingConfig(
         architecture=kind_of_network.of(parameters),
         initial=make_weight_init(parameters),
@@ -245,6 +248,12 @@ def make_training_config(
             f"solver={parameters['solver']!r} needs the same objective in every call, which "
             f"dropout makes random: got dropout={parameters['dropout']!r}. Set dropout=0.0, or "
             "choose a stochastic solver such as 'adam' or 'sgd'."
+        )
+    if config.is_lbfgs and is_variational:
+        raise ValueError(
+            f"solver={parameters['solver']!r} needs the same objective in every call, which "
+            "variational=True makes random. Set variational=False, or choose a stochastic solver "
+            "such as 'adam' or 'sgd'."
         )
     if config.is_lbfgs and isinstance(config.architecture.normalization, BatchNormalization):
         raise ValueError(
@@ -354,7 +363,7 @@ def unused_parameter_warnings(
         The parameter, why it has no effect, and what to do.
     """
     for names, rule in RULES:
-        for name in names:
+        for name in (name for name in names if name in parameters):
             value, default = parameters[name], defaults[name]
             because = None if is_equal(value, default) else rule(parameters, name, default)
             if because is not None:
@@ -414,6 +423,15 @@ def _why_unused_by_stopping(parameters: Mapping[str, Any], name: str, default: A
     return _explain_instance("early_stopping", stopping, parameters[name], name, default)
 
 
+def _why_unused_without_codes_drawn(
+    parameters: Mapping[str, Any], name: str, default: Any
+) -> str | None:
+    """Explain that an autoencoder whose codes are not drawn has no divergence to weight."""
+    if parameters["variational"]:
+        return None
+    return f"variational=False. Set variational=True, or leave {name} at its default, {default!r}."
+
+
 def _explain_instance(of: str, part: Any, value: Any, name: str, default: Any) -> str:
     if not (isinstance(part, Configurable) and name in part.setting_names()):
         return _explain_missing(of, part, name, default)
@@ -443,4 +461,5 @@ RULES: tuple[tuple[tuple[str, ...], _Rule], ...] = (
     ),
     (("power_t",), _why_unused_by_schedule),
     (("validation_fraction", "n_iter_no_change"), _why_unused_by_stopping),
+    (("beta",), _why_unused_without_codes_drawn),
 )

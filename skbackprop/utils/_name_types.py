@@ -18,7 +18,7 @@ ActivationName: TypeAlias = Literal[
     "mish",
     "softplus",
 ]
-AutoencoderLossName: TypeAlias = Literal["squared_error"]
+AutoencoderLossName: TypeAlias = Literal["squared_error", "log_loss"]
 AverageName: TypeAlias = Literal["polyak", "ema"]
 ClassifierLossName: TypeAlias = Literal["log_loss", "brier", "focal", "hinge", "squared_hinge"]
 InitializerName: TypeAlias = Literal[

@@ -70,6 +70,8 @@ VALUES = {
     "max_fun": [15000, 3],
     "n_estimators": [1, 3],
     "n_components": [1, 3],
+    "variational": [False, True],
+    "beta": [1.0, 0.1],
     "contamination": [0.1, 0.5],
     "label_smoothing": [0.0, 0.1],
     "scale_target": [False, True],
@@ -122,6 +124,14 @@ REFUSALS = [
     (
         lambda chosen, X: is_lbfgs(chosen["solver"]) and np.any(chosen["dropout"]),
         "solver=.* needs the same objective in every call, which dropout makes random",
+    ),
+    (
+        lambda chosen, X: is_lbfgs(chosen["solver"]) and chosen.get("variational"),
+        "solver=.* needs the same objective in every call, which variational=True makes random",
+    ),
+    (
+        lambda chosen, X: "n_components" in chosen and chosen["loss"] == "log_loss",
+        "loss='log_loss' needs X [<>]= [01]",
     ),
     (
         lambda chosen, X: (

@@ -28,6 +28,7 @@ from skbackprop.layers import (
 )
 from skbackprop.layers.base import expand_layers
 from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
+from skbackprop.layers.latent import Sampling
 from skbackprop.layers.reshaping import Flatten
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
@@ -79,6 +80,8 @@ FRONTS = {
     "codes first": (CategoricalEmbedding({0: 4}, n_units=2),),
     "codes between": (CategoricalEmbedding({1: 3, 4: 5}, n_units=1), Scale()),
     "codes only": (CategoricalEmbedding(dict.fromkeys(range(14), 3), n_units=2),),
+    "drawn codes": (Scale(), Sampling(0.7)),
+    "drawn codes first": (Sampling(0.7),),
     "codes and waves": (CategoricalEmbedding({5: 4}), PeriodicEmbedding(2, features=(0, 2))),
 }
 # Layers with the shape of their rows. "nan" or "tokens" says what ends in padding.
@@ -309,6 +312,8 @@ def test_members_that_share_their_rows_are_as_if_they_did_not(layers):
             rate=0.01,
             batch_size=8,
         )
+        if network.stochastic:
+            stack.state.masks = [np.random.default_rng(seed) for seed in range(3)]
         list(iter_epochs(stack, 3))
         thetas.append(stack.parameters.theta)
     assert_same_bits(*thetas)

@@ -127,6 +127,7 @@ MODELS = {
         CODES,
     ),
     "autoencoder": (lambda: BackpropAutoencoder(2, **SHORT).fit(X), X),
+    "variational": (lambda: BackpropAutoencoder(2, variational=True, **SHORT).fit(X), X),
     "features": (lambda: BackpropFeatures(BackpropClassifier((3,), **SHORT)).fit(X, CLASSES), X),
     "conformal": (
         lambda: ConformalRegressor(

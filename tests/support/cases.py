@@ -100,6 +100,10 @@ def _cases():
     yield "no hidden layer", lambda: BackpropClassifier((), **SHORT).fit(X, Y)
     yield "float32", lambda: classifier(dtype="float32", dropout=0.2)
     yield "autoencoder", lambda: BackpropAutoencoder(n_components=2, **SHORT).fit(X)
+    yield (
+        "variational autoencoder",
+        lambda: BackpropAutoencoder(n_components=2, variational=True, **SHORT).fit(X),
+    )
     yield "features", lambda: _features(classifier(n_estimators=2), 0)
     yield "features of one network", lambda: _features(classifier(), -1)
     for scaler in (
@@ -238,6 +242,8 @@ _OTHER_VALUES = {
     "contamination": 0.3,
     "l1_ratio": 0.5,
     "clip_norm": 1.0,
+    "variational": True,
+    "beta": 0.5,
     "layers": "scale",
     "dropout": 0.5,
     "normalization": "batch",
@@ -256,6 +262,7 @@ _BESIDE = {
     "learning_rate": {"learning_rate": CosineDecay()},
     "average": {"average": ExponentialMovingAverage()},
     "validation_fraction": {"early_stopping": True},
+    "beta": {"variational": True},
 }
 
 

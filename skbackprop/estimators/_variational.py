@@ -1,0 +1,96 @@
+"""The evidence lower bound and the likelihood of rows under a variational autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ..layers.latent import Bottleneck, Sampling
+from ..losses.base import Loss
+from ..nn.network import Network
+from ..nn.parameters import Parameters
+from ..nn.prediction import iter_predict_raw, predict_raw
+from ..utils.arrays import Array, IndexArray, as_dense
+
+# The seed of the noise in evaluations, which are the same in each call.
+_SEED = 0
+
+# Numbers in the decoded draws of a block of rows.
+_BLOCK_SIZE = 1 << 19
+
+
+def n_encoder_layers(network: Network) -> int:
+    """Return the number of layers of an encoder, which ends with the bottleneck."""
+    return 1 + next(
+        i for i, layer in enumerate(network.layers) if isinstance(layer, (Bottleneck, Sampling))
+    )
+
+
+def divergences(mean: Array, log_variance: Array) -> Array:
+    """Return the Kullback-Leibler divergence of each row from the standard normal distribution.
+
+    It is ``1/2 sum_j (m_j**2 + exp(v_j) - 1 - v_j)`` (Kingma & Welling 2014, appendix B).
+    """
+    return np.asarray(0.5 * (mean**2 + np.expm1(log_variance) - log_variance).sum(axis=-1))
+
+
+def variational_losses(
+    loss: Loss, network: Network, parameters: Parameters, X: Any, rows: IndexArray | None
+) -> Array:
+    """Return the negative evidence lower bound of each member and row, for one fixed draw each.
+
+    It is the loss of the decoded draw plus beta times the divergence (Kingma & Welling 2014,
+    equation 10 with L = 1).
+    """
+    n_rows = X.shape[0] if rows is None else len(rows)
+    losses = np.empty((len(parameters), n_rows))
+    n, start, rng = n_encoder_layers(network), 0, np.random.default_rng(_SEED)
+    beta = cast(Sampling, network.layers[n - 1]).beta
+    encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
+    of_decoder = parameters.part(slice(n, None))
+    for block in iter_predict_raw(encoder, parameters.part(slice(n - 1)), X, rows):
+        part = slice(start, start + block.shape[1])
+        start = part.stop
+        x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
+        mean, log_variance = np.split(block.astype(np.float64), 2, axis=-1)
+        codes = mean + np.exp(log_variance / 2) * rng.standard_normal(mean.shape[1:])
+        for member, own in enumerate(codes):
+            alone = of_decoder.members(slice(member, member + 1))
+            scores = predict_raw(decoder, alone, own).astype(np.float64)
+            losses[member, part] = loss.value(scores, x[None])[0]
+        losses[:, part] += beta * divergences(mean, log_variance)
+    return losses
+
+
+def log_likelihoods(
+    loss: Loss, network: Network, parameters: Parameters, X: Any, n_draws: int
+) -> Array:
+    """Return the log-likelihood of each row under one network, by importance sampling.
+
+    With codes z_k drawn from the encoder's distribution q(z | x), it is
+    ``log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x)`` (Burda et al. 2016, equation 8). All rows have
+    the same noise, so the result for a row does not depend on others.
+    """
+    found = np.empty(X.shape[0])
+    n, start = n_encoder_layers(network), 0
+    beta, n_components = cast(Sampling, network.layers[n - 1]).beta, network.n_units[n]
+    encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
+    of_decoder = parameters.part(slice(n, None))
+    noise = np.random.default_rng(_SEED).standard_normal((n_draws, n_components))
+    n_at_once = max(1, _BLOCK_SIZE // (n_draws * network.n_units[-1]))
+    for block in iter_predict_raw(encoder, parameters.part(slice(n - 1)), X):
+        for first in range(0, block.shape[1], n_at_once):
+            statistics = block[0, first : first + n_at_once].astype(np.float64)
+            part = slice(start, start + len(statistics))
+            start = part.stop
+            x = as_dense(X[part]).astype(np.float64)
+            mean, log_variance = np.split(statistics[:, None], 2, axis=-1)
+            codes = mean + np.exp(log_variance / 2) * noise
+            scores = predict_raw(decoder, of_decoder, codes.reshape(-1, n_components))
+            scores = scores.reshape(*codes.shape[:2], -1).astype(np.float64)
+            log_ratios = loss.log_likelihood(scores, x[:, None], beta)
+            log_ratios += 0.5 * (noise**2 + log_variance - codes**2).sum(axis=-1)
+            found[part] = logsumexp(log_ratios, axis=1) - np.log(n_draws)
+    return found
