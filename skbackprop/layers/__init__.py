@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from ..utils._name_types import LayerName
 from .base import Layer
-from .convolution import Conv1D, Conv2D
+from .convolution import Conv1D, Conv2D, Conv2DTranspose, UpSampling2D
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -39,6 +39,7 @@ __all__ = [
     "CategoricalEmbedding",
     "Conv1D",
     "Conv2D",
+    "Conv2DTranspose",
     "Dense",
     "Dropout",
     "Embedding",
@@ -57,6 +58,7 @@ __all__ = [
     "Residual",
     "Scale",
     "SimpleRNN",
+    "UpSampling2D",
 ]
 
 

@@ -8,8 +8,8 @@ is computed as an image of height one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -20,7 +20,13 @@ from ..activations import ActivationFunction, get_activation
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
-from .dense import Activation, BuiltDense
+from .dense import Activation, BuiltDense, RowSum
+
+# The most values of columns that are summed at once: a megabyte in single precision.
+_CACHED_VALUES = 1 << 18
+
+# Columns are transposed if fewer values than these are side by side in a window and an image.
+_SHORT_RUN = 8
 
 Pair: TypeAlias = tuple[int, int]
 """Numbers for height and width."""
@@ -104,12 +110,12 @@ class Convolution(Layer):
         return specs if self.use_bias else specs[:1]
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # The columns and the padded input, the output, and the gradients of all.
+        # The columns, the padded input, and the output with its gradient.
         geometry = self.compute_geometry(input_shape)
+        n_windows, n_padded = math.prod(geometry.output_size), math.prod(geometry.padded_size)
         window = math.prod(self.kernel_shape(input_shape)[:-1])
         n_channels = window // math.prod(geometry.kernel_size)
-        n_values = math.prod(geometry.output_size) * (window + self.n_filters)
-        return 2 * (n_values + math.prod(geometry.padded_size) * n_channels)
+        return n_windows * (window + 2 * self.n_filters) + n_padded * n_channels
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         n_windows = math.prod(self.compute_geometry(input_shape).output_size)
@@ -216,7 +222,7 @@ class Conv1D(Convolution):
         )
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
-        return self.kernel_size, *_channels(input_shape, 1), self.n_filters
+        return self.kernel_size, math.prod(input_shape[1:]), self.n_filters
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) not in (1, 2):
@@ -314,28 +320,17 @@ class Conv2D(Convolution):
     use_bias: bool = True
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters")
-        validate_pairs(self, "kernel_size", "strides")
-        validate_padding(self, "valid", "same")
-        _validate_activation(self)
+        _validate_2d(self)
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        size = input_shape[0], input_shape[1]
         kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
-        padding = (0, 0), (0, 0)
-        if self.padding == "same":
-            height, width = map(same_padding, size, kernel_size, strides)
-            padding = height, width
-        return ConvolutionGeometry(size, kernel_size, strides, padding=padding)
+        return _make_geometry((input_shape[0], input_shape[1]), kernel_size, strides, self.padding)
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
-        return *as_pair(self.kernel_size), *_channels(input_shape, 2), self.n_filters
+        return *as_pair(self.kernel_size), math.prod(input_shape[2:]), self.n_filters
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) not in (2, 3):
-            raise self.input_shape_error(
-                "images of shape (height, width) or (height, width, channels)", input_shape
-            )
+        check_image_shape(self, input_shape)
         output_size = self.compute_geometry(input_shape).output_size
         if min(output_size) < 1:
             height, width = as_pair(self.kernel_size)
@@ -347,8 +342,312 @@ class Conv2D(Convolution):
         return *output_size, self.n_filters
 
 
+@dataclass(frozen=True)
+class Conv2DTranspose(Convolution):
+    """Transposed convolution of images, which enlarges them: the adjoint of a `Conv2D`.
+
+    Each input pixel adds its channels, times the kernels, to a window of the output: with the
+    strides s and the padding p of the convolution from output to input,
+
+        z[u, v] = sum_ij x[(u - i + p) / s, (v - j + p) / s] W[i, j]^T + b,    a = f(z),
+
+    over all i, j for which these are pixels of x (Dumoulin & Visin 2016, chapter 4). The strides
+    are the factors by which height and width grow, as decoders of images need it.
+
+    Parameters
+    ----------
+    n_filters : int
+        The number of output channels, at least 1.
+    kernel_size : int or (int, int)
+        The height and the width of the kernels, at least 1.
+    strides : int or (int, int), default=1
+        The steps in the output from one input pixel to the next, down and to the right, at least 1.
+    padding : {"valid", "same"}, default="valid"
+        With "valid" n rows have ``n * strides + max(kernel_size - strides, 0)`` outputs, so that
+        the output holds all windows. With "same" they have ``n * strides``.
+    activation : str, ActivationFunction or None, default=None
+        The function f; None for none.
+    use_bias : bool, default=True
+        Whether it has biases b.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has an invalid value; in `fit`, if the input has another shape than
+        (height, width) or (height, width, channels).
+
+    References
+    ----------
+    Dumoulin, V. & Visin, F. (2016). A guide to convolution arithmetic for deep learning.
+    arXiv:1603.07285.
+
+    Examples
+    --------
+    >>> from skbackprop.layers import Conv2DTranspose
+    >>> Conv2DTranspose(16, 3, strides=2, padding="same").compute_output_shape((7, 7, 32))
+    (14, 14, 16)
+    """
+
+    n_filters: int
+    kernel_size: int | Pair
+    strides: int | Pair = 1
+    padding: Literal["valid", "same"] = "valid"
+    activation: str | ActivationFunction | None = None
+    use_bias: bool = True
+
+    def __post_init__(self) -> None:
+        _validate_2d(self)
+
+    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
+        """Return the sizes of the convolution from the output to the input."""
+        kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
+        height, width = (n * s for n, s in zip(input_shape, strides, strict=False))
+        if self.padding == "valid":
+            height += max(kernel_size[0] - strides[0], 0)
+            width += max(kernel_size[1] - strides[1], 0)
+        return _make_geometry((height, width), kernel_size, strides, self.padding)
+
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        return *as_pair(self.kernel_size), self.n_filters, math.prod(input_shape[2:])
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        kernels, *biases = super().parameter_specs(input_shape)
+        initializer = TransposedKernelInit(kernels.shape, self.activation, as_pair(self.strides))
+        return replace(kernels, initializer=initializer), *biases
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        check_image_shape(self, input_shape)
+        return *self.compute_geometry(input_shape).input_size, self.n_filters
+
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        # The columns of the gradient, which is padded, and the output with its gradient.
+        geometry = self.compute_geometry(input_shape)
+        n_windows, n_padded = math.prod(input_shape[:2]), math.prod(geometry.padded_size)
+        window = math.prod(geometry.kernel_size) * self.n_filters
+        return n_windows * window + 3 * n_padded * self.n_filters
+
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltTransposedConvolution(context, self.compute_geometry(context.input_shape))
+
+
+@dataclass(frozen=True)
+class TransposedKernelInit:
+    """Initializer of the kernels of a transposed convolution.
+
+    They have the variance of `KernelInit`, with the number of inputs that an output meets as
+    fan_in: at most ``ceil(kernel_size / strides)`` rows and columns of pixels.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of the kernels: height, width, output channels, input channels.
+    activation : str, ActivationFunction or None
+        The activation of the layer.
+    strides : (int, int)
+        The strides of the layer.
+    """
+
+    shape: Shape
+    activation: str | ActivationFunction | None
+    strides: Pair
+
+    def __call__(self, rng: np.random.RandomState) -> Array:
+        height, width, n_filters, n_channels = self.shape
+        shape = height, width, n_channels, n_filters
+        drawn = KernelInit(shape, self.activation, height * width)(rng)
+        sizes = zip((height, width), self.strides, strict=True)
+        n_windows = math.prod(math.ceil(size / stride) for size, stride in sizes)
+        return drawn.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
+
+
+@dataclass(frozen=True)
+class UpSampling2D(Layer):
+    """Enlarge images by repeated rows and columns: out[u, v] = x[u // size, v // size].
+
+    Its gradient is the sum over the copies of each pixel.
+
+    Parameters
+    ----------
+    size : int or (int, int), default=2
+        How often each row and each column is repeated, at least 1.
+
+    Raises
+    ------
+    ValueError
+        If `size` has an invalid value; in `fit`, if the input has another shape than
+        (height, width) or (height, width, channels).
+
+    Examples
+    --------
+    >>> from skbackprop.layers import UpSampling2D
+    >>> UpSampling2D(2).compute_output_shape((7, 7, 32))
+    (14, 14, 32)
+    """
+
+    size: int | Pair = 2
+
+    def __post_init__(self) -> None:
+        validate_pairs(self, "size")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        check_image_shape(self, input_shape)
+        (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
+        return height * down, width * right, *channels
+
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltUpSampling(context, as_pair(self.size))
+
+
+class Windows:
+    """Windows of images as the rows of a matrix of columns, and the sum of such rows to images.
+
+    All images have the shape (n_estimators or 1, n_rows, height, width, channels). The matrix has
+    a row for each window, in the order of rows and positions, and a column for each value of a
+    window. With several members there is a matrix for each of them.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    geometry : ConvolutionGeometry
+        The sizes.
+    n_channels : int
+        The number of channels of the images.
+    """
+
+    def __init__(
+        self, context: LayerContext, geometry: ConvolutionGeometry, n_channels: int
+    ) -> None:
+        self._context, self._geometry, self._n_channels = context, geometry, n_channels
+        (height, width), (top, _), (left, _) = geometry.input_size, *geometry.padding
+        self.image_shape = -1, context.n_rows, height, width, n_channels
+        self._interior = np.s_[:, :, top : top + height, left : left + width]
+        self._is_padded = geometry.padded_size != geometry.input_size
+        self._is_pointwise = geometry.kernel_size == geometry.strides == (1, 1)
+        self.window = math.prod(geometry.kernel_size) * n_channels
+        run = geometry.kernel_size[1] * n_channels
+        self._is_transposed = run < _SHORT_RUN and run < geometry.output_size[1]
+        self._parts = list(self._iter_parts())
+        if self._is_padded:
+            # Nothing else writes to the border of this buffer.
+            self._padded_buffer(context.n_rows)[...] = 0
+
+    def gather(self, images: Array) -> Array:
+        """Return the matrix of all windows of the images."""
+        images, context = self._pad(images), self._context
+        if self._is_pointwise:
+            return images.reshape(*self._members(images), -1, self.window)
+        columns = self._columns(f"columns {context.index}", context.n_rows)[: len(images)]
+        np.copyto(columns, self._windows(images))
+        return self._as_matrix(columns)
+
+    def scatter_product(self, delta: Array, kernels: Array, images: Array) -> None:
+        """Write the sum of the rows of ``delta @ kernels.T``, each at its window, to images.
+
+        A few rows of the batch are computed at once, so that the product stays in the cache.
+        """
+        transposed = kernels.swapaxes(-1, -2)
+        if self._is_pointwise:
+            _multiply(delta, transposed, images.reshape(*self._members(images), -1, self.window))
+            return
+        n_windows = math.prod(self._geometry.output_size)
+        n_at_once = max(_CACHED_VALUES // (n_windows * self.window), 1)
+        for start in range(0, self._context.n_rows, n_at_once):
+            part = images[:, start : start + n_at_once]
+            n = part.shape[1]
+            rows = delta[..., start * n_windows : (start + n) * n_windows, :]
+            columns = self._columns("scattered columns", n)
+            matrix = self._as_matrix(columns)
+            if self._is_transposed:
+                _multiply(kernels, rows.swapaxes(-1, -2), matrix.swapaxes(-1, -2))
+            else:
+                _multiply(rows, transposed, matrix)
+            self._add(columns, part)
+
+    def _add(self, columns: Array, images: Array) -> None:
+        """Write the sum of columns, each at its window, to images."""
+        padded = images
+        if self._is_padded:
+            shape = *images.shape[:2], *self._geometry.padded_size, self._n_channels
+            padded = self._context.pool.get("scattered images", shape)
+        padded[...] = 0
+        windows = self._windows(padded)
+        for index in self._parts:
+            part = windows[index]
+            np.add(part, columns[index], out=part)
+        if self._is_padded:
+            np.copyto(images, padded[self._interior])
+
+    def clear_padding(self, images: Array) -> None:
+        """Set the steps after the end of each sequence to zero."""
+        if self._context.lengths is not None:
+            is_padding = np.arange(images.shape[3]) >= self._context.lengths[..., None]
+            np.copyto(images, 0, where=is_padding[:, :, None, :, None])
+
+    def _pad(self, images: Array) -> Array:
+        """Return the images with zeros around them, and in place of the padding of sequences."""
+        if not self._is_padded and self._context.lengths is None:
+            return images
+        padded = self._padded_buffer(self._context.n_rows)[: len(images)]
+        interior = padded[self._interior]
+        np.copyto(interior, images)
+        self.clear_padding(interior)
+        return padded
+
+    def _padded_buffer(self, n_rows: int) -> Array:
+        sizes = *self._geometry.padded_size, self._n_channels
+        name = f"padded {'x'.join(map(str, sizes))} {self._context.index}"
+        return self._context.pool.get(name, (self._context.n_estimators, n_rows, *sizes))
+
+    def _columns(self, name: str, n_rows: int) -> Array:
+        """Return the buffer of columns: the axes of windows before or after those of a window."""
+        windows = n_rows, *self._geometry.output_size
+        window = *self._geometry.kernel_size, self._n_channels
+        shape = (*window, *windows) if self._is_transposed else (*windows, *window)
+        return self._context.pool.get(name, (self._context.n_estimators, *shape))
+
+    def _windows(self, images: Array) -> Array:
+        """Return a view of all windows of padded images, with the axes of the columns."""
+        members, rows, height, width, channels = images.strides
+        (down, right), (below, beside) = self._geometry.strides, self._geometry.dilation
+        sizes = images.shape[1], *self._geometry.output_size
+        strides = rows, height * down, width * right
+        window = *self._geometry.kernel_size, self._n_channels
+        window_strides = height * below, width * beside, channels
+        if self._is_transposed:
+            sizes, window, strides, window_strides = window, sizes, window_strides, strides
+        return as_strided(
+            images, (len(images), *sizes, *window), (members, *strides, *window_strides)
+        )
+
+    def _as_matrix(self, columns: Array) -> Array:
+        """Return a view of columns as matrices with a row for each window."""
+        if self._is_transposed:
+            return columns.reshape(*self._members(columns), self.window, -1).swapaxes(-1, -2)
+        return columns.reshape(*self._members(columns), -1, self.window)
+
+    def _members(self, array: Array) -> Shape:
+        """Return the member axis of matrices; it is one if members share their rows."""
+        return () if self._context.n_estimators == 1 else array.shape[:1]
+
+    def _iter_parts(self) -> Iterator[tuple[Any, ...]]:
+        """Yield indices of columns whose windows do not overlap, which together are all columns."""
+        height, width = self._geometry.kernel_size
+        rows = slice(None)
+        if self._is_transposed:
+            for row, column in np.ndindex(height, width):
+                yield rows, row, column
+        elif self._geometry.dilation[1] > 1:
+            for row, column in np.ndindex(height, width):
+                yield rows, rows, rows, rows, row, column
+        else:
+            period = math.ceil(width / self._geometry.strides[1])
+            for row, first in np.ndindex(height, min(period, self._geometry.output_size[1])):
+                yield rows, rows, rows, slice(first, None, period), row
+
+
 class BuiltConvolution:
-    """Convolution bound to its arrays: a dense layer on the columns of all windows.
+    """Convolution bound to its arrays: z = columns(x) W + b.
 
     Parameters
     ----------
@@ -359,102 +658,122 @@ class BuiltConvolution:
     """
 
     def __init__(self, context: LayerContext, geometry: ConvolutionGeometry) -> None:
-        self._context, self._geometry = context, geometry
-        n_members, n_rows = context.n_estimators, context.n_rows
-        members = (-1,) if n_members > 1 else ()
+        self._context = context
         n_channels = math.prod(context.input_shape) // math.prod(geometry.input_size)
-        n_windows = n_rows * math.prod(geometry.output_size)
-        window = math.prod(geometry.kernel_size) * n_channels
-        self._image_shape = -1, n_rows, *geometry.input_size, n_channels
-        self._columns_shape = (
-            n_members,
-            n_rows,
-            *geometry.output_size,
-            *geometry.kernel_size,
-            n_channels,
-        )
-        self._matrix_shape = *members, n_windows, window
-        self._output_matrix_shape = *self._matrix_shape[:-1], context.output_shape[-1]
-        self._columns = context.pool.get(f"columns {context.index}", self._columns_shape)
-        self._d_columns: Array | None = None
-        if context.grad_input is not None:
-            self._d_columns = context.pool.get("d_columns", self._columns_shape)
-        (top, bottom), (left, right) = geometry.padding
-        self._interior = np.s_[
-            :, :, top : top + geometry.input_size[0], left : left + geometry.input_size[1]
-        ]
-        self._padded_shape = n_members, n_rows, *geometry.padded_size, n_channels
-        self._is_padded = top + bottom + left + right > 0
-        if self._is_padded:
-            # Nothing else writes to the border of this buffer.
-            self._padded_input()[...] = 0
+        self._windows = Windows(context, geometry, n_channels)
+        n_filters, members = context.output_shape[-1], (-1,) if context.n_estimators > 1 else ()
+        self._output_shape = *members, context.n_rows * math.prod(geometry.output_size), n_filters
         parameters, gradients = context.parameters, context.gradients
-        kernels_shape = *members, window, context.output_shape[-1]
+        shape = *members, self._windows.window, n_filters
+        self._kernels = parameters["kernels"].reshape(shape)
         self._dense = BuiltDense(
-            parameters["kernels"].reshape(kernels_shape),
+            self._kernels,
             parameters.get("kernel_biases"),
-            gradients["kernels"].reshape(kernels_shape) if context.is_training else None,
+            gradients["kernels"].reshape(shape) if context.is_training else None,
             gradients.get("kernel_biases"),
-            None if self._d_columns is None else self._d_columns.reshape(self._matrix_shape),
         )
-
-    def _padded_input(self) -> Array:
-        size = "x".join(map(str, self._padded_shape[2:]))
-        return self._context.pool.get(f"padded {size} {self._context.index}", self._padded_shape)
 
     def forward(self, x: Array, out: Array) -> None:
-        images = self._pad(x.reshape(self._image_shape))
-        (down, right), (row, column) = self._geometry.strides, self._geometry.dilation
-        member_stride, row_stride, *(y, x_stride, channel) = images.strides
-        columns = self._columns[: len(images)]
-        windows = as_strided(
-            images,
-            columns.shape,
-            (
-                *(member_stride, row_stride, y * down, x_stride * right),
-                *(y * row, x_stride * column, channel),
-            ),
-        )
-        np.copyto(columns, windows)
-        self._dense.forward(
-            columns.reshape(self._matrix_shape), out.reshape(self._output_matrix_shape)
-        )
-
-    def _pad(self, images: Array) -> Array:
-        """Return the images with zeros around them, and in place of the padding of sequences."""
-        lengths = self._context.lengths
-        if not self._is_padded and lengths is None:
-            return images
-        padded = self._padded_input()[: len(images)]
-        interior = padded[self._interior]
-        np.copyto(interior, images)
-        if lengths is not None:
-            self._clear_padding(interior, lengths)
-        return padded
-
-    def _clear_padding(self, images: Array, lengths: Array) -> None:
-        """Set the steps after the end of each sequence to zero."""
-        is_padding = np.arange(images.shape[3]) >= lengths[..., None]
-        np.copyto(images, 0, where=is_padding[:, :, None, :, None])
+        columns = self._windows.gather(x.reshape(self._windows.image_shape))
+        self._dense.forward(columns, out.reshape(self._output_shape))
 
     def backward(self, delta: Array) -> Array:
-        self._dense.backward(delta.reshape(self._output_matrix_shape))
+        delta = delta.reshape(self._output_shape)
+        self._dense.backward(delta)
         grad_input = self._context.grad_input
-        if grad_input is None or self._d_columns is None:
+        if grad_input is None:
             return delta
-        images = grad_input.reshape(self._image_shape)
-        padded = (
-            self._context.pool.get("d_padded", self._padded_shape) if self._is_padded else images
-        )
-        padded[...] = 0
-        for row, column in np.ndindex(self._geometry.kernel_size):
-            part = padded[:, :, *self._geometry.window_slices(row, column)]
-            np.add(part, self._d_columns[..., row, column, :], out=part)
-        if self._is_padded:
-            np.copyto(images, padded[self._interior])
-        if self._context.lengths is not None:
-            self._clear_padding(images, self._context.lengths)
+        images = grad_input.reshape(self._windows.image_shape)
+        self._windows.scatter_product(delta, self._kernels, images)
+        self._windows.clear_padding(images)
         return grad_input
+
+
+class BuiltTransposedConvolution:
+    """Transposed convolution bound to its arrays, with the passes of a convolution exchanged.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    geometry : ConvolutionGeometry
+        The sizes of the convolution, from the output to the input.
+    """
+
+    def __init__(self, context: LayerContext, geometry: ConvolutionGeometry) -> None:
+        self._context, n_filters = context, context.output_shape[-1]
+        self._windows = Windows(context, geometry, n_filters)
+        members = (-1,) if context.n_estimators > 1 else ()
+        n_windows = context.n_rows * math.prod(geometry.output_size)
+        n_channels = math.prod(context.input_shape) // math.prod(geometry.output_size)
+        self._input_shape = *members, n_windows, n_channels
+        self._output_shape = *members, context.n_rows * math.prod(geometry.input_size), n_filters
+        parameters, gradients = context.parameters, context.gradients
+        shape = *members, self._windows.window, n_channels
+        self._kernels = parameters["kernels"].reshape(shape)
+        self._biases = parameters.get("kernel_biases")
+        self._d_biases, self._sum_rows = gradients.get("kernel_biases"), RowSum()
+        self._d_kernels = gradients["kernels"].reshape(shape) if context.is_training else None
+
+    def forward(self, x: Array, out: Array) -> None:
+        self._x = x.reshape(self._input_shape)
+        self._windows.scatter_product(
+            self._x, self._kernels, out.reshape(self._windows.image_shape)
+        )
+        if self._biases is not None:
+            matrices = out.reshape(self._output_shape)
+            np.add(matrices, self._biases, out=matrices)
+
+    def backward(self, delta: Array) -> Array:
+        if self._d_biases is not None:
+            self._sum_rows(delta.reshape(self._output_shape), self._d_biases)
+        columns = self._windows.gather(delta.reshape(self._windows.image_shape))
+        if self._d_kernels is not None:
+            _multiply(columns.swapaxes(-1, -2), self._x, self._d_kernels)
+        grad_input = self._context.grad_input
+        if grad_input is None:
+            return delta
+        _multiply(columns, self._kernels, grad_input.reshape(self._input_shape))
+        return grad_input
+
+
+class BuiltUpSampling:
+    """Repeated pixels.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    size : (int, int)
+        How often each row and each column is repeated.
+    """
+
+    def __init__(self, context: LayerContext, size: Pair) -> None:
+        self._context = context
+        (height, width), (down, right) = context.input_shape[:2], size
+        self._copies = list(np.ndindex(size))
+        self._input_shape = -1, context.n_rows, height, width, math.prod(context.input_shape[2:])
+        self._output_shape = *self._input_shape[:3], down, width, right, self._input_shape[-1]
+
+    def forward(self, x: Array, out: Array) -> None:
+        images = x.reshape(self._input_shape)
+        np.copyto(out.reshape(self._output_shape), images[:, :, :, None, :, None])
+
+    def backward(self, delta: Array) -> Array:
+        grad_input = self._context.grad_input
+        if grad_input is None:
+            return delta
+        total, copies = grad_input.reshape(self._input_shape), delta.reshape(self._output_shape)
+        np.copyto(total, copies[:, :, :, 0, :, 0])
+        for row, column in self._copies[1:]:
+            np.add(total, copies[:, :, :, row, :, column], out=total)
+        return grad_input
+
+
+def _multiply(a: Array, b: Array, out: Array) -> None:
+    """Write the product of two matrices, or of each of several, to `out`."""
+    product = np.dot if out.ndim == 2 else np.matmul
+    product(a, b, out=out)
 
 
 def as_pair(size: int | Pair) -> Pair:
@@ -462,15 +781,35 @@ def as_pair(size: int | Pair) -> Pair:
     return size if isinstance(size, tuple) else (size, size)
 
 
-def _channels(input_shape: Shape, n_axes: int) -> tuple[int]:
-    """Return the number of channels behind these axes of a row, one if it has no further axis."""
-    return (math.prod(input_shape[n_axes:]),)
+def _make_geometry(
+    size: Pair, kernel_size: Pair, strides: Pair, padding: str
+) -> ConvolutionGeometry:
+    """Return the geometry of a convolution of images."""
+    if padding == "valid":
+        return ConvolutionGeometry(size, kernel_size, strides)
+    height, width = map(same_padding, size, kernel_size, strides)
+    return ConvolutionGeometry(size, kernel_size, strides, padding=(height, width))
 
 
 def same_padding(n: int, kernel_size: int, stride: int) -> Pair:
     """Return the zeros before and after n values for ceil(n / stride) windows."""
     n_zeros = max((math.ceil(n / stride) - 1) * stride + kernel_size - n, 0)
     return n_zeros // 2, n_zeros - n_zeros // 2
+
+
+def check_image_shape(layer: Layer, input_shape: Shape) -> None:
+    """Raise a ValueError unless rows are images."""
+    if len(input_shape) not in (2, 3):
+        raise layer.input_shape_error(
+            "images of shape (height, width) or (height, width, channels)", input_shape
+        )
+
+
+def _validate_2d(layer: Any) -> None:
+    validate_positive_int(layer, "n_filters")
+    validate_pairs(layer, "kernel_size", "strides")
+    validate_padding(layer, "valid", "same")
+    _validate_activation(layer)
 
 
 def validate_padding(layer: Any, *names: str) -> None:

@@ -195,7 +195,7 @@ class BuiltDense:
         )
         if grad_input is not None:
             self._weights_transposed = weights.swapaxes(-1, -2)
-        self._ones: Array | None = None
+        self._sum_rows = RowSum()
 
     def forward(self, x: Any, out: Array) -> None:
         self._x: Any = x
@@ -207,22 +207,30 @@ class BuiltDense:
         if self.d_weights is not None:
             self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
         if self.d_biases is not None:
-            self._sum_rows(delta)
+            self._sum_rows(delta, self.d_biases)
         if self.grad_input is not None:
             delta = self._outer_product(delta, self._weights_transposed, out=self.grad_input)
         return delta
 
-    def _sum_rows(self, delta: Array) -> None:
-        """Sum `delta` over its rows: a product with ones takes a third of the time of a sum."""
+
+class RowSum:
+    """Sum of the rows of matrices: a product with ones takes a third of the time of a sum."""
+
+    def __init__(self) -> None:
+        self._ones: Array | None = None
+
+    def __call__(self, matrix: Array, out: Array) -> None:
+        """Write the sum of the rows of `matrix`, or of each of several, to `out`."""
+        product = np.dot if matrix.ndim == 2 else np.matmul
         if self._ones is None:
-            self._ones = np.ones((1,) * (delta.ndim - 1) + delta.shape[-2:-1], delta.dtype)
+            self._ones = np.ones((1,) * (matrix.ndim - 1) + matrix.shape[-2:-1], matrix.dtype)
             self._ones_transposed = self._ones.swapaxes(-1, -2)
-        if self._has_one_output:
+        if matrix.shape[-1] == 1:
             # Some BLAS kernels round a dot product by the address of the second factor. The ones
             # are aligned alike for a member of a stack and for a network alone.
-            self._product(delta.swapaxes(-1, -2), self._ones_transposed, out=self.d_biases)
+            product(matrix.swapaxes(-1, -2), self._ones_transposed, out=out)
         else:
-            self._product(self._ones, delta, out=self.d_biases)
+            product(self._ones, matrix, out=out)
 
 
 class BuiltSparseDense(BuiltDense):
@@ -240,7 +248,7 @@ class BuiltSparseDense(BuiltDense):
             for member, (errors, d_weights) in self._iter_members(delta, self.d_weights):
                 d_weights[...] = self._x[member % len(self._x)].T @ errors
         if self.d_biases is not None:
-            self._sum_rows(delta)
+            self._sum_rows(delta, self.d_biases)
         if self.grad_input is not None:
             delta = self._outer_product(delta, self._weights_transposed, out=self.grad_input)
         return delta

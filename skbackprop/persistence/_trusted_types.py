@@ -43,6 +43,7 @@ from ..estimators.autoencoder import BackpropAutoencoder, ReconstructionTargetEn
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..layers.base import KernelInit, NormalInit, ParameterSpec
+from ..layers.convolution import TransposedKernelInit
 from ..layers.dense import HiddenDropout
 from ..layers.embeddings import BlockDiagonalDense
 from ..layers.latent import Bottleneck, Sampling
@@ -105,7 +106,7 @@ _CLASSES: tuple[type, ...] = (
     # training states
     *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, PartialFitCalls, TrainState),
     *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit),
-    *(ForgetBiasInit, OrthogonalInit),
+    *(ForgetBiasInit, OrthogonalInit, TransposedKernelInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),

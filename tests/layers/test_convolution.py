@@ -8,7 +8,7 @@ import pytest
 from scipy.signal import correlate
 
 from skbackprop import BackpropClassifier
-from skbackprop.layers import Activation, Conv1D, Conv2D
+from skbackprop.layers import Activation, Conv1D, Conv2D, Conv2DTranspose, Scale, UpSampling2D
 from skbackprop.nn.network import Network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
@@ -48,12 +48,31 @@ CASES = {
     "causal, strides and dilation": (Conv1D(2, 2, 3, "causal", dilation=2), (10, 2)),
     "same, longer than the sequence": (Conv1D(2, 7, padding="same"), (3, 2)),
 }
+TRANSPOSED = {
+    "1": (Conv2DTranspose(3, 1), (3, 4, 2)),
+    "one pixel, strides": (Conv2DTranspose(3, 1, 2), (3, 2, 2)),
+    "3": (Conv2DTranspose(2, 3), (3, 4, 2)),
+    "one filter": (Conv2DTranspose(1, 3), (2, 9, 3)),
+    "strides": (Conv2DTranspose(2, 3, 2), (3, 2, 2)),
+    "strides over the kernel": (Conv2DTranspose(2, (1, 2), 3), (2, 3)),
+    "same": (Conv2DTranspose(2, 3, 2, "same"), (3, 4, 2)),
+    "same, even": (Conv2DTranspose(2, (2, 4), (1, 2), "same", use_bias=False), (3, 2, 3)),
+    "same, one filter": (Conv2DTranspose(1, 5, 2, "same"), (3, 8, 3)),
+}
+UPSAMPLED = {
+    "twice": (UpSampling2D(), (2, 3, 2)),
+    "rows": (UpSampling2D((3, 1)), (2, 2)),
+}
 every_case = pytest.mark.parametrize("layer, shape", CASES.values(), ids=CASES)
+every_transposed = pytest.mark.parametrize("layer, shape", TRANSPOSED.values(), ids=TRANSPOSED)
+ALL = {**CASES, **TRANSPOSED, **{f"up {name}": case for name, case in UPSAMPLED.items()}}
+every_layer = pytest.mark.parametrize("layer, shape", ALL.values(), ids=ALL)
 stacks = pytest.mark.parametrize("n_estimators", [1, 3])
 
 
 def network_of(layer, shape):
-    return Network(shape, (layer,))
+    """Return a network of the layer, and of a trained one before it if it has no parameters."""
+    return Network(shape, (layer,) if layer.parameter_specs(shape) else (Scale(), layer))
 
 
 def parameters_for(network, n_estimators, dtype=float):
@@ -122,7 +141,7 @@ def test_output_is_scipys_correlation(padding):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @stacks
-@every_case
+@every_layer
 def test_gradient_matches_finite_differences(layer, shape, n_estimators, dtype):
     network = network_of(layer, shape)
     objective, start = Objective(network, LOSS, L2(0.0)), parameters_for(network, n_estimators)
@@ -141,7 +160,7 @@ def test_gradient_matches_finite_differences(layer, shape, n_estimators, dtype):
 
 
 @stacks
-@every_case
+@every_layer
 def test_gradient_by_the_input_matches_finite_differences(layer, shape, n_estimators):
     network = network_of(layer, shape)
     parameters = parameters_for(network, n_estimators)
@@ -154,7 +173,7 @@ def test_gradient_by_the_input_matches_finite_differences(layer, shape, n_estima
     check_gradient(at, np.random.RandomState(9).normal(size=(4, math.prod(shape))))
 
 
-@every_case
+@every_layer
 def test_a_member_predicts_as_alone(layer, shape):
     """Whether members share their rows or not is of no effect."""
     network = network_of(layer, shape)
@@ -164,6 +183,69 @@ def test_a_member_predicts_as_alone(layer, shape):
     for member in range(3):
         alone = parameters.like(parameters.theta[member : member + 1])
         assert_same_bits(predict_raw(network, alone, X), out[member : member + 1])
+
+
+@stacks
+@every_transposed
+def test_transposed_convolution_is_the_adjoint_of_the_convolution(layer, shape, n_estimators):
+    """<conv(x), y> = <x, transposed(y)> for the same kernels, and both without biases."""
+    network = network_of(layer, shape)
+    output_shape = network.row_shapes[-1]
+    n_channels = math.prod(shape[2:])
+    conv = Conv2D(n_channels, layer.kernel_size, layer.strides, layer.padding)
+    convolution = network_of(conv, output_shape)
+    assert convolution.row_shapes[-1] == (*shape[:2], n_channels)
+    parameters = parameters_for(network, n_estimators)
+    same = parameters_for(convolution, n_estimators)
+    same.of("kernels")[0][...] = parameters.of("kernels")[0]
+    for biases in (*parameters.of("kernel_biases"), *same.of("kernel_biases")):
+        biases[...] = 0
+    rng = np.random.RandomState(0)
+    x, y = rng.randn(5, math.prod(output_shape)), rng.randn(5, math.prod(shape))
+    np.testing.assert_allclose(
+        (predict_raw(convolution, same, x) * y).sum(axis=-1),
+        (x * predict_raw(network, parameters, y)).sum(axis=-1),
+    )
+
+
+@every_transposed
+def test_transposed_convolution_adds_kernels_to_the_output(layer, shape):
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, 1)
+    kernels = parameters.of("kernels")[0][0]
+    strides, size = np.broadcast_to(layer.strides, 2), np.array(shape[:2])
+    kernel, total = np.array(kernels.shape[:2]), np.array(network.row_shapes[-1][:2])
+    expected_size = size * strides
+    before = np.zeros(2, int)
+    if layer.padding == "valid":
+        expected_size = expected_size + np.maximum(kernel - strides, 0)
+    else:
+        before = np.maximum(kernel - strides, 0) // 2
+    assert (total == expected_size).all()
+    x = np.random.RandomState(0).randn(math.prod(shape))
+    padded = np.zeros((*(total + kernel), layer.n_filters))
+    for pixel in np.ndindex(*size):
+        top, left = np.multiply(pixel, strides)
+        own = padded[top : top + kernel[0], left : left + kernel[1]]
+        own += kernels @ x.reshape(*size, -1)[pixel]
+    expected = padded[before[0] :, before[1] :][: total[0], : total[1]]
+    if layer.use_bias:
+        expected = expected + parameters.of("kernel_biases")[0][0]
+    actual = predict_raw(network, parameters, x[None]).reshape(network.row_shapes[-1])
+    np.testing.assert_allclose(actual, expected, atol=1e-13)
+
+
+@stacks
+@pytest.mark.parametrize("layer, shape", UPSAMPLED.values(), ids=UPSAMPLED)
+def test_upsampling_repeats_pixels(layer, shape, n_estimators):
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, n_estimators)
+    X = np.random.RandomState(0).randn(4, *shape)
+    parameters.of("scales")[0][...] = 1
+    down, right = np.broadcast_to(layer.size, 2)
+    expected = X.repeat(down, axis=1).repeat(right, axis=2).reshape(4, -1)
+    for out in predict_raw(network, parameters, X.reshape(4, -1)):
+        np.testing.assert_array_equal(out, expected)
 
 
 SEQUENCES = {name: case for name, case in CASES.items() if isinstance(case[0], Conv1D)}
@@ -217,6 +299,8 @@ def test_a_sequence_shorter_than_the_kernel_is_an_error(layer):
 
 # Layer, shape of a row, and the error.
 MISFITS = {
+    "columns to enlarge": (Conv2DTranspose(2, 3), (6,), "takes images of shape"),
+    "columns to repeat": (UpSampling2D(), (6,), "takes images of shape"),
     "kernel": (Conv2D(2, 5), (4, 6), "at least 5 x 5 pixels"),
     "kernel one way": (Conv2D(2, (2, 7)), (4, 6), "at least 2 x 7 pixels"),
     "columns for an image": (Conv2D(2, 3), (24,), r"takes images of shape \(height, width\)"),
@@ -245,6 +329,8 @@ def test_an_input_that_does_not_fit_is_an_error(layer, shape, message):
         (Conv2D, {"strides": (1, -1)}, "strides of Conv2D must be a positive int"),
         (Conv2D, {"padding": "causal"}, "padding of Conv2D must be one of 'valid', 'same', got"),
         (Conv2D, {"activation": "rleu"}, "rleu"),
+        (Conv2DTranspose, {"strides": 0}, "strides of Conv2DTranspose must be a positive int"),
+        (Conv2DTranspose, {"padding": "full"}, "padding of Conv2DTranspose must be one of"),
         (Conv1D, {"padding": "full"}, "one of 'valid', 'same', 'causal', got 'full'"),
         (Conv1D, {"dilation": 0}, "dilation of Conv1D must be an int of at least 1"),
         (Conv1D, {"kernel_size": (3, 3)}, "kernel_size of Conv1D must be an int"),
@@ -263,6 +349,21 @@ def test_kernels_are_drawn_by_the_size_of_their_window():
     assert np.abs(first).max() == pytest.approx(math.sqrt(6 / 180), rel=0.01)
     assert np.abs(second).max() == pytest.approx(math.sqrt(6 / (270 + 360)), rel=0.01)
     assert not any(biases.any() for biases in parameters.of("kernel_biases"))
+
+
+def test_kernels_of_a_transposed_convolution_are_drawn_by_the_pixels_that_meet():
+    """A kernel of 4 x 4 with strides of 2 lets four pixels meet in each output."""
+    network = Network((4, 4, 20), (Conv2DTranspose(30, 4, 2, activation="relu"),))
+    parameters = network.layout.init(1, np.dtype(float), [np.random.RandomState(0)])
+    (kernels,) = parameters.of("kernels")
+    assert kernels.shape == (1, 4, 4, 30, 20)
+    assert np.abs(kernels).max() == pytest.approx(math.sqrt(6 / 80), rel=0.01)
+
+
+@pytest.mark.parametrize("size", [0, (1, 2, 3), 1.5, None])
+def test_an_invalid_size_is_an_error(size):
+    with pytest.raises(ValueError, match="size of UpSampling2D must be a positive int, or a pair"):
+        UpSampling2D(size)
 
 
 def test_pairs_are_tuples():

@@ -22,9 +22,11 @@ from skbackprop.layers import (
     CategoricalEmbedding,
     Conv1D,
     Conv2D,
+    Conv2DTranspose,
     Embedding,
     PeriodicEmbedding,
     SimpleRNN,
+    UpSampling2D,
 )
 from skbackprop.layers.base import expand_layers
 from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
@@ -101,6 +103,8 @@ SHAPED = {
         "nan",
     ),
     "Embedding and GRU": ((7,), (Embedding(5, 3), GRU(2)), "tokens"),
+    "Conv2DTranspose": ((3, 2, 2), (Conv2DTranspose(2, 3, 2), Conv2DTranspose(1, (1, 9))), None),
+    "UpSampling2D": ((2, 3), (UpSampling2D((1, 2)), Conv2D(2, 2)), None),
     "Embedding": ((7,), (Embedding(5, 3), Conv1D(2, 2, padding="same")), "tokens"),
 }
 # The arguments of `network_of`. Of these, networks without a front take sparse input.
@@ -132,6 +136,7 @@ WIDENED = {
         for name, kind in NORMALIZATIONS.items()
     },
     "Conv1D": lambda width: shaped((6, 1), Conv1D(width, 3, padding="causal")),
+    "Conv2DTranspose": lambda width: shaped((2, 2), Conv2DTranspose(width, 2, padding="same")),
     "Conv2D": lambda width: shaped((3, 3), Conv2D(2, 2), Conv2D(width, 2, padding="same")),
     "GRU": lambda width: shaped((width // 10, 1), GRU(10)),
     "Bidirectional": lambda width: shaped((width // 10, 1), Bidirectional(LSTM(10))),
