@@ -49,6 +49,7 @@ REQUIRED = {
     "activation": "tanh",
     "function": np.cos,
     "kernel_size": 3,
+    "layer": layers.GRU(2),
     "layers": (layers.Scale(),),
     "n_filters": 4,
     "n_levels": ((1, 4),),
@@ -83,6 +84,7 @@ OTHERS = {
     None: (0,),
     (4,): (2, 2),
     (layers.Scale(),): (layers.Scale(), layers.Scale()),
+    layers.GRU(2): layers.GRU(3),
     "tanh": "relu",
     "valid": "same",
 }
