@@ -59,11 +59,11 @@ def _copy_values(x: str, out: str, n: int, index: str = "i") -> str:
     return f"for (size_t i = 0; i < {n}; ++i) {_index_pointer(out)} = {value};"
 
 
-def _at_position(pointer: str, n_positions: int, step: int) -> str:
+def _at_position(pointer: str, n_positions: int, step: int, index: str = "p") -> str:
     """Return the pointer to the values at position p, of which there are `step` for each."""
     if n_positions == 1:
         return pointer
-    return f"{pointer} + p" if step == 1 else f"{pointer} + p * {step}"
+    return f"{pointer} + {index}" if step == 1 else f"{pointer} + {index} * {step}"
 
 
 def _for_each_position(n_positions: int, *statements: str) -> Iterator[str]:
@@ -430,22 +430,35 @@ class CCodegen:
         index = _strided_index(value.shape, [strides[axis] for axis in value.attributes["axes"]])
         yield _copy_values(x, out, value.width, index)
 
-    def _gru(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        self.functions |= {"dense", "logistic"}
-        return self._recur(value, out, x, n_work=6)
-
-    def _recur(self, value: Expr, out: str, x: str, n_work: int) -> Iterator[str]:
-        """Yield the loop over the steps of a recurrence, with `n_work` numbers for each unit."""
-        n_units, is_all = (value.attributes[name] for name in ("n_units", "return_sequences"))
+    def _recurrence(self, value: Expr, out: str, x: str) -> Iterator[str]:
         n_steps, n_channels = value.inputs[0].shape
-        work = self._get_scratch((n_work + is_all) * n_units)
-        state = f"{work} + {n_work * n_units}" if is_all else out
-        arrays = map(self._get_constant, value.arrays)
-        x = _at_position(x, n_steps, n_channels)
-        yield f"for (size_t i = 0; i < {n_units}; ++i) {_index_pointer(state)} = 0.0f;"
-        step = self._format_call(value.operation, x, *arrays, n_channels, n_units, work, state)
-        copy = _copy_values(state, _at_position(out, n_steps, n_units), n_units)
-        yield from _for_each_position(n_steps, step, *([copy] if is_all else []))
+        cell, n_units, is_all, is_reversed = (
+            value.attributes[name]
+            for name in ("cell", "n_units", "return_sequences", "is_reversed")
+        )
+        # The buffer has both products, the cells of an LSTM, and the state unless it is the output.
+        n_products, n_cells = 2 * value.arrays[1].shape[-1], n_units * (cell == "lstm")
+        work = self._get_scratch(n_products + n_cells + n_units * is_all)
+        state = f"{work} + {n_products + n_cells}" if is_all else out
+        kinds = "kernels", "recurrent_kernels", "biases", "recurrent_biases"
+        arrays = map(self._get_constant, value.arrays, kinds)
+        arguments = [*arrays, n_channels, n_units, work]
+        self.functions |= {"dense", "logistic"}
+        if cell == "lstm":
+            arguments.append(f"{work} + {n_products}")
+        if cell == "simple_rnn":
+            activation = value.attributes["activation"]
+            self.functions.add(activation)
+            arguments.append("tanhf" if activation == "tanh" else f"{self.prefix}_{activation}")
+        step = f"({n_steps - 1} - p)" if is_reversed else "p"
+        x = _at_position(x, n_steps, n_channels, step)
+        out = _at_position(out, n_steps, n_units, step)
+        for start in [state, *([f"{work} + {n_products}"] if n_cells else [])]:
+            yield f"for (size_t i = 0; i < {n_units}; ++i) {_index_pointer(start)} = 0.0f;"
+        statements = [self._format_call(cell, x, *arguments, state)]
+        if is_all:
+            statements.append(_copy_values(state, out, n_units))
+        yield from _for_each_position(n_steps, *statements)
 
     def _integer_linear(self, value: Expr, out: str, x: str) -> Iterator[str]:
         matrix = self._get_constant(value.arrays[0], "sums")

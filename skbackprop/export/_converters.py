@@ -311,14 +311,9 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
 
 @to_expression.register
 def _(part: GRU, x: Expr, arrays: Arrays) -> Expr:
-    return ex.gru(
-        ex.reshape(x, split_channels(x.shape)),
-        arrays["kernels"],
-        arrays["recurrent_kernels"],
-        arrays["kernel_biases"],
-        arrays["recurrent_biases"],
-        part.return_sequences,
-    )
+    names = "kernels", "recurrent_kernels", "kernel_biases", "recurrent_biases"
+    steps = ex.reshape(x, split_channels(x.shape))
+    return ex.recurrence(steps, "gru", [arrays[name] for name in names], part.return_sequences)
 
 
 @to_expression.register

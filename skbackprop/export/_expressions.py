@@ -32,6 +32,13 @@ FUNCTIONS: dict[str, Callable[..., Array]] = {
     "fill_nan": lambda x, fill: np.asarray(np.where(np.isnan(x), fill, x)),
 }
 
+# Activations of simple recurrent layers, by their names in `ACTIVATIONS`.
+RECURRENT_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "logistic": special.expit,
+}
+
 # Operations for which programs in C store no values.
 _VIEWS = ("reshape", "windows")
 
@@ -278,31 +285,32 @@ def pool(
     return Expr(f"{kind}_pool", (x,), shape, x.n_estimators, (), attributes)
 
 
-def gru(
+def recurrence(
     x: Expr,
-    kernels: Array,
-    recurrent_kernels: Array,
-    biases: Array,
-    recurrent_biases: Array,
+    cell: Literal["gru", "lstm", "simple_rnn"],
+    arrays: Sequence[Array],
     return_sequences: bool,
+    is_reversed: bool = False,
+    activation: str = "tanh",
 ) -> Expr:
-    """Return the states of a GRU (n_steps, n_units), or the last one, of sequences x.
+    """Return the states (n_steps, n_units) of a recurrent layer, or the last one, of sequences x.
 
-    Kernels (M, n_channels, 3 n_units), recurrent kernels (M, n_units, 3 n_units) and biases
-    (M, 3 n_units) are those of the gates z, r and of the candidate n, and the recurrent biases
-    (M, n_units) those of n.
+    The arrays are kernels (M, n_channels, n_gates n_units), recurrent kernels (M, n_units, n_gates
+    n_units) and biases (M, n_gates n_units). The gates of a GRU are z, r and the candidate, whose
+    recurrent biases (M, n_units) are one more array. Those of an LSTM are i, f, the candidate and
+    o. A simple layer has one of `RECURRENT_ACTIVATIONS`.
     """
-    arrays = (kernels, recurrent_kernels, biases, recurrent_biases)
-    return _recur("gru", x, arrays, return_sequences)
-
-
-def _recur(operation: str, x: Expr, arrays: Sequence[Array], return_sequences: bool) -> Expr:
-    """Return the states of a recurrence, of which the second array is the recurrent kernels."""
     n_estimators, n_units, _ = arrays[1].shape
     shape = (x.shape[0], n_units) if return_sequences else (n_units,)
+    attributes = {
+        "cell": cell,
+        "n_units": n_units,
+        "return_sequences": return_sequences,
+        "is_reversed": is_reversed,
+        "activation": activation,
+    }
     each = tuple(map(_to_float32, arrays))
-    attributes = {"return_sequences": return_sequences, "n_units": n_units}
-    return Expr(operation, (x,), shape, n_estimators, each, attributes)
+    return Expr("recurrence", (x,), shape, n_estimators, each, attributes)
 
 
 def _slide(
@@ -516,27 +524,33 @@ def _windows(expression: Expr, x: Array) -> Array:
     return _slide_over(expression, x, 0.0).reshape(*x.shape[:-3], *expression.shape)
 
 
-def _gru(expression: Expr, x: Array) -> Array:
-    kernels, recurrent, biases, recurrent_biases = (
+def _recurrence(expression: Expr, x: Array) -> Array:
+    each = expression.attributes
+    kernels, recurrent, biases, *others = (
         array if array.ndim == 3 else array[:, None] for array in expression.arrays
     )
     x = x if x.ndim == 4 else x[None]
-    state = np.zeros((1, x.shape[1], expression.attributes["n_units"]), np.float32)
+    h = c = np.zeros((1, x.shape[1], each["n_units"]), np.float32)
+    n_gates = biases.shape[-1] // each["n_units"]
+    steps = np.moveaxis(x, 2, 0)[:: -1 if each["is_reversed"] else 1]
     states = []
-    for step in range(x.shape[2]):
-        by_input = np.split(x[:, :, step] @ kernels + biases, 3, axis=-1)
-        by_state = np.split(state @ recurrent, 3, axis=-1)
-        z, r = (special.expit(a + b) for a, b in zip(by_input[:2], by_state, strict=False))
-        candidate = np.tanh(by_input[2] + r * (by_state[2] + recurrent_biases))
-        state = candidate + z * (state - candidate)
-        states.append(state)
-    return _select_states(expression, states)
-
-
-def _select_states(expression: Expr, states: list[Array]) -> Array:
-    """Return the states (M, n, n_units) of all steps or of the last one, as the expression says."""
-    is_all = expression.attributes["return_sequences"]
-    found = np.stack(states, axis=2) if is_all else states[-1]
+    for step in steps:
+        by_input = np.split(step @ kernels + biases, n_gates, axis=-1)
+        by_state = np.split(h @ recurrent, n_gates, axis=-1)
+        z = [a + b for a, b in zip(by_input, by_state, strict=True)]
+        if each["cell"] == "gru":
+            update, reset = map(special.expit, z[:2])
+            candidate = np.tanh(by_input[2] + reset * (by_state[2] + others[0]))
+            h = candidate + update * (h - candidate)
+        elif each["cell"] == "lstm":
+            c = special.expit(z[1]) * c + special.expit(z[0]) * np.tanh(z[2])
+            h = special.expit(z[3]) * np.tanh(c)
+        else:
+            h = RECURRENT_ACTIVATIONS[each["activation"]](z[0])
+        states.append(h)
+    found = h
+    if each["return_sequences"]:
+        found = np.stack(states[:: -1 if each["is_reversed"] else 1], axis=2)
     return found if expression.n_estimators > 1 else found[0]
 
 
@@ -557,7 +571,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "windows": _windows,
     "max_pool": lambda each, x: _slide_over(each, x, -np.inf).max(axis=(-3, -2)),
     "average_pool": lambda each, x: np.nanmean(_slide_over(each, x, np.nan), axis=(-3, -2)),
-    "gru": _gru,
+    "recurrence": _recurrence,
     "mean_over_members": lambda _, x: x.mean(axis=0),
     "flatten_members": lambda _, x: np.hstack(list(x)),
 }

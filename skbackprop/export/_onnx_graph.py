@@ -6,7 +6,7 @@ broadcasts as NumPy does. This module does not import onnx.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +29,7 @@ _OPERATORS = {
     "expit": "Sigmoid",
     "softmax": "Softmax",  # over the last axis
 }
+_RECURRENT_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "logistic": "Sigmoid"}
 # The opset of ONNX 1.8 (2020), which runtimes for small devices support.
 OPSET = 13
 # The type codes of onnx.TensorProto.
@@ -220,24 +221,19 @@ class OnnxGraph:
     def _average_pool(self, expression: Expr, x: str) -> str:
         return self._max_pool(expression, x, "AveragePool")
 
-    def _gru(self, expression: Expr, x: str) -> str:
-        kernels, recurrent, biases, of_candidate = expression.arrays
-        of_gates = np.zeros_like(biases)[:, of_candidate.shape[1] :]
-        both = np.concatenate([biases, of_gates, of_candidate], axis=1)
-        arrays = kernels, recurrent, both
-        return self._recur("GRU", expression, x, arrays, linear_before_reset=1)
-
-    def _recur(
-        self,
-        operator: str,
-        expression: Expr,
-        x: str,
-        arrays: Sequence[Array],
-        **attributes: Any,
-    ) -> str:
-        """Add a recurrence for each member; `arrays` are kernels, recurrent kernels and biases."""
-        (source,), n_units = expression.inputs, expression.attributes["n_units"]
-        is_all, is_shared = expression.attributes["return_sequences"], source.n_estimators == 1
+    def _recurrence(self, expression: Expr, x: str) -> str:
+        """Add a node for each member, and join their states."""
+        each, (source,) = expression.attributes, expression.inputs
+        is_all, is_shared = each["return_sequences"], source.n_estimators == 1
+        operator, arrays = _to_onnx_recurrence(expression)
+        attributes: dict[str, Any] = {"hidden_size": each["n_units"]}
+        if each["cell"] == "gru":
+            attributes["linear_before_reset"] = 1
+        if each["cell"] == "simple_rnn" and each["activation"] != "tanh":
+            attributes["activations"] = [_RECURRENT_ACTIVATIONS[each["activation"]]]
+        if each["is_reversed"]:
+            attributes["direction"] = "reverse"
+        last = 0 if each["is_reversed"] else -1
         by_step = self._add_node("Transpose", x, perm=[1, 0, 2]) if is_shared else ""
         states = []
         for m, member in enumerate(zip(*arrays, strict=True)):
@@ -245,14 +241,13 @@ class OnnxGraph:
                 rows = self._add_node("Gather", x, self._add_index(m), axis=0)
                 by_step = self._add_node("Transpose", rows, perm=[1, 0, 2])
             # The matrices are transposed, and have an axis for the direction.
-            weights = [self._add_initializer("recurrence", each.T[None].copy()) for each in member]
-            of_steps = self._add_node(
-                operator, by_step, *weights, hidden_size=n_units, **attributes
-            )  # of shape (n_steps, 1, n, n_units)
+            weights = [self._add_initializer("recurrence", own.T[None].copy()) for own in member]
+            of_steps = self._add_node(operator, by_step, *weights, **attributes)
+            # The states have the shape (n_steps, 1, n, n_units).
             if is_all:
                 states.append(self._add_node("Transpose", of_steps, perm=[1, 2, 0, 3]))
             else:
-                states.append(self._add_node("Gather", of_steps, self._add_index(-1), axis=0))
+                states.append(self._add_node("Gather", of_steps, self._add_index(last), axis=0))
         if len(states) > 1:
             return self._add_node("Concat", *states, axis=0)
         return self._add_node("Squeeze", *states, self._add_shape(0))
@@ -318,3 +313,21 @@ class OnnxGraph:
     def _flatten_members(self, expression: Expr, x: str) -> str:
         by_row = self._add_node("Transpose", x, perm=[1, 0, 2])
         return self._add_node("Reshape", by_row, self._add_shape(-1, expression.width))
+
+
+def _to_onnx_recurrence(expression: Expr) -> tuple[str, list[Array]]:
+    """Return the operator of a recurrence with its kernels, recurrent kernels and biases.
+
+    Biases have two halves, of which the second one belongs to the recurrent kernels.
+    """
+    kernels, recurrent, biases, *others = expression.arrays
+    n_units, zeros = expression.attributes["n_units"], np.zeros_like(biases)
+    if expression.attributes["cell"] == "gru":
+        own = np.concatenate([zeros[:, : 2 * n_units], *others], axis=1)
+        return "GRU", [kernels, recurrent, np.concatenate([biases, own], axis=1)]
+    if expression.attributes["cell"] == "lstm":
+        # ONNX has the gates i, o, f and the candidate.
+        columns = np.arange(4 * n_units).reshape(4, n_units)[[0, 3, 1, 2]].ravel()
+        kernels, recurrent, biases = (array[..., columns] for array in (kernels, recurrent, biases))
+    operator = "LSTM" if expression.attributes["cell"] == "lstm" else "RNN"
+    return operator, [kernels, recurrent, np.concatenate([biases, zeros], axis=1)]

@@ -129,6 +129,41 @@ static void PREFIX_gru(
     }
 }
 """,
+    "lstm": """\
+/* A step of an LSTM with input x[n] from the state h[k] and the cell c[k], which become the next
+   ones. The columns of w[n][4 k], u[k][4 k] and b[4 k] are those of the gates i and f, of the
+   candidate and of the gate o. */
+static void PREFIX_lstm(
+    const float *x, const float *w, const float *u, const float *b, size_t n, size_t k,
+    float *work, float *c, float *h)
+{
+    float *const s = work + 4 * k;
+    PREFIX_dense(x, w, b, n, 4 * k, work);
+    PREFIX_dense(h, u, NULL, k, 4 * k, s);
+    for (size_t j = 0; j < k; ++j) {
+        const float in = PREFIX_logistic(work[j] + s[j]);
+        const float forget = PREFIX_logistic(work[k + j] + s[k + j]);
+        const float candidate = tanhf(work[2 * k + j] + s[2 * k + j]);
+        c[j] = forget * c[j] + in * candidate;
+        h[j] = PREFIX_logistic(work[3 * k + j] + s[3 * k + j]) * tanhf(c[j]);
+    }
+}
+""",
+    "relu": """\
+static float PREFIX_relu(float z) { return z < 0.0f ? 0.0f : z; }
+""",
+    "simple_rnn": """\
+/* A step of a recurrent layer h = f(x w + h u + b) with input x[n] and state h[k]. */
+static void PREFIX_simple_rnn(
+    const float *x, const float *w, const float *u, const float *b, size_t n, size_t k,
+    float *work, float (*f)(float), float *h)
+{
+    float *const s = work + k;
+    PREFIX_dense(x, w, b, n, k, work);
+    PREFIX_dense(h, u, NULL, k, k, s);
+    for (size_t j = 0; j < k; ++j) h[j] = f(work[j] + s[j]);
+}
+""",
     "gather": """\
 /* out = row *x of w[n + 1][k], or the last row if *x is not an integer from 0 to n - 1. */
 static void PREFIX_gather(const float *x, const float *w, size_t n, size_t k, float *out)
