@@ -443,7 +443,6 @@ class CCodegen:
         kinds = "kernels", "recurrent_kernels", "biases", "recurrent_biases"
         arrays = map(self._get_constant, value.arrays, kinds)
         arguments = [*arrays, n_channels, n_units, work]
-        self.functions |= {"dense", "logistic"}
         if cell == "lstm":
             arguments.append(f"{work} + {n_products}")
         if cell == "simple_rnn":

@@ -6,20 +6,22 @@ can be exported to ONNX and to C.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from scipy.special import erf, expit
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, StandardScaler
 
 from .. import activations, layers, losses
+from ..layers import pooling
 from ..layers.convolution import Convolution
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..layers.latent import Sampling
-from ..layers.recurrent import GRU, split_channels
+from ..layers.recurrent import RecurrentLayer, split_channels
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -100,7 +102,7 @@ def to_expression(part: Any, *inputs: Any) -> Any:
 
 
 # Methods that compute the outputs of parts.
-_COMPUTING_METHODS = ("forward", "build", "inverse", "predict", "transform")
+_COMPUTING_METHODS = ("forward", "build", "build_direction", "inverse", "predict", "transform")
 
 
 def convert(part: Any, *inputs: Any) -> Any:
@@ -309,11 +311,84 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
     return ex.reshape(convolved, part.compute_output_shape(x.shape))
 
 
+@to_expression.register(pooling.MaxPooling)
+@to_expression.register(pooling.AveragePooling)
+def _(part: pooling.MaxPooling | pooling.AveragePooling, x: Expr, arrays: Arrays) -> Expr:
+    axes = part.compute_windows(x.shape)
+    if len(axes) == 1:
+        axes = pooling.PoolingWindows(1, 1, 1, 1), *axes
+    before = [axis.before for axis in axes]
+    after = [
+        max(axis.size + (axis.n_outputs - 1) * axis.stride - axis.before - axis.n_inputs, 0)
+        for axis in axes
+    ]
+    pooled = ex.pool(
+        ex.reshape(x, (*(axis.n_inputs for axis in axes), part.compute_output_shape(x.shape)[-1])),
+        "max" if isinstance(part, pooling.MaxPooling) else "average",
+        [axis.size for axis in axes],
+        [axis.stride for axis in axes],
+        [*before, *after],
+    )
+    return ex.reshape(pooled, part.compute_output_shape(x.shape))
+
+
+@to_expression.register(pooling.GlobalMaxPooling)
+@to_expression.register(pooling.GlobalAveragePooling)
+def _(
+    part: pooling.GlobalMaxPooling | pooling.GlobalAveragePooling, x: Expr, arrays: Arrays
+) -> Expr:
+    shape = part.compute_output_shape(x.shape)
+    size = math.prod(x.shape[: part.n_axes])
+    kind: Literal["max", "average"] = "average"
+    if isinstance(part, pooling.GlobalMaxPooling):
+        kind = "max"
+    pooled = ex.pool(ex.reshape(x, (1, size, *shape)), kind, (1, size), (1, size))
+    return ex.reshape(pooled, shape)
+
+
+_CELLS: dict[type, Literal["gru", "lstm", "simple_rnn"]] = {
+    layers.GRU: "gru",
+    layers.LSTM: "lstm",
+    layers.SimpleRNN: "simple_rnn",
+}
+_RECURRENT_ARRAYS = ("kernels", "recurrent_kernels", "kernel_biases", "recurrent_biases")
+
+
+@to_expression.register(layers.GRU)
+@to_expression.register(layers.LSTM)
+@to_expression.register(layers.SimpleRNN)
+def _(part: RecurrentLayer, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
+    activation = "tanh"
+    if isinstance(part, layers.SimpleRNN):
+        function = activations.get_activation(part.activation)
+        named = {type(activations.ACTIVATIONS[name]): name for name in ex.RECURRENT_ACTIVATIONS}
+        if type(function) not in named:
+            raise TypeError(
+                f"SimpleRNN with the activation {part.activation!r} can't be exported. Set one of "
+                f"{list(named.values())}, and fit again."
+            )
+        activation = named[type(function)]
+    return ex.recurrence(
+        ex.reshape(x, split_channels(x.shape)),
+        next(cell for kind, cell in _CELLS.items() if isinstance(part, kind)),
+        [arrays[name] for name in _RECURRENT_ARRAYS if name in arrays],
+        part.return_sequences,
+        is_reversed,
+        activation,
+    )
+
+
 @to_expression.register
-def _(part: GRU, x: Expr, arrays: Arrays) -> Expr:
-    names = "kernels", "recurrent_kernels", "kernel_biases", "recurrent_biases"
-    steps = ex.reshape(x, split_channels(x.shape))
-    return ex.recurrence(steps, "gru", [arrays[name] for name in names], part.return_sequences)
+def _(part: layers.Bidirectional, x: Expr, arrays: Arrays) -> Expr:
+    states = []
+    for direction in ("forward", "backward"):
+        own = {
+            name.removeprefix(f"{direction}_"): array
+            for name, array in arrays.items()
+            if name.startswith(direction)
+        }
+        states.append(convert(part.layer, x, own, direction == "backward"))
+    return ex.concat(states)
 
 
 @to_expression.register

@@ -197,7 +197,7 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
         if isinstance(layer, ResidualEnd):
             x = open_residuals.pop() + x
             continue
-        if layer.stochastic:
+        if layer.training_only:
             continue
         specs = (*layer.parameter_specs(shape), *layer.buffer_specs(shape))
         shapes = {spec.name: spec.shape for spec in specs}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -425,16 +425,22 @@ def generate_c(
         *([f"static float {prefix}_scratch[{code.n_scratch}];"] if code.n_scratch else []),
         *([f"static int16_t {prefix}_rounded[{n_rounded}];"] if n_rounded else []),
         "",
-        *(
-            text.replace("PREFIX", prefix)
-            for name, text in C_FUNCTIONS.items()
-            if name in code.functions
-        ),
+        *(text.replace("PREFIX", prefix) for text in _select_functions(code.functions)),
         f"{code.signature}\n{{",
         *(f"    {line}" for line in code.body),
         "}\n\n#endif\n",
     ]
     return CProgram("\n".join(parts), code.n_data_bytes, n_bytes, errors)
+
+
+def _select_functions(names: Iterable[str]) -> list[str]:
+    """Return the texts of runtime functions, and of those that they call."""
+    called, texts = set(names), list[str]()
+    for name, text in reversed(C_FUNCTIONS.items()):
+        if name in called:
+            texts.insert(0, text)
+            called |= {other for other in C_FUNCTIONS if f"PREFIX_{other}(" in text}
+    return texts
 
 
 def _header_comment(code: CCodegen, errors: Mapping[str, float] | None, n_bytes: int) -> str:

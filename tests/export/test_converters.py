@@ -39,7 +39,7 @@ def is_leaf(kind):
 def is_computed(kind):
     """Return whether a layer computes in prediction, and is not a sum or other layers."""
     is_defined = kind.build is not Layer.build or kind.forward is not Layer.forward
-    return is_defined and not kind.stochastic and kind not in (ResidualStart, ResidualEnd)
+    return is_defined and not kind.training_only and kind not in (ResidualStart, ResidualEnd)
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,28 @@ from skbackprop.export import to_c, to_onnx
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import (
     GRU,
+    LSTM,
     Activation,
+    AveragePool1D,
+    AveragePool2D,
     BatchNormalization,
+    Bidirectional,
     Conv1D,
     Conv2D,
     Dense,
     Dropout,
     Embedding,
     Flatten,
+    GlobalAveragePool1D,
+    GlobalAveragePool2D,
+    GlobalMaxPool1D,
+    GlobalMaxPool2D,
     LayerNormalization,
+    MaxPool1D,
+    MaxPool2D,
     Reshape,
     Residual,
+    SimpleRNN,
 )
 from support.cases import SHORT, is_close
 
@@ -49,8 +60,30 @@ CASES = {
         [Conv1D(4, 3, padding="causal", dilation=2), Activation("relu"), Conv1D(3, 2, strides=2)],
     ),
     "convolution without biases": ((18,), [Conv1D(4, 5, use_bias=False, padding="same")]),
+    "pooling of images": (
+        (5, 3),
+        [
+            Conv2D(4, 2, padding="same"),
+            MaxPool2D(2, strides=(1, 2), padding="same"),
+            AveragePool2D((3, 2), padding="same"),
+        ],
+    ),
+    "pooling of sequences": (
+        (6, 3),
+        [MaxPool1D(2, strides=1), Dense(4), AveragePool1D(3, strides=2, padding="same")],
+    ),
+    "maximum of all positions": ((6, 3), [Dense(4), GlobalMaxPool1D()]),
+    "mean of all positions": ((3, 3, 2), [Dense(4), GlobalAveragePool2D()]),
+    "pooling of the input": ((4, 4), [MaxPool2D(3, strides=1), GlobalMaxPool2D()]),
+    "pooling of numbers": ((9,), [AveragePool1D(2), GlobalAveragePool1D(), Dense(2)]),
     "recurrence": ((6, 3), [GRU(4, return_sequences=True), GRU(3)]),
     "recurrence over numbers": ((5,), [GRU(4)]),
+    "long short-term memory": ((6, 3), [LSTM(4, return_sequences=True), LSTM(3)]),
+    "recurrence without gates": ((6, 3), [SimpleRNN(4, return_sequences=True), SimpleRNN(3)]),
+    "both directions": (
+        (6, 3),
+        [Bidirectional(LSTM(2, return_sequences=True)), Bidirectional(GRU(3))],
+    ),
     "residual": (
         (6, 3),
         [Residual([Dense(4, activation="relu"), Residual(Dense(4)), Dropout(0.1), Dense(3)])],
