@@ -92,6 +92,7 @@ OTHERS = {
 OTHERS_THAN_NONE = {
     "activation": "tanh",
     "initializer": initializers.GlorotUniform(),
+    "strides": 3,
     "truncate": 3,
 }
 
