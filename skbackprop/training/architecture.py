@@ -97,12 +97,23 @@ class MLPSpec:
                 "input_shape to the shape of one row, or to None for that of X."
             )
         shape, executed = input_shape, list[Layer]()
+        # The layer that has read a sequence and returned a vector.
+        reader: Layer | None = None
         for i, layer in enumerate(self.layers):
+            if reader is not None and layer.reads_sequences and len(shape) == 1:
+                raise ValueError(
+                    f"layers[{i}]: {layer!r} reads sequences, but {reader!r} before it returns one "
+                    "vector for each row. Set its return_sequences=True, or remove one of the two."
+                )
             try:
                 expanded, shape = expand_layers([layer], shape)
             except ValueError as error:
                 raise ValueError(f"layers[{i}]: {error}") from None
             executed += expanded
+            if len(shape) > 1:
+                reader = None
+            elif layer.reads_sequences:
+                reader = layer
         if len(shape) > 1:
             executed.append(Flatten())
             shape = (math.prod(shape),)

@@ -5,7 +5,7 @@ import pytest
 
 from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
-from skbackprop.layers import GRU, LSTM, Bidirectional, SimpleRNN
+from skbackprop.layers import GRU, LSTM, Bidirectional, Dropout, SimpleRNN
 from skbackprop.layers.base import BatchWeights
 from skbackprop.layers.recurrent import OrthogonalInit
 from skbackprop.nn.network import BuiltNetwork, Network
@@ -380,6 +380,16 @@ def test_images_are_an_error_that_names_the_layer(kind):
     X, y = np.zeros((4, 6, 5, 2)), [0, 1, 0, 1]
     with pytest.raises(ValueError, match=r"takes sequences of shape .*\(6, 5, 2\)"):
         BackpropClassifier((), layers=make(kind, 3), input_shape=(6, 5, 2)).fit(X.reshape(4, -1), y)
+
+
+@every_kind
+def test_a_layer_after_one_that_returns_its_last_state_is_an_error(kind):
+    X, y = np.zeros((4, 6, 2)), [0, 1, 0, 1]
+    layers = [make(kind, 3), Dropout(0.1), GRU(4)]
+    with pytest.raises(ValueError, match=r"layers\[2\]: GRU.* reads sequences, but .*n_units=3"):
+        BackpropClassifier((), layers=layers).fit(X, y)
+    layers[0] = make(kind, 3, return_sequences=True)
+    BackpropClassifier((), layers=layers, max_iter=1).fit(X, y)
 
 
 @pytest.mark.parametrize("layer", [GRU, "gru", None])
