@@ -93,7 +93,9 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         config = params.config
         self._check_supported(config, given, incremental)
         client = self._get_client()
-        features = last and last.feature_attributes
+        features: dict[str, Any] | None = None
+        if last is not None:
+            features = {**last.feature_attributes, "_row_shape": last.network.input_shape}
         expected_dtype = last.dtype if last else config.dtype
         make = partial(make_partitions, client, kind=self._local, architecture=config.architecture)
         partitions = make(
@@ -116,6 +118,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         validation = None
         if given.has_validation_data:
             rows = given.X_val, given.y_val, given.sample_weight_val
+            features = {**features, "_row_shape": info.network.input_shape}
             original = make(*rows, "X_val", features=features, dtype=dtype)
             original.check_weight("sample_weight_val")
             encoded = original.map(encode_targets, targets=targets)

@@ -36,6 +36,7 @@ from ..estimators._target_encoding import (
 )
 from ..estimators._validation import (
     check_fits_dtype,
+    get_row_shape,
     infer_dtype,
     prefix_errors,
     set_attributes,
@@ -130,8 +131,10 @@ class PartitionInfo(NamedTuple):
 
     Parameters
     ----------
-    n_rows, n_features : int
-        The shape of X.
+    n_rows : int
+        The number of rows.
+    row_shape : tuple
+        The shape of a row of X, before it was flattened.
     feature_names : array of str or None
         The names of the columns, if they have any.
     dtype : dtype
@@ -147,7 +150,7 @@ class PartitionInfo(NamedTuple):
     """
 
     n_rows: int
-    n_features: int
+    row_shape: tuple[int, ...]
     feature_names: Array | None
     dtype: np.dtype[Any]
     y_shape: tuple[int, ...]
@@ -191,10 +194,11 @@ class Partitions:
 
     @property
     def feature_attributes(self) -> dict[str, Any]:
-        """The attributes of an estimator that is fitted to these features."""
+        """The attributes of an estimator that has validated these features."""
         first = self.infos[0]
         names = {} if first.feature_names is None else {"feature_names_in_": first.feature_names}
-        return {"n_features_in_": first.n_features, **names}
+        shape = first.row_shape
+        return {"n_features_in_": math.prod(shape), "_row_shape": shape, **names}
 
     def check_weight(self, name: str = "sample_weight") -> None:
         """Check that the total weight is positive and finite."""
@@ -283,10 +287,10 @@ def make_partitions(
     if not rows:
         raise ValueError(f"{name} has no rows, but at least one is needed for training.")
     partitions = Partitions(client, [future for future, _ in rows], [info for _, info in rows])
-    kinds = {(info.n_features, info.y_shape, info.is_sparse) for info in partitions.infos}
+    kinds = {(info.row_shape, info.y_shape, info.is_sparse) for info in partitions.infos}
     if len(kinds) > 1:
         raise ValueError(
-            f"The blocks of {name} and of its y differ: (columns, shape of a row of y, is sparse) "
+            f"The blocks of {name} and of its y differ: (shape of a row, of a row of y, is sparse) "
             f"is one of {sorted(kinds)}. Give all blocks the same columns, and make all of them "
             "dense or sparse, for example with X.map_blocks(scipy.sparse.csr_matrix)."
         )
@@ -315,8 +319,8 @@ def _make_partition(
     kind : class
         The class of the local estimator.
     features : dict or None
-        The attributes `n_features_in_` and `feature_names_in_` that X must agree with; None to
-        accept any features.
+        The attributes `n_features_in_`, `_row_shape` and `feature_names_in_` that X must agree
+        with; None to accept any features.
     dtype : dtype or None
         The dtype of the network; None for the dtype of X.
     architecture : MLPSpec
@@ -324,7 +328,7 @@ def _make_partition(
     """
     if X.shape[0] == 0:  # a sparse matrix has no len
         return None, None
-    estimator = kind()
+    estimator = kind(layers=architecture.layers, input_shape=architecture.input_shape)
     set_attributes(estimator, features or {})
     with prefix_errors(name):
         X, y = validated_data(estimator, X, y, is_regressor(estimator), reset=features is None)
@@ -332,6 +336,8 @@ def _make_partition(
         if weight is not None:
             weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
         architecture.validate_input(X)
+        if architecture.reads_sequences:
+            architecture.network(get_row_shape(estimator), 1).validate_padding(X)
     if issparse(y):
         raise TypeError(
             f"y of {name} is sparse, but a Dask estimator needs dense targets. Pass "
@@ -340,7 +346,7 @@ def _make_partition(
     partition = Partition(X, y, weight)
     return partition, PartitionInfo(
         n_rows=X.shape[0],
-        n_features=X.shape[1],
+        row_shape=get_row_shape(estimator),
         feature_names=getattr(estimator, "feature_names_in_", None),
         dtype=X.dtype,
         y_shape=y.shape[1:],
@@ -397,7 +403,7 @@ def row_blocks(array: Any, like: Any = None) -> list[Any]:
     if not isinstance(array, da.Array):
         return list(array.simplify().to_delayed(optimize_graph=False))
     if any(n > 1 for n in array.numblocks[1:]):
-        array = array.rechunk({1: -1})
+        array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
     if isinstance(like, da.Array) and like.shape[0] == array.shape[0]:  # NaN if unknown
         array = array.rechunk({0: like.chunks[0]})
     return list(array.to_delayed().ravel())

@@ -527,6 +527,10 @@ def prepare_shared_fit(
             with prefix_errors("X_val, y_val"):
                 config.architecture.validate_input(data.validation.inputs)
         network = config.architecture.network(info.row_shape, data.table.y.shape[1])
+        network.validate_padding(data.table.X)
+        if data.validation is not None:
+            with prefix_errors("X_val, y_val"):
+                network.validate_padding(data.validation.inputs)
     info = replace(
         info,
         fixed=params.fixed,

@@ -248,7 +248,7 @@ class Network:
             is_missing = np.isnan(values).reshape(len(values), shape[0], -1)
             is_padding = is_missing.all(axis=2)
             is_wrong = (is_missing.any(axis=2) & ~is_padding) | is_padding[:, :1]
-            is_wrong[:, 1:] |= is_padding[:, :-1] & ~is_padding[:, 1:]
+            is_wrong[:, :-1] |= is_padding[:, :-1] & ~is_padding[:, 1:]
             if not self.takes_padding:
                 is_wrong |= is_padding
             if is_wrong.any():

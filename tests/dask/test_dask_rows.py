@@ -17,9 +17,10 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
 from skbackprop.dask._partitions import row_blocks
 from skbackprop.early_stopping import EarlyStopping
+from skbackprop.layers import GRU, Conv2D, Dense, LayerNormalization
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import LBFGS
-from support import NAMES, class_data, few_epochs, label_data, value_data
+from support import NAMES, changed, class_data, few_epochs, label_data, value_data
 from support.cluster import assert_same_fit, dask_data, settings_of
 
 pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -131,6 +132,44 @@ def test_different_chunks_of_rows_and_chunks_of_columns():
     distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*cut)
     assert_same_fit(local, distributed)
     np.testing.assert_allclose(distributed.predict_proba(cut[0]), local.predict_proba(X), rtol=1e-9)
+
+
+def images_and_sequences():
+    """Yield (rows, settings of a network): flat rows, images, and sequences with padding."""
+    X, _ = class_data(N, 16)
+    layers = [Conv2D(3, 2, activation="tanh")]
+    yield X, {"layers": [Dense(4, activation="relu"), LayerNormalization()]}
+    yield X, {"layers": layers, "input_shape": (4, 4)}
+    yield X.reshape(N, 4, 4), {"layers": layers}
+    sequences = X.reshape(N, 8, 2).copy()
+    sequences[::3, 6:] = np.nan
+    yield sequences, {"layers": [GRU(4)]}
+
+
+@pytest.mark.parametrize("rows, settings", list(images_and_sequences()))
+def test_images_and_sequences(rows, settings):
+    _, y = class_data(N, 16)
+    local = BackpropClassifier(**SETTINGS | settings)
+    local.fit(rows, y, X_val=rows[:20], y_val=y[:20])
+    X_blocks, y_blocks = dask_data(rows, y, rows=20)
+    if rows.ndim > 2:
+        X_blocks = X_blocks.rechunk((15, 2, 2))
+    distributed = DaskBackpropClassifier(**DISTRIBUTED | settings)
+    distributed.fit(X_blocks, y_blocks, X_val=X_blocks[:20], y_val=y_blocks[:20])
+    assert_same_fit(local, distributed)
+    predicted = distributed.predict_proba(X_blocks)
+    assert isinstance(predicted, da.Array)
+    np.testing.assert_allclose(predicted.compute(), local.predict_proba(rows), rtol=1e-9)
+    assert distributed.score(X_blocks, y_blocks) == pytest.approx(local.score(rows, y))
+    assert_same_fit(local.partial_fit(rows, y), distributed.partial_fit(X_blocks, y_blocks))
+    expected = "Rows of X have the shape" if rows.ndim > 2 else "X has 15 features"
+    with pytest.raises(ValueError, match=f"block . of X: {expected}"):
+        distributed.partial_fit(X_blocks[:, :-1], y_blocks)
+    if np.isnan(rows).any():
+        with pytest.raises(
+            ValueError, match=r"block 0 of X: Input X contains NaN in row 1, step 3"
+        ):
+            distributed.fit(*dask_data(changed(rows, (1, 3), np.nan), y))
 
 
 def test_read_only_integers_and_a_single_class():
