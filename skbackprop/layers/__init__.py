@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from ..utils._name_types import LayerName
+from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
 from .base import Layer
 from .convolution import Conv1D, Conv2D, Conv2DTranspose, UpSampling2D
 from .dense import Activation, Dense, Dropout
@@ -52,12 +53,15 @@ __all__ = [
     "LayerNormalization",
     "MaxPool1D",
     "MaxPool2D",
+    "MultiHeadAttention",
     "Normalization",
     "PeriodicEmbedding",
+    "PositionalEncoding",
     "Reshape",
     "Residual",
     "Scale",
     "SimpleRNN",
+    "TransformerBlock",
     "UpSampling2D",
 ]
 

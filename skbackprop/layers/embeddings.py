@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 
 from ..utils.arrays import Array
-from ..utils.validation import validate_interval, validate_positive_int
+from ..utils.validation import validate_bool, validate_interval, validate_positive_int
 from .base import BatchView, BuiltLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
 
 
@@ -393,8 +393,7 @@ class Embedding(Layer):
     The initial vectors are drawn from N(0, scale^2).
 
     Sequences shorter than the others end in -1, which is padding: recurrent, pooling and attention
-    layers leave it out. Its vectors are zeros. In prediction so are those of any other number that
-    is not a token.
+    layers leave it out. Its vectors are zeros.
 
     It must be the first of `layers`, since it reads tokens from X. The gradient with respect to a
     token is zero.
@@ -411,8 +410,8 @@ class Embedding(Layer):
     Raises
     ------
     ValueError
-        If a setting is out of range; in `fit`, if X holds other values than tokens and padding at
-        the end of rows, or a row of padding alone.
+        If a setting is out of range; in `fit` and `predict`, if X holds other values than tokens
+        and padding at the end of rows, or a row of padding alone.
 
     References
     ----------
@@ -486,19 +485,18 @@ class Embedding(Layer):
                     "row, or give empty sequences a token of their own."
                 )
 
+    def validate_prediction_input(self, X: Array) -> None:
+        self.validate_input_values(X)
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
             raise self.input_shape_error("sequences of tokens, of shape (steps,)", input_shape)
         return input_shape[0], self.n_units
 
     def compute_lengths(self, x: Array) -> Array | None:
-        is_token = x != -1
-        if is_token[..., -1].all():
+        if (x[..., -1] != -1).all():
             return None
-        # A row of padding alone, which only prediction allows, has one step of zeros.
-        n_padded: Array = is_token[..., ::-1].argmax(axis=-1)
-        n_padded = np.where(is_token.any(axis=-1), n_padded, x.shape[-1] - 1)
-        lengths: Array = x.shape[-1] - n_padded
+        lengths: Array = np.count_nonzero(x != -1, axis=-1)
         return lengths
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
@@ -643,11 +641,7 @@ class PeriodicEmbedding(ColumnLayer):
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_frequencies", "n_units")
         validate_interval(self, "scale", low=0, closed="neither")
-        if not isinstance(self.trained, (bool, np.bool_)):
-            raise ValueError(
-                f"trained of PeriodicEmbedding must be True or False, got {self.trained!r}."
-            )
-        object.__setattr__(self, "trained", bool(self.trained))
+        validate_bool(self, "trained")
         if self.features is not None:
             object.__setattr__(self, "features", _validate_columns(self.features))
 

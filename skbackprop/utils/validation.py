@@ -89,6 +89,32 @@ def validate_positive_int(settings: Any, *names: str) -> None:
         object.__setattr__(settings, name, int(value))
 
 
+def validate_bool(settings: Any, *names: str) -> None:
+    """Check that fields of a frozen dataclass are True or False.
+
+    On return each is a Python bool.
+
+    Parameters
+    ----------
+    settings : dataclass
+        The settings; called in their `__post_init__`.
+    *names : str
+        The fields.
+
+    Raises
+    ------
+    ValueError
+        If a field is not a bool.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, (bool, np.bool_)):
+            raise ValueError(
+                f"{name} of {type(settings).__name__} must be True or False, got {value!r}."
+            )
+        object.__setattr__(settings, name, bool(value))
+
+
 def _is_per_member(value: Any) -> bool:
     is_matrix = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
     return is_matrix and value.shape[1] == 1

@@ -23,9 +23,13 @@ from skbackprop.layers import (
     Conv1D,
     Conv2D,
     Conv2DTranspose,
+    Dense,
     Embedding,
+    MultiHeadAttention,
     PeriodicEmbedding,
+    PositionalEncoding,
     SimpleRNN,
+    TransformerBlock,
     UpSampling2D,
 )
 from skbackprop.layers.base import expand_layers
@@ -106,6 +110,18 @@ SHAPED = {
     "Conv2DTranspose": ((3, 2, 2), (Conv2DTranspose(2, 3, 2), Conv2DTranspose(1, (1, 9))), None),
     "UpSampling2D": ((2, 3), (UpSampling2D((1, 2)), Conv2D(2, 2)), None),
     "Embedding": ((7,), (Embedding(5, 3), Conv1D(2, 2, padding="same")), "tokens"),
+    "PositionalEncoding": ((4, 3), (PositionalEncoding(), Conv1D(2, 2, padding="same")), "nan"),
+    "trained PositionalEncoding": (
+        *((7,), (Embedding(5, 3), PositionalEncoding(trained=True), Dense(2)), "tokens"),
+    ),
+    "MultiHeadAttention": ((5, 4), (MultiHeadAttention(2),), None),
+    "MultiHeadAttention, padded": ((5, 4), (MultiHeadAttention(2), MultiHeadAttention(4)), "nan"),
+    "causal MultiHeadAttention": ((5, 3), (MultiHeadAttention(2, 2, is_causal=True),), "nan"),
+    "MultiHeadAttention of one step": ((1, 3), (MultiHeadAttention(1, 1),), None),
+    "TransformerBlock": (
+        *((6,), (Embedding(5, 4), PositionalEncoding(), TransformerBlock(2, 6)), "tokens"),
+    ),
+    "TransformerBlock, padded": ((6, 4), (TransformerBlock(1, 5, "relu", key_size=3),), "nan"),
 }
 # The arguments of `network_of`. Of these, networks without a front take sparse input.
 CASES = {
@@ -140,6 +156,8 @@ WIDENED = {
     "Conv2D": lambda width: shaped((3, 3), Conv2D(2, 2), Conv2D(width, 2, padding="same")),
     "GRU": lambda width: shaped((width // 10, 1), GRU(10)),
     "Bidirectional": lambda width: shaped((width // 10, 1), Bidirectional(LSTM(10))),
+    "Embedding": lambda width: shaped((6,), Embedding(5, width)),
+    "MultiHeadAttention": lambda width: shaped((4, 300), MultiHeadAttention(1, width // 3)),
 }
 every_layer = pytest.mark.parametrize("layers", CASES.values(), ids=CASES)
 equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
