@@ -204,7 +204,9 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
     layers : {"scale", "periodic"}, Layer, list of these or None, default=None
         Layers between the input and the hidden dense layers, in this order; None for none. What
         comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
-        ``GRU(64)``, have settings of their own. X must be dense.
+        ``GRU(64)``, have settings of their own and draw their initial weights themselves: `init`,
+        `normalization` and `dropout` are for the dense layers after them, and the first rate of
+        `dropout` for what these get. The penalty acts on all weights. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
@@ -681,7 +683,9 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
     layers : {"scale", "periodic"}, Layer, list of these or None, default=None
         Layers between the input and the hidden dense layers, in this order; None for none. What
         comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
-        ``GRU(64)``, have settings of their own. X must be dense.
+        ``GRU(64)``, have settings of their own and draw their initial weights themselves: `init`,
+        `normalization` and `dropout` are for the dense layers after them, and the first rate of
+        `dropout` for what these get. The penalty acts on all weights. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
