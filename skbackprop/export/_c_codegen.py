@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any
 
@@ -74,6 +74,18 @@ def _for_each_position(n_positions: int, *statements: str) -> Iterator[str]:
     yield f"for (size_t p = 0; p < {n_positions}; ++p) {{"
     yield from (f"    {statement}" for statement in statements)
     yield "}"
+
+
+def _window_arguments(image: Shape, attributes: Mapping[str, Any]) -> list[Any]:
+    """Return the shape of an image, the corner of the window of position p, and its size."""
+    n_down, n_right = attributes["n_windows"]
+    indices = (f"p / {n_right}", f"p % {n_right}") if min(n_down, n_right) > 1 else ("p", "p")
+    corner = []
+    for axis, (index, n) in enumerate(zip(indices, (n_down, n_right), strict=True)):
+        stride, before = attributes["strides"][axis], attributes["padding"][axis]
+        start = "0" if n == 1 else index if stride == 1 else f"{index} * {stride}"
+        corner.append(f"{start} - {before}" if before else start)
+    return [*image, *corner, *attributes["size"]]
 
 
 def _strided_index(shape: Shape, strides: Iterable[int]) -> str:
@@ -380,7 +392,9 @@ class CCodegen:
         statements = []
         if source.operation == "windows":
             scratch = self._get_scratch(n_inputs)
-            arguments = *self._window_arguments(source, x), *source.attributes["dilation"], scratch
+            image = source.inputs[0].shape
+            window = _window_arguments(image, source.attributes)
+            arguments = x, *window, *source.attributes["dilation"], scratch
             statements.append(self._format_call("window", *arguments))
             x = scratch
         else:
@@ -392,28 +406,27 @@ class CCodegen:
 
     _dense_int8 = _dense
 
-    def _window_arguments(self, value: Expr, x: str) -> list[Any]:
-        """Return an image, its shape, the corner of the window of position p, and its size."""
-        attributes = value.attributes
-        n_down, n_right = attributes["n_windows"]
-        corner = []
-        for index, n, stride, before in zip(
-            ("p", "p") if min(n_down, n_right) == 1 else (f"p / {n_right}", f"p % {n_right}"),
-            (n_down, n_right),
-            attributes["strides"],
-            attributes["padding"],
-            strict=False,
-        ):
-            start = "0" if n == 1 else index if stride == 1 else f"{index} * {stride}"
-            corner.append(f"{start} - {before}" if before else start)
-        return [x, *value.inputs[0].shape, *corner, *attributes["size"]]
-
     def _max_pool(self, value: Expr, out: str, x: str) -> Iterator[str]:
         out = _at_position(out, value.n_positions, value.n_channels)
-        call = self._format_call(value.operation, *self._window_arguments(value, x), out)
+        window = _window_arguments(value.inputs[0].shape, value.attributes)
+        call = self._format_call(value.operation, x, *window, out)
         yield from _for_each_position(value.n_positions, call)
 
     _average_pool = _max_pool
+
+    def _transposed_convolution(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        (kernels,) = value.arrays
+        _, n_channels, n_window = kernels.shape
+        weights, scratch = self._get_constant(kernels, "kernels"), self._get_scratch(n_window)
+        n_positions = value.inputs[0].n_positions
+        x = _at_position(x, n_positions, n_channels)
+        window = _window_arguments(value.shape, value.attributes)
+        yield f"for (size_t i = 0; i < {value.width}; ++i) {_index_pointer(out)} = 0.0f;"
+        yield from _for_each_position(
+            n_positions,
+            self._format_call("dense", x, weights, "NULL", n_channels, n_window, scratch),
+            self._format_call("add_window", scratch, *window, out),
+        )
 
     def _matmul(self, value: Expr, out: str, x: str, y: str) -> Iterator[str]:
         n_rows, n_inputs = value.inputs[0].shape[-2:]

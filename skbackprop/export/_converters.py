@@ -17,7 +17,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..layers import pooling
-from ..layers.convolution import Convolution
+from ..layers.convolution import Convolution, as_pair
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..layers.latent import Sampling
@@ -309,6 +309,25 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
     by_window = kernels.reshape(len(kernels), -1, part.n_filters)
     convolved = ex.dense(windows, by_window, arrays.get("kernel_biases"))
     return ex.reshape(convolved, part.compute_output_shape(x.shape))
+
+
+@to_expression.register
+def _(part: layers.Conv2DTranspose, x: Expr, arrays: Arrays) -> Any:
+    geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
+    (top, _), (left, _) = geometry.padding
+    image = ex.reshape(x, (*x.shape[:2], kernels.shape[-1]))
+    convolved = ex.transposed_convolution(
+        image, kernels, geometry.input_size, geometry.strides, (top, left)
+    )
+    return convolved + arrays["kernel_biases"] if part.use_bias else convolved
+
+
+@to_expression.register
+def _(part: layers.UpSampling2D, x: Expr, arrays: Arrays) -> Expr:
+    (height, width), (down, right) = x.shape[:2], as_pair(part.size)
+    pixels = ex.reshape(x, (height, 1, width, 1, x.width // (height * width)))
+    copies: Any = pixels * np.ones((1, 1, down, 1, right, 1))
+    return ex.reshape(copies, part.compute_output_shape(x.shape))
 
 
 @to_expression.register(pooling.MaxPooling)

@@ -272,6 +272,28 @@ def windows(
     return Expr("windows", (x,), shape, x.n_estimators, (), attributes)
 
 
+def transposed_convolution(
+    x: Expr,
+    kernels: Array,
+    output_size: Sequence[int],
+    strides: Sequence[int],
+    padding: Sequence[int],
+) -> Expr:
+    """Return an image to which each position of x adds a window, its channels times kernels.
+
+    The kernels have the shape (M, height, width, n_filters, n_channels). `padding` is the number of
+    rows at the top and of columns on the left of the windows that are outside the image.
+    """
+    n_estimators, height, width, n_filters, n_channels = kernels.shape
+    by_channel = np.moveaxis(kernels, -1, 1).reshape(n_estimators, n_channels, -1)
+    named = {"size": (height, width), "strides": strides, "padding": padding}
+    attributes = {name: tuple(map(int, values)) for name, values in named.items()}
+    attributes["n_windows"] = x.shape[:2]
+    shape = (*output_size, n_filters)
+    arrays = (_to_float32(by_channel),)
+    return Expr("transposed_convolution", (x,), shape, n_estimators, arrays, attributes)
+
+
 def pool(
     x: Expr,
     kind: Literal["max", "average"],
@@ -524,6 +546,25 @@ def _windows(expression: Expr, x: Array) -> Array:
     return _slide_over(expression, x, 0.0).reshape(*x.shape[:-3], *expression.shape)
 
 
+def _transposed_convolution(expression: Expr, x: Array) -> Array:
+    (kernels,), each = expression.arrays, expression.attributes
+    (height, width, n_filters), (top, left), size = expression.shape, each["padding"], each["size"]
+    spans = [(n - 1) * s + 1 for n, s in zip(each["n_windows"], each["strides"], strict=True)]
+    members = (expression.n_estimators,) if expression.n_estimators > 1 else ()
+    n_rows = [
+        max(n, span + k - 1)
+        for n, span, k in zip((top + height, left + width), spans, size, strict=True)
+    ]
+    out = np.zeros((*members, x.shape[-4], *n_rows, n_filters), np.float32)
+    (down, right) = each["strides"]
+    columns = x @ align(expression, kernels)
+    for row, column in np.ndindex(*size):
+        first = (row * size[1] + column) * n_filters
+        part = columns[..., first : first + n_filters]
+        out[..., row : row + spans[0] : down, column : column + spans[1] : right, :] += part
+    return out[..., top : top + height, left : left + width, :]
+
+
 def _recurrence(expression: Expr, x: Array) -> Array:
     each = expression.attributes
     kernels, recurrent, biases, *others = (
@@ -569,6 +610,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "transpose": _transpose,
     "matmul": lambda _, x, y: x @ y,
     "windows": _windows,
+    "transposed_convolution": _transposed_convolution,
     "max_pool": lambda each, x: _slide_over(each, x, -np.inf).max(axis=(-3, -2)),
     "average_pool": lambda each, x: np.nanmean(_slide_over(each, x, np.nan), axis=(-3, -2)),
     "recurrence": _recurrence,

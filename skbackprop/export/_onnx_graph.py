@@ -172,36 +172,73 @@ class OnnxGraph:
         return x  # of the image, which the convolution reads
 
     def _convolve(self, expression: Expr, x: str) -> str:
-        """Add a convolution whose groups are the members, with the channels before the axes."""
-        (window,), n_estimators = expression.inputs, expression.n_estimators
+        (window,), (weights, *biases) = expression.inputs, expression.arrays
         (image,), attributes = window.inputs, window.attributes
-        height, width, n_channels = image.shape
-        n_filters, n_groups = expression.n_channels, image.n_estimators
-        if n_groups == 1:
-            channels = self._add_node("Transpose", x, perm=[0, 3, 1, 2])
-        else:
-            by_row = self._add_node("Transpose", x, perm=[1, 0, 4, 2, 3])
-            shape = self._add_shape(-1, n_groups * n_channels, height, width)
-            channels = self._add_node("Reshape", by_row, shape)
-        weights, *biases = expression.arrays
-        kernels = weights.reshape(n_estimators, *attributes["size"], n_channels, n_filters)
-        kernels = kernels.transpose(0, 4, 3, 1, 2).reshape(-1, n_channels, *attributes["size"])
+        kernels = weights.reshape(len(weights), *attributes["size"], image.n_channels, -1)
+        kernels = kernels.transpose(0, 4, 3, 1, 2).reshape(
+            -1, image.n_channels, *attributes["size"]
+        )
         arrays = [self._add_initializer("kernels", np.ascontiguousarray(kernels))]
         arrays += [self._add_initializer("biases", each.ravel()) for each in biases]
         convolved = self._add_node(
             "Conv",
-            channels,
+            self._to_channels_first(image, x),
             *arrays,
             kernel_shape=list(attributes["size"]),
             strides=list(attributes["strides"]),
             pads=list(attributes["padding"]),
             dilations=list(attributes["dilation"]),
-            group=n_groups,
+            group=image.n_estimators,
         )
-        if n_estimators == 1:
-            return self._add_node("Transpose", convolved, perm=[0, 2, 3, 1])
-        shape = self._add_shape(-1, n_estimators, n_filters, *attributes["n_windows"])
-        by_row = self._add_node("Reshape", convolved, shape)
+        return self._to_channels_last(expression, convolved)
+
+    def _transposed_convolution(self, expression: Expr, x: str) -> str:
+        (image,), (weights,), attributes = (
+            expression.inputs,
+            expression.arrays,
+            expression.attributes,
+        )
+        size, strides = attributes["size"], attributes["strides"]
+        # The members are groups of the filters, and of the channels if they have their own.
+        kernels = weights.reshape(len(weights), image.n_channels, *size, -1)
+        axes = (0, 1, 4, 2, 3) if image.n_estimators > 1 else (1, 0, 4, 2, 3)
+        n_filters = expression.n_channels * (1 if image.n_estimators > 1 else len(weights))
+        kernels = kernels.transpose(axes).reshape(-1, n_filters, *size)
+        # The number of rows and columns after those of the output.
+        after = [
+            (n - 1) * stride + k - before - n_outputs
+            for n, stride, k, before, n_outputs in zip(
+                image.shape, strides, size, attributes["padding"], expression.shape, strict=False
+            )
+        ]
+        convolved = self._add_node(
+            "ConvTranspose",
+            self._to_channels_first(image, x),
+            self._add_initializer("kernels", np.ascontiguousarray(kernels)),
+            kernel_shape=list(size),
+            strides=list(strides),
+            pads=[*attributes["padding"], *(max(n, 0) for n in after)],
+            output_padding=[max(-n, 0) for n in after],
+            group=image.n_estimators,
+        )
+        return self._to_channels_last(expression, convolved)
+
+    def _to_channels_first(self, image: Expr, x: str) -> str:
+        """Add nodes that make tensors (n, n_estimators * channels, height, width) of images."""
+        if image.n_estimators == 1:
+            return self._add_node("Transpose", x, perm=[0, 3, 1, 2])
+        height, width, n_channels = image.shape
+        by_row = self._add_node("Transpose", x, perm=[1, 0, 4, 2, 3])
+        shape = self._add_shape(-1, image.n_estimators * n_channels, height, width)
+        return self._add_node("Reshape", by_row, shape)
+
+    def _to_channels_last(self, image: Expr, x: str) -> str:
+        """Add nodes that make images of such tensors."""
+        if image.n_estimators == 1:
+            return self._add_node("Transpose", x, perm=[0, 2, 3, 1])
+        height, width, n_channels = image.shape
+        shape = self._add_shape(-1, image.n_estimators, n_channels, height, width)
+        by_row = self._add_node("Reshape", x, shape)
         return self._add_node("Transpose", by_row, perm=[1, 0, 3, 4, 2])
 
     def _max_pool(self, expression: Expr, x: str, operator: str = "MaxPool") -> str:

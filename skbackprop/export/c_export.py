@@ -64,8 +64,8 @@ static void PREFIX_dense_int8(
 }
 """,
     "window": """\
-/* out = the values of an image x[h][w][c] in a window[m][n] from (top, left) on, which may be below
-   zero modulo 2^N. Outside the image they are zero. */
+/* out = the values of an image x[h][w][c] in a window of m x n from (top, left) on. These wrap
+   around below zero. Outside the image the values are zero. */
 static void PREFIX_window(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     size_t step_down, size_t step_right, float *out)
@@ -79,8 +79,19 @@ static void PREFIX_window(
         }
 }
 """,
+    "add_window": """\
+/* Add the values x[m][n][c] of a window to an image out[h][w][c], as above. */
+static void PREFIX_add_window(
+    const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
+    float *out)
+{
+    for (size_t i = top; i != top + m; ++i)
+        for (size_t j = left; j != left + n; ++j, x += c)
+            for (size_t k = 0; i < h && j < w && k < c; ++k) out[(i * w + j) * c + k] += x[k];
+}
+""",
     "max_pool": """\
-/* out = the largest values of each channel of an image in a window, as above. */
+/* out = the largest value of each channel of an image x[h][w][c] in a window, as above. */
 static void PREFIX_max_pool(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     float *out)
@@ -95,7 +106,7 @@ static void PREFIX_max_pool(
 }
 """,
     "average_pool": """\
-/* out = the means of each channel of an image in a window, as above. */
+/* out = the mean of each channel of an image x[h][w][c] in a window, as above. */
 static void PREFIX_average_pool(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     float *out)

@@ -17,13 +17,15 @@ from support import cases
 from support.cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 
 
-def outputs_of(proto, X):
-    """Return {output: values} by both evaluators, which have to agree."""
+def outputs_of(proto, X, with_reference=True):
+    """Return {output: values} by onnxruntime, with which onnx's evaluator has to agree."""
     onnx.checker.check_model(proto, full_check=True)
     row = {"X": np.asarray(X, dtype=np.float32)}
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, map(np.asarray, session.run(None, row)), strict=True))
+    if not with_reference:
+        return found
     with np.errstate(all="ignore"):
         by_reference = dict(zip(names, ReferenceEvaluator(proto).run(None, row), strict=True))
     for name, values in by_reference.items():
