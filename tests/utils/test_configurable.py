@@ -52,6 +52,7 @@ REQUIRED = {
     "layer": layers.GRU(2),
     "layers": (layers.Scale(),),
     "n_filters": 4,
+    "n_heads": 2,
     "n_levels": ((1, 4),),
     "n_tokens": 9,
     "n_units": 4,
@@ -80,6 +81,7 @@ OTHERS = {
     np.cos: np.sin,
     ((1, 4),): ((0, 3), (2, 5)),
     (2, 2): (4, 1),
+    "gelu": "tanh",
     "relu": "tanh",
     None: (0,),
     (4,): (2, 2),
@@ -93,6 +95,7 @@ OTHERS_THAN_NONE = {
     "activation": "tanh",
     "initializer": initializers.GlorotUniform(),
     "strides": 3,
+    "key_size": 3,
     "truncate": 3,
 }
 
