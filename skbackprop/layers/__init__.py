@@ -21,7 +21,7 @@ from .pooling import (
     MaxPool2D,
 )
 from .recurrent import GRU, LSTM, Bidirectional, SimpleRNN
-from .reshaping import Flatten, Reshape
+from .reshaping import Flatten, Permute, Reshape
 from .residual import Residual
 
 LayersLike: TypeAlias = LayerName | Layer | Sequence[LayerName | Layer]
@@ -56,6 +56,7 @@ __all__ = [
     "MultiHeadAttention",
     "Normalization",
     "PeriodicEmbedding",
+    "Permute",
     "PositionalEncoding",
     "Reshape",
     "Residual",

@@ -1,10 +1,11 @@
-"""Layers that change the shape of rows only: Flatten and Reshape."""
+"""Layers that change the shape of rows, or the order of their axes: Flatten, Reshape, Permute."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -75,7 +76,8 @@ class Reshape(Layer):
         size, rest = math.prod(input_shape), math.prod(n for n in self.target_shape if n > 0)
         shape = tuple(size // rest if n < 0 else n for n in self.target_shape)
         if math.prod(shape) != size:
-            raise self.input_shape_error(f"{rest} values", input_shape)
+            multiple = "a multiple of " * (-1 in self.target_shape)
+            raise self.input_shape_error(f"rows of {multiple}{rest} values", input_shape)
         return shape
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
@@ -85,8 +87,61 @@ class Reshape(Layer):
         return BuiltReshape(context)
 
 
+@dataclass(frozen=True)
+class Permute(Layer):
+    """Permute the axes of each row: y[i, j] = x[j, i] for ``dims=(2, 1)``.
+
+    The first axis of a sequence is that of its steps. Where it does not stay the first, padding at
+    the end of a sequence becomes zeros.
+
+    Parameters
+    ----------
+    dims : tuple of int
+        The axes of the input in the order of the output. The first one is 1, as in Keras.
+
+    Raises
+    ------
+    ValueError
+        If `dims` are not the numbers from 1 to the number of axes; in `fit`, if the input has
+        another number of axes.
+
+    Examples
+    --------
+    >>> from skbackprop.layers import Permute
+    >>> Permute((3, 1, 2)).compute_output_shape((28, 20, 3))
+    (3, 28, 20)
+    """
+
+    dims: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        given = self.dims
+        is_sequence = isinstance(given, Iterable) and not isinstance(given, str)
+        dims: list[Any] = list(given) if is_sequence else [given]
+        is_valid = all(isinstance(d, Integral) and not isinstance(d, bool) for d in dims)
+        if not (dims and is_valid and sorted(dims) == list(range(1, len(dims) + 1))):
+            raise ValueError(
+                "dims of Permute must be the numbers of the axes from 1 on, each once, such as "
+                f"(2, 1), got {given!r}."
+            )
+        object.__setattr__(self, "dims", tuple(map(int, dims)))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != len(self.dims):
+            raise self.input_shape_error(f"rows of {len(self.dims)} axes", input_shape)
+        return tuple(input_shape[d - 1] for d in self.dims)
+
+    def compute_output_lengths(self, lengths: Array) -> Array | None:
+        return lengths if self.dims[0] == 1 else None
+
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltPermute(context, self.dims)
+
+
 class BuiltReshape:
     """A view of the input; the steps after the end of a sequence become zeros.
+
+    The last layer copies it.
 
     Parameters
     ----------
@@ -99,6 +154,8 @@ class BuiltReshape:
 
     def forward(self, x: Array, out: Array) -> None:
         self._clear_padding(x)
+        if not np.may_share_memory(x, out):
+            np.copyto(out, x.reshape(out.shape))
 
     def backward(self, delta: Array) -> Array:
         context = self._context
@@ -110,12 +167,52 @@ class BuiltReshape:
 
     def _clear_padding(self, x: Array) -> None:
         """Set the steps after the end of each sequence to zero."""
-        lengths = self._context.lengths
-        if lengths is None:
-            return
-        is_padding = np.arange(self._context.input_shape[0]) >= lengths[..., None]
-        members = np.broadcast_to(is_padding, (self._context.n_estimators, *is_padding.shape[1:]))
-        self._context.with_member_axis(x)[members] = 0
+        if self._context.lengths is not None:
+            _clear_steps(
+                x.reshape(-1, self._context.n_rows, *self._context.input_shape), self._context
+            )
+
+
+class BuiltPermute:
+    """A copy of the input with its axes in another order.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    dims : tuple of int
+        The axes of the input in the order of the output, from 1 on.
+    """
+
+    def __init__(self, context: LayerContext, dims: tuple[int, ...]) -> None:
+        self._context = context
+        self._axes = 0, 1, *(d + 1 for d in dims)
+        self._input_shape = -1, context.n_rows, *context.input_shape
+        self._output_shape = -1, context.n_rows, *context.output_shape
+        self._loses_steps = dims[0] != 1
+
+    def forward(self, x: Array, out: Array) -> None:
+        permuted = out.reshape(self._output_shape)
+        np.copyto(permuted, x.reshape(self._input_shape).transpose(self._axes))
+        if self._loses_steps and self._context.lengths is not None:
+            _clear_steps(permuted.transpose(np.argsort(self._axes)), self._context)
+
+    def backward(self, delta: Array) -> Array:
+        grad_input = self._context.grad_input
+        if grad_input is None:
+            return delta
+        gradient = grad_input.reshape(self._input_shape)
+        np.copyto(gradient.transpose(self._axes), delta.reshape(self._output_shape))
+        if self._loses_steps and self._context.lengths is not None:
+            _clear_steps(gradient, self._context)
+        return grad_input
+
+
+def _clear_steps(x: Array, context: LayerContext) -> None:
+    """Set the steps after the end of sequences (members, rows, steps, ...) to zero."""
+    assert context.lengths is not None
+    is_padding = np.arange(x.shape[2]) >= context.lengths[..., None]
+    np.copyto(x, 0, where=is_padding.reshape(*is_padding.shape, *(1,) * (x.ndim - 3)))
 
 
 def _validate_shape(shape: Any) -> tuple[int, ...]:
