@@ -17,6 +17,7 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..layers import pooling
+from ..layers.attention import compute_sinusoids
 from ..layers.convolution import Convolution, as_pair
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
@@ -408,6 +409,42 @@ def _(part: layers.Bidirectional, x: Expr, arrays: Arrays) -> Expr:
         }
         states.append(convert(part.layer, x, own, direction == "backward"))
     return ex.concat(states)
+
+
+@to_expression.register
+def _(part: layers.MultiHeadAttention, x: Expr, arrays: Arrays) -> Expr:
+    n_steps, key_size = x.shape[0], part.compute_key_size(x.shape)
+
+    def project(i: int, axes: tuple[int, int, int], factor: float = 1.0) -> Expr:
+        """Return queries, keys or values of all heads, with other axes than (step, head, d)."""
+        width = part.n_heads * key_size
+        kernels, biases = (
+            arrays[f"attention_{name}"][..., i * width : (i + 1) * width] * factor
+            for name in ("kernels", "biases")
+        )
+        by_step = ex.dense(x, kernels, biases)
+        return ex.transpose(ex.reshape(by_step, (n_steps, part.n_heads, key_size)), axes)
+
+    queries, keys = project(0, (1, 0, 2), 1 / math.sqrt(key_size)), project(1, (1, 2, 0))
+    scores: Any = ex.matmul(queries, keys)
+    if part.is_causal:
+        scores = scores + np.triu(np.full((1, n_steps, n_steps), -1e30), 1)
+    heads = ex.transpose(ex.matmul(ex.softmax(scores), project(2, (1, 0, 2))), (1, 0, 2))
+    return ex.dense(
+        ex.reshape(heads, (n_steps, part.n_heads * key_size)),
+        arrays["attention_output_kernels"],
+        arrays["attention_output_biases"],
+    )
+
+
+@to_expression.register
+def _(part: layers.PositionalEncoding, x: Expr, arrays: Arrays) -> Any:
+    return x + arrays.get("position_embeddings", compute_sinusoids(x.shape)[None])
+
+
+@to_expression.register
+def _(part: layers.Permute, x: Expr, arrays: Arrays) -> Expr:
+    return ex.transpose(x, [dimension - 1 for dimension in part.dims])
 
 
 @to_expression.register

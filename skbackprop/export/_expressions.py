@@ -548,20 +548,17 @@ def _windows(expression: Expr, x: Array) -> Array:
 
 def _transposed_convolution(expression: Expr, x: Array) -> Array:
     (kernels,), each = expression.arrays, expression.attributes
-    (height, width, n_filters), (top, left), size = expression.shape, each["padding"], each["size"]
-    spans = [(n - 1) * s + 1 for n, s in zip(each["n_windows"], each["strides"], strict=True)]
-    members = (expression.n_estimators,) if expression.n_estimators > 1 else ()
-    n_rows = [
-        max(n, span + k - 1)
-        for n, span, k in zip((top + height, left + width), spans, size, strict=True)
-    ]
-    out = np.zeros((*members, x.shape[-4], *n_rows, n_filters), np.float32)
-    (down, right) = each["strides"]
-    columns = x @ align(expression, kernels)
-    for row, column in np.ndindex(*size):
-        first = (row * size[1] + column) * n_filters
-        part = columns[..., first : first + n_filters]
-        out[..., row : row + spans[0] : down, column : column + spans[1] : right, :] += part
+    (height, width, n_filters), (top, left) = expression.shape, each["padding"]
+    (down, right), size = each["strides"], each["size"]
+    n, m = each["n_windows"]
+    added = x @ align(expression, kernels)
+    # From the first to the last row and column to which one value of the kernels is added.
+    n_rows, n_columns = (n - 1) * down + 1, (m - 1) * right + 1
+    padded = max(top + height, n_rows + size[0]), max(left + width, n_columns + size[1])
+    out = np.zeros((*added.shape[:-3], *padded, n_filters), np.float32)
+    for i, (row, column) in enumerate(np.ndindex(*size)):
+        part = added[..., i * n_filters : (i + 1) * n_filters]
+        out[..., row : row + n_rows : down, column : column + n_columns : right, :] += part
     return out[..., top : top + height, left : left + width, :]
 
 

@@ -195,6 +195,11 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
             open_residuals.append(x)
             continue
         if isinstance(layer, ResidualEnd):
+            if not open_residuals:
+                raise TypeError(
+                    "A part of a network that starts inside of a Residual can't be exported, "
+                    "because it lacks the input of the Residual."
+                )
             x = open_residuals.pop() + x
             continue
         if layer.training_only:

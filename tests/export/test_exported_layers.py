@@ -9,7 +9,10 @@ from sklearn.frozen import FrozenEstimator
 from test_onnx import outputs_of
 
 from skbackprop import BackpropClassifier
+from skbackprop.estimators._fitted_network import get_fitted_network
+from skbackprop.export import _expressions as ex
 from skbackprop.export import to_c, to_onnx
+from skbackprop.export._model_graph import predict_raw
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import (
     GRU,
@@ -33,9 +36,13 @@ from skbackprop.layers import (
     LayerNormalization,
     MaxPool1D,
     MaxPool2D,
+    MultiHeadAttention,
+    Permute,
+    PositionalEncoding,
     Reshape,
     Residual,
     SimpleRNN,
+    TransformerBlock,
     UpSampling2D,
 )
 from support.cases import SHORT, is_close
@@ -95,6 +102,17 @@ CASES = {
         (6, 3),
         [Bidirectional(LSTM(2, return_sequences=True)), Bidirectional(GRU(3))],
     ),
+    "attention": ((6, 3), [PositionalEncoding(trained=True), MultiHeadAttention(2, 3)]),
+    "transformer": (
+        (7,),
+        [
+            Embedding(5, 4),
+            PositionalEncoding(),
+            TransformerBlock(2, 6, dropout=0.1, is_causal=True),
+            GlobalMaxPool1D(),
+        ],
+    ),
+    "permuted axes": ((3, 2, 2), [Dense(4), Permute((3, 1, 2)), Conv2D(2, 2)]),
     "residual": (
         (6, 3),
         [Residual([Dense(4, activation="relu"), Residual(Dense(4)), Dropout(0.1), Dense(3)])],
@@ -183,3 +201,17 @@ def test_buffers_of_a_convolution_do_not_grow_with_its_windows():
     program = to_c(estimator.fit(RNG.normal(size=(9, 400)), np.arange(9) % 2))
     n_outputs = 18 * 18 * 2
     assert program.n_buffer_bytes <= 4 * (n_outputs + 9 + 10)
+
+
+def test_raises_on_recurrence_with_other_activations():
+    layers = SimpleRNN(2, activation="gelu")
+    estimator = BackpropClassifier((), layers=layers, **SHORT).fit(NUMBERS, np.arange(N_ROWS) % 2)
+    for export in (to_onnx, to_c):
+        with pytest.raises(TypeError, match=r"'gelu' can't be exported.*\['tanh', 'relu'"):
+            export(estimator)
+
+
+def test_raises_on_parts_of_a_network_from_within_a_residual_connection():
+    estimator = network("residual", 1)
+    with pytest.raises(TypeError, match="starts inside of a Residual"):
+        predict_raw(get_fitted_network(estimator), ex.row(18), slice(1, None))
