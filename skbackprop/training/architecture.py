@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
@@ -270,29 +271,31 @@ def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]
         If no number of features, or more than one, belongs to these weights.
     """
 
-    def excess(shape: Shape) -> tuple[int, int]:
-        """Return the excess of inputs of the first hidden layer, and of values of arrays."""
+    names = sorted(sizes)
+
+    def excess(shape: Shape) -> tuple[int, ...]:
+        """Return the excess of inputs of the first hidden layer, and of values of each array."""
         try:
             layers, (n_units,) = expand_layers([*architecture.layers, Flatten()], shape)
         except ValueError:
-            return -1, 0
-        specs = [
-            spec
-            for layer, own in zip(layers, compute_row_shapes(shape, layers), strict=False)
-            for spec in (*layer.parameter_specs(own), *layer.buffer_specs(own))
-            if spec.name in sizes
-        ]
-        n_given = sum(sizes[name] for name in {spec.name for spec in specs})
-        return n_units - width, sum(spec.size for spec in specs) - n_given
+            return -1, *(0 for _ in names)
+        n_values: Counter[str] = Counter()
+        for layer, own in zip(layers, compute_row_shapes(shape, layers), strict=False):
+            for spec in (*layer.parameter_specs(own), *layer.buffer_specs(own)):
+                n_values[spec.name] += spec.size
+        return n_units - width, *(
+            n_values[name] - sizes[name] if name in n_values else 0 for name in names
+        )
 
+    fits = (0, *(0 for _ in names))
     if architecture.input_shape is not None:
         n_features = math.prod(architecture.input_shape)
         if excess(architecture.input_shape)[0] == 0:
             return n_features
     else:
         limit = max(width, *sizes.values()) if sizes else width
-        n_features = 1 + bisect_left(range(1, limit + 1), (0, 0), key=lambda n: excess((n,)))
-        if excess((n_features,)) == (0, 0) != excess((n_features + 1,)):
+        n_features = 1 + bisect_left(range(1, limit + 1), fits, key=lambda n: excess((n,)))
+        if excess((n_features,)) == fits != excess((n_features + 1,)):
             return n_features
     raise ValueError(
         f"The number of features does not follow from coefs_, which takes {width} inputs, and from "
