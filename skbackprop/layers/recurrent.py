@@ -16,6 +16,7 @@ the IEEE 78(10), 1550-1560.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -94,7 +95,7 @@ class RecurrentLayer(Layer):
     truncate: int | None
 
     n_gates: ClassVar[int]
-    # The number of arrays with a value for each step and unit, beside those of the gates.
+    # The number of arrays with a value for each step and unit, beside the gates and the state.
     n_saved: ClassVar[int]
     reads_sequences: ClassVar[bool] = True
 
@@ -140,9 +141,9 @@ class RecurrentLayer(Layer):
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_steps, n_channels = split_channels(input_shape)
-        # The gates, the saved arrays and the states, written once and read once.
-        n_values = 2 * (self.n_gates + self.n_saved + 1) * self.n_units
-        return n_steps * (n_values + 2 * n_channels)
+        n_values = (self.n_gates + self.n_saved + 1) * self.n_units
+        outputs = self.n_buffers * math.prod(self.compute_output_shape(input_shape))
+        return n_steps * (n_values + 2 * n_channels) + outputs
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         n_steps, n_channels = split_channels(input_shape)
@@ -844,13 +845,13 @@ class BuiltLSTM(BuiltRecurrent):
         np.multiply(slope_o, d_h, out=o)
         np.multiply(slope_i, g, out=slope_i)
         np.multiply(slope_f, self._state_of_step[step][1], out=slope_f)
-        np.multiply(slopes[:2], d_c, out=slopes[:2])
         np.multiply(g, g, out=slope_g)
         np.subtract(1, slope_g, out=slope_g)
         np.multiply(slope_g, i, out=slope_g)
         np.multiply(slope_g, d_c, out=g)
-        np.multiply(d_c, f, out=d_c)
-        np.copyto(blocks[:2], slopes[:2])
+        d_cell_before = np.multiply(d_c, f, out=slope_g)
+        np.multiply(slopes[:2], d_c, out=blocks[:2])
+        np.copyto(d_c, d_cell_before)
         if step:
             np.matmul(blocks, self._recurrent, out=product)
             np.add(product[0], product[1], out=d_h)
