@@ -47,6 +47,7 @@ KINDS = {
 # Values of the fields that have no default, by their names.
 REQUIRED = {
     "activation": "tanh",
+    "dims": (2, 1),
     "function": np.cos,
     "kernel_size": 3,
     "layer": layers.GRU(2),
@@ -80,6 +81,7 @@ OTHERS = {
     (0.5,): (0.1, 0.9),
     np.cos: np.sin,
     ((1, 4),): ((0, 3), (2, 5)),
+    (2, 1): (1, 2),
     (2, 2): (4, 1),
     "gelu": "tanh",
     "relu": "tanh",
