@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
-from scipy.special import erfc, expit, softmax
+from scipy.special import erfc, expit, ndtr, softmax
 
 from skbackprop import BackpropClassifier, activations
 from skbackprop.activations import ACTIVATIONS, ActivationFunction, Elu, LeakyRelu, SelfGated
@@ -203,6 +203,23 @@ def test_huge_inputs_give_finite_values_and_the_limits_of_the_derivative(name, d
         a, d = forward(EVERY[name], z), derivative(EVERY[name], z)
     np.testing.assert_allclose(a, limits[0], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(d, limits[1], rtol=1e-6, atol=1e-6)
+
+
+def test_gelu_of_long_rows_in_single_precision_is_fast_and_as_precise():
+    z = np.linspace(-9, 9, 2 * 40_000, dtype=np.float32).reshape(2, -1)
+    z[0, :3] = -3e38, -7, -5.99
+    z[1, -3:] = 3e38, 7, 5.99
+    s, gelu = np.empty_like(z), ACTIVATIONS["gelu"]
+    with np.errstate(all="raise", under="ignore"):
+        gelu.gate(z, s)
+    np.testing.assert_allclose(s, ndtr(z.astype(float)), rtol=0, atol=1.2e-7)
+    assert s[0, 0] == 0
+    assert s[1, -1] == 1
+    alone = np.empty_like(s[1])
+    gelu.gate(z[1], alone)
+    assert_same_bits(alone, s[1])
+    gelu.gate(np.full((1, 3000), np.nan, np.float32), s[:1, :3000])
+    assert np.isnan(s[0, :3000]).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
