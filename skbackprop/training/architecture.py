@@ -270,7 +270,6 @@ def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]
     ValueError
         If no number of features, or more than one, belongs to these weights.
     """
-
     names = sorted(sizes)
 
     def excess(shape: Shape) -> tuple[int, ...]:
