@@ -34,6 +34,7 @@ from skbackprop.schedules import (
     StepDecay,
 )
 from skbackprop.utils.configurable import Configurable
+from skbackprop.utils.equality import describe, group_by_equality, is_equal
 
 MODULES = [activations, weight_averaging, initializers, layers, losses, optimizers, schedules]
 # All parts that a user can make, with their defaults, and arguments of those that need some.
@@ -421,3 +422,44 @@ def test_clone_copies_nested_values():
     copied = clone(part)
     assert copied == part
     assert copied.first is not part.first
+
+
+# ------------------------------------------------------------------ objects that hold objects
+
+
+def nested(n_units=3, rate=0.2):
+    inner = layers.Bidirectional(layers.GRU(n_units))
+    return layers.Residual([layers.Dense(4, activation="relu"), inner, layers.Dropout(rate)])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, clone, lambda p: pickle.loads(pickle.dumps(p))])
+def test_objects_in_a_tuple_are_values(copied):
+    part, other = nested(), nested(5)
+    assert copied(part) == part != other
+    assert hash(copied(part)) == hash(part)
+    assert is_equal([copied(part), "scale"], [part, "scale"])
+    assert not is_equal(part, other)
+    assert not is_equal(part, nested(rate=0.3))
+    assert eval(repr(part), vars(layers)) == part
+    assert group_by_equality([1, 2, 3], [[part], [other], [copied(part)]]) == [[1, 3], [2]]
+
+
+def test_descriptions_name_the_setting_that_differs():
+    before, now = (describe("layers", [nested(n)]) for n in (3, 5))
+    changed = {name: (before[name], now[name]) for name in before if before[name] != now[name]}
+    assert changed == {"layers[0].layers[1].layer.n_units": ("3", "5")}
+    assert before == describe("layers", [copy.deepcopy(nested())])
+
+
+def test_settings_in_a_tuple_are_read_and_set_by_their_place():
+    part = nested()
+    params = part.get_params()
+    assert params["layers"] == part.layers
+    assert params["layers__1"] == part.layers[1]
+    assert params["layers__1__layer__n_units"] == 3
+    assert part.set_params(layers__1__layer__n_units=5, layers__2__rate=0.3) == nested(5, 0.3)
+    assert part.set_params(**params) == part == nested()
+    with pytest.raises(ValueError, match="layers of Residual has 3 entries, .* no layers__3"):
+        part.set_params(layers__3__rate=0.1)
+    with pytest.raises(ValueError, match="layers must be a name or a Layer|got 3"):
+        part.set_params(layers__1=3)
