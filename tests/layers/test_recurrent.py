@@ -6,11 +6,10 @@ import pytest
 from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.layers import GRU, LSTM, Bidirectional, Dropout, SimpleRNN
-from skbackprop.layers.base import BatchWeights
 from skbackprop.layers.recurrent import OrthogonalInit
 from skbackprop.nn.network import BuiltNetwork, Network
 from skbackprop.testing import check_gradient
-from skbackprop.utils.arrays import BufferPool
+from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
 from support import few_epochs
 from support.stacks import DTYPES, assert_same_bits
 
@@ -106,36 +105,30 @@ class Pass:
         out_shape = layer.compute_output_shape(shape)
         self.delta = rng.randn(n_estimators, N_ROWS, *out_shape)
 
-    def run(self, members=slice(None), theta=None, x=None, dtype=float):
+    def run(self, members=slice(None), dtype=float):
         """Return the output, the gradient of the parameters and that of the input."""
-        theta = self.parameters.theta if theta is None else theta
-        parameters = self.parameters.like(theta[members].astype(dtype))
+        parameters = self.parameters.like(self.parameters.theta[members].astype(dtype))
         gradients = parameters.like(np.full_like(parameters.theta, np.nan))
-        x = (self.x if x is None else x)[members].astype(dtype)
-        x, delta, n = (
-            x.reshape(len(x), N_ROWS, -1),
-            self.delta[members].reshape(len(parameters), N_ROWS, -1).astype(dtype),
-            len(parameters),
+        n = len(parameters)
+        x, delta = (
+            squeeze_member_axis(array[members].astype(dtype).reshape(n, N_ROWS, -1))
+            for array in (self.x, self.delta)
         )
+        pool = BufferPool(np.dtype(dtype))
         built = BuiltNetwork(
-            self.network,
-            parameters,
-            N_ROWS,
-            BufferPool(np.dtype(dtype)),
-            gradients,
-            with_input_gradient=True,
+            self.network, parameters, N_ROWS, pool, gradients, with_input_gradient=True
         )
-        built.batch = BatchWeights()
         out = np.empty_like(delta)
-        built.forward(x if n > 1 else x[0], out if n > 1 else out[0])
-        built.delta[...] = delta if n > 1 else delta[0]
-        d_x = built.backward()
-        return out, gradients, d_x.reshape(n, N_ROWS, -1).copy()
+        built.forward(x, out)
+        built.delta[...] = delta
+        d_x = built.backward().reshape(n, N_ROWS, -1).copy()
+        return out.reshape(n, N_ROWS, -1), gradients, d_x
 
     def named(self, theta, member=0):
+        """Return the arrays of a member by name, without the axis of the rows of biases."""
         (arrays,) = self.parameters.like(theta).layers
         return {
-            name: array[member][0] if len(array[member]) == 1 and "bias" in name else array[member]
+            name: array[member, 0] if name.endswith("biases") else array[member]
             for name, array in arrays.items()
         }
 
