@@ -8,6 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
+from skbackprop.layers import BatchNormalization, Conv2D, Dropout, MaxPool2D
 from support import class_data, data_for, few_epochs, label_data, quick, value_data
 
 pytestmark = few_epochs
@@ -49,6 +50,41 @@ def test_equals_a_case_computed_by_hand():
             "total of 2 members                  210",
         ]
     )
+
+
+def test_shapes_of_images_by_hand():
+    X, y = class_data(n_features=48, n_classes=3)
+    layers = [
+        Conv2D(6, 3, padding="same", activation="relu"),
+        MaxPool2D(2),
+        Dropout(0.1),
+        BatchNormalization(),
+    ]
+    model = quick(BackpropClassifier, layers=layers, input_shape=(4, 4, 3)).fit(X, y)
+    summary = model.summary()
+    assert repr(summary) == "\n".join(
+        [
+            "BackpropClassifier",
+            "layer                 outputs  parameters  shapes",
+            "input               4 x 4 x 3           0",
+            "Conv2D              4 x 4 x 6         168  kernels (3, 3, 3, 6), kernel_biases (6,)",
+            "Relu                4 x 4 x 6           0",
+            "MaxPool2D           2 x 2 x 6           0",
+            "Dropout             2 x 2 x 6           0",
+            "BatchNormalization  2 x 2 x 6          12  "
+            "normalization_biases (6,), normalization_gains (6,)",
+            "Flatten                    24           0",
+            "Dense                       5         125  weights (24, 5), biases (5,)",
+            "Relu                        5           0",
+            "Dense                       3          18  weights (5, 3), biases (3,)",
+            "softmax                     3           0",
+            "total                                 323",
+        ]
+    )
+    assert summary.n_parameters == model.n_parameters_
+    row = "<td>Conv2D</td><td>4 x 4 x 6</td><td>168</td>"
+    assert row in summary._repr_html_()
+    assert row in model._repr_html_()
 
 
 @EVERY
