@@ -372,7 +372,7 @@ class FittedAttributesMixin(EstimatorMixin):
 
     @derived
     def n_features_in_(self: Any) -> int:
-        architecture = MLPSpec.of(self._settings | self._parameters_for(self._widths))
+        architecture = self._kind_of_network.of(self._settings | self._parameters_for(self._widths))
         n_estimators = int(self._settings.get("n_estimators", 1))
         sizes = {
             name.removesuffix("_"): sum(map(np.size, arrays)) // n_estimators

@@ -170,17 +170,8 @@ PARAMETERS = (
     ),
     Parameter("l1_ratio", 0.0, [SHARE], "float"),
     Parameter("clip_norm", None, [POSITIVE, None], "float | None"),
-    fixed(
-        "layers",
-        None,
-        [Layer, list, tuple, None],
-        "LayersLike | None",
-        of=ENSEMBLES,
-        table=LAYERS,
-    ),
-    fixed(
-        "input_shape", None, [COUNT, list, tuple, None], "int | Sequence[int] | None", of=ENSEMBLES
-    ),
+    fixed("layers", None, [Layer, list, tuple, None], "LayersLike | None", table=LAYERS),
+    fixed("input_shape", None, [COUNT, list, tuple, None], "int | Sequence[int] | None"),
     Parameter("dropout", 0.0, [object], "float | Sequence[float] | Array"),
     fixed(
         "normalization",

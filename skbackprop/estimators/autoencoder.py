@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, gen_batches
@@ -18,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..initializers import Initializer
+from ..layers import LayersLike
 from ..losses.base import Loss
 from ..losses.links import Link
 from ..nn.data_loader import Dataset
@@ -42,7 +44,7 @@ from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if, suggests_arguments, with_callbacks
 from ._fit_context import FitArguments, FitContext
-from ._fitted_network import check_finite_output
+from ._fitted_network import check_finite_output, derived
 from ._parameter_constraints import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from ._target_encoding import BaseTargetEncoder
 from ._validation import (
@@ -251,6 +253,18 @@ class BackpropAutoencoder(
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
         "lbfgs".
+    layers : Layer, list of these, {"scale"} or None, default=None
+        The first layers of the encoder, before its hidden dense layers; None for none. What comes
+        out of them is flattened. The decoder has their mirror images, in reverse order: a
+        `Conv2DTranspose` for a `Conv2D`, an `UpSampling2D` for a pooling layer, a `Dense` for a
+        `Dense`, and normalizations, `Dropout` and `Residual` as they are. Layers without a mirror
+        image, such as `GRU`, are an error. X must be dense, and NaN is no padding.
+
+        - "scale": a learned factor for each input, and one for each output.
+    input_shape : tuple of int or None, default=None
+        The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
+        for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
+        order. X of three or more dimensions has its own shape. None for one axis.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
@@ -466,6 +480,8 @@ class BackpropAutoencoder(
         contamination: float = 0.1,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
+        layers: LayersLike | None = None,
+        input_shape: int | Sequence[int] | None = None,
         dropout: float | Sequence[float] | Array = 0.0,
         average: AverageName | WeightAverage | None = None,
         init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
@@ -502,6 +518,8 @@ class BackpropAutoencoder(
         self.contamination = contamination
         self.l1_ratio = l1_ratio
         self.clip_norm = clip_norm
+        self.layers = layers
+        self.input_shape = input_shape
         self.dropout = dropout
         self.average = average
         self.init = init
@@ -625,6 +643,8 @@ class BackpropAutoencoder(
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X = validated_features(self, X, reset)
+        if self.layers is not None:
+            _reject_padding(X)
         return X, X
 
     def _fit_target_encoder(
@@ -697,7 +717,8 @@ class BackpropAutoencoder(
         Returns
         -------
         rows : array of shape (n_samples, n_features)
-            The reconstructed rows, in the model's dtype; dense also for sparse training data.
+            The reconstructed rows, in the model's dtype; dense also for sparse training data. They
+            have the shape of the rows of the training data, such as (28, 28).
 
         Raises
         ------
@@ -711,7 +732,7 @@ class BackpropAutoencoder(
         codes = validate_latent(X, self._n_features_out, info.dtype)
         rows = self._apply_layers(slice(n_encoder_layers(info.network), None), codes)
         info.loss.link.inverse(rows, rows)
-        return rows
+        return rows.reshape(len(rows), *info.row_shape)
 
     @available_if(check_variational)
     def sample(
@@ -728,7 +749,7 @@ class BackpropAutoencoder(
 
         Returns
         -------
-        rows : array of shape (n_samples, n_features)
+        rows : array of shape (n_samples, n_features), or as `inverse_transform`
             The mean of each row given its code, without the noise about it, in the model's dtype.
 
         Raises
@@ -758,6 +779,10 @@ class BackpropAutoencoder(
             return check_finite_output(
                 predict_raw(network, parameters, values)[0], network, parameters, values
             )
+
+    @derived
+    def n_outputs_(self: Any) -> int:
+        return int(self.n_features_in_)
 
     @property
     def _n_features_out(self) -> int:
@@ -898,7 +923,10 @@ class BackpropAutoencoder(
         )
 
     def _validated_input(self, X: Any) -> Any:
-        return validated_input(self, X, self._data_info.dtype)
+        X = validated_input(self, X, self._data_info.dtype)
+        if self._data_info.network.reads_sequences:
+            _reject_padding(X)
+        return X
 
     def _check_likelihood(self) -> None:
         """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
@@ -936,6 +964,15 @@ class BackpropAutoencoder(
         loss = AUTOENCODER_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.input_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
+
+
+def _reject_padding(X: Any) -> None:
+    """Raise an error for NaN, which a layer may take for padding."""
+    if not issparse(X) and X.dtype.kind == "f" and np.isnan(X.sum()) and np.isnan(X).any():
+        raise ValueError(
+            "Input X contains NaN, but an autoencoder has no value to reproduce for the padding of "
+            "a sequence. Cut or fill all sequences to one length."
+        )
 
 
 def _check_count(name: str, value: Any) -> None:

@@ -77,6 +77,9 @@ class PositionalEncoding(Layer):
     def inplace_forward(self, has_backward: bool) -> bool:
         return True
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return ()
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:
             raise self.input_shape_error(_SEQUENCES, input_shape)
@@ -197,6 +200,9 @@ class MultiHeadAttention(Layer):
         if self.key_size is not None:
             validate_positive_int(self, "key_size")
         validate_bool(self, "is_causal")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:
@@ -464,6 +470,9 @@ class TransformerBlock(Layer):
         if self.key_size is not None:
             validate_positive_int(self, "key_size")
         validate_bool(self, "is_causal")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:

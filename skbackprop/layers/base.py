@@ -355,6 +355,19 @@ class Layer(Configurable):
         """
         return (self,)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        """Return the layers that mirror it in the decoder of an autoencoder.
+
+        They lead from rows of the output's shape to rows with as many values as the input's, in
+        their order. An activation comes first, since it belongs to the output.
+
+        Raises
+        ------
+        NotImplementedError
+            If the layer has no mirror image.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no mirror image")
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of one row of the output.
 

@@ -8,7 +8,7 @@ is computed as an image of height one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -21,6 +21,8 @@ from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
 from .dense import Activation, BuiltDense, RowSum
+from .reshaping import Reshape
+from .resizing import CropOrRepeat
 
 # The most values of columns that are summed at once: a megabyte in single precision.
 _CACHED_VALUES = 1 << 18
@@ -205,6 +207,21 @@ class Conv1D(Convolution):
         validate_padding(self, "valid", "same", "causal")
         _validate_activation(self)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        n_channels = math.prod(input_shape[1:])
+        output_shape = self.compute_output_shape(input_shape)
+        layers = _mirrored_activation(self.activation)
+        if self.padding == "causal" or self.dilation > 1:
+            padding: Literal["same", "causal"] = "causal" if self.padding == "causal" else "same"
+            convolution = Conv1D(n_channels, self.kernel_size, 1, padding, self.dilation)
+            return *layers, *enlarge(output_shape, (self.strides,), input_shape[:1]), convolution
+        image_shape = 1, *output_shape
+        kernel_size, strides = (1, self.kernel_size), (1, self.strides)
+        transposed = Conv2DTranspose(n_channels, kernel_size, strides, self.padding)
+        shape = transposed.compute_output_shape(image_shape)[1:]
+        fitted = fit_sizes(shape, input_shape[:1])
+        return *layers, Reshape(image_shape), transposed, Reshape(shape), *fitted
+
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
         n_steps, before = input_shape[0], 0
         n_rest = self.dilation * (self.kernel_size - 1)
@@ -322,6 +339,15 @@ class Conv2D(Convolution):
     def __post_init__(self) -> None:
         _validate_2d(self)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        n_channels, output_shape = (
+            math.prod(input_shape[2:]),
+            self.compute_output_shape(input_shape),
+        )
+        transposed = Conv2DTranspose(n_channels, self.kernel_size, self.strides, self.padding)
+        fitted = fit_sizes(transposed.compute_output_shape(output_shape), input_shape[:2])
+        return *_mirrored_activation(self.activation), transposed, *fitted
+
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
         kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
         return _make_geometry((input_shape[0], input_shape[1]), kernel_size, strides, self.padding)
@@ -397,6 +423,11 @@ class Conv2DTranspose(Convolution):
 
     def __post_init__(self) -> None:
         _validate_2d(self)
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        n_channels = math.prod(input_shape[2:])
+        convolution = Conv2D(n_channels, self.kernel_size, self.strides, self.padding)
+        return *_mirrored_activation(self.activation), convolution
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
         """Return the sizes of the convolution from the output to the input."""
@@ -496,6 +527,37 @@ class UpSampling2D(Layer):
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltUpSampling(context, as_pair(self.size))
+
+
+def enlarge(shape: Shape, factors: Sequence[int], sizes: Sequence[int]) -> tuple[Layer, ...]:
+    """Return the layers that repeat the positions of rows, for the decoder of an autoencoder.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The shape of one row: (steps, channels) or (height, width, channels).
+    factors : sequence of int
+        How often each step, or each row and column, is repeated.
+    sizes : sequence of int
+        The number of steps, or height and width, that the result has.
+    """
+    *positions, n_channels = shape
+    enlarged = *(n * k for n, k in zip(positions, factors, strict=True)), n_channels
+    layers: list[Layer] = []
+    if enlarged != shape and len(positions) == 1:
+        layers = [Reshape((1, *shape)), UpSampling2D((1, factors[0])), Reshape(enlarged)]
+    elif enlarged != shape:
+        layers = [UpSampling2D((factors[0], factors[1]))]
+    return *layers, *fit_sizes(enlarged, sizes)
+
+
+def fit_sizes(shape: Shape, sizes: Sequence[int]) -> tuple[Layer, ...]:
+    """Return the layer that gives rows of a shape these sizes before their channels, if any."""
+    return () if shape[:-1] == tuple(sizes) else (CropOrRepeat(tuple(sizes)),)
+
+
+def _mirrored_activation(activation: str | ActivationFunction | None) -> tuple[Layer, ...]:
+    return () if activation is None else (Activation(activation),)
 
 
 class Windows:

@@ -83,6 +83,10 @@ class Dense(Layer):
         linear = replace(self, scope="dense_")
         return (linear,) if self.activation is None else (linear, Activation(self.activation))
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        linear = replace(self, n_units=input_shape[-1], activation=None)
+        return (linear,) if self.activation is None else (Activation(self.activation), linear)
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return *input_shape[:-1], self.n_units
 
@@ -142,6 +146,9 @@ class Activation(Layer):
 
     def __post_init__(self) -> None:
         get_activation(self.activation)
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
 
     @property
     def function(self) -> ActivationFunction:
@@ -382,6 +389,9 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         validate_interval(self, "rate", low=0, high=1, closed="left")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
 
     def build(self, context: LayerContext) -> BuiltLayer:
         if context.is_sparse:

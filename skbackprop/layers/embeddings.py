@@ -117,6 +117,9 @@ class Scale(Layer):
     batch_view: ClassVar[BatchView] = "flat"
     inplace_backward: ClassVar[bool] = True
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
+
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         return (ParameterSpec("scales", (math.prod(input_shape),), initializer=1.0),)
 

@@ -46,6 +46,9 @@ class Normalization(Layer):
         same: Any = self  # a dataclass with this field
         return (replace(same, scope="normalization_"),)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
+
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = input_shape[-1:]
         biases = ParameterSpec(f"{self.scope}biases", shape)

@@ -16,7 +16,15 @@ import numpy as np
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, Layer, LayerContext, Shape
-from .convolution import Pair, as_pair, same_padding, validate_padding, validate_pairs
+from .convolution import (
+    Pair,
+    as_pair,
+    enlarge,
+    same_padding,
+    validate_padding,
+    validate_pairs,
+)
+from .reshaping import Reshape
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,10 @@ class Pooling(Layer):
         else:
             validate_pairs(self, *names)
         validate_padding(self, "valid", "same")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        strides = [axis.stride for axis in self.compute_windows(input_shape)]
+        return enlarge(self.compute_output_shape(input_shape), strides, input_shape[: self.n_axes])
 
     def compute_windows(self, input_shape: Shape) -> tuple[PoolingWindows, ...]:
         """Return the windows along each axis, for the shape of one row of the input."""
@@ -347,6 +359,11 @@ class GlobalPooling(Layer):
     """Base class of layers that pool all positions of a row to one value for each channel."""
 
     n_axes: ClassVar[int]
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        sizes, output_shape = input_shape[: self.n_axes], self.compute_output_shape(input_shape)
+        one_position = *(1 for _ in sizes), *output_shape
+        return Reshape(one_position), *enlarge(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         _check_shape(self, input_shape, self.n_axes)

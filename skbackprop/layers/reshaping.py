@@ -35,6 +35,9 @@ class Flatten(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (Reshape(input_shape),)
+
     def compute_output_lengths(self, lengths: Array) -> Array | None:
         return None
 
@@ -79,6 +82,9 @@ class Reshape(Layer):
             multiple = "a multiple of " * (-1 in self.target_shape)
             raise self.input_shape_error(f"rows of {multiple}{rest} values", input_shape)
         return shape
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (Reshape(input_shape),)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
         return None

@@ -71,6 +71,9 @@ class Residual(Layer):
     def inner_layers(self) -> tuple[Layer, ...]:
         return cast(tuple[Layer, ...], self.layers)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
+
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         inner, _ = expand_layers(self.inner_layers, input_shape)
         return ResidualStart(self), *inner, ResidualEnd()

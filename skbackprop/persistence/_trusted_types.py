@@ -49,6 +49,7 @@ from ..layers.embeddings import BlockDiagonalDense
 from ..layers.latent import Bottleneck, Sampling
 from ..layers.recurrent import ForgetBiasInit, OrthogonalInit
 from ..layers.residual import ResidualEnd, ResidualStart
+from ..layers.resizing import CropOrRepeat
 from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
@@ -98,7 +99,7 @@ _CLASSES: tuple[type, ...] = (
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
     *(Network, HiddenDropout, BlockDiagonalDense, ResidualStart, ResidualEnd),
-    *(Bottleneck, Sampling),
+    *(Bottleneck, Sampling, CropOrRepeat),
     *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),

@@ -13,14 +13,15 @@ from typing import Any, Self, cast
 import numpy as np
 from scipy.sparse import issparse
 
+from .. import layers as all_layers
 from ..activations import ACTIVATIONS, ActivationFunction, Identity, get_activation
 from ..layers import LAYERS
 from ..layers.base import Layer, Shape, check_layers, expand_layers, has_sequence_layer
-from ..layers.dense import Dense
+from ..layers.dense import Activation, Dense, Dropout
 from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import NORMALIZATIONS, Normalization
-from ..layers.reshaping import Flatten
-from ..nn.network import Network, compute_row_shapes, dense_network
+from ..layers.reshaping import Flatten, Reshape
+from ..nn.network import Network, dense_network
 from ..utils.validation import did_you_mean
 
 
@@ -90,6 +91,20 @@ class MLPSpec:
 
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return the network that predicts, without the dropout of hidden layers."""
+        input_shape = self.check_row_shape(row_shape)
+        layers, (n_units,) = self.front_layers(input_shape)
+        widths = n_units, *self.hidden, n_outputs
+        dense = dense_network(widths, self.activations, normalization=self.normalization)
+        return Network(input_shape, (*layers, *dense.layers))
+
+    def check_row_shape(self, row_shape: Shape) -> Shape:
+        """Return the input shape for rows of X of this shape.
+
+        Raises
+        ------
+        ValueError
+            If the rows have another shape than `input_shape`.
+        """
         input_shape = self.input_shape or row_shape
         expected = input_shape if len(row_shape) > 1 else (math.prod(input_shape),)
         if row_shape != expected:
@@ -97,6 +112,10 @@ class MLPSpec:
                 f"Rows of X have the shape {row_shape}, but input_shape={input_shape}. Set "
                 "input_shape to the shape of one row, or to None for that of X."
             )
+        return input_shape
+
+    def front_layers(self, input_shape: Shape) -> tuple[list[Layer], Shape]:
+        """Return the executed layers before the dense ones, and the shape (n_units,) after them."""
         shape, executed = input_shape, list[Layer]()
         # The layer that has read a sequence and returned a vector.
         reader: Layer | None = None
@@ -118,9 +137,11 @@ class MLPSpec:
         if len(shape) > 1:
             executed.append(Flatten())
             shape = (math.prod(shape),)
-        widths = *shape, *self.hidden, n_outputs
-        dense = dense_network(widths, self.activations, normalization=self.normalization)
-        return Network(input_shape, (*executed, *dense.layers))
+        return executed, shape
+
+    def shaped_parts(self, input_shape: Shape) -> tuple[Network, ...]:
+        """Return the layers before the dense ones; for an autoencoder also those after them."""
+        return (Network(input_shape, tuple(self.front_layers(input_shape)[0])),)
 
     def update_network(self, network: Network) -> Network:
         """Return a network of an earlier fit with the settings that a warm start may change."""
@@ -161,22 +182,77 @@ class AutoencoderSpec(MLPSpec):
             encoder.hidden,
             encoder.activations,
             dropout=encoder.dropout,
+            layers=encoder.layers,
+            input_shape=encoder.input_shape,
             n_components=int(parameters["n_components"]),
             variational=bool(parameters["variational"]),
             beta=float(parameters["beta"]),
         )
 
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
-        """Return encoder and decoder as the network that predicts, without dropout."""
-        widths = *row_shape, *self.hidden, self.n_components, *self.hidden[::-1], n_outputs
+        """Return encoder and decoder as the network that predicts, without dropout.
+
+        Its outputs are as many as its inputs.
+        """
+        input_shape = self.check_row_shape(row_shape)
+        layers, (n_units,) = self.front_layers(input_shape)
+        widths = n_units, *self.hidden, self.n_components, *self.hidden[::-1], n_units
         dense = dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
         n_before = 2 * len(self.hidden)
         bottleneck: tuple[Layer, ...] = dense.layers[n_before], Bottleneck(Identity())
         if self.variational:
             statistics = cast(Dense, dense.layers[n_before])
             bottleneck = replace(statistics, n_units=2 * self.n_components), Sampling(self.beta)
-        decoder = dense.layers[n_before + 2 :]
-        return Network(row_shape, (*dense.layers[:n_before], *bottleneck, *decoder))
+        encoder = *layers, *dense.layers[:n_before], *bottleneck
+        decoder = *dense.layers[n_before + 2 :], *self.mirror_layers(input_shape)
+        return Network(input_shape, (*encoder, *decoder))
+
+    def mirror_layers(self, input_shape: Shape) -> list[Layer]:
+        """Return the executed layers of the decoder after the dense ones.
+
+        Raises
+        ------
+        ValueError
+            If a layer has no mirror image.
+        """
+        shapes = [input_shape]
+        for layer in self.layers:
+            shapes.append(expand_layers([layer], shapes[-1])[1])
+        mirrored: list[Layer] = []
+        if len(shapes[-1]) > 1:
+            mirrored.append(Reshape(shapes[-1]))
+        for i, layer in reversed(list(enumerate(self.layers))):
+            try:
+                own = layer.mirror(shapes[i])
+            except NotImplementedError:
+                raise ValueError(
+                    f"layers[{i}]: {layer!r} has no mirror image, which the decoder needs. Layers "
+                    f"with one are {', '.join(_mirrored_layers())}. A layer of your own needs a "
+                    "method mirror(input_shape)."
+                ) from None
+            _, shape = expand_layers(own, shapes[i + 1])
+            if math.prod(shape) != math.prod(shapes[i]):
+                raise ValueError(
+                    f"layers[{i}]: the mirror image of {layer!r} makes rows of shape {shape}, but "
+                    f"has to make as many values as {shapes[i]} has."
+                )
+            mirrored += own
+            if shape != shapes[i]:  # of one channel, without an axis for it
+                mirrored.append(Reshape(shapes[i]))
+        for i in range(len(mirrored) - 1):
+            layer, following = mirrored[i : i + 2]
+            if isinstance(layer, Activation) and isinstance(following, Normalization):
+                mirrored[i : i + 2] = following, layer
+        # Raw predictions have one axis, and the loss has the link after them.
+        while mirrored and isinstance(mirrored[-1], (Activation, Dropout, Normalization, Reshape)):
+            mirrored.pop()
+        return expand_layers(mirrored, (math.prod(shapes[-1]),))[0]
+
+    def shaped_parts(self, input_shape: Shape) -> tuple[Network, ...]:
+        """Return the layers before the dense ones, and those after them."""
+        (front,) = super().shaped_parts(input_shape)
+        after = Network(front.row_shapes[-1], tuple(self.mirror_layers(input_shape)))
+        return front, after
 
     def update_network(self, network: Network) -> Network:
         """Return a network of an earlier fit with the present `beta`."""
@@ -189,6 +265,16 @@ class AutoencoderSpec(MLPSpec):
     def rates(self) -> tuple[float, ...]:
         """The dropout rate before each dense layer of both halves; empty for no dropout."""
         return (*self.dropout, 0.0, *self.dropout[:0:-1]) if self.dropout else ()
+
+
+def _mirrored_layers() -> list[str]:
+    """Return the names of the layers that have a mirror image."""
+    kinds = {name: getattr(all_layers, name) for name in all_layers.__all__}
+    return [
+        name
+        for name, kind in kinds.items()
+        if isinstance(kind, type) and getattr(kind, "mirror", Layer.mirror) is not Layer.mirror
+    ]
 
 
 def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
@@ -275,14 +361,14 @@ def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]
     def excess(shape: Shape) -> tuple[int, ...]:
         """Return the excess of inputs of the first hidden layer, and of values of each array."""
         try:
-            layers, (n_units,) = expand_layers([*architecture.layers, Flatten()], shape)
+            parts = architecture.shaped_parts(shape)
         except ValueError:
             return -1, *(0 for _ in names)
         n_values: Counter[str] = Counter()
-        for layer, own in zip(layers, compute_row_shapes(shape, layers), strict=False):
-            for spec in (*layer.parameter_specs(own), *layer.buffer_specs(own)):
-                n_values[spec.name] += spec.size
-        return n_units - width, *(
+        for part in parts:
+            for name, own in part.shapes.items():
+                n_values[name] += sum(map(math.prod, own))
+        return parts[0].n_units[-1] - width, *(
             n_values[name] - sizes[name] if name in n_values else 0 for name in names
         )
 

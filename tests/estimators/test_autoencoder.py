@@ -22,10 +22,31 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators.base import prepare_fit
-from skbackprop.layers.dense import Dense, Dropout
+from skbackprop.layers import (
+    GRU,
+    Activation,
+    BatchNormalization,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePool2D,
+    MaxPool2D,
+    Residual,
+)
 from skbackprop.losses import Gamma, Poisson, Quantile
 from skbackprop.model_selection._candidates import Candidate
-from support import NAMES, assert_same_network, assert_same_search, few_epochs, peak_of, same_bits
+from support import (
+    NAMES,
+    assert_same_network,
+    assert_same_search,
+    few_epochs,
+    peak_of,
+    pickled,
+    safely_saved,
+    same_bits,
+)
 from support.stacks import activations_of
 
 pytestmark = few_epochs
@@ -369,6 +390,137 @@ def test_dense_rows_are_not_copied():
 
 def test_more_components_than_features_are_allowed():
     assert small(n_components=9).fit_transform(X).shape == (N, 9)
+
+
+# ------------------------------------------------------------------------------- its layers
+
+IMAGES = np.random.RandomState(4).randn(30, 6, 5, 2).cumsum(axis=1)
+LAYERS = {
+    "dense": [Dense(5, "tanh"), Dropout(0.1), "scale"],
+    "normalized": [Conv2D(3, 3), BatchNormalization(), Activation("relu"), MaxPool2D(2)],
+    "strided": [Conv2D(3, 3, 2, "same", "relu"), Conv2D(4, 2, activation="relu")],
+    "residual": [Conv2D(4, 3, padding="same"), Residual([Conv2D(4, 3, padding="same")])],
+    "pooled": [Conv2D(3, 2, activation="relu"), GlobalAveragePool2D()],
+}
+every_layers = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
+
+
+@pytest.mark.parametrize("settings", [{"layers": Flatten()}, {"input_shape": (2, 2)}], ids=str)
+def test_layers_that_only_change_the_shape_change_nothing(settings):
+    plain, other = small().fit(X), small(**settings).fit(X)
+    assert same_bits(plain, other)
+    np.testing.assert_array_equal(other.transform(X), plain.transform(X))
+    np.testing.assert_array_equal(other.score_samples(X), plain.score_samples(X))
+
+
+@pytest.mark.parametrize("variational", [False, True])
+@every_layers
+def test_rows_come_back_in_the_shape_in_which_they_came(layers, variational):
+    shaped, flat = (small(layers=layers, variational=variational) for _ in range(2))
+    shaped.fit(IMAGES)
+    rows = IMAGES.reshape(30, -1)
+    flat.set_params(input_shape=(6, 5, 2)).fit(rows)
+    assert same_bits(shaped, flat)
+
+    codes = shaped.transform(IMAGES)
+    assert codes.shape == (30, 2)
+    np.testing.assert_array_equal(flat.transform(rows), codes)
+    found = shaped.inverse_transform(codes)
+    assert found.shape == IMAGES.shape
+    np.testing.assert_array_equal(flat.inverse_transform(codes), found.reshape(30, -1))
+    if variational:
+        assert shaped.sample(3).shape == (3, 6, 5, 2)
+    else:
+        errors = np.square(found - IMAGES).reshape(30, -1).mean(axis=1)
+        np.testing.assert_allclose(shaped.score_samples(IMAGES), -errors)
+    assert (shaped.predict(IMAGES) == -1).sum() == 3
+    assert (shaped.n_outputs_, shaped.n_features_in_) == (60, 60)
+
+
+@pytest.mark.long
+@every_layers
+def test_layers_train_in_pieces_and_come_back_from_pickles_and_files(layers, tmp_path):
+    settings = {"layers": layers, "batch_size": 8, "max_iter": 4}
+    whole, pieces = small(**settings).fit(IMAGES), small(**settings)
+    for _ in range(2):
+        pieces.partial_fit(IMAGES)
+    for copy in (pickled(pieces, tmp_path), safely_saved(pieces, tmp_path)):
+        for _ in range(2):
+            copy.partial_fit(IMAGES)
+        assert same_bits(copy, whole)
+        assert copy.inverse_transform(copy.transform(IMAGES)).shape == IMAGES.shape
+
+
+@every_layers
+def test_networks_with_layers_are_put_together_from_weights(layers):
+    fitted = small(layers=layers, input_shape=(6, 5, 2)).fit(IMAGES)
+    other = small(layers=layers, input_shape=(6, 5, 2))
+    for name, value in vars(fitted).items():
+        is_array = isinstance(value, list) and all(isinstance(a, np.ndarray) for a in value)
+        if is_array and name.endswith("_"):
+            setattr(other, name, value)
+    rows = IMAGES.reshape(30, -1)
+    np.testing.assert_array_equal(other.transform(rows), fitted.transform(IMAGES))
+    assert other.n_outputs_ == other.n_features_in_ == 60
+
+
+def test_the_number_of_features_follows_from_the_weights_of_both_halves():
+    fitted = small(layers=[Dense(3, "tanh")]).fit(X)
+    other = small(layers=[Dense(3, "tanh")])
+    for name in ("coefs_", "intercepts_", "dense_weights_", "dense_biases_"):
+        setattr(other, name, getattr(fitted, name))
+    assert other.n_features_in_ == D
+    np.testing.assert_array_equal(other.transform(X), fitted.transform(X))
+
+
+@pytest.mark.long
+def test_convolutions_reproduce_digits():
+    train, test = train_test_split(load_digits().images.astype("float32") / 16, random_state=0)
+    layers = [
+        Conv2D(8, 3, padding="same", activation="relu"),
+        Conv2D(16, 3, 2, "same", activation="relu"),
+    ]
+    autoencoder = BackpropAutoencoder(
+        8, (64,), layers=layers, learning_rate_init=0.003, batch_size=64, max_iter=25,
+        random_state=0,
+    ).fit(train)  # fmt: skip
+    pca, flat = PCA(8).fit(train.reshape(-1, 64)), test.reshape(-1, 64)
+    lost = np.square(flat - pca.inverse_transform(pca.transform(flat))).mean()
+    assert -autoencoder.score_samples(test).mean() < 0.8 * lost
+    assert autoencoder.inverse_transform(autoencoder.transform(test)).shape == (450, 8, 8)
+
+
+@pytest.mark.long
+def test_a_search_over_layers_finds_what_scikit_learn_finds():
+    grid = {"layers__0__n_filters": [2, 3], "learning_rate_init": [1e-3, 1e-2]}
+    autoencoder = small(layers=[Conv2D(2, 3)], input_shape=(6, 5, 2))
+    ours, theirs = (
+        kind(autoencoder, grid, cv=3).fit(IMAGES.reshape(30, -1))
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    assert_same_search(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "settings, rows, message",
+    [
+        ({"layers": [GRU(3)]}, IMAGES[:, :, 0], r"GRU\(n_units=3.* has no mirror image"),
+        ({"layers": [Conv2D(3, 7)]}, IMAGES, r"layers\[0\]: Conv2D.* 7 x 7 pixels"),
+        ({"layers": "periodic"}, X, r"PeriodicEmbedding\(.* has no mirror image"),
+        ({"layers": [Dense(3)]}, sparse.csr_array(X), "X is sparse, but layers="),
+        ({"input_shape": (3, 2)}, X, r"Rows of X have the shape \(4,\)"),
+        (
+            {"layers": [Conv1D(3, 2)]},
+            np.where(np.arange(6) < 5, 0, np.nan) * np.ones((9, 1)),
+            "NaN, but an autoencoder has no value to reproduce",
+        ),
+    ],
+)
+def test_layers_that_do_not_fit_are_errors(settings, rows, message):
+    autoencoder = small(**settings)
+    with pytest.raises((TypeError, ValueError), match=message):
+        autoencoder.fit(rows)
+    assert vars(autoencoder) == vars(small(**settings))
 
 
 # ------------------------------------------------------------------------ training in pieces

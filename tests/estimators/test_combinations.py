@@ -130,6 +130,10 @@ REFUSALS = [
         "solver=.* needs the same objective in every call, which variational=True makes random",
     ),
     (
+        lambda chosen, X: "n_components" in chosen and "eriodic" in str(chosen["layers"]),
+        "PeriodicEmbedding.* has no mirror image",
+    ),
+    (
         lambda chosen, X: "n_components" in chosen and chosen["loss"] == "log_loss",
         "loss='log_loss' needs X [<>]= [01]",
     ),
