@@ -154,11 +154,19 @@ def max_rounded_input(n_inputs: int) -> int:
     return min((1 << 15) - 1, ((1 << 31) - 1) // (_MAX_WEIGHT * n_inputs))
 
 
-def dense_int8(x: Expr, weights: Array, biases: Array | None, sample: Array) -> Expr:
+def measure_channels(x: Expr, values: Array) -> tuple[Array, Array]:
+    """Return the largest size and the mean square of the channels of x, (M, n_channels) each."""
+    inputs = values.reshape(x.n_estimators, -1, x.n_channels).astype(np.float64)
+    return np.abs(inputs).max(axis=1), np.square(inputs).mean(axis=1)
+
+
+def dense_int8(
+    x: Expr, weights: Array, biases: Array | None, largest: Array, mean_square: Array
+) -> Expr:
     """Return z_j = b_j + scale_j sum_i w_ji round(inverse_i x_i) with 8-bit weights w.
 
     Each input x_i is rounded to a multiple of its own unit, a 16-bit integer. The units are
-    proportional to the root mean squares of the inputs in a sample, the values of x for n rows,
+    proportional to the root mean squares of the inputs in a sample, measured by `measure_channels`,
     and such that twice the largest value in the sample still fits into 16 bits. The units are
     multiplied into the weights, which are rounded to 8 bits with a scale for each output. Weights
     are therefore as precise as they are important, whatever the range of the inputs.
@@ -169,8 +177,7 @@ def dense_int8(x: Expr, weights: Array, biases: Array | None, sample: Array) -> 
             f'weight_dtype="int8" is for layers of up to {_MAX_INT8_INPUTS} inputs, and one layer '
             f'has {n_inputs}, whose sums could overflow 32 bits. Set weight_dtype="float32".'
         )
-    inputs = sample.reshape(x.n_estimators, -1, n_inputs).astype(np.float64)
-    largest, size = np.abs(inputs).max(axis=1), np.sqrt(np.square(inputs).mean(axis=1))
+    size = np.sqrt(mean_square)
     # Inputs that are always zero are assumed to be as large as the largest other input.
     layer_size = size.max(axis=1, keepdims=True)
     size = np.where(size > 0, size, np.where(layer_size > 0, layer_size, 1.0))

@@ -14,10 +14,12 @@ from sklearn.utils import check_array
 from ..utils.arrays import Array
 from ..utils.validation import did_you_mean
 from ._c_codegen import CCodegen
-from ._expressions import Expr, dense_int8, evaluate, topological_sort
+from ._expressions import Expr, dense_int8, evaluate, measure_channels, topological_sort
 from ._model_graph import ModelGraph, ModelOutput, build_graph
 
 _WIDTH = 90
+# The number of values of all expressions that calibration keeps at a time.
+_N_VALUES = 1 << 22
 
 # Runtime functions. PREFIX stands for the prefix of a program's names.
 C_FUNCTIONS = {
@@ -366,38 +368,72 @@ def _quantize_model(model: ModelGraph, X: Array) -> tuple[ModelGraph, dict[str, 
     The error of labels is the share of rows whose label changes, that of numbers the largest
     absolute difference.
     """
-    exact = evaluate(model.expressions, X)
-    has_missing = np.isnan(X).any()
+    expressions = topological_sort(model.expressions)
+    n_values = sum(each.n_estimators * each.width for each in expressions)
+    n_rows = max(_N_VALUES // n_values, 1)
+    blocks = [X[start : start + n_rows] for start in range(0, len(X), n_rows)]
+    measured = _measure_inputs(model, blocks)
     quantized: dict[Expr, Expr] = {}
-    for each in exact:
+    for each in expressions:
         inputs = tuple(quantized[used] for used in each.inputs)
         if each.operation == "dense":
-            sample = exact[each.inputs[0]]
-            if has_missing and np.isnan(sample).any():
+            weights, *biases = each.arrays
+            quantized[each] = dense_int8(
+                inputs[0], weights, biases[0] if biases else None, *measured[each]
+            )
+        else:
+            quantized[each] = replace(each, inputs=inputs) if inputs else each
+    outputs = [replace(output, expression=quantized[output.expression]) for output in model.outputs]
+    changes: dict[str, list[Array]] = {output.name: [] for output in outputs}
+    for rows in blocks:
+        exact = evaluate(model.expressions, rows)
+        rounded = evaluate([output.expression for output in outputs], rows)
+        for before, after in zip(model.outputs, outputs, strict=True):
+            values = exact[before.expression], rounded[after.expression]
+            changes[after.name].append(_measure_change(after, *values))
+    errors = {
+        output.name: float(np.concatenate(changes[output.name]).max())
+        if output.classes is None and output.threshold is None
+        else float(np.concatenate(changes[output.name]).mean())
+        for output in outputs
+    }
+    return replace(model, outputs=tuple(outputs)), errors
+
+
+def _measure_inputs(model: ModelGraph, blocks: list[Array]) -> dict[Expr, tuple[Array, Array]]:
+    """Return the largest size and the mean square of each input of all dense layers."""
+    expressions, n_rows = topological_sort(model.expressions), 0
+    measured: dict[Expr, tuple[Array, Array]] = {}
+    for rows in blocks:
+        values, has_missing = evaluate(model.expressions, rows), np.isnan(rows).any()
+        for each in expressions:
+            if each.operation != "dense":
+                continue
+            (x,) = each.inputs
+            if has_missing and np.isnan(values[x]).any():
                 raise ValueError(
                     "calibration_data contains NaN, but the model does not accept missing values. "
                     "Remove such rows."
                 )
-            weights, *biases = each.arrays
-            quantized[each] = dense_int8(inputs[0], weights, biases[0] if biases else None, sample)
-        else:
-            quantized[each] = replace(each, inputs=inputs) if inputs else each
-    rounded = evaluate([quantized[each] for each in model.expressions], X)
-    outputs, errors = [], {}
-    for output in model.outputs:
-        new = replace(output, expression=quantized[output.expression])
-        before, after = exact[output.expression], rounded[new.expression]
-        if output.classes is not None:
-            error = np.mean(before.argmax(axis=-1) != after.argmax(axis=-1))
-        elif output.threshold is not None:
-            error = np.any(
-                (before > output.threshold) != (after > output.threshold), axis=-1
-            ).mean()
-        else:
-            error = np.abs(before - after).max()
-        outputs.append(new)
-        errors[output.name] = float(error)
-    return replace(model, outputs=tuple(outputs)), errors
+            largest, mean_square = measure_channels(x, values[x])
+            if n_rows:
+                before, mean_before = measured[each]
+                share = len(rows) / (n_rows + len(rows))
+                largest = np.maximum(largest, before)
+                mean_square = share * mean_square + (1 - share) * mean_before
+            measured[each] = largest, mean_square
+        n_rows += len(rows)
+    return measured
+
+
+def _measure_change(output: ModelOutput, before: Array, after: Array) -> Array:
+    """Return for each row whether a label has changed, or by how much a number has."""
+    if output.classes is not None:
+        return np.asarray(before.argmax(axis=-1) != after.argmax(axis=-1))
+    if output.threshold is not None:
+        is_changed = (before > output.threshold) != (after > output.threshold)
+        return np.asarray(is_changed.any(axis=-1))
+    return np.asarray(np.abs(before - after).max(axis=-1))
 
 
 # ------------------------------------------------------------------------------ the file

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
 from skbackprop.export import _expressions as ex
-from skbackprop.export import to_c
+from skbackprop.export import c_export, to_c
 from skbackprop.export._c_codegen import BufferPlan
 from skbackprop.export._model_graph import ModelGraph, ModelOutput
 from skbackprop.export.c_export import generate_c
@@ -291,7 +291,8 @@ def test_digits_lose_little_by_8_bits():
 
 def compute_int8(weights, biases, sample, x):
     """Return the quantized layer, calibrated on a sample, and its outputs for x."""
-    layer = ex.dense_int8(ex.row(weights.shape[1]), weights, biases, sample)
+    row = ex.row(weights.shape[1])
+    layer = ex.dense_int8(row, weights, biases, *ex.measure_channels(row, sample))
     return layer, ex.OPERATIONS["dense_int8"](layer, x)
 
 
@@ -332,4 +333,12 @@ def test_quantized_inputs_are_clipped_at_twice_the_largest_of_the_sample():
 def test_raises_on_layers_too_wide_for_32_bits():
     wide = np.broadcast_to(np.float32(1), (1, 140_000, 1))
     with pytest.raises(ValueError, match="up to 133144 inputs, and one layer has 140000"):
-        ex.dense_int8(ex.row(140_000), wide, None, np.ones((1, 140_000)))
+        ex.dense_int8(ex.row(140_000), wide, None, *np.ones((2, 1, 140_000)))
+
+
+def test_calibration_in_blocks_of_rows_measures_all_of_them(monkeypatch):
+    options = {"prefix": "net", "weight_dtype": "int8", "calibration_data": X}
+    whole = to_c(classifier(n_estimators=2), **options)
+    monkeypatch.setattr(c_export, "_N_VALUES", 1000)
+    by_block = to_c(classifier(n_estimators=2), **options)
+    assert by_block.differences == pytest.approx(whole.differences, rel=1e-4)

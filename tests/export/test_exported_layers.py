@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from c_runs import CC, outputs_of_c
 from sklearn.frozen import FrozenEstimator
-from test_onnx import outputs_of
+from test_onnx import assert_all_tensors_are_used, outputs_of
 
 from skbackprop import BackpropClassifier
 from skbackprop.estimators._fitted_network import get_fitted_network
@@ -145,7 +145,9 @@ def rows_of(name):
 @pytest.mark.parametrize("name", CASES)
 def test_onnx_models_equal_the_network(name, n_estimators):
     estimator, X = network(name, n_estimators), rows_of(name)
-    found = outputs_of(to_onnx(estimator), X, with_reference=name not in WITHOUT_REFERENCE)
+    proto = to_onnx(estimator)
+    assert_all_tensors_are_used(proto.graph)
+    found = outputs_of(proto, X, with_reference=name not in WITHOUT_REFERENCE)
     assert found["label"].tolist() == estimator.predict(X).tolist()
     assert is_close(found["probabilities"], estimator.predict_proba(X))
 

@@ -71,11 +71,14 @@ def test_versions_are_pinned():
 def test_graph_has_no_unused_tensors():
     """Runtimes warn of it."""
     for name in cases.NAMES:
-        graph = to_onnx(model(name)).graph
-        read = {used for node in graph.node for used in node.input}
-        assert {tensor.name for tensor in graph.initializer} <= read
-        made = {made for node in graph.node for made in node.output}
-        assert made <= read | {output.name for output in graph.output}
+        assert_all_tensors_are_used(to_onnx(model(name)).graph)
+
+
+def assert_all_tensors_are_used(graph):
+    read = {used for node in graph.node for used in node.input}
+    assert {tensor.name for tensor in graph.initializer} <= read
+    made = {made for node in graph.node for made in node.output}
+    assert made <= read | {output.name for output in graph.output}
 
 
 def test_operators_are_known_to_quantization_tools():

@@ -40,6 +40,7 @@ from skbackprop import (
 )
 from skbackprop.export import register_converters, to_onnx
 from skbackprop.inspection import BackpropFeatures
+from skbackprop.layers import GRU, Bidirectional, Conv1D, MaxPool1D
 from support import cases
 from support.cases import NUMBERS, SHORT, X, Y, classifier, is_close
 
@@ -77,6 +78,13 @@ def test_labels_of_all_types_after_transformers(labels, dtype):
 @pytest.mark.parametrize("opset", [13, 15, 18, 21])
 def test_opsets(opset):
     check(classifier(normalization="layer", n_estimators=2), target_opset=opset)
+
+
+@pytest.mark.parametrize("opset", [13, 21])
+def test_layers_of_sequences_after_transformers(opset):
+    layers = [Conv1D(3, 2, padding="same"), MaxPool1D(2), Bidirectional(GRU(2))]
+    network = BackpropClassifier((), layers=layers, input_shape=4, n_estimators=2, **SHORT)
+    check(make_pipeline(PowerTransformer(), network).fit(X, Y), target_opset=opset)
 
 
 def test_outputs_have_the_dtype_of_the_input():
