@@ -116,7 +116,7 @@ def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
         raise ValueError(
             f"Rows of X have the shape {row_shape}, but those of the training data have {expected}."
         )
-    return np.asarray(X).reshape(len(X), math.prod(row_shape))
+    return np.asanyarray(X).reshape(len(X), math.prod(row_shape))  # masked arrays stay masked
 
 
 def get_row_shape(estimator: Any) -> tuple[int, ...]:

@@ -115,3 +115,17 @@ def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solv
     np.testing.assert_array_equal(model.predict_proba(X), expected)
     monkeypatch.setattr(parallelism, "total_memory", lambda: 80 * 48_000.0)
     model.fit(X, y)
+
+
+def test_masked_values_are_an_error():
+    X, y = sequences()
+    model = fitted(X, y)
+    masked = np.ma.masked_array(X, X > 1)
+    for method in (
+        lambda rows: fitted(rows, y),
+        lambda rows: model.partial_fit(rows, y),
+        model.predict,
+    ):
+        with pytest.raises(ValueError, match="X has masked values"):
+            method(masked)
+        method(np.ma.masked_array(X, False))
