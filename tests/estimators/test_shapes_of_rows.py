@@ -93,7 +93,9 @@ def test_only_networks_with_layers_take_shapes():
 
 def test_layers_name_what_does_not_fit():
     X, y = sequences()
-    with pytest.raises(ValueError, match=r"layers\[1\]: Reshape\(target_shape=\(5, 5\)\) takes 25"):
+    with pytest.raises(
+        ValueError, match=r"layers\[1\]: Reshape\(target_shape=\(5, 5\)\) takes rows of 25"
+    ):
         quick(BackpropClassifier, layers=[Flatten(), Reshape((5, 5))]).fit(X, y)
 
 
