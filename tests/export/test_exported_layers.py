@@ -8,7 +8,7 @@ from c_runs import CC, outputs_of_c
 from sklearn.frozen import FrozenEstimator
 from test_onnx import assert_all_tensors_are_used, outputs_of
 
-from skbackprop import BackpropClassifier
+from skbackprop import BackpropAutoencoder, BackpropClassifier
 from skbackprop.estimators._fitted_network import get_fitted_network
 from skbackprop.export import _expressions as ex
 from skbackprop.export import to_c, to_onnx
@@ -217,3 +217,14 @@ def test_raises_on_parts_of_a_network_from_within_a_residual_connection():
     estimator = network("residual", 1)
     with pytest.raises(TypeError, match="starts inside of a Residual"):
         predict_raw(get_fitted_network(estimator), ex.row(18), slice(1, None))
+
+
+@pytest.mark.long
+def test_autoencoder_of_images():
+    layers = [Conv2D(3, 2, strides=2, activation="relu"), BatchNormalization()]
+    autoencoder = BackpropAutoencoder(2, (), layers=layers, input_shape=(4, 4), **SHORT)
+    X = NUMBERS[:, :16]
+    codes = autoencoder.fit(X).transform(X)
+    found = outputs_of(to_onnx(autoencoder), X)
+    assert is_close(found["codes"], codes)
+    assert is_close(found["reconstruction"], autoencoder.inverse_transform(codes))
