@@ -518,6 +518,7 @@ class BuiltRecurrent:
         self._outputs = [state[0] for state in self._state_of_step]
         if self._has_backward:
             self._d_state = self._blocks("d states", self.n_states, n_rows, n_units)
+            self._d_output = self._d_state[0]
             self._carried = self._blocks("carried", self.n_states, n_rows, n_units)
 
     def _blocks(self, name: str, n_blocks: int, *shape: int) -> Array:
@@ -655,7 +656,7 @@ class BuiltRecurrent:
         for block, gate in enumerate(self.recurrent_gates):
             np.copyto(self._recurrent[block], self._columns(recurrent, gate).swapaxes(-1, -2))
         d_state, carried = self._d_state, self._carried
-        d_output = d_state[0]
+        d_output = self._d_output
         d_state[...] = 0
         if self._return_sequences:
             d_outputs = self._steps_first(delta)
@@ -732,24 +733,24 @@ class BuiltGRU(BuiltRecurrent):
     ) -> None:
         super().__init__(layer, context, is_reversed)
         self._differences = self._saved("differences")
+        # For each step n, z, r and q, then z and r in one, and what the state's gradient follows.
+        self._parts = [(*blocks, blocks[1:3], blocks[1:]) for blocks in self._gates_of_step]
+        self._product_of_gates, self._product_of_candidate = self._product[:2], self._product[2]
         self._biases = context.parameters["recurrent_biases"]
-        self._slopes = self._blocks("slopes", 2, context.n_rows, layer.n_units)
+        slopes = self._blocks("slopes", 2, context.n_rows, layer.n_units)
+        self._slopes = *slopes, slopes
         self._ones = np.ones((1, self._n_steps * context.n_rows), context.pool.dtype)
 
     def _step(self, step: int) -> None:
-        blocks, product, difference = (
-            self._gates_of_step[step],
-            self._product,
-            self._differences[step],
-        )
+        n, z, r, q, gates, _ = self._parts[step]
         h, output = self._outputs[step], self._outputs[step + 1]
-        (n, z, r, q), gates = blocks, blocks[1:3]
-        np.matmul(h, self._recurrent, out=product)
-        np.add(gates, product[:2], out=gates)
+        difference = self._differences[step]
+        np.matmul(h, self._recurrent, out=self._product)
+        np.add(gates, self._product_of_gates, out=gates)
         np.tanh(gates, out=gates)
         np.multiply(gates, 0.5, out=gates)
         np.add(gates, 0.5, out=gates)
-        np.add(product[2], self._biases, out=q)
+        np.add(self._product_of_candidate, self._biases, out=q)
         np.multiply(r, q, out=output)
         np.add(n, output, out=n)
         np.tanh(n, out=n)
@@ -759,10 +760,9 @@ class BuiltGRU(BuiltRecurrent):
         np.add(output, n, out=output)
 
     def _step_back(self, step: int) -> None:
-        blocks, product, slopes = self._gates_of_step[step], self._product, self._slopes
-        (n, z, r, q), gates = blocks, blocks[1:3]
-        slope_z, slope_r = slopes
-        d_h = self._d_state[0]
+        n, z, r, q, gates, recurrent = self._parts[step]
+        slope_z, slope_r, slopes = self._slopes
+        d_h = self._d_output
         # With d for the gradient with respect to the new state:
         # d n = d (1 - z) (1 - n^2), d z = d (h - n) z (1 - z), d r = d n q r (1 - r), d q = d n r
         np.subtract(1, gates, out=slopes)
@@ -778,10 +778,10 @@ class BuiltGRU(BuiltRecurrent):
         d_through_z = np.multiply(d_h, z, out=slope_r)
         np.multiply(slope_z, d_h, out=z)
         if step:
-            np.matmul(blocks[1:], self._recurrent, out=product)
-            np.add(d_through_z, product[0], out=d_h)
-            np.add(d_h, product[1], out=d_h)
-            np.add(d_h, product[2], out=d_h)
+            np.matmul(recurrent, self._recurrent, out=self._product)
+            np.add(d_through_z, self._product[0], out=d_h)
+            np.add(d_h, self._product[1], out=d_h)
+            np.add(d_h, self._product[2], out=d_h)
 
     def backward(self, delta: Array) -> Array:
         grad_input = super().backward(delta)
@@ -808,29 +808,32 @@ class BuiltLSTM(BuiltRecurrent):
     ) -> None:
         super().__init__(layer, context, is_reversed)
         self._squashed_cells = self._saved("squashed cells")
-        self._slopes = self._blocks("slopes", 4, context.n_rows, layer.n_units)
+        # For each step i, f, o and g, then the logistic ones and the first two in one.
+        self._parts = [(*blocks, blocks[:3], blocks[:2]) for blocks in self._gates_of_step]
+        self._cells = [state[1] for state in self._state_of_step]
+        slopes = self._blocks("slopes", 4, context.n_rows, layer.n_units)
+        self._slopes = *slopes, slopes[:3], slopes[:2]
+        if self._has_backward:
+            self._d_cell = self._d_state[1]
 
     def _step(self, step: int) -> None:
-        blocks, product = self._gates_of_step[step], self._product
-        (i, f, o, g), gates = blocks, blocks[:3]
-        c, (output, cell) = self._state_of_step[step][1], self._state_of_step[step + 1]
-        squashed = self._squashed_cells[step]
-        np.matmul(self._outputs[step], self._recurrent, out=product)
-        np.add(blocks, product, out=blocks)
+        blocks, (i, f, o, g, gates, _) = self._gates_of_step[step], self._parts[step]
+        cell, squashed = self._cells[step + 1], self._squashed_cells[step]
+        np.matmul(self._outputs[step], self._recurrent, out=self._product)
+        np.add(blocks, self._product, out=blocks)
         np.tanh(blocks, out=blocks)
         np.multiply(gates, 0.5, out=gates)
         np.add(gates, 0.5, out=gates)
-        np.multiply(f, c, out=cell)
+        np.multiply(f, self._cells[step], out=cell)
         np.multiply(i, g, out=squashed)
         np.add(cell, squashed, out=cell)
         np.tanh(cell, out=squashed)
-        np.multiply(o, squashed, out=output)
+        np.multiply(o, squashed, out=self._outputs[step + 1])
 
     def _step_back(self, step: int) -> None:
-        blocks, product, slopes = self._gates_of_step[step], self._product, self._slopes
-        (i, f, o, g), gates = blocks, blocks[:3]
-        slope_i, slope_f, slope_o, slope_g = slopes
-        d_h, d_c = self._d_state
+        i, f, o, g, gates, gates_of_cell = self._parts[step]
+        slope_i, slope_f, slope_o, slope_g, slopes, slopes_of_cell = self._slopes
+        d_h, d_c = self._d_output, self._d_cell
         squashed = self._squashed_cells[step]
         # d o = d h tanh(c) o (1 - o), d c += d h o (1 - tanh(c)^2), d i = d c g i (1 - i),
         # d f = d c c_before f (1 - f), d g = d c i (1 - g^2), d c_before = d c f
@@ -839,21 +842,22 @@ class BuiltLSTM(BuiltRecurrent):
         np.multiply(slope_g, o, out=slope_g)
         np.multiply(slope_g, d_h, out=slope_g)
         np.add(d_c, slope_g, out=d_c)
-        np.subtract(1, gates, out=slopes[:3])
-        np.multiply(slopes[:3], gates, out=slopes[:3])
+        np.subtract(1, gates, out=slopes)
+        np.multiply(slopes, gates, out=slopes)
         np.multiply(slope_o, squashed, out=slope_o)
         np.multiply(slope_o, d_h, out=o)
         np.multiply(slope_i, g, out=slope_i)
-        np.multiply(slope_f, self._state_of_step[step][1], out=slope_f)
+        np.multiply(slope_f, self._cells[step], out=slope_f)
         np.multiply(g, g, out=slope_g)
         np.subtract(1, slope_g, out=slope_g)
         np.multiply(slope_g, i, out=slope_g)
         np.multiply(slope_g, d_c, out=g)
         d_cell_before = np.multiply(d_c, f, out=slope_g)
-        np.multiply(slopes[:2], d_c, out=blocks[:2])
+        np.multiply(slopes_of_cell, d_c, out=gates_of_cell)
         np.copyto(d_c, d_cell_before)
         if step:
-            np.matmul(blocks, self._recurrent, out=product)
+            product = self._product
+            np.matmul(self._gates_of_step[step], self._recurrent, out=product)
             np.add(product[0], product[1], out=d_h)
             np.add(d_h, product[2], out=d_h)
             np.add(d_h, product[3], out=d_h)
