@@ -63,7 +63,7 @@ class Expr(NDArrayOperatorsMixin):
         The number of members with their own values.
     arrays : tuple of arrays, default=()
         Constant operands, such as weights or indices of columns.
-    attributes : dict, default={}
+    attributes : mapping, by default empty
         Settings of the operation, such as the strides of windows.
     """
 
