@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from ..utils.arrays import Array
+from ..utils.arrays import BLOCK, Array
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, Layer, LayerContext, Shape
 from .convolution import (
@@ -55,9 +55,10 @@ class PoolingWindows:
         return self.size == self.stride == 1
 
     @property
-    def is_partition(self) -> bool:
-        """Whether each value is in one window."""
-        return self.size == self.stride and self.n_inputs == self.n_outputs * self.size
+    def are_adjacent(self) -> bool:
+        """Whether each window starts where the one before it ends, from the first value on."""
+        n_covered = self.n_outputs * self.size
+        return self.size == self.stride and self.before == 0 and n_covered <= self.n_inputs
 
     def slices(self, offset: int) -> tuple[slice, slice]:
         """Return where the values of this offset in their window are, and which windows have one.
@@ -494,17 +495,38 @@ AxisIndex: TypeAlias = tuple[slice, ...]
 """Members, what is before the axis, and places along it."""
 
 
-class AxisPooling(Protocol):
-    """Pooling along the third of four axes: members, what is before, the axis, what is after."""
+class AxisPooling:
+    """Pooling along the third of four axes: members, what is before, the axis, what is after.
 
-    def forward(self, x: Array, out: Array) -> None:
-        """Write the pooled values to `out`."""
+    Parameters
+    ----------
+    windows : PoolingWindows
+        The windows.
+    """
 
-    def backward(self, delta: Array, grad_input: Array) -> None:
+    def __init__(self, windows: PoolingWindows) -> None:
+        self.windows = windows
+        # Where the values of each offset are, and the windows that have them.
+        self.slices: list[tuple[AxisIndex, AxisIndex]] = []
+        for offset in range(windows.size):
+            values, of = windows.slices(offset)
+            self.slices.append((np.s_[:, :, values], np.s_[:, :, of]))
+
+    def forward(self, x: Array, out: Array, part: slice) -> None:
+        """Write the pooled values to `out`, for a part of the second axis of all rows."""
+        raise NotImplementedError
+
+    def backward(self, delta: Array, grad_input: Array, part: slice) -> None:
         """Write the gradient with respect to `x` to `grad_input`."""
+        raise NotImplementedError
+
+    def _clear(self, grad_input: Array) -> None:
+        """Set to zero what is added to, or belongs to no window."""
+        is_adjacent = self.windows.are_adjacent
+        grad_input[:, :, self.windows.n_outputs * self.windows.size if is_adjacent else 0 :] = 0
 
 
-class AxisMax:
+class AxisMax(AxisPooling):
     """Maximum of the windows along one axis.
 
     Parameters
@@ -516,73 +538,75 @@ class AxisMax:
     axis : int
         The number of the axis.
     shape : tuple of int
-        The shape of the output, with the member axis.
+        The shape of the output for all rows, with the member axis.
     """
 
     def __init__(
         self, context: LayerContext, windows: PoolingWindows, axis: int, shape: Shape
     ) -> None:
-        self._windows, self._pool, self._shape = windows, context.pool, shape
-        self._slices = [_of_axis(*windows.slices(offset)) for offset in range(windows.size)]
-        self._is_halved = windows.is_partition and windows.size == 2
-        self._has_backward = context.grad_input is not None
-        if self._has_backward:
-            # The offset of the largest value in each window.
-            self._dtype = np.min_scalar_type(windows.size - 1)
-            name = f"winners {axis} {context.index}"
-            self._winners = context.pool.get(name, shape, self._dtype)
-            self._offsets = context.pool.get(f"offsets {self._dtype}", shape, self._dtype)
-            self._is_winner = context.pool.get("is winner", shape, np.bool_)
+        super().__init__(windows)
+        self._pool = context.pool
+        self._are_pairs = windows.are_adjacent and windows.size == 2
+        # The offset of the largest value in each window.
+        self._winners: Array | None = None
+        if context.grad_input is not None:
+            name, dtype = f"winners {axis} {context.index}", np.min_scalar_type(windows.size - 1)
+            self._winners = context.pool.get(name, shape, dtype)
 
-    def forward(self, x: Array, out: Array) -> None:
-        first, *rest = self._slices
-        if self._is_halved:
-            one, other = x[first[0]], x[rest[0][0]]
-            if self._has_backward:
-                np.greater(other, one, out=self._winners.view(np.bool_))
+    def forward(self, x: Array, out: Array, part: slice) -> None:
+        winners = None if self._winners is None else self._winners[:, part]
+        if self._are_pairs:
+            one, other = (x[values] for values, _ in self.slices)
+            if winners is not None:
+                np.greater(other, one, out=winners.view(np.bool_))
             np.maximum(one, other, out=out)
             return
-        if self._windows.before:
+        first, rest = 0, self.slices
+        if self.windows.before:
             out.fill(-np.inf)
-            rest = self._slices
         else:
-            np.copyto(out, x[first[0]])
-        if self._has_backward:
-            self._winners.fill(0)
-        for offset, (values, of) in enumerate(rest, self._windows.size - len(rest)):
-            if self._has_backward:
-                self._save_larger(offset, x[values], out, of)
+            np.copyto(out, x[self.slices[0][0]])
+            first, rest = 1, self.slices[1:]
+        if winners is not None:
+            winners.fill(0)
+        for offset, (values, of) in enumerate(rest, first):
+            if winners is not None:
+                self._save_larger(offset, x[values], out, of, winners)
             np.maximum(out[of], x[values], out=out[of])
 
-    def _save_larger(self, offset: int, values: Array, out: Array, of: AxisIndex) -> None:
+    def _save_larger(
+        self, offset: int, values: Array, out: Array, of: AxisIndex, winners: Array
+    ) -> None:
         """Save the offset for the windows in which its value is larger than those before it."""
-        is_winner, offsets = self._is_winner, self._offsets
-        is_winner.fill(False)
-        np.greater(values, out[of], out=is_winner[of])
+        is_larger = self._pool.get("is larger", out.shape, np.bool_)
+        offsets = self._pool.get(f"offsets {winners.dtype}", out.shape, winners.dtype)
+        is_larger.fill(False)
+        np.greater(values, out[of], out=is_larger[of])
         # A maximum takes a tenth of the time of an assignment where they are larger.
-        np.multiply(is_winner, self._dtype.type(offset), out=offsets)
-        np.maximum(self._winners, offsets, out=self._winners)
+        np.multiply(is_larger, winners.dtype.type(offset), out=offsets)
+        np.maximum(winners, offsets, out=winners)
 
-    def backward(self, delta: Array, grad_input: Array) -> None:
-        windows = self._windows
-        if self._is_halved:
-            first, second = grad_input[self._slices[0][0]], grad_input[self._slices[1][0]]
-            np.multiply(delta, self._winners.view(np.bool_), out=second)
+    def backward(self, delta: Array, grad_input: Array, part: slice) -> None:
+        assert self._winners is not None
+        winners = self._winners[:, part]
+        self._clear(grad_input)
+        if self._are_pairs:
+            first, second = (grad_input[values] for values, _ in self.slices)
+            np.multiply(delta, winners.view(np.bool_), out=second)
             np.subtract(delta, second, out=first)
             return
-        if not windows.is_partition:
-            grad_input.fill(0)
-        for offset, (values, of) in enumerate(self._slices):
-            is_winner = np.equal(self._winners, self._dtype.type(offset), out=self._is_winner)
-            if windows.stride >= windows.size:
+        is_winner = self._pool.get("is larger", delta.shape, np.bool_)
+        share = self._pool.get("share", delta.shape)
+        for offset, (values, of) in enumerate(self.slices):
+            np.equal(winners, winners.dtype.type(offset), out=is_winner)
+            if self.windows.stride >= self.windows.size:
                 np.multiply(delta[of], is_winner[of], out=grad_input[values])
             else:
-                share = self._pool.get("share", self._shape)
                 np.multiply(delta, is_winner, out=share)
                 np.add(grad_input[values], share[of], out=grad_input[values])
 
 
-class AxisSum:
+class AxisSum(AxisPooling):
     """Sum of the windows along one axis.
 
     Parameters
@@ -591,45 +615,57 @@ class AxisSum:
         The windows.
     """
 
-    def __init__(self, windows: PoolingWindows) -> None:
-        self._windows = windows
-        self._slices = [_of_axis(*windows.slices(offset)) for offset in range(windows.size)]
-
-    def forward(self, x: Array, out: Array) -> None:
-        (first, *rest) = self._slices
-        if self._windows.before:
+    def forward(self, x: Array, out: Array, part: slice) -> None:
+        rest = self.slices
+        if self.windows.before:
             out.fill(0)
-            rest = self._slices
-        elif self._windows.is_partition and rest:
-            np.add(x[first[0]], x[rest[0][0]], out=out)
-            rest = rest[1:]
+        elif self.windows.are_adjacent and self.windows.size > 1:
+            np.add(x[rest[0][0]], x[rest[1][0]], out=out)
+            rest = rest[2:]
         else:
-            np.copyto(out, x[first[0]])
+            np.copyto(out, x[rest[0][0]])
+            rest = rest[1:]
         for values, of in rest:
             np.add(out[of], x[values], out=out[of])
 
-    def backward(self, delta: Array, grad_input: Array) -> None:
-        windows = self._windows
-        if windows.is_partition:
-            members, before, n_outputs, after = delta.shape
-            parts = grad_input.reshape(members, before, n_outputs, windows.size, after)
-            np.copyto(parts, delta[:, :, :, None])
-            return
-        grad_input.fill(0)
-        for values, of in self._slices:
-            np.add(grad_input[values], delta[of], out=grad_input[values])
-
-
-def _of_axis(values: slice, windows: slice) -> tuple[AxisIndex, AxisIndex]:
-    """Return two slices of the third axis as indices."""
-    return (slice(None), slice(None), values), (slice(None), slice(None), windows)
+    def backward(self, delta: Array, grad_input: Array, part: slice) -> None:
+        self._clear(grad_input)
+        for values, of in self.slices:
+            if self.windows.stride >= self.windows.size:
+                np.copyto(grad_input[values], delta[of])
+            else:
+                np.add(grad_input[values], delta[of], out=grad_input[values])
 
 
 # -------------------------------------------------------------------- bound to arrays
 
 
+@dataclass(frozen=True)
+class PoolingStep:
+    """Pooling along one axis of a batch.
+
+    Parameters
+    ----------
+    axis : AxisPooling
+        The pooling.
+    n_before : int
+        The size of all axes of a row before it.
+    input_shape, output_shape : tuple of int
+        What is before the axis, the axis, and what is after it, for one row.
+    """
+
+    axis: AxisPooling
+    n_before: int
+    input_shape: Shape
+    output_shape: Shape
+
+    def part(self, rows: slice) -> slice:
+        """Return the part of the second axis of arrays that belongs to some rows."""
+        return slice(rows.start * self.n_before, rows.stop * self.n_before)
+
+
 class BuiltPooling:
-    """Pooling of windows along one axis after the other.
+    """Pooling of windows along one axis after the other, for as many rows as fit into the cache.
 
     Parameters
     ----------
@@ -649,40 +685,59 @@ class BuiltPooling:
     ) -> None:
         self._context, self._windows = context, windows
         members, n_rows = context.n_estimators, context.n_rows
-        self._n_channels = context.output_shape[-1]
+        n_channels = context.output_shape[-1]
         sizes = [axis.n_inputs for axis in windows]
-        self._input_shape = -1, n_rows, *sizes, self._n_channels
-        # Each axis, with the shapes before and after it is pooled.
-        self._steps: list[tuple[AxisPooling, Shape, Shape]] = []
+        self._input_shape = -1, n_rows, *sizes, n_channels
+        self._steps: list[PoolingStep] = []
         for axis in order:
-            before = n_rows * math.prod(sizes[:axis])
-            after = math.prod(sizes[axis + 1 :]) * self._n_channels
-            shapes = (-1, before, sizes[axis], after), (-1, before, windows[axis].n_outputs, after)
+            before, after = math.prod(sizes[:axis]), math.prod(sizes[axis + 1 :]) * n_channels
+            n_inputs, n_outputs = sizes[axis], windows[axis].n_outputs
             if not windows[axis].is_trivial:
-                output_shape = members, *shapes[1][1:]
-                self._steps.append((self._pool_axis(axis, output_shape), *shapes))
-            sizes[axis] = windows[axis].n_outputs
-        self._output_shape = members, n_rows, *sizes, self._n_channels
-        if len(self._steps) == 2:
-            shape = members, *self._steps[0][2][1:]
-            self._between = context.pool.get("between axes", shape)
+                shape = members, n_rows * before, n_outputs, after
+                self._steps.append(
+                    PoolingStep(
+                        self._pool_axis(axis, shape),
+                        before,
+                        (before, n_inputs, after),
+                        (before, n_outputs, after),
+                    )
+                )
+            sizes[axis] = n_outputs
+        self._output_shape = members, n_rows, *sizes, n_channels
+        self._blocks = _row_blocks(context)
 
     def _pool_axis(self, axis: int, output_shape: Shape) -> AxisPooling:
         """Return the pooling along one axis."""
         raise NotImplementedError
 
+    def _between(self, rows: slice) -> Array:
+        """Return the array between two steps, for some rows."""
+        n_rows, (before, *rest) = rows.stop - rows.start, self._steps[0].output_shape
+        shape = self._context.n_estimators, n_rows * before, *rest
+        return self._context.pool.get("between axes", shape)
+
+    def _batch(self, array: Array, shape: Shape) -> Array:
+        """Return a view of the rows of a batch, of which each has a shape of three axes."""
+        before, *rest = shape
+        return array.reshape(-1, self._context.n_rows * before, *rest)
+
     def forward(self, x: Array, out: Array) -> None:
         lengths = self._context.lengths
         if lengths is not None:
             x = _without_padding(self._context, x.reshape(self._input_shape), self.neutral)
+        pooled = out.reshape(self._output_shape)
         if not self._steps:
-            np.copyto(out.reshape(self._output_shape), x.reshape(self._input_shape))
-        for i, (axis, before, after) in enumerate(self._steps):
-            is_last = i == len(self._steps) - 1
-            pooled = (out if is_last else self._between).reshape(after)
-            axis.forward(x.reshape(before), pooled)
-            x = pooled
-        self._finish(out.reshape(self._output_shape), lengths)
+            np.copyto(pooled, x.reshape(self._input_shape))
+        for rows in self._blocks if self._steps else ():
+            first, last = self._steps[0], self._steps[-1]
+            source = self._batch(x, first.input_shape)[:, first.part(rows)]
+            if first is not last:
+                between = self._between(rows)
+                first.axis.forward(source, between, first.part(rows))
+                source = _block(between, last.input_shape)
+            target = self._batch(out, last.output_shape)[:, last.part(rows)]
+            last.axis.forward(source, target, last.part(rows))
+        self._finish(pooled, lengths)
 
     def _finish(self, out: Array, lengths: Array | None) -> None:
         """Change the output in place after the last axis."""
@@ -692,15 +747,20 @@ class BuiltPooling:
         if grad_input is None:
             return delta
         self._start(delta.reshape(self._output_shape))
+        gradient = grad_input.reshape(self._input_shape)
         if not self._steps:
-            np.copyto(grad_input.reshape(-1), delta.reshape(-1))
-        for i, (axis, before, after) in reversed(list(enumerate(self._steps))):
-            grad = (grad_input if i == 0 else self._between).reshape(before)
-            axis.backward(delta.reshape(after), grad)
-            delta = grad
+            np.copyto(gradient, delta.reshape(self._output_shape))
+        for rows in self._blocks if self._steps else ():
+            first, last = self._steps[0], self._steps[-1]
+            source = self._batch(delta, last.output_shape)[:, last.part(rows)]
+            if first is not last:
+                between = self._between(rows)
+                last.axis.backward(source, _block(between, last.input_shape), last.part(rows))
+                source = between
+            target = self._batch(grad_input, first.input_shape)[:, first.part(rows)]
+            first.axis.backward(source, target, first.part(rows))
         if lengths is not None:
-            images = grad_input.reshape(self._input_shape)
-            np.copyto(images, 0, where=_is_padding(lengths, images.shape[2])[..., None])
+            np.copyto(gradient, 0, where=_is_padding(lengths, gradient.shape[2])[..., None])
         return grad_input
 
     def _start(self, delta: Array) -> None:
@@ -787,45 +847,50 @@ class BuiltGlobalMax:
         members, n_rows, n_channels = context.n_estimators, context.n_rows, context.n_outputs
         self._shape = -1, n_rows, n_positions, n_channels
         self._output_shape = members, n_rows, 1, n_channels
-        n_left = n_positions - n_positions // 2
-        self._left = context.pool.get("maxima left", (members, n_rows, n_left, n_channels))
+        self._blocks = _row_blocks(context)
         if context.grad_input is not None:
             self._largest = context.pool.get(f"largest {context.index}", self._output_shape)
             self._share = context.pool.get("share of largest", self._output_shape)
             self._ones = np.ones((1, n_positions), context.pool.dtype)
 
     def forward(self, x: Array, out: Array) -> None:
-        x = x.reshape(self._shape)
-        if self._context.lengths is not None:
-            x = _without_padding(self._context, x, -np.inf)
-        source, left, n = x, self._left, self._n_positions
+        context, pooled = self._context, out.reshape(self._output_shape)
+        self._x = x = x.reshape(self._shape)
+        if context.lengths is not None:
+            self._x = x = _without_padding(context, x, -np.inf)
+        np.copyto(pooled, self._largest_of(x))
+        if context.grad_input is not None:
+            np.copyto(self._largest, pooled)
+        if context.lengths is not None:
+            np.copyto(pooled, 0, where=context.lengths[..., None, None] == 0)
+
+    def _largest_of(self, x: Array) -> Array:
+        """Return the maxima, in memory that other layers share."""
+        n = self._n_positions
+        members, n_rows, _, n_channels = self._output_shape
+        left = self._context.pool.get("maxima left", (members, n_rows, n - n // 2, n_channels))
+        if n % 2:
+            np.copyto(left[:, :, n // 2], x[:, :, n // 2])
         while n > 1:
             half = n // 2
-            np.maximum(source[:, :, :half], source[:, :, n - half : n], out=left[:, :, :half])
-            if n % 2 and source is not left:
-                np.copyto(left[:, :, half], source[:, :, half])
-            source, n = left, n - half
-        largest = source[:, :, :1]
-        if self._context.grad_input is not None:
-            np.copyto(self._largest, largest)
-        self._x = x
-        pooled = out.reshape(self._output_shape)
-        np.copyto(pooled, largest)
-        if self._context.lengths is not None:
-            np.copyto(pooled, 0, where=self._context.lengths[..., None, None] == 0)
+            np.maximum(x[:, :, :half], x[:, :, n - half : n], out=left[:, :, :half])
+            x, n = left, n - half
+        return left[:, :, :1]
 
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if grad_input is None:
             return delta
-        gradient, share = grad_input.reshape(self._shape), self._share
-        np.equal(self._x, self._largest, out=gradient)
-        np.matmul(self._ones, gradient, out=share)
-        np.divide(delta.reshape(self._output_shape), share, out=share)
-        np.multiply(gradient, share, out=gradient)
+        deltas, gradients = delta.reshape(self._output_shape), grad_input.reshape(self._shape)
+        for rows in self._blocks:
+            gradient, share = gradients[:, rows], self._share[:, rows]
+            np.equal(self._x[:, rows], self._largest[:, rows], out=gradient)
+            np.matmul(self._ones, gradient, out=share)
+            np.divide(deltas[:, rows], share, out=share)
+            np.multiply(gradient, share, out=gradient)
         lengths = self._context.lengths
         if lengths is not None:
-            np.copyto(gradient, 0, where=_is_padding(lengths, self._n_positions)[..., None])
+            np.copyto(gradients, 0, where=_is_padding(lengths, self._n_positions)[..., None])
         return grad_input
 
 
@@ -871,6 +936,18 @@ class BuiltGlobalAverage:
         weights = self._weights.swapaxes(-1, -2)
         np.multiply(delta.reshape(self._output_shape), weights, out=grad_input.reshape(self._shape))
         return grad_input
+
+
+def _block(array: Array, shape: Shape) -> Array:
+    """Return a view of some rows, of which each has a shape of three axes."""
+    return array.reshape(len(array), -1, *shape[1:])
+
+
+def _row_blocks(context: LayerContext) -> list[slice]:
+    """Return consecutive rows whose input fits into the cache of a core."""
+    size = max(1, BLOCK // (context.n_estimators * context.n_inputs))
+    n_rows = context.n_rows
+    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
 def _is_padding(lengths: Array, n_steps: int) -> Array:
