@@ -6,7 +6,7 @@ from typing import TypeAlias
 from ..utils._name_types import LayerName
 from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
 from .base import Layer
-from .convolution import Conv1D, Conv2D, Conv2DTranspose, UpSampling2D
+from .convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, UpSampling2D
 from .dense import Activation, Dense, Dropout
 from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
@@ -42,6 +42,7 @@ __all__ = [
     "Conv2D",
     "Conv2DTranspose",
     "Dense",
+    "DepthwiseConv2D",
     "Dropout",
     "Embedding",
     "Flatten",

@@ -104,7 +104,7 @@ class KernelInit:
         The shape of the weights, whose last axis is that of the outputs.
     activation : str, ActivationFunction or None, default=None
         The activation of the layer.
-    n_positions : int, default=1
+    n_positions : float, default=1
         The number of positions that share a weight's window: fan_out is the number of outputs
         times it, as fan_in is the number of all other weights of an output.
     initializer : Initializer or None, default=None
@@ -113,7 +113,7 @@ class KernelInit:
 
     shape: Shape
     activation: str | ActivationFunction | None = None
-    n_positions: int = 1
+    n_positions: float = 1
     initializer: Initializer | None = None
 
     def __call__(self, rng: np.random.RandomState) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..activations import ActivationFunction, get_activation
-from ..utils.arrays import Array
+from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
 from .dense import Activation, BuiltDense, RowSum
@@ -84,10 +85,9 @@ class ConvolutionGeometry:
 class Convolution(Layer):
     """Base class of convolutions of sequences and images.
 
-    A subclass has the fields `n_filters`, `activation` and `use_bias`.
+    A subclass has the fields `activation` and `use_bias`.
     """
 
-    n_filters: int
     activation: str | ActivationFunction | None
     use_bias: bool
 
@@ -96,7 +96,7 @@ class Convolution(Layer):
         raise NotImplementedError(f"{type(self).__name__} must define compute_geometry(shape)")
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
-        """Return the shape of the kernels: the window, input channels, and filters."""
+        """Return the shape of the kernels: the window, and the channels of input and output."""
         raise NotImplementedError(f"{type(self).__name__} must define kernel_shape(input_shape)")
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -107,7 +107,7 @@ class Convolution(Layer):
         initializer = KernelInit(shape, self.activation, math.prod(shape[:-2]))
         specs = (
             ParameterSpec("kernels", shape, initializer, regularized=True),
-            ParameterSpec("kernel_biases", (self.n_filters,)),
+            ParameterSpec("kernel_biases", self.compute_output_shape(input_shape)[-1:]),
         )
         return specs if self.use_bias else specs[:1]
 
@@ -115,9 +115,9 @@ class Convolution(Layer):
         # The columns, the padded input, and the output with its gradient.
         geometry = self.compute_geometry(input_shape)
         n_windows, n_padded = math.prod(geometry.output_size), math.prod(geometry.padded_size)
-        window = math.prod(self.kernel_shape(input_shape)[:-1])
-        n_channels = window // math.prod(geometry.kernel_size)
-        return n_windows * (window + 2 * self.n_filters) + n_padded * n_channels
+        *window, n_channels, n_filters = self.kernel_shape(input_shape)
+        n_columns = math.prod(window) * n_channels
+        return n_windows * (n_columns + 2 * n_filters) + n_padded * n_channels
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         n_windows = math.prod(self.compute_geometry(input_shape).output_size)
@@ -356,16 +356,7 @@ class Conv2D(Convolution):
         return *as_pair(self.kernel_size), math.prod(input_shape[2:]), self.n_filters
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_image_shape(self, input_shape)
-        output_size = self.compute_geometry(input_shape).output_size
-        if min(output_size) < 1:
-            height, width = as_pair(self.kernel_size)
-            raise self.input_shape_error(
-                f"images of at least {height} x {width} pixels, the size of its kernel, unless "
-                'padding="same"',
-                input_shape,
-            )
-        return *output_size, self.n_filters
+        return *_compute_output_size(self, input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -459,6 +450,89 @@ class Conv2DTranspose(Convolution):
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltTransposedConvolution(context, self.compute_geometry(context.input_shape))
+
+
+@dataclass(frozen=True)
+class DepthwiseConv2D(Convolution):
+    """Convolution of each channel of images by its own kernel.
+
+    For each channel c, with the strides s and the padding p as in `Conv2D`,
+
+        z_c[u, v] = sum_ij x_c[s u + i - p, s v + j - p] w_c[i, j] + b_c,    a = f(z).
+
+    With a `Conv2D` of kernel size 1 after it, which mixes the channels, it is a separable
+    convolution: fewer parameters and multiplications for many channels (Howard et al. 2017,
+    section 3.1).
+
+    Parameters
+    ----------
+    kernel_size : int or (int, int)
+        The height and the width of the kernels, at least 1.
+    strides : int or (int, int), default=1
+        The steps from one output to the next, down and to the right, at least 1.
+    padding : {"valid", "same"}, default="valid"
+        Zeros around the image, as in `Conv2D`.
+    activation : str, ActivationFunction or None, default=None
+        The function f; None for none.
+    use_bias : bool, default=True
+        Whether it has biases b.
+
+    Raises
+    ------
+    ValueError
+        If a parameter has an invalid value; in `fit`, if the input has another shape than
+        (height, width) or (height, width, channels), or is smaller than the kernel with "valid".
+
+    References
+    ----------
+    Howard, A. G. et al. (2017). MobileNets: efficient convolutional neural networks for mobile
+    vision applications. arXiv:1704.04861.
+
+    Examples
+    --------
+    >>> from skbackprop.layers import Conv2D, DepthwiseConv2D
+    >>> separable = [DepthwiseConv2D(3), Conv2D(64, 1, activation="relu")]
+    >>> [math.prod(spec.shape) for spec in separable[0].parameter_specs((14, 14, 32))]
+    [288, 32]
+    """
+
+    kernel_size: int | Pair
+    strides: int | Pair = 1
+    padding: Literal["valid", "same"] = "valid"
+    activation: str | ActivationFunction | None = None
+    use_bias: bool = True
+
+    def __post_init__(self) -> None:
+        _validate_2d(self)
+
+    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
+        kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
+        return _make_geometry((input_shape[0], input_shape[1]), kernel_size, strides, self.padding)
+
+    def kernel_shape(self, input_shape: Shape) -> Shape:
+        return *as_pair(self.kernel_size), math.prod(input_shape[2:])
+
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        kernels, *biases = super().parameter_specs(input_shape)
+        height, width, n_channels = kernels.shape
+        # An input meets height * width outputs, and not those of the other channels.
+        initializer = KernelInit(kernels.shape, self.activation, height * width / n_channels)
+        return replace(kernels, initializer=initializer), *biases
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return *_compute_output_size(self, input_shape), math.prod(input_shape[2:])
+
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        # The padded input, the products, and the output with its gradient.
+        geometry = self.compute_geometry(input_shape)
+        n_pixels = math.prod(geometry.padded_size) + 3 * math.prod(geometry.output_size)
+        return n_pixels * math.prod(input_shape[2:])
+
+    def max_matmul_size(self, input_shape: Shape) -> int:
+        return 0
+
+    def build(self, context: LayerContext) -> BuiltLayer:
+        return BuiltDepthwiseConvolution(context, self.compute_geometry(context.input_shape))
 
 
 @dataclass(frozen=True)
@@ -596,7 +670,7 @@ class Windows:
 
     def gather(self, images: Array) -> Array:
         """Return the matrix of all windows of the images."""
-        images, context = self._pad(images), self._context
+        images, context = self.pad(images), self._context
         if self._is_pointwise:
             return images.reshape(*self._members(images), -1, self.window)
         columns = self._columns(f"columns {context.index}", context.n_rows)[: len(images)]
@@ -628,15 +702,21 @@ class Windows:
 
     def _add(self, columns: Array, images: Array) -> None:
         """Write the sum of columns, each at its window, to images."""
+        with self.summing(images) as padded:
+            windows = self._windows(padded)
+            for index in self._parts:
+                part = windows[index]
+                np.add(part, columns[index], out=part)
+
+    @contextmanager
+    def summing(self, images: Array) -> Iterator[Array]:
+        """Context in which a sum goes to zeros of the padded size, and then to images."""
         padded = images
         if self._is_padded:
             shape = *images.shape[:2], *self._geometry.padded_size, self._n_channels
             padded = self._context.pool.get("scattered images", shape)
         padded[...] = 0
-        windows = self._windows(padded)
-        for index in self._parts:
-            part = windows[index]
-            np.add(part, columns[index], out=part)
+        yield padded
         if self._is_padded:
             np.copyto(images, padded[self._interior])
 
@@ -646,7 +726,7 @@ class Windows:
             is_padding = np.arange(images.shape[3]) >= self._context.lengths[..., None]
             np.copyto(images, 0, where=is_padding[:, :, None, :, None])
 
-    def _pad(self, images: Array) -> Array:
+    def pad(self, images: Array) -> Array:
         """Return the images with zeros around them, and in place of the padding of sequences."""
         if not self._is_padded and self._context.lengths is None:
             return images
@@ -825,6 +905,72 @@ class BuiltTransposedConvolution:
         return grad_input
 
 
+class BuiltDepthwiseConvolution:
+    """Convolution of each channel bound to its arrays: a sum over the pixels of the kernel.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    geometry : ConvolutionGeometry
+        The sizes.
+    """
+
+    def __init__(self, context: LayerContext, geometry: ConvolutionGeometry) -> None:
+        self._context, (height, width, n_channels) = context, context.output_shape
+        n_members, n_rows, n_offsets = context.n_estimators, context.n_rows, geometry.kernel_size
+        self._slices = [geometry.window_slices(*offset) for offset in np.ndindex(n_offsets)]
+        self._windows = Windows(context, geometry, n_channels)
+        parameters, gradients = context.parameters, context.gradients
+        shape = n_members, len(self._slices), 1, n_channels
+        self._kernels = parameters["kernels"].reshape(shape)
+        # The kernels of each pixel of a row, since NumPy multiplies long rows faster.
+        self._pixels = context.pool.get("pixel kernels", (*shape[:2], width, n_channels))
+        self._output_shape = n_members, n_rows, height, width, n_channels
+        self._products = context.pool.get("products", self._output_shape)
+        matrix_shape = n_members, n_rows * height * width, n_channels
+        self._matrix = squeeze_member_axis(self._products.reshape(matrix_shape))
+        self._sum_rows, self._d_biases = RowSum(), gradients.get("kernel_biases")
+        self._d_kernels: list[Array] = []
+        if context.is_training:
+            d_kernels = gradients["kernels"].reshape(shape).swapaxes(0, 1)
+            self._d_kernels = [squeeze_member_axis(own) for own in d_kernels]
+        self._biases = PixelBiases(context) if "kernel_biases" in parameters else None
+
+    def forward(self, x: Array, out: Array) -> None:
+        self._images = self._windows.pad(x.reshape(self._windows.image_shape))
+        np.copyto(self._pixels, self._kernels)
+        total = out.reshape(self._output_shape)
+        for i, (rows, columns) in enumerate(self._slices):
+            pixels = self._images[:, :, rows, columns]
+            product = total if i == 0 else self._products
+            np.multiply(pixels, self._pixels[:, i, None, None], out=product)
+            if i > 0:
+                np.add(total, product, out=total)
+        if self._biases is not None:
+            self._biases.add(out)
+
+    def backward(self, delta: Array) -> Array:
+        delta = delta.reshape(self._output_shape)
+        for (rows, columns), d_kernel in zip(self._slices, self._d_kernels, strict=False):
+            np.multiply(self._images[:, :, rows, columns], delta, out=self._products)
+            self._sum_rows(self._matrix, d_kernel)
+        if self._d_biases is not None:
+            self._sum_rows(
+                squeeze_member_axis(delta.reshape(len(delta), -1, delta.shape[-1])), self._d_biases
+            )
+        grad_input = self._context.grad_input
+        if grad_input is None:
+            return delta
+        np.copyto(self._pixels, self._kernels)
+        with self._windows.summing(grad_input.reshape(self._windows.image_shape)) as images:
+            for i, (rows, columns) in enumerate(self._slices):
+                pixels = images[:, :, rows, columns]
+                np.multiply(delta, self._pixels[:, i, None, None], out=self._products)
+                np.add(pixels, self._products, out=pixels)
+        return grad_input
+
+
 class BuiltUpSampling:
     """Repeated pixels.
 
@@ -885,6 +1031,20 @@ def same_padding(n: int, kernel_size: int, stride: int) -> Pair:
     return n_zeros // 2, n_zeros - n_zeros // 2
 
 
+def _compute_output_size(layer: Conv2D | DepthwiseConv2D, input_shape: Shape) -> Pair:
+    """Return height and width of the output, or raise a ValueError."""
+    check_image_shape(layer, input_shape)
+    output_size = layer.compute_geometry(input_shape).output_size
+    if min(output_size) < 1:
+        height, width = as_pair(layer.kernel_size)
+        raise layer.input_shape_error(
+            f"images of at least {height} x {width} pixels, the size of its kernel, unless "
+            'padding="same"',
+            input_shape,
+        )
+    return output_size
+
+
 def check_image_shape(layer: Layer, input_shape: Shape) -> None:
     """Raise a ValueError unless rows are images."""
     if len(input_shape) not in (2, 3):
@@ -894,7 +1054,8 @@ def check_image_shape(layer: Layer, input_shape: Shape) -> None:
 
 
 def _validate_2d(layer: Any) -> None:
-    validate_positive_int(layer, "n_filters")
+    if not isinstance(layer, DepthwiseConv2D):
+        validate_positive_int(layer, "n_filters")
     validate_pairs(layer, "kernel_size", "strides")
     validate_padding(layer, "valid", "same")
     _validate_activation(layer)

@@ -8,7 +8,15 @@ import pytest
 from scipy.signal import correlate
 
 from skbackprop import BackpropClassifier
-from skbackprop.layers import Activation, Conv1D, Conv2D, Conv2DTranspose, Scale, UpSampling2D
+from skbackprop.layers import (
+    Activation,
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    DepthwiseConv2D,
+    Scale,
+    UpSampling2D,
+)
 from skbackprop.nn.network import Network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
@@ -59,13 +67,25 @@ TRANSPOSED = {
     "same, even": (Conv2DTranspose(2, (2, 4), (1, 2), "same", use_bias=False), (3, 2, 3)),
     "same, one filter": (Conv2DTranspose(1, 5, 2, "same"), (3, 8, 3)),
 }
+DEPTHWISE = {
+    "depthwise": (DepthwiseConv2D(3), (5, 4, 3)),
+    "depthwise, no channels": (DepthwiseConv2D((2, 1), use_bias=False), (4, 3)),
+    "depthwise, strides": (DepthwiseConv2D(2, (1, 3)), (4, 7, 2)),
+    "depthwise, same": (DepthwiseConv2D(3, 2, "same"), (5, 4, 2)),
+    "depthwise, same, larger than the image": (DepthwiseConv2D(5, padding="same"), (2, 3, 4)),
+}
 UPSAMPLED = {
     "twice": (UpSampling2D(), (2, 3, 2)),
     "rows": (UpSampling2D((3, 1)), (2, 2)),
 }
 every_case = pytest.mark.parametrize("layer, shape", CASES.values(), ids=CASES)
 every_transposed = pytest.mark.parametrize("layer, shape", TRANSPOSED.values(), ids=TRANSPOSED)
-ALL = {**CASES, **TRANSPOSED, **{f"up {name}": case for name, case in UPSAMPLED.items()}}
+ALL = {
+    **CASES,
+    **TRANSPOSED,
+    **DEPTHWISE,
+    **{f"up {name}": case for name, case in UPSAMPLED.items()},
+}
 every_layer = pytest.mark.parametrize("layer, shape", ALL.values(), ids=ALL)
 stacks = pytest.mark.parametrize("n_estimators", [1, 3])
 
@@ -125,6 +145,25 @@ def test_output_is_that_of_loops(layer, shape, n_estimators):
         for row, x in zip(out[member], X, strict=True):
             expected = convolved(layer, x.reshape(shape), kernels, biases)
             np.testing.assert_allclose(row, expected, atol=1e-13)
+
+
+@stacks
+@pytest.mark.parametrize("layer, shape", DEPTHWISE.values(), ids=DEPTHWISE)
+def test_depthwise_convolution_is_one_with_zeros_between_channels(layer, shape, n_estimators):
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, n_estimators)
+    n_channels = math.prod(shape[2:])
+    conv = Conv2D(n_channels, layer.kernel_size, layer.strides, layer.padding)
+    other = network_of(conv, shape)
+    same = parameters_for(other, n_estimators)
+    same.theta[...] = 0
+    for i in range(n_channels):
+        same.of("kernels")[0][..., i, i] = parameters.of("kernels")[0][..., i]
+    if layer.use_bias:
+        same.of("kernel_biases")[0][...] = parameters.of("kernel_biases")[0]
+    X = np.random.RandomState(0).randn(4, math.prod(shape))
+    out, expected = predict_raw(network, parameters, X), predict_raw(other, same, X)
+    np.testing.assert_allclose(out, expected, atol=1e-13)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same"])
@@ -299,6 +338,7 @@ def test_a_sequence_shorter_than_the_kernel_is_an_error(layer):
 
 # Layer, shape of a row, and the error.
 MISFITS = {
+    "depthwise": (DepthwiseConv2D((2, 7)), (4, 6), "at least 2 x 7 pixels"),
     "columns to enlarge": (Conv2DTranspose(2, 3), (6,), "takes images of shape"),
     "columns to repeat": (UpSampling2D(), (6,), "takes images of shape"),
     "kernel": (Conv2D(2, 5), (4, 6), "at least 5 x 5 pixels"),
@@ -358,6 +398,14 @@ def test_kernels_of_a_transposed_convolution_are_drawn_by_the_pixels_that_meet()
     (kernels,) = parameters.of("kernels")
     assert kernels.shape == (1, 4, 4, 30, 20)
     assert np.abs(kernels).max() == pytest.approx(math.sqrt(6 / 80), rel=0.01)
+
+
+@pytest.mark.parametrize("activation, variance", [("relu", 2 / 9), ("tanh", 1 / 9)])
+def test_kernels_of_a_depthwise_convolution_are_drawn_by_their_own_channel(activation, variance):
+    network = Network((4, 4, 300), (DepthwiseConv2D(3, activation=activation),))
+    parameters = network.layout.init(1, np.dtype(float), [np.random.RandomState(0)])
+    (kernels,) = parameters.of("kernels")
+    assert np.abs(kernels).max() == pytest.approx(math.sqrt(3 * variance), rel=0.01)
 
 
 @pytest.mark.parametrize("size", [0, (1, 2, 3), 1.5, None])

@@ -26,6 +26,7 @@ from skbackprop.layers import (
     Conv1D,
     Conv2D,
     Conv2DTranspose,
+    DepthwiseConv2D,
     Dense,
     Dropout,
     Embedding,
@@ -136,6 +137,7 @@ SHAPED = {
     "Residual": ((5, 3), (Residual([LayerNormalization(), Residual(Dense(3, "silu"))]),), None),
     "Residual, padded": ((5, 3), (Residual(MultiHeadAttention(1)), Residual(Dense(3))), "nan"),
     "Residual and dropout": ((4, 2), (Conv1D(3, 2), Residual([Dropout(0.2), Dense(3)])), None),
+    "DepthwiseConv2D": ((4, 3, 2), (DepthwiseConv2D(2, 2, "same"), DepthwiseConv2D((1, 2))), None),
     "UpSampling2D": ((2, 3), (UpSampling2D((1, 2)), Conv2D(2, 2)), None),
     "CropOrRepeat": ((3, 4), (Conv2D(2, 1), CropOrRepeat((5, 3))), None),
     "CropOrRepeat at both ends": ((2, 3, 2), (CropOrRepeat((4, 4)), Conv2D(2, 2, 3)), None),
@@ -182,6 +184,7 @@ WIDENED = {
         for name, kind in NORMALIZATIONS.items()
     },
     "Conv1D": lambda width: shaped((6, 1), Conv1D(width, 3, padding="causal")),
+    "DepthwiseConv2D": lambda width: shaped((3, 3), Conv2D(width, 2), DepthwiseConv2D(1)),
     "Conv2DTranspose": lambda width: shaped((2, 2), Conv2DTranspose(width, 2, padding="same")),
     "Conv2D": lambda width: shaped((3, 3), Conv2D(2, 2), Conv2D(width, 2, padding="same")),
     "MaxPool2D": lambda width: shaped((2, 6, 1), Dense(width), MaxPool2D((2, 3), 2, "same")),
