@@ -299,6 +299,8 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
 @to_expression.register
 def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
     geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
+    if isinstance(part, layers.DepthwiseConv2D):  # a convolution that does not mix channels
+        kernels = kernels[..., None] * np.eye(kernels.shape[-1], dtype=kernels.dtype)
     (top, bottom), (left, right) = geometry.padding
     windows = ex.windows(
         ex.reshape(x, (*geometry.input_size, kernels.shape[-2])),
@@ -307,7 +309,7 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
         (top, left, bottom, right),
         geometry.dilation,
     )
-    by_window = kernels.reshape(len(kernels), -1, part.n_filters)
+    by_window = kernels.reshape(len(kernels), -1, kernels.shape[-1])
     convolved = ex.dense(windows, by_window, arrays.get("kernel_biases"))
     return ex.reshape(convolved, part.compute_output_shape(x.shape))
 

@@ -26,6 +26,7 @@ from skbackprop.layers import (
     Conv2D,
     Conv2DTranspose,
     Dense,
+    DepthwiseConv2D,
     Dropout,
     Embedding,
     Flatten,
@@ -75,6 +76,10 @@ CASES = {
             Conv2DTranspose(3, 3, strides=2, padding="same", activation="relu"),
             Conv2DTranspose(2, (1, 2), strides=(2, 1), use_bias=False),
         ],
+    ),
+    "convolution of each channel": (
+        (3, 3, 2),
+        [DepthwiseConv2D((2, 3), padding="same"), Conv2D(3, 1, activation="relu")],
     ),
     "repeated pixels": ((3, 2, 2), [UpSampling2D((2, 1)), Conv2D(2, 2), UpSampling2D()]),
     "pooling of images": (
