@@ -298,9 +298,18 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
 
 @to_expression.register
 def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
-    geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
-    if isinstance(part, layers.DepthwiseConv2D):  # a convolution that does not mix channels
-        kernels = kernels[..., None] * np.eye(kernels.shape[-1], dtype=kernels.dtype)
+    return _convolution(part, x, arrays["kernels"], arrays)
+
+
+@to_expression.register
+def _(part: layers.DepthwiseConv2D, x: Expr, arrays: Arrays) -> Expr:
+    """Return a convolution whose kernels do not mix channels."""
+    kernels = arrays["kernels"][..., None]
+    return _convolution(part, x, kernels * np.eye(kernels.shape[-2], dtype=kernels.dtype), arrays)
+
+
+def _convolution(part: Convolution, x: Expr, kernels: Array, arrays: Arrays) -> Expr:
+    geometry = part.compute_geometry(x.shape)
     (top, bottom), (left, right) = geometry.padding
     windows = ex.windows(
         ex.reshape(x, (*geometry.input_size, kernels.shape[-2])),

@@ -505,6 +505,12 @@ class DepthwiseConv2D(Convolution):
     def __post_init__(self) -> None:
         _validate_2d(self)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        output_shape = self.compute_output_shape(input_shape)
+        enlarged = enlarge(output_shape, as_pair(self.strides), input_shape[:2])
+        convolution = DepthwiseConv2D(self.kernel_size, padding="same")
+        return *_mirrored_activation(self.activation), *enlarged, convolution
+
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
         kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
         return _make_geometry((input_shape[0], input_shape[1]), kernel_size, strides, self.padding)
