@@ -210,13 +210,15 @@ def random_expression(rng, x, values, n_estimators):
     n = rng.choice([1, n_estimators]) if x.n_estimators == 1 else n_estimators
     own = rng.normal(size=(n, x.width))
     width = rng.integers(1, 5)
-    kind = rng.integers(12)
+    kind = rng.integers(14)
     if kind == 8 and x.n_estimators == 1:
         blocks = ex.take_columns(x, np.arange(6) % x.width)
         return ex.block_linear(blocks, rng.normal(size=(n, 3, 2, 2)))
     if kind == 10:
         index = np.maximum(ex.take_columns(x, [0]) * 1e9, -1.0)  # mostly not the index of a row
         return ex.gather(np.minimum(index, 2.0), rng.normal(size=(n, 3, 2)))
+    if kind > 11:
+        return random_image_expression(rng, x, n)
     make = {
         0: lambda: x * other + 0.5,
         1: lambda: np.maximum(x, other) - x,
@@ -229,6 +231,20 @@ def random_expression(rng, x, values, n_estimators):
         9: lambda: ex.fill_nan(np.log(x), 0.5) + np.equal(x, x) * np.isnan(np.sqrt(x)),
     }
     return make.get(kind, lambda: ex.mean_over_members(x))()
+
+
+def random_image_expression(rng, x, n_estimators):
+    """Return an expression of images made of some values of x, as a vector."""
+    image = ex.reshape(ex.take_columns(x, np.arange(12) % x.width), (2, 3, 2))
+    windows = ex.windows(image, (2, 2), padding=(0, 1, 0, 1))
+    y = [
+        lambda: ex.dense(windows, rng.normal(size=(n_estimators, 8, 2))),
+        lambda: ex.pool(image, "max", (1, 2), (1, 1)) * rng.normal(size=(n_estimators, 2)),
+        lambda: ex.softmax(image) - ex.reduce_sum(image) * 0.1,
+        lambda: ex.matmul(image, ex.transpose(image, (0, 2, 1))),
+        lambda: ex.concat([image, np.tanh(image)]) + rng.normal(size=(n_estimators, 2, 3, 4)),
+    ][rng.integers(5)]()
+    return ex.reshape(y, (y.width,))
 
 
 @pytest.mark.long
