@@ -234,9 +234,9 @@ class MultiHeadAttention(Layer):
         )
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # Twice, for their gradients: output, queries, keys, values and what heads return; scores.
+        # Output, queries, keys, values and outputs of heads, with gradients, and the scores.
         n_steps, width = input_shape[0], self.n_heads * self.compute_key_size(input_shape)
-        return 2 * (math.prod(input_shape) + n_steps * (4 * width + self.n_heads * n_steps))
+        return 2 * math.prod(input_shape) + n_steps * (8 * width + self.n_heads * n_steps)
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         return input_shape[0] * super().max_matmul_size(input_shape)
@@ -245,11 +245,12 @@ class MultiHeadAttention(Layer):
         return BuiltAttention(self, context)
 
 
-class HeadArrays:
-    """Memory for queries, keys, values, scores and outputs of all heads, or for their gradients.
+# Scores that are computed at once, so that they stay in the cache over several passes.
+_SCORES_AT_ONCE = 1 << 16
 
-    Scores have the axis of keys before that of queries, since NumPy's maximum over a short last
-    axis takes four times as long.
+
+class HeadArrays:
+    """Memory for queries, keys, values and outputs of all heads, or for their gradients.
 
     Parameters
     ----------
@@ -269,8 +270,6 @@ class HeadArrays:
         members.
     joined_by_head : view of shape (n_estimators, n_positions * n_heads, key_size)
         The outputs, with a row for each head.
-    scores : array of shape (n_sequences, n_heads, n_keys, n_queries)
-        The scores, and then the weights.
     """
 
     def __init__(self, context: LayerContext, n_heads: int, key_size: int, name: str) -> None:
@@ -278,18 +277,18 @@ class HeadArrays:
         get, width = context.pool.get, n_heads * key_size
         projected = get(f"attention projections {name}", (members, n_positions, 3 * width))
         joined = get(f"attention outputs {name}", (members, n_positions, width))
-        n_sequences = members * n_positions // n_steps
-        parts = projected.reshape(n_sequences, n_steps, 3, n_heads, key_size)
+        parts = projected.reshape(-1, n_steps, 3, n_heads, key_size)
         self.queries, self.keys, self.values = (parts[:, :, i].swapaxes(1, 2) for i in range(3))
-        self.outputs = joined.reshape(n_sequences, n_steps, n_heads, key_size).swapaxes(1, 2)
+        self.outputs = joined.reshape(-1, n_steps, n_heads, key_size).swapaxes(1, 2)
         self.joined_by_head = joined.reshape(members, -1, key_size)
-        shape = n_sequences, n_heads, n_steps, n_steps
-        self.scores = get(f"attention scores {name}", shape)
         self.projected, self.joined = squeeze_member_axis(projected), squeeze_member_axis(joined)
 
 
 class BuiltAttention:
     """Self-attention bound to its arrays.
+
+    Scores have the axis of keys before that of queries, since NumPy's maximum over a short last
+    axis takes four times as long. They are computed for blocks of sequences.
 
     Parameters
     ----------
@@ -301,19 +300,29 @@ class BuiltAttention:
 
     def __init__(self, layer: MultiHeadAttention, context: LayerContext) -> None:
         self._context, dtype, n_steps = context, context.pool.dtype, context.input_shape[0]
-        key_size = layer.compute_key_size(context.input_shape)
+        key_size, n_heads = layer.compute_key_size(context.input_shape), layer.n_heads
         self._scale = dtype.type(1 / math.sqrt(key_size))
         self._mask = _mask_future(n_steps, dtype) if layer.is_causal else None
+        n_sequences = context.n_estimators * context.n_rows // n_steps
+        at_once = min(n_sequences, max(1, _SCORES_AT_ONCE // (n_heads * n_steps**2)))
+        self._blocks = [
+            slice(start, min(start + at_once, n_sequences))
+            for start in range(0, n_sequences, at_once)
+        ]
         has_backward = context.is_training or context.grad_input is not None
         name = str(context.index) if has_backward else "of any layer"
-        self._arrays = HeadArrays(context, layer.n_heads, key_size, name)
-        n_sequences, n_heads = self._arrays.scores.shape[:2]
+        self._arrays = HeadArrays(context, n_heads, key_size, name)
+        shape, get = (n_heads, n_steps, n_steps), context.pool.get
+        n_scores = n_sequences if has_backward else at_once
+        # The weights of the values, for each sequence and head: (..., n_keys, n_queries).
+        self._scores = get(f"attention scores {name}", (n_scores, *shape))
         self._of_queries = np.empty((n_sequences, n_heads, 1, n_steps), dtype)
         self._ones = np.ones((1, n_steps), dtype)
         d_joined = None
         if has_backward:
             # Of no use after a backward pass, so all attention layers share this memory.
-            self._gradients = HeadArrays(context, layer.n_heads, key_size, "gradients")
+            self._gradients = HeadArrays(context, n_heads, key_size, "gradients")
+            self._d_scores = get("attention scores of a block", (at_once, *shape))
             d_joined = self._gradients.joined
             self._ones_of_channels = np.ones((key_size, 1), dtype)
             self._sums = np.empty((context.n_estimators, context.n_rows * n_heads, 1), dtype)
@@ -335,23 +344,33 @@ class BuiltAttention:
         )
 
     def forward(self, x: Array, out: Array) -> None:
-        own, scores, of_queries = self._arrays, self._arrays.scores, self._of_queries
-        self._projection.forward(x, own.projected)
-        np.matmul(own.keys, own.queries.swapaxes(-1, -2), out=scores)
+        self._projection.forward(x, self._arrays.projected)
+        self._is_step = self._find_steps()
+        self._padding_mask: Array | None = None
+        if self._is_step is not None:
+            mask = np.where(self._is_step, 0, -np.inf).astype(out.dtype)
+            self._padding_mask = mask[:, np.newaxis, :, np.newaxis]
+        for block in self._blocks:
+            self._attend(block)
+        self._output_projection.forward(self._arrays.joined, out)
+
+    def _attend(self, block: slice) -> None:
+        """Compute the weights of a block of sequences, and the outputs of all heads."""
+        own, of_queries = self._arrays, self._of_queries[block]
+        start = block.start % len(self._scores)  # 0 if there is memory for one block only
+        scores = self._scores[start : start + len(of_queries)]
+        np.matmul(own.keys[block], own.queries[block].swapaxes(-1, -2), out=scores)
         np.multiply(scores, self._scale, out=scores)
         if self._mask is not None:
             np.add(scores, self._mask, out=scores)
-        self._is_step = self._find_steps()
-        if self._is_step is not None:
-            mask = np.where(self._is_step, 0, -np.inf).astype(scores.dtype)
-            np.add(scores, mask[:, np.newaxis, :, np.newaxis], out=scores)
+        if self._padding_mask is not None:
+            np.add(scores, self._padding_mask[block], out=scores)
         np.max(scores, axis=-2, keepdims=True, out=of_queries)
         np.subtract(scores, of_queries, out=scores)
         np.exp(scores, out=scores)
         np.matmul(self._ones, scores, out=of_queries)
         np.divide(scores, of_queries, out=scores)
-        np.matmul(scores.swapaxes(-1, -2), own.values, out=own.outputs)
-        self._output_projection.forward(own.joined, out)
+        np.matmul(scores.swapaxes(-1, -2), own.values[block], out=own.outputs[block])
 
     def _find_steps(self) -> Array | None:
         """Return which steps of all sequences are no padding; None if all are."""
@@ -368,19 +387,21 @@ class BuiltAttention:
         if self._is_step is not None:
             np.multiply(delta, self._is_step.reshape(*delta.shape[:-1], 1), out=delta)
         self._output_projection.backward(delta)
-        np.matmul(own.scores, back.outputs, out=back.values)
+        np.matmul(self._scores, back.outputs, out=back.values)
+        # With weights s, values v and outputs a = s v with gradient d, the gradient with respect to
+        # the scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sums of a d over
+        # the channels (Dao et al. 2022, appendix B.2).
         np.multiply(back.joined, self._scale, out=back.joined)
-        # With weights s, values v, and d v^T for the gradient with respect to s, that with respect
-        # to the scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sum(a d) over
-        # the channels of the output a = s v (Dao et al. 2022, appendix B.2).
-        np.matmul(own.values, back.outputs.swapaxes(-1, -2), out=back.scores)
-        np.multiply(back.joined, own.joined, out=back.joined)
-        np.matmul(back.joined_by_head, self._ones_of_channels, out=self._sums)
+        np.multiply(back.joined, own.joined, out=own.joined)
+        np.matmul(own.joined_by_head, self._ones_of_channels, out=self._sums)
         np.copyto(self._of_queries[:, :, 0], self._sums_of_heads)
-        np.subtract(back.scores, self._of_queries, out=back.scores)
-        np.multiply(back.scores, own.scores, out=back.scores)
-        np.matmul(back.scores.swapaxes(-1, -2), own.keys, out=back.queries)
-        np.matmul(back.scores, own.queries, out=back.keys)
+        for block in self._blocks:
+            d_scores = self._d_scores[: block.stop - block.start]
+            np.matmul(own.values[block], back.outputs[block].swapaxes(-1, -2), out=d_scores)
+            np.subtract(d_scores, self._of_queries[block], out=d_scores)
+            np.multiply(d_scores, self._scores[block], out=d_scores)
+            np.matmul(d_scores.swapaxes(-1, -2), own.keys[block], out=back.queries[block])
+            np.matmul(d_scores, own.queries[block], out=back.keys[block])
         return self._projection.backward(back.projected)
 
 

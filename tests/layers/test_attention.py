@@ -165,6 +165,10 @@ def test_gradients_match_finite_differences(layer, is_padded, n_estimators):
     check_gradients(network, n_estimators, N_ROWS, X=X)
 
 
+def flat(X):
+    return X.reshape(len(X), -1)
+
+
 class Pass:
     """A training step of layers on sequences, with a given gradient at their output."""
 
@@ -228,6 +232,20 @@ def test_members_equal_the_layer_alone_to_the_bit(layer, dtype, lengths, shared)
         alone = step.run(X[member], delta[member], member)
         for one, other in zip(alone, together, strict=True):
             assert_same_bits(one[0], other[member])
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "padded"])
+@every_layer
+def test_scores_may_be_computed_for_any_number_of_sequences_at_once(layer, lengths, monkeypatch):
+    X, delta = sequences(), np.random.RandomState(1).normal(size=(2, N_ROWS, *SHAPE))
+    X = X if lengths is None else padded(X, lengths).reshape(X.shape)
+    step = Pass([layer], 2)
+    expected, scores = step.run(X, delta), predict_raw(step.network, step.parameters, flat(X))
+    for n_scores in (1, 2 * 4 * N_STEPS**2, 5 * 2 * N_STEPS**2):
+        monkeypatch.setattr("skbackprop.layers.attention._SCORES_AT_ONCE", n_scores)
+        for one, other in zip(step.run(X, delta), expected, strict=True):
+            assert_same_bits(one, other)
+        assert_same_bits(predict_raw(step.network, step.parameters, flat(X)), scores)
 
 
 # ------------------------------------------------------------------- what steps can see
