@@ -137,6 +137,9 @@ class Permute(Layer):
             raise self.input_shape_error(f"rows of {len(self.dims)} axes", input_shape)
         return tuple(input_shape[d - 1] for d in self.dims)
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (Permute(tuple(np.argsort(self.dims) + 1)),)
+
     def compute_output_lengths(self, lengths: Array) -> Array | None:
         return lengths if self.dims[0] == 1 else None
 
