@@ -391,12 +391,8 @@ class CCodegen:
         limit = [_float_literal(max_rounded_input(n_inputs))] if is_int8 else []
         statements = []
         if source.operation == "windows":
-            scratch = self._get_scratch(n_inputs)
-            image = source.inputs[0].shape
-            window = _window_arguments(image, source.attributes)
-            arguments = x, *window, *source.attributes["dilation"], scratch
-            statements.append(self._format_call("window", *arguments))
-            x = scratch
+            statements.append(self._copy_window(source, x))
+            x = self._get_scratch(n_inputs)
         else:
             x = _at_position(x, n_positions, n_inputs)
         out = _at_position(out, n_positions, n_outputs)
@@ -405,6 +401,22 @@ class CCodegen:
         yield from _for_each_position(n_positions, *statements)
 
     _dense_int8 = _dense
+
+    def _copy_window(self, windows: Expr, x: str) -> str:
+        """Return the statement that copies the window of position p to the scratch buffer."""
+        window = _window_arguments(windows.inputs[0].shape, windows.attributes)
+        scratch = self._get_scratch(windows.n_channels)
+        return self._format_call("window", x, *window, *windows.attributes["dilation"], scratch)
+
+    def _depthwise(self, value: Expr, out: str, x: str) -> Iterator[str]:
+        (windows,), n_positions, n_channels = value.inputs, value.n_positions, value.n_channels
+        kernels, biases = (*map(self._get_constant, value.arrays, ["kernels", "biases"]), "NULL")[
+            :2
+        ]
+        scratch, size = self._get_scratch(windows.n_channels), windows.n_channels // n_channels
+        out = _at_position(out, n_positions, n_channels)
+        call = self._format_call("depthwise", scratch, kernels, biases, size, n_channels, out)
+        yield from _for_each_position(n_positions, self._copy_window(windows, x), call)
 
     def _max_pool(self, value: Expr, out: str, x: str) -> Iterator[str]:
         out = _at_position(out, value.n_positions, value.n_channels)

@@ -298,29 +298,31 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
 
 @to_expression.register
 def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
-    return _convolution(part, x, arrays["kernels"], arrays)
+    kernels = arrays["kernels"]
+    by_window = kernels.reshape(len(kernels), -1, kernels.shape[-1])
+    convolved = ex.dense(_make_windows(part, x), by_window, arrays.get("kernel_biases"))
+    return ex.reshape(convolved, part.compute_output_shape(x.shape))
 
 
 @to_expression.register
 def _(part: layers.DepthwiseConv2D, x: Expr, arrays: Arrays) -> Expr:
-    """Return a convolution whose kernels do not mix channels."""
-    kernels = arrays["kernels"][..., None]
-    return _convolution(part, x, kernels * np.eye(kernels.shape[-2], dtype=kernels.dtype), arrays)
+    kernels = arrays["kernels"]
+    windows = _make_windows(part, ex.broadcast_members(x, len(kernels)))
+    return ex.depthwise(windows, kernels, arrays.get("kernel_biases"))
 
 
-def _convolution(part: Convolution, x: Expr, kernels: Array, arrays: Arrays) -> Expr:
+def _make_windows(part: Convolution, x: Expr) -> Expr:
+    """Return the windows that a convolution reads; a sequence is an image of height one."""
     geometry = part.compute_geometry(x.shape)
     (top, bottom), (left, right) = geometry.padding
-    windows = ex.windows(
-        ex.reshape(x, (*geometry.input_size, kernels.shape[-2])),
+    n_channels = x.width // math.prod(geometry.input_size)
+    return ex.windows(
+        ex.reshape(x, (*geometry.input_size, n_channels)),
         geometry.kernel_size,
         geometry.strides,
         (top, left, bottom, right),
         geometry.dilation,
     )
-    by_window = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    convolved = ex.dense(windows, by_window, arrays.get("kernel_biases"))
-    return ex.reshape(convolved, part.compute_output_shape(x.shape))
 
 
 @to_expression.register

@@ -279,6 +279,17 @@ def windows(
     return Expr("windows", (x,), shape, x.n_estimators, (), attributes)
 
 
+def depthwise(x: Expr, kernels: Array, biases: Array | None) -> Expr:
+    """Return the sum over each window x of the products with kernels, for each channel.
+
+    The kernels have the shape (M, height, width, n_channels), with as many members as the windows.
+    """
+    n_estimators, n_channels = len(kernels), kernels.shape[-1]
+    arrays = [kernels.reshape(n_estimators, -1, n_channels), *([] if biases is None else [biases])]
+    shape = *x.shape[:-1], n_channels
+    return Expr("depthwise", (x,), shape, n_estimators, tuple(map(_to_float32, arrays)))
+
+
 def transposed_convolution(
     x: Expr,
     kernels: Array,
@@ -553,6 +564,15 @@ def _windows(expression: Expr, x: Array) -> Array:
     return _slide_over(expression, x, 0.0).reshape(*x.shape[:-3], *expression.shape)
 
 
+def _depthwise(expression: Expr, x: Array) -> Array:
+    kernels, *biases = expression.arrays
+    n_estimators, size, n_channels = kernels.shape
+    by_channel = x.reshape(n_estimators, *x.shape[-4:-1], size, n_channels)
+    products = by_channel * kernels[:, None, None, None]
+    summed = products.sum(axis=-2) if n_estimators > 1 else products.sum(axis=-2)[0]
+    return np.asarray(summed + (align(expression, biases[0]) if biases else 0))
+
+
 def _transposed_convolution(expression: Expr, x: Array) -> Array:
     (kernels,), each = expression.arrays, expression.attributes
     (height, width, n_filters), (top, left) = expression.shape, each["padding"]
@@ -614,6 +634,7 @@ OPERATIONS: dict[str, Callable[..., Array]] = {
     "transpose": _transpose,
     "matmul": lambda _, x, y: x @ y,
     "windows": _windows,
+    "depthwise": _depthwise,
     "transposed_convolution": _transposed_convolution,
     "max_pool": lambda each, x: _slide_over(each, x, -np.inf).max(axis=(-3, -2)),
     "average_pool": lambda each, x: np.nanmean(_slide_over(each, x, np.nan), axis=(-3, -2)),

@@ -174,23 +174,26 @@ class OnnxGraph:
     def _convolve(self, expression: Expr, x: str) -> str:
         (window,), (weights, *biases) = expression.inputs, expression.arrays
         (image,), attributes = window.inputs, window.attributes
-        kernels = weights.reshape(len(weights), *attributes["size"], image.n_channels, -1)
-        kernels = kernels.transpose(0, 4, 3, 1, 2).reshape(
-            -1, image.n_channels, *attributes["size"]
-        )
+        size, n_groups, n_channels = attributes["size"], image.n_estimators, image.n_channels
+        if expression.operation == "depthwise":
+            n_groups, n_channels = n_groups * n_channels, 1
+        kernels = weights.reshape(len(weights), *size, n_channels, expression.n_channels)
+        kernels = kernels.transpose(0, 4, 3, 1, 2).reshape(-1, n_channels, *size)
         arrays = [self._add_initializer("kernels", np.ascontiguousarray(kernels))]
         arrays += [self._add_initializer("biases", each.ravel()) for each in biases]
         convolved = self._add_node(
             "Conv",
             self._to_channels_first(image, x),
             *arrays,
-            kernel_shape=list(attributes["size"]),
+            kernel_shape=list(size),
             strides=list(attributes["strides"]),
             pads=list(attributes["padding"]),
             dilations=list(attributes["dilation"]),
-            group=image.n_estimators,
+            group=n_groups,
         )
         return self._to_channels_last(expression, convolved)
+
+    _depthwise = _convolve
 
     def _transposed_convolution(self, expression: Expr, x: str) -> str:
         (image,), (weights,), attributes = (

@@ -81,6 +81,16 @@ static void PREFIX_window(
         }
 }
 """,
+    "depthwise": """\
+/* out[c] = the sum of x[n][c] w[n][c] over n, plus b[c], or NULL for none. */
+static void PREFIX_depthwise(
+    const float *x, const float *w, const float *b, size_t n, size_t c, float *out)
+{
+    for (size_t k = 0; k < c; ++k) out[k] = b ? b[k] : 0.0f;
+    for (size_t i = 0; i < n; ++i, x += c, w += c)
+        for (size_t k = 0; k < c; ++k) out[k] += x[k] * w[k];
+}
+""",
     "add_window": """\
 /* Add the values x[m][n][c] of a window to an image out[h][w][c], as above. */
 static void PREFIX_add_window(
