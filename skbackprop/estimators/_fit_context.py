@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,12 @@ from ..losses._composite import LossWithLink, override_link
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.network import Network
-from ..training.architecture import activation_of_each_layer, hidden_widths
+from ..training.architecture import (
+    activation_of_each_layer,
+    check_input_shape_param,
+    check_layers_param,
+    hidden_widths,
+)
 from ..training.class_weight import compute_sample_weight
 from ..training.config import TrainingConfig, is_warm_start_compatible
 from ..training.training_run import TrainingRun
@@ -98,7 +104,10 @@ class ValidatedParams(NamedTuple):
     messages : tuple of str
         The warnings about parameters that have no effect.
     is_immutable : bool
-        Whether no value can change, so that the same objects make the same configuration.
+        Whether no value can change, apart from the items of lists, so that the same objects make
+        the same configuration.
+    lists : tuple of pairs
+        The lists among the values, such as that of `layers`, each with its items.
     """
 
     values: tuple[Any, ...]
@@ -106,6 +115,15 @@ class ValidatedParams(NamedTuple):
     fixed: dict[str, Any]
     messages: tuple[str, ...]
     is_immutable: bool
+    lists: tuple[tuple[list[Any], tuple[Any, ...]], ...]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the same values make the same configuration as before."""
+        return self.is_immutable and all(
+            len(values) == len(items) and all(map(operator.is_, values, items))
+            for values, items in self.lists
+        )
 
     def warn(self) -> None:
         """Warn of the parameters that have no effect."""
@@ -182,6 +200,9 @@ def warm_start_signature(parameters: Mapping[str, Any]) -> dict[str, Any]:
     fixed = {name: parameters[name] for name in FIXED if name in parameters}
     fixed["hidden_layer_sizes"] = hidden_widths(parameters["hidden_layer_sizes"])
     fixed["activation"] = activation_of_each_layer(parameters)
+    if "layers" in fixed:
+        fixed["layers"] = check_layers_param(fixed["layers"]) or None
+        fixed["input_shape"] = check_input_shape_param(fixed["input_shape"])
     return fixed
 
 

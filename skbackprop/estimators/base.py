@@ -10,6 +10,7 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from numbers import Number
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -39,6 +40,7 @@ from ..training.training_run import TrainingInterrupted, TrainingRun
 from ..training.training_task import Scorer, TrainingTask, ValidationData, assign_folds
 from ..training.validation_split import spawn_rngs
 from ..utils.arrays import Array, MatrixLike
+from ..utils.configurable import Configurable
 from ..utils.equality import is_equal
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
@@ -73,6 +75,9 @@ from ._validation import (
     validated_groups,
     validated_weight,
 )
+
+# The kinds of items in lists that do not change.
+_IMMUTABLE = Configurable, str, Number
 
 
 def check_stochastic(estimator: Any) -> bool:
@@ -320,7 +325,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         known = self._validated_params if last is not None and incremental else None
         if known is not None and not all(map(operator.is_, known.values, self._values)):
             known = None
-        if known is not None and known.is_immutable:
+        if known is not None and known.is_current:
             return known
         params = validate_params(self)
         if known is None:
@@ -490,9 +495,12 @@ def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     config = estimator._make_config(parameters)
     defaults = {name: row.default for name, row in estimator._rows.items()}
     messages = tuple(unused_parameter_warnings(parameters, defaults))
-    is_immutable = not any(isinstance(value, (list, dict, np.ndarray)) for value in values)
+    lists = tuple((value, tuple(value)) for value in values if isinstance(value, list))
+    items = [item for _, each in lists for item in each]
+    is_mutable = any(isinstance(value, (dict, np.ndarray)) for value in values)
+    is_immutable = not is_mutable and all(isinstance(each, _IMMUTABLE) for each in items)
     fixed = warm_start_signature(parameters)
-    return ValidatedParams(values, config, fixed, messages, is_immutable)
+    return ValidatedParams(values, config, fixed, messages, is_immutable, lists)
 
 
 def prepare_fit(

@@ -47,6 +47,7 @@ from skbackprop.layers import (
     PositionalEncoding,
     Reshape,
     Residual,
+    Scale,
     SimpleRNN,
     TransformerBlock,
     UpSampling2D,
@@ -308,6 +309,28 @@ def test_partial_fit_and_warm_starts_resume(name, tmp_path):
     assert warm.loss_ < first
     with pytest.raises(ValueError, match="layers was .* when training began"):
         warm.set_params(layers=warm.layers[:-1]).fit(rows, Y)
+
+
+def test_a_list_of_layers_that_has_changed_is_noticed():
+    layers = [Dense(4, activation="relu"), "scale"]
+    model = quick(BackpropClassifier, layers=layers, input_shape=[D])
+    expected = quick(BackpropClassifier, layers=tuple(layers))
+    for one in (model, expected):
+        one.partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y)
+    for change in (
+        lambda: layers.append(Dropout(0.1)),
+        lambda: layers.__setitem__(0, Dense(5, activation="relu")),
+        lambda: layers.pop(),
+    ):
+        saved = [*layers]
+        change()
+        with pytest.raises(ValueError, match=r"layers was \(Dense\(n_units=4"):
+            model.partial_fit(X, Y)
+        layers[:] = saved
+        model.partial_fit(X, Y)
+        expected.partial_fit(X, Y)
+    layers[:] = [Dense(4, activation="relu"), Scale()]  # the same, written differently
+    assert same_bits(model.partial_fit(X, Y), expected.partial_fit(X, Y))
 
 
 @every_network
