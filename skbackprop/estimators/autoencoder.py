@@ -62,7 +62,7 @@ from .base import BaseNeuralNetwork, check_stochastic
 # Size of the blocks in which errors and variances are computed.
 _BLOCK_SIZE = 1 << 17
 
-# Tolerance for rounding errors in shares of the rows.
+# Tolerance for rounding errors in shares and scores of the rows.
 _ROUNDING = 1e-9
 
 
@@ -1055,8 +1055,11 @@ def _threshold(scores: Array, contamination: float, weight: Array | None) -> flo
     no score has that share below it, it is the largest score.
     """
     weight = np.ones(len(scores)) if weight is None else weight
-    values, which = np.unique(scores[weight > 0], return_inverse=True)
-    up_to = np.cumsum(np.bincount(which, weight[weight > 0]))
+    order = np.argsort(scores[weight > 0], kind="stable")
+    values, shares = scores[weight > 0][order], weight[weight > 0][order]
+    # Equal rows may have scores that differ by rounding.
+    is_first = np.append(True, np.diff(values) > _ROUNDING * np.abs(values[1:]))
+    values, up_to = values[is_first], np.cumsum(np.add.reduceat(shares, np.flatnonzero(is_first)))
     n_below = 1 + int(np.searchsorted(up_to, contamination * up_to[-1] * (1 - _ROUNDING)))
     if n_below >= len(values):
         return float(values[-1])

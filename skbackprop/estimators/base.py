@@ -481,7 +481,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = getattr(self, "layers", None) is None
         return tags
 
 

@@ -23,6 +23,7 @@ from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..layers.latent import Sampling
 from ..layers.recurrent import RecurrentLayer, split_channels
+from ..layers.resizing import CropOrRepeat
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -342,6 +343,16 @@ def _(part: layers.UpSampling2D, x: Expr, arrays: Arrays) -> Expr:
     pixels = ex.reshape(x, (height, 1, width, 1, x.width // (height * width)))
     copies: Any = pixels * np.ones((1, 1, down, 1, right, 1))
     return ex.reshape(copies, part.compute_output_shape(x.shape))
+
+
+@to_expression.register
+def _(part: CropOrRepeat, x: Expr, arrays: Arrays) -> Expr:
+    positions = np.arange(x.width).reshape(x.shape)
+    for axis, size in enumerate(part.sizes):
+        positions = np.take(positions, np.arange(size), axis=axis, mode="clip")
+    return ex.reshape(
+        ex.take_columns(ex.reshape(x, (x.width,)), positions.ravel()), positions.shape
+    )
 
 
 @to_expression.register(pooling.MaxPooling)

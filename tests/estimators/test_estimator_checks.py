@@ -17,7 +17,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
 from skbackprop.initializers import VarianceScaling
-from skbackprop.layers import PeriodicEmbedding
+from skbackprop.layers import Dense, PeriodicEmbedding
 from skbackprop.losses import REGRESSOR_LOSSES, Poisson, Quantile
 from skbackprop.optimizers import AdamW
 from skbackprop.schedules import LinearWarmup
@@ -106,6 +106,8 @@ AUTOENCODERS = SHARED | {
     "adaptive": SHARED["adaptive"] | {"learning_rate_init": 1e-5},
     "one component": {"n_components": 1} | SMALL,
     "poisson": {"loss": Poisson()} | SMALL,
+    "variational": {"variational": True, "beta": 0.1} | SMALL,
+    "mirrored layers": {"layers": [Dense(6, "tanh")]} | SMALL,
 }
 LAYERS = {"layers": ["scale", PeriodicEmbedding(4)]} | SMALL
 CLASSIFIERS["input layers"] = REGRESSORS["input layers"] = LAYERS
@@ -117,6 +119,7 @@ LEFT_OUT = {
     "early stopping": ROW_EQUIVALENCE,
     "early stopping lbfgs": ROW_EQUIVALENCE | RANKS,
     "small batches": ROW_EQUIVALENCE,
+    "variational": ROW_EQUIVALENCE,
     # This model's predictions are float32 whatever X is. What is rounded depends on where in a
     # product a row stands, and these checks are for float64's rounding.
     "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | RANKS | OTHER_ROWS,

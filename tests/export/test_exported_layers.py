@@ -225,10 +225,13 @@ def test_raises_on_parts_of_a_network_from_within_a_residual_connection():
 
 
 @pytest.mark.long
-def test_autoencoder_of_images():
+@pytest.mark.parametrize("variational", [False, True])
+@pytest.mark.parametrize("shape", [(4, 4), (3, 5)])
+def test_autoencoder_of_images(shape, variational):
     layers = [Conv2D(3, 2, strides=2, activation="relu"), BatchNormalization()]
-    autoencoder = BackpropAutoencoder(2, (), layers=layers, input_shape=(4, 4), **SHORT)
-    X = NUMBERS[:, :16]
+    settings = {"layers": layers, "input_shape": shape, "variational": variational}
+    autoencoder = BackpropAutoencoder(2, (), **settings, **SHORT)
+    X = NUMBERS[:, : np.prod(shape)]
     codes = autoencoder.fit(X).transform(X)
     found = outputs_of(to_onnx(autoencoder), X)
     assert is_close(found["codes"], codes)
