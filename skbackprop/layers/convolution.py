@@ -28,7 +28,8 @@ from .resizing import CropOrRepeat
 # The most values of columns that are summed at once: a megabyte in single precision.
 _CACHED_VALUES = 1 << 18
 
-# Columns are transposed if fewer values than these are side by side in a window and an image.
+# Windows with fewer values than these side by side are copied column by column: NumPy copies and
+# adds long runs of values faster than short ones.
 _SHORT_RUN = 12
 
 Pair: TypeAlias = tuple[int, int]
@@ -337,6 +338,7 @@ class Conv2D(Convolution):
     use_bias: bool = True
 
     def __post_init__(self) -> None:
+        validate_positive_int(self, "n_filters")
         _validate_2d(self)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -349,8 +351,7 @@ class Conv2D(Convolution):
         return *_mirrored_activation(self.activation), transposed, *fitted
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
-        return _make_geometry((input_shape[0], input_shape[1]), kernel_size, strides, self.padding)
+        return _make_geometry(self, (input_shape[0], input_shape[1]))
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *as_pair(self.kernel_size), math.prod(input_shape[2:]), self.n_filters
@@ -413,6 +414,7 @@ class Conv2DTranspose(Convolution):
     use_bias: bool = True
 
     def __post_init__(self) -> None:
+        validate_positive_int(self, "n_filters")
         _validate_2d(self)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -427,7 +429,7 @@ class Conv2DTranspose(Convolution):
         if self.padding == "valid":
             height += max(kernel_size[0] - strides[0], 0)
             width += max(kernel_size[1] - strides[1], 0)
-        return _make_geometry((height, width), kernel_size, strides, self.padding)
+        return _make_geometry(self, (height, width))
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *as_pair(self.kernel_size), self.n_filters, math.prod(input_shape[2:])
@@ -512,8 +514,7 @@ class DepthwiseConv2D(Convolution):
         return *_mirrored_activation(self.activation), *enlarged, convolution
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
-        return _make_geometry((input_shape[0], input_shape[1]), kernel_size, strides, self.padding)
+        return _make_geometry(self, (input_shape[0], input_shape[1]))
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *as_pair(self.kernel_size), math.prod(input_shape[2:])
@@ -1022,10 +1023,11 @@ def as_pair(size: int | Pair) -> Pair:
 
 
 def _make_geometry(
-    size: Pair, kernel_size: Pair, strides: Pair, padding: str
+    layer: Conv2D | Conv2DTranspose | DepthwiseConv2D, size: Pair
 ) -> ConvolutionGeometry:
-    """Return the geometry of a convolution of images."""
-    if padding == "valid":
+    """Return the geometry of a convolution of images of this size."""
+    kernel_size, strides = as_pair(layer.kernel_size), as_pair(layer.strides)
+    if layer.padding == "valid":
         return ConvolutionGeometry(size, kernel_size, strides)
     height, width = map(same_padding, size, kernel_size, strides)
     return ConvolutionGeometry(size, kernel_size, strides, padding=(height, width))
@@ -1060,8 +1062,6 @@ def check_image_shape(layer: Layer, input_shape: Shape) -> None:
 
 
 def _validate_2d(layer: Any) -> None:
-    if not isinstance(layer, DepthwiseConv2D):
-        validate_positive_int(layer, "n_filters")
     validate_pairs(layer, "kernel_size", "strides")
     validate_padding(layer, "valid", "same")
     _validate_activation(layer)

@@ -16,6 +16,7 @@ from skbackprop.layers import (
     DepthwiseConv2D,
     Scale,
     UpSampling2D,
+    convolution,
 )
 from skbackprop.nn.network import Network
 from skbackprop.nn.objective import L2, Objective
@@ -31,6 +32,8 @@ LOSS = LOSSES["squared_error-identity"]
 CASES = {
     "one pixel": (Conv2D(3, 1), (4, 5, 2)),
     "one pixel, strides": (Conv2D(3, 1, 2), (4, 5, 2)),
+    "one pixel and channel": (Conv2D(3, 1), (4, 5)),
+    "one pixel and channel, strides": (Conv2D(3, 1, 2), (4, 5)),
     "2": (Conv2D(3, 2), (4, 5)),
     "3": (Conv2D(2, 3), (6, 5, 3)),
     "wide": (Conv2D(2, (1, 4)), (3, 6, 2)),
@@ -210,6 +213,31 @@ def test_gradient_by_the_input_matches_finite_differences(layer, shape, n_estima
         return (slope * predict_raw(network, parameters, X)).sum(), gradient[..., 0]
 
     check_gradient(at, np.random.RandomState(9).normal(size=(4, math.prod(shape))))
+
+
+@stacks
+@pytest.mark.parametrize(
+    "layer, shape", [*CASES.values(), *TRANSPOSED.values()], ids=[*CASES, *TRANSPOSED]
+)
+def test_blocks_of_rows_change_nothing(layer, shape, n_estimators, monkeypatch):
+    """The last block of rows is shorter than the others."""
+    network = network_of(layer, shape)
+    parameters = parameters_for(network, n_estimators)
+    geometry = layer.compute_geometry(shape)
+    is_transposed = isinstance(layer, Conv2DTranspose)
+    image_shape = network.row_shapes[-1] if is_transposed else shape
+    n_channels = math.prod(image_shape) // math.prod(geometry.input_size)
+    n_columns = math.prod(geometry.output_size) * math.prod(geometry.kernel_size) * n_channels
+    X = np.random.RandomState(0).randn(7, math.prod(shape))
+    slope = np.random.RandomState(8).normal(size=(n_estimators, 7, network.n_units[-1]))
+    found = []
+    for n_rows in (7, 3, 1):
+        monkeypatch.setattr(convolution, "_CACHED_VALUES", n_rows * n_columns)
+        gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
+        found.append((gradient, predict_raw(network, parameters, X)))
+    for gradient, out in found[1:]:
+        np.testing.assert_allclose(gradient, found[0][0], atol=1e-13)
+        np.testing.assert_allclose(out, found[0][1], atol=1e-13)
 
 
 @every_layer
