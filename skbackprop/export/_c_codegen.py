@@ -410,12 +410,11 @@ class CCodegen:
 
     def _depthwise(self, value: Expr, out: str, x: str) -> Iterator[str]:
         (windows,), n_positions, n_channels = value.inputs, value.n_positions, value.n_channels
-        kernels, biases = (*map(self._get_constant, value.arrays, ["kernels", "biases"]), "NULL")[
-            :2
-        ]
+        arrays = [*map(self._get_constant, value.arrays, ("kernels", "biases"))]
+        arrays += ["NULL"] * (2 - len(arrays))
         scratch, size = self._get_scratch(windows.n_channels), windows.n_channels // n_channels
         out = _at_position(out, n_positions, n_channels)
-        call = self._format_call("depthwise", scratch, kernels, biases, size, n_channels, out)
+        call = self._format_call("depthwise", scratch, *arrays, size, n_channels, out)
         yield from _for_each_position(n_positions, self._copy_window(windows, x), call)
 
     def _max_pool(self, value: Expr, out: str, x: str) -> Iterator[str]:
