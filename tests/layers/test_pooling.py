@@ -176,10 +176,10 @@ def networks_of(layer, shape, first=False):
 @pytest.mark.parametrize("n_estimators, is_shared", [(1, False), (3, False), (3, True)])
 @every_window
 @every_kind
+@pytest.mark.without(lambda shape, **_: math.prod(shape) > 200)
 def test_gradients_of_windows(kind, n_axes, shape, settings, n_estimators, is_shared, first):
     layer = KINDS[kind][1][n_axes - 1](**settings)
-    if math.prod(shape) < 100:
-        check_gradients(networks_of(layer, shape, first), n_estimators, 5, True, is_shared)
+    check_gradients(networks_of(layer, shape, first), n_estimators, 5, True, is_shared)
 
 
 @pytest.mark.parametrize("first", [False, True], ids=["within", "first"])
@@ -194,6 +194,7 @@ def test_gradients_of_global_pooling(kind, n_axes, shape, n_estimators, is_share
 @pytest.mark.parametrize("dtype", DTYPES)
 @every_window
 @every_kind
+@pytest.mark.without(lambda shape, **_: math.prod(shape) > 200)
 def test_a_member_of_five_equals_the_network_alone(kind, n_axes, shape, settings, dtype):
     network = networks_of(KINDS[kind][1][n_axes - 1](**settings), shape)
     members = five_members(LOSS, network, weighted=True)
@@ -345,6 +346,7 @@ def test_pairs_are_settings_and_strides_are_those_of_the_windows():
     assert MaxPool2D().set_params(strides=1).compute_output_shape((9, 9, 1)) == (8, 8, 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize("layer", [MaxPool2D(2), MaxPool2D(3, 1), AveragePool2D(2), None], ids=str)
 def test_no_allocation_of_an_epoch_grows_with_the_image(layer, n_estimators):

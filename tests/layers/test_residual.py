@@ -225,6 +225,7 @@ def test_networks_are_equal_and_so_are_their_pickles():
     assert len({pickle.dumps(pickle.loads(pickle.dumps(each))) for each in (one, other)}) == 1
 
 
+@pytest.mark.long
 @BOTH
 def test_an_estimator_trains_and_is_saved_with_it(estimator_class, tmp_path):
     X, y = data_for(estimator_class)
