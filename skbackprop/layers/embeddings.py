@@ -407,8 +407,9 @@ class Embedding(Layer):
         The number n of tokens, from 1 to 2^24.
     n_units : int
         The length of the vectors, at least 1.
-    scale : float, default=1.0
-        Standard deviation of the initial vectors, 0 or more.
+    scale : float, default=0.05
+        Standard deviation of the initial vectors, 0 or more. Larger values add noise to rare
+        tokens.
 
     Raises
     ------
@@ -440,7 +441,7 @@ class Embedding(Layer):
 
     n_tokens: int
     n_units: int
-    scale: float = 1.0
+    scale: float = 0.05
 
     reads_columns: ClassVar[bool] = True
     reads_sequences: ClassVar[bool] = True
