@@ -24,6 +24,7 @@ from sklearn.utils.validation import (
 
 from .._sklearn import _check_sample_weight
 from ..layers.base import has_sequence_layer
+from ..layers.embeddings import Embedding
 from ..losses.base import Loss
 from ..training.architecture import check_layers_param
 from ..utils.arrays import Array, as_dense, max_abs
@@ -214,6 +215,9 @@ def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
                 f"\n{name} takes finite numbers. For tables with missing values or strings "
                 f"{tabular}put skbackprop.tabular.TableEncoder before {name} in a pipeline."
             )
+            layers = check_layers_param(getattr(estimator, "layers", None))
+            if layers and isinstance(layers[0], Embedding):
+                hint = f"\nEmbedding takes tokens as numbers. {Embedding.HOW_TO_ENCODE}"
         names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow, other libraries
         invalid = [repr(name) for name in names if not _is_finite_column(X[name])]
         if invalid:

@@ -140,6 +140,16 @@ def compute_sinusoids(shape: Shape) -> Array:
     return np.where(channels % 2 == 0, np.sin(phases), np.cos(phases))
 
 
+def _check_heads(layer: MultiHeadAttention | TransformerBlock, input_shape: Shape) -> None:
+    """Raise a ValueError if the channels can not be divided among the heads."""
+    if layer.key_size is None and input_shape[-1] % layer.n_heads:
+        raise ValueError(
+            f"n_heads of {type(layer).__name__} must divide the number of channels if key_size is "
+            f"None, got n_heads={layer.n_heads} and {input_shape[-1]} channels. Set key_size to "
+            "the number of channels of each head, or change one of them."
+        )
+
+
 @dataclass(frozen=True)
 class MultiHeadAttention(Layer):
     """Multi-head self-attention: each step gets a weighted mean of the values of all steps.
@@ -207,21 +217,12 @@ class MultiHeadAttention(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:
             raise self.input_shape_error(_SEQUENCES, input_shape)
-        self.compute_key_size(input_shape)
+        _check_heads(self, input_shape)
         return input_shape
 
     def compute_key_size(self, input_shape: Shape) -> int:
         """Return the number of channels of each head."""
-        key_size, rest = divmod(input_shape[-1], self.n_heads)
-        if self.key_size is not None:
-            return self.key_size
-        if rest:
-            raise ValueError(
-                f"n_heads of {type(self).__name__} must divide the number of channels if key_size "
-                f"is None, got n_heads={self.n_heads} and {input_shape[-1]} channels. Set key_size "
-                "to the number of channels of each head, or change one of them."
-            )
-        return key_size
+        return self.key_size or input_shape[-1] // self.n_heads
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         n_channels, width = input_shape[-1], self.n_heads * self.compute_key_size(input_shape)
@@ -498,18 +499,16 @@ class TransformerBlock(Layer):
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 2:
             raise self.input_shape_error(_SEQUENCES, input_shape)
-        return self._attention.compute_output_shape(input_shape)
-
-    @property
-    def _attention(self) -> MultiHeadAttention:
-        return MultiHeadAttention(self.n_heads, self.key_size, self.is_causal)
+        _check_heads(self, input_shape)
+        return input_shape
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         *_, n_channels = self.compute_output_shape(input_shape)
+        attention = MultiHeadAttention(self.n_heads, self.key_size, self.is_causal)
         dropout = [Dropout(self.dropout)] if self.dropout else []
         dense = [Dense(self.n_units, self.activation), Dense(n_channels)]
         parts = (
-            Residual([LayerNormalization(), self._attention, *dropout]),
+            Residual([LayerNormalization(), attention, *dropout]),
             Residual([LayerNormalization(), *dense, *dropout]),
         )
         return tuple(expand_layers(parts, input_shape)[0])
