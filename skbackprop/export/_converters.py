@@ -49,11 +49,13 @@ def to_expression(part: Any, *inputs: Any) -> Any:
     - for a link, the raw predictions that it maps to predictions: ``(link, raw_prediction)``,
     - for a loss with its own `predict`, the raw predictions: ``(loss, raw_prediction)``,
     - for a transformer in a pipeline, its input: ``(transformer, x)``,
-    - for a layer, its input and its arrays by name: ``(layer, x, arrays)``.
+    - for a layer, its input and its arrays by name: ``(layer, x, arrays)``. The input has the shape
+      of a row, and the arrays have the axis of the ensemble's members first.
 
     It returns an expression, made with operators and these functions: add, subtract, multiply,
     divide, negative, power, square, absolute, maximum, minimum, equal, isnan, exp, expm1, log,
-    log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of ``scipy.special``.
+    log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of ``scipy.special``. They broadcast
+    the values of a row as NumPy does.
 
     Parameters
     ----------

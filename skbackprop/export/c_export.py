@@ -66,8 +66,8 @@ static void PREFIX_dense_int8(
 }
 """,
     "window": """\
-/* out = the values of an image x[h][w][c] in a window of m x n from (top, left) on. These wrap
-   around below zero. Outside the image the values are zero. */
+/* out = the values of an image x[h][w][c] in the window of m rows and n columns from (top, left)
+   on, which wrap around below zero. They are zero outside the image. */
 static void PREFIX_window(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     size_t step_down, size_t step_right, float *out)
@@ -92,7 +92,8 @@ static void PREFIX_depthwise(
 }
 """,
     "add_window": """\
-/* Add the values x[m][n][c] of a window to an image out[h][w][c], as above. */
+/* Add values x[m][n][c] to an image out[h][w][c] in the window from (top, left) on, which wrap
+   around below zero. Values outside the image are left out. */
 static void PREFIX_add_window(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     float *out)
@@ -103,7 +104,8 @@ static void PREFIX_add_window(
 }
 """,
     "max_pool": """\
-/* out = the largest value of each channel of an image x[h][w][c] in a window, as above. */
+/* out = the largest value of each channel of an image x[h][w][c] in the window of m rows and n
+   columns from (top, left) on, which wrap around below zero. */
 static void PREFIX_max_pool(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     float *out)
@@ -118,7 +120,8 @@ static void PREFIX_max_pool(
 }
 """,
     "average_pool": """\
-/* out = the mean of each channel of an image x[h][w][c] in a window, as above. */
+/* out = the mean of each channel of an image x[h][w][c] in the window of m rows and n columns from
+   (top, left) on, which wrap around below zero. */
 static void PREFIX_average_pool(
     const float *x, size_t h, size_t w, size_t c, size_t top, size_t left, size_t m, size_t n,
     float *out)
