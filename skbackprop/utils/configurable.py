@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, ClassVar, Self, TypeVar
+from functools import cache
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Configurable:
     @classmethod
     def setting_names(cls) -> list[str]:
         """Return the names of the settings, without nested ones."""
-        return [name for name in _arguments(cls) if name not in cls._set_elsewhere]
+        return [name for name in _arguments(cast(Hashable, cls)) if name not in cls._set_elsewhere]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.
@@ -101,7 +102,7 @@ class Configurable:
         if not changes:
             return self
         arguments = dict(changes)
-        for name in _arguments(type(self)):
+        for name in _arguments(cast(Hashable, type(self))):
             if name not in changes and not hasattr(self, name):
                 raise ValueError(
                     f"{type(self).__name__} does not store its argument {name!r} under that "
@@ -178,12 +179,13 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
     return tuple(changed) if isinstance(value, tuple) else changed
 
 
-def _arguments(kind: type) -> list[str]:
+@cache
+def _arguments(kind: Hashable) -> tuple[str, ...]:
     """Return the names of the arguments of a class's constructor."""
     # mypy: the __init__ of a subclass could have another signature.
     _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return [parameter.name for parameter in parameters if parameter.kind not in stars]
+    return tuple(parameter.name for parameter in parameters if parameter.kind not in stars)
 
 
 def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:
