@@ -101,7 +101,7 @@ class BuiltSampling:
         for rng, noise in zip(self._context.rngs, self._members, strict=True):
             rng.standard_normal(out=self._drawn)
             noise[...] = self._drawn
-        mean, log_variance = np.split(x, 2, axis=-1)
+        mean, log_variance = _split(x)
         divergence, activity_loss = self._divergence, self._context.activity_loss
         np.multiply(log_variance, 0.5, out=self._deviation)
         np.exp(self._deviation, out=self._deviation)
@@ -121,8 +121,8 @@ class BuiltSampling:
         if grad_input is None:
             return delta
         weight = self._beta * self._context.batch.weight
-        mean, _ = np.split(self._x, 2, axis=-1)
-        d_mean, d_log_variance = np.split(grad_input, 2, axis=-1)
+        mean, _ = _split(self._x)
+        d_mean, d_log_variance = _split(grad_input)
         np.multiply(mean, weight, out=d_mean)
         np.add(d_mean, delta, out=d_mean)
         np.square(self._deviation, out=divergence)
@@ -148,12 +148,18 @@ class BuiltMean:
         self._context = context
 
     def forward(self, x: Array, out: Array) -> None:
-        out[...] = np.split(x, 2, axis=-1)[0]
+        out[...] = _split(x)[0]
 
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if grad_input is None:
             return delta
-        d_mean, d_log_variance = np.split(grad_input, 2, axis=-1)
+        d_mean, d_log_variance = _split(grad_input)
         d_mean[...], d_log_variance[...] = delta, 0
         return grad_input
+
+
+def _split(x: Array) -> tuple[Array, Array]:
+    """Return views of the first and the second half of the last axis."""
+    n = x.shape[-1] // 2
+    return x[..., :n], x[..., n:]

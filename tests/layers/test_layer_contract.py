@@ -183,6 +183,7 @@ WIDENED = {
         name: lambda width, kind=kind: {"hidden": (width, width), "normalization": kind()}
         for name, kind in NORMALIZATIONS.items()
     },
+    "Sampling": lambda width: shaped((1,), Dense(2 * width), Sampling()) | {"hidden": (200,)},
     "Conv1D": lambda width: shaped((6, 1), Conv1D(width, 3, padding="causal")),
     "DepthwiseConv2D": lambda width: shaped((3, 3), Conv2D(width, 2), DepthwiseConv2D(1)),
     "Conv2DTranspose": lambda width: shaped((2, 2), Conv2DTranspose(width, 2, padding="same")),
