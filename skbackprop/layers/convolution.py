@@ -342,10 +342,8 @@ class Conv2D(Convolution):
         _validate_2d(self)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        n_channels, output_shape = (
-            math.prod(input_shape[2:]),
-            self.compute_output_shape(input_shape),
-        )
+        n_channels = math.prod(input_shape[2:])
+        output_shape = self.compute_output_shape(input_shape)
         transposed = Conv2DTranspose(n_channels, self.kernel_size, self.strides, self.padding)
         fitted = fit_sizes(transposed.compute_output_shape(output_shape), input_shape[:2])
         return *_mirrored_activation(self.activation), transposed, *fitted
