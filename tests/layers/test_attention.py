@@ -248,6 +248,44 @@ def test_scores_may_be_computed_for_any_number_of_sequences_at_once(layer, lengt
         assert_same_bits(predict_raw(step.network, step.parameters, flat(X)), scores)
 
 
+@pytest.mark.parametrize("is_causal", [False, True], ids=["all", "causal"])
+def test_a_block_equals_that_of_torch(is_causal):
+    torch = pytest.importorskip("torch")
+    step = Pass([TransformerBlock(2, 7, "gelu", is_causal=is_causal)])
+    twin = torch.nn.TransformerEncoderLayer(
+        *(N_CHANNELS, 2, 7, 0.0, "gelu"), batch_first=True, norm_first=True, dtype=torch.float64
+    )
+
+    def in_torchs_order(theta):
+        norm_1, attention, norm_2, *dense = [
+            own for own in arrays_of(step.parameters.like(theta), 0) if own
+        ]
+        heads = "attention_kernels", "attention_biases"
+        outputs = "attention_output_kernels", "attention_output_biases"
+        arrays = [attention[name] for name in (*heads, *outputs)]
+        arrays += [own[name] for own in dense for name in ("dense_weights", "dense_biases")]
+        norms = "normalization_gains", "normalization_biases"
+        arrays += [own[name] for own in (norm_1, norm_2) for name in norms]
+        return [array[0] if len(array) == 1 else array.T for array in arrays]
+
+    weights = list(twin.parameters())
+    for weight, array in zip(weights, in_torchs_order(step.parameters.theta), strict=True):
+        weight.data = torch.tensor(array)
+    X, delta = sequences(), np.random.RandomState(1).normal(size=(N_ROWS, *SHAPE))
+    x = torch.tensor(X, requires_grad=True)
+    future = torch.ones(N_STEPS, N_STEPS, dtype=torch.bool).triu(1) if is_causal else None
+    is_padding = torch.tensor(np.arange(N_STEPS) >= np.array(LENGTHS)[:, None])
+    delta[is_padding.numpy()] = 0
+    expected = twin(x, src_mask=future, src_key_padding_mask=is_padding)
+    expected.backward(torch.tensor(delta))
+    out, g, d_x = step.run(padded(X, LENGTHS).reshape(X.shape), delta)
+    is_step = ~is_padding.numpy()
+    np.testing.assert_allclose(out[0][is_step], expected.detach().numpy()[is_step], rtol=1e-9)
+    np.testing.assert_allclose(d_x[0], x.grad.numpy(), rtol=1e-9, atol=1e-12)
+    for weight, own in zip(weights, in_torchs_order(g), strict=True):
+        np.testing.assert_allclose(own, weight.grad.numpy(), rtol=1e-8, atol=1e-10)
+
+
 # ------------------------------------------------------------------- what steps can see
 
 
