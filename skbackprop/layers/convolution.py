@@ -21,12 +21,16 @@ from ..activations import ActivationFunction, get_activation
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
-from .dense import Activation, BuiltDense, RowSum
+from .dense import Activation, RowSum
 from .reshaping import Reshape
 from .resizing import CropOrRepeat
 
-# The most values of columns that are summed at once: a megabyte in single precision.
+# The most values of columns that are computed at once: a megabyte in single precision.
 _CACHED_VALUES = 1 << 18
+
+# The most values of columns that are kept for the backward pass. It is faster to copy more of them
+# once again, a few rows at a time, than to read them from memory.
+_KEPT_VALUES = 1 << 22
 
 # Windows with fewer values than these side by side are copied column by column: NumPy copies and
 # adds long runs of values faster than short ones.
@@ -654,10 +658,16 @@ class Windows:
         The sizes.
     n_channels : int
         The number of channels of the images.
+    is_kept : bool, default=False
+        Whether the columns are needed again, and kept unless they are many.
     """
 
     def __init__(
-        self, context: LayerContext, geometry: ConvolutionGeometry, n_channels: int
+        self,
+        context: LayerContext,
+        geometry: ConvolutionGeometry,
+        n_channels: int,
+        is_kept: bool = False,
     ) -> None:
         self._context, self._geometry, self._n_channels = context, geometry, n_channels
         (height, width), (top, _), (left, _) = geometry.input_size, *geometry.padding
@@ -669,35 +679,50 @@ class Windows:
         run = geometry.kernel_size[1] * n_channels
         self._is_transposed = run < _SHORT_RUN and run < geometry.output_size[1]
         self._parts = list(self._iter_parts())
+        self._n_windows = math.prod(geometry.output_size)
+        n_values = self._n_windows * self.window
+        self._n_at_once = max(_CACHED_VALUES // n_values, 1)
+        self._is_kept = is_kept and context.n_rows * n_values <= _KEPT_VALUES
         if self._is_padded:
             # Nothing else writes to the border of this buffer.
             self._padded_buffer(context.n_rows)[...] = 0
 
-    def gather(self, images: Array) -> Array:
-        """Return the matrix of all windows of the images."""
-        images, context = self.pad(images), self._context
+    def iter_columns(self, images: Array, is_again: bool = False) -> Iterator[tuple[slice, Array]]:
+        """Yield the columns of the windows of some rows, and which part of all windows they are.
+
+        Parameters
+        ----------
+        images : array
+            What `pad` has returned.
+        is_again : bool, default=False
+            Whether the columns of the same images have been yielded before.
+        """
+        n_rows, n_windows = self._context.n_rows, self._n_windows
         if self._is_pointwise:
-            return images.reshape(*self._members(images), -1, self.window)
-        columns = self._columns(f"columns {context.index}", context.n_rows)[: len(images)]
-        np.copyto(columns, self._windows(images))
-        return self._as_matrix(columns)
+            columns = images.reshape(*self._members(images), -1, self.window)
+            yield slice(0, n_rows * n_windows), columns
+            return
+        name = f"columns {self._context.index}" if self._is_kept else "columns"
+        n_at_once = n_rows if self._is_kept else self._n_at_once
+        for start in range(0, n_rows, n_at_once):
+            part = images[:, start : start + n_at_once]
+            stop = start + part.shape[1]
+            columns = self._columns(name, stop - start)[: len(images)]
+            if not (self._is_kept and is_again):
+                np.copyto(columns, self._windows(part))
+            yield slice(start * n_windows, stop * n_windows), self._as_matrix(columns)
 
     def scatter_product(self, delta: Array, kernels: Array, images: Array) -> None:
-        """Write the sum of the rows of ``delta @ kernels.T``, each at its window, to images.
-
-        A few rows of the batch are computed at once, so that the product stays in the cache.
-        """
+        """Write the sum of the rows of ``delta @ kernels.T``, each at its window, to images."""
         transposed = kernels.swapaxes(-1, -2)
         if self._is_pointwise:
             _multiply(delta, transposed, images.reshape(*self._members(images), -1, self.window))
             return
-        n_windows = math.prod(self._geometry.output_size)
-        n_at_once = max(_CACHED_VALUES // (n_windows * self.window), 1)
-        for start in range(0, self._context.n_rows, n_at_once):
-            part = images[:, start : start + n_at_once]
-            n = part.shape[1]
-            rows = delta[..., start * n_windows : (start + n) * n_windows, :]
-            columns = self._columns("scattered columns", n)
+        for start in range(0, self._context.n_rows, self._n_at_once):
+            part = images[:, start : start + self._n_at_once]
+            stop = start + part.shape[1]
+            rows = delta[..., start * self._n_windows : stop * self._n_windows, :]
+            columns = self._columns("columns", stop - start)
             matrix = self._as_matrix(columns)
             if self._is_transposed:
                 _multiply(kernels, rows.swapaxes(-1, -2), matrix.swapaxes(-1, -2))
@@ -817,6 +842,31 @@ class PixelBiases:
         np.add(rows, self._rows, out=rows)
 
 
+class KernelGradient:
+    """Gradient of kernels, as a sum over parts of the windows.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    shape : tuple of int
+        The shape of the kernels as matrices.
+    """
+
+    def __init__(self, context: LayerContext, shape: Shape) -> None:
+        self._gradient = context.gradients["kernels"].reshape(shape)
+        self._part = context.pool.get("kernel gradient", self._gradient.shape)
+
+    def add(self, rows: slice, columns: Array, delta: Array) -> None:
+        """Add the product of the columns of some windows and their `delta`."""
+        transposed = columns.swapaxes(-1, -2)
+        if rows.start == 0:
+            _multiply(transposed, delta, self._gradient)
+        else:
+            _multiply(transposed, delta, self._part)
+            np.add(self._gradient, self._part, out=self._gradient)
+
+
 class BuiltConvolution:
     """Convolution bound to its arrays: z = columns(x) W + b.
 
@@ -831,29 +881,30 @@ class BuiltConvolution:
     def __init__(self, context: LayerContext, geometry: ConvolutionGeometry) -> None:
         self._context = context
         n_channels = math.prod(context.input_shape) // math.prod(geometry.input_size)
-        self._windows = Windows(context, geometry, n_channels)
+        self._windows = Windows(context, geometry, n_channels, is_kept=context.is_training)
         n_filters, members = context.output_shape[-1], (-1,) if context.n_estimators > 1 else ()
         self._output_shape = *members, context.n_rows * math.prod(geometry.output_size), n_filters
-        parameters, gradients = context.parameters, context.gradients
         shape = *members, self._windows.window, n_filters
-        self._kernels = parameters["kernels"].reshape(shape)
-        self._dense = BuiltDense(
-            self._kernels,
-            None,
-            gradients["kernels"].reshape(shape) if context.is_training else None,
-            gradients.get("kernel_biases"),
-        )
-        self._biases = PixelBiases(context) if "kernel_biases" in parameters else None
+        self._kernels = context.parameters["kernels"].reshape(shape)
+        self._d_kernels = KernelGradient(context, shape) if context.is_training else None
+        self._biases = PixelBiases(context) if "kernel_biases" in context.parameters else None
+        self._d_biases, self._sum_rows = context.gradients.get("kernel_biases"), RowSum()
 
     def forward(self, x: Array, out: Array) -> None:
-        columns = self._windows.gather(x.reshape(self._windows.image_shape))
-        self._dense.forward(columns, out.reshape(self._output_shape))
+        self._images = self._windows.pad(x.reshape(self._windows.image_shape))
+        z = out.reshape(self._output_shape)
+        for rows, columns in self._windows.iter_columns(self._images):
+            _multiply(columns, self._kernels, z[..., rows, :])
         if self._biases is not None:
             self._biases.add(out)
 
     def backward(self, delta: Array) -> Array:
         delta = delta.reshape(self._output_shape)
-        self._dense.backward(delta)
+        if self._d_kernels is not None:
+            for rows, columns in self._windows.iter_columns(self._images, is_again=True):
+                self._d_kernels.add(rows, columns, delta[..., rows, :])
+        if self._d_biases is not None:
+            self._sum_rows(delta, self._d_biases)
         grad_input = self._context.grad_input
         if grad_input is None:
             return delta
@@ -882,32 +933,32 @@ class BuiltTransposedConvolution:
         n_channels = math.prod(context.input_shape) // math.prod(geometry.output_size)
         self._input_shape = *members, n_windows, n_channels
         self._output_shape = *members, context.n_rows * math.prod(geometry.input_size), n_filters
-        parameters, gradients = context.parameters, context.gradients
         shape = *members, self._windows.window, n_channels
-        self._kernels = parameters["kernels"].reshape(shape)
-        self._biases = PixelBiases(context) if "kernel_biases" in parameters else None
-        self._d_biases, self._sum_rows = gradients.get("kernel_biases"), RowSum()
-        self._d_kernels = gradients["kernels"].reshape(shape) if context.is_training else None
+        self._kernels = context.parameters["kernels"].reshape(shape)
+        self._d_kernels = KernelGradient(context, shape) if context.is_training else None
+        self._biases = PixelBiases(context) if "kernel_biases" in context.parameters else None
+        self._d_biases, self._sum_rows = context.gradients.get("kernel_biases"), RowSum()
 
     def forward(self, x: Array, out: Array) -> None:
         self._x = x.reshape(self._input_shape)
-        self._windows.scatter_product(
-            self._x, self._kernels, out.reshape(self._windows.image_shape)
-        )
+        images = out.reshape(self._windows.image_shape)
+        self._windows.scatter_product(self._x, self._kernels, images)
         if self._biases is not None:
             self._biases.add(out)
 
     def backward(self, delta: Array) -> Array:
         if self._d_biases is not None:
             self._sum_rows(delta.reshape(self._output_shape), self._d_biases)
-        columns = self._windows.gather(delta.reshape(self._windows.image_shape))
-        if self._d_kernels is not None:
-            _multiply(columns.swapaxes(-1, -2), self._x, self._d_kernels)
         grad_input = self._context.grad_input
-        if grad_input is None:
-            return delta
-        _multiply(columns, self._kernels, grad_input.reshape(self._input_shape))
-        return grad_input
+        if grad_input is not None:
+            d_x = grad_input.reshape(self._input_shape)
+        images = self._windows.pad(delta.reshape(self._windows.image_shape))
+        for rows, columns in self._windows.iter_columns(images):
+            if self._d_kernels is not None:
+                self._d_kernels.add(rows, columns, self._x[..., rows, :])
+            if grad_input is not None:
+                _multiply(columns, self._kernels, d_x[..., rows, :])
+        return delta if grad_input is None else grad_input
 
 
 class BuiltDepthwiseConvolution:

@@ -230,14 +230,19 @@ def test_blocks_of_rows_change_nothing(layer, shape, n_estimators, monkeypatch):
     n_columns = math.prod(geometry.output_size) * math.prod(geometry.kernel_size) * n_channels
     X = np.random.RandomState(0).randn(7, math.prod(shape))
     slope = np.random.RandomState(8).normal(size=(n_estimators, 7, network.n_units[-1]))
+    objective = Objective(network, LOSS, L2(0.0))
+    widths = math.prod(shape), network.n_units[-1]
+    tables = [some_table(LOSS, 7, widths, seed=i) for i in range(n_estimators)]
     found = []
-    for n_rows in (7, 3, 1):
+    for n_rows, n_kept in ((7, 7), (7, 0), (3, 0), (1, 0)):
         monkeypatch.setattr(convolution, "_CACHED_VALUES", n_rows * n_columns)
+        monkeypatch.setattr(convolution, "_KEPT_VALUES", n_kept * n_columns)
         gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
-        found.append((gradient, predict_raw(network, parameters, X)))
-    for gradient, out in found[1:]:
-        np.testing.assert_allclose(gradient, found[0][0], atol=1e-13)
-        np.testing.assert_allclose(out, found[0][1], atol=1e-13)
+        _, by_parameters, _ = batch_gradient(objective, tables, parameters)
+        found.append((gradient, by_parameters, predict_raw(network, parameters, X)))
+    for values in found[1:]:
+        for value, expected in zip(values, found[0], strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12)
 
 
 @every_layer
