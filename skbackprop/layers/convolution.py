@@ -32,6 +32,9 @@ _CACHED_VALUES = 1 << 18
 # once again, a few rows at a time, than to read them from memory.
 _KEPT_VALUES = 1 << 22
 
+# A row of a batch of 32 rows or more has at most this share of them.
+_KEPT_VALUES_OF_ROW = _KEPT_VALUES // 32
+
 # Windows with fewer values than these side by side are copied column by column: NumPy copies and
 # adds long runs of values faster than short ones.
 _SHORT_RUN = 12
@@ -121,8 +124,8 @@ class Convolution(Layer):
         geometry = self.compute_geometry(input_shape)
         n_windows, n_padded = math.prod(geometry.output_size), math.prod(geometry.padded_size)
         *window, n_channels, n_filters = self.kernel_shape(input_shape)
-        n_columns = math.prod(window) * n_channels
-        return n_windows * (n_columns + 2 * n_filters) + n_padded * n_channels
+        n_columns = min(n_windows * math.prod(window) * n_channels, _KEPT_VALUES_OF_ROW)
+        return n_columns + 2 * n_windows * n_filters + n_padded * n_channels
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         n_windows = math.prod(self.compute_geometry(input_shape).output_size)
@@ -450,7 +453,7 @@ class Conv2DTranspose(Convolution):
         geometry = self.compute_geometry(input_shape)
         n_windows, n_padded = math.prod(input_shape[:2]), math.prod(geometry.padded_size)
         window = math.prod(geometry.kernel_size) * self.n_filters
-        return n_windows * window + 3 * n_padded * self.n_filters
+        return min(n_windows * window, _KEPT_VALUES_OF_ROW) + 3 * n_padded * self.n_filters
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltTransposedConvolution(context, self.compute_geometry(context.input_shape))

@@ -452,3 +452,13 @@ def test_pairs_are_tuples():
     assert layer == Conv2D(2, (3, 2), 2)
     assert layer.expand((9, 9)) == (layer,)
     assert Conv2D(2, 3, activation="relu").expand((9, 9))[1:] == (Activation("relu"),)
+
+
+def test_memory_of_a_row():
+    """Columns of small images are kept; those of large ones are copied a few rows at a time."""
+    assert Conv2D(16, 3).memory_per_sample((8, 8)) == 36 * 9 + 2 * 36 * 16 + 64
+    n_outputs, n_inputs = 200 * 200 * 64, 200 * 200 * 32
+    large = Conv2D(64, 3, padding="same").memory_per_sample((200, 200, 32))
+    assert 2 * n_outputs + n_inputs < large < 2.2 * n_outputs + n_inputs
+    assert Conv2DTranspose(2, 2, 2).memory_per_sample((3, 4, 5)) == 12 * 8 + 3 * 48 * 2
+    assert DepthwiseConv2D(3).memory_per_sample((5, 5, 2)) == 2 * (25 + 3 * 9)
