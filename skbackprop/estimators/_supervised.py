@@ -13,6 +13,7 @@ from numbers import Integral
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
 from ..layers.normalization import BatchNormalization
@@ -185,6 +186,12 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)
             return check_finite_output(gradients, network, parameters, X)
+
+    def _row_shape_of(self, X: Any) -> tuple[int, ...]:
+        """Return the shape of one row of valid X as the user has given it."""
+        info = self._data_info
+        is_shaped = len(info.network.input_shape) > 1 and not issparse(X)
+        return np.shape(X)[1:] if is_shaped else (info.n_features,)
 
     def _raw_output_gradient(self, scores: Array, output: int) -> Array:
         """Return the derivatives of an averaged raw prediction by those of each member."""

@@ -813,6 +813,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         gradient : array, or list of arrays
             Of shape (n_samples, n_features) for two classes, else (n_samples, n_classes,
             n_features): the shape of `decision_function` with an additional last axis of features.
+            For X of shape (n_samples, height, width), the last axes are height and width.
             In the model's dtype; dense for sparse X as well. A list for several columns of labels.
 
         Raises
@@ -847,7 +848,13 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             part.reshape(len(gradients), -1, *part.shape[1:])
             for part in (shaped if isinstance(shaped, list) else [shaped])
         ]
-        features_last: Any = [np.ascontiguousarray(np.moveaxis(part, 1, -1)) for part in columns]
+        shape = self._row_shape_of(X)
+        features_last: Any = [
+            np.ascontiguousarray(np.moveaxis(part, 1, -1)).reshape(
+                *part.shape[:1], *part.shape[2:], *shape
+            )
+            for part in columns
+        ]
         return features_last if isinstance(shaped, list) else features_last[0]
 
     def _output_gradient(self, of: Any) -> OutputGradient:

@@ -716,9 +716,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Returns
         -------
         gradient : array of shape (n_samples, n_features) or (n_samples, n_outputs, n_features)
-            The shape of `predict` with an additional last axis of features. In the model's dtype;
-            dense for sparse X as well. With several members, the gradient of their mean
-            prediction.
+            The shape of `predict` with an additional last axis of features, or the axes of a row
+            for X of more dimensions. In the model's dtype; dense for sparse X as well. With several
+            members, the gradient of their mean prediction.
 
         Raises
         ------
@@ -747,7 +747,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         gradients = self._input_gradients(
             X, lambda scores, i: self._prediction_output_gradient(scores, outputs[i]), len(outputs)
         )
-        return np.asarray(self._get_target_encoder(info).gradients_in_units_of_y(gradients))
+        gradients = np.asarray(self._get_target_encoder(info).gradients_in_units_of_y(gradients))
+        return gradients.reshape(*gradients.shape[:-1], *self._row_shape_of(X))
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.

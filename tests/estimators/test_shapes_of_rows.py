@@ -99,10 +99,16 @@ def test_layers_name_what_does_not_fit():
         quick(BackpropClassifier, layers=[Flatten(), Reshape((5, 5))]).fit(X, y)
 
 
-def test_a_regressor_takes_shapes_and_gives_input_gradients_of_flat_rows():
+def test_input_gradients_have_the_shape_of_rows():
     X, _ = sequences()
     model = quick(BackpropRegressor, layers=LAYERS).fit(X, X[:, 0, 0])
-    assert model.input_gradient(X).shape == (40, 18)
+    flat = model.input_gradient(X.reshape(40, 18))
+    assert flat.shape == (40, 18)
+    np.testing.assert_array_equal(model.input_gradient(X), flat.reshape(X.shape))
+    classifier = quick(BackpropClassifier, layers=LAYERS).fit(X, np.arange(40) % 3)
+    flat = classifier.input_gradient(X.reshape(40, 18))
+    assert flat.shape == (40, 3, 18)
+    np.testing.assert_array_equal(classifier.input_gradient(X), flat.reshape(40, 3, 6, 3))
 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
