@@ -1,17 +1,25 @@
-"""Numerical checks of gradients, for custom losses and activations."""
+"""Numerical checks of gradients, for custom losses, activations and layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .activations import ActivationFunction
+from .layers.base import Layer, Shape, expand_layers
+from .layers.dense import Dense
+from .layers.embeddings import Scale
+from .layers.reshaping import Flatten
 from .losses.base import Loss
+from .nn.network import BuiltNetwork, Network
+from .nn.parameters import FlatParameters
+from .utils.arrays import Array, BufferPool, squeeze_member_axis
 from .utils.configurable import check_in_place
 
-__all__ = ["check_activation", "check_gradient", "check_loss"]
+__all__ = ["check_activation", "check_gradient", "check_layer", "check_loss"]
 
 
 def __dir__() -> list[str]:
@@ -228,3 +236,208 @@ def _check_value(loss: Loss, raw_prediction: Any, y: Any) -> None:
             by_row,
             err_msg="value(raw_prediction, y) is not the loss of each row by itself",
         )
+
+
+def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any) -> float:
+    """Check both passes of a layer, as the first of a network and after another layer.
+
+    It checks that
+
+    - the gradients with respect to parameters and input match finite differences,
+    - training and prediction have the same output, unless the layer draws random numbers or has
+      running statistics,
+    - `backward` writes gradients instead of adding them, and the first layer leaves X unchanged,
+    - each network of a stack of three computes the same as alone, to the bit, in float32.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    input_shape : tuple of int
+        The shape of one row of its input.
+    X : array-like of shape (n, *input_shape), default=None
+        The rows at which to check. Avoid kinks. NaN after the last step of a sequence is padding,
+        with respect to which the gradient must be zero. None for five rows of normally distributed
+        numbers. Layers that read tokens or categories need X.
+    **options
+        Options of `check_gradient`.
+
+    Returns
+    -------
+    error : float
+        As for `check_gradient`.
+
+    Raises
+    ------
+    AssertionError
+        If a check fails.
+    ValueError
+        If the layer does not take rows of this shape.
+
+    Examples
+    --------
+    >>> from skbackprop.layers import Conv2D
+    >>> from skbackprop.testing import check_layer
+    >>> check_layer(Conv2D(4, 3, activation="tanh"), (6, 6, 2)) < 1e-6
+    True
+    """
+    if X is None:
+        X = np.random.RandomState(0).normal(size=(5, *input_shape))
+    X = np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+    # Before a layer that reads columns of X there is no other.
+    before: list[tuple[Layer, ...]] = [()] if layer.reads_columns else [(), (Scale(),)]
+    errors = []
+    for first in before:
+        layers = expand_layers((*first, layer, Flatten(), Dense(2)), input_shape)[0]
+        network = Network(tuple(input_shape), tuple(layers))
+        _check_passes(layer, network, X)
+        for subject, check in [
+            ("with respect to the parameters", _check_parameter_gradient),
+            ("with respect to the input", _check_input_gradient),
+        ]:
+            try:
+                errors.append(check(network, X, options))
+            except AssertionError as error:
+                message = f"{layer!r} {subject}: {error}"
+                raise AssertionError(message) from None
+        _check_members(layer, network, X)
+    return max(errors)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Result of a forward and a backward pass."""
+
+    value: float
+    raw_prediction: Array
+    gradient: Array
+    input_gradient: Array
+
+
+def _run_step(
+    network: Network,
+    parameters: FlatParameters,
+    X: Array,
+    is_training: bool = True,
+    seed: int = 0,
+    n_steps: int = 1,
+) -> _Step:
+    """Compute a weighted sum of raw predictions, and its gradients, by steps on the same memory."""
+    n_estimators, n_rows = len(parameters), X.shape[-2]
+    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    built = BuiltNetwork(
+        network,
+        parameters,
+        n_rows,
+        BufferPool(parameters.dtype),
+        gradients if is_training else None,
+        rngs=[np.random.default_rng(seed + i) for i in range(n_estimators)],
+        with_input_gradient=True,
+    )
+    built.batch.weight, built.batch.total = 1 / n_rows, n_rows
+    raw = np.empty((n_estimators, n_rows, network.n_units[-1]), parameters.dtype)
+    slope = np.random.RandomState(1).normal(size=raw.shape[1:])
+    for _ in range(n_steps):
+        built.forward(X, squeeze_member_axis(raw))
+        value = float(np.sum(raw * slope))
+        if built.activity_loss is not None:
+            value += float(built.activity_loss.sum()) / n_rows
+        built.delta[...] = slope
+        input_gradient = built.backward().copy()
+    return _Step(value, raw, gradients.theta, input_gradient)
+
+
+def _draw_parameters(
+    network: Network, n_estimators: int, dtype: Any = np.float64
+) -> FlatParameters:
+    """Return parameters that differ from their initial values."""
+    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
+    parameters = network.layout.init(n_estimators, np.dtype(np.float64), rngs)
+    for theta, rng in zip(parameters.theta, rngs, strict=True):
+        theta += 0.4 * rng.randn(len(theta))
+    return network.copy_parameters(parameters, np.dtype(dtype))
+
+
+def _check_parameter_gradient(network: Network, X: Array, options: Any) -> float:
+    """Check the gradient with respect to all parameters of a network."""
+    start = _draw_parameters(network, 1)
+
+    def value_and_gradient(theta: Any) -> tuple[float, Any]:
+        step = _run_step(network, start.like(theta), X)
+        return step.value, step.gradient
+
+    return check_gradient(value_and_gradient, start.theta, **options)
+
+
+def _check_input_gradient(network: Network, X: Array, options: Any) -> float:
+    """Check the gradient with respect to the input, in training and in prediction."""
+    parameters = _draw_parameters(network, 1)
+    is_number = np.isfinite(X)
+    is_number[:, network.layers[0].categorical_columns] = False
+    errors = [0.0]
+    for is_training in (True, False):
+
+        def value_and_gradient(numbers: Any, is_training: bool = is_training) -> tuple[float, Any]:
+            rows = X.copy()
+            rows[is_number] = numbers
+            step = _run_step(network, parameters, rows, is_training)
+            assert not step.input_gradient[~is_number].any(), (
+                "the gradient with respect to padding, tokens or categories is not zero."
+            )
+            return step.value, step.input_gradient[is_number]
+
+        if is_number.any():
+            errors.append(check_gradient(value_and_gradient, X[is_number], **options))
+    return max(errors)
+
+
+def _check_passes(layer: Layer, network: Network, X: Array) -> None:
+    """Check that training, prediction and a second step on the same memory agree."""
+    if network.stochastic or network.layout.init(1, np.dtype(np.float64)).statistics:
+        return
+    parameters, rows = _draw_parameters(network, 1), X.copy()
+    step = _run_step(network, parameters, rows)
+    np.testing.assert_array_equal(rows, X, f"{layer!r} has overwritten its input.")
+    np.testing.assert_allclose(
+        _run_step(network, parameters, X, is_training=False).raw_prediction,
+        step.raw_prediction,
+        rtol=1e-9,
+        err_msg=f"Prediction by {layer!r} differs from its output in training.",
+    )
+    again = _run_step(network, parameters, X, n_steps=2)
+    for name in ("raw_prediction", "gradient", "input_gradient"):
+        np.testing.assert_array_equal(
+            getattr(again, name),
+            getattr(step, name),
+            f"{layer!r} computes another {name} in a second step. Write to `out`, to the "
+            "gradients and to `grad_input`, and add nothing to what they hold.",
+        )
+
+
+def _check_members(layer: Layer, network: Network, X: Array) -> None:
+    """Check that the members of a stack, with the same rows or others, equal networks alone."""
+    parameters = _draw_parameters(network, 3, np.float32)
+    shared = X.astype(np.float32)
+    own = np.stack([np.roll(shared, i, axis=0) for i in range(3)])
+    for is_training in (True, False):
+        for rows in (shared, own):
+            stack = _run_step(network, parameters, rows, is_training)
+            for i in range(3):
+                alone = _run_step(
+                    network,
+                    parameters.members(slice(i, i + 1)),
+                    rows if rows is shared else rows[i],
+                    is_training,
+                    seed=i,
+                )
+                for got, expected in [
+                    (stack.raw_prediction[i], alone.raw_prediction[0]),
+                    (stack.gradient[i], alone.gradient[0]),
+                    (stack.input_gradient[i], alone.input_gradient),
+                ]:
+                    np.testing.assert_array_equal(
+                        got,
+                        expected,
+                        f"{layer!r} computes something else for a network in a stack than for the "
+                        "same network alone.",
+                    )

@@ -7,9 +7,24 @@ import pytest
 
 from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, ActivationFunction, Tanh
+from skbackprop.layers import (
+    GRU,
+    BatchNormalization,
+    CategoricalEmbedding,
+    Conv2D,
+    Dropout,
+    Embedding,
+    Layer,
+    LayerNormalization,
+    MaxPool2D,
+    Residual,
+    TransformerBlock,
+)
+from skbackprop.layers.base import ParameterSpec
+from skbackprop.layers.latent import Sampling
 from skbackprop.losses import Poisson, SquaredError
 from skbackprop.optimizers import SGD
-from skbackprop.testing import check_activation, check_gradient, check_loss
+from skbackprop.testing import check_activation, check_gradient, check_layer, check_loss
 from support import few_epochs, quick, same_bits, value_data
 
 THETA = np.random.RandomState(0).normal(size=(3, 4))
@@ -256,6 +271,162 @@ def test_raises_on_value_of_wrong_shape(reduced, shape):
     rng = np.random.RandomState(0)
     with pytest.raises(AssertionError, match=r"value\(raw_prediction, y\)"):
         check_loss(Reduced(), rng.normal(size=shape), rng.normal(size=shape))
+
+
+# --------------------------------------------------------------------------- check_layer
+
+
+def padded(X):
+    """Return rows of which two end in padding."""
+    X = X.copy()
+    X[1, 2:] = X[3, 1:] = np.nan
+    return X
+
+
+SEQUENCES = np.random.RandomState(0).normal(size=(4, 5, 2))
+TOKENS = np.array([[0, 2, 1, 1], [2, 0, -1, -1], [1, 1, 2, 0]])
+CODES = np.array([[0.3, 0], [0.1, 2], [-1.0, 1]])
+RIGHT_LAYERS = {
+    "convolution": (Conv2D(2, 2, activation="relu"), (4, 3, 2), None),
+    "pooling": (MaxPool2D((2, 3)), (4, 6), None),
+    "recurrence with padding": (GRU(2), (5, 2), padded(SEQUENCES)),
+    "tokens": (Embedding(3, 2), (4,), TOKENS),
+    "codes": (CategoricalEmbedding({1: 3}, 2), (2,), CODES),
+    "several layers": (TransformerBlock(2, 3), (3, 4), None),
+    "running statistics": (BatchNormalization(), (3, 2), None),
+    "random numbers": (Residual([LayerNormalization(), Dropout(0.3)]), (6,), None),
+    "a loss of its own": (Sampling(0.7), (8,), None),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layer, shape, X", RIGHT_LAYERS.values(), ids=RIGHT_LAYERS)
+def test_right_layers_pass(layer, shape, X):
+    assert 0 < check_layer(layer, shape, X) < 1e-6
+
+
+@dataclass(frozen=True)
+class Scaled(Layer):
+    """out = x * s, with a factor s for each channel."""
+
+    def parameter_specs(self, input_shape):
+        return (ParameterSpec("factors", input_shape[-1:], 1.0),)
+
+    def forward(self, context, x, out):
+        np.multiply(x, self.factors(context), out=out)
+
+    def backward(self, context, x, delta):
+        if context.is_training:
+            total = (x * delta).sum(axis=(-3, -2), keepdims=True)
+            context.gradients["factors"][...] = total[..., 0, :]
+        if context.grad_input is not None:
+            np.multiply(delta, self.factors(context), out=context.grad_input)
+        return context.grad_input
+
+    def factors(self, context):
+        return context.parameters["factors"][..., None, :]
+
+
+class WrongParameterGradient(Scaled):
+    def backward(self, context, x, delta):
+        result = super().backward(context, x, delta)
+        if context.is_training:
+            context.gradients["factors"][..., 0] *= 1.01
+        return result
+
+
+class WrongInputGradient(Scaled):
+    def backward(self, context, x, delta):
+        super().backward(context, x, delta)
+        return delta
+
+
+class AddsGradients(Scaled):
+    def backward(self, context, x, delta):
+        before = context.gradients["factors"].copy() if context.is_training else 0
+        result = super().backward(context, x, delta)
+        if context.is_training:
+            context.gradients["factors"][...] += before
+        return result
+
+
+class AddsToItsOutput(Scaled):
+    """The memory of the output is zero at first."""
+
+    def build(self, context):
+        context.scratch("output", context.n_rows, *context.output_shape)[...] = 0
+        return super().build(context)
+
+    def forward(self, context, x, out):
+        out += x * self.factors(context)
+
+
+class OverwritesItsInput(Scaled):
+    def forward(self, context, x, out):
+        x *= 2
+        out[...] = x / 2 * self.factors(context)
+
+    def backward(self, context, x, delta):
+        return super().backward(context, x / 2, delta)
+
+
+class DiffersInPrediction(Scaled):
+    def forward(self, context, x, out):
+        super().forward(context, x, out)
+        if not context.is_training:
+            out += 1
+
+
+class RoundsByMembers(Scaled):
+    """A gradient that is rounded differently in a stack."""
+
+    def backward(self, context, x, delta):
+        result = super().backward(context, x, delta)
+        if context.is_training:
+            gradient, n = context.gradients["factors"], np.float32(context.n_estimators + 0.1)
+            gradient[...] = gradient / n * n
+        return result
+
+
+class PassesGradientsToPadding(GRU):
+    def build(self, context):
+        built = super().build(context)
+        inner = built.backward
+        built.backward = lambda delta: np.where(inner(delta) == 0, 1, context.grad_input)
+        return built
+
+
+WRONG_LAYERS = {
+    WrongParameterGradient: "respect to the parameters: the gradient does not match the value",
+    WrongInputGradient: "respect to the input: the gradient does not match the value",
+    AddsGradients: "respect to the parameters: .* it is nan",
+    AddsToItsOutput: "computes another raw_prediction in a second step",
+    OverwritesItsInput: "OverwritesItsInput.* has overwritten its input",
+    DiffersInPrediction: "differs from its output in training",
+    RoundsByMembers: "computes something else for a network in a stack",
+}
+
+
+def test_a_layer_of_forward_and_backward_passes():
+    assert check_layer(Scaled(), (3, 2)) < 1e-6
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("layer, message", WRONG_LAYERS.items())
+def test_a_wrong_layer_is_found(layer, message):
+    with pytest.raises(AssertionError, match=message):
+        check_layer(layer(), (3, 2))
+
+
+def test_a_gradient_with_respect_to_padding_is_found():
+    with pytest.raises(AssertionError, match="with respect to padding.* is not zero"):
+        check_layer(PassesGradientsToPadding(2), (5, 2), padded(SEQUENCES))
+
+
+def test_check_layer_passes_options_on_and_raises_on_a_misfit():
+    check_layer(WrongParameterGradient(), (3, 2), rtol=0.05)
+    with pytest.raises(ValueError, match=r"images of shape .* got rows of shape \(3, 2, 1, 1\)"):
+        check_layer(Conv2D(2, 2), (3, 2, 1, 1))
 
 
 TRAININGS = {
