@@ -199,6 +199,8 @@ def _rate_advice(run: TrainingRun) -> str:
     n_products = sum(2 * a * b / (a + b) for a, b in pairwise(run.network.widths))
     penalty = float(run.config.penalty.alpha) * n_products / 2 / run.n_train
     zero = _zero_score_loss(run, _N_SAMPLED) + penalty
+    if run.network.has_activity_loss:
+        zero = max(zero, float(losses[0]))
     if losses.max() - zero > (_TIMES_ZERO - 1) * abs(zero) > 0:
         return (
             f"The loss rose to {_TIMES_ZERO:g} times that of a network whose outputs are 0, or "
@@ -351,6 +353,8 @@ def _is_useless(run: TrainingRun, worst: float, last: float, zero: float | None)
     baseline = _zero_score_loss(run) if zero is None else zero
     if baseline == 0:  # all targets are the same, so there is no scale to compare with
         return False
+    if run.network.has_activity_loss:  # its weight may have been raised
+        return bool(_kept_loss(run, whole=False) > baseline + abs(baseline))
     if last > baseline + abs(baseline):
         return True
     # The loss has fallen again, but to that of a constant prediction.

@@ -5,6 +5,7 @@ component analysis, whose likelihood is that of a normal distribution with a low
 """
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -282,6 +283,24 @@ def test_a_warm_start_may_change_beta_but_not_the_kind():
     assert same_bits(autoencoder, anew)
     with pytest.raises(ValueError, match="variational was True when training began"):
         autoencoder.set_params(variational=False, beta=1.0).fit(X)
+
+
+def test_raising_beta_is_no_divergence():
+    rows = np.tile(X, (2, 1))  # enough for partial_fit to judge
+    settings = {"max_iter": 100, "learning_rate_init": 0.03, "alpha": 0}
+    autoencoder = small(beta=1e-3, n_iter_no_change=np.inf, **settings).fit(rows)
+    first = autoencoder.partial_fit(rows).loss_
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for beta in (1.0, 100.0):
+            autoencoder.set_params(beta=beta).partial_fit(rows)
+    assert not caught
+    assert autoencoder.loss_ > 100 * first
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(ValueError, match="Training diverged"):
+        small(solver="sgd", learning_rate_init=1e3, max_iter=50).fit(X)
 
 
 def test_a_set_beta_acts_after_a_refit_only():
