@@ -129,8 +129,8 @@ class BackpropAutoencoder(
         reported loss, which is compared with ``tol``, is averaged over the features.
 
         - "squared_error": ``1/2 sum_k (x'_k - x_k)**2``.
-        - "log_loss": binary cross-entropy, for features in [0, 1], such as pixels. The output
-          activation is logistic, and the reported loss is the sum over the features.
+        - "log_loss": binary cross-entropy, for features in [0, 1], best for those of 0 and 1. The
+          output activation is logistic, and the reported loss is the sum over the features.
 
         An instance is a loss of the regressor with one output for each target. If the loss
         restricts the range of targets, X has to be in that range.
