@@ -305,7 +305,7 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
 
 
 @dataclass(frozen=True)
-class _Step:
+class _LayerResult:
     """Result of a forward and a backward pass."""
 
     value: float
@@ -314,14 +314,14 @@ class _Step:
     input_gradient: Array
 
 
-def _run_step(
+def _run_layer(
     network: Network,
     parameters: FlatParameters,
     X: Array,
     is_training: bool = True,
     seed: int = 0,
     n_steps: int = 1,
-) -> _Step:
+) -> _LayerResult:
     """Compute a weighted sum of raw predictions, and its gradients, by steps on the same memory."""
     n_estimators, n_rows = len(parameters), X.shape[-2]
     gradients = parameters.like(np.full_like(parameters.theta, np.nan))
@@ -344,7 +344,7 @@ def _run_step(
             value += float(built.activity_loss.sum()) / n_rows
         built.delta[...] = slope
         input_gradient = built.backward().copy()
-    return _Step(value, raw, gradients.theta, input_gradient)
+    return _LayerResult(value, raw, gradients.theta, input_gradient)
 
 
 def _draw_parameters(
@@ -363,7 +363,7 @@ def _check_parameter_gradient(network: Network, X: Array, options: Any) -> float
     start = _draw_parameters(network, 1)
 
     def value_and_gradient(theta: Any) -> tuple[float, Any]:
-        step = _run_step(network, start.like(theta), X)
+        step = _run_layer(network, start.like(theta), X)
         return step.value, step.gradient
 
     return check_gradient(value_and_gradient, start.theta, **options)
@@ -380,7 +380,7 @@ def _check_input_gradient(network: Network, X: Array, options: Any) -> float:
         def value_and_gradient(numbers: Any, is_training: bool = is_training) -> tuple[float, Any]:
             rows = X.copy()
             rows[is_number] = numbers
-            step = _run_step(network, parameters, rows, is_training)
+            step = _run_layer(network, parameters, rows, is_training)
             assert not step.input_gradient[~is_number].any(), (
                 "the gradient with respect to padding, tokens or categories is not zero."
             )
@@ -396,15 +396,15 @@ def _check_passes(layer: Layer, network: Network, X: Array) -> None:
     if network.stochastic or network.layout.init(1, np.dtype(np.float64)).statistics:
         return
     parameters, rows = _draw_parameters(network, 1), X.copy()
-    step = _run_step(network, parameters, rows)
+    step = _run_layer(network, parameters, rows)
     np.testing.assert_array_equal(rows, X, f"{layer!r} has overwritten its input.")
     np.testing.assert_allclose(
-        _run_step(network, parameters, X, is_training=False).raw_prediction,
+        _run_layer(network, parameters, X, is_training=False).raw_prediction,
         step.raw_prediction,
         rtol=1e-9,
         err_msg=f"Prediction by {layer!r} differs from its output in training.",
     )
-    again = _run_step(network, parameters, X, n_steps=2)
+    again = _run_layer(network, parameters, X, n_steps=2)
     for name in ("raw_prediction", "gradient", "input_gradient"):
         np.testing.assert_array_equal(
             getattr(again, name),
@@ -421,9 +421,9 @@ def _check_members(layer: Layer, network: Network, X: Array) -> None:
     own = np.stack([np.roll(shared, i, axis=0) for i in range(3)])
     for is_training in (True, False):
         for rows in (shared, own):
-            stack = _run_step(network, parameters, rows, is_training)
+            stack = _run_layer(network, parameters, rows, is_training)
             for i in range(3):
-                alone = _run_step(
+                alone = _run_layer(
                     network,
                     parameters.members(slice(i, i + 1)),
                     rows if rows is shared else rows[i],
