@@ -258,7 +258,7 @@ class BackpropAutoencoder(
         out of them is flattened. The decoder has their mirror images, in reverse order: a
         `Conv2DTranspose` for a `Conv2D`, an `UpSampling2D` for a pooling layer, a `Dense` for a
         `Dense`, and normalizations, `Dropout` and `Residual` as they are. Layers without a mirror
-        image, such as `GRU`, are an error. X must be dense, and NaN is no padding.
+        image, such as `Embedding`, are an error. X must be dense, and NaN is no padding.
 
         - "scale": a learned factor for each input, and one for each output.
     input_shape : tuple of int or None, default=None

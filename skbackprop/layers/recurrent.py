@@ -10,6 +10,9 @@ of all steps takes one product, and the state one for each step, which write to 
 
 References
 ----------
+Srivastava, N., Mansimov, E. & Salakhutdinov, R. (2015). Unsupervised learning of video
+representations using LSTMs. ICML. (Decoders of sequences.)
+
 Werbos, P. J. (1990). Backpropagation through time: what it does and how to do it. Proceedings of
 the IEEE 78(10), 1550-1560.
 """
@@ -19,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +31,9 @@ from ..initializers import VarianceScaling
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
 from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
+from .convolution import enlarge
+from .dense import Dense
+from .reshaping import Reshape
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,10 @@ class RecurrentLayer(Layer):
             )
         if self.truncate is not None:
             validate_positive_int(self, "truncate")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        same: Any = self  # a dataclass with this field
+        return _mirror_sequences(self, replace(same, return_sequences=True), input_shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) not in (1, 2):
@@ -447,6 +457,11 @@ class Bidirectional(Layer):
                 f"{self.layer!r}."
             )
 
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        inner: Any = self.layer
+        both = Bidirectional(replace(inner, return_sequences=True))
+        return _mirror_sequences(self, both, input_shape)
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         *steps, n_units = self.layer.compute_output_shape(input_shape)
         return *steps, 2 * n_units
@@ -469,6 +484,19 @@ class Bidirectional(Layer):
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltBidirectional(self.layer, context)
+
+
+def _mirror_sequences(layer: Layer, decoding: Layer, input_shape: Shape) -> tuple[Layer, ...]:
+    """Return the layers that decode the outputs of a recurrent layer to sequences.
+
+    A vector for the whole sequence is repeated at each step (Srivastava et al. 2015, section 2.2).
+    """
+    n_steps, output_shape = input_shape[0], layer.compute_output_shape(input_shape)
+    repeated: tuple[Layer, ...] = ()
+    if len(output_shape) == 1:
+        one_step = 1, *output_shape
+        repeated = Reshape(one_step), *enlarge(one_step, (n_steps,), (n_steps,))
+    return *repeated, decoding, Dense(math.prod(input_shape[1:]))
 
 
 class BuiltRecurrent:

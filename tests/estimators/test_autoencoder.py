@@ -30,9 +30,11 @@ from skbackprop.layers import (
     Conv2D,
     Dense,
     Dropout,
+    Embedding,
     Flatten,
     GlobalAveragePool2D,
     MaxPool2D,
+    Reshape,
     Residual,
 )
 from skbackprop.losses import Gamma, Poisson, Quantile
@@ -400,6 +402,7 @@ LAYERS = {
     "normalized": [Conv2D(3, 3), BatchNormalization(), Activation("relu"), MaxPool2D(2)],
     "strided": [Conv2D(3, 3, 2, "same", "relu"), Conv2D(4, 2, activation="relu")],
     "residual": [Conv2D(4, 3, padding="same"), Residual([Conv2D(4, 3, padding="same")])],
+    "recurrent": [Reshape((6, 10)), GRU(4)],
     "pooled": [Conv2D(3, 2, activation="relu"), GlobalAveragePool2D()],
 }
 every_layers = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
@@ -504,7 +507,7 @@ def test_a_search_over_layers_finds_what_scikit_learn_finds():
 @pytest.mark.parametrize(
     "settings, rows, message",
     [
-        ({"layers": [GRU(3)]}, IMAGES[:, :, 0], r"GRU\(n_units=3.* has no mirror image"),
+        ({"layers": [Embedding(3, 2)]}, np.ones((9, 4)), "Embedding.* has no mirror image"),
         ({"layers": [Conv2D(3, 7)]}, IMAGES, r"layers\[0\]: Conv2D.* 7 x 7 pixels"),
         ({"layers": "periodic"}, X, r"PeriodicEmbedding\(.* has no mirror image"),
         ({"layers": [Dense(3)]}, sparse.csr_array(X), "X is sparse, but layers="),

@@ -8,10 +8,13 @@ import pytest
 
 from skbackprop import layers as all_layers
 from skbackprop.layers import (
+    GRU,
+    LSTM,
     Activation,
     AveragePool1D,
     AveragePool2D,
     BatchNormalization,
+    Bidirectional,
     Conv1D,
     Conv2D,
     Conv2DTranspose,
@@ -33,6 +36,7 @@ from skbackprop.layers import (
     Reshape,
     Residual,
     Scale,
+    SimpleRNN,
     TransformerBlock,
 )
 from skbackprop.layers.base import expand_layers
@@ -55,6 +59,11 @@ CASES = [
     (TransformerBlock(2, 5), (9, 4)),
     (MultiHeadAttention(2), SEQUENCE),
     (PositionalEncoding(), SEQUENCE),
+    *((kind(4), SEQUENCE) for kind in (GRU, LSTM, SimpleRNN)),
+    (GRU(4), (9,)),
+    (GRU(4, return_sequences=True), SEQUENCE),
+    (Bidirectional(GRU(4)), SEQUENCE),
+    (Bidirectional(LSTM(4, return_sequences=True)), SEQUENCE),
     (Conv2D(4, 3, activation="relu"), GRAY),
     (Conv2DTranspose(4, 3, 2), IMAGE),
     (DepthwiseConv2D(3, activation="relu"), GRAY),
@@ -120,6 +129,11 @@ def named(layers):
             [Conv2D(2, 3, 2, activation="relu")],
             (8, 8),
             ["Reshape", "relu", "Conv2DTranspose", "CropOrRepeat"],
+        ),
+        (
+            [GRU(4)],
+            (9, 2),
+            ["Reshape", "Reshape", "UpSampling2D", "Reshape", "GRU", "Dense"],
         ),
         (
             [Conv1D(2, 3, 3, activation="relu")],
