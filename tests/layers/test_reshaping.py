@@ -74,7 +74,7 @@ every_place = pytest.mark.parametrize("shape, layers", PLACES.values(), ids=PLAC
         (Permute((2, 3, 1)), (3, 4, 2), lambda x: np.einsum("nabc->nbca", x)),
         (Permute((2, 1)), (3, 4), lambda x: x.swapaxes(1, 2)),
     ],
-    ids=str,
+    ids=["flatten", "reshape", "one size open", "312", "231", "21"],
 )
 def test_values_keep_their_order_or_change_their_axes(layer, shape, expected, n_estimators):
     """As the last layer of a network, after one that changes nothing."""
