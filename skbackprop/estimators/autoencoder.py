@@ -307,6 +307,8 @@ class BackpropAutoencoder(
         further training use the new values. With ``average``, they are the averaged weights.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer. They can be assigned as well.
+    scales_ : list of arrays of shape (n_inputs,)
+        The factors of each `layers.Scale` in `layers`. Only available with such a layer.
     loss_ : float
         The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
         With ``average``, it is the loss of the weights that are not averaged.
@@ -340,7 +342,7 @@ class BackpropAutoencoder(
     n_outputs_ : int
         The number of units in the output layer.
     n_parameters_ : int
-        The number of learned parameters: weights and biases.
+        The number of learned parameters: weights and biases, and the arrays of `layers`.
     out_activation_ : str
         The output activation: "identity", unless the loss has another link.
     offset_ : float or None
