@@ -143,7 +143,7 @@ def test_pages_links_and_pictures_load(window, address):
 
 def test_search_finds_common_queries(window, address):
     for words, expected in [
-        ("imbalanced", "user_guide/classification.html"),
+        ("imbalanced", "user_guide/imbalanced.html"),
         ("prediction interval", "user_guide/uncertainty.html"),
         ("BackpropClassifier", "reference/generated/skbackprop.BackpropClassifier.html"),
     ]:
