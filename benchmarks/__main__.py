@@ -10,6 +10,7 @@ from benchmarks import (
     imports,
     intervals,
     large,
+    layers,
     memory,
     regularization,
     search,
@@ -24,6 +25,7 @@ if __name__ == "__main__":
     quality = (ensembles, regularization, intervals, calibration)
     for benchmark in (
         speed,
+        layers,
         goal,
         search,
         halving,
