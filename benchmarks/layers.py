@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,7 @@ def convolutions_of_torch(
         from torch import nn
 
         layers = []
-        for n_inputs, n_outputs in zip(channels, channels[1:], strict=False):
+        for n_inputs, n_outputs in pairwise(channels):
             layers += [nn.Conv2d(n_inputs, n_outputs, 3), nn.ReLU()]
             if pooled:
                 layers.append(nn.MaxPool2d(2))
@@ -357,14 +357,14 @@ def rows(n_threads: int, smoke: bool, only: str) -> Iterator[list[str]]:
     n_rounds = 1 if smoke else N_ROUNDS
     for case in CASES:
         if only in case.name:
-            with limited(n_threads):
+            with ThreadLimit(n_threads):
                 seconds = seconds_per_epoch(case.epochs(smoke), n_rounds, clock)
             yield row_of(
                 case.name, {k: t or math.nan for k, t in seconds.items()}, case.goal, smoke
             )
     if only in SMALL.name:
         runs = searches(n_threads, smoke)
-        with limited(1):
+        with ThreadLimit(1):
             # Starts the processes and what they import.
             best_costs(runs, 1)
             costs = best_costs(runs, n_rounds)
@@ -374,7 +374,7 @@ def rows(n_threads: int, smoke: bool, only: str) -> Iterator[list[str]]:
         yield row_of(SMALL.name, seconds, SMALL.goal, smoke)
 
 
-class limited(threadpool_limits):
+class ThreadLimit(threadpool_limits):
     """Context in which BLAS and torch have so many threads."""
 
     def __init__(self, n_threads: int) -> None:
