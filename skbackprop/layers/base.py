@@ -286,6 +286,10 @@ class Layer(Configurable):
         Approximate number of arrays of the size of the output that a step reads or writes: the
         output and its gradient.
 
+    See Also
+    --------
+    skbackprop.testing.check_layer : Check of the gradients of a layer.
+
     Examples
     --------
     A learned shift of each input, which a fit stores in ``shifts_``:
