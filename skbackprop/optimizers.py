@@ -88,7 +88,7 @@ class SGD(Optimizer):
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.optimizers import SGD
     >>> BackpropClassifier(solver=SGD(momentum=0.95), learning_rate_init=0.05)
-    BackpropClassifier(learning_rate_init=0.05, solver=SGD(momentum=0.95, nesterovs_momentum=True))
+    BackpropClassifier(learning_rate_init=0.05, solver=SGD(momentum=0.95))
     """
 
     momentum: FloatOrPerMember = 0.9
@@ -145,7 +145,7 @@ class Adam(Optimizer):
     >>> from skbackprop import BackpropClassifier
     >>> from skbackprop.optimizers import Adam
     >>> BackpropClassifier(solver=Adam(beta_2=0.99))
-    BackpropClassifier(solver=Adam(beta_1=0.9, beta_2=0.99, epsilon=1e-08))
+    BackpropClassifier(solver=Adam(beta_2=0.99))
     """
 
     beta_1: FloatOrPerMember = 0.9
@@ -457,7 +457,7 @@ class LBFGS(Configurable):
     >>> from skbackprop import BackpropRegressor
     >>> from skbackprop.optimizers import LBFGS
     >>> BackpropRegressor(solver=LBFGS(n_corrections=30))
-    BackpropRegressor(solver=LBFGS(max_fun=15000, n_corrections=30))
+    BackpropRegressor(solver=LBFGS(n_corrections=30))
     """
 
     max_fun: int = 15000

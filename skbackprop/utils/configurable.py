@@ -39,6 +39,23 @@ class Configurable:
             check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
         return super().__new__(cls)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):
+            # As a method of the class itself, a dataclass does not replace it.
+            cls.__repr__ = cls.__repr__  # type: ignore[method-assign]
+
+    def __repr__(self) -> str:
+        """Return the class with the settings that differ from their defaults."""
+        arguments = _arguments(cast(Hashable, type(self)))
+        names = [name for name in self.setting_names() if hasattr(self, name)]
+        changed = [
+            f"{name}={getattr(self, name)!r}"
+            for name in names
+            if not is_equal(getattr(self, name), arguments[name])
+        ]
+        return f"{type(self).__qualname__}({', '.join(changed)})"
+
     @classmethod
     def setting_names(cls) -> list[str]:
         """Return the names of the settings, without nested ones."""
@@ -180,12 +197,17 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
 
 
 @cache
-def _arguments(kind: Hashable) -> tuple[str, ...]:
-    """Return the names of the arguments of a class's constructor."""
+def _arguments(kind: Hashable) -> Mapping[str, Any]:
+    """Return the defaults of the arguments of a class's constructor by name.
+
+    `inspect.Parameter.empty` stands for an argument without a default.
+    """
     # mypy: the __init__ of a subclass could have another signature.
     _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
     stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return tuple(parameter.name for parameter in parameters if parameter.kind not in stars)
+    return {
+        parameter.name: parameter.default for parameter in parameters if parameter.kind not in stars
+    }
 
 
 def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:

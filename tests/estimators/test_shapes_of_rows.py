@@ -118,7 +118,7 @@ def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solv
     expected = model.predict_proba(X)
     # A row of 6 x 500 outputs, with its gradient, takes 48,000 bytes.
     monkeypatch.setattr(parallelism, "total_memory", lambda: 40 * 48_000.0)
-    with pytest.raises(MemoryError, match=r"40 rows .* Dense\(n_units=500, .* smaller batch_size"):
+    with pytest.raises(MemoryError, match=r"40 rows .* Dense\(n_units=500\) .* smaller batch_size"):
         model.fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), expected)
     monkeypatch.setattr(parallelism, "total_memory", lambda: 80 * 48_000.0)

@@ -221,6 +221,47 @@ def test_a_part_without_a_constructor_has_no_settings():
     assert Bare().get_params() == {}
 
 
+@pytest.mark.parametrize(
+    "part, shown",
+    [
+        (SGD(), "SGD()"),
+        (SGD(0.9), "SGD()"),
+        (SGD(momentum=0.5), "SGD(momentum=0.5)"),
+        (layers.Conv2D(3, (4, 1)), "Conv2D(n_filters=3, kernel_size=(4, 1))"),
+        (layers.BatchNormalization(epsilon=0.1), "BatchNormalization(epsilon=0.1)"),
+        (
+            layers.Residual([layers.Dense(2), "scale"]),
+            "Residual(layers=(Dense(n_units=2), Scale()))",
+        ),
+        (LinearWarmup(CosineDecay(0.3)), "LinearWarmup(schedule=CosineDecay(final_factor=0.3))"),
+        (Plain("a", last=4.0), "Plain(first='a', last=4.0)"),
+        (Own(2.0), "Own(width=2.0)"),
+    ],
+    ids=str,
+)
+def test_a_repr_shows_the_settings_that_differ_from_their_defaults(part, shown):
+    assert repr(part) == shown
+
+
+@every_part
+def test_a_repr_has_each_setting_that_was_changed(part):
+    for name, value in part.get_params(deep=False).items():
+        other = other_than(value, name)
+        assert f"{name}={other!r}" in repr(part.set_params(**{name: other}))
+
+
+def test_parts_derived_from_one_with_a_repr_of_its_own_have_it():
+    class Named(LearningRateSchedule):
+        def __repr__(self):
+            return "a schedule"
+
+    @dataclass(frozen=True)
+    class Derived(Named):
+        factor: float = 1.0
+
+    assert repr(Derived(2.0)) == "a schedule"
+
+
 # ---------------------------------------------------------------------------------- setting
 
 
@@ -278,7 +319,7 @@ def test_raises_on_unknown_setting_with_valid_names(part):
         (
             LinearWarmup("cosine"),
             {"schedule__x": 2.0},
-            r"Invalid parameter 'x' for CosineDecay\(final_factor=0.0\)",
+            r"Invalid parameter 'x' for CosineDecay\(\)",
         ),
         (
             LinearWarmup("cosine"),
