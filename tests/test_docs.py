@@ -120,6 +120,21 @@ def test_pages_are_linked_from_the_readme_or_the_landing_page(page):
     assert page in reached
 
 
+def test_readme_is_short():
+    assert len(text_of("README.md").split()) < 900
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_measured_figures_are_on_the_pages_of_measurements(page):
+    measured = text_of("docs/benchmarks.md") + text_of("docs/user_guide/tables.md")
+    rows = re.findall(r"^\| (mean|fit|search|training|epoch)\b(.*)", text_of(page), re.MULTILINE)
+    figures = [f for _, row in rows for f in re.findall(r"\b\d+\.\d+(?: m?s\b)?", row)]
+    assert len(figures) > 10
+    # The times of fits are given in words, in seconds.
+    missing = [f for f in figures if not re.search(rf"\b{f.removesuffix(' s')}\b", measured)]
+    assert missing == []
+
+
 def parameters_of(documented):
     return inspect.signature(documented).parameters
 
