@@ -47,11 +47,11 @@ Data = tuple[pd.DataFrame, pd.Series, str]
 # -------------------------------------------------------------------------------- tables
 
 
-def affairs() -> Data:
+def any_visit() -> Data:
     import statsmodels.api as sm
 
-    X = sm.datasets.fair.load_pandas().data
-    return X, X.pop("affairs") > 0, CLASSES
+    X = sm.datasets.randhie.load_pandas().data
+    return X, X.pop("mdvis") > 0, CLASSES
 
 
 def party() -> Data:
@@ -76,7 +76,7 @@ SHIPPED = {
     "breast cancer": of_scikit_learn(load_breast_cancer, CLASSES),
     "wine": of_scikit_learn(load_wine, CLASSES),
     "digits": of_scikit_learn(load_digits, CLASSES),
-    "affairs": affairs,
+    "any doctor's visit": any_visit,
     "party": party,
     "diabetes": of_scikit_learn(load_diabetes, NUMBERS),
     "doctor's visits": visits,

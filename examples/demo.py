@@ -16,6 +16,7 @@ matplotlib.use("Agg")  # pictures go to files, so no display is needed
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import statsmodels.api as sm
 from sklearn.base import clone
 from sklearn.calibration import CalibrationDisplay
@@ -202,18 +203,16 @@ def show_ensemble() -> None:
 
 # --------------------------------------------------------------------------- the table
 
-JOBS = ["student", "unskilled", "white-collar", "skilled", "managerial", "academic"]
-
 
 def raw_table():
-    """Return a survey of 6,366 married women, with words and gaps, and who has had an affair."""
-    table = sm.datasets.fair.load_pandas().data
-    has_affair = np.where(table.pop("affairs") > 0, "yes", "no")
-    for column in ("occupation", "occupation_husb"):
-        table[column] = table[column].map(dict(enumerate(JOBS, 1))).astype("category")
+    """Return 20,190 insured patients, with words and gaps, and who sees a doctor in the year."""
+    data = sm.datasets.randhie.load_pandas().data
+    health = pd.from_dummies(data.iloc[:, -3:].astype(int), default_category="excellent").iloc[:, 0]
+    words = {"hlthg": "good", "hlthf": "fair", "hlthp": "poor"}
+    table = data.iloc[:, 1:-3].assign(health=health.replace(words).astype("category"))
     is_known = np.random.default_rng(0).random(len(table)) > 0.1
-    table["age"] = table["age"].where(is_known)
-    return table, has_affair
+    table["disea"] = table["disea"].where(is_known)  # the number of chronic diseases
+    return table, np.where(data["mdvis"] > 0, "yes", "no")
 
 
 def draw_calibration(models, X, y):
@@ -222,8 +221,8 @@ def draw_calibration(models, X, y):
         CalibrationDisplay.from_estimator(
             model, X, y, pos_label="yes", strategy="quantile", name=name, ax=axes
         )
-    axes.set(xlabel="predicted probability of an affair", ylabel="share that has had one")
-    axes.set_title("A raw table: are the probabilities true?")
+    axes.set(xlabel="predicted probability of a visit to a doctor", ylabel="share with a visit")
+    axes.set_title("A raw table: are the probabilities calibrated?")
     return figure
 
 
