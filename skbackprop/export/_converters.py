@@ -28,8 +28,9 @@ from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._column_encoding import CategoryLevels, OneHot, RobustScaling
-from ..tabular._dataframe import find_role, to_floats
+from ..tabular._dataframe import to_floats
 from ..tabular._encoding import FittedEncoding
+from ..tabular._value_types import find_role
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr
@@ -531,7 +532,19 @@ def _(part: TableEncoder, x: Expr) -> Expr:
 
 
 def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
-    """Return the encoded columns of a table: numeric columns first, then categories."""
+    """Return the encoded columns of a table: numeric columns first, then categories.
+
+    Raises
+    ------
+    TypeError
+        If there are columns of dates, times or text, or of categories that are not numbers.
+    """
+    for part in encoding.parts:
+        raise TypeError(
+            f"{part.label} was taken for {part.kind} by fit, but an exported model takes only "
+            "numbers. Leave the column out, or make numbers of it before fit, such as the outputs "
+            "of a TableEncoder for that column."
+        )
     lookups = [
         _make_lookup(levels, ex.take_columns(x, [column]))
         for column, levels in zip(encoding.category_columns, encoding.levels, strict=True)

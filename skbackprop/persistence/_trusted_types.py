@@ -62,8 +62,10 @@ from ..tabular._column_encoding import (
     TargetEncoding,
 )
 from ..tabular._cross_fitting import CrossFittedEstimators
+from ..tabular._dates import DateEncoding, TimeEncoding
 from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder
 from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
+from ..tabular._text import TextEncoding
 from ..tabular.classifier import TableClassifierNetworks
 from ..tabular.regressor import RegressorTargets, TableRegressorNetworks
 from ..training.checkpoint import (
@@ -111,6 +113,7 @@ _CLASSES: tuple[type, ...] = (
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),
+    *(DateEncoding, TimeEncoding, TextEncoding),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit),
     # parts of fitted searches that skops does not know

@@ -23,7 +23,8 @@ from sklearn.utils import check_random_state
 from ..estimators._validation import validated_labels, validated_numbers
 from ..training.validation_split import group_k_fold_of_rows
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._dataframe import is_missing, raise_unsupported, types_in
+from ._dataframe import raise_unsupported
+from ._value_types import is_missing, types_in
 
 # Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.
 _FAR = 1e9

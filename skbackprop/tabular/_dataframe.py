@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
-from fractions import Fraction
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import chain
 from reprlib import repr as short_repr
+from types import MappingProxyType
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import narwhals.stable.v2 as nw
@@ -19,74 +17,81 @@ from sklearn.utils.validation import check_array, validate_data
 
 from ..estimators._validation import reject_masked_or_structured
 from ..utils.arrays import Array
+from ._dates import (
+    as_microseconds,
+    as_seconds,
+    dates_to_microseconds,
+    durations_to_seconds,
+    times_to_seconds,
+)
+from ._text import infer_kind_of_strings, parse_number
+from ._value_types import Role, find_role, is_missing, types_in
 
-Kind = Literal["number", "category"]
-Role = Literal["number", "level", "missing", "date", "other"]
+# "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
+Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
 
-_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fraction)
-_DATES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-
-
-def _role_of_type(type_: type) -> Role:
-    """Return the role of the values of a type; "other" for unsupported types."""
-    if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
-        return "missing"
-    # Dates come first, since timedelta64 is an integer type of NumPy.
-    if issubclass(type_, _DATES) or type_.__name__ == "Period":  # of pandas
-        return "date"
-    if issubclass(type_, _NUMBERS):
-        return "number"
-    if issubclass(type_, (complex, np.complexfloating)) or type_.__hash__ is None:
-        return "other"
-    return "level"
-
-
-find_role: Callable[[type], Role] = cache(_role_of_type)
-
-
-def types_in(values: Sequence[Any]) -> dict[Role, type]:
-    """Return the roles of values, each with one of their types."""
-    return {find_role(type_): type_ for type_ in set(map(type, values))}
+_KIND_OF_ROLE: Mapping[Role, Kind] = MappingProxyType(
+    {
+        "number": "number",
+        "level": "category",
+        "date": "date",
+        "time": "time",
+        "duration": "duration",
+    }
+)
+_PLURALS = MappingProxyType(
+    {
+        "number": "numbers",
+        "level": "other values",
+        "date": "dates",
+        "time": "times of day",
+        "duration": "durations",
+    }
+)
 
 
 def check_types(values: Sequence[Any], label: str, first_row: int = 0) -> dict[Role, type]:
-    """Return the roles of values; raise if some are dates or not supported."""
+    """Return the roles of values; raise if some are not supported."""
     types = types_in(values)
     if "other" in types:
         raise_unsupported(values, label, first_row)
-    if "date" in types:
-        raise_datetime(label, types["date"].__name__)
     return types
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN, or pandas's NA or NaT."""
-    is_nan = isinstance(value, (float, np.floating, Decimal)) and value != value
-    return is_nan or find_role(type(value)) == "missing"
-
-
 def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
-    """Return whether a column is numeric or categorical; an empty one is numeric.
+    """Return the kind of a column of objects; an empty one is numeric.
 
     Raises
     ------
     TypeError
         If a value is not supported.
     ValueError
-        If values are dates, or numbers mixed with other values.
+        If numbers, dates, times or durations are mixed with other values.
     """
     types = check_types(values, label)
-    if "number" in types and "level" in types:  # NaN is a missing value, not a number
+    if len(types) > 1:  # NaN is a missing value, not a number
         types = types_in([value for value in values if not is_missing(value)])
-    if "number" in types and "level" in types:
-        row, level = _find_first(values, "level")
+    found = [role for role in _KIND_OF_ROLE if role in types]
+    if "level" in types:
+        levels = [value for value in values if find_role(type(value)) in ("level", "missing")]
+        kind = infer_kind_of_strings(levels)
+        if found == ["level"]:
+            return kind
+        if (kind, found) in (
+            ("numeric_string", ["number", "level"]),
+            ("date", ["level", "date"]),
+        ):
+            return kind
+    if len(found) > 1:
+        first, second = found[:2]
+        row, value = _find_first(values, second)
         raise ValueError(
-            f"{label} holds numbers ({types['number'].__name__}) and other values "
-            f"({types['level'].__name__}), such as {short_repr(level)} in row {row}. Convert all "
+            f"{label} holds {_PLURALS[first]} ({types[first].__name__}) and {_PLURALS[second]} "
+            f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert all "
             'to numbers, by pandas.to_numeric(..., errors="coerce"), or to strings, by '
             "astype(str)."
         )
-    return "category" if "level" in types else "number"
+    return _KIND_OF_ROLE[found[0]] if found else "number"
 
 
 def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
@@ -106,16 +111,9 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     TypeError
         If a value is not supported.
     ValueError
-        If values are dates or categories.
+        If a value is not a number.
     """
-    types = check_types(values, label, first_row)
-    if "level" in types:
-        row, level = _find_first(values, "level")
-        raise ValueError(
-            f"{label} held numbers in fit, and holds {short_repr(level)} ({type(level).__name__}) "
-            f"now, in row {first_row + row}. Convert its values to numbers, with NaN for missing "
-            "ones, or fit again."
-        )
+    types = check_kept_kind(values, "number", label, first_row)
     if "missing" in types:  # NumPy converts None to NaN, but not the NA of pandas
         values = [np.nan if find_role(type(value)) == "missing" else value for value in values]
     try:
@@ -124,19 +122,34 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
         raise_infinite(label)
 
 
+def check_kept_kind(
+    values: Sequence[Any], role: Role, label: str, first_row: int = 0, *, strings: bool = False
+) -> dict[Role, type]:
+    """Return the roles of values; raise if some are not of the role that they had in `fit`.
+
+    Strings are accepted with `strings`, and missing values always.
+    """
+    types = check_types(values, label, first_row)
+    accepted = {role, "missing"}
+    if types.keys() <= accepted:
+        return types
+    for row, value in enumerate(values):
+        if find_role(type(value)) in accepted or is_missing(value):
+            continue
+        if strings and isinstance(value, str):
+            continue
+        remedy = "numbers, with NaN for missing ones," if role == "number" else _PLURALS[role]
+        raise ValueError(
+            f"{label} held {_PLURALS[role]} in fit, and holds {short_repr(value)} "
+            f"({type(value).__name__}) now, in row {first_row + row}. Convert its values to "
+            f"{remedy} or fit again."
+        )
+    return types
+
+
 def _find_first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
     """Return the position of the first value of a role, and the value."""
     return next(each for each in enumerate(values) if find_role(type(each[1])) == role)
-
-
-def raise_datetime(label: str, type_: object) -> NoReturn:
-    """Raise an error about a column of dates."""
-    raise ValueError(
-        f"{label} holds dates, times or durations ({type_}), which are not numeric. Convert it to "
-        "one or more numeric columns, with pandas: days since a first date, "
-        "(dates - dates.min()).dt.days; the month, dates.dt.month; the day of the week, "
-        "dates.dt.dayofweek; the hour, dates.dt.hour; or dt.total_seconds() of a duration."
-    )
 
 
 def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
@@ -175,8 +188,8 @@ def raise_infinite(label: str) -> NoReturn:
 # read as an array of objects.
 FEW_ROWS = 64
 
-# The kinds of NumPy dtypes that may hold numbers or categories.
-_KINDS = "fiubOU"
+# The kinds of NumPy dtypes that a column may have.
+_KINDS = "fiubOUmM"
 
 
 class TableColumns:
@@ -212,6 +225,40 @@ class TableColumns:
             matrix[:, position] = self._floats(column)
         return self._check_finite(matrix, columns)
 
+    def converted(self, column: int, kind: Kind) -> Array:
+        """Return numbers in strings, times of day or durations as float64; NaN where missing.
+
+        A string that is not a number is missing.
+        """
+        label = self.label(column)
+        if kind == "duration":
+            return self._durations(column)
+        values = self.values(column)
+        if kind == "time":
+            check_kept_kind(values, "time", label, self.first_row)
+            return times_to_seconds(values)
+        check_kept_kind(values, "number", label, self.first_row, strings=True)
+        floats = [parse_number(value) if isinstance(value, str) else value for value in values]
+        numbers = to_floats(floats, label, self.first_row)
+        return self._check_finite(numbers[:, np.newaxis], [column])[:, 0]
+
+    def texts(self, column: int) -> list[Any]:
+        """Return the values of a column of text; raise if some are not supported."""
+        values = self.values(column)
+        check_types(values, self.label(column), self.first_row)
+        return values
+
+    def dates(self, column: int) -> Array:
+        """Return a column of dates as datetime64[us], with NaT for missing values."""
+        values = self.values(column)
+        check_kept_kind(values, "date", self.label(column), self.first_row, strings=True)
+        return dates_to_microseconds(values)
+
+    def _durations(self, column: int) -> Array:
+        values = self.values(column)
+        check_kept_kind(values, "duration", self.label(column), self.first_row)
+        return durations_to_seconds(values)
+
     def _floats(self, column: int) -> Array:
         return to_floats(self.values(column), self.label(column), self.first_row)
 
@@ -227,10 +274,15 @@ class ArrayColumns(TableColumns):
     """Columns of an array of numbers, strings or objects."""
 
     def kind(self, column: int) -> Kind:
-        """Return the kind of a column; raise if it is neither numeric nor categorical."""
-        if self.as_given.dtype.kind == "O":
+        """Return the kind of a column; raise if its values are mixed or not supported."""
+        dtype = self.as_given.dtype.kind
+        if dtype == "O":
             return infer_column_kind(self.values(column), self.label(column))
-        return "category" if self.as_given.dtype.kind == "U" else "number"
+        if dtype == "U":
+            return infer_kind_of_strings(self.values(column))
+        if dtype == "M":
+            return "date"
+        return "duration" if dtype == "m" else "number"
 
     def numbers(self, columns: Sequence[int]) -> Array:
         """Return numeric columns as a float64 matrix, with NaN for missing values."""
@@ -250,8 +302,20 @@ class ArrayColumns(TableColumns):
 
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
-        values: list[Any] = self.as_given[:, column].tolist()
+        X = self.as_given[:, column]
+        values: list[Any] = list(X) if X.dtype.kind in "mM" else X.tolist()
         return values
+
+    def dates(self, column: int) -> Array:
+        """Return a column of dates as datetime64[us], with NaT for missing values."""
+        if self.as_given.dtype.kind == "M":
+            return as_microseconds(self.as_given[:, column])
+        return super().dates(column)
+
+    def _durations(self, column: int) -> Array:
+        if self.as_given.dtype.kind == "m":
+            return as_seconds(self.as_given[:, column])
+        return super()._durations(column)
 
     def part(self, rows: slice) -> ArrayColumns:
         """Return some of the rows."""
@@ -267,14 +331,20 @@ class FrameColumns(TableColumns):
         self.dtypes = frame.schema.dtypes()
 
     def kind(self, column: int) -> Kind:
-        """Return the kind of a column; raise if it is neither numeric nor categorical."""
+        """Return the kind of a column; raise if its values are mixed or not supported."""
         dtype = self.dtypes[column]
         if is_numeric(dtype):
             return "number"
-        if dtype in (nw.String, nw.Categorical, nw.Enum):
+        if dtype in (nw.Categorical, nw.Enum):
             return "category"
+        if dtype == nw.String:
+            return infer_kind_of_strings(self.values(column))
+        if dtype == nw.Duration:
+            return "duration"
+        if dtype == nw.Time:
+            return "time"
         if dtype.is_temporal():
-            raise_datetime(self.label(column), dtype)
+            return "date"
         values, label = self.values(column), self.label(column)
         if dtype == nw.Binary and any(value is not None for value in values):
             raise_unsupported(values, label)
@@ -292,6 +362,24 @@ class FrameColumns(TableColumns):
             return series.to_list()
         values: list[Any] = series.to_numpy().tolist()
         return values
+
+    def dates(self, column: int) -> Array:
+        """Return a column of dates as datetime64[us], with NaT for missing values."""
+        dtype = self.dtypes[column]
+        if dtype not in (nw.Date, nw.Datetime):
+            return super().dates(column)
+        series = self.frame[:, column]
+        if getattr(dtype, "time_zone", None) is not None:
+            series = series.dt.replace_time_zone(None)
+        found = series.to_numpy()
+        if found.dtype.kind == "M":
+            return as_microseconds(found)
+        return dates_to_microseconds(found.tolist())
+
+    def _durations(self, column: int) -> Array:
+        if self.dtypes[column] != nw.Duration:
+            return super()._durations(column)
+        return as_seconds(self.frame[:, column].to_numpy())
 
     def part(self, rows: slice) -> FrameColumns:
         """Return some of the rows."""
@@ -441,12 +529,10 @@ def _as_array(X: Any) -> Any:
     X = check_array(
         X, dtype=None, accept_sparse=("csc", "csr"), ensure_all_finite=False, input_name="X"
     )
-    if X.dtype.kind in "mM":
-        raise_datetime("X", X.dtype)
     if X.dtype.kind not in _KINDS:
         raise ValueError(
-            f"X has dtype {X.dtype}, but must hold numbers, strings or objects. Convert bytes to "
-            'strings by numpy.char.decode(X, "utf-8").'
+            f"X has dtype {X.dtype}, but must hold numbers, strings, dates or objects. Convert "
+            'bytes to strings by numpy.char.decode(X, "utf-8").'
         )
     return X
 

@@ -6,21 +6,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Self
+from functools import cached_property
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from scipy import sparse
+from sklearn.utils import check_random_state
 
 from .._sklearn import _check_categorical_features
-from ..utils.arrays import Array, as_dense
+from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._column_encoding import CategoryLevels, OneHot, OrdinalCodes, RobustScaling, TargetEncoding
-from ._dataframe import AnyColumns, SparseColumns
+from ._dataframe import AnyColumns, Kind, SparseColumns
+from ._dates import DateEncoding, TimeEncoding, parse_iso_date
+from ._text import TextEncoding, parse_number
+from ._value_types import find_role, is_missing
 from .numeric_encoders import PeriodicFeatures, PiecewiseLinearEncoder
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
+
+# Encoding of one column as several numbers.
+ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
+
+# The kinds of columns that `column_kinds` may name.
+GIVEN_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date")
 
 # Representations of the rows of a table: encoded; with blocks of numeric encodings before that; or
 # the table itself, as numbers with NaN for missing values and codes of categories.
@@ -57,15 +69,15 @@ class OutputColumn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FittedEncoding:
+class FittedEncoding(DropCachedPropertiesMixin):
     """Encoding fitted to a table.
 
     Parameters
     ----------
     numeric_columns, category_columns : sequence of int
-        The columns of each kind.
+        The columns of each kind. Durations are numbers of seconds.
     numbers : RobustScaling
-        Encodes numbers, and target statistics after them.
+        Encodes numbers, after them target statistics, and then the outputs of `parts`.
     levels : sequence of CategoryLevels
         The categories of each categorical column.
     categories : OneHot or OrdinalCodes
@@ -76,6 +88,12 @@ class FittedEncoding:
         The positions of these columns among the categorical ones.
     is_sparse : bool
         Whether the table was sparse.
+    kinds : sequence of str, default=()
+        The kind of each column.
+    part_columns : sequence of int, default=()
+        The columns that are encoded as several numbers: dates, times of day and text.
+    parts : sequence of ColumnEncoding, default=()
+        Their encodings. Text comes last.
     """
 
     numeric_columns: Sequence[int]
@@ -86,6 +104,9 @@ class FittedEncoding:
     statistics: TargetEncoding | None
     target_encoded: Sequence[int]
     is_sparse: bool
+    kinds: Sequence[Kind] = ()
+    part_columns: Sequence[int] = ()
+    parts: Sequence[ColumnEncoding] = ()
 
     @classmethod
     def fit(
@@ -94,6 +115,7 @@ class FittedEncoding:
         y: Any,
         categorical_features: Any,
         *,
+        column_kinds: Mapping[Any, Kind] | None = None,
         encoding: str = "one_hot",
         min_frequency: int = 3,
         max_categories: float = 30,
@@ -106,10 +128,12 @@ class FittedEncoding:
         The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
         other groups, if there are any.
         """
-        is_category = _find_categorical_columns(columns, categorical_features)
-        numeric_columns = np.flatnonzero(~is_category).tolist()
-        category_columns = np.flatnonzero(is_category).tolist()
-        numbers = columns.numbers(numeric_columns)
+        kinds = _find_kinds(columns, categorical_features, column_kinds or {})
+        numeric_columns = [at for at, kind in enumerate(kinds) if kind in _NUMERIC_KINDS]
+        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
+        part_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
+        part_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
+        numbers = _read_numbers(columns, numeric_columns, _conversions(kinds))
         levels = []
         codes = np.empty((columns.n_rows, len(category_columns)), dtype=np.intp)
         for position, column in enumerate(category_columns):
@@ -133,21 +157,35 @@ class FittedEncoding:
                 codes[:, many], target, target_type, random_state, groups
             )
             numbers = _append_columns(numbers, out_of_fold)
+        parts = []
+        has_indicator = [np.ones(numbers.shape[1], dtype=bool)]
+        for column in part_columns:
+            part, encoded = _fit_part(columns, column, kinds[column], random_state)
+            parts.append(part)
+            numbers = _append_columns(numbers, encoded)
+            # All parts of a value are missing together, so that one indicator is enough.
+            has_indicator.append(np.arange(encoded.shape[1]) == 0)
+        scaling = RobustScaling.fit(numbers)
+        with_missing = scaling.with_missing & np.concatenate(has_indicator)
+        scaling = replace(scaling, with_missing=with_missing)
         fitted = cls(
             numeric_columns,
             category_columns,
-            RobustScaling.fit(numbers),
+            scaling,
             levels,
             OneHot.fit(levels, max_categories) if is_one_hot else OrdinalCodes.fit(levels),
             statistics,
             many,
             isinstance(columns, SparseColumns),
+            kinds,
+            part_columns,
+            parts,
         )
         return fitted, TableRows(numbers, codes)
 
     def to_matrices(self, columns: AnyColumns) -> TableRows:
         """Return the rows of a table as numbers and codes."""
-        numbers = columns.numbers(self.numeric_columns)
+        numbers = _read_numbers(columns, self.numeric_columns, self._conversions)
         codes = np.empty((columns.n_rows, len(self.levels)), dtype=np.intp)
         pairs = zip(self.category_columns, self.levels, strict=True)
         for position, (column, levels) in enumerate(pairs):
@@ -155,7 +193,14 @@ class FittedEncoding:
         if self.statistics is not None:
             encoded = self.statistics.encode(codes[:, self.target_encoded])
             numbers = _append_columns(numbers, encoded)
+        for column, part in zip(self.part_columns, self.parts, strict=True):
+            values = _read_part(columns, column, part.kind)
+            numbers = _append_columns(numbers, part.encode(values))
         return TableRows(numbers, codes)
+
+    @cached_property
+    def _conversions(self) -> dict[int, Kind]:
+        return _conversions(self.kinds)
 
     def encode(self, rows: TableRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""
@@ -182,7 +227,26 @@ class FittedEncoding:
             first = len(self.numeric_columns)
             positions = [self.target_encoded[at] for at in self.statistics.columns]
             numbers += [first + at for at, own in enumerate(positions) if own in codes]
+        n_parts = sum(len(part.suffixes) for part in self.parts)
+        first = len(self.numbers.center) - n_parts
+        for own, part in zip(self.part_columns, self.parts, strict=True):
+            if own == column:
+                numbers += range(first, first + len(part.suffixes))
+            first += len(part.suffixes)
         return numbers, codes
+
+    def name_kinds(self, names: Any) -> dict[Any, str]:
+        """Return the kind of each column, as users see it, by its name or its position."""
+        keys = range(len(self.kinds)) if names is None else names
+        public = ["number" if kind == "numeric_string" else kind for kind in self.kinds]
+        return dict(zip(keys, public, strict=True))
+
+    @property
+    def n_embedded(self) -> int:
+        """The number of scaled outputs, which come first, without those of text."""
+        n_text = sum(len(part.suffixes) for part in self.parts if part.kind == "text")
+        scaled, _, _ = self.numbers.input_columns
+        return int(np.sum(scaled < len(self.numbers.center) - n_text))
 
     @property
     def n_outputs(self) -> int:
@@ -197,6 +261,8 @@ class FittedEncoding:
                 suffix = "_target" if class_ is None else f"_target_{class_}"
                 column = self.category_columns[self.target_encoded[at]]
                 inputs.append(OutputColumn("target", column, suffix))
+        for column, part in zip(self.part_columns, self.parts, strict=True):
+            inputs += [OutputColumn(part.output_type, column, suffix) for suffix in part.suffixes]
         scaled, two_valued, with_missing = self.numbers.input_columns
         outputs = [inputs[at] for at in scaled]
         outputs += [inputs[at]._replace(type="two_valued") for at in two_valued]
@@ -207,24 +273,142 @@ class FittedEncoding:
         return outputs
 
 
-def _find_categorical_columns(columns: AnyColumns, categorical_features: Any) -> Array:
-    """Return the mask of categorical columns; raise if another is not numeric."""
+# The kinds of columns that are read as one number.
+_NUMERIC_KINDS = ("number", "numeric_string", "duration")
+
+
+def _conversions(kinds: Sequence[Kind]) -> dict[int, Kind]:
+    """Return the numeric columns that are read as something else than numbers."""
+    return {
+        column: kind
+        for column, kind in enumerate(kinds)
+        if kind in _NUMERIC_KINDS and kind != "number"
+    }
+
+
+def _read_numbers(
+    columns: AnyColumns, numeric_columns: Sequence[int], conversions: Mapping[int, Kind]
+) -> Any:
+    """Return numeric columns as a matrix, some of them converted."""
+    if not conversions:
+        return columns.numbers(numeric_columns)
+    matrix = np.empty((columns.n_rows, len(numeric_columns)))
+    is_converted = np.array([column in conversions for column in numeric_columns])
+    plain = [column for column in numeric_columns if column not in conversions]
+    matrix[:, ~is_converted] = columns.numbers(plain)
+    for position in np.flatnonzero(is_converted).tolist():
+        column = numeric_columns[position]
+        matrix[:, position] = columns.converted(column, conversions[column])
+    return matrix
+
+
+def _read_part(columns: AnyColumns, column: int, kind: str) -> Any:
+    """Return the values of a column as its encoding takes them."""
+    if kind == "date":
+        return columns.dates(column)
+    return columns.converted(column, "time") if kind == "time" else columns.texts(column)
+
+
+def _fit_part(
+    columns: AnyColumns, column: int, kind: Kind, random_state: Any
+) -> tuple[ColumnEncoding, Array]:
+    """Return the encoding of a column as several numbers, and these numbers."""
+    values, label = _read_part(columns, column, kind), columns.label(column)
+    part: ColumnEncoding
+    if kind == "date":
+        part = DateEncoding.fit(values, label)
+    elif kind == "time":
+        part = TimeEncoding(label)
+    else:
+        part = TextEncoding.fit(values, label, check_random_state(random_state))
+    return part, part.encode(values)
+
+
+def _find_kinds(
+    columns: AnyColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
+) -> list[Kind]:
+    """Return the kind of each column.
+
+    `column_kinds` comes first, then `categorical_features`, and then the values.
+
+    Raises
+    ------
+    ValueError
+        If a column can't be of the given kind, or is categorical without being named.
+    """
     by_dtype = isinstance(categorical_features, str)
     is_category = np.zeros(columns.n_columns, dtype=bool)
     if not by_dtype:
         given = _check_categorical_features(columns.as_given, categorical_features)
         is_category = is_category if given is None else given
-    for column in np.flatnonzero(~is_category).tolist():
-        if columns.kind(column) == "number":
+    given_kinds = _positions_of(column_kinds, columns)
+    kinds: list[Kind] = []
+    for column in range(columns.n_columns):
+        given_kind = given_kinds.get(column, "category" if is_category[column] else None)
+        if given_kind == "category":
+            kinds.append("category")
             continue
-        if not by_dtype:
+        kind = columns.kind(column)
+        if given_kind is not None:
+            kind = _override_kind(columns, column, kind, given_kind)
+        elif kind == "category" and not by_dtype:
             raise ValueError(
                 f"{columns.label(column)} is not numeric, but is not among the "
                 f"categorical_features={categorical_features!r}. Add it to them, or convert it to "
                 'numbers. categorical_features="from_dtype" treats all such columns as categories.'
             )
-        is_category[column] = True
-    return is_category
+        kinds.append(kind)
+    return kinds
+
+
+def _positions_of(column_kinds: Mapping[Any, Kind], columns: AnyColumns) -> dict[int, Kind]:
+    """Return `column_kinds` by the positions of columns."""
+    names = None if columns.names is None else list(columns.names)
+    by_position: dict[int, Kind] = {}
+    for key, kind in column_kinds.items():
+        if kind not in GIVEN_KINDS:
+            raise ValueError(
+                f"column_kinds={column_kinds!r} has the kind {kind!r}. Give one of "
+                f"{list(GIVEN_KINDS)} for each column."
+            )
+        if names is not None and key in names:
+            by_position[names.index(key)] = kind
+        elif isinstance(key, Integral) and 0 <= int(key) < columns.n_columns:
+            by_position[int(key)] = kind
+        else:
+            known = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
+            raise ValueError(
+                f"column_kinds={column_kinds!r} names the column {key!r}, but the columns are "
+                f"{known}."
+            )
+    return by_position
+
+
+def _override_kind(columns: AnyColumns, column: int, kind: Kind, given: Kind) -> Kind:
+    """Return the given kind of a column whose values are of another; raise if it can't be."""
+    if given == kind or (given == "number" and kind in _NUMERIC_KINDS):
+        return kind
+    label = columns.label(column)
+    is_string = kind in ("category", "text", "date", "numeric_string")
+    if given == "text" and not isinstance(columns, SparseColumns):
+        return "text"
+    if given in ("number", "date") and is_string:
+        known = [value for value in columns.values(column) if not is_missing(value)]
+        strings = [value for value in known if isinstance(value, str)]
+        if given == "number":
+            if any(parse_number(value) == parse_number(value) for value in strings):
+                return "numeric_string"
+        elif all(
+            find_role(type(value)) == "date"
+            or (isinstance(value, str) and (value.isspace() or not value or parse_iso_date(value)))
+            for value in known
+        ):
+            return "date"
+    raise ValueError(
+        f"{label} can't be of the kind {given!r} as column_kinds says: its values are of the kind "
+        f"{kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
+        "ISO 8601 form such as '2024-12-31'. Convert the column, or leave it out of column_kinds."
+    )
 
 
 def _append_columns(numbers: Any, more: Array) -> Any:
@@ -324,6 +508,7 @@ class FeatureBuilder:
         categorical_features: Any,
         rng: np.random.RandomState,
         groups: Array | None = None,
+        column_kinds: Mapping[Any, Kind] | None = None,
     ) -> tuple[Self, TableRows]:
         """Fit the features to a table.
 
@@ -336,9 +521,11 @@ class FeatureBuilder:
         target_type, categorical_features : object
             As of a `TableEncoder`.
         rng : RandomState
-            Draws frequencies, and the folds of target statistics.
+            Draws frequencies, the folds of target statistics, and the start of a truncated SVD.
         groups : array of int of shape (n,) or None, default=None
             The group of each row. Its target statistics come from rows of other groups.
+        column_kinds : dict or None, default=None
+            As of a `TableEncoder`.
 
         Returns
         -------
@@ -351,6 +538,7 @@ class FeatureBuilder:
             columns,
             y,
             categorical_features,
+            column_kinds=column_kinds,
             target_type=target_type,
             random_state=rng,
             groups=groups,
@@ -358,7 +546,7 @@ class FeatureBuilder:
         codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.levels)
         features = cls(encoding, None, codes)
         rows = features.encode(rows)
-        n_numbers = len(encoding.numbers.input_columns[0])
+        n_numbers = encoding.n_embedded
         if n_numbers and n_numbers * WIDTH * len(rows.encoded) <= _MAX_BLOCK_ELEMENTS:
             blocks = NumericBlockEncoder.fit(rows.encoded[:, :n_numbers], rng)
             features = replace(features, blocks=blocks)

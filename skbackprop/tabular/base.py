@@ -56,6 +56,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_estimators": [Interval(Integral, 2, None, closed="left")],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "column_kinds": [dict, None],
         "blend": [StrOptions({BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
@@ -72,6 +73,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     n_estimators: int
     categorical_features: Any
+    column_kinds: Any
     blend: Any
     max_iter: int | None
     time_limit: float | None
@@ -155,8 +157,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
-            The table. Numbers and categories may be missing. Infinite numbers, dates and columns of
-            lists raise errors that suggest a remedy.
+            The table. Values may be missing. Infinite numbers and columns of lists raise errors
+            that suggest a remedy.
         y : array-like of shape (n_samples,)
             The target.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -236,7 +238,10 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             self.categorical_features,
             rng,
             group,
+            self.column_kinds,
         )
+        names = getattr(self, "feature_names_in_", None)
+        self.column_kinds_ = self._features.encoding.name_kinds(names)
         folds, n_estimators, arrays = None, self.n_estimators, [rows.encoded, y, weight]
         if validation is None:
             folds = self._make_folds(y, weight, group, rng)

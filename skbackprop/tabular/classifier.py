@@ -21,7 +21,7 @@ from ..training.class_weight import (
     compute_sample_weight,
 )
 from ..training.temperature import fit_temperature, subsample_index, weights_of_rows
-from ..utils.arrays import Array, Columns, TableLike
+from ..utils.arrays import Array, ColumnKinds, Columns, TableLike
 from ._cross_fitting import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
 from ._training import FOR_CLASSES, EnsembleSettings
@@ -63,7 +63,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             default="from_dtype"
         The categorical columns, as of a `TableEncoder`: a mask, positions or names; None for none.
         "from_dtype": the columns of a data frame with categories or strings, and those of an array
-        of objects with strings.
+        of objects with strings, unless the strings are numbers, dates or text.
+    column_kinds : dict or None, default=None
+        What columns are taken for, as of a `TableEncoder`, by their names or positions: "number",
+        "category", "text" or "date". None for what dtypes and values say.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, a factor of the weights of its rows. "balanced" gives all classes
         the same total weight. None for equal weights. Probabilities are calibrated for the weighted
@@ -114,6 +117,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         are averaged, the square root of temperatures above one is used.
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
+    column_kinds_ : dict
+        What each column was taken for, by its name, or by its position if columns have no names:
+        "number", "category", "text", "date", "time" or "duration".
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -160,6 +166,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         n_estimators: int = 8,
         *,
         categorical_features: Columns = "from_dtype",
+        column_kinds: ColumnKinds = None,
         class_weight: ClassWeight | None = None,
         blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
         max_iter: int | None = None,
@@ -169,6 +176,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     ) -> None:
         self.n_estimators = n_estimators
         self.categorical_features = categorical_features
+        self.column_kinds = column_kinds
         self.class_weight = class_weight
         self.blend = blend
         self.max_iter = max_iter

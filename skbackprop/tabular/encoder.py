@@ -1,4 +1,4 @@
-"""TableEncoder: scaled numbers, encoded categories and missing indicators of a raw table."""
+"""TableEncoder: numbers from the numbers, categories, dates and text of a raw table."""
 
 from __future__ import annotations
 
@@ -13,32 +13,45 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._estimator_mixin import EstimatorMixin, validates_parameters
 from ..estimators._validation import replace_attributes, shallow_copy_of
-from ..utils.arrays import Array, Columns, MatrixLike, TableLike
+from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._dataframe import read_table
 from ._encoding import FittedEncoding, TableRows
 
 
 class TableEncoder(TransformerMixin, EstimatorMixin):
-    """Encode a raw table for a network: scaled numbers, one-hot categories, missing indicators.
+    """Encode a raw table for a network: numbers, categories, dates, text and missing values.
 
     A table is a data frame (pandas, polars, pyarrow and others that narwhals supports), an array of
-    numbers, strings or objects, or a sparse matrix of numbers. Its columns are numeric (booleans
-    included) or categorical. The outputs are, in this order:
+    numbers, strings, dates or objects, or a sparse matrix of numbers. The outputs are, in this
+    order:
 
     - Numeric columns with more than two values: x = (value - median) / (q75 - q25), or
       x = 2 (value - median) / (max - min) if the quartiles are equal, followed by the smooth clip
       x / sqrt(1 + (x/3)^2), which is close to x near zero and stays within [-3, 3] [1]_. Missing
-      values become the median.
+      values become the median. Booleans are numbers, durations are numbers of seconds, and strings
+      with numbers, such as "1,234", " 3.5" and "12 %" (0.12), are numbers if all strings of the
+      column are, or are blank. Later strings that are no numbers are missing values.
     - Target statistics of columns with many categories: see `max_categories`. They are scaled in
       the same way.
+    - Dates, with or without times: the year, the month, weekday, day of the year and hour as the
+      sine and cosine of their cycles, and the days elapsed since the first date of `fit`. Times of
+      day: the hour as a number and as a cycle. All are scaled like numbers. Dates with a time zone
+      count by their wall-clock time, and periods by their first moment. Strings are dates if all
+      are in ISO 8601 form, such as "2024-12-31" and "2024-12-31 08:15". Dates may be later than
+      all in `fit`.
+    - Text: up to 30 components of a truncated singular value decomposition of the tf-idf of hashed
+      character n-grams (3 to 4 characters within words) [2]_, scaled like numbers. Strings
+      are text if there are more than 30 different ones, more than half of the values differ, and
+      they have two words or more on average.
     - Numeric columns with two values, as 0 and 1.
-    - For each numeric column with missing values an indicator: 1 where it is missing, else 0.
+    - For each column of numbers, dates or text with missing values an indicator: 1 where it is
+      missing, else 0.
     - Categorical columns: one 0/1 output for each category. A missing value is a category of its
       own, and infrequent categories share one. Two categories have a single output. Unknown
       categories are 0 everywhere. With ``encoding="ordinal"``, integer codes instead.
 
-    Constant columns have no output. Infinite numbers, dates, lists, dicts, sets and complex numbers
-    raise errors that name the column and a remedy.
+    Constant columns, and constant parts of dates, have no output. Infinite numbers, lists, dicts,
+    sets and complex numbers raise errors that name the column and a remedy.
 
     Parameters
     ----------
@@ -46,7 +59,12 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             default="from_dtype"
         The categorical columns: a mask, positions or names; all others are numeric. None for no
         categorical columns. "from_dtype": the columns of a data frame with categories or strings,
-        and those of an array of objects with strings.
+        and those of an array of objects with strings, unless the strings are numbers, dates or
+        text.
+    column_kinds : dict or None, default=None
+        What columns are taken for, by their names or positions: "number", "category", "text" or
+        "date". It precedes `categorical_features` and the rules above, which hold for all other
+        columns. None for no exceptions.
     encoding : {"one_hot", "ordinal"}, default="one_hot"
         How categories are encoded: one output for each category, or a single code, 1 to k for k
         categories and 0 for unknown ones, as the input of an embedding.
@@ -65,7 +83,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     dtype : {"float32", "float64"} or None, default=None
         The dtype of the outputs. None for float32 if X is an array of it, else float64.
     random_state : int, RandomState instance or None, default=None
-        Draws the folds of the target statistics.
+        Draws the folds of the target statistics, and the start of the decomposition of text.
 
     Attributes
     ----------
@@ -73,6 +91,9 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
         Their names, if all are strings.
+    column_kinds_ : dict
+        What each column was taken for, by its name, or by its position if columns have no names:
+        "number", "category", "text", "date", "time" or "duration".
     is_categorical_ : array of bool, of shape (n_features_in_,)
         Mask of the categorical columns.
     categories_ : list of lists
@@ -81,12 +102,12 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     infrequent_categories_ : list of lists
         For each categorical column, the infrequent categories.
     output_types_ : array of str, of shape (n_outputs,)
-        The type of each output: "number", "target" (both scaled), "two_valued", "missing",
-        "one_hot" or "ordinal".
+        The type of each output: "number", "target", "date", "text" (all of them scaled),
+        "two_valued", "missing", "one_hot" or "ordinal".
     input_columns_ : array of int, of shape (n_outputs,)
         The column that each output is computed from.
     n_numeric_ : int
-        The number of scaled outputs, "number" and "target". They come first.
+        The number of scaled outputs. They come first.
     center_, scale_ : array of shape (n_numeric_,)
         The offset that is subtracted from them before the smooth clip, and the factor.
     cardinalities_ : array of int
@@ -112,6 +133,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     ----------
     .. [1] Holzmueller, Grinsztajn & Steinwart, "Better by default: strong pre-tuned MLPs and
        boosted trees on tabular data", NeurIPS 2024.
+    .. [2] Deerwester, Dumais, Furnas, Landauer & Harshman, "Indexing by latent semantic analysis",
+       JASIS 41(6), 1990.
 
     Examples
     --------
@@ -137,10 +160,21 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     >>> encoder.transform(row).round(2)
         age  member  age_missing  city_Bern  city_Oslo  city_Rome
     0  0.65     1.0          0.0        0.0        0.0        0.0
+
+    Dates become several outputs; the parts that are the same in all rows are left out:
+
+    >>> days = pd.to_datetime(["2024-01-01", "2024-04-01", "2024-07-01"])
+    >>> visits = pd.DataFrame({"day": days, "paid": ["1,200", "80", ""]})
+    >>> encoder = TableEncoder().fit(visits)
+    >>> encoder.column_kinds_
+    {'day': 'date', 'paid': 'number'}
+    >>> encoder.get_feature_names_out()[encoder.input_columns_ == 1].tolist()
+    ['paid', 'paid_missing']
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
+        "column_kinds": [dict, None],
         "encoding": [StrOptions({"one_hot", "ordinal"})],
         "min_frequency": [Interval(Integral, 1, None, closed="left")],
         "max_categories": [Interval(Integral, 2, None, closed="left"), None],
@@ -153,6 +187,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         self,
         categorical_features: Columns = "from_dtype",
         *,
+        column_kinds: ColumnKinds = None,
         encoding: Literal["one_hot", "ordinal"] = "one_hot",
         min_frequency: int = 3,
         max_categories: int | None = 30,
@@ -161,6 +196,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.categorical_features = categorical_features
+        self.column_kinds = column_kinds
         self.encoding = encoding
         self.min_frequency = min_frequency
         self.max_categories = max_categories
@@ -280,6 +316,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             read_table(fitted, X, reset=True),
             y,
             self.categorical_features,
+            column_kinds=self.column_kinds,
             encoding=self.encoding,
             min_frequency=self.min_frequency,
             max_categories=np.inf if self.max_categories is None else self.max_categories,
@@ -289,6 +326,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         outputs, levels = encoding.outputs(), encoding.levels
         scaled, _, _ = encoding.numbers.input_columns
         fitted._encoding = encoding
+        names = getattr(fitted, "feature_names_in_", None)
+        fitted.column_kinds_ = encoding.name_kinds(names)
         fitted.is_categorical_ = np.zeros(fitted.n_features_in_, dtype=bool)
         fitted.is_categorical_[list(encoding.category_columns)] = True
         fitted.categories_ = [list(each.frequent) for each in levels]

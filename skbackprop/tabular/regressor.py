@@ -23,7 +23,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
 from ..utils._name_types import RegressorLossName
-from ..utils.arrays import Array, Columns, MatrixLike, TableLike
+from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._cross_fitting import resolve_blend
 from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
 from ._training import FOR_NUMBERS, EnsembleSettings
@@ -55,7 +55,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             default="from_dtype"
         The categorical columns, as of a `TableEncoder`: a mask, positions or names; None for none.
         "from_dtype": the columns of a data frame with categories or strings, and those of an array
-        of objects with strings.
+        of objects with strings, unless the strings are numbers, dates or text.
+    column_kinds : dict or None, default=None
+        What columns are taken for, as of a `TableEncoder`, by their names or positions: "number",
+        "category", "text" or "date". None for what dtypes and values say.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, which determines what is predicted, as of a `BackpropRegressor`.
         y is divided by its standard deviation, or by its mean if the loss needs non-negative
@@ -109,6 +112,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         one.
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
+    column_kinds_ : dict
+        What each column was taken for, by its name, or by its position if columns have no names:
+        "number", "category", "text", "date", "time" or "duration".
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -152,6 +158,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         n_estimators: int = 8,
         *,
         categorical_features: Columns = "from_dtype",
+        column_kinds: ColumnKinds = None,
         loss: RegressorLossName | Loss = "squared_error",
         clip: bool = True,
         blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
@@ -162,6 +169,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     ) -> None:
         self.n_estimators = n_estimators
         self.categorical_features = categorical_features
+        self.column_kinds = column_kinds
         self.loss = loss
         self.clip = clip
         self.blend = blend

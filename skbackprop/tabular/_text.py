@@ -1,0 +1,150 @@
+"""Strings: which are numbers, dates, text or categories, and the encoding of numbers and text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
+
+from ..utils.arrays import Array
+from ._dates import parse_iso_date
+from ._value_types import is_missing
+
+# Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
+_NUMBER = re.compile(
+    r"\s*([+-]?(?!0[\d,])(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
+    r"\s*(%?)\s*",
+    re.ASCII,
+)
+
+# A column of strings is text if it has more distinct values than this, if more than this share of
+# its values are distinct, and if these have at least this many words on average.
+MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
+
+# The number of hashed n-grams, the maximum number of outputs, and of rows that these are fitted to.
+N_NGRAMS, N_COMPONENTS, MAX_FITTED_TEXTS = 8192, 30, 50_000
+# Components with a smaller share of the largest singular value are rounding errors.
+_MIN_SINGULAR = 1e-6
+_TEXTS_AT_ONCE = 4096
+
+
+def parse_number(text: str) -> float:
+    """Return the number in a string, NaN if there is none; a percentage is divided by 100."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return np.nan
+    number = float(found[1].replace(",", ""))
+    return number / 100 if found[2] else number
+
+
+def infer_kind_of_strings(
+    values: Sequence[Any],
+) -> Literal["numeric_string", "date", "text", "category"]:
+    """Return the kind of a column of strings and missing values.
+
+    Blank strings are missing in columns of numbers and dates.
+    """
+    known = [value for value in values if not is_missing(value)]
+    distinct = set(known)
+    if not all(isinstance(value, str) for value in distinct):
+        return "category"
+    written = [value for value in distinct if value and not value.isspace()]
+    if written and all(parse_number(value) == parse_number(value) for value in written):
+        return "numeric_string"
+    if written and all(parse_iso_date(value) is not None for value in written):
+        return "date"
+    return "text" if _is_text(written, len(known)) else "category"
+
+
+def _is_text(distinct: Collection[str], n_known: int) -> bool:
+    """Return whether strings are mostly different and have several words on average."""
+    if len(distinct) <= MIN_TEXTS or len(distinct) <= MIN_DISTINCT * n_known:
+        return False
+    return sum(len(value.split()) for value in distinct) >= MIN_WORDS * len(distinct)
+
+
+_VECTORIZER = HashingVectorizer(
+    analyzer="char_wb",
+    ngram_range=(3, 4),
+    n_features=N_NGRAMS,
+    alternate_sign=False,
+    norm=None,
+    dtype=np.float64,
+)
+
+
+@dataclass(frozen=True)
+class TextEncoding:
+    """Encoding of a column of text: a truncated SVD of the tf-idf of hashed character n-grams.
+
+    This is latent semantic analysis (Deerwester et al. 1990) of n-grams within words, which need
+    no list of words: texts with a common part, spelled alike, are close.
+
+    Parameters
+    ----------
+    label : str
+        The name of the column in errors.
+    idf : array of shape (N_NGRAMS,)
+        The inverse document frequency of each hash.
+    components : array of shape (N_NGRAMS, n_components)
+        The right singular vectors.
+
+    References
+    ----------
+    Deerwester et al., "Indexing by latent semantic analysis", JASIS 41(6), 1990.
+    """
+
+    label: str
+    idf: Array
+    components: Array
+    output_type: ClassVar[str] = "text"
+    kind: ClassVar[str] = "text"
+
+    @classmethod
+    def fit(cls, values: Sequence[Any], label: str, rng: np.random.RandomState) -> Self:
+        """Fit to a column, or to a random part of a very long one."""
+        known = [str(value) for value in values if not is_missing(value)]
+        if len(known) > MAX_FITTED_TEXTS:
+            chosen = rng.choice(len(known), MAX_FITTED_TEXTS, replace=False)
+            known = [known[row] for row in chosen]
+        n_components = min(N_COMPONENTS, len(known))
+        counts = _count_ngrams(known)
+        if not counts.nnz:
+            return cls(label, np.ones(N_NGRAMS), np.zeros((N_NGRAMS, 0), np.float32))
+        tfidf = TfidfTransformer().fit(counts)
+        svd = TruncatedSVD(n_components, random_state=rng)
+        with np.errstate(divide="ignore", invalid="ignore"):  # the variance of a single text is 0
+            svd.fit(tfidf.transform(counts))
+        is_kept = svd.singular_values_ > _MIN_SINGULAR * svd.singular_values_[0]
+        return cls(label, tfidf.idf_, svd.components_[is_kept].T.astype(np.float32))
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The suffix of the name of each output."""
+        return tuple(f"_svd{at}" for at in range(self.components.shape[1]))
+
+    def encode(self, values: Sequence[Any]) -> Array:
+        """Return the components of texts, with NaN for missing values; 0 for empty ones."""
+        encoded = np.empty((len(values), self.components.shape[1]))
+        for start in range(0, len(values), _TEXTS_AT_ONCE):
+            part = slice(start, start + _TEXTS_AT_ONCE)
+            texts = ["" if is_missing(value) else str(value) for value in values[part]]
+            counts = _count_ngrams(texts)
+            counts.data *= self.idf[counts.indices]
+            norms = np.sqrt(counts.multiply(counts).sum(axis=1)).reshape(-1, 1)
+            encoded[part] = (counts @ self.components) / np.where(norms == 0, 1, norms)
+        encoded[[is_missing(value) for value in values]] = np.nan
+        return encoded
+
+
+def _count_ngrams(texts: list[str]) -> sparse.csr_array:
+    """Return how often each hash of an n-gram occurs in each text."""
+    if not texts:
+        return sparse.csr_array((0, N_NGRAMS))
+    return sparse.csr_array(_VECTORIZER.transform(texts))
