@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
-from ..utils.arrays import Array
+from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._dates import parse_iso_date
 from ._value_types import is_missing
 
@@ -80,7 +81,7 @@ _VECTORIZER = HashingVectorizer(
 
 
 @dataclass(frozen=True)
-class TextEncoding:
+class TextEncoding(DropCachedPropertiesMixin):
     """Encoding of a column of text: a truncated SVD of the tf-idf of hashed character n-grams.
 
     This is latent semantic analysis (Deerwester et al. 1990) of n-grams within words, which need
@@ -90,9 +91,13 @@ class TextEncoding:
     ----------
     label : str
         The name of the column in errors.
-    idf : array of shape (N_NGRAMS,)
-        The inverse document frequency of each hash.
-    components : array of shape (N_NGRAMS, n_components)
+    hashes : array of int of shape (n_hashes,)
+        The hashes of n-grams that occur.
+    idf : array of shape (n_hashes,)
+        The inverse document frequency of each.
+    unknown_idf : float
+        That of all other hashes.
+    components : array of shape (n_hashes, n_components)
         The right singular vectors.
 
     References
@@ -101,7 +106,9 @@ class TextEncoding:
     """
 
     label: str
+    hashes: Array
     idf: Array
+    unknown_idf: float
     components: Array
     output_type: ClassVar[str] = "text"
     kind: ClassVar[str] = "text"
@@ -115,14 +122,16 @@ class TextEncoding:
             known = [known[row] for row in chosen]
         n_components = min(N_COMPONENTS, len(known))
         counts = _count_ngrams(known)
-        if not counts.nnz:
-            return cls(label, np.ones(N_NGRAMS), np.zeros((N_NGRAMS, 0), np.float32))
+        hashes = np.unique(counts.indices)
+        if not len(hashes):
+            return cls(label, hashes, np.empty(0), 1.0, np.empty((0, 0), np.float32))
         tfidf = TfidfTransformer().fit(counts)
         svd = TruncatedSVD(n_components, random_state=rng)
         with np.errstate(divide="ignore", invalid="ignore"):  # the variance of a single text is 0
             svd.fit(tfidf.transform(counts))
         is_kept = svd.singular_values_ > _MIN_SINGULAR * svd.singular_values_[0]
-        return cls(label, tfidf.idf_, svd.components_[is_kept].T.astype(np.float32))
+        components = svd.components_[is_kept][:, hashes].T.astype(np.float32)
+        return cls(label, hashes, tfidf.idf_[hashes], float(tfidf.idf_.max()), components)
 
     @property
     def suffixes(self) -> tuple[str, ...]:
@@ -131,16 +140,25 @@ class TextEncoding:
 
     def encode(self, values: Sequence[Any]) -> Array:
         """Return the components of texts, with NaN for missing values; 0 for empty ones."""
-        encoded = np.empty((len(values), self.components.shape[1]))
+        idf, components = self._by_hash
+        encoded = np.empty((len(values), components.shape[1]))
         for start in range(0, len(values), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
             texts = ["" if is_missing(value) else str(value) for value in values[part]]
             counts = _count_ngrams(texts)
-            counts.data *= self.idf[counts.indices]
+            counts.data *= idf[counts.indices]
             norms = np.sqrt(counts.multiply(counts).sum(axis=1)).reshape(-1, 1)
-            encoded[part] = (counts @ self.components) / np.where(norms == 0, 1, norms)
+            encoded[part] = (counts @ components) / np.where(norms == 0, 1, norms)
         encoded[[is_missing(value) for value in values]] = np.nan
         return encoded
+
+    @cached_property
+    def _by_hash(self) -> tuple[Array, Array]:
+        """The inverse document frequency and components of every hash."""
+        idf = np.full(N_NGRAMS, self.unknown_idf)
+        components = np.zeros((N_NGRAMS, self.components.shape[1]), self.components.dtype)
+        idf[self.hashes], components[self.hashes] = self.idf, self.components
+        return idf, components
 
 
 def _count_ngrams(texts: list[str]) -> sparse.csr_array:

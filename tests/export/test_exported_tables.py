@@ -1,5 +1,6 @@
 """Export of table encoders and tabular estimators, with missing and unknown values."""
 
+import datetime
 import decimal
 import enum
 
@@ -87,6 +88,38 @@ def test_tabular_regressors(settings):
     (found,) = outputs_of(to_onnx(estimator), ROWS).values()
     predicted = estimator.predict(ROWS)
     assert is_close(found, predicted.reshape(found.shape))
+
+
+@pytest.mark.parametrize(
+    "values, kind",
+    [
+        (pd.date_range("2020-01-01", periods=40), "date"),
+        ([datetime.time(at % 24) for at in range(40)], "time"),
+        ([f"some words {at}" for at in range(40)], "text"),
+    ],
+)
+def test_raises_on_dates_and_text(values, kind):
+    frame = pd.DataFrame({"x": np.arange(40.0), "other": values})
+    encoder = TableEncoder(random_state=0).fit(frame)
+    for export in (to_onnx, to_c):
+        model = encoder
+        if export is to_c:
+            model = make_pipeline(encoder, BackpropRegressor((3,), **SHORT)).fit(frame, frame["x"])
+        with pytest.raises(TypeError, match=f"Column 'other' was taken for {kind} by fit"):
+            export(model)
+
+
+def test_durations_and_numbers_in_strings_are_numbers():
+    numbers = np.column_stack([TABLE[:, 0], TABLE[:, 2]])
+    frame = pd.DataFrame(
+        {
+            "took": pd.to_timedelta(numbers[:, 0], unit="s"),
+            "price": [None if x != x else f"{x:,.9f}" for x in numbers[:, 1]],
+        }
+    )
+    encoder = TableEncoder().fit(frame)
+    (encoded,) = outputs_of(to_onnx(encoder), numbers.astype(np.float32)).values()
+    assert is_close(encoded, encoder.transform(frame))
 
 
 @pytest.mark.long

@@ -54,6 +54,15 @@ def _table():
 
 
 TABLE = _table()
+DATES_AND_TEXT = pd.DataFrame(
+    {
+        "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(37 * np.arange(len(X)), unit="D"),
+        "at": [datetime.time(i % 24) for i in range(len(X))],
+        "took": pd.to_timedelta(X[:, 0], unit="h"),
+        "note": [f"note of the {i}th row" for i in range(len(X))],
+        "price": [f"{i + 1:,} %" for i in range(len(X))],
+    }
+)
 
 
 TABULAR = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
@@ -70,6 +79,7 @@ MODELS = {
     "tabular quantiles": (TabularRegressor(**TABULAR, loss="quantile"), TABLE, NUMBERS),
     "regression blend": (TabularRegressor(**TABULAR, blend=[Ridge()]), TABLE, NUMBERS),
     "blend": (TabularClassifier(**TABULAR, blend=[LogisticRegression()]), TABLE, WORDS),
+    "dates and text": (TabularRegressor(**TABULAR), DATES_AND_TEXT, NUMBERS),
     "table encoder, codes": (TableEncoder(encoding="ordinal"), TABLE, Y),
     "encoder pipeline": (make_pipeline(TableEncoder(), quick(BackpropClassifier)), TABLE, WORDS),
     "grid search by two metrics": (

@@ -50,6 +50,10 @@ TABLE = pd.DataFrame(
         "size": np.where(X[:, 1] > 1, np.nan, X[:, 0]),
         "kind": np.array(["x", "y", None], dtype=object)[CLASSES],
         "place": [f"level {row % 12}" for row in range(len(X))],
+        "day": pd.Timestamp("2020-01-01") + pd.to_timedelta(37 * np.arange(len(X)), unit="D"),
+        "took": pd.to_timedelta(X[:, 0].round(1), unit="h"),
+        "note": [f"note of row {row}" for row in range(len(X))],
+        "price": [f"{1000 + row:,}" for row in range(len(X))],
     }
 )
 SHORT = {"max_iter": 3, "random_state": 0}

@@ -82,7 +82,7 @@ def test_missing_values_and_unknown_categories_in_new_rows(kind):
 def test_raises_on_wrong_columns_and_targets(kind):
     frame, y = mixed_data(kind)
     with pytest.raises((ValueError, TypeError), match="since"):
-        kind(**SMALL).fit(frame.assign(since=pd.Timestamp("2020-01-01")), y)
+        kind(**SMALL).fit(frame.assign(since=[[1, 2]] * len(frame)), y)
     with pytest.raises(ValueError, match="at least 2 rows"):
         kind(**SMALL).fit(frame.head(1), y[:1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):

@@ -82,7 +82,6 @@ def test_a_column_of_numbers_in_strings_is_numeric(library, n):
         (["1", "2", "03"], "category"),  # codes, such as postal ones
         (["1", "2", "n/a"], "category"),
         (["", " ", None], "category"),
-        ([None, None], "number"),
         (["5"], "number"),
         ([1, "2", 2.5, None, "12 %"], "number"),
         ([True, "2"], "number"),
