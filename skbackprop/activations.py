@@ -593,8 +593,8 @@ def get_activation(activation: str | ActivationFunction) -> ActivationFunction:
     if isinstance(activation, ActivationFunction):
         return activation
     raise ValueError(
-        f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, or an object such as "
-        f"LeakyRelu(), got {activation!r}.{did_you_mean(activation, ACTIVATIONS)}"
+        f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, or an ActivationFunction "
+        f"such as LeakyRelu(), got {activation!r}.{did_you_mean(activation, ACTIVATIONS)}"
     )
 
 

@@ -123,7 +123,7 @@ def _validate_fraction(value: Any) -> float | str:
     is_number = isinstance(value, Real) and not isinstance(value, bool)
     if not (is_number and 0 <= float(value) < 1):
         raise ValueError(
-            "validation_fraction of EarlyStopping must be a share in [0, 1), a number of rows of "
-            f'at least 2, or "folds", got {value!r}.'
+            "validation_fraction of EarlyStopping must be a share of the rows in [0, 1), a number "
+            f'of rows of at least 2, or "folds", got {value!r}.'
         )
     return float(value)

@@ -396,7 +396,7 @@ class StepDecay(LearningRateSchedule):
         milestones = tuple(given) if isinstance(given, Iterable) else (given,)
         if not all(isinstance(each, Real) and 0 <= float(each) < 1 for each in milestones):
             raise ValueError(
-                f"milestones of StepDecay must hold numbers in the range [0, 1), got {given!r}."
+                f"milestones of StepDecay must be numbers in the range [0, 1), got {given!r}."
             )
         object.__setattr__(self, "milestones", tuple(float(each) for each in milestones))
 
@@ -581,16 +581,15 @@ class LambdaSchedule(LearningRateSchedule):
         if not callable(self.function):
             raise ValueError(
                 "function of LambdaSchedule must be a callable that takes the progress and returns "
-                f"the factor of the rate, got {self.function!r}."
+                f"a factor for the learning rate, got {self.function!r}."
             )
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         factor = self.function(progress)
         if not (isinstance(factor, Real) and 0 <= factor < math.inf):
             raise ValueError(
-                f"the learning_rate {self.function!r} returned {factor!r} at progress {progress}, "
-                "but has to return the factor of learning_rate_init: a finite number that is not "
-                "negative."
+                f"The learning_rate function {self.function!r} must return a finite, non-negative "
+                f"factor for learning_rate_init, but returned {factor!r} at progress {progress}."
             )
         return base * float(factor)
 
@@ -681,7 +680,7 @@ def as_schedule(schedule: Any, name: str = "schedule") -> LearningRateSchedule:
     if callable(schedule) and not isinstance(schedule, type):
         return LambdaSchedule(schedule)
     raise ValueError(
-        f"{name} must be one of the names {sorted(SCHEDULES)}, a LearningRateSchedule, or "
-        f"a callable that takes the progress and returns the factor of the rate, got {schedule!r}."
-        f"{did_you_mean(schedule, SCHEDULES)}"
+        f"{name} must be one of the names {sorted(SCHEDULES)}, a LearningRateSchedule, or a "
+        "callable that takes the progress and returns a factor for the learning rate, got "
+        f"{schedule!r}.{did_you_mean(schedule, SCHEDULES)}"
     )

@@ -88,7 +88,9 @@ def check_gradient(
     theta = np.array(theta, dtype=np.float64)
     gradient = np.array(value_and_gradient(theta.copy())[1], dtype=np.float64)
     if gradient.shape != theta.shape:
-        raise ValueError(f"the gradient has shape {gradient.shape}, theta has {theta.shape}.")
+        raise ValueError(
+            f"The gradient must have the shape of theta, {theta.shape}, got {gradient.shape}."
+        )
     rng = random_state
     if rng is None or isinstance(rng, (int, np.integer)):
         rng = np.random.RandomState(rng)
@@ -104,7 +106,7 @@ def check_gradient(
         error = abs(got - expected) / scale
         if not error <= rtol:
             raise AssertionError(
-                f"the gradient does not match the value: along direction {i} it is {got!r}, but "
+                f"The gradient does not match the value: along direction {i} it is {got!r}, but "
                 f"the central difference is {expected!r} (norm of the gradient "
                 f"{np.linalg.norm(gradient):.3g}, rtol={rtol}, atol={atol})."
             )
@@ -225,16 +227,15 @@ def _check_value(loss: Loss, raw_prediction: Any, y: Any) -> None:
         value = np.asarray(loss.value(raw, np.repeat(y, n_estimators, axis=0)))
         if value.shape != (n_estimators, n):
             raise AssertionError(
-                f"value(raw_prediction, y) returned the shape {value.shape} for a raw_prediction "
-                f"of shape {raw.shape}. Return the loss of each row, of shape (n_estimators, n) = "
-                f"{(n_estimators, n)}: a sum over the last axis."
+                "value(raw_prediction, y) must return the loss of each row, of shape "
+                "(n_estimators, n) = "
             )
         rows = [slice(i, i + 1) for i in range(n)]
         by_row = [loss.value(raw_prediction[:, row], y[:, row])[0, 0] for row in rows]
         np.testing.assert_allclose(
             value[-1],
             by_row,
-            err_msg="value(raw_prediction, y) is not the loss of each row by itself",
+            err_msg="value(raw_prediction, y) mixes rows: the loss of a row depends on other rows",
         )
 
 
@@ -382,7 +383,7 @@ def _check_input_gradient(network: Network, X: Array, options: Any) -> float:
             rows[is_number] = numbers
             step = _run_layer(network, parameters, rows, is_training)
             assert not step.input_gradient[~is_number].any(), (
-                "the gradient with respect to padding, tokens or categories is not zero."
+                "The gradient with respect to padding, tokens or categories must be zero."
             )
             return step.value, step.input_gradient[is_number]
 
@@ -397,7 +398,7 @@ def _check_passes(layer: Layer, network: Network, X: Array) -> None:
         return
     parameters, rows = _draw_parameters(network, 1), X.copy()
     step = _run_layer(network, parameters, rows)
-    np.testing.assert_array_equal(rows, X, f"{layer!r} has overwritten its input.")
+    np.testing.assert_array_equal(rows, X, f"{layer!r} overwrites its input.")
     np.testing.assert_allclose(
         _run_layer(network, parameters, X, is_training=False).raw_prediction,
         step.raw_prediction,
@@ -409,8 +410,8 @@ def _check_passes(layer: Layer, network: Network, X: Array) -> None:
         np.testing.assert_array_equal(
             getattr(again, name),
             getattr(step, name),
-            f"{layer!r} computes another {name} in a second step. Write to `out`, to the "
-            "gradients and to `grad_input`, and add nothing to what they hold.",
+            f"{layer!r} computes a different {name} in a second step. Overwrite `out`, the "
+            "gradients and `grad_input` instead of adding to their old values.",
         )
 
 
@@ -438,6 +439,6 @@ def _check_members(layer: Layer, network: Network, X: Array) -> None:
                     np.testing.assert_array_equal(
                         got,
                         expected,
-                        f"{layer!r} computes something else for a network in a stack than for the "
-                        "same network alone.",
+                        f"{layer!r} computes a different result for a network in a stack than for "
+                        "the same network alone.",
                     )

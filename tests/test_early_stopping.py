@@ -36,8 +36,11 @@ def test_a_number_of_rows_is_an_int_and_a_share_is_not():
     [
         ({"scoring": 3}, "scoring of EarlyStopping must be None, 'loss', the name .* got 3"),
         ({"validation_fraction": 1}, 'a number of rows of at least 2, or "folds", got 1'),
-        ({"validation_fraction": 1.0}, r"a share in \[0, 1\), a number of rows.* got 1.0"),
-        ({"validation_fraction": -0.1}, r"a share in \[0, 1\)"),
+        (
+            {"validation_fraction": 1.0},
+            r"a share of the rows in \[0, 1\), a number of rows.* got 1.0",
+        ),
+        ({"validation_fraction": -0.1}, r"a share of the rows in \[0, 1\)"),
         ({"validation_fraction": True}, "got True"),
         ({"validation_fraction": "half"}, "got 'half'"),
         ({"validation_fraction": math.nan}, "got nan"),

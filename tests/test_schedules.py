@@ -244,7 +244,7 @@ def test_plateau_is_the_rule_written_out(monitored, factor, patience, tol, small
     "milestones", [1.0, [0.5, 1.0], [-0.1], "ab", None, [math.nan], [None]], ids=repr
 )
 def test_raises_on_wrong_milestones(milestones):
-    with pytest.raises(ValueError, match="^milestones of StepDecay must hold numbers"):
+    with pytest.raises(ValueError, match="^milestones of StepDecay must be numbers"):
         StepDecay(milestones=milestones)
 
 

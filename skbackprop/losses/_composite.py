@@ -237,9 +237,9 @@ def override_link(loss: Loss, name: Any) -> Loss:
         return base_loss
     if type(base_loss) not in (LogLoss, Poisson, SquaredError):  # the losses of scikit-learn
         raise ValueError(
-            f"out_activation_ is {name!r}, but the loss {base_loss!r} requires "
-            f'{base_loss.link.name!r}. Set it back, or use loss="log_loss", "squared_error" or '
-            f'"poisson", which accept any of {sorted(OUTPUT_ACTIVATIONS)}.'
+            f"out_activation_ must be {base_loss.link.name!r} for the loss {base_loss!r}, got "
+            f'{name!r}. Set it back, or use loss="log_loss", "squared_error" or "poisson", which '
+            f"accept any of {sorted(OUTPUT_ACTIVATIONS)}."
         )
     if not isinstance(name, str) or name not in OUTPUT_ACTIVATIONS:
         question = did_you_mean(name, OUTPUT_ACTIVATIONS)

@@ -426,7 +426,7 @@ class Quantile(Loss):
         is_valid = bool(levels) and all(isinstance(t, Real) and 0 < float(t) < 1 for t in levels)
         if not (is_valid and (np.diff([float(t) for t in levels]) > 0).all()):
             raise ValueError(
-                "quantiles of Quantile must be a level in (0, 1), or several in ascending order, "
+                "quantiles of Quantile must be a number in (0, 1), or several in ascending order, "
                 f"got {self.quantiles!r}."
             )
         object.__setattr__(self, "quantiles", tuple(float(t) for t in levels))

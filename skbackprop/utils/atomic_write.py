@@ -118,7 +118,7 @@ def prefix_file_errors(owner: Any, path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         name = type(owner).__name__
-        message = f"{name} can't write to its path. Make it writable, or set another path"
+        message = f"{name} cannot write to its path. Make it writable, or set another path"
         raise OSError(error.errno, f"{message}: {error.strerror or error}", str(path)) from error
 
 

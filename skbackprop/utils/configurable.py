@@ -122,8 +122,8 @@ class Configurable:
         for name in _arguments(cast(Hashable, type(self))):
             if name not in changes and not hasattr(self, name):
                 raise ValueError(
-                    f"{type(self).__name__} does not store its argument {name!r} under that "
-                    f"name, so it can't be copied with changes. Set self.{name} in its constructor."
+                    f"{type(self).__name__} does not store its argument {name!r} under that name, "
+                    f"so it cannot be copied with changes. Set self.{name} in its constructor."
                 )
             arguments.setdefault(name, getattr(self, name, None))
         return type(self)(**arguments)
@@ -178,8 +178,9 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
         return value.set_params(**settings)
     if not has_settings(value):
         raise ValueError(
-            f"{name}={value!r}{owner} has no settings of its own, so there is no "
-            f"{name}__{next(iter(settings))}. To set its settings, give an instance in its place."
+            f"{name}={value!r}{owner} has no settings of its own, so "
+            f"{name}__{next(iter(settings))} does not exist. To change its settings, pass an "
+            "object instead."
         )
     plain, nested = split_nested_params(settings)
     items = {str(i): item for i, item in enumerate(value)}
@@ -187,7 +188,7 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
         if index not in items:
             raise ValueError(
                 f"{name}{owner} has {len(items)} entries, {name}__0 to {name}__{len(items) - 1}, "
-                f"so there is no {name}__{index}."
+                f"so {name}__{index} does not exist."
             )
     items |= plain
     for index, within in nested.items():
@@ -231,9 +232,8 @@ def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> No
     shape = getattr(result, "shape", None)
     returned = repr(result) if shape is None else f"an array of shape {shape}"
     raise TypeError(
-        f"{type(part).__name__}.{call} returned {returned}, but its result has to be "
-        f"written to {name}, and its return value is ignored. Write {name}[...] = result, or use "
-        f"out={name} of NumPy's functions, and return nothing."
+        f"{type(part).__name__}.{call} must write its result to {name} and return None, but it "
+        f"returned {returned}. Write {name}[...] = result, or use out={name} in NumPy functions."
     )
 
 

@@ -284,5 +284,6 @@ def require_extra(owner: str, extra: str) -> Iterator[None]:
     except ImportError as error:
         package = (error.name or extra).partition(".")[0]
         raise ImportError(
-            f'{owner} needs {package}, which can\'t be imported: pip install "skbackprop[{extra}]"'
+            f"{owner} needs {package}, which cannot be imported. Install it with pip install "
+            f'"skbackprop[{extra}]"'
         ) from error

@@ -178,7 +178,7 @@ def test_raises_before_training_if_the_path_is_not_writable(tmp_path, suffix):
     folder.mkdir()
     for path in (tmp_path / "missing" / f"log{suffix}", folder):
         model = quick(BackpropClassifier).set_callbacks(TrainingLog(path))
-        with pytest.raises(OSError, match="TrainingLog can't write to its path") as caught:
+        with pytest.raises(OSError, match="TrainingLog cannot write to its path") as caught:
             model.fit(X, y)
         assert caught.value.filename == str(path)
         assert not hasattr(model, "coefs_")

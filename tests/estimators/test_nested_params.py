@@ -159,7 +159,7 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         "solver__weight_decay": "weight_decay of AdamW must be a number in the range",
         "learning_rate__schedule__no_such": r"Invalid parameter 'no_such' for CosineDecay",
         "learning_rate__warmup_fraction__x": "warmup_fraction=0.05 of LinearWarmup has no",
-        "alpha__x": "alpha=0.5 has no settings of its own, so there is no alpha__x.$",
+        "alpha__x": "alpha=0.5 has no settings of its own, so alpha__x does not exist.$",
         "hidden_layer_sizes__x": "hidden_layer_sizes of type tuple has no settings of its own",
     }
     for name, says in wrong.items():
@@ -178,20 +178,24 @@ def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
         ({}, "solver__weight_decay", r"solver=AdamW\(\)"),
         ({}, "solver__no_such", r"solver=Adam\(\)"),
         ({"solver": "lbfgs"}, "solver__max_fun", r"solver=LBFGS\(\)"),
-        ({"learning_rate": "cosine"}, "learning_rate__final_factor", r"CosineDecay\(\), .*ules"),
+        (
+            {"learning_rate": "cosine"},
+            "learning_rate__final_factor",
+            r"CosineDecay\(\) from .*ules",
+        ),
         ({"learning_rate": np.cos}, "learning_rate__factor", r"learning_rate=StepDecay\(\)"),
-        ({}, "average__decay", r"ExponentialMovingAverage\(\), .*skbackprop.weight_averaging\.$"),
-        ({}, "layers__scale", r"PeriodicEmbedding\(\), .* skbackprop.layers\.$"),
+        ({}, "average__decay", r"ExponentialMovingAverage\(\) from skbackprop.weight_averaging\.$"),
+        ({}, "layers__scale", r"PeriodicEmbedding\(\) from skbackprop.layers\.$"),
         ({"normalization": "layer"}, "normalization__epsilon", r"LayerNormalization\(\)"),
-        ({"activation": "elu"}, "activation__alpha", r"Elu\(\), .* skbackprop.activations\.$"),
+        ({"activation": "elu"}, "activation__alpha", r"Elu\(\) from skbackprop.activations\.$"),
         ({"activation": ["relu"]}, "activation__negative_slope", r"activation=LeakyRelu\(\)"),
-        ({}, "init__scale", r"init=VarianceScaling\(\), .* skbackprop.initializers\.$"),
-        ({}, "loss__gamma", r"loss=Focal\(\), which is in skbackprop.losses\.$"),
+        ({}, "init__scale", r"init=VarianceScaling\(\) from skbackprop.initializers\.$"),
+        ({}, "loss__gamma", r"loss=Focal\(\) from skbackprop.losses\.$"),
     ],
 )
 def test_a_name_or_none_has_no_settings(settings, name, example):
     model = quick(BackpropClassifier, **settings)
-    with pytest.raises(ValueError, match=f"so there is no {name}.*{example}"):
+    with pytest.raises(ValueError, match=f"so {name} does not exist.*{example}"):
         model.set_params(**{name: 0.5})
 
 
@@ -261,14 +265,14 @@ def test_layers_of_a_list_are_read_and_set_by_their_place(estimator_class, kind)
 def test_errors_about_lists_say_what_there_is():
     layers = [Dense(4), "scale", Several([Dropout(0.25)])]
     wrong = {
-        "layers__7__x": "layers has 3 entries, layers__0 to layers__2, so there is no layers__7.$",
-        "layers__3": "layers has 3 entries, layers__0 to layers__2, so there is no layers__3.$",
-        "layers__n_units": "layers has 3 entries, .* so there is no layers__n_units.$",
-        "layers__-1__rate": "layers has 3 entries, .* so there is no layers__-1.$",
+        "layers__7__x": "layers has 3 entries, layers__0 to layers__2, so layers__7 does not",
+        "layers__3": "layers has 3 entries, layers__0 to layers__2, so layers__3 does not exist.$",
+        "layers__n_units": "layers has 3 entries, .* so layers__n_units does not exist.$",
+        "layers__-1__rate": "layers has 3 entries, .* so layers__-1 does not exist.$",
         "layers__0__nope": r"Invalid parameter 'nope' for Dense\(n_units=4.*'n_units'",
         "layers__0__n_unit": r"Did you mean 'n_units'\?",
-        "layers__1__x": "layers__1='scale' has no settings of its own, so there is no layers__1__x",
-        "layers__2__layers__1__x": r"layers of Several has 1 entries, .* no layers__1.$",
+        "layers__1__x": "layers__1='scale' has no settings of its own, so layers__1__x does",
+        "layers__2__layers__1__x": r"layers of Several has 1 entries, .* layers__1 does not exist",
         "layers__2__layers__0__rate__x": "rate=0.25 of Dropout has no settings of its own",
         "layers__0__n_units": "n_units",
     }
