@@ -154,8 +154,8 @@ def resume(estimator: Any, runs: Sequence[TrainingRun], path: Path) -> list[Curv
     )
     if header["data"] != data_fingerprint(runs[0].task):
         raise ValueError(
-            "resume_from: the checkpoint is of other data. Give fit the same X, y, "
-            "sample_weight and X_val, in the same dtype, or train anew without resume_from."
+            "resume_from: the checkpoint was written for other data. Pass the same X, y, "
+            "sample_weight and X_val to fit, in the same dtype, or fit without resume_from."
         )
     resume_runs(runs, arrays, path)
     before = [select_prefix(arrays, "before", i) for i in range(len(runs))]
@@ -179,8 +179,8 @@ def resume_runs(runs: Sequence[TrainingRun], arrays: Mapping[str, Array], path: 
         n_iter, max_iter = checkpoint.history.n_iter, run.config.max_iter
         if n_iter > max_iter or (n_iter == max_iter and checkpoint.stop_reason is None):
             raise ValueError(
-                f"resume_from: the checkpoint is of epoch {n_iter}, and max_iter={max_iter} "
-                "leaves none to train. Raise max_iter."
+                f"resume_from: the checkpoint is of epoch {n_iter}, so max_iter={max_iter} leaves "
+                "no epochs to train. Increase max_iter."
             )
         checkpoints.append(checkpoint)
     for run, checkpoint in zip(runs, checkpoints, strict=True):
@@ -201,11 +201,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Array]]:
         named = unflatten_dict(arrays)
         written_as = to_python_scalars(named["header"]["format"])
         if not isinstance(written_as, str):
-            raise TypeError("The format has no name.")
+            raise TypeError("The name of the format is missing.")
     if written_as != _FORMAT:
         raise ValueError(
-            f"resume_from={str(path)!r} is of the format {written_as!r}, but this "
-            f"version of skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
+            f"resume_from={str(path)!r} has the format {written_as!r}, but this version of "
+            f"skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
         )
     with prefix_checkpoint_errors(path):
         if arrays.pop(_CHECKSUM) != _checksum_of_arrays(arrays):
@@ -234,9 +234,8 @@ def prefix_checkpoint_errors(path: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise ValueError(
-            f"resume_from={str(path)!r} is not a checkpoint that can be read: it is another "
-            "file, damaged, or altered. Give a file as skbackprop.callbacks.Checkpoint has "
-            "written it."
+            f"resume_from={str(path)!r} is not a readable checkpoint: it is another kind of file, "
+            "damaged, or modified. Pass a file that skbackprop.callbacks.Checkpoint has written."
         ) from error
 
 
@@ -244,14 +243,15 @@ def check_settings(header: Mapping[str, Any], kind: str, settings: Mapping[str, 
     """Check that a checkpoint is of an estimator of this class with these settings."""
     if kind != header["kind"]:
         raise ValueError(
-            f"resume_from: the checkpoint is of a {header['kind']}, but this is a {kind}."
+            f"resume_from: the checkpoint was written by a {header['kind']}, but this estimator is "
+            f"a {kind}. Use the class that wrote it."
         )
     for name in dict.fromkeys([*settings, *header["settings"]]):
         was, is_now = (each.get(name, "missing") for each in (header["settings"], settings))
         if was != is_now:
             raise ValueError(
-                f"resume_from: {name} was {was} at the checkpoint and is {is_now} now. Set "
-                "it back, or train anew without resume_from."
+                f"resume_from: {name} was {was} at the checkpoint and is {is_now} now. Set it "
+                "back, or fit without resume_from."
             )
 
 

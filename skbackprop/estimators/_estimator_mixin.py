@@ -219,7 +219,10 @@ def _no_settings_message(
     is_short = value is None or isinstance(value, (str, Real))
     got = f"{name}={value!r}" if is_short else f"{name} of type {type(value).__name__}"
     nested = " and ".join(f"{name}__{setting}" for setting in settings)
-    message = f"{got} has no settings of its own, so there is no {nested}."
+    message = (
+        f"{got} has no settings of its own, so {nested} {'do' if len(settings) > 1 else 'does'} "
+        "not exist."
+    )
     if row is None or row.table is None:
         return message
     # Suggest the class that the name stands for, or else the first with all of these settings.
@@ -232,8 +235,8 @@ def _no_settings_message(
     suggested = next(able, classes[0])
     module = ".".join(suggested.__module__.split(".")[:2])
     return (
-        f"{message} To set its settings, give an instance: for example "
-        f"{name}={suggested.__name__}(), which is in {module}."
+        f"{message} To change its settings, pass an instance: for example "
+        f"{name}={suggested.__name__}() from {module}."
     )
 
 
@@ -386,5 +389,5 @@ def reject_unused_overrides(estimator: Any) -> None:
         ):
             raise TypeError(
                 f"{kind.__name__} overrides {name}, a private method of scikit-learn's networks "
-                f"that is never called here. Remove or rename it. Instead, {replacement}."
+                f"that skbackprop never calls. Remove or rename it. Instead, {replacement}."
             )

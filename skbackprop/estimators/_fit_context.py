@@ -154,7 +154,7 @@ class FitArguments(NamedTuple):
         """Whether the user gives validation data."""
         if self.X_val is None and not (self.y_val is None and self.sample_weight_val is None):
             raise ValueError(
-                "y_val and sample_weight_val are for the rows of X_val, but X_val is None. Give "
+                "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
                 "X_val as well."
             )
         return self.X_val is not None
@@ -211,9 +211,9 @@ def check_warm_start(fixed: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name, value in fixed.items():
         if not is_warm_start_compatible(name, value, now[name]):
             raise ValueError(
-                f"{name} was {value!r} when training began and is {now[name]!r} now, but it "
-                "cannot change while training goes on. Set it back, or start anew with "
-                "warm_start=False and fit."
+                f"{name} was {value!r} when training began and is {now[name]!r} now, but it must "
+                "not change while training continues. Set it back, or call fit with "
+                "warm_start=False to train from scratch."
             )
 
 
@@ -243,8 +243,8 @@ def update_data_info(
             unable = "calibrate=True has no temperature for"
         if unable:
             raise ValueError(
-                f"out_activation_ was set to {link!r}, and {unable} the loss with it. Set it back "
-                f"to {info.loss.base_loss.link.name!r} before training goes on, or train with "
+                f"out_activation_ was set to {link!r}, but {unable} its loss. Set it back to "
+                f"{info.loss.base_loss.link.name!r} before training continues, or train with "
                 "solver='sgd' or 'adam' and without calibration."
             )
     if is_same_config and targets is info.targets:

@@ -265,10 +265,10 @@ def _fit_one_by_one(fits: Sequence[FitJob], error: Exception, until: int | None)
         fit.fit_alone(until)
     if all(fit.error is None for fit in fits):
         warnings.warn(
-            f"{len(fits)} estimators were trained one by one, which is slower and does not change "
-            f"results: together they raise {error!r}, and alone none does. Let parts of your own "
-            "take arrays that have the members of a stack as first axis. If there are none, "
-            "please report this.",
+            f"{len(fits)} estimators were trained one by one, which is slower but gives the same "
+            f"results: training them together raised {error!r}, and training each alone did not. "
+            "Custom layers, losses and other objects must accept arrays with the member axis "
+            "first. If you use none, please report this.",
             RuntimeWarning,
             stacklevel=3,
         )

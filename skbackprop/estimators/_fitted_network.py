@@ -83,7 +83,9 @@ class DerivedAttribute:
         if estimator is None:
             return self
         if not has_weights(estimator):
-            raise AttributeError(f"{type(estimator).__name__} has no {self._name}: call fit first.")
+            raise AttributeError(
+                f"{type(estimator).__name__} has no {self._name} before fit. Call fit first."
+            )
         return self._derive(estimator)
 
 
@@ -107,7 +109,7 @@ class OptionalDerivedAttribute(DerivedAttribute):
         if self._is_required(value):
             raise NotFittedError(
                 f"{self._parameter}={value!r} needs {self._name}, which is not set. Call fit, or "
-                f"set {self._name} as well as coefs_ and intercepts_."
+                f"set {self._name} together with coefs_ and intercepts_."
             )
 
 
@@ -336,9 +338,8 @@ class FittedAttributesMixin(EstimatorMixin):
                 attribute = attributes[name]
                 if not (hasattr(type(self), attribute) or attribute in vars(self)):
                     raise NotFittedError(
-                        f"layers={self._settings['layers']!r} need {attribute}, which "
-                        f"is not set. Call fit, or set {attribute} as well as coefs_ and "
-                        "intercepts_."
+                        f"layers={self._settings['layers']!r} need {attribute}, which is not set. "
+                        f"Call fit, or set {attribute} together with coefs_ and intercepts_."
                     )
                 arrays = getattr(self, attribute)
                 named[name] = checked_arrays(arrays, shapes, attribute, n_estimators)
@@ -355,9 +356,9 @@ class FittedAttributesMixin(EstimatorMixin):
             "hidden_features(X, layer=...)" if hasattr(self, "hidden_features") else "transform"
         )
         return (
-            " The layers of a fitted network stay as they are. For another network, make a new "
+            " The layers of a fitted network cannot be changed. For another network, create a new "
             f"{type(self).__name__} with its hidden_layer_sizes and init=(coefs, intercepts). For "
-            f"the output of a hidden layer, use {hidden}."
+            f"the outputs of a hidden layer, use {hidden}."
         )
 
     # ----------------------------------------------- derived from assigned weights
@@ -440,7 +441,9 @@ class FittedAttributesMixin(EstimatorMixin):
         if "out_activation_" in vars(self):
             return vars(self)["out_activation_"]
         if not has_weights(self):
-            raise AttributeError(f"{type(self).__name__} has no out_activation_: call fit first.")
+            raise AttributeError(
+                f"{type(self).__name__} has no out_activation_ before fit. Call fit first."
+            )
         return self._data_info.loss.link.name
 
     @out_activation_.setter
@@ -644,16 +647,18 @@ def check_finite_output(outputs: Array, network: Network, parameters: Parameters
         return outputs
     largest = max_abs(X)
     largest_weight = max(map(max_abs, [*parameters.weights, *parameters.biases]))
-    sizes = f"the largest absolute value in X is {largest:.3g}, of the weights {largest_weight:.3g}"
+    sizes = (
+        f"the largest absolute value in X is {largest:.3g} and in the weights {largest_weight:.3g}"
+    )
     # With X scaled to at most 1 in absolute value, only the weights can be the cause.
     if all(
         np.isfinite(predict_raw(network, parameters, X[rows] / (largest or 1.0))).all()
         for rows in gen_batches(X.shape[0], _ROWS_AT_ONCE)
     ):
-        advice = "Look at the scale of X: it should be that of the training data."
+        advice = "Check that X has the same scale as the training data."
     else:
         advice = (
-            "The weights are too large for any X. If they come from training, it diverged: lower "
+            "The weights are too large for any X. If training made them, it diverged: lower "
             "learning_rate_init or scale the training data, and fit again."
         )
     raise ValueError(f"The network's output on X is not finite: {sizes}. {advice}")

@@ -78,8 +78,8 @@ def rebuild_target_encoder(classes: Any, n_outputs: int, is_multilabel: bool) ->
         encoder = SingleLabelEncoder(np.asarray(classes))
     if encoder.n_outputs != n_outputs:
         raise ValueError(
-            f"classes_ holds labels for {encoder.n_outputs} output(s), but coefs_ makes a network "
-            f"of {n_outputs}. Two classes have one output, more have one each."
+            f"classes_ needs a network with {encoder.n_outputs} output(s), but coefs_ has "
+            f"{n_outputs}. Two classes need one output, more classes need one each."
         )
     return encoder
 
@@ -133,9 +133,6 @@ class BaseLabelEncoder(BaseTargetEncoder):
     def expand_predictions(self, predictions: Array) -> Array:
         """Return the outputs of a replaced output activation, one for each class."""
         return predictions
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.classes!r})"
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -206,7 +203,7 @@ class SingleLabelEncoder(BaseLabelEncoder):
         self.classes, self.n_outputs = classes, 1 if len(classes) <= 2 else len(classes)
         self._y = "`y`" if column is None else f"column {column} of `y`"
         if not len(classes):
-            raise ValueError(f"classes must hold the labels of {self._y}, got none.")
+            raise ValueError(f"classes must contain the labels of {self._y}, got an empty array.")
         self._classes_name = "`self.classes_`" + ("" if column is None else f"[{column}]")
 
     @property
@@ -231,8 +228,8 @@ class SingleLabelEncoder(BaseLabelEncoder):
         """Return the index of each label in `classes`."""
         if issparse(y) or y.ndim != 1:
             raise ValueError(
-                f"y has the shape {y.shape}, but the classifier was trained on one column of "
-                f"labels: {self.classes}."
+                f"y must be one column of labels, as in training, got an array of shape {y.shape}. "
+                f"The classes are {self.classes}."
             )
         y = unify_label_dtype(y, self._y)
         try:
@@ -243,8 +240,8 @@ class SingleLabelEncoder(BaseLabelEncoder):
             unknown = np.ones(len(y), dtype=bool)
         if unknown.any():
             advice = (
-                " With warm_start=True fit continues with the classes of the previous call: set "
-                "warm_start=False to train anew."
+                " With warm_start=True, fit keeps the classes of the previous call. Set "
+                "warm_start=False to train from scratch."
             )
             raise ValueError(
                 f"{self._y} has classes not in {self._classes_name}: "
@@ -304,7 +301,8 @@ class SingleLabelEncoder(BaseLabelEncoder):
         if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
             raise ValueError(
                 f"{self._y} has labels such as {labels.tolist()[0]!r}, which cannot be compared "
-                f"with {self._classes_name}, such as {self.classes.tolist()[0]!r}."
+                f"with {self._classes_name}, such as {self.classes.tolist()[0]!r}. Use labels of "
+                "the same type."
             )
         return labels
 
@@ -319,8 +317,8 @@ class MultilabelEncoder(BaseLabelEncoder):
         y = as_dense(y)
         if y.ndim != 2 or y.shape[1] != len(self.classes):
             raise ValueError(
-                f"y has the shape {y.shape}, but the classifier was trained on an indicator "
-                f"matrix of {len(self.classes)} columns."
+                f"y must be an indicator matrix of {len(self.classes)} columns, as in training, "
+                f"got an array of shape {y.shape}."
             )
         _check_indicators(y)
         return np.asarray(y != 0, dtype=np.int8)
@@ -394,8 +392,8 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
         y = as_dense(y)
         if y.ndim != 2 or y.shape[1] != len(self.columns):
             raise ValueError(
-                f"y has the shape {y.shape}, but the classifier was trained on "
-                f"{len(self.columns)} columns of labels."
+                f"y must have {len(self.columns)} columns of labels, as in training, got an array "
+                f"of shape {y.shape}."
             )
         encoded = [
             column.encode(_labels_to_array(labels, f"Column {i} of y"), needs_all)
@@ -436,7 +434,7 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
         y = np.asarray(as_dense(check_no_missing(y)))
         if y.shape != predicted.shape:
             raise ValueError(
-                f"y has the shape {y.shape}, but the predictions have {predicted.shape}."
+                f"y must have the shape of the predictions, {predicted.shape}, got {y.shape}."
             )
         correct = [
             column.to_comparable(labels) == own
@@ -483,9 +481,9 @@ def _check_indicators(y: Array) -> None:
     invalid = ~((y == 0) | (y == 1))
     if invalid.any():
         raise ValueError(
-            "The classifier was trained on an indicator matrix of zeros and ones, but y contains "
-            f"{', '.join(_format_values(y[invalid]))}. Use 1 for each label of a row, and 0 for "
-            "all others."
+            "y must contain only zeros and ones, because the classifier was trained on an "
+            f"indicator matrix, got {', '.join(_format_values(y[invalid]))}. Use 1 for each label "
+            "of a row, and 0 for all others."
         )
 
 

@@ -83,9 +83,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         predictions: OutOfFoldPredictions | None = getattr(self, "_out_of_fold", None)
         if predictions is None:
             raise AttributeError(
-                "The oof_ attributes need a fit with several members and "
-                'early_stopping=EarlyStopping(validation_fraction="folds"), in which each row is '
-                "held out by one member."
+                "Out-of-fold attributes are only available with several members, each of which "
+                "holds out one fold. Set n_estimators to the number of folds and "
+                'early_stopping=EarlyStopping(validation_fraction="folds"), and fit again.'
             )
         return predictions
 
@@ -108,8 +108,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         check_is_fitted(self)
         if self._n_trained == 1:
             raise AttributeError(
-                f"estimators_ needs several members, but this {type(self).__name__} is one "
-                "network: use it as it is, or set n_estimators above 1."
+                "estimators_ is only available with several members, but this "
+                f"{type(self).__name__} is a single network. Use it directly, or set n_estimators "
+                "above 1."
             )
         members = []
         for i in range(self._n_trained):
@@ -242,12 +243,13 @@ def validate_layer_index(layer: Any, n_hidden: int) -> int:
     """Return the index of a hidden layer, which may be negative, after a check."""
     if not n_hidden:
         raise ValueError(
-            "The network has no hidden layers, and so no hidden features. Set hidden_layer_sizes."
+            "The network has no hidden layers, so it has no hidden features. Set "
+            "hidden_layer_sizes, and fit again."
         )
     is_int = isinstance(layer, Integral) and not isinstance(layer, bool)
     if not (is_int and -n_hidden <= layer < n_hidden):
         raise ValueError(
-            f"layer must be an int from {-n_hidden} to {n_hidden - 1}, since the network has "
+            f"layer must be an int from {-n_hidden} to {n_hidden - 1} for a network with "
             f"{n_hidden} hidden layer(s), got {layer!r}."
         )
     return int(layer)

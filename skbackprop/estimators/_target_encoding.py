@@ -117,7 +117,7 @@ class RegressionTargetEncoder(BaseTargetEncoder):
         y = y[:, None] if y.ndim == 1 else y
         if y.shape[1] != self.n_targets:
             raise ValueError(
-                f"y has {y.shape[1]} output(s), but the regressor was trained on {self.n_targets}."
+                f"y must have {self.n_targets} column(s), as in training, got {y.shape[1]}."
             )
         check_targets(y, self.loss, self.setting)
         if self.mean is not None and self.scale is not None:
@@ -171,9 +171,8 @@ def check_can_be_scaled(loss: Loss, setting: Any) -> None:
     if not can_be_scaled(loss):
         minimum, maximum, _ = loss.interval_y_true
         raise ValueError(
-            "scale_target=True needs a loss for all targets or for y >= 0, but "
-            f"loss={setting!r} is for y >= {minimum:g} and y <= {maximum:g}. Set "
-            "scale_target=False."
+            "scale_target=True needs a loss that accepts all targets or all y >= 0, but "
+            f"loss={setting!r} needs y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
         )
 
 

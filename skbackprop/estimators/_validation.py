@@ -71,8 +71,8 @@ def check_scalar_score(score: Any, scoring: Any) -> float:
     """Return a scorer's result as a float, after a check."""
     if not isinstance(score, Real) or isinstance(score, bool):
         raise ValueError(
-            f"scoring={scoring!r} of EarlyStopping returned {score!r}, but has to return a number "
-            "that rises as the predictions get better."
+            f"scoring={scoring!r} of EarlyStopping must return a number that is higher for better "
+            f"predictions, but returned {score!r}."
         )
     return float(score)
 
@@ -115,7 +115,7 @@ def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
     expected = fitted.network.input_shape if fitted else get_row_shape(estimator)
     if row_shape != expected:
         raise ValueError(
-            f"Rows of X have the shape {row_shape}, but those of the training data have {expected}."
+            f"Rows of X must have the shape {expected} of the training data, got {row_shape}."
         )
     return np.asanyarray(X).reshape(len(X), math.prod(row_shape))  # masked arrays stay masked
 
@@ -152,8 +152,8 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
     X: Array = check_array(codes, dtype=_FLOATS)
     if X.shape[1] != n_components:
         raise ValueError(
-            f"X has {X.shape[1]} column(s), but the autoencoder was trained with "
-            f"n_components={n_components}. Pass codes as transform returns them."
+            f"X must have n_components={n_components} column(s), got {X.shape[1]}. Pass codes as "
+            "returned by transform."
         )
     check_fits_dtype(X, dtype)
     return X
@@ -212,18 +212,18 @@ def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
                 tabular = "use TabularRegressor, or "
             message = message.partition("\n")[0]
             hint = (
-                f"\n{name} takes finite numbers. For tables with missing values or strings "
+                f"\n{name} accepts only finite numbers. For tables with missing values or strings, "
                 f"{tabular}put skbackprop.tabular.TableEncoder before {name} in a pipeline."
             )
             layers = check_layers_param(getattr(estimator, "layers", None))
             if layers and isinstance(layers[0], Embedding):
-                hint = f"\nEmbedding takes tokens as numbers. {Embedding.HOW_TO_ENCODE}"
+                hint = f"\nEmbedding accepts only numbers as tokens. {Embedding.HOW_TO_ENCODE}"
         names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow, other libraries
         invalid = [repr(name) for name in names if not _is_finite_column(X[name])]
         if invalid:
             shown = [*invalid[:5], "..."] if len(invalid) > 5 else invalid
             hint += (
-                f"\nMissing values, infinities or strings are in these columns of X: "
+                "\nThese columns of X contain missing values, infinities or strings: "
                 f"{', '.join(shown)}."
             )
         if not hint:
@@ -284,9 +284,9 @@ def _reject_dates(values: Any, name: str) -> None:
         is_temporal = getattr(dtype, "is_temporal", None)  # polars
         if is_temporal() if is_temporal else getattr(dtype, "kind", None) in ("m", "M"):
             raise ValueError(
-                f"{name} holds dates or durations ({dtype}), which cannot be trained on. Convert "
-                "them to numbers of moderate size, such as days since a first date, or the month "
-                "and the day of the week."
+                f"{name} contains dates or durations ({dtype}), which a network cannot use. "
+                "Convert them to numbers of moderate size, such as days since a first date, or "
+                "the month and the day of the week."
             )
 
 
@@ -294,14 +294,14 @@ def reject_masked_or_structured(values: Any, name: str) -> None:
     """Raise an error for arrays with masked values or with fields."""
     if np.ma.is_masked(values):
         raise ValueError(
-            f"{name} has masked values, which are missing. Fill them in, or remove their rows: "
-            "NumPy would use the values behind the mask."
+            f"{name} must not contain masked values, because NumPy would use the values behind the "
+            "mask. Fill them, or remove their rows."
         )
     fields = getattr(getattr(values, "dtype", None), "names", None)
     if fields:
         raise ValueError(
-            f"{name} is a structured array with the fields {fields}. Convert them to columns, for "
-            "example by numpy.lib.recfunctions.structured_to_unstructured."
+            f"{name} must not be a structured array, got the fields {fields}. Convert them to "
+            "columns, for example with numpy.lib.recfunctions.structured_to_unstructured."
         )
 
 
@@ -344,8 +344,8 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
     if are_strings.any() and not are_strings.all():
         string, other = labels[are_strings.argmax()], labels[are_strings.argmin()]
         raise ValueError(
-            f"{name} mixes strings with other labels, such as {string!r} and {other!r}. Use only "
-            "strings or only numbers in a column."
+            f"{name} must contain only strings or only numbers in each column, got {string!r} and "
+            f"{other!r}. Convert the labels to one type."
         )
     return np.array(labels.tolist())
 
@@ -377,7 +377,7 @@ def as_numbers(y: Any) -> Array:
         with np.errstate(over="ignore"):
             numbers = np.asarray(y.astype(np.float64))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"y must hold numbers: {error}.") from error
+        raise ValueError(f"y must contain numbers: {error}.") from error
     assert_all_finite(numbers, input_name="y")
     return numbers
 
@@ -386,8 +386,8 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
     """Check that all targets are in the range of a loss, which errors show as `setting`."""
     if not getattr(loss, "supports_predict_proba", True):
         raise ValueError(
-            f"loss={setting!r} has decision values for labels instead of predictions of {what}. "
-            "Use it in BackpropClassifier, or choose another loss."
+            f"loss={setting!r} is a loss of classifiers, which does not predict {what}. Use it in "
+            "BackpropClassifier, or choose another loss."
         )
     lowest, highest, (limit, high, low_inclusive) = y.min(), y.max(), loss.interval_y_true
     if lowest < limit or (lowest == limit and not low_inclusive):
@@ -405,8 +405,8 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
 # --------------------------------------------------------------------------- weights, groups
 
 CLASSES_BY_NAME = (
-    "To pass classes, pass them by name, partial_fit(X, y, classes=...): the third argument is "
-    "sample_weight."
+    "Pass classes by name, as in partial_fit(X, y, classes=...), because the third positional "
+    "argument is sample_weight."
 )
 
 
@@ -444,10 +444,7 @@ def validated_weight(
     with np.errstate(over="ignore"):
         total = weight.sum()
     if not np.isfinite(total):
-        raise ValueError(
-            "The sum of sample_weight is too large for a float: its largest value is "
-            f"{weight.max():.3g}. Scale the weights down."
-        )
+        raise ValueError("The sum of sample_weight must be finite, but its largest value is ")
     return weight
 
 
@@ -456,22 +453,22 @@ def validated_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
     values = np.asarray(check_no_missing(groups, "values", "groups"))
     if values.ndim == 0 or values.size != len(values):
         raise ValueError(
-            f"groups must be an array of one axis, with a group for each of the {n_rows} rows of "
-            f"X, but has the shape {values.shape}."
+            f"groups must be a one-dimensional array with one group for each of the {n_rows} rows "
+            f"of X, got an array of shape {values.shape}."
         )
     values = column_or_1d(values, warn=True)
     if len(values) != n_rows:
         raise ValueError(
-            f"groups must name a group for each of the {n_rows} rows of X, but has {len(values)} "
+            f"groups must have one value for each of the {n_rows} rows of X, got {len(values)} "
             "values."
         )
     if values.dtype.kind in "fmM" and np.isnan(values).any():
-        raise ValueError("groups contains missing values. Give each row a group, or remove it.")
+        raise ValueError("groups contains missing values. Give these rows a group, or remove them.")
     _, codes = np.unique(unify_label_dtype(values, "groups"), return_inverse=True)
     if codes.max() + 1 < fewest:
         raise ValueError(
-            f"groups has only the group {values[0]!r}, but at least 2 are needed: one to train "
-            "on, and one to hold out. Leave groups out, or use rows of more groups."
+            "groups must contain at least 2 different groups, one to train on and one to hold out, "
+            f"got only {values[0]!r}. Use rows of more groups, or fit without groups."
         )
     return np.asarray(codes)
 

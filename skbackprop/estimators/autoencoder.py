@@ -767,8 +767,8 @@ class BackpropAutoencoder(
         _check_count("n_samples", n_samples)
         if not self._data_info.network.has_activity_loss:
             raise NotFittedError(
-                "This BackpropAutoencoder was fitted with variational=False, so its codes have no "
-                "distribution to draw from. Fit it again."
+                "sample needs codes with a distribution, but this BackpropAutoencoder was fitted "
+                "with variational=False. Fit it again with variational=True."
             )
         rng = check_random_state(random_state)
         return self.inverse_transform(rng.standard_normal((n_samples, self._n_features_out)))
@@ -861,8 +861,8 @@ class BackpropAutoencoder(
         if offset is None:
             self._check_likelihood()
             raise NotFittedError(
-                "This BackpropAutoencoder has no threshold between outliers and inliers: only fit "
-                "sets one. Set it from known rows, as in autoencoder.offset_ = "
+                "This BackpropAutoencoder has no threshold for outliers, because only fit sets "
+                "one. Call fit, or set it from known rows: autoencoder.offset_ = "
                 "np.quantile(autoencoder.score_samples(X), 0.1)."
             )
         return self.score_samples(X) - offset
@@ -935,8 +935,9 @@ class BackpropAutoencoder(
         info = self._data_info
         if info.network.has_activity_loss and not info.loss.has_likelihood:
             raise ValueError(
-                f"score_samples of a variational autoencoder needs the likelihood of a row, but "
-                f"loss={info.loss!r} has none. Use loss='squared_error', 'log_loss' or Poisson()."
+                "score_samples of a variational autoencoder needs the likelihood of a row, which "
+                f"loss={info.loss!r} does not have. Use loss='squared_error', 'log_loss' or "
+                "Poisson()."
             )
 
     def _score_rows(self, X: Any, n_draws: int = N_DRAWS, check: bool = True) -> Array:
@@ -972,8 +973,8 @@ def _reject_padding(X: Any) -> None:
     """Raise an error for NaN, which a layer may take for padding."""
     if not issparse(X) and X.dtype.kind == "f" and np.isnan(X.sum()) and np.isnan(X).any():
         raise ValueError(
-            "Input X contains NaN, but an autoencoder has no value to reproduce for the padding of "
-            "a sequence. Cut or fill all sequences to one length."
+            "Input X contains NaN, but an autoencoder cannot reproduce the padding of sequences. "
+            "Cut or fill all sequences to the same length."
         )
 
 
@@ -1002,7 +1003,8 @@ class ReconstructionTargetEncoder(BaseTargetEncoder):
         if self.loss.n_outputs_per_target > 1:
             raise ValueError(
                 f"loss={self.setting!r} has {self.loss.n_outputs_per_target} outputs per target, "
-                "but an autoencoder reproduces each feature by one. Use a loss with one."
+                "but an autoencoder reproduces each feature with one. Use a loss with one output "
+                "per target."
             )
         check_targets(y, self.loss, self.setting, "X")
         return y

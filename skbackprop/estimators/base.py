@@ -363,7 +363,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             )
         if n_outputs != last.network.n_units[-1]:
             raise ValueError(
-                f"{targets} take {n_outputs} output(s), but coefs_ makes a network of "
+                f"y needs a network with {n_outputs} output(s), but coefs_ has "
                 f"{last.network.n_units[-1]}."
             )
         known = self._validated_params
@@ -509,8 +509,8 @@ def prepare_fit(
     """Return the context of a fit of an unfitted estimator, by itself or with others."""
     if given.resume_from is not None:
         raise ValueError(
-            "resume_from is for a single fit, but a search fits many. Train the candidate "
-            "alone, by its own fit."
+            "resume_from is only valid for a single fit, but a search fits many networks. Fit an "
+            "estimator with the parameters of the candidate by itself."
         )
     params, info, data = estimator._validate_fit(given, False, False, params=params)
     runs = estimator._make_runs(params.config, info, data, estimator._make_starts(params.config))

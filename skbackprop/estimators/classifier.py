@@ -58,8 +58,8 @@ def check_probabilities(classifier: Any) -> bool:
     loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
     if not getattr(loss, "supports_predict_proba", True):
         raise AttributeError(
-            f"loss={setting!r} has decision values and no probabilities. Use "
-            'decision_function, or choose another loss, such as "log_loss".'
+            f"loss={setting!r} predicts decision values, not probabilities. Use decision_function, "
+            'or choose another loss, such as "log_loss".'
         )
     return True
 
@@ -867,7 +867,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         try:
             check_probabilities(self)
         except AttributeError as error:
-            raise ValueError(f'of must be "score" here: {error}') from None
+            raise ValueError(f'of must be "score" for this loss: {error}') from None
         return self._prediction_output_gradient
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:

@@ -266,7 +266,7 @@ def checkpointed(tmp_path, **settings):
 
 def test_raises_if_max_iter_leaves_no_epoch(tmp_path):
     path, model = checkpointed(tmp_path), quick(BackpropClassifier, max_iter=4)
-    with pytest.raises(ValueError, match="is of epoch 5, and max_iter=4 leaves none"):
+    with pytest.raises(ValueError, match="is of epoch 5, so max_iter=4 leaves no epochs"):
         model.fit(*class_data(40), resume_from=path)
     assert not hasattr(model, "coefs_")
 
@@ -294,7 +294,7 @@ def test_raises_on_changed_parameters_except_free_ones(row, exchanged, tmp_path)
     if row.name in FREE:
         other.fit(*data, resume_from=path)
         return
-    said = "of other data" if row.name == "dtype" else rf"resume_from: .*\b{row.name}\b.* was"
+    said = "for other data" if row.name == "dtype" else rf"resume_from: .*\b{row.name}\b.* was"
     if row.name in ("loss", "scale_target"):  # which may change what is made of y
         said = "was .* at the checkpoint and is"
     with pytest.raises(ValueError, match=said):
@@ -371,17 +371,19 @@ def test_raises_on_another_kind_of_random_stream(tmp_path):
 def test_raises_on_other_data(tmp_path):
     path, (X, y) = checkpointed(tmp_path), class_data(40)
     for data in ((X + 1, y), (X, y[::-1]), (X[:30], y[:30]), (X[:, :3], y)):
-        with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        with pytest.raises(ValueError, match="the checkpoint was written for other data"):
             quick(BackpropClassifier).fit(*data, resume_from=path)
-    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+    with pytest.raises(ValueError, match="the checkpoint was written for other data"):
         quick(BackpropClassifier).fit(X, y, np.arange(40), resume_from=path)
-    with pytest.raises(ValueError, match="is of a BackpropClassifier, but this is a BackpropReg"):
+    with pytest.raises(
+        ValueError, match="by a BackpropClassifier, but this estimator is a BackpropReg"
+    ):
         quick(BackpropRegressor).fit(X, y, resume_from=path)
     # Numbers that both dtypes hold are the same, but not what a network makes of them.
     X = np.round(X) + 0.0  # which leaves no negative zeros
     quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
     quick(BackpropClassifier).fit(X.astype(int), y, resume_from=path)
-    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+    with pytest.raises(ValueError, match="the checkpoint was written for other data"):
         quick(BackpropClassifier).fit(X.astype(np.float32), y, resume_from=path)
 
 
@@ -393,7 +395,7 @@ def test_resumes_with_the_same_validation_rows_only(tmp_path):
     assert_same_fit(model.fit(X, y, resume_from=path, **own), whole.fit(X, y, **own))
     weighted = own | {"sample_weight_val": np.arange(9)}
     for others in ({}, {"X_val": X[9:18], "y_val": y[9:18]}, weighted):
-        with pytest.raises(ValueError, match="the checkpoint is of other data.*X_val"):
+        with pytest.raises(ValueError, match="the checkpoint was written for other data.*X_val"):
             model.fit(X, y, resume_from=path, **others)
 
 
@@ -403,7 +405,7 @@ def test_fingerprint_of_sparse_data(tmp_path):
     quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
     quick(BackpropClassifier).fit(csc_array(X), y, resume_from=path)
     X.data[3] += 1
-    with pytest.raises(ValueError, match="the checkpoint is of other data"):
+    with pytest.raises(ValueError, match="the checkpoint was written for other data"):
         quick(BackpropClassifier).fit(X, y, resume_from=path)
     wide = csr_array((np.ones(3), ([0, 1, 2], [0, 1, 10**6 - 1])), shape=(1_000, 10**6))
     watched, y = ValidationData(Dataset(wide, np.arange(1_000)), None, None), np.zeros(1_000)
@@ -435,10 +437,10 @@ def test_raises_on_files_that_are_no_checkpoints(tmp_path):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     for content in (b"", b"text", whole[:100], whole[: len(whole) // 2]):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+        with pytest.raises(ValueError, match="is not a readable checkpoint"):
             quick(BackpropClassifier).fit(*data, resume_from=str(path))
     np.savez(path, a=np.arange(3))
-    with pytest.raises(ValueError, match="is not a checkpoint that can be read"):
+    with pytest.raises(ValueError, match="is not a readable checkpoint"):
         quick(BackpropClassifier).fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         np.savez(path, **{**file, "header/format": np.array("skbackprop checkpoint, version 99")})
@@ -575,7 +577,7 @@ def test_raises_on_parallel_fits_of_cross_validation(backend, tmp_path):
 def test_raises_on_an_unwritable_path_before_training(tmp_path):
     numbers = Numbers()
     model = quick(BackpropClassifier).set_callbacks(Checkpoint(tmp_path), numbers)
-    with pytest.raises(OSError, match="Checkpoint can't write to its path"):
+    with pytest.raises(OSError, match="Checkpoint cannot write to its path"):
         model.fit(*class_data(40))
     assert not numbers.found
     assert not list(tmp_path.iterdir())

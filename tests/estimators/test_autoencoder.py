@@ -515,7 +515,7 @@ def test_a_search_over_layers_finds_what_scikit_learn_finds():
         (
             {"layers": [Conv1D(3, 2)]},
             np.where(np.arange(6) < 5, 0, np.nan) * np.ones((9, 1)),
-            "NaN, but an autoencoder has no value to reproduce",
+            "NaN, but an autoencoder cannot reproduce",
         ),
     ],
 )
@@ -576,7 +576,7 @@ def test_failed_fit_leaves_the_autoencoder_unchanged(settings, bad, weight, mess
 
 def test_codes_of_another_width_or_range_are_an_error():
     autoencoder = small(dtype="float32").fit(X)
-    with pytest.raises(ValueError, match=r"X has 3 column\(s\).*n_components=2"):
+    with pytest.raises(ValueError, match=r"X must have n_components=2 column\(s\), got 3"):
         autoencoder.inverse_transform(np.zeros((5, 3)))
     with pytest.raises(ValueError, match="Input contains NaN"):
         autoencoder.inverse_transform(np.full((5, 2), np.nan))

@@ -47,7 +47,7 @@ BAD_NUMBERS = pytest.mark.parametrize(
 TABULAR = {
     BackpropClassifier: "use TabularClassifier, or put skbackprop.tabular.TableEncoder",
     BackpropRegressor: "use TabularRegressor, or put skbackprop.tabular.TableEncoder",
-    BackpropAutoencoder: "strings put skbackprop.tabular.TableEncoder",
+    BackpropAutoencoder: "strings, put skbackprop.tabular.TableEncoder",
 }
 OF_TABLES = dict(zip(("nan", "none", "NA"), (np.nan, None, pd.NA), strict=True))
 OF_TABLES |= {"word": "a", "bytes": b"a", "infinite": np.inf}
@@ -82,7 +82,7 @@ def test_errors_about_tables_name_the_estimators_that_take_them(estimator_class,
     ):
         with pytest.raises((ValueError, TypeError)) as caught:
             call()
-        for said in (f"{estimator_class.__name__} takes finite", TABULAR[estimator_class]):
+        for said in (f"{estimator_class.__name__} accepts only finite", TABULAR[estimator_class]):
             assert (said in str(caught.value)) == (value != "infinite")
         assert "HistGradientBoosting" not in str(caught.value)
 
@@ -130,13 +130,13 @@ def test_masked_values_are_missing(estimator_class):
     assert_same_network(fitted, quick(estimator_class).fit(X, y))
     masked = np.ma.masked_array(X, mask=X > 1)
     for call in (fitted.fit, fitted.partial_fit, fitted.score):
-        with pytest.raises(ValueError, match="X has masked values"):
+        with pytest.raises(ValueError, match="X must not contain masked values"):
             call(masked, y)
-        with pytest.raises(ValueError, match="y has masked values"):
+        with pytest.raises(ValueError, match="y must not contain masked values"):
             call(X, np.ma.masked_array(y, mask=X[:, 0] > 1))
-        with pytest.raises(ValueError, match="sample_weight has masked values"):
+        with pytest.raises(ValueError, match="sample_weight must not contain masked values"):
             call(X, y, sample_weight=np.ma.masked_array(np.ones(N), mask=X[:, 0] > 1))
-    with pytest.raises(ValueError, match="X has masked values"):
+    with pytest.raises(ValueError, match="X must not contain masked values"):
         fitted.predict(masked)
 
 
@@ -145,9 +145,13 @@ def test_structured_arrays_are_an_error(estimator_class):
     X, y = data_for(estimator_class)
     frame = pd.DataFrame({"height": X[:, 0], "width": X[:, 1]})
     fields = frame.to_records(index=False)
-    with pytest.raises(ValueError, match=r"X is a structured array with the fields .*'height'"):
+    with pytest.raises(
+        ValueError, match=r"X must not be a structured array, got the fields .*'height'"
+    ):
         quick(estimator_class).fit(fields, y)
-    with pytest.raises(ValueError, match=r"y is a structured array with the fields .*'height'"):
+    with pytest.raises(
+        ValueError, match=r"y must not be a structured array, got the fields .*'height'"
+    ):
         quick(estimator_class).fit(X, fields)
 
 
@@ -181,12 +185,12 @@ def test_dates_are_no_targets(kind):
     """scikit-learn's network lets NumPy complain that it can't subtract them."""
     X, y = data_for(BackpropRegressor)
     model = quick(BackpropRegressor)
-    with pytest.raises(ValueError, match=r"^y holds dates or durations"):
+    with pytest.raises(ValueError, match=r"^y contains dates or durations"):
         model.fit(X, DATES[kind])
     assert not hasattr(model, "coefs_")
     model.fit(X, y)
     for use in (model.partial_fit, model.set_params(warm_start=True).fit):
-        with pytest.raises(ValueError, match=r"^y holds dates or durations"):
+        with pytest.raises(ValueError, match=r"^y contains dates or durations"):
             use(X, DATES[kind])
 
 
@@ -194,10 +198,10 @@ def test_dates_are_no_targets(kind):
 @BOTH
 def test_dates_are_no_features(estimator_class, kind):
     X, y = data_for(estimator_class)
-    with pytest.raises(ValueError, match=r"^X holds dates or durations"):
+    with pytest.raises(ValueError, match=r"^X contains dates or durations"):
         quick(estimator_class).fit(DATES[kind], y)
     model = quick(estimator_class).fit(X, y)
-    with pytest.raises(ValueError, match=r"^X holds dates or durations"):
+    with pytest.raises(ValueError, match=r"^X contains dates or durations"):
         model.predict(DATES[kind])
 
 

@@ -137,7 +137,7 @@ def test_a_network_of_indicators_takes_zeros_and_ones_alone(container, value):
     before = model.coefs_[0].copy()
     wrong = container(np.where(Y == 0, value, 1) if value == -1 else np.where(Y == 1, value, 0))
     for method in (model.fit, model.partial_fit, model.score):
-        with pytest.raises(ValueError, match=rf"zeros and ones, but y contains {value}\."):
+        with pytest.raises(ValueError, match=rf"zeros and ones, .* got {value}\."):
             method(X, wrong)
     assert np.array_equal(model.coefs_[0], before)
 
@@ -145,7 +145,7 @@ def test_a_network_of_indicators_takes_zeros_and_ones_alone(container, value):
 def test_an_error_of_indicators_shows_a_few_values():
     X, Y = label_data(N)
     model = quick(BackpropClassifier).fit(X, Y)
-    with pytest.raises(ValueError, match=r"contains 2, 3, 4, 5, 6, \.\.\.\. Use 1"):
+    with pytest.raises(ValueError, match=r"got 2, 3, 4, 5, 6, \.\.\.\. Use 1"):
         model.partial_fit(X, np.arange(3 * N).reshape(N, 3))
 
 
@@ -191,7 +191,7 @@ def test_words_mixed_with_other_labels_are_an_error(name):
     X, _ = class_data(N)
     y, words = MIXED[name], np.array(["1", "a"] * (N // 2))
     is_missing = name.startswith(("None", "NaN"))
-    mixed = r"mixes strings with other labels, such as 'a' and 1\."
+    mixed = r"must contain only strings or only numbers in each column, got 'a' and 1\."
     message = "missing labels" if is_missing else mixed
     known = quick(BackpropClassifier).fit(X, words)
     for call in (
@@ -207,8 +207,8 @@ def test_words_mixed_with_other_labels_are_an_error(name):
 @pytest.mark.parametrize(
     "classes, message",
     [
-        ([1, "a"], "classes mixes strings with other labels"),
-        (np.array([1, "a"], dtype=object), "classes mixes strings with other labels"),
+        ([1, "a"], "classes must contain only strings or only numbers"),
+        (np.array([1, "a"], dtype=object), "classes must contain only strings or only numbers"),
         ([0, 1, None], "missing labels"),
         ([0, 1, np.nan], "classes contains NaN"),
         ([0, 1, 1.5], "Unknown label type: continuous. classes must hold class labels"),
@@ -265,7 +265,7 @@ def test_targets_of_a_regressor_must_be_numbers():
     for value, named in ((1j, "complex"), (10**400, "too large"), ([1], "sequence")):
         objects = np.ones(N, dtype=object)
         objects[3] = value
-        with pytest.raises(ValueError, match=f"y must hold numbers: .*{named}"):
+        with pytest.raises(ValueError, match=f"y must contain numbers: .*{named}"):
             quick(BackpropRegressor).fit(X, objects)
 
 
@@ -339,7 +339,9 @@ def test_losses_of_labels_are_for_shares_between_0_and_1(loss):
         for method in (quick(BackpropRegressor, loss=loss).fit, network.partial_fit):
             with pytest.raises(ValueError, match=f"needs targets y {named}"):
                 method(X, wrong)
-    with pytest.raises(ValueError, match=r"scale_target=True needs a loss for all targets"):
+    with pytest.raises(
+        ValueError, match=r"scale_target=True needs a loss that accepts all targets"
+    ):
         quick(BackpropRegressor, loss=loss, scale_target=True).fit(X, shares)
     autoencoder = quick(BackpropAutoencoder, loss=loss).fit(expit(X))
     rows = autoencoder.inverse_transform(autoencoder.transform(expit(X)))
@@ -355,7 +357,7 @@ def test_a_loss_of_decision_values_predicts_no_numbers(loss):
         lambda: quick(BackpropRegressor, loss=loss).fit(X, expit(values)),
         lambda: quick(BackpropAutoencoder, loss=loss).fit(expit(X)),
     ):
-        with pytest.raises(ValueError, match=r"inge\(.*\) has decision values .*BackpropC"):
+        with pytest.raises(ValueError, match=r"inge\(.*\) is a loss of classifiers.*BackpropC"):
             fit()
 
 
@@ -392,14 +394,16 @@ def test_classes_by_position_are_an_error_that_names_them(classes, call):
     model = quick(BackpropClassifier)
     if call == "later":
         model.partial_fit(X, y, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"by name, partial_fit\(X, y, classes=\.\.\.\)"):
+    with pytest.raises(ValueError, match=r"by name, as in partial_fit\(X, y, classes=\.\.\.\)"):
         model.partial_fit(X, y, classes)
     model.partial_fit(X, y, classes=[0, 1, 2])
 
 
 def test_as_many_classes_as_rows_by_position():
     X, y = class_data(3)
-    with pytest.raises(ValueError, match=r"first call .* by name, partial_fit\(X, y, classes="):
+    with pytest.raises(
+        ValueError, match=r"first call .* by name, as in partial_fit\(X, y, classes="
+    ):
         quick(BackpropClassifier).partial_fit(X, y, [0, 1, 2])
     with pytest.raises(ValueError, match="sample_weight") as error:
         quick(BackpropClassifier).partial_fit(X, y, [1, 1], classes=[0, 1, 2])

@@ -625,7 +625,7 @@ def test_assigned_weights_of_another_network_are_an_error(estimator_class, insid
         network.intercepts_[0] = np.zeros(1)  # which NumPy would stretch over all units
     else:
         network.coefs_ = coefs
-    with pytest.raises(ValueError, match=r"coefs_.* make a new .*init=\(coefs, inter") as error:
+    with pytest.raises(ValueError, match=r"coefs_.* create a new .*init=\(coefs, inter") as error:
         network.score(X, y) if use == "predict" else getattr(network, use)(X, y)
     assert inside in str(error.value)
 

@@ -116,7 +116,7 @@ def test_network_with_assigned_weights_has_hidden_features(estimator_class):
 def test_missing_layer_is_named(estimator_class, layer):
     X, y = data_for(estimator_class)
     model = quick(estimator_class, hidden_layer_sizes=WIDTHS).fit(X, y)
-    message = rf"layer must be an int from -2 to 1, .* 2 hidden layer\(s\), got {layer!r}\."
+    message = rf"layer must be an int from -2 to 1 for .* 2 hidden layer\(s\), got {layer!r}\."
     with pytest.raises(ValueError, match=message):
         model.hidden_features(X, layer)
 

@@ -235,7 +235,7 @@ def test_invalid_target_of_the_gradient_is_named(of):
 def test_a_loss_without_probabilities_says_so():
     X, y = class_data()
     model = quick(BackpropClassifier, loss="hinge").fit(X, y)
-    with pytest.raises(ValueError, match="of must be \"score\" here: loss='hinge'"):
+    with pytest.raises(ValueError, match="of must be \"score\" for this loss: loss='hinge'"):
         model.input_gradient(X, "probability")
 
 

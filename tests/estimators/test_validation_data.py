@@ -305,7 +305,7 @@ def test_patience_is_that_of_early_stopping():
     "scoring, message",
     [
         ("beauty", "'beauty' is not a valid scoring value"),
-        (lambda estimator, X, y: "good", "returned 'good', but has to return a number"),
+        (lambda estimator, X, y: "good", "must return a number .* but returned 'good'"),
     ],
     ids=["name", "word"],
 )
@@ -372,7 +372,7 @@ def test_call_without_validation_data_keeps_earlier_curves():
 
 WRONG = {
     "no targets": ({"X_val": X[VAL]}, "X_val, y_val: .* requires y"),
-    "no rows": ({"y_val": WORDS[VAL]}, "for the rows of X_val, but X_val is None"),
+    "no rows": ({"y_val": WORDS[VAL]}, "only valid with X_val, but X_val is None"),
     "no rows but weights": ({"sample_weight_val": WEIGHT[VAL]}, "X_val is None"),
     "columns": (watching() | {"X_val": X[VAL, :3]}, "X_val, y_val: X has 3 features"),
     "lengths": (watching() | {"y_val": WORDS[:3]}, "X_val, y_val: .*inconsistent numbers"),

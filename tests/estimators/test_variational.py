@@ -221,7 +221,7 @@ def test_a_loss_without_a_likelihood_trains_and_has_no_scores():
     autoencoder = small(loss=Huber()).fit(X)
     assert autoencoder.offset_ is None
     for method in (autoencoder.score_samples, autoencoder.predict):
-        with pytest.raises(ValueError, match=r"loss=Huber\(\) has none"):
+        with pytest.raises(ValueError, match=r"loss=Huber\(\) does not have"):
             method(X)
     assert autoencoder.sample(3).shape == (3, D)
 

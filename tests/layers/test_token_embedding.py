@@ -120,7 +120,7 @@ def test_an_error_says_where_a_wrong_token_is(row, message, dtype):
 
 def test_words_are_an_error_that_says_how_to_encode_them():
     model = quick(BackpropClassifier, layers=LAYER)
-    message = "string to float.*\nEmbedding takes tokens as numbers. Words become tokens by"
+    message = "string to float.*\nEmbedding accepts only numbers as tokens. Words become tokens by"
     with pytest.raises(ValueError, match=message):
         model.fit([["all", "good"], ["not", "good"]], [1, 0])
 

@@ -372,7 +372,7 @@ UNSUITABLE = {
     ),
     "structured": (
         np.zeros(3, dtype=[("size", float)]),
-        "X is a structured array with the fields",
+        "X must not be a structured array, got the fields",
     ),
     "a series": (pd.Series([1.0, 2.0]), r"to_frame\(\)"),
     "lazy": (pl.LazyFrame({"x": [1, 2]}), r"Pass X\.collect\(\)"),
@@ -403,7 +403,7 @@ def test_transform_raises_on_strings_and_infinity_in_numeric_columns(n, library,
     "target_type, y, error",
     [
         ("auto", [1.0, np.nan] * 20, "y contains NaN"),
-        ("continuous", ["a", "b"] * 20, "y must hold numbers"),
+        ("continuous", ["a", "b"] * 20, "y must contain numbers"),
         ("auto", [1.0, 2.0], "X and y have inconsistent numbers of samples: 40 and 2"),
     ],
 )

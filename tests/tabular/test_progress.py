@@ -295,7 +295,9 @@ def test_raises_on_checkpoints_of_other_fits(tmp_path):
     ]:
         with pytest.raises(ValueError, match="the checkpoint is of other data"):
             model.fit(*data, resume_from=path)
-    with pytest.raises(ValueError, match="is of a TabularClassifier, but this is a Backprop"):
+    with pytest.raises(
+        ValueError, match="by a TabularClassifier, but this estimator is a Backprop"
+    ):
         BackpropClassifier().fit(X, y, resume_from=path)
     with pytest.raises(FileNotFoundError):
         model.fit(X, y, resume_from=tmp_path / "none.npz")

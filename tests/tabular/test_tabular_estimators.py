@@ -408,11 +408,11 @@ def test_raises_if_class_weights_leave_no_validation_row():
 @pytest.mark.parametrize(
     "y, error",
     [
-        (pd.date_range("2020", periods=20), "y holds dates or durations"),
-        (pd.to_timedelta(range(20), "D"), "y holds dates or durations"),
-        (pl.Series(pd.date_range("2020", periods=20)), "y holds dates or durations"),
-        (list(pd.date_range("2020", periods=20)), "y must hold numbers"),
-        (["a", "b"] * 10, "y must hold numbers"),
+        (pd.date_range("2020", periods=20), "y contains dates or durations"),
+        (pd.to_timedelta(range(20), "D"), "y contains dates or durations"),
+        (pl.Series(pd.date_range("2020", periods=20)), "y contains dates or durations"),
+        (list(pd.date_range("2020", periods=20)), "y must contain numbers"),
+        (["a", "b"] * 10, "y must contain numbers"),
         ([np.inf, -np.inf] * 10, "y contains infinity"),
         ([1.0, np.nan] * 10, "y contains NaN"),
     ],

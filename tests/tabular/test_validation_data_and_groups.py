@@ -176,11 +176,11 @@ def test_out_of_fold_scores_with_groups_hold_for_new_groups():
 def test_raises_on_wrong_groups(kind):
     X, y = mixed_data(kind)
     for groups, match in (
-        (np.zeros(len(y)), "only the group .*0.0"),
-        (np.arange(3), "a group for each of the 120 rows"),
+        (np.zeros(len(y)), "got only .*0.0"),
+        (np.arange(3), "one value for each of the 120 rows"),
         (np.r_[np.nan, np.arange(119.0)], "groups contains missing"),
-        (["a", 1] * 60, "groups mixes strings with other"),
-        (np.zeros((len(y), 2)), "groups must be an array of one axis"),
+        (["a", 1] * 60, "groups must contain only strings"),
+        (np.zeros((len(y), 2)), "groups must be a one-dimensional array"),
     ):
         with pytest.raises(ValueError, match=match):
             kind(**SMALL).fit(X, y, groups=groups)

@@ -160,9 +160,9 @@ WRONG = {
         {"early_stopping": BY_FOLDS, "n_estimators": 4},
         "groups has 3 and n_estimators=4. Use rows of more groups, set n_estimators to 3 at most",
     ),
-    "length": (np.arange(39), {}, "must name a group for each of the 40 rows"),
+    "length": (np.arange(39), {}, "must have one value for each of the 40 rows"),
     "missing": ([*"ab" * 19, None, "a"], {}, "groups contains missing"),
-    "axes": (np.zeros((40, 2)), {}, "groups must be an array of one axis"),
+    "axes": (np.zeros((40, 2)), {}, "groups must be a one-dimensional array"),
 }
 
 
