@@ -1,9 +1,10 @@
 """A tour of skbackprop on real data: what `make demo` runs.
 
 It searches a network for the digits data beside scikit-learn's search, trains eight networks as one
-on the same digits, predicts a raw table beside gradient boosting, fits a regression to the diabetes
-data, runs the XOR page of the gallery, and writes every picture to `demo-output/`. It fails if the
-digits are not recognized as they should be.
+on the same digits, finds digits at any place of an image by convolution, predicts a raw table
+beside gradient boosting, fits a regression to the diabetes data, runs the XOR page of the gallery,
+and writes every picture to `demo-output/`. It fails if the digits are not recognized as they should
+be.
 """
 
 import sys
@@ -27,7 +28,7 @@ from sklearn.metrics import ConfusionMatrixDisplay, log_loss, mean_absolute_erro
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_predict, train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 import plot_xor
 from skbackprop import (
@@ -37,6 +38,7 @@ from skbackprop import (
     TabularClassifier,
 )
 from skbackprop.displays import LossCurveDisplay, SearchDisplay
+from skbackprop.layers import Conv2D, GlobalMaxPool2D, MaxPool2D
 
 PICTURES = Path("demo-output")
 LEAST_ACCURACY = 0.97
@@ -201,6 +203,62 @@ def show_ensemble() -> None:
     save(draw_members(losses, loss), "digits-ensemble")
 
 
+# -------------------------------------------------------------------------- the images
+
+
+def place_anywhere(digits: np.ndarray) -> np.ndarray:
+    """Return the digits of 8 x 8 pixels at random places of images of 12 x 12."""
+    images = np.zeros((len(digits), 12, 12), np.float32)
+    places = np.random.default_rng(0).integers(5, size=(len(digits), 2))
+    for image, digit, (top, left) in zip(images, digits.reshape(-1, 8, 8), places, strict=True):
+        image[top : top + 8, left : left + 8] = digit / 16
+    return images
+
+
+def draw_images(images, labels, predictions: dict[str, np.ndarray], accuracies: dict[str, float]):
+    figure, axes = plt.subplots(4, 10, figsize=(8, 4.4))
+    for i, ax in enumerate(axes.flat):
+        ax.imshow(images[i], cmap="gray_r")
+        wrong = [name for name, guesses in predictions.items() if guesses[i] != labels[i]]
+        ax.set_xlabel("\n".join(wrong), fontsize=7, color="tab:red", labelpad=2)
+        ax.set(xticks=[], yticks=[])
+    scores = ", ".join(f"{name} {accuracy:.2f}" for name, accuracy in accuracies.items())
+    figure.suptitle(f"Held-out digits, and the networks that err. Accuracy: {scores}", fontsize=11)
+    return figure
+
+
+def show_images() -> None:
+    X, y = load_digits(return_X_y=True)
+    X_train, X_test, y_train, y_test = train_test_split(
+        place_anywhere(X), y, test_size=0.25, stratify=y, random_state=0
+    )
+    print("\n3. Digits at any place of 12 x 12 pixels, by convolution and by dense layers")
+    settings = {"batch_size": 32, "learning_rate_init": 0.003, "learning_rate": "cosine"}
+    settings |= {"max_iter": 15, "n_iter_no_change": np.inf, "random_state": 0}
+    layers = [
+        Conv2D(16, 3, padding="same", activation="relu"),
+        MaxPool2D(2),
+        Conv2D(32, 3, padding="same", activation="relu"),
+        Conv2D(32, 3, padding="same", activation="relu"),
+        GlobalMaxPool2D(),
+    ]
+    models = {
+        "convolution": BackpropClassifier((64,), layers=layers, **settings),
+        "dense": make_pipeline(
+            FunctionTransformer(lambda images: images.reshape(len(images), -1)),
+            BackpropClassifier((120, 64), **settings),
+        ),
+    }
+    accuracies, predictions = {}, {}
+    for name, model in models.items():
+        start = time.perf_counter()
+        predictions[name] = model.fit(X_train, y_train).predict(X_test)
+        accuracies[name] = float(np.mean(predictions[name] == y_test))
+        seconds = time.perf_counter() - start
+        print(f"  {name:<11} held-out accuracy {accuracies[name]:.3f}, {seconds:.1f} s")
+    save(draw_images(X_test, y_test, predictions, accuracies), "images")
+
+
 # --------------------------------------------------------------------------- the table
 
 
@@ -229,7 +287,7 @@ def draw_calibration(models, X, y):
 def show_table() -> None:
     X, X_test, y, y_test = train_test_split(*raw_table(), train_size=3000, random_state=0)
     print(
-        f"\n3. A raw table: {X.shape[1]} columns with words and gaps, {len(X)} rows to learn from"
+        f"\n4. A raw table: {X.shape[1]} columns with words and gaps, {len(X)} rows to learn from"
     )
     models = {
         "TabularClassifier": TabularClassifier(n_estimators=4, random_state=0),
@@ -263,7 +321,7 @@ def draw_predictions(y, predicted, title: str):
 
 def show_diabetes() -> None:
     X, y = load_diabetes(return_X_y=True)
-    print(f"\n4. Diabetes: progression after a year, {len(X)} patients, 5 folds")
+    print(f"\n5. Diabetes: progression after a year, {len(X)} patients, 5 folds")
     # A network wants targets of about unit size as much as it wants such inputs.
     network = make_pipeline(
         StandardScaler(),
@@ -283,7 +341,7 @@ def show_diabetes() -> None:
 
 
 def show_xor() -> None:
-    print("\n5. XOR, the classic program (examples/plot_xor.py)")
+    print("\n6. XOR, the classic program (examples/plot_xor.py)")
     plot_xor.main(PICTURES)
 
 
@@ -292,6 +350,7 @@ def main() -> int:
     PICTURES.mkdir(exist_ok=True)
     is_right = show_digits()
     show_ensemble()
+    show_images()
     show_table()
     show_diabetes()
     show_xor()
