@@ -256,7 +256,7 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
         The layer.
     input_shape : tuple of int
         The shape of one row of its input.
-    X : array-like of shape (n, *input_shape), default=None
+    X : array-like of shape ``(n, *input_shape)``, default=None
         The rows at which to check. Avoid kinks. NaN after the last step of a sequence is padding,
         with respect to which the gradient must be zero. None for five rows of normally distributed
         numbers. Layers that read tokens or categories need X.

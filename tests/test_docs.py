@@ -266,6 +266,19 @@ def test_reference_lists_all_losses_and_the_guide_all_initializers():
     assert all(f'`"{name}"`' in guide for name in INITIALIZERS)
 
 
+def test_pages_have_the_words_that_the_search_finds_them_by():
+    searches = tomllib.loads(text_of("docs/site/search.toml"))
+    queries = [query for page in searches.values() for query in page]
+    assert sorted(queries) == sorted(set(queries))
+    missing = [
+        (page, word)
+        for page, queries in searches.items()
+        for word in " ".join(queries).lower().split()
+        if word.rstrip("s") not in text_of(f"docs/{page}.md").lower()
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if "\n## References\n" in page.read_text()], ids=relative
 )

@@ -5,6 +5,7 @@
 - The pages of the reference are written from the `__all__` of the public modules, so that none is
   missing.
 - A name in single backticks is a link, where it is a public name.
+- The search finds the pages of search.toml first.
 - The gallery has the order of the table of examples in questions.md.
 """
 
@@ -12,6 +13,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import tomllib
 import warnings
 from contextlib import ExitStack
 from functools import cache
@@ -32,7 +34,7 @@ MODULES = {
     "skbackprop.losses": "Losses",
     "skbackprop.optimizers": "Optimizers",
     "skbackprop.schedules": "Learning-rate schedules",
-    "skbackprop.layers": "Normalization",
+    "skbackprop.layers": "Layers",
     "skbackprop.weight_averaging": "Averages of weights",
     "skbackprop.initializers": "Initial weights",
     "skbackprop.callbacks": "Callbacks",
@@ -121,6 +123,10 @@ SAME = {
 }
 
 
+# The searches that find a page first.
+SEARCHES = tomllib.loads((Path(__file__).parent / "search.toml").read_text())
+
+
 def on_the_site(match: re.Match) -> str:
     """Return such a link as it is on the site."""
     text, path = match["text"], match["path"]
@@ -140,11 +146,15 @@ def on_the_site(match: re.Match) -> str:
 
 
 def mend_page(app, name: str, source: list[str]) -> None:
-    """Let the links of a page to files outside of docs lead to pages of the site.
+    """Adapt a page to the site: its links to files outside of docs, and its entries of the index.
 
-    The empty line that ends a doctest before a fence is no line of the code.
+    Entries are for the search, in which they come before headings and text. The empty line that
+    ends a doctest before a fence is no line of the code.
     """
-    source[0] = LINK.sub(on_the_site, source[0]).replace("\n\n```\n", "\n```\n")
+    text = LINK.sub(on_the_site, source[0]).replace("\n\n```\n", "\n```\n")
+    title, _, rest = text.partition("\n")
+    entries = "".join(f":::{{index}} ! {query}\n:::\n" for query in SEARCHES.get(name, []))
+    source[0] = f"{title}\n\n{entries}{rest}" if entries else text
 
 
 def public(role, rawtext, text, lineno, inliner, options=None, content=()):

@@ -389,7 +389,7 @@ class Layer(Configurable):
 
         Parameters
         ----------
-        x : array of shape (n_estimators or 1, n_rows, *input_shape)
+        x : array of shape ``(n_estimators or 1, n_rows, *input_shape)``
             The batch; called for the first layer of a network that reads sequences.
         """
         values = x if x.ndim == 3 else x[..., 0]

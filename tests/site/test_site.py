@@ -5,6 +5,7 @@
 
 import shutil
 import threading
+import tomllib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -17,7 +18,8 @@ from sphinx.util.inventory import InventoryFile
 from skbackprop.estimators import _estimator_mixin
 from test_house import PUBLIC_MODULES
 
-SITE = Path(__file__).parents[2] / "docs" / "_build" / "html"
+DOCS = Path(__file__).parents[2] / "docs"
+SITE = DOCS / "_build" / "html"
 # All pages; the theme has templates among its files.
 PAGES = [str(path.relative_to(SITE)) for path in sorted(SITE.rglob("*.html"))]
 PAGES = [page for page in PAGES if not page.startswith("_static")]
@@ -33,6 +35,12 @@ KINDS = [
     "reference/generated/skbackprop.BackpropClassifier.html",
     "_modules/skbackprop/activations.html",
 ]
+# The page that the search finds first for each of these queries.
+EXPECTED = {
+    query: page
+    for page, queries in tomllib.loads((DOCS / "site" / "search.toml").read_text()).items()
+    for query in queries
+}
 WIDTHS = {"narrow": 390, "wide": 1400}
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 # It is shut off from the network, and would ask it for its own news.
@@ -141,15 +149,15 @@ def test_pages_links_and_pictures_load(window, address):
     assert missing == []
 
 
-def test_search_finds_common_queries(window, address):
-    for words, expected in [
-        ("imbalanced", "user_guide/imbalanced.html"),
-        ("prediction interval", "user_guide/uncertainty.html"),
-        ("BackpropClassifier", "reference/generated/skbackprop.BackpropClassifier.html"),
-    ]:
-        window.page.goto(f"{address}search.html?q={words}")
-        found = window.page.locator(f'ul.search a[href*="{expected}"]').first
-        found.wait_for(timeout=30_000)
+def test_search_finds_the_right_page_first(window, address):
+    found = {}
+    for query in (*EXPECTED, "BackpropClassifier"):
+        window.page.goto(f"{address}search.html?q={query}")
+        first = window.page.locator("ul.search li a").first
+        first.wait_for(timeout=30_000)
+        found[query] = first.get_attribute("href").partition(".html")[0].removeprefix("./")
+    reference = {"BackpropClassifier": "reference/generated/skbackprop.BackpropClassifier"}
+    assert found == EXPECTED | reference
     assert window.faults == []
 
 
