@@ -25,15 +25,13 @@ from .dense import Activation, RowSum
 from .reshaping import Reshape
 from .resizing import CropOrRepeat
 
-# The most values of columns that are computed at once: a megabyte in single precision.
+# The most values of columns that are computed at once: a megabyte in single precision. Those of a
+# batch are kept for the backward pass if they are no more. Otherwise it is faster to copy them once
+# again, a few rows at a time, than to read them from memory.
 _CACHED_VALUES = 1 << 18
 
-# The most values of columns that are kept for the backward pass. It is faster to copy more of them
-# once again, a few rows at a time, than to read them from memory.
-_KEPT_VALUES = 1 << 22
-
 # A row of a batch of 32 rows or more has at most this share of them.
-_KEPT_VALUES_OF_ROW = _KEPT_VALUES // 32
+_CACHED_VALUES_OF_ROW = _CACHED_VALUES // 32
 
 # Windows with fewer values than these side by side are copied column by column: NumPy copies and
 # adds long runs of values faster than short ones.
@@ -124,7 +122,7 @@ class Convolution(Layer):
         geometry = self.compute_geometry(input_shape)
         n_windows, n_padded = math.prod(geometry.output_size), math.prod(geometry.padded_size)
         *window, n_channels, n_filters = self.kernel_shape(input_shape)
-        n_columns = min(n_windows * math.prod(window) * n_channels, _KEPT_VALUES_OF_ROW)
+        n_columns = min(n_windows * math.prod(window) * n_channels, _CACHED_VALUES_OF_ROW)
         return n_columns + 2 * n_windows * n_filters + n_padded * n_channels
 
     def max_matmul_size(self, input_shape: Shape) -> int:
@@ -453,7 +451,7 @@ class Conv2DTranspose(Convolution):
         geometry = self.compute_geometry(input_shape)
         n_windows, n_padded = math.prod(input_shape[:2]), math.prod(geometry.padded_size)
         window = math.prod(geometry.kernel_size) * self.n_filters
-        return min(n_windows * window, _KEPT_VALUES_OF_ROW) + 3 * n_padded * self.n_filters
+        return min(n_windows * window, _CACHED_VALUES_OF_ROW) + 3 * n_padded * self.n_filters
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltTransposedConvolution(context, self.compute_geometry(context.input_shape))
@@ -685,7 +683,7 @@ class Windows:
         self._n_windows = math.prod(geometry.output_size)
         n_values = self._n_windows * self.window
         self._n_at_once = max(_CACHED_VALUES // n_values, 1)
-        self._is_kept = is_kept and context.n_rows * n_values <= _KEPT_VALUES
+        self._is_kept = is_kept and context.n_rows <= self._n_at_once
         if self._is_padded:
             # Nothing else writes to the border of this buffer.
             self._padded_buffer(context.n_rows)[...] = 0
@@ -706,9 +704,8 @@ class Windows:
             yield slice(0, n_rows * n_windows), columns
             return
         name = f"columns {self._context.index}" if self._is_kept else "columns"
-        n_at_once = n_rows if self._is_kept else self._n_at_once
-        for start in range(0, n_rows, n_at_once):
-            part = images[:, start : start + n_at_once]
+        for start in range(0, n_rows, self._n_at_once):
+            part = images[:, start : start + self._n_at_once]
             stop = start + part.shape[1]
             columns = self._columns(name, stop - start)[: len(images)]
             if not (self._is_kept and is_again):

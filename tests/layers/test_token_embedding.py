@@ -139,7 +139,7 @@ def test_a_fit_refuses_wrong_tokens_and_wrong_places():
     model = quick(BackpropClassifier, hidden_layer_sizes=(), layers=[Embedding(6, 2)])
     with pytest.raises(ValueError, match="tokens from 0 to 5, .* got 6 in row 0, column 1"):
         model.fit(X, y)
-    message = "layers[0]: Embedding(n_tokens=7, n_units=3, scale=0.05) takes sequences of tokens"
+    message = "layers[0]: Embedding(n_tokens=7, n_units=3) takes sequences of tokens"
     with pytest.raises(ValueError, match=re.escape(message)):
         model.set_params(layers=LAYER, input_shape=(2, 2)).fit(X, y)
     with pytest.raises(ValueError, match="Embedding must be the first"):

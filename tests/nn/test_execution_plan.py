@@ -4,7 +4,9 @@ import copy
 import pickle
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.nn.network import dense_network
+from skbackprop.layers import Conv1D, Dense, MaxPool1D
+from skbackprop.layers.base import expand_layers
+from skbackprop.nn.network import Network, dense_network
 
 TANH, GELU = ACTIVATIONS["tanh"], ACTIVATIONS["gelu"]  # gelu keeps its input
 WIDTHS = (4, 7, 5, 2)
@@ -59,3 +61,20 @@ def test_plan_is_cached_and_not_copied():
     for other in (pickle.loads(pickle.dumps(network)), copy.deepcopy(network)):
         assert other == network
         assert vars(other).keys() == {"input_shape", "layers"}
+
+
+def test_plan_pools_before_relu():
+    """A maximum of relus is the relu of the maximum, of which there are fewer."""
+    given = [Conv1D(3, 2, activation="relu"), MaxPool1D(2), Dense(2)]
+    layers, _ = expand_layers(given, (9, 1))
+    network = Network((9, 1), tuple(layers))
+    for is_training in (False, True):
+        steps = network.execution_plan(is_training, is_sparse=False).steps
+        assert [type(step.layer).__name__ for step in steps] == [
+            "Conv1D",
+            "MaxPool1D",
+            "Activation",
+            "Dense",
+        ]
+        assert [step.index for step in steps] == [0, 2, 1, 3]
+        assert [step.output_shape for step in steps] == [(8, 3), (4, 3), (4, 3), (4, 2)]
