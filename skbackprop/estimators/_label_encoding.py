@@ -134,6 +134,9 @@ class BaseLabelEncoder(BaseTargetEncoder):
         """Return the outputs of a replaced output activation, one for each class."""
         return predictions
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.classes!r})"
+
     @property
     def attributes(self) -> dict[str, Any]:
         return {"classes_": self.classes}

@@ -58,7 +58,7 @@ def check_probabilities(classifier: Any) -> bool:
     loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
     if not getattr(loss, "supports_predict_proba", True):
         raise AttributeError(
-            f"loss={setting!r} predicts decision values, not probabilities. Use decision_function, "
+            f"loss={setting!r} has only decision values, no probabilities. Use decision_function, "
             'or choose another loss, such as "log_loss".'
         )
     return True

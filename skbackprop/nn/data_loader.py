@@ -153,8 +153,8 @@ class DataLoader:
         )
         if (np.diff(self.n_rows) < 0).any():
             raise ValueError(
-                "the members of a stack must be sorted by their number of rows, the fewest "
-                f"first, got {self.n_rows.tolist()}."
+                "The members of a stack must be sorted by their number of rows, the fewest first, "
+                f"got {self.n_rows.tolist()}."
             )
         self.total_weights = self._total_weights()
         self._mean_over_epoch = mean_over == "epoch"

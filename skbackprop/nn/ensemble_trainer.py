@@ -192,7 +192,7 @@ class StackTrainer:
         """
         stay = np.flatnonzero(~finished)
         if not len(stay):
-            raise ValueError("all members have finished: end the training instead.")
+            raise ValueError("All members have finished. End the training instead.")
         self.objective = self.objective.members(stay)
         self.rule = index_settings(self.rule, stay)
         self.schedule = index_settings(self.schedule, stay)

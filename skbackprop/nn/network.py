@@ -119,8 +119,8 @@ class ExecutionPlan:
         last = executed[-1]
         if has_backward and layers[last].saves_output:
             raise TypeError(
-                f"{type(layers[last]).__name__} may not be the last layer in training: it would "
-                "overwrite the scores. The loss has a link in its place."
+                f"{type(layers[last]).__name__} cannot be the last layer in training, because it "
+                "would overwrite the raw predictions. Use the link of the loss instead."
             )
         trainable = [
             step for step, i in enumerate(executed) if layers[i].parameter_specs(shapes[i])
@@ -135,7 +135,9 @@ class ExecutionPlan:
         for step, i in enumerate(executed):
             layer = layers[i]
             if is_sparse and not layer.takes_sparse:
-                raise TypeError(f"{type(layer).__name__} takes no sparse input. Pass X.toarray().")
+                raise TypeError(
+                    f"{type(layer).__name__} does not accept sparse input. Pass X.toarray()."
+                )
             can_overwrite_input = can_overwrite_input and not is_sparse
             output: OutputPlacement = "buffer"
             if i == last:
@@ -274,13 +276,14 @@ class Network:
                 row, step = np.argwhere(is_wrong)[0]
                 if is_padding[row].all():
                     raise ValueError(
-                        f"Row {start + row} of X is NaN alone. NaN stands for padding after the "
-                        "end of a sequence, which needs at least one step: remove the row."
+                        f"Row {start + row} of X contains only NaN, which stands for padding, but "
+                        "a sequence needs at least one step. Remove the row."
                     )
                 takes = (
-                    "NaN may only be padding, at the end of a sequence and in all its channels"
+                    "NaN is only allowed as padding, at the end of a sequence and in all its "
+                    "channels"
                     if self.takes_padding
-                    else f"{self.layers[0]!r} as the first layer takes no NaN"
+                    else f"The first layer, {self.layers[0]!r}, does not accept NaN"
                 )
                 raise ValueError(
                     f"Input X contains NaN in row {start + row}, step {step}. {takes}. Impute "

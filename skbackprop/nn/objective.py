@@ -187,10 +187,10 @@ class Objective:
         values = self.loss.value(chunk.scores, chunk.y)
         if np.shape(values) != chunk.scores.shape[:-1]:
             raise ValueError(
-                f"{type(self.loss).__name__}.value(raw_prediction, y) returned the shape "
-                f"{np.shape(values)} for scores of shape {chunk.scores.shape}, but has to return "
-                f"the loss of each row, of shape (networks, n) = {chunk.scores.shape[:-1]}: a sum "
-                "over the last axis."
+                f"{type(self.loss).__name__}.value(raw_prediction, y) must return the loss of each "
+                f"row, of shape (networks, n) = {chunk.scores.shape[:-1]}, but returned the shape "
+                f"{np.shape(values)} for raw predictions of shape {chunk.scores.shape}. Sum over "
+                "the last axis."
             )
         if chunk.raw_weight is not None:
             values = values * chunk.raw_weight[:, :, 0]
@@ -271,9 +271,9 @@ class LossAndGradient:
         check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, delta)
         if np.isnan(delta).all() and np.isfinite(scores).all():
             raise TypeError(
-                f"{type(loss).__name__}.gradient(raw_prediction, y, out) has written nothing to "
-                "out, or nothing but NaN. Write out[...] = result, or use out=out of NumPy's "
-                "functions."
+                f"{type(loss).__name__}.gradient(raw_prediction, y, out) must write the gradient "
+                "to out, but wrote nothing or only NaN. Write out[...] = result, or use out=out "
+                "in NumPy functions."
             )
         self._is_checked = True
 

@@ -84,8 +84,8 @@ class MLPSpec:
             return
         if issparse(X):
             raise TypeError(
-                f"X is sparse, but layers={list(self.layers)!r} need dense X: their output has few "
-                "zeros. Pass X.toarray(), or set layers=None."
+                f"layers={list(self.layers)!r} need a dense X, because their output has few zeros, "
+                "got a sparse X. Pass X.toarray(), or set layers=None."
             )
         self.layers[0].validate_input_values(X)
 
@@ -109,8 +109,9 @@ class MLPSpec:
         expected = input_shape if len(row_shape) > 1 else (math.prod(input_shape),)
         if row_shape != expected:
             raise ValueError(
-                f"Rows of X have the shape {row_shape}, but input_shape={input_shape}. Set "
-                "input_shape to the shape of one row, or to None for that of X."
+                f"input_shape={input_shape} does not match X, whose rows have the shape "
+                f"{row_shape}. Set input_shape to the shape of one row, or to None to use the "
+                "shape of X."
             )
         return input_shape
 
@@ -123,7 +124,8 @@ class MLPSpec:
             if reader is not None and layer.reads_sequences and len(shape) == 1:
                 raise ValueError(
                     f"layers[{i}]: {layer!r} reads sequences, but {reader!r} before it returns one "
-                    "vector for each row. Set its return_sequences=True, or remove one of the two."
+                    "vector for each row. Set return_sequences=True there, or remove one of the "
+                    "two."
                 )
             try:
                 expanded, shape = expand_layers([layer], shape)
@@ -226,15 +228,15 @@ class AutoencoderSpec(MLPSpec):
                 own = layer.mirror(shapes[i])
             except NotImplementedError:
                 raise ValueError(
-                    f"layers[{i}]: {layer!r} has no mirror image, which the decoder needs. Layers "
-                    f"with one are {', '.join(_mirrored_layers())}. A layer of your own needs a "
-                    "method mirror(input_shape)."
+                    f"layers[{i}]: {layer!r} has no mirror image, but the decoder needs one. Use "
+                    f"{', '.join(_mirrored_layers())}, or define mirror(input_shape) in a custom "
+                    "layer."
                 ) from None
             _, shape = expand_layers(own, shapes[i + 1])
             if math.prod(shape) != math.prod(shapes[i]):
                 raise ValueError(
-                    f"layers[{i}]: the mirror image of {layer!r} makes rows of shape {shape}, but "
-                    f"has to make as many values as {shapes[i]} has."
+                    f"layers[{i}]: the mirror image of {layer!r} returns rows of shape {shape}, "
+                    f"but must return as many values as {shapes[i]} has."
                 )
             mirrored += own
             if shape != shapes[i]:  # of one channel, without an axis for it
@@ -300,15 +302,15 @@ def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | Activ
         is_name = isinstance(part, str) and part in ACTIVATIONS
         if not (is_name or isinstance(part, ActivationFunction)):
             raise ValueError(
-                f"activation must be a name or an Activation for each hidden layer, got {part!r} "
-                f"for layer {layer}. The names are {', '.join(map(repr, ACTIVATIONS))}."
-                f"{did_you_mean(part, ACTIVATIONS)}"
+                "activation must be a name or an ActivationFunction for each hidden layer, got "
+                f"{part!r} for layer {layer}. The names are "
+                f"{', '.join(map(repr, ACTIVATIONS))}.{did_you_mean(part, ACTIVATIONS)}"
             )
     if len(each) != n_hidden:
         raise ValueError(
-            f"activation has {len(each)} entries, but hidden_layer_sizes="
-            f"{hidden_layer_sizes!r} makes {n_hidden} hidden layers: give one for each, "
-            "or a single name or Activation for all of them."
+            f"activation must have one entry for each of the {n_hidden} hidden layer(s) of "
+            f"hidden_layer_sizes={hidden_layer_sizes!r}, got {len(each)}. Pass one for each layer, "
+            "or a single name or ActivationFunction for all."
         )
     return each
 
@@ -333,8 +335,9 @@ def check_input_shape_param(input_shape: Any) -> Shape | None:
     is_valid = all(isinstance(size, Integral) and not isinstance(size, bool) for size in sizes)
     if not (sizes and is_valid and min(sizes) > 0):
         raise ValueError(
-            "input_shape must be None or the shape of one row of X in positive integers, such as "
-            f"(28, 28) or (28, 28, 3) for images and (200, 3) for sequences, got {input_shape!r}."
+            "input_shape must be None or the shape of one row of X as a tuple of positive "
+            "integers, such as (28, 28) or (28, 28, 3) for images and (200, 3) for sequences, got "
+            f"{input_shape!r}."
         )
     return tuple(map(int, sizes))
 
@@ -383,9 +386,9 @@ def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]
         if excess((n_features,)) == fits != excess((n_features + 1,)):
             return n_features
     raise ValueError(
-        f"The number of features does not follow from coefs_, which takes {width} inputs, and from "
-        f"layers={list(architecture.layers)!r}. Set n_features_in_ or input_shape, and layers to "
-        "those of the network."
+        f"coefs_ with {width} inputs and layers={list(architecture.layers)!r} do not determine the "
+        "number of features. Set n_features_in_ or input_shape, and set layers to the layers of "
+        "the network."
     )
 
 

@@ -60,8 +60,7 @@ def _check_column(weights: Any, name: str) -> Any:
         return weights
     if not isinstance(weights, dict):
         raise ValueError(
-            f'{name} must be a dict with the weights of classes, "balanced" or None, got '
-            f"{weights!r}."
+            f'{name} must be a dict of class weights, "balanced" or None, got {weights!r}.'
         )
     checked = {}
     for label, weight in weights.items():
@@ -71,8 +70,8 @@ def _check_column(weights: Any, name: str) -> Any:
                 number = float(weight)
         if not 0 <= number < math.inf:
             raise ValueError(
-                f"{name} must have a finite, non-negative number for each class, got "
-                f"{weight!r} for the class {label!r}."
+                f"{name} must contain a finite, non-negative number for each class, got {weight!r} "
+                f"for the class {label!r}."
             )
         checked[label.item() if isinstance(label, np.generic) else label] = number
     return checked
@@ -89,11 +88,11 @@ def reject_balanced(class_weight: Any) -> None:
     each = class_weight if isinstance(class_weight, list) else [class_weight]
     if BALANCED in each:
         raise ValueError(
-            f"class_weight={class_weight!r} counts the rows of each class, and partial_fit does "
-            "not see them all. Compute the weights once, from all labels or from a large "
-            "sample, and pass them as a dict: weights = compute_class_weight('balanced', "
-            "classes=classes, y=y), imported from sklearn.utils.class_weight, and "
-            "class_weight=dict(zip(classes, weights))."
+            f"class_weight={class_weight!r} needs the number of rows in each class, but "
+            "partial_fit gets only a part of the rows. Compute the weights once, from all labels "
+            "or from a large sample, and pass them as a dict: weights = "
+            "compute_class_weight('balanced', classes=classes, y=y), imported from "
+            "sklearn.utils.class_weight, and class_weight=dict(zip(classes, weights))."
         )
 
 
@@ -140,20 +139,20 @@ def weights_of_each_class(
     is_list = isinstance(class_weight, list)
     if is_list and not has_several_columns:
         raise ValueError(
-            f"class_weight={class_weight!r} is a list with an entry for each column of y, which "
-            f"has one column of labels. Give a dict with the weights of its classes, "
-            f"{columns[0].classes}, or 'balanced'."
+            "class_weight must be a dict, 'balanced' or None for a y with one column of labels, "
+            f"got {class_weight!r}. The keys of the dict are the classes {columns[0].classes}."
         )
     if is_list and len(class_weight) != len(columns):
         raise ValueError(
-            f"class_weight={class_weight!r} has {len(class_weight)} entries, but y has "
-            f"{len(columns)} columns: give a dict, 'balanced' or None for each."
+            f"class_weight must have one entry for each of the {len(columns)} columns of y, got "
+            f"{len(class_weight)} in {class_weight!r}. Pass a dict, 'balanced' or None for each "
+            "column."
         )
     if isinstance(class_weight, dict) and has_several_columns:
         raise ValueError(
-            f"class_weight={class_weight!r} is a dict, but y has {len(columns)} columns. Give "
-            "'balanced', or a list with a dict, 'balanced' or None for each column; for a "
-            "label of a 0/1 matrix the dict has the keys 0 (absent) and 1 (present)."
+            f"class_weight must be 'balanced' or a list for a y with {len(columns)} columns, got "
+            f"{class_weight!r}. Pass a list with a dict, 'balanced' or None for each column. For a "
+            "label of a 0/1 matrix, the dict has the keys 0 (absent) and 1 (present)."
         )
     each = class_weight if is_list else [class_weight] * len(columns)
     pairs = zip(each, columns, strict=True)
@@ -188,8 +187,8 @@ def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | No
     unknown = [label for label in weights or () if label not in positions]
     if unknown:
         raise ValueError(
-            f"class_weight has weights for {unknown}, which are no classes of {column.name}: it "
-            f"has {column.classes}."
+            f"class_weight must contain only classes of {column.name}, got {unknown}. The classes "
+            f"are {column.classes}."
         )
     for label, own in (weights or {}).items():
         of_classes[positions[label]] = own
@@ -206,11 +205,11 @@ def check_total(
     if total == 0:
         present = [np.unique(column.classes[column.codes]).tolist() for column in columns]
         raise ValueError(
-            f"class_weight={class_weight!r}{by_rows} leave no row with a weight above zero: y "
-            f"holds {present[0] if len(present) == 1 else present}. Give one of these classes a "
-            "weight above zero."
+            f"class_weight={class_weight!r}{by_rows} must give at least one row a positive weight, "
+            f"but y contains only {present[0] if len(present) == 1 else present}. Give one of "
+            "these classes a positive weight."
         )
     raise ValueError(
-        f"class_weight={class_weight!r}{by_rows} make row weights whose sum is more than a "
-        "float can hold. Scale them down."
+        f"class_weight={class_weight!r}{by_rows} make row weights with a sum that is too large for "
+        "a float. Scale the weights down."
     )

@@ -136,9 +136,9 @@ class TrainingConfig:
         for layer in network.layers:
             if layer.stochastic or isinstance(layer, BatchNormalization):
                 raise ValueError(
-                    "solver='lbfgs' needs the same objective in every call and has no batches, but "
-                    f"layers hold {layer!r}. Leave it out, or choose a stochastic solver such as "
-                    "'adam' or 'sgd'."
+                    "solver='lbfgs' needs a deterministic objective and uses no batches, but "
+                    f"layers contain {layer!r}. Remove this layer, or choose a stochastic solver "
+                    "such as 'adam' or 'sgd'."
                 )
 
     @property
@@ -245,35 +245,36 @@ def make_training_config(
     )
     if config.is_lbfgs and np.any(parameters["dropout"]):
         raise ValueError(
-            f"solver={parameters['solver']!r} needs the same objective in every call, which "
-            f"dropout makes random: got dropout={parameters['dropout']!r}. Set dropout=0.0, or "
-            "choose a stochastic solver such as 'adam' or 'sgd'."
+            f"solver={parameters['solver']!r} needs a deterministic objective, but "
+            f"dropout={parameters['dropout']!r} makes it random. Set dropout=0.0, or choose a "
+            "stochastic solver such as 'adam' or 'sgd'."
         )
     if config.is_lbfgs and is_variational:
         raise ValueError(
-            f"solver={parameters['solver']!r} needs the same objective in every call, which "
-            "variational=True makes random. Set variational=False, or choose a stochastic solver "
-            "such as 'adam' or 'sgd'."
+            f"solver={parameters['solver']!r} needs a deterministic objective, but "
+            "variational=True makes it random. Set variational=False, or choose a stochastic "
+            "solver such as 'adam' or 'sgd'."
         )
     if config.is_lbfgs and isinstance(config.architecture.normalization, BatchNormalization):
         raise ValueError(
-            f"solver={parameters['solver']!r} takes all rows at once, and leaves no batches to "
-            f"normalize over: got normalization={parameters['normalization']!r}. Set "
-            "normalization='layer' or None, or choose a stochastic solver such as 'adam' or 'sgd'."
+            f"solver={parameters['solver']!r} trains on all rows at once, but "
+            f"normalization={parameters['normalization']!r} needs batches. Set "
+            "normalization='layer' or None, or choose a stochastic solver such as 'adam' or "
+            "'sgd'."
         )
     has_probabilities = getattr(config.loss, "supports_predict_proba", None)
     calibrates = stopping is not None and stopping.calibrate
     if calibrates and has_probabilities is None:
         raise ValueError(
-            "EarlyStopping(calibrate=True) is for classifiers, which have probabilities to "
-            "calibrate. Set calibrate=False; intervals of regressors are calibrated by "
+            "EarlyStopping(calibrate=True) is only valid for classifiers, because it calibrates "
+            "probabilities. Set calibrate=False. For calibrated intervals of a regressor, use "
             "ConformalRegressor."
         )
     if has_probabilities is False and (calibrates or config.label_smoothing):
         smoothing = f"label_smoothing={config.label_smoothing}"
         raise ValueError(
-            f"{'EarlyStopping(calibrate=True)' if calibrates else smoothing} needs a loss of "
-            f"probabilities, but loss={loss!r} has decision values. Set "
+            f"{'EarlyStopping(calibrate=True)' if calibrates else smoothing} needs a loss with "
+            f"probabilities, but loss={loss!r} has only decision values. Set "
             f"{'calibrate=False' if calibrates else 'label_smoothing=0'}, or choose another loss, "
             'such as "log_loss".'
         )
@@ -390,8 +391,8 @@ def _why_unused_without_sgd(parameters: Mapping[str, Any], name: str, default: A
     if not is_theirs or _is_sklearn_solver(solver) or is_lbfgs(solver):
         return None
     return (
-        f"solver={solver!r}: by name it needs solver='sgd', as in scikit-learn. Write "
-        f"{name}={SCHEDULES[value].__name__}(), imported from skbackprop.schedules."
+        f"solver={solver!r}, because this name is only used with solver='sgd', as in scikit-learn. "
+        f"Set {name}={SCHEDULES[value].__name__}(), imported from skbackprop.schedules."
     )
 
 

@@ -101,7 +101,10 @@ def convergence_advice(run: TrainingRun) -> str:
     return (
         _scale_advice(run)
         or _rate_advice(run)
-        or ("Raise max_iter, or set n_iter_no_change=np.inf if this many epochs are what you want.")
+        or (
+            "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter "
+            "epochs without this warning."
+        )
     )
 
 
@@ -135,7 +138,7 @@ def early_stopping_advice(run: TrainingRun) -> str:
     best = max(scores)
     if best == 1 or best > floor:
         return ""
-    advice = _scale_advice(run) or 'Stop by the loss: set early_stopping=EarlyStopping("loss").'
+    advice = _scale_advice(run) or 'Use the loss instead: set early_stopping=EarlyStopping("loss").'
     return f"{best:.3g} at best, while the validation loss still fell. {advice}"
 
 
@@ -157,7 +160,7 @@ def _scale_advice(run: TrainingRun) -> str:
     if target_error > input_error:
         return (
             "The targets are too large, with a root mean square of about "
-            f"{10**target_error:.2g}, for outputs that start near 0: set scale_target=True."
+            f"{10**target_error:.2g}, because initial outputs are near 0: set scale_target=True."
         )
     return advice
 
@@ -203,8 +206,8 @@ def _rate_advice(run: TrainingRun) -> str:
         zero = max(zero, float(losses[0]))
     if losses.max() - zero > (_TIMES_ZERO - 1) * abs(zero) > 0:
         return (
-            f"The loss rose to {_TIMES_ZERO:g} times that of a network whose outputs are 0, or "
-            f"more, before it fell: lower learning_rate_init (now {rate:g})."
+            f"The loss rose to at least {_TIMES_ZERO:g} times the loss of a network that outputs "
+            f"0, before it fell: lower learning_rate_init (now {rate:g})."
         )
     n_steps = len(losses) * -(-run.n_train // run.batch_size)
     changes = np.diff(losses)
@@ -214,7 +217,7 @@ def _rate_advice(run: TrainingRun) -> str:
     first, last = -changes[:quarter].mean(), -changes[-quarter:].mean()
     is_steady = (changes < 0).mean() > _SHARE_OF_FALLS and last > _LAST_TO_FIRST * first
     if is_steady and losses[-1] > _TIMES_THE_EPOCHS * len(losses) * last:
-        return f"The loss falls slowly and steadily: raise learning_rate_init (now {rate:g})."
+        return f"The loss falls slowly and steadily: increase learning_rate_init (now {rate:g})."
     return ""
 
 
@@ -222,7 +225,8 @@ def _rate_advice(run: TrainingRun) -> str:
 MAX_ITER_REACHED = "Stochastic Optimizer: Maximum iterations"
 # The start of the warning that early stopping used an uninformative score.
 UNINFORMATIVE_SCORE = (
-    "Early stopping ended training by a validation score that never left its floor,"
+    "Early stopping ended training by a validation score that stayed near that of constant "
+    "predictions,"
 )
 OUT_OF_TIME = "Training ended: time_limit="
 
@@ -270,13 +274,15 @@ def conclude(
     elif reason == "time_limit":
         limit = f"{OUT_OF_TIME}{config.time_limit:g} seconds are over after"
         if run.n_iter:
-            unit = "iteration(s)" if config.is_lbfgs else "epoch(s)"
-            kept = f"the weights of number {run.history.best_epoch} are kept"
-            run.warnings.append(f"{limit} {run.n_iter} {unit}; {kept}.")
+            unit = "iteration" if config.is_lbfgs else "epoch"
+            run.warnings.append(
+                f"{limit} {run.n_iter} {unit}(s). The weights of {unit} {run.history.best_epoch} "
+                "are kept."
+            )
         else:
             run.warnings.append(
-                f"{limit} less than an epoch, so nothing has been learned and the "
-                "weights are those at the start. Raise time_limit, or train on fewer rows."
+                f"{limit} less than one epoch, so the weights are still the initial ones. Increase "
+                "time_limit, or train on fewer rows."
             )
     elif reason == "unconverged" and config.is_lbfgs:
         max_fun = getattr(config.solver, "max_fun", math.inf)
@@ -312,7 +318,7 @@ def _check_divergence(run: TrainingRun) -> None:
             _report_divergence(
                 run,
                 run.n_iter,
-                "the network's output on the training data is no longer finite, since its "
+                "the network's output on the training data is no longer finite, because its "
                 f"largest weight is {largest:.3g}",
             )
             return
@@ -328,8 +334,8 @@ def _check_divergence(run: TrainingRun) -> None:
     if has_diverged:
         kept = "" if best is None else f" {_describe_kept(run)}"
         run.warnings.append(
-            f"Training diverged: the loss was {first:.3g} at first, {worst:.3g} at worst and "
-            f"is {last:.3g} at last, and the largest weight is {largest:.3g}. "
+            f"Training diverged: the first loss was {first:.3g}, the highest {worst:.3g} and the "
+            f"last {last:.3g}, and the largest weight is {largest:.3g}. "
             f"{_divergence_advice(run)}{kept}"
         )
 
@@ -395,8 +401,8 @@ def _check_calls(run: TrainingRun, first: float) -> tuple[bool, float, float | N
 def _warn_of_scores(run: TrainingRun) -> None:
     if run.history.validation_scores and run.history.best is None:
         run.warnings.append(
-            "The validation score of no epoch is a finite number, so the weights of the last "
-            f"are kept. Scale the data, {_scale_report(run)}"
+            "No epoch has a finite validation score, so the weights of the last epoch are kept. "
+            f"Scale the data, {_scale_report(run)}"
         )
 
 
@@ -448,7 +454,8 @@ def _scale_report(run: TrainingRun) -> str:
     weight, alpha = run.table.weight, float(run.config.penalty.alpha)
     if weight is not None and (total := float(weight.mean()) * run.rows_at_once) < alpha:
         report += (
-            f" The rows of a batch have a sample_weight of about {total:.3g}, by which the "
-            f"penalty alpha={alpha:g} is divided: scale them to a mean of one, or lower alpha."
+            f" The sample weights of a batch add up to about {total:.3g}, and the penalty "
+            f"alpha={alpha:g} is divided by this sum: scale the weights to a mean of one, or lower "
+            "alpha."
         )
     return report

@@ -188,10 +188,10 @@ def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
     largest = max(range(len(sizes)), key=sizes.__getitem__)
     own = itemsize * n_rows * sizes[largest]
     raise MemoryError(
-        f"A training step on {n_rows:,} rows takes about {needed / 2**30:,.1f} GiB, of which "
-        f"{network.layers[largest]!r} alone takes {own / 2**30:,.1f} GiB, "
-        f"but this machine has {available / 2**30:,.1f} GiB. Set a smaller batch_size (or another "
-        "solver, if it is lbfgs), or reduce the layer."
+        f"A training step on {n_rows:,} rows needs about {needed / 2**30:,.1f} GiB, "
+        f"{own / 2**30:,.1f} GiB of it for {network.layers[largest]!r}, but this machine has "
+        f"{available / 2**30:,.1f} GiB. Set a smaller batch_size (or another solver, if it is "
+        "lbfgs), or reduce the layer."
     )
 
 

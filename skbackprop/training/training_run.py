@@ -241,8 +241,8 @@ class TrainingRun:
                 before, now = position["bit_generator"], own.get_state(legacy=False)
                 if before != now["bit_generator"]:
                     raise ValueError(
-                        f"random_state drew from {before} at the checkpoint and draws from "
-                        f"{now['bit_generator']} now. Give a RandomState of the same kind."
+                        f"random_state must use the bit generator of the checkpoint, {before}, got "
+                        f"{now['bit_generator']}. Pass a RandomState with the same bit generator."
                     )
                 own.set_state(position)
 

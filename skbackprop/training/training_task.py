@@ -237,10 +237,10 @@ class TrainingTask:
         weight, (train, _) = self.table.weight, split
         if weight is not None and not weight[train].any():
             is_by_class = self.config.class_weight is not None
-            by_what = "weight, class_weight included," if is_by_class else "sample_weight"
+            by_what = "weight (with class_weight)" if is_by_class else "sample_weight"
             raise ValueError(
-                f"early_stopping leaves no row to train on whose {by_what} is above zero. "
-                "Remove the rows of weight zero, or set early_stopping=False."
+                f"early_stopping must leave a training row with a positive {by_what}, but holds "
+                "out all such rows. Remove the rows of weight zero, or set early_stopping=False."
             )
         return split
 
@@ -250,8 +250,8 @@ class TrainingTask:
         n, n_held_out = self.table.n_rows, stopping.n_held_out(self.table.n_rows)
         if n_held_out >= n:
             raise ValueError(
-                f"early_stopping=True holds out {n_held_out} rows, which leaves none to train on "
-                f"with n_samples = {n}. Use more rows, a smaller validation_fraction (now "
+                f"early_stopping=True must leave rows to train on, but holds out {n_held_out} rows "
+                f"of n_samples = {n}. Use more rows, a smaller validation_fraction (now "
                 f"{stopping.validation_fraction}), or early_stopping=False."
             )
         classes = self.strata(self.table.y)
@@ -286,15 +286,15 @@ def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
         return None
     if n_folds < 2:
         raise ValueError(
-            'EarlyStopping(validation_fraction="folds") lets each of several networks hold out '
-            "rows of its own, but there is one network. Set n_estimators to the number of folds, "
-            "at least 2, or validation_fraction to a share of the rows."
+            'EarlyStopping(validation_fraction="folds") needs several networks, each of which '
+            "holds out one fold, got n_estimators=1. Set n_estimators to the number of folds, at "
+            "least 2, or validation_fraction to a share of the rows."
         )
     if n_rows < n_folds:
         raise ValueError(
-            'EarlyStopping(validation_fraction="folds") needs a row for each network to hold out, '
-            f"but n_samples = {n_rows} and n_estimators={n_folds}. Use more rows, or set "
-            f"n_estimators to {n_rows} at most."
+            'EarlyStopping(validation_fraction="folds") needs at least one row for each network '
+            f"to hold out, got n_samples = {n_rows} and n_estimators={n_folds}. Use more rows, or "
+            f"set n_estimators to at most {n_rows}."
         )
     groups, weight, known = task.groups, task.table.weight, _last_folds(starts, n_rows)
     if known is not None:
@@ -310,9 +310,10 @@ def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
     n_groups = n_weighted_groups(groups, weight)
     if n_groups < n_folds:
         raise ValueError(
-            'EarlyStopping(validation_fraction="folds") needs a group with weight for each network '
-            f"to hold out, but groups has {n_groups} and n_estimators={n_folds}. Use rows of more "
-            f"groups, set n_estimators to {n_groups} at most, or leave groups out."
+            'EarlyStopping(validation_fraction="folds") needs at least one group with positive '
+            f"weight for each network to hold out, got {n_groups} groups and "
+            f"n_estimators={n_folds}. Use rows of more groups, set n_estimators to at most "
+            f"{n_groups}, or fit without groups."
         )
     return group_k_fold_of_rows(
         groups, n_folds, rng, classes, None if weight is None else weight > 0

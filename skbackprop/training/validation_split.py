@@ -209,9 +209,9 @@ def group_train_validation_split(
     n_parts = min(_N_PARTS, n_weighted_groups(groups, weight))
     if n_parts < 2:
         raise ValueError(
-            "groups has rows with weight in one group only, but early_stopping needs at least 2 "
-            "such groups: one to train on, and one to hold out. Use rows of more groups, leave "
-            "groups out, or set early_stopping=False."
+            "groups must contain at least 2 groups with positive weight for early_stopping, one "
+            "to train on and one to hold out, got 1. Use rows of more groups, fit without groups, "
+            "or set early_stopping=False."
         )
     has_weight = None if weight is None else weight > 0
     parts = group_k_fold_of_rows(groups, n_parts, rng, classes, has_weight)

@@ -67,9 +67,8 @@ def checked_layers(
         )
     if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
         raise ValueError(
-            f"{name} has {len(coefs)} arrays of weights and {len(intercepts)} of intercepts, but "
-            f"the network has {len(shapes)} layers of weights: one of each is needed for each."
-            f"{advice}"
+            f"{name} must have {len(shapes)} arrays of weights and {len(shapes)} of intercepts, "
+            f"one for each layer, got {len(coefs)} and {len(intercepts)}.{advice}"
         )
     axis = () if n_estimators == 1 else (n_estimators,)
     layers = []
@@ -80,14 +79,13 @@ def checked_layers(
             biases = biases.reshape(needed[1])
         if (weights.shape, biases.shape) != needed:
             raise ValueError(
-                f"{name} has weights of shape {weights.shape} and intercepts of shape "
-                f"{biases.shape} for layer {i}, but the network needs {needed[0]} and {needed[1]}."
-                f"{advice}"
+                f"{name} must have weights of shape {needed[0]} and intercepts of shape "
+                f"{needed[1]} for layer {i}, got {weights.shape} and {biases.shape}.{advice}"
             )
         if not {weights.dtype.kind, biases.dtype.kind} <= _REAL:
             raise ValueError(
-                f"{name} must hold real numbers, got arrays of {weights.dtype} and {biases.dtype} "
-                f"for layer {i}."
+                f"{name} must contain real numbers, got arrays of {weights.dtype} and "
+                f"{biases.dtype} for layer {i}."
             )
         layers.append((weights, biases))
     return layers
@@ -106,8 +104,8 @@ def checked_arrays(
     given = [array.shape for array in checked]
     if given != needed:
         raise ValueError(
-            f"{name} must be a list of arrays, one for each layer that has them, of the shapes "
-            f"{needed}, got {given if _is_list(arrays) else _describe_briefly(arrays)}."
+            f"{name} must be a list of arrays of the shapes {needed}, one for each layer with such "
+            f"an array, got {given if _is_list(arrays) else _describe_briefly(arrays)}."
         )
     return checked
 
@@ -185,7 +183,7 @@ class GivenWeights:
         n_given = self.n_estimators if has_member_axis(self.coefs) else 1
         layers = checked_layers(self.coefs, self.intercepts, network, "init", n_given)
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise ValueError("init contains NaN or infinity: initial weights must be finite.")
+            raise ValueError("init must contain only finite numbers, got NaN or infinity.")
         if n_given == 1:
             return layers
         i = member % n_given

@@ -162,7 +162,7 @@ def test_images_and_sequences(rows, settings):
     np.testing.assert_allclose(predicted.compute(), local.predict_proba(rows), rtol=1e-9)
     assert distributed.score(X_blocks, y_blocks) == pytest.approx(local.score(rows, y))
     assert_same_fit(local.partial_fit(rows, y), distributed.partial_fit(X_blocks, y_blocks))
-    expected = "Rows of X have the shape" if rows.ndim > 2 else "X has 15 features"
+    expected = "Rows of X must have the shape" if rows.ndim > 2 else "X has 15 features"
     with pytest.raises(ValueError, match=f"block . of X: {expected}"):
         distributed.partial_fit(X_blocks[:, :-1], y_blocks)
     if np.isnan(rows).any():
@@ -378,7 +378,7 @@ def assert_fit_raises(match, error=ValueError, kind=DaskBackpropClassifier, data
         ({"solver": LBFGS()}, "cannot train on a Dask cluster"),
         ({"client": "tcp://elsewhere"}, "client must be"),
         ({"class_weight": {7: 1.0}}, "no classes"),
-        ({"class_weight": {0: 0.0, 1: 0.0, 2: 0.0}}, "leave no row"),
+        ({"class_weight": {0: 0.0, 1: 0.0, 2: 0.0}}, "must give at least one row"),
     ],
 )
 def test_invalid_parameters(changes, match):
@@ -406,7 +406,11 @@ def test_local_and_missing_data():
     "y_val, changes, match",
     [
         (0, {}, "sample_weight_val adds up to 0"),
-        (1, {"class_weight": {0: 1.0, 1: 0.0, 2: 1.0}}, "X_val, y_val: .*leave no row"),
+        (
+            1,
+            {"class_weight": {0: 1.0, 1: 0.0, 2: 1.0}},
+            "X_val, y_val: .*must give at least one row",
+        ),
         (3, {}, "X_val, y_val: .*not in"),
     ],
 )
@@ -447,7 +451,7 @@ def test_invalid_sparse_data():
     assert_fit_raises("blocks of X and of its y differ", data=(some, y))
     assert_fit_raises("needs dense targets", TypeError, data=(X, X.map_blocks(sparse.csr_matrix)))
     everywhere = X.map_blocks(sparse.csr_matrix), y
-    assert_fit_raises("X is sparse, but layers", TypeError, data=everywhere, layers="scale")
+    assert_fit_raises("layers=.* need a dense X", TypeError, data=everywhere, layers="scale")
 
 
 def test_invalid_weights():

@@ -219,21 +219,25 @@ WRONG = {
     "a word": (WORDS, {"ant": "much"}, ["finite", "'much' for the class 'ant'"]),
     "a flag": (FOUR, {1: True}, ["finite", "True for the class 1"]),
     "nothing": (FOUR, {1: None}, ["finite", "None for the class 1"]),
-    "no class": (FOUR, {0: 1, 9: 2.0}, ["class_weight has weights for [9]", "[0 1 2 3]", "`y`"]),
-    "a number of words": (WORDS, {0: 1.0}, ["weights for [0]", "'ant' 'bee' 'cat' 'dog'"]),
-    "a word of numbers": (FOUR, {"1": 1.0}, ["weights for ['1']", "[0 1 2 3]"]),
+    "no class": (
+        FOUR,
+        {0: 1, 9: 2.0},
+        ["must contain only classes of `y`, got [9]", "[0 1 2 3]", "`y`"],
+    ),
+    "a number of words": (WORDS, {0: 1.0}, ["got [0]", "'ant' 'bee' 'cat' 'dog'"]),
+    "a word of numbers": (FOUR, {"1": 1.0}, ["got ['1']", "[0 1 2 3]"]),
     "a list for one column": (FOUR, [{0: 1.0}], ["one column", "[{0: 1.0}]", "dict", "[0 1 2 3]"]),
-    "a dict for labels": (LABELS, {0: 1, 1: 5}, ["{0: 1.0, 1: 5.0} is a dict", "3 columns"]),
-    "a dict for columns": (np.c_[FOUR, THREE], {0: 1}, ["is a dict", "2 columns", "a list"]),
-    "too short": (LABELS, [None, {1: 2}], ["has 2 entries", "3 columns"]),
-    "too long": (np.c_[FOUR, THREE], [None] * 3, ["has 3 entries", "2 columns"]),
-    "a label is 0 or 1": (LABELS, [None, {2: 1}, None], ["for [2]", "column 1 of `y`", "[0 1]"]),
-    "another column": (np.c_[FOUR, THREE], [None, {3: 1}], ["for [3]", "column 1 of `y`"]),
+    "a dict for labels": (LABELS, {0: 1, 1: 5}, ["got {0: 1.0, 1: 5.0}", "3 columns"]),
+    "a dict for columns": (np.c_[FOUR, THREE], {0: 1}, ["got {0: 1.0}", "2 columns", "a list"]),
+    "too short": (LABELS, [None, {1: 2}], ["got 2 in", "3 columns"]),
+    "too long": (np.c_[FOUR, THREE], [None] * 3, ["got 3 in", "2 columns"]),
+    "a label is 0 or 1": (LABELS, [None, {2: 1}, None], ["got [2]", "column 1 of `y`", "[0 1]"]),
+    "another column": (np.c_[FOUR, THREE], [None, {3: 1}], ["got [3]", "column 1 of `y`"]),
     "a wrong entry": (LABELS, [None, "even", None], ["class_weight[1] must", "'even'", "balanced"]),
     "a wrong weight": (LABELS, [None, None, {1: -1}], ["class_weight[2] must", "-1 for the"]),
-    "all zero": (TWO, {0: 0, 1: 0.0}, ["leave no row", "above zero", "[0, 1]", "class_weight="]),
-    "no label weighs": (LABELS, [None, {0: 0, 1: 0}, None], ["leave no row", "class_weight="]),
-    "too large": (TWO, {0: 1e308, 1: 1e308}, ["class_weight=", "more than a float", "Scale"]),
+    "all zero": (TWO, {0: 0, 1: 0.0}, ["at least one row", "positive", "[0, 1]", "class_weight="]),
+    "no label weighs": (LABELS, [None, {0: 0, 1: 0}, None], ["at least one row", "class_weight="]),
+    "too large": (TWO, {0: 1e308, 1: 1e308}, ["class_weight=", "too large for a float", "Scale"]),
 }
 
 
@@ -251,9 +255,11 @@ def test_errors_name_the_problem_and_change_nothing(y, class_weight, says, is_pa
 
 def test_no_row_left_beside_weights_of_rows_names_both():
     model = quick(BackpropClassifier, class_weight={0: 0})
-    with pytest.raises(ValueError, match="class_weight=.* and sample_weight leave no row"):
+    with pytest.raises(
+        ValueError, match="class_weight=.* and sample_weight must give at least one row"
+    ):
         model.fit(X, TWO, (TWO == 0).astype(float))
-    with pytest.raises(ValueError, match="class_weight=.* and sample_weight make .* than a float"):
+    with pytest.raises(ValueError, match="class_weight=.* and sample_weight make .* for a float"):
         model.set_params(class_weight={0: 1e300}).fit(X, TWO, np.full(N, 1e300))
 
 
@@ -267,7 +273,7 @@ def test_no_row_left_by_early_stopping_names_the_weight_of_classes():
         except ValueError as error:
             messages.add(str(error))
     (message,) = messages
-    assert "no row to train on whose weight, class_weight included, is above zero" in message
+    assert "leave a training row with a positive weight (with class_weight)" in message
 
 
 # ---------------------------------------------------------------------- in pieces, and once more
@@ -291,7 +297,7 @@ def test_partial_fit_weighs_rows_by_a_dict(kind):
 def test_a_batch_may_lack_classes_that_have_weights():
     model = quick(BackpropClassifier, class_weight={0: 2.0, 3: 5.0})
     model.partial_fit(X[FOUR == 1], FOUR[FOUR == 1], classes=range(4))
-    with pytest.raises(ValueError, match=r"weights for \[7\], which are no classes of `y`"):
+    with pytest.raises(ValueError, match=r"only classes of `y`, got \[7\]"):
         model.set_params(class_weight={7: 1.0}).partial_fit(X, FOUR)
 
 
@@ -301,7 +307,7 @@ def test_partial_fit_refuses_balanced_weights(class_weight):
     model = quick(BackpropClassifier, class_weight=class_weight)
     classes = np.arange(4) if y.ndim == 1 else [np.arange(4), np.arange(3)]
     for first in (model, clone(model).fit(X, y)):
-        with pytest.raises(ValueError, match="partial_fit does not see them all") as error:
+        with pytest.raises(ValueError, match="partial_fit gets only a part of the rows") as error:
             first.partial_fit(X, y, classes=classes)
         assert f"class_weight={class_weight!r}" in str(error.value)
     assert not hasattr(model, "coefs_")

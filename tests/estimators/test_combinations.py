@@ -123,11 +123,11 @@ TARGETS = {
 REFUSALS = [
     (
         lambda chosen, X: is_lbfgs(chosen["solver"]) and np.any(chosen["dropout"]),
-        "solver=.* needs the same objective in every call, which dropout makes random",
+        "solver=.* needs a deterministic objective, but dropout=.* makes it random",
     ),
     (
         lambda chosen, X: is_lbfgs(chosen["solver"]) and chosen.get("variational"),
-        "solver=.* needs the same objective in every call, which variational=True makes random",
+        "solver=.* needs a deterministic objective, but variational=True makes it random",
     ),
     (
         lambda chosen, X: "n_components" in chosen and "eriodic" in str(chosen["layers"]),
@@ -142,15 +142,15 @@ REFUSALS = [
             is_lbfgs(chosen["solver"])
             and chosen.get("normalization") in ("batch", BatchNormalization())
         ),
-        "solver=.* takes all rows at once, and leaves no batches",
+        "solver=.* trains on all rows at once, but normalization=.* needs batches",
     ),
     (
         lambda chosen, X: chosen.get("label_smoothing") and "hinge" in str(chosen["loss"]),
-        "label_smoothing=.* needs a loss of probabilities",
+        "label_smoothing=.* needs a loss with probabilities",
     ),
     (
         lambda chosen, X: chosen.get("layers") and sparse.issparse(X),
-        "X is sparse, but layers=.* need dense X",
+        "layers=.* need a dense X",
     ),
 ]
 

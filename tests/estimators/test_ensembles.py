@@ -481,10 +481,10 @@ def test_given_weights_of_another_number_of_members_are_an_error(estimator_class
     data = data_for(estimator_class, N_ROWS)
     for n_given in (1, 2, 4):
         init = initial(estimator_class, True, n_given)
-        with pytest.raises(ValueError, match=r"init has weights of shape .* needs \(3, 4, 6\)"):
+        with pytest.raises(ValueError, match=r"init must have weights of shape \(3, 4, 6\)"):
             ensemble_of(estimator_class, init=init).fit(*data)
     coefs, _ = initial(estimator_class, True)
-    with pytest.raises(ValueError, match="init has .* intercepts of shape"):
+    with pytest.raises(ValueError, match="init must have .* intercepts of shape"):
         ensemble_of(estimator_class, init=(coefs, initial(estimator_class, False)[1])).fit(*data)
 
 
@@ -523,7 +523,7 @@ def test_assigned_weights_without_the_member_axis_are_an_error(estimator_class, 
     data = data_for(estimator_class, N_ROWS)
     ensemble = ensemble_of(estimator_class, warm_start=True).fit(*data)
     ensemble.coefs_, ensemble.intercepts_ = initial(estimator_class, False)
-    with pytest.raises(ValueError, match="coefs_, intercepts_ has weights of shape"):
+    with pytest.raises(ValueError, match="coefs_, intercepts_ must have weights of shape"):
         ensemble.predict(data[0]) if use == "predict" else getattr(ensemble, use)(*data)
 
 

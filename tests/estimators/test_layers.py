@@ -103,9 +103,9 @@ def test_columns_may_be_any_sequence_of_places(places):
 def test_sparse_input_is_an_error_that_says_what_to_do(layers):
     X, y = value_data()
     model = quick(BackpropRegressor, layers=layers)
-    with pytest.raises(TypeError, match=r"X is sparse, but layers=.* Pass X.toarray\(\)"):
+    with pytest.raises(TypeError, match=r"layers=.* need a dense X.* Pass X.toarray\(\)"):
         model.fit(sparse.csr_array(X), y)
-    with pytest.raises(TypeError, match=r"takes no sparse input. Pass X.toarray\(\)"):
+    with pytest.raises(TypeError, match=r"does not accept sparse input. Pass X.toarray\(\)"):
         model.fit(X, y).predict(sparse.csr_array(X))
     assert not get_tags(model).input_tags.sparse
 

@@ -143,7 +143,7 @@ def test_given_validation_rows_equal_rows_held_out(target):
 def test_a_number_of_rows_is_held_out():
     model = quick(BackpropClassifier, early_stopping=True, validation_fraction=17).fit(X, WORDS)
     assert len(model._training[0].split[1]) == 17
-    with pytest.raises(ValueError, match="holds out 85 rows, which leaves none"):
+    with pytest.raises(ValueError, match="must leave rows to train on, but holds out 85 rows"):
         quick(BackpropClassifier, early_stopping=True, validation_fraction=85).fit(X, WORDS)
     with pytest.raises(ValueError, match="validation_fraction"):
         quick(BackpropClassifier, early_stopping=True, validation_fraction=1).fit(X, WORDS)

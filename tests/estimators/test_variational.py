@@ -331,7 +331,7 @@ def test_noise_is_a_stream_of_its_own():
         ({"beta": 0.0}, "'beta' parameter .* must be a float"),
         ({"beta": "auto"}, "'beta' parameter"),
         ({"variational": "yes"}, "'variational' parameter"),
-        ({"solver": "lbfgs"}, "variational=True makes random"),
+        ({"solver": "lbfgs"}, "variational=True makes it random"),
         ({"loss": "log_loss"}, "log_loss.*X.*"),
     ],
 )

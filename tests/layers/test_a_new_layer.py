@@ -153,7 +153,7 @@ def test_a_member_of_five_equals_the_network_alone(where, dropout, kind, dtype):
 def test_sparse_input_is_an_error_where_the_layer_takes_none():
     network = network_with([0])
     X = sparse.csr_array(some_table(LOSS, 9, WIDTHS).X)
-    with pytest.raises(TypeError, match="Scale takes no sparse input"):
+    with pytest.raises(TypeError, match="Scale does not accept sparse input"):
         predict_raw(network, some_parameters(network, [0]), X)
 
 
@@ -194,7 +194,7 @@ def test_a_prediction_is_what_training_has_computed(new):
 def test_the_last_layer_may_not_overwrite_the_scores():
     network = network_with([-1], new=OTHERS[-1])
     parameters = some_parameters(network, [0])
-    with pytest.raises(TypeError, match="Activation may not be the last layer"):
+    with pytest.raises(TypeError, match="Activation cannot be the last layer"):
         BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), parameters)
 
 

@@ -170,9 +170,9 @@ class Wrong(Layer):
     [
         (
             Own(),
-            r"layers\[1\]: Own\(\) has no mirror image.* are .*Conv2D, .*mirror\(input_shape\)",
+            r"layers\[1\]: Own\(\) has no mirror image.* Use .*Conv2D, .*mirror\(input_shape\)",
         ),
-        (Wrong(), r"layers\[1\]: .* makes rows of shape \(2,\), .* as many values as \(3,\)"),
+        (Wrong(), r"layers\[1\]: .* returns rows of shape \(2,\), .* as many values as \(3,\)"),
     ],
 )
 def test_layers_without_a_mirror_image_are_errors(layer, message):

@@ -92,7 +92,7 @@ def test_there_are_no_probabilities(loss, method):
         assert not hasattr(model, method)
         with pytest.raises(AttributeError, match=method) as error:
             getattr(model, method)
-        assert f"loss={loss!r} has decision values" in str(error.value.__cause__)
+        assert f"loss={loss!r} has only decision values" in str(error.value.__cause__)
         model.fit(X, y)
         assert not hasattr(model, method)
         assert not hasattr(networks_of(model)[0], method)

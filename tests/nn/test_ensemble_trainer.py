@@ -439,7 +439,7 @@ def test_others_continue_from_the_epoch_in_which_one_diverged(optimizer, n_befor
 
 def test_a_stack_keeps_at_least_one_member():
     stack = stack_of([Member(some_table(LOSS, 8, NETWORK.widths))], NETWORK, LOSS, SGD())
-    with pytest.raises(ValueError, match="all members have finished"):
+    with pytest.raises(ValueError, match="All members have finished"):
         stack.drop_members(np.array([True]))
 
 

@@ -380,11 +380,11 @@ def test_class_weights_are_factors_of_row_weights(class_weight):
 @pytest.mark.parametrize(
     "class_weight, error",
     [
-        ({"yes": -1}, "class_weight must have a finite, non-negative number"),
-        ({"yes": np.nan}, "class_weight must have a finite, non-negative number"),
-        ({"yes": "a"}, "class_weight must have a finite, non-negative number"),
-        ({"maybe": 1}, r"class_weight has weights for \['maybe'\]"),
-        ({"yes": 0, "no": 0}, "class_weight=.* leave no row with a weight above zero"),
+        ({"yes": -1}, "class_weight must contain a finite, non-negative number"),
+        ({"yes": np.nan}, "class_weight must contain a finite, non-negative number"),
+        ({"yes": "a"}, "class_weight must contain a finite, non-negative number"),
+        ({"maybe": 1}, r"class_weight must contain only classes of .* got \['maybe'\]"),
+        ({"yes": 0, "no": 0}, "class_weight=.* at least one row a positive weight"),
     ],
 )
 def test_raises_on_wrong_class_weights(class_weight, error):

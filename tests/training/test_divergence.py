@@ -53,7 +53,7 @@ def test_warns_of_divergence_among_finite_numbers(settings, estimator_class):
     texts = divergences(model, data_for(estimator_class, N_ROWS))
     assert len(texts) == settings.get("n_estimators", 1)
     rate = settings["learning_rate_init"]
-    assert re.search(r"loss was \S+ at first.*largest weight is \S+\. Lower", texts[0])
+    assert re.search(r"first loss was \S+, the .*largest weight is \S+\. Lower", texts[0])
     assert f"learning_rate_init (now {rate})" in texts[0]
     assert ("are kept" in texts[0]) == ("early_stopping" in settings)
 

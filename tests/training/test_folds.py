@@ -209,7 +209,7 @@ def test_out_of_fold_attributes_belong_to_the_last_fit(estimator_class):
     model.partial_fit(X, y)
     assert not hasattr(model, "oof_score_")
     model.fit(X, y, X_val=X, y_val=y)
-    with pytest.raises(AttributeError, match="several members and"):
+    with pytest.raises(AttributeError, match="several members, each"):
         _ = model.oof_prediction_
 
 
@@ -230,9 +230,9 @@ def test_search_candidates_have_the_folds_of_single_fits(estimator_class):
 
 def test_raises_on_too_few_networks_or_rows_for_folds():
     X, y = class_data()
-    with pytest.raises(ValueError, match=r"there is one network. Set n_estimators to the number"):
+    with pytest.raises(ValueError, match=r"got n_estimators=1\. Set n_estimators to the number"):
         BackpropClassifier(**SETTINGS | {"n_estimators": 1}).fit(X, y)
-    with pytest.raises(ValueError, match="there is one network"):
+    with pytest.raises(ValueError, match="got n_estimators=1"):
         BackpropAutoencoder(early_stopping=FOLDS).fit(X)
     with pytest.raises(ValueError, match=r"n_samples = 3 and n_estimators=4. Use more rows, or"):
         BackpropClassifier(**SETTINGS).fit(X[:3], y[:3])

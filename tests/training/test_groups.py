@@ -154,11 +154,15 @@ def test_a_checkpoint_keeps_the_split_of_groups(estimator_class, settings, tmp_p
 
 
 WRONG = {
-    "one": (np.zeros(40), {"early_stopping": True}, "one group only, but early_stopping needs"),
+    "one": (
+        np.zeros(40),
+        {"early_stopping": True},
+        "must contain at least 2 groups with positive weight for early_stopping",
+    ),
     "few": (
         GROUPS % 3,
         {"early_stopping": BY_FOLDS, "n_estimators": 4},
-        "groups has 3 and n_estimators=4. Use rows of more groups, set n_estimators to 3 at most",
+        "got 3 groups and n_estimators=4. Use rows of more groups, set n_estimators to at most 3",
     ),
     "length": (np.arange(39), {}, "must have one value for each of the 40 rows"),
     "missing": ([*"ab" * 19, None, "a"], {}, "groups contains missing"),

@@ -208,7 +208,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
     y[run.watched.rows[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(
-            ConvergenceWarning, match=r"score of no epoch is .*in the targets 1e\+200"
+            ConvergenceWarning, match=r"No epoch has a finite .*in the targets 1e\+200"
         ):
             each.fit(X, y)
     assert not np.isfinite(estimator.validation_scores_).any()

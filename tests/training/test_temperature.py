@@ -266,5 +266,7 @@ def test_temperature_of_awkward_rows():
     "model", [BackpropClassifier(loss="hinge"), BackpropRegressor(), BackpropAutoencoder()], ids=str
 )
 def test_raises_on_calibration_without_probabilities(model):
-    with pytest.raises(ValueError, match="needs a loss of probabilities|is for classifiers"):
+    with pytest.raises(
+        ValueError, match="needs a loss with probabilities|only valid for classifiers"
+    ):
         model.set_params(early_stopping=HONEST).fit(*TWO)

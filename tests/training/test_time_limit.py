@@ -37,7 +37,7 @@ def test_time_limit_keeps_complete_epochs(estimator_class, solver, time_limit, n
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
     model = quick(estimator_class, time_limit=time_limit, **settings)
-    said = rf"time_limit={time_limit} seconds are over after {n_epochs} epoch\(s\); the weights of"
+    said = rf"time_limit={time_limit} seconds are over after {n_epochs} epoch\(s\)\. The weights of"
     with pytest.warns(ConvergenceWarning, match=said):
         model.fit(*data)
     assert model.n_iter_ == n_epochs
@@ -51,7 +51,7 @@ def test_time_limit_keeps_complete_epochs(estimator_class, solver, time_limit, n
 def test_time_limit_keeps_the_best_epoch(estimator_class):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"early_stopping": True, "learning_rate_init": 0.3, "batch_size": 9}
-    with pytest.warns(ConvergenceWarning, match="the weights of number"):
+    with pytest.warns(ConvergenceWarning, match="The weights of epoch"):
         model = quick(estimator_class, time_limit=36, **settings).fit(*data)
     expected = quick(estimator_class, **settings | {"max_iter": 6}).fit(*data)
     assert (model.n_iter_, model.best_iter_) == (6, expected.best_iter_)
@@ -75,7 +75,7 @@ def test_lbfgs_keeps_its_last_iteration():
 def test_less_than_an_epoch_leaves_the_initial_weights(estimator_class, solver):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
-    with pytest.warns(ConvergenceWarning, match="less than an epoch, so nothing has been learned"):
+    with pytest.warns(ConvergenceWarning, match="less than one epoch, so the weights are still"):
         model = quick(estimator_class, time_limit=0.5, **settings).fit(*data)
     assert (model.n_iter_, model.loss_curve_) == (0, [])
     assert len(model.predict(data[0][:3])) == 3

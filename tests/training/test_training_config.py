@@ -190,9 +190,9 @@ def test_raises_on_an_invalid_activation_of_a_layer(wrong):
 @pytest.mark.parametrize("hidden, activation", [((6, 5), ["relu"]), ((), ["relu"]), (6, [])])
 def test_raises_on_a_wrong_number_of_activations(hidden, activation):
     given = settings(hidden_layer_sizes=hidden, activation=activation)
-    with pytest.raises(ValueError, match=f"activation has {len(activation)} entries") as error:
+    with pytest.raises(ValueError, match=f"activation must have .* got {len(activation)}") as error:
         network_of(given, 4, 3)
-    assert f"makes {len(hidden_widths(hidden))} hidden layers" in str(error.value)
+    assert f"each of the {len(hidden_widths(hidden))} hidden layer(s)" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -309,24 +309,28 @@ def test_given_weights_are_used_and_draw_nothing():
 @pytest.mark.parametrize(
     "change_coefs, change_intercepts, message",
     [
-        (lambda all_: all_[:-1], list, "init has 1 arrays of weights and 2 of .* has 2 layers"),
-        (list, lambda all_: all_[:-1], "init has 2 arrays of weights and 1 of intercepts"),
+        (
+            lambda all_: all_[:-1],
+            list,
+            "init must have 2 arrays of weights and 2 of .* got 1 and 2",
+        ),
+        (list, lambda all_: all_[:-1], "init must have .* got 2 and 1"),
         (
             lambda all_: [each.T for each in all_],
             list,
-            r"shape \(3, 4\) .* layer 0, but the network needs \(4, 3\) and \(3,\)",
+            r"shape \(4, 3\) .* \(3,\) for layer 0, got \(3, 4\) and \(3,\)",
         ),
         (
             list,
             lambda all_: [each[:, None] for each in all_],
-            r"intercepts of shape \(3, 1\) for layer 0",
+            r"for layer 0, got \(4, 3\) and \(3, 1\)",
         ),
-        (lambda all_: [each * np.nan for each in all_], list, "init contains NaN or infinity"),
-        (list, lambda all_: [each * np.nan for each in all_], "init contains NaN or infinity"),
+        (lambda all_: [each * np.nan for each in all_], list, "init must .* got NaN or infinity"),
+        (list, lambda all_: [each * np.nan for each in all_], "init must .* got NaN or infinity"),
         (
             lambda all_: [each + 1j for each in all_],
             list,
-            "init must hold real numbers, got arrays of complex128 .* layer 0",
+            "init must contain real numbers, got arrays of complex128 .* layer 0",
         ),
         (lambda all_: None, list, "^init must be a list|init must be"),
     ],
