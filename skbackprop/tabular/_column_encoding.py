@@ -349,11 +349,17 @@ class TargetEncoding:
         The column of each output.
     classes : tuple
         The class of each output, or None.
+    target_type : str
+        The type of the target, as of a `TableEncoder`.
+    folds : array of int of shape (n_rows,)
+        The fold of each training row.
     """
 
     tables: tuple[Array, ...]
     columns: tuple[int, ...]
     classes: tuple[Any, ...]
+    target_type: str
+    folds: Array
 
     @classmethod
     def fit(
@@ -373,15 +379,16 @@ class TargetEncoding:
         out_of_fold : array of shape (n, n_outputs)
             The outputs of the training rows, each learned from the rows of other folds.
         """
-        y = validated_numbers(y) if target_type == "continuous" else validated_labels(y)
-        n_folds = min(N_FOLDS, len(codes))
-        folds: Any = KFold(n_folds, shuffle=True, random_state=random_state)
-        if groups is not None:
+        folds = np.empty(len(codes), dtype=np.uint8)
+        if groups is None:
+            splitter = KFold(min(N_FOLDS, len(codes)), shuffle=True, random_state=random_state)
+            for fold, (_, held_out) in enumerate(splitter.split(codes)):
+                folds[held_out] = fold
+        else:
             rng = check_random_state(random_state)
             n_folds = min(N_FOLDS, int(groups.max()) + 1)
-            folds = PredefinedSplit(group_k_fold_of_rows(groups, n_folds, rng, None))
-        encoder = TargetEncoder(target_type=target_type, cv=folds)
-        out_of_fold = encoder.fit_transform(codes, y)
+            folds[:] = group_k_fold_of_rows(groups, n_folds, rng, None)
+        encoder, out_of_fold = _fit_target_encoder(codes, y, target_type, folds)
         is_multiclass = encoder.target_type_ == "multiclass"
         classes = list(encoder.classes_) if is_multiclass else [None]
         n_columns = codes.shape[1]
@@ -391,8 +398,18 @@ class TargetEncoding:
             for mean, table in zip(means, encoder.encodings_, strict=True)
         ]
         columns = np.repeat(np.arange(n_columns), len(classes))
-        statistics = cls(tuple(tables), tuple(columns.tolist()), tuple(classes * n_columns))
+        statistics = cls(
+            tuple(tables),
+            tuple(columns.tolist()),
+            tuple(classes * n_columns),
+            target_type,
+            folds,
+        )
         return statistics, out_of_fold
+
+    def encode_training_rows(self, codes: Array, y: Any) -> Array:
+        """Return the outputs of the training rows, which do not depend on their own targets."""
+        return _fit_target_encoder(codes, y, self.target_type, self.folds)[1]
 
     def encode(self, codes: Array) -> Array:
         """Return the outputs for codes (n, k); unknown categories have the mean of the target."""
@@ -400,6 +417,15 @@ class TargetEncoding:
         for output, (table, column) in enumerate(zip(self.tables, self.columns, strict=True)):
             statistics[:, output] = table[codes[:, column]]
         return statistics
+
+
+def _fit_target_encoder(
+    codes: Array, y: Any, target_type: str, folds: Array
+) -> tuple[TargetEncoder, Array]:
+    """Return a fitted target encoder, and the out-of-fold statistics of the rows."""
+    y = validated_numbers(y) if target_type == "continuous" else validated_labels(y)
+    encoder = TargetEncoder(target_type=target_type, cv=PredefinedSplit(folds))
+    return encoder, encoder.fit_transform(codes, y)
 
 
 def _assign_outputs(

@@ -198,6 +198,18 @@ class FittedEncoding(DropCachedPropertiesMixin):
             numbers = _append_columns(numbers, part.encode(values))
         return TableRows(numbers, codes)
 
+    def to_training_matrices(self, columns: AnyColumns, y: Array) -> TableRows:
+        """Return the rows of the training table, with out-of-fold target statistics as in `fit`."""
+        rows = self.to_matrices(columns)
+        if self.statistics is not None and columns.n_rows == len(self.statistics.folds):
+            codes = rows.codes[:, self.target_encoded]
+            statistics = self.statistics.encode_training_rows(codes, y)
+            first = len(self.numeric_columns)
+            numbers = as_dense(rows.numbers).copy()
+            numbers[:, first : first + statistics.shape[1]] = statistics
+            rows = rows._replace(numbers=numbers)
+        return rows
+
     @cached_property
     def _conversions(self) -> dict[int, Kind]:
         return _conversions(self.kinds)

@@ -432,8 +432,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         Notes
         -----
         Information that several columns share counts for none of them, since the others still have
-        it. A category with many levels has a target statistic among the inputs, to which the
-        target of the row itself contributes, so that its importance may be slightly too high.
+        it. Target statistics of categories are out of fold, as in `fit`: those of a row do not
+        depend on its own target.
 
         References
         ----------
@@ -450,7 +450,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         _check_lengths(columns, y_encoded, "X", "y")
         weight = validated_weight(sample_weight, columns.as_given)
         out_of_fold = OutOfFoldPredictor(
-            self._features.rows(columns),
+            self._features.encoding.to_training_matrices(columns, y_encoded),
             self._features,
             self._components,
             self.oof_member_,
@@ -458,8 +458,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         )
         n_rows = len(self.oof_member_)
         is_training_table = columns.n_rows == n_rows
-        # Target statistics were out of fold in fit, so that predictions differ.
-        if is_training_table and self._features.encoding.statistics is None:
+        if is_training_table:
             mixed = out_of_fold.predict(out_of_fold.rows)
             is_training_table = self._is_out_of_fold(mixed)
         if not is_training_table:

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._dataframe import read_table
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
@@ -13,6 +14,11 @@ BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 def predict(model, X):
     """Return the probabilities of a classifier, or the predictions of a regressor."""
     return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+
+
+def columns_of(X):
+    """Return the columns of a training table."""
+    return read_table(TableEncoder(), X, reset=True)
 
 
 def component_inputs(model, X):

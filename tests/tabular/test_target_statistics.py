@@ -1,0 +1,153 @@
+"""Do target statistics of a row never depend on its own target, wherever they are used?"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import make_pipeline
+
+from skbackprop import BackpropRegressor, TabularRegressor
+from skbackprop.tabular import TableEncoder, base
+from skbackprop.tabular._encoding import FeatureBuilder, FittedEncoding
+from support.cases import SHORT
+from support.tables import BOTH, columns_of
+
+N = 160
+SMALL = {"n_estimators": 3, "max_iter": 2, "random_state": 0}
+
+
+def many_levels(n=N, seed=0):
+    """Return a frame with a column of 40 levels, and a target of noise."""
+    rng = np.random.RandomState(seed)
+    frame = pd.DataFrame({"x": rng.randn(n), "level": [f"l{at}" for at in rng.permutation(n) % 40]})
+    return frame, rng.randn(n)
+
+
+TARGETS = {
+    "continuous": lambda y: y,
+    "binary": lambda y: (y > 0).astype(int),
+    "multiclass": lambda y: np.digitize(y, [-0.5, 0.5]),
+}
+
+
+def statistics_of(y, kind, groups=None):
+    """Return the statistics of the training rows before they are scaled."""
+    frame, _ = many_levels()
+    _, rows = FittedEncoding.fit(
+        columns_of(frame),
+        y,
+        "from_dtype",
+        min_frequency=1,
+        target_type=kind,
+        random_state=0,
+        groups=groups,
+    )
+    return rows.numbers[:, 1:]
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_statistic_does_not_depend_on_the_target_of_its_row(kind):
+    y = TARGETS[kind](many_levels()[1])
+    expected = statistics_of(y, kind)
+    others_change = False
+    for row in range(0, N, 13):
+        changed = y.copy()
+        changed[row] = 100.0 if kind == "continuous" else (y[row] + 1) % (y.max() + 1)
+        found = statistics_of(changed, kind)
+        np.testing.assert_array_equal(found[row], expected[row])
+        others_change |= not np.array_equal(found, expected)
+    assert others_change
+
+
+def test_a_statistic_does_not_depend_on_the_targets_of_its_group():
+    y, groups = many_levels()[1], np.arange(N) // 4
+    expected = statistics_of(y, "continuous", groups)
+    for group in range(0, N // 4, 3):
+        found = statistics_of(np.where(groups == group, 50.0, y), "continuous", groups)
+        np.testing.assert_array_equal(found[groups == group], expected[groups == group])
+
+
+def test_the_statistics_of_a_level_by_hand():
+    """The mean of the other folds, shrunk towards their overall mean by sklearn's "auto"."""
+    frame = pd.DataFrame({"level": list("aabb") * 10})
+    y = np.tile([1.0, 3.0, 5.0, 9.0], 10)
+    encoding, rows = FittedEncoding.fit(
+        columns_of(frame),
+        y,
+        "from_dtype",
+        max_categories=1,
+        target_type="continuous",
+        random_state=0,
+    )
+    folds = encoding.statistics.folds
+    assert np.bincount(folds).tolist() == [8] * 5
+    for row in range(len(y)):
+        others = folds != folds[row]
+        own = y[others & (frame["level"] == frame["level"][row])]
+        overall = y[others]
+        # Micci-Barreca (2001): the weight of the level is n / (n + var_within / var_overall).
+        weight = len(own) / (len(own) + own.var() / overall.var())
+        expected = weight * own.mean() + (1 - weight) * overall.mean()
+        assert rows.numbers[row, 0] == pytest.approx(expected, rel=1e-12)
+
+
+@BOTH
+def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypatch):
+    """In networks and blended estimators: all are given the rows of `FeatureBuilder.fit`."""
+    frame, y = many_levels()
+    y = y if kind is TabularRegressor else y > 0
+    seen = []
+
+    def record(function):
+        def recorded(*args):
+            seen.append(args[-1].rows.X)
+            return function(*args)
+
+        return recorded
+
+    for name in ("train_networks", "cross_fit"):
+        monkeypatch.setattr(base, name, record(getattr(base, name)))
+    fitted = []
+    original = FeatureBuilder.fit.__func__
+
+    def fit(cls, *args):
+        fitted.append(original(cls, *args))
+        return fitted[-1]
+
+    monkeypatch.setattr(FeatureBuilder, "fit", classmethod(fit))
+    model = kind(**SMALL, blend="boosting", categorical_features=["level"]).fit(frame, y)
+    ((features, rows),) = fitted
+    assert features.encoding.statistics is not None
+    views = [features.transform(rows, each.view) for each in model._components[-1:]]
+    views += [features.transform(rows, each.view) for each in model._components[:-1]]
+    assert len(seen) == len(views)
+    for found, expected in zip(seen, views, strict=True):
+        np.testing.assert_array_equal(found, expected)
+    # The same rows again, as permutation_importance needs them.
+    targets = model._encode_target(y)
+    again = features.encoding.to_training_matrices(columns_of(frame), targets)
+    np.testing.assert_array_equal(again.numbers, rows.numbers)
+    in_sample = features.rows(columns_of(frame))
+    assert not np.allclose(in_sample.numbers, rows.numbers)
+
+
+def test_pipelines_are_trained_on_statistics_without_the_own_target():
+    frame, y = many_levels()
+    encoder = TableEncoder(min_frequency=1, random_state=0)
+    pipeline = make_pipeline(encoder, BackpropRegressor((3,), **SHORT)).fit(frame, y)
+    alone = BackpropRegressor((3,), **SHORT).fit(encoder.fit_transform(frame, y), y)
+    np.testing.assert_array_equal(pipeline[-1].coefs_[0], alone.coefs_[0])
+
+
+@pytest.mark.long
+@BOTH
+def test_importances_of_levels_without_effect_are_small(kind):
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame({"x": rng.randn(600), "level": [f"l{at % 200}" for at in range(600)]})
+    y = frame["x"] + rng.randn(600)
+    y = y if kind is TabularRegressor else y > 0
+    model = kind(n_estimators=3, max_iter=8, random_state=0).fit(frame, y)
+    assert model._features.encoding.statistics is not None
+    found = model.permutation_importance(frame, y, random_state=0).importances_mean
+    assert found[0] > 0.1 > 0.05 > abs(found[1])
+    with pytest.raises(ValueError, match="600 rows that fit was given"):
+        model.permutation_importance(frame[::-1], y[::-1])
