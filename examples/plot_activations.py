@@ -1,21 +1,20 @@
 """
-What an activation does, and what it does to a deep network
-===========================================================
+Which activation function for a deep network?
+=============================================
 
-An activation turns what a unit sums up, z, into what it passes on, f(z). On the way back the error
-is multiplied by its derivative, so a layer learns from what the derivatives of all layers above
-have left of it.
+The lower plot answers the question for the digits data: it shows the training loss of a network
+with eight hidden layers, for each activation. With the logistic function it does not learn. With
+softplus and tanh it learns more slowly than with relu and its relatives.
 
-The upper pictures show the functions and their derivatives. The derivative of the logistic function
-is a quarter at most: after eight layers hardly anything is left of an error, and the network below
-learns hardly at all. tanh does better, being steep around zero. Relu passes on an error as it
-is, or not at all; leaky relu lets a little through below zero. Elu and selu have a tail below zero,
-which brings the mean of the outputs nearer to zero. Gelu, silu and mish are smooth all over and dip
-below zero before they come up.
+The upper plots show each activation f(z) and its derivative. Backpropagation multiplies the error
+by the derivative in each layer. The derivative of the logistic function is at most 1/4, so after
+eight layers hardly any gradient is left: it vanishes. The derivative of tanh is up to 1. Relu
+passes the error on unchanged, or not at all; leaky relu also passes a little below zero. Elu and
+selu have a negative tail, which keeps the mean of the outputs close to zero. Gelu, silu and mish
+are smooth.
 
-The lower picture shows a network of eight hidden layers while it learns the digits with each of
-them. What it starts from fits the activation: with ``init="auto"`` the weights are scaled so that a
-signal neither vanishes nor explodes on its way through the layers.
+The initial weights fit the activation: ``init="auto"`` scales them so that signals neither vanish
+nor explode in the first epoch.
 """
 
 import matplotlib.pyplot as plt

@@ -1,18 +1,17 @@
 """
-Codes of digits: an autoencoder beside principal components
-===========================================================
+Dimensionality reduction: an autoencoder compared with PCA
+==========================================================
 
-Sixty-four pixels in two numbers? Principal component analysis finds the plane from which the
-digits are reproduced best. An autoencoder finds a curved surface: its encoder and its decoder are
-networks, trained together to give the digit back. Both learn from three quarters of the digits.
-On the rest the table shows, for codes of 2, 8 and 16 numbers,
+How well can 64 pixels be compressed into two numbers? PCA finds the plane with the smallest
+reconstruction error. An autoencoder finds a curved surface: it consists of two networks, an encoder
+and a decoder, that are trained together to reconstruct the digit. Both models learn from three
+quarters of the digits. The table shows, on held-out digits and for codes of 2, 8 and 16 numbers,
 
-- the share of the pixels' variance that is lost, and
-- the accuracy of a linear model that is given nothing but the codes.
+- the share of the variance of the pixels that is lost, and
+- the accuracy of a linear classifier that sees only the codes.
 
-The fewer the numbers, the more the curves are worth. Where a linear model is to read the codes,
-principal components catch up sooner than in the pictures: what makes a good reconstruction need
-not be what tells a 3 from an 8.
+The autoencoder gains most if the code is short. For classification, PCA catches up sooner: a good
+reconstruction does not always separate a 3 from an 8.
 """
 
 import sys

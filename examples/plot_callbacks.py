@@ -1,20 +1,19 @@
 """
-When does a network learn wrong labels?
-=======================================
+Wrong labels: when does a network learn them, and when to stop?
+===============================================================
 
-A third of the labels in these training rows are wrong. A wide network can learn them all by heart,
-but not at once: what the right labels have in common comes first. A callback looks at the network
-after each epoch and asks two things of it: how many of the wrong labels it repeats, and how many of
-the test rows it tells apart. The picture shows both beside the losses.
+A third of the training labels are wrong. A wide network can memorize all of them, but it first
+learns what the right labels have in common. A callback computes two scores after each epoch: the
+share of wrong labels that the network repeats, and the accuracy on test rows, whose labels are
+right. The plots show both, beside the losses.
 
-Where to stop? The validation loss says it: it rises where wrong labels begin to be learned. (Its
-rows have wrong labels too, but others, which the network cannot know.) A second callback ends
-training once that loss is a twentieth above its lowest value. The dashed line is where it does; the
-network of that epoch is far better on the test rows, whose labels are right, than the one that goes
-on.
+When to stop? The validation loss tells: it rises when the network begins to learn wrong labels. Its
+rows have wrong labels too, but different ones, which the network cannot know. A second callback
+ends training when this loss is 5 % above its lowest value. The dashed line shows that epoch. Its
+network is far better on the test rows than the network after all epochs.
 
-With `early_stopping=True` the best epoch's weights would be kept without any callback. A callback
-is for rules of one's own, and for looking at what no attribute holds.
+`early_stopping=True` keeps the weights of the best epoch without any callback. Use callbacks for
+stopping rules of your own, and to record what no attribute holds.
 """
 
 import csv
@@ -114,10 +113,10 @@ epochs = np.arange(len(training_losses)) + 1
 figure, (of_losses, of_shares) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 of_losses.plot(epochs, training_losses, label="training loss")
 of_losses.plot(epochs, validation_losses, label="validation loss")
-of_losses.set(xlabel="epoch", ylabel="loss", title="What the log holds", ylim=(0, None))
+of_losses.set(xlabel="epoch", ylabel="loss", title="Losses", ylim=(0, None))
 for (name, shares), color in zip(watch.shares.items(), ("tab:red", "tab:green"), strict=True):
     of_shares.plot(epochs, shares, color=color, label=name)
-of_shares.set(xlabel="epoch", ylabel="share", title="What the callback sees", ylim=(0, 1))
+of_shares.set(xlabel="epoch", ylabel="share", title="What the network has learned", ylim=(0, 1))
 for axes in (of_losses, of_shares):
     axes.axvline(stopped_at, color="gray", linestyle="--", label=f"stopped: epoch {stopped_at}")
     axes.legend(fontsize=9)

@@ -1,14 +1,15 @@
 """
-Killed, and resumed to the bit
-==============================
+Checkpoints: resume training that was killed
+============================================
 
-A job that takes hours may be killed: the machine goes down, the queue is over. A `Checkpoint` saves
-training to a file every few epochs, and ``fit(resume_from=...)`` goes on from there.
+A job that takes hours may be killed: the machine is restarted, or the time in the queue is over. A
+`Checkpoint` saves training to a file every few epochs, and ``fit(resume_from=...)`` resumes from
+it.
 
-Here a program trains a network and ends without a word in the middle of its work, as if it had been
-killed. The next one resumes. Its curve begins at the last checkpoint, and is from there on the
-curve of a training that nobody has interrupted, number by number: weights, moments of the
-optimizer, the order of the rows and all random streams are in the file.
+Here a program trains a network and ends abruptly, as if it had been killed. The next program
+resumes. Its loss curve starts at the last checkpoint and equals the curve of uninterrupted training
+exactly. The file holds the weights, the state of the optimizer, the order of the rows and all
+random generators.
 """
 
 import subprocess
@@ -78,6 +79,6 @@ axes.plot(
 axes.plot(epochs[30:], resumed.loss_curve_[30:], color="#0072B2", label="resumed")
 axes.axvline(KILLED, color="#D55E00", linestyle="--", label="killed")
 axes.plot([10, 20, 30], [whole.loss_curve_[i - 1] for i in (10, 20, 30)], "ko", label="checkpoints")
-axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Training, in two programs")
+axes.set(xlabel="epoch", ylabel="loss", yscale="log", title="Training that was killed and resumed")
 axes.legend()
 plt.show()

@@ -1,17 +1,18 @@
 """
-How often? Counts, and the loss that suits them
-===============================================
+Count data: which loss?
+=======================
 
-How many times did a person see a doctor in a year? Most went not at all or once, few went fifty
-times. The Poisson loss takes the mean of a count for what it is, a positive number, and a miss for
-what it is beside that number; a linear model with it is scikit-learn's `PoissonRegressor`. What
-does a network add, and what does the squared error lose? `d2_tweedie_score` with ``power=1`` is the
-share of the Poisson deviance that is explained.
+How many times does a person see a doctor in a year? Most go never or once, a few go fifty times.
+The Poisson loss is made for counts: it predicts a positive mean, and weights an error relative to
+that mean. The example compares three models: `PoissonRegressor` of scikit-learn, which is linear,
+and a network with the Poisson loss and with the squared error. The score is `d2_tweedie_score` with
+``power=1``, the explained share of the Poisson deviance.
 
-Left, are the predictions true? People are sorted by what was predicted for them, in ten parts of
-equal size; of each part the mean prediction, and the mean of the visits. Right, the same people at
-other shares of the costs that they pay themselves, which were drawn by lot: the RAND health
-insurance experiment. The linear model can say only that visits fall by a share with each step.
+The left plot shows whether predictions are calibrated: persons are sorted by their prediction and
+divided into ten groups. It compares the mean prediction and the mean number of visits of each
+group. The right plot shows the predicted visits of the same persons if they paid another share of
+the costs. These shares were assigned at random, in the RAND health insurance experiment. In the
+linear model, visits can only fall by a constant factor with each step.
 """
 
 import matplotlib.pyplot as plt
@@ -31,7 +32,7 @@ BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "gray"
 people = sm.datasets.randhie.load_pandas().data
 visits = people.pop("mdvis").to_numpy()
 X, X_test, y, y_test = train_test_split(people, visits, test_size=0.5, random_state=0)
-print(f"{len(X)} people, {y.mean():.2f} visits each, at most {y.max():.0f}")
+print(f"{len(X)} persons, {y.mean():.2f} visits each, at most {y.max():.0f}")
 
 network = BackpropRegressor(
     (32,), batch_size=128, early_stopping=True, n_estimators=4, dtype="float32", random_state=0
@@ -47,8 +48,8 @@ for name, (estimator, color) in MODELS.items():
     predicted = model.predict(X_test)
     explained = d2_tweedie_score(y_test, np.maximum(predicted, 1e-3), power=1)
     print(
-        f"{name}: {explained:.3f} of the deviance explained, "
-        f"{(predicted <= 0).sum()} predictions of no visit or less"
+        f"{name:22s} explained deviance {explained:.3f}, "
+        f"{(predicted <= 0).sum()} predictions below or at zero"
     )
     parts = np.array_split(np.argsort(predicted), 10)
     means = [(predicted[part].mean(), y_test[part].mean()) for part in parts]
@@ -60,9 +61,9 @@ for name, (estimator, color) in MODELS.items():
     right.plot(np.expm1(along), rates, color=color, label=name)
 
 left.axline((2, 2), slope=1, color=GREY, linewidth=1)
-left.set(xlabel="visits predicted", ylabel="visits", title="Ten parts of the people, by prediction")
+left.set(xlabel="predicted visits", ylabel="visits", title="Calibration: ten groups of persons")
 right.set(
-    xlabel="coinsurance, percent", ylabel="visits a year", title="The same people, at other shares"
+    xlabel="share of the costs, %", ylabel="predicted visits", title="If persons paid another share"
 )
 left.legend()
 right.legend()

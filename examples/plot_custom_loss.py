@@ -1,16 +1,17 @@
 """
-A loss of your own: when too little costs more than too much
+A custom loss: forecasts if shortages cost more than surplus
 ============================================================
 
-Who stocks bicycles for rent would rather have one too many than one too few. A loss that says so is
-a dozen lines: its value for each row, and its gradient, which `check_loss` compares with
-differences of the value. Here is the LinEx loss (Varian 1975; Zellner 1986), exponential on one
-side, nearly linear on the other::
+A shop that rents bicycles prefers one bicycle too many to one too few. The LinEx loss (Varian 1975;
+Zellner 1986) expresses that. It is exponential on one side and nearly linear on the other::
 
     loss = exp(a r) - a r - 1,  r = y - s
 
-With a > 0 it is dear to predict less than comes. The network answers with a margin that grows where
-the outcome is less certain; the squared error predicts the mean everywhere.
+For a > 0, predictions that are too low are expensive. Such a loss takes a dozen lines: its value
+for each row, and its gradient, which `check_loss` compares with finite differences.
+
+The plot shows the forecasts. The network with this loss keeps a safety margin, which is larger in
+hours with uncertain demand. With the squared error it predicts the mean everywhere.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class LinEx(Loss):
 raw_prediction, targets = np.random.default_rng(0).normal(size=(2, 20, 1))
 print(f"error of the gradient: {check_loss(LinEx(2.0), raw_prediction, targets):.1e}")
 
-# Hours of the day, and demand that is surer at night.
+# Hours of the day, and demand that is less variable at night.
 rng = np.random.RandomState(0)
 hour = rng.uniform(0, 24, 1500)
 noise = 0.1 + 0.5 * np.exp(-(((hour - 15) / 4) ** 2))
@@ -64,9 +65,9 @@ for loss, color in (("squared_error", ORANGE), (LinEx(3.0), BLUE)):
     ).fit(X, demand)
     name = "LinEx, a = 3" if isinstance(loss, LinEx) else "squared error"
     short = (model.predict(X) < demand).mean()
-    print(f"{name}: too few in {short:.0%} of the hours")
+    print(f"{name}: shortage in {short:.0%} of the hours")
     axes.plot(along, model.predict(X_along), color=color, label=name)
 axes.set(xlabel="hour", ylabel="bicycles, in thousands", xticks=range(0, 25, 6))
-axes.set_title("What to have in stock")
+axes.set_title("Forecast of the demand")
 axes.legend()
 plt.show()

@@ -1,21 +1,22 @@
 """
-Intervals for a table: visits to a doctor
-=========================================
+Prediction intervals for a raw table
+====================================
 
-How often a person sees a doctor in a year cannot be said to one visit: in the RAND health insurance
-experiment, which statsmodels ships, half of all persons went once or not at all, a few fifty times.
-What a person's health and insurance say of it is best said as an interval.
+Nobody can predict exactly how often a person sees a doctor in a year. In the RAND health insurance
+experiment, which statsmodels ships, half of all persons went at most once, a few went fifty times.
+An interval says more than one number.
 
-`TabularRegressor` has intervals without a row that is spent on them: each of its networks holds out
-a fold, and how far off it was there says how wide they have to be. Two kinds, each to hold nine
-persons in ten:
+`TabularRegressor` predicts intervals without extra calibration rows: each of its networks holds out
+a fold, and the errors there determine the width. The plots compare two kinds with a nominal
+coverage of 90 %:
 
-- around a mean (left) all are about as wide, and reach below zero;
-- between two quantiles (middle) they are narrow for the healthy and wide for the ill. Their lower
-  end is near zero, where a third of all persons are, so that they hold some more than they should.
+- around the mean (left), all intervals have about the same width, and some reach below zero;
+- between quantiles (middle), they are narrow for healthy persons and wide for ill ones. Their lower
+  end is close to zero, where a third of all persons are, so their coverage is higher than asked
+  for.
 
-The first hold too many of those with few diseases, and too few of those with many (right); the
-second hold nine in ten of each.
+The right plot shows the coverage by the number of chronic diseases. The first kind covers too many
+healthy persons and too few ill ones. The second kind covers at least 90 % in each group.
 """
 
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ visits = table.pop("mdvis")
 X, X_test, y, y_test = train_test_split(table, visits, train_size=2500, random_state=0)
 X_test, y_test = X_test[:3000], y_test[:3000].to_numpy()
 
-# How ill a person is: those of the test part, in five groups by the number of chronic diseases.
+# Persons of the test part in five groups, by the number of chronic diseases.
 diseases = X_test["disea"].to_numpy()
 edges = np.quantile(diseases, [0.2, 0.4, 0.6, 0.8])
 group = np.searchsorted(edges, diseases)
@@ -51,27 +52,27 @@ for ax, (name, (loss, color)) in zip(axes, losses.items(), strict=False):
     is_inside = (low <= y_test) & (y_test <= high)
     by_group = [is_inside[group == i].mean() for i in range(5)]
     print(
-        f"{name}: coverage {is_inside.mean():.3f}, by number of diseases "
-        f"{', '.join(f'{share:.3f}' for share in by_group)}; mean width {(high - low).mean():.1f}"
+        f"{name}: coverage {is_inside.mean():.3f}, mean width {(high - low).mean():.1f}\n"
+        f"  by number of diseases: {', '.join(f'{share:.3f}' for share in by_group)}"
     )
-    # Persons in the order of the upper end, one in ten of them.
+    # Every tenth person, sorted by the upper end.
     order = np.argsort(high, kind="stable")[::10]
     place = np.arange(len(order))
     ax.fill_between(place, low[order], high[order], color=color, alpha=0.3, step="mid")
     ax.plot(place, (y_test + jitter)[order], ".", color="gray", markersize=3)
     ax.set(
-        title=f"{name.capitalize()}: {is_inside.mean():.1%} inside",
-        xlabel="persons, by the upper end of their interval",
+        title=f"{name.capitalize()}: coverage {is_inside.mean():.1%}",
+        xlabel="persons, sorted by the upper end",
         ylabel="visits in a year",
         ylim=(-8, 30),
     )
     axes[2].plot(range(5), by_group, "o-", color=color, label=name)
 
-axes[2].axhline(COVERAGE, color="black", linestyle=":", label="what was asked for")
+axes[2].axhline(COVERAGE, color="black", linestyle=":", label="nominal coverage")
 axes[2].set(
-    title="Who is inside",
-    xlabel="number of chronic diseases: fifths of all persons",
-    ylabel="share inside",
+    title="Coverage by number of diseases",
+    xlabel="number of chronic diseases, in five groups",
+    ylabel="coverage",
     ylim=(0.7, 1.01),
     xticks=range(5),
     xticklabels=["fewest", "", "", "", "most"],

@@ -1,15 +1,15 @@
 """
-A network on a small device: ONNX and C
-=======================================
+Export to a small device: ONNX, and C with 8 bits
+=================================================
 
-A fitted pipeline, scaler and network, leaves Python: as an ONNX model, which onnxruntime computes,
-and as a C program that needs neither a library nor allocated memory. With weights of 8 bits the
-program takes a quarter of the size.
+A fitted pipeline of a scaler and a network is exported as an ONNX model, which onnxruntime
+computes, and as a C program, which needs neither libraries nor allocated memory. With 8-bit
+weights, the program is a quarter of the size.
 
-The left picture has digits that were not trained on: how many of them networks of several widths
-tell, against what their constants take on the device. At equal size, 8 bits for each weight of a
-wider network are worth more than 32 for those of a narrower one. The right one has the time for one
-row, which in Python is mostly the time of the calls.
+The left plot shows the accuracy on held-out digits against the size of the constants on the device,
+for networks of several widths. At equal size, a wider network with 8 bits per weight is better than
+a narrower one with 32. The right plot shows the time of a prediction for one row. In Python it is
+mostly the overhead of the calls.
 """
 
 import ctypes
@@ -100,7 +100,7 @@ for weight_dtype, each in found.items():
     of_sizes.plot(sizes, accuracies, "o-", label=f"weights in {weight_dtype}")
 of_sizes.set_xscale("log", base=2)
 of_sizes.xaxis.set_major_formatter("{x:g}")
-of_sizes.set(xlabel="constants of the program, KiB", ylabel="accuracy on rows held out")
+of_sizes.set(xlabel="constants of the program, KiB", ylabel="accuracy on held-out rows")
 of_sizes.set_title(f"Networks of {WIDTHS[0]} to {WIDTHS[-1]} units")
 of_sizes.grid(alpha=0.3)
 of_sizes.legend()

@@ -59,7 +59,7 @@ for search_class, network_class in SEARCHES:
     scores.append(search.cv_results_["mean_test_score"])
     print(f"{search_class.__name__:22}{network_class.__name__:20}{seconds[name]:6.2f} s")
 print(f"largest difference of two scores: {np.ptp(scores, axis=0).max():.1g}")
-print(f"best: {search.best_params_}, log loss {-search.best_score_:.3f}")
+print(f"log loss {-search.best_score_:.3f} with {search.best_params_}".replace("network__", ""))
 
 figure, (of_scores, of_time) = plt.subplots(1, 2, figsize=(10, 4.4), layout="constrained")
 SearchDisplay.from_estimator(
@@ -71,5 +71,5 @@ bars = of_time.barh(list(seconds), list(seconds.values()))
 of_time.bar_label(bars, fmt="%.1f s", padding=3)
 of_time.invert_yaxis()
 of_time.margins(x=0.25)
-of_time.set(xlabel="seconds", title="The same search, with the same scores")
+of_time.set(xlabel="seconds", title="Time of the same search")
 plt.show()

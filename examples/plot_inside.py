@@ -1,17 +1,17 @@
 """
-Looking inside: what a network of digits hangs on
-=================================================
+Explain a network for images: saliency, importance, hidden features
+===================================================================
 
-Three looks at a network that tells digits apart, all at digits that it was not trained on:
+Three views of a network that classifies digits, all on held-out digits:
 
-- **Gradients by the input.** A saliency map shows for each digit which pixels would change the
-  score of its class most, red upwards and blue downwards: the gradient, times the pixel's standard
-  deviation. Here it is the mean over all digits of a class, which is smoother than that of one.
-- **Importance of the pixels**, by the gradients and by shuffling one pixel at a time. Most pixels
-  at the border are always white, and have none. The two ask different questions, what the network
-  responds to and what its accuracy hangs on; on which pixels count most they agree.
-- **Hidden features.** What the last hidden layer makes of a digit, in the plane of two principal
-  components. The silhouette says how far the classes are apart: 1 at best, 0 where they overlap.
+- **Saliency maps** (top) show which pixels would change the score of the digit's class most: red
+  pixels raise it, blue ones lower it. The value is the gradient with respect to the input, times
+  the standard deviation of the pixel, averaged over all digits of a class.
+- **Importance of the pixels**, by gradients and by permutation of one pixel at a time. Pixels at
+  the border are always white and have none. Gradients tell what the network responds to,
+  permutation tells what its accuracy depends on. Both agree on the most important pixels.
+- **Hidden features**: the outputs of the last hidden layer, projected on two principal components.
+  The silhouette score measures how well the classes are separated: 1 is best, 0 means overlap.
 """
 
 import sys

@@ -1,15 +1,14 @@
 """
-Which solver learns how fast?
-=============================
+Which solver learns fastest?
+============================
 
-The same network, from the same initial weights, learns the digits with each solver. The left
-picture counts epochs, passes over the data; the right one counts seconds.
+The same network learns the digits with each solver, from the same initial weights. The left plot
+shows the loss by epochs, the right one by seconds.
 
-Adam scales each weight's step by what its gradients have been, and needs no tuning to do well.
-Gradient descent with momentum is faster once its rate fits the data, and takes three times as many
-epochs at a tenth of it. L-BFGS takes the whole data for each step and learns their curvature on the
-way: on data as few as these nothing is faster, but a step costs a pass over all rows, so with many
-rows the others, which make a step every 200 rows, overtake it.
+Adam works well without tuning. Gradient descent with momentum is faster if its learning rate fits
+the data, and takes three times as many epochs at a tenth of that rate. L-BFGS uses all rows for
+each step and estimates the curvature. For data this small nothing is faster. With many rows the
+other solvers overtake it, because they make a step for every 200 rows.
 """
 
 import time
@@ -52,6 +51,6 @@ for name, parameters in SOLVERS.items():
     by_time.loglog(seconds_at, losses)
 
 LossCurveDisplay.from_estimators(networks, ax=by_epoch)
-by_epoch.set(xscale="log", title="By passes over the data")
+by_epoch.set(xscale="log", title="By epochs")
 by_time.set(xlabel="seconds", title="By time")
 plt.show()

@@ -1,14 +1,14 @@
 """
-What does a loss make a network predict?
-========================================
+Quantiles or mean and variance: which loss predicts uncertainty?
+================================================================
 
-Left, patients with diabetes: the progression of the disease a year later over the body-mass
-index. Five quantiles come from one network; they spread where the outcomes do, and never cross.
-The mean, from the squared error, lies in their midst and says nothing of that.
+The left plot shows patients with diabetes: the progression of the disease after a year by their
+body-mass index. One network with the quantile loss predicts five quantiles. They are far apart
+where outcomes vary, and never cross. The mean, from the squared error, tells nothing about that.
 
-Right, a curve with noise that grows to the right, and no data in the middle. The Gaussian loss
-learns the noise. An ensemble of ten such networks adds how much its members disagree, which is
-most where there was nothing to learn from.
+The right plot shows a curve with noise that grows to the right, and no data in the middle. The
+Gaussian loss learns the noise. An ensemble of ten such networks adds the disagreement of its
+members, which is largest where there is no data.
 """
 
 import matplotlib.pyplot as plt

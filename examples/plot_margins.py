@@ -1,15 +1,16 @@
 """
-How sure does a loss want a classifier to be?
-=============================================
+How confident does each loss make a classifier?
+===============================================
 
-Left, the loss of a row by its margin: the score of its class, of two, where zero is undecided and
-negative is wrong. The hinge losses ask for a margin of one and no more. The cross-entropy is never
-satisfied, and a smoothed one turns back where the score is larger than its target allows. The focal
-loss all but forgets the rows that are right; the squared error gives up those that are far wrong.
+The left plot shows the loss of one row by its margin: the score of its true class, in binary
+classification. Zero is undecided, negative is wrong. The hinge losses ask for a margin of 1 and no
+more. The cross-entropy always asks for more; with label smoothing it rises again when the score is
+too confident. The focal loss nearly ignores rows that are right, and the squared error limits the
+loss of rows that are far wrong.
 
-Right, what comes of it on digits that were not trained on: the probability that networks give to
-their own predictions, from the least to the most certain. Focus and smoothing make them less sure,
-whether they are right or wrong.
+The right plot shows the effect on held-out digits: the probability of the predicted class, sorted
+from the least to the most confident prediction. The focal loss and label smoothing make networks
+less confident, whether they are right or wrong.
 """
 
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ losses = {
 for name, loss in losses.items():
     scores = margins[None, :, None]
     left.plot(margins, loss.value(scores, np.ones_like(scores))[0], label=name)
-left.set(xlabel="margin", ylabel="loss", ylim=(-0.1, 4), title="What a row costs")
+left.set(xlabel="margin", ylabel="loss", ylim=(-0.1, 4), title="Loss of one row")
 left.legend(fontsize=9)
 
 # ----------------------------------------------------------------- how sure networks become
@@ -56,7 +57,7 @@ for name, settings in {
 right.set(
     xlabel="held-out rows, the least certain first",
     ylabel="probability of the prediction",
-    title="How sure the networks are",
+    title="Confidence",
 )
 right.legend(fontsize=9, loc="lower right")
 for axes in (left, right):

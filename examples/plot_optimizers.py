@@ -1,13 +1,13 @@
 """
-Which optimizer, and at what rate?
-==================================
+Which optimizer, and which learning rate?
+=========================================
 
 The same network learns the digits with each optimizer, from the same initial weights, at three
-rates that are a factor of three apart. The left picture shows the training loss of each at its
-best rate, the right one how many epochs it takes to a loss of 0.05 at each of the three.
+learning rates that differ by a factor of three. The left plot shows the training loss at the best
+rate of each optimizer. The right plot shows the epochs to a loss of 0.05 at each rate.
 
-At its best rate each gets there. What tells them apart is how much a rate costs that is three times
-too large or too small.
+At its best rate every optimizer works. They differ in how much a rate costs that is three times too
+large or too small.
 """
 
 import matplotlib.pyplot as plt

@@ -78,7 +78,7 @@ for trial in study.trials:
     of_epochs.plot(epochs, losses, linewidth=2 if is_best else 0.8, **settings)
     of_rates.plot(trial.number, trial.params["learning_rate_init"], "o", **settings)
 of_epochs.set(xlabel="epoch", ylabel="validation loss", yscale="log", title="Trials")
-of_rates.set(xlabel="trial", ylabel="learning rate", yscale="log", title="What the sampler draws")
+of_rates.set(xlabel="trial", ylabel="learning rate", yscale="log", title="Sampled learning rates")
 for label, color in (("pruned", "lightgrey"), ("to the end", "tab:blue"), ("best", "tab:red")):
     of_rates.plot([], [], "o", color=color, label=label)
 of_rates.legend()

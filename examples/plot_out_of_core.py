@@ -1,14 +1,14 @@
 """
-What does a file that is read once teach?
-=========================================
+Data larger than memory: learn from a file in pieces
+====================================================
 
-A table stands in a file and is read once, 2,000 rows at a time, as one that is larger than memory
-would be. Each piece is predicted before it is learned from, so that what is drawn is an accuracy on
-rows that nobody has seen yet. It needs no rows held out.
+A table is read from a file once, 2,000 rows at a time, as if it were larger than memory. Each piece
+is predicted before the model learns from it. So the plot shows the accuracy on rows that the model
+has never seen, and no rows need to be held out.
 
-Whether a label is one depends on the sign of a product of two numbers, and on two more: no line
-parts the two classes. A network finds that out as rows pass by, and finds out more the more of them
-there are. A linear model has learned what it ever will after a piece or two.
+The label depends on the sign of the product of two features, and on two more features, so no linear
+boundary separates the classes. The network improves with every piece. A linear model improves no
+more after the first two pieces.
 """
 
 import tempfile
@@ -73,7 +73,7 @@ axes.set(
     xscale="log",
     xlabel="rows read",
     ylabel="accuracy on the next rows",
-    title="Each row is predicted once, then learned from once",
+    title="Each row is predicted before it is learned",
 )
 axes.legend()
 axes.grid(alpha=0.3)

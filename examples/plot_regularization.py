@@ -1,18 +1,16 @@
 """
-What keeps a network from overfitting?
-======================================
+What prevents overfitting?
+==========================
 
-A network of two hidden layers learns 500 digits for longer than is good for it: plain, with
-dropout, with averaged weights, and with what its hidden layers see normalized. The left picture
-has the loss on the rows that it learns from, the right one that on the rows held out, after each
-epoch, in the state in which it would predict.
+A network with two hidden layers learns 500 digits for too many epochs: without regularization, with
+dropout, with averaged weights, and with batch normalization. The left plot shows the training loss,
+the right plot the loss on held-out digits, after each epoch.
 
-The plain network's loss on the rows that it learns from falls and falls, and its probabilities come
-ever closer to zero and one. On other digits it is then as sure where it is wrong, and from some
-epoch on that is all that further training does. With normalization the network has learned in a
-few epochs what takes it many without, and ends lowest here. Dropout is slower and noisy: it learns
-less of its rows by heart, and does better on others. Averaged weights lag behind, and end where the
-swings of single steps cancel.
+The training loss of the unregularized network falls all the time, and its probabilities approach 0
+and 1. On held-out digits it becomes as confident where it is wrong. With normalization the network
+learns in fewer epochs, and its held-out loss is the lowest in the end. Dropout makes training
+slower and noisier, and improves held-out predictions. Averaged weights lag behind at first, and end
+lower because the fluctuations of single steps cancel.
 """
 
 import matplotlib.pyplot as plt
@@ -60,8 +58,8 @@ for name, settings in KINDS.items():
     learned.loglog(epochs, losses["learned"], label=name)
     held_out.loglog(epochs, losses["held out"])
 
-learned.set(xlabel="epoch", ylabel="log loss", title="On the rows that it learns from", ylim=1e-3)
-held_out.set(xlabel="epoch", title="On rows held out")
+learned.set(xlabel="epoch", ylabel="log loss", title="Training rows", ylim=1e-3)
+held_out.set(xlabel="epoch", title="Held-out rows")
 learned.legend(fontsize=9)
 for axes in (learned, held_out):
     axes.grid(alpha=0.3)

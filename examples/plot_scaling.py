@@ -2,13 +2,13 @@
 Why scale the input?
 ====================
 
-The wines of scikit-learn have thirteen measurements, of which proline is around 750, and the hue
-around 1. What a network makes of raw numbers is decided by the largest: its loss begins at a
-hundred times what guessing would cost, and goes up and down. Scaled to mean 0 and standard
-deviation 1, the same network is further in its first epochs than the other one at its end.
+The wine data has thirteen features. Proline is about 750, the hue about 1. Without scaling, the
+largest feature dominates: the loss starts a hundred times as high as that of random guesses, and
+goes up and down. If the features are scaled to mean 0 and standard deviation 1, the same network is
+better after a few epochs than the other one at the end.
 
-Right, the accuracy on rows held out, over four splits, at four learning rates: no rate makes up for
-it.
+The right plot shows the accuracy on held-out rows, over four splits, at four learning rates: no
+learning rate makes up for missing scaling.
 """
 
 import matplotlib.pyplot as plt
@@ -46,7 +46,7 @@ for at, (name, (scaler, color)) in enumerate(KINDS.items()):
     )
 
 left.set(xlabel="epoch", ylabel="loss", yscale="log", title="Loss at a rate of 0.001")
-right.set(xlabel="learning rate", ylabel="accuracy", xscale="log", title="On rows held out")
+right.set(xlabel="learning rate", ylabel="accuracy", xscale="log", title="Held-out rows")
 left.legend()
 right.legend(loc="lower right")
 plt.show()

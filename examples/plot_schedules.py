@@ -1,19 +1,17 @@
 """
-What a learning-rate schedule does
-==================================
+What does a learning-rate schedule do?
+======================================
 
-Far from a minimum large steps are good, near to it small ones. The left picture has the rate of
-each epoch under several schedules, as a share of the base rate; a warm-up can come before any of
-them. The middle picture has the training loss of the same network on the digits: gradient descent
-in batches of 8, from the same initial weights, at the same base rate, a high one, for the same 30
-epochs. With so few rows in a batch each step goes elsewhere. At a constant rate the loss is among
-the first to fall, and then it jumps up and down to the end; where the rate falls it settles, at
-less than a quarter of that.
+Far from a minimum large steps are better, close to it small ones. The left plot shows the learning
+rate in each epoch for several schedules, relative to the base rate. A warm-up can precede each of
+them. The middle plot shows the training loss of the same network on the digits: gradient descent
+with batches of 8, the same initial weights, and a high base rate. At a constant rate the loss
+fluctuates to the end. If the rate falls, the final loss is less than a quarter of that.
 
-Where does the base rate come from? The right picture is the range test, which tries all rates in
-one short training. As long as the rate is too small, the loss stays; then it falls, and diverges
-where the rate is too large. A tenth of the rate at which it turns is a good one to begin with; five
-times as much is what the middle picture is drawn at, which only schedules that fall put up with.
+Which base rate? The right plot is the range test, which tries all rates in one short training. The
+loss stays the same at rates that are too small, then falls, and diverges at rates that are too
+large. A tenth of the rate at which it turns is a good start. The middle plot uses five times as
+much, which only falling schedules tolerate.
 """
 
 import matplotlib.pyplot as plt
@@ -70,10 +68,10 @@ for name, schedule in SCHEDULES.items():
 of_rate.set(
     xlabel="progress",
     ylabel="share of the base rate",
-    title="The rate of each epoch",
+    title="Learning rate of each epoch",
     ylim=(0, 1.6),
 )
-of_loss.set(title="What comes of it", ylim=(None, 30))
+of_loss.set(title="Training loss", ylim=(None, 30))
 LearningRateDisplay(range_test=found).plot(of_test)
 of_test.set_title("The range test")
 for axes in (of_rate, of_loss, of_test):

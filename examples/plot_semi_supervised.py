@@ -2,13 +2,15 @@
 Few labels, many rows: semi-supervised learning
 ===============================================
 
-Of 1,347 images of digits forty have labels, four of each digit. What are the others good for?
-`SelfTrainingClassifier` of scikit-learn lets the network label the rows that it is sure of, learn
-again with them, and so on until no more are added. Its threshold says how sure is sure.
+Only 40 of 1,347 images of digits have labels, four of each digit. Are the other images useful?
+`SelfTrainingClassifier` of scikit-learn lets the network label the rows on which it is confident,
+trains again with them, and repeats that until no more rows are added. A threshold defines
+confident.
 
-Left, the accuracy on rows held out, for three draws of the forty, beside that of the forty alone
-and of all labels. Right, how many rows were labeled, and how many of them rightly: what is
-labeled wrongly is learned, too, so that a low threshold can do harm.
+The left plot shows the accuracy on held-out rows for three draws of the 40 labels. Reference lines
+are the accuracy with the 40 labels alone, and with all labels. The right plot shows how many rows
+were labeled, and how many of them correctly. Wrong labels are learned too, so a low threshold can
+harm.
 """
 
 import matplotlib.pyplot as plt
@@ -66,11 +68,11 @@ for scores in accuracy:
 left.plot(names, accuracy.mean(axis=0), color=BLUE, label="self-training")
 left.axhline(np.mean(alone), color=ORANGE, label="forty labels")
 left.axhline(best, color=GREY, linestyle="--", label="all labels")
-left.set(xlabel="threshold", ylabel="accuracy", title="On rows held out")
+left.set(xlabel="threshold", ylabel="accuracy", title="Held-out rows")
 left.legend()
 labels = labeled_in_all.mean(axis=0)
 right_axes.bar(names, labels, color=ORANGE, label="wrong")
 right_axes.bar(names, labels * right.mean(axis=0), color=BLUE, label="right")
-right_axes.set(xlabel="threshold", ylabel="rows", title="What was labeled")
+right_axes.set(xlabel="threshold", ylabel="rows", title="Rows labeled by self-training")
 right_axes.legend()
 plt.show()

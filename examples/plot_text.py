@@ -1,14 +1,14 @@
 """
-Text: is a network worth it beside logistic regression?
-=======================================================
+Text classification: a network or logistic regression?
+======================================================
 
 Which library is a docstring from: NumPy, SciPy, scikit-learn, pandas or the standard library? Each
-is a bag of words, weighted by TF-IDF: thousands of columns, nearly all of them zero. Both models
-take the sparse matrix as it is.
+docstring is a bag of words, weighted by TF-IDF: thousands of columns, nearly all of them zero. Both
+models accept the sparse matrix directly.
 
-It is not: in thousands of columns classes are told apart by planes, there is nothing to bend, and
-the linear model is as good or better, in less time. For bags of words begin with
-`LogisticRegression`, and take a network if it adds to it.
+Logistic regression is as good or better here, and faster. With thousands of columns classes are
+linearly separable, so a network has nothing to add. For bags of words start with
+`LogisticRegression`.
 """
 
 import importlib
@@ -43,7 +43,7 @@ def docstrings(name):
                 yield from (str(m.__doc__) for m in methods if inspect.isfunction(m) and m.__doc__)
 
 
-# Beginnings alone, without the names of the libraries: it is to be found out by what is said.
+# Keep the first sentences only, and remove the names of the libraries.
 found = {}
 for label, names in MODULES.items():
     for text in (text for name in names for text in docstrings(name)):

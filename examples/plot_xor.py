@@ -1,22 +1,22 @@
 """
-XOR, the classic program
-========================
+XOR: how often does a small network learn it?
+=============================================
 
-One of two inputs, but not both: no straight line separates the answers, so a network needs hidden
-units. This is the program that most introductions to backpropagation end with: two hidden units,
-logistic everywhere, squared error, plain gradient descent over the four rows. It prints how the
-loss falls and the truth table that was learned, and draws both.
+XOR is true if exactly one of two inputs is. No straight line separates the answers, so a network
+needs hidden units. The first part is the program of most introductions to backpropagation: two
+hidden units, logistic activations, squared error, and gradient descent over the four rows. It
+prints the loss and the learned truth table, and draws both.
 
-Then it asks what the introductions leave out: how often does that work? A hundred networks from a
-hundred random starts are trained side by side, as one stack of the package's core. Some get stuck:
-a hidden unit saturates, two rows with different targets look the same to the output, and it settles
-on their mean, 1/2. From every finite point of this surface a way leads down to a loss of zero
-(Sprinkhuizen-Kuyper & Boers 1999, "The local minima of the error surface of the 2-2-1 XOR
-network"), but gradient descent does not find it. More hidden units or another start do.
+How often does that work? A hundred networks are trained from a hundred random starts, as one stack.
+Some get stuck: a hidden unit saturates, two rows with different targets look the same to the output
+unit, and it settles on their mean, 1/2. From every finite point of the loss surface a path leads
+down to a loss of zero (Sprinkhuizen-Kuyper & Boers 1999, "The local minima of the error surface of
+the 2-2-1 XOR network"), but gradient descent does not find it. More hidden units or another start
+help.
 
-The loss printed is the mean over the four rows of half the squared error. Programs that print the
-mean squared error itself show twice this number, and take the same steps at half the learning
-rate; those that add up the four gradients instead of averaging them do so at a quarter of it.
+The printed loss is the mean over the four rows of half the squared error. Programs that print the
+mean squared error show twice this number, and take the same steps at half the learning rate.
+Programs that add up the four gradients do so at a quarter of it.
 """
 
 import sys
@@ -161,7 +161,7 @@ def draw_classic(network: BackpropClassifier):
     epochs = np.arange(1, N_EPOCHS + 1)
     right.loglog(epochs, network.loss_curve_, color=ZERO, linewidth=2)
     right.axhline(1 / 8, color="gray", linestyle=":", label="always 1/2: loss 1/8")
-    right.set(xlabel="epoch", ylabel="loss: half the squared error", title="How it learned")
+    right.set(xlabel="epoch", ylabel="loss: half the squared error", title="Training loss")
     right.grid(alpha=0.3)
     right.legend(loc="lower left", frameon=False)
     return figure
@@ -192,7 +192,10 @@ def draw_starts(stack: StackTrainer, losses: dict[int, np.ndarray]):
         right.semilogx(epochs, share, style, color=color, linewidth=2, label=f"{n_units} units")
     right.yaxis.set_major_formatter(PercentFormatter(1))
     right.set(
-        xlabel="epoch", ylabel="starts solved", title="More units, fewer traps", xlim=(50, N_EPOCHS)
+        xlabel="epoch",
+        ylabel="starts solved",
+        title="More units: fewer stuck networks",
+        xlim=(50, N_EPOCHS),
     )
     right.grid(alpha=0.3)
     right.legend(loc="lower right", frameon=False)
