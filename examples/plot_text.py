@@ -43,7 +43,7 @@ def docstrings(name):
                 yield from (str(m.__doc__) for m in methods if inspect.isfunction(m) and m.__doc__)
 
 
-# Keep the first sentences only, and remove the names of the libraries.
+# Keep the beginnings only, and remove the names of the libraries.
 found = {}
 for label, names in MODULES.items():
     for text in (text for name in names for text in docstrings(name)):

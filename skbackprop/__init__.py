@@ -1,4 +1,4 @@
-"""The neural network that people who use scikit-learn wish it had."""
+"""Neural networks for scikit-learn: raw tables, and a drop-in for MLPClassifier."""
 
 from .conformal import ConformalRegressor
 from .early_stopping import EarlyStopping

@@ -26,25 +26,59 @@ import skbackprop
 
 DOCS = Path(__file__).parents[1]
 
-# The modules whose names are public, with what their page is called.
-MODULES = {
-    "skbackprop": "Estimators and searches",
-    "skbackprop.tabular": "Tables",
-    "skbackprop.activations": "Activations",
-    "skbackprop.losses": "Losses",
-    "skbackprop.optimizers": "Optimizers",
-    "skbackprop.schedules": "Learning-rate schedules",
-    "skbackprop.layers": "Layers",
-    "skbackprop.weight_averaging": "Averages of weights",
-    "skbackprop.initializers": "Initial weights",
-    "skbackprop.callbacks": "Callbacks",
-    "skbackprop.dask": "Dask",
-    "skbackprop.displays": "Displays",
-    "skbackprop.export": "Export",
-    "skbackprop.persistence": "Safe files",
-    "skbackprop.inspection": "Inspection",
-    "skbackprop.testing": "Checks of gradients",
+# The groups of the reference: the modules whose names are public, with the titles of their pages.
+GROUPS = {
+    "Estimators": {
+        "skbackprop": "Estimators and searches",
+        "skbackprop.tabular": "Encoders of raw tables",
+        "skbackprop.dask": "Dask",
+    },
+    "Parts of a network": {
+        "skbackprop.layers": "Layers",
+        "skbackprop.activations": "Activations",
+        "skbackprop.losses": "Losses",
+        "skbackprop.initializers": "Initial weights",
+    },
+    "Training": {
+        "skbackprop.optimizers": "Optimizers",
+        "skbackprop.schedules": "Learning-rate schedules",
+        "skbackprop.weight_averaging": "Weight averaging",
+        "skbackprop.callbacks": "Callbacks",
+    },
+    "Inspection and plots": {
+        "skbackprop.inspection": "Inspection",
+        "skbackprop.displays": "Plots",
+    },
+    "Deployment": {
+        "skbackprop.persistence": "Save and load",
+        "skbackprop.export": "Export to ONNX and C",
+    },
+    "Custom parts": {"skbackprop.testing": "Gradient checks"},
 }
+MODULES = {module: title for modules in GROUPS.values() for module, title in modules.items()}
+
+# The sections of long pages, by the modules that define the names, in this order.
+SECTIONS = {
+    "skbackprop.tabular.": "Raw tables",
+    "skbackprop.estimators.": "Networks",
+    "skbackprop.model_selection.": "Hyperparameter searches",
+    "skbackprop.conformal": "Prediction intervals",
+    "skbackprop.early_stopping": "Early stopping and learning rate",
+    "skbackprop.inspection._learning_rate_finder": "Early stopping and learning rate",
+    "skbackprop.layers.dense": "Dense layers, activation, dropout",
+    "skbackprop.layers.convolution": "Convolution",
+    "skbackprop.layers.pooling": "Pooling",
+    "skbackprop.layers.recurrent": "Recurrence",
+    "skbackprop.layers.attention": "Attention",
+    "skbackprop.layers.embeddings": "Embeddings",
+    "skbackprop.layers.normalization": "Normalization",
+    "skbackprop.layers.reshaping": "Reshaping and residual connections",
+    "skbackprop.layers.residual": "Reshaping and residual connections",
+    "skbackprop.losses.classification": "For classifiers",
+    "skbackprop.losses.regression": "For regressors",
+}
+OTHERS = "Base classes and names"
+PAGES_WITH_SECTIONS = {"skbackprop", "skbackprop.layers", "skbackprop.losses"}
 
 
 @cache
@@ -72,23 +106,43 @@ def names_left_out() -> set[str]:
 # ------------------------------------------------------------------- pages of the reference
 
 
-def page_of(module: str) -> str:
-    """Return the page of a module's names, in reStructuredText."""
-    own = {name: full for name, full in public_names().items() if full == f"{module}.{name}"}
-    summary = inspect.cleandoc(importlib.import_module(module).__doc__).partition("\n\n")[0]
-    lines = [MODULES[module], "=" * len(MODULES[module]), "", " ".join(summary.split()), ""]
-    lines += [f".. currentmodule:: {module}", ""]
-    kinds = {"class": {}, "function": {}, "object": {}}
-    for name in own:
-        thing = getattr(importlib.import_module(module), name)
+def section_of(thing: object) -> str:
+    """Return the section of a long page that a name belongs to."""
+    module = getattr(thing, "__module__", "")
+    return next((title for start, title in SECTIONS.items() if module.startswith(start)), OTHERS)
+
+
+def autosummary(things: dict[str, object]) -> list[str]:
+    """Return the lines that list names, classes first, each with a page of its own."""
+    kinds = {"class": [], "function": [], "object": []}
+    for name, thing in things.items():
         kind = "class" if inspect.isclass(thing) else "function" if callable(thing) else "object"
-        kinds[kind][name] = thing
+        kinds[kind].append(name)
+    lines = []
     for kind, names in kinds.items():
         if names:
             lines += [".. autosummary::", "   :toctree: generated"]
             lines += [f"   :template: autosummary/{kind}.rst", "   :nosignatures:", ""]
-            lines += [f"   {name}" for name in names]
-            lines += [""]
+            lines += [*(f"   {name}" for name in names), ""]
+    return lines
+
+
+def page_of(module: str) -> str:
+    """Return the page of a module's names, in reStructuredText."""
+    own = {
+        name: getattr(importlib.import_module(module), name)
+        for name, full in public_names().items()
+        if full == f"{module}.{name}"
+    }
+    summary = inspect.cleandoc(importlib.import_module(module).__doc__).partition("\n\n")[0]
+    lines = [MODULES[module], "=" * len(MODULES[module]), "", " ".join(summary.split()), ""]
+    lines += [f".. currentmodule:: {module}", ""]
+    if module not in PAGES_WITH_SECTIONS:
+        return "\n".join([*lines, *autosummary(own)])
+    for title in dict.fromkeys([*SECTIONS.values(), OTHERS]):
+        things = {name: thing for name, thing in own.items() if section_of(thing) == title}
+        if things:
+            lines += [title, "-" * len(title), "", *autosummary(things)]
     return "\n".join(lines)
 
 
@@ -99,10 +153,12 @@ def write_reference(app, config) -> None:
     folder = DOCS / "reference"
     folder.mkdir(exist_ok=True)
     index = ["Reference", "=========", ""]
-    index += ["All that is public, with all that it takes and returns. :doc:`/api` has the"]
-    index += ["parameters, methods and attributes of each estimator at a glance.", ""]
-    index += [".. toctree::", "   :maxdepth: 1", "", "   At a glance </api>"]
-    index += [f"   {module}" for module in MODULES]
+    index += ["All public classes and functions. :doc:`/api` lists the parameters, methods and"]
+    index += ["attributes of each estimator in tables.", ""]
+    index += [".. toctree::", "   :maxdepth: 1", "", "   Tables of parameters </api>", ""]
+    for group, modules in GROUPS.items():
+        index += [".. toctree::", "   :maxdepth: 2", f"   :caption: {group}", ""]
+        index += [*(f"   {module}" for module in modules), ""]
     pages = {"index": "\n".join([*index, ""]), **{module: page_of(module) for module in MODULES}}
     for name, text in pages.items():
         path = folder / f"{name}.rst"
