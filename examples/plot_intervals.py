@@ -64,8 +64,8 @@ for ax, (name, loss) in zip(axes.flat, losses.items(), strict=False):
     is_left = X_test[:, 0] < 0
     print(
         f"around {name}: coverage {is_inside.mean():.3f}, "
-        f"left {is_inside[is_left].mean():.3f}, right {is_inside[~is_left].mean():.3f}; "
-        f"mean width {(high - low).mean():.2f}"
+        f"left {is_inside[is_left].mean():.3f}, right {is_inside[~is_left].mean():.3f}, "
+        f"width {(high - low).mean():.2f}"
     )
     ax.plot(X[:800], y[:800], ".", color="gray", markersize=3)
     ax.plot(along, model.predict(along), color=BLUE)

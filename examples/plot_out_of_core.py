@@ -63,8 +63,8 @@ with tempfile.TemporaryDirectory() as folder:
     for name, model in MODELS.items():
         found = accuracies(model, X, y)
         print(
-            f"{name:26s} accuracy after {N_AT_ONCE:,} rows: {found[0]:.3f}, "
-            f"on the last {10 * N_AT_ONCE:,}: {np.mean(found[-10:]):.3f}"
+            f"{name:26s} accuracy: first {N_AT_ONCE:,} rows {found[0]:.3f}, "
+            f"last {10 * N_AT_ONCE:,} rows {np.mean(found[-10:]):.3f}"
         )
         axes.plot(N_AT_ONCE * np.arange(1, len(found) + 1), found, label=name, alpha=0.8)
     del X  # lets go of the file

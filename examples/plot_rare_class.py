@@ -52,7 +52,7 @@ table["chronic diseases"] = table["chronic diseases"].where(rng.rand(len(table))
 X, X_test, y, y_test = train_test_split(
     table, is_frequent, train_size=4000, stratify=is_frequent, random_state=0
 )
-print(f"{len(X)} patients to learn from, {np.mean(y == 'frequent'):.1%} of them frequent")
+print(f"{len(X)} training rows, {np.mean(y == 'frequent'):.1%} of them frequent patients")
 
 plain = TabularClassifier(n_estimators=4, random_state=0).fit(X, y)
 balanced = TabularClassifier(n_estimators=4, class_weight="balanced", random_state=0).fit(X, y)

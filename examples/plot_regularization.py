@@ -3,8 +3,8 @@ What prevents overfitting?
 ==========================
 
 A network with two hidden layers learns 500 digits for too many epochs: without regularization, with
-dropout, with averaged weights, and with batch normalization. The left plot shows the training loss,
-the right plot the loss on held-out digits, after each epoch.
+dropout, with averaged weights, and with batch or layer normalization. The left plot shows the
+training loss, the right plot the loss on held-out digits, after each epoch.
 
 The training loss of the unregularized network falls all the time, and its probabilities approach 0
 and 1. On held-out digits it becomes as confident where it is wrong. With normalization the network
@@ -51,8 +51,8 @@ for name, settings in KINDS.items():
         losses["learned"].append(loss(network, X_train, y_train))
         losses["held out"].append(loss(network, X_test, y_test))
     print(
-        f"{name:20s} loss held out: {losses['held out'][-1]:.3f} at the end, "
-        f"{min(losses['held out']):.3f} at its best; accuracy {network.score(X_test, y_test):.3f}"
+        f"{name:20s} held-out loss {losses['held out'][-1]:.3f}, "
+        f"lowest {min(losses['held out']):.3f}, accuracy {network.score(X_test, y_test):.3f}"
     )
     epochs = range(1, N_EPOCHS + 1)
     learned.loglog(epochs, losses["learned"], label=name)

@@ -42,7 +42,8 @@ for at, (name, (scaler, color)) in enumerate(KINDS.items()):
             left.plot(model.fit(X, y)[-1].loss_curve_, color=color, label=name)
     right.plot(RATES, means, color=color, label=name)
     print(
-        name, "- mean accuracy:", *(f"{m:.3f} at {r:g}" for m, r in zip(means, RATES, strict=True))
+        f"{name:8s}mean accuracy:",
+        *(f"{m:.3f} at {r:g}" for m, r in zip(means, RATES, strict=True)),
     )
 
 left.set(xlabel="epoch", ylabel="loss", yscale="log", title="Loss at a rate of 0.001")

@@ -55,7 +55,7 @@ texts, labels = list(found), list(found.values())
 texts, texts_test, y, y_test = train_test_split(
     texts, labels, test_size=0.4, stratify=labels, random_state=0
 )
-print(f"{len(texts)} docstrings to learn from, {len(texts_test)} to ask")
+print(f"{len(texts)} training docstrings, {len(texts_test)} test docstrings")
 
 MODELS = {
     "LogisticRegression": (LogisticRegression(C=10.0, max_iter=1000), "#D55E00"),

@@ -224,8 +224,8 @@ def main(folder: Path | str | None = None) -> None:
     print(f"The network above took {seconds:.1f} s alone; start 0 equals it to the bit: {is_same}")
     share = (losses[2][-1] >= SOLVED).mean()
     print(
-        f"One start of two units gets stuck with a chance of {share:.0%}, two both do with "
-        f"{share**2:.1%}, three all with {share**3:.2%}."
+        f"A start of two units gets stuck with a chance of {share:.0%},\n"
+        f"both of two starts with {share**2:.1%}, all of three with {share**3:.2%}."
     )
 
     with plt.rc_context(STYLE):

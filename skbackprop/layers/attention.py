@@ -49,6 +49,10 @@ class PositionalEncoding(Layer):
     ValueError
         If `trained` is not a bool; in `fit`, if the input is not a sequence with channels.
 
+    See Also
+    --------
+    TransformerBlock : Block of attention and dense layers.
+
     References
     ----------
     Gehring, J., Auli, M., Grangier, D., Yarats, D. & Dauphin, Y. (2017). Convolutional sequence to
@@ -180,6 +184,10 @@ class MultiHeadAttention(Layer):
     ValueError
         If a setting is out of range; in `fit`, if the input is not a sequence with channels, or if
         `key_size` is None and `n_heads` does not divide the number of channels.
+
+    See Also
+    --------
+    TransformerBlock : Attention with a dense part and normalization.
 
     References
     ----------
@@ -449,6 +457,11 @@ class TransformerBlock(Layer):
     ValueError
         If a setting is out of range; in `fit`, if the input is not a sequence with channels, or if
         `key_size` is None and `n_heads` does not divide the number of channels.
+
+    See Also
+    --------
+    MultiHeadAttention : The attention layer alone.
+    PositionalEncoding : Add the positions of the steps before the first block.
 
     References
     ----------

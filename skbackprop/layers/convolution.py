@@ -168,6 +168,11 @@ class Conv1D(Convolution):
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (steps,) or (steps, channels), or if it is shorter than the kernel with "valid".
 
+    See Also
+    --------
+    Conv2D : Convolution over images.
+    MaxPool1D : Maximum over windows of steps.
+
     References
     ----------
     LeCun, Y., Bottou, L., Bengio, Y. & Haffner, P. (1998). Gradient-based learning applied to
@@ -311,6 +316,12 @@ class Conv2D(Convolution):
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (height, width) or (height, width, channels), or is smaller than the kernel with "valid".
 
+    See Also
+    --------
+    Conv1D : Convolution over sequences.
+    DepthwiseConv2D : Convolution of each channel by itself.
+    MaxPool2D : Maximum over windows of an image.
+
     References
     ----------
     LeCun, Y., Bottou, L., Bengio, Y. & Haffner, P. (1998). Gradient-based learning applied to
@@ -396,6 +407,11 @@ class Conv2DTranspose(Convolution):
     ValueError
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (height, width) or (height, width, channels).
+
+    See Also
+    --------
+    Conv2D : Convolution, which this layer transposes.
+    UpSampling2D : Enlarge images without parameters.
 
     References
     ----------
@@ -487,6 +503,10 @@ class DepthwiseConv2D(Convolution):
     ValueError
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (height, width) or (height, width, channels), or is smaller than the kernel with "valid".
+
+    See Also
+    --------
+    Conv2D : Convolution across all channels.
 
     References
     ----------
@@ -591,6 +611,10 @@ class UpSampling2D(Layer):
     ValueError
         If `size` has an invalid value; in `fit`, if the input has another shape than
         (height, width) or (height, width, channels).
+
+    See Also
+    --------
+    Conv2DTranspose : Enlarge images by a learned convolution.
 
     Examples
     --------

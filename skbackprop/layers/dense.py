@@ -366,6 +366,10 @@ class Dropout(Layer):
     ValueError
         If the rate is out of range.
 
+    See Also
+    --------
+    Dense : Fully connected layer.
+
     References
     ----------
     Srivastava, N., Hinton, G., Krizhevsky, A., Sutskever, I. & Salakhutdinov, R. (2014). Dropout:

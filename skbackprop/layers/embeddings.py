@@ -195,6 +195,11 @@ class CategoricalEmbedding(ColumnLayer):
         If a setting is out of range; in `fit`, if X has no such columns, or if they hold other
         values than codes and -1.
 
+    See Also
+    --------
+    Embedding : Embed sequences of tokens.
+    PeriodicEmbedding : Embed numbers.
+
     References
     ----------
     Guo, C. & Berkhahn, F. (2016). Entity embeddings of categorical variables. arXiv:1604.06737.
@@ -417,6 +422,10 @@ class Embedding(Layer):
         If a setting is out of range; in `fit` and `predict`, if X holds other values than tokens
         and padding at the end of rows, or a row of padding alone.
 
+    See Also
+    --------
+    CategoricalEmbedding : Embed coded categories of tables.
+
     References
     ----------
     Bengio, Y., Ducharme, R., Vincent, P. & Jauvin, C. (2003). A neural probabilistic language
@@ -617,6 +626,10 @@ class PeriodicEmbedding(ColumnLayer):
     ------
     ValueError
         If a setting is out of range; in `fit`, if X has no such columns.
+
+    See Also
+    --------
+    CategoricalEmbedding : Embed coded categories.
 
     References
     ----------

@@ -81,6 +81,10 @@ class BatchNormalization(Normalization):
     ValueError
         If `momentum` or `epsilon` is out of range.
 
+    See Also
+    --------
+    LayerNormalization : Normalize each row by itself.
+
     References
     ----------
     Chan, T. F., Golub, G. H. & LeVeque, R. J. (1983). Algorithms for computing the sample
@@ -148,6 +152,10 @@ class LayerNormalization(Normalization):
     ------
     ValueError
         If `epsilon` is not positive.
+
+    See Also
+    --------
+    BatchNormalization : Normalize each unit over the rows of a batch.
 
     References
     ----------

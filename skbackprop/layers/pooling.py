@@ -202,6 +202,11 @@ class MaxPool1D(MaxPooling):
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (steps,) or (steps, channels), or is shorter than `pool_size` with "valid".
 
+    See Also
+    --------
+    AveragePool1D : Mean over windows of steps.
+    GlobalMaxPool1D : Maximum over all steps.
+
     References
     ----------
     Goodfellow, I., Bengio, Y. & Courville, A. (2016). Deep learning. MIT Press. Section 9.3.
@@ -248,6 +253,11 @@ class MaxPool2D(MaxPooling):
     ValueError
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (height, width) or (height, width, channels), or is smaller than `pool_size` with "valid".
+
+    See Also
+    --------
+    AveragePool2D : Mean over windows of an image.
+    GlobalMaxPool2D : Maximum over the whole image.
 
     References
     ----------
@@ -296,6 +306,11 @@ class AveragePool1D(AveragePooling):
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (steps,) or (steps, channels), or is shorter than `pool_size` with "valid".
 
+    See Also
+    --------
+    MaxPool1D : Maximum over windows of steps.
+    GlobalAveragePool1D : Mean over all steps.
+
     References
     ----------
     Goodfellow, I., Bengio, Y. & Courville, A. (2016). Deep learning. MIT Press. Section 9.3.
@@ -336,6 +351,11 @@ class AveragePool2D(AveragePooling):
     ValueError
         If a parameter has an invalid value; in `fit`, if the input has another shape than
         (height, width) or (height, width, channels), or is smaller than `pool_size` with "valid".
+
+    See Also
+    --------
+    MaxPool2D : Maximum over windows of an image.
+    GlobalAveragePool2D : Mean over the whole image.
 
     References
     ----------
@@ -402,6 +422,10 @@ class GlobalMaxPool1D(GlobalMaxPooling):
     ValueError
         In `fit`, if the input has another shape than (steps,) or (steps, channels).
 
+    See Also
+    --------
+    GlobalAveragePool1D : Mean over all steps.
+
     Examples
     --------
     >>> from skbackprop.layers import GlobalMaxPool1D
@@ -424,6 +448,10 @@ class GlobalMaxPool2D(GlobalMaxPooling):
     ValueError
         In `fit`, if the input has another shape than (height, width) or (height, width, channels).
 
+    See Also
+    --------
+    GlobalAveragePool2D : Mean over the whole image.
+
     Examples
     --------
     >>> from skbackprop.layers import GlobalMaxPool2D
@@ -442,6 +470,10 @@ class GlobalAveragePool1D(GlobalAveragePooling):
     ------
     ValueError
         In `fit`, if the input has another shape than (steps,) or (steps, channels).
+
+    See Also
+    --------
+    GlobalMaxPool1D : Maximum over all steps.
 
     Examples
     --------
@@ -462,6 +494,10 @@ class GlobalAveragePool2D(GlobalAveragePooling):
     ------
     ValueError
         In `fit`, if the input has another shape than (height, width) or (height, width, channels).
+
+    See Also
+    --------
+    GlobalMaxPool2D : Maximum over the whole image.
 
     References
     ----------

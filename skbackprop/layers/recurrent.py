@@ -200,6 +200,11 @@ class GRU(RecurrentLayer):
     ValueError
         If a parameter has an invalid value.
 
+    See Also
+    --------
+    LSTM : Recurrent layer with a cell state.
+    Bidirectional : Read sequences in both directions.
+
     References
     ----------
     Cho, K., van Merrienboer, B., Gulcehre, C., Bahdanau, D., Bougares, F., Schwenk, H. & Bengio, Y.
@@ -279,6 +284,11 @@ class LSTM(RecurrentLayer):
     ValueError
         If a parameter has an invalid value.
 
+    See Also
+    --------
+    GRU : Gated recurrent layer with fewer parameters.
+    Bidirectional : Read sequences in both directions.
+
     References
     ----------
     Gers, F. A., Schmidhuber, J. & Cummins, F. (2000). Learning to forget: continual prediction with
@@ -353,6 +363,11 @@ class SimpleRNN(RecurrentLayer):
     ValueError
         If a parameter has an invalid value.
 
+    See Also
+    --------
+    GRU : Gated recurrent layer.
+    LSTM : Recurrent layer with a cell state.
+
     References
     ----------
     Elman, J. L. (1990). Finding structure in time. Cognitive Science 14(2), 179-211.
@@ -420,6 +435,11 @@ class Bidirectional(Layer):
     ------
     ValueError
         If `layer` is not a recurrent layer.
+
+    See Also
+    --------
+    GRU : Gated recurrent layer.
+    LSTM : Recurrent layer with a cell state.
 
     References
     ----------

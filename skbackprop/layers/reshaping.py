@@ -21,6 +21,10 @@ class Flatten(Layer):
     The estimators do it before their first hidden layer. Padding at the end of a sequence becomes
     zeros.
 
+    See Also
+    --------
+    Reshape : Give rows another shape.
+
     Examples
     --------
     >>> from skbackprop.layers import Flatten
@@ -58,6 +62,11 @@ class Reshape(Layer):
     ------
     ValueError
         If the shape is not valid; in `fit`, if the input has another number of values.
+
+    See Also
+    --------
+    Flatten : Make rows one-dimensional.
+    Permute : Exchange the axes of rows.
 
     Examples
     --------
@@ -110,6 +119,10 @@ class Permute(Layer):
     ValueError
         If `dims` are not the numbers from 1 to the number of axes; in `fit`, if the input has
         another number of axes.
+
+    See Also
+    --------
+    Reshape : Give rows another shape.
 
     Examples
     --------
