@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 
 import numpy as np
 
-from ..utils.arrays import Array
+from ..utils.arrays import Array, iter_row_slices
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
 from .base import BatchView, BuiltLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
 
@@ -153,9 +153,6 @@ class BuiltScale:
         return np.multiply(delta, self._scales, out=delta)
 
 
-# Rows that are checked at once, so that a check of X copies little of it.
-_ROWS = 1 << 16
-
 # Up to this number of levels, float32 represents all codes exactly.
 _MOST_LEVELS = 1 << 24
 
@@ -256,15 +253,16 @@ class CategoricalEmbedding(ColumnLayer):
 
     def validate_input_values(self, X: Array) -> None:
         self.validate_columns(X.shape[1])
-        for start in range(0, len(X), _ROWS):
-            codes = X[start : start + _ROWS, list(self.categorical_columns)]
+        for rows in iter_row_slices(X):
+            codes = X[rows, list(self.categorical_columns)]
             wrong = (codes != np.floor(codes)) | (codes < -1) | (codes >= self.sizes)
             if wrong.any():
                 row, at = np.argwhere(wrong)[0]
+                number = codes[row, at]
                 raise ValueError(
                     f"Column {self.categorical_columns[at]} of X must hold codes from 0 to "
                     f"{self.sizes[at] - 1}, or -1 for none, as n_levels of CategoricalEmbedding "
-                    f"says, got {codes[row, at]:g} in row {start + row}. Encode the column by an "
+                    f"says, got {number:g} in row {rows.start + row}. Encode the column by an "
                     "OrdinalEncoder without a scaler after it, and set n_levels to the number of "
                     "levels."
                 )
@@ -473,8 +471,8 @@ class Embedding(Layer):
         return slice(None)
 
     def validate_input_values(self, X: Array) -> None:
-        for start in range(0, len(X), _ROWS):
-            tokens = X[start : start + _ROWS]
+        for rows in iter_row_slices(X):
+            tokens = X[rows]
             is_token = (tokens >= 0) & (tokens < self.n_tokens) & (tokens == np.floor(tokens))
             wrong = ~(is_token | (tokens == -1))
             if wrong.any():
@@ -482,22 +480,22 @@ class Embedding(Layer):
                 raise ValueError(
                     f"X must hold tokens from 0 to {self.n_tokens - 1}, as n_tokens of Embedding "
                     f"says, and -1 after the last token of a row, got {tokens[row, column]:g} in "
-                    f"row {start + row}, column {column}. Set n_tokens to the number of tokens, "
-                    f"and use no scaler before the network. {self.HOW_TO_ENCODE}"
+                    f"row {rows.start + row}, column {column}. Set n_tokens to the number of "
+                    f"tokens, and use no scaler before the network. {self.HOW_TO_ENCODE}"
                 )
             is_followed = ~is_token[:, :-1] & is_token[:, 1:]
             if is_followed.any():
                 row, column = np.argwhere(is_followed)[0]
                 raise ValueError(
                     "The padding -1 must stand after the last token of a row of X, got -1 in row "
-                    f"{start + row}, column {column}, before the token "
+                    f"{rows.start + row}, column {column}, before the token "
                     f"{tokens[row, column + 1]:g}. Move it to the end of the row, or give unknown "
                     "words a token of their own."
                 )
             if not is_token[:, 0].all():
                 raise ValueError(
-                    f"Row {start + int(is_token[:, 0].argmin())} of X is padding alone. Remove the "
-                    "row, or give empty sequences a token of their own."
+                    f"Row {rows.start + int(is_token[:, 0].argmin())} of X is padding alone. "
+                    "Remove the row, or give empty sequences a token of their own."
                 )
 
     def validate_prediction_input(self, X: Array) -> None:

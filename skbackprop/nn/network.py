@@ -24,11 +24,8 @@ from ..layers.base import (
 from ..layers.dense import Activation, Dense, HiddenDropout
 from ..layers.normalization import Normalization
 from ..layers.pooling import GlobalMaxPooling, MaxPooling
-from ..utils.arrays import Array, BufferPool, squeeze_member_axis
+from ..utils.arrays import Array, BufferPool, iter_row_slices, squeeze_member_axis
 from .parameters import FlatParameters, ParameterLayout, Parameters, RandomStates
-
-# Rows of X that are checked at once, so that a check copies little of it.
-_ROWS_CHECKED = 1 << 12
 
 OutputPlacement: TypeAlias = Literal["buffer", "input", "matrices", "scores"]
 Specs: TypeAlias = list[tuple[ParameterSpec, ...]]
@@ -261,8 +258,8 @@ class Network:
         """
         if not self.reads_sequences:
             return
-        for start in range(0, len(X), _ROWS_CHECKED):
-            values = X[start : start + _ROWS_CHECKED]
+        for rows in iter_row_slices(X):
+            values = X[rows]
             if X.dtype.kind != "f" or not np.isnan(values.sum()):
                 continue
             shape = self.input_shape if len(self.input_shape) > 1 else (*self.input_shape, 1)
@@ -276,8 +273,8 @@ class Network:
                 row, step = np.argwhere(is_wrong)[0]
                 if is_padding[row].all():
                     raise ValueError(
-                        f"Row {start + row} of X contains only NaN, which stands for padding, but "
-                        "a sequence needs at least one step. Remove the row."
+                        f"Row {rows.start + row} of X contains only NaN, which stands for padding, "
+                        "but a sequence needs at least one step. Remove the row."
                     )
                 takes = (
                     "NaN is only allowed as padding, at the end of a sequence and in all its "
@@ -286,15 +283,16 @@ class Network:
                     else f"The first layer, {self.layers[0]!r}, does not accept NaN"
                 )
                 raise ValueError(
-                    f"Input X contains NaN in row {start + row}, step {step}. {takes}. Impute "
-                    "missing values within sequences, for example by interpolation."
+                    f"Input X contains NaN in row {rows.start + row}, step {step}. {takes}. "
+                    "Impute missing values within sequences, for example by interpolation."
                 )
 
     def activations_per_sample(self, is_sparse: bool) -> int:
         """Return the number of values of a row in the buffers of a pass, without sparse input."""
         n_units = sum(self.widths[1:] if is_sparse else self.widths)
-        shaped = (layer.memory_per_sample(shape) for layer, shape in self._each if len(shape) > 1)
-        return n_units + sum(shaped)
+        shapes = self.row_shapes
+        each = zip(self.memory_per_sample_of_layers, shapes[:-1], shapes[1:], strict=True)
+        return n_units + sum(n for n, *around in each if max(map(len, around)) > 1)
 
     @cached_property
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:

@@ -85,6 +85,17 @@ def iter_column_blocks_with_scratch(*arrays: Array) -> Iterator[tuple[Array, ...
         yield *block, scratch[:, : block[0].shape[1]]
 
 
+# The number of values of X that a check reads at once, so that it copies little of X.
+_VALUES_CHECKED = 1 << 20
+
+
+def iter_row_slices(X: Any) -> Iterator[slice]:
+    """Yield slices of consecutive rows of a table, each of about a million values."""
+    n_rows = max(1, _VALUES_CHECKED // max(1, X.shape[1]))
+    for start in range(0, len(X), n_rows):
+        yield slice(start, min(start + n_rows, len(X)))
+
+
 def max_abs(X: Any) -> float:
     """Return the largest absolute value of an array or CSR matrix, without a copy."""
     values = X.data if hasattr(X, "indptr") else X

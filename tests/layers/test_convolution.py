@@ -66,6 +66,7 @@ TRANSPOSED = {
     "one filter": (Conv2DTranspose(1, 3), (2, 9, 3)),
     "strides": (Conv2DTranspose(2, 3, 2), (3, 2, 2)),
     "strides over the kernel": (Conv2DTranspose(2, (1, 2), 3), (2, 3)),
+    "other strides down": (Conv2DTranspose(2, 3, (1, 2)), (3, 2, 2)),
     "same": (Conv2DTranspose(2, 3, 2, "same"), (3, 4, 2)),
     "same, even": (Conv2DTranspose(2, (2, 4), (1, 2), "same", use_bias=False), (3, 2, 3)),
     "same, one filter": (Conv2DTranspose(1, 5, 2, "same"), (3, 8, 3)),

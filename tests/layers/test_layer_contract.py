@@ -59,6 +59,7 @@ from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import few_epochs
+from support.shaped import check_gradients, shaped_network
 from support.stacks import (
     DTYPES,
     LOSSES,
@@ -154,6 +155,26 @@ SHAPED = {
         *((6,), (Embedding(5, 4), PositionalEncoding(), TransformerBlock(2, 6)), "tokens"),
     ),
     "TransformerBlock, padded": ((6, 4), (TransformerBlock(1, 5, "relu", key_size=3),), "nan"),
+}
+# Layers whose output has the shape of their input, several of which can follow each other.
+REPEATED = {
+    "Dense": ((2, 3), Dense(3, "gelu")),
+    "LayerNormalization": ((2, 3), LayerNormalization()),
+    "BatchNormalization": ((2, 3), BatchNormalization()),
+    "Conv1D": ((4, 2), Conv1D(2, 3, padding="same")),
+    "Conv2D": ((3, 3, 2), Conv2D(2, 2, padding="same")),
+    "Conv2DTranspose": ((3, 3, 2), Conv2DTranspose(2, 2, padding="same")),
+    "DepthwiseConv2D": ((3, 3, 2), DepthwiseConv2D(2, padding="same")),
+    "MaxPool1D": ((5, 2), MaxPool1D(3, 1, "same")),
+    "MaxPool2D": ((3, 4, 2), MaxPool2D(2, 1, "same")),
+    "AveragePool2D": ((3, 4, 2), AveragePool2D(2, 1, "same")),
+    "SimpleRNN": ((4, 2), SimpleRNN(2, return_sequences=True)),
+    "GRU": ((4, 2), GRU(2, return_sequences=True)),
+    "LSTM": ((4, 2), LSTM(2, return_sequences=True)),
+    "Bidirectional": ((4, 2), Bidirectional(GRU(1, return_sequences=True))),
+    "MultiHeadAttention": ((4, 2), MultiHeadAttention(2)),
+    "TransformerBlock": ((4, 2), TransformerBlock(1, 3)),
+    "Residual": ((4, 2), Residual([Dense(2, "tanh"), Residual(Dense(2))])),
 }
 # The arguments of `network_of`. Of these, networks without a front take sparse input.
 CASES = {
@@ -304,6 +325,12 @@ def test_gradient_matches_finite_differences(layers, activation, is_sparse, weig
 
     rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
     check_gradient(at, start.theta, n_directions=3, rtol=rtol)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.parametrize("shape, layer", REPEATED.values(), ids=REPEATED)
+def test_equal_layers_share_no_memory_that_backward_reads(shape, layer, n_estimators):
+    check_gradients(shaped_network(shape, [Dense(shape[-1]), layer, layer, layer]), n_estimators)
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])

@@ -53,6 +53,7 @@ SEQUENCES = {
     "threes": ((9, 3), {"pool_size": 3}),
     "overlapping": ((9, 3), {"pool_size": 3, "strides": 2}),
     "same, overlapping": ((9, 3), {"pool_size": 4, "strides": 2, "padding": "same"}),
+    "same, one more": ((9, 3), {"pool_size": 3, "strides": 2, "padding": "same"}),
     "same, each step": ((7, 2), {"pool_size": 3, "strides": 1, "padding": "same"}),
     "gaps": ((9, 3), {"pool_size": 2, "strides": 3}),
     "one": ((5, 2), {"pool_size": 1}),

@@ -266,6 +266,13 @@ def test_recurrent_kernels_are_orthogonal_for_each_gate():
         np.testing.assert_allclose(gate.T @ gate, np.eye(5), atol=1e-12)
 
 
+def test_recurrent_kernels_have_either_sign():
+    """Of orthogonal matrices that are uniformly distributed, half have a positive first entry."""
+    rng = np.random.RandomState(0)
+    drawn = [OrthogonalInit(2, 1)(rng)[0, 0] for _ in range(200)]
+    assert 75 < np.count_nonzero(np.array(drawn) > 0) < 125
+
+
 @every_kind
 def test_initial_weights(kind):
     layer, shape = make(kind, 30), (4, 20)

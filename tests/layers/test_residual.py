@@ -17,6 +17,7 @@ from skbackprop.layers import (
     Dropout,
     Flatten,
     LayerNormalization,
+    Permute,
     Reshape,
     Residual,
     Scale,
@@ -151,8 +152,13 @@ class FillPadding(Layer):
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
-def test_padding_has_no_effect_where_the_layers_lose_the_lengths(n_estimators):
-    X, inner = np.random.RandomState(0).randn(4, 5, 2), [Flatten(), Dense(10), Reshape((5, 2))]
+@pytest.mark.parametrize(
+    "inner",
+    [[Flatten(), Dense(10), Reshape((5, 2))], [Permute((2, 1)), Dense(5), Permute((2, 1))]],
+    ids=["flatten", "permute"],
+)
+def test_padding_has_no_effect_where_the_layers_lose_the_lengths(inner, n_estimators):
+    X = np.random.RandomState(0).randn(4, 5, 2)
     rows, scores = padded(X, [5, 3, 1, 4]), []
     for value in (0.0, 1e6):
         network = shaped_network((5, 2), [Dense(2), FillPadding(value), Residual(inner)])

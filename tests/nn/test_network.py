@@ -8,12 +8,14 @@ import pytest
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS, ActivationFunction
+from skbackprop.layers import Conv1D, Dense, Embedding, GlobalAveragePool1D
 from skbackprop.nn import prediction
 from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.prediction import iter_predict_raw, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool
 from support import peak_of
+from support.shaped import drawn_parameters, shaped_network
 from support.stacks import DTYPES, activations_of, assert_same_bits, deep_network, some_parameters
 
 N_ROWS = 12
@@ -175,6 +177,15 @@ def test_prediction_of_many_rows_adds_a_bounded_block():
     beyond_scores = peak_of(predict_raw, network, parameters, X) - 4 * len(X)
     # In one piece the hidden layer alone would take 48 MB.
     assert beyond_scores < 1.1 * 4 * prediction._BLOCK_NUMBERS < 10e6
+
+
+@pytest.mark.parametrize("layers", [[Embedding(2, 64)], [Conv1D(64, 3), Dense(1)]], ids=str)
+def test_prediction_of_many_sequences_adds_a_bounded_block(layers):
+    network = shaped_network((50,), [*layers, GlobalAveragePool1D()])
+    parameters = drawn_parameters(network, 1, np.float32)
+    X = np.ones((4_000, 50), np.float32)
+    # In one piece the vectors of all steps would take 51 MB.
+    assert peak_of(predict_raw, network, parameters, X) < 2 * 4 * prediction._BLOCK_NUMBERS
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
