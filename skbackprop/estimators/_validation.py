@@ -97,7 +97,7 @@ def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
     """
     if reset:
         estimator._row_shape = None
-    fitted = None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
+    fitted = _get_fitted_info(estimator)
     if fitted is None:
         takes_shapes = bool(getattr(estimator, "layers", None))
     else:
@@ -120,6 +120,11 @@ def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
     return np.asanyarray(X).reshape(len(X), math.prod(row_shape))  # masked arrays stay masked
 
 
+def _get_fitted_info(estimator: Any) -> Any:
+    """Return the `_data_info` of a fitted estimator; None before training and in `fit`."""
+    return None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
+
+
 def get_row_shape(estimator: Any) -> tuple[int, ...]:
     """Return the shape of one row of the X that an estimator has last validated with `reset`."""
     return getattr(estimator, "_row_shape", None) or (int(estimator.n_features_in_),)
@@ -127,7 +132,7 @@ def get_row_shape(estimator: Any) -> tuple[int, ...]:
 
 def _reads_sequences(estimator: Any) -> bool:
     """Return whether the layers of an estimator take NaN as the padding of sequences."""
-    info = None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
+    info = _get_fitted_info(estimator)
     if info is not None:
         return bool(info.network.reads_sequences)
     return has_sequence_layer(check_layers_param(getattr(estimator, "layers", None)))
@@ -203,9 +208,26 @@ def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
         with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
             yield
     except (ValueError, TypeError) as error:
-        message, hint = str(error), ""
-        if message.startswith(_TABLE_ERRORS):
-            name, tabular = type(estimator).__name__, ""
+        message, hint, name = str(error), "", type(estimator).__name__
+        fitted = _get_fitted_info(estimator)
+        input_shape = fitted.network.input_shape if fitted else getattr(estimator, "input_shape", 0)
+        row_shape = getattr(estimator, "_row_shape", None) or input_shape
+        has_axes = isinstance(row_shape, (list, tuple)) and len(row_shape) > 1
+        if getattr(X, "ndim", 2) > 2 and hasattr(estimator, "layers"):
+            hint = (
+                "\nFor images and sequences set layers, such as [Conv2D(16, 3)]; or flatten each "
+                "row by X.reshape(len(X), -1)."
+            )
+        elif has_axes and getattr(X, "shape", None) == row_shape:
+            hint = "\nX has the shape of a single row. Pass X[np.newaxis]."
+        elif message.startswith("Input X contains NaN") and has_axes:
+            message = message.partition("\n")[0]
+            hint = (
+                f"\nReplace missing values, or remove their rows. {name} takes NaN only with "
+                "layers that read sequences, such as GRU, and only as padding at their end."
+            )
+        elif message.startswith(_TABLE_ERRORS):
+            tabular = ""
             if is_classifier(estimator):
                 tabular = "use TabularClassifier, or "
             elif is_regressor(estimator):

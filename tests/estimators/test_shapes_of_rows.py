@@ -4,9 +4,21 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.layers import Dense, Flatten, Reshape
+from skbackprop.layers import (
+    GRU,
+    Conv1D,
+    Conv2D,
+    Dense,
+    Flatten,
+    GlobalMaxPool1D,
+    MultiHeadAttention,
+    Permute,
+    PositionalEncoding,
+    Reshape,
+)
 from skbackprop.model_selection import BackpropGridSearchCV
 from skbackprop.training import parallelism
+from skbackprop.utils import arrays
 from support import few_epochs, quick
 
 pytestmark = few_epochs
@@ -93,7 +105,7 @@ def test_other_rows_in_prediction_are_an_error():
 
 def test_only_networks_with_layers_take_shapes():
     X, y = sequences()
-    with pytest.raises(ValueError, match="dim 3"):
+    with pytest.raises(ValueError, match=r"dim 3[\s\S]*images and sequences set layers"):
         quick(BackpropClassifier).fit(X, y)
 
 
@@ -143,3 +155,81 @@ def test_masked_values_are_an_error():
         with pytest.raises(ValueError, match="X must not contain masked values"):
             method(masked)
         method(np.ma.masked_array(X, False))
+
+
+# ----------------------------------------------------------------------------- missing values
+
+READERS = {
+    "gru": [GRU(2)],
+    "dense before": [Dense(2), GRU(2)],
+    "convolution": [Conv1D(2, 1), GlobalMaxPool1D()],
+    "attention": [PositionalEncoding(), MultiHeadAttention(1)],
+}
+every_reader = pytest.mark.parametrize("layers", READERS.values(), ids=READERS)
+MISSING = {
+    "one channel": (
+        np.s_[3, 5, 1],
+        "contains NaN in row 3, step 5. NaN is only allowed as padding",
+    ),
+    "first step": (np.s_[3, 0], "contains NaN in row 3, step 0. NaN is only allowed as padding"),
+    "in between": (np.s_[3, 2:4], "contains NaN in row 3, step 3. NaN is only allowed as padding"),
+    "a row": (np.s_[3], "Row 3 of X contains only NaN"),
+}
+
+
+@pytest.mark.parametrize("n_rows_at_once", [2, 100])
+@pytest.mark.parametrize("is_flat", [False, True], ids=["shaped", "flat"])
+@pytest.mark.parametrize("where, says", MISSING.values(), ids=MISSING)
+@every_reader
+def test_nan_that_is_no_padding_is_an_error(
+    layers, where, says, is_flat, n_rows_at_once, monkeypatch
+):
+    monkeypatch.setattr(arrays, "_VALUES_CHECKED", 18 * n_rows_at_once)
+    X, y = sequences()
+    X[7, 4:] = np.nan  # padding
+    wrong = X.copy()
+    wrong[where] = np.nan
+    if is_flat:
+        X, wrong = X.reshape(len(X), -1), wrong.reshape(len(X), -1)
+    model = quick(BackpropClassifier, layers=layers, input_shape=(6, 3)).fit(X, y)
+    expected = model.predict_proba(X)
+    for method in (
+        lambda rows: quick(BackpropClassifier, layers=layers, input_shape=(6, 3)).fit(rows, y),
+        lambda rows: model.partial_fit(rows, y),
+        model.predict,
+    ):
+        with pytest.raises(ValueError, match=says):
+            method(wrong)
+    np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+def test_networks_whose_first_layer_reads_no_sequences_take_no_padding():
+    X, y = sequences()
+    layers = [Reshape((3, 6)), Permute((2, 1)), GRU(2)]
+    quick(BackpropClassifier, layers=layers).fit(X, y)
+    X[2, 4:] = np.nan
+    with pytest.raises(
+        ValueError, match=r"row 2, step 4. The first layer, Reshape\(.* does not accept NaN"
+    ):
+        quick(BackpropClassifier, layers=layers).fit(X, y)
+
+
+def test_missing_values_of_images_and_single_images_are_explained():
+    X, y = sequences()
+    layers = Conv2D(2, 2)
+    model = quick(BackpropClassifier, layers=layers).fit(X, y)
+    with pytest.raises(ValueError, match=r"shape of a single row. Pass X\[np.newaxis\]"):
+        model.predict(X[0])
+    X[2, 4:] = np.nan
+    for method in (
+        model.predict,
+        lambda rows: quick(BackpropClassifier, layers=layers).fit(rows, y),
+    ):
+        with pytest.raises(ValueError, match="Input X contains NaN.\nReplace missing values, or"):
+            method(X)
+
+
+def test_a_sequence_layer_may_follow_a_vector_that_is_a_sequence_again():
+    X, y = sequences()
+    layers = [GRU(4), Reshape((2, 2)), GRU(3)]
+    assert quick(BackpropClassifier, layers=layers).fit(X, y).kernels_[1].shape == (2, 9)

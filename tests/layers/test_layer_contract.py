@@ -154,6 +154,7 @@ SHAPED = {
     "TransformerBlock": (
         *((6,), (Embedding(5, 4), PositionalEncoding(), TransformerBlock(2, 6)), "tokens"),
     ),
+    "BatchNormalization, padded": ((6, 3), (Dense(3), BatchNormalization(), GRU(2)), "nan"),
     "TransformerBlock, padded": ((6, 4), (TransformerBlock(1, 5, "relu", key_size=3),), "nan"),
 }
 # Layers whose output has the shape of their input, several of which can follow each other.

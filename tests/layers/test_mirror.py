@@ -131,6 +131,11 @@ def named(layers):
             ["Reshape", "relu", "Conv2DTranspose", "CropOrRepeat"],
         ),
         (
+            [Permute((2, 1)), Conv2D(4, 2)],
+            (8, 7),
+            ["Reshape", "Conv2DTranspose", "Reshape", "Permute"],
+        ),
+        (
             [GRU(4)],
             (9, 2),
             ["Reshape", "Reshape", "UpSampling2D", "Reshape", "GRU", "Dense"],

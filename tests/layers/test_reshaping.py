@@ -12,6 +12,7 @@ from skbackprop.layers import (
     Dense,
     Dropout,
     Flatten,
+    GlobalAveragePool1D,
     LayerNormalization,
     MaxPool1D,
     Permute,
@@ -129,6 +130,7 @@ AFTER_SEQUENCES = {
     "reshape": [Reshape((-1, 3)), Dense(3, "tanh")],
     "reshape and permute": [Reshape((9, 3, 1)), Permute((1, 3, 2))],
     "permute": [Permute((2, 1)), Dense(3, "tanh")],
+    "permute and a mean": [Permute((2, 1)), GlobalAveragePool1D()],
     "permute twice": [Permute((2, 1)), Permute((2, 1)), Dense(3, "tanh")],
 }
 BEFORE = {"pool": MaxPool1D(1), "gru": GRU(3, return_sequences=True), "conv": Conv1D(3, 1)}
