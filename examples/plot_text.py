@@ -8,7 +8,7 @@ models accept the sparse matrix directly.
 
 Logistic regression is as good or better here, and faster. With thousands of columns classes are
 linearly separable, so a network has nothing to add. For bags of words start with
-`LogisticRegression`.
+`LogisticRegression`. On the page about tokens, the order of words matters, and networks gain.
 """
 
 import importlib

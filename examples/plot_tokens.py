@@ -20,6 +20,7 @@ learned: tokens that are used alike are neighbors.
 """
 
 import importlib.util
+import textwrap
 import time
 import tokenize
 from collections import Counter
@@ -91,7 +92,8 @@ rng = np.random.default_rng(0)
 X, y = make_rows(TRAIN_MODULES, vocabulary, 8_000, rng)
 X_test, y_test = make_rows(TEST_MODULES, vocabulary, 4_000, rng)
 print(f"{len(X)} rows to learn from, {len(X_test)} held out, {len(tokens)} tokens, such as:")
-print("   ", *(tokens[number] for number in X[0]), "  next:", tokens[y[0]])
+print(textwrap.indent(textwrap.fill(" ".join(tokens[number] for number in X[0]), 72), "    "))
+print(f"  followed by {tokens[y[0]]}")
 
 
 # %%
