@@ -50,9 +50,9 @@ def accuracies(model, X, y):
 
 
 MODELS = {
-    "a network of 64-32 units": BackpropClassifier((64, 32), random_state=0),
-    "a network of 8 units": BackpropClassifier((8,), random_state=0),
-    "a linear model": SGDClassifier(loss="log_loss", random_state=0),
+    "network, 64-32 units": BackpropClassifier((64, 32), random_state=0),
+    "network, 8 units": BackpropClassifier((8,), random_state=0),
+    "linear model": SGDClassifier(loss="log_loss", random_state=0),
 }
 
 figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
@@ -63,7 +63,7 @@ with tempfile.TemporaryDirectory() as folder:
     for name, model in MODELS.items():
         found = accuracies(model, X, y)
         print(
-            f"{name:26s} accuracy: first {N_AT_ONCE:,} rows {found[0]:.3f}, "
+            f"{name:21s} accuracy: first {N_AT_ONCE:,} rows {found[0]:.3f}, "
             f"last {10 * N_AT_ONCE:,} rows {np.mean(found[-10:]):.3f}"
         )
         axes.plot(N_AT_ONCE * np.arange(1, len(found) + 1), found, label=name, alpha=0.8)

@@ -50,7 +50,7 @@ is_frequent = np.where(table.pop("visits") >= 5, "frequent", "other")
 rng = np.random.RandomState(0)
 table["chronic diseases"] = table["chronic diseases"].where(rng.rand(len(table)) > 0.1)
 X, X_test, y, y_test = train_test_split(
-    table, is_frequent, train_size=4000, stratify=is_frequent, random_state=0
+    table, is_frequent, train_size=2500, stratify=is_frequent, random_state=0
 )
 print(f"{len(X)} training rows, {np.mean(y == 'frequent'):.1%} of them frequent patients")
 
