@@ -153,8 +153,8 @@ def write_reference(app, config) -> None:
     folder = DOCS / "reference"
     folder.mkdir(exist_ok=True)
     index = ["Reference", "=========", ""]
-    index += ["All public classes and functions. :doc:`/api` lists the parameters, methods and"]
-    index += ["attributes of each estimator in tables.", ""]
+    index += ["All public classes and functions. :doc:`Tables </api>` list the parameters, methods"]
+    index += ["and attributes of each estimator.", ""]
     index += [".. toctree::", "   :maxdepth: 1", "", "   Tables of parameters </api>", ""]
     for group, modules in GROUPS.items():
         index += [".. toctree::", "   :maxdepth: 2", f"   :caption: {group}", ""]
