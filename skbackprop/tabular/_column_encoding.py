@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from typing import Any, ClassVar, Self
@@ -77,6 +77,16 @@ class RobustScaling(DropCachedPropertiesMixin):
             for start in range(0, max(1, values.shape[1]), _SPARSE_BLOCK)
         ]
         return cls(*map(np.concatenate, zip(*blocks, strict=True)))
+
+    def scale_together(self, columns: slice, values: Array) -> Self:
+        """Return a scaling with one factor for some columns, whose variances then sum to one.
+
+        Columns with two values keep their own factors.
+        """
+        variance = float(np.nanvar(values, axis=0).sum())
+        scale = self.scale.copy()
+        scale[columns][self.scaled[columns]] = 1 / np.sqrt(variance) if variance else 1.0
+        return replace(self, scale=scale)
 
     @cached_property
     def input_columns(self) -> tuple[Array, Array, Array]:

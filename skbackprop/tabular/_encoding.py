@@ -157,17 +157,23 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 codes[:, many], target, target_type, random_state, groups
             )
             numbers = _append_columns(numbers, out_of_fold)
-        parts = []
+        parts, texts = [], []
         has_indicator = [np.ones(numbers.shape[1], dtype=bool)]
         for column in part_columns:
             part, encoded = _fit_part(columns, column, kinds[column], random_state)
             parts.append(part)
+            if part.kind == "text":
+                first = numbers.shape[1]
+                texts.append((slice(first, first + encoded.shape[1]), encoded))
             numbers = _append_columns(numbers, encoded)
             # All parts of a value are missing together, so that one indicator is enough.
             has_indicator.append(np.arange(encoded.shape[1]) == 0)
         scaling = RobustScaling.fit(numbers)
         with_missing = scaling.with_missing & np.concatenate(has_indicator)
         scaling = replace(scaling, with_missing=with_missing)
+        for own_columns, encoded in texts:
+            # Each text counts like one number, and later components for less than the first ones.
+            scaling = scaling.scale_together(own_columns, encoded)
         fitted = cls(
             numeric_columns,
             category_columns,

@@ -29,7 +29,7 @@ _NUMBER = re.compile(
 MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
 
 # The number of hashed n-grams, the maximum number of outputs, and of rows that these are fitted to.
-N_NGRAMS, N_COMPONENTS, MAX_FITTED_TEXTS = 8192, 30, 50_000
+N_NGRAMS, N_COMPONENTS, MAX_FITTED_TEXTS = 8192, 30, 20_000
 # Components with a smaller share of the largest singular value are rounding errors.
 _MIN_SINGULAR = 1e-6
 _TEXTS_AT_ONCE = 4096
@@ -147,8 +147,9 @@ class TextEncoding(DropCachedPropertiesMixin):
             texts = ["" if is_missing(value) else str(value) for value in values[part]]
             counts = _count_ngrams(texts)
             counts.data *= idf[counts.indices]
-            norms = np.sqrt(counts.multiply(counts).sum(axis=1)).reshape(-1, 1)
-            encoded[part] = (counts @ components) / np.where(norms == 0, 1, norms)
+            rows = np.repeat(np.arange(len(texts)), np.diff(counts.indptr))
+            norms = np.sqrt(np.bincount(rows, counts.data**2, minlength=len(texts)))
+            encoded[part] = (counts @ components) / np.where(norms == 0, 1, norms)[:, np.newaxis]
         encoded[[is_missing(value) for value in values]] = np.nan
         return encoded
 
@@ -156,7 +157,7 @@ class TextEncoding(DropCachedPropertiesMixin):
     def _by_hash(self) -> tuple[Array, Array]:
         """The inverse document frequency and components of every hash."""
         idf = np.full(N_NGRAMS, self.unknown_idf)
-        components = np.zeros((N_NGRAMS, self.components.shape[1]), self.components.dtype)
+        components = np.zeros((N_NGRAMS, self.components.shape[1]))
         idf[self.hashes], components[self.hashes] = self.idf, self.components
         return idf, components
 

@@ -40,9 +40,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
       are in ISO 8601 form, such as "2024-12-31" and "2024-12-31 08:15". Dates may be later than
       all in `fit`.
     - Text: up to 30 components of a truncated singular value decomposition of the tf-idf of hashed
-      character n-grams (3 to 4 characters within words) [2]_, scaled like numbers. Strings
-      are text if there are more than 30 different ones, more than half of the values differ, and
-      they have two words or more on average.
+      character n-grams (3 to 4 characters within words) [2]_. Their medians are subtracted, and
+      they are divided by one number for all, so that their variances sum to one. Strings are text
+      if there are more than 30 different ones, more than half of the values differ, and they have
+      two words or more on average.
     - Numeric columns with two values, as 0 and 1.
     - For each column of numbers, dates or text with missing values an indicator: 1 where it is
       missing, else 0.
@@ -57,10 +58,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     ----------
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns: a mask, positions or names; all others are numeric. None for no
-        categorical columns. "from_dtype": the columns of a data frame with categories or strings,
-        and those of an array of objects with strings, unless the strings are numbers, dates or
-        text.
+        The categorical columns: a mask, positions or names; all others are numbers, dates or text.
+        None for no categorical columns. "from_dtype": the columns of a data frame with categories
+        or strings, and those of an array of objects with strings, unless the strings are numbers,
+        dates or text.
     column_kinds : dict or None, default=None
         What columns are taken for, by their names or positions: "number", "category", "text" or
         "date". It precedes `categorical_features` and the rules above, which hold for all other

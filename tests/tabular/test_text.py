@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.pipeline import make_pipeline
 
 from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop.callbacks import Checkpoint
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._dataframe import FEW_ROWS
 from skbackprop.tabular._text import N_NGRAMS, TextEncoding, parse_number
@@ -186,9 +187,11 @@ def test_a_column_of_text(library):
     assert types == ["number"] + ["text"] * 30 + ["missing"]
     assert encoder.input_columns_.tolist() == [0] + [1] * 31
     raw = TextEncoding.fit(column, "note", np.random.RandomState(0)).encode(column)
-    expected = TableEncoder().fit_transform(np.column_stack([np.arange(82.0), raw]))
+    x = (raw - np.nanmedian(raw, axis=0)) / np.sqrt(np.nanvar(raw, axis=0).sum())
+    expected = np.nan_to_num(x / np.sqrt(1 + (x / 3) ** 2))
     found = encoder.transform(LIBRARIES[library](table))
-    np.testing.assert_allclose(found, expected[:, :32], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found[:, 1:31], expected, rtol=1e-9, atol=1e-12)
+    assert (encoder.scale_[1:] == encoder.scale_[1]).all()
     assert found[:, -1].tolist() == [0] * 80 + [1, 0]
     few = LIBRARIES[library]({"x": [3], "note": [column[3]]})
     np.testing.assert_allclose(encoder.transform(few), found[3:4], rtol=1e-9, atol=1e-12)
@@ -359,3 +362,15 @@ def test_estimators_take_column_kinds():
     assert model.column_kinds_["income"] == "number" and model.column_kinds_["zip"] == "category"
     validated = clone(model).fit(frame, frame["x"], X_val=frame[:20], y_val=frame["x"][:20])
     assert np.isfinite(validated.predict(frame.iloc[0])).all()
+
+
+@pytest.mark.long
+def test_training_on_dates_and_text_is_resumed_exactly(tmp_path):
+    frame = mixed_frame(60)
+    path = tmp_path / "checkpoint.npz"
+    settings = {"n_estimators": 2, "max_iter": 6, "random_state": None}
+    model = TabularRegressor(**settings).set_callbacks(Checkpoint(path, every=1))
+    model.fit(frame, frame["x"])
+    resumed = TabularRegressor(**settings).fit(frame, frame["x"], resume_from=path)
+    assert resumed.column_kinds_ == model.column_kinds_
+    assert np.array_equal(resumed.predict(frame), model.predict(frame))

@@ -41,6 +41,7 @@ ConformalRegressor(BackpropRegressor(), conformity_score="quantiles")  # wrong
 TabularRegressor(loss="huuber")  # wrong
 TabularClassifier(blend="bosting")  # wrong
 TableEncoder(encoding="onehot")  # wrong
+TableEncoder(column_kinds={"note": "words"})  # wrong
 OptunaPruningCallback(None, monitor="accuracy")  # wrong
 BackpropClassifier().fit(X)  # wrong
 BackpropClassifier().fit(None, y)  # wrong

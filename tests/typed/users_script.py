@@ -92,6 +92,7 @@ def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) ->
     """Fit autoencoders, searches and tables."""
     assert_type(BackpropAutoencoder(2, max_iter=5).fit(X).transform(X), Array)
     assert_type(TableEncoder(encoding="ordinal").fit(X).transform(X), Array)
+    assert_type(TableEncoder(column_kinds={0: "category"}).fit(X).transform(X), Array)
     network = BackpropClassifier((4,), max_iter=3)
     search = BackpropGridSearchCV(network, {"alpha": [0.1, 0.2]}, cv=2).fit(X, labels)
     assert_type(search, BackpropGridSearchCV)
