@@ -32,7 +32,7 @@ _ROWS = 4096
 ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
 
 # The kinds of columns that `column_kinds` may name.
-GIVEN_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date")
+GIVEN_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
 
 # Representations of the rows of a table: encoded; with blocks of numeric encodings before that; or
 # the table itself, as numbers with NaN for missing values and codes of categories.

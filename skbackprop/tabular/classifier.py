@@ -66,7 +66,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         of objects with strings, unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
         What columns are taken for, as of a `TableEncoder`, by their names or positions: "number",
-        "category", "text" or "date". None for what dtypes and values say.
+        "category", "text", "date", "time" or "duration". None for what dtypes and values say.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, a factor of the weights of its rows. "balanced" gives all classes
         the same total weight. None for equal weights. Probabilities are calibrated for the weighted

@@ -58,7 +58,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         of objects with strings, unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
         What columns are taken for, as of a `TableEncoder`, by their names or positions: "number",
-        "category", "text" or "date". None for what dtypes and values say.
+        "category", "text", "date", "time" or "duration". None for what dtypes and values say.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, which determines what is predicted, as of a `BackpropRegressor`.
         y is divided by its standard deviation, or by its mean if the loss needs non-negative

@@ -28,7 +28,9 @@ TableLike: TypeAlias = "MatrixLike | Mapping[str, Any]"
 Columns: TypeAlias = "Literal['from_dtype'] | list[Any] | tuple[Any, ...] | Array | None"
 """The categorical columns of a table: indices, names or a mask."""
 
-ColumnKinds: TypeAlias = "Mapping[Any, Literal['number', 'category', 'text', 'date']] | None"
+ColumnKinds: TypeAlias = (
+    "Mapping[Any, Literal['number', 'category', 'text', 'date', 'time', 'duration']] | None"
+)
 """What columns of a table are taken for, by their names or positions."""
 
 FloatOrPerMember: TypeAlias = float | Array

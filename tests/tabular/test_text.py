@@ -1,5 +1,7 @@
 """Which strings are numbers, dates, text or categories, and what becomes of text?"""
 
+import datetime
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -261,6 +263,19 @@ def test_column_kinds_say_what_columns_are_taken_for():
     assert np.array_equal(array.transform(rows), encoder.transform(frame))
 
 
+def test_column_kinds_of_a_fitted_encoder_may_be_given():
+    frame = mixed_frame().assign(at=datetime.time(3), took=pd.Timedelta("2h"))
+    frame.loc[::2, "at"], frame.loc[::3, "took"] = datetime.time(4), pd.Timedelta("3h")
+    encoder = TableEncoder(random_state=0).fit(frame)
+    assert {"time", "duration", "text", "date"} <= set(encoder.column_kinds_.values())
+    again = TableEncoder(column_kinds=encoder.column_kinds_, random_state=0).fit(frame)
+    assert again.column_kinds_ == encoder.column_kinds_
+    assert np.array_equal(again.transform(frame), encoder.transform(frame))
+    # The kinds of the first table hold for a part in which nothing would tell text from categories.
+    part = TableEncoder(column_kinds=encoder.column_kinds_, random_state=0).fit(frame[:9])
+    assert part.column_kinds_ == encoder.column_kinds_
+
+
 def test_column_kinds_precede_categorical_features():
     frame = mixed_frame()[["zip", "name", "x"]]
     encoder = TableEncoder(["zip", "name"], column_kinds={"zip": "number"}).fit(frame)
@@ -282,6 +297,7 @@ def test_column_kinds_precede_categorical_features():
             "Column 'name' can't be of the kind 'number' .* of the kind 'category'",
         ),
         ({"name": "date"}, "Column 'name' can't be of the kind 'date'"),
+        ({"x": "duration"}, "Column 'x' can't be of the kind 'duration'"),
         ({"x": "date"}, "Column 'x' can't be of the kind 'date' .* of the kind 'number'"),
         ({"when": "number"}, "Column 'when' can't be of the kind 'number' .* of the kind 'date'"),
         ("text", "The 'column_kinds' parameter of TableEncoder must be"),
