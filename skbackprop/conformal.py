@@ -317,8 +317,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
             )
         if n_held_out >= n and not is_frozen:
             raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows for calibration and others "
-                f"for training, but {held_out}n_samples={n}. Use more rows, a smaller "
+                f"coverage={self.coverage} needs at least {needed} rows for calibration and more "
+                f"rows for training, but {held_out}n_samples={n}. Use more rows, a smaller "
                 "calibration_fraction, or a lower coverage."
             )
         return n_held_out
@@ -334,8 +334,9 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         needed = "several quantiles" if kind == "quantile" else "one number"
         if shape[: y.ndim] != y.shape or len(shape) - y.ndim != (kind == "quantile"):
             raise ValueError(
-                f"conformity_score={self.conformity_score!r} needs {needed} for each target, but "
-                f"for targets of shape {y.shape} the estimator's predictions have shape {shape}."
+                f"conformity_score={self.conformity_score!r} needs predictions of {needed} for "
+                f"each target, but for targets of shape {y.shape} the estimator's predictions have "
+                f"the shape {shape}. Use another conformity_score or estimator."
             )
         if kind == "scaled" and not _supports_return_std(_unwrap_with_input(fitted)[0]):
             raise ValueError(
@@ -348,16 +349,17 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         """Return the conformity scores; raise a ValueError if they are not finite."""
         if np.any(np.asarray(band.unit) == 0):
             raise ValueError(
-                f"conformity_score={self.conformity_score!r} divides by the standard deviation "
-                'that the estimator predicts, which is zero for some rows. Use loss="gaussian", or '
-                'conformity_score="absolute".'
+                f"conformity_score={self.conformity_score!r} needs a positive standard deviation "
+                'for each row, but the estimator predicts 0 for some rows. Use loss="gaussian", '
+                'or conformity_score="absolute".'
             )
         scores = band.conformity_scores(y)
         n_not_finite = int((~np.isfinite(scores)).sum())
         if n_not_finite:
             raise ValueError(
-                f"The estimator's predictions for held-out rows are not finite: {n_not_finite} of "
-                f"{scores.size}. Check the scale of X and y and the learning rate."
+                f"The estimator's predictions must be finite, but {n_not_finite} of {scores.size} "
+                "predictions for held-out rows are not. Check the scale of X and y and the "
+                "learning rate."
             )
         return scores
 

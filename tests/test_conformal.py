@@ -283,7 +283,7 @@ def test_raises_on_too_few_rows_for_the_coverage():
         few.set_params(estimator=FrozenEstimator(LinearRegression().fit(X, y))).fit(X[:15], y[:15])
     for setting, n in [("auto", 9), (100, 100), (0.99, 20)]:
         model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)
-        with pytest.raises(ValueError, match=f"9 rows .* others for training.* n_samples={n}"):
+        with pytest.raises(ValueError, match=f"9 rows .* more rows for training.* n_samples={n}"):
             model.fit(X[:n], y[:n])
 
 
@@ -350,11 +350,11 @@ def test_tags_are_those_of_the_estimator():
 def test_raises_on_predictions_of_wrong_shape():
     X, y = value_data()
     for estimator, kind, said in [
-        (network(), "quantile", "needs several quantiles .* predictions have shape"),
-        (KINDS["quantile"], "absolute", "needs one number for each target, but for targets of"),
-        (KINDS["quantile"], "scaled", "needs one number for each target, but for targets of"),
+        (network(), "quantile", "needs predictions of several quantiles .* have the shape"),
+        (KINDS["quantile"], "absolute", "needs predictions of one number for each target"),
+        (KINDS["quantile"], "scaled", "needs predictions of one number for each target"),
         (LinearRegression(), "scaled", "return_std=True"),
-        (network(), "scaled", "which is zero for some rows"),
+        (network(), "scaled", "predicts 0 for some rows"),
     ]:
         with pytest.raises(ValueError, match=said):
             ConformalRegressor(estimator, conformity_score=kind).fit(X, y)
@@ -388,7 +388,7 @@ def test_raises_on_invalid_settings_by_name(setting):
 def test_predictions_that_are_not_finite_are_an_error(value):
     X, y = np.ones((20, 2)), np.zeros(20)
     X[3, 0] = value
-    with pytest.raises(ValueError, match="held-out rows are not finite: 1 of 20"):
+    with pytest.raises(ValueError, match="must be finite, but 1 of 20"):
         ConformalRegressor(frozen()).fit(X, y)
 
 

@@ -95,9 +95,12 @@ class Checkpoint:
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
         if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
-            raise ValueError(f"every must be an int of at least 1 (epochs), got {every!r}.")
+            raise ValueError(
+                "every of Checkpoint must be an int of at least 1, the number of epochs between "
+                f"two checkpoints, got {every!r}."
+            )
         if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
-            raise ValueError(f"path of Checkpoint must be a file name, got {path!r}.")
+            raise ValueError(f"path of Checkpoint must be the path of a file, got {path!r}.")
         self.path, self.every = Path(path).absolute(), int(every)
         # The file locks of running fits, by their contexts.
         self._locks: dict[Any, ExitStack] = {}
@@ -115,13 +118,13 @@ class Checkpoint:
         is_table = isinstance(estimator, BaseTabular)
         if not is_table and not isinstance(estimator, BaseNeuralNetwork):
             raise TypeError(
-                f"Checkpoint saves the training of a skbackprop network, but was set on a {name}. "
-                "Call set_callbacks on the network itself, such as model[-1] of a pipeline."
+                f"Checkpoint must be set on a skbackprop network, got a {name}. Call set_callbacks "
+                "on the network itself, such as model[-1] of a pipeline."
             )
         if _has_parallel_siblings(context):
             raise ValueError(
-                f"Checkpoint has one file, {str(self.path)!r}, but a search fits many networks. "
-                "Set it on the best one, and fit only that one."
+                f"Checkpoint writes one file, {str(self.path)!r}, but a search fits many networks. "
+                "Set it on a single estimator with the best parameters."
             )
         if (
             not is_table
@@ -129,23 +132,24 @@ class Checkpoint:
             and getattr(estimator, "n_estimators", 1) > 1
         ):
             raise ValueError(
-                "Checkpoint can't resume several networks with L-BFGS, which trains one after the "
-                f"other. Set n_estimators=1 (got {estimator.n_estimators}), or use another solver."
+                "Checkpoint cannot resume several networks with L-BFGS, which trains one after "
+                f"the other, got n_estimators={estimator.n_estimators}. Set n_estimators=1, or use "
+                "another solver."
             )
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
-                f"The folder of Checkpoint, {str(self.path.parent)!r}, does not exist. Create it."
+                f"The folder {str(self.path.parent)!r} in the path of Checkpoint does not exist. "
+                "Create it first."
             )
         with prefix_file_errors(self, self.path), ExitStack() as stack:
             try:
                 stack.enter_context(hold_file(self.path))
             except BlockingIOError as error:
                 raise ValueError(
-                    f"Another fit is writing to the file of Checkpoint, {str(self.path)!r}, in "
-                    "this process or another. Use a separate file for each fit; in "
-                    "cross-validation, remove the callback with set_callbacks(). If there is no "
-                    "other fit, delete "
-                    f"{error.filename!r}."
+                    "Another fit, in this process or in another, is writing to the file of "
+                    f"Checkpoint, {str(self.path)!r}. Use a separate file for each fit. In "
+                    "cross-validation, remove the callback with set_callbacks(). If no other fit "
+                    f"is running, delete {error.filename!r}."
                 ) from None
             check_replaceable(self.path)
             self._locks[context] = stack.pop_all()

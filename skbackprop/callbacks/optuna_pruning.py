@@ -104,8 +104,8 @@ class OptunaPruningCallback:
         _optuna()
         if not isinstance(estimator, BaseNeuralNetwork):
             raise TypeError(
-                "OptunaPruningCallback reports the epochs of a skbackprop network, but was set on "
-                f"a {type(estimator).__name__}. Call set_callbacks on the network itself, such as "
+                "OptunaPruningCallback must be set on a skbackprop network, got a "
+                f"{type(estimator).__name__}. Call set_callbacks on the network itself, such as "
                 "model[-1] of a pipeline."
             )
         expected = "maximize" if self.monitor == "validation_score" else "minimize"
@@ -145,7 +145,7 @@ class OptunaPruningCallback:
         curves = [getattr(history, attribute) for history in histories]
         if not all(curves):
             raise ValueError(
-                f"There is no {self.monitor} to report, because no rows are held out. Set "
+                f"monitor={self.monitor!r} needs validation rows, but no rows are held out. Set "
                 'early_stopping=True, or monitor="loss".'
             )
         value = float(np.mean([curve[-1] for curve in curves]))

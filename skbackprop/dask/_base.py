@@ -183,8 +183,8 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         name = type(self).__name__
         if config.is_lbfgs:
             raise ValueError(
-                f"solver={self.solver!r} cannot train on a Dask cluster. Use one of "
-                f"{', '.join(map(repr, OPTIMIZERS))} or an Optimizer, or train the local "
+                f"solver must be one of {', '.join(map(repr, OPTIMIZERS))} or an Optimizer on a "
+                f"Dask cluster, got {self.solver!r}. To use it, train the local "
                 f"{self._local.__name__}."
             )
         if config.stopping is None:
@@ -192,15 +192,15 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         scoring = config.stopping.scoring
         if given.X_val is None and not incremental:
             raise ValueError(
-                f"early_stopping={self.early_stopping!r} needs validation rows, and {name} holds "
-                "out no rows of X. Pass X_val and y_val, for example slices of a Dask array, or a "
-                "part made by random_split of a Dask frame."
+                f"early_stopping={self.early_stopping!r} needs validation rows, but {name} does "
+                "not hold out rows of X. Pass X_val and y_val, for example slices of a Dask "
+                "array, or a part made by random_split of a Dask frame."
             )
         if given.X_val is not None and callable(scoring):
             raise ValueError(
-                f"{name} cannot use the scorer scoring={scoring!r} for early stopping, because "
-                "X_val is on the workers. Use None for the score of the estimator, 'loss', or the "
-                "name of a scorer of scikit-learn, such as 'neg_log_loss'."
+                "scoring of EarlyStopping must be None, 'loss' or the name of a scikit-learn "
+                "scorer, such as 'neg_log_loss', because X_val is on the workers, got "
+                f"{scoring!r}. None is the score of the estimator."
             )
 
     def _get_client(self) -> Client:
@@ -265,7 +265,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         client = self._get_client()
         parts = [part for part in gather(client, client.compute(blocks)) if part is not None]
         if not parts:
-            raise ValueError("X has no rows, but at least one is needed for a score.")
+            raise ValueError("X must have at least one row to compute a score, got none.")
         columns = zip(*parts, strict=True)
         rows = [None if each[0] is None else np.concatenate(each) for each in columns]
         return compute_score(local, ScoredPredictions(*rows))

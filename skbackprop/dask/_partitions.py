@@ -77,9 +77,9 @@ class ClusterLostError(TrainingInterrupted, ConnectionError):
 def cluster_lost_error(reason: str) -> ClusterLostError:
     """Return a ClusterLostError that gives the reason and says what to do."""
     return ClusterLostError(
-        f"The cluster has lost rows or is gone: {reason}. Dask computes the rows of a dead worker "
-        "again if they come from files or arrays, but not if they were put on the workers with "
-        "scatter. Check that the scheduler and workers are running, and call fit again, with "
+        f"The cluster has lost rows or cannot be reached: {reason}. Dask recomputes the rows of a "
+        "dead worker if they come from files or arrays, but not if they were put on the workers "
+        "with scatter. Check that the scheduler and workers are running, and call fit again, with "
         "resume_from if there is a checkpoint."
     )
 
@@ -204,8 +204,8 @@ class Partitions:
         """Check that the total weight is positive and finite."""
         if not 0 < self.weight < math.inf:
             raise ValueError(
-                f"{name} adds up to {self.weight:g} over all rows, but the sum must be positive "
-                "and finite. Give at least one row a positive weight, or scale the weights down."
+                f"{name} must have a positive and finite sum over all rows, got {self.weight:g}. "
+                "Give at least one row a positive weight, or scale the weights down."
             )
 
     def compute(self, function: Callable[..., Any], **arguments: Any) -> list[Any]:
@@ -285,14 +285,15 @@ def make_partitions(
     infos = gather(client, futures[1::2])
     rows = [pair for pair in zip(futures[::2], infos, strict=True) if pair[1] is not None]
     if not rows:
-        raise ValueError(f"{name} has no rows, but at least one is needed for training.")
+        raise ValueError(f"{name} must have at least one row for training, got none.")
     partitions = Partitions(client, [future for future, _ in rows], [info for _, info in rows])
     kinds = {(info.row_shape, info.y_shape, info.is_sparse) for info in partitions.infos}
     if len(kinds) > 1:
         raise ValueError(
-            f"The blocks of {name} and of its y differ: (shape of a row, of a row of y, is sparse) "
-            f"is one of {sorted(kinds)}. Give all blocks the same columns, and make all of them "
-            "dense or sparse, for example with X.map_blocks(scipy.sparse.csr_matrix)."
+            f"All blocks of {name} and of its y must have the same columns, and be all dense or "
+            f"all sparse, but (shape of a row of {name}, shape of a row of y, is sparse) is one of "
+            f"{sorted(kinds)}. Convert the blocks, for example with "
+            "X.map_blocks(scipy.sparse.csr_matrix)."
         )
     return partitions
 
@@ -340,8 +341,8 @@ def _make_partition(
             architecture.network(get_row_shape(estimator), 1).validate_padding(X)
     if issparse(y):
         raise TypeError(
-            f"y of {name} is sparse, but a Dask estimator needs dense targets. Pass "
-            "y.map_blocks(lambda block: block.toarray())."
+            f"y of {name} must be dense, got a sparse array. Pass y.map_blocks(lambda block: "
+            "block.toarray())."
         )
     partition = Partition(X, y, weight)
     return partition, PartitionInfo(
@@ -375,16 +376,16 @@ def delayed_partitions(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any
         if not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
             raise TypeError(
                 f"{argument} must be a Dask array or frame, got {type(value).__name__}. Use the "
-                "local estimator for rows in this process, or make a Dask array with "
+                "local estimator for rows in this process, or create a Dask array with "
                 "dask.array.from_array."
             )
     columns = [row_blocks(array, like=X) for array in arrays.values()]
     if len({len(column) for column in columns}) > 1:
         raise ValueError(
-            f"{', '.join(arrays)} have {', '.join(str(len(c)) for c in columns)} blocks of rows, "
-            "but must have the same number. Rechunk or repartition them alike. "
-            "Arrays made by to_dask_array() have blocks of their own: pass the frames instead, or "
-            "call compute_chunk_sizes() of each array before."
+            f"{', '.join(arrays)} must have the same number of blocks of rows, got "
+            f"{', '.join(str(len(c)) for c in columns)}. Rechunk or repartition them alike. If "
+            "arrays were made by to_dask_array(), pass the frames instead, or call "
+            "compute_chunk_sizes() of each array first."
         )
     if weight is None:
         columns.append([None] * len(columns[0]))
@@ -429,8 +430,8 @@ def y_with_all_labels(partitions: Partitions) -> Array:
     for labels in zip(*partitions.compute(_unique_labels), strict=True):
         if len({each.dtype.kind == "U" for each in labels}) > 1:
             raise ValueError(
-                "y has words in some blocks and numbers in others. Make all labels of a column "
-                "words, or all numbers."
+                "y must contain only strings or only numbers, but has strings in some blocks and "
+                "numbers in others. Convert the labels of each column to one type."
             )
         columns.append(np.unique(np.concatenate(labels)))
     if not partitions.infos[0].y_shape:

@@ -42,7 +42,7 @@ def axes_for(caller: str, ax: Any, **figure_kwargs: Any) -> Any:
     if ax is None:
         return pyplot.figure(layout="constrained", **figure_kwargs).subplots()
     if not isinstance(ax, Axes):
-        raise TypeError(f"ax must be matplotlib Axes or None, got {ax!r}.")
+        raise TypeError(f"ax must be a matplotlib Axes or None, got {ax!r}.")
     return ax
 
 
@@ -114,7 +114,7 @@ def fitted_networks(caller: str, estimator: Any) -> list[BaseNeuralNetwork]:
     networks = unwrap_estimator(estimator)
     if not all(isinstance(network, BaseNeuralNetwork) for network in networks):
         raise TypeError(
-            f"{caller} takes a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
+            f"{caller} needs a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
             "TabularClassifier or TabularRegressor, or a pipeline or refitted search of one, got "
             f"{estimator!r}."
         )

@@ -136,7 +136,7 @@ class LossCurveDisplay:
         if not isinstance(estimators, Mapping):
             estimators = {str(i): estimator for i, estimator in enumerate(estimators, 1)}
         if not estimators:
-            raise ValueError("estimators must hold at least one fitted estimator, got none.")
+            raise ValueError("estimators must contain at least one fitted estimator, got none.")
         names, networks = [], []
         for name, estimator in estimators.items():
             fitted = _get_fitted(estimator)
@@ -196,7 +196,7 @@ class LossCurveDisplay:
             ax[0].xaxis.label.set_visible(not has_scores)
         axes = [*ax] if isinstance(ax, Iterable) else [ax]
         if not (1 <= len(axes) <= 2 and all(isinstance(each, Axes) for each in axes)):
-            raise TypeError(f"ax must be matplotlib Axes, a pair of them or None, got {ax!r}.")
+            raise TypeError(f"ax must be a matplotlib Axes, a pair of them or None, got {ax!r}.")
         self.ax_, self.score_ax_ = axes[0], axes[1] if len(axes) == 2 else None
         self.figure_, self.lines_ = self.ax_.figure, []
         for (name, histories), user_kwargs in zip(self.curves.items(), curve_kwargs, strict=True):
@@ -241,8 +241,9 @@ def _get_fitted(estimator: Any) -> list[Any]:
     if all(getattr(network, "loss_curve_", None) is not None for network in networks):
         return networks
     raise TypeError(
-        "LossCurveDisplay takes a fitted network with a loss_curve_, such as a BackpropClassifier, "
-        f"a TabularClassifier, or a pipeline or refitted search of one, got {estimator!r}."
+        "LossCurveDisplay needs a fitted network with a loss_curve_, such as a "
+        "BackpropClassifier, a TabularClassifier, or a pipeline or refitted search of one, got "
+        f"{estimator!r}."
     )
 
 

@@ -454,13 +454,13 @@ def _validate_image_shape(shape: Any, n_inputs: int) -> tuple[int, ...]:
     )
     if not is_shape or len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] != 3):
         raise ValueError(
-            "image_shape must be (height, width), or (height, width, 3) for images in color, "
-            f"got {shape!r}."
+            "image_shape must be (height, width), or (height, width, 3) for color images, got "
+            f"{shape!r}."
         )
     if prod(shape) != n_inputs:
         raise ValueError(
-            f"image_shape={tuple(shape)} has {prod(shape)} numbers, but each unit of the first "
-            f"layer has {n_inputs} inputs."
+            f"image_shape must have as many values as the {n_inputs} inputs of each unit of the "
+            f"first layer, got {tuple(shape)} with {prod(shape)}."
         )
     return tuple(map(int, shape))
 

@@ -165,7 +165,7 @@ class SearchDisplay:
         check_matplotlib(cls.__name__)
         if not (hasattr(search, "refit") and hasattr(search, "fit")):
             raise TypeError(
-                "SearchDisplay takes a fitted search, such as a BackpropGridSearchCV or "
+                "SearchDisplay needs a fitted search, such as a BackpropGridSearchCV or "
                 f"scikit-learn's GridSearchCV, got {search!r}."
             )
         check_is_fitted(search, "cv_results_")
@@ -241,7 +241,10 @@ class SearchDisplay:
             )
         scores = np.asarray(self.cv_results[f"mean_test_{self.metric}"], float)
         if np.isnan(scores).all():
-            raise ValueError("There is nothing to plot: all fits of the search failed.")
+            raise ValueError(
+                "The search has nothing to plot, because all of its fits failed. Set "
+                'error_score="raise" and fit again to see the error.'
+            )
         means = -scores if negate_score else scores
         # From the worst to the best. Of equal scores the first one is the best.
         order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable")[::-1]
@@ -307,8 +310,8 @@ class SearchDisplay:
         n_expected = len(chosen) if self.params is None else len(self.params)
         if len(chosen) not in (1, 2) or len(chosen) != n_expected:
             raise ValueError(
-                "params must be one or two parameters of the search, or unique endings of them, "
-                f"got {self.params!r}. The search has {list(axes)}."
+                "params must be one or two parameters of the search, or unique endings of their "
+                f"names, got {self.params!r}. The parameters of the search are {list(axes)}."
             )
         return [axes[name] for name in chosen], [name for name in varied if name not in chosen]
 

@@ -100,8 +100,8 @@ def to_expression(part: Any, *inputs: Any) -> Any:
     """
     name = type(part).__name__
     raise TypeError(
-        f"{name} can't be exported, because it has no formula. Register one: decorate a function "
-        f"of the {name} and its input, which returns its output, with "
+        f"{name} cannot be exported, because it has no formula. Register a function that takes the "
+        f"{name} and its input and returns its output, with the decorator "
         "skbackprop.export.to_expression.register."
     )
 
@@ -223,8 +223,8 @@ def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
     if type(loss).predict_std is losses.Loss.predict_std:
         return None
     raise TypeError(
-        f"return_std=True is for the losses of this package, but {type(loss).__name__} has its own "
-        "standard deviation. Set return_std=False."
+        "return_std=True is only supported for the losses of this package, but "
+        f"{type(loss).__name__} has its own standard deviation. Set return_std=False."
     )
 
 
@@ -411,7 +411,7 @@ def _(part: RecurrentLayer, x: Expr, arrays: Arrays, is_reversed: bool = False) 
         named = {type(activations.ACTIVATIONS[name]): name for name in ex.RECURRENT_ACTIVATIONS}
         if type(function) not in named:
             raise TypeError(
-                f"SimpleRNN with the activation {part.activation!r} can't be exported. Set one of "
+                f"SimpleRNN with activation={part.activation!r} cannot be exported. Use one of "
                 f"{list(named.values())}, and fit again."
             )
         activation = named[type(function)]
@@ -526,7 +526,8 @@ def _(part: TableEncoder, x: Expr) -> Expr:
     encoded = encode_table(part._encoding, x)
     if not encoded.width:
         raise ValueError(
-            "The TableEncoder can't be exported: all columns were constant, so it has no outputs."
+            "The TableEncoder cannot be exported, because it has no outputs: all columns were "
+            "constant."
         )
     return encoded
 
@@ -600,17 +601,17 @@ def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
     others = [level for level in levels if find_role(type(level)) != "number"]
     if others:
         raise TypeError(
-            f"{label} has levels such as {others[0]!r}, but an exported model takes only numbers. "
-            "Number the levels, as scikit-learn's OrdinalEncoder does, name the column in "
-            "categorical_features, and fit again."
+            f"{label} has levels such as {others[0]!r}, but an exported model accepts only "
+            "numbers. Encode the levels as numbers, for example with scikit-learn's "
+            "OrdinalEncoder, name the column in categorical_features, and fit again."
         )
     numbers = to_floats(levels, label)
     with np.errstate(over="ignore"):
         n_different = len(np.unique(numbers.astype(np.float32)))
     if n_different < len(numbers):
         raise ValueError(
-            f"{label} has levels that are equal in single precision, in which models are exported. "
-            "Number them from 0 on, and fit again."
+            f"{label} has levels that are equal in single precision, the precision of exported "
+            "models. Number the levels from 0, and fit again."
         )
     return numbers
 

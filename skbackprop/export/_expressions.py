@@ -82,7 +82,7 @@ class Expr(NDArrayOperatorsMixin):
         name = ufunc.__name__
         if method != "__call__" or options or name not in FUNCTIONS:
             raise TypeError(
-                f"Formulas can't use {name} ({method}, with the options {sorted(options)}). Use "
+                f"Formulas cannot use {name} ({method}, with the options {sorted(options)}). Use "
                 f"operators and these functions of NumPy and SciPy: {sorted(FUNCTIONS)}."
             )
         return _make_elementwise(name, *inputs)
@@ -174,8 +174,8 @@ def dense_int8(
     n_estimators, n_inputs, n_outputs = weights.shape
     if n_inputs > _MAX_INT8_INPUTS:
         raise ValueError(
-            f'weight_dtype="int8" is for layers of up to {_MAX_INT8_INPUTS} inputs, and one layer '
-            f'has {n_inputs}, whose sums could overflow 32 bits. Set weight_dtype="float32".'
+            f'weight_dtype="int8" needs layers of at most {_MAX_INT8_INPUTS} inputs, because sums '
+            f'could overflow 32 bits, but one layer has {n_inputs}. Set weight_dtype="float32".'
         )
     size = np.sqrt(mean_square)
     # Inputs that are always zero are assumed to be as large as the largest other input.
@@ -436,8 +436,8 @@ def _to_float32(array: Any) -> Array:
     if not np.isfinite(single).all():
         largest = float(np.abs(array).max())
         raise ValueError(
-            "The model has values that are not finite in single precision, in which models are "
-            f"exported: the largest is {largest:.3g}. Scale X and y down, and fit again."
+            "The model must have finite values in single precision, the precision of exported "
+            f"models, but the largest is {largest:.3g}. Scale X and y down, and fit again."
         )
     return single
 

@@ -146,8 +146,8 @@ def steps_of(estimator: Any) -> list[Any]:
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
             raise TypeError(
-                f"{type(estimator).__name__} can't be exported, because it has not refitted its "
-                "best candidate. Fit it with refit=True."
+                f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
+                "estimator. Fit it with refit=True."
             )
         return steps_of(estimator.best_estimator_)
     if isinstance(estimator, FrozenEstimator):
@@ -173,10 +173,11 @@ def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
     if not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return (ModelOutput("variable", convert(estimator, x)),)
     raise TypeError(
-        f"{type(estimator).__name__} can't be exported. Networks and tabular estimators of "
-        "skbackprop can, refitted searches of one, and pipelines that end in one after "
+        f"{type(estimator).__name__} cannot be exported. Export a network or a tabular estimator "
+        "of skbackprop, a refitted search of one, or a pipeline that ends in one after "
         "scikit-learn's scalers or other transformers with a formula (see "
-        "skbackprop.export.to_expression). to_onnx also exports what skl2onnx converts."
+        "skbackprop.export.to_expression). to_onnx also exports the estimators that skl2onnx "
+        "converts."
     )
 
 
@@ -197,7 +198,7 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
         if isinstance(layer, ResidualEnd):
             if not open_residuals:
                 raise TypeError(
-                    "A part of a network that starts inside of a Residual can't be exported, "
+                    "A part of a network that starts inside a Residual cannot be exported, "
                     "because it lacks the input of the Residual."
                 )
             x = open_residuals.pop() + x
@@ -282,9 +283,9 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
         classes = classes.astype(np.int64)
     elif kind != "b" and classes.dtype not in (np.float32, np.float64):
         raise ValueError(
-            "Labels must be strings, booleans, float32 or float64 numbers or integers up to "
-            f"2**63 - 1 to be exported, but these have dtype {classes.dtype}: {classes[:5]}. "
-            "Number the classes from 0 on, and fit again."
+            "Labels must be strings, booleans, float32 or float64 numbers, or integers up to "
+            f"2**63 - 1 to be exported, got the dtype {classes.dtype}: {classes[:5]}. Number the "
+            "classes from 0, and fit again."
         )
     return ModelOutput(name, values, classes=classes)
 
@@ -318,7 +319,7 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
     """Return the standard deviation that a regressor's `predict` returns."""
     if not isinstance(estimator, BackpropRegressor):
         raise ValueError(
-            "return_std=True is for a BackpropRegressor, whose predict has return_std, got a "
+            "return_std=True needs a BackpropRegressor, whose predict has return_std, got a "
             f"{type(estimator).__name__}. Set return_std=False."
         )
     fitted = get_fitted_network(estimator)
@@ -370,7 +371,7 @@ def _tabular_raw_predictions(estimator: Any, x: Expr) -> list[tuple[FittedNetwor
     for component in estimator._components:
         if not hasattr(component, "networks"):
             raise TypeError(
-                f"{type(estimator).__name__} can't be exported, because it blends its networks "
+                f"{type(estimator).__name__} cannot be exported, because it blends its networks "
                 "with other estimators. Fit it with blend=None."
             )
         fitted = get_fitted_network(component.networks)

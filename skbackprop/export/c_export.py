@@ -351,10 +351,12 @@ def to_c(
     if (calibration_data is None) == (weight_dtype == "int8"):
         raise ValueError(
             'weight_dtype="int8" needs calibration_data, typical rows that measure the range of '
-            "each layer's inputs. Pass calibration_data=X_train, for example."
+            "each layer's inputs. Pass for example calibration_data=X_train."
             if calibration_data is None
-            else 'calibration_data is for weight_dtype="int8", but weight_dtype is "float32". '
-            'Set weight_dtype="int8", or leave calibration_data out.'
+            else (
+                'calibration_data is only used with weight_dtype="int8", got '
+                'weight_dtype="float32". Set weight_dtype="int8", or omit calibration_data.'
+            )
         )
     model = build_graph(estimator, return_std)
     if calibration_data is None:
@@ -369,7 +371,8 @@ def to_c(
     rows = rows.reshape(len(rows), -1)
     if rows.shape[1] != model.row.width:
         raise ValueError(
-            f"calibration_data has {rows.shape[1]} features, but the model takes {model.row.width}."
+            f"calibration_data must have the {model.row.width} features of the model, got "
+            f"{rows.shape[1]}."
         )
     model, errors = _quantize_model(model, rows)
     return generate_c(model, prefix, errors)
@@ -425,8 +428,8 @@ def _measure_inputs(model: ModelGraph, blocks: list[Array]) -> dict[Expr, tuple[
             (x,) = each.inputs
             if has_missing and np.isnan(values[x]).any():
                 raise ValueError(
-                    "calibration_data contains NaN, but the model does not accept missing values. "
-                    "Remove such rows."
+                    "calibration_data must not contain NaN, because the model does not accept "
+                    "missing values. Remove these rows."
                 )
             largest, mean_square = measure_channels(x, values[x])
             if n_rows:

@@ -201,7 +201,7 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
     name = type(estimator).__name__
     if return_std:
         raise ValueError(
-            "return_std=True is for a BackpropRegressor, alone or after steps with a formula, but "
+            "return_std=True needs a BackpropRegressor, alone or after steps with a formula, but "
             f"skl2onnx converts this {name}. Set return_std=False."
         )
     with require_extra("to_onnx", extra="onnx"):
@@ -226,14 +226,14 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
     except (MissingConverter, MissingShapeCalculator) as error:
         reason = str(error).partition(". ")[0]
         raise TypeError(
-            f"{name} can't be exported, because skl2onnx has no converter for one of its parts "
+            f"{name} cannot be exported, because skl2onnx has no converter for one of its parts "
             f"({reason}). Apply that part to X yourself, and export the rest."
         ) from error
     except RuntimeError as error:
         if X is None and "column name" in str(error):
             raise ValueError(
-                f"{name} takes columns by their names. Pass a data frame with these columns, such "
-                "as to_onnx(estimator, X_train[:1])."
+                f"{name} selects columns by name. Pass a data frame with these columns, such as "
+                "to_onnx(estimator, X_train[:1])."
             ) from error
         raise
     if not hasattr(estimator, "predict_proba"):
@@ -281,9 +281,9 @@ def _build_operator_graph(operator: Any) -> ModelGraph:
     model = build_graph(operator.raw_operator)
     if sum(output.classes is not None for output in model.outputs) > 1:
         raise TypeError(
-            "skl2onnx supports one label for each row, but the classifier was fitted to several "
-            "columns of labels. Export it alone with skbackprop.export.to_onnx, which has outputs "
-            "for each column, and the steps before it as another model."
+            "skl2onnx supports only one label for each row, but the classifier was fitted to "
+            "several columns of labels. Export it alone with skbackprop.export.to_onnx, which has "
+            "outputs for each column, and export the steps before it as another model."
         )
     outputs = model.outputs[: len(operator.outputs)]
     return replace(model, outputs=tuple(map(_convert_classes, outputs)))
@@ -296,8 +296,8 @@ def _convert_classes(output: ModelOutput) -> ModelOutput:
     integers = output.classes.astype(np.int64)
     if (integers != output.classes).any():
         raise ValueError(
-            "skl2onnx supports labels that are strings or integers, got "
-            f"{output.classes[:5]}. Number the classes from 0 on, and fit again."
+            "skl2onnx supports only labels that are strings or integers, got "
+            f"{output.classes[:5]}. Number the classes from 0, and fit again."
         )
     return replace(output, classes=integers)
 
@@ -318,7 +318,7 @@ def _set_types(operator: Any) -> None:
     if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != n_features):
         # skl2onnx passes on labels of rows from clusterers, for example.
         raise TypeError(
-            f"{type(operator.raw_operator).__name__} takes {n_features} features, but the step "
+            f"{type(operator.raw_operator).__name__} needs {n_features} features, but the step "
             f"before it returns a tensor of shape {shape} in skl2onnx. Apply that step to X "
             "yourself, and export the rest."
         )

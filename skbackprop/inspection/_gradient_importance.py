@@ -90,12 +90,12 @@ def gradient_importance(
     network = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(network, BaseSupervisedNetwork):
         raise TypeError(
-            "gradient_importance takes a BackpropClassifier, a BackpropRegressor or a Pipeline "
-            f"that ends in one, got {estimator!r}."
+            "estimator must be a BackpropClassifier, a BackpropRegressor or a Pipeline that ends "
+            f"in one, got {estimator!r}."
         )
     is_classifier = isinstance(network, BackpropClassifier)
     if of is not None and not is_classifier:
-        raise ValueError(f"of={of!r} is only valid for classifiers. Use of=None for a regressor.")
+        raise ValueError(f"of must be None for a regressor, got {of!r}.")
     check_is_fitted(network)
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)

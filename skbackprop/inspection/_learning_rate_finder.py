@@ -148,7 +148,7 @@ def find_learning_rate(
         losses = np.array(_train_at_rates(run, rates.tolist(), width))
     if len(losses) < 4 * width:
         raise ValueError(
-            f"training diverged after {len(losses)} steps, at a rate of {rates[len(losses)]:.3g}. "
+            f"Training diverged after {len(losses)} steps, at a rate of {rates[len(losses)]:.3g}. "
             f"Lower smallest (now {smallest}), or scale the data, for example with "
             "sklearn.preprocessing.StandardScaler."
         )
@@ -157,12 +157,12 @@ def find_learning_rate(
     lowest = int(np.argmin(smoothed))
     if smoothed[0] - smoothed[lowest] <= _MIN_DECREASE * abs(smoothed[0]):
         raise ValueError(
-            f"the loss fell at no rate between {smallest} and {rates[-1]:.3g}. Try another range, "
-            "or scale the data."
+            f"The loss did not fall at any rate between {smallest} and {rates[-1]:.3g}. Try "
+            "another range, or scale the data."
         )
     if lowest == n_steps - 1:
         warnings.warn(
-            f"The loss was still falling at the largest rate, {largest}. Raise largest.",
+            f"The loss was still falling at the largest rate, {largest}. Increase largest.",
             UserWarning,
             stacklevel=2,
         )
@@ -177,13 +177,13 @@ def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, 
     network = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
     if not isinstance(network, BaseNeuralNetwork):
         raise TypeError(
-            "find_learning_rate takes a BackpropClassifier, a BackpropRegressor, a "
-            f"BackpropAutoencoder or a Pipeline that ends in one, got {estimator!r}."
+            "estimator must be a BackpropClassifier, a BackpropRegressor, a BackpropAutoencoder "
+            f"or a Pipeline that ends in one, got {estimator!r}."
         )
     if is_lbfgs(network.solver):
         raise ValueError(
-            f"solver={network.solver!r} has no learning rate. find_learning_rate takes a "
-            "stochastic solver."
+            f"solver must be stochastic to have a learning rate, got {network.solver!r}. Choose a "
+            "stochastic solver such as 'adam' or 'sgd'."
         )
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].fit_transform(X, y)

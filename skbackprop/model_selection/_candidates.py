@@ -58,7 +58,7 @@ class Candidate:
         """Why scikit-learn has to fit the candidate; None if `fit_many` can."""
         network = self.network
         if self.has_callbacks or hasattr(network, "_skl_callbacks"):
-            return "callbacks follow each fit"
+            return "callbacks need a separate fit"
         # A subclass with its own fit has to be fitted by that.
         has_our_fit = type(network).fit.__module__.partition(".")[0] == _PACKAGE
         if not isinstance(network, BaseNeuralNetwork) or not has_our_fit:

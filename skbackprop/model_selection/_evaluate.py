@@ -176,7 +176,7 @@ class CandidateEvaluator:
         if n_restarts:
             warnings.warn(
                 f"{n_restarts} fits started again from initial weights in this round, because the "
-                "training rows have changed since the last one: a transformer draws random "
+                "training rows have changed since the last round: a transformer draws random "
                 "numbers. Set its random_state to an int.",
                 UserWarning,
                 stacklevel=2,
@@ -229,7 +229,7 @@ class CandidateEvaluator:
         if failed and config.verbose:
             print(
                 f"{len(candidates)} candidates are trained one by one on {len(failed)} splits: "
-                "their pipeline can't be fitted without its network."
+                "their pipeline cannot be fitted without its network."
             )
         jobs = [SingleFitJob(candidate, split) for split in failed for candidate in candidates]
         if not transformed:

@@ -73,8 +73,9 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
     def _check_refit_for_multimetric(self, scores: Any) -> None:
         if not isinstance(self.refit, str) or self.refit not in scores:
             raise ValueError(
-                f"refit={self.refit!r}: with several metrics, refit must be the name of the one "
-                f"that chooses the candidates of the next round. Choose one of {sorted(scores)}."
+                "refit must be the name of the metric that chooses the candidates of the next "
+                f"round, because there are several metrics, got {self.refit!r}. Choose one of "
+                f"{sorted(scores)}."
             )
 
     # ----------------------------------------------------------------------- rounds

@@ -94,13 +94,13 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     try:
         _StrippingPickler(file, pickle.HIGHEST_PROTOCOL).dump(estimator)
     except Exception as error:
-        raise _make_save_error(name, f"a part of it can't be pickled: {error!r}") from error
+        raise _make_save_error(name, f"a part of it cannot be pickled: {error!r}") from error
     stripped = pickle.loads(file.getvalue())
     try:
         content = _dump(stripped, skops_io)
     except Exception as error:
         part, part_name, cause = _find_unsavable_part(stripped, name, error, skops_io)
-        reason = f"skops can't restore {part_name}, which is {short_repr(part)}: {cause!r}"
+        reason = f"skops cannot restore {part_name}, which is {short_repr(part)}: {cause!r}"
         raise _make_save_error(name, reason) from cause
     data = pack(content)
     try:
@@ -108,7 +108,7 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
         with atomic_write(path) as target:
             target.write(data)
     except OSError as error:
-        message = f"{name} can't be saved there: {error.strerror}"
+        message = f"{name} cannot be saved there: {error.strerror}"
         raise OSError(error.errno, message, str(path)) from error
 
 
@@ -185,8 +185,8 @@ def _load_content(
         }
         unknown = sorted(set(skops_io.get_untrusted_types(data=content)) - names)
         raise CorruptFileError(
-            f"names {', '.join(unknown)}, which is not trusted, so it is not loaded. If you know "
-            "these types and trust the author of the file, load it with "
+            f"contains the types {', '.join(unknown)}, which are not trusted, so it was not "
+            "loaded. If you know these types and trust the author of the file, load it with "
             f"trusted={unknown}."
         ) from error
     except Exception as error:
@@ -195,7 +195,7 @@ def _load_content(
             for each in (versions, _get_versions())
         )
         raise CorruptFileError(
-            f"is complete, but skops can't load it: {error!r}. It was written by {written_by}, "
+            f"is complete, but skops cannot load it: {error!r}. It was written by {written_by}, "
             f"and installed are {installed}. Install the versions that wrote it."
         ) from error
 
@@ -238,10 +238,10 @@ def _find_unsavable_part(
 
 def _make_save_error(name: str, reason: str) -> TypeError:
     return TypeError(
-        f"{name} can't be saved to a safe file: {reason}. Functions and classes must be importable "
-        "from a module, and keys of dicts and levels of categories must be strings or numbers (0 "
-        "and 1 can stand for False and True). If you can't change it, use pickle, for readers who "
-        "trust you."
+        f"{name} cannot be saved to a safe file: {reason}. Functions and classes must be "
+        "importable from a module, and keys of dicts and levels of categories must be strings or "
+        "numbers (use 0 and 1 instead of False and True). If you cannot change this, use pickle, "
+        "but only for readers who trust you."
     )
 
 
@@ -303,9 +303,9 @@ def unpack(file: bytes) -> tuple[bytes, dict[str, str]]:
         members = _read_members(file)
         if _DESCRIPTION not in members:
             raise CorruptFileError(
-                "is a zip, but was not written by skbackprop.persistence.save: it has no "
-                f"{_DESCRIPTION}. If skops.io.dump wrote it, use "
-                "skops.io.load(path, trusted=get_trusted_types())."
+                "is a zip, but was not written by skbackprop.persistence.save, because it has no "
+                f"{_DESCRIPTION}. If skops.io.dump wrote it, use skops.io.load(path, "
+                "trusted=get_trusted_types())."
             )
         description = json.loads(members.pop(_DESCRIPTION))
         number, versions = description["format"], dict(description["written_by"])
@@ -350,8 +350,8 @@ def _read_members(file: bytes) -> dict[str, bytes]:
         size = sum(info.file_size for info in infos)
         if size > _max_size(file):
             raise CorruptFileError(
-                f"claims to hold {size} bytes in a file of {len(file)} bytes, as no model does. "
-                "Do not use it."
+                f"is not a valid model, because it claims to contain {size} bytes in a file of "
+                f"{len(file)} bytes. Do not use it."
             )
         return {info.filename: archive.read(info) for info in infos}
 
@@ -372,13 +372,18 @@ def _reject_shared_references(schema: bytes) -> None:
         size = 1 + sum(map(size_of, part.values()))
         number = part.get("__id__")
         if number is not None and sizes.setdefault(number, size) != size:
-            raise CorruptFileError("refers to its own parts as no model does. Do not use it.")
+            raise CorruptFileError(
+                "is not a valid model, because some of its references contradict each other. Do "
+                "not use it."
+            )
         return size
 
     try:
         size_of(json.loads(schema))
     except (ValueError, TypeError, RecursionError) as error:
-        raise CorruptFileError(f"has no schema that skops can read: {error!r}.") from error
+        raise CorruptFileError(
+            f"has no schema that skops can read: {error!r}. Use another copy of it."
+        ) from error
 
 
 def _compute_checksum(description: Mapping[str, Any], members: Mapping[str, bytes]) -> str:

@@ -477,7 +477,7 @@ def test_raises_on_each_altered_array(settings, tmp_path):
         others = {other: kept for other, kept in arrays.items() if other != name}
         for altered in (others, others | {name: next(ways)(array) if array.size else np.ones(2)}):
             np.savez(path, **altered)
-            with pytest.raises(ValueError, match="can be read|is of the format"):
+            with pytest.raises(ValueError, match="not a readable checkpoint|has the format"):
                 quick(BackpropClassifier, **settings).fit(*data, resume_from=path)
     np.savez(path, **arrays, **{"checkpoints/0/more": np.zeros(3)})
     with pytest.raises(ValueError, match="can be read"):
@@ -502,14 +502,16 @@ def test_flipped_bits_are_harmless_or_raise(tmp_path):
 def test_raises_where_a_checkpoint_is_not_possible(tmp_path):
     data, path = class_data(40), tmp_path / "network.npz"
     for every in (0, -1, 1.5, "1", True):
-        with pytest.raises(ValueError, match="every must be an int of at least 1"):
+        with pytest.raises(ValueError, match="every of Checkpoint must be an int of at least 1"):
             Checkpoint(path, every)
     for no_path in ("", 5, None, b"network.npz"):
-        with pytest.raises(ValueError, match="path of Checkpoint must be a file name"):
+        with pytest.raises(ValueError, match="path of Checkpoint must be the path of a file"):
             Checkpoint(no_path)
     checkpoint = Checkpoint(path)
     assert repr(checkpoint) == f"Checkpoint({str(path)!r}, every=1)"
-    with pytest.raises(TypeError, match="set on a LogisticRegression. Call set_callbacks on the"):
+    with pytest.raises(
+        TypeError, match="network, got a LogisticRegression. Call set_callbacks on the"
+    ):
         LogisticRegression().set_callbacks(checkpoint).fit(*data)
     with pytest.raises(FileNotFoundError, match="does not exist. Create it"):
         quick(BackpropClassifier).set_callbacks(Checkpoint(path / "a" / "b")).fit(*data)
@@ -544,7 +546,7 @@ def test_raises_on_a_second_fit_at_the_same_time(copied, tmp_path):
     other = FitsAnother(copied(checkpoint), numbers)
     model = quick(BackpropClassifier).set_callbacks(checkpoint, other)
     whole = model.fit(*class_data(40))
-    assert "Another fit is writing to" in str(other.error)
+    assert "is writing to the file of Checkpoint" in str(other.error)
     assert not numbers.found
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert_same_fit(quick(BackpropClassifier).fit(*class_data(40), resume_from=path), whole)
@@ -572,7 +574,7 @@ class WaitsForRefusal(SilentCallback):
 def test_raises_on_parallel_fits_of_cross_validation(backend, tmp_path):
     waits = WaitsForRefusal(tmp_path / "refused")
     model = quick(BackpropClassifier).set_callbacks(waits, Checkpoint(tmp_path / "network.npz"))
-    with parallel_backend(backend), pytest.raises(ValueError, match="Another fit is writ"):
+    with parallel_backend(backend), pytest.raises(ValueError, match="Another fit, in"):
         cross_val_score(model, *class_data(40), cv=2, n_jobs=2, error_score="raise")
 
 

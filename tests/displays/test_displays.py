@@ -37,7 +37,7 @@ def test_plots_on_the_given_axes_or_on_a_new_pyplot_figure(name):
     assert pyplot.get_fignums() == []
     assert display.plot().figure_.number in pyplot.get_fignums()  # so that pyplot.show shows it
     for wrong in ("axes", Figure()):
-        with pytest.raises(TypeError, match="ax must be matplotlib Axes"):
+        with pytest.raises(TypeError, match="ax must be a matplotlib Axes"):
             display.plot(wrong)
 
 

@@ -212,11 +212,11 @@ def test_raises_on_estimators_without_a_loss_curve():
     rebuilt.coefs_, rebuilt.intercepts_ = [np.ones((2, 1))], [np.ones(1)]
     unrefitted = GridSearchCV(quick(BackpropRegressor), {"alpha": [0.1]}, refit=False, cv=2)
     for estimator in (LinearRegression().fit(X, y), rebuilt, unrefitted.fit(X, y), "model", None):
-        with pytest.raises(TypeError, match="takes a fitted network with a loss_curve_.*, got"):
+        with pytest.raises(TypeError, match="needs a fitted network with a loss_curve_.*, got"):
             from_estimator(estimator)
     with pytest.raises(ValueError, match="at least one fitted estimator, got none"):
         LossCurveDisplay.from_estimators({})
     fitted = unfitted.fit(X, y)
     for axes in ([None, None], [], [Figure().subplots()] * 3):
-        with pytest.raises(TypeError, match="ax must be matplotlib Axes, a pair of them or None"):
+        with pytest.raises(TypeError, match="ax must be a matplotlib Axes, a pair of them or None"):
             from_estimator(fitted, ax=axes)

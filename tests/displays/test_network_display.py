@@ -85,7 +85,9 @@ def test_images_are_the_filters_of_a_first_convolution(n_channels):
     first = sheet[:3, :2] if n_channels == 1 else sheet[:3, :2, :3] * 2 - 1
     expected = kernels[..., 0] / (1 if n_channels == 1 else np.abs(kernels).max())
     np.testing.assert_allclose(first, expected.reshape(first.shape), rtol=1e-12)
-    with pytest.raises(ValueError, match=rf"each unit of the first layer has {6 * n_channels} in"):
+    with pytest.raises(
+        ValueError, match=rf"as many values as the {6 * n_channels} inputs of each unit"
+    ):
         WeightsDisplay.from_estimator(model, image_shape=(5, 4))
     labels = [
         label.get_text() for label in WeightsDisplay.from_estimator(model).ax_.get_yticklabels()
@@ -125,7 +127,7 @@ def test_equal_weights_have_a_histogram():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"image_shape": (2, 3)}, r"image_shape=\(2, 3\) has 6 numbers, but .* has 4 inputs"),
+        ({"image_shape": (2, 3)}, r"values as the 4 inputs of .* got \(2, 3\) with 6"),
         ({"image_shape": (4,)}, r"image_shape must be \(height, width\).*got \(4,\)"),
         ({"image_shape": (2, 2, 1)}, "image_shape must be"),
         ({"image_shape": (-2, -2)}, "image_shape must be"),
@@ -260,5 +262,5 @@ def test_raises_on_other_and_unfitted_estimators(display_class):
         with pytest.raises(NotFittedError):
             display_class.from_estimator(estimator)
     for estimator in (LinearRegression().fit(*value_data()), BackpropClassifier, 3):
-        with pytest.raises(TypeError, match=f"{name} takes a fitted BackpropClassifier.*, got"):
+        with pytest.raises(TypeError, match=f"{name} needs a fitted BackpropClassifier.*, got"):
             display_class.from_estimator(estimator)

@@ -199,7 +199,7 @@ def test_failed_fits_are_gaps_and_raise_if_all_failed():
     (line,) = from_estimator(search, params="alpha").lines_
     assert np.isnan(line.get_ydata()).tolist() == [True, False]
     results = {**search.cv_results_, "mean_test_score": np.full(4, np.nan)}
-    with pytest.raises(ValueError, match="all fits of the search failed"):
+    with pytest.raises(ValueError, match="all of its fits failed"):
         SearchDisplay(cv_results=results).plot()
 
 
@@ -334,7 +334,7 @@ def test_raises_on_anything_but_a_fitted_search():
     with pytest.raises(NotFittedError, match="This BackpropGridSearchCV instance is not fitted"):
         from_estimator(BackpropGridSearchCV(quick(BackpropClassifier), {"alpha": [1.0]}))
     for model in (LogisticRegression().fit(*class_data()), quick(BackpropClassifier), None):
-        with pytest.raises(TypeError, match="SearchDisplay takes a fitted search.*, got"):
+        with pytest.raises(TypeError, match="SearchDisplay needs a fitted search.*, got"):
             from_estimator(model)
 
 

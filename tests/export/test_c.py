@@ -162,11 +162,11 @@ def int8(calibration_data):
         ({"prefix": None}, "got None"),
         ({"weight_dtype": "int4"}, "weight_dtype must be .*got 'int4'"),
         ({"weight_dtype": "int8"}, 'weight_dtype="int8" needs calibration_data'),
-        ({"calibration_data": X}, 'calibration_data is for weight_dtype="int8"'),
-        (int8(X[:, :2]), "calibration_data has 2 features, but the model takes 4"),
-        (int8(X * np.nan), "calibration_data contains NaN, but the model does not"),
+        ({"calibration_data": X}, 'calibration_data is only used with weight_dtype="int8"'),
+        (int8(X[:, :2]), "calibration_data must have the 4 features of the model, got 2"),
+        (int8(X * np.nan), "calibration_data must not contain NaN, because the model does not"),
         (int8(changed(X, 0, np.inf)), "calibration_data contains infinity"),
-        ({"return_std": True}, "return_std=True is for a BackpropRegressor"),
+        ({"return_std": True}, "return_std=True needs a BackpropRegressor"),
     ],
 )
 def test_raises_on_invalid_arguments(options, match):
@@ -177,9 +177,9 @@ def test_raises_on_invalid_arguments(options, match):
 def test_raises_on_estimators_without_formulas():
     with pytest.raises(NotFittedError):
         to_c(BackpropClassifier())
-    with pytest.raises(TypeError, match="PCA can't be exported"):
+    with pytest.raises(TypeError, match="PCA cannot be exported"):
         to_c(make_pipeline(PCA(2), BackpropClassifier((), **SHORT)).fit(X, Y))
-    with pytest.raises(TypeError, match=r"KMeans can't be exported.*to_onnx also exports"):
+    with pytest.raises(TypeError, match=r"KMeans cannot be exported.*to_onnx also exports"):
         to_c(KMeans(2, n_init=1).fit(X))
 
 
@@ -348,7 +348,7 @@ def test_quantized_inputs_are_clipped_at_twice_the_largest_of_the_sample():
 
 def test_raises_on_layers_too_wide_for_32_bits():
     wide = np.broadcast_to(np.float32(1), (1, 140_000, 1))
-    with pytest.raises(ValueError, match="up to 133144 inputs, and one layer has 140000"):
+    with pytest.raises(ValueError, match="at most 133144 inputs, .* one layer has 140000"):
         ex.dense_int8(ex.row(140_000), wide, None, *np.ones((2, 1, 140_000)))
 
 

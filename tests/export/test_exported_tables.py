@@ -212,7 +212,7 @@ def test_levels_of_all_types(name, write):
     table = pd.DataFrame({"size": range(12), "x": pd.Series(column, dtype=object)})
     encoder = TableEncoder(["x"], min_frequency=1).fit(table)
     if name == "large":
-        with pytest.raises(ValueError, match="not finite in single precision"):
+        with pytest.raises(ValueError, match="finite values in single precision"):
             write(encoder)
     elif shown is not None:
         with pytest.raises(TypeError, match=f"Column 'x' has levels such as .*{shown}.*Ordinal"):

@@ -249,20 +249,25 @@ class Rounding(BackpropClassifier):
 @pytest.mark.parametrize(
     "estimator, options, error, match",
     [
-        (ConformalRegressor(BackpropRegressor(**SHORT)), {}, TypeError, "ConformalRegressor can't"),
+        (
+            ConformalRegressor(BackpropRegressor(**SHORT)),
+            {},
+            TypeError,
+            "ConformalRegressor cannot",
+        ),
         (
             Rounding((5,), **SHORT),
             {},
             TypeError,
-            "Rounding can't be exported, because skl2onnx has no converter",
+            "Rounding cannot be exported, because skl2onnx has no converter",
         ),
-        (make_pipeline(PCA(2), Rounding((5,), **SHORT)), {}, TypeError, "Pipeline can't be exp"),
+        (make_pipeline(PCA(2), Rounding((5,), **SHORT)), {}, TypeError, "Pipeline cannot be exp"),
         (make_pipeline(SplineTransformer(), NETWORK), {}, TypeError, "SplineTransformer"),
         (
             make_pipeline(KMeans(2, n_init=1), NETWORK),
             {},
             TypeError,
-            r"takes 2 features, but the step before",
+            r"needs 2 features, but the step before",
         ),
         (make_pipeline(PCA(2), NETWORK), {"return_std": True}, ValueError, "Set return_std=False"),
     ],

@@ -109,7 +109,9 @@ def test_is_nan_for_categorical_columns():
     "estimator", [LinearRegression(), BackpropAutoencoder(), make_pipeline(StandardScaler()), None]
 )
 def test_raises_on_other_estimators(estimator):
-    with pytest.raises(TypeError, match="takes a BackpropClassifier, a BackpropRegressor"):
+    with pytest.raises(
+        TypeError, match="estimator must be a BackpropClassifier, a BackpropRegressor"
+    ):
         gradient_importance(estimator, np.zeros((2, 2)))
 
 
@@ -120,7 +122,7 @@ def test_raises_on_invalid_input():
     with pytest.raises(NotFittedError):
         gradient_importance(make_pipeline(StandardScaler(), BackpropRegressor()), X)
     model = quick(BackpropRegressor).fit(X, y)
-    with pytest.raises(ValueError, match="of=.score. is only valid for classifiers"):
+    with pytest.raises(ValueError, match="of must be None for a regressor, got 'score'"):
         gradient_importance(model, X, of="score")
     with pytest.raises(ValueError, match="3 features"):
         gradient_importance(model, X[:, :3])

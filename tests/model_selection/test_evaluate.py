@@ -208,7 +208,7 @@ def test_subclass_of_pipeline_is_fitted_by_its_own_fit(kind):
 def test_prints_that_a_pipeline_needs_its_network(capsys):
     model = Asking([("scaler", StandardScaler()), ("network", NETWORK)])
     assert single_fit_lines(printed_lines(capsys, model, {"network__alpha": [0, 1]})) == [
-        "2 candidates are trained one by one on 2 splits: their pipeline can't be fitted without "
+        "2 candidates are trained one by one on 2 splits: their pipeline cannot be fitted without "
         "its network."
     ]
 
@@ -490,7 +490,7 @@ class Flat(ActivationFunction):
 def test_warns_of_a_part_that_fails_in_stacks_only():
     estimator, settings = quick(BackpropClassifier, activation=Flat()), {"cv": 2, "scoring": bits}
     search = BackpropGridSearchCV(estimator, {"alpha": [0, 1]}, **settings)
-    with pytest.warns(RuntimeWarning, match="only one at a time.*members of a stack"):
+    with pytest.warns(RuntimeWarning, match="only one at a time.*member axis first"):
         search.fit(X, Y)
     assert_same_search(search, GridSearchCV(estimator, {"alpha": [0, 1]}, **settings).fit(X, Y))
 

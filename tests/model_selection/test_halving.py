@@ -428,7 +428,7 @@ def test_refit_names_the_metric_that_chooses_survivors(scoring):
 @pytest.mark.parametrize("refit", [True, False, "beauty"])
 @pytest.mark.parametrize("scoring", [["accuracy", "neg_log_loss"], by_name])
 def test_raises_if_refit_names_no_metric(scoring, refit):
-    with pytest.raises(ValueError, match=r"refit.*must be the name of the one .* \['accuracy'"):
+    with pytest.raises(ValueError, match=r"refit.*must be the name of the metric .* \['accuracy'"):
         fit_search(BackpropHalvingGridSearchCV, scoring=scoring, refit=refit)
 
 

@@ -169,7 +169,7 @@ def test_callbacks_of_networks_in_the_grid_follow_each_fit(capsys):
     grid = {"backpropclassifier": [network.set_callbacks(callback) for network in networks]}
     pipeline = make_pipeline(StandardScaler(), NETWORK)
     found = fit_search(BackpropGridSearchCV, None, pipeline, grid, verbose=1)
-    assert "2 of 2 candidates are trained one by one: callbacks follow" in capsys.readouterr().out
+    assert "2 of 2 candidates are trained one by one: callbacks need" in capsys.readouterr().out
     assert len(callback.named("epoch")) == (2 * 2 + 1) * N_EPOCHS
     assert_same_search(found, fit_search(GridSearchCV, None, pipeline, grid))
 

@@ -156,7 +156,7 @@ def test_zip_bombs_are_not_unpacked(tmp_path):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("schema.json", bytes(30 << 20))
-    assert_refused(tmp_path / "bomb.skops", file.getvalue(), "claims to hold 31457280 bytes")
+    assert_refused(tmp_path / "bomb.skops", file.getvalue(), ".*claims to contain 31457280 bytes")
 
 
 @pytest.mark.long
@@ -180,7 +180,7 @@ def test_nested_references_are_refused(tmp_path):
     for number in range(1, 60):
         part = sequence(part, {"__id__": number - 1}, kind="list") | {"__id__": number}
     path = written(tmp_path / "bomb.skops", part)
-    with pytest.raises(ValueError, match="refers to its own parts as no model does"):
+    with pytest.raises(ValueError, match="references contradict each other"):
         load(path)
 
 
@@ -190,7 +190,7 @@ def test_arrays_shorter_than_their_header_claims_are_refused(tmp_path):
     np.lib.format.write_array_header_1_0(header, shape)
     array = node("NdArrayNode", "numpy.ndarray", type="numpy", file="1.npy")
     path = written(tmp_path / "bomb.skops", array, **{"1.npy": header.getvalue()})
-    with pytest.raises(ValueError, match="is complete, but skops can't load it"):
+    with pytest.raises(ValueError, match="is complete, but skops cannot load it"):
         load(path)
 
 

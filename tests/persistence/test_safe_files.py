@@ -171,7 +171,7 @@ def test_boosting_is_loaded_if_trees_are_trusted(tmp_path):
     model, path = TabularRegressor(**TABULAR, blend="boosting"), tmp_path / "model.skops"
     model.fit(TABLE, NUMBERS)
     save(model, path)
-    with pytest.raises(ValueError, match=rf"names .*{TREES}.* not trusted") as caught:
+    with pytest.raises(ValueError, match=rf"contains the types .*{TREES}.* not trusted") as caught:
         load(path)
     advised = re.search(r"trusted=(\[.*\])", str(caught.value))[1]
     assert_same(load(path, trusted=ast.literal_eval(advised)), model, TABLE)
@@ -246,7 +246,7 @@ def test_user_defined_parts_are_loaded_if_trusted(tmp_path):
     model, path = quick(BackpropClassifier, activation=Doubled()).fit(X, Y), tmp_path / "own.skops"
     save(model, path)
     name = f"{Doubled.__module__}.Doubled"
-    with pytest.raises(ValueError, match=f"names {name}, which is not trusted"):
+    with pytest.raises(ValueError, match=f"contains the types {name}, which are not trusted"):
         load(path)
     for trusted in ([name], [Doubled]):
         assert_same(load(path, trusted=trusted), model, X)
@@ -260,9 +260,9 @@ def test_user_defined_parts_are_loaded_if_trusted(tmp_path):
 @pytest.mark.parametrize(
     "value, match",
     [
-        (lambda: None, "can't be pickled"),
-        ({True: 1.0, False: 2.0}, r"\.verbose, which is {.*boolean keys.*0 and 1 can stand for"),
-        ({None: 1.0}, r"can't restore BackpropClassifier\.verbose, which is {None: 1\.0}: "),
+        (lambda: None, "cannot be pickled"),
+        ({True: 1.0, False: 2.0}, r"\.verbose, which is {.*boolean keys.*0 and 1 instead of"),
+        ({None: 1.0}, r"cannot restore BackpropClassifier\.verbose, which is {None: 1\.0}: "),
         ({"a": [0, {(0, 1): 1.0}]}, r"BackpropClassifier\.verbose\['a'\]\[1\], which is "),
     ],
     ids=["function", "boolean keys", "None", "tuple"],
@@ -271,7 +271,7 @@ def test_save_names_the_part_that_skops_cannot_restore(value, match, tmp_path):
     path = tmp_path / "model.skops"
     save(BackpropClassifier(alpha=0.5), path)
     before = path.read_bytes()
-    with pytest.raises(TypeError, match="BackpropClassifier can't be saved.*" + match):
+    with pytest.raises(TypeError, match="BackpropClassifier cannot be saved.*" + match):
         save(BackpropClassifier(verbose=value), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.skops"]
@@ -306,7 +306,7 @@ def test_levels_of_categories_of_all_types(levels, is_restored, tmp_path):
         assert np.array_equal(loaded.transform(table), encoder.transform(table))
     else:
         place = r"TableEncoder\._encoding\.levels\[0\]\.frequent\[0\]"
-        with pytest.raises(TypeError, match=rf"can't be saved .*{place}.* levels of categories"):
+        with pytest.raises(TypeError, match=rf"cannot be saved .*{place}.* levels of categories"):
             save(encoder, path)
 
 
@@ -318,7 +318,7 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match=r"can't be saved there: No space left.*model\.skops"):
+    with pytest.raises(OSError, match=r"cannot be saved there: No space left.*model\.skops"):
         save(BackpropClassifier(alpha=0.1), path)
     assert os.listdir(tmp_path) == ["model.skops"]
     assert load(path).alpha == 0.5
