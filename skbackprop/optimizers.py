@@ -83,6 +83,10 @@ class SGD(Optimizer):
     ValueError
         If a setting is invalid.
 
+    See Also
+    --------
+    Adam : Adapts the step of each weight.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -139,6 +143,11 @@ class Adam(Optimizer):
     ------
     ValueError
         If a setting is out of range.
+
+    See Also
+    --------
+    AdamW : Decoupled weight decay.
+    SGD : Gradient descent with momentum.
 
     Examples
     --------
@@ -215,6 +224,10 @@ class AdamW(Adam):
     ValueError
         If a setting is out of range.
 
+    See Also
+    --------
+    Adam : Without weight decay.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -252,6 +265,10 @@ class NAdam(Adam):
     ------
     ValueError
         If a setting is out of range.
+
+    See Also
+    --------
+    Adam : Without Nesterov's momentum.
 
     Notes
     -----
@@ -309,6 +326,10 @@ class AMSGrad(Adam):
     ValueError
         If a setting is out of range.
 
+    See Also
+    --------
+    Adam : Without the maximum of past moments.
+
     Notes
     -----
     The bias of the moments is corrected as in Adam. The paper does not correct it, so that its
@@ -347,6 +368,10 @@ class RMSprop(Optimizer):
     ------
     ValueError
         If a setting is out of range.
+
+    See Also
+    --------
+    Adam : With momentum and bias correction.
 
     Examples
     --------
@@ -446,6 +471,10 @@ class LBFGS(Configurable):
     ------
     ValueError
         If a setting is not an int of at least 1.
+
+    See Also
+    --------
+    Adam : For many rows.
 
     References
     ----------

@@ -195,6 +195,10 @@ class Adaptive(LearningRateSchedule):
     ValueError
         If a setting is out of range.
 
+    See Also
+    --------
+    ReduceOnPlateau : With a factor and a patience of your own.
+
     Examples
     --------
     >>> import numpy as np
@@ -265,6 +269,11 @@ class CosineDecay(LearningRateSchedule):
     ValueError
         If a setting is out of range.
 
+    See Also
+    --------
+    OneCycle : Rises before it falls.
+    LinearWarmup : Put a warm-up before any schedule.
+
     Examples
     --------
     >>> import numpy as np
@@ -316,6 +325,10 @@ class OneCycle(LearningRateSchedule):
     ------
     ValueError
         If a setting is out of range.
+
+    See Also
+    --------
+    CosineDecay : Falls from the first epoch.
 
     Examples
     --------
@@ -370,6 +383,10 @@ class StepDecay(LearningRateSchedule):
     ValueError
         If a setting is out of range.
 
+    See Also
+    --------
+    ExponentialDecay : Falls in every epoch.
+
     Examples
     --------
     >>> import numpy as np
@@ -421,6 +438,10 @@ class ExponentialDecay(LearningRateSchedule):
     ValueError
         If a setting is out of range.
 
+    See Also
+    --------
+    StepDecay : Falls in steps.
+
     Examples
     --------
     >>> import numpy as np
@@ -470,6 +491,10 @@ class ReduceOnPlateau(LearningRateSchedule):
     ------
     ValueError
         If a setting is out of range.
+
+    See Also
+    --------
+    Adaptive : The "adaptive" schedule of scikit-learn.
 
     Examples
     --------

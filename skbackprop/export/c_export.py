@@ -322,6 +322,10 @@ def to_c(
         If the prefix is not a C identifier, `calibration_data` and `weight_dtype` do not match, or
         weights overflow in single precision.
 
+    See Also
+    --------
+    to_onnx : Export to ONNX.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris

@@ -101,6 +101,10 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         If weights overflow in single precision, ONNX cannot represent the labels, `return_std` is
         set for an estimator without it, or X is required.
 
+    See Also
+    --------
+    to_c : Export to a C program without libraries.
+
     Examples
     --------
     >>> import numpy as np

@@ -46,6 +46,11 @@ class LogLoss(CanonicalLinkLoss, ClassifierLoss):
     In terms of raw predictions: loss = log sum_j exp(s_j) - sum_k y_k s_k; for the logistic link
     sum_k log(1 + exp(s_k)) - y_k s_k. The gradient is p - y.
 
+    See Also
+    --------
+    BrierScore : Bounded, and less sensitive to wrong labels.
+    Focal : Weights down rows that are easy.
+
     Examples
     --------
     >>> import numpy as np
@@ -66,6 +71,10 @@ class BrierScore(ClassifierLoss):
     """Half the squared distance of probabilities and labels: loss = 1/2 sum_k (p_k - y_k)^2.
 
     For the logistic link the gradient is p (1 - p) (p - y).
+
+    See Also
+    --------
+    LogLoss : The default loss of classifiers.
 
     Examples
     --------
@@ -114,6 +123,10 @@ class Focal(ClassifierLoss):
     ------
     ValueError
         If `gamma` is out of range.
+
+    See Also
+    --------
+    LogLoss : The default loss of classifiers.
 
     References
     ----------
@@ -192,6 +205,10 @@ class Hinge(MarginLoss):
         Whether the classes are mutually exclusive. It has no effect: with more than two classes,
         each is trained against the rest.
 
+    See Also
+    --------
+    SquaredHinge : Its square, which is smooth.
+
     References
     ----------
     Cortes, C. & Vapnik, V. (1995). Support-vector networks. Machine Learning 20, 273-297.
@@ -234,6 +251,10 @@ class SquaredHinge(MarginLoss):
     multiclass : bool, default=False
         Whether the classes are mutually exclusive. It has no effect: with more than two classes,
         each is trained against the rest.
+
+    See Also
+    --------
+    Hinge : Less sensitive to wrong labels.
 
     References
     ----------

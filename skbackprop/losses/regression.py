@@ -36,6 +36,11 @@ from .links import (
 class SquaredError(CanonicalLinkLoss):
     """Half the squared error: loss = 1/2 sum_k (s_k - y_k)^2, with the gradient s - y.
 
+    See Also
+    --------
+    Huber : Less sensitive to outliers.
+    Gaussian : Predicts the variance too.
+
     Examples
     --------
     >>> import numpy as np
@@ -100,6 +105,11 @@ class AbsoluteError(ResidualLoss):
 
     The gradient is the sign of s - y; for s = y it is the subgradient 0.
 
+    See Also
+    --------
+    Quantile : Several quantiles; the absolute error predicts the median.
+    Huber : Squared error for small residuals.
+
     Examples
     --------
     >>> import numpy as np
@@ -136,6 +146,11 @@ class Huber(ResidualLoss):
     ------
     ValueError
         If `delta` is not a positive number.
+
+    See Also
+    --------
+    LogCosh : Similar, and smooth.
+    AbsoluteError : Predicts the median.
 
     References
     ----------
@@ -175,6 +190,10 @@ class LogCosh(ResidualLoss):
 
     The gradient is tanh(r) with the residual r = s - y (Saleh & Saleh 2022, section 2). The value
     is computed as log(1 + 2 sinh(r / 2)^2), which is accurate for small r too.
+
+    See Also
+    --------
+    Huber : Similar, with a threshold.
 
     Examples
     --------
@@ -239,6 +258,11 @@ class Poisson(DevianceLoss):
     loss = sum_k exp(s_k) - y_k s_k + y_k log y_k - y_k, with the gradient exp(s) - y. The reported
     loss is this sum, as in scikit-learn; the other losses report the mean over the targets.
 
+    See Also
+    --------
+    Tweedie : For totals with many zeros.
+    Gamma : For positive numbers.
+
     Examples
     --------
     >>> import numpy as np
@@ -275,6 +299,11 @@ class Gamma(DevianceLoss):
 
     loss = sum_k s_k - log y_k + y_k exp(-s_k) - 1, with the gradient 1 - y exp(-s) (McCullagh &
     Nelder 1989, section 8.3).
+
+    See Also
+    --------
+    Poisson : For counts.
+    Tweedie : For totals with many zeros.
 
     Examples
     --------
@@ -317,6 +346,11 @@ class Tweedie(DevianceLoss):
     ------
     ValueError
         If `power` is not between 1 and 2.
+
+    See Also
+    --------
+    Poisson : For counts.
+    Gamma : For positive numbers.
 
     References
     ----------
@@ -391,6 +425,12 @@ class Quantile(Loss):
     ------
     ValueError
         If there is no level, a level is not in (0, 1), or they are not in ascending order.
+
+    See Also
+    --------
+    AbsoluteError : Predicts the median.
+    Gaussian : Predicts the mean and the variance.
+    ConformalRegressor : Prediction intervals with a guaranteed coverage.
 
     References
     ----------
@@ -488,6 +528,11 @@ class Gaussian(Loss):
     ------
     ValueError
         If `min_variance` is not a positive number.
+
+    See Also
+    --------
+    Quantile : Predicts quantiles without an assumed distribution.
+    ConformalRegressor : Prediction intervals with a guaranteed coverage.
 
     References
     ----------

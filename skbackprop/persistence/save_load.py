@@ -75,6 +75,10 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
 
+    See Also
+    --------
+    load : Load an estimator from a file.
+
     Examples
     --------
     >>> import tempfile
@@ -144,6 +148,11 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     ValueError
         If the file was not written by `save`, is damaged or incomplete, has a newer format, or
         names a type that is not trusted. The message says what to do.
+
+    See Also
+    --------
+    save : Save an estimator to a file.
+    get_trusted_types : Types that files may hold.
 
     Examples
     --------
