@@ -469,6 +469,21 @@ def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Lay
     return executed, shape
 
 
+_SHAPES = {
+    1: "sequences of shape (steps,) or (steps, channels)",
+    2: "images of shape (height, width) or (height, width, channels)",
+}
+
+
+def check_axes(layer: Layer, input_shape: Shape, n_axes: int) -> None:
+    """Raise a ValueError unless rows are sequences, of one axis, or images, of two.
+
+    They may have a further axis of channels.
+    """
+    if len(input_shape) not in (n_axes, n_axes + 1):
+        raise layer.input_shape_error(_SHAPES[n_axes], input_shape)
+
+
 def has_sequence_layer(layers: Sequence[Layer]) -> bool:
     """Return whether one of some layers, or of the layers within them, reads sequences."""
     return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)

@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..activations import ActivationFunction, get_activation
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.validation import validate_positive_int
-from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
+from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
 from .dense import Activation, RowSum
 from .reshaping import Reshape
 from .resizing import CropOrRepeat
@@ -253,10 +253,7 @@ class Conv1D(Convolution):
         return self.kernel_size, math.prod(input_shape[1:]), self.n_filters
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) not in (1, 2):
-            raise self.input_shape_error(
-                "sequences of shape (steps,) or (steps, channels)", input_shape
-            )
+        check_axes(self, input_shape, 1)
         n_outputs = self.compute_geometry(input_shape).output_size[1]
         if n_outputs < 1:
             raise self.input_shape_error(
@@ -459,7 +456,7 @@ class Conv2DTranspose(Convolution):
         return replace(kernels, initializer=initializer), *biases
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_image_shape(self, input_shape)
+        check_axes(self, input_shape, 2)
         return *self.compute_geometry(input_shape).input_size, self.n_filters
 
     def memory_per_sample(self, input_shape: Shape) -> int:
@@ -629,7 +626,7 @@ class UpSampling2D(Layer):
         validate_pairs(self, "size")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_image_shape(self, input_shape)
+        check_axes(self, input_shape, 2)
         (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
         return height * down, width * right, *channels
 
@@ -1114,7 +1111,7 @@ def same_padding(n: int, kernel_size: int, stride: int) -> Pair:
 
 def _compute_output_size(layer: Conv2D | DepthwiseConv2D, input_shape: Shape) -> Pair:
     """Return height and width of the output, or raise a ValueError."""
-    check_image_shape(layer, input_shape)
+    check_axes(layer, input_shape, 2)
     output_size = layer.compute_geometry(input_shape).output_size
     if min(output_size) < 1:
         height, width = as_pair(layer.kernel_size)
@@ -1124,14 +1121,6 @@ def _compute_output_size(layer: Conv2D | DepthwiseConv2D, input_shape: Shape) ->
             input_shape,
         )
     return output_size
-
-
-def check_image_shape(layer: Layer, input_shape: Shape) -> None:
-    """Raise a ValueError unless rows are images."""
-    if len(input_shape) not in (2, 3):
-        raise layer.input_shape_error(
-            "images of shape (height, width) or (height, width, channels)", input_shape
-        )
 
 
 def _validate_2d(layer: Any) -> None:

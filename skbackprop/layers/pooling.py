@@ -15,7 +15,7 @@ import numpy as np
 
 from ..utils.arrays import BLOCK, Array
 from ..utils.validation import validate_positive_int
-from .base import BuiltLayer, Layer, LayerContext, Shape
+from .base import BuiltLayer, Layer, LayerContext, Shape, check_axes
 from .convolution import (
     Pair,
     as_pair,
@@ -129,7 +129,7 @@ class Pooling(Layer):
         return tuple(windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        _check_shape(self, input_shape, self.n_axes)
+        check_axes(self, input_shape, self.n_axes)
         windows = self.compute_windows(input_shape)
         if min(axis.n_outputs for axis in windows) < 1:
             size = " x ".join(str(axis.size) for axis in windows)
@@ -387,7 +387,7 @@ class GlobalPooling(Layer):
         return Reshape(one_position), *enlarge(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        _check_shape(self, input_shape, self.n_axes)
+        check_axes(self, input_shape, self.n_axes)
         return (math.prod(input_shape[self.n_axes :]),)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
@@ -511,17 +511,6 @@ class GlobalAveragePool2D(GlobalAveragePooling):
     """
 
     n_axes: ClassVar[int] = 2
-
-
-def _check_shape(layer: Layer, input_shape: Shape, n_axes: int) -> None:
-    """Check that rows have these axes, and at most one of channels."""
-    if len(input_shape) not in (n_axes, n_axes + 1):
-        axes = "steps" if n_axes == 1 else "height, width"
-        kind = "sequences" if n_axes == 1 else "images"
-        comma = "," if n_axes == 1 else ""
-        raise layer.input_shape_error(
-            f"{kind} of shape ({axes}{comma}) or ({axes}, channels)", input_shape
-        )
 
 
 # --------------------------------------------------------------------- along one axis

@@ -29,8 +29,8 @@ import numpy as np
 from ..activations import ActivationFunction, get_activation
 from ..initializers import VarianceScaling
 from ..utils.arrays import Array
-from ..utils.validation import validate_positive_int
-from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape
+from ..utils.validation import validate_bool, validate_positive_int
+from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
 from .convolution import enlarge
 from .dense import Dense
 from .reshaping import Reshape
@@ -107,11 +107,7 @@ class RecurrentLayer(Layer):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
-        if not isinstance(self.return_sequences, (bool, np.bool_)):
-            raise ValueError(
-                f"return_sequences of {type(self).__name__} must be True, for the state after each "
-                f"step, or False, for that after the last step, got {self.return_sequences!r}."
-            )
+        validate_bool(self, "return_sequences")
         if self.truncate is not None:
             validate_positive_int(self, "truncate")
 
@@ -120,10 +116,7 @@ class RecurrentLayer(Layer):
         return _mirror_sequences(self, replace(same, return_sequences=True), input_shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) not in (1, 2):
-            raise self.input_shape_error(
-                "sequences of shape (n_steps,) or (n_steps, n_channels)", input_shape
-            )
+        check_axes(self, input_shape, 1)
         return (input_shape[0], self.n_units) if self.return_sequences else (self.n_units,)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
