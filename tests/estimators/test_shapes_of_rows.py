@@ -229,7 +229,14 @@ def test_missing_values_of_images_and_single_images_are_explained():
             method(X)
 
 
-def test_a_sequence_layer_may_follow_a_vector_that_is_a_sequence_again():
-    X, y = sequences()
-    layers = [GRU(4), Reshape((2, 2)), GRU(3)]
-    assert quick(BackpropClassifier, layers=layers).fit(X, y).kernels_[1].shape == (2, 9)
+@pytest.mark.parametrize(
+    "layers, n_channels",
+    [
+        ([GRU(4), Reshape((2, 2)), GRU(3)], 2),
+        ([GRU(4, return_sequences=True), Flatten(), GRU(3)], 1),
+    ],
+    ids=str,
+)
+def test_a_sequence_layer_may_read_a_sequence_of_another_shape(layers, n_channels):
+    model = quick(BackpropClassifier, layers=layers).fit(*sequences())
+    assert model.kernels_[1].shape == (n_channels, 9)

@@ -13,7 +13,7 @@ from scipy import sparse
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.layers import NORMALIZATIONS, BatchNormalization, Normalization
+from skbackprop.layers import GRU, NORMALIZATIONS, BatchNormalization, Dense, Normalization
 from skbackprop.layers import normalization as module
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.nn.network import dense_network
@@ -350,3 +350,18 @@ def test_lbfgs_takes_layers_but_no_batches(is_sparse):
 def test_raises_on_invalid_normalization(wrong):
     with pytest.raises(ValueError, match="normalization"):
         quick(BackpropClassifier, normalization=wrong).fit(*class_data())
+
+
+# --------------------------------------------------------------------------------- padding
+
+
+def test_padding_does_not_count_in_the_statistics():
+    rng = np.random.RandomState(0)
+    X, y = rng.normal(size=(20, 5, 2)), np.arange(20) % 2
+    for row, length in zip(X, rng.randint(1, 6, 20), strict=True):
+        row[length:] = np.nan
+    longer = np.concatenate([X, np.full((20, 3, 2), np.nan)], axis=1)
+    layers = [Dense(3), BatchNormalization(), GRU(2)]
+    short, long = (quick(BackpropClassifier, layers=layers).fit(rows, y) for rows in (X, longer))
+    for name in ("normalization_means_", "normalization_variances_", "kernels_"):
+        np.testing.assert_allclose(getattr(short, name)[0], getattr(long, name)[0], rtol=1e-9)

@@ -357,6 +357,13 @@ def test_a_member_of_a_bidirectional_layer_equals_it_alone(sequences, dtype):
         assert_same_bits(alone[2], d_x[member : member + 1])
 
 
+def test_lengths_are_found_if_one_member_alone_has_padding():
+    x = np.zeros((2, 3, 4, 1))
+    assert GRU(1).compute_lengths(x) is None
+    x[1, 2, 3:] = np.nan
+    np.testing.assert_array_equal(GRU(1).compute_lengths(x), [[4, 4, 4], [4, 4, 3]])
+
+
 # ------------------------------------------------------------------------------- errors
 
 

@@ -8,14 +8,14 @@ import pytest
 from scipy import sparse
 
 from skbackprop.activations import ACTIVATIONS, ActivationFunction
-from skbackprop.layers import Conv1D, Dense, Embedding, GlobalAveragePool1D
+from skbackprop.layers import GRU, Conv1D, Dense, Embedding, GlobalAveragePool1D
 from skbackprop.nn import prediction
 from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.prediction import iter_predict_raw, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool
 from support import peak_of
-from support.shaped import drawn_parameters, shaped_network
+from support.shaped import drawn_parameters, padded, shaped_network
 from support.stacks import DTYPES, activations_of, assert_same_bits, deep_network, some_parameters
 
 N_ROWS = 12
@@ -186,6 +186,15 @@ def test_prediction_of_many_sequences_adds_a_bounded_block(layers):
     X = np.ones((4_000, 50), np.float32)
     # In one piece the vectors of all steps would take 51 MB.
     assert peak_of(predict_raw, network, parameters, X) < 2 * 4 * prediction._BLOCK_NUMBERS
+
+
+def test_the_padding_of_a_batch_is_forgotten_in_the_next():
+    network = shaped_network((5, 2), [Dense(2), GRU(2)])
+    parameters, X = drawn_parameters(network, 1), np.random.RandomState(0).normal(size=(4, 10))
+    built, scores = BuiltNetwork(network, parameters, 4, BufferPool(X.dtype)), np.empty((4, 2))
+    for rows in (X, padded(X.reshape(4, 5, 2), [2, 5, 1, 4]), X):
+        built.forward(rows, scores)
+        assert_same_bits(scores, predict_raw(network, parameters, rows)[0])
 
 
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
