@@ -53,7 +53,7 @@ def importances(network: BackpropClassifier) -> dict:
     by_shuffling = permutation_importance(network, X_test, y_test, n_repeats=10, random_state=0)
     return {
         "by gradients": gradient_importance(network, X_test).mean(axis=0),
-        "by shuffling": by_shuffling.importances_mean,
+        "by permutation": by_shuffling.importances_mean,
     }
 
 

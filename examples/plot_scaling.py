@@ -42,7 +42,7 @@ for at, (name, (scaler, color)) in enumerate(KINDS.items()):
             left.plot(model.fit(X, y)[-1].loss_curve_, color=color, label=name)
     right.plot(RATES, means, color=color, label=name)
     print(
-        f"{name:8s}mean accuracy:",
+        f"{name:7s}accuracy:",
         *(f"{m:.3f} at {r:g}" for m, r in zip(means, RATES, strict=True)),
     )
 

@@ -3,10 +3,12 @@
 `make test-docs` builds the site and runs this; it needs Chromium.
 """
 
+import re
 import shutil
 import threading
 import tomllib
 from functools import partial
+from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urldefrag
@@ -147,6 +149,15 @@ def test_pages_links_and_pictures_load(window, address):
         if not is_there or (is_exact and not is_named):
             missing.append((page, href))
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    "page", sorted((SITE / "gallery").glob("plot_*.html")), ids=lambda p: p.stem
+)
+def test_printed_lines_of_examples_fit_the_page(page):
+    printed = re.findall(r"sphx-glr-script-out.*?<pre>(.*?)</pre>", page.read_text(), re.DOTALL)
+    lines = unescape(re.sub(r"<[^>]*>", "", "\n".join(printed))).splitlines()
+    assert [line for line in lines if len(line) > 80] == []
 
 
 def test_search_finds_the_right_page_first(window, address):
