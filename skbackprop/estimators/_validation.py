@@ -140,7 +140,8 @@ def _reads_sequences(estimator: Any) -> bool:
 
 def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
     """Return validated X; `reset` sets the number, the names and the shape of features."""
-    X = flatten_rows(estimator, X, reset)
+    if reset or getattr(X, "ndim", None) != 2:
+        X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X):
         return X
     _reject_dates(X, "X")
@@ -166,7 +167,8 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
 
 def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
     """Return validated X and y; `reset` sets the number, the names and the shape of features."""
-    X = flatten_rows(estimator, X, reset)
+    if reset or getattr(X, "ndim", None) != 2:
+        X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
     _reject_dates(X, "X")

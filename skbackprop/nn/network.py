@@ -73,6 +73,58 @@ class LayerStep:
         return n_rows, *shape
 
 
+class BatchViews:
+    """The shapes in which the layers of an execution plan see a batch.
+
+    Arrays keep their memory between layers. Where a layer sees a batch in another shape than the
+    layer that has written it, there is a view for it, else None.
+
+    Parameters
+    ----------
+    steps : sequence of LayerStep
+        The layers that are executed.
+    n_rows : int
+        The number of rows of the batch.
+    has_members : bool
+        Whether the arrays have a member axis.
+
+    Attributes
+    ----------
+    reads, writes : list of tuples of int
+        The shapes of each layer's input and output, without the member axis.
+    sizes : list of (n_rows, n_inputs, n_outputs)
+        The numbers of rows or positions of each layer, and of values of one before and after it.
+    forward, backward : list of tuples of int or None
+        The views of each layer's input, and of the gradient with respect to its output.
+    scores, grad_input : tuple of int or None
+        The views of the raw predictions for the last layer, and of the gradient with respect to
+        the input after the first one.
+    """
+
+    def __init__(self, steps: Sequence[LayerStep], n_rows: int, has_members: bool) -> None:
+        first, last = steps[0].input_shape, steps[-1].output_shape
+        x_flat, scores_flat = (n_rows, math.prod(first)), (n_rows, math.prod(last))
+        self.reads = [step.batch_shape(step.input_shape, n_rows) for step in steps]
+        self.writes = [step.batch_shape(step.output_shape, n_rows) for step in steps]
+        self.sizes = [
+            (read[0], math.prod(read[1:]), math.prod(written[1:]))
+            for read, written in zip(self.reads, self.writes, strict=True)
+        ]
+
+        def view(shape: Shape, given: Shape) -> Shape | None:
+            # -1 stands for the members, or for one if all of them share the rows.
+            return None if shape == given else (-1, *shape) if has_members else shape
+
+        self.forward = list(map(view, self.reads, [x_flat, *self.writes[:-1]]))
+        self.scores = view(self.writes[-1], scores_flat)
+        self.backward = list(map(view, self.writes, [*self.reads[1:], scores_flat]))
+        self.grad_input = view(x_flat, self.reads[0])
+
+
+# The number of batch sizes whose views a plan keeps.
+_N_SIZES = 8
+
+
 class ExecutionPlan:
     """The order in which layers are executed forward and backward, and their buffers.
 
@@ -155,6 +207,16 @@ class ExecutionPlan:
             is_sparse = is_sparse and layer.keeps_sparse
             if not layer.is_reshape:
                 can_overwrite_input = not layer.saves_output
+        self._views: dict[tuple[int, bool], BatchViews] = {}
+
+    def batch_views(self, n_rows: int, has_members: bool) -> BatchViews:
+        """Return the shapes in which the layers see a batch, which are cached."""
+        views = self._views.get((n_rows, has_members))
+        if views is None:
+            if len(self._views) >= _N_SIZES:
+                self._views.clear()
+            views = self._views[n_rows, has_members] = BatchViews(self.steps, n_rows, has_members)
+        return views
 
 
 def _pool_before_relu(layers: Sequence[Layer], executed: Sequence[int]) -> list[int]:
@@ -541,15 +603,14 @@ class BuiltNetwork:
             )
 
         plan = network.execution_plan(is_training, sparse, with_input_gradient)
-        # The shapes in which each layer reads its input and writes its output.
-        reads = [step.batch_shape(step.input_shape, n_rows) for step in plan.steps]
-        writes = [step.batch_shape(step.output_shape, n_rows) for step in plan.steps]
+        views = plan.batch_views(n_rows, n_estimators > 1)
         self.layers: list[BuiltLayer] = []
         contexts: list[LayerContext] = []
         open_residuals: list[Any] = []
         outputs: list[Any] = []
         out: Any = None
-        for step, x_shape, out_shape in zip(plan.steps, reads, writes, strict=True):
+        shapes = zip(plan.steps, views.sizes, views.reads, views.writes, strict=True)
+        for step, sizes, x_shape, out_shape in shapes:
             i = step.index
             # Positional: keyword arguments would take as long as the object itself.
             context = LayerContext(
@@ -557,9 +618,7 @@ class BuiltNetwork:
                 n_estimators,
                 step.input_shape,
                 step.output_shape,
-                x_shape[0],
-                math.prod(x_shape[1:]),
-                math.prod(out_shape[1:]),
+                *sizes,
                 pool,
                 _without_member_axis(parameters.layers[i], n_estimators),
                 _without_member_axis(gradients.layers[i], n_estimators)
@@ -577,7 +636,8 @@ class BuiltNetwork:
                 open_residuals,
             )
             contexts.append(context)
-            context.activity_loss = self.activity_loss
+            if self.activity_loss is not None:
+                context.activity_loss = self.activity_loss
             self.layers.append(step.layer.build(context))
             if step.output == "buffer":
                 out = context.scratch("output", *out_shape)
@@ -587,21 +647,14 @@ class BuiltNetwork:
                 out = out.reshape(*out.shape[: n_estimators > 1], *out_shape)
             outputs.append(out)
 
-        def view(shape: Shape, given: Shape) -> Shape | None:
-            """Return the shape that an array is to be viewed in; None if it has it."""
-            # -1 stands for the members, or for one if all of them share the rows.
-            return None if shape == given else (-1, *shape) if n_estimators > 1 else shape
-
-        x_flat, scores_flat = (n_rows, network.n_inputs), (n_rows, network.n_units[-1])
-        views = list(map(view, reads, [x_flat, *writes[:-1]]))
-        self._inner = list(zip(self.layers[:-1], views, outputs, strict=False))
-        self._last = self.layers[-1], views[-1], view(writes[-1], scores_flat)
+        self._inner = list(zip(self.layers[:-1], views.forward, outputs, strict=False))
+        self._last = self.layers[-1], views.forward[-1], views.scores
         self._padding = PaddedInput(plan.steps, contexts, n_rows) if network.takes_padding else None
         if is_training or with_input_gradient:
-            back = zip(self.layers, map(view, writes, [*reads[1:], scores_flat]), strict=True)
-            self._back = list(back)[plan.first_trainable_layer :][::-1]
-            self._input_view = view(x_flat, reads[0]) if with_input_gradient else None
-            self.delta = delta(plan.grad_buffer_index, scores_flat)
+            back = list(zip(self.layers, views.backward, strict=True))
+            self._back = back[plan.first_trainable_layer :][::-1]
+            self._input_view = views.grad_input if with_input_gradient else None
+            self.delta = delta(plan.grad_buffer_index, (n_rows, network.n_units[-1]))
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the raw predictions for the batch `x` to `scores`."""
