@@ -32,6 +32,7 @@ from sklearn.model_selection._validation import (
     _score,  # the errors of scorers, and what scores may be
     _warn_or_raise_about_fit_failures,  # the text that sums failures up, and where all failed
 )
+from sklearn.utils import _safe_indexing  # rows of a table of any kind
 from sklearn.utils._metadata_requests import _routing_enabled  # what a pipeline's steps are given
 from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
     HasMethods,
@@ -74,6 +75,7 @@ __all__ = [
     "_insert_error_scores",
     "_num_samples",
     "_routing_enabled",
+    "_safe_indexing",
     "_safe_split",
     "_score",
     "_warn_or_raise_about_fit_failures",

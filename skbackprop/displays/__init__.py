@@ -1,11 +1,13 @@
-"""Plots of networks, their training and searches, in scikit-learn's display API."""
+"""Plots of networks, their training, searches and explanations, in scikit-learn's display API."""
 
+from .explanation import ExplanationDisplay
 from .learning_rate import LearningRateDisplay
 from .loss_curve import LossCurveDisplay
 from .network import NetworkDisplay, WeightsDisplay
 from .search import SearchDisplay
 
 __all__ = [
+    "ExplanationDisplay",
     "LearningRateDisplay",
     "LossCurveDisplay",
     "NetworkDisplay",

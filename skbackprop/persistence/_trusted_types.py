@@ -63,7 +63,7 @@ from ..tabular._column_encoding import (
 )
 from ..tabular._cross_fitting import CrossFittedEstimators
 from ..tabular._dates import DateEncoding, TimeEncoding
-from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder
+from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder, TableRows
 from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
 from ..tabular._text import TextEncoding
 from ..tabular.classifier import TableClassifierNetworks
@@ -113,7 +113,7 @@ _CLASSES: tuple[type, ...] = (
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),
-    *(DateEncoding, TimeEncoding, TextEncoding),
+    *(DateEncoding, TimeEncoding, TextEncoding, TableRows),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit),
     # parts of fitted searches that skops does not know

@@ -259,14 +259,19 @@ def predict_in_blocks(
         inputs = {view: features.transform(rows, view) for view in views}
         return mix([each.outputs(inputs[each.view], n_rows > MANY_ROWS) for each in components])
 
-    width = features.n_encoded + features.n_blocks * WIDTH
-    block_size = min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
+    block_size = rows_at_once(features)
     if n_rows <= block_size:
         return predict(columns)
     blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
     return np.concatenate(
         map_in_threads(lambda block: predict(columns.part(block)), blocks, components)
     )
+
+
+def rows_at_once(features: FeatureBuilder) -> int:
+    """Return the number of rows that are predicted at once."""
+    width = features.n_encoded + features.n_blocks * WIDTH
+    return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
 
 
 def map_in_threads(

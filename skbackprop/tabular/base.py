@@ -32,12 +32,14 @@ from ..estimators._validation import (
     validated_groups,
     validated_weight,
 )
+from ..estimators.explanation import Explanation
 from ..estimators.summary import FittedAttributesHTML
 from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
 from ._cross_fitting import BOOSTING, blend_as_list, choose_view, cross_fit
 from ._dataframe import AnyColumns, read_table
-from ._encoding import FeatureBuilder, FeatureView, draw_seed
+from ._encoding import FeatureBuilder, FeatureView, TableRows, draw_seed
+from ._explaining import TabularModel, explain_table, keep_background, read_background
 from ._fold_models import FoldEnsemble, LabeledRows, Mix, OutOfFoldPredictor, predict_in_blocks
 from ._training import (
     MIN_TIME,
@@ -70,6 +72,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     n_features_in_: int
     feature_names_in_: Array
+    background_: TableRows | None
 
     n_estimators: int
     categorical_features: Any
@@ -271,6 +274,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixed, y, user_weight)
+        self.background_ = keep_background(self, columns, self._features, weight, rng)
         progress.print_end(vars(self).get("oof_score_"))
 
     def _read_validation(self, given: FitArguments) -> LabeledRows | None:
@@ -380,7 +384,38 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         columns = read_table(self, X, reset=False)
         return predict_in_blocks(columns, self._features, self._components, mix)
 
-    # ------------------------------------------------------------------- importances
+    # ------------------------------------------------------- explanations, importances
+
+    def _explain(
+        self,
+        X: Any,
+        background: Any,
+        mix: Mix,
+        output_names: list[str] | None,
+        n_permutations: int | None,
+        random_state: Any,
+    ) -> Explanation:
+        """Return the share of each column in what `mix` computes from the outputs."""
+        check_is_fitted(self)
+        columns = read_table(self, X, reset=False)
+        rows = vars(self).get("background_")
+        if background is not None:
+            with prefix_errors("background"):
+                given = read_table(self, background, reset=False)
+                rows = read_background(given, self._features, random_state)
+        elif rows is None:
+            raise ValueError(
+                "background must be given, since this estimator keeps no training rows in "
+                "background_. Pass training rows, or fit again."
+            )
+        return explain_table(
+            TabularModel(self._features, self._components, mix),
+            columns,
+            rows,
+            output_names,
+            n_permutations,
+            random_state,
+        )
 
     def permutation_importance(
         self,

@@ -19,6 +19,7 @@ from .._conformal_intervals import UncalibratedBand, cv_plus_interval, min_calib
 from ..estimators._parameter_constraints import constraints_of
 from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators._validation import check_targets, validated_numbers, validated_weight
+from ..estimators.explanation import Explanation
 from ..estimators.regressor import BackpropRegressor
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
@@ -110,6 +111,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     weights_ : array of shape (n_ensembles + n_blended,)
         The weight of each ensemble in predictions, and then of each of `blended_`. Their sum is
         one.
+    background_ : tuple of arrays or None
+        The encoded training rows that `explain` compares with: numbers, and codes of categories. If
+        files must not hold them, set it to None before saving.
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
@@ -279,6 +283,76 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             return self._predict(X, lambda outputs: self._targets.predictions(self._mix(outputs)))
         both = self._predict(X, self._mean_and_std)
         return both[:, 0], both[:, 1]
+
+    def explain(
+        self,
+        X: TableLike,
+        *,
+        background: MatrixLike | None = None,
+        n_permutations: int | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> Explanation:
+        """Explain each prediction by the share of each column.
+
+        The shares are interventional Shapley values [1]_ of the whole model: they sum to the
+        prediction minus the mean prediction of the background. The share of a column is the mean
+        change of the prediction when its value replaces that of a background row, over all orders
+        in which columns are replaced. Columns are those of the table, not of its encoding.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
+            The rows to explain.
+        background : data frame, array-like or sparse matrix, default=None
+            Rows to compare with; of more than 100, a sample of 100. None for 100 training rows with
+            weight, which `fit` keeps (fewer if there are over 1,000 columns).
+        n_permutations : int, default=None
+            The number of random orders for each background row; each second order is the reverse of
+            the one before [2]_. None for exact values up to 6 columns, and for 1 above. The time is
+            proportional to it. Even numbers are exact if no more than two columns interact.
+        random_state : int, RandomState instance or None, default=0
+            Draws the orders.
+
+        Returns
+        -------
+        explanation : Explanation
+            Its ``values`` have the shape (n_samples, n_features), or (n_samples, n_features,
+            n_levels) with several levels of a `Quantile`.
+
+        Raises
+        ------
+        NotFittedError
+            If the regressor is not fitted.
+        ValueError, TypeError
+            If an argument is not valid, or the table has other columns than in `fit`.
+
+        References
+        ----------
+        .. [1] Janzing, Minorics & Bloebaum, "Feature relevance quantification in explainable AI: a
+           causal problem", AISTATS 2020.
+        .. [2] Mitchell, Cooper, Frank & Holmes, "Sampling permutations for Shapley value
+           estimation", Journal of Machine Learning Research 23(43), 2022.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from skbackprop import TabularRegressor
+        >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+        >>> model = TabularRegressor(n_estimators=2, max_iter=5, random_state=0).fit(X, y)
+        >>> explanation = model.explain(X[:2])
+        >>> explanation.values.shape
+        (2, 10)
+        >>> bool(abs(explanation.predictions - model.predict(X[:2])).max() < 1e-9)
+        True
+        """
+        return self._explain(
+            X,
+            background,
+            lambda outputs: self._targets.predictions(self._mix(outputs)),
+            None,
+            n_permutations,
+            random_state,
+        )
 
     def _mean_and_std(self, outputs: Sequence[Array]) -> Array:
         """Return predictions and their standard deviations along a second axis."""

@@ -8,11 +8,15 @@ from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.displays import LearningRateDisplay
+from skbackprop.inspection import explain
 from support import class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
 DISPLAYS = {
+    "ExplanationDisplay": lambda model, X, y: displays.ExplanationDisplay(
+        explanation=explain(model, X[:3], X)
+    ),
     "LearningRateDisplay": lambda model, X, y: displays.LearningRateDisplay(
         range_test=find_learning_rate(model, X, y)
     ),

@@ -1,0 +1,293 @@
+"""Plot the shares of columns in predictions."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any, Literal, Self
+
+import numpy as np
+from sklearn.utils import check_scalar
+
+from ..estimators.explanation import Explanation
+from ..inspection._explain import explain
+from ..utils.arrays import Array
+from ._plotting import axes_for, check_matplotlib
+
+# The colors of shares that raise and lower the prediction, and of values without an order.
+_HIGHER, _LOWER, _NEUTRAL = "C3", "C0", "0.6"
+
+# Points of a beeswarm are stacked in so many bins along the axis.
+_N_BINS = 60
+
+
+class ExplanationDisplay:
+    """Plot of an explanation: bars for one row, a summary for many rows.
+
+    Use `from_estimator` to create it, or pass an `Explanation`. The bars of one row show how each
+    column moves the prediction away from the mean prediction of the background. The summary shows
+    a point for each row and column, colored by the value of the column from low (blue) to high
+    (red); values that are not numbers are gray. Columns are sorted by their mean absolute share.
+
+    Parameters
+    ----------
+    explanation : Explanation
+        The explanation.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    bars_ : matplotlib BarContainer or None
+        The bars, of one row or of mean absolute shares.
+    points_ : list of matplotlib PathCollection or None
+        The points of the summary for each column, from the top.
+
+    See Also
+    --------
+    skbackprop.inspection.explain : Computes the explanation.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from skbackprop import TabularRegressor
+    >>> from skbackprop.displays import ExplanationDisplay
+    >>> X, y = load_diabetes(return_X_y=True, as_frame=True)
+    >>> model = TabularRegressor(n_estimators=2, max_iter=3, random_state=0).fit(X, y)
+    >>> display = ExplanationDisplay.from_estimator(model, X[:10])
+    >>> display.plot(row=0).ax_.get_xlabel()
+    'share of the prediction'
+    """
+
+    ax_: Any
+    figure_: Any
+    bars_: Any
+    points_: Any
+
+    def __init__(self, *, explanation: Explanation) -> None:
+        self.explanation = explanation
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: Any,
+        background: Any = None,
+        *,
+        output: Literal["probability", "log_odds"] = "probability",
+        n_permutations: int | None = None,
+        random_state: int | np.random.RandomState | None = 0,
+        row: int | None = None,
+        target: Any = None,
+        kind: Literal["beeswarm", "bar"] = "beeswarm",
+        max_features: int = 10,
+        ax: Any = None,
+    ) -> Self:
+        """Explain the predictions of an estimator, and plot the explanation.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted classifier or regressor, as of `explain`.
+        X : array-like or data frame of shape (n_samples, n_features)
+            The rows to explain.
+        background : array-like or data frame of shape (n_background, n_features), default=None
+            Rows to compare with; only tabular estimators do not need it.
+        output : {"probability", "log_odds"}, default="probability"
+            What the shares of a classifier sum to.
+        n_permutations : int, default=None
+            The number of random orders of columns for each background row, as of `explain`.
+        random_state : int, RandomState instance or None, default=0
+            Draws the orders, and the sample of background rows.
+        row : int, default=None
+            The row to plot, as of `plot`.
+        target : int or str, default=None
+            The class, target or quantile to plot, as of `plot`.
+        kind : {"beeswarm", "bar"}, default="beeswarm"
+            The plot of several rows, as of `plot`.
+        max_features : int, default=10
+            The maximum number of columns.
+        ax : matplotlib Axes, default=None
+            Axes to plot on; None for a new figure.
+
+        Returns
+        -------
+        display : ExplanationDisplay
+            The display, plotted. Its ``explanation`` holds the explanation.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `explain` or `plot` raises it.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_matplotlib(cls.__name__)
+        explanation = explain(
+            estimator,
+            X,
+            background,
+            output=output,
+            n_permutations=n_permutations,
+            random_state=random_state,
+        )
+        display = cls(explanation=explanation)
+        return display.plot(ax, row=row, target=target, kind=kind, max_features=max_features)
+
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        row: int | None = None,
+        target: Any = None,
+        kind: Literal["beeswarm", "bar"] = "beeswarm",
+        max_features: int = 10,
+    ) -> Self:
+        """Plot the shares of the columns, the largest at the top.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on; None for a new figure.
+        row : int, default=None
+            The position of the row to plot. None for a summary of all rows, or the row if there is
+            only one.
+        target : int or str, default=None
+            The class, target or quantile to plot: its name or its position. None for the last one,
+            which is ``classes_[1]`` for two classes.
+        kind : {"beeswarm", "bar"}, default="beeswarm"
+            The summary: a point for each row, or the mean absolute share.
+        max_features : int, default=10
+            The maximum number of columns. For one row, the others share the last bar.
+
+        Returns
+        -------
+        display : ExplanationDisplay
+            The display itself.
+
+        Raises
+        ------
+        ValueError
+            If `row`, `target`, `kind` or `max_features` is not valid.
+        TypeError
+            If `ax` is not matplotlib axes.
+        ImportError
+            If matplotlib is not installed.
+        """
+        n_rows, n_columns = self.explanation.values.shape[:2]
+        check_scalar(max_features, "max_features", Integral, min_val=1)
+        if kind not in ("beeswarm", "bar"):
+            raise ValueError(f'kind must be "beeswarm" or "bar", got {kind!r}.')
+        if row is not None and not -n_rows <= row < n_rows:
+            raise ValueError(f"row must be the position of one of the {n_rows} rows, got {row!r}.")
+        values, base, name = self._shares_of(target)
+        ax = axes_for(
+            type(self).__name__, ax, figsize=(6.4, 1.5 + 0.35 * min(max_features, n_columns))
+        )
+        self.bars_ = self.points_ = None
+        if row is None and n_rows == 1:
+            row = 0
+        if row is not None:
+            self._plot_row(ax, row, values[row], base[row], max_features)
+        else:
+            importances = np.abs(values).mean(axis=0)
+            shown = np.argsort(-importances, kind="stable")[:max_features]
+            names = [self.explanation.feature_names[at] for at in shown]
+            ax.set_yticks(range(len(shown)), names)
+            if kind == "bar":
+                self.bars_ = ax.barh(
+                    range(len(shown)), importances[shown], height=0.6, color=_LOWER
+                )
+                ax.set_xlabel("mean absolute share")
+            else:
+                self._plot_points(ax, values, shown)
+        ax.set_ylim(max(ax.get_ylim()), min(ax.get_ylim()))
+        if name is not None:
+            title = ax.get_title()
+            ax.set_title(f"{name}: {title}" if title else name)
+        self.ax_, self.figure_ = ax, ax.figure
+        return self
+
+    def _shares_of(self, target: Any) -> tuple[Array, Array, str | None]:
+        """Return the shares and base values of one output, and its name."""
+        values, base = self.explanation.values, self.explanation.base_values
+        if values.ndim == 2:
+            if target is not None:
+                raise ValueError(f"target must be None for a single output, got {target!r}.")
+            return values, base, None
+        names = self.explanation.output_names or [str(at) for at in range(values.shape[2])]
+        if target is None:
+            at = len(names) - 1
+        elif str(target) in names:
+            at = names.index(str(target))
+        elif isinstance(target, Integral) and 0 <= int(target) < len(names):
+            at = int(target)
+        else:
+            raise ValueError(f"target must be one of {names}, or its position, got {target!r}.")
+        return values[:, :, at], base[:, at], names[at]
+
+    def _plot_row(self, ax: Any, row: int, values: Array, base: float, max_features: int) -> None:
+        """Plot the shares in one prediction as bars."""
+        order = np.argsort(-np.abs(values), kind="stable")
+        n_shown = len(order) if len(order) <= max_features else max_features - 1
+        shares, data = values[order[:n_shown]], self.explanation.data[row]
+        names = [
+            f"{self.explanation.feature_names[at]} = {_text_of(data[at])}" for at in order[:n_shown]
+        ]
+        if n_shown < len(order):
+            shares = np.append(shares, values[order[n_shown:]].sum())
+            names.append(f"{len(order) - n_shown} others")
+        colors = [_HIGHER if share > 0 else _LOWER for share in shares]
+        self.bars_ = ax.barh(range(len(shares)), shares, height=0.6, color=colors)
+        ax.bar_label(self.bars_, [f"{share:+.3g}" for share in shares], padding=3)
+        ax.margins(x=0.15)
+        ax.set_yticks(range(len(shares)), names)
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set_xlabel("share of the prediction")
+        ax.set_title(f"prediction {base + values.sum():.3g}, mean {base:.3g}")
+
+    def _plot_points(self, ax: Any, values: Array, shown: Array) -> None:
+        """Plot the shares in all predictions as points, stacked where they are close."""
+        span = float(np.ptp(values[:, shown])) or 1.0
+        self.points_ = []
+        for height, column in enumerate(shown.tolist()):
+            shares = values[:, column]
+            colors = _ranks_of(self.explanation.data[:, column])
+            style = {"color": _NEUTRAL} if colors is None else {"c": colors, "cmap": "coolwarm"}
+            y = height + _beeswarm_offsets(shares, span / _N_BINS)
+            self.points_.append(ax.scatter(shares, y, s=12, linewidths=0, **style))
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.set_ylim(len(shown) - 0.5, -0.5)
+        ax.set_xlabel("share of the prediction")
+
+
+def _beeswarm_offsets(shares: Array, width: float) -> Array:
+    """Return vertical offsets, within 0.4, that separate points of about the same share."""
+    bins = np.floor(shares / width).astype(np.intp)
+    places = np.zeros(len(shares))
+    for own in np.unique(bins):
+        index = np.flatnonzero(bins == own)
+        # From the middle outwards: 0, 1, -1, 2, -2, ...
+        steps = (np.arange(len(index)) + 1) // 2
+        places[index] = np.where(np.arange(len(index)) % 2, steps, -steps)
+    return places * min(0.08, 0.4 / max(1.0, float(np.abs(places).max())))
+
+
+def _ranks_of(values: Any) -> Array | None:
+    """Return the rank of each value of a numeric column, in [0, 1]; None for other columns."""
+    try:
+        numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
+    except (TypeError, ValueError):
+        return None
+    if np.isnan(numbers).all():
+        return None
+    unique, codes = np.unique(numbers, return_inverse=True)
+    ranks = codes / float(max(1, int(np.count_nonzero(~np.isnan(unique))) - 1))
+    return np.where(np.isnan(numbers), 0.5, ranks)
+
+
+def _text_of(value: Any) -> str:
+    """Return a short text of a value."""
+    text = f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+    return text if len(text) <= 24 else text[:21] + "..."

@@ -1,0 +1,252 @@
+"""Explanations of the predictions of any estimator by Shapley values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import narwhals.stable.v2 as nw
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import issparse
+from sklearn.base import is_classifier
+from sklearn.utils.validation import check_is_fitted
+
+from .._sklearn import _safe_indexing
+from ..estimators.explanation import (
+    Explanation,
+    draw_background,
+    make_explanation,
+    output_transform,
+)
+from ..utils.arrays import Array, MatrixLike
+from ..utils.shapley import HybridRows
+
+# The number of rows that are predicted at once.
+_ROWS_AT_ONCE = 1 << 14
+
+
+def explain(
+    estimator: Any,
+    X: MatrixLike,
+    background: MatrixLike | None = None,
+    *,
+    output: Literal["probability", "log_odds"] = "probability",
+    n_permutations: int | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Explanation:
+    """Explain each prediction by the share of each column.
+
+    The shares are interventional Shapley values (Janzing et al. 2020): they sum to the prediction
+    minus the mean prediction of the background. The share of a column is the mean change of the
+    prediction when its value replaces that of a background row, over all orders in which columns
+    are replaced. It works for all fitted estimators and pipelines; columns are those of X, before
+    any transformer. `TabularClassifier` and `TabularRegressor` have a method of this name, which
+    this function calls, and which is faster, since tables are encoded once.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted classifier with `predict_proba`, a fitted regressor, or any estimator with
+        `predict` that returns numbers.
+    X : array-like or data frame of shape (n_samples, n_features)
+        The rows to explain.
+    background : array-like or data frame of shape (n_background, n_features), default=None
+        Rows to compare with, such as the training rows; of more than 100, a sample of 100. None for
+        the training rows that a tabular estimator keeps; other estimators need it.
+    output : {"probability", "log_odds"}, default="probability"
+        What the shares of a classifier sum to: the probability p of each class, or its log-odds
+        log(p / (1 - p)), in which confident predictions remain different.
+    n_permutations : int, default=None
+        The number of random orders for each background row; each second order is the reverse of the
+        one before (Mitchell et al. 2022). None for exact values up to 6 columns, and for 1 above.
+        The time is proportional to it. Even numbers are exact if no more than two columns interact.
+    random_state : int, RandomState instance or None, default=0
+        Draws the orders, and the sample of background rows.
+
+    Returns
+    -------
+    explanation : Explanation
+        Its ``values`` have the shape (n_samples, n_features) for a regressor with one target, else
+        (n_samples, n_features, n_outputs), with an output for each class or target.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError
+        If X is sparse, or the estimator is a classifier without `predict_proba`.
+    ValueError
+        If the background is missing or has other columns than X, or an argument is not valid.
+
+    References
+    ----------
+    Janzing, D., Minorics, L. & Bloebaum, P. (2020). Feature relevance quantification in explainable
+    AI: a causal problem. AISTATS.
+
+    Mitchell, R., Cooper, J., Frank, E. & Holmes, G. (2022). Sampling permutations for Shapley value
+    estimation. Journal of Machine Learning Research 23(43).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skbackprop import BackpropRegressor
+    >>> from skbackprop.inspection import explain
+    >>> X = np.random.default_rng(0).normal(size=(200, 3))
+    >>> y = 3 * X[:, 0] - X[:, 1]  # the last feature has no effect
+    >>> model = BackpropRegressor((), solver="lbfgs", random_state=0).fit(X, y)
+    >>> row, mean = X[:1], X[:100].mean(axis=0)
+    >>> shares = explain(model, row, background=X[:100]).values[0]
+    >>> bool(np.allclose(shares, [3, -1, 0] * (row[0] - mean), atol=0.01))
+    True
+    """
+    check_is_fitted(estimator)
+    if hasattr(estimator, "explain"):
+        settings = {"output": output} if is_classifier(estimator) else {}
+        explanation: Explanation = estimator.explain(
+            X,
+            background=background,
+            n_permutations=n_permutations,
+            random_state=random_state,
+            **settings,
+        )
+        return explanation
+    if background is None:
+        raise ValueError(
+            f"background must be given for {type(estimator).__name__}, which keeps no training "
+            "rows. Pass training rows, of which a sample of 100 is used."
+        )
+    own, others = _table_of(X, "X"), _table_of(background, "background")
+    others = _safe_indexing(others, draw_background(len(others), random_state))
+    if own.shape[1] != others.shape[1]:
+        raise ValueError(
+            f"background must have the columns of X, but has {others.shape[1]} column(s), and X "
+            f"has {own.shape[1]}."
+        )
+    predict = _predictor(estimator, output)
+    rows = TablePair(own, others)
+    return make_explanation(
+        lambda hybrids: _predict_in_parts(predict, rows, hybrids),
+        rows.differs,
+        predict(own),
+        predict(others),
+        own if isinstance(own, np.ndarray) else nw.from_native(own).to_numpy(),
+        rows.names,
+        _output_names(estimator),
+        n_permutations,
+        random_state,
+    )
+
+
+def _table_of(X: Any, name: str) -> Any:
+    """Return X as a data frame or a 2d array."""
+    if issparse(X):
+        raise TypeError(
+            f"{name} is a sparse matrix, whose columns cannot be exchanged one by one. Pass "
+            "X.toarray(), with few enough columns."
+        )
+    if nw.dependencies.is_into_dataframe(X):
+        return X
+    table = np.asarray(X)
+    if isinstance(X, (list, tuple)) and table.dtype.kind == "U":
+        table = np.asarray(X, dtype=object)
+    if table.ndim != 2 or not len(table):
+        raise ValueError(
+            f"{name} must be a table of shape (n_samples, n_features) with at least one row, got "
+            f"an array of shape {table.shape}."
+        )
+    return table
+
+
+class TablePair:
+    """Rows to explain and background rows, whose columns are exchanged.
+
+    Parameters
+    ----------
+    own, background : data frame or array of shape (n_rows, n_columns)
+        The rows, both of one type.
+    """
+
+    def __init__(self, own: Any, background: Any) -> None:
+        self.n_own = len(own)
+        self.names: list[str] | None = None
+        if isinstance(own, np.ndarray):
+            if not isinstance(background, np.ndarray):
+                background = nw.from_native(background).to_numpy()
+            self.table: Any = np.concatenate([own, background])
+            columns = [self.table[:, column].tolist() for column in range(own.shape[1])]
+        else:
+            frames = [nw.from_native(each, eager_only=True) for each in (own, background)]
+            self.table = nw.concat([frames[0], frames[1].select(frames[0].columns)])
+            self.names = list(self.table.columns)
+            columns = [self.table[name].to_list() for name in self.names]
+        self.codes = np.stack([_codes_of_values(values) for values in columns], axis=1)
+
+    def differs(self, row: int) -> NDArray[np.bool_]:
+        """Return whether each column of each background row differs from that of a row."""
+        return np.asarray(self.codes[self.n_own :] != self.codes[row])
+
+    def hybrids(self, hybrids: HybridRows) -> Any:
+        """Return hybrid rows as a table of the same type."""
+        positions = np.where(hybrids.is_own, hybrids.row, self.n_own + hybrids.background[:, None])
+        if isinstance(self.table, np.ndarray):
+            return self.table[positions, np.arange(self.table.shape[1])]
+        series = {
+            name: self.table[name][positions[:, column].tolist()]
+            for column, name in enumerate(self.table.columns)
+        }
+        return nw.from_dict(series).to_native()
+
+
+def _codes_of_values(values: list[Any]) -> Array:
+    """Return an integer for each value, the same for equal values and for missing ones."""
+    codes: dict[Any, int] = {}
+    try:
+        return np.array(
+            [codes.setdefault(value if value == value else None, len(codes)) for value in values]
+        )
+    except TypeError:  # values without a hash, or NA of pandas, which is neither true nor false
+        return np.arange(len(values))
+
+
+def _predictor(estimator: Any, output: str) -> Callable[[Any], Array]:
+    """Return the function from a table to what is explained."""
+    transform = output_transform(output)
+    if not is_classifier(estimator):
+        return lambda table: np.asarray(estimator.predict(table))
+    if not hasattr(estimator, "predict_proba"):
+        raise TypeError(
+            f"{type(estimator).__name__} has no predict_proba, so that there are no probabilities "
+            "to explain. Use a loss with probabilities, or wrap the classifier in "
+            "sklearn.calibration.CalibratedClassifierCV."
+        )
+
+    def predict(table: Any) -> Array:
+        found = estimator.predict_proba(table)
+        if isinstance(found, list):  # for several columns of labels
+            return np.concatenate([transform(each) for each in found], axis=1)
+        return transform(found)
+
+    return predict
+
+
+def _predict_in_parts(
+    predict: Callable[[Any], Array], rows: TablePair, hybrids: HybridRows
+) -> Array:
+    """Return the predictions for hybrid rows, in parts that limit memory."""
+    parts = []
+    for start in range(0, len(hybrids.is_own), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        own = HybridRows(hybrids.row, hybrids.background[part], hybrids.is_own[part])
+        parts.append(predict(rows.hybrids(own)))
+    return np.concatenate(parts)
+
+
+def _output_names(estimator: Any) -> list[str] | None:
+    """Return the names of classes; of several columns of labels, with their number before that."""
+    classes = getattr(estimator, "classes_", None)
+    if classes is None or not is_classifier(estimator):
+        return None
+    if isinstance(classes, list):
+        return [f"{at}: {label}" for at, own in enumerate(classes) for label in own]
+    return [str(label) for label in classes]

@@ -1,0 +1,188 @@
+"""Explanations of tabular estimators: predictions for rows with columns of other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .._sklearn import _safe_indexing
+from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
+from ..utils.arrays import Array, IndexArray, as_dense
+from ..utils.shapley import HybridRows
+from ._dataframe import AnyColumns, SparseColumns, read_table
+from ._encoding import WIDTH, FeatureBuilder, FeatureView, TableRows
+from ._fold_models import FoldEnsemble, Mix, map_in_threads, predict_in_blocks, rows_at_once
+
+# The background that a fitted estimator keeps has fewer rows if it would have more numbers.
+_BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
+
+
+@dataclass(frozen=True)
+class TabularModel:
+    """Fitted tabular estimator: from the rows of a table to predictions.
+
+    Parameters
+    ----------
+    features : FeatureBuilder
+        Builds the views of the rows.
+    components : sequence of FoldEnsemble
+        The components.
+    mix : callable
+        Returns predictions for n rows, given a list with the outputs of each component.
+    """
+
+    features: FeatureBuilder
+    components: Sequence[FoldEnsemble]
+    mix: Mix
+
+    @property
+    def views(self) -> set[FeatureView]:
+        """The views of the rows that the components take."""
+        return {each.view for each in self.components}
+
+    def inputs(self, rows: TableRows) -> dict[FeatureView, Array]:
+        """Return rows in all views."""
+        rows = self.features.encode(TableRows(as_dense(rows.numbers), rows.codes))
+        return {view: self.features.transform(rows, view) for view in self.views}
+
+    def predict(self, inputs: Mapping[FeatureView, Array], single_precision: bool = False) -> Array:
+        """Return predictions for rows in all views."""
+        outputs = [each.outputs(inputs[each.view], single_precision) for each in self.components]
+        return self.mix(outputs)
+
+    def columns_of_view(self, view: FeatureView, n_columns: int) -> IndexArray:
+        """Return the column of the raw table that each column of a view comes from."""
+        encoding = self.features.encoding
+        if view == "table":
+            n_numbers = len(encoding.numbers.center)
+            columns = np.zeros(n_numbers + len(self.features.codes), dtype=np.intp)
+            for column in range(n_columns):
+                in_numbers, in_codes = encoding.matrix_columns(column)
+                columns[in_numbers + [n_numbers + at for at in in_codes]] = column
+            return columns
+        columns = np.zeros(self.features.n_encoded, dtype=np.intp)
+        outputs = encoding.outputs()
+        columns[: len(outputs)] = [output.column for output in outputs]
+        if view == "encoded":
+            return columns
+        return np.concatenate([np.repeat(columns[: self.features.n_blocks], WIDTH), columns])
+
+
+def keep_background(
+    estimator: Any,
+    columns: AnyColumns,
+    features: FeatureBuilder,
+    weight: Array | None,
+    rng: np.random.RandomState,
+) -> TableRows:
+    """Return a few training rows with weight, encoded as in prediction, to explain others by.
+
+    Parameters
+    ----------
+    estimator : BaseTabular
+        The estimator, whose features are fitted.
+    columns : AnyColumns
+        The training table.
+    features : FeatureBuilder
+        Its features.
+    weight : array of shape (n,) or None
+        The weight of each row.
+    rng : RandomState
+        Draws the rows.
+    """
+    candidates = np.arange(columns.n_rows) if weight is None else np.flatnonzero(weight)
+    width = len(features.encoding.numbers.center) + len(features.codes)
+    n_rows = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
+    if len(candidates) > n_rows:
+        candidates = np.sort(rng.choice(candidates, n_rows, replace=False))
+    # Target statistics are those of prediction, not those of out-of-fold training rows.
+    part = read_table(estimator, _safe_indexing(columns.as_given, candidates), reset=False)
+    return read_background(part, features, None)
+
+
+def read_background(columns: AnyColumns, features: FeatureBuilder, random_state: Any) -> TableRows:
+    """Return the rows of a background table as matrices, or a sample if there are many."""
+    numbers, codes, *_ = features.encoding.to_matrices(columns)
+    index = draw_background(columns.n_rows, random_state)
+    return TableRows(as_dense(numbers[index]), codes[index])
+
+
+def explain_table(
+    model: TabularModel,
+    columns: AnyColumns,
+    background: TableRows,
+    output_names: list[str] | None,
+    n_permutations: int | None,
+    random_state: Any,
+) -> Explanation:
+    """Return the share of each column of a raw table in each prediction.
+
+    All encoded values of a column are switched together. Predictions for coalitions are computed
+    in single precision. Those for whole rows, to which the shares sum, are those of `predict`.
+
+    Parameters
+    ----------
+    model : TabularModel
+        The model.
+    columns : AnyColumns
+        The rows to explain.
+    background : TableRows
+        The background rows.
+    output_names, n_permutations, random_state : object
+        As of `make_explanation`.
+    """
+    own = model.inputs(model.features.encoding.to_matrices(columns))
+    others = model.inputs(background)
+    sources = {view: model.columns_of_view(view, columns.n_columns) for view in model.views}
+    n_at_once = rows_at_once(model.features)
+
+    def predict(hybrids: HybridRows) -> Array:
+        predictions = []
+        for start in range(0, len(hybrids.is_own), n_at_once):
+            part = slice(start, start + n_at_once)
+            is_own, rows = hybrids.is_own[part], hybrids.background[part]
+            inputs = {
+                view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])
+                for view, source in sources.items()
+            }
+            predictions.append(model.predict(inputs, single_precision=True))
+        return np.concatenate(predictions)
+
+    def differs(row: int) -> NDArray[np.bool_]:
+        found = np.zeros((len(background.codes), columns.n_columns), dtype=bool)
+        for view, source in sources.items():
+            values = own[view][row]
+            is_different = (values != others[view]) & ~(np.isnan(values) & np.isnan(others[view]))
+            at, column = np.nonzero(is_different)
+            found[at, source[column]] = True
+        return found
+
+    return make_explanation(
+        predict,
+        differs,
+        predict_in_blocks(columns, model.features, model.components, model.mix),
+        model.predict(others),
+        _table_values(columns),
+        columns.names,
+        output_names,
+        n_permutations,
+        random_state,
+        lambda function, rows: map_in_threads(function, list(rows), model.components),
+    )
+
+
+def _table_values(columns: AnyColumns) -> Array:
+    """Return the values of a table as an array, of objects if it is not one of numbers."""
+    given = columns.as_given
+    if isinstance(given, np.ndarray):
+        return given
+    if isinstance(columns, SparseColumns):
+        return np.asarray(as_dense(given))
+    values = np.empty((columns.n_rows, columns.n_columns), dtype=object)
+    for column in range(columns.n_columns):
+        values[:, column] = columns.values(column)
+    return values

@@ -1,0 +1,149 @@
+"""Shapley values against their definition, by enumeration of all coalitions."""
+
+from itertools import combinations
+from math import factorial
+
+import numpy as np
+import pytest
+
+from skbackprop.utils.shapley import (
+    MAX_EXACT_COLUMNS,
+    compute_shapley_values,
+    draw_permutations,
+)
+
+N_COLUMNS = 5
+RNG = np.random.RandomState(0)
+WEIGHTS = RNG.randn(N_COLUMNS, 2)
+# Few different values, so that many columns are those of the background.
+ROWS = RNG.randint(0, 3, (4, N_COLUMNS)).astype(float)
+BACKGROUND = RNG.randint(0, 3, (12, N_COLUMNS)).astype(float)
+
+
+def interacting(X):
+    """Return two outputs to which all columns contribute together."""
+    return np.tanh(X @ WEIGHTS) * X[:, :1]
+
+
+def pairwise(X):
+    """Return two outputs to which no more than two columns contribute together."""
+    return (X @ WEIGHTS) * X[:, :1] - X[:, [1]] * X[:, [2]]
+
+
+def shapley(function, rows, background, n_permutations=None, seed=0):
+    return compute_shapley_values(
+        lambda h: function(np.where(h.is_own, rows[h.row], background[h.background])),
+        lambda row: rows[row] != background,
+        function(rows),
+        function(background),
+        rows.shape[1],
+        n_permutations,
+        np.random.RandomState(seed),
+    )
+
+
+def by_definition(function, row, background):
+    """Return the mean gain of each column over all coalitions (Shapley 1953)."""
+
+    def value(coalition):
+        hybrids = background.copy()
+        hybrids[:, coalition] = row[list(coalition)]
+        return function(hybrids).mean(axis=0)
+
+    d, values = len(row), []
+    for column in range(d):
+        others = [other for other in range(d) if other != column]
+        values.append(
+            sum(
+                factorial(size)
+                * factorial(d - size - 1)
+                / factorial(d)
+                * (value([*chosen, column]) - value(list(chosen)))
+                for size in range(d)
+                for chosen in combinations(others, size)
+            )
+        )
+    return np.array(values)
+
+
+def test_exact_values_are_those_of_the_definition():
+    found = shapley(interacting, ROWS, BACKGROUND)
+    expected = [by_definition(interacting, row, BACKGROUND) for row in ROWS]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_sampled_values_converge_to_the_exact_ones():
+    exact = shapley(interacting, ROWS, BACKGROUND)
+    errors = [
+        np.abs(shapley(interacting, ROWS, BACKGROUND, n) - exact).max() for n in (1, 20, 2000)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 0.01
+
+
+def test_an_order_and_its_reverse_are_exact_for_interactions_of_two_columns():
+    expected = [by_definition(pairwise, row, BACKGROUND) for row in ROWS]
+    found = shapley(pairwise, ROWS, BACKGROUND, 2)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert not np.allclose(shapley(pairwise, ROWS, BACKGROUND, 1), expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_permutations", [None, 1, 2, 3])
+def test_values_sum_to_the_difference_from_the_mean_of_the_background(n_permutations):
+    found = shapley(interacting, ROWS, BACKGROUND, n_permutations)
+    difference = interacting(ROWS) - interacting(BACKGROUND).mean(axis=0)
+    np.testing.assert_allclose(found.sum(axis=1), difference, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_permutations", [None, 1])
+def test_values_of_a_linear_function(n_permutations):
+    found = shapley(lambda X: X @ WEIGHTS, ROWS, BACKGROUND, n_permutations)
+    expected = (ROWS - BACKGROUND.mean(axis=0))[:, :, None] * WEIGHTS
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_column_without_effect_and_symmetric_columns():
+    rows, background = np.ones((1, 4)), np.zeros((3, 4))
+    found = shapley(lambda X: np.prod(X[:, :3], axis=1, keepdims=True), rows, background)
+    np.testing.assert_allclose(found[0, :, 0], [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-15)
+
+
+@pytest.mark.parametrize("n_permutations", [None, 1])
+def test_a_row_of_the_background_and_a_single_column(n_permutations):
+    found = shapley(interacting, BACKGROUND[:1], BACKGROUND[:1], n_permutations)
+    np.testing.assert_array_equal(found, np.zeros((1, N_COLUMNS, 2)))
+    found = shapley(np.square, ROWS[:, :1], BACKGROUND[:, :1], n_permutations)
+    expected = np.square(ROWS[:, :1]) - np.square(BACKGROUND[:, :1]).mean()
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
+
+
+def test_no_prediction_is_computed_for_columns_that_do_not_differ():
+    rows, sizes = np.eye(1, MAX_EXACT_COLUMNS + 2), []
+
+    def predict(hybrids):
+        sizes.append(len(hybrids.is_own))
+        return np.zeros((len(hybrids.is_own), 1))
+
+    background = np.zeros((5, rows.shape[1]))
+    background[:, 1] = 1.0
+    compute_shapley_values(
+        predict,
+        lambda row: rows[row] != background,
+        np.zeros((1, 1)),
+        np.zeros((5, 1)),
+        rows.shape[1],
+        None,
+        np.random.RandomState(0),
+    )
+    assert sizes == [5]  # one between the two columns that differ
+
+
+def test_each_second_permutation_is_the_reverse_of_the_one_before():
+    for n_permutations in (1, 2, 3):
+        orders = draw_permutations(5, 7, n_permutations, np.random.RandomState(0)).reshape(-1, 7)
+        assert len(orders) == 5 * n_permutations
+        np.testing.assert_array_equal(
+            np.sort(orders, axis=1), np.tile(np.arange(7), (len(orders), 1))
+        )
+        n_pairs = len(orders) // 2
+        np.testing.assert_array_equal(orders[1::2], orders[: 2 * n_pairs : 2, ::-1])
