@@ -143,10 +143,11 @@ LENGTHS = (9, 2, 5, 8)
 def test_padding_becomes_zeros(after, layer, n_estimators):
     """The layers after it see zeros, whatever the layer before it makes of padding."""
     rows, lengths = padded(np.random.RandomState(0).randn(4, 9, 3), LENGTHS), np.array(LENGTHS)
-    before, _ = expand_layers([Dense(3, "tanh"), layer], (9, 3))
+    before = [Dense(3, "tanh"), layer]
     network = shaped_network((9, 3), [*before, *after])
     parameters = drawn_parameters(network, n_estimators)
-    first, rest = slice(len(before)), slice(len(before), None)
+    n_before = len(expand_layers(before, (9, 3))[0])
+    first, rest = slice(n_before), slice(n_before, None)
     hidden = predict_raw(network.part(first), parameters.part(first), rows)
     hidden = hidden.reshape(n_estimators, 4, 9, 3) * (np.arange(9) < lengths[:, None])[..., None]
     expected = [
