@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -414,7 +415,7 @@ def _override_kind(columns: AnyColumns, column: int, kind: Kind, given: Kind) ->
         known = [value for value in columns.values(column) if not is_missing(value)]
         strings = [value for value in known if isinstance(value, str)]
         if given == "number":
-            if any(parse_number(value) == parse_number(value) for value in strings):
+            if not all(math.isnan(parse_number(value)) for value in strings):
                 return "numeric_string"
         elif all(
             find_role(type(value)) == "date"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ def infer_kind_of_strings(
     if not all(isinstance(value, str) for value in distinct):
         return "category"
     written = [value for value in distinct if value and not value.isspace()]
-    if written and all(parse_number(value) == parse_number(value) for value in written):
+    if written and not any(math.isnan(parse_number(value)) for value in written):
         return "numeric_string"
     if written and all(parse_iso_date(value) is not None for value in written):
         return "date"
