@@ -155,7 +155,7 @@ def test_raises_on_wrong_losses_and_targets():
     for loss, y, match in (
         ("gamma", np.r_[0.0, Y[1:]], r"loss='gamma' needs targets y > 0"),
         ("poisson", -Y, r"needs targets y >= 0"),
-        (Hinge(), Y, "decision values"),
+        (Hinge(), Y, "is a loss of classifiers"),
         (LogLoss(), Y, r"needs targets y <= 1"),
         ("log_loss", Y, "'loss' parameter of TabularRegressor must be"),
         (OneOfMyOwn(), Y, r"Halved, that does not compute.*Define its link"),
