@@ -40,11 +40,11 @@ def __dir__() -> list[str]:
 
 
 class LearningRateSchedule(Configurable):
-    """The learning rate of each epoch; all arrays have the shape (n_estimators, 1)."""
+    """Base class of schedules; all arrays have the shape (n_estimators, 1)."""
 
     @property
     def convergence_message(self) -> str:
-        """The end of the message printed when training stops for lack of progress."""
+        """The end of the printed message when training stops for lack of progress."""
         return "Stopping."
 
     def init(self, n_estimators: int) -> ArrayDict:
@@ -485,7 +485,7 @@ class ReduceOnPlateau(LearningRateSchedule):
     tol : float, default=1e-4
         Minimum improvement that counts as progress, 0 or more.
     smallest : float, default=0.0
-        Lower bound of the rate, 0 or more. A base rate below it stays as it is.
+        Lower bound of the rate, 0 or more. A base rate below it does not change.
 
     Raises
     ------
@@ -576,7 +576,7 @@ class LambdaSchedule(LearningRateSchedule):
     function : callable
         Called before each epoch with the progress, a float in [0, 1). Returns the factor of the
         base rate, finite and not negative, and always the same for the same progress. The
-        estimator can be pickled if the function can; a lambda can't.
+        estimator can be pickled if the function can; a lambda cannot.
 
     Raises
     ------

@@ -146,7 +146,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start afresh.
+        order and schedule. Stopping rules start again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -633,7 +633,7 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start afresh.
+        order and schedule. Stopping rules start again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -811,8 +811,7 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         "mean_variance". With the losses "squared_error" and "poisson" it can be set after `fit` to
         "identity", "logistic", "softmax", "tanh", "relu" or "exp", which changes predictions.
     target_mean_, target_scale_ : array of shape (n_targets,), or None
-        The mean and scale by which targets are standardized in training; None without
-        ``scale_target``.
+        The mean and scale that standardize the targets in training; None without ``scale_target``.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)

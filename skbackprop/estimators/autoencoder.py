@@ -200,7 +200,7 @@ class BackpropAutoencoder(
         Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start afresh.
+        order and schedule. Stopping rules start again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -240,7 +240,7 @@ class BackpropAutoencoder(
         The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
         et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
         distribution of each feature about its reconstruction, so features of variance one need a
-        smaller value, such as 0.1. With a large value the codes lose what they know of the rows. A
+        smaller value, such as 0.1. With a large value the codes lose information about the rows. A
         warm start may change it.
     contamination : float, default=0.1
         The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines

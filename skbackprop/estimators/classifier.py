@@ -172,7 +172,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start afresh.
+        order and schedule. Stopping rules start again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True

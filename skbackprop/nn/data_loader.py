@@ -163,7 +163,7 @@ class DataLoader:
         self._plan()
 
     def set_data(self, tables: Sequence[Dataset]) -> None:
-        """Replace the data by datasets with as many rows, of the same kind."""
+        """Replace the datasets by others with the same number and kind of rows."""
         self.tables = list(tables)
         self.total_weights = self._total_weights()
 

@@ -203,7 +203,7 @@ class StackTrainer:
         self._bind()
 
     def set_data(self, tables: Sequence[Dataset]) -> None:
-        """Replace the data of each member by as many rows, weighted or not as before."""
+        """Replace the rows of each member by others of the same number and kind."""
         self.tables = list(tables)
         self.batches.set_data(self.tables)
 

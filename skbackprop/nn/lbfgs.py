@@ -117,7 +117,7 @@ class FullBatchLoss:
         return float(self._batches.total_weights.item())
 
     def set_data(self, table: Dataset) -> None:
-        """Replace the data by as many rows of the same kind."""
+        """Replace the rows by others of the same number and kind."""
         self._batches.set_data([table])
 
     def __call__(self) -> list[float]:

@@ -27,7 +27,7 @@ from ..utils.validation import did_you_mean
 
 @dataclass(frozen=True)
 class MLPSpec:
-    """A network: layers of any kind, and dense hidden layers after them.
+    """Architecture of a network: layers of any kind, then dense hidden layers.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What follows training: out-of-fold predictions, and temperature scaling of probabilities.
+"""Out-of-fold predictions and temperature scaling of probabilities, after training.
 
 Raw scores are divided by the temperature, so that probabilities match how often labels are right.
 """

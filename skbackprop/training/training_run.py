@@ -493,7 +493,7 @@ def evaluate_validation(
 
 
 class TrainingInterrupted(Exception):
-    """Training cannot continue, for reasons outside of it; the last complete epoch is kept."""
+    """Training ended for an external reason; the last complete epoch is kept."""
 
 
 Interrupt: TypeAlias = KeyboardInterrupt | TrainingInterrupted
