@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularRegressor
+from skbackprop.inspection import explain
 from support import class_data, few_epochs, quick, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -63,3 +64,15 @@ def test_values_of_each_class_add_up_to_probabilities(shap):
     sums = found.base_values + found.values.sum(axis=1)
     np.testing.assert_allclose(sums, model.predict_proba(X[20:24]), rtol=1e-9)
     np.testing.assert_allclose(found.values.sum(axis=2), 0, atol=1e-12)
+
+
+@pytest.mark.long
+def test_explain_returns_the_exact_values_of_shap(shap):
+    X, y = class_data(60)
+    model = quick(BackpropClassifier).fit(X, y)
+    found = explain(model, X[20:24], X[:10])
+    expected = shap.explainers.Exact(model.predict_proba, X[:10])(X[20:24])
+    np.testing.assert_allclose(found.values, expected.values, atol=1e-9)
+    np.testing.assert_allclose(found.base_values, expected.base_values, atol=1e-9)
+    shown = shap.Explanation(found.values, found.base_values, found.data)
+    assert shown[0].values.shape == expected[0].values.shape

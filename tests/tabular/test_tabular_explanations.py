@@ -176,7 +176,7 @@ def test_saved_estimators_explain_the_same(tmp_path):
     save(model, tmp_path / "model.skops")
     loaded = load(tmp_path / "model.skops")
     np.testing.assert_array_equal(loaded.explain(X[:2]).values, model.explain(X[:2]).values)
-    del loaded.background_  # as in files of an earlier version
+    loaded.background_ = None
     with pytest.raises(ValueError, match="background must be given"):
         loaded.explain(X[:2])
     assert loaded.explain(X[:2], background=X).values.shape == (2, 3)
@@ -215,3 +215,10 @@ def test_partial_dependence_of_raw_tables_of_strings(kind):
     expected = [predict(model, X.assign(city=level)) for level in levels]
     expected = [each[:, 1] if kind is TabularClassifier else each for each in expected]
     np.testing.assert_allclose(found["average"][0], np.mean(expected, axis=1), rtol=1e-9)
+    both = partial_dependence(
+        model, X, ["none", "city"], categorical_features=["city"], grid_resolution=4
+    )
+    assert both["average"].shape == (1, 4, 3)
+    as_array = kind(**SETTINGS).fit(X.to_numpy(dtype=object), y)
+    again = partial_dependence(as_array, X.to_numpy(dtype=object), [2], categorical_features=[2])
+    np.testing.assert_allclose(again["average"], found["average"], rtol=1e-9)
