@@ -467,7 +467,7 @@ def _labels_to_array(labels: Any, name: str) -> Array:
     target_type = _target_type(labels)
     if target_type not in ("binary", "multiclass"):
         raise ValueError(
-            f"Unknown label type: {target_type}. {name} must hold class labels, such as strings "
+            f"Unknown label type: {target_type}. {name} must contain class labels, such as strings "
             "or integers."
         )
     return labels

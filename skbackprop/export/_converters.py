@@ -542,9 +542,9 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     """
     for part in encoding.parts:
         raise TypeError(
-            f"{part.label} was taken for {part.kind} by fit, but an exported model takes only "
-            "numbers. Leave the column out, or make numbers of it before fit, such as the outputs "
-            "of a TableEncoder for that column."
+            f"{part.label} must contain numbers to be exported, but fit treated it as {part.kind}. "
+            "Remove the column, or convert it to numbers before fit, for example with a "
+            "TableEncoder for that column."
         )
     lookups = [
         _make_lookup(levels, ex.take_columns(x, [column]))

@@ -211,8 +211,8 @@ def test_words_mixed_with_other_labels_are_an_error(name):
         (np.array([1, "a"], dtype=object), "classes must contain only strings or only numbers"),
         ([0, 1, None], "missing labels"),
         ([0, 1, np.nan], "classes contains NaN"),
-        ([0, 1, 1.5], "Unknown label type: continuous. classes must hold class labels"),
-        ([[0, 1], [0, "a"]], "mixes strings|shape"),
+        ([0, 1, 1.5], "Unknown label type: continuous. classes must contain class labels"),
+        ([[0, 1], [0, "a"]], "only strings|shape"),
     ],
 )
 def test_classes_must_be_labels(classes, message):
