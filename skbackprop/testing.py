@@ -89,7 +89,7 @@ def check_gradient(
     gradient = np.array(value_and_gradient(theta.copy())[1], dtype=np.float64)
     if gradient.shape != theta.shape:
         raise ValueError(
-            f"The gradient must have the shape of theta, {theta.shape}, got {gradient.shape}."
+            f"the gradient must have the shape of theta, {theta.shape}, got {gradient.shape}."
         )
     rng = random_state
     if rng is None or isinstance(rng, (int, np.integer)):
@@ -106,7 +106,7 @@ def check_gradient(
         error = abs(got - expected) / scale
         if not error <= rtol:
             raise AssertionError(
-                f"The gradient does not match the value: along direction {i} it is {got!r}, but "
+                f"the gradient does not match the value: along direction {i} it is {got!r}, but "
                 f"the central difference is {expected!r} (norm of the gradient "
                 f"{np.linalg.norm(gradient):.3g}, rtol={rtol}, atol={atol})."
             )
@@ -383,7 +383,7 @@ def _check_input_gradient(network: Network, X: Array, options: Any) -> float:
             rows[is_number] = numbers
             step = _run_layer(network, parameters, rows, is_training)
             assert not step.input_gradient[~is_number].any(), (
-                "The gradient with respect to padding, tokens or categories must be zero."
+                "the gradient with respect to padding, tokens or categories must be zero."
             )
             return step.value, step.input_gradient[is_number]
 
