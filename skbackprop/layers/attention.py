@@ -21,6 +21,7 @@ from .base import (
     ParameterSpec,
     Shape,
     expand_layers,
+    padding_mask,
 )
 from .dense import BuiltDense, Dense, Dropout
 from .normalization import LayerNormalization
@@ -387,7 +388,7 @@ class BuiltAttention:
         if lengths is None:
             return None
         n_steps = self._context.input_shape[0]
-        is_step = np.arange(n_steps) < lengths[..., np.newaxis]
+        is_step = ~padding_mask(lengths, n_steps)
         members = np.broadcast_to(is_step, (self._context.n_estimators, *is_step.shape[1:]))
         return members.reshape(-1, n_steps)
 

@@ -247,6 +247,25 @@ class BuiltLayer(Protocol):
         """
 
 
+def padding_mask(lengths: Array, n_steps: int) -> Array:
+    """Return whether each step is padding, for sequences of these lengths.
+
+    Parameters
+    ----------
+    lengths : array of int of shape (n_estimators or 1, n_rows)
+        The number of steps of each sequence, as `LayerContext.lengths` has them.
+    n_steps : int
+        The number of steps with padding.
+
+    Returns
+    -------
+    is_padding : array of bool of shape (n_estimators or 1, n_rows, n_steps)
+        True after the end of a sequence.
+    """
+    is_padding: Array = np.arange(n_steps) >= lengths[..., None]
+    return is_padding
+
+
 class Layer(Configurable):
     """Base class of layers: settings, declared parameters, and both passes.
 

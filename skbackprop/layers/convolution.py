@@ -20,7 +20,16 @@ from numpy.lib.stride_tricks import as_strided
 from ..activations import ActivationFunction, get_activation
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.validation import validate_positive_int
-from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
+from .base import (
+    BuiltLayer,
+    KernelInit,
+    Layer,
+    LayerContext,
+    ParameterSpec,
+    Shape,
+    check_axes,
+    padding_mask,
+)
 from .dense import Activation, RowSum
 from .reshaping import Reshape
 from .resizing import CropOrRepeat
@@ -774,7 +783,7 @@ class Windows:
     def clear_padding(self, images: Array) -> None:
         """Set the steps after the end of each sequence to zero."""
         if self._context.lengths is not None:
-            is_padding = np.arange(images.shape[3]) >= self._context.lengths[..., None]
+            is_padding = padding_mask(self._context.lengths, images.shape[3])
             np.copyto(images, 0, where=is_padding[:, :, None, :, None])
 
     def pad(self, images: Array) -> Array:

@@ -25,6 +25,7 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
+    padding_mask,
 )
 
 
@@ -272,7 +273,7 @@ class BuiltBatchNormTraining(BuiltNormalization):
         if n_positions > 1:
             weight = np.repeat(weight, n_positions, axis=-2) / n_positions
         if lengths is not None:
-            steps = np.arange(n_positions) < lengths[..., None]
+            steps = ~padding_mask(lengths, n_positions)
             is_step = steps.reshape(len(lengths), -1, 1).astype(weight.dtype)
             weight = weight * (is_step if self._context.n_estimators > 1 else is_step[0])
             weight /= weight.sum(axis=-2, keepdims=True)

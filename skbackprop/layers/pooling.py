@@ -15,7 +15,7 @@ import numpy as np
 
 from ..utils.arrays import BLOCK, Array
 from ..utils.validation import validate_positive_int
-from .base import BuiltLayer, Layer, LayerContext, Shape, check_axes
+from .base import BuiltLayer, Layer, LayerContext, Shape, check_axes, padding_mask
 from .convolution import (
     Pair,
     as_pair,
@@ -785,7 +785,7 @@ class BuiltPooling:
             target = self._batch(grad_input, first.input_shape)[:, first.part(rows)]
             first.axis.backward(source, target, first.part(rows))
         if lengths is not None:
-            np.copyto(gradient, 0, where=_is_padding(lengths, gradient.shape[2])[..., None])
+            np.copyto(gradient, 0, where=padding_mask(lengths, gradient.shape[2])[..., None])
         return grad_input
 
     def _start(self, delta: Array) -> None:
@@ -915,7 +915,7 @@ class BuiltGlobalMax:
             np.multiply(gradient, share, out=gradient)
         lengths = self._context.lengths
         if lengths is not None:
-            np.copyto(gradients, 0, where=_is_padding(lengths, self._n_positions)[..., None])
+            np.copyto(gradients, 0, where=padding_mask(lengths, self._n_positions)[..., None])
         return grad_input
 
 
@@ -945,7 +945,7 @@ class BuiltGlobalAverage:
         x, pooled = x.reshape(self._shape), out.reshape(self._output_shape)
         self._weights, lengths = self._equal, self._context.lengths
         if lengths is not None:
-            is_step = ~_is_padding(lengths, self._n_positions)
+            is_step = ~padding_mask(lengths, self._n_positions)
             weights = is_step / np.maximum(lengths, 1)[..., None]
             self._weights = weights[:, :, None].astype(out.dtype)
         if self._products is None:
@@ -975,16 +975,10 @@ def _row_blocks(context: LayerContext) -> list[slice]:
     return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
-def _is_padding(lengths: Array, n_steps: int) -> Array:
-    """Return whether each step of each sequence is padding."""
-    is_padding: Array = np.arange(n_steps) >= lengths[..., None]
-    return is_padding
-
-
 def _without_padding(context: LayerContext, x: Array, value: float) -> Array:
     """Return a copy of sequences (members, rows, steps, channels) with a value for padding."""
     copy = context.pool.get(f"without padding {context.index}", x.shape)
     np.copyto(copy, x)
     assert context.lengths is not None
-    np.copyto(copy, value, where=_is_padding(context.lengths, x.shape[2])[..., None])
+    np.copyto(copy, value, where=padding_mask(context.lengths, x.shape[2])[..., None])
     return copy

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..utils.arrays import Array
-from .base import BuiltLayer, Layer, LayerContext, Shape
+from .base import BuiltLayer, Layer, LayerContext, Shape, padding_mask
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class BuiltPermute:
 def _clear_steps(x: Array, context: LayerContext) -> None:
     """Set the steps after the end of sequences (members, rows, steps, ...) to zero."""
     assert context.lengths is not None
-    is_padding = np.arange(x.shape[2]) >= context.lengths[..., None]
+    is_padding = padding_mask(context.lengths, x.shape[2])
     np.copyto(x, 0, where=is_padding.reshape(*is_padding.shape, *(1,) * (x.ndim - 3)))
 
 

@@ -15,7 +15,16 @@ import numpy as np
 
 from ..utils._name_types import LayerName
 from ..utils.arrays import Array
-from .base import BatchView, BuiltLayer, Layer, LayerContext, Shape, check_layers, expand_layers
+from .base import (
+    BatchView,
+    BuiltLayer,
+    Layer,
+    LayerContext,
+    Shape,
+    check_layers,
+    expand_layers,
+    padding_mask,
+)
 from .embeddings import LAYERS
 
 
@@ -211,5 +220,5 @@ class BuiltResidualEnd:
         if after is not None and np.array_equal(lengths, after):
             return None
         n_steps, *rest = self._context.input_shape
-        is_real = (np.arange(n_steps) < lengths[..., None]).repeat(math.prod(rest), axis=-1)
+        is_real = (~padding_mask(lengths, n_steps)).repeat(math.prod(rest), axis=-1)
         return is_real if self._context.n_estimators > 1 else is_real[0]
