@@ -39,7 +39,8 @@ PUBLISHED = {
 }
 FILTERS = (32, 64, 32)
 WINDOW = 0.1
-N_EPOCHS = 150
+BATCH_SIZE = 16
+N_STEPS = 1_500
 
 
 class Series(NamedTuple):
@@ -98,22 +99,21 @@ def convolutions() -> list[Layer]:
     return [*layers, GlobalAveragePool1D()]
 
 
-def train(
-    data: Series, hidden: tuple[int, ...], layers: list[Layer], n_epochs: int, seed: int = 0
-) -> np.ndarray:
+def train(data: Series, hidden: tuple[int, ...], layers: list[Layer], n_steps: int) -> np.ndarray:
     """Return the predictions of an ensemble of networks for the test rows."""
     is_regression = data.y.dtype.kind == "f"
+    batch_size = min(BATCH_SIZE, len(data.X))
     model = (BackpropRegressor if is_regression else BackpropClassifier)(
         hidden,
         layers=layers or None,
         n_estimators=3,
-        batch_size=min(16, len(data.X)),
+        batch_size=batch_size,
         learning_rate="cosine",
         learning_rate_init=2e-3,
-        max_iter=n_epochs,
+        max_iter=math.ceil(n_steps / math.ceil(len(data.X) / batch_size)),
         tol=0.0,
         n_iter_no_change=np.inf,
-        random_state=seed,
+        random_state=0,
     )
     with warnings.catch_warnings():
         # The number of epochs is the setting.
@@ -121,16 +121,16 @@ def train(
         return model.fit(data.X, data.y).predict(data.X_test)
 
 
-def predict_by_convolutions(data: Series, n_epochs: int) -> np.ndarray:
-    return train(data, (), convolutions(), n_epochs)
+def predict_by_convolutions(data: Series, n_steps: int) -> np.ndarray:
+    return train(data, (), convolutions(), n_steps)
 
 
-def predict_by_dense_network(data: Series, n_epochs: int) -> np.ndarray:
+def predict_by_dense_network(data: Series, n_steps: int) -> np.ndarray:
     X, X_test = (np.nan_to_num(part).reshape(len(part), -1) for part in (data.X, data.X_test))
-    return train(Series(X, data.y, X_test, data.y_test), (128, 128), [], n_epochs)
+    return train(Series(X, data.y, X_test, data.y_test), (128, 128), [], n_steps)
 
 
-def predict_by_neighbors(data: Series, n_epochs: int) -> np.ndarray:
+def predict_by_neighbors(data: Series, n_steps: int) -> np.ndarray:
     return data.y[warping_distances(data.X_test, data.X).argmin(axis=1)]
 
 
@@ -180,7 +180,7 @@ def row_of(name: str, data: Series, smoke: bool) -> list[str]:
     cells = [f"{name}: {len(data.X)} and {len(data.X_test)} rows of {n_steps} x {n_channels}"]
     for predict in CONTENDERS.values():
         start = time.process_time()
-        predicted = predict(data, 2 if smoke else N_EPOCHS)
+        predicted = predict(data, 2 if smoke else N_STEPS)
         seconds = time.process_time() - start
         score = np.mean(predicted == data.y_test)
         if name in REGRESSIONS:
