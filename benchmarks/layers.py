@@ -45,7 +45,7 @@ from skbackprop.layers import (
     TransformerBlock,
 )
 
-N_ROUNDS = 5
+N_ROUNDS, N_SEARCH_ROUNDS = 5, 3
 N_SMOKE_ROWS = 48
 CHANNELS_LAST = f"{TORCH}, channels last"
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -297,7 +297,7 @@ SMALL = Case(
 )
 RATES = [3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 ALPHAS = [1e-5, 1e-4, 1e-3, 1e-2]
-N_SEARCH_EPOCHS = 20
+N_SEARCH_EPOCHS = 10
 
 
 def searches(n_jobs: int, smoke: bool) -> dict[str, Run]:
@@ -319,24 +319,20 @@ def searches(n_jobs: int, smoke: bool) -> dict[str, Run]:
 
     runs: dict[str, Run] = {OURS: run_ours}
     if HAS_TORCH:
-        pairs = list(product(RATES, ALPHAS))
-        for name, channels_last in ((TORCH, False), (CHANNELS_LAST, True)):
-            calls = [
-                delayed(fit_in_torch)(X[train], y[train], channels_last, *pair, n_epochs)
-                for pair in pairs
-            ]
-            runs[name] = lambda n_times, calls=calls: Parallel(n_jobs)(calls)
+        calls = [
+            delayed(fit_in_torch)(X[train], y[train], *pair, n_epochs)
+            for pair in product(RATES, ALPHAS)
+        ]
+        runs[TORCH] = lambda n_times: Parallel(n_jobs)(calls)
     return runs
 
 
-def fit_in_torch(
-    X: np.ndarray, y: np.ndarray, channels_last: bool, rate: float, alpha: float, n_epochs: int
-) -> None:
+def fit_in_torch(X: np.ndarray, y: np.ndarray, rate: float, alpha: float, n_epochs: int) -> None:
     """Fit one candidate in one thread."""
     import torch
 
     torch.set_num_threads(1)
-    SMALL.epochs_of_torch(X, y, channels_last, rate, alpha)(n_epochs)
+    SMALL.epochs_of_torch(X, y, rate=rate, alpha=alpha)(n_epochs)
 
 
 # ----------------------------------------------------------------------------- the tables
@@ -365,9 +361,8 @@ def rows(n_threads: int, smoke: bool, only: str) -> Iterator[list[str]]:
     if only in SMALL.name:
         runs = searches(n_threads, smoke)
         with ThreadLimit(1):
-            # Starts the processes and what they import.
-            best_costs(runs, 1)
-            costs = best_costs(runs, n_rounds)
+            # The first round starts the processes as well.
+            costs = best_costs(runs, 1 if smoke else N_SEARCH_ROUNDS)
         seconds = {
             key: cost.seconds if n_threads > 1 else cost.cpu_seconds for key, cost in costs.items()
         }
@@ -385,10 +380,10 @@ class ThreadLimit(threadpool_limits):
             torch.set_num_threads(n_threads)
 
 
-def report(smoke: bool, only: str = "") -> None:
-    """Print both tables, of the networks whose names contain `only`."""
+def report(smoke: bool, only: str = "", threads: tuple[int, ...] = (1, 2)) -> None:
+    """Print a table for each number of threads, of the networks whose names contain `only`."""
     # Threads that wait for each other take long where others compute, so smoke is for one alone.
-    for n_threads in (1,) if smoke else (1, 2):
+    for n_threads in threads[:1] if smoke else threads:
         what = "one thread, of the processor" if n_threads == 1 else "two threads or processes"
         print_table(
             f"Time of an epoch, or of a search, {what}:",
@@ -400,6 +395,7 @@ def report(smoke: bool, only: str = "") -> None:
 if __name__ == "__main__":
     parser = argument_parser(__doc__)
     parser.add_argument("--only", default="", help="only the rows whose names contain this")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], choices=[1, 2])
     arguments = parser.parse_args()
     print_setting()
-    report(arguments.smoke, arguments.only)
+    report(arguments.smoke, arguments.only, tuple(arguments.threads))

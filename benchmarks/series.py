@@ -40,7 +40,7 @@ PUBLISHED = {
 FILTERS = (32, 64, 32)
 WINDOW = 0.1
 BATCH_SIZE = 16
-N_STEPS = 1_500
+N_STEPS = 1_050
 
 
 class Series(NamedTuple):
