@@ -20,6 +20,7 @@ from sklearn.preprocessing import Normalizer
 from skbackprop import BackpropClassifier, displays, find_learning_rate
 from skbackprop.callbacks import OptunaPruningCallback
 from skbackprop.export import register_converters, to_onnx
+from skbackprop.inspection import explain
 from skbackprop.persistence import load, save
 from support import class_data, few_epochs, quick
 from test_house import PUBLIC_MODULES
@@ -55,6 +56,7 @@ def fit_followed_by(callback):
 
 # A display as long as matplotlib is there, by what it is made of.
 MADE_OF = {
+    "ExplanationDisplay": lambda: {"explanation": explain(network(), X[:2], X)},
     "LearningRateDisplay": lambda: {"range_test": find_learning_rate(network(), X, Y)},
     "LossCurveDisplay": lambda: {"curves": {}},
     "NetworkDisplay": lambda: {"summary": network().summary()},
@@ -70,7 +72,7 @@ def plot_of(name):
 
 def from_estimator(name):
     """Return what makes a display of a network and draws it."""
-    data = (X, Y) if name == "LearningRateDisplay" else ()
+    data = {"LearningRateDisplay": (X, Y), "ExplanationDisplay": (X[:2], X)}.get(name, ())
     return partial(getattr(displays, name).from_estimator, network(), *data)
 
 
@@ -163,7 +165,7 @@ def test_raises_on_missing_extra(extra, owner, prepare, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError) as caught:
         call()
-    said = rf'{owner} needs ({"|".join(missing)}), .*: pip install "skbackprop\[{extra}\]"'
+    said = rf'{owner} needs ({"|".join(missing)}), .* with pip install "skbackprop\[{extra}\]"'
     assert re.fullmatch(said, str(caught.value))
 
 

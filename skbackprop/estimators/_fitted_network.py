@@ -176,6 +176,7 @@ class FittedAttributesMixin(EstimatorMixin):
     # The types are those that reading returns.
     coefs_: list[Array]
     intercepts_: list[Array]
+    scales_: list[Array]  # of the `layers`, if there are any
     feature_names_in_: Array
     loss_: float | Any
     loss_curve_: list[float] = cast(Any, HistoryAttribute())

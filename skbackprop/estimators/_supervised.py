@@ -59,7 +59,6 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     )
 
     # Of the `layers`, if there are any.
-    scales_: list[Array]
     embeddings_: list[Array]
     frequencies_: list[Array]
     maps_: list[Array]

@@ -106,7 +106,7 @@ def make_explanation(
 
     Parameters
     ----------
-    predict, differs, n_permutations, map_rows : object
+    predict, differs : callable
         As of `compute_shapley_values`; `predict` may return an array of shape (n,).
     predictions, background_predictions : array of shape (n,) or (n, n_outputs)
         The predictions for the explained rows, and for the background.
@@ -116,8 +116,12 @@ def make_explanation(
         The names of the columns; None for x0, x1, ...
     output_names : list of str or None
         The names of the outputs.
+    n_permutations : int or None
+        As of `compute_shapley_values`.
     random_state : int, RandomState instance or None
         Draws the permutations.
+    map_rows : callable
+        As of `compute_shapley_values`.
     """
     n_rows, n_columns = data.shape
     if n_permutations is not None:

@@ -245,6 +245,7 @@ _OTHER_VALUES = {
     "variational": True,
     "beta": 0.5,
     "layers": "scale",
+    "input_shape": (2, 2),
     "dropout": 0.5,
     "normalization": "batch",
     "average": ExponentialMovingAverage(0.5),

@@ -33,7 +33,7 @@ def test_all_networks_train_on_all_rows(kind):
     assert not [name for name in vars(model) if name.startswith("oof_")]
     for networks in model.networks_:
         assert len(networks.estimators_) == 3
-        with pytest.raises(AttributeError, match="oof_"):
+        with pytest.raises(AttributeError, match="Out-of-fold attributes"):
             networks.oof_score_  # noqa: B018
         # A batch is a part of all 80 rows.
         assert np.unique(networks.t_ / networks.n_iter_).tolist() == [80]

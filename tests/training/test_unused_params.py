@@ -57,8 +57,8 @@ IDLE = [
     ("max_fun", 3, {"solver": LBFGS()}, r"Set it there, solver=LBFGS\(max_fun=3\)"),
     ("momentum", 0.5, {"solver": Adam()}, "no such setting. Leave it at its default, 0.9"),
     ("momentum", 0.5, {"solver": "adamw"}, "no such setting. Leave it at its default, 0.9"),
-    ("learning_rate", "invscaling", {"solver": SGD()}, r"Write learning_rate=InverseScaling\(\)"),
-    ("learning_rate", "adaptive", {"solver": "adamw"}, r"Write learning_rate=Adaptive\(\)"),
+    ("learning_rate", "invscaling", {"solver": SGD()}, r"Set learning_rate=InverseScaling\(\)"),
+    ("learning_rate", "adaptive", {"solver": "adamw"}, r"Set learning_rate=Adaptive\(\)"),
     (
         *("power_t", 0.1, {"solver": "sgd", "learning_rate": InverseScaling()}),
         r"Set it there, learning_rate=InverseScaling\(power_t=0.1\), and leave power_t at",
