@@ -122,7 +122,8 @@ def test_ctrl_c_keeps_the_last_complete_epoch(client, monkeypatch, sync_every):
 
 
 @pytest.mark.parametrize(
-    "lost, match", [("client", "resume_from"), ("scheduler", "gone"), ("workers", "no workers")]
+    "lost, match",
+    [("client", "resume_from"), ("scheduler", "cannot be reached"), ("workers", "no workers")],
 )
 def test_lost_cluster_keeps_the_last_complete_epoch(lost, match, short_timeouts):
     def lose():

@@ -424,7 +424,11 @@ WRONG = {
         {"loss": "huber", "out_activation_": "exp"},
         r"must be 'identity' for the loss Huber.*, got 'exp'",
     ),
-    "depth": (BackpropRegressor, {"intercepts_": [np.zeros(5)]}, "2 arrays of weights and 1"),
+    "depth": (
+        BackpropRegressor,
+        {"intercepts_": [np.zeros(5)]},
+        "2 arrays of weights and 2 of intercepts, .* got 2 and 1",
+    ),
     "vector": (BackpropRegressor, {"coefs_": [np.zeros(5)]}, r"of the shapes \[\(5,\)\]"),
     "nothing": (BackpropRegressor, {"coefs_": []}, "must be a list with an array of shape"),
     "dict": (BackpropRegressor, {"coefs_": {}}, "got a value of type dict"),
