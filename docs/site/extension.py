@@ -209,8 +209,12 @@ def mend_page(app, name: str, source: list[str]) -> None:
     """
     text = LINK.sub(on_the_site, source[0]).replace("\n\n```\n", "\n```\n")
     title, _, rest = text.partition("\n")
-    entries = "".join(f":::{{index}} ! {query}\n:::\n" for query in SEARCHES.get(name, []))
-    source[0] = f"{title}\n\n{entries}{rest}" if entries else text
+    if name in SEARCHES:
+        # One entry has one target, which becomes the id of the paragraph after it: the search shows
+        # its text below the title.
+        queries = ", ".join(f"! {query}" for query in SEARCHES[name])
+        text = f"{title}\n\n:::{{index}} {queries}\n:::\n{rest}"
+    source[0] = text
 
 
 def public(role, rawtext, text, lineno, inliner, options=None, content=()):
