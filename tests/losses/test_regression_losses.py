@@ -396,7 +396,7 @@ def test_the_shape_of_predictions(n_estimators):
         assert mean.shape == std.shape == model.predict(X).shape == shape
         assert (model.n_outputs_, model.coefs_[-1].shape[-1]) == (n_outputs, n_outputs)
         assert np.isfinite(model.score(X, y))
-        with pytest.raises(ValueError, match=f"y has {k + 1} output.*trained on {k}"):
+        with pytest.raises(ValueError, match=f"y must have {k} column.*got {k + 1}"):
             model.partial_fit(X, targets(k=k + 1))
 
 
