@@ -7,6 +7,7 @@ pooled along one axis after the other, on views of the input.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -520,7 +521,7 @@ AxisIndex: TypeAlias = tuple[slice, ...]
 """Members, what is before the axis, and places along it."""
 
 
-class AxisPooling:
+class AxisPooling(ABC):
     """Pooling along the third of four axes: members, what is before, the axis, what is after.
 
     Parameters
@@ -537,13 +538,13 @@ class AxisPooling:
             values, of = windows.slices(offset)
             self.slices.append((np.s_[:, :, values], np.s_[:, :, of]))
 
+    @abstractmethod
     def forward(self, x: Array, out: Array, part: slice) -> None:
         """Write the pooled values to `out`, for a part of the second axis of all rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, delta: Array, grad_input: Array, part: slice) -> None:
         """Write the gradient with respect to `x` to `grad_input`."""
-        raise NotImplementedError
 
     def _clear(self, grad_input: Array) -> None:
         """Set to zero what is added to, or belongs to no window."""
@@ -689,7 +690,7 @@ class PoolingStep:
         return slice(rows.start * self.n_before, rows.stop * self.n_before)
 
 
-class BuiltPooling:
+class BuiltPooling(ABC):
     """Pooling of windows along one axis after the other, for as many rows as fit into the cache.
 
     Parameters
@@ -731,9 +732,9 @@ class BuiltPooling:
         self._output_shape = members, n_rows, *sizes, n_channels
         self._blocks = _row_blocks(context)
 
+    @abstractmethod
     def _pool_axis(self, axis: int, output_shape: Shape) -> AxisPooling:
         """Return the pooling along one axis."""
-        raise NotImplementedError
 
     def _between(self, rows: slice) -> Array:
         """Return the array between two steps, for some rows."""
@@ -764,6 +765,7 @@ class BuiltPooling:
             last.axis.forward(source, target, last.part(rows))
         self._finish(pooled, lengths)
 
+    @abstractmethod
     def _finish(self, out: Array, lengths: Array | None) -> None:
         """Change the output in place after the last axis."""
 
@@ -788,6 +790,7 @@ class BuiltPooling:
             np.copyto(gradient, 0, where=padding_mask(lengths, gradient.shape[2])[..., None])
         return grad_input
 
+    @abstractmethod
     def _start(self, delta: Array) -> None:
         """Change the gradient with respect to the output in place, before the last axis."""
 
@@ -818,6 +821,9 @@ class BuiltMaxPooling(BuiltPooling):
         if lengths is not None:
             is_empty = np.maximum(self._windows[0].starts, 0) >= lengths[..., None]
             np.copyto(out, 0, where=is_empty[..., None])
+
+    def _start(self, delta: Array) -> None:
+        """Leave the gradient as it is: each maximum has that of its output."""
 
 
 class BuiltAveragePooling(BuiltPooling):

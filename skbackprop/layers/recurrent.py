@@ -20,6 +20,7 @@ the IEEE 78(10), 1550-1560.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -512,7 +513,7 @@ def _mirror_sequences(layer: Layer, decoding: Layer, input_shape: Shape) -> tupl
     return *repeated, decoding, Dense(math.prod(input_shape[1:]))
 
 
-class BuiltRecurrent:
+class BuiltRecurrent(ABC):
     """Both passes of a recurrent layer, step by step.
 
     The derived class computes single steps, and says how blocks of gates are laid out.
@@ -664,9 +665,9 @@ class BuiltRecurrent:
             self._padding = self._steps_left <= 0
         self._is_padded = [bool(padding.any()) for padding in self._padding]
 
+    @abstractmethod
     def _step(self, step: int) -> None:
         """Compute the state after a step from that before it."""
-        raise NotImplementedError
 
     # --------------------------------------------------------------- backward pass
 
@@ -737,13 +738,13 @@ class BuiltRecurrent:
         gradient = grad_input.reshape(*steps.shape[1:-3], self._n_rows, self._n_steps, -1)
         np.copyto(self._steps_first(gradient), steps[0])
 
+    @abstractmethod
     def _step_back(self, step: int) -> None:
         """Replace the gates of a step by their gradients, and compute that of the state before it.
 
         The gradient with respect to the state after the step is in `_d_state`, and that with
         respect to the state before it takes its place.
         """
-        raise NotImplementedError
 
 
 def _split_steps(array: Array) -> list[Array]:
