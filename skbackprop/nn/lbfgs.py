@@ -229,6 +229,10 @@ class FullBatchObjective:
         losses += self.objective.penalty.value(measure).tolist()
         return fsum_or_nan(losses) / self._total, self.gradients.theta[0].copy()
 
+    def excess(self, x: Array) -> float:
+        """Return by how much the value at `x` exceeds the objective: it is the objective itself."""
+        return 0.0
+
     def penalty(self, x: Array) -> float:
         """Return the penalty at `x`."""
         penalty, n = self.objective.penalty, self.parameters.regularized.shape[1]
@@ -270,9 +274,13 @@ class BoundConstrainedL1:
         value, g = self._smooth(self.theta_at(x))
         return value + self._l1_penalty(x), np.concatenate([l1 + g[:n], l1 - g[:n], g[n:]])
 
+    def excess(self, x: Array) -> float:
+        """Return by how much the value at `x` exceeds the objective, where P and N overlap."""
+        return float(2 * self._smooth.l1 * np.minimum(x[: self._n], x[self._n : 2 * self._n]).sum())
+
     def penalty(self, x: Array) -> float:
-        """Return the penalty at `x`."""
-        return self._smooth.penalty(self.theta_at(x)) + self._l1_penalty(x)
+        """Return the penalty of W = P - N."""
+        return self._smooth.penalty(self.theta_at(x)) + self._l1_penalty(x) - self.excess(x)
 
     def _l1_penalty(self, x: Array) -> float:
         return float(self._smooth.l1 * x[: 2 * self._n].sum())
@@ -322,7 +330,7 @@ def minimize(
     not_reported = 1 - 1 / objective.objective.loss_normalizer
 
     def reported(at: optimize.OptimizeResult) -> float:
-        value = float(at.fun)
+        value = float(at.fun) - smooth.excess(at.x)
         return value - not_reported * (value - smooth.penalty(at.x))
 
     def evaluate(x: Array) -> tuple[float, Array]:
