@@ -99,6 +99,10 @@ class Logistic(ActivationFunction):
     It is computed by tanh, which NumPy vectorizes. The absolute error is one unit in the last
     place of 1, which is negligible for the next layer.
 
+    See Also
+    --------
+    Tanh : The same curve, between -1 and 1.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -125,6 +129,10 @@ class Logistic(ActivationFunction):
 class Tanh(ActivationFunction):
     """f(z) = tanh(z), f'(z) = 1 - a^2.
 
+    See Also
+    --------
+    Logistic : The same curve, between 0 and 1.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -145,6 +153,11 @@ class Tanh(ActivationFunction):
 @dataclass(frozen=True)
 class Relu(ActivationFunction):
     """f(z) = max(z, 0), f'(z) = 1 if z > 0, else 0.
+
+    See Also
+    --------
+    LeakyRelu : With a slope for negative inputs.
+    Silu : A smooth relative.
 
     Examples
     --------
@@ -219,6 +232,11 @@ class LeakyRelu(ActivationFunction):
     ValueError
         If the slope is out of range.
 
+    See Also
+    --------
+    Relu : Zero for negative inputs.
+    Elu : Smooth, and bounded below.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -264,6 +282,11 @@ class Elu(ActivationFunction):
     ValueError
         If alpha is out of range.
 
+    See Also
+    --------
+    Selu : With constants that normalize the outputs of deep networks.
+    LeakyRelu : Linear on both sides of zero.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -307,6 +330,10 @@ class Selu(ActivationFunction):
     With these constants, the outputs of deep layers converge to mean 0 and variance 1
     (Klambauer et al. 2017, equation 2).
 
+    See Also
+    --------
+    Elu : Without the factor s.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -335,6 +362,11 @@ class Softplus(ActivationFunction):
     """f(z) = log(1 + exp(z)) = max(z, 0) + log(1 + exp(-|z|)), f'(z) = 1 - exp(-a).
 
     Dugas et al. (2001): a smooth relu. It is computed by the second form, which does not overflow.
+
+    See Also
+    --------
+    Relu : Its limit for large inputs.
+    Silu : Smooth, with zero at zero.
 
     Examples
     --------
@@ -400,6 +432,11 @@ class Silu(SelfGated):
     Elfwing, Uchibe & Doya (2018), section 2; the swish of Ramachandran, Zoph & Le (2017) with
     beta = 1.
 
+    See Also
+    --------
+    Gelu : With the normal distribution instead of the logistic function.
+    Mish : Similar, with softplus.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -429,6 +466,11 @@ class Gelu(SelfGated):
     Hendrycks & Gimpel (2016), section 2, without approximation: P(z) = (1 + erf(z / sqrt(2))) / 2.
     In single precision and long rows, such as sequences, P comes from NumPy's tanh and is exact to
     1e-7, which takes a third of the time or less.
+
+    See Also
+    --------
+    GeluTanh : Faster approximation.
+    Silu : With the logistic function instead of the normal distribution.
 
     Examples
     --------
@@ -489,6 +531,10 @@ class GeluTanh(SelfGated):
     (Hendrycks & Gimpel 2016, section 2), with an error below 0.0005. It is faster, because NumPy
     vectorizes tanh.
 
+    See Also
+    --------
+    Gelu : The exact function.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -529,6 +575,10 @@ class Mish(ActivationFunction):
     """f(z) = z tanh(log(1 + e)) = z n / (n + 2) with e = exp(z), n = e (e + 2).
 
     Misra (2020); f'(z) = n / (n + 2) + 4 z e (e + 1) / (n + 2)^2.
+
+    See Also
+    --------
+    Silu : Similar, and faster.
 
     Examples
     --------

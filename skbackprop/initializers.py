@@ -50,6 +50,10 @@ class GlorotUniform(Initializer):
     ValueError
         If the factor is not a positive number.
 
+    See Also
+    --------
+    VarianceScaling : Other distributions and variances; zero biases.
+
     Examples
     --------
     >>> from skbackprop import BackpropClassifier
@@ -91,6 +95,10 @@ class VarianceScaling(Initializer):
     ------
     ValueError
         If a parameter has an invalid value.
+
+    See Also
+    --------
+    GlorotUniform : The initializer of scikit-learn.
 
     Examples
     --------
