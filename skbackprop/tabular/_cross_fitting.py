@@ -72,9 +72,9 @@ def resolve_blend(blend: Any, loss: Loss | None = None, setting: Any = None) -> 
     listed = blend_as_list(blend)
     if listed and loss is not None and loss.n_outputs_per_target > 1:
         raise ValueError(
-            f"With loss={setting!r} networks predict several numbers for each target, but other "
-            f"estimators predict one, so that they cannot be averaged. Set blend=None, not "
-            f"{blend!r}, or a loss with one prediction."
+            f"blend must be None with loss={setting!r}, got {blend!r}. The networks predict "
+            "several numbers for each target, which cannot be averaged with the one of other "
+            "estimators. Set blend=None, or a loss with one prediction."
         )
     estimators = []
     for each in listed:
@@ -86,19 +86,19 @@ def resolve_blend(blend: Any, loss: Loss | None = None, setting: Any = None) -> 
             )
         elif isinstance(each, (str, type)) or not hasattr(each, "fit"):
             raise TypeError(
-                f'blend holds {each!r}, and must hold estimators, or "{BOOSTING}". Pass '
+                f'blend must hold estimators, or "{BOOSTING}", got {each!r}. Pass '
                 f'blend="{BOOSTING}", or a list such as [RandomForestClassifier()].'
             )
         elif loss is None and not (is_classifier(each) and hasattr(each, "predict_proba")):
             raise ValueError(
-                f"blend holds {each!r}, which has no predict_proba, so that it has no "
-                "probabilities to be averaged. Pass a classifier that has it, or wrap this one in "
+                f"blend must hold classifiers with predict_proba, got {each!r}, which has no "
+                "predict_proba. Pass another classifier, or wrap this one in "
                 "sklearn.calibration.CalibratedClassifierCV."
             )
         elif loss is not None and not is_regressor(each):
             raise ValueError(
-                f"blend holds {each!r}, which is not a regressor, so that it has no numbers to be "
-                "averaged. Pass a regressor."
+                f"blend must hold regressors, got {each!r}, which is not a regressor. Pass a "
+                "regressor."
             )
         estimators.append(each)
     return estimators
@@ -109,9 +109,9 @@ def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
     name = _LOSSES.get(type(loss))
     if name is None:
         raise ValueError(
-            f'blend="{BOOSTING}" has no loss like loss={setting!r}. It has '
-            f"{', '.join(_LOSSES.values())}. Set one of these, or blend a list of regressors with "
-            "losses of their own."
+            f'blend="{BOOSTING}" has no loss like loss={setting!r}. Set loss to one of '
+            f"{', '.join(_LOSSES.values())}, or set blend to None or to a list of regressors with "
+            "their own losses."
         )
     if isinstance(loss, Quantile):
         return {"loss": name, "quantile": float(loss.quantiles[0])}
@@ -171,12 +171,13 @@ class CrossFittedEstimators(FoldEnsemble):
         if predictions.size != len(X) * n_columns:
             raise ValueError(
                 f"{estimator!r} in blend returns an array of shape {predictions.shape}, but must "
-                "predict one number for each row, or a probability for each of its classes_."
+                "predict one number for each row, or a probability for each of its classes_. "
+                "Correct its predict or predict_proba, or remove it from blend."
             )
         if not np.isfinite(predictions).all():
             raise ValueError(
                 f"{estimator!r} in blend returns predictions that are not finite. Fit it alone to "
-                "find out why, or leave it out."
+                "find out why, or remove it from blend."
             )
         if self.n_classes is None:
             return np.maximum(predictions.reshape(len(X), 1), self.minimum)
@@ -235,8 +236,9 @@ def cross_fit(
     data.progress.print_line(f"blend, {name}: {len(clones)} folds in {spent:.1f}s")
     if len(clones) < n_clones:
         warn(
-            f"{name} is left out of the blend: training it for all {n_clones} folds would take "
-            f"longer than its part of time_limit, {data.time_limit:.2g} seconds.",
+            f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
+            f"its share of time_limit, {data.time_limit:.2g} seconds. Increase time_limit to keep "
+            "it.",
             ConvergenceWarning,
         )
         return None

@@ -87,8 +87,8 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
         row, value = _find_first(values, second)
         raise ValueError(
             f"{label} holds {_PLURALS[first]} ({types[first].__name__}) and {_PLURALS[second]} "
-            f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert all "
-            'to numbers, by pandas.to_numeric(..., errors="coerce"), or to strings, by '
+            f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert the "
+            'column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings with '
             "astype(str)."
         )
     return _KIND_OF_ROLE[found[0]] if found else "number"
@@ -140,8 +140,8 @@ def check_kept_kind(
             continue
         remedy = "numbers, with NaN for missing ones," if role == "number" else _PLURALS[role]
         raise ValueError(
-            f"{label} held {_PLURALS[role]} in fit, and holds {short_repr(value)} "
-            f"({type(value).__name__}) now, in row {first_row + row}. Convert its values to "
+            f"{label} held {_PLURALS[role]} in fit, but now holds {short_repr(value)} "
+            f"({type(value).__name__}) in row {first_row + row}. Convert the column to "
             f"{remedy} or fit again."
         )
     return types
@@ -171,8 +171,8 @@ def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> 
     value = values[row]
     raise TypeError(
         f"{label} holds {short_repr(value)} in row {first_row + row}: argument must be a string "
-        f"or a number, not {type(value).__name__!r}. Make one column of each part of such "
-        "values, or leave the column out."
+        f"or a number, not {type(value).__name__!r}. Split such values into one column for each "
+        "part, or remove the column."
     )
 
 
@@ -180,7 +180,7 @@ def raise_infinite(label: str) -> NoReturn:
     """Raise an error about a column with infinite values."""
     raise ValueError(
         f"{label} has infinite values (infinity, or a value too large for float64). Replace them "
-        "by NaN if they stand for missing values, or by the largest plausible value."
+        "with NaN if they stand for missing values, or with the largest plausible value."
     )
 
 
@@ -468,7 +468,8 @@ def _read_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:
         frame = nw.from_native(X, eager_only=True)
     except nw.exceptions.DuplicateError as error:
         raise ValueError(
-            f"X has several columns with the same name. Give each a name of its own. ({error})"
+            f"X has several columns with the same name. Rename them so that each name is "
+            f"unique. ({error})"
         ) from error
     if reset or frame.columns != list(getattr(estimator, "feature_names_in_", [])):
         validate_data(estimator, X, reset=reset, skip_check_array=True)
@@ -490,9 +491,9 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
         raise TypeError(
-            "A dict, or the like, is one row, and needs an estimator that was fitted to a data "
-            "frame, with its names. Pass a frame (by pandas.DataFrame from a list of dicts, or "
-            "to_frame() of a Series), or an array of shape (n_samples, n_features)."
+            f"Rows of type {type(rows[0]).__name__!r} need an estimator that was fitted to a data "
+            "frame with column names. Pass a data frame (pandas.DataFrame from a list of dicts, "
+            "or to_frame() of a Series), or an array of shape (n_samples, n_features)."
         )
     known = set(names)
     for i, row in enumerate(rows):
@@ -500,9 +501,9 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
             lacking = [name for name in names if name not in row.keys()]  # noqa: SIM118
             unknown = [name for name in row.keys() if name not in known]  # noqa: SIM118
             raise ValueError(
-                f"{'A row' if len(rows) == 1 else f'Row {i}'} must have the names of the table "
-                f"that fit was given, with None for missing values. Missing names: "
-                f"{lacking or 'none'}; unknown names: {unknown or 'none'}."
+                f"{'A row' if len(rows) == 1 else f'Row {i}'} must have the column names of the "
+                f"table given to fit. Missing names: {lacking or 'none'}; unknown names: "
+                f"{unknown or 'none'}. Use None for missing values."
             )
     values = (row[name] for row in rows for name in names)
     return ArrayColumns(_to_objects(values, (len(rows), len(names))), names)
@@ -531,8 +532,8 @@ def _as_array(X: Any) -> Any:
     )
     if X.dtype.kind not in _KINDS:
         raise ValueError(
-            f"X has dtype {X.dtype}, but must hold numbers, strings, dates or objects. Convert "
-            'bytes to strings by numpy.char.decode(X, "utf-8").'
+            f"X must hold numbers, strings, dates or objects, got dtype {X.dtype}. Convert "
+            'bytes to strings with numpy.char.decode(X, "utf-8").'
         )
     return X
 

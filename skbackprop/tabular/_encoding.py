@@ -373,8 +373,8 @@ def _find_kinds(
         elif kind == "category" and not by_dtype:
             raise ValueError(
                 f"{columns.label(column)} is not numeric, but is not among the "
-                f"categorical_features={categorical_features!r}. Add it to them, or convert it to "
-                'numbers. categorical_features="from_dtype" treats all such columns as categories.'
+                f"categorical_features={categorical_features!r}. Add it, convert it to numbers, or "
+                'set categorical_features="from_dtype" to treat all such columns as categories.'
             )
         kinds.append(kind)
     return kinds
@@ -387,8 +387,8 @@ def _positions_of(column_kinds: Mapping[Any, Kind], columns: AnyColumns) -> dict
     for key, kind in column_kinds.items():
         if kind not in GIVEN_KINDS:
             raise ValueError(
-                f"column_kinds={column_kinds!r} has the kind {kind!r}. Give one of "
-                f"{list(GIVEN_KINDS)} for each column."
+                f"column_kinds must map each column to one of {list(GIVEN_KINDS)}, got {kind!r} "
+                f"for the column {key!r}."
             )
         if names is not None and key in names:
             by_position[names.index(key)] = kind
@@ -397,8 +397,7 @@ def _positions_of(column_kinds: Mapping[Any, Kind], columns: AnyColumns) -> dict
         else:
             known = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
             raise ValueError(
-                f"column_kinds={column_kinds!r} names the column {key!r}, but the columns are "
-                f"{known}."
+                f"column_kinds must name columns of X, got {key!r}. The columns are {known}."
             )
     return by_position
 
@@ -424,9 +423,9 @@ def _override_kind(columns: AnyColumns, column: int, kind: Kind, given: Kind) ->
         ):
             return "date"
     raise ValueError(
-        f"{label} can't be of the kind {given!r} as column_kinds says: its values are of the kind "
-        f"{kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
-        "ISO 8601 form such as '2024-12-31'. Convert the column, or leave it out of column_kinds."
+        f"{label} can't be of the kind {given!r} that column_kinds gives: its values are of the "
+        f"kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
+        "ISO 8601 format such as '2024-12-31'. Convert the column, or remove it from column_kinds."
     )
 
 

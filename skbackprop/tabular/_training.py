@@ -298,12 +298,12 @@ def train_networks(
         result = (
             f"Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept."
             if kept.n_iter.any()
-            else "After less than an epoch nothing has been learned: the weights are the initial "
-            "ones."
+            else "Less than one epoch was trained, so nothing has been learned: the weights are "
+            "the initial ones."
         )
         warn(
-            f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble has "
-            f"a part. {result} Raise time_limit, or train fewer networks.",
+            f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble gets "
+            f"a share. {result} Increase time_limit, or train fewer networks.",
             ConvergenceWarning,
         )
     kept.networks.finish(kept.n_iter)
@@ -390,9 +390,9 @@ class FitProgress:
         data = array_checksum(checked, np.dtype(float))
         if self._resumed and data != self._data:
             raise ValueError(
-                "resume_from: the checkpoint is of other data. Give fit the X, y, sample_weight "
-                "and groups that it had, and the X_val, with the same categorical_features, or "
-                "train anew without resume_from."
+                "resume_from: the checkpoint is of other data. Pass to fit the same X, y, "
+                "sample_weight, groups and X_val as before, with the same categorical_features, or "
+                "fit without resume_from to start again."
             )
         self._data = data
 

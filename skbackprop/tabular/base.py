@@ -282,7 +282,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         if not given.has_validation_data:
             return None
         if given.y_val is None:
-            raise ValueError("X_val needs its targets, but y_val is None. Give y_val as well.")
+            raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, given.X_val, reset=False)
             y = self._encode_target(given.y_val)
@@ -291,8 +291,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             weight = self._training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
-                    "by class_weight no row has a weight above zero. Give a weight to a class "
-                    "that is in y_val, or rows of other classes."
+                    "class_weight gives every row the weight zero. Give a positive weight to a "
+                    "class in y_val, or pass rows of other classes."
                 )
             return LabeledRows(columns, y, weight)
 
@@ -302,15 +302,15 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Return the fold of each row; raise if there are not two rows, or groups, with weight."""
         if len(y) < 2:
             raise ValueError(
-                f"n_samples = {len(y)}, but at least 2 rows are needed: one to train on, and one "
-                "to hold out."
+                f"n_samples={len(y)}, but at least 2 rows are needed, one to train on and one to "
+                "hold out. Pass more rows."
             )
         has_class_weight = getattr(self, "class_weight", None) is not None
         name = "sample_weight times class_weight" if has_class_weight else "sample_weight"
         if weight is not None and np.count_nonzero(weight) < 2:
             raise ValueError(
-                f"{name} is above zero for one row alone, but at least 2 such rows are needed: one "
-                "to train on, and one to hold out."
+                f"{name} is positive for one row only, but at least 2 such rows are needed, one to "
+                "train on and one to hold out. Give more rows a positive weight."
             )
         strata = y if is_classifier(self) else None
         if weight is not None and not weight.all():
@@ -322,9 +322,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             n_groups = len(np.unique(group if has_weight is None else group[has_weight]))
             if n_groups < 2:
                 raise ValueError(
-                    f"{name} is above zero in one of the groups alone, but at "
-                    "least 2 such groups are needed: one to train on, and one to hold out. Leave "
-                    "groups out, or give weight to rows of other groups."
+                    f"{name} is positive in one group only, but at least 2 such groups are "
+                    "needed, one to train on and one to hold out. Give rows of other groups a "
+                    "positive weight, or fit without groups."
                 )
             n_folds = min(self.n_estimators, n_groups)
             return group_k_fold_of_rows(group, n_folds, rng, strata, has_weight)
@@ -405,7 +405,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 rows = read_background(given, self._features, random_state)
         elif rows is None:
             raise ValueError(
-                "background must be given, since this estimator keeps no training rows in "
+                "background must be given, because this estimator keeps no training rows in "
                 "background_. Pass training rows, or fit again."
             )
         return explain_table(
@@ -477,8 +477,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         check_is_fitted(self)
         if not hasattr(self, "oof_member_"):
             raise ValueError(
-                "permutation_importance needs rows that models held out, and with X_val they hold "
-                "out none. Pass the rows of X_val to sklearn.inspection's function."
+                "permutation_importance needs held-out training rows, but fit with X_val holds "
+                "out none. Pass X_val to sklearn.inspection.permutation_importance."
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         columns, y_encoded = read_table(self, X, reset=False), self._encode_target(y)
@@ -498,8 +498,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             is_training_table = self._is_out_of_fold(mixed)
         if not is_training_table:
             raise ValueError(
-                f"X must be the table of {n_rows} rows that fit was given, in the same order, but "
-                f"its {columns.n_rows} row(s) are others. For other rows use "
+                f"X must be the table of {n_rows} rows that fit was given, in the same order, got "
+                f"{columns.n_rows} other row(s). For other rows use "
                 "sklearn.inspection.permutation_importance."
             )
         result = out_of_fold.importances(
@@ -516,8 +516,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """The means of the last call of `permutation_importance`."""
         if not hasattr(self, "_importances"):
             raise AttributeError(
-                "feature_importances_ is there after permutation_importance(X, y), which needs the "
-                "table that fit was given."
+                "feature_importances_ is not computed yet. Call permutation_importance(X, y) "
+                "first, with the table that fit was given."
             )
         importances: Array = self._importances
         return importances

@@ -447,8 +447,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         n_rows, needed = sum(map(len, self._scores)), min_calibration_samples(coverage)
         if n_rows < needed:
             raise ValueError(
-                f"coverage={coverage} needs at least {needed} held-out rows with weight, but the "
-                f"regressor was fitted with {n_rows}. Use more rows, or a lower coverage."
+                f"coverage={coverage} needs at least {needed} held-out rows with positive weight, "
+                f"but the regressor was fitted with {n_rows}. Use more rows, or a lower coverage."
             )
         return self._predict(X, lambda outputs: self._intervals(outputs, float(coverage)))
 
@@ -552,9 +552,9 @@ class RegressorTargets:
             targets.loss.link.link(np.ones((1, targets.loss.n_outputs_per_target)))
         except NotImplementedError:
             raise ValueError(
-                f"loss={setting!r} has a link, {type(loss.link).__name__}, that does not "
-                "compute scores from predictions, which weights and scores of several networks "
-                "need. Define its link(predictions)."
+                f"loss={setting!r} has the link {type(loss.link).__name__}, that does not compute "
+                "scores from predictions, but several networks need them. Define its "
+                "link(predictions)."
             ) from None
         return targets
 

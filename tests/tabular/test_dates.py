@@ -264,11 +264,15 @@ MISFITS = {
     "dates for numbers": (
         [1.0, 2.0],
         [dt.date(2020, 1, 1)],
-        "held numbers in fit, and holds .*date",
+        "held numbers in fit, but now holds .*date",
     ),
-    "numbers for dates": ([dt.date(2020, 1, 1)], [3], "held dates in fit, and holds 3 .int. now"),
+    "numbers for dates": (
+        [dt.date(2020, 1, 1)],
+        [3],
+        "held dates in fit, but now holds 3 .int. in",
+    ),
     "durations for dates": ([dt.date(2020, 1, 1)], [dt.timedelta(1)], "held dates in fit"),
-    "numbers for durations": ([dt.timedelta(1)], [3.5], "held durations in fit, and holds 3.5"),
+    "numbers for durations": ([dt.timedelta(1)], [3.5], "held durations in fit, but now holds 3.5"),
     "dates for times": ([dt.time(1)], [dt.datetime(2020, 1, 1)], "held times of day in fit"),
 }
 

@@ -279,7 +279,7 @@ def test_a_failed_fit_leaves_the_random_state_where_it_was(kind):
     X, y = mixed_data(kind)
     rng, untouched = np.random.RandomState(0), np.random.RandomState(0)
     only_one = np.arange(len(y)) == 0  # noticed after target statistics have drawn their folds
-    with pytest.raises(ValueError, match="above zero for one row alone"):
+    with pytest.raises(ValueError, match="positive for one row only"):
         kind(**SMALL | {"random_state": rng}).fit(X, y, sample_weight=only_one.astype(float))
     assert rng.random_sample() == untouched.random_sample()
 
@@ -399,9 +399,9 @@ def test_raises_on_wrong_class_weights(class_weight, error):
 def test_raises_if_class_weights_leave_no_validation_row():
     X, y = np.arange(20.0)[:, None], np.array(["yes", "no"] * 10)
     model = TabularClassifier(**SMALL, class_weight={"yes": 1, "no": 0})
-    with pytest.raises(ValueError, match="X_val, y_val: by class_weight no row"):
+    with pytest.raises(ValueError, match="X_val, y_val: class_weight gives every row"):
         model.fit(X, y, X_val=X[1::2], y_val=y[1::2])
-    with pytest.raises(ValueError, match="sample_weight times class_weight is above zero for one"):
+    with pytest.raises(ValueError, match="sample_weight times class_weight is positive for one"):
         model.fit(X[:3], y[1:4])
 
 
@@ -435,7 +435,7 @@ def test_rows_with_zero_weight(kind):
         weight[[seed, 40]] = 1
         model = kind(**SMALL | {"random_state": seed}).fit(X, y, weight)
         assert model.oof_member_[seed] != model.oof_member_[40]
-    with pytest.raises(ValueError, match="above zero for one row alone"):
+    with pytest.raises(ValueError, match="positive for one row only"):
         model.fit(X, y, np.r_[1.0, np.zeros(119)])
     if kind is TabularClassifier:  # a class of which every row weighs nothing
         model.fit(X, y, (y != "yes").astype(float))
