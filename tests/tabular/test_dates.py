@@ -269,7 +269,7 @@ MISFITS = {
     "numbers for dates": (
         [dt.date(2020, 1, 1)],
         [3],
-        "held dates in fit, but now holds 3 .int. in",
+        "held dates in fit, but now holds 3 .int.",
     ),
     "durations for dates": ([dt.date(2020, 1, 1)], [dt.timedelta(1)], "held dates in fit"),
     "numbers for durations": ([dt.timedelta(1)], [3.5], "held durations in fit, but now holds 3.5"),
