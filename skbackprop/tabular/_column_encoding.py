@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
-from sklearn.model_selection import KFold, PredefinedSplit
-from sklearn.preprocessing import TargetEncoder
+from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import type_of_target
 
 from ..estimators._validation import validated_labels, validated_numbers
 from ..training.validation_split import group_k_fold_of_rows
@@ -168,6 +168,20 @@ def _fit_columns(values: Array, centered: bool) -> list[Array]:
     return [center, scale, fill, ~is_constant & ~two_valued, two_valued, with_missing]
 
 
+def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
+    """Return how often each category occurs; those of several blocks of rows can be added."""
+    if "other" in types_in(values):
+        raise_unsupported(values, label)
+    try:
+        by_value = Counter(values)
+    except TypeError:  # a tuple of lists is not hashable
+        raise_unsupported(values, label)
+    counts: Counter[Any] = Counter()
+    for value, count in by_value.items():
+        counts[None if is_missing(value) else value] += count
+    return counts
+
+
 @dataclass(frozen=True)
 class CategoryLevels(DropCachedPropertiesMixin):
     """The categories of one column.
@@ -190,17 +204,8 @@ class CategoryLevels(DropCachedPropertiesMixin):
     label: str
 
     @classmethod
-    def fit(cls, values: Sequence[Any], label: str, min_frequency: int) -> Self:
-        """Find the categories of a column; those below the minimum frequency are infrequent."""
-        if "other" in types_in(values):
-            raise_unsupported(values, label)
-        try:
-            by_value = Counter(values)
-        except TypeError:  # a tuple of lists is not hashable
-            raise_unsupported(values, label)
-        counts: Counter[Any] = Counter()
-        for value, count in by_value.items():
-            counts[None if is_missing(value) else value] += count
+    def fit(cls, counts: Mapping[Any, int], label: str, min_frequency: int) -> Self:
+        """Fit to the counts of categories; those below the minimum frequency are infrequent."""
         levels = [level for level in counts if level is not None]
         try:
             levels.sort()
@@ -345,30 +350,115 @@ class OrdinalCodes:
         return sparse.csc_array(codes[:, self.columns].astype(np.float64))
 
 
+class TargetMoments(NamedTuple):
+    """Number, mean and sum of squared deviations of the targets in each group of rows.
+
+    Those of several blocks of rows can be merged (Chan, Golub & LeVeque 1983, section 2).
+
+    Parameters
+    ----------
+    counts, means, squares : arrays of one shape
+        The moments, in statistics of a column of shape (n_outputs, n_folds, n_codes).
+    """
+
+    counts: Array
+    means: Array
+    squares: Array
+
+    @classmethod
+    def of_rows(
+        cls, codes: Array, folds: Array, targets: Array, n_folds: int, n_codes: int
+    ) -> Self:
+        """Return the moments by fold and code, given targets of shape (n_outputs, n)."""
+        shape = len(targets), n_folds, n_codes
+        groups, n_groups = folds.astype(np.intp) * n_codes + codes, n_folds * n_codes
+        counts = np.bincount(groups, minlength=n_groups)
+        means, squares = np.empty((2, len(targets), n_groups))
+        for at, target in enumerate(targets):
+            means[at] = np.bincount(groups, target, n_groups) / np.maximum(counts, 1)
+            squares[at] = np.bincount(groups, np.square(target - means[at][groups]), n_groups)
+        counts = np.broadcast_to(counts.astype(np.float64), means.shape)
+        return cls(*(each.reshape(shape) for each in (counts, means, squares)))
+
+    @classmethod
+    def stack(cls, blocks: Sequence[Self]) -> Self:
+        """Return the moments of several blocks of rows, along a new first axis."""
+        return cls(*map(np.stack, zip(*blocks, strict=True)))
+
+    def merge(self, axis: int) -> Self:
+        """Return the moments of groups that are joined along an axis."""
+        counts = self.counts.sum(axis, keepdims=True)
+        means = (self.counts * self.means).sum(axis, keepdims=True) / np.maximum(counts, 1)
+        between = self.counts * np.square(self.means - means)
+        squares = (self.squares + between).sum(axis, keepdims=True)
+        return type(self)(*(each.squeeze(axis) for each in (counts, means, squares)))
+
+    def shrink(self) -> Array:
+        """Return the mean of each code, shrunk towards that of all; first the mean of all.
+
+        The weight of the mean of a code is n / (n + v / V), with the variance v of its targets and
+        the variance V of all (Micci-Barreca 2001, section 3), as in scikit-learn's `TargetEncoder`.
+
+        Returns
+        -------
+        statistics : array of shape (n_outputs, 1 + n_codes)
+        """
+        overall = self.merge(-1)
+        variance = (overall.squares / np.maximum(overall.counts, 1))[..., None]
+        overall_mean = overall.means[..., None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own = variance * self.counts
+            weight = own / (own + self.squares / self.counts)
+        weight = np.nan_to_num(weight)  # for codes without rows, and constant targets
+        statistics = weight * self.means + (1 - weight) * overall_mean
+        return np.concatenate([overall_mean, statistics], axis=-1)
+
+
+def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
+    """Return the targets of statistics, of shape (n_outputs, n), and the class of each or None.
+
+    With more than two classes there is an indicator of each class.
+    """
+    if target_type == "auto":
+        y = validated_labels(y)
+        target_type = type_of_target(y, input_name="y")
+    if target_type == "continuous":
+        return validated_numbers(y)[None].astype(np.float64), [None]
+    if target_type not in ("binary", "multiclass"):
+        raise ValueError(
+            f"target_type='auto' takes y for {target_type!r}, but target statistics need classes "
+            "or numbers. Set target_type, or fit without y."
+        )
+    classes, codes = np.unique(validated_labels(y), return_inverse=True)
+    if target_type == "binary":
+        return codes[None].astype(np.float64), [None]
+    return (codes == np.arange(len(classes))[:, None]).astype(np.float64), list(classes)
+
+
 @dataclass(frozen=True)
 class TargetEncoding:
-    """Target statistics of codes, as lookup tables learned by scikit-learn's `TargetEncoder`.
+    """Target statistics of codes: shrunken means of the target of each category.
 
     Each column has one output; with more than two classes, one for each class.
 
     Parameters
     ----------
-    tables : tuple of arrays
-        For each output, the statistic of each code.
+    tables : tuple of arrays of shape (1 + n_codes,)
+        For each output, the statistic of each code. Unknown categories have the mean of the target.
     columns : tuple of int
         The column of each output.
     classes : tuple
         The class of each output, or None.
-    target_type : str
-        The type of the target, as of a `TableEncoder`.
+    fold_tables : tuple of arrays of shape (n_folds, 1 + n_codes)
+        For each output, the statistics without the rows of each fold.
     folds : array of int of shape (n_rows,)
-        The fold of each training row.
+        The fold of each training row, if they are known.
     """
 
     tables: tuple[Array, ...]
     columns: tuple[int, ...]
     classes: tuple[Any, ...]
-    target_type: str
+    fold_tables: tuple[Array, ...]
     folds: Array
 
     @classmethod
@@ -379,16 +469,8 @@ class TargetEncoding:
         target_type: str,
         random_state: Any,
         groups: Array | None = None,
-    ) -> tuple[Self, Array]:
-        """Fit to codes (n, k) and targets; no fold splits a group.
-
-        Returns
-        -------
-        statistics : TargetEncoding
-            Encodes new rows.
-        out_of_fold : array of shape (n, n_outputs)
-            The outputs of the training rows, each learned from the rows of other folds.
-        """
+    ) -> Self:
+        """Fit to codes (n, k) and targets; no fold splits a group."""
         folds = np.empty(len(codes), dtype=np.uint8)
         if groups is None:
             splitter = KFold(min(N_FOLDS, len(codes)), shuffle=True, random_state=random_state)
@@ -398,44 +480,44 @@ class TargetEncoding:
             rng = check_random_state(random_state)
             n_folds = min(N_FOLDS, int(groups.max()) + 1)
             folds[:] = group_k_fold_of_rows(groups, n_folds, rng, None)
-        encoder, out_of_fold = _fit_target_encoder(codes, y, target_type, folds)
-        is_multiclass = encoder.target_type_ == "multiclass"
-        classes = list(encoder.classes_) if is_multiclass else [None]
-        n_columns = codes.shape[1]
-        means = np.tile(np.atleast_1d(encoder.target_mean_), n_columns)
-        tables = [
-            np.concatenate([[mean], table])
-            for mean, table in zip(means, encoder.encodings_, strict=True)
+        targets, classes = target_outputs(y, target_type)
+        n_folds = int(folds.max()) + 1
+        moments = [
+            TargetMoments.of_rows(own - 1, folds, targets, n_folds, int(own.max()))
+            for own in codes.T
         ]
-        columns = np.repeat(np.arange(n_columns), len(classes))
-        statistics = cls(
-            tuple(tables),
-            tuple(columns.tolist()),
-            tuple(classes * n_columns),
-            target_type,
-            folds,
-        )
-        return statistics, out_of_fold
+        return cls.from_moments(moments, classes, folds)
 
-    def encode_training_rows(self, codes: Array, y: Any) -> Array:
-        """Return the outputs of the training rows, which do not depend on their own targets."""
-        return _fit_target_encoder(codes, y, self.target_type, self.folds)[1]
+    @classmethod
+    def from_moments(
+        cls, moments: Sequence[TargetMoments], classes: Sequence[Any], folds: Array
+    ) -> Self:
+        """Return the statistics, given the moments of each column by fold and code."""
+        tables: list[Array] = []
+        fold_tables: list[Array] = []
+        for own in moments:
+            n_folds = own.counts.shape[1]
+            # Summed anew for each fold, so that rounding does not depend on its rows either.
+            without = [
+                TargetMoments(*(np.delete(each, fold, axis=1) for each in own)).merge(1).shrink()
+                for fold in range(n_folds)
+            ]
+            tables += list(own.merge(1).shrink())
+            fold_tables += list(np.stack(without, axis=1))
+        columns = np.repeat(np.arange(len(moments)), len(classes))
+        classes = tuple(classes) * len(moments)
+        return cls(tuple(tables), tuple(columns.tolist()), classes, tuple(fold_tables), folds)
+
+    def encode_training_rows(self, codes: Array, folds: Array | None = None) -> Array:
+        """Return the outputs of training rows, which depend on the targets of other folds alone."""
+        folds = self.folds if folds is None else folds
+        pairs = zip(self.fold_tables, self.columns, strict=True)
+        return np.column_stack([table[folds, codes[:, column]] for table, column in pairs])
 
     def encode(self, codes: Array) -> Array:
         """Return the outputs for codes (n, k); unknown categories have the mean of the target."""
-        statistics = np.empty((len(codes), len(self.tables)))
-        for output, (table, column) in enumerate(zip(self.tables, self.columns, strict=True)):
-            statistics[:, output] = table[codes[:, column]]
-        return statistics
-
-
-def _fit_target_encoder(
-    codes: Array, y: Any, target_type: str, folds: Array
-) -> tuple[TargetEncoder, Array]:
-    """Return a fitted target encoder, and the out-of-fold statistics of the rows."""
-    y = validated_numbers(y) if target_type == "continuous" else validated_labels(y)
-    encoder = TargetEncoder(target_type=target_type, cv=PredefinedSplit(folds))
-    return encoder, encoder.fit_transform(codes, y)
+        pairs = zip(self.tables, self.columns, strict=True)
+        return np.column_stack([table[codes[:, column]] for table, column in pairs])
 
 
 def _assign_outputs(

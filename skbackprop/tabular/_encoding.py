@@ -19,7 +19,14 @@ from sklearn.utils import check_random_state
 
 from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
-from ._column_encoding import CategoryLevels, OneHot, OrdinalCodes, RobustScaling, TargetEncoding
+from ._column_encoding import (
+    CategoryLevels,
+    OneHot,
+    OrdinalCodes,
+    RobustScaling,
+    TargetEncoding,
+    count_categories,
+)
 from ._dataframe import AnyColumns, Kind, SparseColumns
 from ._dates import DateEncoding, TimeEncoding, parse_iso_date
 from ._text import TextEncoding, parse_number
@@ -129,20 +136,16 @@ class FittedEncoding(DropCachedPropertiesMixin):
         The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
         other groups, if there are any.
         """
-        kinds = _find_kinds(columns, categorical_features, column_kinds or {})
-        numeric_columns = [at for at, kind in enumerate(kinds) if kind in _NUMERIC_KINDS]
-        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
-        part_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
-        part_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
-        numbers = _read_numbers(columns, numeric_columns, _conversions(kinds))
+        kinds = find_kinds(columns, categorical_features, column_kinds or {})
         levels = []
+        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
         codes = np.empty((columns.n_rows, len(category_columns)), dtype=np.intp)
         for position, column in enumerate(category_columns):
             values = columns.values(column)
-            own = CategoryLevels.fit(values, columns.label(column), min_frequency)
+            label = columns.label(column)
+            own = CategoryLevels.fit(count_categories(values, label), label, min_frequency)
             codes[:, position] = own.encode(values)
             levels.append(own)
-        many = [position for position, own in enumerate(levels) if own.n_codes > max_categories]
         statistics, target = None, None if y is None else np.asarray(y)
         if target is not None and target.ndim == 2 and target.shape[1] == 1:
             target = target[:, 0]
@@ -153,11 +156,56 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 f"X and y have inconsistent numbers of samples: {columns.n_rows} and {len(target)}."
             )
         is_one_hot = encoding == "one_hot"
+        categories = OneHot.fit(levels, max_categories) if is_one_hot else OrdinalCodes.fit(levels)
+        many = with_many_categories(levels, max_categories)
         if many and is_one_hot and target is not None:
-            statistics, out_of_fold = TargetEncoding.fit(
+            statistics = TargetEncoding.fit(
                 codes[:, many], target, target_type, random_state, groups
             )
-            numbers = _append_columns(numbers, out_of_fold)
+        return cls.from_categories(
+            columns, kinds, levels, codes, categories, statistics, many, random_state
+        )
+
+    @classmethod
+    def from_categories(
+        cls,
+        columns: AnyColumns,
+        kinds: Sequence[Kind],
+        levels: Sequence[CategoryLevels],
+        codes: Array,
+        categories: OneHot | OrdinalCodes,
+        statistics: TargetEncoding | None,
+        target_encoded: Sequence[int],
+        random_state: Any,
+    ) -> tuple[Self, TableRows]:
+        """Fit the encoding of numbers, dates and text, given that of categories.
+
+        Parameters
+        ----------
+        columns : AnyColumns
+            The table, or a sample of its rows.
+        kinds, levels, categories, statistics, target_encoded : object
+            As for the class. The folds of `statistics` are those of these rows.
+        codes : array of int of shape (n, n_categorical)
+            The codes of categories.
+        random_state : int, RandomState instance or None
+            Draws the start of a truncated SVD.
+
+        Returns
+        -------
+        encoding : FittedEncoding
+            The encoding.
+        rows : TableRows
+            The rows of `columns`, with out-of-fold target statistics.
+        """
+        numeric_columns = [at for at, kind in enumerate(kinds) if kind in _NUMERIC_KINDS]
+        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
+        part_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
+        part_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
+        numbers = _read_numbers(columns, numeric_columns, _conversions(kinds))
+        if statistics is not None:
+            own = codes[:, target_encoded]
+            numbers = _append_columns(numbers, statistics.encode_training_rows(own))
         parts, texts = [], []
         has_indicator = [np.ones(numbers.shape[1], dtype=bool)]
         for column in part_columns:
@@ -180,9 +228,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
             category_columns,
             scaling,
             levels,
-            OneHot.fit(levels, max_categories) if is_one_hot else OrdinalCodes.fit(levels),
+            categories,
             statistics,
-            many,
+            target_encoded,
             isinstance(columns, SparseColumns),
             kinds,
             part_columns,
@@ -205,15 +253,20 @@ class FittedEncoding(DropCachedPropertiesMixin):
             numbers = _append_columns(numbers, part.encode(values))
         return TableRows(numbers, codes)
 
-    def to_training_matrices(self, columns: AnyColumns, y: Array) -> TableRows:
-        """Return the rows of the training table, with out-of-fold target statistics as in `fit`."""
-        rows = self.to_matrices(columns)
-        if self.statistics is not None and columns.n_rows == len(self.statistics.folds):
-            codes = rows.codes[:, self.target_encoded]
-            statistics = self.statistics.encode_training_rows(codes, y)
+    def to_training_matrices(self, columns: AnyColumns, folds: Array | None = None) -> TableRows:
+        """Return training rows, with out-of-fold target statistics as in `fit`.
+
+        Without folds, these are all rows that `fit` was given, in the same order.
+        """
+        rows, statistics = self.to_matrices(columns), self.statistics
+        if statistics is None:
+            return rows
+        folds = statistics.folds if folds is None else folds
+        if len(folds) == columns.n_rows:
+            out_of_fold = statistics.encode_training_rows(rows.codes[:, self.target_encoded], folds)
             first = len(self.numeric_columns)
             numbers = as_dense(rows.numbers).copy()
-            numbers[:, first : first + statistics.shape[1]] = statistics
+            numbers[:, first : first + out_of_fold.shape[1]] = out_of_fold
             rows = rows._replace(numbers=numbers)
         return rows
 
@@ -343,7 +396,12 @@ def _fit_part(
     return part, part.encode(values)
 
 
-def _find_kinds(
+def with_many_categories(levels: Sequence[CategoryLevels], max_categories: float) -> list[int]:
+    """Return the positions of categorical columns with more categories than are encoded one-hot."""
+    return [position for position, own in enumerate(levels) if own.n_codes > max_categories]
+
+
+def find_kinds(
     columns: AnyColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
 ) -> list[Kind]:
     """Return the kind of each column.
@@ -561,11 +619,21 @@ class FeatureBuilder:
             random_state=rng,
             groups=groups,
         )
+        return cls.from_encoding(encoding, rows, rng, columns.n_rows)
+
+    @classmethod
+    def from_encoding(
+        cls, encoding: FittedEncoding, rows: TableRows, rng: np.random.RandomState, n_rows: int
+    ) -> tuple[Self, TableRows]:
+        """Return the features, given an encoding and the rows that it was fitted to.
+
+        Numbers have blocks if those of `n_rows` rows fit into memory.
+        """
         codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.levels)
         features = cls(encoding, None, codes)
         rows = features.encode(rows)
         n_numbers = encoding.n_embedded
-        if n_numbers and n_numbers * WIDTH * len(rows.encoded) <= _MAX_BLOCK_ELEMENTS:
+        if n_numbers and n_numbers * WIDTH * n_rows <= _MAX_BLOCK_ELEMENTS:
             blocks = NumericBlockEncoder.fit(rows.encoded[:, :n_numbers], rng)
             features = replace(features, blocks=blocks)
         return features, rows

@@ -485,7 +485,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         _check_lengths(columns, y_encoded, "X", "y")
         weight = validated_weight(sample_weight, columns.as_given)
         out_of_fold = OutOfFoldPredictor(
-            self._features.encoding.to_training_matrices(columns, y_encoded),
+            self._features.encoding.to_training_matrices(columns),
             self._features,
             self._components,
             self.oof_member_,

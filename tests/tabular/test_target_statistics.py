@@ -7,6 +7,7 @@ from sklearn.pipeline import make_pipeline
 
 from skbackprop import BackpropRegressor, TabularRegressor
 from skbackprop.tabular import TableEncoder, base
+from skbackprop.tabular._column_encoding import TargetMoments
 from skbackprop.tabular._encoding import FeatureBuilder, FittedEncoding
 from support.cases import SHORT
 from support.tables import BOTH, columns_of
@@ -123,8 +124,7 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
     for found, expected in zip(seen, views, strict=True):
         np.testing.assert_array_equal(found, expected)
     # The same rows again, as permutation_importance needs them.
-    targets = model._encode_target(y)
-    again = features.encoding.to_training_matrices(columns_of(frame), targets)
+    again = features.encoding.to_training_matrices(columns_of(frame))
     np.testing.assert_array_equal(again.numbers, rows.numbers)
     in_sample = features.rows(columns_of(frame))
     assert not np.allclose(in_sample.numbers, rows.numbers)
@@ -151,3 +151,24 @@ def test_importances_of_levels_without_effect_are_small(kind):
     assert found[0] > 0.1 > 0.05 > abs(found[1])
     with pytest.raises(ValueError, match="600 rows that fit was given"):
         model.permutation_importance(frame[::-1], y[::-1])
+
+
+def test_moments_of_blocks_merge_to_those_of_all_rows():
+    """Also of blocks without some codes and folds, and without rows."""
+    rng = np.random.RandomState(0)
+    codes, folds, targets = rng.randint(4, size=60), rng.randint(3, size=60), rng.randn(2, 60) + 1e6
+    codes[:20] = 1
+
+    def moments_of(rows):
+        return TargetMoments.of_rows(codes[rows], folds[rows], targets[:, rows], 3, 4)
+
+    blocks = [moments_of(slice(*ends)) for ends in ((0, 20), (20, 20), (20, 23), (23, 60))]
+    merged, expected = TargetMoments.stack(blocks).merge(0), moments_of(slice(None))
+    np.testing.assert_array_equal(merged.counts, expected.counts)
+    np.testing.assert_allclose(merged.means, expected.means, rtol=1e-14)
+    np.testing.assert_allclose(merged.squares, expected.squares, rtol=1e-9)
+    in_cell = (codes == 2) & (folds == 1)
+    n, mean, squares = (each[1, 1, 2] for each in merged)
+    own = targets[1, in_cell]
+    assert n == in_cell.sum() and mean == pytest.approx(own.mean(), rel=1e-14)
+    assert squares == pytest.approx(n * own.var(), rel=1e-6)
