@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -121,9 +121,16 @@ class OutputBiasInit(Initializer):
 
 
 class TabularNetworkMixin(BaseNeuralNetwork):
-    """Networks of a tabular estimator: training in cycles, and component outputs."""
+    """Networks of a tabular estimator: training in cycles, and component outputs.
+
+    Attributes
+    ----------
+    min_gain : float
+        The share of the loss that a cycle must remove so that a longer one begins after it.
+    """
 
     _training: Any
+    min_gain: ClassVar[float] = 0.05
 
     @with_callbacks
     def fit_cycle(

@@ -52,26 +52,41 @@ class EnsembleSettings:
         The dropout rate.
     weight_decay : float
         The weight decay of AdamW, at a learning rate of one.
+    max_batch_size : int
+        The size of batches for very many rows.
+    large_batch_rate : float
+        The learning rate of batches of more than `BATCH_SIZE` rows.
     """
 
     embeds: bool
     hidden: tuple[int, ...]
     dropout: float
     weight_decay: float
+    max_batch_size: int
+    large_batch_rate: float
 
 
 FOR_CLASSES = (
-    EnsembleSettings(True, (128, 128), dropout=0.2, weight_decay=0.3),
-    EnsembleSettings(False, (128, 128), dropout=0.2, weight_decay=0.3),
+    EnsembleSettings(True, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),
+    EnsembleSettings(False, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),
 )
-FOR_NUMBERS = (EnsembleSettings(True, (128, 128, 128), dropout=0.1, weight_decay=0.01),)
+FOR_NUMBERS = (
+    EnsembleSettings(True, (128, 128, 128), 0.1, 0.01, max_batch_size=512, large_batch_rate=0.01),
+)
 
 # The number of units that each block is mapped to, in addition to the number itself.
 N_EMBEDDED = 3
 
 
-def _steps_per_epoch(n_train: int) -> int:
-    return -(-n_train // min(256, max(32, n_train // 7)))
+# Batches have at most this size, and are smaller for few rows. Above `MANY_ROWS` they have twice as
+# many rows, and above `VERY_MANY_ROWS` four times, which takes less time for each row.
+BATCH_SIZE = 256
+MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
+
+
+def _steps_per_epoch(n_train: int, max_batch_size: int = BATCH_SIZE) -> int:
+    size = BATCH_SIZE * (1 + (n_train > MANY_ROWS) + 2 * (n_train > VERY_MANY_ROWS))
+    return -(-n_train // min(size, max_batch_size, max(32, n_train // 7)))
 
 
 def network_params(
@@ -92,6 +107,8 @@ def network_params(
     """
     embedding = [BlockDiagonalDense(n_blocks, WIDTH, N_EMBEDDED)] if n_blocks else []
     layers: list[Layer] = [*embedding, Scale()]
+    # Batches of almost equal size: a step on a small rest would be too noisy.
+    batch_size = -(-n_train // _steps_per_epoch(n_train, defaults.max_batch_size))
     return {
         "hidden_layer_sizes": defaults.hidden,
         "layers": layers,
@@ -99,10 +116,9 @@ def network_params(
         "dropout": defaults.dropout,
         "solver": AdamW(0.9, 0.95, weight_decay=defaults.weight_decay),
         "alpha": 0.0,
-        # Batches of almost equal size: a step on a small rest would be too noisy.
-        "batch_size": -(-n_train // _steps_per_epoch(n_train)),
+        "batch_size": batch_size,
         "learning_rate": LinearWarmup("cosine", warmup_fraction=0.05),
-        "learning_rate_init": 0.01,
+        "learning_rate_init": 0.01 if n_train <= MANY_ROWS else defaults.large_batch_rate,
         "n_iter_no_change": np.inf,
         "warm_start": True,
         "n_estimators": n_estimators,
@@ -112,10 +128,13 @@ def network_params(
 
 # ---------------------------------------------------------------------------------- cycles
 
-# The number of training cycles, each twice as long as the one before.
-_N_CYCLES = 3
-# The number of steps of the first cycle, and the bounds of its epochs.
+# Each training cycle is twice as long as the one before. After this many cycles another one begins
+# only if the last one has lowered the loss enough, up to the maximum.
+_N_CYCLES, _MAX_CYCLES = 3, 5
+# The number of steps of the first cycle, and the bounds of its epochs. Many rows pay for more of
+# them, until the steps of even the shortest cycle are many.
 _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 2, 8
+_MIN_EPOCHS_OF_MANY, _EPOCHS_TIMES_ROWS = 6, 1_500_000
 
 # A cycle is kept if its loss exceeds the lowest one by at most this share. Longer training makes
 # networks differ more, and their average gains more from that than each of them loses.
@@ -123,7 +142,7 @@ TOLERANCE = 0.01
 
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
-    """Return the number of epochs of each training cycle.
+    """Return the number of epochs of each training cycle, as many cycles as there may be.
 
     Parameters
     ----------
@@ -133,8 +152,11 @@ def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
         The maximum number of epochs of all cycles; None for no limit.
     """
     first = min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / _steps_per_epoch(n_train))))
+    if n_train > MANY_ROWS:
+        many = min(_MIN_EPOCHS_OF_MANY, round(_EPOCHS_TIMES_ROWS / n_train))
+        first = max(first, many)
     cycles, left = [], math.inf if max_iter is None else max_iter
-    for cycle in range(_N_CYCLES):
+    for cycle in range(_MAX_CYCLES):
         n_epochs = int(min(first * 2**cycle, left))
         left -= n_epochs
         cycles += [n_epochs] if n_epochs else []
@@ -230,14 +252,20 @@ class CycleResult(NamedTuple):
         """Return whether the cycle is kept, given the lowest loss of earlier cycles."""
         return not self.loss > best_loss * (1 + TOLERANCE if self.is_complete else 1)
 
+    def pays(self, best_loss: float) -> bool:
+        """Return whether the cycle is a reason for a longer one, given the lowest earlier loss."""
+        return best_loss - self.loss >= self.networks.min_gain * abs(best_loss)
+
 
 def train_networks(
     networks: Any, view: FeatureView, cycles: Sequence[int], data: TrainingData
 ) -> tuple[NetworkEnsemble, Array]:
     """Train networks in cycles, up to the last useful one.
 
-    All networks end with the same cycle, chosen among a few by the loss of all rows, so that
-    out-of-fold predictions remain honest.
+    The first three cycles are always begun, unless one before them was not useful. After them,
+    another cycle begins only if the last one has lowered the loss by the minimum gain. All networks
+    end with the same cycle, chosen among a few by the loss of all rows, so that out-of-fold
+    predictions remain honest.
 
     Parameters
     ----------
@@ -264,7 +292,7 @@ def train_networks(
     end = time.perf_counter() + data.time_limit * n_trained / (n_trained + n_predicted)
     progress, estimator = data.progress, data.estimator
     progress.n_ensembles_begun += 1
-    task = data.context.subcontext("ensemble", max_subtasks=len(cycles))
+    task = data.context.subcontext("ensemble", max_subtasks=None)
     task.call_on_fit_task_begin(estimator=estimator)
     kept: CycleResult | None = None
     best_loss, was_cut_short = math.inf, False
@@ -285,13 +313,19 @@ def train_networks(
         networks.set_callbacks()
         cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
         now, is_useful = time.perf_counter(), cycle.is_useful(best_loss)
-        progress.print_cycle(cycles, index, cycle, now - start, is_useful)
+        n_cycles = max(_N_CYCLES, index + 1)
+        if not is_useful:
+            n_cycles = index + 1
+        elif index + 1 >= _N_CYCLES and cycle.pays(best_loss):
+            n_cycles = index + 2
+        progress.print_cycle(cycles[:n_cycles], index, cycle, now - start, is_useful)
         was_cut_short |= limit is not None and not cycle.is_complete and now >= end
         progress.is_stopped |= not cycle.is_complete and now < end
-        if not is_useful:
+        if is_useful:
+            best_loss = cycle.loss if kept is None else min(best_loss, cycle.loss)
+            kept = cycle
+        if index + 1 >= n_cycles:
             break
-        best_loss = cycle.loss if kept is None else min(best_loss, cycle.loss)
-        kept = cycle
     progress.is_stopped |= task.call_on_fit_task_end(estimator=estimator)
     assert kept is not None  # the first cycle is always useful
     if was_cut_short:
@@ -425,25 +459,26 @@ class FitProgress:
         """Print a line if the estimator is verbose, with the time left if it is known."""
         if not self.estimator.verbose:
             return
-        left = min(seconds_left, max(self._end - time.perf_counter(), 0.0))
-        remaining = f", at most {left:.1f}s left" if 0 < left < math.inf else ""
+        limit = max(self._end - time.perf_counter(), 0.0)
+        left = min(seconds_left, limit)
+        bound = "about" if left < limit else "at most"
+        remaining = f", {bound} {left:.1f}s left" if 0 < left < math.inf else ""
         print(f"[{self._name}] {text}{remaining}", flush=True)
 
     def print_cycle(
         self, cycles: Sequence[int], index: int, cycle: Any, seconds: float, is_kept: bool
     ) -> None:
-        """Print a line about a cycle, given its duration and the epochs of all cycles.
+        """Print a line about a cycle, given its duration.
 
-        The time left is estimated from the time per epoch, as if all other ensembles trained for
-        all cycles.
+        The time left is estimated from the time per epoch, as if this and all other ensembles
+        trained for the given cycles, of which more may follow.
         """
         n_epochs = cycles[index]
         if not cycle.is_complete:
             n_epochs = int(cycle.n_iter.max()) - sum(cycles[:index])
-        n_left = sum(cycles[index + 1 :]) if is_kept else 0
+        n_left = sum(cycles[index + 1 :])
         n_left += (self.n_ensembles - self.n_ensembles_begun) * sum(cycles)
-        position = f"ensemble {self.n_ensembles_begun} of {self.n_ensembles}"
-        position += f", cycle {index + 1} of {len(cycles)}"
+        position = f"ensemble {self.n_ensembles_begun} of {self.n_ensembles}, cycle {index + 1}"
         result = f"{n_epochs} epoch(s) in {seconds:.1f}s, validation loss {cycle.loss:.4g}"
         kept = "" if is_kept else " (not kept)"
         self.print_line(f"{position}: {result}{kept}", seconds / max(n_epochs, 1) * n_left)

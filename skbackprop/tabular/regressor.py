@@ -83,7 +83,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         get sample weights if they support them, and a seed for each ``random_state`` that is None.
         A list may also hold "boosting". None for networks only.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for 14 to 56, fewer for more rows.
+        The maximum number of epochs of a network. None for as many as pay: 14 to 248.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit. When it is over, `fit` keeps what
         has been learned.
@@ -501,6 +501,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
 class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
     """Networks of a `TabularRegressor`."""
+
+    min_gain = 0.1  # squared errors fall twice as fast as errors
 
     def component_outputs(self, scores: Array) -> Array:
         """Return predictions, one for each quantile, or mean and variance of all networks."""

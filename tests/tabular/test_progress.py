@@ -90,8 +90,8 @@ def test_a_line_is_printed_for_each_cycle(kind, time_limit, is_blended, capsys):
     if is_blended:
         other = type(OTHERS[kind]).__name__
         assert re.match(rf"{name} blend, {other}: 2 folds in [\d.]+s", lines.pop(0))
-    pattern = rf"{name} ensemble (\d) of (\d), cycle (\d) of 2: (\d) epoch\(s\) in ([\d.]+)s, "
-    pattern += r"validation loss (\S+?)(?:, at most ([\d.]+)s left)?"
+    pattern = rf"{name} ensemble (\d) of (\d), cycle (\d): (\d) epoch\(s\) in ([\d.]+)s, "
+    pattern += r"validation loss (\S+?)(?:, about ([\d.]+)s left)?"
     each = [re.fullmatch(pattern, line).groups() for line in lines]
     n = n_ensembles(kind)
     places = [(str(i + 1), str(n), str(cycle + 1)) for i in range(n) for cycle in range(2)]
@@ -119,7 +119,7 @@ def test_the_time_left_is_that_of_the_remaining_epochs(kind, monkeypatch, capsys
     for module in (_training, base):
         monkeypatch.setattr(module, "time", clock)
     kind(**SMALL, verbose=True).fit(X, y)
-    found = re.findall(r"in (\S+)s, .*?(?:at most (\S+)s left)?$", capsys.readouterr().out, re.M)
+    found = re.findall(r"in (\S+)s, .*?(?:about (\S+)s left)?$", capsys.readouterr().out, re.M)
     n = n_ensembles(kind)
     n_left = np.cumsum([0, *(CYCLES * n)[:0:-1]])[::-1] * 10
     expected = [
@@ -138,7 +138,7 @@ def test_a_cycle_that_is_not_kept_is_printed_if_verbose(verbose, monkeypatch, ca
     if not verbose:
         assert not lines
         return
-    assert "cycle 2 of 2: 3 epoch(s)" in lines[1]
+    assert "cycle 2: 3 epoch(s)" in lines[1]
     assert lines[1].endswith("(not kept)")
 
 

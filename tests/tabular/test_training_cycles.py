@@ -35,20 +35,27 @@ def data_for(kind):
     return (load_wine if kind is TabularClassifier else load_diabetes)(return_X_y=True)
 
 
-@pytest.mark.parametrize("configuration", [*FOR_CLASSES, *FOR_NUMBERS], ids=str)
-@given(n_train=st.integers(1, 200_000), n_estimators=st.integers(2, 20))
+@pytest.mark.parametrize("configuration", [*FOR_CLASSES, *FOR_NUMBERS], ids=repr)
+@given(n_train=st.integers(1, 2_000_000), n_estimators=st.integers(2, 20))
 def test_batch_sizes_and_epochs(configuration, n_train, n_estimators):
-    size = network_params(configuration, 0, n_train, n_estimators)["batch_size"]
+    params = network_params(configuration, 0, n_train, n_estimators)
+    size = params["batch_size"]
     n_steps = -(-n_train // size)
-    assert 1 <= size <= min(256, n_train)
+    limits = {12_000: 256, 60_000: 512, np.inf: configuration.max_batch_size}
+    limit = next(size for most, size in limits.items() if n_train <= most)
+    assert 1 <= size <= min(limit, n_train)
+    assert n_train < 32 * 7 or size > limit / 2 or size >= n_train // 7 / 2
     assert n_steps * size - n_train < n_steps  # equal sizes, but for rounding
-    first, second, third = cycle_lengths(n_train, None)
+    is_large = n_train > 12_000
+    assert params["learning_rate_init"] == (configuration.large_batch_rate if is_large else 0.01)
+    first, *others = cycle_lengths(n_train, None)
+    assert others == [2 * first, 4 * first, 8 * first, 16 * first]
     assert 2 <= first <= 8
-    assert (second, third) == (2 * first, 4 * first)
     assert n_steps * first >= 75 or first == 8  # a hundred steps, but for rounding
+    assert first >= 6 or n_train <= 12_000 or n_train > 250_000
 
 
-@given(n_train=st.integers(1, 200_000), max_iter=st.integers(1, 100))
+@given(n_train=st.integers(1, 200_000), max_iter=st.integers(1, 300))
 def test_max_iter_limits_the_epochs_of_all_cycles(n_train, max_iter):
     whole, cut = cycle_lengths(n_train, None), cycle_lengths(n_train, max_iter)
     assert sum(cut) == min(max_iter, sum(whole))
@@ -84,6 +91,13 @@ def in_cycles(monkeypatch):
         ([0.0, 0.0], 2),
         ([0.0, 1e-3], 1),
         ([np.nan, np.nan], 2),
+        ([np.nan, np.nan, np.nan, np.nan], 3),
+        ([3.0, 2.0, 1.0, 0.8, 0.7, 0.6], 6),
+        ([3.0, 2.0, 1.7, 1.69, 1.0], 4),  # the third is worth a fourth, but not that a fifth
+        ([3.0, 2.0, 1.99, 1.0], 3),
+        ([3.0, 2.0, 1.8, 1.9, 1.0], 3),
+        ([3.0, 1.8, 1.81, 1.0], 3),
+        ([-1.0, -2.0, -3.0, -4.0], 4),
     ],
     ids=str,
 )
@@ -97,6 +111,18 @@ def test_the_last_useful_cycle_is_kept(kind, losses, n_cycles, in_cycles):
     assert (model.n_iter_ == n_cycles).all()
     assert model.oof_score_ == expected.oof_score_
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
+
+
+@pytest.mark.parametrize(
+    "kind, gain", [(TableClassifierNetworks, 0.05), (TableRegressorNetworks, 0.1)]
+)
+def test_gain_that_a_longer_cycle_takes(kind, gain):
+    cycle = CycleResult(kind(), np.empty((0, 1)), 0.5 * (1 - gain - 1e-9), np.array([3]), True)
+    assert cycle.pays(0.5)
+    assert not cycle._replace(loss=0.5 * (1 - gain + 1e-9)).pays(0.5)
+    assert cycle._replace(loss=-0.5 * (1 + gain + 1e-9)).pays(-0.5)
+    assert not cycle._replace(loss=-0.5 * (1 + gain - 1e-9)).pays(-0.5)
+    assert not cycle._replace(loss=np.nan).pays(0.5)
 
 
 def test_an_incomplete_cycle_must_not_be_worse():
