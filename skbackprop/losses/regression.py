@@ -195,6 +195,11 @@ class LogCosh(ResidualLoss):
     --------
     Huber : Similar, with a threshold.
 
+    References
+    ----------
+    Saleh, R. A. & Saleh, A. K. (2022). Statistical properties of the log-cosh loss function used in
+    machine learning. arXiv:2208.04564.
+
     Examples
     --------
     >>> import numpy as np
@@ -304,6 +309,10 @@ class Gamma(DevianceLoss):
     --------
     Poisson : For counts.
     Tweedie : For totals with many zeros.
+
+    References
+    ----------
+    McCullagh, P. & Nelder, J. A. (1989). Generalized Linear Models, 2nd ed. Chapman & Hall.
 
     Examples
     --------
