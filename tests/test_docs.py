@@ -126,7 +126,7 @@ def test_readme_is_short():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_measured_figures_are_on_the_pages_of_measurements(page):
-    measured = text_of("docs/benchmarks.md") + text_of("docs/user_guide/tables.md")
+    measured = text_of("docs/benchmarks.md") + text_of("docs/results.md")
     rows = re.findall(r"^\| (mean|fit|search|training|epoch)\b(.*)", text_of(page), re.MULTILINE)
     figures = [f for _, row in rows for f in re.findall(r"\b\d+\.\d+(?: m?s\b)?", row)]
     assert len(figures) > 10
