@@ -18,6 +18,55 @@ from .utils.arrays import Array
 # Number of bisection steps to find an end of a CV+ interval.
 _N_BISECTIONS = 32
 
+# The most ranges of predictions whose errors are averaged, and the fewest rows of each.
+_MAX_RANGES, _MIN_ROWS = 8, 20
+# The mean error of a range is shrunk toward that of all rows, which counts like so many rows.
+_N_PRIOR_ROWS = 10
+
+
+class ErrorScale(NamedTuple):
+    """Mean absolute error as a function of the prediction, relative to that of all rows.
+
+    Errors are averaged over ranges of predictions with about as many rows each. The function is
+    linear between the mean predictions of two ranges, and constant beyond the first and the last.
+
+    Parameters
+    ----------
+    predictions : array of shape (n_ranges,)
+        The mean prediction of each range, in ascending order.
+    errors : array of shape (n_ranges,)
+        Its mean absolute error, shrunk toward that of all rows, and divided by it.
+
+    References
+    ----------
+    Davidian, M. & Carroll, R. J. (1987). Variance function estimation. Journal of the American
+    Statistical Association 82(400), 1079-1091.
+    """
+
+    predictions: Array
+    errors: Array
+
+    @classmethod
+    def fit(cls, predictions: Array, errors: Array) -> Self:
+        """Fit to the predictions of rows that were held out, and their absolute errors."""
+        n_ranges = max(1, min(_MAX_RANGES, len(errors) // _MIN_ROWS))
+        bounds = np.unique(np.quantile(predictions, np.linspace(0, 1, n_ranges + 1)[1:-1]))
+        found, index, counts = np.unique(
+            np.searchsorted(bounds, predictions), return_inverse=True, return_counts=True
+        )
+        means = np.bincount(index, predictions) / counts
+        largest = errors.max()
+        if not largest > 0:
+            return cls(means, np.ones(len(found)))
+        relative = errors / largest
+        prior = relative.mean()
+        sums = np.bincount(index, relative) + _N_PRIOR_ROWS * prior
+        return cls(means, sums / (counts + _N_PRIOR_ROWS) / prior)
+
+    def at(self, predictions: Array) -> Array:
+        """Return the relative error at predictions of any shape."""
+        return np.interp(predictions, self.predictions, self.errors)
+
 
 class UncalibratedBand(NamedTuple):
     """Uncorrected prediction interval of each target, and the unit of its correction.

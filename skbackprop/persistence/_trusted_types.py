@@ -30,6 +30,7 @@ from .. import (
     tabular,
     weight_averaging,
 )
+from .._conformal_intervals import ErrorScale
 from .._sklearn import _MultimetricScorer, _PassthroughScorer, _Scorer
 from ..estimators._fit_context import DataInfo
 from ..estimators._history import ImmutableCurve
@@ -112,7 +113,7 @@ _CLASSES: tuple[type, ...] = (
     *(ForgetBiasInit, OrthogonalInit, TransposedKernelInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
-    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets),
+    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets, ErrorScale),
     *(DateEncoding, TimeEncoding, TextEncoding, TableRows),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit),

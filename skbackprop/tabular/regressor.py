@@ -15,7 +15,12 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from .._conformal_intervals import UncalibratedBand, cv_plus_interval, min_calibration_samples
+from .._conformal_intervals import (
+    ErrorScale,
+    UncalibratedBand,
+    cv_plus_interval,
+    min_calibration_samples,
+)
 from ..estimators._parameter_constraints import constraints_of
 from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators._validation import check_targets, validated_numbers, validated_weight
@@ -215,9 +220,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         by_component = [self._targets.mixture(list(own)) for own in outputs]
         self.weights_ = self._targets.weights(by_component, y, weight)
         mixed = self._targets.mixture(by_component, self.weights_.tolist())
-        scores = self._targets.prediction_band(mixed).conformity_scores(y)
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        self._error_scale = self._targets.fit_error_scale(mixed[has_weight], y[has_weight])
+        band = self._targets.prediction_band(mixed, self._error_scale)
+        scores = band.conformity_scores(y)
         # Sorted conformity scores of each fold, or of all validation rows.
         self._scores = [
             np.sort(scores[has_weight & (folds == fold)]) for fold in range(folds.max() + 1)
@@ -381,17 +388,21 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Return a prediction interval for each row, by CV+.
 
         CV+ (Barber et al. 2021): each training row i was held out by one network k(i), whose error
-        is the conformity score s_i = abs(y_i - m_k(i)(x_i)). The upper end for a new row x is the
-        ceil((n + 1) coverage)-th smallest of all n ``m_k(i)(x) + s_i``, the lower end likewise of
-        ``m_k(i)(x) - s_i``. Intervals are wider where the networks disagree, and where the loss
-        learns that the noise is larger. With several levels of `Quantile`, the score is
-        ``max(low - y, y - high)``, by which the two quantiles are moved (Romano et al. 2019); with
-        ``loss="gaussian"`` it is ``abs(y - m) / std``.
+        gives the conformity score ``s_i = abs(y_i - m_k(i)(x_i)) / r(m_k(i)(x_i))``. Here r(m) is
+        the mean absolute out-of-fold error of rows with predictions about m, relative to that of
+        all rows (Lei et al. 2018, section 5.2). The upper end for a new row x is the
+        ceil((n + 1) coverage)-th smallest of all n ``m_k(i)(x) + s_i r(m_k(i)(x))``, the lower end
+        likewise of ``m_k(i)(x) - s_i r(m_k(i)(x))``. Intervals are wider where the networks
+        disagree, for predictions whose errors are larger, and where the loss learns that the noise
+        is larger. With several levels of `Quantile`, the score is ``max(low - y, y - high)``, by
+        which the two quantiles are moved (Romano et al. 2019); with ``loss="gaussian"`` it is
+        ``abs(y - m) / std``.
 
         For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)``
         whatever the networks are like (theorem 4), and typically close to `coverage`. After a fit
         with groups this holds for rows of new groups. After a fit with X_val, scores are those of
-        the whole ensemble on X_val, by split conformal prediction.
+        the whole ensemble on X_val, by split conformal prediction. Theorem 4 is for models that
+        depend on no held-out row; r has at most eight values, each a mean of 20 rows or more.
 
         Parameters
         ----------
@@ -428,6 +439,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Barber, R. F., Candès, E. J., Ramdas, A. & Tibshirani, R. J. (2021). Predictive inference
         with the jackknife+. Annals of Statistics 49(1), 486-507, section 3.1.
 
+        Lei, J., G'Sell, M., Rinaldo, A., Tibshirani, R. J. & Wasserman, L. (2018).
+        Distribution-free predictive inference for regression. JASA 113(523), 1094-1111.
+
         Romano, Y., Patterson, E. & Candès, E. (2019). Conformalized quantile regression. NeurIPS.
 
         Examples
@@ -457,7 +471,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             by_fold = self._mix(outputs)[None]
         else:  # model k of each component held out fold k
             by_fold = self._targets.mixture(outputs, self.weights_.tolist())
-        band = self._targets.prediction_band(by_fold)
+        band = self._targets.prediction_band(by_fold, self._error_scale)
         return np.clip(cv_plus_interval(band, self._scores, coverage), *self._range_of_targets)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -599,7 +613,14 @@ class RegressorTargets:
         alone = alone[..., :-1] if self.has_variance else alone
         return alone if alone.shape[-1] > 1 else alone[..., 0]
 
-    def prediction_band(self, outputs: Array) -> UncalibratedBand:
+    def fit_error_scale(self, outputs: Array, y: Array) -> ErrorScale | None:
+        """Fit the error as a function of the prediction, for losses with a single output."""
+        if outputs.shape[-1] > 1:
+            return None
+        predictions = self.predictions(outputs)
+        return ErrorScale.fit(predictions, np.abs(y - predictions))
+
+    def prediction_band(self, outputs: Array, error_scale: ErrorScale | None) -> UncalibratedBand:
         """Return the band that conformal intervals start from, of shape (..., n).
 
         Quantiles are not clipped. At the bounds of the range many would be equal, and so would be
@@ -608,9 +629,8 @@ class RegressorTargets:
         if outputs.shape[-1] > 1 and not self.has_variance:
             return UncalibratedBand.from_quantiles(outputs)
         mean = self.predictions(outputs)
-        if not self.has_variance:
-            return UncalibratedBand.from_point_prediction(mean)
-        return UncalibratedBand.from_mean_and_std(mean, np.sqrt(outputs[..., -1]))
+        std = np.sqrt(outputs[..., -1]) if error_scale is None else error_scale.at(mean)
+        return UncalibratedBand.from_mean_and_std(mean, std)
 
     def _clip(self, outputs: Array) -> Array:
         """Return a copy whose predictions, but not variances, are within the range."""

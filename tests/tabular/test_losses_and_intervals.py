@@ -4,6 +4,8 @@ Its score is compared with that of the networks within, what it says at first wi
 of each loss, and intervals with the definition of CV+, put together by hand from the networks.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -14,6 +16,7 @@ from sklearn.linear_model import Ridge
 
 from skbackprop import ConformalRegressor, TabularRegressor
 from skbackprop._conformal_intervals import (
+    ErrorScale,
     UncalibratedBand,
     conformal_quantile_rank,
     cv_plus_interval,
@@ -194,14 +197,26 @@ def test_mixture_weights_minimize_the_loss(loss):
 # ---------------------------------------------------------------------------- intervals
 
 
-def predict_band(model, loss, X):
+def relative_error(oof_prediction, y, at):
+    """Return the error of four ranges of predictions, each shrunk by ten rows, interpolated."""
+    error = np.abs(y - oof_prediction)
+    bounds = [-np.inf, *np.quantile(oof_prediction, [0.25, 0.5, 0.75]), np.inf]
+    middles, errors = [], []
+    for low, high in pairwise(bounds):
+        own = (low < oof_prediction) & (oof_prediction <= high)
+        middles.append(oof_prediction[own].mean())
+        errors.append((error[own].sum() + 10 * error.mean()) / (own.sum() + 10))
+    return np.interp(at, middles, errors) / error.mean()
+
+
+def predict_band(model, loss, X, oof_prediction):
     """Return middle, half width and unit of the band of a network, each of shape (n,)."""
     if loss == "gaussian":
         mean, std = model.predict(X, return_std=True)
         return mean, 0 * mean, std
     predictions = model.predict(X)
     if loss == "squared_error":
-        return predictions, 0 * predictions, 1 + 0 * predictions
+        return predictions, 0 * predictions, relative_error(oof_prediction, Y[:90], predictions)
     low, _, high = predictions.T
     return (low + high) / 2, (high - low) / 2, 1 + 0 * low
 
@@ -211,12 +226,12 @@ def test_intervals_match_the_definition_of_cv_plus(loss, monkeypatch):
     model = TabularRegressor(**SMALL, loss=loss, clip=False).fit(X[:90], Y[:90])
     (networks,) = model.networks_
     (seen,), (new,) = component_inputs(model, X[:90]), component_inputs(model, X[90:])
-    ups, downs = [], []
+    ups, downs, oof = [], [], model.oof_prediction_
     for fold, member in enumerate(networks.estimators_):
         rows = np.flatnonzero(model.oof_member_ == fold)
-        middle, half_width, unit = predict_band(member, loss, seen[rows])
+        middle, half_width, unit = predict_band(member, loss, seen[rows], oof)
         scores = (np.abs(Y[rows] - middle) - half_width) / unit
-        middle, half_width, unit = (each[:, None] for each in predict_band(member, loss, new))
+        middle, half_width, unit = (each[:, None] for each in predict_band(member, loss, new, oof))
         ups.append(middle + half_width + unit * scores)
         downs.append(middle - half_width - unit * scores)
     rank = conformal_quantile_rank(90, 0.8)
@@ -236,9 +251,11 @@ def test_intervals_of_blended_models():
     outputs = [each.outputs(x) for each, x in zip(model._components, inputs, strict=True)]
     by_fold = sum(w * own[..., 0] for w, own in zip(model.weights_, outputs, strict=True))
     np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
-    errors = np.abs(Y[:90] - model.oof_prediction_)
+    scale = ErrorScale.fit(model.oof_prediction_, np.abs(Y[:90] - model.oof_prediction_))
+    errors = np.abs(Y[:90] - model.oof_prediction_) / scale.at(model.oof_prediction_)
     scores = [np.sort(errors[model.oof_member_ == fold]) for fold in range(3)]
-    expected = cv_plus_interval(UncalibratedBand.from_point_prediction(by_fold), scores, 0.8)
+    band = UncalibratedBand.from_mean_and_std(by_fold, scale.at(by_fold))
+    expected = cv_plus_interval(band, scores, 0.8)
     np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
 
 
@@ -262,8 +279,41 @@ def test_conformity_scores_ignore_weights_above_zero():
     weight = np.random.RandomState(0).choice([0.0, 0.5, 4.0], len(Y))
     model = TabularRegressor(**SMALL).fit(X, Y, weight)
     assert sum(map(len, model._scores)) == (weight > 0).sum()
-    errors = np.abs(Y - model.oof_prediction_)[weight > 0]
-    np.testing.assert_allclose(np.sort(np.concatenate(model._scores)), np.sort(errors))
+    has_weight = weight > 0
+    oof, y = model.oof_prediction_[has_weight], Y[has_weight]
+    errors = np.abs(y - oof)
+    expected = errors / ErrorScale.fit(oof, errors).at(oof)
+    np.testing.assert_allclose(np.sort(np.concatenate(model._scores)), np.sort(expected))
+
+
+def test_relative_errors_of_predictions():
+    rng = np.random.RandomState(0)
+    predictions = rng.uniform(0, 10, 4000)
+    scale = ErrorScale.fit(predictions, np.abs(predictions * rng.randn(4000)))
+    np.testing.assert_allclose(scale.at([2.0, 5.0, 8.0]), [0.4, 1, 1.6], rtol=0.1)
+    assert scale.at(-5) == scale.errors[0]
+    few = ErrorScale.fit(predictions[:39], predictions[:39])
+    assert few.at(predictions).tolist() == [1] * 4000
+    # Equal predictions are one range.
+    ties = ErrorScale.fit(np.repeat([1.0, 2.0], [150, 50]), np.repeat([1.0, 3.0], [150, 50]))
+    expected = [(150 + 10 * 1.5) / 160 / 1.5, (150 + 10 * 1.5) / 60 / 1.5]
+    np.testing.assert_allclose(ties.at([1, 2]), expected)
+    assert ErrorScale.fit(predictions, np.zeros(4000)).at(3.0) == 1
+    huge = ErrorScale.fit(predictions, np.full(4000, 1e308))
+    np.testing.assert_allclose(huge.errors, 1)
+
+
+@pytest.mark.long
+def test_intervals_are_wider_where_errors_are_larger():
+    rng = np.random.RandomState(0)
+    x = rng.uniform(0, 2, (2400, 1))
+    y = np.exp(x[:, 0]) * (1 + 0.2 * rng.randn(2400))
+    model = TabularRegressor(n_estimators=4, max_iter=20, random_state=0).fit(x[:800], y[:800])
+    low, high = model.predict_interval(x[800:]).T
+    is_inside, is_low = (low <= y[800:]) & (y[800:] <= high), x[800:, 0] < 1
+    assert (high - low)[is_low].mean() < 0.5 * (high - low)[~is_low].mean()
+    for half in (is_low, ~is_low):
+        assert abs(is_inside[half].mean() - 0.9) < 0.08
 
 
 def test_intervals_are_clipped_to_the_domain_of_the_loss():
