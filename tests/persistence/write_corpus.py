@@ -58,7 +58,7 @@ TABLE = pd.DataFrame(
 )
 SHORT = {"max_iter": 3, "random_state": 0}
 # The default networks of tabular estimators have hundreds of units, which make large files.
-FEW_UNITS = [EnsembleSettings(True, (3,), 0.1, 0.1), EnsembleSettings(False, (3,), 0.1, 0.1)]
+FEW_UNITS = [EnsembleSettings(embeds, (3,), 0.1, 0.1, 256, 0.01) for embeds in (True, False)]
 
 
 def _warm():
