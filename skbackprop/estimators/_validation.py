@@ -27,7 +27,7 @@ from ..layers.base import has_sequence_layer
 from ..layers.embeddings import Embedding
 from ..losses.base import Loss
 from ..training.architecture import check_layers_param
-from ..utils.arrays import Array, as_dense, max_abs
+from ..utils.arrays import Array, LazyMatrix, as_dense, max_abs
 
 _FLOATS = (np.float64, np.float32)
 
@@ -139,7 +139,14 @@ def _reads_sequences(estimator: Any) -> bool:
 
 
 def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
-    """Return validated X; `reset` sets the number, the names and the shape of features."""
+    """Return validated X; `reset` sets the number, the names and the shape of features.
+
+    The rows of a lazy matrix are valid where they are made.
+    """
+    if isinstance(X, LazyMatrix):
+        if reset:
+            estimator._row_shape, estimator.n_features_in_ = None, X.shape[1]
+        return X
     if reset or getattr(X, "ndim", None) != 2:
         X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X):
@@ -167,6 +174,8 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
 
 def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
     """Return validated X and y; `reset` sets the number, the names and the shape of features."""
+    if isinstance(X, LazyMatrix):
+        return validated_features(estimator, X, reset), as_numbers(y) if numeric else y
     if reset or getattr(X, "ndim", None) != 2:
         X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from ..utils.arrays import Array, BufferPool, FloatOrPerMember, IndexArray, squeeze_member_axis
+from ..utils.arrays import (
+    Array,
+    BufferPool,
+    FloatOrPerMember,
+    IndexArray,
+    LazyMatrix,
+    squeeze_member_axis,
+)
 
 # Bytes of input that a chunk gathers at once, or of targets if a row has more of them, rounded to
 # whole batches.
@@ -27,7 +34,7 @@ class Dataset:
 
     Parameters
     ----------
-    X : array or CSR matrix of shape (n, d)
+    X : array, LazyMatrix or CSR matrix of shape (n, d)
         The input.
     y : array or CSR matrix of shape (n, k)
         The targets, of any dtype that the batches' dtype can hold. Batches are dense.
@@ -306,8 +313,10 @@ class DataLoader:
 
 
 def _gather(source: Any, rows: Any, out: Array) -> None:
-    """Copy rows of an array or CSR matrix to `out`, in the dtype of `out`."""
-    if not isinstance(source, np.ndarray):
+    """Copy rows of an array, a lazy or a CSR matrix to `out`, in the dtype of `out`."""
+    if isinstance(source, LazyMatrix):
+        source.write_rows(rows, out)
+    elif not isinstance(source, np.ndarray):
         source[rows].astype(out.dtype, copy=False).toarray(out=out)
     elif isinstance(rows, slice):
         np.copyto(out, source[rows])

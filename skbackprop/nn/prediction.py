@@ -106,13 +106,13 @@ class CachedPredictor:
 
     def scores(self, X: Array) -> Array:
         """Return the raw predictions of rows (n, d), of shape (n_estimators, n, k)."""
-        X = X.astype(self.parameters.dtype, copy=False)
-        n_rows, n_outputs = len(X), self.network.n_units[-1]
-        scores = np.empty((len(self.parameters), n_rows, n_outputs), X.dtype)
+        dtype, n_rows, n_outputs = self.parameters.dtype, len(X), self.network.n_units[-1]
+        scores = np.empty((len(self.parameters), n_rows, n_outputs), dtype)
         for start in range(0, n_rows, ROWS_OF_PREDICTOR):
             rows = slice(start, min(start + ROWS_OF_PREDICTOR, n_rows))
+            x = X[rows].astype(dtype, copy=False)
             for members, built in self._passes(rows.stop - start):
-                built.forward(X[rows], squeeze_member_axis(scores[members, rows]))
+                built.forward(x, squeeze_member_axis(scores[members, rows]))
         return scores
 
     def _passes(self, n_rows: int) -> list[tuple[slice, BuiltNetwork]]:

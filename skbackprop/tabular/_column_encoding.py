@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from itertools import repeat
 from typing import Any, ClassVar, NamedTuple, Self
@@ -22,7 +22,7 @@ from sklearn.utils.multiclass import type_of_target
 
 from ..estimators._validation import validated_labels, validated_numbers
 from ..training.validation_split import group_k_fold_of_rows
-from ..utils.arrays import Array, DropCachedPropertiesMixin
+from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._dataframe import raise_unsupported
 from ._value_types import is_missing, types_in
 
@@ -30,8 +30,8 @@ from ._value_types import is_missing, types_in
 _FAR = 1e9
 # Quartiles that differ by at most this share of the range are equal but for rounding.
 _ROUNDING = 10 * np.finfo(np.float64).eps
-# The number of columns of a sparse matrix that are dense at once, for their quantiles.
-_SPARSE_BLOCK = 64
+# The number of values that are in double precision at once, for their quantiles.
+_VALUES_AT_ONCE = 1 << 20
 
 # The name of the output, or code, of infrequent categories.
 INFREQUENT = "infrequent"
@@ -70,13 +70,19 @@ class RobustScaling(DropCachedPropertiesMixin):
 
         Columns of a sparse matrix are not centered, so that zeros stay zeros.
         """
-        if isinstance(values, np.ndarray):
-            return cls(*_fit_columns(values, centered=True))
-        blocks = [
-            _fit_columns(values[:, start : start + _SPARSE_BLOCK].toarray(), centered=False)
-            for start in range(0, max(1, values.shape[1]), _SPARSE_BLOCK)
-        ]
-        return cls(*map(np.concatenate, zip(*blocks, strict=True)))
+        is_dense = isinstance(values, np.ndarray)
+        n_columns = columns_at_once(values.shape[0])
+        blocks = []
+        for start in range(0, max(1, values.shape[1]), n_columns):
+            part = as_dense(values[:, start : start + n_columns])
+            blocks.append(cls(*_fit_columns(part, centered=is_dense)))
+        return cls.concatenate(blocks)
+
+    @classmethod
+    def concatenate(cls, scalings: Sequence[Self]) -> Self:
+        """Return the scaling of the columns of several scalings."""
+        each = [[getattr(own, field.name) for own in scalings] for field in fields(cls)]
+        return cls(*map(np.concatenate, each))
 
     def scale_together(self, columns: slice, values: Array) -> Self:
         """Return a scaling with one factor for some columns, whose variances then sum to one.
@@ -100,16 +106,28 @@ class RobustScaling(DropCachedPropertiesMixin):
         """The number of outputs."""
         return sum(map(len, self.input_columns))
 
-    def encode(self, values: Array, out: Array) -> None:
-        """Write the outputs for a matrix (n, k) to `out` (n, n_outputs)."""
-        scaled, two_valued, with_missing = self.input_columns
-        first, second = len(scaled), len(scaled) + len(two_valued)
-        is_missing = np.isnan(values)
+    def scale_values(self, values: Array) -> Array:
+        """Return a matrix (n, k) with each column scaled and clipped, and NaN as before."""
+        scaled, two_valued, _ = self.input_columns
         with np.errstate(over="ignore", invalid="ignore"):  # for values close to infinity
             x = (values - self.center) * self.scale
-        out[:, :first] = _fill_nan(smooth_clip(x[:, scaled]), self.fill[scaled])
-        out[:, first:second] = _fill_nan(np.clip(x[:, two_valued], 0, 1), self.fill[two_valued])
-        out[:, second:] = is_missing[:, with_missing]
+        x[:, scaled] = smooth_clip(x[:, scaled])
+        if len(two_valued):
+            x[:, two_valued] = np.clip(x[:, two_valued], 0, 1)
+        return np.asarray(x)
+
+    def filled_column(self, x: Array, output: int) -> Array:
+        """Return a scaled output in single precision, for a matrix (n, k) of scaled values."""
+        column = self.input_columns[0][output]
+        return _fill_nan(x[:, column].astype(np.float32), self.fill[column])
+
+    def write_outputs(self, x: Array, out: Array) -> None:
+        """Write the outputs for a matrix (n, k) of scaled values to `out` (n, n_outputs)."""
+        scaled, two_valued, with_missing = self.input_columns
+        first, second = len(scaled), len(scaled) + len(two_valued)
+        out[:, :first] = _fill_nan(x[:, scaled], self.fill[scaled])
+        out[:, first:second] = _fill_nan(x[:, two_valued], self.fill[two_valued])
+        out[:, second:] = np.isnan(x[:, with_missing])
 
     def encode_sparse(self, values: Any) -> sparse.csc_array:
         """Return the outputs for a sparse matrix (n, k) whose columns are not centered."""
@@ -127,6 +145,11 @@ class RobustScaling(DropCachedPropertiesMixin):
         outputs = sparse.hstack(blocks, format="csc")
         outputs.eliminate_zeros()
         return outputs
+
+
+def columns_at_once(n_rows: int) -> int:
+    """Return how many columns of so many rows are in double precision at once."""
+    return max(1, _VALUES_AT_ONCE // max(1, n_rows))
 
 
 def smooth_clip(x: Array, in_place: bool = True) -> Array:

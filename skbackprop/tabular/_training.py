@@ -198,6 +198,14 @@ class TrainingData(NamedTuple):
     context: Any
     progress: FitProgress
 
+    def with_arrays(self) -> Self:
+        """Return the data with inputs that are arrays, as other estimators than networks need."""
+        rows = self.rows._replace(X=self.rows.X[:])
+        validation = self.validation
+        if validation is not None:
+            validation = validation._replace(X=validation.X[:])
+        return self._replace(rows=rows, validation=validation)
+
     @property
     def held_out(self) -> LabeledRows:
         """The rows that models are evaluated on."""
@@ -418,7 +426,7 @@ class FitProgress:
         self._stream = dict(rng.get_state(legacy=False))
         return rng
 
-    def check_data(self, arrays: Sequence[Array | None]) -> None:
+    def check_data(self, arrays: Sequence[Any]) -> None:
         """Check that the data of a resumed fit is that of the checkpoint."""
         checked = [np.zeros(0) if array is None else array for array in arrays]
         data = array_checksum(checked, np.dtype(float))

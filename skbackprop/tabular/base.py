@@ -234,7 +234,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         if groups is not None and validation is None:
             group = validated_groups(groups, len(y))
         target_type = self._target_type()
-        self._features, rows = FeatureBuilder.fit(
+        self._features, table = FeatureBuilder.fit(
             columns,
             y if target_type else None,
             target_type or "auto",
@@ -245,20 +245,21 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         )
         names = getattr(self, "feature_names_in_", None)
         self.column_kinds_ = self._features.encoding.name_kinds(names)
-        folds, n_estimators, arrays = None, self.n_estimators, [rows.encoded, y, weight]
+        folds, n_estimators = None, self.n_estimators
+        arrays = [table.lazy_view("encoded"), y, weight]
         if validation is None:
             folds = self._make_folds(y, weight, group, rng)
             n_estimators = int(folds.max()) + 1
             arrays += [folds]
         else:
             with prefix_errors("X_val, y_val"):
-                validation = validation._replace(X=self._features.rows(validation.X))
-            arrays += [None, validation.X.encoded, *validation[1:]]
+                validation = validation._replace(X=self._features.encode_table(validation.X))
+            arrays += [None, validation.X.lazy_view("encoded"), *validation[1:]]
         progress.check_data(arrays)
         spent = time.perf_counter() - start
         time_limit = math.inf if self.time_limit is None else self.time_limit - spent
         data = TrainingData(
-            LabeledRows(rows, y, weight),
+            LabeledRows(table, y, weight),
             n_estimators,
             folds,
             validation,
@@ -343,11 +344,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
 
         def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
-            rows, validation = (
-                each and each._replace(X=self._features.transform(each.X, view))
-                for each in (data.rows, data.validation)
-            )
-            assert rows is not None
+            rows = self._rows_in_view(data.rows, view)
+            validation = data.validation and self._rows_in_view(data.validation, view)
             left = data.time_limit - (time.perf_counter() - start)
             limit, rng = max(left / n_left, MIN_TIME), rngs[component]
             return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
@@ -355,6 +353,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         blended, trained = [], list[tuple[Any, Array]]()
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
+            own = own.with_arrays()
             fitted = cross_fit(estimator, n_classes, minimum, self._features.is_nominal, own)
             if fitted is not None:
                 blended.append(fitted)
@@ -374,6 +373,10 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
         self.blended_ = [each.estimators for each, _ in blended]
         return [outputs for _, outputs in [*trained, *blended]]
+
+    def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
+        """Return encoded rows of a table in a view."""
+        return rows._replace(X=self._features.transform(rows.X, view))
 
     # ------------------------------------------------------------------ prediction
 

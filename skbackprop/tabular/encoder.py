@@ -15,7 +15,7 @@ from ..estimators._estimator_mixin import EstimatorMixin, validates_parameters
 from ..estimators._validation import replace_attributes, shallow_copy_of
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._dataframe import read_table
-from ._encoding import FittedEncoding, TableRows
+from ._encoding import FittedEncoding, ScaledRows
 
 
 class TableEncoder(TransformerMixin, EstimatorMixin):
@@ -254,7 +254,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             As in `fit`.
         """
         rows = self._fit(X, y)
-        return self._encoding.encode(rows, self._output_dtype(X))
+        return self._encoding.encode_scaled(rows, self._output_dtype(X))
 
     def transform(self, X: TableLike) -> Array:
         """Encode a table.
@@ -311,7 +311,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             dtype=object,
         )
 
-    def _fit(self, X: Any, y: Any) -> TableRows:
+    def _fit(self, X: Any, y: Any) -> ScaledRows:
         """Set the fitted attributes, and return the training rows."""
         fitted = shallow_copy_of(self)
         encoding, rows = FittedEncoding.fit(

@@ -102,9 +102,7 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
             If X has missing, infinite or non-numeric values.
         """
         numbers: Array = validate_data(self, X, dtype=_FLOATS)
-        shares = np.linspace(0, 1, self.n_bins + 1)
-        quantiles = np.quantile(numbers.astype(np.float64), shares, axis=0)
-        self.bin_edges_ = [np.unique(edges) for edges in quantiles.T]
+        self.bin_edges_ = [find_bin_edges(column, self.n_bins) for column in numbers.T]
         self.n_bins_ = np.array([len(edges) - 1 for edges in self.bin_edges_], dtype=np.intp)
         return self
 
@@ -174,6 +172,12 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         is_last = np.append(feature[1:] != feature[:-1], True)[: len(feature)]
         is_first = np.append(True, feature[1:] != feature[:-1])[: len(feature)]
         return feature, lower, width, np.where(is_first, -1.0, 0.0), np.where(is_last, 2.0, 1.0)
+
+
+def find_bin_edges(column: Array, n_bins: int) -> Array:
+    """Return the edges of the bins of a feature."""
+    quantiles = np.quantile(column.astype(np.float64), np.linspace(0, 1, n_bins + 1))
+    return np.unique(quantiles)
 
 
 class PeriodicFeatures(TransformerMixin, EstimatorMixin):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -98,8 +99,41 @@ def iter_row_slices(X: Any) -> Iterator[slice]:
         yield slice(start, min(start + n_rows, len(X)))
 
 
+class LazyMatrix(ABC):
+    """Matrix whose rows are computed when they are read, so that few are in memory at once.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The number of rows and of columns.
+    dtype : dtype
+        The dtype of the rows.
+    """
+
+    ndim = 2
+
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | Array) -> Array:
+        """Return rows as an array."""
+        n_rows = len(range(*rows.indices(len(self)))) if isinstance(rows, slice) else len(rows)
+        out = np.empty((n_rows, self.shape[1]), self.dtype)
+        self.write_rows(rows, out)
+        return out
+
+    @abstractmethod
+    def write_rows(self, rows: slice | Array, out: Array) -> None:
+        """Write rows to an array (n, n_columns), in the dtype of the array."""
+
+
 def max_abs(X: Any) -> float:
-    """Return the largest absolute value of an array or CSR matrix, without a copy."""
+    """Return the largest absolute value of a matrix, without a copy."""
+    if isinstance(X, LazyMatrix):
+        return max(max_abs(X[rows]) for rows in iter_row_slices(X))
     values = X.data if hasattr(X, "indptr") else X
     # As floats, since unsigned integers have no negative values.
     return max(-float(values.min(initial=0)), float(values.max(initial=0)))

@@ -155,7 +155,7 @@ def test_numeric_blocks_match_the_transformers():
     rng = np.random.RandomState(0)
     numbers = np.c_[rng.randn(600), np.arange(600) % 4, np.ones(600), rng.rand(600) ** 9]
     numbers = numbers.astype(np.float32)
-    blocks = NumericBlockEncoder.fit(numbers, np.random.RandomState(3))
+    blocks = NumericBlockEncoder.fit(numbers.T, np.random.RandomState(3))
     new = np.vstack([numbers, 5 * rng.randn(300, 4)]).astype(np.float32)
     out = np.empty((900, 4, WIDTH), np.float32)
     blocks.write(new, out)

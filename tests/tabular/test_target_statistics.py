@@ -33,7 +33,7 @@ TARGETS = {
 def statistics_of(y, kind, groups=None):
     """Return the statistics of the training rows before they are scaled."""
     frame, _ = many_levels()
-    _, rows = FittedEncoding.fit(
+    encoding, _ = FittedEncoding.fit(
         columns_of(frame),
         y,
         "from_dtype",
@@ -42,7 +42,7 @@ def statistics_of(y, kind, groups=None):
         random_state=0,
         groups=groups,
     )
-    return rows.numbers[:, 1:]
+    return encoding.to_training_matrices(columns_of(frame)).numbers[:, 1:]
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -71,7 +71,7 @@ def test_the_statistics_of_a_level_by_hand():
     """The mean of the other folds, shrunk towards their overall mean by sklearn's "auto"."""
     frame = pd.DataFrame({"level": list("aabb") * 10})
     y = np.tile([1.0, 3.0, 5.0, 9.0], 10)
-    encoding, rows = FittedEncoding.fit(
+    encoding, _ = FittedEncoding.fit(
         columns_of(frame),
         y,
         "from_dtype",
@@ -80,6 +80,7 @@ def test_the_statistics_of_a_level_by_hand():
         random_state=0,
     )
     folds = encoding.statistics.folds
+    numbers = encoding.to_training_matrices(columns_of(frame)).numbers
     assert np.bincount(folds).tolist() == [8] * 5
     for row in range(len(y)):
         others = folds != folds[row]
@@ -88,7 +89,7 @@ def test_the_statistics_of_a_level_by_hand():
         # Micci-Barreca (2001): the weight of the level is n / (n + var_within / var_overall).
         weight = len(own) / (len(own) + own.var() / overall.var())
         expected = weight * own.mean() + (1 - weight) * overall.mean()
-        assert rows.numbers[row, 0] == pytest.approx(expected, rel=1e-12)
+        assert numbers[row, 0] == pytest.approx(expected, rel=1e-12)
 
 
 @BOTH
@@ -116,18 +117,18 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
 
     monkeypatch.setattr(FeatureBuilder, "fit", classmethod(fit))
     model = kind(**SMALL, blend="boosting", categorical_features=["level"]).fit(frame, y)
-    ((features, rows),) = fitted
+    ((features, table),) = fitted
     assert features.encoding.statistics is not None
-    views = [features.transform(rows, each.view) for each in model._components[-1:]]
-    views += [features.transform(rows, each.view) for each in model._components[:-1]]
+    views = [table.view(each.view) for each in model._components[-1:]]
+    views += [table.view(each.view) for each in model._components[:-1]]
     assert len(seen) == len(views)
     for found, expected in zip(seen, views, strict=True):
         np.testing.assert_array_equal(found, expected)
     # The same rows again, as permutation_importance needs them.
     again = features.encoding.to_training_matrices(columns_of(frame))
-    np.testing.assert_array_equal(again.numbers, rows.numbers)
-    in_sample = features.rows(columns_of(frame))
-    assert not np.allclose(in_sample.numbers, rows.numbers)
+    np.testing.assert_array_equal(features.encoding.scale(again), table.rows.numbers)
+    in_sample = features.encode_table(columns_of(frame))
+    assert not np.allclose(in_sample.rows.numbers, table.rows.numbers)
 
 
 def test_pipelines_are_trained_on_statistics_without_the_own_target():
