@@ -122,6 +122,10 @@ def find_learning_rate(
     UserWarning
         If the loss is still decreasing at the largest rate.
 
+    References
+    ----------
+    Smith, L. N. (2017). Cyclical learning rates for training neural networks. WACV.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
