@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,6 +140,10 @@ _MIN_EPOCHS_OF_MANY, _EPOCHS_TIMES_ROWS = 6, 1_500_000
 # networks differ more, and their average gains more from that than each of them loses.
 TOLERANCE = 0.01
 
+# After its first cycle, the training of a further ensemble goes on if it lowers the loss of the
+# earlier ensembles by this share. All cycles of an ensemble that adds nothing take 40 % of a fit.
+MIN_GAIN_OF_ENSEMBLE = 0.005
+
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
     """Return the number of epochs of each training cycle, as many cycles as there may be.
@@ -266,8 +270,12 @@ class CycleResult(NamedTuple):
 
 
 def train_networks(
-    networks: Any, view: FeatureView, cycles: Sequence[int], data: TrainingData
-) -> tuple[NetworkEnsemble, Array]:
+    networks: Any,
+    view: FeatureView,
+    cycles: Sequence[int],
+    data: TrainingData,
+    is_promising: Callable[[Array], bool],
+) -> tuple[NetworkEnsemble, Array, Array]:
     """Train networks in cycles, up to the last useful one.
 
     The first three cycles are always begun, unless one before them was not useful. After them,
@@ -285,6 +293,8 @@ def train_networks(
         The epochs of each cycle.
     data : TrainingData
         The data.
+    is_promising : callable
+        Returns whether another cycle follows the first one, given its outputs.
 
     Returns
     -------
@@ -292,6 +302,8 @@ def train_networks(
         The trained networks.
     outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
         Their out-of-fold outputs, or those for validation rows.
+    first_outputs : array of the same shape
+        The outputs after the first cycle.
     """
     # Predictions of held-out rows take one of the three matrix products of an epoch for each row
     # and network. The rest of the time is for training.
@@ -322,7 +334,9 @@ def train_networks(
         cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
         now, is_useful = time.perf_counter(), cycle.is_useful(best_loss)
         n_cycles = max(_N_CYCLES, index + 1)
-        if not is_useful:
+        if index == 0:
+            first_outputs = cycle.outputs
+        if not is_useful or (index == 0 and not is_promising(first_outputs)):
             n_cycles = index + 1
         elif index + 1 >= _N_CYCLES and cycle.pays(best_loss):
             n_cycles = index + 2
@@ -349,7 +363,7 @@ def train_networks(
             ConvergenceWarning,
         )
     kept.networks.finish(kept.n_iter)
-    return NetworkEnsemble(kept.networks, view), kept.outputs
+    return NetworkEnsemble(kept.networks, view), kept.outputs, first_outputs
 
 
 # ------------------------------------------------------------------ progress and checkpoints

@@ -40,8 +40,16 @@ from ._cross_fitting import BOOSTING, blend_as_list, choose_view, cross_fit
 from ._dataframe import AnyColumns, read_table
 from ._encoding import FeatureBuilder, FeatureView, TableRows, draw_seed
 from ._explaining import TabularModel, explain_table, keep_background, read_background
-from ._fold_models import FoldEnsemble, LabeledRows, Mix, OutOfFoldPredictor, predict_in_blocks
+from ._fold_models import (
+    FoldEnsemble,
+    LabeledRows,
+    Mix,
+    NetworkEnsemble,
+    OutOfFoldPredictor,
+    predict_in_blocks,
+)
 from ._training import (
+    MIN_GAIN_OF_ENSEMBLE,
     MIN_TIME,
     EnsembleSettings,
     FitProgress,
@@ -111,12 +119,16 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     @abstractmethod
     def _fit_mixture(
-        self, outputs: list[Array], y: Array, weight: Array | None, folds: Array | None
+        self, outputs: Sequence[Array], y: Array, weight: Array | None, folds: Array | None
     ) -> Array:
         """Fit the weights of components to held-out outputs, and return the mixed outputs.
 
         The outputs of a component have the shape (1 or n_estimators, n, n_outputs).
         """
+
+    @abstractmethod
+    def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
+        """Return the loss of a mixture that is fitted to held-out outputs, without setting it."""
 
     @abstractmethod
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -350,7 +362,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             limit, rng = max(left / n_left, MIN_TIME), rngs[component]
             return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
 
-        blended, trained = [], list[tuple[Any, Array]]()
+        blended, trained, first_outputs = [], list[tuple[NetworkEnsemble, Array]](), list[Array]()
+
+        def is_promising(outputs: Array) -> bool:
+            earlier = [first_outputs, [last for _, last in trained]]
+            return not trained or self._improves_mixture(outputs, earlier, data.held_out)
+
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
             own = own.with_arrays()
@@ -367,7 +384,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             params["random_state"] = draw_seed(own.rng)
             networks = self._make_networks(params, own.rows)
             cycles = cycle_lengths(own.n_train, self.max_iter)
-            trained.append(train_networks(networks, view, cycles, own))
+            ensemble, outputs, first = train_networks(networks, view, cycles, own, is_promising)
+            trained.append((ensemble, outputs))
+            first_outputs.append(first)
         self._components: list[FoldEnsemble] = [each for each, _ in [*trained, *blended]]
         self.networks_ = [each.networks for each, _ in trained]
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
@@ -377,6 +396,27 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
         """Return encoded rows of a table in a view."""
         return rows._replace(X=self._features.transform(rows.X, view))
+
+    def _improves_mixture(
+        self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows
+    ) -> bool:
+        """Return whether the first cycle of an ensemble improves a mixture of earlier ensembles.
+
+        Parameters
+        ----------
+        outputs : array
+            The held-out outputs of the ensemble after its first cycle.
+        earlier : sequence of lists of arrays
+            Those of earlier ensembles, after their first cycle, and after their last one.
+        rows : LabeledRows
+            The held-out rows.
+        """
+        for others in earlier:
+            alone = self._loss_of_mixture(others, rows.y, rows.weight)
+            mixed = self._loss_of_mixture([*others, outputs], rows.y, rows.weight)
+            if alone - mixed >= MIN_GAIN_OF_ENSEMBLE * alone:
+                return True
+        return False
 
     # ------------------------------------------------------------------ prediction
 

@@ -11,7 +11,7 @@ from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
 from ..estimators._label_encoding import make_target_encoder
-from ..estimators._validation import validated_labels
+from ..estimators._validation import shallow_copy_of, validated_labels
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.explanation import Explanation, output_transform
 from ..training.class_weight import (
@@ -231,7 +231,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return TableClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
     def _fit_mixture(
-        self, outputs: list[Array], y: Array, weight: Array | None, folds: Array | None
+        self, outputs: Sequence[Array], y: Array, weight: Array | None, folds: Array | None
     ) -> Array:
         self.temperatures_ = np.array([calibrate(own, y, weight)[0] for own in outputs])
         pairs = zip(outputs, self.temperatures_, strict=True)
@@ -241,6 +241,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         mixed = np.tensordot(self.weights_, by_component, 1)
         self._last_temperature, _ = calibrate(_safe_log(mixed), y, weight)
         return self._rescale(mixed)
+
+    def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
+        mixed = shallow_copy_of(self)._fit_mixture(outputs, y, weight, None)
+        return -float(np.average(_safe_log(mixed[np.arange(len(y)), y]), weights=weight))
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
         mixed = 0.0

@@ -23,7 +23,12 @@ from .._conformal_intervals import (
 )
 from ..estimators._parameter_constraints import constraints_of
 from ..estimators._target_encoding import RegressionTargetEncoder
-from ..estimators._validation import check_targets, validated_numbers, validated_weight
+from ..estimators._validation import (
+    check_targets,
+    shallow_copy_of,
+    validated_numbers,
+    validated_weight,
+)
 from ..estimators.explanation import Explanation
 from ..estimators.regressor import BackpropRegressor
 from ..losses.base import Loss, can_be_scaled
@@ -215,7 +220,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return TableRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
     def _fit_mixture(
-        self, outputs: list[Array], y: Array, weight: Array | None, folds: Array | None
+        self, outputs: Sequence[Array], y: Array, weight: Array | None, folds: Array | None
     ) -> Array:
         by_component = [self._targets.mixture(list(own)) for own in outputs]
         self.weights_ = self._targets.weights(by_component, y, weight)
@@ -230,6 +235,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             np.sort(scores[has_weight & (folds == fold)]) for fold in range(folds.max() + 1)
         ]
         return mixed
+
+    def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
+        mixed = shallow_copy_of(self)._fit_mixture(outputs, y, weight, None)
+        return 1 - self._targets.score(mixed, y, weight)
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
         by_component = [self._targets.mixture(list(own)) for own in outputs]

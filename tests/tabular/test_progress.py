@@ -3,6 +3,7 @@
 The oracles: the fitted attributes, and the fit that nobody has followed or interrupted.
 """
 
+import contextlib
 import pickle
 import re
 from types import SimpleNamespace
@@ -19,6 +20,8 @@ from sklearn.preprocessing import FunctionTransformer
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.tabular import _fold_models, _training, base
+from skbackprop.tabular.classifier import TableClassifierNetworks
+from skbackprop.tabular.regressor import TableRegressorNetworks
 from support import class_data, same_bits, value_data
 from support.tables import BOTH
 
@@ -34,6 +37,7 @@ def short_cycles(monkeypatch):
     """Let there be two cycles, both of which are kept."""
     monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: CYCLES)
     monkeypatch.setattr(_training, "TOLERANCE", np.inf)
+    monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
 
 
 def data_for(kind):
@@ -235,6 +239,25 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(kind, setting, n_epochs, tmp_
         resumed = clone(model).set_callbacks(follower, Checkpoint(path))
         assert_same(resumed.fit(X, y, **arguments, resume_from=path), expected, X)
         assert follower.tasks.count("epoch") == n_trained
+
+
+@pytest.mark.long
+@BOTH
+@pytest.mark.parametrize("n_epochs", [4, 6, 8, 9])
+def test_a_resumed_fit_decides_as_an_uninterrupted_one(kind, n_epochs, tmp_path, monkeypatch):
+    """Cycles that depend on the loss, and a second ensemble that stops after its first cycle."""
+    monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: [1, 1, 2, 2, 2, 2])
+    monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", np.inf)
+    for networks in (TableClassifierNetworks, TableRegressorNetworks):
+        monkeypatch.setattr(networks, "min_gain", 0.01)
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+    expected = kind(**SMALL).fit(X, y)
+    assert expected.n_iter_[0, 0] > 4
+    assert expected.n_iter_[1:].tolist() == [[1, 1]] * (n_ensembles(kind) - 1)
+    following = TaskFollower("epoch", n_epochs, kill)
+    with contextlib.suppress(Kill):
+        kind(**SMALL).set_callbacks(Checkpoint(path), following).fit(X, y)
+    assert_same(kind(**SMALL).fit(X, y, resume_from=path), expected, X)
 
 
 @pytest.mark.long

@@ -9,6 +9,7 @@ from skbackprop import BackpropRegressor, TabularRegressor
 from skbackprop.tabular import TableEncoder, base
 from skbackprop.tabular._column_encoding import TargetMoments
 from skbackprop.tabular._encoding import FeatureBuilder, FittedEncoding
+from skbackprop.tabular._training import TrainingData
 from support.cases import SHORT
 from support.tables import BOTH, columns_of
 
@@ -101,7 +102,8 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
 
     def record(function):
         def recorded(*args):
-            seen.append(args[-1].rows.X)
+            (data,) = (each for each in args if isinstance(each, TrainingData))
+            seen.append(data.rows.X)
             return function(*args)
 
         return recorded

@@ -73,6 +73,7 @@ def in_cycles(monkeypatch):
             return losses[self._n_cycles - 1]
 
         monkeypatch.setattr(base, "cycle_lengths", lambda *_: [1] * len(losses))
+        monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
         for kind in (TableClassifierNetworks, TableRegressorNetworks):
             monkeypatch.setattr(kind, "loss_of_outputs", loss_of_outputs)
 
@@ -156,10 +157,10 @@ def test_the_time_of_encoding_counts(monkeypatch):
         seconds[0] += 30
         return rows
 
-    def train_networks(networks, view, cycles, data):
+    def train_networks(networks, view, cycles, data, is_promising):
         seconds[0] += 10
         limits.append(data.time_limit)
-        return SimpleNamespace(networks=SimpleNamespace(n_iter_=np.array([1]))), None
+        return SimpleNamespace(networks=SimpleNamespace(n_iter_=np.array([1]))), None, None
 
     model = TabularClassifier()
     model.classes_ = np.arange(2)
@@ -170,6 +171,31 @@ def test_the_time_of_encoding_counts(monkeypatch):
     rng = np.random.RandomState(0)
     model._fit_components(TrainingData(rows, 2, None, None, rng, 100, model, None, progress))
     assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
+
+
+@pytest.mark.parametrize("n_networks", [1, 3])
+def test_an_ensemble_goes_on_if_it_improves_a_mixture(n_networks):
+    rng, model = np.random.RandomState(0), TabularClassifier()
+    y = rng.randint(2, size=300)
+    model.classes_ = np.arange(2)
+    noise = rng.normal(size=(2, n_networks, 300, 1))
+    signs = 2.0 * y[:, None] - 1
+    weak, same, other, strong = (
+        signs + 2 * noise[0],
+        signs + 2 * noise[0] + 1e-3,
+        signs + 2 * noise[1],
+        4 * signs + noise[0],
+    )
+    rows, before = LabeledRows(None, y, None), set(vars(model))
+    for outputs, earlier, expected in [
+        (same, [[weak], [weak]], False),
+        (other, [[weak], [weak]], True),
+        (other, [[strong], [weak]], True),
+        (other, [[weak], [strong]], True),
+        (weak, [[strong], [strong]], False),
+    ]:
+        assert model._improves_mixture(outputs, earlier, rows) == expected
+    assert set(vars(model)) == before
 
 
 @pytest.mark.long
