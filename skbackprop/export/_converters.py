@@ -556,6 +556,12 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
         by_target = [lookups[i] for i in encoding.target_encoded]
         for table, column in zip(statistics.tables, statistics.columns, strict=True):
             numbers.append(by_target[column](table[:, None]))
+    if encoding.lines is not None:
+        lines, scaling = encoding.lines, encoding.numbers
+        for at, own, table in zip(lines.categories, lines.numbers, lines.lines, strict=True):
+            number = ex.take_columns(x, [encoding.numeric_columns[own]])
+            z = ex.fill_nan(_scale(number, scaling.take([own])), np.zeros(1))
+            numbers.append(lookups[at](table[:, :1]) + lookups[at](table[:, 1:]) * z)
     encoded = _encode_numbers(encoding.numbers, ex.concat(numbers))
     codes = encoding.categories
     if isinstance(codes, OneHot):
@@ -616,20 +622,23 @@ def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
     return numbers
 
 
+def _scale(x: Expr, scaling: RobustScaling) -> Any:
+    """Return columns scaled and clipped smoothly."""
+    z = np.minimum(np.maximum((x - scaling.center) * scaling.scale, -1e9), 1e9)
+    return z / np.sqrt(1.0 + np.square(z / 3.0))
+
+
 def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns
-
-    def scale(columns: Array) -> Any:
-        return (ex.take_columns(x, columns) - numbers.center[columns]) * numbers.scale[columns]
-
     outputs = []
     if len(scaled):
-        z = np.minimum(np.maximum(scale(scaled), -1e9), 1e9)
-        clipped = z / np.sqrt(1.0 + np.square(z / 3.0))
+        clipped = _scale(ex.take_columns(x, scaled), numbers.take(scaled))
         outputs.append(ex.fill_nan(clipped, numbers.fill[scaled]))
     if len(two_valued):
-        z = np.minimum(np.maximum(scale(two_valued), 0.0), 1.0)
+        own = numbers.take(two_valued)
+        z = (ex.take_columns(x, two_valued) - own.center) * own.scale
+        z = np.minimum(np.maximum(z, 0.0), 1.0)
         outputs.append(ex.fill_nan(z, numbers.fill[two_valued]))
     if len(with_missing):
         outputs.append(np.isnan(ex.take_columns(x, with_missing)))

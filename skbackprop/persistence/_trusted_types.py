@@ -55,6 +55,7 @@ from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
+from ..tabular._category_lines import CategoryLines
 from ..tabular._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -114,6 +115,7 @@ _CLASSES: tuple[type, ...] = (
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets, ErrorScale),
+    CategoryLines,
     *(DateEncoding, TimeEncoding, TextEncoding, TableRows),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit),

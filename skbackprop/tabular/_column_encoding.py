@@ -84,6 +84,10 @@ class RobustScaling(DropCachedPropertiesMixin):
         each = [[getattr(own, field.name) for own in scalings] for field in fields(cls)]
         return cls(*map(np.concatenate, each))
 
+    def take(self, columns: Sequence[int]) -> Self:
+        """Return the scaling of some columns."""
+        return type(self)(*(getattr(self, field.name)[columns] for field in fields(type(self))))
+
     def scale_together(self, columns: slice, values: Array) -> Self:
         """Return a scaling with one factor for some columns, whose variances then sum to one.
 
@@ -437,6 +441,20 @@ class TargetMoments(NamedTuple):
         return np.concatenate([overall_mean, statistics], axis=-1)
 
 
+def draw_target_folds(n_rows: int, random_state: Any, groups: Array | None) -> Array:
+    """Draw the fold of each row for what is learned from the target; no fold splits a group."""
+    folds = np.empty(n_rows, dtype=np.uint8)
+    if groups is None:
+        splitter = KFold(min(N_FOLDS, n_rows), shuffle=True, random_state=random_state)
+        for fold, (_, held_out) in enumerate(splitter.split(folds)):
+            folds[held_out] = fold
+    else:
+        rng = check_random_state(random_state)
+        n_folds = min(N_FOLDS, int(groups.max()) + 1)
+        folds[:] = group_k_fold_of_rows(groups, n_folds, rng, None)
+    return folds
+
+
 def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
     """Return the targets of statistics, of shape (n_outputs, n), and the class of each or None.
 
@@ -494,15 +512,7 @@ class TargetEncoding:
         groups: Array | None = None,
     ) -> Self:
         """Fit to codes (n, k) and targets; no fold splits a group."""
-        folds = np.empty(len(codes), dtype=np.uint8)
-        if groups is None:
-            splitter = KFold(min(N_FOLDS, len(codes)), shuffle=True, random_state=random_state)
-            for fold, (_, held_out) in enumerate(splitter.split(codes)):
-                folds[held_out] = fold
-        else:
-            rng = check_random_state(random_state)
-            n_folds = min(N_FOLDS, int(groups.max()) + 1)
-            folds[:] = group_k_fold_of_rows(groups, n_folds, rng, None)
+        folds = draw_target_folds(len(codes), random_state, groups)
         targets, classes = target_outputs(y, target_type)
         n_folds = int(folds.max()) + 1
         moments = [

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, Literal, NamedTuple, Self, TypeAlias
 
@@ -19,6 +19,7 @@ from sklearn.utils import check_random_state
 
 from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array, DropCachedPropertiesMixin, LazyMatrix, as_dense
+from ._category_lines import CategoryLines
 from ._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -27,6 +28,7 @@ from ._column_encoding import (
     TargetEncoding,
     columns_at_once,
     count_categories,
+    draw_target_folds,
 )
 from ._dataframe import AnyColumns, Kind, SparseColumns
 from ._dates import DateEncoding, TimeEncoding, parse_iso_date
@@ -89,7 +91,7 @@ class ScaledRows(NamedTuple):
     codes : array of int of shape (n, n_categorical)
         The codes of categories.
     folds : array of int of shape (n,) or None
-        The fold of each row in target statistics; None if there are none, or for new rows.
+        The fold of each row in what is learned from the target; None for nothing, or new rows.
     """
 
     columns: AnyColumns
@@ -115,7 +117,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
     numeric_columns, category_columns : sequence of int
         The columns of each kind. Durations are numbers of seconds.
     numbers : RobustScaling
-        Encodes numbers, after them target statistics, and then the outputs of `parts`.
+        Encodes numbers, after them target statistics and the heights of `lines`, and then the
+        outputs of `parts`.
     levels : sequence of CategoryLevels
         The categories of each categorical column.
     categories : OneHot or OrdinalCodes
@@ -132,6 +135,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
         The columns that are encoded as several numbers: dates, times of day and text.
     parts : sequence of ColumnEncoding, default=()
         Their encodings. Text comes last.
+    lines : CategoryLines or None, default=None
+        Lines of categories.
     """
 
     numeric_columns: Sequence[int]
@@ -145,6 +150,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
     kinds: Sequence[Kind] = ()
     part_columns: Sequence[int] = ()
     parts: Sequence[ColumnEncoding] = ()
+    lines: CategoryLines | None = None
 
     @classmethod
     def fit(
@@ -161,11 +167,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
         random_state: Any = None,
         groups: Array | None = None,
         dtype: Any = np.float64,
+        with_lines: bool = False,
     ) -> tuple[Self, ScaledRows]:
         """Return the encoding of a table, and its rows with scaled numbers in a dtype.
 
         The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
-        other groups, if there are any. Only a few columns are in double precision at once.
+        other groups, if there are any. Only a few columns are in double precision at once. With
+        lines, `CategoryLines` are fitted to continuous targets of tables that are not sparse.
         """
         kinds = find_kinds(columns, categorical_features, column_kinds or {})
         category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
@@ -186,8 +194,20 @@ class FittedEncoding(DropCachedPropertiesMixin):
             statistics = TargetEncoding.fit(
                 codes[:, many].astype(np.intp), target, target_type, random_state, groups
             )
+        fit_lines = None
+        if with_lines and target is not None and target_type == "continuous":
+            fit_lines = partial(_fit_lines, codes, levels, target, statistics, random_state, groups)
         return cls.from_categories(
-            columns, kinds, levels, codes, categories, statistics, many, random_state, dtype
+            columns,
+            kinds,
+            levels,
+            codes,
+            categories,
+            statistics,
+            many,
+            random_state,
+            dtype,
+            fit_lines,
         )
 
     @classmethod
@@ -202,6 +222,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         target_encoded: Sequence[int],
         random_state: Any,
         dtype: Any = np.float64,
+        fit_lines: Callable[..., CategoryLines | None] | None = None,
     ) -> tuple[Self, ScaledRows]:
         """Fit the encoding of numbers, dates and text, given that of categories.
 
@@ -219,6 +240,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
             Draws the start of a truncated SVD.
         dtype : dtype, default=np.float64
             The dtype of the scaled numbers.
+        fit_lines : callable or None, default=None
+            Returns the lines of categories, given a function from rows and positions to the scaled
+            numeric columns of a table that is not sparse, and a mask of those that may have lines.
 
         Returns
         -------
@@ -235,7 +259,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         if statistics is not None:
             folds = statistics.folds
             out_of_fold = statistics.encode_training_rows(codes[:, target_encoded])
-        parts: list[ColumnEncoding] = []
+        parts, lines = list[ColumnEncoding](), None
         if is_sparse:
             numbers = columns.numbers(numeric_columns)
             if out_of_fold is not None:
@@ -247,8 +271,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
             for start in range(0, len(numeric_columns), n_at_once):
                 chosen = numeric_columns[start : start + n_at_once]
                 scaled.append(_read_numbers(columns, chosen, conversions))
+            if fit_lines is not None and numeric_columns and category_columns:
+                lines = fit_lines(scaled.take, scaled.scaling.scaled)
             if out_of_fold is not None:
                 scaled.append(out_of_fold)
+            if lines is not None:
+                folds = lines.folds
+                z = scaled.take(slice(None), lines.numbers)
+                scaled.append(lines.encode(codes, z, folds))
             for column in part_columns:
                 part, encoded = _fit_part(columns, column, kinds[column], random_state)
                 parts.append(part)
@@ -266,13 +296,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
             kinds,
             part_columns,
             parts,
+            lines,
         )
         return fitted, ScaledRows(columns, numbers, codes, folds)
 
     def to_matrices(self, columns: AnyColumns, folds: Array | None = None) -> TableRows:
         """Return the rows of a table as numbers and codes.
 
-        With folds, target statistics are out of fold.
+        With folds, what was learned from the target is out of fold.
         """
         codes = np.empty((columns.n_rows, len(self.levels)), dtype=np.intp)
         pairs = zip(self.category_columns, self.levels, strict=True)
@@ -290,10 +321,44 @@ class FittedEncoding(DropCachedPropertiesMixin):
             if folds is not None:
                 encoded = statistics.encode_training_rows(own, folds)
             numbers = _append_columns(numbers, encoded)
+        if self.lines is not None:
+            numbers = _append_columns(numbers, self._heights_of_lines(numbers, codes, folds))
         for column, part in zip(self.part_columns, self.parts, strict=True):
             values = _read_part(columns, column, part.kind)
             numbers = _append_columns(numbers, part.encode(values))
         return numbers
+
+    def _heights_of_lines(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
+        assert self.lines is not None
+        z = numbers[:, self.lines.numbers]
+        scaling = self.numbers.take(list(self.lines.numbers))
+        return self.lines.encode(codes, scaling.scale_values(z), folds)
+
+    def update_lines(self, rows: TableRows, folds: Array | None = None) -> TableRows:
+        """Return rows of which some columns were replaced, with the heights of lines for them.
+
+        With folds, they are out of fold.
+        """
+        if self.lines is None:
+            return rows
+        numbers, columns = rows.numbers.copy(), self._columns_of_lines
+        numbers[:, columns] = self._heights_of_lines(numbers, rows.codes, folds)
+        return rows._replace(numbers=numbers)
+
+    @property
+    def _columns_of_lines(self) -> slice:
+        """The heights of lines among the numbers."""
+        first = len(self.numeric_columns)
+        first += 0 if self.statistics is None else len(self.statistics.columns)
+        return slice(first, first + (0 if self.lines is None else len(self.lines.lines)))
+
+    @property
+    def folds(self) -> Array | None:
+        """The fold of each training row in what was learned from the target, if anything was."""
+        for learned in (self.lines, self.statistics):
+            if learned is not None:
+                return learned.folds
+        return None
 
     def scale(self, rows: TableRows) -> Array:
         """Return the scaled numbers of rows, in single precision."""
@@ -305,14 +370,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
         return scaled
 
     def to_training_matrices(self, columns: AnyColumns, folds: Array | None = None) -> TableRows:
-        """Return training rows, with out-of-fold target statistics as in `fit`.
+        """Return training rows, with out-of-fold target statistics and lines as in `fit`.
 
         Without folds, these are all rows that `fit` was given, in the same order.
         """
-        if self.statistics is None:
-            return self.to_matrices(columns)
-        folds = self.statistics.folds if folds is None else folds
-        return self.to_matrices(columns, folds if len(folds) == columns.n_rows else None)
+        folds = self.folds if folds is None else folds
+        is_known = folds is not None and len(folds) == columns.n_rows
+        return self.to_matrices(columns, folds if is_known else None)
 
     @cached_property
     def _conversions(self) -> dict[int, Kind]:
@@ -392,6 +456,10 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 suffix = "_target" if class_ is None else f"_target_{class_}"
                 column = self.category_columns[self.target_encoded[at]]
                 inputs.append(OutputColumn("target", column, suffix))
+        if self.lines is not None:
+            for category, number in zip(self.lines.categories, self.lines.numbers, strict=True):
+                suffix = f"_line_{self.numeric_columns[number]}"
+                inputs.append(OutputColumn("target", self.category_columns[category], suffix))
         for column, part in zip(self.part_columns, self.parts, strict=True):
             inputs += [OutputColumn(part.output_type, column, suffix) for suffix in part.suffixes]
         scaled, two_valued, with_missing = self.numbers.input_columns
@@ -448,6 +516,11 @@ class _ScaledColumns:
         """The scaling of all columns."""
         return RobustScaling.concatenate(self._scalings)
 
+    def take(self, rows: slice, columns: Sequence[int]) -> Array:
+        """Return some rows and columns as a matrix."""
+        each = [own[rows, at] for own in self._columns for at in range(own.shape[1])]
+        return np.column_stack([each[at] for at in columns])
+
     def join(self) -> Array:
         """Return all columns as a matrix, and forget them."""
         joined = np.empty(
@@ -460,6 +533,24 @@ class _ScaledColumns:
             joined[:, first : first + own.shape[1]] = own
             first += own.shape[1]
         return joined
+
+
+def _fit_lines(
+    codes: Array,
+    levels: Sequence[CategoryLevels],
+    y: Array,
+    statistics: TargetEncoding | None,
+    random_state: Any,
+    groups: Array | None,
+    take: Callable[[slice, Sequence[int]], Array],
+    may_have_lines: Array,
+) -> CategoryLines | None:
+    """Return the lines of categories, by the folds of target statistics if there are any."""
+    draw_folds = partial(draw_target_folds, len(y), random_state, groups)
+    n_codes = [own.n_codes for own in levels]
+    if statistics is not None:
+        draw_folds = partial(np.asarray, statistics.folds)
+    return CategoryLines.fit(codes, take, may_have_lines, np.asarray(y, float), draw_folds, n_codes)
 
 
 def _fit_levels(
@@ -757,6 +848,7 @@ class FeatureBuilder:
             random_state=rng,
             groups=groups,
             dtype=np.float32,
+            with_lines=True,
         )
         return cls.from_encoding(encoding, rows, rng, columns.n_rows)
 

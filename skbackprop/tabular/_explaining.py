@@ -54,16 +54,24 @@ class TabularModel:
         outputs = [each.outputs(inputs[each.view], single_precision) for each in self.components]
         return self.mix(outputs)
 
+    def columns_of_matrices(self, n_columns: int) -> tuple[IndexArray, IndexArray]:
+        """Return the column of the raw table that each number, and each code, comes from.
+
+        The heights of lines count as those of the first column.
+        """
+        encoding = self.features.encoding
+        numbers = np.zeros(len(encoding.numbers.center), dtype=np.intp)
+        codes = np.zeros(len(encoding.levels), dtype=np.intp)
+        for column in range(n_columns):
+            in_numbers, in_codes = encoding.matrix_columns(column)
+            numbers[in_numbers], codes[in_codes] = column, column
+        return numbers, codes
+
     def columns_of_view(self, view: FeatureView, n_columns: int) -> IndexArray:
         """Return the column of the raw table that each column of a view comes from."""
         encoding = self.features.encoding
         if view == "table":
-            n_numbers = len(encoding.numbers.center)
-            columns = np.zeros(n_numbers + len(self.features.codes), dtype=np.intp)
-            for column in range(n_columns):
-                in_numbers, in_codes = encoding.matrix_columns(column)
-                columns[in_numbers + [n_numbers + at for at in in_codes]] = column
-            return columns
+            return np.concatenate(self.columns_of_matrices(n_columns))
         columns = np.zeros(self.features.n_encoded, dtype=np.intp)
         outputs = encoding.outputs()
         columns[: len(outputs)] = [output.column for output in outputs]
@@ -79,7 +87,9 @@ def keep_background(
     weight: Array | None,
     rng: np.random.RandomState,
 ) -> TableRows:
-    """Return a few training rows with weight, encoded as in prediction, to explain others by.
+    """Return a few training rows with weight, encoded as in training, to explain others by.
+
+    Their target statistics are out of fold.
 
     Parameters
     ----------
@@ -99,9 +109,11 @@ def keep_background(
     n_rows = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
     if len(candidates) > n_rows:
         candidates = np.sort(rng.choice(candidates, n_rows, replace=False))
-    # Target statistics are those of prediction, not those of out-of-fold training rows.
     part = read_table(estimator, _safe_indexing(columns.as_given, candidates), reset=False)
-    return read_background(part, features, None)
+    folds = features.encoding.folds
+    own_folds = None if folds is None else folds[candidates]
+    numbers, codes, _ = features.encoding.to_training_matrices(part, own_folds)
+    return TableRows(as_dense(numbers), codes)
 
 
 def read_background(columns: AnyColumns, features: FeatureBuilder, random_state: Any) -> TableRows:
@@ -135,8 +147,12 @@ def explain_table(
     output_names, n_permutations, random_state : object
         As of `make_explanation`.
     """
-    own = model.inputs(model.features.encoding.to_matrices(columns))
-    others = model.inputs(background)
+    encoding = model.features.encoding
+    own_rows = encoding.to_matrices(columns)
+    own_rows = own_rows._replace(numbers=as_dense(own_rows.numbers))
+    background = encoding.update_lines(background)
+    own, others = model.inputs(own_rows), model.inputs(background)
+    numbers_of_columns, codes_of_columns = model.columns_of_matrices(columns.n_columns)
     sources = {view: model.columns_of_view(view, columns.n_columns) for view in model.views}
     n_at_once = rows_at_once(model.features)
 
@@ -145,10 +161,18 @@ def explain_table(
         for start in range(0, len(hybrids.is_own), n_at_once):
             part = slice(start, start + n_at_once)
             is_own, rows = hybrids.is_own[part], hybrids.background[part]
-            inputs = {
-                view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])
-                for view, source in sources.items()
-            }
+            if encoding.lines is not None:  # which depend on two columns each
+                in_numbers, in_codes = is_own[:, numbers_of_columns], is_own[:, codes_of_columns]
+                mixed = TableRows(
+                    np.where(in_numbers, own_rows.numbers[hybrids.row], background.numbers[rows]),
+                    np.where(in_codes, own_rows.codes[hybrids.row], background.codes[rows]),
+                )
+                inputs = model.inputs(encoding.update_lines(mixed))
+            else:
+                inputs = {
+                    view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])
+                    for view, source in sources.items()
+                }
             predictions.append(model.predict(inputs, single_precision=True))
         return np.concatenate(predictions)
 

@@ -380,7 +380,9 @@ class OutOfFoldPredictor:
                 numbers, codes = self.rows.numbers.copy(), self.rows.codes.copy()
                 numbers[:, in_numbers] = numbers[order][:, in_numbers]
                 codes[:, in_codes] = codes[order][:, in_codes]
-                drops.append(baseline - score(self.predict(TableRows(numbers, codes))))
+                encoding = self.features.encoding
+                rows = encoding.update_lines(TableRows(numbers, codes), encoding.folds)
+                drops.append(baseline - score(self.predict(rows)))
             return drops
 
         importances = np.array(map_in_threads(score_drops, range(n_columns), self.components))

@@ -18,6 +18,7 @@ from skbackprop.export import register_converters, to_c, to_onnx
 from skbackprop.losses import Quantile
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from support.cases import SHORT, is_close
+from support.tables import growing_levels
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -129,6 +130,21 @@ def test_raises_on_blended_estimators():
     settings = {"blend": "boosting", "max_iter": 2, "random_state": 0}
     with pytest.raises(TypeError, match="Fit it with blend=None"):
         to_onnx(TabularRegressor(2, **settings).fit(TABLE, NUMBERS))
+
+
+def test_lines_of_categories():
+    frame, y = growing_levels(n=300)
+    frame["level"] = frame["level"].str[1:].astype(float)
+    estimator = TabularRegressor(
+        2, max_iter=2, random_state=0, categorical_features=["level"], blend=None
+    )
+    estimator.fit(frame, y)
+    assert estimator._features.encoding.lines is not None
+    rows = frame[:9].to_numpy().copy()
+    rows[0, 0], rows[1, 1], rows[2, 1] = np.nan, np.nan, 1000
+    (found,) = outputs_of(to_onnx(estimator), rows).values()
+    predicted = estimator.predict(pd.DataFrame(rows, columns=frame.columns))
+    assert is_close(found[:, 0], predicted)
 
 
 def test_constant_columns():

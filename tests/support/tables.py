@@ -39,3 +39,15 @@ def mixed_data(kind, n=120, seed=0):
     )
     score = 0.5 * X["some"].fillna(0) + 2 * (X["city"] == "a") + 0.1 * rng.randn(n)
     return X, (np.where(score > 1, "yes", "no") if kind is TabularClassifier else 50 * score)
+
+
+def growing_levels(n, seed=0, n_levels=40):
+    """Return a frame of times and levels, and a target that grows in time by a rate of the level.
+
+    Rates are the same for every seed.
+    """
+    rates = np.random.RandomState(0).randn(2, n_levels)
+    rng = np.random.RandomState(seed + 1)
+    level, time = rng.permutation(n) % n_levels, rng.uniform(-2, 2, n)
+    frame = pd.DataFrame({"time": time, "level": [f"l{at}" for at in level]})
+    return frame, rates[0, level] + 2 * rates[1, level] * time + 0.3 * rng.randn(n)

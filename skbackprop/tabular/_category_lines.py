@@ -1,0 +1,320 @@
+"""Lines of categories: the target as a linear function of a number, for each category of a column.
+
+The lines are best linear predictors of a model with random intercepts and slopes (Robinson 1991):
+for category c and number z, the target is a_c + b_c z + e. Slopes b_c are drawn from a distribution
+with mean b and variance tau^2, and the errors e have the variance sigma^2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple, Self
+
+import numpy as np
+from scipy import sparse
+from scipy.stats import f as f_distribution
+
+from ..utils.arrays import Array
+
+# The most pairs of a categorical and a numeric column that have lines, and that are tried.
+MAX_PAIRS, _MAX_TRIED = 3, 6
+# A pair is tried if categories have so many rows on average, the F-test finds different slopes at
+# this level, and they lower the variance of errors by this share.
+_MIN_ROWS, _MAX_P_VALUE, _MIN_GAIN = 4, 0.001, 0.05
+# A pair has lines if its out-of-fold squared error is at most so much of that of parallel lines.
+_MAX_RATIO = 0.9
+# The number of rows of the F-tests, and of numbers that are tested at once.
+_TESTED_ROWS, _TESTED_NUMBERS = 20_000, 64
+
+
+class _WithinSums(NamedTuple):
+    """Counts, means, and sums of squares and products within categories, of shape (k, m) or (k,).
+
+    They are those of m numbers z and the target y.
+    """
+
+    counts: Array
+    mean_z: Array
+    mean_y: Array
+    zz: Array
+    zy: Array
+    yy: Array
+
+    @classmethod
+    def of_rows(cls, codes: Array, z: Array, y: Array, n_codes: int) -> Self:
+        """Return the sums of numbers (n, m), whose categories have codes from 1 on."""
+        shape = n_codes, len(codes)
+        rows = sparse.csr_array((np.ones(len(codes)), (codes - 1, np.arange(len(codes)))), shape)
+        counts: Array = np.asarray(rows.sum(axis=1))
+        divisor = np.maximum(counts, 1)
+        mean_z, mean_y = np.asarray(rows @ z) / divisor[:, None], np.asarray(rows @ y) / divisor
+        dz, dy = z - mean_z[codes - 1], y - mean_y[codes - 1]
+        zz, zy, yy = (
+            np.asarray(rows @ each) for each in (np.square(dz), dz * dy[:, None], np.square(dy))
+        )
+        return cls(counts, mean_z, mean_y, zz, zy, yy)
+
+
+class _SlopeTest(NamedTuple):
+    """Analysis of variance of the slopes of each of m numbers, as arrays of shape (m,).
+
+    Parameters
+    ----------
+    slope : array
+        The common slope b of all categories.
+    between : array
+        The sum of squares by which slopes of their own lower the squared error.
+    n_slopes : array
+        The number of categories with a slope.
+    within : array
+        The variance sigma^2 of the errors from lines of their own; NaN without enough rows.
+    df : array
+        Its degrees of freedom.
+    """
+
+    slope: Array
+    between: Array
+    n_slopes: Array
+    within: Array
+    df: Array
+
+    @classmethod
+    def of_sums(cls, sums: _WithinSums) -> Self:
+        """Return the analysis of variance, given the sums within categories."""
+        has_slope = sums.zz > 1e-12 * sums.zz.sum(axis=0)
+        explained = np.divide(sums.zy**2, sums.zz, out=np.zeros_like(sums.zz), where=has_slope)
+        total = np.maximum(sums.zz.sum(axis=0), np.finfo(float).tiny)
+        slope = sums.zy.sum(axis=0) / total
+        n_slopes = has_slope.sum(axis=0)
+        df = sums.counts.sum() - np.count_nonzero(sums.counts) - n_slopes
+        rest = np.maximum(sums.yy.sum() - explained.sum(axis=0), 0)
+        between = np.maximum(explained.sum(axis=0) - sums.zy.sum(axis=0) ** 2 / total, 0)
+        within = np.where(df > 0, rest / np.maximum(df, 1), np.nan)
+        return cls(slope, between, n_slopes, within, df)
+
+    @property
+    def gain(self) -> Array:
+        """The share by which the variance of errors is lower with slopes of their own."""
+        df = self.df + self.n_slopes - 1
+        common = (self.within * self.df + self.between) / np.maximum(df, 1)
+        return 1 - self.within / np.maximum(common, np.finfo(float).tiny)
+
+    @property
+    def p_value(self) -> Array:
+        """The p-value of the F-test of equal slopes."""
+        df = np.maximum(self.n_slopes - 1, 1)
+        ratio = self.between / df / np.maximum(self.within, np.finfo(float).tiny)
+        return np.asarray(f_distribution.sf(ratio, df, np.maximum(self.df, 1)))
+
+
+def fit_lines(codes: Array, z: Array, y: Array, n_codes: int, are_parallel: bool = False) -> Array:
+    """Return the intercept and the slope of the line of each category; first those of all.
+
+    Slopes are shrunk toward the common one by the variance tau^2 of DerSimonian & Laird (1986,
+    section 3), and the heights of lines at the mean of z toward the mean height.
+
+    Parameters
+    ----------
+    codes : array of int of shape (n,)
+        The category of each row, from 1 on.
+    z, y : array of shape (n,)
+        The number and the target.
+    n_codes : int
+        The number of categories.
+    are_parallel : bool, default=False
+        Whether all lines have the common slope.
+
+    Returns
+    -------
+    lines : array of shape (1 + n_codes, 2)
+    """
+    lines = np.zeros((1 + n_codes, 2))
+    if not len(y):
+        return lines
+    sums = _WithinSums.of_rows(codes, z[:, None], y, n_codes)
+    test = _SlopeTest.of_sums(sums)
+    zz, zy, mean_z = sums.zz[:, 0], sums.zy[:, 0], sums.mean_z[:, 0]
+    slope, within = float(test.slope[0]), float(np.nan_to_num(test.within[0]))
+    tau2 = 0.0
+    if not are_parallel and test.df[0] > 0 and test.n_slopes[0] > 1:
+        excess = float(test.between[0]) - (test.n_slopes[0] - 1) * within
+        tau2 = max(0.0, excess / (zz.sum() - np.square(zz).sum() / zz.sum()))
+    precision = zz * tau2 + within
+    is_known = (sums.counts > 0) & (precision > 0)
+    divisor = np.where(is_known, precision, 1)
+    slopes = np.where(is_known, (zy * tau2 + slope * within) / divisor, slope)
+    middle = z.mean()
+    heights = sums.mean_y - slopes * (mean_z - middle)
+    has_rows = sums.counts > 0
+    noise = within / np.maximum(sums.counts, 1)
+    noise += np.where(is_known, within * tau2 / divisor, tau2) * np.square(mean_z - middle)
+    weight = sums.counts / sums.counts.sum()
+    mean = weight @ heights
+    spread = max(0.0, float(weight @ (np.square(heights - mean) - noise)))
+    share = np.divide(spread, spread + noise, out=np.ones(n_codes), where=spread + noise > 0)
+    heights = np.where(has_rows, mean + share * (heights - mean), mean)
+    lines[0] = mean - slope * middle, slope
+    lines[1:] = np.column_stack([heights - slopes * middle, slopes])
+    return lines
+
+
+@dataclass(frozen=True, eq=False)
+class CategoryLines:
+    """Height of the line of a row's category at a number of the row, for a few pairs of columns.
+
+    Parameters
+    ----------
+    categories : tuple of int
+        For each pair, the position of the categorical column.
+    numbers : tuple of int
+        For each pair, the position of the numeric column.
+    lines : tuple of arrays of shape (1 + n_codes, 2)
+        For each pair, the intercept and the slope of each code; code 0 is an unknown category.
+    fold_lines : tuple of arrays of shape (n_folds, 1 + n_codes, 2)
+        For each pair, the lines without the rows of each fold.
+    folds : array of int of shape (n_rows,)
+        The fold of each training row.
+
+    References
+    ----------
+    Robinson, G. K. (1991). That BLUP is a good thing: the estimation of random effects.
+    Statistical Science 6(1), 15-32.
+
+    DerSimonian, R. & Laird, N. (1986). Meta-analysis in clinical trials. Controlled Clinical
+    Trials 7(3), 177-188.
+    """
+
+    categories: tuple[int, ...]
+    numbers: tuple[int, ...]
+    lines: tuple[Array, ...]
+    fold_lines: tuple[Array, ...]
+    folds: Array
+
+    @classmethod
+    def fit(
+        cls,
+        codes: Array,
+        take: Callable[[slice, Sequence[int]], Array],
+        is_tested: Array,
+        y: Array,
+        draw_folds: Callable[[], Array],
+        n_codes: Sequence[int],
+    ) -> Self | None:
+        """Choose pairs of columns by their out-of-fold error, and fit their lines.
+
+        Parameters
+        ----------
+        codes : array of int of shape (n, n_categorical)
+            The codes of categories.
+        take : callable
+            Returns rows of some of the scaled numbers; those that are missing are taken for 0.
+        is_tested : array of bool of shape (n_numbers,)
+            The numbers that may have lines.
+        y : array of shape (n,)
+            The target.
+        draw_folds : callable
+            Returns the fold of each row, an array of int of shape (n,).
+        n_codes : sequence of int
+            The number of codes of each categorical column.
+
+        Returns
+        -------
+        lines : CategoryLines or None
+            The lines; None if there is no such pair.
+        """
+        # A power of two, which does not round, makes squares finite.
+        unit = float(np.ldexp(1.0, int(np.frexp(np.abs(y).max())[1])))
+        y = y / unit
+        tried = _promising_pairs(codes, take, is_tested, y, n_codes)
+        if not tried:
+            return None
+        folds, chosen = draw_folds(), list[tuple[float, int, int, Array]]()
+        for category, number in tried:
+            own_codes = codes[:, category].astype(np.intp)
+            own_z = _fill(take(slice(None), [number]))[:, 0]
+            errors, own_lines = [], []
+            for are_parallel in (False, True):
+                fold_lines = np.stack(
+                    [
+                        fit_lines(
+                            own_codes[out], own_z[out], y[out], n_codes[category], are_parallel
+                        )
+                        for out in (folds != fold for fold in range(int(folds.max()) + 1))
+                    ]
+                )
+                heights = _heights(fold_lines[folds, own_codes], own_z)
+                errors.append(np.square(y - heights).sum())
+                own_lines.append(unit * fold_lines)
+            if errors[0] < _MAX_RATIO * errors[1]:
+                chosen.append((errors[0], category, number, own_lines[0]))
+        if not chosen:
+            return None
+        chosen = sorted(chosen, key=lambda pair: pair[0])[:MAX_PAIRS]
+        lines = [
+            unit
+            * fit_lines(
+                codes[:, category].astype(np.intp),
+                _fill(take(slice(None), [number]))[:, 0],
+                y,
+                n_codes[category],
+            )
+            for _, category, number, _ in chosen
+        ]
+        _, categories, numbers, fold_lines_of_pairs = zip(*chosen, strict=True)
+        return cls(categories, numbers, tuple(lines), fold_lines_of_pairs, folds)
+
+    def encode(self, codes: Array, z: Array, folds: Array | None = None) -> Array:
+        """Return the heights of lines, of shape (n, n_pairs); with folds, those out of fold.
+
+        Parameters
+        ----------
+        codes : array of int of shape (n, n_categorical)
+            The codes of categories.
+        z : array of shape (n, n_pairs)
+            The scaled number of each pair.
+        folds : array of int of shape (n,) or None, default=None
+            The fold of each row.
+        """
+        heights = np.empty((len(codes), len(self.lines)))
+        for pair, category in enumerate(self.categories):
+            own = codes[:, category]
+            table = self.lines[pair][own]
+            if folds is not None:
+                table = self.fold_lines[pair][folds, own]
+            heights[:, pair] = _heights(table, _fill(z[:, pair]))
+        return heights
+
+
+def _fill(z: Array) -> Array:
+    """Return scaled numbers in double precision, with 0, about the median, for NaN."""
+    return np.nan_to_num(z.astype(np.float64))
+
+
+def _heights(lines: Array, z: Array) -> Array:
+    return np.asarray(lines[:, 0] + lines[:, 1] * z)
+
+
+def _promising_pairs(
+    codes: Array,
+    take: Callable[[slice, Sequence[int]], Array],
+    is_tested: Array,
+    y: Array,
+    n_codes: Sequence[int],
+) -> list[tuple[int, int]]:
+    """Return the pairs whose slopes differ most by the F-test, the most useful first."""
+    numbers = np.flatnonzero(is_tested)
+    rows = slice(None, None, -(-len(y) // _TESTED_ROWS))
+    target, found = y[rows].astype(np.float64), list[tuple[float, int, int]]()
+    is_used = [3 <= k <= len(y) / _MIN_ROWS for k in n_codes]
+    blocks = np.array_split(numbers, -(-len(numbers) // _TESTED_NUMBERS)) if len(numbers) else []
+    for category, column in product(np.flatnonzero(is_used).tolist(), blocks):
+        own_codes = codes[rows, category].astype(np.intp)
+        own = _fill(take(rows, column.tolist()))
+        test = _SlopeTest.of_sums(_WithinSums.of_rows(own_codes, own, target, n_codes[category]))
+        is_useful = (test.n_slopes > 2) & (test.df > 0) & (test.gain > _MIN_GAIN)
+        for at in np.flatnonzero(is_useful & (test.p_value < _MAX_P_VALUE)).tolist():
+            found.append((float(test.gain[at]), category, int(column[at])))
+    found.sort(reverse=True)
+    return [(category, number) for _, category, number in found[:_MAX_TRIED]]
