@@ -84,7 +84,7 @@ class RobustScaling(DropCachedPropertiesMixin):
         each = [[getattr(own, field.name) for own in scalings] for field in fields(cls)]
         return cls(*map(np.concatenate, each))
 
-    def take(self, columns: Sequence[int]) -> Self:
+    def take(self, columns: Array | list[int]) -> Self:
         """Return the scaling of some columns."""
         return type(self)(*(getattr(self, field.name)[columns] for field in fields(type(self))))
 
