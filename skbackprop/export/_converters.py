@@ -17,13 +17,15 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..layers import pooling
+from ..layers._built_pooling import PoolingWindows
+from ..layers._built_recurrent import split_channels
 from ..layers.attention import compute_sinusoids
 from ..layers.convolution import Convolution, as_pair
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
 from ..layers.latent import Sampling
-from ..layers.recurrent import RecurrentLayer, split_channels
-from ..layers.resizing import CropOrRepeat
+from ..layers.recurrent import RecurrentLayer
+from ..layers.resizing import CropOrPad
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -349,7 +351,7 @@ def _(part: layers.UpSampling2D, x: Expr, arrays: Arrays) -> Expr:
 
 
 @to_expression.register
-def _(part: CropOrRepeat, x: Expr, arrays: Arrays) -> Expr:
+def _(part: CropOrPad, x: Expr, arrays: Arrays) -> Expr:
     positions = np.arange(x.width).reshape(x.shape)
     for axis, size in enumerate(part.sizes):
         positions = np.take(positions, np.arange(size), axis=axis, mode="clip")
@@ -363,7 +365,7 @@ def _(part: CropOrRepeat, x: Expr, arrays: Arrays) -> Expr:
 def _(part: pooling.MaxPooling | pooling.AveragePooling, x: Expr, arrays: Arrays) -> Expr:
     axes = part.compute_windows(x.shape)
     if len(axes) == 1:
-        axes = pooling.PoolingWindows(1, 1, 1, 1), *axes
+        axes = PoolingWindows(1, 1, 1, 1), *axes
     before = [axis.before for axis in axes]
     after = [
         max(axis.size + (axis.n_outputs - 1) * axis.stride - axis.before - axis.n_inputs, 0)

@@ -10,7 +10,7 @@ from .base import Layer, LayerContext, Shape
 
 
 @dataclass(frozen=True)
-class CropOrRepeat(Layer):
+class CropOrPad(Layer):
     """Give sequences or images another size, at their end.
 
     The decoder of an autoencoder has it where windows have left out steps or pixels at the end of
@@ -24,8 +24,8 @@ class CropOrRepeat(Layer):
 
     Examples
     --------
-    >>> from skbackprop.layers.resizing import CropOrRepeat
-    >>> CropOrRepeat((7, 7)).compute_output_shape((8, 6, 3))
+    >>> from skbackprop.layers.resizing import CropOrPad
+    >>> CropOrPad((7, 7)).compute_output_shape((8, 6, 3))
     (7, 7, 3)
     """
 

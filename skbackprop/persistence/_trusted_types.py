@@ -50,7 +50,7 @@ from ..layers.embeddings import BlockDiagonalDense
 from ..layers.latent import Bottleneck, Sampling
 from ..layers.recurrent import ForgetBiasInit, OrthogonalInit
 from ..layers.residual import ResidualEnd, ResidualStart
-from ..layers.resizing import CropOrRepeat
+from ..layers.resizing import CropOrPad
 from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
@@ -103,7 +103,7 @@ _CLASSES: tuple[type, ...] = (
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
     *(Network, HiddenDropout, BlockDiagonalDense, ResidualStart, ResidualEnd),
-    *(Bottleneck, Sampling, CropOrRepeat),
+    *(Bottleneck, Sampling, CropOrPad),
     *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),

@@ -16,7 +16,7 @@ from skbackprop.layers import (
     DepthwiseConv2D,
     Scale,
     UpSampling2D,
-    convolution,
+    _built_convolution,
 )
 from skbackprop.nn.network import Network
 from skbackprop.nn.objective import L2, Objective
@@ -236,7 +236,7 @@ def test_blocks_of_rows_change_nothing(layer, shape, n_estimators, monkeypatch):
     tables = [some_table(LOSS, 7, widths, seed=i) for i in range(n_estimators)]
     found = []
     for n_rows in (7, 3, 1):
-        monkeypatch.setattr(convolution, "_CACHED_VALUES", n_rows * n_columns)
+        monkeypatch.setattr(_built_convolution, "_CACHED_VALUES", n_rows * n_columns)
         gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
         _, by_parameters, _ = batch_gradient(objective, tables, parameters)
         found.append((gradient, by_parameters, predict_raw(network, parameters, X)))

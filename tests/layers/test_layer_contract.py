@@ -50,7 +50,7 @@ from skbackprop.layers.base import expand_layers
 from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
 from skbackprop.layers.latent import Sampling
 from skbackprop.layers.reshaping import Flatten
-from skbackprop.layers.resizing import CropOrRepeat
+from skbackprop.layers.resizing import CropOrPad
 from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
@@ -140,8 +140,8 @@ SHAPED = {
     "Residual and dropout": ((4, 2), (Conv1D(3, 2), Residual([Dropout(0.2), Dense(3)])), None),
     "DepthwiseConv2D": ((4, 3, 2), (DepthwiseConv2D(2, 2, "same"), DepthwiseConv2D((1, 2))), None),
     "UpSampling2D": ((2, 3), (UpSampling2D((1, 2)), Conv2D(2, 2)), None),
-    "CropOrRepeat": ((3, 4), (Conv2D(2, 1), CropOrRepeat((5, 3))), None),
-    "CropOrRepeat at both ends": ((2, 3, 2), (CropOrRepeat((4, 4)), Conv2D(2, 2, 3)), None),
+    "CropOrPad": ((3, 4), (Conv2D(2, 1), CropOrPad((5, 3))), None),
+    "CropOrPad at both ends": ((2, 3, 2), (CropOrPad((4, 4)), Conv2D(2, 2, 3)), None),
     "Embedding": ((7,), (Embedding(5, 3), Conv1D(2, 2, padding="same")), "tokens"),
     "PositionalEncoding": ((4, 3), (PositionalEncoding(), Conv1D(2, 2, padding="same")), "nan"),
     "trained PositionalEncoding": (

@@ -40,7 +40,7 @@ from skbackprop.layers import (
     TransformerBlock,
 )
 from skbackprop.layers.base import expand_layers
-from skbackprop.layers.resizing import CropOrRepeat
+from skbackprop.layers.resizing import CropOrPad
 from skbackprop.training.architecture import AutoencoderSpec
 
 IMAGE, GRAY, SEQUENCE = (9, 8, 3), (9, 8), (9, 2)
@@ -128,7 +128,7 @@ def named(layers):
         (
             [Conv2D(2, 3, 2, activation="relu")],
             (8, 8),
-            ["Reshape", "relu", "Conv2DTranspose", "CropOrRepeat"],
+            ["Reshape", "relu", "Conv2DTranspose", "CropOrPad"],
         ),
         (
             [Permute((2, 1)), Conv2D(4, 2)],
@@ -188,7 +188,7 @@ def test_layers_without_a_mirror_image_are_errors(layer, message):
 def test_sizes_are_cropped_or_the_last_ones_are_repeated():
     x = np.arange(12.0).reshape(1, 3, 4, 1)
     expected = np.pad(x, [(0, 0), (0, 2), (0, 0), (0, 0)], mode="edge")[:, :, :2]
-    layer, out = CropOrRepeat((5, 2)), np.empty((1, 5, 2, 1))
+    layer, out = CropOrPad((5, 2)), np.empty((1, 5, 2, 1))
     context = type("Context", (), {"input_shape": (3, 4, 1)})
     layer.forward(context, x, out)
     np.testing.assert_array_equal(out, expected)
