@@ -497,9 +497,12 @@ class Gelu(SelfGated):
             ndtr(z, out=s)
             return
         highest, *others = self.COEFFICIENTS
+        clipped_block: Array | None = None
         for x, gate, square in _iter_blocks_with_scratch(z, s, block_size=4 * _BLOCK_SIZE):
-            clipped = np.maximum(x, -6.0)  # outside of [-6, 6], P is 0 or 1
-            np.minimum(clipped, 6.0, out=clipped)
+            if clipped_block is None:
+                clipped_block = np.empty_like(square)
+            clipped = clipped_block[: len(square)]
+            np.clip(x, -6.0, 6.0, out=clipped)  # outside, P is 0 or 1
             np.multiply(clipped, clipped, out=square)
             np.multiply(square, highest, out=gate)
             for coefficient in others[:-1]:
@@ -512,8 +515,9 @@ class Gelu(SelfGated):
             np.add(gate, 0.5, out=gate)
 
     def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
-        np.clip(z, -40.0, 40.0, out=z)  # outside, P is 0 or 1 and p is 0
-        for x, gate, back, density in _iter_blocks_with_scratch(z, s, delta):
+        blocks = _iter_blocks_with_scratch(z, s, delta, block_size=4 * _BLOCK_SIZE)
+        for x, gate, back, density in blocks:
+            np.clip(x, -40.0, 40.0, out=x)  # outside, P is 0 or 1 and p is 0
             np.multiply(x, x, out=density)
             np.multiply(density, -0.5, out=density)
             np.exp(density, out=density)

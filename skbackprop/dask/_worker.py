@@ -137,7 +137,7 @@ class WorkerActor:
         self._losses: dict[int, FullBatchLoss] = {}
         self._trainers: dict[tuple[int, int, bool], StackTrainer] = {}
         self._state: TrainState | None = None
-        self._max_matmul_size = objective.network.max_matmul_size(config.batch_size)
+        self._network, self._batch_size = objective.network, config.batch_size
 
     # ------------------------------------------------------------------ calls
 
@@ -149,7 +149,9 @@ class WorkerActor:
         try:
             with np.errstate(all="ignore"):
                 np.setbufsize(BUFFER_SIZE)  # until the end of the context
-                with BlasLimit(self._max_matmul_size) as limit, limit:
+                largest = self._network.max_matmul_size(self._batch_size)
+                blas = BlasLimit(largest, divides_rows=self._network.divides_rows)
+                with blas as limit, limit:
                     return getattr(self, method)(*arguments)
         except Exception as error:
             return error

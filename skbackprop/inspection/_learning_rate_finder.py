@@ -148,7 +148,8 @@ def find_learning_rate(
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
     run = prepare_fit(network, FitArguments(X, y, sample_weight)).runs[0]
-    with BlasLimit(run.network.max_matmul_size(run.batch_size)) as limit, limit:
+    matmul_size = run.network.max_matmul_size(run.batch_size)
+    with BlasLimit(matmul_size, divides_rows=run.network.divides_rows) as limit, limit:
         losses = np.array(_train_at_rates(run, rates.tolist(), width))
     if len(losses) < 4 * width:
         raise ValueError(

@@ -6,15 +6,17 @@ One product of the columns computes a layer, and two its gradients.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from ..utils.arrays import Array, squeeze_member_axis
+from ..utils.parallel import parallel_for, split_rows
 from .base import LayerContext, Shape, padding_mask
 from .dense import RowSum
 
@@ -116,62 +118,62 @@ class Windows:
         self.window = math.prod(geometry.kernel_size) * n_channels
         run = geometry.kernel_size[1] * n_channels
         self._is_transposed = run < _SHORT_RUN and run < geometry.output_size[1]
-        self._parts = list(self._iter_parts())
+        self._offsets = list(self._iter_offsets())
         self._n_windows = math.prod(geometry.output_size)
-        n_values = self._n_windows * self.window
-        self._n_at_once = max(_CACHED_VALUES // n_values, 1)
-        self._is_kept = is_kept and context.n_rows <= self._n_at_once
+        self.parts = split_rows(context.n_rows, _CACHED_VALUES // (self._n_windows * self.window))
+        self._is_kept = is_kept and len(self.parts) == 1
         if self._is_padded:
             # Nothing else writes to the border of this buffer.
             self._padded_buffer(context.n_rows)[...] = 0
 
-    def iter_columns(self, images: Array, is_again: bool = False) -> Iterator[tuple[slice, Array]]:
-        """Yield the columns of the windows of some rows, and which part of all windows they are.
+    def of_rows(self, rows: slice) -> slice:
+        """Return which windows of a batch are those of some rows."""
+        return slice(rows.start * self._n_windows, rows.stop * self._n_windows)
+
+    def columns(self, images: Array, rows: slice, is_again: bool = False) -> Array:
+        """Return the columns of the windows of some rows.
 
         Parameters
         ----------
         images : array
             What `pad` has returned.
+        rows : slice
+            One of `parts`.
         is_again : bool, default=False
-            Whether the columns of the same images have been yielded before.
+            Whether this is the second call for the same images.
         """
-        n_rows, n_windows = self._context.n_rows, self._n_windows
         if self._is_pointwise:
-            columns = images.reshape(*self._members(images), -1, self.window)
-            yield slice(0, n_rows * n_windows), columns
-            return
+            matrix = images.reshape(*self._members(images), -1, self.window)
+            return matrix[..., self.of_rows(rows), :]
         name = f"columns {self._context.index}" if self._is_kept else "columns"
-        for start in range(0, n_rows, self._n_at_once):
-            part = images[:, start : start + self._n_at_once]
-            stop = start + part.shape[1]
-            columns = self._columns(name, stop - start)[: len(images)]
-            if not (self._is_kept and is_again):
-                np.copyto(columns, self._windows(part))
-            yield slice(start * n_windows, stop * n_windows), self._as_matrix(columns)
+        columns = self._columns(name, rows)[: len(images)]
+        if not (self._is_kept and is_again):
+            np.copyto(columns, self._windows(images[:, rows]))
+        return self._as_matrix(columns)
 
-    def scatter_product(self, delta: Array, kernels: Array, images: Array) -> None:
-        """Write the sum of the rows of ``delta @ kernels.T``, each at its window, to images."""
+    def scatter_product(self, delta: Array, kernels: Array, images: Array, rows: slice) -> None:
+        """Write the sum of ``delta @ kernels.T``, each row at its window, to some rows of images.
+
+        `delta` has the windows of these rows.
+        """
         transposed = kernels.swapaxes(-1, -2)
         if self._is_pointwise:
-            _multiply(delta, transposed, images.reshape(*self._members(images), -1, self.window))
+            matrix = images.reshape(*self._members(images), -1, self.window)
+            _multiply(delta, transposed, matrix[..., self.of_rows(rows), :])
             return
-        for start in range(0, self._context.n_rows, self._n_at_once):
-            part = images[:, start : start + self._n_at_once]
-            stop = start + part.shape[1]
-            rows = delta[..., start * self._n_windows : stop * self._n_windows, :]
-            columns = self._columns("columns", stop - start)
-            matrix = self._as_matrix(columns)
-            if self._is_transposed:
-                _multiply(kernels, rows.swapaxes(-1, -2), matrix.swapaxes(-1, -2))
-            else:
-                _multiply(rows, transposed, matrix)
-            self._add(columns, part)
+        columns = self._columns("columns", rows)
+        matrix = self._as_matrix(columns)
+        if self._is_transposed:
+            _multiply(kernels, delta.swapaxes(-1, -2), matrix.swapaxes(-1, -2))
+        else:
+            _multiply(delta, transposed, matrix)
+        self._add(columns, images[:, rows])
 
     def _add(self, columns: Array, images: Array) -> None:
         """Write the sum of columns, each at its window, to images."""
         with self.summing(images) as padded:
             windows = self._windows(padded)
-            for index in self._parts:
+            for index in self._offsets:
                 part = windows[index]
                 np.add(part, columns[index], out=part)
 
@@ -181,7 +183,7 @@ class Windows:
         padded = images
         if self._is_padded:
             shape = *images.shape[:2], *self._geometry.padded_size, self._n_channels
-            padded = self._context.pool.get("scattered images", shape)
+            padded = self._context.pool.get_for_thread("scattered images", shape)
         padded[...] = 0
         yield padded
         if self._is_padded:
@@ -208,12 +210,12 @@ class Windows:
         name = f"padded {'x'.join(map(str, sizes))} {self._context.index}"
         return self._context.pool.get(name, (self._context.n_estimators, n_rows, *sizes))
 
-    def _columns(self, name: str, n_rows: int) -> Array:
+    def _columns(self, name: str, rows: slice) -> Array:
         """Return the buffer of columns: the axes of windows before or after those of a window."""
-        windows = n_rows, *self._geometry.output_size
+        windows = rows.stop - rows.start, *self._geometry.output_size
         window = *self._geometry.kernel_size, self._n_channels
         shape = (*window, *windows) if self._is_transposed else (*windows, *window)
-        return self._context.pool.get(name, (self._context.n_estimators, *shape))
+        return self._context.pool.get_for_thread(name, (self._context.n_estimators, *shape))
 
     def _windows(self, images: Array) -> Array:
         """Return a view of all windows of padded images, with the axes of the columns."""
@@ -239,7 +241,7 @@ class Windows:
         """Return the member axis of matrices; it is one if members share their rows."""
         return () if self._context.n_estimators == 1 else array.shape[:1]
 
-    def _iter_parts(self) -> Iterator[tuple[Any, ...]]:
+    def _iter_offsets(self) -> Iterator[tuple[Any, ...]]:
         """Yield indices of columns whose windows do not overlap, which together are all columns."""
         height, width = self._geometry.kernel_size
         rows = slice(None)
@@ -266,21 +268,32 @@ class TiledBiases:
 
     def __init__(self, context: LayerContext) -> None:
         n_pixels, n_filters = context.output_shape[-2:]
+        self._n_before = math.prod(context.output_shape[:-2])
         self._biases = context.parameters["kernel_biases"]
         self._pixels = context.scratch("biases", n_pixels, n_filters)
         shape = self._pixels.shape[:-2]
         self._rows = self._pixels.reshape(*shape, 1, n_pixels * n_filters)
         self._output_shape = *shape, -1, n_pixels * n_filters
 
-    def add(self, out: Array) -> None:
-        """Add the biases to the output of a batch."""
+    def read(self) -> None:
+        """Read the parameters of the current step."""
         np.copyto(self._pixels, self._biases)
-        rows = out.reshape(self._output_shape)
-        np.add(rows, self._rows, out=rows)
+
+    def add(self, out: Array, rows: slice) -> None:
+        """Add the biases to some rows of the output."""
+        part = slice(rows.start * self._n_before, rows.stop * self._n_before)
+        pixels = out.reshape(self._output_shape)[..., part, :]
+        np.add(pixels, self._rows, out=pixels)
 
 
-class KernelGradient:
-    """Gradient of kernels, as a sum over parts of the windows.
+# Groups of parts of a batch, over which gradients of parameters are summed. More take more memory.
+_N_GROUPS = 4
+
+
+class KernelGradients:
+    """Gradients of kernels and biases, as sums over parts of a batch.
+
+    Groups of consecutive parts have sums of their own, which threads can compute side by side.
 
     Parameters
     ----------
@@ -288,20 +301,56 @@ class KernelGradient:
         The arrays of the layer.
     shape : tuple of int
         The shape of the kernels as matrices.
+    parts : sequence of slice
+        The parts.
+
+    Attributes
+    ----------
+    groups : list of sequences of slice
+        The parts of each group.
     """
 
-    def __init__(self, context: LayerContext, shape: Shape) -> None:
-        self._gradient = context.gradients["kernels"].reshape(shape)
-        self._part = context.pool.get("kernel gradient", self._gradient.shape)
+    def __init__(self, context: LayerContext, shape: Shape, parts: Sequence[slice]) -> None:
+        self._pool, self._sum_rows, self._is_used = context.pool, RowSum(), context.is_training
+        n_groups = min(_N_GROUPS, len(parts))
+        bounds = [len(parts) * group // n_groups for group in range(n_groups + 1)]
+        self.groups = [parts[start:stop] for start, stop in pairwise(bounds)]
+        if self._is_used:
+            self._kernels = self._sums(context.gradients["kernels"].reshape(shape))
+            biases = context.gradients.get("kernel_biases")
+            self._biases = None if biases is None else self._sums(biases)
 
-    def add(self, rows: slice, columns: Array, delta: Array) -> None:
-        """Add the product of the columns of some windows and their `delta`."""
-        transposed = columns.swapaxes(-1, -2)
-        if rows.start == 0:
-            _multiply(transposed, delta, self._gradient)
-        else:
-            _multiply(transposed, delta, self._part)
-            np.add(self._gradient, self._part, out=self._gradient)
+    def _sums(self, total: Array) -> list[Array]:
+        """Return an array for the sum of each group, of which the first becomes the total."""
+        others = self._pool.get(f"sums {total.shape}", (len(self.groups) - 1, *total.shape))
+        return [total, *others]
+
+    def add(self, group: int, rows: slice, columns: Array, factors: Array, delta: Array) -> None:
+        """Add ``columns.T @ factors`` and the sum of the rows of `delta`, for a part of a group."""
+        if not self._is_used:
+            return
+        is_first, transposed = rows == self.groups[group][0], columns.swapaxes(-1, -2)
+        kernels = self._target(self._kernels, group, is_first)
+        _multiply(transposed, factors, kernels)
+        if not is_first:
+            np.add(self._kernels[group], kernels, out=self._kernels[group])
+        if self._biases is not None:
+            biases = self._target(self._biases, group, is_first)
+            self._sum_rows(delta, biases)
+            if not is_first:
+                np.add(self._biases[group], biases, out=self._biases[group])
+
+    def _target(self, sums: list[Array], group: int, is_first: bool) -> Array:
+        """Return the array for the product of a part: the sum of the group if it is the first."""
+        total = sums[group]
+        return total if is_first else self._pool.get_for_thread("part of a sum", total.shape)
+
+    def finish(self) -> None:
+        """Write the sums over all groups to the gradients."""
+        if self._is_used:
+            for total, *others in filter(None, (self._kernels, self._biases)):
+                for other in others:
+                    np.add(total, other, out=total)
 
 
 class BuiltConvolution:
@@ -323,32 +372,41 @@ class BuiltConvolution:
         self._output_shape = *members, context.n_rows * math.prod(geometry.output_size), n_filters
         shape = *members, self._windows.window, n_filters
         self._kernels = context.parameters["kernels"].reshape(shape)
-        self._d_kernels = KernelGradient(context, shape) if context.is_training else None
         self._biases = TiledBiases(context) if "kernel_biases" in context.parameters else None
-        self._d_biases, self._sum_rows = context.gradients.get("kernel_biases"), RowSum()
+        self._sums = KernelGradients(context, shape, self._windows.parts)
 
     def forward(self, x: Array, out: Array) -> None:
-        self._images = self._windows.pad(x.reshape(self._windows.image_shape))
-        z = out.reshape(self._output_shape)
-        for rows, columns in self._windows.iter_columns(self._images):
-            _multiply(columns, self._kernels, z[..., rows, :])
+        self._images, self._out = self._windows.pad(x.reshape(self._windows.image_shape)), out
         if self._biases is not None:
-            self._biases.add(out)
+            self._biases.read()
+        parallel_for(self._forward_rows, self._windows.parts)
+
+    def _forward_rows(self, rows: slice) -> None:
+        z = self._out.reshape(self._output_shape)[..., self._windows.of_rows(rows), :]
+        _multiply(self._windows.columns(self._images, rows), self._kernels, z)
+        if self._biases is not None:
+            self._biases.add(self._out, rows)
 
     def backward(self, delta: Array) -> Array:
-        delta = delta.reshape(self._output_shape)
-        if self._d_kernels is not None:
-            for rows, columns in self._windows.iter_columns(self._images, is_again=True):
-                self._d_kernels.add(rows, columns, delta[..., rows, :])
-        if self._d_biases is not None:
-            self._sum_rows(delta, self._d_biases)
+        self._delta = delta.reshape(self._output_shape)
+        parallel_for(self._backward_group, range(len(self._sums.groups)))
+        self._sums.finish()
         grad_input = self._context.grad_input
         if grad_input is None:
             return delta
-        images = grad_input.reshape(self._windows.image_shape)
-        self._windows.scatter_product(delta, self._kernels, images)
-        self._windows.clear_padding(images)
+        self._windows.clear_padding(grad_input.reshape(self._windows.image_shape))
         return grad_input
+
+    def _backward_group(self, group: int) -> None:
+        windows, grad_input = self._windows, self._context.grad_input
+        for rows in self._sums.groups[group]:
+            delta = self._delta[..., windows.of_rows(rows), :]
+            if self._context.is_training:
+                columns = windows.columns(self._images, rows, is_again=True)
+                self._sums.add(group, rows, columns, delta, delta)
+            if grad_input is not None:
+                images = grad_input.reshape(windows.image_shape)
+                windows.scatter_product(delta, self._kernels, images, rows)
 
 
 class BuiltTransposedConvolution:
@@ -369,33 +427,47 @@ class BuiltTransposedConvolution:
         n_windows = context.n_rows * math.prod(geometry.output_size)
         n_channels = math.prod(context.input_shape) // math.prod(geometry.output_size)
         self._input_shape = *members, n_windows, n_channels
-        self._output_shape = *members, context.n_rows * math.prod(geometry.input_size), n_filters
+        self._n_pixels = math.prod(geometry.input_size)
+        self._output_shape = *members, context.n_rows * self._n_pixels, n_filters
         shape = *members, self._windows.window, n_channels
         self._kernels = context.parameters["kernels"].reshape(shape)
-        self._d_kernels = KernelGradient(context, shape) if context.is_training else None
         self._biases = TiledBiases(context) if "kernel_biases" in context.parameters else None
-        self._d_biases, self._sum_rows = context.gradients.get("kernel_biases"), RowSum()
+        self._sums = KernelGradients(context, shape, self._windows.parts)
 
     def forward(self, x: Array, out: Array) -> None:
-        self._x = x.reshape(self._input_shape)
-        images = out.reshape(self._windows.image_shape)
-        self._windows.scatter_product(self._x, self._kernels, images)
+        self._x, self._out = x.reshape(self._input_shape), out
         if self._biases is not None:
-            self._biases.add(out)
+            self._biases.read()
+        parallel_for(self._forward_rows, self._windows.parts)
+
+    def _forward_rows(self, rows: slice) -> None:
+        images = self._out.reshape(self._windows.image_shape)
+        x = self._x[..., self._windows.of_rows(rows), :]
+        self._windows.scatter_product(x, self._kernels, images, rows)
+        if self._biases is not None:
+            self._biases.add(self._out, rows)
 
     def backward(self, delta: Array) -> Array:
-        if self._d_biases is not None:
-            self._sum_rows(delta.reshape(self._output_shape), self._d_biases)
+        self._delta = delta.reshape(self._output_shape)
+        self._images = self._windows.pad(delta.reshape(self._windows.image_shape))
+        parallel_for(self._backward_group, range(len(self._sums.groups)))
+        self._sums.finish()
         grad_input = self._context.grad_input
-        if grad_input is not None:
-            d_x = grad_input.reshape(self._input_shape)
-        images = self._windows.pad(delta.reshape(self._windows.image_shape))
-        for rows, columns in self._windows.iter_columns(images):
-            if self._d_kernels is not None:
-                self._d_kernels.add(rows, columns, self._x[..., rows, :])
-            if grad_input is not None:
-                _multiply(columns, self._kernels, d_x[..., rows, :])
         return delta if grad_input is None else grad_input
+
+    def _backward_group(self, group: int) -> None:
+        grad_input = self._context.grad_input
+        for rows in self._sums.groups[group]:
+            of_rows, columns = (
+                self._windows.of_rows(rows),
+                self._windows.columns(self._images, rows),
+            )
+            pixels = slice(rows.start * self._n_pixels, rows.stop * self._n_pixels)
+            x, delta = self._x[..., of_rows, :], self._delta[..., pixels, :]
+            self._sums.add(group, rows, columns, x, delta)
+            if grad_input is not None:
+                d_x = grad_input.reshape(self._input_shape)[..., of_rows, :]
+                _multiply(columns, self._kernels, d_x)
 
 
 class BuiltDepthwiseConvolution:
@@ -429,6 +501,7 @@ class BuiltDepthwiseConvolution:
             d_kernels = gradients["kernels"].reshape(shape).swapaxes(0, 1)
             self._d_kernels = [squeeze_member_axis(own) for own in d_kernels]
         self._biases = TiledBiases(context) if "kernel_biases" in parameters else None
+        self._rows = slice(0, n_rows)
 
     def forward(self, x: Array, out: Array) -> None:
         self._images = self._windows.pad(x.reshape(self._windows.image_shape))
@@ -441,7 +514,8 @@ class BuiltDepthwiseConvolution:
             if i > 0:
                 np.add(total, product, out=total)
         if self._biases is not None:
-            self._biases.add(out)
+            self._biases.read()
+            self._biases.add(out, self._rows)
 
     def backward(self, delta: Array) -> Array:
         delta = delta.reshape(self._output_shape)

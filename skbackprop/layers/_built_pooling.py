@@ -13,7 +13,8 @@ from typing import ClassVar, TypeAlias
 
 import numpy as np
 
-from ..utils.arrays import BLOCK, Array
+from ..utils.arrays import BLOCK, Array, max_by_halves
+from ..utils.parallel import parallel_for, split_rows
 from .base import LayerContext, Shape, padding_mask
 
 
@@ -183,8 +184,8 @@ class AxisMax(AxisPooling):
         self, offset: int, values: Array, out: Array, of: AxisIndex, winners: Array
     ) -> None:
         """Save the offset for the windows in which its value is larger than those before it."""
-        is_larger = self._pool.get("is larger", out.shape, np.bool_)
-        offsets = self._pool.get(f"offsets {winners.dtype}", out.shape, winners.dtype)
+        is_larger = self._pool.get_for_thread("is larger", out.shape, np.bool_)
+        offsets = self._pool.get_for_thread(f"offsets {winners.dtype}", out.shape, winners.dtype)
         is_larger.fill(False)
         np.greater(values, out[of], out=is_larger[of])
         # A maximum takes a tenth of the time of an assignment where they are larger.
@@ -200,8 +201,8 @@ class AxisMax(AxisPooling):
             np.multiply(delta, winners.view(np.bool_), out=second)
             np.subtract(delta, second, out=first)
             return
-        is_winner = self._pool.get("is larger", delta.shape, np.bool_)
-        share = self._pool.get("share", delta.shape)
+        is_winner = self._pool.get_for_thread("is larger", delta.shape, np.bool_)
+        share = self._pool.get_for_thread("share", delta.shape)
         for offset, (values, of) in enumerate(self.slices):
             np.equal(winners, winners.dtype.type(offset), out=is_winner)
             if self.windows.stride >= self.windows.size:
@@ -270,7 +271,7 @@ class BuiltPooling(ABC):
                 self._steps.append(self._pool_axis(axis, math.prod(sizes[:axis]), n_after))
             sizes[axis] = windows[axis].n_outputs
         self._output_shape = members, n_rows, *sizes, n_channels
-        self._blocks = _row_blocks(context)
+        self._parts = split_rows(n_rows, BLOCK // (members * context.n_inputs))
 
     @abstractmethod
     def _pool_axis(self, axis: int, n_before: int, n_after: int) -> AxisPooling:
@@ -280,7 +281,7 @@ class BuiltPooling(ABC):
         """Return the array between two steps, for some rows."""
         n_rows, (before, *rest) = rows.stop - rows.start, self._steps[0].output_shape
         shape = self._context.n_estimators, n_rows * before, *rest
-        return self._context.pool.get("between axes", shape)
+        return self._context.pool.get_for_thread("between axes", shape)
 
     def _batch(self, array: Array, shape: Shape) -> Array:
         """Return a view of the rows of a batch, of which each has a shape of three axes."""
@@ -294,16 +295,20 @@ class BuiltPooling(ABC):
         pooled = out.reshape(self._output_shape)
         if not self._steps:
             np.copyto(pooled, x.reshape(self._input_shape))
-        for rows in self._blocks if self._steps else ():
-            first, last = self._steps[0], self._steps[-1]
-            source = self._batch(x, first.input_shape)[:, first.part(rows)]
-            if first is not last:
-                between = self._between(rows)
-                first.forward(source, between, first.part(rows))
-                source = _block(between, last.input_shape)
-            target = self._batch(out, last.output_shape)[:, last.part(rows)]
-            last.forward(source, target, last.part(rows))
+        else:
+            self._x, self._out = x, out
+            parallel_for(self._forward_rows, self._parts)
         self._finish(pooled, lengths)
+
+    def _forward_rows(self, rows: slice) -> None:
+        first, last = self._steps[0], self._steps[-1]
+        source = self._batch(self._x, first.input_shape)[:, first.part(rows)]
+        if first is not last:
+            between = self._between(rows)
+            first.forward(source, between, first.part(rows))
+            source = _block(between, last.input_shape)
+        target = self._batch(self._out, last.output_shape)[:, last.part(rows)]
+        last.forward(source, target, last.part(rows))
 
     @abstractmethod
     def _finish(self, out: Array, lengths: Array | None) -> None:
@@ -317,18 +322,22 @@ class BuiltPooling(ABC):
         gradient = grad_input.reshape(self._input_shape)
         if not self._steps:
             np.copyto(gradient, delta.reshape(self._output_shape))
-        for rows in self._blocks if self._steps else ():
-            first, last = self._steps[0], self._steps[-1]
-            source = self._batch(delta, last.output_shape)[:, last.part(rows)]
-            if first is not last:
-                between = self._between(rows)
-                last.backward(source, _block(between, last.input_shape), last.part(rows))
-                source = between
-            target = self._batch(grad_input, first.input_shape)[:, first.part(rows)]
-            first.backward(source, target, first.part(rows))
+        else:
+            self._delta, self._grad_input = delta, grad_input
+            parallel_for(self._backward_rows, self._parts)
         if lengths is not None:
             np.copyto(gradient, 0, where=padding_mask(lengths, gradient.shape[2])[..., None])
         return grad_input
+
+    def _backward_rows(self, rows: slice) -> None:
+        first, last = self._steps[0], self._steps[-1]
+        source = self._batch(self._delta, last.output_shape)[:, last.part(rows)]
+        if first is not last:
+            between = self._between(rows)
+            last.backward(source, _block(between, last.input_shape), last.part(rows))
+            source = between
+        target = self._batch(self._grad_input, first.input_shape)[:, first.part(rows)]
+        first.backward(source, target, first.part(rows))
 
     @abstractmethod
     def _start(self, delta: Array) -> None:
@@ -418,51 +427,51 @@ class BuiltGlobalMax:
         members, n_rows, n_channels = context.n_estimators, context.n_rows, context.n_outputs
         self._shape = -1, n_rows, n_positions, n_channels
         self._output_shape = members, n_rows, 1, n_channels
-        self._blocks = _row_blocks(context)
+        self._parts = split_rows(n_rows, BLOCK // (members * context.n_inputs))
         if context.grad_input is not None:
             self._largest = context.pool.get(f"largest {context.index}", self._output_shape)
             self._share = context.pool.get("share of largest", self._output_shape)
             self._ones = np.ones((1, n_positions), context.pool.dtype)
 
     def forward(self, x: Array, out: Array) -> None:
-        context, pooled = self._context, out.reshape(self._output_shape)
-        self._x = x = x.reshape(self._shape)
+        context, self._pooled = self._context, out.reshape(self._output_shape)
+        pooled, self._x = self._pooled, x.reshape(self._shape)
         if context.lengths is not None:
-            self._x = x = _without_padding(context, x, -np.inf)
-        np.copyto(pooled, self._largest_of(x))
+            self._x = _without_padding(context, self._x, -np.inf)
+        parallel_for(self._forward_rows, self._parts)
         if context.grad_input is not None:
             np.copyto(self._largest, pooled)
         if context.lengths is not None:
             np.copyto(pooled, 0, where=context.lengths[..., None, None] == 0)
 
-    def _largest_of(self, x: Array) -> Array:
-        """Return the maxima, in memory that other layers share."""
-        n = self._n_positions
-        members, n_rows, _, n_channels = self._output_shape
-        left = self._context.pool.get("maxima left", (members, n_rows, n - n // 2, n_channels))
-        if n % 2:
-            np.copyto(left[:, :, n // 2], x[:, :, n // 2])
-        while n > 1:
-            half = n // 2
-            np.maximum(x[:, :, :half], x[:, :, n - half : n], out=left[:, :, :half])
-            x, n = left, n - half
-        return left[:, :, :1]
+    def _forward_rows(self, rows: slice) -> None:
+        x, n = self._x[:, rows], self._n_positions
+        members, _, _, n_channels = self._output_shape
+        shape = members, rows.stop - rows.start, n - n // 2, n_channels
+        left = self._context.pool.get_for_thread("maxima left", shape)
+        np.copyto(self._pooled[:, rows], max_by_halves(x, left))
 
     def backward(self, delta: Array) -> Array:
         grad_input = self._context.grad_input
         if grad_input is None:
             return delta
-        deltas, gradients = delta.reshape(self._output_shape), grad_input.reshape(self._shape)
-        for rows in self._blocks:
-            gradient, share = gradients[:, rows], self._share[:, rows]
-            np.equal(self._x[:, rows], self._largest[:, rows], out=gradient)
-            np.matmul(self._ones, gradient, out=share)
-            np.divide(deltas[:, rows], share, out=share)
-            np.multiply(gradient, share, out=gradient)
+        self._delta, self._gradient = (
+            delta.reshape(self._output_shape),
+            grad_input.reshape(self._shape),
+        )
+        parallel_for(self._backward_rows, self._parts)
         lengths = self._context.lengths
         if lengths is not None:
-            np.copyto(gradients, 0, where=padding_mask(lengths, self._n_positions)[..., None])
+            is_padding = padding_mask(lengths, self._n_positions)
+            np.copyto(self._gradient, 0, where=is_padding[..., None])
         return grad_input
+
+    def _backward_rows(self, rows: slice) -> None:
+        gradient, share = self._gradient[:, rows], self._share[:, rows]
+        np.equal(self._x[:, rows], self._largest[:, rows], out=gradient)
+        np.matmul(self._ones, gradient, out=share)
+        np.divide(self._delta[:, rows], share, out=share)
+        np.multiply(gradient, share, out=gradient)
 
 
 class BuiltGlobalAverage:
@@ -512,13 +521,6 @@ class BuiltGlobalAverage:
 def _block(array: Array, shape: Shape) -> Array:
     """Return a view of some rows, of which each has a shape of three axes."""
     return array.reshape(len(array), -1, *shape[1:])
-
-
-def _row_blocks(context: LayerContext) -> list[slice]:
-    """Return consecutive rows whose input fits into the cache of a core."""
-    size = max(1, BLOCK // (context.n_estimators * context.n_inputs))
-    n_rows = context.n_rows
-    return [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
 
 
 def _without_padding(context: LayerContext, x: Array, value: float) -> Array:

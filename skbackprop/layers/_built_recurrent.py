@@ -467,7 +467,10 @@ class BuiltBidirectional:
             for direction, grad_input in zip(DIRECTIONS, grad_inputs, strict=True)
         ]
         forward, backward = self._contexts
-        self._built = layer.build_direction(forward), layer.build_direction(backward, True)
+        self._built: tuple[BuiltRecurrent, BuiltRecurrent] = (
+            layer.build_direction(forward),
+            layer.build_direction(backward, True),
+        )
 
     def forward(self, x: Array, out: Array) -> None:
         for context, built, part in zip(

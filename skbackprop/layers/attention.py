@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 
 from ..activations import ActivationFunction, get_activation
-from ..utils.arrays import Array, squeeze_member_axis
+from ..utils.arrays import Array, max_by_halves, squeeze_member_axis
+from ..utils.parallel import parallel_for, split_rows
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
 from .base import (
     BatchView,
@@ -23,7 +24,7 @@ from .base import (
     expand_layers,
     padding_mask,
 )
-from .dense import BuiltDense, Dense, Dropout
+from .dense import BuiltPositionwiseDense, Dense, Dropout
 from .normalization import LayerNormalization
 from .residual import Residual
 
@@ -213,6 +214,7 @@ class MultiHeadAttention(Layer):
 
     batch_view: ClassVar[BatchView] = "positions"
     reads_sequences: ClassVar[bool] = True
+    divides_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_heads")
@@ -247,9 +249,6 @@ class MultiHeadAttention(Layer):
         # Output, queries, keys, values and outputs of heads, with gradients, and the scores.
         n_steps, width = input_shape[0], self.n_heads * self.compute_key_size(input_shape)
         return 2 * math.prod(input_shape) + n_steps * (8 * width + self.n_heads * n_steps)
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return input_shape[0] * super().max_matmul_size(input_shape)
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltAttention(self, context)
@@ -314,38 +313,39 @@ class BuiltAttention:
         self._scale = dtype.type(1 / math.sqrt(key_size))
         self._mask = _mask_future(n_steps, dtype) if layer.is_causal else None
         n_sequences = context.n_estimators * context.n_rows // n_steps
-        at_once = min(n_sequences, max(1, _SCORES_AT_ONCE // (n_heads * n_steps**2)))
-        self._blocks = [
-            slice(start, min(start + at_once, n_sequences))
-            for start in range(0, n_sequences, at_once)
-        ]
+        self._blocks = split_rows(n_sequences, _SCORES_AT_ONCE // (n_heads * n_steps**2))
+        at_once = max(block.stop - block.start for block in self._blocks)
         has_backward = context.is_training or context.grad_input is not None
         name = str(context.index) if has_backward else "of any layer"
         self._arrays = HeadArrays(context, n_heads, key_size, name)
         shape, get = (n_heads, n_steps, n_steps), context.pool.get
-        n_scores = n_sequences if has_backward else at_once
-        # The weights of the values, for each sequence and head: (..., n_keys, n_queries).
-        self._scores = get(f"attention scores {name}", (n_scores, *shape))
+        # The weights of the values, for each sequence and head: (..., n_keys, n_queries). They are
+        # kept for the backward pass only.
+        self._scores: Array | None = None
+        if has_backward:
+            self._scores = get(f"attention scores {name}", (n_sequences, *shape))
+        self._shape_of_block = at_once, *shape
         self._of_queries = np.empty((n_sequences, n_heads, 1, n_steps), dtype)
         self._ones = np.ones((1, n_steps), dtype)
         d_joined = None
         if has_backward:
             # Of no use after a backward pass, so all attention layers share this memory.
             self._gradients = HeadArrays(context, n_heads, key_size, "gradients")
-            self._d_scores = get("attention scores of a block", (at_once, *shape))
             d_joined = self._gradients.joined
             self._ones_of_channels = np.ones((key_size, 1), dtype)
             self._sums = np.empty((context.n_estimators, context.n_rows * n_heads, 1), dtype)
             self._sums_of_heads = self._sums.reshape(n_sequences, n_steps, n_heads).swapaxes(1, 2)
         parameters, gradients = context.parameters, context.gradients
-        self._projection = BuiltDense(
+        self._projection = BuiltPositionwiseDense(
+            context.n_rows,
             parameters["attention_kernels"],
             parameters["attention_biases"],
             gradients.get("attention_kernels"),
             gradients.get("attention_biases"),
             context.grad_input,
         )
-        self._output_projection = BuiltDense(
+        self._output_projection = BuiltPositionwiseDense(
+            context.n_rows,
             parameters["attention_output_kernels"],
             parameters["attention_output_biases"],
             gradients.get("attention_output_kernels"),
@@ -360,27 +360,33 @@ class BuiltAttention:
         if self._is_step is not None:
             mask = np.where(self._is_step, 0, -np.inf).astype(out.dtype)
             self._padding_mask = mask[:, np.newaxis, :, np.newaxis]
-        for block in self._blocks:
-            self._attend(block)
+        parallel_for(self._attend, self._blocks)
         self._output_projection.forward(self._arrays.joined, out)
 
     def _attend(self, block: slice) -> None:
         """Compute the weights of a block of sequences, and the outputs of all heads."""
         own, of_queries = self._arrays, self._of_queries[block]
-        start = block.start % len(self._scores)  # 0 if there is memory for one block only
-        scores = self._scores[start : start + len(of_queries)]
+        scores = self._scores_of_block(block) if self._scores is None else self._scores[block]
         np.matmul(own.keys[block], own.queries[block].swapaxes(-1, -2), out=scores)
         np.multiply(scores, self._scale, out=scores)
         if self._mask is not None:
             np.add(scores, self._mask, out=scores)
         if self._padding_mask is not None:
             np.add(scores, self._padding_mask[block], out=scores)
-        np.max(scores, axis=-2, keepdims=True, out=of_queries)
-        np.subtract(scores, of_queries, out=scores)
+        n_steps = scores.shape[-2]
+        halves = self._context.pool.get_for_thread(
+            "maxima of a block", (*scores.shape[:2], n_steps - n_steps // 2, n_steps)
+        )
+        np.subtract(scores, max_by_halves(scores, halves), out=scores)
         np.exp(scores, out=scores)
         np.matmul(self._ones, scores, out=of_queries)
         np.divide(scores, of_queries, out=scores)
         np.matmul(scores.swapaxes(-1, -2), own.values[block], out=own.outputs[block])
+
+    def _scores_of_block(self, block: slice) -> Array:
+        """Return memory for the scores of a block."""
+        scores = self._context.pool.get_for_thread("scores of a block", self._shape_of_block)
+        return scores[: block.stop - block.start]
 
     def _find_steps(self) -> Array | None:
         """Return which steps of all sequences are no padding; None if all are."""
@@ -397,22 +403,27 @@ class BuiltAttention:
         if self._is_step is not None:
             np.multiply(delta, self._is_step.reshape(*delta.shape[:-1], 1), out=delta)
         self._output_projection.backward(delta)
-        np.matmul(self._scores, back.outputs, out=back.values)
         # With weights s, values v and outputs a = s v with gradient d, the gradient with respect to
         # the scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sums of a d over
         # the channels (Dao et al. 2022, appendix B.2).
-        np.multiply(back.joined, self._scale, out=back.joined)
         np.multiply(back.joined, own.joined, out=own.joined)
         np.matmul(own.joined_by_head, self._ones_of_channels, out=self._sums)
         np.copyto(self._of_queries[:, :, 0], self._sums_of_heads)
-        for block in self._blocks:
-            d_scores = self._d_scores[: block.stop - block.start]
-            np.matmul(own.values[block], back.outputs[block].swapaxes(-1, -2), out=d_scores)
-            np.subtract(d_scores, self._of_queries[block], out=d_scores)
-            np.multiply(d_scores, self._scores[block], out=d_scores)
-            np.matmul(d_scores.swapaxes(-1, -2), own.keys[block], out=back.queries[block])
-            np.matmul(d_scores, own.queries[block], out=back.keys[block])
+        parallel_for(self._attend_back, self._blocks)
         return self._projection.backward(back.projected)
+
+    def _attend_back(self, block: slice) -> None:
+        """Write the gradients of queries, keys and values of a block of sequences."""
+        assert self._scores is not None
+        own, back, scores = self._arrays, self._gradients, self._scores[block]
+        d_scores, d_outputs = self._scores_of_block(block), back.outputs[block]
+        np.matmul(own.values[block], d_outputs.swapaxes(-1, -2), out=d_scores)
+        np.subtract(d_scores, self._of_queries[block], out=d_scores)
+        np.multiply(d_scores, scores, out=d_scores)
+        np.multiply(d_scores, self._scale, out=d_scores)
+        np.matmul(scores, d_outputs, out=back.values[block])
+        np.matmul(d_scores.swapaxes(-1, -2), own.keys[block], out=back.queries[block])
+        np.matmul(d_scores, own.queries[block], out=back.keys[block])
 
 
 def _mask_future(n_steps: int, dtype: np.dtype[np.floating]) -> Array:

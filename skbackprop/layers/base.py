@@ -299,6 +299,9 @@ class Layer(Configurable):
         Whether it writes the gradient with respect to its input to `delta`.
     takes_sparse, keeps_sparse : bool, default=False
         Whether it takes sparse input, and whether its output is then sparse.
+    divides_rows : bool, default=False
+        Whether it computes large batches in parts, by `parallel_for`, so that BLAS need not share
+        its products among threads.
     reads_columns : bool, default=False
         Whether it must be the first layer, since it reads columns of X.
     n_buffers : int, default=2
@@ -349,6 +352,7 @@ class Layer(Configurable):
     inplace_backward: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False
     keeps_sparse: ClassVar[bool] = False
+    divides_rows: ClassVar[bool] = False
     reads_columns: ClassVar[bool] = False
     n_buffers: ClassVar[int] = 2
 

@@ -49,6 +49,8 @@ class Convolution(Layer):
     activation: str | ActivationFunction | None
     use_bias: bool
 
+    divides_rows: ClassVar[bool] = True
+
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
         """Return the sizes and the padding for the shape of one row of the input."""
         raise NotImplementedError(f"{type(self).__name__} must define compute_geometry(shape)")
@@ -76,10 +78,6 @@ class Convolution(Layer):
         *window, n_channels, n_filters = self.kernel_shape(input_shape)
         n_columns = min(n_windows * math.prod(window) * n_channels, CACHED_VALUES_OF_ROW)
         return n_columns + 2 * n_windows * n_filters + n_padded * n_channels
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        n_windows = math.prod(self.compute_geometry(input_shape).output_size)
-        return n_windows * math.prod(self.kernel_shape(input_shape))
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltConvolution(context, self.compute_geometry(context.input_shape))
@@ -506,9 +504,6 @@ class DepthwiseConv2D(Convolution):
         geometry = self.compute_geometry(input_shape)
         n_pixels = math.prod(geometry.padded_size) + 3 * math.prod(geometry.output_size)
         return n_pixels * math.prod(input_shape[2:])
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
 
     def build(self, context: LayerContext) -> BuiltLayer:
         return BuiltDepthwiseConvolution(context, self.compute_geometry(context.input_shape))

@@ -18,6 +18,7 @@ from ..activations import ActivationFunction, SelfGated, get_activation
 from ..initializers import GlorotUniform, Initializer
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from ..utils.configurable import check_in_place
+from ..utils.parallel import parallel_for, split_rows
 from ..utils.validation import validate_interval, validate_positive_int
 from .base import (
     ArrayInitializer,
@@ -103,16 +104,18 @@ class Dense(Layer):
         return specs if self.use_bias else specs[:1]
 
     def build(self, context: LayerContext) -> BuiltLayer:
-        kind = BuiltSparseDense if context.is_sparse else BuiltDense
         parameters, gradients = context.parameters, context.gradients
         weights, biases = f"{self.scope}weights", f"{self.scope}biases"
-        return kind(
+        arrays = (
             parameters[weights],
             parameters.get(biases),
             gradients.get(weights),
             gradients.get(biases),
             context.grad_input,
         )
+        if len(context.input_shape) > 1:
+            return BuiltPositionwiseDense(context.n_rows, *arrays)
+        return BuiltSparseDense(*arrays) if context.is_sparse else BuiltDense(*arrays)
 
 
 @dataclass(frozen=True)
@@ -160,10 +163,13 @@ class Activation(Layer):
 
     def build(self, context: LayerContext) -> BuiltLayer:
         copy, function = context.input_copy(), self.function
+        parts: Sequence[slice] = ()
+        if context.is_training:
+            parts = split_rows(context.n_rows, _VALUES_AT_ONCE // context.n_outputs)
         if context.is_training and isinstance(function, SelfGated):
             gate = context.scratch("gate", context.n_rows, context.n_outputs)
-            return BuiltSelfGated(function, copy, gate)
-        return BuiltActivation(function, copy)
+            return BuiltSelfGated(function, copy, gate, parts)
+        return BuiltActivation(function, copy, parts)
 
 
 class BuiltDense:
@@ -220,6 +226,68 @@ class BuiltDense:
         return delta
 
 
+# Positions that a thread computes at once, and groups of them with sums of gradients of their own.
+_POSITIONS_AT_ONCE, _N_GROUPS = 1_024, 4
+
+
+class BuiltPositionwiseDense(BuiltDense):
+    """Dense layer on the positions of sequences or images, which are many.
+
+    Parameters
+    ----------
+    n_positions : int
+        The number of positions of a batch.
+    *arrays : arrays or None
+        Those of `BuiltDense`.
+    """
+
+    def __init__(self, n_positions: int, *arrays: Any) -> None:
+        super().__init__(*arrays)
+        self._parts = split_rows(n_positions, _POSITIONS_AT_ONCE)
+        self._groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
+        # The sums of each group, and the gradients that they add up to.
+        self._sums = [
+            sums_of_parts(total, len(self._groups)) for total in (self.d_weights, self.d_biases)
+        ]
+
+    def forward(self, x: Array, out: Array) -> None:
+        self._x, self._out = x, out
+        parallel_for(self._forward_part, self._parts)
+
+    def _forward_part(self, part: slice) -> None:
+        out = self._out[..., part, :]
+        self._product(self._x[..., part, :], self.weights, out=out)
+        if self.biases is not None:
+            np.add(out, self.biases, out=out)
+
+    def backward(self, delta: Array) -> Array:
+        self._delta = delta
+        parallel_for(self._backward_group, range(len(self._groups)))
+        for total, sums in zip((self.d_weights, self.d_biases), self._sums, strict=True):
+            if sums is not None and len(sums) > 1:
+                np.add.reduce(sums, axis=0, out=total)
+        return delta if self.grad_input is None else self.grad_input
+
+    def _backward_group(self, group: int) -> None:
+        part, (d_weights, d_biases) = self._groups[group], self._sums
+        delta = self._delta[..., part, :]
+        if d_weights is not None:
+            inputs = self._x[..., part, :].swapaxes(-1, -2)
+            self._product(inputs, delta, out=d_weights[group])
+        if d_biases is not None:
+            self._sum_rows(delta, d_biases[group])
+        if self.grad_input is not None:
+            grad_input = self.grad_input[..., part, :]
+            self._outer_product(delta, self._weights_transposed, out=grad_input)
+
+
+def sums_of_parts(total: Array | None, n_parts: int) -> Array | None:
+    """Return memory for the sums of parts of a batch, which are the total itself if it is one."""
+    if total is None or n_parts == 1:
+        return None if total is None else total[np.newaxis]
+    return np.empty((n_parts, *total.shape), total.dtype)
+
+
 class RowSum:
     """Sum of the rows of matrices: a product with ones takes a third of the time of a sum."""
 
@@ -228,16 +296,18 @@ class RowSum:
 
     def __call__(self, matrix: Array, out: Array) -> None:
         """Write the sum of the rows of `matrix`, or of each of several, to `out`."""
-        product = np.dot if matrix.ndim == 2 else np.matmul
-        if self._ones is None:
-            self._ones = np.ones((1,) * (matrix.ndim - 1) + matrix.shape[-2:-1], matrix.dtype)
-            self._ones_transposed = self._ones.swapaxes(-1, -2)
+        product, n_rows = np.dot if matrix.ndim == 2 else np.matmul, matrix.shape[-2]
+        ones = self._ones
+        if ones is None or ones.shape[1] < n_rows:
+            ones = self._ones = np.ones((1, n_rows), matrix.dtype)
+        if ones.shape[1] > n_rows:
+            ones = ones[:, :n_rows]
         if matrix.shape[-1] == 1:
             # Some BLAS kernels round a dot product by the address of the second factor. The ones
             # are aligned alike for a member of a stack and for a network alone.
-            product(matrix.swapaxes(-1, -2), self._ones_transposed, out=out)
+            product(matrix.swapaxes(-1, -2), ones.T, out=out)
         else:
-            product(self._ones, matrix, out=out)
+            product(ones, matrix, out=out)
 
 
 class BuiltSparseDense(BuiltDense):
@@ -267,6 +337,10 @@ class BuiltSparseDense(BuiltDense):
         return enumerate(zip(*stacked, strict=True))
 
 
+# Values of an activation that a thread computes at once.
+_VALUES_AT_ONCE = 1 << 17
+
+
 class BuiltActivation:
     """a = f(z); `out` may be `x` itself if the activation allows it.
 
@@ -276,17 +350,33 @@ class BuiltActivation:
         The function f.
     copy : array or None, default=None
         The array to which z is copied first; None if z may be overwritten.
+    parts : sequence of slice, default=()
+        The parts of the rows that are computed at once; none for all rows.
     """
 
-    def __init__(self, activation: ActivationFunction, copy: Array | None = None) -> None:
-        self.activation, self._copy = activation, copy
+    def __init__(
+        self,
+        activation: ActivationFunction,
+        copy: Array | None = None,
+        parts: Sequence[slice] = (),
+    ) -> None:
+        self.activation, self._copy, self._parts = activation, copy, parts
 
     def forward(self, x: Array, out: Array) -> None:
         self._z, self._a = self._save(x), out
+        if len(self._parts) > 1:
+            parallel_for(self._forward_rows, self._parts)
+        else:
+            self._forward(self._z, out)
+
+    def _forward_rows(self, rows: slice) -> None:
+        self._forward(self._z[..., rows, :], self._a[..., rows, :])
+
+    def _forward(self, z: Array, a: Array) -> None:
         # Its type says None, but the method of a user-defined part may return its result instead.
-        result: object = self.activation.forward(self._z, out)  # type: ignore[func-returns-value]
+        result: object = self.activation.forward(z, a)  # type: ignore[func-returns-value]
         if result is not None:
-            check_in_place(self.activation, "forward(z, a)", "a", result, out)
+            check_in_place(self.activation, "forward(z, a)", "a", result, a)
 
     def _save(self, x: Array) -> Array:
         """Return the input, saved for the backward pass."""
@@ -296,11 +386,21 @@ class BuiltActivation:
         return self._copy
 
     def backward(self, delta: Array) -> Array:
+        if len(self._parts) > 1:
+            self._delta = delta
+            parallel_for(self._backward_rows, self._parts)
+        else:
+            self._backward(self._z, self._a, delta)
+        return delta
+
+    def _backward_rows(self, rows: slice) -> None:
+        self._backward(self._z[..., rows, :], self._a[..., rows, :], self._delta[..., rows, :])
+
+    def _backward(self, z: Array, a: Array, delta: Array) -> None:
         # Its type says None, but the method of a user-defined part may return its result instead.
-        result: object = self.activation.backward(self._z, self._a, delta)  # type: ignore[func-returns-value]
+        result: object = self.activation.backward(z, a, delta)  # type: ignore[func-returns-value]
         if result is not None:
             check_in_place(self.activation, "backward(z, a, delta)", "delta", result, delta)
-        return delta
 
 
 class BuiltSelfGated(BuiltActivation):
@@ -314,21 +414,34 @@ class BuiltSelfGated(BuiltActivation):
         The array to which z is copied first; None if z may be overwritten.
     gate : array of the shape of z
         The array for the gate.
+    parts : sequence of slice
+        The parts of the rows that are computed at once.
     """
 
     activation: SelfGated
 
-    def __init__(self, activation: SelfGated, copy: Array | None, gate: Array) -> None:
-        super().__init__(activation, copy)
+    def __init__(
+        self, activation: SelfGated, copy: Array | None, gate: Array, parts: Sequence[slice]
+    ) -> None:
+        super().__init__(activation, copy, parts)
         self._gate = gate
 
     def forward(self, x: Array, out: Array) -> None:
-        self._z = self._save(x)
-        self.activation.gate(self._z, self._gate)
-        np.multiply(self._gate, self._z, out=out)
+        self._z, self._a = self._save(x), out
+        parallel_for(self._forward_rows, self._parts)
+
+    def _forward_rows(self, rows: slice) -> None:
+        z, gate = self._z[..., rows, :], self._gate[..., rows, :]
+        self.activation.gate(z, gate)
+        np.multiply(gate, z, out=self._a[..., rows, :])
+
+    def _backward_rows(self, rows: slice) -> None:
+        z, gate, delta = (each[..., rows, :] for each in (self._z, self._gate, self._delta))
+        self.activation.backward_from_gate(z, gate, delta)
 
     def backward(self, delta: Array) -> Array:
-        self.activation.backward_from_gate(self._z, self._gate, delta)
+        self._delta = delta
+        parallel_for(self._backward_rows, self._parts)
         return delta
 
 

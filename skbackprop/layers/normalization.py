@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..utils.arrays import Array, squeeze_member_axis
+from ..utils.arrays import BLOCK, Array, squeeze_member_axis
+from ..utils.parallel import parallel_for, split_rows
 from ..utils.validation import validate_interval
 from .base import (
     NUM_BATCHES_TRACKED,
@@ -27,6 +28,7 @@ from .base import (
     Shape,
     padding_mask,
 )
+from .dense import sums_of_parts
 
 
 class Normalization(Layer):
@@ -214,17 +216,6 @@ class BuiltNormalization:
         np.sqrt(out, out=out)
         np.divide(self._one, out, out=out)
 
-    def _scale_and_shift(self, normed: Array, out: Array) -> None:
-        self._normed = normed
-        np.multiply(normed, self.gains, out=out)
-        np.add(out, self.biases, out=out)
-
-    def _sum_gradients(self, delta: Array) -> tuple[Array, Array]:
-        """Compute and return the gradients of gains and biases."""
-        np.multiply(delta, self._normed, out=self._scratch)
-        d_gains = np.matmul(self._ones, self._scratch, out=self.d_gains)
-        return d_gains, np.matmul(self._ones, delta, out=self.d_biases)
-
 
 class BuiltBatchNormTraining(BuiltNormalization):
     """Batch normalization in training, which updates the running statistics."""
@@ -258,7 +249,9 @@ class BuiltBatchNormTraining(BuiltNormalization):
         np.matmul(weights, self._scratch, out=self._variance)
         self._invert(self._variance, self._inverse)
         np.multiply(x, self._inverse, out=x)
-        self._scale_and_shift(x, out)
+        self._normed = x
+        np.multiply(x, self.gains, out=out)
+        np.add(out, self.biases, out=out)
         self._update_share()
         self._update_statistics()
 
@@ -306,7 +299,10 @@ class BuiltBatchNormTraining(BuiltNormalization):
     def backward(self, delta: Array) -> Array:
         # With the weights w_i of the rows, and n for norm(z):
         # d z_i = gains / sqrt(v + epsilon) * (delta_i - w_i * (d_biases + n_i * d_gains))
-        normed, (d_gains, d_biases) = self._normed, self._sum_gradients(delta)
+        normed = self._normed
+        np.multiply(delta, normed, out=self._scratch)
+        d_gains = np.matmul(self._ones, self._scratch, out=self.d_gains)
+        d_biases = np.matmul(self._ones, delta, out=self.d_biases)
         np.multiply(normed, d_gains, out=normed)
         np.add(normed, d_biases, out=normed)
         np.multiply(normed, self._row_weights, out=normed)
@@ -317,7 +313,7 @@ class BuiltBatchNormTraining(BuiltNormalization):
 
 
 class BuiltLayerNorm(BuiltNormalization):
-    """Layer normalization, in training and in prediction."""
+    """Layer normalization, in training and in prediction, of parts of the rows."""
 
     def __init__(self, context: LayerContext, layer: LayerNormalization) -> None:
         super().__init__(context, layer)
@@ -326,32 +322,60 @@ class BuiltLayerNorm(BuiltNormalization):
         mean, inverse = np.empty((2, context.n_estimators, context.n_rows, 1), dtype)
         self._mean, self._inverse = squeeze_member_axis(mean), squeeze_member_axis(inverse)
         self._shares = np.empty_like(self.gains)
+        self._parts = split_rows(context.n_rows, BLOCK // n_units)
+        # The sums of each part for the gradients of gains and biases.
+        self._sums = [
+            sums_of_parts(each, len(self._parts)) for each in (self.d_gains, self.d_biases)
+        ]
 
     def forward(self, x: Array, out: Array) -> None:
-        x = self._writable(x)
-        np.matmul(x, self._equal, out=self._mean)
-        np.subtract(x, self._mean, out=x)
-        np.multiply(x, x, out=self._scratch)
-        np.matmul(self._scratch, self._equal, out=self._mean)
-        self._invert(self._mean, self._inverse)
-        np.multiply(x, self._inverse, out=x)
-        self._scale_and_shift(x, out)
+        self._normed, self._out = self._writable(x), out
+        parallel_for(self._forward_part, self._parts)
+
+    def _forward_part(self, part: slice) -> None:
+        x, out, scratch, mean, inverse = (
+            each[..., part, :]
+            for each in (self._normed, self._out, self._scratch, self._mean, self._inverse)
+        )
+        np.matmul(x, self._equal, out=mean)
+        np.subtract(x, mean, out=x)
+        np.multiply(x, x, out=scratch)
+        np.matmul(scratch, self._equal, out=mean)
+        self._invert(mean, inverse)
+        np.multiply(x, inverse, out=x)
+        np.multiply(x, self.gains, out=out)
+        np.add(out, self.biases, out=out)
 
     def backward(self, delta: Array) -> Array:
+        self._delta = delta
+        np.multiply(self.gains, self._equal.T, out=self._shares)
+        parallel_for(self._backward_part, range(len(self._parts)))
+        for total, sums in zip((self.d_gains, self.d_biases), self._sums, strict=True):
+            if sums is not None and len(sums) > 1:
+                np.add.reduce(sums, axis=0, out=total)
+        return delta
+
+    def _backward_part(self, number: int) -> None:
         # With e for delta * gains, n for norm(z), and means over the units:
         # d z = (e - mean(e) - n * mean(e * n)) / sqrt(v + epsilon)
-        self._sum_gradients(delta)
-        normed, gains = self._normed, self.gains
-        np.multiply(gains, self._equal.T, out=self._shares)
+        part = self._parts[number]
+        normed, delta, scratch, mean, inverse = (
+            each[..., part, :]
+            for each in (self._normed, self._delta, self._scratch, self._mean, self._inverse)
+        )
+        ones, (d_gains, d_biases) = self._ones[:, part], self._sums
+        np.multiply(delta, normed, out=scratch)
+        if d_gains is not None and d_biases is not None:
+            np.matmul(ones, scratch, out=d_gains[number])
+            np.matmul(ones, delta, out=d_biases[number])
         shares = self._shares.swapaxes(-1, -2)
-        np.matmul(self._scratch, shares, out=self._mean)
-        np.multiply(normed, self._mean, out=normed)
-        np.matmul(delta, shares, out=self._mean)
-        np.multiply(delta, gains, out=delta)
-        np.subtract(delta, self._mean, out=delta)
+        np.matmul(scratch, shares, out=mean)
+        np.multiply(normed, mean, out=normed)
+        np.matmul(delta, shares, out=mean)
+        np.multiply(delta, self.gains, out=delta)
+        np.subtract(delta, mean, out=delta)
         np.subtract(delta, normed, out=delta)
-        np.multiply(delta, self._inverse, out=delta)
-        return delta
+        np.multiply(delta, inverse, out=delta)
 
 
 class BuiltBatchNormInference:

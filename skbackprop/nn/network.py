@@ -399,12 +399,23 @@ class Network:
         return {}
 
     def max_matmul_size(self, n_rows: int) -> int:
-        """Return the number of multiplications in the largest matrix product, for `n_rows` rows."""
+        """Return the number of multiplications in the largest matrix product, for `n_rows` rows.
+
+        Those of layers that compute a batch in parts do not count.
+        """
         return n_rows * self._max_matmul_size_per_row
 
     @cached_property
+    def divides_rows(self) -> bool:
+        """Whether a layer computes a batch in parts."""
+        return any(layer.divides_rows for layer in self.layers)
+
+    @cached_property
     def _max_matmul_size_per_row(self) -> int:
-        return max(layer.max_matmul_size(shape) for layer, shape in self._each)
+        sizes = [
+            layer.max_matmul_size(shape) for layer, shape in self._each if not layer.divides_rows
+        ]
+        return max(sizes, default=0)
 
     @property
     def memory_per_sample(self) -> int:

@@ -95,7 +95,7 @@ class TrainingLoop:
         for run in runs:
             (self._ready if run.stop_reason is None else self._done).append(run)
         self.stacks: list[StackTraining] = []
-        self._is_lbfgs = runs[0].config.is_lbfgs
+        self._network, self._is_lbfgs = runs[0].network, runs[0].config.is_lbfgs
         if self._ready and not self._is_lbfgs:
             time_limit = time_limit_for(self._ready)
             # A time limit may have left some of the resumed runs an epoch behind the others.
@@ -116,7 +116,10 @@ class TrainingLoop:
         largest = max((stack.max_matmul_size for stack in stacks), default=0)
         pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext()
         try:
-            with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit, pool as threads:
+            blas = BlasLimit(
+                largest, n_side_by_side=n_threads, divides_rows=self._network.divides_rows
+            )
+            with blas as limit, limit, pool as threads:
                 map_stacks: Any = map if threads is None else threads.map
                 while waiting := [stack for stack in stacks if stack.runs]:
                     observer.on_epoch_begin(self.snapshot_runs)

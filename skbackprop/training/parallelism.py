@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from itertools import pairwise
 from typing import Self
@@ -15,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 from ..nn.data_loader import CHUNK_BYTES
 from ..nn.network import Network
 from ..utils.equality import Item
+from ..utils.parallel import ThreadTeam
 
 # Multiplications in the largest product of a step. Below the first, BLAS libraries take one
 # thread by themselves; below the second, two threads save little while the cores are idle and
@@ -118,6 +120,9 @@ def threads_for_stacks() -> int:
 class BlasLimit:
     """Context in which BLAS uses one thread where matrix products are too small to share.
 
+    Loops over parts of large arrays (`parallel_for`) then take the threads of BLAS, and in any case
+    call BLAS with one thread each.
+
     Enter it twice, ``with BlasLimit(size) as limit, limit:``. Ctrl-C at the start of one exit is
     then followed by the other, and the limit is lifted in any case. The first entry does nothing.
 
@@ -128,29 +133,51 @@ class BlasLimit:
     is_lbfgs : bool, default=False
         Whether SciPy's L-BFGS makes BLAS calls of its own, which are shared even where the
         network's products are not.
+    divides_rows : bool, default=False
+        Whether layers compute parts of a batch, whose products are not to be shared.
     n_side_by_side : int, default=1
         The number of threads that train at the same time. With several, each uses BLAS alone.
     """
 
     def __init__(
-        self, max_matmul_size: int, is_lbfgs: bool = False, n_side_by_side: int = 1
+        self,
+        max_matmul_size: int,
+        is_lbfgs: bool = False,
+        n_side_by_side: int = 1,
+        divides_rows: bool = False,
     ) -> None:
         is_small = max_matmul_size < _WORTH_MORE_THREADS and (
-            is_lbfgs or max_matmul_size > _ALWAYS_ONE_THREAD
+            is_lbfgs or divides_rows or max_matmul_size > _ALWAYS_ONE_THREAD
         )
         self._is_needed = is_small or n_side_by_side > 1
+        n_threads = 1 if n_side_by_side > 1 else threads_for_stacks()
+        self._team = ThreadTeam(n_threads, nullcontext if self._is_needed else _limit_blas)
         self._user = threading.get_ident(), object()
         self._is_guarded = False
 
     def __enter__(self) -> Self:
-        if self._is_needed and self._is_guarded:
-            _USERS.add(self._user)
+        if self._is_guarded:
+            if self._is_needed:
+                _USERS.add(self._user)
+            self._team.start()
         self._is_guarded = True
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._team.stop()
         if self._is_needed:
             _USERS.discard(self._user)
+
+
+@contextmanager
+def _limit_blas() -> Iterator[None]:
+    """Context in which BLAS uses one thread."""
+    user = threading.get_ident(), object()
+    try:
+        _USERS.add(user)
+        yield
+    finally:
+        _USERS.discard(user)
 
 
 def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:

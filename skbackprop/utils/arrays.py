@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .parallel import thread_number
+
 if TYPE_CHECKING:
     from scipy.sparse import sparray, spmatrix
 
@@ -139,6 +141,28 @@ def max_abs(X: Any) -> float:
     return max(-float(values.min(initial=0)), float(values.max(initial=0)))
 
 
+def max_by_halves(x: Array, halves: Array) -> Array:
+    """Return the maximum over the third of four axes, which is kept.
+
+    NumPy takes the maximum of two halves of an array faster than over a short axis.
+
+    Parameters
+    ----------
+    x : array of shape (a, b, n, c)
+        The values.
+    halves : array of shape (a, b, n - n // 2, c)
+        Memory for the result and what it is computed from.
+    """
+    n = x.shape[2]
+    if n % 2:
+        np.copyto(halves[:, :, n // 2], x[:, :, n // 2])
+    while n > 1:
+        half = n // 2
+        np.maximum(x[:, :, :half], x[:, :, n - half : n], out=halves[:, :, :half])
+        x, n = halves, n - half
+    return halves[:, :, :1]
+
+
 def as_dense(y: Any) -> Any:
     """Return a sparse matrix as an array, anything else unchanged."""
     return y.toarray() if hasattr(y, "toarray") else y
@@ -166,6 +190,11 @@ class BufferPool:
         if flat is None or flat.size < size:
             flat = self._flat[name] = np.empty(size, dtype or self.dtype)
         return flat[:size].reshape(shape)
+
+    def get_for_thread(self, name: str, shape: Sequence[int], dtype: Any = None) -> Array:
+        """Return an uninitialized array for the current thread of a `parallel_for`."""
+        number = thread_number()
+        return self.get(f"{name}, thread {number}" if number else name, shape, dtype)
 
 
 class DropCachedPropertiesMixin:
