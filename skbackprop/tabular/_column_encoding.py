@@ -306,6 +306,12 @@ class OneHot(DropCachedPropertiesMixin):
         """The number of outputs."""
         return sum(map(len, self.names))
 
+    def codes_with_output(self, column: int) -> Array:
+        """Return the codes of a column that do not share their output with others."""
+        positions = np.array(self.positions[column])
+        counts = np.bincount(positions[positions >= 0], minlength=len(positions))
+        return np.flatnonzero((positions >= 0) & (counts[positions] == 1))
+
     def outputs(self) -> list[tuple[int, str]]:
         """Return the column, and the suffix of the name, of each output."""
         return [(column, f"_{name}") for column, names in enumerate(self.names) for name in names]
@@ -540,6 +546,21 @@ class TargetEncoding:
         columns = np.repeat(np.arange(len(moments)), len(classes))
         classes = tuple(classes) * len(moments)
         return cls(tuple(tables), tuple(columns.tolist()), classes, tuple(fold_tables), folds)
+
+    def without_codes(self, codes: Sequence[Array]) -> Self:
+        """Return statistics that are the overall mean for some codes of each column.
+
+        If a model can identify a category, and its statistic differs between folds, then the model
+        can learn the targets of the rows of a fold from the statistic of the others: the sum of
+        both is the same for all rows of the category.
+        """
+        tables, fold_tables = (
+            [each.copy() for each in own] for own in (self.tables, self.fold_tables)
+        )
+        for table, fold_table, column in zip(tables, fold_tables, self.columns, strict=True):
+            table[codes[column]] = table[0]
+            fold_table[:, codes[column]] = fold_table[:, :1]
+        return replace(self, tables=tuple(tables), fold_tables=tuple(fold_tables))
 
     def encode_training_rows(self, codes: Array, folds: Array | None = None) -> Array:
         """Return the outputs of training rows, which depend on the targets of other folds alone."""

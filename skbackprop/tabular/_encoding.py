@@ -256,7 +256,10 @@ class FittedEncoding(DropCachedPropertiesMixin):
         part_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
         part_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
         is_sparse, out_of_fold, folds = isinstance(columns, SparseColumns), None, None
-        if statistics is not None:
+        if statistics is not None and isinstance(categories, OneHot):
+            statistics = statistics.without_codes(
+                [categories.codes_with_output(at) for at in target_encoded]
+            )
             folds = statistics.folds
             out_of_fold = statistics.encode_training_rows(codes[:, target_encoded])
         parts, lines = list[ColumnEncoding](), None

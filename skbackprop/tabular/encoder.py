@@ -76,10 +76,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     max_categories : int or None, default=30
         The maximum number of one-hot categories of a column. Beyond it, the most frequent
         ``max_categories - 1`` are kept and the others are "infrequent". If `fit` gets the target,
-        such a column also has a target statistic: the mean of the target for each category, shrunk
-        toward the overall mean; with more than two classes, the share of each class.
-        `fit_transform` returns out-of-fold statistics, by five folds. At least 2; None for no
-        limit. Without effect on ordinal codes.
+        such a column also has a target statistic: the mean of the target for each category that is
+        "infrequent", shrunk toward the overall mean, and the overall mean for all others; with more
+        than two classes, the share of each class. `fit_transform` returns out-of-fold statistics,
+        by five folds. At least 2; None for no limit. Without effect on ordinal codes.
     target_type : {"auto", "continuous", "binary", "multiclass"}, default="auto"
         The type of the target. "auto" infers it from the values; whole numbers are classes.
     dtype : {"float32", "float64"} or None, default=None

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from skbackprop import BackpropRegressor, TabularRegressor
+from skbackprop import BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.tabular import TableEncoder, base
 from skbackprop.tabular._column_encoding import TargetMoments
 from skbackprop.tabular._encoding import FeatureBuilder, FittedEncoding
@@ -70,13 +70,13 @@ def test_a_statistic_does_not_depend_on_the_targets_of_its_group():
 
 def test_the_statistics_of_a_level_by_hand():
     """The mean of the other folds, shrunk towards their overall mean by sklearn's "auto"."""
-    frame = pd.DataFrame({"level": list("aabb") * 10})
-    y = np.tile([1.0, 3.0, 5.0, 9.0], 10)
+    frame = pd.DataFrame({"level": list("aabbc") * 8})
+    y = np.tile([1.0, 3.0, 5.0, 9.0, 6.0], 8) + np.arange(40) % 3
     encoding, _ = FittedEncoding.fit(
         columns_of(frame),
         y,
         "from_dtype",
-        max_categories=1,
+        max_categories=2,
         target_type="continuous",
         random_state=0,
     )
@@ -89,6 +89,7 @@ def test_the_statistics_of_a_level_by_hand():
         overall = y[others]
         # Micci-Barreca (2001): the weight of the level is n / (n + var_within / var_overall).
         weight = len(own) / (len(own) + own.var() / overall.var())
+        weight *= frame["level"][row] != "a"  # which has an output of its own
         expected = weight * own.mean() + (1 - weight) * overall.mean()
         assert numbers[row, 0] == pytest.approx(expected, rel=1e-12)
 
@@ -175,3 +176,60 @@ def test_moments_of_blocks_merge_to_those_of_all_rows():
     own = targets[1, in_cell]
     assert n == in_cell.sum() and mean == pytest.approx(own.mean(), rel=1e-14)
     assert squares == pytest.approx(n * own.var(), rel=1e-6)
+
+
+# ------------------------------------------------------------------------------- identifiers
+
+
+@BOTH
+@pytest.mark.parametrize("blend", [None, "boosting"])
+def test_nothing_is_learned_from_unique_identifiers(kind, blend):
+    frame, y = many_levels()
+    frame = frame[["x"]].assign(id=[f"i{at}" for at in np.random.RandomState(1).permutation(N)])
+    y = y if kind is TabularRegressor else y > 0
+    for split in ({}, {"X_val": frame[:40], "y_val": y[:40]}):
+        model = kind(**SMALL, blend=blend).fit(frame, y, **split)
+        output = model.predict if kind is TabularRegressor else model.predict_proba
+        shuffled = frame.assign(id=frame["id"].to_numpy()[::-1])
+        np.testing.assert_array_equal(output(frame), output(shuffled))
+        np.testing.assert_array_equal(output(frame), output(frame.assign(id="new")))
+        assert not model.explain(frame[:3]).values[:, 1].any()
+        if not split:
+            importances = model.permutation_importance(frame, y, random_state=0)
+            assert not importances.importances[1].any()
+
+
+@pytest.mark.long
+def test_out_of_fold_scores_of_identifiers_are_those_of_chance():
+    """Of ten rows each: the sum of the targets of an identifier must not be found out."""
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame({"x": rng.randn(600), "id": [f"i{at % 60}" for at in range(600)]})
+    y = rng.randn(600) > 0
+    model = TabularClassifier(random_state=0, blend=None).fit(frame, y)
+    assert model._features.encoding.statistics is not None
+    assert model.oof_score_ < 0.57
+
+
+def test_categories_with_an_output_of_their_own_have_the_overall_mean():
+    """Else networks could compute the target of a row from what other folds have left of a sum."""
+    frame, y = many_levels()
+    encoder = TableEncoder(random_state=0, max_categories=11).fit(frame, y)
+    statistics = encoder._encoding.statistics
+    (table,), (fold_table,) = statistics.tables, statistics.fold_tables
+    frequent = [name.removeprefix("level_") for name in encoder.get_feature_names_out()[2:]]
+    assert frequent.pop() == "infrequent"
+    has_output = np.isin(encoder.categories_[0], frequent)
+    assert has_output.sum() == 10
+    assert (table[1:] == table[0]).tolist() == has_output.tolist()
+    assert ((fold_table[:, 1:] == fold_table[:, :1]).all(axis=0) == has_output).all()
+
+
+def test_background_rows_have_out_of_fold_statistics():
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame({"level": [f"l{at}" for at in rng.permutation(99) % 33]})
+    model = TabularRegressor(**SMALL, blend=None).fit(frame, rng.randn(99))
+    encoding = model._features.encoding
+    expected = encoding.to_training_matrices(columns_of(frame))
+    np.testing.assert_array_equal(model.background_.numbers, expected.numbers)
+    in_sample = encoding.to_matrices(columns_of(frame))
+    assert not np.allclose(in_sample.numbers, expected.numbers)
