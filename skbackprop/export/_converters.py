@@ -31,7 +31,7 @@ from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._column_encoding import CategoryLevels, OneHot, RobustScaling
 from ..tabular._dataframe import to_floats
-from ..tabular._encoding import FittedEncoding
+from ..tabular._encoding import FeatureBuilder, FittedEncoding
 from ..tabular._value_types import find_role
 from ..utils.arrays import Array
 from . import _expressions as ex
@@ -542,6 +542,32 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     TypeError
         If there are columns of dates, times or text, or of categories that are not numbers.
     """
+    numbers, lookups = _read_columns(encoding, x)
+    encoded = _encode_numbers(encoding.numbers, numbers)
+    codes = encoding.categories
+    if isinstance(codes, OneHot):
+        for look_up, outputs, names in zip(lookups, codes.positions, codes.names, strict=True):
+            if len(names):
+                encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
+    else:
+        for i in codes.columns:
+            encoded.append(lookups[i](np.arange(encoding.levels[i].n_codes + 1)[:, None]))
+    return ex.concat(encoded)
+
+
+def table_view(features: FeatureBuilder, x: Expr) -> Expr:
+    """Return the view "table" of the rows: numbers, and codes of categories."""
+    numbers, lookups = _read_columns(features.encoding, x)
+    columns = [numbers]
+    for look_up, codes in zip(lookups, features.codes, strict=True):
+        is_known = np.isfinite(codes)[:, None]
+        # 0 / 0 is NaN, the code of unknown categories.
+        columns.append(look_up(np.nan_to_num(codes)[:, None]) / look_up(is_known.astype(float)))
+    return ex.concat(columns)
+
+
+def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callable[[Array], Expr]]]:
+    """Return numbers, with target statistics, and the lookup of each column of categories."""
     for part in encoding.parts:
         raise TypeError(
             f"{part.label} must contain numbers to be exported, but fit treated it as {part.kind}. "
@@ -564,16 +590,7 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
             number = ex.take_columns(x, [encoding.numeric_columns[own]])
             z = ex.fill_nan(_scale(number, scaling.take([own])), np.zeros(1))
             numbers.append(lookups[at](table[:, :1]) + lookups[at](table[:, 1:]) * z)
-    encoded = _encode_numbers(encoding.numbers, ex.concat(numbers))
-    codes = encoding.categories
-    if isinstance(codes, OneHot):
-        for look_up, outputs, names in zip(lookups, codes.positions, codes.names, strict=True):
-            if len(names):
-                encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
-    else:
-        for i in codes.columns:
-            encoded.append(lookups[i](np.arange(encoding.levels[i].n_codes + 1)[:, None]))
-    return ex.concat(encoded)
+    return ex.concat(numbers), lookups
 
 
 def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:

@@ -39,6 +39,9 @@ RECURRENT_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "logistic": special.expit,
 }
 
+# The kinds of nodes of a `forest`.
+LEAF, AT_MOST, EQUALS = range(3)
+
 # Operations for which programs in C store no values.
 _VIEWS = ("reshape", "windows")
 
@@ -351,6 +354,23 @@ def recurrence(
     }
     each = tuple(map(_to_float32, arrays))
     return Expr("recurrence", (x,), shape, n_estimators, each, attributes)
+
+
+def forest(x: Expr, nodes: Mapping[str, Array], n_estimators: int, width: int) -> Expr:
+    """Return sums of the leaves that a row reaches in trees, for each output of each member.
+
+    The nodes are arrays of shape (n_nodes,). In each tree they are numbered from 0, the root.
+
+    - ``tree``, ``node``: the numbers of the tree and of the node in it.
+    - ``kind``: one of `LEAF`, `AT_MOST` and `EQUALS`, which compare a value of x with ``number``.
+    - ``column``: the column of the value.
+    - ``number``: the number, or the value of a leaf.
+    - ``yes``, ``no``: the next nodes.
+    - ``is_yes_if_missing``: whether NaN leads to ``yes``.
+    - ``target``: the number of the output that the tree adds to: ``member * width + output``.
+    """
+    _to_float32(nodes["number"][nodes["kind"] == LEAF])
+    return Expr("forest", (x,), (width,), n_estimators, attributes=nodes)
 
 
 def _slide(

@@ -30,10 +30,12 @@ from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
 from ..tabular import TabularClassifier, TabularRegressor
+from ..tabular._cross_fitting import CrossFittedEstimators
 from ..tabular._encoding import N_BINS, N_FREQUENCIES, NumericBlockEncoder
 from ..tabular.classifier import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
+from ._boosting import boosting_outputs
 from ._converters import (
     bin_fractions,
     convert,
@@ -42,6 +44,7 @@ from ._converters import (
     find_converter,
     get_predicted_std,
     split_links,
+    table_view,
     to_expression,
 )
 from ._expressions import Expr
@@ -359,24 +362,24 @@ def _(part: BackpropFeatures, x: Expr) -> Expr:
 # -------------------------------------------------------------------- tabular estimators
 
 
-def _tabular_raw_predictions(estimator: Any, x: Expr) -> list[tuple[FittedNetwork, Expr]]:
-    """Return each network ensemble with the raw predictions of its members."""
+def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
+    """Return the outputs of the members of each component: logits or predictions."""
     inputs = estimator._features
     encoded = encode_table(inputs.encoding, x)
     if not encoded.width:
         encoded = np.isnan(ex.take_columns(x, [0])) * 0.0
     embedded = encoded if inputs.blocks is None else _add_blocks(inputs.blocks, encoded)
     views = {"encoded": encoded, "embedded": embedded}
-    predictions = []
+    outputs = []
     for component in estimator._components:
-        if not hasattr(component, "networks"):
-            raise TypeError(
-                f"{type(estimator).__name__} cannot be exported, because it blends its networks "
-                "with other estimators. Fit it with blend=None."
-            )
+        if isinstance(component, CrossFittedEstimators):
+            outputs.append(boosting_outputs(component, table_view(inputs, x)))
+            continue
         fitted = get_fitted_network(component.networks)
-        predictions.append((fitted, predict_raw(fitted, views[component.view])))
-    return predictions
+        raw = predict_raw(fitted, views[component.view])
+        is_logit = isinstance(component.networks, BackpropClassifier)
+        outputs.append(raw if is_logit else _member_predictions(fitted, raw))
+    return outputs
 
 
 def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
@@ -395,8 +398,8 @@ def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
 @outputs_of.register
 def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
-    for (_, raw), temperature, weight in zip(
-        _tabular_raw_predictions(estimator, x),
+    for raw, temperature, weight in zip(
+        _component_outputs(estimator, x),
         estimator.temperatures_,
         estimator.weights_,
         strict=True,
@@ -418,10 +421,8 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 @outputs_of.register
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
-    for (fitted, raw), weight in zip(
-        _tabular_raw_predictions(estimator, x), estimator.weights_, strict=True
-    ):
-        mixed = mixed + weight * ex.mean_over_members(_member_predictions(fitted, raw))
+    for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
+        mixed = mixed + weight * ex.mean_over_members(outputs)
     if estimator._targets.range is not None:
         low, high = estimator._targets.range
         mixed = np.minimum(np.maximum(mixed, low), high)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..utils.arrays import Array
-from ._expressions import Expr, align, topological_sort
+from ._expressions import AT_MOST, EQUALS, LEAF, Expr, align, topological_sort
 from ._model_graph import ModelGraph, ModelOutput
 
 # Elementwise functions that are a single operator. The others have a method of `OnnxGraph`.
@@ -32,17 +32,21 @@ _OPERATORS = {
 _RECURRENT_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "logistic": "Sigmoid"}
 # The opset of ONNX 1.8 (2020), which runtimes for small devices support.
 OPSET = 13
+# The domain of trees, and the oldest opset of it that has them.
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 1
+_NODE_MODES = {LEAF: "LEAF", AT_MOST: "BRANCH_LEQ", EQUALS: "BRANCH_EQ"}
 # The type codes of onnx.TensorProto.
 _FLOAT, _INT64 = 1, 7
 
 
 class OnnxNode(NamedTuple):
-    """ONNX node: an operator with the names of its inputs and of its output."""
+    """ONNX node: an operator with the names of its inputs and of its output, and its domain."""
 
     operator: str
     inputs: list[str]
     output: str
     attributes: dict[str, Any]
+    domain: str = ""
 
 
 class OnnxGraph:
@@ -294,6 +298,32 @@ class OnnxGraph:
 
     def _add_index(self, index: int) -> str:
         return self._add_initializer("index", np.array(index, dtype=np.int64))
+
+    def _forest(self, expression: Expr, x: str) -> str:
+        nodes = expression.attributes
+        is_leaf = nodes["kind"] == LEAF
+        lists = {
+            "nodes_treeids": nodes["tree"],
+            "nodes_nodeids": nodes["node"],
+            "nodes_featureids": nodes["column"],
+            "nodes_values": np.where(is_leaf, np.float32(0), nodes["number"]),
+            "nodes_truenodeids": nodes["yes"],
+            "nodes_falsenodeids": nodes["no"],
+            "nodes_missing_value_tracks_true": nodes["is_yes_if_missing"].astype(np.int64),
+            "target_treeids": nodes["tree"][is_leaf],
+            "target_nodeids": nodes["node"][is_leaf],
+            "target_ids": nodes["target"][is_leaf],
+            "target_weights": nodes["number"][is_leaf],
+        }
+        output = self._new_name("forest")
+        attributes: dict[str, Any] = {name: array.tolist() for name, array in lists.items()}
+        attributes["nodes_modes"] = [_NODE_MODES[kind] for kind in nodes["kind"].tolist()]
+        attributes["n_targets"] = expression.n_estimators * expression.width
+        self.nodes.append(OnnxNode("TreeEnsembleRegressor", [x], output, attributes, ML_DOMAIN))
+        if expression.n_estimators == 1:
+            return output
+        shape = self._add_shape(-1, expression.n_estimators, expression.width)
+        return self._add_node("Transpose", self._add_node("Reshape", output, shape), perm=[1, 0, 2])
 
     def _reshape(self, expression: Expr, x: str) -> str:
         members = (expression.n_estimators,) if expression.n_estimators > 1 else ()

@@ -317,7 +317,8 @@ def to_c(
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If the estimator, or a part of it, cannot be exported.
+        If the estimator, or a part of it, cannot be exported, such as the gradient boosting of a
+        tabular estimator that was not fitted with ``blend=None``.
     ValueError
         If the prefix is not a C identifier, `calibration_data` and `weight_dtype` do not match, or
         weights overflow in single precision.
@@ -363,6 +364,11 @@ def to_c(
             )
         )
     model = build_graph(estimator, return_std)
+    if any(each.operation == "forest" for each in topological_sort(model.expressions)):
+        raise TypeError(
+            f"{model.estimator} cannot be exported to C, because its networks are blended with "
+            "gradient boosting, whose trees only to_onnx exports. Fit it with blend=None."
+        )
     if calibration_data is None:
         return generate_c(model, prefix)
     rows = check_array(

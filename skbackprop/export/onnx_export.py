@@ -27,7 +27,7 @@ from ..tabular import (
 from ..tabular._dataframe import is_numeric
 from ..utils.validation import require_extra
 from ._model_graph import ModelGraph, ModelOutput, build_graph, has_formulas, steps_of
-from ._onnx_graph import OPSET, OnnxGraph
+from ._onnx_graph import ML_DOMAIN, ML_OPSET, OPSET, OnnxGraph
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
@@ -135,7 +135,14 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         return helper.make_tensor_value_info(name, kind, ["n", *shape])
 
     nodes = [
-        helper.make_node(node.operator, node.inputs, [node.output], node.output, **node.attributes)
+        helper.make_node(
+            node.operator,
+            node.inputs,
+            [node.output],
+            node.output,
+            domain=node.domain,
+            **node.attributes,
+        )
         for node in graph.nodes
     ]
     row = make_info("X", np.float32, model.row.width)
@@ -143,9 +150,10 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     tensors = [
         onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()
     ]
+    opsets = {"": OPSET} | {each.domain: ML_OPSET for each in graph.nodes if each.domain}
     return helper.make_model(
         helper.make_graph(nodes, model.estimator, [row], outputs, tensors),
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
         ir_version=IR_VERSION,
         producer_name="skbackprop",
     )
@@ -348,9 +356,12 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     from onnx import TensorProto, helper
     from skl2onnx.common.data_types import DoubleTensorType
 
-    def add(name: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    def add(name: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         unique = scope.get_unique_operator_name(name)
-        container.add_node(name, inputs, [output], op_version=OPSET, name=unique, **attributes)
+        version = ML_OPSET if domain == ML_DOMAIN else OPSET
+        container.add_node(
+            name, inputs, [output], op_domain=domain, op_version=version, name=unique, **attributes
+        )
         return output
 
     new_name, model = scope.get_unique_variable_name, _build_operator_graph(operator)
@@ -362,7 +373,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
         values = [text.encode() for text in array] if array.dtype == object else array.ravel()
         container.add_initializer(name, kind, array.shape, values)
     for node in graph.nodes:
-        add(node.operator, node.inputs, node.output, **node.attributes)
+        add(node.operator, node.inputs, node.output, node.domain, **node.attributes)
     for name, output, variable in zip(names, model.outputs, operator.outputs, strict=True):
         if output.dtype == np.float32 and _float_type(operator) is DoubleTensorType:
             add("Cast", [name], variable.full_name, to=TensorProto.DOUBLE)

@@ -36,7 +36,7 @@ from ..estimators.explanation import Explanation
 from ..estimators.summary import FittedAttributesHTML
 from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
-from ._cross_fitting import BOOSTING, blend_as_list, choose_view, cross_fit
+from ._cross_fitting import AUTO, BOOSTING, choose_view, cross_fit
 from ._dataframe import AnyColumns, read_table
 from ._encoding import FeatureBuilder, FeatureView, TableRows, draw_seed
 from ._explaining import TabularModel, explain_table, keep_background, read_background
@@ -67,7 +67,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         "n_estimators": [Interval(Integral, 2, None, closed="left")],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "column_kinds": [dict, None],
-        "blend": [StrOptions({BOOSTING}), list, tuple, None],
+        "blend": [StrOptions({AUTO, BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
         "verbose": ["verbose"],
@@ -208,7 +208,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """
         start = time.perf_counter()
         given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from)
-        n_components = len(self._configurations) + len(blend_as_list(self.blend))
+        n_blended = 1 if isinstance(self.blend, str) else len(self.blend or ())
+        n_components = len(self._configurations) + n_blended
         context = self._init_callback_context(max_subtasks=n_components)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)

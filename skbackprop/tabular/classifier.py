@@ -43,17 +43,18 @@ _N_STEPS = 200
 
 
 class TabularClassifier(ClassifierMixin, BaseTabular):
-    """Classifier for raw tables with calibrated probabilities, by ensembles of networks.
+    """Classifier for raw tables with calibrated probabilities: networks and boosting.
 
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values.
     There are two ensembles of `n_estimators` networks. The first one gets each number as cosines
     and piecewise-linear bins, and learns to map them to a few inputs [1]_; the second one gets the
     scaled number. Each network holds out one fold, so that each ensemble holds out every row once.
     Networks are trained in cycles, in each of which the learning rate decays to zero [2]_, and all
-    networks of an ensemble end with the last cycle that was useful out of fold. Out-of-fold
-    predictions also calibrate the probabilities of each ensemble, by one temperature [3]_, and
-    determine the weights of the ensembles, by maximum likelihood. The settings are the best ones
-    on tables of many kinds; there is nothing to tune.
+    networks of an ensemble end with the last cycle that was useful out of fold. Gradient boosting
+    is cross-fitted to the same folds. Out-of-fold predictions also calibrate the probabilities of
+    each ensemble, by one temperature [3]_, and determine the weights of the ensembles and of
+    boosting, by maximum likelihood. The settings are the best ones on tables of many kinds; there
+    is nothing to tune.
 
     Parameters
     ----------
@@ -72,15 +73,16 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The weight of each class, a factor of the weights of its rows. "balanced" gives all classes
         the same total weight. None for equal weights. Probabilities are calibrated for the weighted
         class frequencies.
-    blend : "boosting", list of estimators or None, default=None
+    blend : "auto", "boosting", list of estimators or None, default="auto"
         Classifiers that are averaged with the networks. Each is cloned and fitted for the same
-        folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "boosting"
-        is a `HistGradientBoostingClassifier` (learning rate 0.05, half of the columns for each
-        split, at most 1,000 iterations, early stopping by the held-out fold). It, and any instance
-        of its class in a list, gets the table itself: numbers with missing values, and codes of
-        categories. All others get the outputs of a `TableEncoder` in float64. All get sample
-        weights if they support them, and a seed for each ``random_state`` that is None. A list may
-        also hold "boosting". None for networks only.
+        folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "auto" and
+        "boosting" are a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of
+        the columns for each split, at most 1,000 iterations, early stopping by the held-out fold).
+        It, and any instance of its class in a list, gets the table itself: numbers with missing
+        values, and codes of categories. All others get the outputs of a `TableEncoder` in float64.
+        All get sample weights if they support them, and a seed for each ``random_state`` that is
+        None. A list may also hold "boosting". None for networks only, which are smaller and faster,
+        and can be exported to C.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None for as many as pay: 14 to 248.
     time_limit : float or None, default=None
@@ -172,7 +174,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         categorical_features: Columns = "from_dtype",
         column_kinds: ColumnKinds = None,
         class_weight: ClassWeight | None = None,
-        blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
+        blend: Literal["auto", "boosting"] | list[Any] | tuple[Any, ...] | None = "auto",
         max_iter: int | None = None,
         time_limit: float | None = None,
         verbose: bool | int = False,

@@ -46,16 +46,17 @@ _MIN_RAW_PREDICTION = -3.0
 
 
 class TabularRegressor(RegressorMixin, BaseTabular):
-    """Regressor for raw tables with prediction intervals, by an ensemble of networks.
+    """Regressor for raw tables with prediction intervals: networks and boosting.
 
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values,
     and y may have any scale too. There are `n_estimators` networks, which get each number as
     cosines and piecewise-linear bins, and learn to map them to a few inputs [1]_. Each network
     holds out one fold, so that every row is held out once. Networks are trained in cycles, in each
     of which the learning rate decays to zero [2]_, and all end with the last cycle that was useful
-    out of fold. Predictions are averages over the networks; `predict_interval` estimates their
-    errors from those of out-of-fold predictions [3]_. The settings are the best ones on tables of
-    many kinds; there is nothing to tune.
+    out of fold. Gradient boosting is cross-fitted to the same folds, and weighted by out-of-fold
+    predictions. Predictions are weighted averages; `predict_interval` estimates their errors from
+    those of out-of-fold predictions [3]_. The settings are the best ones on tables of many kinds;
+    there is nothing to tune.
 
     Where the target grows in a number by a rate of each category, as of each country by year, the
     height of the category's line at the number is one more input. Slopes are shrunk toward the
@@ -87,17 +88,18 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Whether predictions are clipped to the range of the training targets. Predictions beyond it
         are extrapolations, which may be far off for unusual rows, above all with the losses for
         positive means. It applies to every loss and to each quantile, but not to intervals.
-    blend : "boosting", list of estimators or None, default=None
+    blend : "auto", "boosting", list of estimators or None, default="auto"
         Regressors that are averaged with the networks. Each is cloned and fitted for the same
         folds, and weighted by its out-of-fold predictions. They predict one number for each row,
         so that `loss` must not have several levels, or be "gaussian". "boosting" is a
-        `HistGradientBoostingRegressor` (learning rate 0.05, half of the columns for each split, at
-        most 1,000 iterations, early stopping by the held-out fold) with the same loss: squared or
-        absolute error, Poisson, gamma, or one quantile. It, and any instance of its class in a
-        list, gets the table itself: numbers with missing values, and codes of categories. All
-        others, which have losses of their own, get the outputs of a `TableEncoder` in float64. All
-        get sample weights if they support them, and a seed for each ``random_state`` that is None.
-        A list may also hold "boosting". None for networks only.
+        `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for each
+        split, at most 1,000 iterations, early stopping by the held-out fold) with the same loss:
+        squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same, and None for
+        other losses. Boosting, and any instance of its class in a list, gets the table itself:
+        numbers with missing values, and codes of categories. All others, which have losses of their
+        own, get the outputs of a `TableEncoder` in float64. All get sample weights if they support
+        them, and a seed for each ``random_state`` that is None. A list may also hold "boosting".
+        None for networks only, which are smaller and faster, and can be exported to C.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None for as many as pay: 14 to 248.
     time_limit : float or None, default=None
@@ -183,7 +185,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         column_kinds: ColumnKinds = None,
         loss: RegressorLossName | Loss = "squared_error",
         clip: bool = True,
-        blend: Literal["boosting"] | list[Any] | tuple[Any, ...] | None = None,
+        blend: Literal["auto", "boosting"] | list[Any] | tuple[Any, ...] | None = "auto",
         max_iter: int | None = None,
         time_limit: float | None = None,
         verbose: bool | int = False,

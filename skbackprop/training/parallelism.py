@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from itertools import pairwise
 from typing import Self
@@ -23,6 +23,11 @@ from ..utils.parallel import ThreadTeam
 # cost up to a hundred times the product where another process holds one of them.
 _ALWAYS_ONE_THREAD = 2**18
 _WORTH_MORE_THREADS = 10**7
+
+# Elements of data from which on more threads pay in scikit-learn's boosting. Below, its short loops
+# take no less time on two idle cores than on one. Where other processes held the cores, they took
+# forty times the time.
+_WORTH_OPENMP = 2**20
 
 # Bytes that a step of a stack may touch. Measured on a core with 2 MB of second-level cache: below,
 # a member's time falls with the size of the stack; above, it stays or rises again.
@@ -104,6 +109,22 @@ def _set_threads(numbers: Sequence[int]) -> None:
 _USERS = _BlasUsers()
 if hasattr(os, "register_at_fork"):  # not on Windows
     os.register_at_fork(after_in_child=_USERS.after_fork)
+
+
+@lru_cache(maxsize=1)
+def _openmp() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")
+
+
+def openmp_limit(n_elements: int) -> AbstractContextManager[object]:
+    """Return a context in which OpenMP uses one thread in this thread if there is little to do.
+
+    Parameters
+    ----------
+    n_elements : int
+        The number of elements of the data that its loops run over.
+    """
+    return nullcontext() if n_elements >= _WORTH_OPENMP else _openmp().limit(limits=1)
 
 
 def threads_for_stacks() -> int:

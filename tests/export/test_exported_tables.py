@@ -10,6 +10,9 @@ import pytest
 import skl2onnx
 from c_runs import CC, outputs_of_c
 from onnxruntime import InferenceSession
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from test_onnx import outputs_of
 
@@ -125,11 +128,67 @@ def test_durations_and_numbers_in_strings_are_numbers():
     assert is_close(encoded, encoder.transform(frame))
 
 
+BLENDED = {"max_iter": 1, "random_state": 0}
+BOOSTING = {
+    TabularClassifier: HistGradientBoostingClassifier(max_iter=20, min_samples_leaf=3),
+    TabularRegressor: HistGradientBoostingRegressor(max_iter=20, min_samples_leaf=3),
+}
+
+
 @pytest.mark.long
-def test_raises_on_blended_estimators():
-    settings = {"blend": "boosting", "max_iter": 2, "random_state": 0}
-    with pytest.raises(TypeError, match="Fit it with blend=None"):
-        to_onnx(TabularRegressor(2, **settings).fit(TABLE, NUMBERS))
+@pytest.mark.parametrize("y", [LABELS, LABELS > 1, NUMBERS, np.exp(NUMBERS / 4)])
+@pytest.mark.parametrize("categorical_features", [[1, 4], None])
+def test_boosting_and_networks_are_one_model(y, categorical_features):
+    """Rows have missing, rare and unknown categories, and values at the thresholds of trees."""
+    kind = TabularClassifier if y.dtype.kind in "ib" else TabularRegressor
+    settings = BLENDED | {"categorical_features": categorical_features}
+    boosting = clone(BOOSTING[kind])
+    if kind is TabularRegressor and y.min() > 0:
+        settings["loss"] = "gamma"
+        boosting.set_params(loss="gamma")
+    model = kind(2, **settings, blend=[boosting]).fit(TABLE, y)
+    rows = np.vstack([ROWS, np.full((1, TABLE.shape[1]), np.nan)])
+    found = list(outputs_of(to_onnx(model), rows, with_reference=False).values())[-1]
+    predict = model.predict_proba if kind is TabularClassifier else model.predict
+    assert is_close(found, predict(rows).reshape(found.shape))
+    has_categories = model.blended_[0][0].is_categorical_ is not None
+    assert has_categories == (categorical_features is not None)
+    assert model.weights_[-1] > 0.5  # networks have learned nearly nothing
+
+
+@pytest.mark.long
+def test_numbers_at_the_thresholds_of_trees():
+    """Midpoints between neighbors in single precision are no such numbers themselves."""
+    x = np.float32(1) + np.arange(40, dtype=np.float32) * np.spacing(np.float32(1))
+    X, y = x[:, None].astype(np.float64), np.arange(40.0)
+    boosting = HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=1, learning_rate=1.0)
+    model = TabularRegressor(2, max_iter=1, blend=[boosting], random_state=0).fit(X, y)
+    (found,) = outputs_of(to_onnx(model), X).values()
+    assert is_close(found[:, 0], model.predict(X))
+
+
+@pytest.mark.long
+def test_folds_without_some_classes():
+    """Clones of two of three classes, and of one, know nothing of the others."""
+    X, y = np.arange(24.0)[:, None], np.repeat([0, 1, 2], [20, 3, 1])
+    for labels in (y, y == 2, y > 0):
+        blend = [BOOSTING[TabularClassifier]]
+        model = TabularClassifier(3, **BLENDED, blend=blend).fit(X, labels)
+        n_classes = {len(each.classes_) for each in model.blended_[0]}
+        found = outputs_of(to_onnx(model), X.astype(np.float32))
+        assert is_close(found["probabilities"], model.predict_proba(X))
+        assert len(n_classes) == 2 or labels.sum() == 4
+
+
+@pytest.mark.long
+def test_raises_on_trees_in_c_and_on_other_estimators():
+    blend = [BOOSTING[TabularRegressor]]
+    boosted = TabularRegressor(2, **BLENDED, blend=blend).fit(TABLE, NUMBERS)
+    with pytest.raises(TypeError, match="cannot be exported to C.*blend=None"):
+        to_c(boosted)
+    ridge = TabularRegressor(2, **BLENDED, blend=[Ridge()]).fit(TABLE, NUMBERS)
+    with pytest.raises(TypeError, match="blend with Ridge cannot be exported.*blend=None"):
+        to_onnx(ridge)
 
 
 def test_lines_of_categories():
@@ -158,10 +217,10 @@ def test_constant_columns():
 @pytest.mark.long
 def test_skl2onnx_converters():
     register_converters()
-    network = BackpropClassifier((5,), **SHORT)
+    network, blend = BackpropClassifier((5,), **SHORT), [BOOSTING[TabularClassifier]]
     models = [
         make_pipeline(TableEncoder([1, 4]), network).fit(TABLE, LABELS),
-        TabularClassifier(2, max_iter=1, random_state=0).fit(TABLE, LABELS),
+        TabularClassifier(2, **BLENDED, blend=blend).fit(TABLE, LABELS),
     ]
     for model in models:
         proto = skl2onnx.to_onnx(model, ROWS[:1], options={"zipmap": False})

@@ -141,7 +141,7 @@ def test_useless_models_have_no_weight_and_overconfident_ones_are_calibrated():
 @BOTH
 def test_blending_does_not_change_the_networks(kind):
     X, y = data_for(kind)
-    alone, blended = kind(**SMALL).fit(X, y), kind(**SMALL, blend="boosting").fit(X, y)
+    alone, blended = (kind(**SMALL, blend=each).fit(X, y) for each in (None, "boosting"))
     assert alone.blended_ == []
     assert len(blended.weights_) == len(alone.weights_) + 1
     for one, other in zip(alone.networks_, blended.networks_, strict=True):
@@ -408,6 +408,24 @@ def test_boosting_minimizes_the_same_loss(loss):
     assert model.weights_.sum() == pytest.approx(1)
     assert model.weights_[1] > 0.1  # networks have learned nearly nothing
     assert np.isfinite(model.predict(X)).all()
+
+
+@pytest.mark.long
+@BOTH
+def test_boosting_is_blended_by_default(kind):
+    X, y = data_for(kind)
+    model, boosted = kind(**SMALL).fit(X, y), kind(**SMALL, blend="boosting").fit(X, y)
+    np.testing.assert_array_equal(predict(model, X), predict(boosted, X))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("loss", ["huber", "tweedie", "gaussian", Quantile([0.1, 0.9])], ids=str)
+def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(loss):
+    X, y = data_for(TabularRegressor)
+    model = TabularRegressor(**SMALL, loss=loss).fit(X, y)
+    alone = TabularRegressor(**SMALL, loss=loss, blend=None).fit(X, y)
+    assert model.blended_ == []
+    np.testing.assert_array_equal(model.predict(X), alone.predict(X))
 
 
 @pytest.mark.long

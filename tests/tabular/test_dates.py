@@ -325,7 +325,7 @@ def test_networks_learn_seasons_from_dates():
     dates = pd.Timestamp("2015-01-01") + pd.to_timedelta(rng.randint(0, 3000, 400), unit="D")
     y = np.cos(2 * np.pi * (dates.day_of_year - 1) / 365) + (dates.day_of_week >= 5)
     frame = pd.DataFrame({"day": dates, "noise": rng.randn(400)})
-    model = TabularRegressor(2, random_state=0).fit(frame[:300], y[:300])
+    model = TabularRegressor(2, blend=None, random_state=0).fit(frame[:300], y[:300])
     assert model.column_kinds_ == {"day": "date", "noise": "number"}
     assert model.score(frame[300:], y[300:]) > 0.7
     importances = model.permutation_importance(frame[:300], y[:300], n_repeats=1, random_state=0)

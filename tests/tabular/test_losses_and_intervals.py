@@ -37,7 +37,7 @@ from support.tables import component_inputs
 
 X, Y = load_diabetes(return_X_y=True)
 X, Y = X[:120], Y[:120]
-SMALL = {"n_estimators": 3, "max_iter": 4, "random_state": 0}
+SMALL = {"n_estimators": 3, "max_iter": 4, "blend": None, "random_state": 0}
 LOSSES = {
     **REGRESSOR_LOSSES,
     "three quantiles": Quantile([0.1, 0.5, 0.9]),
@@ -245,7 +245,7 @@ def test_intervals_match_the_definition_of_cv_plus(loss, monkeypatch):
 
 
 def test_intervals_of_blended_models():
-    model = TabularRegressor(**SMALL, blend=[Ridge()], clip=False).fit(X[:90], Y[:90])
+    model = TabularRegressor(**SMALL | {"blend": [Ridge()]}, clip=False).fit(X[:90], Y[:90])
     assert model.weights_.min() > 0
     inputs = component_inputs(model, X[90:])
     outputs = [each.outputs(x) for each, x in zip(model._components, inputs, strict=True)]
@@ -329,7 +329,7 @@ def test_coverage_of_intervals(loss):
     rng = np.random.RandomState(0)
     x = rng.uniform(-1, 1, (2400, 2))
     y = x[:, 0] + (0.1 + np.abs(x[:, 1])) * rng.randn(2400)
-    model = TabularRegressor(n_estimators=4, loss=loss, max_iter=20, random_state=0)
+    model = TabularRegressor(4, loss=loss, max_iter=20, blend=None, random_state=0)
     low, high = model.fit(x[:800], y[:800]).predict_interval(x[800:]).T
     is_inside = (low <= y[800:]) & (y[800:] <= high)
     assert abs(is_inside.mean() - 0.9) < 0.03

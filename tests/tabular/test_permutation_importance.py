@@ -13,7 +13,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from skbackprop import TabularClassifier, TabularRegressor
 from support.tables import BOTH, component_inputs, mixed_data
 
-SETTINGS = {"n_estimators": 3, "max_iter": 20, "random_state": 0}
+SETTINGS = {"n_estimators": 3, "max_iter": 20, "blend": None, "random_state": 0}
 
 
 @pytest.mark.long
@@ -38,7 +38,7 @@ def test_importances_order_columns(kind):
 def test_importances_are_out_of_fold(kind):
     X, y = mixed_data(kind, 60)
     other = LogisticRegression() if kind is TabularClassifier else Ridge()
-    model = kind(**SETTINGS | {"max_iter": 3}, blend=["boosting", other]).fit(X, y)
+    model = kind(**SETTINGS | {"max_iter": 3, "blend": ["boosting", other]}).fit(X, y)
     # The permutations of the second column, drawn as by its own seed.
     seeds = np.random.RandomState(5).randint(np.iinfo(np.int32).max, size=3)
     order = np.random.RandomState(seeds[1]).permutation(60)

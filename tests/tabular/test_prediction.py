@@ -12,11 +12,11 @@ from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _fold_models
 from support.tables import BOTH, mixed_data, predict
 
-SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
+SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
 
 
 def fitted(kind, **settings):
-    return kind(**SMALL, **settings).fit(*mixed_data(kind))
+    return kind(**SMALL | settings).fit(*mixed_data(kind))
 
 
 @pytest.fixture

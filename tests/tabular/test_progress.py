@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("one_blas_thread")
 
 OTHERS = {TabularClassifier: LogisticRegression(), TabularRegressor: Ridge()}
 CYCLES = [2, 3]
-SMALL = {"n_estimators": 2, "random_state": 0}
+SMALL = {"n_estimators": 2, "blend": None, "random_state": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def assert_same(found, expected, X):
 def test_a_line_is_printed_for_each_cycle(kind, time_limit, is_blended, capsys):
     X, y = data_for(kind)
     blend = [OTHERS[kind]] if is_blended else None
-    model = kind(**SMALL, verbose=True, time_limit=time_limit, blend=blend).fit(X, y)
+    model = kind(**SMALL | {"blend": blend}, verbose=True, time_limit=time_limit).fit(X, y)
     *lines, end = capsys.readouterr().out.splitlines()
     name = re.escape(f"[{kind.__name__}]")
     found = re.fullmatch(rf"{name} done in ([\d.]+)s, oof_score_=(\S+)", end)
@@ -227,7 +227,7 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(kind, setting, n_epochs, tmp_
     n_epochs = min(n_epochs, n_all)
     (X, y), path = data_for(kind), tmp_path / "table.npz"
     arguments = FIT_ARGUMENTS[setting](X, y)
-    model = kind(**SMALL, blend=[OTHERS[kind]] if setting == "blend" else None)
+    model = kind(**SMALL | {"blend": [OTHERS[kind]] if setting == "blend" else None})
     expected = clone(model).fit(X, y, **arguments)
 
     model.set_callbacks(Checkpoint(path), TaskFollower("epoch", n_epochs, kill))

@@ -42,7 +42,7 @@ from skbackprop.tabular._encoding import (
 from skbackprop.tabular.classifier import probabilities
 from support.tables import BOTH, component_inputs, mixed_data, predict
 
-SMALL = {"n_estimators": 2, "max_iter": 3, "random_state": 0}
+SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
 
 
 # ------------------------------------------------------------------------------- tables
@@ -182,7 +182,7 @@ def test_numeric_blocks_match_the_transformers():
 def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
     X, y = load_wine(return_X_y=True)
     X, y = X[y < n_classes], y[y < n_classes]
-    model = TabularClassifier(n_estimators=3, max_iter=10, random_state=0).fit(X, y)
+    model = TabularClassifier(3, max_iter=10, blend=None, random_state=0).fit(X, y)
     assert len(model.networks_) == 2
     mixed = 0
     out_of_fold = 0
@@ -215,7 +215,7 @@ def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
 @pytest.mark.long
 def test_predictions_are_clipped_means_of_the_networks():
     X, y = load_diabetes(return_X_y=True)
-    model = TabularRegressor(n_estimators=3, max_iter=5, random_state=0).fit(X, y)
+    model = TabularRegressor(3, max_iter=5, blend=None, random_state=0).fit(X, y)
     (seen,), (networks,) = component_inputs(model, 30 * X), model.networks_
     mean = np.mean([member.predict(seen) for member in networks.estimators_], axis=0)
     assert (mean > y.max()).any() or (mean < y.min()).any()
@@ -288,7 +288,7 @@ def test_a_failed_fit_leaves_the_random_state_where_it_was(kind):
 @BOTH
 def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
     X, y = mixed_data(kind)
-    model = kind(**SMALL, blend=["boosting"]).fit(X, y)
+    model = kind(**SMALL | {"blend": "auto"}).fit(X, y)
     pipeline = make_pipeline(FunctionTransformer(), clone(model))
     for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y), pipeline.fit(X, y)):
         np.testing.assert_array_equal(predict(other, X), predict(model, X))
@@ -313,7 +313,7 @@ def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
 def test_searches(kind, search_class, settings):
     X, y = mixed_data(kind)
     grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city"]]}
-    found = search_class(kind(**SMALL), grid, cv=2, **settings).fit(X, y)
+    found = search_class(kind(**SMALL | {"blend": "auto"}), grid, cv=2, **settings).fit(X, y)
     assert np.isfinite(found.cv_results_["mean_test_score"]).all()
     assert len(predict(found, X)) == len(y)
     assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
@@ -334,11 +334,11 @@ class TaskRecorder:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("blend", [None, "boosting"])
+@pytest.mark.parametrize("blend", [None, "auto"])
 @BOTH
 def test_callbacks_are_called_for_all_tasks(kind, blend):
     X, y = mixed_data(kind)
-    recorder, model = TaskRecorder(), kind(**SMALL, blend=blend)
+    recorder, model = TaskRecorder(), kind(**SMALL | {"blend": blend})
     model.set_callbacks(recorder, ProgressBar()).fit(X, y)
 
     def tasks(name, inner=()):

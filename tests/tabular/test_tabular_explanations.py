@@ -18,7 +18,7 @@ from skbackprop.losses import Quantile
 from skbackprop.persistence import load, save
 from support.tables import BOTH, component_inputs, mixed_data, predict
 
-SETTINGS = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
+SETTINGS = {"n_estimators": 2, "max_iter": 2, "blend": None, "random_state": 0}
 
 
 def by_definition(model, row, background):
@@ -49,7 +49,7 @@ def by_definition(model, row, background):
 @BOTH
 def test_values_are_those_of_the_definition_for_the_whole_model(kind):
     X, y = mixed_data(kind, 60)
-    model = kind(**SETTINGS, blend="boosting").fit(X, y)
+    model = kind(**SETTINGS | {"blend": "boosting"}).fit(X, y)
     found = model.explain(X[:2], background=X[20:26])
     scale = np.ptp(predict(model, X))
     for row in (0, 1):
@@ -79,7 +79,7 @@ def test_shares_sum_to_predictions(kind):
     X = wide_table()
     y = X["x1"] + (X["city"] == "a")
     y = np.digitize(y, [0, 1]) if kind is TabularClassifier else y
-    model = kind(**SETTINGS, blend=["boosting"] if kind is TabularClassifier else [Ridge()])
+    model = kind(**SETTINGS | {"blend": ["boosting"] if kind is TabularClassifier else [Ridge()]})
     model.fit(X, y)
     new = X[:4].assign(city=["a", "unknown", None, "b"], many="unknown")
     found = model.explain(new)
@@ -102,7 +102,9 @@ def test_shares_sum_to_predictions(kind):
 def test_blended_linear_model_has_known_values():
     rng = np.random.RandomState(0)
     X = rng.randn(60, 3)
-    model = TabularRegressor(**SETTINGS, clip=False, blend=[Ridge()]).fit(X, X[:, 0] + X[:, 1])
+    model = TabularRegressor(**SETTINGS | {"blend": [Ridge()]}, clip=False).fit(
+        X, X[:, 0] + X[:, 1]
+    )
     model.weights_ = np.array([0.0, 1.0])  # the linear model alone
     values = model.explain(X[:3], background=X).values
     encoded = component_inputs(model, X)[1].astype(np.float64)

@@ -14,7 +14,7 @@ from support.cases import SHORT
 from support.tables import BOTH, columns_of
 
 N = 160
-SMALL = {"n_estimators": 3, "max_iter": 2, "random_state": 0}
+SMALL = {"n_estimators": 3, "max_iter": 2, "blend": None, "random_state": 0}
 
 
 def many_levels(n=N, seed=0):
@@ -119,7 +119,7 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
         return fitted[-1]
 
     monkeypatch.setattr(FeatureBuilder, "fit", classmethod(fit))
-    model = kind(**SMALL, blend="boosting", categorical_features=["level"]).fit(frame, y)
+    model = kind(**SMALL | {"blend": "boosting"}, categorical_features=["level"]).fit(frame, y)
     ((features, table),) = fitted
     assert features.encoding.statistics is not None
     views = [table.view(each.view) for each in model._components[-1:]]

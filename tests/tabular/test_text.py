@@ -373,7 +373,7 @@ def test_networks_learn_from_text(blend):
 def test_estimators_take_column_kinds():
     frame = mixed_frame(60)
     kinds = {"income": "number", "zip": "category"}
-    model = TabularRegressor(2, column_kinds=kinds, max_iter=2, random_state=0)
+    model = TabularRegressor(2, column_kinds=kinds, max_iter=2, blend=None, random_state=0)
     model.fit(frame, frame["x"])
     assert model.column_kinds_["income"] == "number" and model.column_kinds_["zip"] == "category"
     validated = clone(model).fit(frame, frame["x"], X_val=frame[:20], y_val=frame["x"][:20])

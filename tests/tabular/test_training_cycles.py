@@ -28,7 +28,7 @@ from skbackprop.tabular.classifier import TableClassifierNetworks
 from skbackprop.tabular.regressor import TableRegressorNetworks
 from support.tables import BOTH
 
-SMALL = {"n_estimators": 2, "random_state": 0}
+SMALL = {"n_estimators": 2, "blend": None, "random_state": 0}
 
 
 def data_for(kind):
@@ -162,7 +162,7 @@ def test_the_time_of_encoding_counts(monkeypatch):
         limits.append(data.time_limit)
         return SimpleNamespace(networks=SimpleNamespace(n_iter_=np.array([1]))), None, None
 
-    model = TabularClassifier()
+    model = TabularClassifier(blend=None)
     model.classes_ = np.arange(2)
     model._features = SimpleNamespace(transform=transform, n_blocks=0)
     monkeypatch.setattr(base, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
@@ -223,5 +223,7 @@ def test_out_of_fold_score_of_noise_is_negative():
     scores = []
     for seed in range(4):
         X, y = rng.normal(size=(80, 8)), rng.normal(size=80)
-        scores.append(TabularRegressor(max_iter=12, random_state=seed).fit(X, y).oof_score_)
+        scores.append(
+            TabularRegressor(max_iter=12, blend=None, random_state=seed).fit(X, y).oof_score_
+        )
     assert np.mean(scores) < 0

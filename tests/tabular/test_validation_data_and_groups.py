@@ -18,7 +18,7 @@ from skbackprop._conformal_intervals import conformal_quantile_rank
 from skbackprop.tabular.classifier import calibrate, probabilities
 from support.tables import BOTH, component_inputs, mixed_data
 
-SMALL = {"n_estimators": 3, "max_iter": 4, "random_state": 0}
+SMALL = {"n_estimators": 3, "max_iter": 4, "blend": None, "random_state": 0}
 
 
 # --------------------------------------------------------------- a table of the user's own
@@ -161,7 +161,7 @@ def test_out_of_fold_scores_with_groups_hold_for_new_groups():
     of_group = rng.randn(30, 3)
     groups = np.repeat(np.arange(30), 8)
     X, y = of_group[groups] + 0.01 * rng.randn(240, 3), rng.randn(30)[groups]
-    settings = {"n_estimators": 4, "max_iter": 40, "random_state": 0}
+    settings = {"n_estimators": 4, "max_iter": 40, "blend": None, "random_state": 0}
     assert TabularRegressor(**settings).fit(X, y).oof_score_ > 0.4
     assert TabularRegressor(**settings).fit(X, y, groups=groups).oof_score_ < 0.2
     # Of a name with more levels than are one-hot, the statistics do not betray it either.

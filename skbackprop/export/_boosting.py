@@ -1,0 +1,141 @@
+"""Gradient boosting of a tabular estimator as an expression: its trees as arrays of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+from sklearn.dummy import DummyClassifier
+
+from ..tabular._cross_fitting import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
+from ..utils.arrays import Array
+from . import _expressions as ex
+from ._expressions import AT_MOST, EQUALS, LEAF, Expr
+
+# The raw prediction of a class that a clone has not seen, whose probability is then zero.
+_UNSEEN = -1e4
+
+
+def boosting_outputs(component: CrossFittedEstimators, x: Expr) -> Expr:
+    """Return the outputs of boosting for each fold: a logit for each class, or a prediction.
+
+    Parameters
+    ----------
+    component : CrossFittedEstimators
+        The clones of gradient boosting.
+    x : Expr
+        The view "table" of the rows.
+
+    Raises
+    ------
+    TypeError
+        If other estimators are blended.
+    """
+    n_classes, members = component.n_classes, component.estimators
+    others = [each for each in members if not isinstance(each, (*BOOSTED, DummyClassifier))]
+    if others:
+        raise TypeError(
+            f"A blend with {type(others[0]).__name__} cannot be exported. Of other estimators only "
+            'gradient boosting can: fit with blend="auto", or with blend=None.'
+        )
+    intercepts = np.zeros((len(members), n_classes or 1))
+    trees: list[dict[str, Array]] = []
+    for member, clone in enumerate(members):
+        outputs = np.zeros(1, dtype=np.intp)
+        if n_classes is not None:
+            classes = clone.classes_
+            intercepts[member] = _UNSEEN
+            intercepts[member, classes] = 0.0
+            outputs = classes[1:] if len(classes) == 2 else classes
+        if isinstance(clone, BOOSTED):
+            intercepts[member, outputs] = clone._baseline_prediction.ravel()
+            for tree, output, nodes in _trees_of(clone, outputs.tolist()):
+                if len(nodes["kind"]) == 1:  # a tree without a split is a constant
+                    intercepts[member, output] += tree.nodes["value"][0]
+                    continue
+                nodes["tree"] = np.full(len(nodes["kind"]), len(trees))
+                nodes["target"] = np.full(len(nodes["kind"]), member * len(intercepts.T) + output)
+                trees.append(nodes)
+    sums: Any = np.isnan(ex.take_columns(x, [0])) * 0.0
+    if trees:
+        joined = {name: np.concatenate([nodes[name] for nodes in trees]) for name in trees[0]}
+        sums = ex.forest(x, joined, *intercepts.shape)
+    raw = (
+        sums + intercepts
+    )  # not as base_values, which some runtimes add to outputs with trees only
+    if n_classes is not None:
+        shares: Any = ex.softmax(raw)
+        return cast(Expr, np.log(np.maximum(shares, MIN_PROBABILITY)))
+    if members[0].loss in ("poisson", "gamma"):
+        raw = np.exp(raw)
+    return cast(Expr, np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min))))
+
+
+def _trees_of(boosting: Any, outputs: list[int]) -> Iterator[tuple[Any, int, dict[str, Array]]]:
+    """Yield each tree of gradient boosting, the output that it adds to, and its nodes.
+
+    Columns that boosting treats as categories come first in its trees, and their categories are
+    numbered in each fit.
+    """
+    columns = np.arange(boosting.n_features_in_)
+    categories: list[Array] = []
+    if boosting.is_categorical_ is not None:
+        columns = np.argsort(~boosting.is_categorical_, kind="stable")
+        encoder = boosting._preprocessor.named_transformers_["encoder"]
+        categories = [known[~np.isnan(known)] for known in encoder.categories_]
+    for trees in boosting._predictors:
+        for tree, output in zip(trees, outputs, strict=True):
+            yield tree, output, _nodes_of(tree, columns, categories)
+
+
+def _nodes_of(tree: Any, columns: Array, categories: list[Array]) -> dict[str, Array]:
+    """Return the nodes of a tree, as `forest` takes them.
+
+    A split of categories becomes a chain of nodes, each of which compares with one category.
+    """
+    nodes = tree.nodes
+    is_leaf = nodes["is_leaf"].astype(bool)
+    own = {
+        "kind": np.where(is_leaf, LEAF, AT_MOST),
+        "column": columns[nodes["feature_idx"]],
+        "number": np.where(is_leaf, nodes["value"], round_down(nodes["num_threshold"])),
+        "yes": nodes["left"].astype(np.int64),
+        "no": nodes["right"].astype(np.int64),
+        "is_yes_if_missing": nodes["missing_go_to_left"].astype(bool),
+    }
+    parts, n_nodes = [own], len(nodes)
+    for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
+        known = categories[nodes["feature_idx"][node]]
+        bits = tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]].view(np.uint8)
+        is_left = np.unpackbits(bits, bitorder="little")[: len(known)].astype(bool)
+        # Missing and unknown categories equal none, and reach the end of the chain.
+        ends = own["yes"][node], own["no"][node]
+        missing_goes_left = own["is_yes_if_missing"][node]
+        yes, no = ends[::-1] if missing_goes_left else ends
+        compared = known[is_left != missing_goes_left]
+        ids = np.array([node, *range(n_nodes, n_nodes + len(compared) - 1)])
+        chain = {
+            "kind": np.full(len(ids), EQUALS),
+            "column": np.full(len(ids), own["column"][node]),
+            "number": compared if len(compared) else np.array([-1.0]),
+            "yes": np.full(len(ids), yes),
+            "no": np.append(ids[1:], no),
+            "is_yes_if_missing": np.zeros(len(ids), dtype=bool),
+        }
+        for name, values in chain.items():
+            own[name][node] = values[0]
+        parts.append({name: values[1:] for name, values in chain.items()})
+        n_nodes += len(ids) - 1
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in own}
+    return joined | {"node": np.arange(n_nodes)}
+
+
+def round_down(numbers: Array) -> Array:
+    """Return the largest numbers in single precision that are not above the given ones.
+
+    A number in single precision is at most either of both, or of neither.
+    """
+    with np.errstate(over="ignore"):
+        rounded = numbers.astype(np.float32)
+    return np.where(rounded > numbers, np.nextafter(rounded, np.float32(-np.inf)), rounded)
