@@ -122,9 +122,9 @@ def with_cat_features(X: pd.DataFrame, kind: Any, seed: int) -> Any:
 
 def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     found = {
-        "TabularClassifier": TabularClassifier(random_state=seed),
-        f"TabularClassifier({FEWER})": TabularClassifier(FEWER, random_state=seed),
-        BLENDED: TabularClassifier(blend="boosting", random_state=seed),
+        "TabularClassifier": TabularClassifier(blend=None, random_state=seed),
+        f"TabularClassifier({FEWER})": TabularClassifier(FEWER, blend=None, random_state=seed),
+        BLENDED: TabularClassifier(random_state=seed),
         "MLPClassifier": with_encoded(X, MLPClassifier(random_state=seed)),
         "HistGradientBoosting": HistGradientBoostingClassifier(random_state=seed),
     }
@@ -148,9 +148,9 @@ def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
 def regressors(X: pd.DataFrame, seed: int) -> dict[str, Any]:
     network = with_encoded(X, MLPRegressor(random_state=seed))
     found = {
-        "TabularRegressor": TabularRegressor(random_state=seed),
-        f"TabularRegressor({FEWER})": TabularRegressor(FEWER, random_state=seed),
-        BLENDED: TabularRegressor(blend="boosting", random_state=seed),
+        "TabularRegressor": TabularRegressor(blend=None, random_state=seed),
+        f"TabularRegressor({FEWER})": TabularRegressor(FEWER, blend=None, random_state=seed),
+        BLENDED: TabularRegressor(random_state=seed),
         "MLPRegressor": TransformedTargetRegressor(network, transformer=StandardScaler()),
         "HistGradientBoosting": HistGradientBoostingRegressor(random_state=seed),
     }

@@ -75,14 +75,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         class frequencies.
     blend : "auto", "boosting", list of estimators or None, default="auto"
         Classifiers that are averaged with the networks. Each is cloned and fitted for the same
-        folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "auto" and
-        "boosting" are a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of
-        the columns for each split, at most 1,000 iterations, early stopping by the held-out fold).
-        It, and any instance of its class in a list, gets the table itself: numbers with missing
-        values, and codes of categories. All others get the outputs of a `TableEncoder` in float64.
-        All get sample weights if they support them, and a seed for each ``random_state`` that is
-        None. A list may also hold "boosting". None for networks only, which are smaller and faster,
-        and can be exported to C.
+        folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "boosting"
+        is a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of the columns
+        for each split, at most 1,000 iterations, early stopping by the held-out fold). "auto" is
+        the same from 100 rows on, and None for fewer. Boosting, and any instance of its class in a
+        list, gets the table itself: numbers with missing values, and codes of categories. All
+        others get the outputs of a `TableEncoder` in float64. All get sample weights if they
+        support them, and a seed for each ``random_state`` that is None. A list may also hold
+        "boosting". None for networks only, which are smaller and faster, and can be exported to C.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None for as many as pay: 14 to 248.
     time_limit : float or None, default=None
@@ -220,8 +220,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _target_type(self) -> str | None:
         return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
 
-    def _blended_estimators(self) -> tuple[list[Any], int | None, float]:
-        blended, n_classes = resolve_blend(self.blend), len(self.classes_)
+    def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
+        blended, n_classes = resolve_blend(self.blend, n_rows), len(self.classes_)
         return blended if n_classes > 1 else [], n_classes, -np.inf
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:

@@ -94,12 +94,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         so that `loss` must not have several levels, or be "gaussian". "boosting" is a
         `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for each
         split, at most 1,000 iterations, early stopping by the held-out fold) with the same loss:
-        squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same, and None for
-        other losses. Boosting, and any instance of its class in a list, gets the table itself:
-        numbers with missing values, and codes of categories. All others, which have losses of their
-        own, get the outputs of a `TableEncoder` in float64. All get sample weights if they support
-        them, and a seed for each ``random_state`` that is None. A list may also hold "boosting".
-        None for networks only, which are smaller and faster, and can be exported to C.
+        squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same from 100 rows
+        on, and None for fewer or with other losses. Boosting, and any instance of its class in a
+        list, gets the table itself: numbers with missing values, and codes of categories. All
+        others, which have losses of their own, get the outputs of a `TableEncoder` in float64. All
+        get sample weights if they support them, and a seed for each ``random_state`` that is None.
+        A list may also hold "boosting". None for networks only, which are smaller and faster, and
+        can be exported to C.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None for as many as pay: 14 to 248.
     time_limit : float or None, default=None
@@ -218,10 +219,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _target_type(self) -> str | None:
         return "continuous"
 
-    def _blended_estimators(self) -> tuple[list[Any], int | None, float]:
+    def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
         loss = self._targets.loss
         minimum = float(np.finfo(np.float32).tiny) if loss.interval_y_true.low == 0 else -np.inf
-        return resolve_blend(self.blend, loss, self.loss), None, minimum
+        return resolve_blend(self.blend, n_rows, loss, self.loss), None, minimum
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
         is_scaled = self._targets.scaling.scale is not None

@@ -31,7 +31,7 @@ from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
 from skbackprop.tabular.regressor import stacking_weights_nnls
-from support.tables import BOTH, component_inputs, predict
+from support.tables import BOTH, component_inputs, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
 
@@ -412,16 +412,20 @@ def test_boosting_minimizes_the_same_loss(loss):
 
 @pytest.mark.long
 @BOTH
-def test_boosting_is_blended_by_default(kind):
-    X, y = data_for(kind)
-    model, boosted = kind(**SMALL).fit(X, y), kind(**SMALL, blend="boosting").fit(X, y)
-    np.testing.assert_array_equal(predict(model, X), predict(boosted, X))
+def test_boosting_is_blended_by_default_from_100_rows_on(kind):
+    X, y = mixed_data(kind, 100)
+    for n_rows, blend in ((100, "boosting"), (99, None)):
+        own = X[:n_rows], y[:n_rows]
+        model, same = kind(**SMALL).fit(*own), kind(**SMALL, blend=blend).fit(*own)
+        assert len(model.blended_) == (blend is not None)
+        np.testing.assert_array_equal(predict(model, X), predict(same, X))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("loss", ["huber", "tweedie", "gaussian", Quantile([0.1, 0.9])], ids=str)
 def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(loss):
-    X, y = data_for(TabularRegressor)
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:150], y[:150]
     model = TabularRegressor(**SMALL, loss=loss).fit(X, y)
     alone = TabularRegressor(**SMALL, loss=loss, blend=None).fit(X, y)
     assert model.blended_ == []
