@@ -55,6 +55,7 @@ from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
+from ..tabular._boosted_trees import PackedTrees
 from ..tabular._category_lines import CategoryLines
 from ..tabular._column_encoding import (
     CategoryLevels,
@@ -118,7 +119,7 @@ _CLASSES: tuple[type, ...] = (
     CategoryLines,
     *(DateEncoding, TimeEncoding, TextEncoding, TableRows),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
-    *(CrossFittedEstimators, OutputBiasInit),
+    *(CrossFittedEstimators, OutputBiasInit, PackedTrees),
     # parts of fitted searches that skops does not know
     *(np.dtype, KFold, StratifiedKFold, GroupKFold, Bunch),
     *(_MultimetricScorer, _PassthroughScorer, _Scorer),

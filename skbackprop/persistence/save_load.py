@@ -18,7 +18,7 @@ from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from reprlib import repr as short_repr
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
@@ -26,6 +26,8 @@ import numpy as np
 
 from .. import __version__
 from ..estimators._fitted_network import OF_CALLBACKS
+from ..tabular._boosted_trees import PackedTrees, pack_boosting, unpack_boosting
+from ..tabular._cross_fitting import BOOSTED
 from ..utils.atomic_write import atomic_write, check_replaceable
 from ..utils.validation import require_extra
 from ._trusted_types import get_trusted_types
@@ -100,6 +102,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     except Exception as error:
         raise _make_save_error(name, f"a part of it cannot be pickled: {error!r}") from error
     stripped = pickle.loads(file.getvalue())
+    for boosting in _find_boosting(stripped):
+        pack_boosting(boosting)
     try:
         content = _dump(stripped, skops_io)
     except Exception as error:
@@ -186,7 +190,12 @@ def _load_content(
         If the file names a type that is not trusted, or skops cannot load it.
     """
     try:
-        return skops_io.loads(content, trusted=trusted)
+        loaded = skops_io.loads(content, trusted=trusted)
+        with ZipFile(BytesIO(content)) as archive:
+            has_trees = PackedTrees.__name__.encode() in archive.read(SCHEMA)
+        for boosting in _find_boosting(loaded) if has_trees else ():
+            unpack_boosting(boosting)
+        return loaded
     except skops_io.exceptions.UntrustedTypesFoundException as error:
         names = {
             each if isinstance(each, str) else f"{each.__module__}.{each.__qualname__}"
@@ -280,6 +289,27 @@ class _StrippingPickler(pickle.Pickler):
         factory, arguments, state, *rest = thing.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
         state = {name: value for name, value in state.items() if name not in _OMITTED_ATTRIBUTES}
         return factory, arguments, state, *rest
+
+
+class _BoostingFinder(pickle.Pickler):
+    """Pickler that writes nothing and collects gradient boosting of scikit-learn."""
+
+    def __init__(self) -> None:
+        super().__init__(SimpleNamespace(write=lambda data: None), pickle.HIGHEST_PROTOCOL)
+        self.found: list[Any] = []
+
+    def reducer_override(self, thing: Any) -> Any:
+        """Collect an object if it is gradient boosting."""
+        if type(thing) in BOOSTED:
+            self.found.append(thing)
+        return NotImplemented
+
+
+def _find_boosting(thing: Any) -> list[Any]:
+    """Return the gradient boosting of scikit-learn that an object holds."""
+    finder = _BoostingFinder()
+    finder.dump(thing)
+    return finder.found
 
 
 # ----------------------------------------------------------------------------- file format

@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 from forging import mapping, node, plain, sequence, written
+from sklearn.ensemble import HistGradientBoostingRegressor
 
 import skbackprop
 from skbackprop import (
@@ -25,7 +26,7 @@ from skbackprop import (
     weight_averaging,
 )
 from skbackprop.estimators._estimator_mixin import EstimatorMixin
-from skbackprop.persistence import get_trusted_types, load
+from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.utils.configurable import Configurable
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
@@ -167,6 +168,83 @@ def test_untrusted_modules_are_not_imported(loader, tmp_path, monkeypatch):
 def test_unknown_loaders_are_refused(tmp_path):
     path = written(tmp_path / "evil.skops", node("EvilNode", CLASSIFIER, content=mapping()))
     with pytest.raises(ValueError, match="is complete, but skops cannot load it"):
+        load(path)
+
+
+# --------------------------------------------------------------------------------- trees
+
+
+def boosting_with_categories():
+    """Return boosting of one column of categories and one of numbers."""
+    X = np.column_stack([np.arange(60) % 3, np.arange(60) % 7]).astype(float)
+    y = 3.0 * (X[:, 0] == 1) + X[:, 1]
+    boosting = HistGradientBoostingRegressor(
+        max_iter=2, categorical_features=[0], min_samples_leaf=2, learning_rate=1.0
+    )
+    return boosting.fit(X, y), X
+
+
+def set_field(name, value, is_set=False):
+    """Return a function that sets a field of each split, or of those of categories."""
+
+    def change(boosting):
+        for (tree,) in boosting._predictors:
+            is_changed = (tree.nodes["is_leaf"] == 0) & (tree.nodes["is_categorical"] >= is_set)
+            tree.nodes[name][is_changed] = value
+
+    return change
+
+
+def fewer(name, index):
+    """Return a function that cuts the arrays of each tree."""
+
+    def change(boosting):
+        for (tree,) in boosting._predictors:
+            setattr(tree, name, getattr(tree, name)[index])
+
+    return change
+
+
+def set_attribute(part, name, value):
+    def change(boosting):
+        setattr(part(boosting), name, value)
+
+    return change
+
+
+DAMAGES = {
+    "a child outside of the tree": set_field("left", 10**6),
+    "a child before its parent": set_field("right", 0),
+    "a column that does not exist": set_field("feature_idx", 2),
+    "a negative column": set_field("feature_idx", -1),
+    "a set that does not exist": set_field("bitset_idx", 100, is_set=True),
+    "categories of a column of numbers": set_field("is_categorical", 1),
+    "too few nodes": fewer("nodes", slice(1)),
+    "no sets": fewer("raw_left_cat_bitsets", slice(0)),
+    "smaller sets": fewer("raw_left_cat_bitsets", (slice(None), slice(4))),
+    "fewer columns": set_attribute(lambda each: each, "n_features_in_", 1),
+    "columns without categories": set_attribute(
+        lambda each: each._bin_mapper, "is_categorical_", np.zeros(2, dtype=bool)
+    ),
+    "categories of other columns": set_attribute(
+        lambda each: each, "is_categorical_", np.ones(2, dtype=bool)
+    ),
+    "a method that is another": set_attribute(
+        lambda each: each._bin_mapper, "make_known_categories_bitsets", 1
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_trees_that_could_read_beyond_their_arrays_are_refused(damage, tmp_path):
+    boosting, X = boosting_with_categories()
+    assert any(tree.nodes["is_categorical"].any() for (tree,) in boosting._predictors)
+    path = tmp_path / "trees.skops"
+    save(boosting, path)
+    np.testing.assert_array_equal(load(path).predict(X), boosting.predict(X))
+    damage(boosting)
+    save(boosting, path)
+    with pytest.raises(ValueError, match="is complete, but skops cannot load it: ValueError"):
         load(path)
 
 

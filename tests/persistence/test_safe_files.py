@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.compose import TransformedTargetRegressor
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import HistGradientBoostingRegressor, VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -66,6 +66,7 @@ DATES_AND_TEXT = pd.DataFrame(
 
 
 TABULAR = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
+RNG_OF_TREES = np.random.default_rng(0)
 SEARCH = {"estimator": quick(BackpropClassifier), "cv": 2}
 GRID = {"alpha": [0.1, 1.0]}
 FOLDS = EarlyStopping("loss", "folds", calibrate=True)
@@ -166,15 +167,41 @@ def test_unfitted_estimators_keep_their_parameters(kind, tmp_path):
 
 
 @pytest.mark.long
-def test_boosting_is_loaded_if_trees_are_trusted(tmp_path):
-    """Trees of a malicious file could make scikit-learn read beyond its memory."""
-    model, path = TabularRegressor(**TABULAR, blend="boosting"), tmp_path / "model.skops"
-    model.fit(TABLE, NUMBERS)
-    save(model, path)
+@pytest.mark.parametrize("kind, y", [(TabularClassifier, WORDS), (TabularRegressor, NUMBERS)])
+def test_boosting_is_loaded_and_stays_part_of_the_model(kind, y, tmp_path):
+    model = kind(**TABULAR, blend="boosting").fit(TABLE, y)
+    loaded = safely_saved(model, tmp_path)
+    assert_same(loaded, model, TABLE)
+    boosting, own = loaded.blended_[0][0], model.blended_[0][0]
+    assert boosting is loaded._components[-1].estimators[0]
+    assert own._predictors[0][0].nodes.size > 0  # saving has changed nothing
+    assert boosting._preprocessor is not None  # there are categories
+    assert_same(safely_saved(loaded, tmp_path), model, TABLE)
+    assert_same(pickle.loads(pickle.dumps(loaded)), model, TABLE)
+
+
+def test_boosting_alone_is_loaded_and_goes_on_learning(tmp_path):
+    X = RNG_OF_TREES.normal(size=(60, 2))
+    X[::7, 0] = np.nan
+    boosting = HistGradientBoostingRegressor(max_iter=3, warm_start=True, random_state=0)
+    boosting.fit(X, X[:, 1])
+    loaded = safely_saved(boosting, tmp_path)
+    assert_same(loaded, boosting, X)
+    for each in (boosting, loaded):
+        each.set_params(max_iter=5).fit(X, X[:, 1])
+    assert_same(loaded, boosting, X)
+
+
+def test_trees_of_a_fit_to_named_columns_must_be_trusted(tmp_path):
+    """Their transformer takes data frames and words, and is stored as it is."""
+    frame = pd.DataFrame({"word": pd.Categorical(["a", "b"] * 20), "x": range(40)})
+    boosting = HistGradientBoostingRegressor(max_iter=2).fit(frame, frame["x"])
+    path = tmp_path / "model.skops"
+    save(boosting, path)
     with pytest.raises(ValueError, match=rf"contains the types .*{TREES}.* not trusted") as caught:
         load(path)
     advised = re.search(r"trusted=(\[.*\])", str(caught.value))[1]
-    assert_same(load(path, trusted=ast.literal_eval(advised)), model, TABLE)
+    assert_same(load(path, trusted=ast.literal_eval(advised)), boosting, frame)
 
 
 # ------------------------------------------------------------------------ resumed training
