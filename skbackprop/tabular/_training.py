@@ -128,9 +128,11 @@ def network_params(
 
 # ---------------------------------------------------------------------------------- cycles
 
-# Each training cycle is twice as long as the one before. After this many cycles another one begins
-# only if the last one has lowered the loss enough, up to the maximum.
+# Each training cycle is twice as long as the one before. Three are usual, and five the maximum.
 _N_CYCLES, _MAX_CYCLES = 3, 5
+# A third cycle, which takes more than half of the time of three, begins if the second one reached
+# this share of the gain that later ones take.
+_GAIN_FOR_THIRD_CYCLE = 0.2
 # The number of steps of the first cycle, and the bounds of its epochs. Many rows pay for more of
 # them, until the steps of even the shortest cycle are many.
 _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 2, 8
@@ -264,9 +266,18 @@ class CycleResult(NamedTuple):
         """Return whether the cycle is kept, given the lowest loss of earlier cycles."""
         return not self.loss > best_loss * (1 + TOLERANCE if self.is_complete else 1)
 
-    def pays(self, best_loss: float) -> bool:
-        """Return whether the cycle is a reason for a longer one, given the lowest earlier loss."""
-        return best_loss - self.loss >= self.networks.min_gain * abs(best_loss)
+    def lowers(self, best_loss: float, index: int) -> bool:
+        """Return whether the cycle lowers the loss enough for a longer one.
+
+        Parameters
+        ----------
+        best_loss : float
+            The lowest loss of earlier cycles.
+        index : int
+            The number of earlier cycles; at least 1.
+        """
+        min_gain = self.networks.min_gain * (_GAIN_FOR_THIRD_CYCLE if index == 1 else 1)
+        return best_loss - self.loss > min_gain * abs(best_loss)
 
 
 def train_networks(
@@ -278,10 +289,9 @@ def train_networks(
 ) -> tuple[NetworkEnsemble, Array, Array]:
     """Train networks in cycles, up to the last useful one.
 
-    The first three cycles are always begun, unless one before them was not useful. After them,
-    another cycle begins only if the last one has lowered the loss by the minimum gain. All networks
-    end with the same cycle, chosen among a few by the loss of all rows, so that out-of-fold
-    predictions remain honest.
+    After the second cycle, another one begins only if the last one has lowered the loss enough. All
+    networks end with the same cycle, chosen among a few by the loss of all rows, so that
+    out-of-fold predictions remain honest.
 
     Parameters
     ----------
@@ -333,20 +343,19 @@ def train_networks(
         networks.set_callbacks()
         cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
         now, is_useful = time.perf_counter(), cycle.is_useful(best_loss)
-        n_cycles = max(_N_CYCLES, index + 1)
         if index == 0:
             first_outputs = cycle.outputs
-        if not is_useful or (index == 0 and not is_promising(first_outputs)):
-            n_cycles = index + 1
-        elif index + 1 >= _N_CYCLES and cycle.pays(best_loss):
-            n_cycles = index + 2
+            continues = is_promising(first_outputs)
+        else:
+            continues = is_useful and cycle.lowers(best_loss, index)
+        n_cycles = max(_N_CYCLES, index + 2) if continues else index + 1
         progress.print_cycle(cycles[:n_cycles], index, cycle, now - start, is_useful)
         was_cut_short |= limit is not None and not cycle.is_complete and now >= end
         progress.is_stopped |= not cycle.is_complete and now < end
         if is_useful:
             best_loss = cycle.loss if kept is None else min(best_loss, cycle.loss)
             kept = cycle
-        if index + 1 >= n_cycles:
+        if not continues:
             break
     progress.is_stopped |= task.call_on_fit_task_end(estimator=estimator)
     assert kept is not None  # the first cycle is always useful

@@ -418,7 +418,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         for others in earlier:
             alone = self._loss_of_mixture(others, rows.y, rows.weight)
             mixed = self._loss_of_mixture([*others, outputs], rows.y, rows.weight)
-            if alone - mixed >= MIN_GAIN_OF_ENSEMBLE * alone:
+            if alone - mixed > MIN_GAIN_OF_ENSEMBLE * alone:
                 return True
         return False
 

@@ -87,12 +87,14 @@ def in_cycles(monkeypatch):
         ([3.0], 1),
         ([3.0, 2.0, 1.0], 3),
         ([3.0, 2.0, 2.1, 1.0], 2),  # what would have come then is not waited for
-        ([3.0, 3.02, 3.02], 3),  # a little worse
-        ([3.0, 3.02, 3.04], 2),  # than the best, not than the last
-        ([0.0, 0.0], 2),
+        ([3.0, 3.02, 3.0], 2),  # a little worse
+        ([3.0, 2.99, 2.0], 2),  # too small a gain
+        ([3.0, 2.0, 2.01, 1.0], 3),
+        ([3.0, 2.9, 2.93], 2),  # worse than the best one
+        ([0.0, 0.0, 0.0], 2),
         ([0.0, 1e-3], 1),
         ([np.nan, np.nan], 2),
-        ([np.nan, np.nan, np.nan, np.nan], 3),
+        ([np.nan, np.nan, np.nan], 2),
         ([3.0, 2.0, 1.0, 0.8, 0.7, 0.6], 6),
         ([3.0, 2.0, 1.7, 1.69, 1.0], 4),  # the third is worth a fourth, but not that a fifth
         ([3.0, 2.0, 1.99, 1.0], 3),
@@ -119,11 +121,14 @@ def test_the_last_useful_cycle_is_kept(kind, losses, n_cycles, in_cycles):
 )
 def test_gain_that_a_longer_cycle_takes(kind, gain):
     cycle = CycleResult(kind(), np.empty((0, 1)), 0.5 * (1 - gain - 1e-9), np.array([3]), True)
-    assert cycle.pays(0.5)
-    assert not cycle._replace(loss=0.5 * (1 - gain + 1e-9)).pays(0.5)
-    assert cycle._replace(loss=-0.5 * (1 + gain + 1e-9)).pays(-0.5)
-    assert not cycle._replace(loss=-0.5 * (1 + gain - 1e-9)).pays(-0.5)
-    assert not cycle._replace(loss=np.nan).pays(0.5)
+    for index in (2, 3):
+        assert cycle.lowers(0.5, index)
+        assert not cycle._replace(loss=0.5 * (1 - gain + 1e-9)).lowers(0.5, index)
+        assert cycle._replace(loss=-0.5 * (1 + gain + 1e-9)).lowers(-0.5, index)
+        assert not cycle._replace(loss=-0.5 * (1 + gain - 1e-9)).lowers(-0.5, index)
+        assert not cycle._replace(loss=np.nan).lowers(0.5, index)
+    assert cycle._replace(loss=0.5 * (1 - gain / 5 - 1e-9)).lowers(0.5, 1)
+    assert not cycle._replace(loss=0.5 * (1 - gain / 5 + 1e-9)).lowers(0.5, 1)
 
 
 def test_an_incomplete_cycle_must_not_be_worse():
