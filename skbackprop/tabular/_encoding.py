@@ -269,11 +269,11 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 numbers = _append_columns(numbers, out_of_fold)
             scaling = RobustScaling.fit(numbers)
         else:
-            scaled = _ScaledColumns(columns.n_rows, dtype)
+            scaled = _ScaledColumns(columns.n_rows, len(numeric_columns), dtype)
             conversions, n_at_once = _conversions(kinds), columns_at_once(columns.n_rows)
             for start in range(0, len(numeric_columns), n_at_once):
                 chosen = numeric_columns[start : start + n_at_once]
-                scaled.append(_read_numbers(columns, chosen, conversions))
+                scaled.append_numeric(_read_numbers(columns, chosen, conversions))
             if fit_lines is not None and numeric_columns and category_columns:
                 lines = fit_lines(scaled.take, scaled.scaling.scaled)
             if out_of_fold is not None:
@@ -286,7 +286,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 part, encoded = _fit_part(columns, column, kinds[column], random_state)
                 parts.append(part)
                 scaled.append_part(encoded, part.kind == "text")
-            scaling, numbers = scaled.scaling, scaled.join()
+            scaling, numbers = scaled.scaling, scaled.matrix
         fitted = cls(
             numeric_columns,
             category_columns,
@@ -476,42 +476,51 @@ class FittedEncoding(DropCachedPropertiesMixin):
 
 
 class _ScaledColumns:
-    """Columns of a table that are scaled one after the other, in one dtype.
+    """Columns of a table that are scaled a few at a time.
 
     Parameters
     ----------
-    n_rows : int
-        The number of rows.
+    n_rows, n_numeric : int
+        The number of rows, and of numeric columns, which come first.
     dtype : dtype
         The dtype of the scaled columns.
     """
 
-    def __init__(self, n_rows: int, dtype: Any) -> None:
-        self._columns: list[Array] = [np.empty((n_rows, 0), dtype)]
+    def __init__(self, n_rows: int, n_numeric: int, dtype: Any) -> None:
+        self._numbers = np.empty((n_rows, n_numeric), dtype)
+        self._n_scaled = 0
+        self._others: list[Array] = []
         self._scalings: list[RobustScaling] = [RobustScaling.fit(np.empty((n_rows, 0)))]
 
+    def append_numeric(self, values: Array) -> None:
+        """Fit the scaling of some numeric columns, and scale them."""
+        first = self._n_scaled
+        self._n_scaled += values.shape[1]
+        self._scale(values, RobustScaling.fit(values), self._numbers[:, first : self._n_scaled])
+
     def append(self, values: Array) -> None:
-        """Fit the scaling of some columns, and scale them."""
+        """Fit the scaling of other columns, and scale them."""
         self._append(values, RobustScaling.fit(values))
 
     def append_part(self, values: Array, is_text: bool) -> None:
         """Fit the scaling of the parts of one column, and scale them."""
         scaling = RobustScaling.fit(values)
         # All parts of a value are missing together, so that one indicator is enough.
-        scaling = replace(
-            scaling, with_missing=scaling.with_missing & (np.arange(values.shape[1]) == 0)
-        )
+        is_first = np.arange(values.shape[1]) == 0
+        scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
         if is_text:
             # Each text counts like one number, and later components for less than the first ones.
             scaling = scaling.scale_together(slice(None), values)
         self._append(values, scaling)
 
     def _append(self, values: Array, scaling: RobustScaling) -> None:
-        scaled = np.empty(values.shape, self._columns[0].dtype)
+        self._others.append(np.empty(values.shape, self._numbers.dtype))
+        self._scale(values, scaling, self._others[-1])
+
+    def _scale(self, values: Array, scaling: RobustScaling, out: Array) -> None:
         for start in range(0, len(values), _ROWS):
             block = slice(start, start + _ROWS)
-            scaled[block] = scaling.scale_values(values[block])
-        self._columns.append(scaled)
+            out[block] = scaling.scale_values(values[block])
         self._scalings.append(scaling)
 
     @property
@@ -520,22 +529,13 @@ class _ScaledColumns:
         return RobustScaling.concatenate(self._scalings)
 
     def take(self, rows: slice, columns: Sequence[int]) -> Array:
-        """Return some rows and columns as a matrix."""
-        each = [own[rows, at] for own in self._columns for at in range(own.shape[1])]
-        return np.column_stack([each[at] for at in columns])
+        """Return some rows of numeric columns as a matrix."""
+        return np.asarray(self._numbers[rows][:, list(columns)])
 
-    def join(self) -> Array:
-        """Return all columns as a matrix, and forget them."""
-        joined = np.empty(
-            (len(self._columns[0]), sum(own.shape[1] for own in self._columns)),
-            self._columns[0].dtype,
-        )
-        first = 0
-        while self._columns:
-            own = self._columns.pop(0)
-            joined[:, first : first + own.shape[1]] = own
-            first += own.shape[1]
-        return joined
+    @property
+    def matrix(self) -> Array:
+        """All columns."""
+        return np.hstack([self._numbers, *self._others]) if self._others else self._numbers
 
 
 def _fit_lines(

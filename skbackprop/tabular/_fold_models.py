@@ -334,13 +334,17 @@ class OutOfFoldPredictor:
 
     def predict(self, rows: TableRows) -> Array:
         """Return the out-of-fold predictions of rows."""
-        views = {each.view for each in self.components}
+        views, n_at_once = {each.view for each in self.components}, rows_at_once(self.features)
         predictions: list[Array] = []
-        for member, own in enumerate(self.rows_of_fold):
-            part = self.features.encode(TableRows(rows.numbers[own], rows.codes[own]))
-            inputs = {view: self.features.transform(part, view) for view in views}
-            outputs = [each.member_outputs(member, inputs[each.view]) for each in self.components]
-            predictions.append(self.mix([array[None] for array in outputs]))
+        for member, of_fold in enumerate(self.rows_of_fold):
+            for start in range(0, len(of_fold), n_at_once):
+                own = of_fold[start : start + n_at_once]
+                part = self.features.encode(TableRows(rows.numbers[own], rows.codes[own]))
+                inputs = {view: self.features.transform(part, view) for view in views}
+                outputs = [
+                    each.member_outputs(member, inputs[each.view]) for each in self.components
+                ]
+                predictions.append(self.mix([array[None] for array in outputs]))
         by_fold = np.concatenate(predictions)
         in_order = np.empty_like(by_fold)
         in_order[np.concatenate(self.rows_of_fold)] = by_fold

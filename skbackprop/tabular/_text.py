@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._dates import parse_iso_date
-from ._value_types import is_missing
+from ._value_types import count_known, is_missing
 
 # Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
 _NUMBER = re.compile(
@@ -52,8 +52,7 @@ def infer_kind_of_strings(
 
     Blank strings are missing in columns of numbers and dates.
     """
-    known = [value for value in values if not is_missing(value)]
-    distinct = set(known)
+    distinct = {value for value in set(values) if not is_missing(value)}
     if not all(isinstance(value, str) for value in distinct):
         return "category"
     written = [value for value in distinct if value and not value.isspace()]
@@ -61,12 +60,12 @@ def infer_kind_of_strings(
         return "numeric_string"
     if written and all(parse_iso_date(value) is not None for value in written):
         return "date"
-    return "text" if _is_text(written, len(known)) else "category"
+    return "text" if _is_text(written, values) else "category"
 
 
-def _is_text(distinct: Collection[str], n_known: int) -> bool:
-    """Return whether strings are mostly different and have several words on average."""
-    if len(distinct) <= MIN_TEXTS or len(distinct) <= MIN_DISTINCT * n_known:
+def _is_text(distinct: Collection[str], values: Sequence[Any]) -> bool:
+    """Return whether values are mostly different and have several words on average."""
+    if len(distinct) <= MIN_TEXTS or len(distinct) <= MIN_DISTINCT * count_known(values):
         return False
     return sum(len(value.split()) for value in distinct) >= MIN_WORDS * len(distinct)
 

@@ -382,6 +382,10 @@ def train_networks(
 _FREE = {"time_limit", "verbose", "random_state", "categorical_features"}
 
 
+# Long cycles have lines for some of their epochs, at least so many seconds apart.
+_SECONDS_BETWEEN_LINES = 30
+
+
 class FitProgress:
     """Prints the progress of a tabular fit, and reads and writes its checkpoints.
 
@@ -411,6 +415,7 @@ class FitProgress:
         limit = estimator.time_limit
         self._end = math.inf if limit is None else start + limit
         self.n_ensembles_begun, self._cycle = 0, ""
+        self._last_line = start
         self._cycles: dict[str, EstimatorCheckpoint] = {}  # the last of each cycle, by its name
         self._resumed: dict[str, Array] = {}
         self._stream: dict[str, Any] = {}
@@ -423,6 +428,8 @@ class FitProgress:
             for callback in getattr(estimator, "_skl_callbacks", [])
             if not hasattr(callback, "max_propagation_depth")  # others are propagated
         ]
+        if estimator.verbose:
+            self._callbacks.append(EpochLines(self))
         is_saved = any(isinstance(each, TabularCheckpointCallback) for each in self._callbacks)
         if resume_from is not None or is_saved:
             # Describe the settings before training, which may change values that functions of the
@@ -490,7 +497,8 @@ class FitProgress:
         """Print a line if the estimator is verbose, with the time left if it is known."""
         if not self.estimator.verbose:
             return
-        limit = max(self._end - time.perf_counter(), 0.0)
+        now = self._last_line = time.perf_counter()
+        limit = max(self._end - now, 0.0)
         left = min(seconds_left, limit)
         bound = "about" if left < limit else "at most"
         remaining = f", {bound} {left:.1f}s left" if 0 < left < math.inf else ""
@@ -514,11 +522,45 @@ class FitProgress:
         kept = "" if is_kept else " (not kept)"
         self.print_line(f"{position}: {result}{kept}", seconds / max(n_epochs, 1) * n_left)
 
+    def print_epoch(self, n_epochs: int, max_iter: int) -> None:
+        """Print a line about an epoch of a cycle, if there was none for a while."""
+        if time.perf_counter() - self._last_line >= _SECONDS_BETWEEN_LINES:
+            position = f"ensemble {self.n_ensembles_begun} of {self.n_ensembles}"
+            self.print_line(f"{position}: epoch {n_epochs} of {max_iter} in this cycle")
+
     def print_end(self, score: float | None) -> None:
         """Print the last line, with the out-of-fold score if there is one."""
         result = "" if score is None else f", oof_score_={score:.4g}"
         self._end = math.inf
         self.print_line(f"done in {time.perf_counter() - self._start:.1f}s{result}")
+
+
+class EpochLines:
+    """Callback of networks that prints a line after an epoch if the last line is not recent.
+
+    Parameters
+    ----------
+    progress : FitProgress
+        Prints the lines.
+    """
+
+    def __init__(self, progress: FitProgress) -> None:
+        self._progress = progress
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Do nothing."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Do nothing."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
+        """Print a line after an epoch, except for the last one."""
+        n_epochs = context.task_id + 1
+        if context.task_name == "epoch" and n_epochs < estimator.max_iter:
+            self._progress.print_epoch(n_epochs, estimator.max_iter)
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Do nothing."""
 
 
 class TabularCheckpointCallback:

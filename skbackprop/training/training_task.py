@@ -227,7 +227,8 @@ class TrainingTask:
             Both; None to train on all rows.
         """
         if self.folds is not None:
-            split = np.flatnonzero(self.folds != member), np.flatnonzero(self.folds == member)
+            is_own = self.folds == member
+            split = _row_numbers(~is_own), _row_numbers(is_own)
             if last is not None and np.array_equal(last[1], split[1]):
                 split = last
         elif self.stopping is not None:
@@ -263,6 +264,12 @@ class TrainingTask:
         if last is not None and len(last[1]) == n_held_out:
             return last
         return train_validation_split(n, n_held_out, rng, classes)
+
+
+def _row_numbers(mask: Array) -> IndexArray:
+    """Return the numbers of rows, in four bytes each, since networks keep several copies."""
+    rows: Any = np.flatnonzero(mask)
+    return rows.astype(np.int32) if len(mask) <= np.iinfo(np.int32).max else rows
 
 
 def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:

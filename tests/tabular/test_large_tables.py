@@ -1,0 +1,185 @@
+"""Do large tables need little memory, and are the inputs of networks what they are for small ones?
+
+The oracle of the inputs is the encoding of all rows at once, as in prediction.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from skbackprop import TabularRegressor
+from skbackprop.tabular import _column_encoding, _encoding, _training
+from skbackprop.tabular._encoding import WIDTH, FeatureBuilder
+from skbackprop.tabular._text import infer_kind_of_strings
+from skbackprop.tabular._value_types import count_known, is_missing
+from skbackprop.utils.arrays import max_abs
+from support import peak_of
+from support.tables import BOTH, columns_of, mixed_data, predict
+
+SMALL = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
+N = 300
+
+
+def table_of_all_kinds(n=N):
+    rng = np.random.RandomState(0)
+    frame = pd.DataFrame(
+        {
+            "number": np.where(rng.rand(n) < 0.2, np.nan, rng.randn(n)),
+            "far": rng.standard_cauchy(n) * 1e6,
+            "two": rng.randint(0, 2, n),
+            "one": np.ones(n),
+            "few": rng.choice(["a", "b", None], n),
+            "many": [f"l{at}" for at in rng.randint(0, 60, n)],
+            "day": np.datetime64("2024-01-01") + rng.randint(0, 9000, n).astype("m8[h]"),
+            "text": [f"word {at} and {at % 7}" for at in rng.permutation(n)],
+        }
+    )
+    frame.loc[3, "day"] = pd.NaT
+    return frame
+
+
+TABLES = {
+    "all kinds": table_of_all_kinds,
+    "numbers": lambda: np.random.RandomState(1).randn(N, 5).astype(np.float32),
+    "sparse": lambda: sparse.random(N, 30, 0.2, format="csr", random_state=0),
+    "constant": lambda: np.ones((N, 2)),
+}
+
+
+def fitted(X, y=None, target_type="continuous"):
+    y = np.random.RandomState(2).randn(X.shape[0]) if y is None else y
+    rng = np.random.RandomState(3)
+    return FeatureBuilder.fit(columns_of(X), y, target_type, "from_dtype", rng)
+
+
+@pytest.mark.parametrize("view", ["encoded", "embedded", "table"])
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("values_at_once", [1, 1 << 20])
+def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeypatch):
+    monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", values_at_once)
+    monkeypatch.setattr(_encoding, "_ROWS_READ", 64)
+    X = TABLES[name]()
+    features, table = fitted(X)
+    rows = features.encode(features.encoding.to_training_matrices(columns_of(X)))
+    expected = features.transform(rows, view)
+    np.testing.assert_array_equal(table.view(view), expected)
+    if view != "table":
+        lazy, some = table.lazy_view(view), np.array([5, 250, 5, 0])
+        assert lazy.shape == expected.shape
+        np.testing.assert_array_equal(lazy[some], expected[some])
+        np.testing.assert_array_equal(lazy[7:290], expected[7:290])
+        assert max_abs(lazy) == np.abs(expected).max()
+    again = features.encode_table(columns_of(X)).view(view)
+    new = features.transform(features.rows(columns_of(X)), view)
+    np.testing.assert_array_equal(again, new)
+
+
+@pytest.mark.long
+@BOTH
+@pytest.mark.parametrize("is_validated", [False, True])
+def test_networks_are_the_same_on_inputs_that_are_computed_for_each_batch(
+    kind, is_validated, monkeypatch
+):
+    X, y = mixed_data(kind)
+    validation = {"X_val": X[:30], "y_val": y[:30]} if is_validated else {}
+    model = kind(**SMALL, blend="boosting").fit(X, y, **validation)
+    monkeypatch.setattr(_encoding, "_MAX_DENSE_ELEMENTS", 0)
+    lazy = kind(**SMALL, blend="boosting").fit(X, y, **validation)
+    for own, expected in zip(lazy.networks_, model.networks_, strict=True):
+        for found, weights in zip(own.coefs_, expected.coefs_, strict=True):
+            np.testing.assert_array_equal(found, weights)
+    np.testing.assert_array_equal(predict(lazy, X), predict(model, X))
+
+
+def test_numbers_of_large_tables_are_embedded(monkeypatch):
+    monkeypatch.setattr(_encoding, "_MAX_BLOCK_ELEMENTS", 2 * WIDTH * 100)
+    monkeypatch.setattr(_encoding, "_BLOCK_ROWS", 100)
+    narrow, wide = (np.random.RandomState(0).randn(N, width) for width in (2, 3))
+    assert fitted(narrow)[0].n_blocks == 2
+    assert fitted(wide)[0].n_blocks == 0
+
+
+def wide_table(n_rows):
+    """Return sixteen numbers, most with missing values, and four categories."""
+    rng = np.random.RandomState(0)
+    numbers = rng.randn(n_rows, 16)
+    numbers[:, ::2][rng.rand(n_rows, 8) < 0.1] = np.nan
+    frame = pd.DataFrame(numbers).add_prefix("x")
+    for at, n_levels in enumerate((3, 20, 25, 300)):
+        frame[f"c{at}"] = pd.Categorical.from_codes(
+            rng.randint(0, n_levels, n_rows), [f"level {level}" for level in range(n_levels)]
+        )
+    return frame
+
+
+def test_an_encoded_table_has_at_most_one_and_a_half_times_the_bytes_of_its_numbers():
+    X = wide_table(2000)
+    _, table = fitted(X)
+    _, numbers, codes, folds = table.rows
+    assert numbers.nbytes + codes.nbytes + folds.nbytes <= 1.5 * 4 * X.size
+
+
+@pytest.mark.long
+@BOTH
+def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
+    """Bytes for each row, from two sizes: what does not grow with the rows is no matter."""
+    monkeypatch.setattr(_encoding, "_MAX_DENSE_ELEMENTS", 0)
+    monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", 1)
+    sizes, peaks = (8_000, 16_000), []
+    for n_rows in sizes:
+        X = wide_table(n_rows)
+        y = X["x1"] if kind is TabularRegressor else X["x1"] > 0
+        model = kind(n_estimators=2, max_iter=1, random_state=0)
+        peaks.append(peak_of(model.fit, X, y))
+    width = model.networks_[0].n_features_in_
+    assert width > 16 * (1 + WIDTH)
+    # A quarter of the widest input, in millions of bytes: other threads may allocate thousands.
+    assert (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]) < 4 * width / 4
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", None, np.nan, "b", float("nan"), pd.NA],
+        [1.0, np.nan, np.float32("nan"), 2, np.datetime64("NaT"), np.datetime64("2024-01-01")],
+        ["a"] * 5,
+        [None],
+        [],
+    ],
+)
+def test_known_values_are_counted(values):
+    assert count_known(values) == sum(not is_missing(value) for value in values)
+
+
+def test_missing_values_do_not_make_categories_of_text():
+    texts = [f"two words {at}" for at in range(40)]
+    assert infer_kind_of_strings([*texts, *[None] * 400]) == "text"
+    assert infer_kind_of_strings([*texts, *[texts[0]] * 400]) == "category"
+
+
+def test_lines_of_epochs_are_printed_if_the_last_line_is_not_recent(monkeypatch, capsys):
+    clock = itertools.count(0, 20)
+    X, y = mixed_data(TabularRegressor)
+    model = TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0)
+    monkeypatch.setattr(_training.FitProgress, "print_cycle", lambda *args: None)
+    monkeypatch.setattr(_training.time, "perf_counter", lambda: float(next(clock)))
+    model.fit(X, y)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if "epoch" in line]
+    assert all("of 5 in this cycle" in line for line in lines if "epoch" in line)
+    monkeypatch.setattr(_training, "_SECONDS_BETWEEN_LINES", np.inf)
+    TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0).fit(X, y)
+    assert "epoch" not in capsys.readouterr().out
+
+
+@BOTH
+def test_a_table_of_many_blocks_is_permuted_as_one_of_few(kind, monkeypatch):
+    X, y = mixed_data(kind)
+    model = kind(**SMALL).fit(X, y)
+    expected = model.permutation_importance(X, y, random_state=0, n_repeats=1).importances
+    monkeypatch.setattr("skbackprop.tabular._fold_models._ROWS_AT_ONCE", 16)
+    found = model.permutation_importance(X, y, random_state=0, n_repeats=1).importances
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
