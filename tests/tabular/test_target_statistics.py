@@ -188,7 +188,7 @@ def test_nothing_is_learned_from_unique_identifiers(kind, blend):
     frame = frame[["x"]].assign(id=[f"i{at}" for at in np.random.RandomState(1).permutation(N)])
     y = y if kind is TabularRegressor else y > 0
     for split in ({}, {"X_val": frame[:40], "y_val": y[:40]}):
-        model = kind(**SMALL, blend=blend).fit(frame, y, **split)
+        model = kind(**SMALL | {"blend": blend}).fit(frame, y, **split)
         output = model.predict if kind is TabularRegressor else model.predict_proba
         shuffled = frame.assign(id=frame["id"].to_numpy()[::-1])
         np.testing.assert_array_equal(output(frame), output(shuffled))
@@ -227,7 +227,7 @@ def test_categories_with_an_output_of_their_own_have_the_overall_mean():
 def test_background_rows_have_out_of_fold_statistics():
     rng = np.random.RandomState(0)
     frame = pd.DataFrame({"level": [f"l{at}" for at in rng.permutation(99) % 33]})
-    model = TabularRegressor(**SMALL, blend=None).fit(frame, rng.randn(99))
+    model = TabularRegressor(**SMALL).fit(frame, rng.randn(99))
     encoding = model._features.encoding
     expected = encoding.to_training_matrices(columns_of(frame))
     np.testing.assert_array_equal(model.background_.numbers, expected.numbers)
