@@ -115,10 +115,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     @abstractmethod
     def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
-        """Return the estimators of `blend`, the number of classes, and the minimum prediction.
-
-        `n_rows` is the number of rows that are held out to weigh the estimators by.
-        """
+        """Return the estimators of `blend`, the number of classes, and the minimum prediction."""
 
     @abstractmethod
     def _fit_mixture(
@@ -354,7 +351,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         One network ensemble is always trained, since networks can use any time.
         """
         start, n_networks = time.perf_counter(), len(self._configurations)
-        blend, n_classes, minimum = self._blended_estimators(len(data.held_out.y))
+        blend, n_classes, minimum = self._blended_estimators(len(data.rows.y))
         n_components = n_networks + len(blend)
         # The randomness of a component does not depend on the others.
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]

@@ -78,7 +78,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "boosting"
         is a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of the columns
         for each split, at most 1,000 iterations, early stopping by the held-out fold). "auto" is
-        the same from 100 rows on, and None for fewer. Boosting, and any instance of its class in a
+        the same from 500 rows on, and None for fewer. Boosting, and any instance of its class in a
         list, gets the table itself: numbers with missing values, and codes of categories. All
         others get the outputs of a `TableEncoder` in float64. All get sample weights if they
         support them, and a seed for each ``random_state`` that is None. A list may also hold

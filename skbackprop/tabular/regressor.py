@@ -94,7 +94,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         so that `loss` must not have several levels, or be "gaussian". "boosting" is a
         `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for each
         split, at most 1,000 iterations, early stopping by the held-out fold) with the same loss:
-        squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same from 100 rows
+        squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same from 500 rows
         on, and None for fewer or with other losses. Boosting, and any instance of its class in a
         list, gets the table itself: numbers with missing values, and codes of categories. All
         others, which have losses of their own, get the outputs of a `TableEncoder` in float64. All

@@ -412,9 +412,9 @@ def test_boosting_minimizes_the_same_loss(loss):
 
 @pytest.mark.long
 @BOTH
-def test_boosting_is_blended_by_default_from_100_rows_on(kind):
-    X, y = mixed_data(kind, 100)
-    for n_rows, blend in ((100, "boosting"), (99, None)):
+def test_boosting_is_blended_by_default_from_500_rows_on(kind):
+    X, y = mixed_data(kind, 500)
+    for n_rows, blend in ((500, "boosting"), (499, None)):
         own = X[:n_rows], y[:n_rows]
         model, same = kind(**SMALL).fit(*own), kind(**SMALL, blend=blend).fit(*own)
         assert len(model.blended_) == (blend is not None)
@@ -424,8 +424,8 @@ def test_boosting_is_blended_by_default_from_100_rows_on(kind):
 @pytest.mark.long
 @pytest.mark.parametrize("loss", ["huber", "tweedie", "gaussian", Quantile([0.1, 0.9])], ids=str)
 def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(loss):
-    X, y = load_diabetes(return_X_y=True)
-    X, y = X[:150], y[:150]
+    X, y = mixed_data(TabularRegressor, 500)
+    y -= y.min() - 1
     model = TabularRegressor(**SMALL, loss=loss).fit(X, y)
     alone = TabularRegressor(**SMALL, loss=loss, blend=None).fit(X, y)
     assert model.blended_ == []

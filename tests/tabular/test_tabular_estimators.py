@@ -288,7 +288,7 @@ def test_a_failed_fit_leaves_the_random_state_where_it_was(kind):
 @BOTH
 def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
     X, y = mixed_data(kind)
-    model = kind(**SMALL | {"blend": "auto"}).fit(X, y)
+    model = kind(**SMALL | {"blend": "boosting"}).fit(X, y)
     pipeline = make_pipeline(FunctionTransformer(), clone(model))
     for other in (pickle.loads(pickle.dumps(model)), clone(model).fit(X, y), pipeline.fit(X, y)):
         np.testing.assert_array_equal(predict(other, X), predict(model, X))
@@ -313,7 +313,7 @@ def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
 def test_searches(kind, search_class, settings):
     X, y = mixed_data(kind)
     grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city"]]}
-    found = search_class(kind(**SMALL | {"blend": "auto"}), grid, cv=2, **settings).fit(X, y)
+    found = search_class(kind(**SMALL | {"blend": "boosting"}), grid, cv=2, **settings).fit(X, y)
     assert np.isfinite(found.cv_results_["mean_test_score"]).all()
     assert len(predict(found, X)) == len(y)
     assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
@@ -334,7 +334,7 @@ class TaskRecorder:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("blend", [None, "auto"])
+@pytest.mark.parametrize("blend", [None, "boosting"])
 @BOTH
 def test_callbacks_are_called_for_all_tasks(kind, blend):
     X, y = mixed_data(kind)
