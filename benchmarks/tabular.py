@@ -1,11 +1,11 @@
 """Raw tables: networks against boosting, with default settings, on rows held out.
 
 Each table is split several times: a quarter of the rows, at most, is held out, and at most 10,000
-are trained on. All models have their defaults; what they do not take, categories or missing
-values, is made for them as their users would make it. LightGBM, RealMLP (of pytabkit) and CatBoost
-are there where they are installed. Without options the tables are those that scikit-learn and
-statsmodels ship; ``--tables FILE`` takes a Python file that defines ``names()``, and ``load(name)``
-that returns X (a data frame), y, and "classification" or "regression".
+(``--rows``) are trained on. All models have their defaults; what they do not take, categories or
+missing values, is made for them as their users would make it. LightGBM, RealMLP (of pytabkit) and
+CatBoost are there where they are installed. Without options the tables are those that scikit-learn
+and statsmodels ship; ``--tables FILE`` takes a Python file that defines ``names()``, and
+``load(name)`` that returns X (a data frame), y, and "classification" or "regression".
 """
 
 import time
@@ -229,12 +229,12 @@ def prepared(X: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def outcomes(data: Data, seed: int, smoke: bool) -> dict[str, Outcome]:
+def outcomes(data: Data, seed: int, smoke: bool, most_rows: int) -> dict[str, Outcome]:
     """Return what comes of each model on one split of a table."""
     X, y, task = data
     X = prepared(X)
     y = LabelEncoder().fit_transform(y.astype(str)) if task == CLASSES else np.asarray(y, float)
-    most = 200 if smoke else round(MOST_ROWS / 0.75)
+    most = 200 if smoke else round(most_rows / 0.75)
     rows = np.random.default_rng(seed).permutation(len(X))[:most]
     X, y = X.iloc[rows], y[rows]
     is_stratified = task == CLASSES and np.bincount(y)[np.unique(y)].min() > 1
@@ -275,14 +275,16 @@ class Measured(NamedTuple):
 
 
 def measured(
-    tables: dict[str, Callable[[], Data]], task: str, smoke: bool, n_splits: int
+    tables: dict[str, Callable[[], Data]], task: str, smoke: bool, n_splits: int, most_rows: int
 ) -> Iterable[Measured]:
     """Yield what comes of each table for a task."""
     for table, load in tables.items():
         data = load()
         if data[2] != task:
             continue
-        splits = [outcomes(data, seed, smoke) for seed in range(1 if smoke else n_splits)]
+        splits = [
+            outcomes(data, seed, smoke, most_rows) for seed in range(1 if smoke else n_splits)
+        ]
         models = list(splits[0])
         values = np.array([[split[name] for split in splits] for name in models])
         yield Measured(f"{table} ({len(data[0])} x {data[0].shape[1]})", models, values)
@@ -354,7 +356,12 @@ def speeds(smoke: bool) -> Iterable[Sequence[str]]:
             yield [f"{kind.__name__}: {what}", as_time(each)]
 
 
-def report(smoke: bool, path: str | None = None, n_splits: int = N_SPLITS) -> None:
+def report(
+    smoke: bool,
+    path: str | None = None,
+    n_splits: int = N_SPLITS,
+    most_rows: int = MOST_ROWS,
+) -> None:
     tables = SHIPPED if path is None else tables_in(path)
     for task, quality, error in ((CLASSES, "accuracy", "log loss"), (NUMBERS, "R2", "RMSE / sd")):
         kept: list[Measured] = []
@@ -368,7 +375,7 @@ def report(smoke: bool, path: str | None = None, n_splits: int = N_SPLITS) -> No
                 "seconds",
                 "processor seconds",
             ]
-            found = measured(tables, task, smoke, n_splits)
+            found = measured(tables, task, smoke, n_splits, most_rows)
             title = f"Tables for {task}, means over {n_splits} split(s):"
             print_table(title, head, rows_of(found, kept))
         if not kept:
@@ -386,6 +393,7 @@ if __name__ == "__main__":
     parser = argument_parser(__doc__)
     parser.add_argument("--tables", help="a Python file that defines names() and load(name)")
     parser.add_argument("--splits", type=int, default=N_SPLITS, help="of each table")
+    parser.add_argument("--rows", type=int, default=MOST_ROWS, help="for training, at most")
     arguments = parser.parse_args()
     print_setting()
-    report(arguments.smoke, arguments.tables, arguments.splits)
+    report(arguments.smoke, arguments.tables, arguments.splits, arguments.rows)
