@@ -22,7 +22,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .._sklearn import _check_sample_weight
+from .._sklearn import _check_sample_weight, warn
 from ..layers.base import has_sequence_layer
 from ..layers.embeddings import Embedding
 from ..losses.base import Loss
@@ -156,6 +156,30 @@ def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
     with _explain_errors(estimator, X):
         return validate_data(
             estimator, X, accept_sparse="csr", reset=reset, **_check_options(estimator, X)
+        )
+
+
+# The distance of X_val from the mean of X, in standard deviations of X, beyond which X is probably
+# standardized and X_val is not; and the number of rows that are compared.
+_OTHER_SCALE, _N_ROWS_COMPARED = 10, 1_000
+
+
+def warn_if_scaled_differently(X: Any, X_val: Any) -> None:
+    """Warn if validation rows lie far outside the range of the training rows in most columns."""
+    if issparse(X) or issparse(X_val) or isinstance(X, LazyMatrix):
+        return
+    train, rows = (np.asarray(each[:_N_ROWS_COMPARED], float) for each in (X, X_val))
+    with np.errstate(all="ignore"):
+        distances = np.median(np.abs(rows - train.mean(axis=0)), axis=0)
+        ratios = distances / train.std(axis=0)
+    ratios = ratios[np.isfinite(ratios)]  # neither of constant columns nor of padding
+    typical = np.median(ratios) if len(ratios) else 0.0
+    if typical > _OTHER_SCALE:
+        warn(
+            f"X_val is on another scale than X: in half of the columns, a typical value is "
+            f"{typical:,.0f} or more standard deviations of X away from the mean of X. Transform "
+            'X_val like X. A Pipeline does so with transform_input=["X_val"] and metadata routing.',
+            UserWarning,
         )
 
 

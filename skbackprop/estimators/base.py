@@ -74,6 +74,7 @@ from ._validation import (
     validated_data,
     validated_groups,
     validated_weight,
+    warn_if_scaled_differently,
 )
 
 # The kinds of items in lists that do not change.
@@ -308,6 +309,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 config.architecture.validate_input(X_val)
                 info.network.validate_padding(X_val)
                 check_fits_dtype(X_val, dtype)
+                if last is None:
+                    warn_if_scaled_differently(X, X_val)
                 encoded = targets.encode(y_val, needs_all=False)
                 rows = Dataset(X_val, encoded, validated_weight(given.sample_weight_val, X_val))
                 if config.class_weight is not None:
