@@ -271,7 +271,7 @@ class BuiltPooling(ABC):
                 self._steps.append(self._pool_axis(axis, math.prod(sizes[:axis]), n_after))
             sizes[axis] = windows[axis].n_outputs
         self._output_shape = members, n_rows, *sizes, n_channels
-        self._parts = split_rows(n_rows, BLOCK // (members * context.n_inputs))
+        self._parts = split_rows(n_rows, 2 * BLOCK // (members * context.n_inputs))
 
     @abstractmethod
     def _pool_axis(self, axis: int, n_before: int, n_after: int) -> AxisPooling:
@@ -427,7 +427,7 @@ class BuiltGlobalMax:
         members, n_rows, n_channels = context.n_estimators, context.n_rows, context.n_outputs
         self._shape = -1, n_rows, n_positions, n_channels
         self._output_shape = members, n_rows, 1, n_channels
-        self._parts = split_rows(n_rows, BLOCK // (members * context.n_inputs))
+        self._parts = split_rows(n_rows, 2 * BLOCK // (members * context.n_inputs))
         if context.grad_input is not None:
             self._largest = context.pool.get(f"largest {context.index}", self._output_shape)
             self._share = context.pool.get("share of largest", self._output_shape)
