@@ -9,7 +9,7 @@ A new normalization takes one class and one line in `NORMALIZATIONS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -333,9 +333,8 @@ class BuiltLayerNorm(BuiltNormalization):
         parallel_for(self._forward_part, self._parts)
 
     def _forward_part(self, part: slice) -> None:
-        x, out, scratch, mean, inverse = (
-            each[..., part, :]
-            for each in (self._normed, self._out, self._scratch, self._mean, self._inverse)
+        x, out, scratch, mean, inverse = self._rows(
+            part, self._normed, self._out, self._scratch, self._mean, self._inverse
         )
         np.matmul(x, self._equal, out=mean)
         np.subtract(x, mean, out=x)
@@ -345,6 +344,10 @@ class BuiltLayerNorm(BuiltNormalization):
         np.multiply(x, inverse, out=x)
         np.multiply(x, self.gains, out=out)
         np.add(out, self.biases, out=out)
+
+    def _rows(self, part: slice, *arrays: Array) -> Sequence[Array]:
+        """Return the rows of a part of each array."""
+        return arrays if len(self._parts) == 1 else [each[..., part, :] for each in arrays]
 
     def backward(self, delta: Array) -> Array:
         self._delta = delta
@@ -359,9 +362,8 @@ class BuiltLayerNorm(BuiltNormalization):
         # With e for delta * gains, n for norm(z), and means over the units:
         # d z = (e - mean(e) - n * mean(e * n)) / sqrt(v + epsilon)
         part = self._parts[number]
-        normed, delta, scratch, mean, inverse = (
-            each[..., part, :]
-            for each in (self._normed, self._delta, self._scratch, self._mean, self._inverse)
+        normed, delta, scratch, mean, inverse = self._rows(
+            part, self._normed, self._delta, self._scratch, self._mean, self._inverse
         )
         ones, (d_gains, d_biases) = self._ones[:, part], self._sums
         np.multiply(delta, normed, out=scratch)

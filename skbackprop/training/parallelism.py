@@ -171,8 +171,10 @@ class BlasLimit:
             is_lbfgs or divides_rows or max_matmul_size > _ALWAYS_ONE_THREAD
         )
         self._is_needed = is_small or n_side_by_side > 1
-        n_threads = 1 if n_side_by_side > 1 else threads_for_stacks()
-        self._team = ThreadTeam(n_threads, nullcontext if self._is_needed else _limit_blas)
+        self._team: ThreadTeam | None = None
+        has_large_arrays = divides_rows or max_matmul_size > _ALWAYS_ONE_THREAD
+        if has_large_arrays and n_side_by_side == 1 and (n_threads := threads_for_stacks()) > 1:
+            self._team = ThreadTeam(n_threads, nullcontext if self._is_needed else _limit_blas)
         self._user = threading.get_ident(), object()
         self._is_guarded = False
 
@@ -180,12 +182,14 @@ class BlasLimit:
         if self._is_guarded:
             if self._is_needed:
                 _USERS.add(self._user)
-            self._team.start()
+            if self._team is not None:
+                self._team.start()
         self._is_guarded = True
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._team.stop()
+        if self._team is not None:
+            self._team.stop()
         if self._is_needed:
             _USERS.discard(self._user)
 

@@ -34,7 +34,7 @@ class ThreadTeam:
     Parameters
     ----------
     n_threads : int
-        The number of threads, the calling one included. With 1, loops run as without a team.
+        The number of threads, the calling one included; at least 2.
     limit_blas : callable
         Returns a context in which BLAS uses one thread. It is entered for each loop.
     """
@@ -47,8 +47,7 @@ class ThreadTeam:
 
     def start(self) -> None:
         """Make this the team of the current thread."""
-        if self._n_threads > 1:
-            _THREAD.team = self
+        _THREAD.team = self
 
     def stop(self) -> None:
         """End the threads; may be called again."""
