@@ -56,6 +56,7 @@ from ._partitions import (
     encode_targets,
     fit_regression_targets,
     gather,
+    make_network_partition,
     make_partitions,
     row_blocks,
     weight_by_class,
@@ -97,10 +98,12 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         if last is not None:
             features = {**last.feature_attributes, "_row_shape": last.network.input_shape}
         expected_dtype = last.dtype if last else config.dtype
-        make = partial(make_partitions, client, kind=self._local, architecture=config.architecture)
-        partitions = make(
-            given.X, given.y, given.sample_weight, features=features, dtype=expected_dtype
-        )
+        make = partial(make_network_partition, kind=self._local, architecture=config.architecture)
+        partitions = given.X
+        if not isinstance(partitions, Partitions):  # those of tabular estimators are made already
+            rows = given.X, given.y, given.sample_weight
+            own = partial(make, features=features, dtype=expected_dtype)
+            partitions = make_partitions(client, *rows, own)
         reader: Any = self
         if features is None:
             features, reader = partitions.feature_attributes, shallow_copy_of(self)
@@ -113,13 +116,14 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         partitions = weight_by_class(config.class_weight, targets, partitions)
         partitions.check_weight()
         sample = partitions.sample(_SAMPLE_SIZE)
-        table = ClientRows(*sample, partitions=partitions)
+        table = ClientRows(sample.X, sample.y, sample.weight, partitions=partitions)
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
         if given.has_validation_data:
             rows = given.X_val, given.y_val, given.sample_weight_val
             features = {**features, "_row_shape": info.network.input_shape}
-            original = make(*rows, "X_val", features=features, dtype=dtype)
+            own = partial(make, features=features, dtype=dtype)
+            original = make_partitions(client, *rows, own, "X_val")
             original.check_weight("sample_weight_val")
             encoded = original.map(encode_targets, targets=targets)
             with prefix_errors("X_val, y_val"):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -104,11 +103,14 @@ class Partition(NamedTuple):
         The targets, checked; later encoded for the network.
     weight : array of shape (n,) or None
         The sample weights; None for equal weights.
+    folds : array of int of shape (n,) or None, default=None
+        The network that holds out each row; None if all train on all rows.
     """
 
     X: Any
     y: Array
     weight: Array | None
+    folds: Array | None = None
 
     @property
     def n_rows(self) -> int:
@@ -123,7 +125,15 @@ class Partition(NamedTuple):
     def take(self, rows: Any) -> Partition:
         """Return some of the rows."""
         weight = None if self.weight is None else self.weight[rows]
-        return Partition(self.X[rows], self.y[rows], weight)
+        folds = None if self.folds is None else self.folds[rows]
+        return Partition(self.X[rows], self.y[rows], weight, folds)
+
+    def training_weight(self, member: int) -> Array | None:
+        """Return the weights in the training of a network: zero for rows that it holds out."""
+        if self.folds is None:
+            return self.weight
+        is_train = (self.folds != member).astype(np.float64)
+        return is_train if self.weight is None else self.weight * is_train
 
 
 class PartitionInfo(NamedTuple):
@@ -147,6 +157,8 @@ class PartitionInfo(NamedTuple):
         Whether X is a CSR matrix.
     n_stored : int
         The number of values of X in memory.
+    n_held_out : int, default=0
+        The number of rows that each network holds out, at least.
     """
 
     n_rows: int
@@ -157,6 +169,12 @@ class PartitionInfo(NamedTuple):
     weight: float
     is_sparse: bool
     n_stored: int
+    n_held_out: int = 0
+
+    @property
+    def n_train(self) -> int:
+        """The number of rows that a network is trained on, at most."""
+        return self.n_rows - self.n_held_out
 
 
 @dataclass(frozen=True)
@@ -181,6 +199,11 @@ class Partitions:
     def n_rows(self) -> int:
         """The total number of rows."""
         return sum(info.n_rows for info in self.infos)
+
+    @property
+    def n_train(self) -> int:
+        """The number of rows that a network is trained on, at most."""
+        return sum(info.n_train for info in self.infos)
 
     @property
     def weight(self) -> float:
@@ -238,7 +261,7 @@ class Partitions:
             key="backprop-sample",
             pure=False,
         )
-        X, y, weights = zip(*gather(self.client, futures), strict=True)
+        X, y, weights, _ = zip(*gather(self.client, futures), strict=True)
         weight = None if weights[0] is None else np.concatenate(weights)
         join: Any = vstack if self.infos[0].is_sparse else np.concatenate
         return Partition(join(X), np.concatenate(y), weight)
@@ -260,7 +283,12 @@ class ClientRows(Dataset):
 
 
 def make_partitions(
-    client: Client, X: Any, y: Any, weight: Any, name: str = "X", **settings: Any
+    client: Client,
+    X: Any,
+    y: Any,
+    weight: Any,
+    make: Callable[..., Any],
+    name: str = "X",
 ) -> Partitions:
     """Return the rows of Dask arrays or frames, checked on the workers.
 
@@ -270,14 +298,15 @@ def make_partitions(
         The client of the cluster.
     X, y, weight : Dask array or frame
         The rows as passed to `fit`; the weight may be None.
+    make : callable
+        Returns the `Partition` and the `PartitionInfo` of a block, given its X, y and weight, its
+        name in errors and its number; None and None if it has no rows.
     name : str, default="X"
         The name of X in errors.
-    **settings : object
-        The other arguments of `_make_partition`.
     """
-    make = delayed(partial(_make_partition, **settings), pure=False, nout=2)
+    make = delayed(make, pure=False, nout=2)
     pairs = [
-        make(*block, f"block {i} of {name}", dask_key_name=f"backprop-rows-{uuid4()}")
+        make(*block, f"block {i} of {name}", i, dask_key_name=f"backprop-rows-{uuid4()}")
         for i, block in enumerate(delayed_partitions(X, y, weight, name))
     ]
     # Together, so that each block is read and checked once.
@@ -298,11 +327,12 @@ def make_partitions(
     return partitions
 
 
-def _make_partition(
+def make_network_partition(
     X: Any,
     y: Any,
     weight: Any,
     name: str,
+    number: int,
     *,
     kind: Any,
     features: dict[str, Any] | None,
@@ -317,6 +347,8 @@ def _make_partition(
         The rows; the weight may be None. For an empty block None is returned twice.
     name : str
         The name of the block in errors.
+    number : int
+        The number of the block.
     kind : class
         The class of the local estimator.
     features : dict or None
@@ -412,7 +444,7 @@ def row_blocks(array: Any, like: Any = None) -> list[Any]:
 
 def _take_every(partition: Partition, start: int, step: int) -> Partition:
     """Return every `step`-th row, without the memory of the others."""
-    X, y, weight = partition.take(slice(start, None, step))
+    X, y, weight, _ = partition.take(slice(start, None, step))
     return Partition(X.copy(), y.copy(), None if weight is None else weight.copy())
 
 

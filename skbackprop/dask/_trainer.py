@@ -81,7 +81,7 @@ class ActorPool:
         self, partitions: Partitions, objective: Objective, config: TrainingConfig
     ) -> None:
         self.partitions = partitions
-        self.config = replace(config, batch_size=min(config.batch_size, partitions.n_rows))
+        self.config = replace(config, batch_size=min(config.batch_size, partitions.n_train))
         self.n_calls = 0
         self._objective, self._client = objective, partitions.client
         self._workers: list[str] = []
@@ -93,7 +93,7 @@ class ActorPool:
 
     @property
     def max_rows(self) -> int:
-        """The number of rows of the worker with the most."""
+        """The number of rows that a network is trained on by the worker with the most."""
         self._update_actors()
         return self._max_rows
 
@@ -181,11 +181,13 @@ class ActorPool:
         partitions, infos = self.partitions.futures, self.partitions.infos
         locations = self._client.who_has(partitions)
         holders = [[*locations.get(future.key, ())] for future in partitions]
-        n_rows, weights = zip(*((info.n_rows, info.weight) for info in infos), strict=True)
+        n_rows, n_train, weights = zip(
+            *((info.n_rows, info.n_train, info.weight) for info in infos), strict=True
+        )
         assigned = zip(assign_partitions(holders, n_rows, workers), workers, strict=True)
         # In the order of the partitions, so that results do not depend on the workers' addresses.
         numbers, workers = zip(*sorted(pair for pair in assigned if pair[0]), strict=True)
-        shares = make_worker_shares(numbers, n_rows, weights, self.config.batch_size)
+        shares = make_worker_shares(numbers, n_train, weights, self.config.batch_size)
         self._max_rows = shares[0].max_rows
         self._futures = [
             self._client.submit(
@@ -215,7 +217,7 @@ def make_worker_shares(
     numbers : sequence of lists of int
         The numbers of the partitions of each worker.
     n_rows, weights : sequences of numbers
-        The number of rows and the total weight of each partition.
+        The number of rows that a network is trained on and the total weight of each partition.
     batch_size : int
         The number of rows in a batch.
     """
@@ -314,29 +316,47 @@ class DistributedTrainer(StackTrainer):
     pool: ActorPool = field(kw_only=True)
     sync_every: int = field(kw_only=True)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers = np.arange(len(self))  # of the networks that are still in training
+
+    def drop_members(self, finished: Array) -> None:
+        """Remove finished members, as of a `StackTrainer`."""
+        super().drop_members(finished)
+        self._numbers = self._numbers[~finished]
+
     def run_epoch(self, rate: Array) -> Array:
         """Visit all rows once and return the loss of each network, penalty included."""
         pool, partitions = self.pool, self.pool.partitions
         start, n_calls = time.perf_counter(), pool.n_calls
         is_synchronous, batch_size = self.sync_every == 1, pool.config.batch_size
-        n_steps = -(-(partitions.n_rows if is_synchronous else pool.max_rows) // batch_size)
+        n_steps = -(-(partitions.n_train if is_synchronous else pool.max_rows) // batch_size)
         n_rounds = -(-n_steps // self.sync_every)
         members = [slice(i, i + 1) for i in range(len(self))]
-        # The sums of the losses of each network.
+        # The sums of the losses and of the weights of each network.
         sums: list[list[float]] = [[] for _ in members]
+        totals: list[list[float]] = [[] for _ in members]
         for slices in self._iter_slices(n_rounds):
             state = changed_arrays(self.state, is_synchronous)
             results = pool.map("train", is_synchronous, state, rate, slices)
             of_round = slices[0].of_partition(partitions.n_rows, 0)
             n_rows = of_round.stop - of_round.start
-            for own, parts, losses in zip(members, zip(*results, strict=True), sums, strict=True):
+            for own, parts in zip(members, zip(*results, strict=True), strict=True):
+                losses, weights = sums[own.start], totals[own.start]
                 if is_synchronous:
                     losses += self._make_step(own, parts, batch_size, rate[own].item())
+                    weights += [part.weight for part in parts]
                 else:
                     average_workers(self.state.take(own), parts, n_rows)
                     losses += [part.loss / n_rounds for part in parts]
+                    weights += [part.weight / n_rounds for part in parts]
         self.state.n_samples_seen += partitions.n_rows
-        means = np.array([fsum_or_nan(losses) / partitions.weight for losses in sums])
+        means = np.array(
+            [
+                fsum_or_nan(losses) / math.fsum(weights)
+                for losses, weights in zip(sums, totals, strict=True)
+            ]
+        )
         pool.log_event(
             epoch=int(self.state.n_samples_seen.max()) // partitions.n_rows,
             loss=float(means.mean()),
@@ -357,8 +377,8 @@ class DistributedTrainer(StackTrainer):
         masks = [int(rng.integers(_MAX_SEED)) for rng in self.state.masks] or [0] * len(self)
         slices: Iterable[list[EpochSlice]] = (
             [
-                EpochSlice(seeds[id(rng)], own, piece, n_pieces)
-                for rng, own in zip(rngs, masks, strict=True)
+                EpochSlice(seeds[id(rng)], own, piece, n_pieces, member)
+                for rng, own, member in zip(rngs, masks, self._numbers.tolist(), strict=True)
             ]
             for piece in range(n_pieces)
         )

@@ -66,12 +66,15 @@ class EpochSlice(NamedTuple):
         The seed of the dropout masks in this epoch.
     piece, n_pieces : int
         The number of the piece, from 0, and the number of pieces in the epoch.
+    member : int
+        The number of the network, which may hold out some of the rows.
     """
 
     order: int | None
     masks: int
     piece: int
     n_pieces: int
+    member: int
 
     def of_partition(self, n_rows: int, number: int) -> slice:
         """Return the rows of the piece in the order of a partition.
@@ -133,7 +136,8 @@ class WorkerActor:
         self._starts = np.cumsum([0, *(partition.n_rows for partition in partitions)])
         per_row = objective.network.activations_per_sample(issparse(partitions[0].X))
         self._n_rows_at_once = max(1, _BUFFERED_VALUES // per_row)
-        self._orders: dict[tuple[int | None, bool], list[IndexArray]] = {}
+        self._orders: dict[tuple[int | None, int | None], list[IndexArray]] = {}
+        self._weights: dict[int, float] = {}
         self._losses: dict[int, FullBatchLoss] = {}
         self._trainers: dict[tuple[int, int, bool], StackTrainer] = {}
         self._state: TrainState | None = None
@@ -200,8 +204,8 @@ class WorkerActor:
 
     def _make_local_steps(self, start: TrainState, rate: Array, piece: EpochSlice) -> RoundResult:
         """Return one network after as many steps as all other workers make."""
-        share = self._share
-        if share.weight == 0:
+        share, total = self._share, self._training_weight(piece.member)
+        if total == 0:
             return RoundResult(None, 0.0, 0.0)
         n_largest = -(-share.max_rows // piece.n_pieces)
         n_steps = -(-n_largest // self._config.batch_size)
@@ -209,13 +213,23 @@ class WorkerActor:
         state = self._load(start, piece)
         losses, weights, first = [], [], 0
         for n_rows, size in divide_evenly(len(rows), n_steps):
-            data = _scale_weight(self._gather(rows[first : first + n_rows]), scale)
+            part = self._gather(rows[first : first + n_rows])
+            data = _scale_weight(Dataset(part.X, part.y, part.weight), scale)
             trainer = self._trainer_for(data, size, state)
             losses.append(trainer.run_epoch(rate).item())
             weights.append(trainer.batches.total_weights.item())
             first += n_rows
         after = changed_arrays(state).copy()  # the next network uses the same arrays
-        return RoundResult(after, share.weight, np.average(losses, weights=weights) * share.weight)
+        return RoundResult(after, total, np.average(losses, weights=weights) * total)
+
+    def _training_weight(self, member: int) -> float:
+        """Return the total weight of the rows that a network is trained on."""
+        if self._partitions[0].folds is None:
+            return self._share.weight
+        if member not in self._weights:
+            parts = [partition.training_weight(member) for partition in self._partitions]
+            self._weights[member] = fsum_or_nan([part.sum() for part in parts if part is not None])
+        return self._weights[member]
 
     def _load(self, start: TrainState, piece: EpochSlice) -> TrainState:
         """Return the state of this worker after `start` was copied to it.
@@ -236,9 +250,9 @@ class WorkerActor:
 
     # --------------------------------------------------------------------- rows of a piece
 
-    def _rows_of(self, piece: EpochSlice, weighted_only: bool = False) -> IndexArray:
-        """Return the rows of a piece, optionally only those with a positive weight."""
-        orders = self._orders_of(piece.order, weighted_only)
+    def _rows_of(self, piece: EpochSlice, trained_only: bool = False) -> IndexArray:
+        """Return the rows of a piece, optionally only those that the network is trained on."""
+        orders = self._orders_of(piece.order, piece.member if trained_only else None)
         numbers = self._share.partitions
         rows = [
             start + order[piece.of_partition(len(order), number)]
@@ -251,13 +265,13 @@ class WorkerActor:
     ) -> tuple[IndexArray, float]:
         """Return the rows of a piece for `n_steps` local steps, and the factor of their weights.
 
-        Rows of weight zero are left out. The others are repeated as often as they fit into the
-        `n_largest` rows of the worker with the most rows.
+        Rows of weight zero and held-out rows are left out. The others are repeated as often as they
+        fit into the `n_largest` rows of the worker with the most rows.
         """
-        rows = self._rows_of(piece, weighted_only=True)
+        rows = self._rows_of(piece, trained_only=True)
         n_own = float(len(rows))
         if not len(rows):  # fewer rows than pieces
-            whole = self._rows_of(piece._replace(piece=0, n_pieces=1), weighted_only=True)
+            whole = self._rows_of(piece._replace(piece=0, n_pieces=1), trained_only=True)
             rows, n_own = whole[[piece.piece % len(whole)]], len(whole) / piece.n_pieces
         if piece.order is not None and len(self._partitions) > 1:  # mix partitions in each batch
             seed = piece.order, self._share.partitions[0], piece.piece
@@ -266,16 +280,19 @@ class WorkerActor:
         rows = np.resize(rows, max(n_times * len(rows), n_steps))
         return rows, self._share.weight_scale * n_own / len(rows)
 
-    def _orders_of(self, seed: int | None, weighted_only: bool) -> list[IndexArray]:
-        """Return the order of the rows of each partition in an epoch."""
-        key = seed, weighted_only
+    def _orders_of(self, seed: int | None, member: int | None) -> list[IndexArray]:
+        """Return the order of the rows of each partition in an epoch.
+
+        With a member only those that this network is trained on.
+        """
+        key = seed, member
         if key not in self._orders:
             orders = [np.arange(partition.n_rows) for partition in self._partitions]
             if seed is not None:
                 for number, order in zip(self._share.partitions, orders, strict=True):
                     np.random.default_rng([seed, number]).shuffle(order)
-            if weighted_only:
-                weights = [partition.weight for partition in self._partitions]
+            if member is not None:
+                weights = [partition.training_weight(member) for partition in self._partitions]
                 orders = [
                     order if weight is None else order[weight[order] > 0]
                     for weight, order in zip(weights, orders, strict=True)
@@ -284,21 +301,28 @@ class WorkerActor:
         return self._orders[key]
 
     def _iter_data(self, piece: EpochSlice) -> Iterator[Dataset]:
-        """Yield the rows of a piece, as many at once as pass through the network together."""
+        """Yield the rows of a piece, as many at once as pass through the network together.
+
+        Rows that the network holds out have weight zero.
+        """
+        for part in self._iter_rows(piece):
+            yield Dataset(part.X, part.y, part.training_weight(piece.member))
+
+    def _iter_rows(self, piece: EpochSlice) -> Iterator[Partition]:
         n_at_once = self._n_rows_at_once
         if piece.n_pieces == 1:  # all rows, in any order
             for partition in self._partitions:
                 for start in range(0, partition.n_rows, n_at_once):
-                    yield Dataset(*partition.take(slice(start, start + n_at_once)))
+                    yield partition.take(slice(start, start + n_at_once))
             return
         rows = self._rows_of(piece)
         for start in range(0, len(rows), n_at_once):
             yield self._gather(rows[start : start + n_at_once])
 
-    def _gather(self, rows: IndexArray) -> Dataset:
+    def _gather(self, rows: IndexArray) -> Partition:
         """Return rows of all partitions together."""
         if len(self._partitions) == 1:
-            return Dataset(*self._partitions[0].take(rows))
+            return self._partitions[0].take(rows)
         source = np.searchsorted(self._starts, rows, side="right") - 1
         targets = {i: np.flatnonzero(source == i) for i in np.unique(source).tolist()}
         parts = [
@@ -306,7 +330,7 @@ class WorkerActor:
             for i, target in targets.items()
         ]
         columns = zip(zip(*parts, strict=True), zip(*self._partitions, strict=True), strict=True)
-        return Dataset(*(_interleave(own, [*targets.values()], whole) for own, whole in columns))
+        return Partition(*(_interleave(own, [*targets.values()], whole) for own, whole in columns))
 
     def _trainer_for(self, data: Dataset, batch_size: int, state: TrainState) -> StackTrainer:
         """Return the trainer of local steps, with the buffers of earlier data of this size."""
