@@ -1,4 +1,4 @@
-"""Classifier and regressor for data on the workers of a Dask cluster."""
+"""Estimators for data on the workers of a Dask cluster."""
 
 from importlib import import_module
 
@@ -10,11 +10,14 @@ with require_extra("skbackprop.dask", extra="dask"):
 
 from ._partitions import ClusterLostError
 from .estimators import DaskBackpropClassifier, DaskBackpropRegressor
+from .tabular import DaskTabularClassifier, DaskTabularRegressor
 
 __all__ = [
     "ClusterLostError",
     "DaskBackpropClassifier",
     "DaskBackpropRegressor",
+    "DaskTabularClassifier",
+    "DaskTabularRegressor",
 ]
 
 

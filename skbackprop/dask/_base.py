@@ -10,16 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter, getitem
-from typing import Any, ClassVar, Self, cast
+from operator import attrgetter
+from typing import Any, cast
 
-import dask.array as da
 import numpy as np
-from dask import delayed
-from dask.base import is_dask_collection
-from distributed import Client, get_client
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._fit_context import (
     DataInfo,
@@ -29,15 +23,12 @@ from ..estimators._fit_context import (
     ValidatedParams,
 )
 from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
-from ..estimators._parameter_constraints import OF_A_CLUSTER
 from ..estimators._supervised import compute_score, make_scoring_inputs
 from ..estimators._validation import (
-    copy_without_feature_names,
     infer_dtype,
     prefix_errors,
     set_attributes,
     shallow_copy_of,
-    validated_weight,
 )
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
@@ -49,16 +40,15 @@ from ..training.class_weight import reject_balanced
 from ..training.config import TrainingConfig
 from ..training.training_task import TrainingTask, ValidationData
 from ..utils.arrays import Array
+from ._cluster_mixin import ClusterMixin
 from ._partitions import (
     ClientRows,
+    Partition,
     Partitions,
-    delayed_partitions,
     encode_targets,
     fit_regression_targets,
-    gather,
     make_network_partition,
     make_partitions,
-    row_blocks,
     weight_by_class,
     y_with_all_labels,
 )
@@ -67,17 +57,9 @@ from ._trainer import ActorPool, DistributedTrainer, RemoteEvaluator
 # The number of values in the sample of rows on the client, by which convergence is judged.
 _SAMPLE_SIZE = 1 << 18
 
-# The names of the parameters that local estimators do not have.
-_CLUSTER_PARAMETERS = {parameter.name for parameter in OF_A_CLUSTER}
 
-
-class DaskEstimatorMixin(BaseNeuralNetwork):
-    """Base of the Dask estimators."""
-
-    _local: ClassVar[type[BaseNeuralNetwork]]  # the local estimator
-
-    client: Any
-    sync_every: int
+class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
+    """Base of the Dask estimators of networks."""
 
     # -------------------------------------------------------------------- training
 
@@ -99,8 +81,10 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             features = {**last.feature_attributes, "_row_shape": last.network.input_shape}
         expected_dtype = last.dtype if last else config.dtype
         make = partial(make_network_partition, kind=self._local, architecture=config.architecture)
-        partitions = given.X
-        if not isinstance(partitions, Partitions):  # those of tabular estimators are made already
+        is_encoded = isinstance(given.X, ClientRows)  # by a tabular estimator
+        if is_encoded:
+            partitions = given.X.partitions
+        else:
             rows = given.X, given.y, given.sample_weight
             own = partial(make, features=features, dtype=expected_dtype)
             partitions = make_partitions(client, *rows, own)
@@ -115,7 +99,10 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
         partitions = partitions.map(encode_targets, targets=targets)
         partitions = weight_by_class(config.class_weight, targets, partitions)
         partitions.check_weight()
-        sample = partitions.sample(_SAMPLE_SIZE)
+        if is_encoded:
+            sample = Partition(given.X.X, targets.encode(given.X.y, False), given.X.weight)
+        else:
+            sample = partitions.sample(_SAMPLE_SIZE)
         table = ClientRows(sample.X, sample.y, sample.weight, partitions=partitions)
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
@@ -129,7 +116,7 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
             with prefix_errors("X_val, y_val"):
                 encoded = weight_by_class(config.class_weight, targets, encoded)
                 validation = _make_validation_data(original, encoded)
-        return params, info, ValidatedData(table, sample.y, validation, None)
+        return params, info, ValidatedData(table, sample.y, validation, None, given.folds)
 
     def _targets_for(
         self,
@@ -148,7 +135,9 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
                 targets.encode(y_with_all_labels(partitions), needs_all=True)
             return targets
         if self._y_numeric:
-            return fit_regression_targets(config, self.loss, partitions, dtype)
+            return fit_regression_targets(
+                config.loss, self.loss, config.scale_target, partitions, dtype
+            )
         if incremental:
             check_classes_passed(classes, is_weighted=False)
         return make_target_encoder(y_with_all_labels(partitions), classes)
@@ -207,118 +196,16 @@ class DaskEstimatorMixin(BaseNeuralNetwork):
                 f"{scoring!r}. None is the score of the estimator."
             )
 
-    def _get_client(self) -> Client:
-        """Return the `client`, or the current client if it is None."""
-        if self.client is None:
-            return get_client()
-        if not isinstance(self.client, Client):
-            raise ValueError(f"client must be a distributed.Client or None, got {self.client!r}.")
-        return self.client
+    # ----------------------------------------------------------------------- score
 
-    # ------------------------------------------------------------------ prediction
+    @staticmethod
+    def _predict_block(local: Any, X: Any, y: Any, weight: Array | None) -> tuple[Any, ...]:
+        inputs = make_scoring_inputs(local, X, y, None)
+        return np.asarray(inputs.y), inputs.predicted, weight
 
-    def to_local(self) -> Any:
-        """Return a local estimator with the same parameters and the same fitted network.
-
-        Returns
-        -------
-        estimator : BackpropClassifier or BackpropRegressor
-            A local estimator, which needs neither a cluster nor Dask. It shares the arrays of this
-            one.
-
-        Raises
-        ------
-        NotFittedError
-            If this estimator is not fitted.
-        """
-        check_is_fitted(self)
-        return self._converted_to(self._local)
-
-    def _converted_to(self, kind: type[BaseNeuralNetwork]) -> Any:
-        """Return an estimator of another class with the same parameters and attributes."""
-        other = object.__new__(kind)
-        state = self.__getstate__().items()
-        other.__setstate__({k: v for k, v in state if k not in _CLUSTER_PARAMETERS})
-        return other
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the score of the local estimator.
-
-        With Dask input, predictions are made on the workers. Predictions, targets and weights come
-        to the client.
-
-        Parameters
-        ----------
-        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
-            The input.
-        y : Dask array or frame, or array-like, of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
-        sample_weight : Dask array or series, or array-like, of shape (n_samples,), default=None
-            The sample weights; None for equal weights.
-
-        Returns
-        -------
-        score : float
-            The accuracy, R2 or D2.
-        """
-        local = self.to_local()
-        if not is_dask_collection(X):
-            return float(local.score(X, y, sample_weight))
-        call, model = delayed(_predict_for_score, pure=False), delayed(local, traverse=False)
-        blocks = [call(model, *each) for each in delayed_partitions(X, y, sample_weight, "X")]
-        client = self._get_client()
-        parts = [part for part in gather(client, client.compute(blocks)) if part is not None]
-        if not parts:
-            raise ValueError("X must have at least one row to compute a score, got none.")
-        columns = zip(*parts, strict=True)
-        rows = [None if each[0] is None else np.concatenate(each) for each in columns]
-        return compute_score(local, ScoredPredictions(*rows))
-
-    def _map(self, method: str, X: Any, *arguments: Any) -> Any:
-        """Return the output of a method of the local estimator.
-
-        For Dask input it is a lazy Dask array with the blocks of X, or a list or tuple of them.
-        """
-        local = self.to_local()
-        if not is_dask_collection(X):
-            return getattr(local, method)(X, *arguments)
-        rows = X.chunks[0] if isinstance(X, da.Array) else (np.nan,) * X.npartitions
-        meta = _call_method(local, method, np.zeros((0, local.n_features_in_)), arguments)
-        call, model = delayed(_call_method, pure=False), delayed(local, traverse=False)
-        blocks = [call(model, method, block, arguments) for block in row_blocks(X)]
-
-        def concatenate(blocks: list[Any], meta: Any) -> da.Array:
-            arrays = [
-                da.from_delayed(block, (n, *meta.shape[1:]), meta=meta)
-                for block, n in zip(blocks, rows, strict=True)
-            ]
-            return da.concatenate(arrays, allow_unknown_chunksizes=True)
-
-        if not isinstance(meta, (list, tuple)):
-            return concatenate(blocks, meta)
-        return type(meta)(
-            concatenate([delayed(getitem)(block, i) for block in blocks], own)
-            for i, own in enumerate(meta)
-        )
-
-    # ------------------------------------------------------------------ copies
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the client, which belongs to this process."""
-        return super().__getstate__() | {"client": None}
-
-    def __copy__(self) -> Self:
-        other = super().__copy__()
-        other.client = self.client
-        return other
-
-    def __sklearn_clone__(self) -> Self:
-        """Return an unfitted copy with the same client."""
-        without_client = shallow_copy_of(self)
-        without_client.client = None
-        other: Self = BaseEstimator.__sklearn_clone__(without_client)
-        other.client = self.client
-        return other
+    @staticmethod
+    def _score_rows(local: Any, *columns: Any) -> float:
+        return compute_score(local, ScoredPredictions(*columns))
 
 
 class _PrecomputedMixin(BaseNeuralNetwork):
@@ -355,27 +242,3 @@ def _make_validation_data(original: Partitions, encoded: Partitions) -> Validati
     X = np.empty((encoded.n_rows, 0))
     table = ClientRows(X, np.concatenate(y), weight, partitions=encoded)
     return ValidationData(table, None, np.concatenate(original.compute(attrgetter("y"))))
-
-
-# --------------------------------------------------------------------------- on the workers
-
-
-def _predict_for_score(local: Any, X: Any, y: Any, weight: Any) -> ScoredPredictions | None:
-    """Return the targets, predictions and weights of a block; None if it is empty."""
-    if not X.shape[0]:
-        return None
-    if weight is not None:
-        weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    inputs = make_scoring_inputs(local, X, y, None)
-    return inputs._replace(y=np.asarray(inputs.y), weight=weight)
-
-
-def _call_method(local: Any, method: str, X: Any, arguments: tuple[Any, ...]) -> Any:
-    """Return the output of a method for a block, which may have no rows."""
-    if X.shape[0]:
-        return getattr(local, method)(X, *arguments)
-    nameless = copy_without_feature_names(local)  # a row of zeros has none
-    output = getattr(nameless, method)(np.zeros((1, local.n_features_in_)), *arguments)
-    if isinstance(output, (list, tuple)):
-        return type(output)(each[:0] for each in output)
-    return output[:0]

@@ -43,6 +43,7 @@ from ..estimators._validation import (
     validated_data,
     validated_weight,
 )
+from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..training.architecture import MLPSpec
 from ..training.class_weight import (
@@ -51,7 +52,6 @@ from ..training.class_weight import (
     compute_class_weight,
     weights_of_each_class,
 )
-from ..training.config import TrainingConfig
 from ..training.training_run import TrainingInterrupted
 from ..utils.arrays import Array, max_abs
 
@@ -521,27 +521,29 @@ def _apply_class_weight(
 
 
 def fit_regression_targets(
-    config: TrainingConfig, setting: Any, partitions: Partitions, dtype: Any
+    loss: Loss, setting: Any, is_scaled: bool, partitions: Partitions, dtype: Any
 ) -> RegressionTargetEncoder:
     """Return numeric targets, with their mean and scale if they are to be scaled.
 
     Parameters
     ----------
-    config : TrainingConfig
-        The configuration of the fit.
+    loss : Loss
+        The loss.
     setting : str or Loss
         The loss as the user passed it, for errors.
+    is_scaled : bool
+        Whether targets are scaled.
     partitions : Partitions
         The rows.
     dtype : dtype
         The dtype of the network.
     """
     n_targets = math.prod(partitions.infos[0].y_shape)
-    targets = RegressionTargetEncoder(config.loss, setting, n_targets)
+    targets = RegressionTargetEncoder(loss, setting, n_targets)
     facts = partitions.compute(_check_and_sum, targets=targets)
-    if not config.scale_target:
+    if not is_scaled:
         return targets
-    check_can_be_scaled(config.loss, setting)
+    check_can_be_scaled(loss, setting)
     totals, sums, minima, maxima, largest = zip(*facts, strict=True)
     total, low, high = sum(totals), np.min(minima, axis=0), np.max(maxima, axis=0)
     with np.errstate(over="ignore", invalid="ignore"):

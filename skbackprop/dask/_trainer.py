@@ -291,7 +291,7 @@ class DistributedTrainer(StackTrainer):
 
     Parameters
     ----------
-    objective, state, tables, batch_sizes, rule, schedule, rate, deadline
+    objective, state, tables, batch_sizes, rule, schedule, rate, deadline, numbers
         As for `StackTrainer`.
     pool : ActorPool
         The rows, on the workers.
@@ -316,15 +316,6 @@ class DistributedTrainer(StackTrainer):
     pool: ActorPool = field(kw_only=True)
     sync_every: int = field(kw_only=True)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._numbers = np.arange(len(self))  # of the networks that are still in training
-
-    def drop_members(self, finished: Array) -> None:
-        """Remove finished members, as of a `StackTrainer`."""
-        super().drop_members(finished)
-        self._numbers = self._numbers[~finished]
-
     def run_epoch(self, rate: Array) -> Array:
         """Visit all rows once and return the loss of each network, penalty included."""
         pool, partitions = self.pool, self.pool.partitions
@@ -339,7 +330,7 @@ class DistributedTrainer(StackTrainer):
         for slices in self._iter_slices(n_rounds):
             state = changed_arrays(self.state, is_synchronous)
             results = pool.map("train", is_synchronous, state, rate, slices)
-            of_round = slices[0].of_partition(partitions.n_rows, 0)
+            of_round = slices[0].of_partition(partitions.n_train, 0)
             n_rows = of_round.stop - of_round.start
             for own, parts in zip(members, zip(*results, strict=True), strict=True):
                 losses, weights = sums[own.start], totals[own.start]
@@ -350,7 +341,7 @@ class DistributedTrainer(StackTrainer):
                     average_workers(self.state.take(own), parts, n_rows)
                     losses += [part.loss / n_rounds for part in parts]
                     weights += [part.weight / n_rounds for part in parts]
-        self.state.n_samples_seen += partitions.n_rows
+        self.state.n_samples_seen += partitions.n_train
         means = np.array(
             [
                 fsum_or_nan(losses) / math.fsum(weights)
@@ -358,7 +349,7 @@ class DistributedTrainer(StackTrainer):
             ]
         )
         pool.log_event(
-            epoch=int(self.state.n_samples_seen.max()) // partitions.n_rows,
+            epoch=int(self.state.n_samples_seen.max()) // partitions.n_train,
             loss=float(means.mean()),
             sync_every=self.sync_every,
             n_rounds=pool.n_calls - n_calls,
@@ -378,7 +369,7 @@ class DistributedTrainer(StackTrainer):
         slices: Iterable[list[EpochSlice]] = (
             [
                 EpochSlice(seeds[id(rng)], own, piece, n_pieces, member)
-                for rng, own, member in zip(rngs, masks, self._numbers.tolist(), strict=True)
+                for rng, own, member in zip(rngs, masks, self.numbers, strict=True)
             ]
             for piece in range(n_pieces)
         )

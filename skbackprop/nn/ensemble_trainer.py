@@ -88,6 +88,8 @@ class StackTrainer:
         The base rates.
     deadline : TimeLimit or None, default=None
         The time limit, which ends an epoch and with it training.
+    numbers : sequence of int, default=()
+        The numbers of the members in their estimator, if they matter.
     """
 
     objective: Objective
@@ -98,6 +100,7 @@ class StackTrainer:
     schedule: LearningRateSchedule
     rate: Array
     deadline: TimeLimit | None = None
+    numbers: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         self._bind()
@@ -200,6 +203,7 @@ class StackTrainer:
         self.tables = [self.tables[i] for i in stay]
         self.batch_sizes = [self.batch_sizes[i] for i in stay]
         self.rate = self.rate[stay]
+        self.numbers = [self.numbers[i] for i in stay.tolist()] if self.numbers else ()
         self._bind()
 
     def set_data(self, tables: Sequence[Dataset]) -> None:

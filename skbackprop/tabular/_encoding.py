@@ -42,6 +42,9 @@ _ROWS_READ = 1 << 16
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
 
+# The defaults of a `TableEncoder`.
+MIN_FREQUENCY, MAX_CATEGORIES = 3, 30
+
 # Encoding of one column as several numbers.
 ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
 
@@ -53,7 +56,7 @@ GIVEN_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "
 FeatureView = Literal["encoded", "embedded", "table"]
 
 # The maximum number of categories of a column in gradient boosting.
-_MAX_CATEGORIES = 255
+_MAX_CATEGORIES_OF_TREES = 255
 
 N_FREQUENCIES, N_BINS = 16, 16
 # The number of columns of the block of one number.
@@ -161,8 +164,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
         *,
         column_kinds: Mapping[Any, Kind] | None = None,
         encoding: str = "one_hot",
-        min_frequency: int = 3,
-        max_categories: float = 30,
+        min_frequency: int = MIN_FREQUENCY,
+        max_categories: float = MAX_CATEGORIES,
         target_type: str = "auto",
         random_state: Any = None,
         groups: Array | None = None,
@@ -1016,7 +1019,7 @@ class LazyView(LazyMatrix):
 def _codes_by_frequency(counts: Sequence[int]) -> Array:
     """Return the frequency rank of each code, and NaN for code 0."""
     ranks = np.argsort(np.argsort(-np.array(counts, dtype=float), kind="stable"))
-    return np.append(np.nan, np.minimum(ranks, _MAX_CATEGORIES - 1))
+    return np.append(np.nan, np.minimum(ranks, _MAX_CATEGORIES_OF_TREES - 1))
 
 
 def draw_seed(rng: np.random.RandomState) -> int:

@@ -225,7 +225,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return blended if n_classes > 1 else [], n_classes, -np.inf
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
-        shares = np.bincount(rows.y, weights=rows.weight)
+        shares = np.bincount(rows.y, rows.weight, len(self.classes_))
         # A class without weight counts as half a row.
         prior = np.log(np.maximum(shares, 0.5 * shares.sum() / len(rows.y)))
         if len(prior) <= 2:

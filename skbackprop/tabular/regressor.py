@@ -583,13 +583,20 @@ class RegressorTargets:
         scaling = RegressionTargetEncoder.fit(
             loss, setting, y, weight, np.float32, is_scaled=is_scaled
         )
-        targets = cls(scaling, (float(y.min()), float(y.max())) if clip else None)
+        return cls.from_scaling(scaling, (float(y.min()), float(y.max())) if clip else None)
+
+    @classmethod
+    def from_scaling(
+        cls, scaling: RegressionTargetEncoder, range: tuple[float, float] | None
+    ) -> Self:
+        """Return the targets; raise if the loss cannot be computed from predictions."""
+        targets, loss = cls(scaling, range), scaling.loss
         try:
             targets.loss.link.link(np.ones((1, targets.loss.n_outputs_per_target)))
         except NotImplementedError:
             raise ValueError(
-                f"loss={setting!r} has the link {type(loss.link).__name__}, that does not compute "
-                "scores from predictions, but several networks need them. Define its "
+                f"loss={scaling.setting!r} has the link {type(loss.link).__name__}, that does not "
+                "compute scores from predictions, but several networks need them. Define its "
                 "link(predictions)."
             ) from None
         return targets

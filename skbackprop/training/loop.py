@@ -416,6 +416,7 @@ def make_stack_trainer(
         schedule=stack_settings(schedules),
         rate=np.array(rates)[:, None],
         deadline=deadline,
+        numbers=[run.member for run in runs],
     )
     if len(runs) > 1:
         bind_parameter_views(stack, runs)

@@ -1,0 +1,415 @@
+"""Do tabular estimators learn from raw tables on the workers what local ones learn?"""
+
+import os
+import pickle
+import signal
+from itertools import pairwise
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import Client
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.metrics import log_loss
+
+from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop.callbacks import Checkpoint
+from skbackprop.dask import DaskTabularClassifier, DaskTabularRegressor, _tables, _tabular_base
+from skbackprop.dask._partitions import ClientRows, Partition, PartitionInfo, Partitions
+from skbackprop.dask._tabular_base import DaskClassifierNetworks
+from skbackprop.dask._trainer import ActorPool
+from skbackprop.tabular import _encoding, base
+from skbackprop.tabular._column_encoding import TargetEncoding, TargetMoments, target_outputs
+from support import few_epochs
+from support.cluster import make_cluster
+from support.tables import BOTH, predict
+
+pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
+
+DASK = {TabularClassifier: DaskTabularClassifier, TabularRegressor: DaskTabularRegressor}
+SMALL = {"n_estimators": 2, "max_iter": 1, "random_state": 0}
+N = 120
+
+
+def raw_table(kind, n=N):
+    """Return a table with a column of each kind, some values of which are missing, and targets."""
+    rng = np.random.RandomState(0)
+    x, level = rng.randn(n), rng.randint(40, size=n)
+    X = pd.DataFrame(
+        {
+            "x": np.where(rng.rand(n) < 0.1, np.nan, x),
+            "flag": rng.rand(n) < 0.3,
+            "city": rng.choice(["Bern", "Oslo", None], n),
+            "shop": [f"s{each:02}" for each in level % 8 * 5 + level % 3],
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.randint(500, size=n), "D"),
+            "paid": [f"{each:.2f} %" for each in 10 * rng.rand(n)],
+        }
+    )
+    score = x + X["flag"] + 0.3 * (level % 8) - 1
+    if kind is TabularRegressor:
+        return X, 50 * score.to_numpy()
+    return X, np.array(["a", "b", "c"], dtype=object)[np.digitize(score, [-0.5, 1.0])]
+
+
+def as_frame(X, y, ends=(0, 50, 50, 70, N), meta=None):
+    """Return Dask frames of unknown divisions, whose second block is empty."""
+    table = X.assign(target=y)
+    parts = [table.iloc[start:stop] for start, stop in pairwise(ends)]
+    frame = dd.from_map(lambda part: part, parts, meta=table.iloc[:0])
+    assert not frame.known_divisions
+    return frame.drop(columns="target"), frame["target"]
+
+
+@pytest.fixture
+def same_streams(monkeypatch):
+    """Let local and Dask estimators draw the same folds and weights, and make the same steps.
+
+    Networks get batches of all rows, no dropout and double precision.
+    """
+    folds = []
+    draw_sample, network_params = _tabular_base.draw_sample, base.network_params
+
+    def record_folds(*arguments):
+        sample = draw_sample(*arguments)
+        folds[:] = [sample.folds]
+        return sample
+
+    def fit_statistics(cls, codes, y, target_type, random_state, groups):
+        targets, classes = target_outputs(y, target_type)
+        n_folds = folds[0].max() + 1
+        moments = [
+            TargetMoments.of_rows(own - 1, folds[0], targets, n_folds, own.max()) for own in codes.T
+        ]
+        return cls.from_moments(moments, classes, folds[0])
+
+    def in_full_batches(defaults, n_blocks, n_train, n_estimators):
+        params = network_params(defaults, n_blocks, n_train, n_estimators)
+        return params | {"batch_size": N, "dropout": 0.0, "dtype": "float64"}
+
+    for module in (base, _encoding, _tabular_base):
+        monkeypatch.setattr(module, "draw_seed", lambda rng: 0)
+    monkeypatch.setattr(_tabular_base, "draw_sample", record_folds)
+    monkeypatch.setattr(TargetEncoding, "fit", classmethod(fit_statistics))
+    monkeypatch.setattr(base, "network_params", in_full_batches)
+    monkeypatch.setattr(base.BaseTabular, "_make_folds", lambda *arguments: folds[0])
+
+
+SETTINGS = {
+    "plain": (TabularClassifier, {}, False),
+    "class_weight": (TabularClassifier, {"class_weight": "balanced"}, True),
+    "class weights": (TabularClassifier, {"class_weight": {"a": 3.0}}, False),
+    "squared_error": (TabularRegressor, {}, True),
+    "absolute_error, not clipped": (TabularRegressor, {"loss": "absolute_error", "clip": False}, 0),
+}
+
+
+@pytest.mark.filterwarnings("ignore:batch_size")
+@pytest.mark.parametrize("case", SETTINGS)
+def test_fit_equals_local_fit_with_the_same_folds(case, same_streams):
+    kind, changes, is_weighted = SETTINGS[case]
+    X, y = raw_table(kind)
+    weight = np.random.RandomState(1).randint(0, 3, N).astype(float) if is_weighted else None
+    settings = {"n_estimators": 3, "max_iter": 6, "random_state": 0} | changes
+    Xd, yd = as_frame(X, y)
+    of_rows = None if weight is None else as_frame(X, weight)[1]
+    model = DASK[kind](**settings, sync_every=1).fit(Xd, yd, of_rows)
+    local = kind(**settings).fit(X, y, weight)
+    assert_same_encoding(model, local)
+    np.testing.assert_array_equal(model.n_iter_, local.n_iter_)
+    np.testing.assert_allclose(model.weights_, local.weights_, rtol=1e-5)
+    np.testing.assert_allclose(predict(model, Xd).compute(), predict(local, X), rtol=1e-5)
+    assert model.oof_score_ == pytest.approx(local.oof_score_, rel=1e-6)
+    assert not hasattr(model, "oof_member_")
+    if kind is TabularClassifier:
+        np.testing.assert_allclose(model.temperatures_, local.temperatures_, rtol=1e-4)
+        np.testing.assert_array_equal(model.classes_, local.classes_)
+    else:
+        intervals = model.predict_interval(Xd, 0.8).compute()
+        np.testing.assert_allclose(intervals, local.predict_interval(X, 0.8), rtol=1e-5)
+        for found, expected in zip(
+            model.predict(Xd, return_std=True), local.predict(X, return_std=True), strict=True
+        ):
+            np.testing.assert_allclose(found.compute(), expected, rtol=1e-4)
+
+
+def assert_same_encoding(model, local):
+    """Check that new rows are encoded in the same way."""
+    own, theirs = model._features.encoding, local._features.encoding
+    assert [each.frequent for each in own.levels] == [each.frequent for each in theirs.levels]
+    assert [each.counts for each in own.levels] == [each.counts for each in theirs.levels]
+    for name in ("center", "scale", "fill", "scaled", "two_valued", "with_missing"):
+        found, expected = getattr(own.numbers, name), getattr(theirs.numbers, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+    assert model.column_kinds_ == local.column_kinds_
+
+
+# -------------------------------------------------------------------------------- blocks
+
+
+def with_own_categories(X, y):
+    """Blocks whose categories are their own, in an order of their own."""
+    table = X.assign(target=y)
+    parts = [table.iloc[start : start + 30] for start in range(0, N, 30)]
+    columns = ["city", "shop"]
+    parts = [part.astype(dict.fromkeys(columns, "category")) for part in parts]
+    for part in parts[::2]:
+        part["shop"] = part["shop"].cat.reorder_categories(part["shop"].cat.categories[::-1])
+    meta = parts[0].iloc[:0].copy()
+    for name in columns:
+        meta[name] = meta[name].cat.set_categories(["__UNKNOWN_CATEGORIES__"])
+    frame = dd.from_map(lambda part: part, parts, meta=meta)
+    return frame.drop(columns="target"), frame["target"]
+
+
+def sorted_by_category(X, y):
+    """Blocks that lack most categories, and some labels."""
+    order = np.argsort(X["shop"].to_numpy(), kind="stable")
+    return as_frame(X.iloc[order], y[order], ends=(0, 10, 40, 41, N))
+
+
+def as_arrays(X, y):
+    """Arrays of objects, of which X has several blocks of columns too."""
+    values = X.assign(flag=X["flag"].astype(float)).to_numpy(dtype=object)
+    return da.from_array(values, chunks=(30, 4)), da.from_array(y, chunks=40)
+
+
+BLOCKS = {
+    "empty block, unknown divisions": as_frame,
+    "own categories in each block": with_own_categories,
+    "blocks without some categories": sorted_by_category,
+    "arrays of objects": as_arrays,
+    "known divisions": lambda X, y: [
+        dd.from_pandas(each, npartitions=3) for each in (X, pd.Series(y))
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore:batch_size")
+@pytest.mark.parametrize("blocks", BLOCKS)
+@BOTH
+def test_encoding_is_that_of_all_rows(kind, blocks, same_streams):
+    X, y = raw_table(kind)
+    Xd, yd = BLOCKS[blocks](X, y)
+    model = DASK[kind](**SMALL).fit(Xd, yd)
+    if isinstance(Xd, da.Array):
+        whole, n_blocks = Xd.compute(), Xd.numblocks[0]
+    else:
+        parts = [part.compute() for part in Xd.to_delayed()]
+        whole, n_blocks = _tables.concat([part for part in parts if len(part)]), len(parts)
+    local = kind(**SMALL).fit(whole, yd.compute())
+    assert_same_encoding(model, local)
+    probabilities = predict(model, Xd)
+    assert probabilities.dtype == float and probabilities.numblocks[0] == n_blocks
+    np.testing.assert_allclose(
+        probabilities.compute(), predict(model.to_local(), whole), rtol=1e-5, atol=1e-7
+    )
+
+
+@BOTH
+def test_the_sample_decides_what_is_not_a_sum(kind, monkeypatch):
+    """Counts of categories and target statistics remain those of all rows."""
+    X, y = raw_table(kind)
+    monkeypatch.setattr(_tables, "_MAX_SAMPLE", 60)
+    monkeypatch.setattr(_tables, "_MIN_SAMPLE", 60)
+    model = DASK[kind](**SMALL).fit(*as_frame(X, y))
+    local = kind(**SMALL).fit(X, y)
+    own, theirs = model._features.encoding, local._features.encoding
+    assert [each.counts for each in own.levels] == [each.counts for each in theirs.levels]
+    assert not np.array_equal(own.numbers.center, theirs.numbers.center)
+    if own.statistics is not None:
+        for found, expected in zip(own.statistics.tables, theirs.statistics.tables, strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_folds_depend_on_the_place_of_rows_alone_and_are_stratified():
+    y = np.repeat(["a", "b"], [30, 10])
+    target = TabularClassifier()
+
+    def folds_of(number, seed=0, n=40):
+        arguments = {"target": target, "n_folds": 4, "seed": seed}
+        X = pd.DataFrame({"x": np.zeros(n)})
+        partition, info = _tables.make_table_partition(X, y[:n], None, "X", number, **arguments)
+        assert info.n_held_out == np.bincount(partition.folds, minlength=4).min()
+        return partition.folds
+
+    np.testing.assert_array_equal(folds_of(1), folds_of(1))
+    assert not np.array_equal(folds_of(1), folds_of(2))
+    assert not np.array_equal(folds_of(1), folds_of(1, seed=1))
+    for label, counts in (("a", [7, 7, 8, 8]), ("b", [2, 2, 3, 3])):
+        assert sorted(np.bincount(folds_of(3)[y == label])) == counts
+    of_small = np.concatenate([folds_of(number, n=1) for number in range(40)])
+    assert set(of_small) == {0, 1, 2, 3}
+
+
+# ----------------------------------------------------------------------------- held-out rows
+
+
+def partitions_of(client, X, y, folds):
+    """Return partitions of encoded rows, of 40 rows each."""
+    parts = [
+        Partition(X[start : start + 40], y[start : start + 40], None, folds[start : start + 40])
+        for start in range(0, len(y), 40)
+    ]
+    infos = [
+        PartitionInfo(40, (X.shape[1],), None, X.dtype, (), 40.0, False, part.X.size, 10)
+        for part in parts
+    ]
+    futures = [client.submit(lambda part: part, part, pure=False) for part in parts]
+    return Partitions(client, futures, infos)
+
+
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_networks_do_not_see_the_targets_of_their_held_out_rows(client, sync_every):
+    rng = np.random.RandomState(0)
+    X, folds = rng.randn(80, 3).astype(np.float32), rng.permutation(np.arange(80) % 4)
+    y = (X[:, 0] > 0).astype(int)
+
+    def weights_of(y):
+        rows = ClientRows(X, y, None, partitions=partitions_of(client, X, y, folds))
+        networks = DaskClassifierNetworks(
+            (4,), n_estimators=4, max_iter=2, batch_size=10, sync_every=sync_every, random_state=0
+        )
+        networks.fit_cycle(base.LabeledRows(rows, y, None), folds, None)
+        assert networks.t_.tolist() == [2 * 60] * 4
+        return networks.coefs_[0]
+
+    changed = np.where(folds == 1, 1 - y, y)
+    before, after = weights_of(y), weights_of(changed)
+    np.testing.assert_array_equal(after[1], before[1])
+    assert not any(np.array_equal(after[member], before[member]) for member in (0, 2, 3))
+
+
+def test_killed_worker_does_not_change_the_result(monkeypatch):
+    """With synchronous steps, which do not depend on how rows are distributed."""
+    X, y = raw_table(TabularClassifier)
+    network_params = base.network_params
+
+    def without_dropout(*arguments):
+        return network_params(*arguments) | {"dropout": 0.0, "batch_size": 40}
+
+    monkeypatch.setattr(base, "network_params", without_dropout)
+    settings = SMALL | {"max_iter": 4, "sync_every": 1}
+    model = DaskTabularClassifier(**settings).fit(*as_frame(X, y))
+    n_calls, original = [0], ActorPool.map
+
+    def kill_worker_once(self, *arguments):
+        n_calls[0] += 1
+        if n_calls[0] == 3:  # as the operating system does when memory runs out
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+        return original(self, *arguments)
+
+    with make_cluster(processes=True) as cluster, Client(cluster) as client:
+        monkeypatch.setattr(ActorPool, "map", kill_worker_once)
+        survived = DaskTabularClassifier(**settings, client=client).fit(*as_frame(X, y))
+    assert n_calls[0] > 3
+    np.testing.assert_allclose(
+        survived.to_local().predict_proba(X), model.to_local().predict_proba(X), atol=1e-4
+    )
+
+
+# -------------------------------------------------------------------- fitted estimators
+
+
+@BOTH
+def test_local_sgd_learns_as_much_as_one_machine(kind):
+    X, y = raw_table(kind)
+    settings = {"n_estimators": 2, "max_iter": 12, "random_state": 0}
+    model = DASK[kind](**settings).fit(*as_frame(X, y))
+    assert model.oof_score_ > kind(**settings).fit(X, y).oof_score_ - 0.1
+
+
+@BOTH
+def test_to_local_is_a_local_estimator_and_score_is_its_score(kind):
+    X, y = raw_table(kind)
+    Xd, yd = as_frame(X, y)
+    weight = np.random.RandomState(1).rand(N)
+    model = DASK[kind](**SMALL).fit(Xd, yd)
+    local = model.to_local()
+    assert type(local) is kind and local.get_params() == kind(**SMALL).get_params()
+    assert [type(each) for each in local.networks_] == [
+        type(each) for each in kind(**SMALL).fit(X, y).networks_
+    ]
+    assert model.score(Xd, yd) == pytest.approx(local.score(X, y))
+    of_rows = as_frame(X, weight)[1]
+    assert model.score(Xd, yd, of_rows) == pytest.approx(local.score(X, y, weight))
+    assert model.score(X, y) == local.score(X, y)
+    np.testing.assert_array_equal(model.predict(X), local.predict(X))
+    assert local.explain(X[:2]).values.shape[:2] == (2, 6)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.client is None
+    np.testing.assert_array_equal(again.predict(X), local.predict(X))
+    assert not hasattr(clone(model), "networks_")
+
+
+def test_validation_rows_take_the_place_of_folds():
+    X, y = raw_table(TabularClassifier)
+    given = as_frame(X, y)
+    settings = SMALL | {"max_iter": 4}
+    model = DaskTabularClassifier(**settings).fit(*given, X_val=given[0], y_val=given[1])
+    assert not hasattr(model, "oof_score_") and model.networks_[0].n_estimators == 2
+    same = DaskTabularClassifier(**settings).fit(*given, X_val=X, y_val=y)
+    np.testing.assert_allclose(predict(same, X), predict(model, X), rtol=1e-4, atol=1e-5)
+    assert log_loss(y, predict(model, X)) < 1.1
+
+
+def test_a_failed_fit_leaves_the_estimator_unchanged():
+    X, y = raw_table(TabularClassifier)
+    model = DaskTabularClassifier(**SMALL).fit(*as_frame(X, y))
+    before = vars(model).copy()
+    broken = X.assign(x=[*X["x"][:-1], np.inf])
+    with pytest.raises(ValueError, match="Column 'x' has infinite values"):
+        model.fit(*as_frame(broken, y))
+    assert vars(model) == before
+
+
+# ------------------------------------------------------------------------------- errors
+
+
+ERRORS = {
+    "blend": ({"blend": "boosting"}, {}, "blend must be None on a Dask cluster, got 'boosting'"),
+    "groups": ({}, {"groups": np.arange(N)}, "Pass X_val and y_val with rows of other groups"),
+    "resume_from": ({}, {"resume_from": "file"}, "are not available in DaskTabularClassifier"),
+    "sync_every": ({"sync_every": 0}, {}, "'sync_every' parameter"),
+    "client": ({"client": "here"}, {}, "client must be a distributed.Client or None"),
+    "y": ({}, {"y": None}, "requires y to be passed"),
+}
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_errors_say_what_is_not_possible(name):
+    params, arguments, match = ERRORS[name]
+    X, y = as_frame(*raw_table(TabularClassifier))
+    with pytest.raises(ValueError, match=match):
+        DaskTabularClassifier(**params).fit(**{"X": X, "y": y} | arguments)
+
+
+def test_errors_of_blocks():
+    X, y = raw_table(TabularClassifier)
+    Xd, yd = as_frame(X, y)
+    model = DaskTabularClassifier(**SMALL | {"n_estimators": 8})
+    with pytest.raises(ValueError, match="n_samples = 5, but at least 8 rows"):
+        model.fit(*as_frame(X[:5], y[:5], ends=(0, 3, 5)))
+    with pytest.raises(TypeError, match="X must be a Dask array or frame, got DataFrame"):
+        model.fit(X, yd)
+    with pytest.raises(ValueError, match="block 3 of X: .* 50 and 49"):
+        model.fit(Xd, as_frame(X[:-1], y[:-1], ends=(0, 50, 50, 70, N))[1])
+    rows = da.from_array(np.zeros((N, 2)), chunks=(60, 2)).map_blocks(sparse.csr_array)
+    with pytest.raises(TypeError, match="block 0 of X is sparse"):
+        model.fit(rows, da.from_array(y.astype(str), chunks=60))
+    with pytest.raises(ValueError, match="Checkpoint are not available"):
+        clone(model).set_callbacks(Checkpoint("file.npz")).fit(Xd, yd)
+    with pytest.raises(ValueError, match="sklearn.inspection.permutation_importance"):
+        model.permutation_importance(X, y)
+
+
+def test_a_string_among_numbers_that_the_sample_has_not_shown(monkeypatch):
+    X = np.random.RandomState(0).randn(N, 2).astype(object)
+    X[-1, 0] = "far"
+    rows, y = da.from_array(X, chunks=(60, 2)), da.from_array(np.arange(N) % 2, chunks=60)
+    monkeypatch.setattr(_tables, "_MAX_SAMPLE", 10)
+    monkeypatch.setattr(_tables, "_MIN_SAMPLE", 10)
+    with pytest.raises(ValueError, match="a block of X: Column 0 held numbers in fit, .*'far'"):
+        DaskTabularClassifier(**SMALL).fit(rows, y)
