@@ -97,8 +97,8 @@ class Partition(NamedTuple):
 
     Parameters
     ----------
-    X : array or CSR matrix of shape (n, d)
-        The input, checked.
+    X : array, CSR matrix or LazyMatrix of shape (n, d), data frame or EncodedTable
+        The input, checked; of tabular estimators the raw rows, later encoded for the network.
     y : array of shape (n,) or (n, k)
         The targets, checked; later encoded for the network.
     weight : array of shape (n,) or None
@@ -115,7 +115,7 @@ class Partition(NamedTuple):
     @property
     def n_rows(self) -> int:
         """The number of rows."""
-        return int(self.X.shape[0])
+        return len(self.y)
 
     @property
     def total_weight(self) -> float:

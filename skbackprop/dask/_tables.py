@@ -29,10 +29,10 @@ from ..tabular._dataframe import AnyColumns, read_table
 from ..tabular._encoding import (
     MAX_CATEGORIES,
     MIN_FREQUENCY,
+    EncodedTable,
     FeatureBuilder,
     FeatureView,
     FittedEncoding,
-    TableRows,
     find_kinds,
     with_many_categories,
 )
@@ -136,7 +136,7 @@ def fit_features(
     columns: AnyColumns,
     n_folds: int,
     rng: np.random.RandomState,
-) -> tuple[FeatureBuilder, TableRows]:
+) -> tuple[FeatureBuilder, EncodedTable]:
     """Fit the features of a tabular estimator to the rows of all partitions.
 
     Categories, their counts and target statistics are those of all rows. Everything else is fitted
@@ -163,7 +163,7 @@ def fit_features(
     -------
     features : FeatureBuilder
         The features.
-    rows : TableRows
+    table : EncodedTable
         The rows of the sample, with out-of-fold target statistics.
     """
     reader = make_reader(estimator)
@@ -195,14 +195,13 @@ def fit_features(
         statistics = TargetEncoding.from_moments(moments, classes, sample.folds)
     categories = OneHot.fit(levels, MAX_CATEGORIES)
     encoding, rows = FittedEncoding.from_categories(
-        columns, kinds, levels, codes, categories, statistics, many, rng
+        columns, kinds, levels, codes, categories, statistics, many, rng, np.float32
     )
     # The folds of rows on the workers are not known here.
     if statistics is not None:
         statistics = replace(statistics, folds=np.empty(0, dtype=np.int32))
         encoding = replace(encoding, statistics=statistics)
-    n_workers = max(1, len(partitions.client.nthreads()))
-    return FeatureBuilder.from_encoding(encoding, rows, rng, partitions.n_rows // n_workers)
+    return FeatureBuilder.from_encoding(encoding, rows, rng, partitions.n_rows)
 
 
 def make_reader(estimator: Any) -> TableEncoder:
@@ -237,11 +236,9 @@ def encode_rows(
     return replace(encoded, infos=infos)
 
 
-def rows_in_view(rows: ClientRows, features: FeatureBuilder, view: FeatureView) -> ClientRows:
+def rows_in_view(rows: ClientRows, view: FeatureView) -> ClientRows:
     """Return encoded rows, on the client and on the workers, in a view."""
-    X, partitions = features.transform(rows.X, view), rows.partitions
-    if view != "encoded":
-        partitions = partitions.map(_partition_in_view, features=features, view=view)
+    X, partitions = rows.X.view(view), rows.partitions.map(_partition_in_view, view=view)
     width = X.shape[1]
     infos = [
         info._replace(row_shape=(width,), n_stored=info.n_rows * width) for info in partitions.infos
@@ -317,16 +314,13 @@ def _encode_partition(
     """Return encoded rows, with out-of-fold target statistics."""
     columns = _read(reader, partition)
     with prefix_errors("a block of X"):
-        rows = features.encoding.to_training_matrices(columns, partition.folds)
-        X = features.encode(rows).encoded
+        table = features.encode_table(columns, partition.folds)
+    X = replace(table, rows=table.rows._replace(columns=None))  # forget the raw rows
     y = target._encode_target(partition.y)
     weight = target._training_weight(y, partition.weight)
     return Partition(X, y, weight, partition.folds if holds_out else None)
 
 
-def _partition_in_view(
-    partition: Partition, features: FeatureBuilder, view: FeatureView
-) -> Partition:
+def _partition_in_view(partition: Partition, view: FeatureView) -> Partition:
     """Return encoded rows in a view."""
-    rows = TableRows(None, np.empty(0), partition.X)
-    return partition._replace(X=features.transform(rows, view))
+    return partition._replace(X=partition.X.view(view))

@@ -169,16 +169,16 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         y = self._encode_target(sample.y)
         weight = self._training_weight(y, sample.weight)
         validation = self._read_validation(_load_validation(given))
-        self._features, rows = fit_features(self, target, blocks, sample, columns, n_folds, rng)
+        self._features, table = fit_features(self, target, blocks, sample, columns, n_folds, rng)
         names = getattr(self, "feature_names_in_", None)
         self.column_kinds_ = self._features.encoding.name_kinds(names)
         encoded = encode_rows(blocks, make_reader(self), self._features, target, holds_out)
         encoded.check_weight()
         del blocks  # so that the workers release the raw rows
         if validation is not None:
-            validation = validation._replace(X=self._features.rows(validation.X))
+            validation = validation._replace(X=self._features.encode_table(validation.X))
         spent = time.perf_counter() - start
-        in_sample = ClientRows(rows, y, weight, partitions=encoded)
+        in_sample = ClientRows(table, y, weight, partitions=encoded)
         data = DistributedTrainingData(
             LabeledRows(in_sample, y, weight),
             self.n_estimators,
@@ -234,7 +234,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         """Return encoded rows in a view."""
         if not isinstance(rows.X, ClientRows):
             return super()._rows_in_view(rows, view)
-        return rows._replace(X=rows_in_view(rows.X, self._features, view))
+        return rows._replace(X=rows_in_view(rows.X, view))
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
         """Return untrained networks, whose batches are shared by the workers."""

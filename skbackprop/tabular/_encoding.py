@@ -86,8 +86,8 @@ class ScaledRows(NamedTuple):
 
     Parameters
     ----------
-    columns : AnyColumns
-        The table as it was given.
+    columns : AnyColumns or None
+        The table as it was given, for the view "table"; None without that view.
     numbers : array of shape (n, n_numbers)
         The scaled numbers, with NaN for missing values. `FittedEncoding` leaves those of a sparse
         table sparse, and does not scale them.
@@ -97,7 +97,7 @@ class ScaledRows(NamedTuple):
         The fold of each row in what is learned from the target; None for nothing, or new rows.
     """
 
-    columns: AnyColumns
+    columns: AnyColumns | None
     numbers: Any
     codes: Array
     folds: Array | None
@@ -897,16 +897,17 @@ class FeatureBuilder:
         """Return the rows of a table, encoded."""
         return self.encode(self.encoding.to_matrices(columns))
 
-    def encode_table(self, columns: AnyColumns) -> EncodedTable:
-        """Return a table other than that of training, encoded in few bytes."""
+    def encode_table(self, columns: AnyColumns, folds: Array | None = None) -> EncodedTable:
+        """Return a table encoded in few bytes; with folds, target statistics are out of fold."""
         dtype = np.min_scalar_type(max((own.n_codes for own in self.encoding.levels), default=0))
         numbers = np.empty((columns.n_rows, len(self.encoding.numbers.center)), np.float32)
         codes = np.empty((columns.n_rows, len(self.codes)), dtype)
         for start in range(0, columns.n_rows, _ROWS_READ):
             block = slice(start, start + _ROWS_READ)
-            rows = self.encoding.to_matrices(columns.part(block))
+            own_folds = None if folds is None else folds[block]
+            rows = self.encoding.to_matrices(columns.part(block), own_folds)
             numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
-        return EncodedTable(self, ScaledRows(columns, numbers, codes, None))
+        return EncodedTable(self, ScaledRows(columns, numbers, codes, folds))
 
     def encode(self, rows: TableRows) -> TableRows:
         """Return rows with their encoding as a dense array; a column of zeros if it is empty."""
@@ -984,6 +985,7 @@ class EncodedTable:
     def _table(self) -> Array:
         """Return the view "table", read once more in blocks of rows."""
         features, (columns, _, codes, folds) = self.features, self.rows
+        assert columns is not None
         out = np.empty((columns.n_rows, len(features.is_nominal)))
         for start in range(0, len(out), _ROWS_READ):
             block = slice(start, start + _ROWS_READ)
