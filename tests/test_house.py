@@ -293,6 +293,8 @@ def test_documented_defaults_are_those_of_the_signature():
         ConformalRegressor,
         dask.DaskBackpropClassifier,
         dask.DaskBackpropRegressor,
+        dask.DaskTabularClassifier,
+        dask.DaskTabularRegressor,
         *(getattr(tabular, name) for name in tabular.__all__),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from dask.base import is_dask_collection
-from sklearn.utils import Bunch, check_random_state
+from sklearn.utils import check_random_state
 
 from ..estimators._fit_context import FitArguments
 from ..estimators._parameter_constraints import COUNT
@@ -255,7 +255,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         self._components = [NetworkEnsemble(networks, each.view) for networks, each in pairs]
         return outputs
 
-    # ---------------------------------------------------------------- score, importances
+    # ----------------------------------------------------------------------- score
 
     @staticmethod
     def _predict_block(local: Any, X: Any, y: Any, weight: Array | None) -> tuple[Any, ...]:
@@ -264,27 +264,6 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
     @staticmethod
     def _score_rows(local: Any, *columns: Any) -> float:
         return float(local._score_mixed(*columns, None))
-
-    def permutation_importance(self, X: Any, y: Any, *args: Any, **arguments: Any) -> Bunch:
-        """Raise an error: the folds of rows on the workers are not known here.
-
-        Parameters
-        ----------
-        X, y : object
-            Not used.
-        *args, **arguments : object
-            Not used.
-
-        Raises
-        ------
-        ValueError
-            In any case.
-        """
-        raise ValueError(
-            "permutation_importance by held-out rows is not available on a Dask cluster. Pass the "
-            "estimator of to_local() and rows that it was not trained on to "
-            "sklearn.inspection.permutation_importance."
-        )
 
 
 def _load_validation(given: FitArguments) -> FitArguments:

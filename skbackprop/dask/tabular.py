@@ -41,7 +41,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
         the sample say.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, as of a `TabularClassifier`.
-    blend : None
+    blend : None, default=None
         Must be None: other estimators need all rows in one place.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None for as many as the local estimator trains.
@@ -207,7 +207,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         The loss that is minimized, as of a `TabularRegressor`.
     clip : bool, default=True
         Whether predictions are clipped to the range of the training targets.
-    blend : None
+    blend : None, default=None
         Must be None: other estimators need all rows in one place.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None for as many as the local estimator trains.

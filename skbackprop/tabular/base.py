@@ -506,7 +506,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X is not the training table, or `fit` got X_val, so that there were no folds.
+            If X is not the training table, or `fit` got X_val, so that there were no folds, or
+            trained on a Dask cluster.
 
         Notes
         -----
@@ -521,8 +522,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         check_is_fitted(self)
         if not hasattr(self, "oof_member_"):
             raise ValueError(
-                "permutation_importance needs held-out training rows, but fit with X_val holds "
-                "out none. Pass X_val to sklearn.inspection.permutation_importance."
+                "permutation_importance needs to know which rows each network has held out, but "
+                "with X_val there are none, and those on a Dask cluster are not kept. Pass rows "
+                "that were not trained on to sklearn.inspection.permutation_importance."
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         columns, y_encoded = read_table(self, X, reset=False), self._encode_target(y)

@@ -36,7 +36,12 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
+from skbackprop.dask import (
+    DaskBackpropClassifier,
+    DaskBackpropRegressor,
+    DaskTabularClassifier,
+    DaskTabularRegressor,
+)
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.losses import Quantile
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -294,6 +299,7 @@ def fitted(case, X=None, **changes):
     [
         *(case.new() for case in ESTIMATORS.values()),
         *map(quick, (DaskBackpropClassifier, DaskBackpropRegressor)),
+        *(DaskTabularClassifier(), DaskTabularRegressor()),
     ],
     ids=lambda estimator: type(estimator).__name__,
 )
