@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -18,6 +19,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 
 from ..estimators._validation import prefix_errors, validated_weight
+from ..tabular._category_lines import CategoryLines
 from ..tabular._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -38,6 +40,7 @@ from ..tabular._encoding import (
 )
 from ..tabular.encoder import TableEncoder
 from ..training.validation_split import k_fold_of_rows
+from ..utils.arrays import Array
 from ._partitions import ClientRows, Partition, PartitionInfo, Partitions, gather
 
 # The maximum number of rows of the sample; fewer for many columns, but not below the minimum.
@@ -93,7 +96,7 @@ def make_table_partition(
         strata = 2 * strata + (weight > 0)
     rng = np.random.RandomState([seed, number])
     folds = k_fold_of_rows(len(y), n_folds, rng, strata) + rng.randint(n_folds)
-    folds = (folds % n_folds).astype(np.int32)
+    folds = (folds % n_folds).astype(np.min_scalar_type(n_folds))
     partition = Partition(X, y, weight, folds)
     n_held_out = int(np.bincount(folds, minlength=n_folds).min())
     return partition, PartitionInfo(
@@ -194,13 +197,24 @@ def fit_features(
         assert sample.folds is not None
         statistics = TargetEncoding.from_moments(moments, classes, sample.folds)
     categories = OneHot.fit(levels, MAX_CATEGORIES)
+
+    def fit_lines(take: Any, may_have_lines: Array) -> CategoryLines | None:
+        y, n_codes = target._encode_target(sample.y), [own.n_codes for own in levels]
+        draw_folds = partial(np.asarray, sample.folds)
+        return CategoryLines.fit(codes, take, may_have_lines, y, draw_folds, n_codes)
+
     encoding, rows = FittedEncoding.from_categories(
-        columns, kinds, levels, codes, categories, statistics, many, rng, np.float32
+        columns,
+        kinds,
+        levels,
+        codes,
+        categories,
+        statistics,
+        many,
+        rng,
+        np.float32,
+        fit_lines if target._target_type() == "continuous" else None,
     )
-    # The folds of rows on the workers are not known here.
-    if statistics is not None:
-        statistics = replace(statistics, folds=np.empty(0, dtype=np.int32))
-        encoding = replace(encoding, statistics=statistics)
     return FeatureBuilder.from_encoding(encoding, rows, rng, partitions.n_rows)
 
 
