@@ -57,12 +57,13 @@ class Checkpoint:
     -----
     Data and parameters must be the same when training is resumed. `fit` checks this, for the data
     on a sample of the rows. Lambdas, closures and functions of scripts and notebooks are compared
-    by their code and the values that they refer to, functions of modules only by their names.
-    Parameters that limit the length of training may change: ``max_iter``, ``tol``,
-    ``n_iter_no_change`` and ``time_limit``, which counts from the resumption. A fit that ended by
-    ``max_iter``, ``time_limit`` or a callback continues if there is more to do. Schedules that
-    depend on ``max_iter``, such as "cosine", continue from the new fraction of ``max_iter``. The
-    version of the package should be the same; a version that cannot read the file raises an error.
+    by their code and the values that they refer to, functions of modules only by their names. The
+    file has the random state, so ``random_state`` is ignored. Parameters that limit the length of
+    training may change: ``max_iter``, ``tol``, ``n_iter_no_change`` and ``time_limit``, which
+    counts from the resumption. A fit that ended by ``max_iter``, ``time_limit`` or a callback
+    continues if there is more to do. Schedules that depend on ``max_iter``, such as "cosine",
+    continue from the new fraction of ``max_iter``. The version of the package should be the same; a
+    version that cannot read the file raises an error.
 
     For a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
     each cycle ends with a checkpoint. Estimators of ``blend`` are not saved, and are fitted again

@@ -56,11 +56,12 @@ def explain(
         the training rows that a tabular estimator keeps; other estimators need it.
     output : {"probability", "log_odds"}, default="probability"
         What the shares of a classifier sum to: the probability p of each class, or its log-odds
-        log(p / (1 - p)), in which confident predictions remain different.
+        log(p / (1 - p)), which tells confident predictions apart.
     n_permutations : int, default=None
         The number of random orders for each background row; each second order is the reverse of the
         one before (Mitchell et al. 2022). None for exact values up to 6 columns, and for 1 above.
-        The time is proportional to it. Even numbers are exact if no more than two columns interact.
+        The time is proportional to it. Even numbers give exact values if at most two columns
+        interact.
     random_state : int, RandomState instance or None, default=0
         Draws the orders, and the sample of background rows.
 

@@ -67,8 +67,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "from_dtype": the columns of a data frame with categories or strings, and those of an array
         of objects with strings, unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        What columns are taken for, as of a `TableEncoder`, by their names or positions: "number",
-        "category", "text", "date", "time" or "duration". None for what dtypes and values say.
+        The kinds of columns, as of a `TableEncoder`, by their names or positions: "number",
+        "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, a factor of the weights of its rows. "balanced" gives all classes
         the same total weight. None for equal weights. Probabilities are calibrated for the weighted
@@ -84,10 +84,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         support them, and a seed for each ``random_state`` that is None. A list may also hold
         "boosting". None for networks only, which are smaller and faster, and can be exported to C.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for as many as pay: 14 to 248.
+        The maximum number of epochs of a network. None lets training choose: 14 to 248.
     time_limit : float or None, default=None
-        The maximum number of seconds of `fit`; None for no limit. When it is over, `fit` keeps what
-        has been learned.
+        The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
+        best networks so far.
     verbose : bool or int, default=False
         Whether to print a line after each training cycle of each ensemble, with its validation loss
         and the maximum time left, and after each estimator of `blend`.
@@ -124,8 +124,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
-        What each column was taken for, by its name, or by its position if columns have no names:
-        "number", "category", "text", "date", "time" or "duration".
+        The kind of each column, by its name, or by its position if columns have no names: "number",
+        "category", "text", "date", "time" or "duration".
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -343,14 +343,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             The rows to explain.
         output : {"probability", "log_odds"}, default="probability"
             What the shares sum to: the probability p of each class, as of `predict_proba`, or
-            log(p / (1 - p)), in which confident predictions remain different.
+            log(p / (1 - p)), which tells confident predictions apart.
         background : data frame, array-like or sparse matrix, default=None
             Rows to compare with; of more than 100, a sample of 100. None for 100 training rows with
             weight, which `fit` keeps (fewer if there are over 1,000 columns).
         n_permutations : int, default=None
             The number of random orders for each background row; each second order is the reverse of
             the one before [2]_. None for exact values up to 6 columns, and for 1 above. The time is
-            proportional to it. Even numbers are exact if no more than two columns interact.
+            proportional to it. Even numbers give exact values if at most two columns interact.
         random_state : int, RandomState instance or None, default=0
             Draws the orders.
 

@@ -63,10 +63,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         or strings, and those of an array of objects with strings, unless the strings are numbers,
         dates or text.
     column_kinds : dict or None, default=None
-        What columns are taken for, by their names or positions: "number", "category", "text",
-        "date", "time" or "duration". It precedes `categorical_features` and the rules above, which
-        hold for all other columns. None for no exceptions. `column_kinds_` of another encoder
-        makes the same choices for another table.
+        The kinds of columns, by their names or positions: "number", "category", "text", "date",
+        "time" or "duration". It precedes `categorical_features` and the rules above, which hold for
+        all other columns. None for no exceptions. `column_kinds_` of another encoder makes the same
+        choices for another table.
     encoding : {"one_hot", "ordinal"}, default="one_hot"
         How categories are encoded: one output for each category, or a single code, 1 to k for k
         categories and 0 for unknown ones, as the input of an embedding.
@@ -94,8 +94,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     feature_names_in_ : array of shape (n_features_in_,)
         Their names, if all are strings.
     column_kinds_ : dict
-        What each column was taken for, by its name, or by its position if columns have no names:
-        "number", "category", "text", "date", "time" or "duration".
+        The kind of each column, by its name, or by its position if columns have no names: "number",
+        "category", "text", "date", "time" or "duration".
     is_categorical_ : array of bool, of shape (n_features_in_,)
         Mask of the categorical columns.
     categories_ : list of lists

@@ -75,8 +75,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "from_dtype": the columns of a data frame with categories or strings, and those of an array
         of objects with strings, unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        What columns are taken for, as of a `TableEncoder`, by their names or positions: "number",
-        "category", "text", "date", "time" or "duration". None for what dtypes and values say.
+        The kinds of columns, as of a `TableEncoder`, by their names or positions: "number",
+        "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, which determines what is predicted, as of a `BackpropRegressor`.
         y is divided by its standard deviation, or by its mean if the loss needs non-negative
@@ -102,10 +102,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         A list may also hold "boosting". None for networks only, which are smaller and faster, and
         can be exported to C.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for as many as pay: 14 to 248.
+        The maximum number of epochs of a network. None lets training choose: 14 to 248.
     time_limit : float or None, default=None
-        The maximum number of seconds of `fit`; None for no limit. When it is over, `fit` keeps what
-        has been learned.
+        The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
+        best networks so far.
     verbose : bool or int, default=False
         Whether to print a line after each training cycle of each ensemble, with its validation loss
         and the maximum time left, and after each estimator of `blend`.
@@ -136,8 +136,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
-        What each column was taken for, by its name, or by its position if columns have no names:
-        "number", "category", "text", "date", "time" or "duration".
+        The kind of each column, by its name, or by its position if columns have no names: "number",
+        "category", "text", "date", "time" or "duration".
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -336,7 +336,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         n_permutations : int, default=None
             The number of random orders for each background row; each second order is the reverse of
             the one before [2]_. None for exact values up to 6 columns, and for 1 above. The time is
-            proportional to it. Even numbers are exact if no more than two columns interact.
+            proportional to it. Even numbers give exact values if at most two columns interact.
         random_state : int, RandomState instance or None, default=0
             Draws the orders.
 
@@ -421,8 +421,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)``
         whatever the networks are like (theorem 4), and typically close to `coverage`. After a fit
         with groups this holds for rows of new groups. After a fit with X_val, scores are those of
-        the whole ensemble on X_val, by split conformal prediction. Theorem 4 is for models that
-        depend on no held-out row; r has at most eight values, each a mean of 20 rows or more.
+        the whole ensemble on X_val, by split conformal prediction. Theorem 4 requires that no model
+        depends on held-out rows. Only r does, slightly: it has at most eight values, each a mean of
+        20 rows or more.
 
         Parameters
         ----------
