@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
+from ..tabular._boosted_trees import bits_of
 from ..tabular._cross_fitting import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
 from ..utils.arrays import Array
 from . import _expressions as ex
@@ -50,13 +51,21 @@ def boosting_outputs(component: CrossFittedEstimators, x: Expr) -> Expr:
             outputs = classes[1:] if len(classes) == 2 else classes
         if isinstance(clone, BOOSTED):
             intercepts[member, outputs] = clone._baseline_prediction.ravel()
-            for tree, output, nodes in _trees_of(clone, outputs.tolist()):
-                if len(nodes["kind"]) == 1:  # a tree without a split is a constant
-                    intercepts[member, output] += tree.nodes["value"][0]
-                    continue
-                nodes["tree"] = np.full(len(nodes["kind"]), len(trees))
-                nodes["target"] = np.full(len(nodes["kind"]), member * len(intercepts.T) + output)
-                trees.append(nodes)
+            if clone._preprocessor is not None:
+                raise TypeError(
+                    "A blend with gradient boosting that has categorical_features of its own "
+                    'cannot be exported. Leave them at "from_dtype", and fit again.'
+                )
+            for iteration in clone._predictors:
+                for tree, output in zip(iteration, outputs.tolist(), strict=True):
+                    nodes = _nodes_of(tree, clone._bin_mapper.bin_thresholds_)
+                    n_nodes = len(nodes["kind"])
+                    if n_nodes == 1:  # a tree without a split is a constant
+                        intercepts[member, output] += tree.nodes["value"][0]
+                        continue
+                    nodes["tree"] = np.full(n_nodes, len(trees))
+                    nodes["target"] = np.full(n_nodes, member * len(intercepts.T) + output)
+                    trees.append(nodes)
     sums: Any = np.isnan(ex.take_columns(x, [0])) * 0.0
     if trees:
         joined = {name: np.concatenate([nodes[name] for nodes in trees]) for name in trees[0]}
@@ -72,33 +81,17 @@ def boosting_outputs(component: CrossFittedEstimators, x: Expr) -> Expr:
     return cast(Expr, np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min))))
 
 
-def _trees_of(boosting: Any, outputs: list[int]) -> Iterator[tuple[Any, int, dict[str, Array]]]:
-    """Yield each tree of gradient boosting, the output that it adds to, and its nodes.
-
-    Columns that boosting treats as categories come first in its trees, and their categories are
-    numbered in each fit.
-    """
-    columns = np.arange(boosting.n_features_in_)
-    categories: list[Array] = []
-    if boosting.is_categorical_ is not None:
-        columns = np.argsort(~boosting.is_categorical_, kind="stable")
-        encoder = boosting._preprocessor.named_transformers_["encoder"]
-        categories = [known[~np.isnan(known)] for known in encoder.categories_]
-    for trees in boosting._predictors:
-        for tree, output in zip(trees, outputs, strict=True):
-            yield tree, output, _nodes_of(tree, columns, categories)
-
-
-def _nodes_of(tree: Any, columns: Array, categories: list[Array]) -> dict[str, Array]:
+def _nodes_of(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
     """Return the nodes of a tree, as `forest` takes them.
 
-    A split of categories becomes a chain of nodes, each of which compares with one category.
+    A split of categories becomes a chain of nodes, each of which compares with one of the codes
+    that boosting has seen in the column.
     """
     nodes = tree.nodes
     is_leaf = nodes["is_leaf"].astype(bool)
     own = {
         "kind": np.where(is_leaf, LEAF, AT_MOST),
-        "column": columns[nodes["feature_idx"]],
+        "column": nodes["feature_idx"],
         "number": np.where(is_leaf, nodes["value"], round_down(nodes["num_threshold"])),
         "yes": nodes["left"].astype(np.int64),
         "no": nodes["right"].astype(np.int64),
@@ -106,14 +99,13 @@ def _nodes_of(tree: Any, columns: Array, categories: list[Array]) -> dict[str, A
     }
     parts, n_nodes = [own], len(nodes)
     for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
-        known = categories[nodes["feature_idx"][node]]
-        bits = tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]].view(np.uint8)
-        is_left = np.unpackbits(bits, bitorder="little")[: len(known)].astype(bool)
+        known = codes[own["column"][node]]
+        bits = bits_of(tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]])
         # Missing and unknown categories equal none, and reach the end of the chain.
         ends = own["yes"][node], own["no"][node]
         missing_goes_left = own["is_yes_if_missing"][node]
         yes, no = ends[::-1] if missing_goes_left else ends
-        compared = known[is_left != missing_goes_left]
+        compared = known[bits[known.astype(np.intp)] != missing_goes_left]
         ids = np.array([node, *range(n_nodes, n_nodes + len(compared) - 1)])
         chain = {
             "kind": np.full(len(ids), EQUALS),

@@ -1,7 +1,8 @@
-"""Gradient boosting in safe files: its trees as a few arrays that are checked when they are loaded.
+"""Fitted gradient boosting: without its own encoding of categories, and in safe files.
 
-Scikit-learn follows the indices in a tree without checks, so a manipulated tree could read memory
-beyond its arrays. Thousands of trees would also be slow to load one by one.
+Safe files have its trees as a few arrays, which are checked when they are loaded. Scikit-learn
+follows the indices in a tree without checks, so a manipulated tree could read memory beyond its
+arrays. Thousands of trees would also be slow to load one by one.
 """
 
 from __future__ import annotations
@@ -10,16 +11,61 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from sklearn.compose import ColumnTransformer
-from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
 from .._sklearn import PREDICTOR_RECORD_DTYPE, TreePredictor, _BinMapper
 from ..utils.arrays import Array
 
+# The number of codes that a set of categories has a bit for.
+_N_CODES = 256
+
+
+def take_codes_as_they_are(boosting: Any, is_nominal: Array) -> None:
+    """Let fitted gradient boosting split codes of categories without encoding them, in place.
+
+    It encodes categories as ordinals, and moves their columns to the front, also of every new row,
+    which takes as long as the prediction. Columns of codes from 0 to 255 need neither: its trees
+    can hold the codes. Predictions stay the same.
+
+    Parameters
+    ----------
+    boosting : estimator
+        The fitted estimator.
+    is_nominal : array of bool of shape (n_columns,)
+        The columns that hold such codes, or NaN. Other categories are left as they are.
+    """
+    is_categorical = boosting.is_categorical_
+    if boosting._preprocessor is None or (is_categorical & ~is_nominal).any():
+        return
+    encoder, mapper = boosting._preprocessor.named_transformers_["encoder"], boosting._bin_mapper
+    codes = [each[~np.isnan(each)].astype(np.uint8) for each in encoder.categories_]
+    columns = np.argsort(~is_categorical, kind="stable")
+    for tree in (tree for trees in boosting._predictors for tree in trees):
+        nodes = tree.nodes
+        for node in nodes[(nodes["is_categorical"] != 0) & (nodes["is_leaf"] == 0)]:
+            bits = tree.raw_left_cat_bitsets[node["bitset_idx"]]
+            own = codes[node["feature_idx"]]
+            is_left = np.zeros(_N_CODES, dtype=bool)
+            is_left[own[bits_of(bits)[: len(own)]]] = True
+            bits[:] = np.packbits(is_left, bitorder="little").view(bits.dtype)
+        nodes["feature_idx"] = columns[nodes["feature_idx"]]
+    thresholds = [np.empty(0)] * len(columns)
+    for at, column in enumerate(columns):
+        in_order = mapper.bin_thresholds_[at]
+        thresholds[column] = codes[at].astype(np.float64) if at < len(codes) else in_order
+    mapper.bin_thresholds_ = thresholds
+    mapper.is_categorical_ = is_categorical.astype(np.uint8)
+    boosting._preprocessor = None
+
+
+def bits_of(bits: Array) -> Array:
+    """Return the bits of a set of categories as an array of bool of shape (256,)."""
+    by_bit: Array = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(bool)
+    return by_bit
+
 
 @dataclass(frozen=True, eq=False)
 class PackedTrees:
-    """Trees of gradient boosting, and the categories that it encodes, as arrays.
+    """Trees of gradient boosting as arrays.
 
     Parameters
     ----------
@@ -31,8 +77,6 @@ class PackedTrees:
         Their numbers in each tree.
     n_per_iteration : int
         The number of trees of an iteration.
-    categories : tuple of arrays or None
-        The categories of each categorical column; None if there are none.
     """
 
     nodes: Array
@@ -41,16 +85,11 @@ class PackedTrees:
     n_nodes: Array
     n_bitsets: Array
     n_per_iteration: int
-    categories: tuple[Array, ...] | None
 
     @classmethod
     def pack(cls, boosting: Any) -> Self:
         """Pack the trees of gradient boosting."""
         trees = [tree for iteration in boosting._predictors for tree in iteration]
-        categories = None
-        if boosting._preprocessor is not None:
-            encoder = boosting._preprocessor.named_transformers_["encoder"]
-            categories = tuple(encoder.categories_)
         return cls(
             np.concatenate([tree.nodes for tree in trees]),
             np.concatenate([tree.raw_left_cat_bitsets for tree in trees]),
@@ -58,7 +97,6 @@ class PackedTrees:
             np.array([len(tree.nodes) for tree in trees]),
             np.array([len(tree.raw_left_cat_bitsets) for tree in trees]),
             len(boosting._predictors[0]),
-            categories,
         )
 
     def unpack(self, is_categorical: Array) -> list[list[Any]]:
@@ -112,17 +150,12 @@ class PackedTrees:
 
 
 def pack_boosting(boosting: Any) -> None:
-    """Replace the trees of fitted gradient boosting by arrays, in place, if it can be restored."""
-    if not getattr(boosting, "_predictors", None):
-        return
-    preprocessor = boosting._preprocessor
-    if preprocessor is not None:
-        encoder = preprocessor.named_transformers_["encoder"]
-        has_numbers = all(each.dtype.kind == "f" for each in encoder.categories_)
-        if hasattr(preprocessor, "feature_names_in_") or not has_numbers:
-            return
-    boosting._predictors = PackedTrees.pack(boosting)
-    boosting._preprocessor = None
+    """Replace the trees of fitted gradient boosting by arrays, in place.
+
+    Gradient boosting with an encoding of categories of its own stays as it is.
+    """
+    if getattr(boosting, "_predictors", None) and boosting._preprocessor is None:
+        boosting._predictors = PackedTrees.pack(boosting)
 
 
 def unpack_boosting(boosting: Any) -> None:
@@ -136,43 +169,12 @@ def unpack_boosting(boosting: Any) -> None:
     packed = getattr(boosting, "_predictors", None)
     if not isinstance(packed, PackedTrees):
         return
-    mapper, n_columns = boosting._bin_mapper, boosting.n_features_in_
-    is_categorical = np.asarray(mapper.is_categorical_, dtype=bool)
+    mapper = boosting._bin_mapper
     for each in (boosting, mapper):  # attributes must not take the place of methods
         if any(callable(getattr(type(each), name, None)) for name in vars(each)):
             raise ValueError("gradient boosting has attributes with names of methods")
-    n_categories = 0 if packed.categories is None else len(packed.categories)
-    is_first = np.arange(n_columns) < n_categories
-    if type(mapper) is not _BinMapper or not np.array_equal(is_categorical, is_first):
+    is_categorical = np.asarray(mapper.is_categorical_, dtype=bool)
+    has_columns = is_categorical.shape == (boosting.n_features_in_,)
+    if type(mapper) is not _BinMapper or boosting._preprocessor is not None or not has_columns:
         raise ValueError("the columns of gradient boosting are not valid")
     boosting._predictors = packed.unpack(is_categorical)
-    boosting._preprocessor = None
-    if packed.categories is not None:
-        boosting._preprocessor = _make_preprocessor(packed.categories, boosting.is_categorical_)
-
-
-def _make_preprocessor(categories: tuple[Array, ...], is_categorical: Array) -> ColumnTransformer:
-    """Return the transformer that gradient boosting fits for these categories.
-
-    Raises
-    ------
-    ValueError
-        If the mask has not as many columns.
-    """
-    is_categorical = np.asarray(is_categorical, dtype=bool)
-    table = np.zeros((max(map(len, categories)), len(is_categorical)))
-    if is_categorical.sum() != len(categories) or not all(map(len, categories)):
-        raise ValueError("the categories of gradient boosting are not valid")
-    columns = [np.resize(each, len(table)) for each in categories]
-    table[:, is_categorical] = np.column_stack(columns)
-    encoder = OrdinalEncoder(
-        handle_unknown="use_encoded_value",
-        unknown_value=np.nan,
-        encoded_missing_value=np.nan,
-        dtype=np.float64,
-    )
-    parts = [
-        ("encoder", encoder, is_categorical),
-        ("numerical", FunctionTransformer(), ~is_categorical),
-    ]
-    return ColumnTransformer(parts).set_output(transform="default").fit(table)

@@ -20,6 +20,7 @@ from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array
+from ._boosted_trees import take_codes_as_they_are
 from ._encoding import FeatureView, draw_seed
 from ._fold_models import FoldEnsemble
 from ._training import TrainingData
@@ -315,16 +316,19 @@ def _fit_fold(
         else:
             own.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
-        return _fit_boosting(own, X, y, arguments, seconds)
+        _fit_boosting(own, X, y, arguments, seconds)
+    take_codes_as_they_are(own, is_nominal)
+    return own
 
 
-def _fit_boosting(own: Any, X: Array, y: Array, arguments: dict[str, Any], seconds: float) -> Any:
+def _fit_boosting(own: Any, X: Array, y: Array, arguments: dict[str, Any], seconds: float) -> None:
     """Fit gradient boosting as far as the time allows.
 
     With a time limit the number of trees at most doubles by warm start, as long as there is time.
     """
     if math.isinf(seconds):
-        return own.fit(X, y, **arguments)
+        own.fit(X, y, **arguments)
+        return
     start, n_trees = time.perf_counter(), own.max_iter
     own.set_params(warm_start=True, max_iter=min(_FIRST_TREES, n_trees)).fit(X, y, **arguments)
     while own.n_iter_ == own.max_iter < n_trees:
@@ -333,4 +337,4 @@ def _fit_boosting(own: Any, X: Array, y: Array, arguments: dict[str, Any], secon
         if n_more < 1:
             break
         own.set_params(max_iter=min(n_trees, own.n_iter_ + n_more)).fit(X, y, **arguments)
-    return own.set_params(warm_start=False, max_iter=n_trees)
+    own.set_params(warm_start=False, max_iter=n_trees)

@@ -27,6 +27,7 @@ from skbackprop import (
 )
 from skbackprop.estimators._estimator_mixin import EstimatorMixin
 from skbackprop.persistence import get_trusted_types, load, save
+from skbackprop.tabular._boosted_trees import take_codes_as_they_are
 from skbackprop.utils.configurable import Configurable
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
@@ -181,7 +182,9 @@ def boosting_with_categories():
     boosting = HistGradientBoostingRegressor(
         max_iter=2, categorical_features=[0], min_samples_leaf=2, learning_rate=1.0
     )
-    return boosting.fit(X, y), X
+    boosting.fit(X, y)
+    take_codes_as_they_are(boosting, np.array([True, False]))
+    return boosting, X
 
 
 def set_field(name, value, is_set=False):
@@ -225,9 +228,6 @@ DAMAGES = {
     "fewer columns": set_attribute(lambda each: each, "n_features_in_", 1),
     "columns without categories": set_attribute(
         lambda each: each._bin_mapper, "is_categorical_", np.zeros(2, dtype=bool)
-    ),
-    "categories of other columns": set_attribute(
-        lambda each: each, "is_categorical_", np.ones(2, dtype=bool)
     ),
     "a method that is another": set_attribute(
         lambda each: each._bin_mapper, "make_known_categories_bitsets", 1

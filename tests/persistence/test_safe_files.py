@@ -175,7 +175,7 @@ def test_boosting_is_loaded_and_stays_part_of_the_model(kind, y, tmp_path):
     boosting, own = loaded.blended_[0][0], model.blended_[0][0]
     assert boosting is loaded._components[-1].estimators[0]
     assert own._predictors[0][0].nodes.size > 0  # saving has changed nothing
-    assert boosting._preprocessor is not None  # there are categories
+    assert boosting.is_categorical_.any()
     assert_same(safely_saved(loaded, tmp_path), model, TABLE)
     assert_same(pickle.loads(pickle.dumps(loaded)), model, TABLE)
 
@@ -193,7 +193,7 @@ def test_boosting_alone_is_loaded_and_goes_on_learning(tmp_path):
 
 
 def test_trees_of_a_fit_to_named_columns_must_be_trusted(tmp_path):
-    """Their transformer takes data frames and words, and is stored as it is."""
+    """Their encoding of words is stored as it is."""
     frame = pd.DataFrame({"word": pd.Categorical(["a", "b"] * 20), "x": range(40)})
     boosting = HistGradientBoostingRegressor(max_iter=2).fit(frame, frame["x"])
     path = tmp_path / "model.skops"

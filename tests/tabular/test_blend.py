@@ -29,6 +29,7 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
+from skbackprop.tabular._boosted_trees import take_codes_as_they_are
 from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
 from skbackprop.tabular.regressor import stacking_weights_nnls
 from support.tables import BOTH, component_inputs, mixed_data, predict
@@ -430,6 +431,33 @@ def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(l
     alone = TabularRegressor(**SMALL, loss=loss, blend=None).fit(X, y)
     assert model.blended_ == []
     np.testing.assert_array_equal(model.predict(X), alone.predict(X))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [HistGradientBoostingClassifier, HistGradientBoostingRegressor])
+def test_boosting_predicts_the_same_without_its_encoding_of_categories(kind):
+    """Codes are missing, some were not seen in training, and one column is numbers in between."""
+    rng = np.random.RandomState(0)
+    X = np.column_stack([rng.randint(0, 9, 300), rng.randn(300), rng.randint(0, 255, 300)])
+    X[rng.rand(*X.shape) < 0.1] = np.nan
+    X[:, 0] = np.where(X[:, 0] == 4, 7, X[:, 0])
+    y = (np.nan_to_num(X[:, 0]) % 3 + X[:, 2] % 2 + np.nan_to_num(X[:, 1])).round()
+    is_nominal = np.array([True, False, True])
+    boosting = kind(max_iter=9, categorical_features=is_nominal, min_samples_leaf=2)
+    boosting.fit(X, np.nan_to_num(y).clip(0, 3))
+    rows = np.column_stack([rng.randint(0, 12, 500), rng.randn(500), rng.randint(0, 255, 500)])
+    rows[rng.rand(*rows.shape) < 0.1] = np.nan
+    predict_rows = (
+        boosting.predict if kind is HistGradientBoostingRegressor else (boosting.predict_proba)
+    )
+    before = predict_rows(rows)
+    splits = [tree.nodes["is_categorical"].any() for (tree, *_) in boosting._predictors]
+    assert any(splits)
+    take_codes_as_they_are(boosting, np.array([True, False, False]))
+    assert boosting._preprocessor is not None  # the last column is not one of codes
+    take_codes_as_they_are(boosting, is_nominal)
+    assert boosting._preprocessor is None
+    np.testing.assert_array_equal(predict_rows(rows), before)
 
 
 @pytest.mark.long
