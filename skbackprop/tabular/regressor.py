@@ -62,7 +62,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     height of the category's line at the number is one more input. Slopes are shrunk toward the
     common one [4]_, and the line of a training row is learned from other folds. At most three pairs
     of a categorical and a numeric column have lines: those whose different slopes lower the squared
-    out-of-fold error of parallel lines by two fifths or more.
+    out-of-fold error of parallel lines by a quarter or more.
 
     Parameters
     ----------
