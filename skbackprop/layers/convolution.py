@@ -226,8 +226,8 @@ class Conv1D(Convolution):
         if shortest < self._min_steps:
             raise ValueError(
                 f"{self!r} takes sequences of at least {self._min_steps} steps, the size of its "
-                f'kernel, got one of {shortest} before its padding. Set padding="same", or leave '
-                "such rows out."
+                f'kernel, got one of {shortest} before its padding. Set padding="same", or remove '
+                "such rows."
             )
         return (lengths - self._min_steps) // self.strides + 1
 

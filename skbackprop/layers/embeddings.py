@@ -248,7 +248,7 @@ class CategoricalEmbedding(ColumnLayer):
         if self.categorical_columns[-1] >= n_inputs:
             raise ValueError(
                 f"n_levels of CategoricalEmbedding must be for columns from 0 to {n_inputs - 1}, "
-                f"since there are {n_inputs} inputs, got column {self.categorical_columns[-1]}."
+                f"since X has {n_inputs} columns, got column {self.categorical_columns[-1]}."
             )
 
     def validate_input_values(self, X: Array) -> None:
@@ -461,8 +461,8 @@ class Embedding(Layer):
         validate_interval(self, "scale", low=0, closed="left")
         if self.n_tokens > _MOST_LEVELS:
             raise ValueError(
-                f"n_tokens of Embedding must be at most {_MOST_LEVELS}, up to which single "
-                f"precision holds each integer, got {self.n_tokens}."
+                f"n_tokens of Embedding must be at most {_MOST_LEVELS}, got {self.n_tokens}. "
+                "Single precision does not hold all larger integers."
             )
 
     @property
@@ -494,8 +494,9 @@ class Embedding(Layer):
                 )
             if not is_token[:, 0].all():
                 raise ValueError(
-                    f"Row {rows.start + int(is_token[:, 0].argmin())} of X is padding alone. "
-                    "Remove the row, or give empty sequences a token of their own."
+                    f"Row {rows.start + int(is_token[:, 0].argmin())} of X contains only padding, "
+                    "but a sequence needs at least one token. Remove the row, or give empty "
+                    "sequences a token of their own."
                 )
 
     def validate_prediction_input(self, X: Array) -> None:

@@ -89,7 +89,7 @@ class Pooling(Layer):
         if shortest < self.pool_size:
             raise ValueError(
                 f"{self!r} takes sequences of at least {self.pool_size} steps, its pool_size, got "
-                f'one of {shortest} before its padding. Set padding="same", or leave such rows out.'
+                f'one of {shortest} before its padding. Set padding="same", or remove such rows.'
             )
         n_windows: Array = (lengths - self.pool_size) // stride + 1
         return n_windows

@@ -71,8 +71,8 @@ class Residual(Layer):
             raise ValueError(f"Residual needs at least one layer, got layers={self.layers!r}.")
         if layers[0].reads_columns:
             raise ValueError(
-                f"{type(layers[0]).__name__} reads columns of X, so it can not be a layer of "
-                "Residual. Put it before."
+                f"layers of Residual must not start with {type(layers[0]).__name__}, which reads "
+                "columns of X. Put it before the Residual."
             )
         object.__setattr__(self, "layers", layers)
 
@@ -93,9 +93,9 @@ class Residual(Layer):
             shape = layer.compute_output_shape(shape)
         if shape != input_shape:
             raise ValueError(
-                f"The layers of {self!r} make rows of shape {shape} of rows of shape "
-                f"{input_shape}, but what is added must have the shape of the input. Change the "
-                "last of them, or put a layer that makes this shape before."
+                f"The layers of {self!r} must keep the shape of their input, which is added to "
+                f"their output, but rows of shape {input_shape} become rows of shape {shape}. "
+                "Change the last layer, or add one that restores the shape."
             )
         return input_shape
 
@@ -141,7 +141,8 @@ class ResidualEnd(Layer):
     def build(self, context: LayerContext) -> BuiltLayer:
         if not context.open_residuals:
             raise ValueError(
-                "A part of a network may not start inside of a Residual, whose input it lacks."
+                "A part of a network must not start inside a Residual, because it would lack the "
+                "input that is added. Start it before or after the Residual."
             )
         return BuiltResidualEnd(context, context.open_residuals.pop())
 

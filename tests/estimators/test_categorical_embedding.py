@@ -87,7 +87,7 @@ def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, s
         ([LAYER, LAYER], "the first and only such layer of layers"),
         (
             CategoricalEmbedding({4: 2}),
-            "columns from 0 to 3, since there are 4 inputs, got column 4",
+            "columns from 0 to 3, since X has 4 columns, got column 4",
         ),
     ],
 )

@@ -174,7 +174,7 @@ WRONG = {
     "nothing": ([], "at least one layer"),
     "class": ([Dense], "must hold instances, got the class Dense"),
     "number": ([Dense(4), 3], "layers of Residual must be .* got 3"),
-    "codes": ([CategoricalEmbedding({0: 3})], "CategoricalEmbedding reads columns of X"),
+    "codes": ([CategoricalEmbedding({0: 3})], "CategoricalEmbedding, which reads columns of X"),
     "codes after": ([Scale(), CategoricalEmbedding({0: 3})], "must be the first and only"),
 }
 
@@ -190,7 +190,7 @@ def test_wrong_layers_are_errors(layers, says):
 )
 def test_another_shape_than_that_of_the_input_is_an_error_that_says_both(layers):
     X, y = data_for(BackpropRegressor)
-    says = r"layers\[0\]: .* make rows of shape \(3,\) of rows of shape \(4,\)"
+    says = r"layers\[0\]: .* rows of shape \(4,\) become rows of shape \(3,\)"
     with pytest.raises(ValueError, match=says):
         quick(BackpropRegressor, layers=layers).fit(X, y)
 
@@ -208,7 +208,7 @@ def test_a_part_may_end_inside_but_not_start_there():
         predict_raw(inside, parameters.part(slice(1, 3)), X),
     )
     rest = slice(2, None)
-    with pytest.raises(ValueError, match="may not start inside of a Residual"):
+    with pytest.raises(ValueError, match="must not start inside a Residual"):
         predict_raw(network.part(rest), parameters.part(rest), X)
 
 
