@@ -235,10 +235,12 @@ class FittedEncoding(DropCachedPropertiesMixin):
         ----------
         columns : AnyColumns
             The table, or a sample of its rows.
-        kinds, levels, categories, statistics, target_encoded : object
-            As for the class. The folds of `statistics` are those of these rows.
+        kinds, levels : object
+            As for the class.
         codes : array of int of shape (n, n_categorical)
             The codes of categories.
+        categories, statistics, target_encoded : object
+            As for the class. The folds of `statistics` are those of these rows.
         random_state : int, RandomState instance or None
             Draws the start of a truncated SVD.
         dtype : dtype, default=np.float64

@@ -154,10 +154,10 @@ class BlasLimit:
     is_lbfgs : bool, default=False
         Whether SciPy's L-BFGS makes BLAS calls of its own, which are shared even where the
         network's products are not.
-    divides_rows : bool, default=False
-        Whether layers compute parts of a batch, whose products are not to be shared.
     n_side_by_side : int, default=1
         The number of threads that train at the same time. With several, each uses BLAS alone.
+    divides_rows : bool, default=False
+        Whether layers compute parts of a batch, whose products are not to be shared.
     """
 
     def __init__(
