@@ -191,7 +191,9 @@ def test_raises_on_trees_in_c_and_on_other_estimators():
         to_onnx(ridge)
 
 
-def test_lines_of_categories():
+@pytest.fixture(scope="module")
+def with_lines():
+    """Return a regressor with lines of categories, and rows with missing values and a new level."""
     frame, y = growing_levels(n=300)
     frame["level"] = frame["level"].str[1:].astype(float)
     estimator = TabularRegressor(
@@ -201,9 +203,21 @@ def test_lines_of_categories():
     assert estimator._features.encoding.lines is not None
     rows = frame[:9].to_numpy().copy()
     rows[0, 0], rows[1, 1], rows[2, 1] = np.nan, np.nan, 1000
+    return estimator, rows, estimator.predict(pd.DataFrame(rows, columns=frame.columns))
+
+
+def test_lines_of_categories(with_lines):
+    estimator, rows, predicted = with_lines
     (found,) = outputs_of(to_onnx(estimator), rows).values()
-    predicted = estimator.predict(pd.DataFrame(rows, columns=frame.columns))
     assert is_close(found[:, 0], predicted)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(CC is None, reason="there is no C compiler")
+def test_lines_of_categories_in_c(with_lines, tmp_path):
+    estimator, rows, predicted = with_lines
+    ((values,),) = outputs_of_c([(to_c(estimator, prefix="p0"), rows, [1])], tmp_path)
+    assert is_close(values[:, 0], predicted)
 
 
 def test_constant_columns():
