@@ -263,7 +263,7 @@ def test_c_programs(tmp_path):
 @pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
 def test_8_bit_weights_with_missing_values_in_the_calibration_data(tmp_path):
-    settings = {"max_iter": 2, "random_state": 0, "categorical_features": [1, 4]}
+    settings = {**BLENDED, "blend": None, "categorical_features": [1, 4]}
     models = [
         make_pipeline(TableEncoder([1, 4]), BackpropRegressor((5,), **SHORT)).fit(TABLE, NUMBERS),
         TabularRegressor(2, **settings).fit(TABLE, NUMBERS),

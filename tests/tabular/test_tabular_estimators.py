@@ -259,7 +259,7 @@ def test_time_limit(kind):
     y = X[:, 0] > 0
     start = time.perf_counter()
     with pytest.warns(ConvergenceWarning, match="time_limit"):
-        model = kind(time_limit=1.0, random_state=0).fit(X, y)
+        model = kind(time_limit=1.0, blend=None, random_state=0).fit(X, y)
     assert time.perf_counter() - start < 10  # other processes may have the processor
     assert model.score(X, y) > (0.5 if kind is TabularClassifier else 0)
 
