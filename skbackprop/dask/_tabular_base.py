@@ -157,17 +157,14 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         )
         blocks = make_partitions(client, given.X, given.y, given.sample_weight, make)
         blocks.check_weight()
-        if blocks.n_rows < n_folds:
-            raise ValueError(
-                f"n_samples = {blocks.n_rows}, but at least {n_folds} rows are needed, one for "
-                "each network to hold out. Train the local estimator on so few rows."
-            )
         sample = draw_sample(blocks, seed)
         columns = read_table(self, sample.X, reset=True)
         self._fit_target_of_blocks(blocks)
         target = self._target_encoder()
         y = self._encode_target(sample.y)
         weight = self._training_weight(y, sample.weight)
+        if holds_out:
+            self._check_folds(sample.folds, weight, blocks.n_rows)
         validation = self._read_validation(_load_validation(given))
         self._features, table = fit_features(self, target, blocks, sample, columns, n_folds, rng)
         names = getattr(self, "feature_names_in_", None)
@@ -221,6 +218,19 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
                 f"resume_from and the callback Checkpoint are not available in {name}, which "
                 "survives the loss of workers without them. Leave them out, or train the local "
                 f"{local}."
+            )
+
+    def _check_folds(self, folds: Any, weight: Array | None, n_rows: int) -> None:
+        """Raise if the rows of a sample do not suffice to hold out folds."""
+        if not np.bincount(folds, minlength=self.n_estimators).all():
+            raise ValueError(
+                f"n_samples = {n_rows}, but not each of n_estimators={self.n_estimators} networks "
+                f"can hold out some of so few rows. Train the local {self._local.__name__} on them."
+            )
+        if np.count_nonzero(np.bincount(folds, weight)) < 2:
+            raise ValueError(
+                "The weight of too few rows is above zero: one network would hold out all of them. "
+                "Give more rows a positive weight."
             )
 
     def _target_encoder(self) -> Any:

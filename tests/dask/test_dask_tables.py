@@ -322,7 +322,7 @@ def test_to_local_is_a_local_estimator_and_score_is_its_score(kind):
     weight = np.random.RandomState(1).rand(N)
     model = DASK[kind](**SMALL).fit(Xd, yd)
     local = model.to_local()
-    assert type(local) is kind and local.get_params() == kind(**SMALL).get_params()
+    assert type(local) is kind and local.get_params() == kind(**SMALL, blend=None).get_params()
     assert [type(each) for each in local.networks_] == [
         type(each) for each in kind(**SMALL).fit(X, y).networks_
     ]
@@ -386,8 +386,10 @@ def test_errors_of_blocks():
     X, y = raw_table(TabularClassifier)
     Xd, yd = as_frame(X, y)
     model = DaskTabularClassifier(**SMALL | {"n_estimators": 8})
-    with pytest.raises(ValueError, match="n_samples = 5, but at least 8 rows"):
+    with pytest.raises(ValueError, match="n_samples = 5, but not each of n_estimators=8"):
         model.fit(*as_frame(X[:5], y[:5], ends=(0, 3, 5)))
+    with pytest.raises(ValueError, match="one network would hold out all of them"):
+        model.fit(Xd, yd, as_frame(X, np.arange(N) == 3)[1])
     with pytest.raises(TypeError, match="X must be a Dask array or frame, got DataFrame"):
         model.fit(X, yd)
     with pytest.raises(ValueError, match="block 3 of X: .* 50 and 49"):
