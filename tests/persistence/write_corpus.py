@@ -12,6 +12,7 @@ from unittest import mock
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -154,6 +155,14 @@ MODELS = {
         TABLE,
     ),
     "table_of_numbers": (lambda: _table(TabularRegressor, NUMBERS, blend=[Ridge()]), TABLE),
+    "table_with_boosting": (
+        lambda: _table(
+            TabularRegressor,
+            NUMBERS,
+            blend=[HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=3)],
+        ),
+        TABLE,
+    ),
 }
 
 

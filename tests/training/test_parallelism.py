@@ -19,12 +19,14 @@ from skbackprop.training.parallelism import (
     _FEWEST_MEMBERS,
     _WORTH_A_THREAD,
     _WORTH_MORE_THREADS,
+    _WORTH_OPENMP,
     CACHE_BYTES,
     BlasLimit,
     array_split,
     bytes_per_member,
     max_stack_size,
     n_stacks,
+    openmp_limit,
     threads_for_stacks,
 )
 from skbackprop.utils.equality import group_by_equality
@@ -197,6 +199,17 @@ if not parent:
     os._exit(0)
 sys.exit(n_threads() != 2)
 """
+
+
+@pytest.mark.parametrize("n_elements, expected", [(_WORTH_OPENMP - 1, 1), (_WORTH_OPENMP, 2)])
+def test_openmp_has_one_thread_where_there_is_little_to_do(n_elements, expected):
+    def counts():
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "openmp"}
+
+    with threadpool_limits(2, user_api="openmp"):
+        with openmp_limit(n_elements):
+            assert counts() <= {expected}
+        assert counts() <= {2}
 
 
 def test_threads_for_stacks_are_those_of_blas(before):
