@@ -402,7 +402,7 @@ _LOGISTIC = Logistic()
 class SelfGated(ActivationFunction):
     """f(z) = z s(z), f'(z) = s(z) + z s'(z), with a gate s between 0 and 1.
 
-    In training, the forward pass keeps the gate for the backward pass, because it takes most of
+    In training, the forward pass computes the derivative as well, because the gate takes most of
     the time. The results are the same to the bit.
     """
 
@@ -412,9 +412,9 @@ class SelfGated(ActivationFunction):
         """Write s(z) to `s`."""
         raise NotImplementedError(f"{type(self).__name__} must define gate(z, s)")
 
-    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
-        """Multiply `delta` by f'(z) in place, given the gate; `z` and `s` may be overwritten."""
-        raise NotImplementedError(f"{type(self).__name__} must define backward_from_gate(...)")
+    def derivative_from_gate(self, z: Array, s: Array) -> None:
+        """Write f'(z) to `z`, given the gate."""
+        raise NotImplementedError(f"{type(self).__name__} must define derivative_from_gate(z, s)")
 
     def forward(self, z: Array, a: Array) -> None:
         self.gate(z, a)
@@ -422,12 +422,13 @@ class SelfGated(ActivationFunction):
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
         self.gate(z, a)
-        self.backward_from_gate(z, a, delta)
+        self.derivative_from_gate(z, a)
+        np.multiply(delta, z, out=delta)
 
 
 @dataclass(frozen=True)
 class Silu(SelfGated):
-    """f(z) = z s with s = 1 / (1 + exp(-z)), f'(z) = s (1 + z (1 - s)).
+    """f(z) = z s with s = 1 / (1 + exp(-z)), f'(z) = s + z s (1 - s).
 
     Elfwing, Uchibe & Doya (2018), section 2; the swish of Ramachandran, Zoph & Le (2017) with
     beta = 1.
@@ -450,13 +451,12 @@ class Silu(SelfGated):
     def gate(self, z: Array, s: Array) -> None:
         _LOGISTIC.forward(z, s)
 
-    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
-        for x, gate, back, _ in _iter_blocks_with_scratch(z, s, delta):
-            np.multiply(back, gate, out=back)
-            np.subtract(1.0, gate, out=gate)
-            np.multiply(gate, x, out=gate)
-            np.add(gate, 1.0, out=gate)
-            np.multiply(back, gate, out=back)
+    def derivative_from_gate(self, z: Array, s: Array) -> None:
+        for x, gate, slope in _iter_blocks_with_scratch(z, s):
+            np.subtract(1.0, gate, out=slope)
+            np.multiply(slope, gate, out=slope)
+            np.multiply(x, slope, out=x)
+            np.add(x, gate, out=x)
 
 
 @dataclass(frozen=True)
@@ -514,17 +514,15 @@ class Gelu(SelfGated):
             np.multiply(gate, 0.5, out=gate)
             np.add(gate, 0.5, out=gate)
 
-    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
-        blocks = _iter_blocks_with_scratch(z, s, delta, block_size=4 * _BLOCK_SIZE)
-        for x, gate, back, density in blocks:
+    def derivative_from_gate(self, z: Array, s: Array) -> None:
+        for x, gate, density in _iter_blocks_with_scratch(z, s, block_size=4 * _BLOCK_SIZE):
             np.clip(x, -40.0, 40.0, out=x)  # outside, P is 0 or 1 and p is 0
             np.multiply(x, x, out=density)
             np.multiply(density, -0.5, out=density)
             np.exp(density, out=density)
             np.multiply(density, x, out=density)
             np.multiply(density, 1.0 / math.sqrt(2.0 * math.pi), out=density)
-            np.add(density, gate, out=density)
-            np.multiply(back, density, out=back)
+            np.add(density, gate, out=x)
 
 
 @dataclass(frozen=True)
@@ -561,17 +559,17 @@ class GeluTanh(SelfGated):
             np.multiply(u, gate, out=u)
             _LOGISTIC.forward(u, gate)
 
-    def backward_from_gate(self, z: Array, s: Array, delta: Array) -> None:
+    def derivative_from_gate(self, z: Array, s: Array) -> None:
         np.clip(z, -10.0, 10.0, out=z)
-        np.multiply(delta, s, out=delta)
-        np.subtract(1.0, s, out=s)
-        np.multiply(s, z, out=s)
-        np.multiply(z, z, out=z)
-        np.multiply(z, 3.0 * self.CUBIC, out=z)
-        np.add(z, self.LINEAR, out=z)
-        np.multiply(s, z, out=s)
-        np.add(s, 1.0, out=s)
-        np.multiply(delta, s, out=delta)
+        for x, gate, slope in _iter_blocks_with_scratch(z, s):
+            np.multiply(x, x, out=slope)
+            np.multiply(slope, 3.0 * self.CUBIC, out=slope)
+            np.add(slope, self.LINEAR, out=slope)
+            np.multiply(x, slope, out=x)
+            np.subtract(1.0, gate, out=slope)
+            np.multiply(x, slope, out=x)
+            np.add(x, 1.0, out=x)
+            np.multiply(x, gate, out=x)
 
 
 @dataclass(frozen=True)

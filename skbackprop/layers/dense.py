@@ -167,7 +167,8 @@ class Activation(Layer):
         if context.is_training:
             parts = split_rows(context.n_rows, _VALUES_AT_ONCE // context.n_outputs)
         if context.is_training and isinstance(function, SelfGated):
-            gate = context.scratch("gate", context.n_rows, context.n_outputs)
+            shape = context.n_estimators, context.n_rows, context.n_outputs
+            gate = squeeze_member_axis(context.pool.get("gate", shape))  # for all layers
             return BuiltSelfGated(function, copy, gate, parts)
         return BuiltActivation(function, copy, parts)
 
@@ -404,7 +405,7 @@ class BuiltActivation:
 
 
 class BuiltSelfGated(BuiltActivation):
-    """a = z s(z), with the gate s saved for the backward pass.
+    """a = z s(z), with the derivative saved for the backward pass.
 
     Parameters
     ----------
@@ -413,7 +414,7 @@ class BuiltSelfGated(BuiltActivation):
     copy : array or None
         The array to which z is copied first; None if z may be overwritten.
     gate : array of the shape of z
-        The array for the gate.
+        The array for the gate, which is needed in the forward pass only.
     parts : sequence of slice
         The parts of the rows that are computed at once.
     """
@@ -434,10 +435,11 @@ class BuiltSelfGated(BuiltActivation):
         z, gate = self._z[..., rows, :], self._gate[..., rows, :]
         self.activation.gate(z, gate)
         np.multiply(gate, z, out=self._a[..., rows, :])
+        self.activation.derivative_from_gate(z, gate)
 
     def _backward_rows(self, rows: slice) -> None:
-        z, gate, delta = (each[..., rows, :] for each in (self._z, self._gate, self._delta))
-        self.activation.backward_from_gate(z, gate, delta)
+        delta = self._delta[..., rows, :]
+        np.multiply(delta, self._z[..., rows, :], out=delta)
 
     def backward(self, delta: Array) -> Array:
         self._delta = delta
