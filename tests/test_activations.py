@@ -257,15 +257,16 @@ GATED = {name: kind for name, kind in ACTIVATIONS.items() if isinstance(kind, Se
 @pytest.mark.parametrize("can_overwrite_input", [True, False])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GATED)
-def test_a_saved_gate_gives_the_same_bits(name, dtype, can_overwrite_input):
+def test_a_saved_derivative_gives_the_same_bits(name, dtype, can_overwrite_input):
     z, delta = np.random.RandomState(0).normal(size=(2, 3, 900, 4)).astype(dtype)
     outcomes = []
     for kind in (BuiltActivation, BuiltSelfGated):
-        buffers = [np.empty_like(z)] if kind is BuiltSelfGated else []
+        buffers = [np.empty_like(z), [slice(None)]] if kind is BuiltSelfGated else []
         layer = kind(GATED[name], None if can_overwrite_input else np.empty_like(z), *buffers)
         x, a = z.copy(), np.empty_like(z)
         layer.forward(x, a)
-        np.testing.assert_array_equal(x, z)
+        if not can_overwrite_input:
+            np.testing.assert_array_equal(x, z)
         outcomes.append((a.copy(), layer.backward(delta.copy())))
     for plain, kept in zip(*outcomes, strict=True):
         assert_same_bits(plain, kept)
