@@ -316,13 +316,13 @@ class KernelGradients:
         bounds = [len(parts) * group // n_groups for group in range(n_groups + 1)]
         self.groups = [parts[start:stop] for start, stop in pairwise(bounds)]
         if self._is_used:
-            self._kernels = self._sums(context.gradients["kernels"].reshape(shape))
+            self._kernels = self._sums("kernels", context.gradients["kernels"].reshape(shape))
             biases = context.gradients.get("kernel_biases")
-            self._biases = None if biases is None else self._sums(biases)
+            self._biases = None if biases is None else self._sums("biases", biases)
 
-    def _sums(self, total: Array) -> list[Array]:
+    def _sums(self, name: str, total: Array) -> list[Array]:
         """Return an array for the sum of each group, of which the first becomes the total."""
-        others = self._pool.get(f"sums {total.shape}", (len(self.groups) - 1, *total.shape))
+        others = self._pool.get(f"sums of {name}", (len(self.groups) - 1, *total.shape))
         return [total, *others]
 
     def add(self, group: int, rows: slice, columns: Array, factors: Array, delta: Array) -> None:
