@@ -125,7 +125,8 @@ def draw_sample(partitions: Partitions, seed: int) -> Partition:
         key="backprop-sample",
         pure=False,
     )
-    X, y, weights, folds = zip(*gather(partitions.client, futures), strict=True)
+    parts = [part for part in gather(partitions.client, futures) if part.n_rows]
+    X, y, weights, folds = zip(*parts, strict=True)
     joined = np.concatenate(X) if isinstance(X[0], np.ndarray) else concat(list(X))
     weight = None if weights[0] is None else np.concatenate(weights)
     return Partition(joined, np.concatenate(y), weight, np.concatenate(folds))
