@@ -4,8 +4,9 @@ The table is synthetic: twelve numbers (three with missing values, two skewed) a
 2 to 200 categories. The probability of the label is known for each row, and with it the noise
 floor, the least log loss that any model can have. All models have their defaults, and are tested on
 other rows. Each is fitted in a process of its own; "MB added" is its peak memory less what it had
-before. LightGBM and CatBoost are there where they are installed. `--networks` and `--time-limit`
-are those of the tabular classifier; `--models` and `--rows` choose some of the rows of the table.
+before. LightGBM and CatBoost are there where they are installed. `--networks`, `--epochs`,
+`--no-boosting` and `--time-limit` are for the tabular classifier; `--models` and `--rows` choose
+some of the rows of the table.
 """
 
 import multiprocessing
@@ -81,6 +82,7 @@ class Settings(NamedTuple):
     n_estimators: int = 8
     time_limit: float | None = None
     max_iter: int | None = None
+    blend: str | None = "auto"
 
 
 def make_model(name: str, X: pd.DataFrame, settings: Settings) -> Any:
@@ -172,7 +174,10 @@ if __name__ == "__main__":
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--networks", type=int, default=8, help="of each ensemble")
     parser.add_argument("--time-limit", type=float, help="of the tabular classifier, in seconds")
+    parser.add_argument("--epochs", type=int, help="of its networks, at most")
+    parser.add_argument("--no-boosting", action="store_true", help="in the tabular classifier")
     arguments = parser.parse_args()
     print_setting()
-    settings = Settings(arguments.networks, arguments.time_limit)
+    blend = None if arguments.no_boosting else "auto"
+    settings = Settings(arguments.networks, arguments.time_limit, arguments.epochs, blend)
     report(arguments.smoke, arguments.rows, arguments.models, settings)
