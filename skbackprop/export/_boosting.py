@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
-from ..tabular._boosted_trees import bits_of
+from ..tabular._boosted_trees import bits_of, round_down
 from ..tabular._cross_fitting import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
 from ..utils.arrays import Array
 from . import _expressions as ex
@@ -121,13 +121,3 @@ def _nodes_of(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
         n_nodes += len(ids) - 1
     joined = {name: np.concatenate([part[name] for part in parts]) for name in own}
     return joined | {"node": np.arange(n_nodes)}
-
-
-def round_down(numbers: Array) -> Array:
-    """Return the largest numbers in single precision that are not above the given ones.
-
-    A number in single precision is at most either of both, or of neither.
-    """
-    with np.errstate(over="ignore"):
-        rounded = numbers.astype(np.float32)
-    return np.where(rounded > numbers, np.nextafter(rounded, np.float32(-np.inf)), rounded)

@@ -1,4 +1,4 @@
-"""Fitted gradient boosting: without its own encoding of categories, and in safe files.
+"""Fitted gradient boosting: its thresholds, encoding of categories, and arrays of safe files.
 
 Safe files have its trees as a few arrays, which are checked when they are loaded. Scikit-learn
 follows the indices in a tree without checks, so a manipulated tree could read memory beyond its
@@ -7,6 +7,7 @@ arrays. Thousands of trees would also be slow to load one by one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -55,6 +56,69 @@ def take_codes_as_they_are(boosting: Any, is_nominal: Array) -> None:
     mapper.bin_thresholds_ = thresholds
     mapper.is_categorical_ = is_categorical.astype(np.uint8)
     boosting._preprocessor = None
+
+
+def round_thresholds(boosters: Sequence[Any], X: Array) -> None:
+    """Round the thresholds of trees to single precision, so that exported trees agree, in place.
+
+    Scikit-learn's thresholds are values of the training data, or midpoints between two, in double
+    precision. Once both are rounded, as in ONNX, a value on a threshold may be above it. A rounded
+    threshold has the same rows on each side, rounded or not. Where there is none, because values
+    on both sides are equal in single precision, the threshold stays as it is.
+
+    Parameters
+    ----------
+    boosters : sequence of estimators
+        Fitted gradient boosting. Those with an encoding of categories of their own, which have
+        columns in another order and cannot be exported, are left as they are.
+    X : array of float64 of shape (n_samples, n_columns)
+        The rows that stay on their sides.
+    """
+    boosters = [each for each in boosters if each._preprocessor is None]
+    nodes = [tree.nodes for own in boosters for trees in own._predictors for tree in trees]
+    if not nodes:
+        return
+    joined = np.concatenate(nodes)
+    thresholds, columns = joined["num_threshold"], joined["feature_idx"]
+    # Splits between missing and other values have an infinite threshold.
+    is_number = (joined["is_leaf"] == 0) & (joined["is_categorical"] == 0) & np.isfinite(thresholds)
+    for column in np.unique(columns[is_number]):
+        at = np.flatnonzero(is_number & (columns == column))
+        own, inverse = np.unique(thresholds[at], return_inverse=True)
+        thresholds[at] = _rounded_between(own, X[:, column])[inverse]
+    starts = np.cumsum([len(each) for each in nodes])[:-1]
+    for each, changed in zip(nodes, np.split(thresholds, starts), strict=True):
+        each["num_threshold"] = changed
+
+
+def _rounded_between(thresholds: Array, values: Array) -> Array:
+    """Return thresholds in single precision that split values, rounded or not, in the same way."""
+    above = round_up(thresholds)
+    if (above == thresholds).all():
+        return thresholds
+    in_order = np.concatenate([[-np.inf], np.sort(values[~np.isnan(values)]), [np.inf]])
+    n_left = np.searchsorted(in_order, thresholds, side="right")
+    left, right = in_order[n_left - 1], in_order[n_left]
+    with np.errstate(over="ignore"):
+        limit = np.minimum(right, right.astype(np.float32))
+    below = np.maximum(round_down(thresholds), round_up(left))
+    rounded = np.where(above < limit, above, np.where(below < limit, below, round_up(left)))
+    return np.where(np.isfinite(rounded) & (rounded < limit), rounded, thresholds)
+
+
+def round_down(numbers: Array) -> Array:
+    """Return the largest numbers in single precision that are not above the given ones.
+
+    A number in single precision is at most either of both, or of neither.
+    """
+    with np.errstate(over="ignore"):
+        rounded = numbers.astype(np.float32)
+    return np.where(rounded > numbers, np.nextafter(rounded, np.float32(-np.inf)), rounded)
+
+
+def round_up(numbers: Array) -> Array:
+    """Return the smallest numbers in single precision that are not below the given ones."""
+    return -round_down(-numbers)
 
 
 def bits_of(bits: Array) -> Array:

@@ -20,7 +20,7 @@ from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array
-from ._boosted_trees import take_codes_as_they_are
+from ._boosted_trees import round_thresholds, take_codes_as_they_are
 from ._encoding import FeatureView, draw_seed
 from ._fold_models import FoldEnsemble
 from ._training import TrainingData
@@ -256,6 +256,7 @@ def cross_fit(
             ConvergenceWarning,
         )
         return None
+    round_thresholds([each for each in clones if isinstance(each, BOOSTED)], data.rows.X)
     component = CrossFittedEstimators(choose_view(estimator), clones, n_classes, minimum)
     if data.validation is not None:
         return component, component.outputs(data.validation.X)

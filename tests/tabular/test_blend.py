@@ -29,7 +29,7 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular._boosted_trees import take_codes_as_they_are
+from skbackprop.tabular._boosted_trees import round_thresholds, take_codes_as_they_are
 from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
 from skbackprop.tabular.regressor import stacking_weights_nnls
 from support.tables import BOTH, component_inputs, mixed_data, predict
@@ -482,3 +482,39 @@ def test_predictions_outside_the_range_of_the_loss_are_clipped():
     assert model.blended_[0][0].predict(component_inputs(model, X)[1]).min() < 0
     assert model.predict(X).min() > 0
     assert np.isfinite(model.oof_score_)
+
+
+_DECIMALS = np.round(np.random.default_rng(0).lognormal(3, 1, 600), 1)
+_NEIGHBORS = (np.float32(1) + np.arange(600, dtype=np.float32) * np.spacing(np.float32(1))).astype(
+    np.float64
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "values, differ_in_single_precision",
+    [
+        (_DECIMALS, True),
+        (-_DECIMALS, True),
+        (np.where(_DECIMALS > 50, np.nan, _DECIMALS), True),
+        (_NEIGHBORS, True),
+        (_NEIGHBORS[:40].repeat(15), True),
+        (_DECIMALS + 1.7e9, False),
+        (_DECIMALS * 1e-60, False),
+        (_DECIMALS * 1e300, False),
+        (np.arange(600.0), True),
+    ],
+)
+def test_rounded_thresholds_split_training_rows_in_the_same_way(values, differ_in_single_precision):
+    boosting = HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=1, max_leaf_nodes=100)
+    X = np.column_stack([values, values[::-1]])
+    with np.errstate(over="ignore"):
+        boosting.fit(X, np.sin(np.arange(600.0)))
+        before, single = boosting.predict(X), X.astype(np.float32).astype(np.float64)
+    round_thresholds([boosting], X)
+    assert boosting.predict(X).tolist() == before.tolist()
+    if differ_in_single_precision:
+        assert boosting.predict(single).tolist() == before.tolist()
+        for (tree,) in boosting._predictors:
+            thresholds = tree.nodes["num_threshold"]
+            assert thresholds.tolist() == thresholds.astype(np.float32).tolist()
