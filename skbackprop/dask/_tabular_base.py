@@ -252,7 +252,12 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         if self.sync_every > 1:
             n_workers = max(1, len(client.nthreads()))
             size = max(_MIN_BATCH_SIZE, -(-params["batch_size"] // n_workers))
-            params = params | {"batch_size": size}
+            # Adam divides noisier gradients by a larger root, so that the mean of the workers'
+            # steps would be too short (square root scaling, Malladi et al. 2022).
+            factor = max(1.0, params["batch_size"] / size) ** 0.5
+            rate, solver = factor * params["learning_rate_init"], params["solver"]
+            solver = solver.set_params(weight_decay=solver.weight_decay / factor)
+            params |= {"batch_size": size, "learning_rate_init": rate, "solver": solver}
         local = self._local._make_networks(self, params, rows)
         cluster = {"client": client, "sync_every": self.sync_every}
         return self._networks(**local.get_params(deep=False), **cluster)
