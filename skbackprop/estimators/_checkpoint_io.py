@@ -143,8 +143,8 @@ def resume(estimator: Any, runs: Sequence[TrainingRun], path: Path) -> list[Curv
 
     Raises
     ------
-    FileNotFoundError
-        If there is no such file.
+    OSError
+        If there is no such file, or it cannot be read.
     ValueError
         If the file is no checkpoint, or one of another estimator or of other data.
     """
@@ -227,11 +227,16 @@ def _checksum_of_arrays(arrays: Mapping[str, Array]) -> int:
 
 @contextmanager
 def prefix_checkpoint_errors(path: Path) -> Iterator[None]:
-    """Turn any error of reading a file into a ValueError about the checkpoint."""
+    """Say in any error of reading a file that it is about the checkpoint, most as a ValueError."""
     try:
         yield
-    except OSError:  # it does not exist or may not be read
-        raise
+    except OSError as error:  # it does not exist or may not be read
+        raise type(error)(
+            error.errno,
+            f"resume_from={str(path)!r} cannot be read: {error.strerror}. Pass a file that "
+            "skbackprop.callbacks.Checkpoint has written, or fit without resume_from to start "
+            "from the beginning.",
+        ) from error
     except Exception as error:
         raise ValueError(
             f"resume_from={str(path)!r} is not a readable checkpoint: it is another kind of file, "

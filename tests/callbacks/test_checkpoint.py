@@ -20,7 +20,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
+from skbackprop import (
+    BackpropAutoencoder,
+    BackpropClassifier,
+    BackpropRegressor,
+    EarlyStopping,
+    TabularClassifier,
+)
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.estimators._checkpoint_io import data_fingerprint
 from skbackprop.estimators._parameter_constraints import PARAMETERS
@@ -435,8 +441,12 @@ def test_large_array_parameters_are_compared_completely(tmp_path):
 def test_raises_on_files_that_are_no_checkpoints(tmp_path):
     data, whole = class_data(40), checkpointed(tmp_path).read_bytes()
     path = tmp_path / "other.npz"
-    with pytest.raises(FileNotFoundError, match="other"):
-        quick(BackpropClassifier).fit(*data, resume_from=path)
+    for model in (quick(BackpropClassifier), TabularClassifier(2, max_iter=1)):
+        for kind, no_file in ((FileNotFoundError, path), (OSError, tmp_path)):
+            name = re.escape(repr(str(no_file)))
+            says = f"resume_from={name} cannot be read: .*fit without resume_from"
+            with pytest.raises(kind, match=says):
+                model.fit(*data, resume_from=no_file)
     for content in (b"", b"text", whole[:100], whole[: len(whole) // 2]):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="is not a readable checkpoint"):
