@@ -124,6 +124,10 @@ class EstimatorMixin(BaseEstimator):
             message = str(error)
             for name, constraints in self._parameter_constraints.items():
                 if message.startswith(f"The {name!r} parameter of"):
+                    for each in constraints:  # name the options of a set in a fixed order
+                        if isinstance(each, StrOptions):
+                            options = ", ".join(map(repr, sorted(each.options)))
+                            message = message.replace(str(each), f"a str among {{{options}}}")
                     suggestion = _suggest_value(name, getattr(self, name), constraints)
                     raise type(error)(f"{message}{suggestion}") from None
             raise
@@ -203,13 +207,24 @@ def suggests_arguments(method: Method) -> Method:
 
 
 def _suggest_value(name: str, value: Any, constraints: list[Any]) -> str:
-    """Return a question that suggests a valid value of a parameter, or an empty string."""
+    """Return a sentence that suggests a valid value of a parameter, or an empty string."""
     classes = tuple(each for each in constraints if isinstance(each, type))
     if isinstance(value, type) and issubclass(value, classes):
         return f" Did you mean {value.__name__}()?"
     options = [each.options for each in constraints if isinstance(each, StrOptions)]
     names = [name for each in options for name in sorted(each)]
-    return did_you_mean(value, names) or suggest_value(name, value, ("loss", *get_scorer_names()))
+    suggestion = did_you_mean(value, names)
+    suggestion = suggestion or suggest_value(name, value, ("loss", *get_scorer_names()))
+    bases = [each for each in classes if get_public_module(each) is not None]
+    is_object = callable(value) or type(value).__module__ != "builtins"
+    if suggestion or not (names and bases and is_object and not isinstance(value, np.ndarray)):
+        return suggestion
+    base = f"{get_public_module(bases[0])}.{bases[0].__name__}"
+    what = "a function" if callable(value) else "an object of another class"
+    return (
+        f" For {what}, write a subclass of {base}, as docs/extending.md shows, and pass an "
+        "instance of it."
+    )
 
 
 def _no_settings_message(

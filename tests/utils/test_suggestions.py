@@ -1,6 +1,7 @@
 """Suggestions in error messages about unknown names."""
 
 import re
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -370,6 +371,34 @@ CALLS = {
 @pytest.mark.parametrize("name", CALLS)
 def test_suggests_names_everywhere(name):
     assert_suggests(*CALLS[name])
+
+
+# The error about `average` says by itself what to write.
+BY_CONSTRAINT = [each for each in TABLES if each.values[1].name != "average"]
+
+
+@pytest.mark.parametrize("of, row", BY_CONSTRAINT)
+def test_names_are_listed_in_order(of, row):
+    """Sets have another order in each process."""
+    call = quick(ESTIMATORS[of], **{row.name: "zzz"}).fit
+    options = sorted({*row.table, "auto"} if row.name == "init" else row.table)
+    assert f"a str among {{{', '.join(map(repr, options))}}}" in said_by(lambda: call(X, Y))
+
+
+def reciprocal(x):
+    """Return what no parameter but learning_rate takes: a function."""
+    return 1 / x
+
+
+@pytest.mark.parametrize("value", [reciprocal, re.compile("x")], ids=["function", "object"])
+@pytest.mark.parametrize("of, row", BY_CONSTRAINT)
+def test_base_classes_of_functions_and_other_objects(of, row, value):
+    if row.name == "learning_rate" and callable(value):
+        return
+    said = said_by(lambda: quick(ESTIMATORS[of], **{row.name: value}).fit(X, Y))
+    base = next(each for each in row.kinds if isinstance(each, type))
+    found = re.search(r"write a subclass of (\S+)\.(\w+), as docs/extending.md shows", said)
+    assert getattr(import_module(found[1]), found[2]) is base
 
 
 def test_other_errors_are_as_they_were():
