@@ -35,12 +35,12 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
         somewhat worse.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns, as of a `TableEncoder`.
+        The categorical columns, as in `TableEncoder`.
     column_kinds : dict or None, default=None
-        What columns are taken for, as of a `TableEncoder`. None for what dtypes and
-        the sample say.
+        The kinds of columns, as in `TableEncoder`. None infers them from dtypes and
+        the sample.
     class_weight : dict, "balanced" or None, default=None
-        The weight of each class, as of a `TabularClassifier`.
+        The weight of each class, as in `TabularClassifier`.
     blend : None, default=None
         Must be None: other estimators need all rows in one place.
     max_iter : int or None, default=None
@@ -50,7 +50,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     verbose : bool or int, default=False
         Whether to print a line after each training cycle of each ensemble.
     random_state : int, RandomState instance or None, default=None
-        Draws weights, folds, the sample, frequencies and the order of rows.
+        Seed of the weights, folds, sample, frequencies and the order of rows.
     client : distributed.Client or None, default=None
         The client of the cluster. None for the current client.
     sync_every : int, default=10
@@ -76,7 +76,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
-        What each column was taken for, by its name or position.
+        The kind of each column, by its name or position.
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -199,12 +199,12 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         The number of networks, and of folds; at least 2. Fewer are faster and somewhat worse.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns, as of a `TableEncoder`.
+        The categorical columns, as in `TableEncoder`.
     column_kinds : dict or None, default=None
-        What columns are taken for, as of a `TableEncoder`. None for what dtypes and
-        the sample say.
+        The kinds of columns, as in `TableEncoder`. None infers them from dtypes and
+        the sample.
     loss : str or Loss, default="squared_error"
-        The loss that is minimized, as of a `TabularRegressor`.
+        The loss that is minimized, as in `TabularRegressor`.
     clip : bool, default=True
         Whether predictions are clipped to the range of the training targets.
     blend : None, default=None
@@ -216,7 +216,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     verbose : bool or int, default=False
         Whether to print a line after each training cycle.
     random_state : int, RandomState instance or None, default=None
-        Draws weights, folds, the sample, frequencies and the order of rows.
+        Seed of the weights, folds, sample, frequencies and the order of rows.
     client : distributed.Client or None, default=None
         The client of the cluster. None for the current client.
     sync_every : int, default=10
@@ -240,7 +240,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     n_iter_ : array of int of shape (1, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
-        What each column was taken for, by its name or position.
+        The kind of each column, by its name or position.
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)

@@ -89,7 +89,7 @@ class ExplanationDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted classifier or regressor, as of `explain`.
+            A fitted classifier or regressor, as in `explain`.
         X : array-like or data frame of shape (n_samples, n_features)
             The rows to explain.
         background : array-like or data frame of shape (n_background, n_features), default=None
@@ -97,15 +97,15 @@ class ExplanationDisplay:
         output : {"probability", "log_odds"}, default="probability"
             What the shares of a classifier sum to.
         n_permutations : int, default=None
-            The number of random orders of columns for each background row, as of `explain`.
+            The number of random orders of columns for each background row, as in `explain`.
         random_state : int, RandomState instance or None, default=0
-            Draws the orders, and the sample of background rows.
+            Seed of the orders, and of the sample of background rows.
         row : int, default=None
-            The row to plot, as of `plot`.
+            The row to plot, as in `plot`.
         target : int or str, default=None
-            The class, target or quantile to plot, as of `plot`.
+            The class, target or quantile to plot, as in `plot`.
         kind : {"beeswarm", "bar"}, default="beeswarm"
-            The plot of several rows, as of `plot`.
+            The plot of several rows, as in `plot`.
         max_features : int, default=10
             The maximum number of columns.
         ax : matplotlib Axes, default=None

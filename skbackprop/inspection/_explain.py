@@ -63,7 +63,7 @@ def explain(
         The time is proportional to it. Even numbers give exact values if at most two columns
         interact.
     random_state : int, RandomState instance or None, default=0
-        Draws the orders, and the sample of background rows.
+        Seed of the orders, and of the sample of background rows.
 
     Returns
     -------

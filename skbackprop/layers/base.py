@@ -277,18 +277,17 @@ class Layer(Configurable):
     Attributes
     ----------
     batch_view : {"shaped", "flat", "positions"}, default="shaped"
-        The shape in which it sees n rows of shape (..., channels): "shaped" is (n, ..., channels),
-        "flat" is (n, number of values), for layers that treat each value alike, and "positions" is
-        (n * number of positions, channels), for layers that act on the channels of each position.
-        For rows of shape (channels,) all are the same.
+        The shape of `x` for n rows of shape (..., channels). "shaped" is (n, ..., channels).
+        "flat" is (n, number of values), for elementwise layers. "positions" is (n * number of
+        positions, channels), for layers that act on the channels of each position.
     stochastic : bool, default=False
         Whether it draws random numbers in training, from `context.rngs`.
     training_only : bool, default=False
         Whether prediction skips the layer, whose output then has the shape of its input.
     has_activity_loss : bool, default=False
-        Whether it has a loss of its own for each row, which depends on its input. In training
-        `forward` adds its value to `context.activity_loss`, if that is not None, and `backward`
-        its gradient, times `context.batch.weight`, to the gradient with respect to the input.
+        Whether the layer adds a loss for each row that depends on its input. In training `forward`
+        adds the value to `context.activity_loss`, if that is not None, and `backward` adds the
+        gradient, times `context.batch.weight`, to the gradient with respect to the input.
     is_reshape : bool, default=False
         Whether it changes the shape only, so that its output is a view of its input.
     reads_sequences : bool, default=False
@@ -300,8 +299,8 @@ class Layer(Configurable):
     takes_sparse, keeps_sparse : bool, default=False
         Whether it takes sparse input, and whether its output is then sparse.
     divides_rows : bool, default=False
-        Whether it computes large batches in parts, by `parallel_for`, so that BLAS need not share
-        its products among threads.
+        Whether it divides large batches among threads by `parallel_for`, instead of using the
+        threads of BLAS.
     reads_columns : bool, default=False
         Whether it must be the first layer, since it reads columns of X.
     n_buffers : int, default=2

@@ -832,13 +832,13 @@ class FeatureBuilder:
         y : array of shape (n,) or None
             The target, which encodes columns with many categories.
         target_type, categorical_features : object
-            As of a `TableEncoder`.
+            As in `TableEncoder`.
         rng : RandomState
             Draws frequencies, the folds of target statistics, and the start of a truncated SVD.
         groups : array of int of shape (n,) or None, default=None
             The group of each row. Its target statistics come from rows of other groups.
         column_kinds : dict or None, default=None
-            As of a `TableEncoder`.
+            As in `TableEncoder`.
 
         Returns
         -------

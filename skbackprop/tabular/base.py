@@ -473,10 +473,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     ) -> Bunch:
         """Return how much permuting each column lowers the out-of-fold score.
 
-        X and y are the training data, which `fit` does not keep. Each row is predicted by the
-        models that held it out, so that importances hold for new rows, and no rows have to be set
-        aside. Columns are those of the table, not of its encoding. The means are then in
-        ``feature_importances_``.
+        Pass the training data, because `fit` does not keep it. The score is that of out-of-fold
+        predictions, so importances hold for new rows, and no rows have to be set aside. Columns are
+        those of the table, not of its encoding. Afterwards ``feature_importances_`` has the means.
 
         Parameters
         ----------
@@ -492,12 +491,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         n_repeats : int, default=5
             The number of permutations of each column.
         random_state : int, RandomState instance or None, default=None
-            Draws the permutations.
+            Seed of the permutations.
 
         Returns
         -------
         result : Bunch
-            As of scikit-learn's function of this name: ``importances_mean`` and
+            As in scikit-learn's function of this name: ``importances_mean`` and
             ``importances_std``, of shape (n_features,), and ``importances``, of shape
             (n_features, n_repeats).
 
@@ -506,14 +505,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X is not the training table, or `fit` got X_val, so that there were no folds, or
-            trained on a Dask cluster.
+            If X is not the training table, or if there are no folds: after a fit with X_val or on
+            a Dask cluster.
 
         Notes
         -----
-        Information that several columns share counts for none of them, since the others still have
-        it. Target statistics of categories are out of fold, as in `fit`: those of a row do not
-        depend on its own target.
+        If several columns have the same information, none of them is important, since the others
+        still have it. Target statistics of categories are out of fold, as in `fit`.
 
         References
         ----------

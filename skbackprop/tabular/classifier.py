@@ -48,13 +48,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values.
     There are two ensembles of `n_estimators` networks. The first one gets each number as cosines
     and piecewise-linear bins, and learns to map them to a few inputs [1]_; the second one gets the
-    scaled number. Each network holds out one fold, so that each ensemble holds out every row once.
-    Networks are trained in cycles, in each of which the learning rate decays to zero [2]_, and all
-    networks of an ensemble end with the last cycle that was useful out of fold. Gradient boosting
-    is cross-fitted to the same folds. Out-of-fold predictions also calibrate the probabilities of
-    each ensemble, by one temperature [3]_, and determine the weights of the ensembles and of
-    boosting, by maximum likelihood. The settings are the best ones on tables of many kinds; there
-    is nothing to tune.
+    scaled number. Each network holds out one fold. Networks are trained in cycles. In each cycle
+    the learning rate decays to zero [2]_. Training ends when a cycle no longer lowers the
+    out-of-fold loss enough. Gradient boosting is cross-fitted to the same folds. Out-of-fold predictions
+    calibrate the probabilities of each ensemble by a temperature [3]_, and determine the weights of
+    the ensembles and of boosting by maximum likelihood. The defaults work well for tables of many
+    kinds, so nothing has to be tuned.
 
     Parameters
     ----------
@@ -63,11 +62,11 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         somewhat worse. At most the number of rows is used.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns, as of a `TableEncoder`: a mask, positions or names; None for none.
+        The categorical columns, as in `TableEncoder`: a mask, positions or names; None for none.
         "from_dtype": the columns of a data frame with categories or strings, and those of an array
         of objects with strings, unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        The kinds of columns, as of a `TableEncoder`, by their names or positions: "number",
+        The kinds of columns, as in `TableEncoder`, by their names or positions: "number",
         "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, a factor of the weights of its rows. "balanced" gives all classes
@@ -92,7 +91,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Whether to print a line after each training cycle of each ensemble, with its validation loss
         and the maximum time left, and after each estimator of `blend`.
     random_state : int, RandomState instance or None, default=None
-        Draws weights, folds, frequencies and the order of rows.
+        Seed of the weights, folds, frequencies and the order of rows.
 
     Attributes
     ----------
@@ -342,7 +341,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
             The rows to explain.
         output : {"probability", "log_odds"}, default="probability"
-            What the shares sum to: the probability p of each class, as of `predict_proba`, or
+            What the shares sum to: the probability p of each class, as in `predict_proba`, or
             log(p / (1 - p)), which tells confident predictions apart.
         background : data frame, array-like or sparse matrix, default=None
             Rows to compare with; of more than 100, a sample of 100. None for 100 training rows with
@@ -352,7 +351,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             the one before [2]_. None for exact values up to 6 columns, and for 1 above. The time is
             proportional to it. Even numbers give exact values if at most two columns interact.
         random_state : int, RandomState instance or None, default=0
-            Draws the orders.
+            Seed of the orders.
 
         Returns
         -------

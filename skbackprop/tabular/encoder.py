@@ -85,7 +85,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     dtype : {"float32", "float64"} or None, default=None
         The dtype of the outputs. None for float32 if X is an array of it, else float64.
     random_state : int, RandomState instance or None, default=None
-        Draws the folds of the target statistics, and the start of the decomposition of text.
+        Seed of the folds of the target statistics, and of the decomposition of text.
 
     Attributes
     ----------

@@ -194,7 +194,7 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
     scale : float, default=0.5
         The standard deviation of the frequencies, positive. Larger values give more detail.
     random_state : int, RandomState instance or None, default=None
-        Draws frequencies and phases.
+        Seed of the frequencies and phases.
 
     Attributes
     ----------

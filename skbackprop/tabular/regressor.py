@@ -51,18 +51,17 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values,
     and y may have any scale too. There are `n_estimators` networks, which get each number as
     cosines and piecewise-linear bins, and learn to map them to a few inputs [1]_. Each network
-    holds out one fold, so that every row is held out once. Networks are trained in cycles, in each
-    of which the learning rate decays to zero [2]_, and all end with the last cycle that was useful
-    out of fold. Gradient boosting is cross-fitted to the same folds, and weighted by out-of-fold
-    predictions. Predictions are weighted averages; `predict_interval` estimates their errors from
-    those of out-of-fold predictions [3]_. The settings are the best ones on tables of many kinds;
-    there is nothing to tune.
+    holds out one fold. Networks are trained in cycles. In each cycle the learning rate decays to
+    zero [2]_. Training ends when a cycle no longer lowers the out-of-fold loss much. Gradient boosting
+    is cross-fitted to the same folds, and weighted by out-of-fold predictions. Predictions are
+    weighted averages; `predict_interval` estimates their errors from those of out-of-fold
+    predictions [3]_. The defaults work well for tables of many kinds, so nothing has to be tuned.
 
-    Where the target grows in a number by a rate of each category, as of each country by year, the
-    height of the category's line at the number is one more input. Slopes are shrunk toward the
-    common one [4]_, and the line of a training row is learned from other folds. At most three pairs
-    of a categorical and a numeric column have lines: those whose different slopes lower the squared
-    out-of-fold error of parallel lines by a quarter or more.
+    If the slope of the target in a number differs between categories, such as a trend over years
+    that differs between countries, the networks get one more input: the prediction of a line fitted
+    for each category. Slopes are shrunk toward the common one [4]_, and the predictions are
+    out-of-fold. At most three pairs of a categorical and a numeric column have lines: those whose
+    squared out-of-fold error is lower than with equal slopes by a quarter or more.
 
     Parameters
     ----------
@@ -71,14 +70,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         most the number of rows is used.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns, as of a `TableEncoder`: a mask, positions or names; None for none.
+        The categorical columns, as in `TableEncoder`: a mask, positions or names; None for none.
         "from_dtype": the columns of a data frame with categories or strings, and those of an array
         of objects with strings, unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        The kinds of columns, as of a `TableEncoder`, by their names or positions: "number",
+        The kinds of columns, as in `TableEncoder`, by their names or positions: "number",
         "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
     loss : str or Loss, default="squared_error"
-        The loss that is minimized, which determines what is predicted, as of a `BackpropRegressor`.
+        The loss that is minimized, which determines what is predicted, as in `BackpropRegressor`.
         y is divided by its standard deviation, or by its mean if the loss needs non-negative
         targets. "squared_error": the mean; "absolute_error" and "quantile": the median; "huber" and
         "log_cosh": between the two; "poisson", "gamma" and "tweedie": positive means; "gaussian": a
@@ -110,7 +109,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Whether to print a line after each training cycle of each ensemble, with its validation loss
         and the maximum time left, and after each estimator of `blend`.
     random_state : int, RandomState instance or None, default=None
-        Draws weights, folds, frequencies and the order of rows.
+        Seed of the weights, folds, frequencies and the order of rows.
 
     Attributes
     ----------
@@ -118,7 +117,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         The out-of-fold predictions of the training rows. Attributes that begin with ``oof_`` are
         missing after a fit with X_val.
     oof_score_ : float
-        Their R2 or D2 as of `score`, weighted by `sample_weight`: a slightly pessimistic estimate
+        Their R2 or D2 as in `score`, weighted by `sample_weight`: a slightly pessimistic estimate
         of the score on new rows, because each prediction comes from a single network.
     networks_ : list of one estimator
         The ensemble, a fitted `BackpropRegressor` for encoded rows.
@@ -338,7 +337,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             the one before [2]_. None for exact values up to 6 columns, and for 1 above. The time is
             proportional to it. Even numbers give exact values if at most two columns interact.
         random_state : int, RandomState instance or None, default=0
-            Draws the orders.
+            Seed of the orders.
 
         Returns
         -------
@@ -498,7 +497,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.
 
-        It is R2 for "squared_error" and "poisson", and D2 of the loss for all others, as of a
+        It is R2 for "squared_error" and "poisson", and D2 of the loss for all others, as in
         `BackpropRegressor`: the explained share of the loss of the best constant, which is 1 at
         best, 0 for the constant, and negative for worse predictions.
 
