@@ -50,10 +50,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     and piecewise-linear bins, and learns to map them to a few inputs [1]_; the second one gets the
     scaled number. Each network holds out one fold. Networks are trained in cycles. In each cycle
     the learning rate decays to zero [2]_. Training ends when a cycle no longer lowers the
-    out-of-fold loss enough. Gradient boosting is cross-fitted to the same folds. Out-of-fold predictions
-    calibrate the probabilities of each ensemble by a temperature [3]_, and determine the weights of
-    the ensembles and of boosting by maximum likelihood. The defaults work well for tables of many
-    kinds, so nothing has to be tuned.
+    out-of-fold loss enough. Gradient boosting is cross-fitted to the same folds. Out-of-fold
+    predictions calibrate the probabilities of each ensemble by a temperature [3]_, and determine
+    the weights of the ensembles and of boosting by maximum likelihood. The defaults work well for
+    tables of many kinds, so nothing has to be tuned.
 
     Parameters
     ----------

@@ -52,9 +52,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     and y may have any scale too. There are `n_estimators` networks, which get each number as
     cosines and piecewise-linear bins, and learn to map them to a few inputs [1]_. Each network
     holds out one fold. Networks are trained in cycles. In each cycle the learning rate decays to
-    zero [2]_. Training ends when a cycle no longer lowers the out-of-fold loss much. Gradient boosting
-    is cross-fitted to the same folds, and weighted by out-of-fold predictions. Predictions are
-    weighted averages; `predict_interval` estimates their errors from those of out-of-fold
+    zero [2]_. Training ends when a cycle no longer lowers the out-of-fold loss enough. Gradient
+    boosting is cross-fitted to the same folds, and weighted by out-of-fold predictions. Predictions
+    are weighted averages; `predict_interval` estimates their errors from those of out-of-fold
     predictions [3]_. The defaults work well for tables of many kinds, so nothing has to be tuned.
 
     If the slope of the target in a number differs between categories, such as a trend over years
