@@ -385,6 +385,12 @@ def test_errors_say_what_is_not_possible(name):
         DaskTabularClassifier(**params).fit(**{"X": X, "y": y} | arguments)
 
 
+def test_misspelled_arguments_raise_errors_with_a_suggestion():
+    X, y = as_frame(*raw_table(TabularClassifier))
+    with pytest.raises(TypeError, match="sample_weight"):
+        DaskTabularClassifier().fit(X, y, sample_weigth=y)
+
+
 def test_errors_of_blocks():
     X, y = raw_table(TabularClassifier)
     Xd, yd = as_frame(X, y)
