@@ -35,7 +35,14 @@ class ClusterMixin(metaclass=ABCMeta):
     def _get_client(self) -> Client:
         """Return the `client`, or the current client if it is None."""
         if self.client is None:
-            return get_client()
+            try:
+                return get_client()
+            except ValueError:
+                raise ValueError(
+                    f"client of {type(self).__name__} is None, but this process has no current "
+                    "client. Create one before: client = distributed.Client() starts workers on "
+                    'this machine, and Client("tcp://address:8786") connects to a scheduler.'
+                ) from None
         if not isinstance(self.client, Client):
             raise ValueError(f"client must be a distributed.Client or None, got {self.client!r}.")
         return self.client

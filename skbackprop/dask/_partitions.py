@@ -362,7 +362,7 @@ def make_network_partition(
     if X.shape[0] == 0:  # a sparse matrix has no len
         return None, None
     estimator = kind(layers=architecture.layers, input_shape=architecture.input_shape)
-    set_attributes(estimator, features or {})
+    set_attributes(estimator, {**(features or {}), "_is_on_cluster": True})
     with prefix_errors(name):
         X, y = validated_data(estimator, X, y, is_regressor(estimator), reset=features is None)
         check_fits_dtype(X, dtype or infer_dtype(X))

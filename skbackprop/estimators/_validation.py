@@ -262,15 +262,21 @@ def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
                 "layers that read sequences, such as GRU, and only as padding at their end."
             )
         elif message.startswith(_TABLE_ERRORS):
-            tabular = ""
+            cluster = "Dask" if getattr(estimator, "_is_on_cluster", False) else ""
+            how = f"put skbackprop.tabular.TableEncoder before {name} in a pipeline."
+            if cluster:  # where pipelines cannot be fitted
+                how = (
+                    'fit encoder = skbackprop.tabular.TableEncoder().set_output(transform="pandas")'
+                    " to a sample of rows, and pass X.map_partitions(encoder.transform)."
+                )
             if is_classifier(estimator):
-                tabular = "use TabularClassifier, or "
+                how = f"use {cluster}TabularClassifier, or {how}"
             elif is_regressor(estimator):
-                tabular = "use TabularRegressor, or "
+                how = f"use {cluster}TabularRegressor, or {how}"
             message = message.partition("\n")[0]
             hint = (
-                f"\n{name} accepts only finite numbers. For tables with missing values or strings, "
-                f"{tabular}put skbackprop.tabular.TableEncoder before {name} in a pipeline."
+                f"\n{cluster}{name} accepts only finite numbers. For tables with missing values or "
+                f"strings, {how}"
             )
             layers = check_layers_param(getattr(estimator, "layers", None))
             if layers and isinstance(layers[0], Embedding):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from contextvars import Context
 
 import dask.array as da
 import dask.dataframe as dd
@@ -14,12 +15,17 @@ from sklearn.base import clone
 from sklearn.metrics import get_scorer
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
+from skbackprop.dask import (
+    DaskBackpropClassifier,
+    DaskBackpropRegressor,
+    DaskTabularClassifier,
+)
 from skbackprop.dask._partitions import row_blocks
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.layers import GRU, Conv2D, Dense, LayerNormalization
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import LBFGS
+from skbackprop.tabular import TableEncoder
 from support import NAMES, changed, class_data, few_epochs, label_data, value_data
 from support.cluster import assert_same_fit, dask_data, settings_of
 
@@ -443,6 +449,28 @@ def test_errors_name_the_block():
         data=dask_data(*value_data(N)),
         loss="poisson",
     )
+
+
+@pytest.mark.long
+def test_the_advice_about_strings_works():
+    X, y = class_data(N)
+    table = pd.DataFrame({"size": X[:, 0], "town": np.where(X[:, 1] > 0, "Bonn", "Rome")})
+    rows = dd.from_pandas(table, npartitions=2)
+    labels = dd.from_pandas(pd.Series(y), npartitions=2)
+    assert_fit_raises("TabularClassifier.* X.map_partitions.encoder.transform", data=(rows, labels))
+    encoder = TableEncoder().set_output(transform="pandas").fit(table[::2])
+    encoded = rows.map_partitions(encoder.transform)
+    model = DaskBackpropClassifier(**DISTRIBUTED).fit(encoded, labels)
+    assert model.feature_names_in_.tolist() == encoder.get_feature_names_out().tolist()
+    assert model.predict(encoded).compute().shape == (N,)
+
+
+def test_raises_without_a_client(monkeypatch):
+    monkeypatch.setattr("distributed.client._global_clients", {})
+    for kind in (DaskBackpropClassifier, DaskTabularClassifier):
+        with pytest.raises(ValueError, match=r"client of .* no current client.*Client\(\) starts"):
+            # In an empty context, in which the client of the fixture is not the current one.
+            Context().run(kind(max_iter=1).fit, *dask_data(*class_data(N)))
 
 
 def test_invalid_sparse_data():
