@@ -25,8 +25,8 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     networks are trained by local SGD [1]_. Each network holds out a random share of each block.
     Categories, their counts, target statistics and class weights are computed from all rows, by
     sums over blocks. The kinds of columns, quantiles, text components, temperatures and weights of
-    ensembles are computed from a random sample of at most 65,536 rows (2,097,152 values, but at
-    least 8,192 rows), which reaches the client. Up to so many rows nothing is approximate.
+    ensembles are computed from a random sample of at most 65,536 rows (fewer from 33 columns on,
+    but at least 8,192), which is sent to the client. Smaller tables are used whole.
 
     Parameters
     ----------
@@ -190,8 +190,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     networks are trained by local SGD [1]_. Each network holds out a random share of each block.
     Categories, their counts, target statistics and the mean, scale and range of y are computed from
     all rows, by sums over blocks. The kinds of columns, quantiles, text components and the scores
-    of intervals are computed from a random sample of at most 65,536 rows (2,097,152 values, but at
-    least 8,192 rows), which reaches the client. Up to so many rows nothing is approximate.
+    of intervals are computed from a random sample of at most 65,536 rows (fewer from 33 columns on,
+    but at least 8,192), which is sent to the client. Smaller tables are used whole.
 
     Parameters
     ----------
