@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from abc import ABCMeta, abstractmethod
@@ -269,6 +270,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 validation = validation._replace(X=self._features.encode_table(validation.X))
             arrays += [None, validation.X.lazy_view("encoded"), *validation[1:]]
         progress.check_data(arrays)
+        # The rows are the same whatever estimators draw seeds in between.
+        background_stream = copy.deepcopy(rng)
         spent = time.perf_counter() - start
         time_limit = math.inf if self.time_limit is None else self.time_limit - spent
         data = TrainingData(
@@ -288,7 +291,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixed, y, user_weight)
-        self.background_ = keep_background(self, columns, self._features, weight, rng)
+        self.background_ = keep_background(self, columns, self._features, weight, background_stream)
         progress.print_end(vars(self).get("oof_score_"))
 
     def _read_validation(self, given: FitArguments) -> LabeledRows | None:

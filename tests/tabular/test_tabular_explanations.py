@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array
+from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.inspection import partial_dependence
 from sklearn.linear_model import Ridge
@@ -162,6 +163,18 @@ def test_background_has_rows_with_weight_and_few_numbers():
     assert len(numbers) == min(100, np.count_nonzero(weight))
     assert len(np.unique(codes)) == 1
     assert len(pickle.dumps(model.background_)) < 5000
+
+
+@pytest.mark.long
+def test_background_does_not_depend_on_blended_estimators():
+    """The mean prediction of the background is to differ by the models alone."""
+    X, y = mixed_data(TabularRegressor, 300)
+    one, other = (
+        TabularRegressor(**SETTINGS | {"blend": blend}).fit(X, y)
+        for blend in (None, [HistGradientBoostingRegressor(max_iter=3)])
+    )
+    for rows, others in zip(one.background_[:2], other.background_[:2], strict=True):
+        np.testing.assert_array_equal(rows, others)
 
 
 @pytest.mark.long
