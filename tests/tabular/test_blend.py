@@ -6,6 +6,7 @@ written down.
 
 import time
 import warnings
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
@@ -518,3 +520,34 @@ def test_rounded_thresholds_split_training_rows_in_the_same_way(values, differ_i
         for (tree,) in boosting._predictors:
             thresholds = tree.nodes["num_threshold"]
             assert thresholds.tolist() == thresholds.astype(np.float32).tolist()
+
+
+class CountingThreads(HistGradientBoostingClassifier):
+    """Gradient boosting that records how many threads OpenMP has while it is fitted or predicts."""
+
+    counts: ClassVar[list[int]] = []
+
+    def fit(self, *args, **arguments):
+        self._count()
+        return super().fit(*args, **arguments)
+
+    def predict_proba(self, X):
+        self._count()
+        return super().predict_proba(X)
+
+    def _count(self):
+        libraries = [each for each in threadpool_info() if each["user_api"] == "openmp"]
+        self.counts.extend(each["num_threads"] for each in libraries)
+
+
+@pytest.mark.long
+def test_trees_of_small_tables_have_one_thread():
+    """Threads that wait for each other cost most where other processes are running."""
+    X, y = data_for(TabularClassifier)
+    CountingThreads.counts.clear()
+    with threadpool_limits(2, user_api="openmp"):
+        model = TabularClassifier(**SMALL, blend=[CountingThreads(max_iter=2)]).fit(X, y)
+        n_in_fit = len(CountingThreads.counts)
+        model.predict_proba(X)
+    assert len(CountingThreads.counts) > n_in_fit or not CountingThreads.counts
+    assert set(CountingThreads.counts) <= {1}
