@@ -406,8 +406,10 @@ def delayed_partitions(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any
         arrays[f"sample_weight{suffix}"] = weight
     for argument, value in arrays.items():
         if not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
+            kind = type(value)
+            name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
             raise TypeError(
-                f"{argument} must be a Dask array or frame, got {type(value).__name__}. Use the "
+                f"{argument} must be a Dask array or frame, got {name}. Use the "
                 "local estimator for rows in this process, or create a Dask array with "
                 "dask.array.from_array."
             )

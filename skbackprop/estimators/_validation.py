@@ -255,6 +255,11 @@ def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
             )
         elif has_axes and getattr(X, "shape", None) == row_shape:
             hint = "\nX has the shape of a single row. Pass X[np.newaxis]."
+        elif "inhomogeneous shape" in message and _reads_sequences(estimator):
+            message = "Sequences in X must have the same length, got rows of different lengths."
+            hint = "\nPad them at the end, with -1 for tokens or NaN for numbers."
+        elif f"{name} is expecting" in message and _reads_sequences(estimator):
+            hint = "\nPad sequences at the end, with -1 for tokens or NaN for numbers, or cut them."
         elif message.startswith("Input X contains NaN") and has_axes:
             message = message.partition("\n")[0]
             hint = (

@@ -399,7 +399,7 @@ def test_errors_of_blocks():
         model.fit(*as_frame(X[:5], y[:5], ends=(0, 3, 5)))
     with pytest.raises(ValueError, match="one network would hold out all of them"):
         model.fit(Xd, yd, as_frame(X, np.arange(N) == 3)[1])
-    with pytest.raises(TypeError, match="X must be a Dask array or frame, got DataFrame"):
+    with pytest.raises(TypeError, match="X must be a Dask array or frame, got pandas.DataFrame"):
         model.fit(X, yd)
     with pytest.raises(ValueError, match="block 3 of X: .* 50 and 49"):
         model.fit(Xd, as_frame(X[:-1], y[:-1], ends=(0, 50, 50, 70, N))[1])

@@ -9,6 +9,7 @@ from skbackprop.layers import (
     Conv1D,
     Conv2D,
     Dense,
+    Embedding,
     Flatten,
     GlobalMaxPool1D,
     MultiHeadAttention,
@@ -201,6 +202,15 @@ def test_nan_that_is_no_padding_is_an_error(
         with pytest.raises(ValueError, match=says):
             method(wrong)
     np.testing.assert_array_equal(model.predict_proba(X), expected)
+
+
+def test_sequences_of_other_lengths_are_an_error_that_says_how_to_pad():
+    model = BackpropClassifier((), layers=[Embedding(9, 2), GRU(2)], max_iter=1, random_state=0)
+    with pytest.raises(ValueError, match="same length.*\n.*Pad them at the end, with -1"):
+        model.fit([[1, 2, 3], [4, 5]], [0, 1])
+    model.fit([[1, 2, 3], [4, 5, -1]], [0, 1])
+    with pytest.raises(ValueError, match="X has 2 features, .* expecting 3.*\n.*Pad sequences"):
+        model.predict([[1, 2]])
 
 
 def test_networks_whose_first_layer_reads_no_sequences_take_no_padding():
