@@ -27,17 +27,10 @@ from ..tabular._column_encoding import (
     TargetMoments,
     count_categories,
 )
+from ..tabular._column_kinds import find_kinds
 from ..tabular._dataframe import AnyColumns, read_table
-from ..tabular._encoding import (
-    MAX_CATEGORIES,
-    MIN_FREQUENCY,
-    EncodedTable,
-    FeatureBuilder,
-    FeatureView,
-    FittedEncoding,
-    find_kinds,
-    with_many_categories,
-)
+from ..tabular._encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, with_many_categories
+from ..tabular._feature_views import EncodedTable, FeatureBuilder, FeatureView
 from ..tabular.encoder import TableEncoder
 from ..training.validation_split import k_fold_of_rows
 from ..utils.arrays import Array

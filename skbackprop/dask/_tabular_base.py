@@ -16,8 +16,8 @@ from ..estimators._parameter_constraints import COUNT
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular._column_encoding import N_FOLDS
 from ..tabular._dataframe import read_table
-from ..tabular._encoding import FeatureView, draw_seed
 from ..tabular._explaining import keep_background
+from ..tabular._feature_views import FeatureView, draw_seed
 from ..tabular._fold_models import LabeledRows, NetworkEnsemble
 from ..tabular._training import FitProgress, TrainingData
 from ..tabular.base import BaseTabular

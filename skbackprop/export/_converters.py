@@ -31,7 +31,8 @@ from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._column_encoding import CategoryLevels, OneHot, RobustScaling
 from ..tabular._dataframe import to_floats
-from ..tabular._encoding import FeatureBuilder, FittedEncoding
+from ..tabular._encoding import FittedEncoding
+from ..tabular._feature_views import FeatureBuilder
 from ..tabular._value_types import find_role
 from ..utils.arrays import Array
 from . import _expressions as ex

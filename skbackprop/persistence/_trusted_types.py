@@ -66,7 +66,8 @@ from ..tabular._column_encoding import (
 )
 from ..tabular._cross_fitting import CrossFittedEstimators
 from ..tabular._dates import DateEncoding, TimeEncoding
-from ..tabular._encoding import FeatureBuilder, FittedEncoding, NumericBlockEncoder, TableRows
+from ..tabular._encoding import FittedEncoding, TableRows
+from ..tabular._feature_views import FeatureBuilder, NumericBlockEncoder
 from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
 from ..tabular._text import TextEncoding
 from ..tabular.classifier import TableClassifierNetworks

@@ -21,7 +21,7 @@ from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, Squared
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array
 from ._boosted_trees import round_thresholds, take_codes_as_they_are
-from ._encoding import FeatureView, draw_seed
+from ._feature_views import FeatureView, draw_seed
 from ._fold_models import FoldEnsemble
 from ._training import TrainingData
 

@@ -1,24 +1,17 @@
-"""From the columns of a table to the inputs of networks and other models.
-
-`FittedEncoding` turns columns into numbers and category codes, and these into the outputs of a
-`TableEncoder`. `FeatureBuilder` adds a block of encodings of each number for networks.
-"""
+"""Encoding of a table: from columns to numbers and category codes, and to the encoded table."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from numbers import Integral
-from typing import Any, Literal, NamedTuple, Self, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import check_random_state
 
-from .._sklearn import _check_categorical_features
-from ..utils.arrays import Array, DropCachedPropertiesMixin, LazyMatrix, as_dense
+from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._category_lines import CategoryLines
 from ._column_encoding import (
     CategoryLevels,
@@ -30,14 +23,10 @@ from ._column_encoding import (
     count_categories,
     draw_target_folds,
 )
+from ._column_kinds import NUMERIC_KINDS, find_kinds
 from ._dataframe import AnyColumns, Kind, SparseColumns
-from ._dates import DateEncoding, TimeEncoding, parse_iso_date
-from ._text import TextEncoding, parse_number
-from ._value_types import find_role, is_missing
-from .numeric_encoders import PeriodicFeatures, find_bin_edges
-
-# The number of rows read at once.
-_ROWS_READ = 1 << 16
+from ._dates import DateEncoding, TimeEncoding
+from ._text import TextEncoding
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
@@ -47,30 +36,6 @@ MIN_FREQUENCY, MAX_CATEGORIES = 3, 30
 
 # Encoding of one column as several numbers.
 ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
-
-# The kinds of columns that `column_kinds` may name.
-GIVEN_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
-
-# Representations of the rows of a table: encoded; with blocks of numeric encodings before that; or
-# the table itself, as numbers with NaN for missing values and codes of categories.
-FeatureView = Literal["encoded", "embedded", "table"]
-
-# The maximum number of categories of a column in gradient boosting.
-_MAX_CATEGORIES_OF_TREES = 255
-
-N_FREQUENCIES, N_BINS = 16, 16
-# The number of columns of the block of one number.
-WIDTH = N_FREQUENCIES + N_BINS
-
-# Numbers have blocks if those of all rows, or of so many, have at most so many elements.
-_MAX_BLOCK_ELEMENTS, _BLOCK_ROWS = 1 << 28, 1 << 15
-
-# The number of rows whose blocks are computed at once, so that temporaries stay in the cache.
-_ROWS_OF_BLOCKS = 256
-
-# Training rows of at most so many elements in a view are computed once: 64 MB. More of them are
-# computed for each batch, which takes about a twentieth of the time of a step.
-_MAX_DENSE_ELEMENTS = 1 << 24
 
 
 class TableRows(NamedTuple):
@@ -256,7 +221,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         rows : ScaledRows
             The rows of `columns`, with out-of-fold target statistics.
         """
-        numeric_columns = [at for at, kind in enumerate(kinds) if kind in _NUMERIC_KINDS]
+        numeric_columns = [at for at, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
         category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
         part_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
         part_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
@@ -577,16 +542,12 @@ def _fit_levels(
     return levels, np.column_stack(codes)
 
 
-# The kinds of columns that are read as one number.
-_NUMERIC_KINDS = ("number", "numeric_string", "duration")
-
-
 def _conversions(kinds: Sequence[Kind]) -> dict[int, Kind]:
     """Return the numeric columns that are read as something else than numbers."""
     return {
         column: kind
         for column, kind in enumerate(kinds)
-        if kind in _NUMERIC_KINDS and kind != "number"
+        if kind in NUMERIC_KINDS and kind != "number"
     }
 
 
@@ -633,399 +594,8 @@ def with_many_categories(levels: Sequence[CategoryLevels], max_categories: float
     return [position for position, own in enumerate(levels) if own.n_codes > max_categories]
 
 
-def find_kinds(
-    columns: AnyColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
-) -> list[Kind]:
-    """Return the kind of each column.
-
-    `column_kinds` comes first, then `categorical_features`, and then the values.
-
-    Raises
-    ------
-    ValueError
-        If a column can't be of the given kind, or is categorical without being named.
-    """
-    by_dtype = isinstance(categorical_features, str)
-    is_category = np.zeros(columns.n_columns, dtype=bool)
-    if not by_dtype:
-        given = _check_categorical_features(columns.as_given, categorical_features)
-        is_category = is_category if given is None else given
-    given_kinds = _positions_of(column_kinds, columns)
-    kinds: list[Kind] = []
-    for column in range(columns.n_columns):
-        given_kind = given_kinds.get(column, "category" if is_category[column] else None)
-        if given_kind == "category":
-            kinds.append("category")
-            continue
-        kind = columns.kind(column)
-        if given_kind is not None:
-            kind = _override_kind(columns, column, kind, given_kind)
-        elif kind == "category" and not by_dtype:
-            raise ValueError(
-                f"{columns.label(column)} is not numeric, but is not among the "
-                f"categorical_features={categorical_features!r}. Add it, convert it to numbers, or "
-                'set categorical_features="from_dtype" to treat all such columns as categories.'
-            )
-        kinds.append(kind)
-    return kinds
-
-
-def _positions_of(column_kinds: Mapping[Any, Kind], columns: AnyColumns) -> dict[int, Kind]:
-    """Return `column_kinds` by the positions of columns."""
-    names = None if columns.names is None else list(columns.names)
-    by_position: dict[int, Kind] = {}
-    for key, kind in column_kinds.items():
-        if kind not in GIVEN_KINDS:
-            raise ValueError(
-                f"column_kinds must map each column to one of {list(GIVEN_KINDS)}, got {kind!r} "
-                f"for the column {key!r}."
-            )
-        if names is not None and key in names:
-            by_position[names.index(key)] = kind
-        elif isinstance(key, Integral) and 0 <= int(key) < columns.n_columns:
-            by_position[int(key)] = kind
-        else:
-            known = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
-            raise ValueError(
-                f"column_kinds must name columns of X, got {key!r}. The columns are {known}."
-            )
-    return by_position
-
-
-def _override_kind(columns: AnyColumns, column: int, kind: Kind, given: Kind) -> Kind:
-    """Return the given kind of a column whose values are of another; raise if it can't be."""
-    if given == kind or (given == "number" and kind in _NUMERIC_KINDS):
-        return kind
-    label = columns.label(column)
-    is_string = kind in ("category", "text", "date", "numeric_string")
-    if given == "text" and not isinstance(columns, SparseColumns):
-        return "text"
-    if given in ("number", "date") and is_string:
-        known = [value for value in columns.values(column) if not is_missing(value)]
-        strings = [value for value in known if isinstance(value, str)]
-        if given == "number":
-            if not all(math.isnan(parse_number(value)) for value in strings):
-                return "numeric_string"
-        elif all(
-            find_role(type(value)) == "date"
-            or (isinstance(value, str) and (value.isspace() or not value or parse_iso_date(value)))
-            for value in known
-        ):
-            return "date"
-    raise ValueError(
-        f"{label} can't be of the kind {given!r} that column_kinds gives: its values are of the "
-        f"kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
-        "ISO 8601 format such as '2024-12-31'. Convert the column, or remove it from column_kinds."
-    )
-
-
 def _append_columns(numbers: Any, more: Array) -> Any:
     """Return a dense or sparse matrix with more columns."""
     if isinstance(numbers, np.ndarray):
         return np.hstack([numbers, more])
     return sparse.hstack([numbers, sparse.csc_array(more)], format="csc")
-
-
-@dataclass(frozen=True, eq=False)
-class NumericBlockEncoder:
-    """Encodes each of several scaled numbers as a block of `WIDTH` columns.
-
-    The first columns of a block are the cosines of `PeriodicFeatures`, the others the bins of a
-    `PiecewiseLinearEncoder`, padded with zeros. Both are computed as there, without the input
-    checks, which take longer than a row.
-
-    Parameters
-    ----------
-    frequencies, phases : array of shape (n_numbers, N_FREQUENCIES)
-        The cosines, in single precision; frequencies are multiplied by 2 pi.
-    lower, width, least, most, shift : array of shape (n_numbers, N_BINS)
-        Each bin encodes x as ``clip((x - lower) / width, least, most) - shift``.
-    """
-
-    frequencies: Array
-    phases: Array
-    lower: Array
-    width: Array
-    least: Array
-    most: Array
-    shift: Array
-
-    @classmethod
-    def fit(cls, columns: Iterable[Array], rng: np.random.RandomState) -> Self:
-        """Fit the blocks to columns of scaled numbers."""
-        bin_edges = [find_bin_edges(column, N_BINS) for column in columns]
-        shape, seed = (len(bin_edges), N_BINS), draw_seed(rng)
-        waves = PeriodicFeatures(N_FREQUENCIES, random_state=seed).fit(np.zeros((1, shape[0])))
-        lower, width, least, most, shift = (np.zeros(shape, np.float32) for _ in range(5))
-        width[...] = np.inf
-        for column, edges in enumerate(bin_edges):
-            n_bins = len(edges) - 1
-            if not n_bins:
-                continue
-            lower[column, :n_bins], width[column, :n_bins] = edges[:-1], np.diff(edges)
-            most[column, :n_bins], shift[column, :n_bins] = 1.0, 0.5
-            least[column, 0], most[column, n_bins - 1] = -1.0, 2.0
-        frequencies = (2 * np.pi * waves.frequencies_).astype(np.float32)
-        return cls(frequencies, waves.phases_.astype(np.float32), lower, width, least, most, shift)
-
-    def __len__(self) -> int:
-        return len(self.lower)
-
-    def write(self, numbers: Array, out: Array) -> None:
-        """Write the blocks of numbers (n, n_numbers) to `out` (n, n_numbers, WIDTH)."""
-        # On matrices of all blocks side by side, in a third of the time of arrays of blocks.
-        n_rows, n_blocks, _ = out.shape
-        x = np.repeat(numbers, N_BINS, axis=1)
-        values = x * self.frequencies.reshape(-1)
-        values += self.phases.reshape(-1)
-        np.cos(values, out=values)
-        out[:, :, :N_FREQUENCIES] = values.reshape(n_rows, n_blocks, N_FREQUENCIES)
-        x -= self.lower.reshape(-1)
-        with np.errstate(over="ignore"):  # for values far outside of narrow bins
-            x /= self.width.reshape(-1)
-        np.maximum(x, self.least.reshape(-1), out=x)
-        np.minimum(x, self.most.reshape(-1), out=x)
-        x -= self.shift.reshape(-1)
-        out[:, :, N_FREQUENCIES:] = x.reshape(n_rows, n_blocks, N_BINS)
-
-
-@dataclass(frozen=True, eq=False)
-class FeatureBuilder:
-    """Builds the inputs of models from the rows of a table.
-
-    Encoded rows are the output of a `TableEncoder` in single precision. The view "embedded" has a
-    block of columns before that for each scaled number. The view "table" has the numbers, target
-    statistics included, and a code for each category; beyond the maximum number of categories, the
-    rarest share one code.
-
-    Parameters
-    ----------
-    encoding : FittedEncoding
-        Encodes columns.
-    blocks : NumericBlockEncoder or None
-        Encodes scaled numbers as blocks; None if no number is embedded.
-    codes : tuple of arrays
-        For each categorical column, its codes in the view "table"; NaN for unknown categories.
-    """
-
-    encoding: FittedEncoding
-    blocks: NumericBlockEncoder | None
-    codes: tuple[Array, ...]
-
-    @classmethod
-    def fit(
-        cls,
-        columns: AnyColumns,
-        y: Array | None,
-        target_type: str,
-        categorical_features: Any,
-        rng: np.random.RandomState,
-        groups: Array | None = None,
-        column_kinds: Mapping[Any, Kind] | None = None,
-    ) -> tuple[Self, EncodedTable]:
-        """Fit the features to a table.
-
-        Parameters
-        ----------
-        columns : AnyColumns
-            The table.
-        y : array of shape (n,) or None
-            The target, which encodes columns with many categories.
-        target_type, categorical_features : object
-            As in `TableEncoder`.
-        rng : RandomState
-            Draws frequencies, the folds of target statistics, and the start of a truncated SVD.
-        groups : array of int of shape (n,) or None, default=None
-            The group of each row. Its target statistics come from rows of other groups.
-        column_kinds : dict or None, default=None
-            As in `TableEncoder`.
-
-        Returns
-        -------
-        features : FeatureBuilder
-            The fitted features.
-        table : EncodedTable
-            The training rows, with out-of-fold target statistics.
-        """
-        encoding, rows = FittedEncoding.fit(
-            columns,
-            y,
-            categorical_features,
-            column_kinds=column_kinds,
-            target_type=target_type,
-            random_state=rng,
-            groups=groups,
-            dtype=np.float32,
-            with_lines=True,
-        )
-        return cls.from_encoding(encoding, rows, rng, columns.n_rows)
-
-    @classmethod
-    def from_encoding(
-        cls, encoding: FittedEncoding, rows: ScaledRows, rng: np.random.RandomState, n_rows: int
-    ) -> tuple[Self, EncodedTable]:
-        """Return the features, given an encoding and the rows that it was fitted to.
-
-        Numbers have blocks if those of `n_rows` rows fit into memory.
-        """
-        codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.levels)
-        features, numbers = cls(encoding, None, codes), rows.numbers
-        if encoding.is_sparse:
-            numbers = encoding.scale(TableRows(numbers, rows.codes))
-        n_numbers = encoding.n_embedded
-        n_rows = min(_BLOCK_ROWS, n_rows)
-        if n_numbers and n_numbers * WIDTH * n_rows <= _MAX_BLOCK_ELEMENTS:
-            filled = (encoding.numbers.filled_column(numbers, at) for at in range(n_numbers))
-            features = replace(features, blocks=NumericBlockEncoder.fit(filled, rng))
-        return features, EncodedTable(features, rows._replace(numbers=numbers))
-
-    @property
-    def n_blocks(self) -> int:
-        """The number of blocks."""
-        return 0 if self.blocks is None else len(self.blocks)
-
-    @property
-    def n_encoded(self) -> int:
-        """The number of columns of encoded rows."""
-        return max(1, self.encoding.n_outputs)
-
-    @property
-    def is_nominal(self) -> Array:
-        """Mask of the columns of the view "table" that hold codes of categories."""
-        n_numbers = len(self.encoding.numbers.center)
-        return np.arange(n_numbers + len(self.codes)) >= n_numbers
-
-    def rows(self, columns: AnyColumns) -> TableRows:
-        """Return the rows of a table, encoded."""
-        return self.encode(self.encoding.to_matrices(columns))
-
-    def encode_table(self, columns: AnyColumns, folds: Array | None = None) -> EncodedTable:
-        """Return a table encoded in few bytes; with folds, target statistics are out of fold."""
-        dtype = np.min_scalar_type(max((own.n_codes for own in self.encoding.levels), default=0))
-        numbers = np.empty((columns.n_rows, len(self.encoding.numbers.center)), np.float32)
-        codes = np.empty((columns.n_rows, len(self.codes)), dtype)
-        for start in range(0, columns.n_rows, _ROWS_READ):
-            block = slice(start, start + _ROWS_READ)
-            own_folds = None if folds is None else folds[block]
-            rows = self.encoding.to_matrices(columns.part(block), own_folds)
-            numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
-        return EncodedTable(self, ScaledRows(columns, numbers, codes, folds))
-
-    def encode(self, rows: TableRows) -> TableRows:
-        """Return rows with their encoding as a dense array; a column of zeros if it is empty."""
-        encoded = as_dense(self.encoding.encode(rows, np.dtype(np.float32)))
-        if not encoded.shape[1]:
-            encoded = np.zeros((len(encoded), 1), np.float32)
-        return rows._replace(encoded=encoded)
-
-    def transform(self, rows: TableRows | EncodedTable, view: FeatureView) -> Any:
-        """Return encoded rows in a view, those of an `EncodedTable` as by its own method."""
-        if isinstance(rows, EncodedTable):
-            return rows.view(view)
-        if view == "table":
-            pairs = zip(self.codes, rows.codes.T, strict=True)
-            codes = [table_codes[column] for table_codes, column in pairs]
-            return np.column_stack([as_dense(rows.numbers), *codes])
-        encoded: Array = rows.encoded
-        if view == "encoded" or self.blocks is None:
-            return encoded
-        n_rows, n_blocks = len(encoded), len(self.blocks)
-        width = n_blocks * WIDTH
-        out = np.empty((n_rows, width + encoded.shape[1]), np.float32)
-        out[:, width:] = encoded
-        for start in range(0, n_rows, _ROWS_OF_BLOCKS):
-            self._write_blocks(out[start : start + _ROWS_OF_BLOCKS])
-        return out
-
-    def write_view(self, scaled: Array, codes: Array, view: FeatureView, out: Array) -> None:
-        """Write a view, other than "table", of scaled numbers and codes to an array."""
-        first = self.n_blocks * WIDTH if view == "embedded" else 0
-        if not self.encoding.n_outputs:
-            out[:, first:] = 0
-        for start in range(0, len(out), _ROWS_OF_BLOCKS):
-            rows = slice(start, start + _ROWS_OF_BLOCKS)
-            encoded = out[rows, first : first + self.encoding.n_outputs]
-            self.encoding.write_outputs(scaled[rows], codes[rows], encoded)
-            if first:
-                self._write_blocks(out[rows])
-
-    def _write_blocks(self, out: Array) -> None:
-        """Write the blocks of numbers that are in the columns after them."""
-        assert self.blocks is not None
-        n_blocks = len(self.blocks)
-        width = n_blocks * WIDTH
-        blocks = out[:, :width].reshape(len(out), n_blocks, WIDTH)
-        self.blocks.write(out[:, width : width + n_blocks], blocks)
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedTable:
-    """Rows of a table in few bytes, and the inputs of models that are computed from them.
-
-    Parameters
-    ----------
-    features : FeatureBuilder
-        The fitted features.
-    rows : ScaledRows
-        The rows, in single precision.
-    """
-
-    features: FeatureBuilder
-    rows: ScaledRows
-
-    def view(self, view: FeatureView) -> Array | LazyMatrix:
-        """Return the rows in a view: an array if it is small or the table, else a lazy matrix."""
-        if view == "table":
-            return self._table()
-        lazy = self.lazy_view(view)
-        return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
-
-    def lazy_view(self, view: FeatureView) -> LazyMatrix:
-        """Return the rows in a view other than "table", computed when they are read."""
-        return LazyView(self, view)
-
-    def _table(self) -> Array:
-        """Return the view "table", read once more in blocks of rows."""
-        features, (columns, _, codes, folds) = self.features, self.rows
-        assert columns is not None
-        out = np.empty((columns.n_rows, len(features.is_nominal)))
-        for start in range(0, len(out), _ROWS_READ):
-            block = slice(start, start + _ROWS_READ)
-            own_folds = None if folds is None else folds[block]
-            numbers = features.encoding.read_numbers(columns.part(block), codes[block], own_folds)
-            out[block] = features.transform(TableRows(numbers, codes[block]), "table")
-        return out
-
-
-class LazyView(LazyMatrix):
-    """View of an encoded table, computed for the rows that are read.
-
-    Parameters
-    ----------
-    table : EncodedTable
-        The table.
-    view : FeatureView
-        The view, other than "table".
-    """
-
-    def __init__(self, table: EncodedTable, view: FeatureView) -> None:
-        features = table.features
-        width = features.n_encoded + (features.n_blocks * WIDTH if view == "embedded" else 0)
-        super().__init__((len(table.rows.codes), width), np.dtype(np.float32))
-        self._features, self._rows, self._view = features, table.rows, view
-
-    def write_rows(self, rows: slice | Array, out: Array) -> None:
-        """Write rows to an array."""
-        _, numbers, codes, _ = self._rows
-        self._features.write_view(numbers[rows], codes[rows], self._view, out)
-
-
-def _codes_by_frequency(counts: Sequence[int]) -> Array:
-    """Return the frequency rank of each code, and NaN for code 0."""
-    ranks = np.argsort(np.argsort(-np.array(counts, dtype=float), kind="stable"))
-    return np.append(np.nan, np.minimum(ranks, _MAX_CATEGORIES_OF_TREES - 1))
-
-
-def draw_seed(rng: np.random.RandomState) -> int:
-    """Draw a seed."""
-    return int(rng.randint(np.iinfo(np.int32).max))

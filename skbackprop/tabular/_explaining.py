@@ -14,7 +14,8 @@ from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background,
 from ..utils.arrays import Array, IndexArray, as_dense
 from ..utils.shapley import HybridRows
 from ._dataframe import AnyColumns, SparseColumns, read_table
-from ._encoding import WIDTH, FeatureBuilder, FeatureView, TableRows
+from ._encoding import TableRows
+from ._feature_views import WIDTH, FeatureBuilder, FeatureView
 from ._fold_models import FoldEnsemble, Mix, map_in_threads, predict_in_blocks, rows_at_once
 
 # The background that a fitted estimator keeps has fewer rows if it would have more numbers.

@@ -30,7 +30,8 @@ from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._dataframe import AnyColumns
-from ._encoding import WIDTH, FeatureBuilder, FeatureView, TableRows
+from ._encoding import TableRows
+from ._feature_views import WIDTH, FeatureBuilder, FeatureView
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
 _ROWS_AT_ONCE = 2048

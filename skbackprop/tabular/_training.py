@@ -32,7 +32,7 @@ from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.convergence import OUT_OF_TIME
 from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
-from ._encoding import WIDTH, FeatureView
+from ._feature_views import WIDTH, FeatureView
 from ._fold_models import LabeledRows, NetworkEnsemble
 
 # -------------------------------------------------------------------------------- settings

@@ -39,8 +39,9 @@ from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
 from ._cross_fitting import AUTO, BOOSTING, choose_view, cross_fit
 from ._dataframe import AnyColumns, read_table
-from ._encoding import FeatureBuilder, FeatureView, TableRows, draw_seed
+from ._encoding import TableRows
 from ._explaining import TabularModel, explain_table, keep_background, read_background
+from ._feature_views import FeatureBuilder, FeatureView, draw_seed
 from ._fold_models import (
     FoldEnsemble,
     LabeledRows,

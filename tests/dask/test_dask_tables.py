@@ -20,7 +20,7 @@ from skbackprop.dask import DaskTabularClassifier, DaskTabularRegressor, _tables
 from skbackprop.dask._partitions import ClientRows, Partition, PartitionInfo, Partitions
 from skbackprop.dask._tabular_base import DaskClassifierNetworks
 from skbackprop.dask._trainer import ActorPool
-from skbackprop.tabular import _column_encoding, _encoding, base
+from skbackprop.tabular import _column_encoding, _encoding, _feature_views, base
 from support import few_epochs
 from support.cluster import make_cluster
 from support.tables import BOTH, growing_levels, predict
@@ -79,7 +79,7 @@ def same_streams(monkeypatch):
         params = network_params(defaults, n_blocks, n_train, n_estimators)
         return params | {"batch_size": N, "dropout": 0.0, "dtype": "float64"}
 
-    for module in (base, _encoding, _tabular_base):
+    for module in (base, _feature_views, _tabular_base):
         monkeypatch.setattr(module, "draw_seed", lambda rng: 0)
     monkeypatch.setattr(_tabular_base, "draw_sample", record_folds)
     for module in (_column_encoding, _encoding):

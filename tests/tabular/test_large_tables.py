@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _column_encoding, _encoding, _training
-from skbackprop.tabular._encoding import WIDTH, FeatureBuilder
+from skbackprop.tabular import _column_encoding, _feature_views, _training
+from skbackprop.tabular._feature_views import WIDTH, FeatureBuilder
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.tabular._value_types import count_known, is_missing
 from skbackprop.utils.arrays import max_abs
@@ -60,7 +60,7 @@ def fitted(X, y=None, target_type="continuous"):
 @pytest.mark.parametrize("values_at_once", [1, 1 << 20])
 def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeypatch):
     monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", values_at_once)
-    monkeypatch.setattr(_encoding, "_ROWS_READ", 64)
+    monkeypatch.setattr(_feature_views, "_ROWS_READ", 64)
     X = TABLES[name]()
     features, table = fitted(X)
     rows = features.encode(features.encoding.to_training_matrices(columns_of(X)))
@@ -86,7 +86,7 @@ def test_networks_are_the_same_on_inputs_that_are_computed_for_each_batch(
     X, y = mixed_data(kind)
     validation = {"X_val": X[:30], "y_val": y[:30]} if is_validated else {}
     model = kind(**SMALL, blend="boosting").fit(X, y, **validation)
-    monkeypatch.setattr(_encoding, "_MAX_DENSE_ELEMENTS", 0)
+    monkeypatch.setattr(_feature_views, "_MAX_DENSE_ELEMENTS", 0)
     lazy = kind(**SMALL, blend="boosting").fit(X, y, **validation)
     for own, expected in zip(lazy.networks_, model.networks_, strict=True):
         for found, weights in zip(own.coefs_, expected.coefs_, strict=True):
@@ -95,8 +95,8 @@ def test_networks_are_the_same_on_inputs_that_are_computed_for_each_batch(
 
 
 def test_numbers_of_large_tables_are_embedded(monkeypatch):
-    monkeypatch.setattr(_encoding, "_MAX_BLOCK_ELEMENTS", 2 * WIDTH * 100)
-    monkeypatch.setattr(_encoding, "_BLOCK_ROWS", 100)
+    monkeypatch.setattr(_feature_views, "_MAX_BLOCK_ELEMENTS", 2 * WIDTH * 100)
+    monkeypatch.setattr(_feature_views, "_BLOCK_ROWS", 100)
     narrow, wide = (np.random.RandomState(0).randn(N, width) for width in (2, 3))
     assert fitted(narrow)[0].n_blocks == 2
     assert fitted(wide)[0].n_blocks == 0
@@ -126,7 +126,7 @@ def test_an_encoded_table_has_at_most_one_and_a_half_times_the_bytes_of_its_numb
 @BOTH
 def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     """Bytes for each row, from two sizes: what does not grow with the rows is no matter."""
-    monkeypatch.setattr(_encoding, "_MAX_DENSE_ELEMENTS", 0)
+    monkeypatch.setattr(_feature_views, "_MAX_DENSE_ELEMENTS", 0)
     monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", 1)
     sizes, peaks = (8_000, 16_000), []
     for n_rows in sizes:
