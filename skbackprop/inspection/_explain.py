@@ -52,16 +52,17 @@ def explain(
     X : array-like or data frame of shape (n_samples, n_features)
         The rows to explain.
     background : array-like or data frame of shape (n_background, n_features), default=None
-        Rows to compare with, such as the training rows; of more than 100, a sample of 100. None for
-        the training rows that a tabular estimator keeps; other estimators need it.
+        Rows to compare with, such as the training rows. If there are more than 100, a random sample
+        of 100 is used. None for the training rows that a tabular estimator keeps; other estimators
+        need a background.
     output : {"probability", "log_odds"}, default="probability"
         What the shares of a classifier sum to: the probability p of each class, or its log-odds
         log(p / (1 - p)), which tells confident predictions apart.
     n_permutations : int, default=None
-        The number of random orders for each background row; each second order is the reverse of the
-        one before (Mitchell et al. 2022). None for exact values up to 6 columns, and for 1 above.
-        The time is proportional to it. Even numbers give exact values if at most two columns
-        interact.
+        The number of random orders for each background row. Every second order is the reverse of
+        the previous one (Mitchell et al. 2022). None computes exact values up to 6 columns, and
+        takes 1 order above. The time is proportional to the number. Even numbers give exact values
+        if at most two columns interact.
     random_state : int, RandomState instance or None, default=0
         Seed of the orders, and of the sample of background rows.
 

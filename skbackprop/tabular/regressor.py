@@ -330,12 +330,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
             The rows to explain.
         background : data frame, array-like or sparse matrix, default=None
-            Rows to compare with; of more than 100, a sample of 100. None for 100 training rows with
-            weight, which `fit` keeps (fewer if there are over 1,000 columns).
+            Rows to compare with. If there are more than 100, a random sample of 100 is used. None
+            for 100 training rows with weight, which `fit` keeps (fewer above 1,000 columns).
         n_permutations : int, default=None
-            The number of random orders for each background row; each second order is the reverse of
-            the one before [2]_. None for exact values up to 6 columns, and for 1 above. The time is
-            proportional to it. Even numbers give exact values if at most two columns interact.
+            The number of random orders for each background row. Every second order is the reverse
+            of the previous one [2]_. None computes exact values up to 6 columns, and takes 1 order
+            above. The time is proportional to the number. Even numbers give exact values if at most
+            two columns interact.
         random_state : int, RandomState instance or None, default=0
             Seed of the orders.
 
