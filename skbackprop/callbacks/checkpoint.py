@@ -46,8 +46,8 @@ class Checkpoint:
         If a parameter is not valid; when a fit begins, if it is one of many fits of a search, if it
         trains several networks with L-BFGS, or if another fit is writing to the file.
     OSError
-        When a fit begins, if the folder does not exist, or the file is not writable or is a device;
-        after an epoch, which ends training, if the file cannot be written.
+        When a fit begins, if the folder does not exist, or the file is not writable or is a device.
+        After an epoch, if the file cannot be written. Training then ends.
 
     See Also
     --------

@@ -56,8 +56,8 @@ def explain(
         of 100 is used. None for the training rows that a tabular estimator keeps; other estimators
         need a background.
     output : {"probability", "log_odds"}, default="probability"
-        What the shares of a classifier sum to: the probability p of each class, or its log-odds
-        log(p / (1 - p)), which tells confident predictions apart.
+        The output of a classifier that is explained: the probability p of each class, or its
+        log-odds log(p / (1 - p)), which differ more between confident predictions.
     n_permutations : int, default=None
         The number of random orders for each background row. Every second order is the reverse of
         the previous one (Mitchell et al. 2022). None computes exact values up to 6 columns, and

@@ -341,8 +341,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
             The rows to explain.
         output : {"probability", "log_odds"}, default="probability"
-            What the shares sum to: the probability p of each class, as in `predict_proba`, or
-            log(p / (1 - p)), which tells confident predictions apart.
+            The output that is explained: the probability p of each class, as in `predict_proba`, or
+            log(p / (1 - p)), which differs more between confident predictions.
         background : data frame, array-like or sparse matrix, default=None
             Rows to compare with. If there are more than 100, a random sample of 100 is used. None
             for 100 training rows with weight, which `fit` keeps (fewer above 1,000 columns).

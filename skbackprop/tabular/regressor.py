@@ -409,21 +409,21 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         CV+ (Barber et al. 2021): each training row i was held out by one network k(i), whose error
         gives the conformity score ``s_i = abs(y_i - m_k(i)(x_i)) / r(m_k(i)(x_i))``. Here r(m) is
-        the mean absolute out-of-fold error of rows with predictions about m, relative to that of
-        all rows (Lei et al. 2018, section 5.2). The upper end for a new row x is the
-        ceil((n + 1) coverage)-th smallest of all n ``m_k(i)(x) + s_i r(m_k(i)(x))``, the lower end
-        likewise of ``m_k(i)(x) - s_i r(m_k(i)(x))``. Intervals are wider where the networks
-        disagree, for predictions whose errors are larger, and where the loss learns that the noise
-        is larger. With several levels of `Quantile`, the score is ``max(low - y, y - high)``, by
-        which the two quantiles are moved (Romano et al. 2019); with ``loss="gaussian"`` it is
-        ``abs(y - m) / std``.
+        the mean absolute out-of-fold error of rows whose predictions are close to m, divided by
+        that of all rows (Lei et al. 2018, section 5.2). For a new row x, the upper end is the
+        ceil((n + 1) coverage)-th smallest of the n numbers ``m_k(i)(x) + s_i r(m_k(i)(x))``. The
+        lower end is the ceil((n + 1) coverage)-th largest of ``m_k(i)(x) - s_i r(m_k(i)(x))``.
+        Intervals are wider where networks disagree, where similar predictions have larger errors,
+        and where the loss learns larger noise. With several levels of `Quantile`, the score is
+        ``max(low - y, y - high)`` and moves the two quantiles (Romano et al. 2019). With
+        ``loss="gaussian"``, the score is ``abs(y - m) / std``.
 
-        For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)``
-        whatever the networks are like (theorem 4), and typically close to `coverage`. After a fit
-        with groups this holds for rows of new groups. After a fit with X_val, scores are those of
-        the whole ensemble on X_val, by split conformal prediction. Theorem 4 requires that no model
-        depends on held-out rows. Only r does, slightly: it has at most eight values, each a mean of
-        20 rows or more.
+        For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)`` for
+        any networks (theorem 4), and typically close to `coverage`. After a fit with groups, this
+        holds for rows of new groups. After a fit with X_val, the method is split conformal
+        prediction, with scores of the whole ensemble on X_val. Theorem 4 assumes that models do not
+        depend on held-out rows. Here r depends on them slightly: it has at most eight values, each
+        a mean of 20 rows or more.
 
         Parameters
         ----------
