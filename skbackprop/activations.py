@@ -498,7 +498,7 @@ class Gelu(SelfGated):
             return
         highest, *others = self.COEFFICIENTS
         clipped_block: Array | None = None
-        for x, gate, square in _iter_blocks_with_scratch(z, s, block_size=4 * _BLOCK_SIZE):
+        for x, gate, square in _iter_blocks_with_scratch(z, s, block_size=8 * _BLOCK_SIZE):
             if clipped_block is None:
                 clipped_block = np.empty_like(square)
             clipped = clipped_block[: len(square)]
@@ -515,7 +515,7 @@ class Gelu(SelfGated):
             np.add(gate, 0.5, out=gate)
 
     def derivative_from_gate(self, z: Array, s: Array) -> None:
-        for x, gate, density in _iter_blocks_with_scratch(z, s, block_size=4 * _BLOCK_SIZE):
+        for x, gate, density in _iter_blocks_with_scratch(z, s, block_size=8 * _BLOCK_SIZE):
             np.clip(x, -40.0, 40.0, out=x)  # outside, P is 0 or 1 and p is 0
             np.multiply(x, x, out=density)
             np.multiply(density, -0.5, out=density)

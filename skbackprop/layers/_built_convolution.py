@@ -20,10 +20,11 @@ from ..utils.parallel import parallel_for, split_rows
 from .base import LayerContext, Shape, padding_mask
 from .dense import RowSum
 
-# The most values of columns that are computed at once: a megabyte in single precision. Those of a
-# batch are kept for the backward pass if they are no more. Otherwise it is faster to copy them once
-# again, a few rows at a time, than to read them from memory.
-_CACHED_VALUES = 1 << 18
+# The most values of columns that are computed at once: four megabytes in single precision. Smaller
+# parts make threads wait for Python's lock. The columns of a batch are kept for the backward pass
+# if they are no more. Otherwise it is faster to copy them once again, a few rows at a time, than to
+# read them from memory.
+_CACHED_VALUES = 1 << 20
 
 # A row of a batch of 32 rows or more has at most this share of them.
 CACHED_VALUES_OF_ROW = _CACHED_VALUES // 32
