@@ -165,11 +165,23 @@ def warping_distances(A: np.ndarray, B: np.ndarray, window: float = WINDOW) -> n
     return found
 
 
+def predict_by_minirocket(data: Series, n_steps: int) -> np.ndarray:
+    from aeon.classification.convolution_based import MiniRocketClassifier
+    from aeon.regression.convolution_based import MiniRocketRegressor
+
+    kind = MiniRocketRegressor if data.y.dtype.kind == "f" else MiniRocketClassifier
+    X, X_test = (np.nan_to_num(part).transpose(0, 2, 1) for part in (data.X, data.X_test))
+    predictions: np.ndarray = kind(random_state=0).fit(X, data.y).predict(X_test)
+    return predictions
+
+
 CONTENDERS = {
     "convolutions": predict_by_convolutions,
     "dense": predict_by_dense_network,
     "1-NN DTW": predict_by_neighbors,
 }
+if find_spec("aeon") and find_spec("numba"):  # all that aeon depends on is installed
+    CONTENDERS["MiniRocket"] = predict_by_minirocket
 
 
 # ------------------------------------------------------------------------------- the table
