@@ -149,11 +149,14 @@ def rows_of(
                 yield found
 
 
+DEFAULTS = Settings()
+
+
 def report(
     smoke: bool,
     sizes: Sequence[int] = SIZES,
     models: Sequence[str] = MODELS,
-    settings: Settings = Settings(),  # noqa: B008
+    settings: Settings = DEFAULTS,
 ) -> None:
     n_test = N_TEST
     if smoke:

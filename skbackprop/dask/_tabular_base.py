@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import abstractmethod
 from functools import partial
 from typing import Any, ClassVar, Self
 
@@ -83,9 +84,9 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
     _fill_value: ClassVar[Any] = None  # missing values are valid in every column
     _networks: ClassVar[type[Any]]  # the networks in training
 
+    @abstractmethod
     def _fit_target_of_blocks(self, blocks: Partitions) -> None:
         """Fit the encoding of the target to all rows."""
-        raise NotImplementedError
 
     # -------------------------------------------------------------------- training
 
