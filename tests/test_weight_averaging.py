@@ -185,7 +185,9 @@ def test_no_allocation_of_a_step_grows_with_the_network(n_estimators, kind):
         kind.update(theta, g, state, 40)
         return peak_of(kind.update, theta, g, state, 40)
 
-    assert peak(40_000) - peak(10_000) < 2_000
+    # 60,000 parameters more would be 60,000 bytes even as booleans. Other threads of the process
+    # may allocate some thousand bytes.
+    assert peak(70_000) - peak(10_000) < 20_000
 
 
 # ---------------------------------------------------------------------------------- stacks

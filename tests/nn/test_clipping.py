@@ -107,7 +107,9 @@ def test_clipping_takes_no_memory_that_grows_with_the_network():
         return peak_of(clip_by_global_norm, gradients(n=n), 0.5)
 
     peak(10)
-    assert peak(100_000) - peak(20_000) < 2_000
+    # 80,000 numbers more would be 80,000 bytes even as booleans. Other threads of the process may
+    # allocate some thousand bytes.
+    assert peak(100_000) - peak(20_000) < 20_000
 
 
 # -------------------------------------------------------------------------- in training

@@ -122,7 +122,9 @@ def test_penalty_sums_take_constant_memory():
         return peak_of(STACKS["elastic"].accumulate, weights_of(3, n_weights=n_weights))
 
     peak(10_000)
-    assert peak(100_000) - peak(20_000) < 2_000
+    # 80,000 weights more would be 240,000 bytes even as booleans. Other threads of the process may
+    # allocate some thousand bytes.
+    assert peak(100_000) - peak(20_000) < 20_000
 
 
 def test_zero_alpha_ignores_overflow():
