@@ -19,7 +19,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 
 from ..estimators._validation import prefix_errors, validated_weight
-from ..tabular._category_lines import CategoryLines
+from ..tabular._category_interactions import CategoryInteractions
 from ..tabular._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -28,9 +28,14 @@ from ..tabular._column_encoding import (
     count_categories,
 )
 from ..tabular._column_kinds import find_kinds
-from ..tabular._dataframe import AnyColumns, read_table
-from ..tabular._encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, with_many_categories
-from ..tabular._feature_views import EncodedTable, FeatureBuilder, FeatureView
+from ..tabular._model_inputs import EncodedTable, FeatureBuilder, FeatureView
+from ..tabular._read_table import TableColumns, read_table
+from ..tabular._table_encoding import (
+    MAX_CATEGORIES,
+    MIN_FREQUENCY,
+    FittedEncoding,
+    with_many_categories,
+)
 from ..tabular.encoder import TableEncoder
 from ..training.validation_split import k_fold_of_rows
 from ..utils.arrays import Array
@@ -130,7 +135,7 @@ def fit_features(
     target: Any,
     partitions: Partitions,
     sample: Partition,
-    columns: AnyColumns,
+    columns: TableColumns,
     n_folds: int,
     rng: np.random.RandomState,
 ) -> tuple[FeatureBuilder, EncodedTable]:
@@ -149,7 +154,7 @@ def fit_features(
         The raw rows.
     sample : Partition
         A sample of them.
-    columns : AnyColumns
+    columns : TableColumns
         The columns of the sample.
     n_folds : int
         The number of folds.
@@ -192,10 +197,10 @@ def fit_features(
         statistics = TargetEncoding.from_moments(moments, classes, sample.folds)
     categories = OneHot.fit(levels, MAX_CATEGORIES)
 
-    def fit_lines(take: Any, may_have_lines: Array) -> CategoryLines | None:
+    def fit_interactions(take: Any, may_interact: Array) -> CategoryInteractions | None:
         y, n_codes = target._encode_target(sample.y), [own.n_codes for own in levels]
         draw_folds = partial(np.asarray, sample.folds)
-        return CategoryLines.fit(codes, take, may_have_lines, y, draw_folds, n_codes)
+        return CategoryInteractions.fit(codes, take, may_interact, y, draw_folds, n_codes)
 
     encoding, rows = FittedEncoding.from_categories(
         columns,
@@ -207,7 +212,7 @@ def fit_features(
         many,
         rng,
         np.float32,
-        fit_lines if target._target_type() == "continuous" else None,
+        fit_interactions if target._target_type() == "continuous" else None,
     )
     return FeatureBuilder.from_encoding(encoding, rows, rng, partitions.n_rows)
 
@@ -269,7 +274,7 @@ def _take_sample(partition: Partition, number: int, share: float, seed: int) -> 
     return Partition(X, y, weight, folds)
 
 
-def _read(reader: TableEncoder, partition: Partition) -> AnyColumns:
+def _read(reader: TableEncoder, partition: Partition) -> TableColumns:
     with prefix_errors("a block of X"):
         return read_table(reader, partition.X, reset=False)
 

@@ -16,11 +16,11 @@ from ..estimators._fit_context import FitArguments
 from ..estimators._parameter_constraints import COUNT
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular._column_encoding import N_FOLDS
-from ..tabular._dataframe import read_table
-from ..tabular._explaining import keep_background
-from ..tabular._feature_views import FeatureView, draw_seed
-from ..tabular._fold_models import LabeledRows, NetworkEnsemble
-from ..tabular._training import FitProgress, TrainingData
+from ..tabular._explanation import keep_background
+from ..tabular._model_inputs import FeatureView, draw_seed
+from ..tabular._prediction import LabeledRows, NetworkEnsemble
+from ..tabular._read_table import read_table
+from ..tabular._training_cycles import FitProgress, TrainingData
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TableClassifierNetworks
 from ..tabular.regressor import TableRegressorNetworks

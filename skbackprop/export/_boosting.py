@@ -8,8 +8,8 @@ from typing import Any, cast
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
-from ..tabular._boosted_trees import bits_of, round_down
-from ..tabular._cross_fitting import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
+from ..tabular._blend import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
+from ..tabular._boosted_trees import round_down, unpack_bitset
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import AT_MOST, EQUALS, LEAF, Expr
@@ -100,7 +100,7 @@ def _nodes_of(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
     parts, n_nodes = [own], len(nodes)
     for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
         known = codes[own["column"][node]]
-        bits = bits_of(tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]])
+        bits = unpack_bitset(tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]])
         # Missing and unknown categories equal none, and reach the end of the chain.
         ends = own["yes"][node], own["no"][node]
         missing_goes_left = own["is_yes_if_missing"][node]

@@ -30,9 +30,9 @@ from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._column_encoding import CategoryLevels, OneHot, RobustScaling
-from ..tabular._dataframe import to_floats
-from ..tabular._encoding import FittedEncoding
-from ..tabular._feature_views import FeatureBuilder
+from ..tabular._model_inputs import FeatureBuilder
+from ..tabular._read_table import to_floats
+from ..tabular._table_encoding import FittedEncoding
 from ..tabular._value_types import find_role
 from ..utils.arrays import Array
 from . import _expressions as ex
@@ -585,9 +585,10 @@ def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callabl
         by_target = [lookups[i] for i in encoding.target_encoded]
         for table, column in zip(statistics.tables, statistics.columns, strict=True):
             numbers.append(by_target[column](table[:, None]))
-    if encoding.lines is not None:
-        lines, scaling = encoding.lines, encoding.numbers
-        for at, own, table in zip(lines.categories, lines.numbers, lines.lines, strict=True):
+    if encoding.interactions is not None:
+        fitted, scaling = encoding.interactions, encoding.numbers
+        pairs = zip(fitted.categories, fitted.numbers, fitted.coefficients, strict=True)
+        for at, own, table in pairs:
             number = ex.take_columns(x, [encoding.numeric_columns[own]])
             z = ex.fill_nan(_scale(number, scaling.take([own])), np.zeros(1))
             numbers.append(lookups[at](table[:, :1]) + lookups[at](table[:, 1:]) * z)

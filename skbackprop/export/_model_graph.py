@@ -30,8 +30,8 @@ from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
 from ..tabular import TabularClassifier, TabularRegressor
-from ..tabular._cross_fitting import CrossFittedEstimators
-from ..tabular._feature_views import N_BINS, N_FREQUENCIES, NumericBlockEncoder
+from ..tabular._blend import CrossFittedEstimators
+from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, NumericBlockEncoder
 from ..tabular.classifier import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex

@@ -84,7 +84,7 @@ class ConvolutionGeometry:
         )
 
 
-class Windows:
+class Im2Col:
     """Windows of images as the rows of a matrix of columns, and the sum of such rows to images.
 
     All images have the shape (n_estimators or 1, n_rows, height, width, channels). The matrix has
@@ -368,7 +368,7 @@ class BuiltConvolution:
     def __init__(self, context: LayerContext, geometry: ConvolutionGeometry) -> None:
         self._context = context
         n_channels = math.prod(context.input_shape) // math.prod(geometry.input_size)
-        self._windows = Windows(context, geometry, n_channels, is_kept=context.is_training)
+        self._windows = Im2Col(context, geometry, n_channels, is_kept=context.is_training)
         n_filters, members = context.output_shape[-1], (-1,) if context.n_estimators > 1 else ()
         self._output_shape = *members, context.n_rows * math.prod(geometry.output_size), n_filters
         shape = *members, self._windows.window, n_filters
@@ -423,7 +423,7 @@ class BuiltTransposedConvolution:
 
     def __init__(self, context: LayerContext, geometry: ConvolutionGeometry) -> None:
         self._context, n_filters = context, context.output_shape[-1]
-        self._windows = Windows(context, geometry, n_filters)
+        self._windows = Im2Col(context, geometry, n_filters)
         members = (-1,) if context.n_estimators > 1 else ()
         n_windows = context.n_rows * math.prod(geometry.output_size)
         n_channels = math.prod(context.input_shape) // math.prod(geometry.output_size)
@@ -486,7 +486,7 @@ class BuiltDepthwiseConvolution:
         self._context, (height, width, n_channels) = context, context.output_shape
         n_members, n_rows, n_offsets = context.n_estimators, context.n_rows, geometry.kernel_size
         self._slices = [geometry.window_slices(*offset) for offset in np.ndindex(n_offsets)]
-        self._windows = Windows(context, geometry, n_channels)
+        self._windows = Im2Col(context, geometry, n_channels)
         parameters, gradients = context.parameters, context.gradients
         shape = n_members, len(self._slices), 1, n_channels
         self._kernels = parameters["kernels"].reshape(shape)

@@ -55,8 +55,9 @@ from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
+from ..tabular._blend import CrossFittedEstimators
 from ..tabular._boosted_trees import PackedTrees
-from ..tabular._category_lines import CategoryLines
+from ..tabular._category_interactions import CategoryInteractions
 from ..tabular._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -64,11 +65,10 @@ from ..tabular._column_encoding import (
     RobustScaling,
     TargetEncoding,
 )
-from ..tabular._cross_fitting import CrossFittedEstimators
 from ..tabular._dates import DateEncoding, TimeEncoding
-from ..tabular._encoding import FittedEncoding, TableRows
-from ..tabular._feature_views import FeatureBuilder, NumericBlockEncoder
-from ..tabular._fold_models import NetworkEnsemble, OutputBiasInit
+from ..tabular._model_inputs import FeatureBuilder, NumericBlockEncoder
+from ..tabular._prediction import NetworkEnsemble, OutputBiasInit
+from ..tabular._table_encoding import FittedEncoding, UnscaledRows
 from ..tabular._text import TextEncoding
 from ..tabular.classifier import TableClassifierNetworks
 from ..tabular.regressor import RegressorTargets, TableRegressorNetworks
@@ -117,8 +117,8 @@ _CLASSES: tuple[type, ...] = (
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets, ErrorScale),
-    CategoryLines,
-    *(DateEncoding, TimeEncoding, TextEncoding, TableRows),
+    CategoryInteractions,
+    *(DateEncoding, TimeEncoding, TextEncoding, UnscaledRows),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit, PackedTrees),
     # parts of fitted searches that skops does not know

@@ -26,8 +26,8 @@ import numpy as np
 
 from .. import __version__
 from ..estimators._fitted_network import OF_CALLBACKS
+from ..tabular._blend import BOOSTED
 from ..tabular._boosted_trees import PackedTrees, pack_boosting, unpack_boosting
-from ..tabular._cross_fitting import BOOSTED
 from ..utils.atomic_write import atomic_write, check_replaceable
 from ..utils.validation import require_extra
 from ._trusted_types import get_trusted_types

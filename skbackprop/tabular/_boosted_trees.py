@@ -20,7 +20,7 @@ from ..utils.arrays import Array
 _N_CODES = 256
 
 
-def take_codes_as_they_are(boosting: Any, is_nominal: Array) -> None:
+def remove_ordinal_encoding(boosting: Any, is_nominal: Array) -> None:
     """Let fitted gradient boosting split codes of categories without encoding them, in place.
 
     It encodes categories as ordinals, and moves their columns to the front, also of every new row,
@@ -46,7 +46,7 @@ def take_codes_as_they_are(boosting: Any, is_nominal: Array) -> None:
             bits = tree.raw_left_cat_bitsets[node["bitset_idx"]]
             own = codes[node["feature_idx"]]
             is_left = np.zeros(_N_CODES, dtype=bool)
-            is_left[own[bits_of(bits)[: len(own)]]] = True
+            is_left[own[unpack_bitset(bits)[: len(own)]]] = True
             bits[:] = np.packbits(is_left, bitorder="little").view(bits.dtype)
         nodes["feature_idx"] = columns[nodes["feature_idx"]]
     thresholds = [np.empty(0)] * len(columns)
@@ -121,7 +121,7 @@ def round_up(numbers: Array) -> Array:
     return -round_down(-numbers)
 
 
-def bits_of(bits: Array) -> Array:
+def unpack_bitset(bits: Array) -> Array:
     """Return the bits of a set of categories as an array of bool of shape (256,)."""
     by_bit: Array = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(bool)
     return by_bit

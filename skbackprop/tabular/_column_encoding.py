@@ -23,7 +23,7 @@ from sklearn.utils.multiclass import type_of_target
 from ..estimators._validation import validated_labels, validated_numbers
 from ..training.validation_split import group_k_fold_of_rows
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
-from ._dataframe import raise_unsupported
+from ._read_table import raise_unsupported
 from ._value_types import is_missing, types_in
 
 # Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .._sklearn import _check_categorical_features
-from ._dataframe import AnyColumns, Kind, SparseColumns
 from ._dates import parse_iso_date
+from ._read_table import Kind, SparseColumns, TableColumns
 from ._text import parse_number
 from ._value_types import find_role, is_missing
 
@@ -23,7 +23,7 @@ NUMERIC_KINDS = ("number", "numeric_string", "duration")
 
 
 def find_kinds(
-    columns: AnyColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
+    columns: TableColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
 ) -> list[Kind]:
     """Return the kind of each column.
 
@@ -37,7 +37,7 @@ def find_kinds(
     by_dtype = isinstance(categorical_features, str)
     is_category = np.zeros(columns.n_columns, dtype=bool)
     if not by_dtype:
-        given = _check_categorical_features(columns.as_given, categorical_features)
+        given = _check_categorical_features(columns.table, categorical_features)
         is_category = is_category if given is None else given
     given_kinds = _positions_of(column_kinds, columns)
     kinds: list[Kind] = []
@@ -59,7 +59,7 @@ def find_kinds(
     return kinds
 
 
-def _positions_of(column_kinds: Mapping[Any, Kind], columns: AnyColumns) -> dict[int, Kind]:
+def _positions_of(column_kinds: Mapping[Any, Kind], columns: TableColumns) -> dict[int, Kind]:
     """Return `column_kinds` by the positions of columns."""
     names = None if columns.names is None else list(columns.names)
     by_position: dict[int, Kind] = {}
@@ -81,7 +81,7 @@ def _positions_of(column_kinds: Mapping[Any, Kind], columns: AnyColumns) -> dict
     return by_position
 
 
-def _override_kind(columns: AnyColumns, column: int, kind: Kind, given: Kind) -> Kind:
+def _override_kind(columns: TableColumns, column: int, kind: Kind, given: Kind) -> Kind:
     """Return the given kind of a column whose values are of another; raise if it can't be."""
     if given == kind or (given == "number" and kind in NUMERIC_KINDS):
         return kind

@@ -37,12 +37,10 @@ from ..estimators.explanation import Explanation
 from ..estimators.summary import FittedAttributesHTML
 from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
 from ..utils.arrays import Array, MatrixLike
-from ._cross_fitting import AUTO, BOOSTING, choose_view, cross_fit
-from ._dataframe import AnyColumns, read_table
-from ._encoding import TableRows
-from ._explaining import TabularModel, explain_table, keep_background, read_background
-from ._feature_views import FeatureBuilder, FeatureView, draw_seed
-from ._fold_models import (
+from ._blend import AUTO, BOOSTING, choose_view, cross_fit
+from ._explanation import TabularModel, explain_table, keep_background, read_background
+from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
+from ._prediction import (
     FoldEnsemble,
     LabeledRows,
     Mix,
@@ -50,7 +48,9 @@ from ._fold_models import (
     OutOfFoldPredictor,
     predict_in_blocks,
 )
-from ._training import (
+from ._read_table import TableColumns, read_table
+from ._table_encoding import UnscaledRows
+from ._training_cycles import (
     MIN_GAIN_OF_ENSEMBLE,
     MIN_TIME,
     EnsembleSettings,
@@ -82,7 +82,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     n_features_in_: int
     feature_names_in_: Array
-    background_: TableRows | None
+    background_: UnscaledRows | None
 
     n_estimators: int
     categorical_features: Any
@@ -237,7 +237,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         columns = read_table(self, given.X, reset=True)
-        user_weight = validated_weight(given.sample_weight, columns.as_given)
+        user_weight = validated_weight(given.sample_weight, columns.table)
         y = self._validate_target(given.y)
         _check_lengths(columns, y, "X", "y")
         y = self._fit_target(y, user_weight)
@@ -305,7 +305,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             columns = read_table(self, given.X_val, reset=False)
             y = self._encode_target(given.y_val)
             _check_lengths(columns, y, "X_val", "y_val")
-            weight = validated_weight(given.sample_weight_val, columns.as_given)
+            weight = validated_weight(given.sample_weight_val, columns.table)
             weight = self._training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
@@ -531,7 +531,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         columns, y_encoded = read_table(self, X, reset=False), self._encode_target(y)
         _check_lengths(columns, y_encoded, "X", "y")
-        weight = validated_weight(sample_weight, columns.as_given)
+        weight = validated_weight(sample_weight, columns.table)
         out_of_fold = OutOfFoldPredictor(
             self._features.encoding.to_training_matrices(columns),
             self._features,
@@ -584,7 +584,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         return tags
 
 
-def _check_lengths(columns: AnyColumns, y: Array, name: str, name_of_y: str) -> None:
+def _check_lengths(columns: TableColumns, y: Array, name: str, name_of_y: str) -> None:
     if columns.n_rows != len(y):
         raise ValueError(
             f"{name} and {name_of_y} have inconsistent numbers of samples: {columns.n_rows} and "

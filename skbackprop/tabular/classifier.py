@@ -23,9 +23,9 @@ from ..training.class_weight import (
 )
 from ..training.temperature import fit_temperature, subsample_index, weights_of_rows
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
-from ._cross_fitting import resolve_blend
-from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
-from ._training import FOR_CLASSES, EnsembleSettings
+from ._blend import resolve_blend
+from ._prediction import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
+from ._training_cycles import FOR_CLASSES, EnsembleSettings
 from .base import BaseTabular
 
 _TINY = np.finfo(np.float64).tiny

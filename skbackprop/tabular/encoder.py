@@ -14,8 +14,8 @@ from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._estimator_mixin import EstimatorMixin, validates_parameters
 from ..estimators._validation import replace_attributes, shallow_copy_of
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
-from ._dataframe import read_table
-from ._encoding import FittedEncoding, ScaledRows
+from ._read_table import read_table
+from ._table_encoding import FittedEncoding, ScaledRows
 
 
 class TableEncoder(TransformerMixin, EstimatorMixin):

@@ -35,9 +35,9 @@ from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
-from ._cross_fitting import resolve_blend
-from ._fold_models import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
-from ._training import FOR_NUMBERS, EnsembleSettings
+from ._blend import resolve_blend
+from ._prediction import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
+from ._training_cycles import FOR_NUMBERS, EnsembleSettings
 from .base import BaseTabular
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.

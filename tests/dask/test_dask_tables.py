@@ -20,7 +20,7 @@ from skbackprop.dask import DaskTabularClassifier, DaskTabularRegressor, _tables
 from skbackprop.dask._partitions import ClientRows, Partition, PartitionInfo, Partitions
 from skbackprop.dask._tabular_base import DaskClassifierNetworks
 from skbackprop.dask._trainer import ActorPool
-from skbackprop.tabular import _column_encoding, _encoding, _feature_views, base
+from skbackprop.tabular import _column_encoding, _model_inputs, _table_encoding, base
 from support import few_epochs
 from support.cluster import make_cluster
 from support.tables import BOTH, growing_levels, predict
@@ -79,10 +79,10 @@ def same_streams(monkeypatch):
         params = network_params(defaults, n_blocks, n_train, n_estimators)
         return params | {"batch_size": N, "dropout": 0.0, "dtype": "float64"}
 
-    for module in (base, _feature_views, _tabular_base):
+    for module in (base, _model_inputs, _tabular_base):
         monkeypatch.setattr(module, "draw_seed", lambda rng: 0)
     monkeypatch.setattr(_tabular_base, "draw_sample", record_folds)
-    for module in (_column_encoding, _encoding):
+    for module in (_column_encoding, _table_encoding):
         monkeypatch.setattr(module, "draw_target_folds", lambda *arguments: folds[0])
     monkeypatch.setattr(base, "network_params", in_full_batches)
     monkeypatch.setattr(base.BaseTabular, "_make_folds", lambda *arguments: folds[0])
@@ -93,7 +93,7 @@ SETTINGS = {
     "class_weight": (TabularClassifier, {"class_weight": "balanced"}, True),
     "class weights": (TabularClassifier, {"class_weight": {"a": 3.0}}, False),
     "squared_error": (TabularRegressor, {}, True),
-    "lines of categories": (TabularRegressor, {}, False),
+    "category interactions": (TabularRegressor, {}, False),
     "absolute_error, not clipped": (TabularRegressor, {"loss": "absolute_error", "clip": False}, 0),
 }
 
@@ -102,7 +102,7 @@ SETTINGS = {
 @pytest.mark.parametrize("case", SETTINGS)
 def test_fit_equals_local_fit_with_the_same_folds(case, same_streams):
     kind, changes, is_weighted = SETTINGS[case]
-    X, y = growing_levels(N, n_levels=10) if case == "lines of categories" else raw_table(kind)
+    X, y = growing_levels(N, n_levels=10) if case == "category interactions" else raw_table(kind)
     weight = np.random.RandomState(1).randint(0, 3, N).astype(float) if is_weighted else None
     settings = {"n_estimators": 3, "max_iter": 6, "random_state": 0} | changes
     Xd, yd = as_frame(X, y)
@@ -110,8 +110,8 @@ def test_fit_equals_local_fit_with_the_same_folds(case, same_streams):
     model = DASK[kind](**settings, sync_every=1).fit(Xd, yd, of_rows)
     local = kind(**settings).fit(X, y, weight)
     assert_same_encoding(model, local)
-    has_lines = model._features.encoding.lines is not None
-    assert has_lines == (case == "lines of categories")
+    has_interactions = model._features.encoding.interactions is not None
+    assert has_interactions == (case == "category interactions")
     np.testing.assert_array_equal(model.n_iter_, local.n_iter_)
     np.testing.assert_allclose(model.weights_, local.weights_, rtol=1e-5)
     np.testing.assert_allclose(predict(model, Xd).compute(), predict(local, X), rtol=1e-5)

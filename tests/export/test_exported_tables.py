@@ -205,30 +205,30 @@ def test_raises_on_trees_in_c_and_on_other_estimators():
 
 
 @pytest.fixture(scope="module")
-def with_lines():
-    """Return a regressor with lines of categories, and rows with missing values and a new level."""
+def with_interactions():
+    """Return a regressor with interactions, and rows with missing values and a new level."""
     frame, y = growing_levels(n=300)
     frame["level"] = frame["level"].str[1:].astype(float)
     estimator = TabularRegressor(
         2, max_iter=2, random_state=0, categorical_features=["level"], blend=None
     )
     estimator.fit(frame, y)
-    assert estimator._features.encoding.lines is not None
+    assert estimator._features.encoding.interactions is not None
     rows = frame[:9].to_numpy().copy()
     rows[0, 0], rows[1, 1], rows[2, 1] = np.nan, np.nan, 1000
     return estimator, rows, estimator.predict(pd.DataFrame(rows, columns=frame.columns))
 
 
-def test_lines_of_categories(with_lines):
-    estimator, rows, predicted = with_lines
+def test_lines_of_categories(with_interactions):
+    estimator, rows, predicted = with_interactions
     (found,) = outputs_of(to_onnx(estimator), rows).values()
     assert is_close(found[:, 0], predicted)
 
 
 @pytest.mark.long
 @pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_lines_of_categories_in_c(with_lines, tmp_path):
-    estimator, rows, predicted = with_lines
+def test_lines_of_categories_in_c(with_interactions, tmp_path):
+    estimator, rows, predicted = with_interactions
     ((values,),) = outputs_of_c([(to_c(estimator, prefix="p0"), rows, [1])], tmp_path)
     assert is_close(values[:, 0], predicted)
 

@@ -27,7 +27,7 @@ from skbackprop import (
 )
 from skbackprop.estimators._estimator_mixin import EstimatorMixin
 from skbackprop.persistence import get_trusted_types, load, save
-from skbackprop.tabular._boosted_trees import take_codes_as_they_are
+from skbackprop.tabular._boosted_trees import remove_ordinal_encoding
 from skbackprop.utils.configurable import Configurable
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
@@ -183,7 +183,7 @@ def boosting_with_categories():
         max_iter=2, categorical_features=[0], min_samples_leaf=2, learning_rate=1.0
     )
     boosting.fit(X, y)
-    take_codes_as_they_are(boosting, np.array([True, False]))
+    remove_ordinal_encoding(boosting, np.array([True, False]))
     return boosting, X
 
 

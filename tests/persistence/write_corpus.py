@@ -36,7 +36,7 @@ from skbackprop.losses import Quantile
 from skbackprop.persistence import save
 from skbackprop.schedules import CosineDecay, LinearWarmup
 from skbackprop.tabular import PiecewiseLinearEncoder, TableEncoder
-from skbackprop.tabular._training import EnsembleSettings
+from skbackprop.tabular._training_cycles import EnsembleSettings
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -6,7 +6,7 @@ import pytest
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._dataframe import read_table
+from skbackprop.tabular._read_table import read_table
 
 BOTH = pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
 

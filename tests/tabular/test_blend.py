@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular._boosted_trees import round_thresholds, take_codes_as_they_are
+from skbackprop.tabular._boosted_trees import remove_ordinal_encoding, round_thresholds
 from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
 from skbackprop.tabular.regressor import stacking_weights_nnls
 from support.tables import BOTH, component_inputs, mixed_data, predict
@@ -455,9 +455,9 @@ def test_boosting_predicts_the_same_without_its_encoding_of_categories(kind):
     before = predict_rows(rows)
     splits = [tree.nodes["is_categorical"].any() for (tree, *_) in boosting._predictors]
     assert any(splits)
-    take_codes_as_they_are(boosting, np.array([True, False, False]))
+    remove_ordinal_encoding(boosting, np.array([True, False, False]))
     assert boosting._preprocessor is not None  # the last column is not one of codes
-    take_codes_as_they_are(boosting, is_nominal)
+    remove_ordinal_encoding(boosting, is_nominal)
     assert boosting._preprocessor is None
     np.testing.assert_array_equal(predict_rows(rows), before)
 

@@ -11,8 +11,8 @@ from scipy import sparse
 
 from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._dataframe import FEW_ROWS
 from skbackprop.tabular._dates import DateEncoding, dates_to_microseconds
+from skbackprop.tabular._read_table import FEW_ROWS
 
 # Before 1970, a leap day, the last day of a leap year, and Mondays and Sundays.
 MOMENTS = [

@@ -17,7 +17,7 @@ from sklearn.preprocessing import OrdinalEncoder, TargetEncoder
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
-from skbackprop.tabular._dataframe import FEW_ROWS
+from skbackprop.tabular._read_table import FEW_ROWS
 from support import few_epochs
 
 # ------------------------------------------------------------------------------- numbers

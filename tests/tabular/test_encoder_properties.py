@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._dataframe import FEW_ROWS
+from skbackprop.tabular._read_table import FEW_ROWS
 from support.lanes import examples
 from support.mixed import FRAMES, encoded_by_scikit_learn, mixed_tables, rows_of, to_objects, typed
 

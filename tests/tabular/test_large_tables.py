@@ -11,8 +11,8 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _column_encoding, _feature_views, _training
-from skbackprop.tabular._feature_views import WIDTH, FeatureBuilder
+from skbackprop.tabular import _column_encoding, _model_inputs, _training_cycles
+from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.tabular._value_types import count_known, is_missing
 from skbackprop.utils.arrays import max_abs
@@ -60,7 +60,7 @@ def fitted(X, y=None, target_type="continuous"):
 @pytest.mark.parametrize("values_at_once", [1, 1 << 20])
 def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeypatch):
     monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", values_at_once)
-    monkeypatch.setattr(_feature_views, "_ROWS_READ", 64)
+    monkeypatch.setattr(_model_inputs, "_ROWS_READ", 64)
     X = TABLES[name]()
     features, table = fitted(X)
     rows = features.encode(features.encoding.to_training_matrices(columns_of(X)))
@@ -86,7 +86,7 @@ def test_networks_are_the_same_on_inputs_that_are_computed_for_each_batch(
     X, y = mixed_data(kind)
     validation = {"X_val": X[:30], "y_val": y[:30]} if is_validated else {}
     model = kind(**SMALL, blend="boosting").fit(X, y, **validation)
-    monkeypatch.setattr(_feature_views, "_MAX_DENSE_ELEMENTS", 0)
+    monkeypatch.setattr(_model_inputs, "_MAX_DENSE_ELEMENTS", 0)
     lazy = kind(**SMALL, blend="boosting").fit(X, y, **validation)
     for own, expected in zip(lazy.networks_, model.networks_, strict=True):
         for found, weights in zip(own.coefs_, expected.coefs_, strict=True):
@@ -95,8 +95,8 @@ def test_networks_are_the_same_on_inputs_that_are_computed_for_each_batch(
 
 
 def test_numbers_of_large_tables_are_embedded(monkeypatch):
-    monkeypatch.setattr(_feature_views, "_MAX_BLOCK_ELEMENTS", 2 * WIDTH * 100)
-    monkeypatch.setattr(_feature_views, "_BLOCK_ROWS", 100)
+    monkeypatch.setattr(_model_inputs, "_MAX_BLOCK_ELEMENTS", 2 * WIDTH * 100)
+    monkeypatch.setattr(_model_inputs, "_BLOCK_ROWS", 100)
     narrow, wide = (np.random.RandomState(0).randn(N, width) for width in (2, 3))
     assert fitted(narrow)[0].n_blocks == 2
     assert fitted(wide)[0].n_blocks == 0
@@ -126,7 +126,7 @@ def test_an_encoded_table_has_at_most_one_and_a_half_times_the_bytes_of_its_numb
 @BOTH
 def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     """Bytes for each row, from two sizes: what does not grow with the rows is no matter."""
-    monkeypatch.setattr(_feature_views, "_MAX_DENSE_ELEMENTS", 0)
+    monkeypatch.setattr(_model_inputs, "_MAX_DENSE_ELEMENTS", 0)
     monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", 1)
     sizes, peaks = (8_000, 16_000), []
     for n_rows in sizes:
@@ -164,13 +164,13 @@ def test_lines_of_epochs_are_printed_if_the_last_line_is_not_recent(monkeypatch,
     clock = itertools.count(0, 20)
     X, y = mixed_data(TabularRegressor)
     model = TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0)
-    monkeypatch.setattr(_training.FitProgress, "print_cycle", lambda *args: None)
-    monkeypatch.setattr(_training.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(_training_cycles.FitProgress, "print_cycle", lambda *args: None)
+    monkeypatch.setattr(_training_cycles.time, "perf_counter", lambda: float(next(clock)))
     model.fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "epoch" in line]
     assert all("of 5 in this cycle" in line for line in lines if "epoch" in line)
-    monkeypatch.setattr(_training, "_SECONDS_BETWEEN_LINES", np.inf)
+    monkeypatch.setattr(_training_cycles, "_SECONDS_BETWEEN_LINES", np.inf)
     TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0).fit(X, y)
     assert "epoch" not in capsys.readouterr().out
 
@@ -180,6 +180,6 @@ def test_a_table_of_many_blocks_is_permuted_as_one_of_few(kind, monkeypatch):
     X, y = mixed_data(kind)
     model = kind(**SMALL).fit(X, y)
     expected = model.permutation_importance(X, y, random_state=0, n_repeats=1).importances
-    monkeypatch.setattr("skbackprop.tabular._fold_models._ROWS_AT_ONCE", 16)
+    monkeypatch.setattr("skbackprop.tabular._prediction._ROWS_AT_ONCE", 16)
     found = model.permutation_importance(X, y, random_state=0, n_repeats=1).importances
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)

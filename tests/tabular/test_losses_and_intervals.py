@@ -31,7 +31,7 @@ from skbackprop.losses import (
     SquaredError,
     Tweedie,
 )
-from skbackprop.tabular import _fold_models
+from skbackprop.tabular import _prediction
 from skbackprop.tabular.regressor import RegressorTargets
 from support.tables import component_inputs
 
@@ -239,7 +239,7 @@ def test_intervals_match_the_definition_of_cv_plus(loss, monkeypatch):
     upper = np.sort(np.hstack(ups), axis=1)[:, rank - 1]
     found = model.predict_interval(X[90:], coverage=0.8)
     np.testing.assert_allclose(found, np.stack([lower, upper], axis=1), rtol=1e-3)
-    monkeypatch.setattr(_fold_models, "_ELEMENTS_AT_ONCE", 1000)
+    monkeypatch.setattr(_prediction, "_ELEMENTS_AT_ONCE", 1000)
     np.testing.assert_allclose(model.predict_interval(X[90:], coverage=0.8), found, rtol=1e-6)
     np.testing.assert_allclose(model.predict_interval(X[90:91], 0.8), found[:1], rtol=1e-6)
 

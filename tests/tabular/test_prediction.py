@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tabular import _fold_models
+from skbackprop.tabular import _prediction
 from support.tables import BOTH, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
@@ -21,7 +21,7 @@ def fitted(kind, **settings):
 
 @pytest.fixture
 def two_threads(monkeypatch):
-    monkeypatch.setattr(_fold_models, "threads_for_stacks", lambda: 2)
+    monkeypatch.setattr(_prediction, "threads_for_stacks", lambda: 2)
 
 
 @pytest.mark.long
@@ -30,7 +30,7 @@ def two_threads(monkeypatch):
 def test_predictions_do_not_depend_on_other_rows(kind, blend, two_threads):
     linear = LogisticRegression() if kind is TabularClassifier else Ridge()
     model = fitted(kind, blend=[linear] if blend == "linear" else blend)
-    X, _ = mixed_data(TabularRegressor, _fold_models.MANY_ROWS + 1, seed=1)
+    X, _ = mixed_data(TabularRegressor, _prediction.MANY_ROWS + 1, seed=1)
     many = predict(model, X)
     parts = [predict(model, X[start : start + 1000]) for start in range(0, len(X), 1000)]
     np.testing.assert_allclose(many, np.concatenate(parts), rtol=1e-4, atol=1e-5)
@@ -45,7 +45,7 @@ def test_blocks_of_arrays_and_sparse_matrices(make, two_threads, monkeypatch):
     X = np.random.RandomState(0).randn(90, 3) * (np.arange(3) > 0)
     model = TabularRegressor(**SMALL).fit(make(X), X[:, 1])
     whole = model.predict(make(X))
-    monkeypatch.setattr(_fold_models, "_ROWS_AT_ONCE", 7)
+    monkeypatch.setattr(_prediction, "_ROWS_AT_ONCE", 7)
     np.testing.assert_allclose(model.predict(make(X)), whole, rtol=1e-9)
 
 
@@ -66,7 +66,7 @@ def test_prediction_is_thread_safe(kind):
 def test_pickles_do_not_grow_by_prediction(kind):
     model = fitted(kind)
     size = len(pickle.dumps(model))
-    X, _ = mixed_data(TabularRegressor, _fold_models.MANY_ROWS + 1)
+    X, _ = mixed_data(TabularRegressor, _prediction.MANY_ROWS + 1)
     expected = predict(model, X)
     assert len(pickle.dumps(model)) == size
     np.testing.assert_array_equal(predict(pickle.loads(pickle.dumps(model)), X), expected)

@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
-from skbackprop.tabular import _fold_models, _training, base
+from skbackprop.tabular import _prediction, _training_cycles, base
 from skbackprop.tabular.classifier import TableClassifierNetworks
 from skbackprop.tabular.regressor import TableRegressorNetworks
 from support import class_data, same_bits, value_data
@@ -36,7 +36,7 @@ SMALL = {"n_estimators": 2, "blend": None, "random_state": 0}
 def short_cycles(monkeypatch):
     """Let there be two cycles, both of which are kept."""
     monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: CYCLES)
-    monkeypatch.setattr(_training, "TOLERANCE", np.inf)
+    monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf)
     monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
 
 
@@ -112,15 +112,15 @@ def test_the_time_left_is_that_of_the_remaining_epochs(kind, monkeypatch, capsys
     """By a clock by which an epoch takes ten seconds, and all else no time."""
     X, y = data_for(kind)
     now = [0.0]
-    fit_cycle = _fold_models.TabularNetworkMixin.fit_cycle
+    fit_cycle = _prediction.TabularNetworkMixin.fit_cycle
 
     def timed(self, *args):
         fit_cycle(self, *args)
         now[0] += 10 * self.max_iter
 
     clock = SimpleNamespace(perf_counter=lambda: now[0])
-    monkeypatch.setattr(_fold_models.TabularNetworkMixin, "fit_cycle", timed)
-    for module in (_training, base):
+    monkeypatch.setattr(_prediction.TabularNetworkMixin, "fit_cycle", timed)
+    for module in (_training_cycles, base):
         monkeypatch.setattr(module, "time", clock)
     kind(**SMALL, verbose=True).fit(X, y)
     found = re.findall(r"in (\S+)s, .*?(?:about (\S+)s left)?$", capsys.readouterr().out, re.M)
@@ -135,7 +135,7 @@ def test_the_time_left_is_that_of_the_remaining_epochs(kind, monkeypatch, capsys
 
 @pytest.mark.parametrize("verbose", [0, 1])
 def test_a_cycle_that_is_not_kept_is_printed_if_verbose(verbose, monkeypatch, capsys):
-    monkeypatch.setattr(_training, "TOLERANCE", -1.0)
+    monkeypatch.setattr(_training_cycles, "TOLERANCE", -1.0)
     model = TabularRegressor(**SMALL, verbose=verbose).fit(*data_for(TabularRegressor))
     assert (model.n_iter_ == 2).all()
     lines = capsys.readouterr().out.splitlines()

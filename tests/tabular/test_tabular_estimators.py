@@ -32,7 +32,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
-from skbackprop.tabular._feature_views import (
+from skbackprop.tabular._model_inputs import (
     N_BINS,
     N_FREQUENCIES,
     WIDTH,

@@ -179,7 +179,7 @@ def test_background_does_not_depend_on_blended_estimators():
 
 @pytest.mark.long
 def test_background_of_a_wide_table_has_fewer_rows(monkeypatch):
-    monkeypatch.setattr("skbackprop.tabular._explaining._BACKGROUND_NUMBERS", 100)
+    monkeypatch.setattr("skbackprop.tabular._explanation._BACKGROUND_NUMBERS", 100)
     X = np.random.RandomState(0).randn(60, 5)
     assert len(TabularRegressor(**SETTINGS).fit(X, X[:, 0]).background_.numbers) == 20
 

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._dataframe import FEW_ROWS
+from skbackprop.tabular._read_table import FEW_ROWS
 from skbackprop.tabular._text import N_NGRAMS, TextEncoding, parse_number
 
 # --------------------------------------------------------------------- numbers in strings

@@ -14,9 +14,9 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.tabular import _training, base
-from skbackprop.tabular._fold_models import LabeledRows
-from skbackprop.tabular._training import (
+from skbackprop.tabular import _training_cycles, base
+from skbackprop.tabular._prediction import LabeledRows
+from skbackprop.tabular._training_cycles import (
     FOR_CLASSES,
     FOR_NUMBERS,
     CycleResult,
@@ -148,7 +148,7 @@ def test_no_cycle_begins_after_the_time_limit(kind, monkeypatch, in_cycles):
     def perf_counter():
         return 1e6 * times[0] if len(times) == 1 else 1e6 * times.pop(0)
 
-    monkeypatch.setattr(_training, "time", SimpleNamespace(perf_counter=perf_counter))
+    monkeypatch.setattr(_training_cycles, "time", SimpleNamespace(perf_counter=perf_counter))
     with pytest.warns(ConvergenceWarning, match="time_limit"):
         model = kind(time_limit=1e6 * len(kind._configurations), **SMALL).fit(X, y)
     assert (model.n_iter_[0] == 2).all()
@@ -210,7 +210,7 @@ def test_a_network_does_not_depend_on_its_held_out_targets(kind, monkeypatch):
     folds = np.arange(len(y)) % 2
     monkeypatch.setattr(base, "k_fold_of_rows", lambda *_: folds)
     monkeypatch.setattr(base, "cycle_lengths", lambda *_: [2, 3])
-    monkeypatch.setattr(_training, "TOLERANCE", np.inf)
+    monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf)
     others = y.copy()
     others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])
     ensembles = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]

@@ -32,8 +32,8 @@ from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.convergence import OUT_OF_TIME
 from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
-from ._feature_views import WIDTH, FeatureView
-from ._fold_models import LabeledRows, NetworkEnsemble
+from ._model_inputs import WIDTH, FeatureView
+from ._prediction import LabeledRows, NetworkEnsemble
 
 # -------------------------------------------------------------------------------- settings
 
@@ -429,7 +429,7 @@ class FitProgress:
             if not hasattr(callback, "max_propagation_depth")  # others are propagated
         ]
         if estimator.verbose:
-            self._callbacks.append(EpochLines(self))
+            self._callbacks.append(EpochPrinter(self))
         is_saved = any(isinstance(each, TabularCheckpointCallback) for each in self._callbacks)
         if resume_from is not None or is_saved:
             # Describe the settings before training, which may change values that functions of the
@@ -535,7 +535,7 @@ class FitProgress:
         self.print_line(f"done in {time.perf_counter() - self._start:.1f}s{result}")
 
 
-class EpochLines:
+class EpochPrinter:
     """Callback of networks that prints a line after an epoch if the last line is not recent.
 
     Parameters

@@ -20,10 +20,10 @@ from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array
-from ._boosted_trees import round_thresholds, take_codes_as_they_are
-from ._feature_views import FeatureView, draw_seed
-from ._fold_models import FoldEnsemble
-from ._training import TrainingData
+from ._boosted_trees import remove_ordinal_encoding, round_thresholds
+from ._model_inputs import FeatureView, draw_seed
+from ._prediction import FoldEnsemble
+from ._training_cycles import TrainingData
 
 AUTO, BOOSTING = "auto", "boosting"
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -318,7 +318,7 @@ def _fit_fold(
             own.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
         _fit_boosting(own, X, y, arguments, seconds)
-    take_codes_as_they_are(own, is_nominal)
+    remove_ordinal_encoding(own, is_nominal)
     return own
 
 

@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
-from ._category_lines import CategoryLines
+from ._category_interactions import CategoryInteractions
 from ._column_encoding import (
     CategoryLevels,
     OneHot,
@@ -24,8 +24,8 @@ from ._column_encoding import (
     draw_target_folds,
 )
 from ._column_kinds import NUMERIC_KINDS, find_kinds
-from ._dataframe import AnyColumns, Kind, SparseColumns
 from ._dates import DateEncoding, TimeEncoding
+from ._read_table import Kind, SparseColumns, TableColumns
 from ._text import TextEncoding
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
@@ -38,7 +38,7 @@ MIN_FREQUENCY, MAX_CATEGORIES = 3, 30
 ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
 
 
-class TableRows(NamedTuple):
+class UnscaledRows(NamedTuple):
     """Rows of a table: a float matrix, a matrix of category codes, and the encoded rows if made."""
 
     numbers: Any
@@ -51,7 +51,7 @@ class ScaledRows(NamedTuple):
 
     Parameters
     ----------
-    columns : AnyColumns or None
+    columns : TableColumns or None
         The table as it was given, for the view "table"; None without that view.
     numbers : array of shape (n, n_numbers)
         The scaled numbers, with NaN for missing values. `FittedEncoding` leaves those of a sparse
@@ -62,7 +62,7 @@ class ScaledRows(NamedTuple):
         The fold of each row in what is learned from the target; None for nothing, or new rows.
     """
 
-    columns: AnyColumns | None
+    columns: TableColumns | None
     numbers: Any
     codes: Array
     folds: Array | None
@@ -85,8 +85,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
     numeric_columns, category_columns : sequence of int
         The columns of each kind. Durations are numbers of seconds.
     numbers : RobustScaling
-        Encodes numbers, after them target statistics and the heights of `lines`, and then the
-        outputs of `parts`.
+        Encodes numbers, after them target statistics and `interactions`, and then the outputs of
+        `parts`.
     levels : sequence of CategoryLevels
         The categories of each categorical column.
     categories : OneHot or OrdinalCodes
@@ -103,8 +103,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
         The columns that are encoded as several numbers: dates, times of day and text.
     parts : sequence of ColumnEncoding, default=()
         Their encodings. Text comes last.
-    lines : CategoryLines or None, default=None
-        Lines of categories.
+    interactions : CategoryInteractions or None, default=None
+        Interactions of a categorical and a numeric column.
     """
 
     numeric_columns: Sequence[int]
@@ -118,12 +118,12 @@ class FittedEncoding(DropCachedPropertiesMixin):
     kinds: Sequence[Kind] = ()
     part_columns: Sequence[int] = ()
     parts: Sequence[ColumnEncoding] = ()
-    lines: CategoryLines | None = None
+    interactions: CategoryInteractions | None = None
 
     @classmethod
     def fit(
         cls,
-        columns: AnyColumns,
+        columns: TableColumns,
         y: Any,
         categorical_features: Any,
         *,
@@ -135,13 +135,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
         random_state: Any = None,
         groups: Array | None = None,
         dtype: Any = np.float64,
-        with_lines: bool = False,
+        with_interactions: bool = False,
     ) -> tuple[Self, ScaledRows]:
         """Return the encoding of a table, and its rows with scaled numbers in a dtype.
 
         The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
-        other groups, if there are any. Only a few columns are in double precision at once. With
-        lines, `CategoryLines` are fitted to continuous targets of tables that are not sparse.
+        other groups, if there are any. Only a few columns are in double precision at once.
+        `with_interactions` fits `CategoryInteractions` to continuous targets of tables that are not
+        sparse.
         """
         kinds = find_kinds(columns, categorical_features, column_kinds or {})
         category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
@@ -162,9 +163,11 @@ class FittedEncoding(DropCachedPropertiesMixin):
             statistics = TargetEncoding.fit(
                 codes[:, many].astype(np.intp), target, target_type, random_state, groups
             )
-        fit_lines = None
-        if with_lines and target is not None and target_type == "continuous":
-            fit_lines = partial(_fit_lines, codes, levels, target, statistics, random_state, groups)
+        fit_interactions = None
+        if with_interactions and target is not None and target_type == "continuous":
+            fit_interactions = partial(
+                _fit_interactions, codes, levels, target, statistics, random_state, groups
+            )
         return cls.from_categories(
             columns,
             kinds,
@@ -175,13 +178,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
             many,
             random_state,
             dtype,
-            fit_lines,
+            fit_interactions,
         )
 
     @classmethod
     def from_categories(
         cls,
-        columns: AnyColumns,
+        columns: TableColumns,
         kinds: Sequence[Kind],
         levels: Sequence[CategoryLevels],
         codes: Array,
@@ -190,7 +193,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         target_encoded: Sequence[int],
         random_state: Any,
         dtype: Any = np.float64,
-        fit_lines: Callable[..., CategoryLines | None] | None = None,
+        fit_interactions: Callable[..., CategoryInteractions | None] | None = None,
     ) -> tuple[Self, ScaledRows]:
         """Fit the encoding of numbers, dates and text, given that of categories.
 
@@ -198,7 +201,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
 
         Parameters
         ----------
-        columns : AnyColumns
+        columns : TableColumns
             The table, or a sample of its rows.
         kinds, levels : object
             As for the class.
@@ -210,9 +213,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
             Draws the start of a truncated SVD.
         dtype : dtype, default=np.float64
             The dtype of the scaled numbers.
-        fit_lines : callable or None, default=None
-            Returns the lines of categories, given a function from rows and positions to the scaled
-            numeric columns of a table that is not sparse, and a mask of those that may have lines.
+        fit_interactions : callable or None, default=None
+            Returns interactions, given a function from rows and positions to the scaled numeric
+            columns of a table that is not sparse, and a mask of those that may interact.
 
         Returns
         -------
@@ -232,7 +235,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
             )
             folds = statistics.folds
             out_of_fold = statistics.encode_training_rows(codes[:, target_encoded])
-        parts, lines = list[ColumnEncoding](), None
+        parts, interactions = list[ColumnEncoding](), None
         if is_sparse:
             numbers = columns.numbers(numeric_columns)
             if out_of_fold is not None:
@@ -244,14 +247,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
             for start in range(0, len(numeric_columns), n_at_once):
                 chosen = numeric_columns[start : start + n_at_once]
                 scaled.append_numeric(_read_numbers(columns, chosen, conversions))
-            if fit_lines is not None and numeric_columns and category_columns:
-                lines = fit_lines(scaled.take, scaled.scaling.scaled)
+            if fit_interactions is not None and numeric_columns and category_columns:
+                interactions = fit_interactions(scaled.take, scaled.scaling.scaled)
             if out_of_fold is not None:
                 scaled.append(out_of_fold)
-            if lines is not None:
-                folds = lines.folds
-                z = scaled.take(slice(None), lines.numbers)
-                scaled.append(lines.encode(codes, z, folds))
+            if interactions is not None:
+                folds = interactions.folds
+                z = scaled.take(slice(None), interactions.numbers)
+                scaled.append(interactions.encode(codes, z, folds))
             for column in part_columns:
                 part, encoded = _fit_part(columns, column, kinds[column], random_state)
                 parts.append(part)
@@ -269,11 +272,11 @@ class FittedEncoding(DropCachedPropertiesMixin):
             kinds,
             part_columns,
             parts,
-            lines,
+            interactions,
         )
         return fitted, ScaledRows(columns, numbers, codes, folds)
 
-    def to_matrices(self, columns: AnyColumns, folds: Array | None = None) -> TableRows:
+    def to_matrices(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return the rows of a table as numbers and codes.
 
         With folds, what was learned from the target is out of fold.
@@ -282,9 +285,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
         pairs = zip(self.category_columns, self.levels, strict=True)
         for position, (column, levels) in enumerate(pairs):
             codes[:, position] = levels.encode(columns.values(column), columns.first_row)
-        return TableRows(self.read_numbers(columns, codes, folds), codes)
+        return UnscaledRows(self.read_numbers(columns, codes, folds), codes)
 
-    def read_numbers(self, columns: AnyColumns, codes: Array, folds: Array | None) -> Any:
+    def read_numbers(self, columns: TableColumns, codes: Array, folds: Array | None) -> Any:
         """Return the numbers of a table, given the codes of its categories."""
         numbers = _read_numbers(columns, self.numeric_columns, self._conversions)
         statistics = self.statistics
@@ -294,46 +297,47 @@ class FittedEncoding(DropCachedPropertiesMixin):
             if folds is not None:
                 encoded = statistics.encode_training_rows(own, folds)
             numbers = _append_columns(numbers, encoded)
-        if self.lines is not None:
-            numbers = _append_columns(numbers, self._heights_of_lines(numbers, codes, folds))
+        if self.interactions is not None:
+            numbers = _append_columns(numbers, self._encode_interactions(numbers, codes, folds))
         for column, part in zip(self.part_columns, self.parts, strict=True):
             values = _read_part(columns, column, part.kind)
             numbers = _append_columns(numbers, part.encode(values))
         return numbers
 
-    def _heights_of_lines(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
-        assert self.lines is not None
-        z = numbers[:, self.lines.numbers]
-        scaling = self.numbers.take(list(self.lines.numbers))
-        return self.lines.encode(codes, scaling.scale_values(z), folds)
+    def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
+        assert self.interactions is not None
+        z = numbers[:, self.interactions.numbers]
+        scaling = self.numbers.take(list(self.interactions.numbers))
+        return self.interactions.encode(codes, scaling.scale_values(z), folds)
 
-    def update_lines(self, rows: TableRows, folds: Array | None = None) -> TableRows:
-        """Return rows of which some columns were replaced, with the heights of lines for them.
+    def update_interactions(self, rows: UnscaledRows, folds: Array | None = None) -> UnscaledRows:
+        """Return rows of which some columns were replaced, with the interactions for them.
 
         With folds, they are out of fold.
         """
-        if self.lines is None:
+        if self.interactions is None:
             return rows
-        numbers, columns = rows.numbers.copy(), self._columns_of_lines
-        numbers[:, columns] = self._heights_of_lines(numbers, rows.codes, folds)
+        numbers, columns = rows.numbers.copy(), self._interaction_columns
+        numbers[:, columns] = self._encode_interactions(numbers, rows.codes, folds)
         return rows._replace(numbers=numbers)
 
     @property
-    def _columns_of_lines(self) -> slice:
-        """The heights of lines among the numbers."""
+    def _interaction_columns(self) -> slice:
+        """The positions of interactions among the numbers."""
         first = len(self.numeric_columns)
         first += 0 if self.statistics is None else len(self.statistics.columns)
-        return slice(first, first + (0 if self.lines is None else len(self.lines.lines)))
+        n_pairs = 0 if self.interactions is None else len(self.interactions.coefficients)
+        return slice(first, first + n_pairs)
 
     @property
     def folds(self) -> Array | None:
         """The fold of each training row in what was learned from the target, if anything was."""
-        for learned in (self.lines, self.statistics):
+        for learned in (self.interactions, self.statistics):
             if learned is not None:
                 return learned.folds
         return None
 
-    def scale(self, rows: TableRows) -> Array:
+    def scale(self, rows: UnscaledRows) -> Array:
         """Return the scaled numbers of rows, in single precision."""
         numbers = sparse.csr_array(rows.numbers) if self.is_sparse else rows.numbers
         scaled = np.empty(numbers.shape, np.float32)
@@ -342,8 +346,10 @@ class FittedEncoding(DropCachedPropertiesMixin):
             scaled[block] = self.numbers.scale_values(as_dense(numbers[block]))
         return scaled
 
-    def to_training_matrices(self, columns: AnyColumns, folds: Array | None = None) -> TableRows:
-        """Return training rows, with out-of-fold target statistics and lines as in `fit`.
+    def to_training_matrices(
+        self, columns: TableColumns, folds: Array | None = None
+    ) -> UnscaledRows:
+        """Return training rows, with out-of-fold target statistics and interactions as in `fit`.
 
         Without folds, these are all rows that `fit` was given, in the same order.
         """
@@ -355,7 +361,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
     def _conversions(self) -> dict[int, Kind]:
         return _conversions(self.kinds)
 
-    def encode(self, rows: TableRows, dtype: np.dtype[np.floating]) -> Any:
+    def encode(self, rows: UnscaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""
         if self.is_sparse:
             blocks = [
@@ -380,7 +386,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
     def encode_scaled(self, rows: ScaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for training rows; a CSR array if the training table was sparse."""
         if self.is_sparse:
-            return self.encode(TableRows(rows.numbers, rows.codes), dtype)
+            return self.encode(UnscaledRows(rows.numbers, rows.codes), dtype)
         out = np.empty((len(rows.codes), self.n_outputs), dtype=dtype)
         for start in range(0, len(out), _ROWS):
             block = slice(start, start + _ROWS)
@@ -429,9 +435,10 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 suffix = "_target" if class_ is None else f"_target_{class_}"
                 column = self.category_columns[self.target_encoded[at]]
                 inputs.append(OutputColumn("target", column, suffix))
-        if self.lines is not None:
-            for category, number in zip(self.lines.categories, self.lines.numbers, strict=True):
-                suffix = f"_line_{self.numeric_columns[number]}"
+        if self.interactions is not None:
+            pairs = zip(self.interactions.categories, self.interactions.numbers, strict=True)
+            for category, number in pairs:
+                suffix = f"_interaction_{self.numeric_columns[number]}"
                 inputs.append(OutputColumn("target", self.category_columns[category], suffix))
         for column, part in zip(self.part_columns, self.parts, strict=True):
             inputs += [OutputColumn(part.output_type, column, suffix) for suffix in part.suffixes]
@@ -508,7 +515,7 @@ class _ScaledColumns:
         return np.hstack([self._numbers, *self._others]) if self._others else self._numbers
 
 
-def _fit_lines(
+def _fit_interactions(
     codes: Array,
     levels: Sequence[CategoryLevels],
     y: Array,
@@ -516,18 +523,20 @@ def _fit_lines(
     random_state: Any,
     groups: Array | None,
     take: Callable[[slice, Sequence[int]], Array],
-    may_have_lines: Array,
-) -> CategoryLines | None:
-    """Return the lines of categories, by the folds of target statistics if there are any."""
+    may_interact: Array,
+) -> CategoryInteractions | None:
+    """Return the interactions, by the folds of target statistics if there are any."""
     draw_folds = partial(draw_target_folds, len(y), random_state, groups)
     n_codes = [own.n_codes for own in levels]
     if statistics is not None:
         draw_folds = partial(np.asarray, statistics.folds)
-    return CategoryLines.fit(codes, take, may_have_lines, np.asarray(y, float), draw_folds, n_codes)
+    return CategoryInteractions.fit(
+        codes, take, may_interact, np.asarray(y, float), draw_folds, n_codes
+    )
 
 
 def _fit_levels(
-    columns: AnyColumns, category_columns: Sequence[int], min_frequency: int
+    columns: TableColumns, category_columns: Sequence[int], min_frequency: int
 ) -> tuple[list[CategoryLevels], Array]:
     """Return the categories of each column, and a matrix of the codes in few bytes."""
     levels, codes = [], []
@@ -552,7 +561,7 @@ def _conversions(kinds: Sequence[Kind]) -> dict[int, Kind]:
 
 
 def _read_numbers(
-    columns: AnyColumns, numeric_columns: Sequence[int], conversions: Mapping[int, Kind]
+    columns: TableColumns, numeric_columns: Sequence[int], conversions: Mapping[int, Kind]
 ) -> Any:
     """Return numeric columns as a matrix, some of them converted."""
     if not conversions:
@@ -567,7 +576,7 @@ def _read_numbers(
     return matrix
 
 
-def _read_part(columns: AnyColumns, column: int, kind: str) -> Any:
+def _read_part(columns: TableColumns, column: int, kind: str) -> Any:
     """Return the values of a column as its encoding takes them."""
     if kind == "date":
         return columns.dates(column)
@@ -575,7 +584,7 @@ def _read_part(columns: AnyColumns, column: int, kind: str) -> Any:
 
 
 def _fit_part(
-    columns: AnyColumns, column: int, kind: Kind, random_state: Any
+    columns: TableColumns, column: int, kind: Kind, random_state: Any
 ) -> tuple[ColumnEncoding, Array]:
     """Return the encoding of a column as several numbers, and these numbers."""
     values, label = _read_part(columns, column, kind), columns.label(column)

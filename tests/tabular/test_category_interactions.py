@@ -6,15 +6,20 @@ import pytest
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.persistence import load, save
-from skbackprop.tabular import _encoding
-from skbackprop.tabular._category_lines import CategoryLines, _SlopeTest, _WithinSums, fit_lines
+from skbackprop.tabular import _table_encoding
+from skbackprop.tabular._category_interactions import (
+    CategoryInteractions,
+    _SlopeTest,
+    _WithinSums,
+    fit_random_slopes,
+)
 from support.tables import columns_of, growing_levels
 
 SMALL = {"n_estimators": 3, "max_iter": 2, "random_state": 0, "blend": None}
 
 
-def lines_of(model):
-    return model._features.encoding.lines
+def interactions_of(model):
+    return model._features.encoding.interactions
 
 
 # ------------------------------------------------------------------------------- one pair
@@ -30,7 +35,7 @@ def rows_of_lines(n, n_codes, slope_std, noise, seed=0):
 
 def test_lines_without_noise_are_exact():
     codes, z, y, intercepts, slopes = rows_of_lines(200, 10, 1.0, 0.0)
-    found = fit_lines(codes, z, y, 11)
+    found = fit_random_slopes(codes, z, y, 11)
     np.testing.assert_allclose(found[1:11], np.column_stack([intercepts, slopes]), rtol=1e-9)
     np.testing.assert_allclose(found[11], found[0])  # a category without rows
 
@@ -38,7 +43,7 @@ def test_lines_without_noise_are_exact():
 def test_slopes_are_shrunk_as_much_as_the_variances_say():
     """By the variances that the rows were drawn with, the best linear predictor is known."""
     codes, z, y, _, slopes = rows_of_lines(40_000, 4000, 0.5, 2.0)
-    found = fit_lines(codes, z, y, 4000)[1:, 1]
+    found = fit_random_slopes(codes, z, y, 4000)[1:, 1]
     sums = _WithinSums.of_rows(codes, z[:, None], y, 4000)
     zz, own = sums.zz[:, 0], sums.zy[:, 0] / sums.zz[:, 0]
     share = 0.25 / (0.25 + 4 / zz)
@@ -49,7 +54,7 @@ def test_slopes_are_shrunk_as_much_as_the_variances_say():
 
 def test_parallel_lines_have_the_slope_of_least_squares():
     codes, z, y, *_ = rows_of_lines(300, 5, 0.0, 0.5)
-    found = fit_lines(codes, z, y, 5, are_parallel=True)
+    found = fit_random_slopes(codes, z, y, 5, are_parallel=True)
     dummies = (codes[:, None] == np.arange(1, 6)).astype(float)
     expected = np.linalg.lstsq(np.column_stack([z, dummies]), y, rcond=None)[0][0]
     np.testing.assert_allclose(found[:, 1], expected)
@@ -79,23 +84,26 @@ def test_a_line_does_not_depend_on_the_target_of_its_row():
     frame, y = growing_levels(300)
 
     def rows(y):
-        encoding, rows = _encoding.FittedEncoding.fit(
+        encoding, rows = _table_encoding.FittedEncoding.fit(
             columns_of(frame),
             y,
             "from_dtype",
             target_type="continuous",
             random_state=0,
-            with_lines=True,
+            with_interactions=True,
         )
         return encoding, encoding.to_training_matrices(columns_of(frame)).numbers, rows
 
     encoding, expected, scaled = rows(y)
-    assert encoding.lines is not None
+    assert encoding.interactions is not None
     np.testing.assert_allclose(
         encoding.numbers.scale_values(expected), scaled.numbers, rtol=1e-12, atol=1e-12
     )
     outputs = encoding.outputs()
-    assert [each.suffix for each in outputs if each.type == "target"] == ["_target", "_line_0"]
+    assert [each.suffix for each in outputs if each.type == "target"] == [
+        "_target",
+        "_interaction_0",
+    ]
     for row in range(0, 300, 37):
         changed = y.copy()
         changed[row] += 5
@@ -107,12 +115,12 @@ def test_lines_lower_the_error_on_new_rows():
     frame, y = growing_levels(600)
     new, y_new = growing_levels(600, seed=1)
     scores = []
-    for has_lines in (True, False):
+    for has_interactions in (True, False):
         with pytest.MonkeyPatch.context() as patch:
-            if not has_lines:
-                patch.setattr(CategoryLines, "fit", lambda *_: None)
+            if not has_interactions:
+                patch.setattr(CategoryInteractions, "fit", lambda *_: None)
             model = TabularRegressor(3, max_iter=15, random_state=0, blend=None).fit(frame, y)
-        assert (lines_of(model) is not None) == has_lines
+        assert (interactions_of(model) is not None) == has_interactions
         scores.append(1 - model.score(new, y_new))
     assert scores[0] < 0.5 * scores[1]
 
@@ -127,28 +135,28 @@ def test_no_lines_where_slopes_are_equal_or_there_are_none():
         (frame[["time"]], y),
         (frame.assign(level=[f"l{at}" for at in range(300)]), y),
     ):
-        assert lines_of(TabularRegressor(**SMALL).fit(table, target)) is None
-    assert lines_of(TabularClassifier(**SMALL).fit(frame, y > 0)) is None
+        assert interactions_of(TabularRegressor(**SMALL).fit(table, target)) is None
+    assert interactions_of(TabularClassifier(**SMALL).fit(frame, y > 0)) is None
     # Levels are groups: new rows are of other levels, so that lines are of no use.
     groups = frame["level"].str[1:].astype(int)
-    assert lines_of(TabularRegressor(**SMALL).fit(frame, y, groups=groups)) is None
+    assert interactions_of(TabularRegressor(**SMALL).fit(frame, y, groups=groups)) is None
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e200])
 def test_targets_of_any_unit(unit):
     frame, y = growing_levels(300)
-    lines = [
-        CategoryLines.fit(
+    coefficients = [
+        CategoryInteractions.fit(
             frame["level"].str[1:].astype(int).to_numpy()[:, None] + 1,
             lambda rows, columns: frame[["time"]].to_numpy()[rows][:, columns],
             np.array([True]),
             y * factor,
             lambda: np.arange(300) % 5,
             [40],
-        ).lines[0]
+        ).coefficients[0]
         for factor in (1.0, unit)
     ]
-    np.testing.assert_allclose(lines[1], unit * lines[0], rtol=1e-9)
+    np.testing.assert_allclose(coefficients[1], unit * coefficients[0], rtol=1e-9)
 
 
 @pytest.mark.long
@@ -156,7 +164,7 @@ def test_lines_in_explanations_importances_and_files(tmp_path):
     frame, y = growing_levels(300)
     frame["time"] = frame["time"].where(frame.index % 50 > 0)
     model = TabularRegressor(**SMALL | {"max_iter": 10}).fit(frame, y)
-    assert lines_of(model) is not None
+    assert interactions_of(model) is not None
     # The share of a column in two is the mean of its effects in both orders.
     row, background = frame[1:2], frame[100:108]
     mixed = {name: model.predict(background.assign(**{name: row[name].iloc[0]})) for name in frame}

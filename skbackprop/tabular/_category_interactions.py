@@ -1,4 +1,4 @@
-"""Lines of categories: the target as a linear function of a number, for each category of a column.
+"""Interactions of a categorical and a numeric column: a line for each category.
 
 The lines are best linear predictors of a model with random intercepts and slopes (Robinson 1991):
 for category c and number z, the target is a_c + b_c z + e. Slopes b_c are drawn from a distribution
@@ -18,13 +18,14 @@ from scipy.stats import f as f_distribution
 
 from ..utils.arrays import Array
 
-# The most pairs of a categorical and a numeric column that have lines, and that are tried.
+# The most pairs of a categorical and a numeric column that are encoded, and that are tried.
 MAX_PAIRS, _MAX_TRIED = 3, 6
 # A pair is tried if categories have so many rows on average, the F-test finds different slopes at
 # this level, and they lower the variance of errors by this share.
 _MIN_ROWS, _MAX_P_VALUE, _MIN_GAIN = 4, 0.001, 0.05
-# A pair has lines if their out-of-fold squared error is less than this share of that of parallel
-# lines. With pairs above 0.8 the error of networks rose by up to 6 % on one of three tables.
+# A pair is encoded if the out-of-fold squared error of its lines is less than this share of that of
+# parallel lines. With pairs above 0.8 the error of networks rose by up to 6 % on one of three
+# tables.
 _MAX_RATIO = 0.75
 # The number of rows of the F-tests, and of numbers that are tested at once.
 _TESTED_ROWS, _TESTED_NUMBERS = 20_000, 64
@@ -110,7 +111,9 @@ class _SlopeTest(NamedTuple):
         return np.asarray(f_distribution.sf(ratio, df, np.maximum(self.df, 1)))
 
 
-def fit_lines(codes: Array, z: Array, y: Array, n_codes: int, are_parallel: bool = False) -> Array:
+def fit_random_slopes(
+    codes: Array, z: Array, y: Array, n_codes: int, are_parallel: bool = False
+) -> Array:
     """Return the intercept and the slope of the line of each category; first those of all.
 
     Slopes are shrunk toward the common one by the variance tau^2 of DerSimonian & Laird (1986,
@@ -162,8 +165,11 @@ def fit_lines(codes: Array, z: Array, y: Array, n_codes: int, are_parallel: bool
 
 
 @dataclass(frozen=True, eq=False)
-class CategoryLines:
-    """Height of the line of a row's category at a number of the row, for a few pairs of columns.
+class CategoryInteractions:
+    """Interactions of a categorical and a numeric column: predictions by lines of the categories.
+
+    For each of a few pairs of columns, the encoding of a row is the prediction of the target by the
+    line of its category, at its number.
 
     Parameters
     ----------
@@ -171,9 +177,9 @@ class CategoryLines:
         For each pair, the position of the categorical column.
     numbers : tuple of int
         For each pair, the position of the numeric column.
-    lines : tuple of arrays of shape (1 + n_codes, 2)
+    coefficients : tuple of arrays of shape (1 + n_codes, 2)
         For each pair, the intercept and the slope of each code; code 0 is an unknown category.
-    fold_lines : tuple of arrays of shape (n_folds, 1 + n_codes, 2)
+    fold_coefficients : tuple of arrays of shape (n_folds, 1 + n_codes, 2)
         For each pair, the lines without the rows of each fold.
     folds : array of int of shape (n_rows,)
         The fold of each training row.
@@ -189,8 +195,8 @@ class CategoryLines:
 
     categories: tuple[int, ...]
     numbers: tuple[int, ...]
-    lines: tuple[Array, ...]
-    fold_lines: tuple[Array, ...]
+    coefficients: tuple[Array, ...]
+    fold_coefficients: tuple[Array, ...]
     folds: Array
 
     @classmethod
@@ -198,7 +204,7 @@ class CategoryLines:
         cls,
         codes: Array,
         take: Callable[[slice, Sequence[int]], Array],
-        is_tested: Array,
+        may_interact: Array,
         y: Array,
         draw_folds: Callable[[], Array],
         n_codes: Sequence[int],
@@ -211,8 +217,8 @@ class CategoryLines:
             The codes of categories.
         take : callable
             Returns rows of some of the scaled numbers; those that are missing are taken for 0.
-        is_tested : array of bool of shape (n_numbers,)
-            The numbers that may have lines.
+        may_interact : array of bool of shape (n_numbers,)
+            The numbers that may interact.
         y : array of shape (n,)
             The target.
         draw_folds : callable
@@ -222,13 +228,13 @@ class CategoryLines:
 
         Returns
         -------
-        lines : CategoryLines or None
-            The lines; None if there is no such pair.
+        interactions : CategoryInteractions or None
+            The interactions; None if there is no such pair.
         """
         # A power of two, which does not round, makes squares finite.
         unit = float(np.ldexp(1.0, int(np.frexp(np.abs(y).max())[1])))
         y = y / unit
-        tried = _promising_pairs(codes, take, is_tested, y, n_codes)
+        tried = _find_promising_pairs(codes, take, may_interact, y, n_codes)
         if not tried:
             return None
         folds, chosen = draw_folds(), list[tuple[float, int, int, Array]]()
@@ -239,14 +245,14 @@ class CategoryLines:
             for are_parallel in (False, True):
                 fold_lines = np.stack(
                     [
-                        fit_lines(
+                        fit_random_slopes(
                             own_codes[out], own_z[out], y[out], n_codes[category], are_parallel
                         )
                         for out in (folds != fold for fold in range(int(folds.max()) + 1))
                     ]
                 )
-                heights = _heights(fold_lines[folds, own_codes], own_z)
-                errors.append(np.square(y - heights).sum())
+                predicted = _predict_lines(fold_lines[folds, own_codes], own_z)
+                errors.append(np.square(y - predicted).sum())
                 own_lines.append(unit * fold_lines)
             if errors[0] < _MAX_RATIO * errors[1]:
                 chosen.append((errors[0], category, number, own_lines[0]))
@@ -255,7 +261,7 @@ class CategoryLines:
         chosen = sorted(chosen, key=lambda pair: pair[0])[:MAX_PAIRS]
         lines = [
             unit
-            * fit_lines(
+            * fit_random_slopes(
                 codes[:, category].astype(np.intp),
                 _fill(take(slice(None), [number]))[:, 0],
                 y,
@@ -263,11 +269,11 @@ class CategoryLines:
             )
             for _, category, number, _ in chosen
         ]
-        _, categories, numbers, fold_lines_of_pairs = zip(*chosen, strict=True)
-        return cls(categories, numbers, tuple(lines), fold_lines_of_pairs, folds)
+        _, categories, numbers, fold_coefficients = zip(*chosen, strict=True)
+        return cls(categories, numbers, tuple(lines), fold_coefficients, folds)
 
     def encode(self, codes: Array, z: Array, folds: Array | None = None) -> Array:
-        """Return the heights of lines, of shape (n, n_pairs); with folds, those out of fold.
+        """Return the predictions of lines, of shape (n, n_pairs); with folds, those out of fold.
 
         Parameters
         ----------
@@ -278,14 +284,14 @@ class CategoryLines:
         folds : array of int of shape (n,) or None, default=None
             The fold of each row.
         """
-        heights = np.empty((len(codes), len(self.lines)))
+        encoded = np.empty((len(codes), len(self.coefficients)))
         for pair, category in enumerate(self.categories):
             own = codes[:, category]
-            table = self.lines[pair][own]
+            lines = self.coefficients[pair][own]
             if folds is not None:
-                table = self.fold_lines[pair][folds, own]
-            heights[:, pair] = _heights(table, _fill(z[:, pair]))
-        return heights
+                lines = self.fold_coefficients[pair][folds, own]
+            encoded[:, pair] = _predict_lines(lines, _fill(z[:, pair]))
+        return encoded
 
 
 def _fill(z: Array) -> Array:
@@ -293,19 +299,19 @@ def _fill(z: Array) -> Array:
     return np.nan_to_num(z.astype(np.float64))
 
 
-def _heights(lines: Array, z: Array) -> Array:
+def _predict_lines(lines: Array, z: Array) -> Array:
     return np.asarray(lines[:, 0] + lines[:, 1] * z)
 
 
-def _promising_pairs(
+def _find_promising_pairs(
     codes: Array,
     take: Callable[[slice, Sequence[int]], Array],
-    is_tested: Array,
+    may_interact: Array,
     y: Array,
     n_codes: Sequence[int],
 ) -> list[tuple[int, int]]:
     """Return the pairs whose slopes differ most by the F-test, the most useful first."""
-    numbers = np.flatnonzero(is_tested)
+    numbers = np.flatnonzero(may_interact)
     rows = slice(None, None, -(-len(y) // _TESTED_ROWS))
     target, found = y[rows].astype(np.float64), list[tuple[float, int, int]]()
     is_used = [3 <= k <= len(y) / _MIN_ROWS for k in n_codes]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
 from reprlib import repr as short_repr
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -192,12 +193,12 @@ FEW_ROWS = 64
 _KINDS = "fiubOUmM"
 
 
-class TableColumns:
+class TableColumns(ABC):
     """Columns of a table, or of a part of it.
 
     Parameters
     ----------
-    as_given : data frame, array or sparse matrix
+    table : data frame, array or sparse matrix
         The table.
     names : sequence or None
         The names of the columns.
@@ -205,18 +206,26 @@ class TableColumns:
         The number of the first row in the whole table, for errors.
     """
 
-    def __init__(self, as_given: Any, names: Sequence[Any] | None, first_row: int = 0) -> None:
-        self.as_given = as_given
-        self.n_rows, self.n_columns = as_given.shape
+    def __init__(self, table: Any, names: Sequence[Any] | None, first_row: int = 0) -> None:
+        self.table = table
+        self.n_rows, self.n_columns = table.shape
         self.names, self.first_row = names, first_row
 
     def label(self, column: int) -> str:
         """Return the name of a column in errors."""
         return f"Column {column}" if self.names is None else f"Column {self.names[column]!r}"
 
+    @abstractmethod
+    def kind(self, column: int) -> Kind:
+        """Return the kind of a column; raise if its values are mixed or not supported."""
+
+    @abstractmethod
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def part(self, rows: slice) -> TableColumns:
+        """Return some of the rows."""
 
     def numbers(self, columns: Sequence[int]) -> Any:
         """Return numeric columns as a float64 matrix, with NaN for missing values."""
@@ -275,7 +284,7 @@ class ArrayColumns(TableColumns):
 
     def kind(self, column: int) -> Kind:
         """Return the kind of a column; raise if its values are mixed or not supported."""
-        dtype = self.as_given.dtype.kind
+        dtype = self.table.dtype.kind
         if dtype == "O":
             return infer_column_kind(self.values(column), self.label(column))
         if dtype == "U":
@@ -286,7 +295,7 @@ class ArrayColumns(TableColumns):
 
     def numbers(self, columns: Sequence[int]) -> Array:
         """Return numeric columns as a float64 matrix, with NaN for missing values."""
-        X = self.as_given
+        X = self.table
         if X.dtype.kind in "fiub":
             with np.errstate(over="ignore"):  # infinite values are checked next
                 numbers = X[:, columns].astype(np.float64)
@@ -302,24 +311,24 @@ class ArrayColumns(TableColumns):
 
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
-        X = self.as_given[:, column]
+        X = self.table[:, column]
         values: list[Any] = list(X) if X.dtype.kind in "mM" else X.tolist()
         return values
 
     def dates(self, column: int) -> Array:
         """Return a column of dates as datetime64[us], with NaT for missing values."""
-        if self.as_given.dtype.kind == "M":
-            return as_microseconds(self.as_given[:, column])
+        if self.table.dtype.kind == "M":
+            return as_microseconds(self.table[:, column])
         return super().dates(column)
 
     def _durations(self, column: int) -> Array:
-        if self.as_given.dtype.kind == "m":
-            return as_seconds(self.as_given[:, column])
+        if self.table.dtype.kind == "m":
+            return as_seconds(self.table[:, column])
         return super()._durations(column)
 
     def part(self, rows: slice) -> ArrayColumns:
         """Return some of the rows."""
-        return ArrayColumns(self.as_given[rows], self.names, rows.start)
+        return ArrayColumns(self.table[rows], self.names, rows.start)
 
 
 class FrameColumns(TableColumns):
@@ -427,10 +436,7 @@ class SparseColumns(TableColumns):
         return csr_array(self.X)
 
 
-AnyColumns: TypeAlias = ArrayColumns | FrameColumns | SparseColumns
-
-
-def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
+def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
     """Return the columns of X; with `reset`, set their number and names on the estimator.
 
     Raises
@@ -463,7 +469,7 @@ def read_table(estimator: Any, X: Any, reset: bool) -> AnyColumns:
     return ArrayColumns(X, getattr(estimator, "feature_names_in_", None))
 
 
-def _read_frame(estimator: Any, X: Any, reset: bool) -> AnyColumns:
+def _read_frame(estimator: Any, X: Any, reset: bool) -> TableColumns:
     try:
         frame = nw.from_native(X, eager_only=True)
     except nw.exceptions.DuplicateError as error:

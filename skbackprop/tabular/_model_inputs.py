@@ -14,8 +14,8 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from ..utils.arrays import Array, LazyMatrix, as_dense
-from ._dataframe import AnyColumns, Kind
-from ._encoding import FittedEncoding, ScaledRows, TableRows
+from ._read_table import Kind, TableColumns
+from ._table_encoding import FittedEncoding, ScaledRows, UnscaledRows
 from .numeric_encoders import PeriodicFeatures, find_bin_edges
 
 # The number of rows read at once.
@@ -132,7 +132,7 @@ class FeatureBuilder:
     @classmethod
     def fit(
         cls,
-        columns: AnyColumns,
+        columns: TableColumns,
         y: Array | None,
         target_type: str,
         categorical_features: Any,
@@ -144,7 +144,7 @@ class FeatureBuilder:
 
         Parameters
         ----------
-        columns : AnyColumns
+        columns : TableColumns
             The table.
         y : array of shape (n,) or None
             The target, which encodes columns with many categories.
@@ -173,7 +173,7 @@ class FeatureBuilder:
             random_state=rng,
             groups=groups,
             dtype=np.float32,
-            with_lines=True,
+            with_interactions=True,
         )
         return cls.from_encoding(encoding, rows, rng, columns.n_rows)
 
@@ -188,7 +188,7 @@ class FeatureBuilder:
         codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.levels)
         features, numbers = cls(encoding, None, codes), rows.numbers
         if encoding.is_sparse:
-            numbers = encoding.scale(TableRows(numbers, rows.codes))
+            numbers = encoding.scale(UnscaledRows(numbers, rows.codes))
         n_numbers = encoding.n_embedded
         n_rows = min(_BLOCK_ROWS, n_rows)
         if n_numbers and n_numbers * WIDTH * n_rows <= _MAX_BLOCK_ELEMENTS:
@@ -212,11 +212,11 @@ class FeatureBuilder:
         n_numbers = len(self.encoding.numbers.center)
         return np.arange(n_numbers + len(self.codes)) >= n_numbers
 
-    def rows(self, columns: AnyColumns) -> TableRows:
+    def rows(self, columns: TableColumns) -> UnscaledRows:
         """Return the rows of a table, encoded."""
         return self.encode(self.encoding.to_matrices(columns))
 
-    def encode_table(self, columns: AnyColumns, folds: Array | None = None) -> EncodedTable:
+    def encode_table(self, columns: TableColumns, folds: Array | None = None) -> EncodedTable:
         """Return a table encoded in few bytes; with folds, target statistics are out of fold."""
         dtype = np.min_scalar_type(max((own.n_codes for own in self.encoding.levels), default=0))
         numbers = np.empty((columns.n_rows, len(self.encoding.numbers.center)), np.float32)
@@ -228,14 +228,14 @@ class FeatureBuilder:
             numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
         return EncodedTable(self, ScaledRows(columns, numbers, codes, folds))
 
-    def encode(self, rows: TableRows) -> TableRows:
+    def encode(self, rows: UnscaledRows) -> UnscaledRows:
         """Return rows with their encoding as a dense array; a column of zeros if it is empty."""
         encoded = as_dense(self.encoding.encode(rows, np.dtype(np.float32)))
         if not encoded.shape[1]:
             encoded = np.zeros((len(encoded), 1), np.float32)
         return rows._replace(encoded=encoded)
 
-    def transform(self, rows: TableRows | EncodedTable, view: FeatureView) -> Any:
+    def transform(self, rows: UnscaledRows | EncodedTable, view: FeatureView) -> Any:
         """Return encoded rows in a view, those of an `EncodedTable` as by its own method."""
         if isinstance(rows, EncodedTable):
             return rows.view(view)
@@ -299,7 +299,7 @@ class EncodedTable:
 
     def lazy_view(self, view: FeatureView) -> LazyMatrix:
         """Return the rows in a view other than "table", computed when they are read."""
-        return LazyView(self, view)
+        return LazyFeatureMatrix(self, view)
 
     def _table(self) -> Array:
         """Return the view "table", read once more in blocks of rows."""
@@ -310,11 +310,11 @@ class EncodedTable:
             block = slice(start, start + _ROWS_READ)
             own_folds = None if folds is None else folds[block]
             numbers = features.encoding.read_numbers(columns.part(block), codes[block], own_folds)
-            out[block] = features.transform(TableRows(numbers, codes[block]), "table")
+            out[block] = features.transform(UnscaledRows(numbers, codes[block]), "table")
         return out
 
 
-class LazyView(LazyMatrix):
+class LazyFeatureMatrix(LazyMatrix):
     """View of an encoded table, computed for the rows that are read.
 
     Parameters

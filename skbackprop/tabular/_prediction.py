@@ -29,9 +29,9 @@ from ..training.parallelism import BlasLimit, threads_for_stacks
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
-from ._dataframe import AnyColumns
-from ._encoding import TableRows
-from ._feature_views import WIDTH, FeatureBuilder, FeatureView
+from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
+from ._read_table import TableColumns
+from ._table_encoding import UnscaledRows
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
 _ROWS_AT_ONCE = 2048
@@ -51,7 +51,7 @@ class LabeledRows(NamedTuple):
 
     Parameters
     ----------
-    X : TableRows or array of shape (n, n_inputs)
+    X : UnscaledRows or array of shape (n, n_inputs)
         The rows, of a table or in the view of a component.
     y : array of shape (n,)
         The targets: numbers, or class indices.
@@ -241,13 +241,13 @@ class NetworkEnsemble(DropCachedPropertiesMixin, FoldEnsemble):
 
 
 def predict_in_blocks(
-    columns: AnyColumns, features: FeatureBuilder, components: Sequence[FoldEnsemble], mix: Mix
+    columns: TableColumns, features: FeatureBuilder, components: Sequence[FoldEnsemble], mix: Mix
 ) -> Array:
     """Predict the rows of a table, in blocks that limit memory and run in several threads.
 
     Parameters
     ----------
-    columns : AnyColumns
+    columns : TableColumns
         The table.
     features : FeatureBuilder
         Builds the views of the rows.
@@ -262,7 +262,7 @@ def predict_in_blocks(
     """
     n_rows, views = columns.n_rows, {each.view for each in components}
 
-    def predict(block: AnyColumns) -> Array:
+    def predict(block: TableColumns) -> Array:
         rows = features.rows(block)
         inputs = {view: features.transform(rows, view) for view in views}
         return mix([each.outputs(inputs[each.view], n_rows > MANY_ROWS) for each in components])
@@ -309,7 +309,7 @@ class OutOfFoldPredictor:
 
     Parameters
     ----------
-    rows : TableRows
+    rows : UnscaledRows
         The training rows.
     features : FeatureBuilder
         Builds the views of the rows.
@@ -323,24 +323,24 @@ class OutOfFoldPredictor:
 
     def __init__(
         self,
-        rows: TableRows,
+        rows: UnscaledRows,
         features: FeatureBuilder,
         components: Sequence[FoldEnsemble],
         folds: Array,
         mix: Mix,
     ) -> None:
-        self.rows = TableRows(as_dense(rows.numbers), rows.codes)
+        self.rows = UnscaledRows(as_dense(rows.numbers), rows.codes)
         self.features, self.components, self.mix = features, components, mix
         self.rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
 
-    def predict(self, rows: TableRows) -> Array:
+    def predict(self, rows: UnscaledRows) -> Array:
         """Return the out-of-fold predictions of rows."""
         views, n_at_once = {each.view for each in self.components}, rows_at_once(self.features)
         predictions: list[Array] = []
         for member, of_fold in enumerate(self.rows_of_fold):
             for start in range(0, len(of_fold), n_at_once):
                 own = of_fold[start : start + n_at_once]
-                part = self.features.encode(TableRows(rows.numbers[own], rows.codes[own]))
+                part = self.features.encode(UnscaledRows(rows.numbers[own], rows.codes[own]))
                 inputs = {view: self.features.transform(part, view) for view in views}
                 outputs = [
                     each.member_outputs(member, inputs[each.view]) for each in self.components
@@ -386,7 +386,7 @@ class OutOfFoldPredictor:
                 numbers[:, in_numbers] = numbers[order][:, in_numbers]
                 codes[:, in_codes] = codes[order][:, in_codes]
                 encoding = self.features.encoding
-                rows = encoding.update_lines(TableRows(numbers, codes), encoding.folds)
+                rows = encoding.update_interactions(UnscaledRows(numbers, codes), encoding.folds)
                 drops.append(baseline - score(self.predict(rows)))
             return drops
 

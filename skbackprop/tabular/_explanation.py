@@ -13,10 +13,10 @@ from .._sklearn import _safe_indexing
 from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
 from ..utils.arrays import Array, IndexArray, as_dense
 from ..utils.shapley import HybridRows
-from ._dataframe import AnyColumns, SparseColumns, read_table
-from ._encoding import TableRows
-from ._feature_views import WIDTH, FeatureBuilder, FeatureView
-from ._fold_models import FoldEnsemble, Mix, map_in_threads, predict_in_blocks, rows_at_once
+from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
+from ._prediction import FoldEnsemble, Mix, map_in_threads, predict_in_blocks, rows_at_once
+from ._read_table import SparseColumns, TableColumns, read_table
+from ._table_encoding import UnscaledRows
 
 # The background that a fitted estimator keeps has fewer rows if it would have more numbers.
 _BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
@@ -45,9 +45,9 @@ class TabularModel:
         """The views of the rows that the components take."""
         return {each.view for each in self.components}
 
-    def inputs(self, rows: TableRows) -> dict[FeatureView, Array]:
+    def inputs(self, rows: UnscaledRows) -> dict[FeatureView, Array]:
         """Return rows in all views."""
-        rows = self.features.encode(TableRows(as_dense(rows.numbers), rows.codes))
+        rows = self.features.encode(UnscaledRows(as_dense(rows.numbers), rows.codes))
         return {view: self.features.transform(rows, view) for view in self.views}
 
     def predict(self, inputs: Mapping[FeatureView, Array], single_precision: bool = False) -> Array:
@@ -58,7 +58,7 @@ class TabularModel:
     def columns_of_matrices(self, n_columns: int) -> tuple[IndexArray, IndexArray]:
         """Return the column of the raw table that each number, and each code, comes from.
 
-        The heights of lines count as those of the first column.
+        Interactions count as those of the first column.
         """
         encoding = self.features.encoding
         numbers = np.zeros(len(encoding.numbers.center), dtype=np.intp)
@@ -83,11 +83,11 @@ class TabularModel:
 
 def keep_background(
     estimator: Any,
-    columns: AnyColumns,
+    columns: TableColumns,
     features: FeatureBuilder,
     weight: Array | None,
     rng: np.random.RandomState,
-) -> TableRows:
+) -> UnscaledRows:
     """Return a few training rows with weight, encoded as in training, to explain others by.
 
     Their target statistics are out of fold.
@@ -96,7 +96,7 @@ def keep_background(
     ----------
     estimator : BaseTabular
         The estimator, whose features are fitted.
-    columns : AnyColumns
+    columns : TableColumns
         The training table.
     features : FeatureBuilder
         Its features.
@@ -110,24 +110,26 @@ def keep_background(
     n_rows = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
     if len(candidates) > n_rows:
         candidates = np.sort(rng.choice(candidates, n_rows, replace=False))
-    part = read_table(estimator, _safe_indexing(columns.as_given, candidates), reset=False)
+    part = read_table(estimator, _safe_indexing(columns.table, candidates), reset=False)
     folds = features.encoding.folds
     own_folds = None if folds is None else folds[candidates]
     numbers, codes, _ = features.encoding.to_training_matrices(part, own_folds)
-    return TableRows(as_dense(numbers), codes)
+    return UnscaledRows(as_dense(numbers), codes)
 
 
-def read_background(columns: AnyColumns, features: FeatureBuilder, random_state: Any) -> TableRows:
+def read_background(
+    columns: TableColumns, features: FeatureBuilder, random_state: Any
+) -> UnscaledRows:
     """Return the rows of a background table as matrices, or a sample if there are many."""
     numbers, codes, *_ = features.encoding.to_matrices(columns)
     index = draw_background(columns.n_rows, random_state)
-    return TableRows(as_dense(numbers[index]), codes[index])
+    return UnscaledRows(as_dense(numbers[index]), codes[index])
 
 
 def explain_table(
     model: TabularModel,
-    columns: AnyColumns,
-    background: TableRows,
+    columns: TableColumns,
+    background: UnscaledRows,
     output_names: list[str] | None,
     n_permutations: int | None,
     random_state: Any,
@@ -141,9 +143,9 @@ def explain_table(
     ----------
     model : TabularModel
         The model.
-    columns : AnyColumns
+    columns : TableColumns
         The rows to explain.
-    background : TableRows
+    background : UnscaledRows
         The background rows.
     output_names, n_permutations, random_state : object
         As of `make_explanation`.
@@ -151,7 +153,7 @@ def explain_table(
     encoding = model.features.encoding
     own_rows = encoding.to_matrices(columns)
     own_rows = own_rows._replace(numbers=as_dense(own_rows.numbers))
-    background = encoding.update_lines(background)
+    background = encoding.update_interactions(background)
     own, others = model.inputs(own_rows), model.inputs(background)
     numbers_of_columns, codes_of_columns = model.columns_of_matrices(columns.n_columns)
     sources = {view: model.columns_of_view(view, columns.n_columns) for view in model.views}
@@ -162,13 +164,13 @@ def explain_table(
         for start in range(0, len(hybrids.is_own), n_at_once):
             part = slice(start, start + n_at_once)
             is_own, rows = hybrids.is_own[part], hybrids.background[part]
-            if encoding.lines is not None:  # which depend on two columns each
+            if encoding.interactions is not None:  # which depend on two columns each
                 in_numbers, in_codes = is_own[:, numbers_of_columns], is_own[:, codes_of_columns]
-                mixed = TableRows(
+                mixed = UnscaledRows(
                     np.where(in_numbers, own_rows.numbers[hybrids.row], background.numbers[rows]),
                     np.where(in_codes, own_rows.codes[hybrids.row], background.codes[rows]),
                 )
-                inputs = model.inputs(encoding.update_lines(mixed))
+                inputs = model.inputs(encoding.update_interactions(mixed))
             else:
                 inputs = {
                     view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])
@@ -200,9 +202,9 @@ def explain_table(
     )
 
 
-def _table_values(columns: AnyColumns) -> Array:
+def _table_values(columns: TableColumns) -> Array:
     """Return the values of a table as an array, of objects if it is not one of numbers."""
-    given = columns.as_given
+    given = columns.table
     if isinstance(given, np.ndarray):
         return given
     if isinstance(columns, SparseColumns):
