@@ -27,7 +27,7 @@ class EarlyStopping(Configurable):
     Training stops after more than `n_iter_no_change` consecutive epochs whose score does not exceed
     the best score by `tol` (Prechelt 1998, section 2). The score is computed after each epoch on
     held-out rows, or on `X_val` and `y_val` if they are passed to `fit`. If they are passed to
-    `partial_fit`, it compares its calls in the same way and sets `converged_`, but never stops.
+    `partial_fit`, each call counts as an epoch, and `converged_` is set instead of stopping.
 
     Parameters
     ----------
@@ -42,9 +42,10 @@ class EarlyStopping(Configurable):
           the weights of the epoch. If rows have weights, ``sample_weight`` is passed too.
     validation_fraction : float, int or "folds", default=0.1
         The validation rows: a share of the rows in [0, 1), but at least 2 rows, or a number of
-        rows, at least 2. With "folds", for at most as many networks as rows, each network of an
-        ensemble holds out a different fold: all rows are used for training, and each row has an
-        out-of-fold prediction in ``oof_prediction_`` and similar attributes. Not used with `X_val`.
+        rows, at least 2. With "folds", each network of an ensemble holds out a different fold:
+        all rows are used for training, and each row has an out-of-fold prediction in
+        ``oof_prediction_`` and similar attributes. There must be a row for each network. Not used
+        with `X_val`.
     n_iter_no_change : float, default=10
         Maximum number of epochs without improvement, at least 1; may be infinite.
     tol : float, default=1e-4

@@ -264,7 +264,7 @@ class BackpropAutoencoder(
     input_shape : tuple of int or None, default=None
         The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
         for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
-        order. X of three or more dimensions has its own shape. None for one axis.
+        order. None uses the shape of the rows of X.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The

@@ -211,8 +211,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Layers between the input and the hidden dense layers, in this order; None for none. What
         comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
         ``GRU(64)``, have settings of their own and draw their initial weights themselves: `init`,
-        `normalization` and `dropout` are for the dense layers after them, and the first rate of
-        `dropout` for what these get. The penalty acts on all weights. X must be dense.
+        `normalization` and `dropout` apply to the dense layers that follow, and the first rate of
+        `dropout` to the input of these layers. The penalty acts on kernels and dense weights. X
+        must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
@@ -220,7 +221,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     input_shape : tuple of int or None, default=None
         The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
         for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
-        order. X of three or more dimensions has its own shape. None for one axis.
+        order. None uses the shape of the rows of X.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The

@@ -187,8 +187,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         sample_weight_val : array-like, default=None
             The weight of each row of X_val; None for equal weights.
         groups : array-like of shape (n_samples,), default=None
-            The group of each row, a number or a string: of rows of one patient, say, or of one day.
-            No fold splits a group, so that out-of-fold results hold for new groups. At least two
+            The group of each row, such as a patient or a day, as numbers or strings.
+            No fold splits a group, so out-of-fold results hold for new groups. At least two
             groups; with fewer groups than `n_estimators` there are as many networks as groups.
             Ignored with X_val. With metadata routing, groups passed to a search, a pipeline or
             cross-validation are passed on without a request.

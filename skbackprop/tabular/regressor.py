@@ -90,7 +90,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     blend : "auto", "boosting", list of estimators or None, default="auto"
         Regressors that are averaged with the networks. Each is cloned and fitted for the same
         folds, and weighted by its out-of-fold predictions. They predict one number for each row,
-        so that `loss` must not have several levels, or be "gaussian". "boosting" is a
+        so `loss` must not have several levels or be "gaussian". "boosting" is a
         `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for each
         split, at most 1,000 iterations, early stopping by the held-out fold) with the same loss:
         squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same from 500 rows
