@@ -33,10 +33,10 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.losses import BrierScore
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import SGD
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

@@ -10,8 +10,8 @@ import numpy as np
 
 from .activations import ActivationFunction
 from .layers.base import Layer, Shape, expand_layers
+from .layers.columns import Scale
 from .layers.dense import Dense
-from .layers.embeddings import Scale
 from .layers.reshaping import Flatten
 from .losses.base import Loss
 from .nn.network import BuiltNetwork, Network

@@ -5,7 +5,7 @@ import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from skbackprop.nn.ensemble_trainer import StackTrainer
+from skbackprop.nn.stack_trainer import StackTrainer
 from support.lanes import is_left_out, sample_of, thinned, use_examples
 
 

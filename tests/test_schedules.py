@@ -14,7 +14,7 @@ from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
 from skbackprop import BackpropRegressor, schedules
-from skbackprop.nn.ensemble_trainer import PlateauStopper
+from skbackprop.nn.stack_trainer import PlateauStopper
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
     SCHEDULES,

@@ -70,6 +70,7 @@ SECTIONS = {
     "skbackprop.layers.pooling": "Pooling",
     "skbackprop.layers.recurrent": "Recurrence",
     "skbackprop.layers.attention": "Attention",
+    "skbackprop.layers.columns": "Embeddings",
     "skbackprop.layers.embeddings": "Embeddings",
     "skbackprop.layers.normalization": "Normalization",
     "skbackprop.layers.reshaping": "Reshaping and residual connections",

@@ -20,10 +20,10 @@ from uuid import uuid4
 import numpy as np
 from distributed import Future
 
-from ..nn.ensemble_trainer import StackTrainer
 from ..nn.network import Network
 from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import Parameters
+from ..nn.stack_trainer import StackTrainer
 from ..nn.train_state import TrainState
 from ..training.config import TrainingConfig
 from ..training.training_task import Evaluator

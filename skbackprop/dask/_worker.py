@@ -14,11 +14,11 @@ import numpy as np
 from scipy.sparse import issparse, vstack
 
 from ..nn.data_loader import Dataset
-from ..nn.ensemble_trainer import StackTrainer
 from ..nn.lbfgs import FullBatchLoss
 from ..nn.objective import Objective, fsum_or_nan
 from ..nn.parameters import FlatParameters
 from ..nn.prediction import predict_raw
+from ..nn.stack_trainer import StackTrainer
 from ..nn.train_state import TrainState
 from ..schedules import ConstantRate
 from ..training.config import TrainingConfig

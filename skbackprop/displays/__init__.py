@@ -3,8 +3,9 @@
 from .explanation import ExplanationDisplay
 from .learning_rate import LearningRateDisplay
 from .loss_curve import LossCurveDisplay
-from .network import NetworkDisplay, WeightsDisplay
+from .network import NetworkDisplay
 from .search import SearchDisplay
+from .weights import WeightsDisplay
 
 __all__ = [
     "ExplanationDisplay",

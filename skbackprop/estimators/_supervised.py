@@ -24,7 +24,7 @@ from ..training.temperature import OutOfFoldPredictions
 from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
 from ._fit_context import ScoredPredictions
-from ._fitted_network import OptionalDerivedAttribute, check_finite_output
+from ._fitted_attributes import OptionalDerivedAttribute, check_finite_output
 from ._history import HISTORY_ATTRIBUTES
 from ._validation import validated_input
 from .base import BaseNeuralNetwork

@@ -44,7 +44,7 @@ from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if, suggests_arguments, with_callbacks
 from ._fit_context import FitArguments, FitContext
-from ._fitted_network import check_finite_output, derived
+from ._fitted_attributes import check_finite_output, derived
 from ._parameter_constraints import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
 from ._target_encoding import BaseTargetEncoder
 from ._validation import (

@@ -61,7 +61,7 @@ from ._fit_context import (
     update_data_info,
     warm_start_signature,
 )
-from ._fitted_network import FittedAttributesMixin
+from ._fitted_attributes import FittedAttributesMixin
 from ._history import HISTORY_ATTRIBUTES
 from ._validation import (
     check_fits_dtype,

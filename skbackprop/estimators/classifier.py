@@ -38,7 +38,7 @@ from ..utils.validation import did_you_mean
 from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if
 from ._fit_context import DataInfo, FitArguments, FitContext, ScoredPredictions
-from ._fitted_network import derived
+from ._fitted_attributes import derived
 from ._label_encoding import (
     BaseLabelEncoder,
     check_classes_passed,

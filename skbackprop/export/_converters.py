@@ -20,12 +20,13 @@ from ..layers import pooling
 from ..layers._built_pooling import PoolingWindows
 from ..layers._built_recurrent import split_channels
 from ..layers.attention import compute_sinusoids
+from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.convolution import Convolution, as_pair
 from ..layers.dense import Activation, Dense
-from ..layers.embeddings import BlockDiagonalDense, CategoricalEmbedding, PeriodicEmbedding, Scale
+from ..layers.embeddings import CategoricalEmbedding, PeriodicEmbedding
 from ..layers.latent import Sampling
 from ..layers.recurrent import RecurrentLayer
-from ..layers.resizing import CropOrPad
+from ..layers.reshaping import CropOrPad
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder

@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import BaseSearchCV
-from ..estimators._fitted_network import FittedNetwork, get_fitted_network
+from ..estimators._fitted_attributes import FittedNetwork, get_fitted_network
 from ..estimators._label_encoding import MultilabelEncoder, MultioutputLabelEncoder
 from ..estimators._supervised import n_layers_up_to
 from ..estimators._variational import n_encoder_layers

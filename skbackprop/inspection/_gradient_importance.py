@@ -10,7 +10,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._fitted_network import get_fitted_network
+from ..estimators._fitted_attributes import get_fitted_network
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import copy_without_feature_names, validated_input
 from ..estimators.classifier import BackpropClassifier

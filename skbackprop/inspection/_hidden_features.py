@@ -17,7 +17,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import MetaEstimatorReprMixin
-from ..estimators._fitted_network import get_fitted_network
+from ..estimators._fitted_attributes import get_fitted_network
 from ..estimators._supervised import (
     BaseSupervisedNetwork,
     n_layers_up_to,

@@ -6,9 +6,10 @@ from typing import TypeAlias
 from ..utils._name_types import LayerName
 from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
 from .base import Layer
+from .columns import Scale
 from .convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, UpSampling2D
 from .dense import Activation, Dense, Dropout
-from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding, Scale
+from .embeddings import LAYERS, CategoricalEmbedding, Embedding, PeriodicEmbedding
 from .normalization import NORMALIZATIONS, BatchNormalization, LayerNormalization, Normalization
 from .pooling import (
     AveragePool1D,

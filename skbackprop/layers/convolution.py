@@ -36,8 +36,7 @@ from .base import (
     check_axes,
 )
 from .dense import Activation
-from .reshaping import Reshape
-from .resizing import CropOrPad
+from .reshaping import CropOrPad, Reshape
 
 
 class Convolution(Layer):

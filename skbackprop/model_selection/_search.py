@@ -27,8 +27,8 @@ from ..estimators._estimator_mixin import (
     validates_parameters,
     with_positive_class,
 )
+from ._candidate_evaluator import CandidateEvaluator
 from ._candidates import EvaluationConfig
-from ._evaluate import CandidateEvaluator
 
 
 class BatchedSearchCV(EstimatorMixin, BaseSearchCV):

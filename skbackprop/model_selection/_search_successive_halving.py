@@ -17,8 +17,8 @@ from .._sklearn import (
     _num_samples,
     _SubsampleMetaSplitter,
 )
+from ._candidate_evaluator import CandidateEvaluator
 from ._candidates import RoundBudget
-from ._evaluate import CandidateEvaluator
 from ._search import BatchedSearchCV, fitted_attributes
 
 N_SAMPLES = "n_samples"

@@ -11,9 +11,9 @@ from scipy import optimize
 from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool, IndexArray
 from .data_loader import Batch, DataLoader, Dataset
-from .ensemble_trainer import TimeLimit
 from .objective import DivergenceError, LossAndGradient, Objective, PenaltyGradient, fsum_or_nan
 from .parameters import FlatParameters
+from .stack_trainer import TimeLimit
 
 
 class EvaluationLog:

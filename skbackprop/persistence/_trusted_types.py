@@ -44,13 +44,13 @@ from ..estimators.autoencoder import BackpropAutoencoder, ReconstructionTargetEn
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..layers.base import KernelInit, NormalInit, ParameterSpec
+from ..layers.columns import BlockDiagonalDense
 from ..layers.convolution import TransposedKernelInit
 from ..layers.dense import HiddenDropout
-from ..layers.embeddings import BlockDiagonalDense
 from ..layers.latent import Bottleneck, Sampling
 from ..layers.recurrent import ForgetBiasInit, OrthogonalInit
+from ..layers.reshaping import CropOrPad
 from ..layers.residual import ResidualEnd, ResidualStart
-from ..layers.resizing import CropOrPad
 from ..losses import _composite, links
 from ..nn.network import Network
 from ..nn.parameters import FlatParameters, ParameterLayout

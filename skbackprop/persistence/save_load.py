@@ -25,7 +25,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 
 from .. import __version__
-from ..estimators._fitted_network import OF_CALLBACKS
+from ..estimators._fitted_attributes import OF_CALLBACKS
 from ..tabular._blend import BOOSTED
 from ..tabular._boosted_trees import PackedTrees, pack_boosting, unpack_boosting
 from ..utils.atomic_write import atomic_write, check_replaceable

@@ -27,7 +27,7 @@ from ..estimators._checkpoint_io import (
     write_checkpoint,
 )
 from ..layers.base import Layer
-from ..layers.embeddings import BlockDiagonalDense, Scale
+from ..layers.columns import BlockDiagonalDense, Scale
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.convergence import OUT_OF_TIME

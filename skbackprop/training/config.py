@@ -16,9 +16,9 @@ import numpy as np
 from ..early_stopping import EarlyStopping
 from ..layers.normalization import BatchNormalization
 from ..losses.base import Loss
-from ..nn.ensemble_trainer import PlateauStopper
 from ..nn.network import Network
 from ..nn.objective import L1L2, L2
+from ..nn.stack_trainer import PlateauStopper
 from ..nn.update import UpdateRule
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule

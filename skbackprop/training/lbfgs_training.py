@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from ..nn.ensemble_trainer import TimeLimitReached
 from ..nn.lbfgs import EvaluationLog, FullBatchObjective, minimize
 from ..nn.objective import DivergenceError
+from ..nn.stack_trainer import TimeLimitReached
 from ..optimizers import LBFGS
 from .checkpoint import StopReason
 from .convergence import conclude

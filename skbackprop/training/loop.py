@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..nn.ensemble_trainer import PlateauStopper, StackTrainer, TimeLimit, TimeLimitReached
 from ..nn.objective import DivergenceError
+from ..nn.stack_trainer import PlateauStopper, StackTrainer, TimeLimit, TimeLimitReached
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array
 from ..utils.configurable import index_settings, stack_settings

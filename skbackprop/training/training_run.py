@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..layers.dense import dropout_rng
-from ..nn.ensemble_trainer import TimeLimit
 from ..nn.lbfgs import EvaluationLog
 from ..nn.parameters import FlatParameters, select_averaged_parameters
+from ..nn.stack_trainer import TimeLimit
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..schedules import init_plateau_counter

@@ -11,11 +11,11 @@ import numpy as np
 
 from ..early_stopping import EarlyStopping
 from ..nn.data_loader import Dataset
-from ..nn.ensemble_trainer import StackTrainer
 from ..nn.network import Network
 from ..nn.objective import Objective
 from ..nn.parameters import FlatParameters, Parameters
 from ..nn.prediction import predict_raw
+from ..nn.stack_trainer import StackTrainer
 from ..utils.arrays import Array, IndexArray
 from .checkpoint import Split, Start, TrainingCheckpoint
 from .config import TrainingConfig

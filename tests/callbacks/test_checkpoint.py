@@ -32,7 +32,7 @@ from skbackprop.estimators._checkpoint_io import data_fingerprint
 from skbackprop.estimators._parameter_constraints import PARAMETERS
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LayerNormalization, Scale
-from skbackprop.nn import ensemble_trainer
+from skbackprop.nn import stack_trainer
 from skbackprop.nn.data_loader import Dataset
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES, LambdaSchedule
@@ -203,7 +203,7 @@ def test_members_left_behind_by_a_time_limit_catch_up(n_stacks, tmp_path, monkey
     with monkeypatch.context() as patch:
         patch.setattr(loop, "threads_for_stacks", lambda: 1)
         patch.setattr(loop, "array_split", lambda runs, _: array_split(runs, 2))
-        patch.setattr(ensemble_trainer, "time", SimpleNamespace(monotonic=lambda: next(times)))
+        patch.setattr(stack_trainer, "time", SimpleNamespace(monotonic=lambda: next(times)))
         model = quick(BackpropRegressor, **settings, time_limit=2)
         model.set_callbacks(Checkpoint(path)).fit(*data)
     assert model.n_iter_.tolist() == [2, 2, 1, 1]

@@ -18,10 +18,10 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import scale
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.estimators import _fitted_network
+from skbackprop.estimators import _fitted_attributes
 from skbackprop.losses import Quantile
-from skbackprop.nn import ensemble_trainer as training
 from skbackprop.nn import prediction
+from skbackprop.nn import stack_trainer as training
 from skbackprop.optimizers import OPTIMIZERS
 from support import (
     BOTH,
@@ -418,7 +418,7 @@ PREDICTING = {
 def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, method, monkeypatch):
     """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
     monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1 << 16)
-    monkeypatch.setattr(_fitted_network, "_BLOCK_SIZE", 1 << 14)
+    monkeypatch.setattr(_fitted_attributes, "_BLOCK_SIZE", 1 << 14)
     estimator_class, settings, y = PREDICTING[name]
     X = np.random.RandomState(0).randn(20_000, 3)
     model = estimator_class((100,), max_iter=1, random_state=0, **settings).fit(X[:300], y)

@@ -19,7 +19,7 @@ from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._fit_many import FitJob, fit_many
-from skbackprop.nn.ensemble_trainer import StackTrainer
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import OPTIMIZERS, SGD, AdamW
 from skbackprop.training import loop
 from skbackprop.training import parallelism as sizes_module

@@ -7,7 +7,7 @@ from scipy.special import expit
 from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder, BackpropRegressor
-from skbackprop.estimators import _fitted_network
+from skbackprop.estimators import _fitted_attributes
 from skbackprop.nn import prediction
 from support import BOTH, N, data_for, few_epochs, networks_of, quick
 
@@ -84,7 +84,7 @@ def test_blocks_of_rows_make_no_difference(estimator_class, monkeypatch):
     model = quick(estimator_class, n_estimators=2).fit(X, y)
     at_once = model.hidden_features(X)
     monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 100)
-    monkeypatch.setattr(_fitted_network, "_BLOCK_SIZE", 50)
+    monkeypatch.setattr(_fitted_attributes, "_BLOCK_SIZE", 50)
     np.testing.assert_allclose(model.hidden_features(X), at_once, rtol=1e-12)
 
 

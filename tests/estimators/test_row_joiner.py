@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skbackprop.estimators._fitted_network import RowJoiner
+from skbackprop.estimators._fitted_attributes import RowJoiner
 
 VALUES = np.random.RandomState(0).randn(40, 3)
 

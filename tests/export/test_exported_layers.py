@@ -9,7 +9,7 @@ from sklearn.frozen import FrozenEstimator
 from test_onnx import assert_all_tensors_are_used, outputs_of
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier
-from skbackprop.estimators._fitted_network import get_fitted_network
+from skbackprop.estimators._fitted_attributes import get_fitted_network
 from skbackprop.export import _expressions as ex
 from skbackprop.export import to_c, to_onnx
 from skbackprop.export._model_graph import predict_raw

@@ -47,14 +47,13 @@ from skbackprop.layers import (
     UpSampling2D,
 )
 from skbackprop.layers.base import expand_layers
-from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
+from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.latent import Sampling
-from skbackprop.layers.reshaping import Flatten
-from skbackprop.layers.resizing import CropOrPad
-from skbackprop.nn.ensemble_trainer import StackTrainer
+from skbackprop.layers.reshaping import CropOrPad, Flatten
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
 from skbackprop.weight_averaging import ExponentialMovingAverage

@@ -10,8 +10,8 @@ from scipy.linalg import block_diag
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding
+from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.dense import Dense
-from skbackprop.layers.embeddings import BlockDiagonalDense, Scale
 from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, Objective

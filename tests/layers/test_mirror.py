@@ -40,7 +40,7 @@ from skbackprop.layers import (
     TransformerBlock,
 )
 from skbackprop.layers.base import expand_layers
-from skbackprop.layers.resizing import CropOrPad
+from skbackprop.layers.reshaping import CropOrPad
 from skbackprop.training.architecture import AutoencoderSpec
 
 IMAGE, GRAY, SEQUENCE = (9, 8, 3), (9, 8), (9, 2)

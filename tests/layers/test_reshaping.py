@@ -20,10 +20,10 @@ from skbackprop.layers import (
     Scale,
 )
 from skbackprop.layers.base import expand_layers
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import Adam
 from support import few_epochs
 from support.shaped import (

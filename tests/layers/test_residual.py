@@ -23,10 +23,10 @@ from skbackprop.layers import (
     Scale,
 )
 from skbackprop.layers.base import Layer
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import Adam
 from skbackprop.persistence import load, save
 from support import BOTH, data_for, few_epochs, quick

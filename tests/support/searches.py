@@ -13,7 +13,7 @@ from skbackprop import (
     BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
 )
-from skbackprop.nn.ensemble_trainer import StackTrainer
+from skbackprop.nn.stack_trainer import StackTrainer
 
 _GRID = {
     "alpha": [0.01, 1.0],

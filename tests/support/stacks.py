@@ -12,9 +12,9 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
 from skbackprop.nn.data_loader import DataLoader, Dataset
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import Network, dense_network
 from skbackprop.nn.objective import L2, LossAndGradient, Objective
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.nn.train_state import TrainState
 from skbackprop.nn.update import UpdateRule
 from skbackprop.optimizers import Optimizer

@@ -25,7 +25,7 @@ PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
     "estimators/base.py": {"_train", "_resume_session", "_used_streams"},
-    "estimators/_fitted_network.py": {
+    "estimators/_fitted_attributes.py": {
         *("_set_fitted_attributes", "_make_fitted_attributes", "_array_attributes"),
     },
     "estimators/_history.py": {"make_history_attributes", "_continue_history"},
@@ -42,7 +42,7 @@ RECORDING = {
     },
     "training/lbfgs_training.py": {"train", "_minimize", "_end_iteration", "_restore"},
     "nn/train_state.py": {"shallow_copy"},
-    "nn/ensemble_trainer.py": {"train_epoch", "save", "drop_members", "set_data"},
+    "nn/stack_trainer.py": {"train_epoch", "save", "drop_members", "set_data"},
     "nn/lbfgs.py": {"minimize", "callback"},
 }
 WATCHED = {str(PACKAGE / file): names for file, names in RECORDING.items()}

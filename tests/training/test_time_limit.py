@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
-from skbackprop.nn import ensemble_trainer
+from skbackprop.nn import stack_trainer
 from support import BOTH, assert_same_search, classes_for, data_for, few_epochs, quick, same_bits
 
 N = 60
@@ -26,7 +26,7 @@ def clock(monkeypatch):
     seconds = itertools.count()
     # Not that of the whole process: other threads may look at it, and make it go on.
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
-    monkeypatch.setattr(ensemble_trainer, "time", clock)
+    monkeypatch.setattr(stack_trainer, "time", clock)
 
 
 @BOTH

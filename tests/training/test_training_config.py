@@ -12,9 +12,9 @@ from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh, get_activ
 from skbackprop.estimators._parameter_constraints import PARAMETERS, parameters_of
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
 from skbackprop.losses import CLASSIFIER_LOSSES
-from skbackprop.nn.ensemble_trainer import PlateauStopper
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import L1L2, L2
+from skbackprop.nn.stack_trainer import PlateauStopper
 from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
 from skbackprop.schedules import (
     SCHEDULES,

@@ -15,9 +15,9 @@ from scipy.special import log_expit
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.losses import REGRESSOR_LOSSES
 from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.ensemble_trainer import StackTrainer
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import L2, DivergenceError, Objective
+from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
 from skbackprop.schedules import SCHEDULES
 from skbackprop.testing import check_gradient

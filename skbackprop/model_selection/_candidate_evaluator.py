@@ -22,7 +22,7 @@ from ..training.parallelism import (
 )
 from ..utils.equality import group_by_equality
 from ._candidates import Candidate, CandidateStates, EvaluationConfig, RoundBudget
-from ._jobs import (
+from ._fit_jobs import (
     BatchedFitJob,
     SearchCallbackContexts,
     SingleFitJob,

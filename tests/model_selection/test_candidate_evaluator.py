@@ -24,7 +24,7 @@ from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegress
 from skbackprop.activations import ActivationFunction
 from skbackprop.estimators import _fit_many
 from skbackprop.losses import SquaredError
-from skbackprop.model_selection import _evaluate
+from skbackprop.model_selection import _candidate_evaluator
 from skbackprop.schedules import LearningRateSchedule
 from skbackprop.training import loop
 from skbackprop.training import parallelism as sizes_module
@@ -414,7 +414,7 @@ class Stubborn(LearningRateSchedule):
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("part", [{"activation": [Picky()]}, {"learning_rate": [Stubborn()]}])
 def test_error_during_training_fails_its_candidate_only(part, solver, n_threads, monkeypatch):
-    for module in (_evaluate, loop):
+    for module in (_candidate_evaluator, loop):
         monkeypatch.setattr(module, "threads_for_stacks", lambda: n_threads)
     monkeypatch.setattr(sizes_module, "_WORTH_A_THREAD", 1)
     grid = [GOOD, part | {"max_iter": [1, 4], "hidden_layer_sizes": [(4,), (5,)]}]
@@ -612,7 +612,7 @@ def test_workers_give_equal_results(backend):
 )
 def test_stacks_are_balanced_between_workers(n_stacks, size, n_jobs, sizes):
     stacks = [[(stack, i) for i in range(size)] for stack in range(n_stacks)]
-    shared = _evaluate._balance_stacks(stacks, n_jobs)
+    shared = _candidate_evaluator._balance_stacks(stacks, n_jobs)
     assert [len(part) for part in shared] == sizes
     assert [task for part in shared for task in part] == [task for s in stacks for task in s]
 
@@ -640,7 +640,7 @@ def test_memory_of_a_stack_counts_moments_and_averages(monkeypatch, settings, n_
         counted.append(arguments[-1])
         return sizes_module.max_stack_size(*arguments)
 
-    monkeypatch.setattr(_evaluate, "max_stack_size", members_at_once)
+    monkeypatch.setattr(_candidate_evaluator, "max_stack_size", members_at_once)
     network = quick(BackpropClassifier, **settings)
     BackpropGridSearchCV(network, {"alpha": [0.1, 0.2]}, cv=2, refit=False).fit(X, Y)
     assert counted == [n_moments]
