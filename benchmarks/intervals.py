@@ -30,8 +30,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks import tabular
 from benchmarks._report import argument_parser, print_setting, print_table, verdict
+from benchmarks._tables import NUMBERS, LabeledTable, Loader, find_tables
 from skbackprop import BackpropRegressor, ConformalRegressor, TabularRegressor
 from skbackprop.losses import Gaussian, Quantile
 
@@ -223,39 +223,39 @@ def rows(smoke: bool) -> Iterable[list[str]]:
 
 TABULAR = {"mean": "squared_error", "quantiles": Quantile(LEVELS), "Gaussian": Gaussian(1e-4)}
 FEW_ROWS, N_SPLITS, N_SPLITS_OF_FEW = 2000, 2, 10
+MOST_ROWS = 13_333  # of which a quarter is held out
 
 
-def tabular_qualities(data: Any, loss: Any, n_splits: int, smoke: bool) -> np.ndarray:
+def tabular_qualities(table: LabeledTable, loss: Any, n_splits: int, smoke: bool) -> np.ndarray:
     """Return the quality of a tabular regressor's intervals on each split, (n_splits, 3)."""
-    X, y = data[0], np.asarray(data[1], float)
-    most, found = 200 if smoke else round(tabular.MOST_ROWS / 0.75), []
+    most, found = 200 if smoke else MOST_ROWS, []
     for seed in range(n_splits):
-        rows = np.random.default_rng(seed).permutation(len(X))[:most]
+        rows = np.random.default_rng(seed).permutation(len(table.X))[:most]
         X_train, X_test, y_train, y_test = train_test_split(
-            X.iloc[rows], y[rows], test_size=0.25, random_state=seed
+            table.X.iloc[rows], table.y[rows], test_size=0.25, random_state=seed
         )
         model = TabularRegressor(loss=loss, random_state=seed, max_iter=2 if smoke else None)
         intervals = model.fit(X_train, y_train).predict_interval(X_test, COVERAGE)
-        found.append(quality_of(intervals, y_test, y.std()))
+        found.append(quality_of(intervals, y_test, table.y.std()))
     return np.array(found)
 
 
-def tabular_rows(tables: dict[str, Callable], smoke: bool) -> Iterable[list[str]]:
+def tabular_rows(tables: dict[str, Loader], smoke: bool) -> Iterable[list[str]]:
     for name, load in tables.items():
-        data = load()
-        if data[2] != tabular.NUMBERS:
+        table = load()
+        if table.task != NUMBERS:
             continue
-        n_splits = N_SPLITS_OF_FEW if len(data[0]) < FEW_ROWS else N_SPLITS
+        n_splits = N_SPLITS_OF_FEW if len(table.X) < FEW_ROWS else N_SPLITS
         for kind, loss in TABULAR.items():
-            qualities = tabular_qualities(data, loss, 1 if smoke else n_splits, smoke)
-            yield row_of(f"{name} ({len(data[0])}): {kind}", qualities, smoke)
+            qualities = tabular_qualities(table, loss, 1 if smoke else n_splits, smoke)
+            yield row_of(f"{name} ({len(table.X)}): {kind}", qualities, smoke)
 
 
 HEAD = ["data: intervals", "coverage", "+-", "width", "score", "goal", "verdict"]
 
 
 def report_tabular(smoke: bool, path: str | None = None) -> None:
-    tables = tabular.SHIPPED if path is None else tabular.tables_in(path)
+    tables = find_tables(path, smoke)
     print_table(
         f"Intervals of tabular regressors for a coverage of {COVERAGE}, on rows held out:",
         HEAD,

