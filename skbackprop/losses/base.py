@@ -74,7 +74,7 @@ class Loss(Configurable):
     def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
         """Write the gradient with respect to `raw_prediction` to `out`, which may be the same.
 
-        A single network trains without the member axis: then all three arrays have shape (n, k).
+        While a single network trains, all three arrays have shape (n, k).
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define gradient(raw_prediction, y, out)"
@@ -170,7 +170,7 @@ class Loss(Configurable):
     def log_likelihood(self, raw_prediction: Array, y: Array, dispersion: float = 1.0) -> Array:
         """Return the log density of each row, summed over its outputs: shape (n_estimators, n).
 
-        Only negative log-likelihoods, which differ from it by a constant of y, define it.
+        Only losses that equal its negative, up to a term that depends on y alone, define it.
 
         Parameters
         ----------

@@ -348,9 +348,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             for 100 training rows with weight, which `fit` keeps (fewer above 1,000 columns).
         n_permutations : int, default=None
             The number of random orders for each background row. Every second order is the reverse
-            of the previous one [2]_. None computes exact values up to 6 columns, and takes 1 order
-            above. The time is proportional to the number. Even numbers give exact values if at most
-            two columns interact.
+            of the previous one [2]_. None computes exact values for up to 6 columns, and draws 1
+            order for more. The time is proportional to the number. Even numbers give exact values
+            if at most two columns interact.
         random_state : int, RandomState instance or None, default=0
             Seed of the orders.
 
