@@ -229,7 +229,7 @@ def measure_all(
 def summarize(
     found: dict[Fit, Outcome], tables: Iterable[str], models: Sequence[str], n_splits: int
 ) -> Iterable[list[str]]:
-    """Yield a row for each model: means, and ratios to the first model on the same fits.
+    """Yield a row for each model: means if all fits are there, and ratios to the first model.
 
     The ratio of errors is a geometric mean over the tables of a split; its mean and its standard
     error are over splits. The ratio of times is a geometric mean over all fits.
@@ -244,18 +244,14 @@ def summarize(
         )
         ratios = np.ma.masked_invalid(error / error_of_first)
         of_splits = np.exp(np.log(ratios).mean(axis=1)).compressed()
-        standard_error = of_splits.std(ddof=1) / len(of_splits) ** 0.5 if len(of_splits) > 1 else 0
+        n = len(of_splits)
+        standard_error = of_splits.std(ddof=1) / n**0.5 if n > 1 else np.nan
         differences = np.ma.masked_array(error - error_of_first, ratios.mask).mean(axis=0)
         time_ratio = np.exp(np.log(np.ma.masked_invalid(seconds / seconds_of_first)).mean())
-        yield [
-            model,
-            *(f"{each.mean():.3f}" for each in (quality, error)),
-            f"{of_splits.mean():.3f}",
-            f"{standard_error:.3f}",
-            f"{(differences < 0).sum()} of {differences.count()}",
-            f"{time_ratio:.2f}",
-            str(ratios.count()),
-        ]
+        numbers = [quality.mean(), error.mean(), of_splits.mean(), standard_error]
+        cells = [f"{number:.3f}".replace("nan", "-") for number in numbers]
+        n_ahead = f"{(differences < 0).sum()} of {differences.count()}"
+        yield [model, *cells, n_ahead, f"{time_ratio:.2f}", str(ratios.count())]
 
 
 def count_close_estimates(found: dict[Fit, Outcome], tables: Iterable[str]) -> str:
