@@ -19,7 +19,8 @@ from .initializers import GlorotUniform, Initializer, VarianceScaling
 from .utils._name_types import ActivationName
 from .utils.arrays import Array
 from .utils.configurable import Configurable
-from .utils.validation import did_you_mean, validate_interval
+from .utils.suggestions import did_you_mean
+from .utils.validation import validate_interval
 
 __all__ = [
     "ACTIVATIONS",

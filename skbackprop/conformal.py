@@ -25,7 +25,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._conformal_intervals import UncalibratedBand, conformal_quantile_rank, min_calibration_samples
 from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
-from .estimators._estimator_mixin import MetaEstimatorReprMixin, validates_parameters
+from .estimators._decorators import with_parameter_validation
+from .estimators._estimator_mixin import MetaEstimatorReprMixin
 from .utils.arrays import Array, MatrixLike
 
 # ----------------------------------------------------------------------------------- bands
@@ -233,7 +234,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         self.calibration_fraction = calibration_fraction
         self.random_state = random_state
 
-    @validates_parameters(prefer_skip_nested_validation=False)
+    @with_parameter_validation(prefer_skip_nested_validation=False)
     def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
         """Train a clone of the estimator on some of the rows, and calibrate it on the others.
 

@@ -17,7 +17,8 @@ import numpy as np
 from .utils._name_types import ScheduleName
 from .utils.arrays import Array, ArrayDict, FloatOrPerMember
 from .utils.configurable import Configurable
-from .utils.validation import did_you_mean, validate_interval
+from .utils.suggestions import did_you_mean
+from .utils.validation import validate_interval
 
 __all__ = [
     "SCHEDULES",

@@ -11,7 +11,8 @@ import numpy as np
 from ..estimators._history import history_of
 from ..estimators.base import BaseNeuralNetwork
 from ..training.checkpoint import History
-from ..utils.validation import did_you_mean, require_extra
+from ..utils.optional_dependencies import require_extra
+from ..utils.suggestions import did_you_mean
 
 MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
 """The values of an epoch that can be reported."""

@@ -37,7 +37,7 @@ from ..tabular._table_encoding import (
     with_many_categories,
 )
 from ..tabular.encoder import TableEncoder
-from ..training.validation_split import k_fold_of_rows
+from ..training.splitting import draw_folds
 from ..utils.arrays import Array
 from ._partitions import ClientRows, Partition, PartitionInfo, Partitions, gather
 
@@ -93,7 +93,7 @@ def make_table_partition(
     if weight is not None:
         strata = 2 * strata + (weight > 0)
     rng = np.random.RandomState([seed, number])
-    folds = k_fold_of_rows(len(y), n_folds, rng, strata) + rng.randint(n_folds)
+    folds = draw_folds(len(y), n_folds, rng, strata) + rng.randint(n_folds)
     folds = (folds % n_folds).astype(np.min_scalar_type(n_folds))
     partition = Partition(X, y, weight, folds)
     n_held_out = int(np.bincount(folds, minlength=n_folds).min())

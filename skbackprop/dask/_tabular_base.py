@@ -11,7 +11,7 @@ import numpy as np
 from dask.base import is_dask_collection
 from sklearn.utils import check_random_state
 
-from ..estimators._estimator_mixin import suggests_arguments
+from ..estimators._decorators import with_argument_suggestions
 from ..estimators._fit_context import FitArguments
 from ..estimators._parameter_constraints import COUNT
 from ..estimators.base import BaseNeuralNetwork
@@ -90,7 +90,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
 
     # -------------------------------------------------------------------- training
 
-    @suggests_arguments
+    @with_argument_suggestions
     def fit(
         self,
         X: Any,

@@ -10,7 +10,7 @@ from distributed import Client
 
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
-from ..estimators._estimator_mixin import available_if
+from ..estimators._decorators import available_if
 from ..estimators._parameter_constraints import Parameter, constraints_of, parameters_of
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier, check_probabilities

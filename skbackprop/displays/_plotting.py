@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
-from ..utils.validation import require_extra
+from ..utils.optional_dependencies import require_extra
 
 # Values that span more than this factor are plotted on a logarithmic scale.
 _WIDE_FACTOR = 20

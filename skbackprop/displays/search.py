@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import Array
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 from ._plotting import (
     axes_for,
     check_matplotlib,

@@ -1,23 +1,17 @@
-"""Mixin of all public estimators: parameters, errors with suggestions, method decorators."""
+"""Base class of all public estimators: nested parameters, errors with suggestions, HTML links."""
 
 from __future__ import annotations
 
-import copy
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial, wraps
-from inspect import signature, unwrap
+from collections.abc import Mapping
 from numbers import Real
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
-from sklearn import callback
 from sklearn.base import BaseEstimator
-from sklearn.metrics import get_scorer, get_scorer_names
-from sklearn.utils import metaestimators
+from sklearn.metrics import get_scorer_names
 
-from .._sklearn import StrOptions, _fit_context, _MultimetricScorer, _Scorer, _VisualBlock
+from .._sklearn import StrOptions, _VisualBlock
 from ..utils.configurable import (
     Configurable,
     get_nested_params,
@@ -25,7 +19,7 @@ from ..utils.configurable import (
     set_nested_params,
     split_nested_params,
 )
-from ..utils.validation import check_keywords, did_you_mean, suggest_value
+from ..utils.suggestions import check_keywords, did_you_mean, suggest_for_wrong_type
 from ._parameter_constraints import Parameter
 
 # The address of the documentation, without a slash at the end, as in [project.urls] of
@@ -33,8 +27,6 @@ from ._parameter_constraints import Parameter
 DOCUMENTATION_URL = ""
 
 _PACKAGE = __name__.partition(".")[0]
-
-Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class EstimatorMixin(BaseEstimator):
@@ -160,96 +152,6 @@ class MetaEstimatorReprMixin(EstimatorMixin):
         return _VisualBlock("parallel", [inner], names=[name], name_details=[str(inner)])
 
 
-# --------------------------------------------------------------------------------- decorators
-
-
-def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
-    """Make a method available only if a check of the estimator passes."""
-    decorator: Callable[[Method], Method] = metaestimators.available_if(check)
-    return decorator
-
-
-def with_callbacks(method: Method) -> Method:
-    """Set up callbacks before a fit, and tear them down after it."""
-    return _raise_first_error(callback.with_callbacks, method)
-
-
-def validates_parameters(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
-    """Validate the parameters by their constraints at the beginning of a fit.
-
-    Parameters
-    ----------
-    prefer_skip_nested_validation : bool
-        Whether to skip the validation in fits of inner estimators.
-    """
-    decorator = _fit_context(prefer_skip_nested_validation=prefer_skip_nested_validation)
-    return partial(_raise_first_error, decorator)
-
-
-def _raise_first_error(decorator: Callable[..., Any], method: Method) -> Method:
-    """Decorate a fit such that an error of `teardown` does not replace the one before it.
-
-    The decorators of scikit-learn raise the error of `teardown`, which after a failed fit is often
-    only its consequence.
-    """
-
-    @wraps(method)
-    def decorated(self: Any, *args: Any, **arguments: Any) -> Any:
-        errors: list[BaseException] = []
-
-        @wraps(method)
-        def recorded(self: Any, *args: Any, **arguments: Any) -> Any:
-            try:
-                return method(self, *args, **arguments)
-            except BaseException as error:
-                errors.append(error)
-                raise
-
-        try:
-            return decorator(recorded)(self, *args, **arguments)
-        except Exception as error:
-            first = errors[0] if errors else error
-            if isinstance(first, TypeError):
-                _check_hooks(getattr(self, "_skl_callbacks", []))
-            if first is error:
-                raise
-        raise first
-
-    return cast(Method, decorated)
-
-
-def _check_hooks(callbacks: Iterable[Any]) -> None:
-    """Raise a TypeError if `setup` or `teardown` of callbacks do not take their arguments."""
-    for each in callbacks:
-        for name in ("setup", "teardown"):
-            arguments = signature(getattr(each, name))
-            try:
-                arguments.bind(estimator=None, context=None)
-            except TypeError as error:
-                raise TypeError(
-                    f"{name} of the callback {type(each).__name__} is called with the keyword "
-                    f"arguments estimator and context, but its signature is {name}{arguments}. "
-                    f"Define it as def {name}(self, estimator, context)."
-                ) from error
-
-
-def suggests_arguments(method: Method) -> Method:
-    """Decorate a method: an unknown argument raises a TypeError with a suggestion."""
-    innermost = unwrap(method)
-
-    @wraps(method)
-    def checked(self: Any, *args: Any, **arguments: Any) -> Any:
-        if arguments:
-            elsewhere = (*type(self)._get_param_names(), "set_callbacks")
-            check_keywords(type(self), innermost, arguments, elsewhere)
-        return method(self, *args, **arguments)
-
-    return cast(Method, checked)
-
-
-# ----------------------------------------------------------------------------- suggestions
-
-
 def _suggest_value(name: str, value: Any, constraints: list[Any]) -> str:
     """Return a sentence that suggests a valid value of a parameter, or an empty string."""
     classes = tuple(each for each in constraints if isinstance(each, type))
@@ -258,7 +160,7 @@ def _suggest_value(name: str, value: Any, constraints: list[Any]) -> str:
     options = [each.options for each in constraints if isinstance(each, StrOptions)]
     names = [name for each in options for name in sorted(each)]
     suggestion = did_you_mean(value, names)
-    suggestion = suggestion or suggest_value(name, value, ("loss", *get_scorer_names()))
+    suggestion = suggestion or suggest_for_wrong_type(name, value, ("loss", *get_scorer_names()))
     bases = [each for each in classes if get_public_module(each) is not None]
     is_object = callable(value) or type(value).__module__ != "builtins"
     if suggestion or not (names and bases and is_object and not isinstance(value, np.ndarray)):
@@ -311,142 +213,3 @@ def get_public_module(cls: type) -> str | None:
         if getattr(sys.modules.get(module), cls.__name__, None) is cls:
             return module
     return None
-
-
-# --------------------------------------------------------------------------------- scorers
-
-
-def get_scorer_with_suggestion(
-    scoring: Any, classes: Any = None, others: Iterable[str] = ()
-) -> Any:
-    """Return a scorer by name, as `sklearn.metrics.get_scorer`; a callable is returned as it is.
-
-    Parameters
-    ----------
-    scoring : str or callable
-        The name or the scorer.
-    classes : array of shape (n_classes,), list of such arrays or None, default=None
-        The labels, for `with_positive_class`.
-    others : iterable of str, default=()
-        Further names that are valid for the parameter, used in the suggestion.
-    """
-    with suggesting_scorers(scoring, others):
-        return with_positive_class(get_scorer(scoring), classes)
-
-
-def with_positive_class(scorer: Any, classes: Any) -> Any:
-    """Return a scorer whose `pos_label` is the larger of two classes, if it needs one.
-
-    By default, metrics such as "f1" use the class 1 as the positive class, and fail if no class
-    is 1. A scorer with a `pos_label` of its own does not change.
-    """
-    if type(scorer) is _MultimetricScorer:
-        several = copy.copy(scorer)
-        several._scorers = {
-            name: with_positive_class(each, classes) for name, each in scorer._scorers.items()
-        }
-        return several
-    if type(scorer) is not _Scorer or np.ndim(classes) != 1 or len(classes) != 2:
-        return scorer
-    parameter = signature(scorer._score_func).parameters.get("pos_label")
-    if parameter is None or "pos_label" in scorer._kwargs:
-        return scorer
-    labels = np.asarray(classes).tolist()
-    # Metrics whose default is None infer the positive class of numeric labels themselves.
-    works_by_default = (
-        not isinstance(labels[1], (str, bytes))
-        if parameter.default is None
-        else (parameter.default in labels)
-    )
-    if works_by_default:
-        return scorer
-    scorer = copy.copy(scorer)
-    scorer._kwargs = {**scorer._kwargs, "pos_label": labels[1]}
-    return scorer
-
-
-@contextmanager
-def suggesting_scorers(scoring: Any, others: Iterable[str] = ()) -> Iterator[None]:
-    """Add a suggestion to errors about unknown names of scorers."""
-    try:
-        yield
-    except ValueError as error:
-        given = scoring.values() if isinstance(scoring, Mapping) else scoring
-        names, known = [given] if isinstance(given, str) else given, [*others, *get_scorer_names()]
-        wrong = [name for name in names if name not in known]
-        suggestion = did_you_mean(wrong[0], known) if wrong else ""
-        raise type(error)(f"{error}{suggestion}") from None
-
-
-# -------------------------------------------------------------------------- overrides
-#
-# Subclasses of `MLPClassifier` and `MLPRegressor` customize training by overriding private methods
-# of theirs, which are never called here. The error names the public alternative.
-
-_ACTIVATION = (
-    "pass a custom ActivationFunction as activation=, or change the layers by layers=, "
-    "dropout= and normalization=; hidden_features(X, layer=...) returns hidden outputs"
-)
-_LOSS = (
-    "pass a custom Loss with value and gradient as loss=; alpha=, l1_ratio= and clip_norm= control "
-    "penalties and large gradients"
-)
-_OPTIMIZER = (
-    "pass a custom Optimizer as solver= and a custom LearningRateSchedule as learning_rate=, and "
-    "follow or stop training after each epoch by a callback (set_callbacks)"
-)
-_STOPPING = (
-    "pass early_stopping=EarlyStopping(scoring=...) with a custom scorer, or stop training by a "
-    "callback (set_callbacks)"
-)
-_WEIGHTS = "pass a custom Initializer as init=, or the weights themselves: (coefs, intercepts)"
-_DATA = (
-    "override fit or partial_fit, and change X and y before calling super(). For probabilistic "
-    "labels, repeat each row for each class with the probability as its sample_weight"
-)
-_FIT = "override fit and partial_fit, and call super()"
-_PREDICT = "override predict, and call super().predict(X)"
-
-REPLACEMENTS: Mapping[str, str] = {
-    "_backprop": _LOSS,
-    "_check_solver": "override partial_fit, and call super()",
-    "_compute_loss_grad": _LOSS,
-    "_fit": _FIT,
-    "_fit_lbfgs": "pass solver=LBFGS(...) with custom settings",
-    "_fit_stochastic": _OPTIMIZER,
-    "_forward_pass": _ACTIVATION,
-    "_forward_pass_fast": _ACTIVATION,
-    "_init_coef": _WEIGHTS,
-    "_initialize": _WEIGHTS,
-    "_loss_grad_lbfgs": _LOSS,
-    "_predict": _PREDICT,
-    "_score": _STOPPING,
-    "_score_with_function": _STOPPING,
-    "_unpack": _WEIGHTS,
-    "_update_no_improvement_count": _STOPPING,
-    "_validate_input": _DATA,
-}
-"""The alternative to overriding each method, by its name."""
-
-
-def reject_unused_overrides(estimator: Any) -> None:
-    """Check that an estimator overrides no method that would never be called.
-
-    Raises
-    ------
-    TypeError
-        If its class or the instance overrides one. The error names the alternative.
-    """
-    kind, own = type(estimator), vars(estimator)
-    for name, replacement in REPLACEMENTS.items():
-        method = own.get(name, getattr(kind, name, None))
-        if not (callable(method) or isinstance(method, property)):
-            continue
-        if (getattr(method, "__module__", None) or "").partition(".")[0] not in (
-            "sklearn",
-            _PACKAGE,
-        ):
-            raise TypeError(
-                f"{kind.__name__} overrides {name}, a private method of scikit-learn's networks "
-                f"that skbackprop never calls. Remove or rename it. Instead, {replacement}."
-            )

@@ -16,8 +16,8 @@ from typing import Any, TypeAlias
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
 from ..training.loop import EpochReport, TrainingLoop
+from ..training.random_states import make_rng_from_global_state
 from ..training.training_run import NO_OBSERVER, EpochObserver, TrainingRun
-from ..training.validation_split import rng_from_global
 from ..utils.equality import group_by_equality, is_equal
 from ._checkpoint_io import data_fingerprint
 from ._fit_context import FitArguments, FitContext, ValidatedParams
@@ -102,7 +102,7 @@ class FitJob:
         first.shares_rng = start is not None
         if self.estimator.random_state is None:
             # Not NumPy's global stream, which the other fits would draw from as well.
-            first.state = replace(first.state, rngs=[rng_from_global()])
+            first.state = replace(first.state, rngs=[make_rng_from_global_state()])
         self.context, self._alike = context, alike
         if self.start is not None:
             self.begins_anew = self.start[0].data_fingerprint != self.fingerprint(context)

@@ -29,8 +29,9 @@ from ..training.architecture import MLPSpec, infer_n_features
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig, make_training_config
 from ..training.convergence import distinct_warnings
+from ..training.out_of_fold import predict_out_of_fold
 from ..training.partial_fit_session import PartialFitSession
-from ..training.temperature import fit_temperature_scaling, predict_out_of_fold
+from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
 from ..training.weight_init import checked_arrays, checked_layers, layer_widths
 from ..utils.arrays import Array, concatenate_states, max_abs

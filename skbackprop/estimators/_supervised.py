@@ -20,7 +20,7 @@ from ..layers.normalization import BatchNormalization
 from ..nn.network import Network
 from ..nn.prediction import OutputGradient, compute_input_gradients
 from ..training.architecture import get_normalization
-from ..training.temperature import OutOfFoldPredictions
+from ..training.out_of_fold import OutOfFoldPredictions
 from ..training.weight_init import member_init
 from ..utils.arrays import Array, MatrixLike
 from ._fit_context import ScoredPredictions

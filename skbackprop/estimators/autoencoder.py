@@ -42,7 +42,7 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
-from ._estimator_mixin import available_if, suggests_arguments, with_callbacks
+from ._decorators import available_if, with_argument_suggestions, with_callbacks
 from ._fit_context import FitArguments, FitContext
 from ._fitted_attributes import check_finite_output, derived
 from ._parameter_constraints import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
@@ -530,7 +530,7 @@ class BackpropAutoencoder(
 
     # -------------------------------------------------------------------- training
 
-    @suggests_arguments
+    @with_argument_suggestions
     @with_callbacks
     def fit(
         self,

@@ -35,21 +35,16 @@ from ..training.config import (
 from ..training.loop import TrainingLoop
 from ..training.parallelism import check_batch_memory
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
+from ..training.random_states import spawn_rngs
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingInterrupted, TrainingRun
 from ..training.training_task import Scorer, TrainingTask, ValidationData, assign_folds
-from ..training.validation_split import spawn_rngs
 from ..utils.arrays import Array, MatrixLike
 from ..utils.configurable import Configurable
 from ..utils.equality import is_equal
 from ._callbacks import CallbackRunner
 from ._checkpoint_io import resume, resume_runs
-from ._estimator_mixin import (
-    get_scorer_with_suggestion,
-    reject_unused_overrides,
-    suggests_arguments,
-    with_callbacks,
-)
+from ._decorators import with_argument_suggestions, with_callbacks
 from ._fit_context import (
     DataInfo,
     FitArguments,
@@ -63,6 +58,8 @@ from ._fit_context import (
 )
 from ._fitted_attributes import FittedAttributesMixin
 from ._history import HISTORY_ATTRIBUTES
+from ._mlp_overrides import reject_unused_overrides
+from ._scorers import get_scorer_with_suggestion
 from ._validation import (
     check_fits_dtype,
     check_scalar_score,
@@ -115,7 +112,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         `classes` are all labels of later calls, if the user has given them.
         """
 
-    @suggests_arguments
+    @with_argument_suggestions
     @with_callbacks
     def fit(
         self,

@@ -34,9 +34,9 @@ from ..utils._name_types import (
     SolverName,
 )
 from ..utils.arrays import Array, MatrixLike
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 from ..weight_averaging import WeightAverage
-from ._estimator_mixin import available_if
+from ._decorators import available_if
 from ._fit_context import DataInfo, FitArguments, FitContext, ScoredPredictions
 from ._fitted_attributes import derived
 from ._label_encoding import (

@@ -35,7 +35,7 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
-from ._estimator_mixin import available_if
+from ._decorators import available_if
 from ._fit_context import DataInfo, FitArguments, ScoredPredictions
 from ._fitted_attributes import OptionalDerivedAttribute
 from ._parameter_constraints import Parameter, constraints_of, parameters_of

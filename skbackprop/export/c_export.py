@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from ..utils.arrays import Array
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 from ._c_codegen import CCodegen
 from ._expressions import Expr, dense_int8, evaluate, measure_channels, topological_sort
 from ._model_graph import ModelGraph, ModelOutput, build_graph

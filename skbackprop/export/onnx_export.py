@@ -25,7 +25,7 @@ from ..tabular import (
     TabularRegressor,
 )
 from ..tabular._read_table import is_numeric
-from ..utils.validation import require_extra
+from ..utils.optional_dependencies import require_extra
 from ._model_graph import ModelGraph, ModelOutput, build_graph, has_formulas, steps_of
 from ._onnx_graph import ML_DOMAIN, ML_OPSET, OPSET, OnnxGraph
 

@@ -22,7 +22,7 @@ from ..activations import ActivationFunction, Relu, get_activation
 from ..initializers import GlorotUniform, Initializer, VarianceScaling
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, squeeze_member_axis
 from ..utils.configurable import Configurable
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one row of a layer's input or output, without the axis of the rows."""

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 from .base import Loss, TargetInterval
 from .classification import ClassifierLoss, LogLoss
 from .links import OUTPUT_ACTIVATIONS, Link

@@ -21,12 +21,9 @@ from .._sklearn import (
     _check_method_params,
     _MultimetricScorer,
 )
-from ..estimators._estimator_mixin import (
-    EstimatorMixin,
-    suggesting_scorers,
-    validates_parameters,
-    with_positive_class,
-)
+from ..estimators._decorators import with_parameter_validation
+from ..estimators._estimator_mixin import EstimatorMixin
+from ..estimators._scorers import add_scorer_suggestions, with_pos_label
 from ._candidate_evaluator import CandidateEvaluator
 from ._candidates import EvaluationConfig
 
@@ -106,10 +103,10 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
             setattr(self, name, value)
 
     def _get_scorers(self) -> Any:
-        with suggesting_scorers(self.scoring):
+        with add_scorer_suggestions(self.scoring):
             return super()._get_scorers()
 
-    @validates_parameters(prefer_skip_nested_validation=False)
+    @with_parameter_validation(prefer_skip_nested_validation=False)
     def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
         """Do what `BaseSearchCV.fit` does, but evaluate candidates in stacks."""
         scorer, _ = self._get_scorers()
@@ -129,7 +126,7 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
             X=X,
             y=y,
             splits=[],
-            scorer=with_positive_class(scorer, _class_labels(self.estimator, y)),
+            scorer=with_pos_label(scorer, _class_labels(self.estimator, y)),
             fit_params=routed.estimator.fit,
             score_params=routed.scorer.score,
             return_train_score=self.return_train_score,

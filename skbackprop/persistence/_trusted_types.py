@@ -79,7 +79,7 @@ from ..training.checkpoint import (
     PartialFitCalls,
     TrainingCheckpoint,
 )
-from ..training.temperature import OutOfFoldPredictions
+from ..training.out_of_fold import OutOfFoldPredictions
 
 # Modules whose public classes are parameters of estimators or estimators themselves.
 _PUBLIC_MODULES = (

@@ -29,7 +29,7 @@ from ..estimators._fitted_attributes import OF_CALLBACKS
 from ..tabular._blend import BOOSTED
 from ..tabular._boosted_trees import PackedTrees, pack_boosting, unpack_boosting
 from ..utils.atomic_write import atomic_write, check_replaceable
-from ..utils.validation import require_extra
+from ..utils.optional_dependencies import require_extra
 from ._trusted_types import get_trusted_types
 
 # Attributes that are not saved: the callbacks of an estimator.

@@ -21,7 +21,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from ..estimators._validation import validated_labels, validated_numbers
-from ..training.validation_split import group_k_fold_of_rows
+from ..training.splitting import draw_group_folds
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._read_table import raise_unsupported
 from ._value_types import is_missing, types_in
@@ -457,7 +457,7 @@ def draw_target_folds(n_rows: int, random_state: Any, groups: Array | None) -> A
     else:
         rng = check_random_state(random_state)
         n_folds = min(N_FOLDS, int(groups.max()) + 1)
-        folds[:] = group_k_fold_of_rows(groups, n_folds, rng, None)
+        folds[:] = draw_group_folds(groups, n_folds, rng, None)
     return folds
 
 

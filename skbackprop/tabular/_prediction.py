@@ -18,8 +18,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
-from ..estimators._estimator_mixin import get_scorer_with_suggestion, with_callbacks
+from ..estimators._decorators import with_callbacks
 from ..estimators._fit_context import DataInfo, FitArguments, FitContext
+from ..estimators._scorers import get_scorer_with_suggestion
 from ..estimators.base import BaseNeuralNetwork
 from ..initializers import Initializer
 from ..nn.network import Network

@@ -19,12 +19,12 @@ from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions
-from ..estimators._estimator_mixin import (
-    EstimatorMixin,
-    suggests_arguments,
-    validates_parameters,
+from ..estimators._decorators import (
+    with_argument_suggestions,
     with_callbacks,
+    with_parameter_validation,
 )
+from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators._fit_context import FitArguments
 from ..estimators._validation import (
     prefix_errors,
@@ -35,7 +35,7 @@ from ..estimators._validation import (
 )
 from ..estimators.explanation import Explanation
 from ..estimators.summary import FittedAttributesHTML
-from ..training.validation_split import group_k_fold_of_rows, k_fold_of_rows
+from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
 from ._explanation import TabularModel, explain_table, keep_background, read_background
@@ -154,9 +154,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     # -------------------------------------------------------------------- training
 
-    @suggests_arguments
+    @with_argument_suggestions
     @with_callbacks
-    @validates_parameters(prefer_skip_nested_validation=True)
+    @with_parameter_validation(prefer_skip_nested_validation=True)
     def fit(
         self,
         X: MatrixLike,
@@ -345,8 +345,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                     "positive weight, or fit without groups."
                 )
             n_folds = min(self.n_estimators, n_groups)
-            return group_k_fold_of_rows(group, n_folds, rng, strata, has_weight)
-        return k_fold_of_rows(len(y), min(self.n_estimators, len(y)), rng, strata)
+            return draw_group_folds(group, n_folds, rng, strata, has_weight)
+        return draw_folds(len(y), min(self.n_estimators, len(y)), rng, strata)
 
     def _fit_components(self, data: TrainingData) -> list[Array]:
         """Fit all components, set the attributes for them, and return their held-out outputs.

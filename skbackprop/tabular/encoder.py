@@ -11,7 +11,8 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
-from ..estimators._estimator_mixin import EstimatorMixin, validates_parameters
+from ..estimators._decorators import with_parameter_validation
+from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators._validation import replace_attributes, shallow_copy_of
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._read_table import read_table
@@ -206,7 +207,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         self.dtype = dtype
         self.random_state = random_state
 
-    @validates_parameters(prefer_skip_nested_validation=True)
+    @with_parameter_validation(prefer_skip_nested_validation=True)
     def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:
         """Fit the encoding of each column.
 
@@ -232,7 +233,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         self._fit(X, y)
         return self
 
-    @validates_parameters(prefer_skip_nested_validation=True)
+    @with_parameter_validation(prefer_skip_nested_validation=True)
     def fit_transform(self, X: MatrixLike, y: ArrayLike | None = None) -> Array:
         """Fit to a table and encode it, with out-of-fold target statistics.
 

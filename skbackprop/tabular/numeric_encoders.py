@@ -12,7 +12,8 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._sklearn import Interval, _check_feature_names_in
-from ..estimators._estimator_mixin import EstimatorMixin, validates_parameters
+from ..estimators._decorators import with_parameter_validation
+from ..estimators._estimator_mixin import EstimatorMixin
 from ..utils.arrays import Array
 
 _FLOATS = (np.float64, np.float32)
@@ -80,7 +81,7 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
     def __init__(self, n_bins: int = 16) -> None:
         self.n_bins = n_bins
 
-    @validates_parameters(prefer_skip_nested_validation=True)
+    @with_parameter_validation(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Find the edges of the bins.
 
@@ -247,7 +248,7 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         self.scale = scale
         self.random_state = random_state
 
-    @validates_parameters(prefer_skip_nested_validation=True)
+    @with_parameter_validation(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Draw the frequencies and phases.
 

@@ -22,7 +22,7 @@ from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..layers.reshaping import Flatten, Reshape
 from ..nn.network import Network, dense_network
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.configurable import Configurable, static_signature
 from ..utils.equality import is_equal
-from ..utils.validation import did_you_mean
+from ..utils.suggestions import did_you_mean
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import MLPSpec
 from .class_weight import checked_class_weight

@@ -19,12 +19,12 @@ from ..nn.stack_trainer import StackTrainer
 from ..utils.arrays import Array, IndexArray
 from .checkpoint import Split, Start, TrainingCheckpoint
 from .config import TrainingConfig
-from .validation_split import (
+from .random_states import make_fold_rng
+from .splitting import (
     are_groups_whole,
-    fold_rng,
-    group_k_fold_of_rows,
+    draw_folds,
+    draw_group_folds,
     group_train_validation_split,
-    k_fold_of_rows,
     n_weighted_groups,
     train_validation_split,
 )
@@ -311,9 +311,9 @@ def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
     first: Any = starts[0]
     if isinstance(first, TrainingCheckpoint):
         first = first.state.rngs[0]
-    rng, classes = fold_rng(first, n_folds), task.strata(task.table.y)
+    rng, classes = make_fold_rng(first, n_folds), task.strata(task.table.y)
     if groups is None:
-        return k_fold_of_rows(n_rows, n_folds, rng, classes)
+        return draw_folds(n_rows, n_folds, rng, classes)
     n_groups = n_weighted_groups(groups, weight)
     if n_groups < n_folds:
         raise ValueError(
@@ -322,9 +322,7 @@ def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
             f"n_estimators={n_folds}. Use rows of more groups, set n_estimators to at most "
             f"{n_groups}, or fit without groups."
         )
-    return group_k_fold_of_rows(
-        groups, n_folds, rng, classes, None if weight is None else weight > 0
-    )
+    return draw_group_folds(groups, n_folds, rng, classes, None if weight is None else weight > 0)
 
 
 def _last_folds(starts: Sequence[object], n_rows: int) -> Array | None:

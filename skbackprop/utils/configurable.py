@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self, TypeVar, cast
 import numpy as np
 
 from .equality import extra_instance_attributes, is_equal
-from .validation import check_keywords, did_you_mean
+from .suggestions import check_keywords, did_you_mean
 
 # Settings of other libraries' optimizers that are parameters of the estimators here.
 _OF_ESTIMATORS = ("learning_rate_init", "learning_rate", "alpha", "clip_norm", "average", "loss")

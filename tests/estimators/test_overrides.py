@@ -20,7 +20,7 @@ from skbackprop import (
     BackpropGridSearchCV,
     BackpropRegressor,
 )
-from skbackprop.estimators._estimator_mixin import REPLACEMENTS
+from skbackprop.estimators._mlp_overrides import REPLACEMENTS
 from support import BOTH, classes_for, data_for, few_epochs, label_data, quick
 
 pytestmark = few_epochs

@@ -208,7 +208,7 @@ def test_an_ensemble_goes_on_if_it_improves_a_mixture(n_networks):
 def test_a_network_does_not_depend_on_its_held_out_targets(kind, monkeypatch):
     X, y = data_for(kind)
     folds = np.arange(len(y)) % 2
-    monkeypatch.setattr(base, "k_fold_of_rows", lambda *_: folds)
+    monkeypatch.setattr(base, "draw_folds", lambda *_: folds)
     monkeypatch.setattr(base, "cycle_lengths", lambda *_: [2, 3])
     monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf)
     others = y.copy()

@@ -19,8 +19,8 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.training import validation_split
-from skbackprop.training.validation_split import group_k_fold_of_rows, k_fold_of_rows
+from skbackprop.training import splitting
+from skbackprop.training.splitting import draw_folds, draw_group_folds
 from support import (
     BOTH,
     changed,
@@ -43,14 +43,14 @@ def test_folds_and_the_classes_in_them_differ_by_one_row(counts, n_folds):
     classes = np.repeat(np.arange(len(counts)), counts)
     for seed in range(3):
         rng = np.random.RandomState(seed)
-        folds = k_fold_of_rows(len(classes), n_folds, rng, rng.permutation(classes))
+        folds = draw_folds(len(classes), n_folds, rng, rng.permutation(classes))
         sizes = np.bincount(folds, minlength=n_folds)
         assert sizes.sum() == len(classes)
         assert np.ptp(sizes) <= 1
-        folds = k_fold_of_rows(len(classes), n_folds, rng, classes)
+        folds = draw_folds(len(classes), n_folds, rng, classes)
         for label in range(len(counts)):
             assert np.ptp(np.bincount(folds[classes == label], minlength=n_folds)) <= 1
-    assert np.ptp(np.bincount(k_fold_of_rows(30, n_folds, rng, None))) <= 1
+    assert np.ptp(np.bincount(draw_folds(30, n_folds, rng, None))) <= 1
 
 
 @given(
@@ -64,7 +64,7 @@ def test_no_group_is_split_and_no_fold_is_empty(sizes, n_folds, n_classes, seed)
     rng = np.random.RandomState(seed)
     groups = rng.permutation(np.repeat(np.arange(len(sizes)), sizes))
     classes = rng.randint(n_classes, size=len(groups)) if n_classes else None
-    folds = group_k_fold_of_rows(groups, n_folds, rng, classes)
+    folds = draw_group_folds(groups, n_folds, rng, classes)
     assert sorted(set(folds)) == list(range(n_folds))
     assert all(len(set(folds[groups == group])) == 1 for group in range(len(sizes)))
 
@@ -74,15 +74,15 @@ def test_folds_of_groups_have_like_sizes_and_shares_of_classes(monkeypatch):
     rng = np.random.RandomState(0)
     groups = rng.randint(200, size=2000)
     classes = (rng.rand(2000) < 0.2) * 1
-    folds = group_k_fold_of_rows(groups, 8, rng, classes)
+    folds = draw_group_folds(groups, 8, rng, classes)
     assert np.ptp(np.bincount(folds)) < 40
     assert np.ptp(np.bincount(folds[classes == 1])) < 10
-    assert (group_k_fold_of_rows(groups, 8, rng, classes) != folds).any()
+    assert (draw_group_folds(groups, 8, rng, classes) != folds).any()
     for of_many in (None, classes):
-        monkeypatch.setattr(validation_split, "_MOST_STRATIFIED", 100)
-        folds = group_k_fold_of_rows(groups, 8, rng, of_many)
+        monkeypatch.setattr(splitting, "_MOST_STRATIFIED", 100)
+        folds = draw_group_folds(groups, 8, rng, of_many)
         assert np.ptp(np.bincount(folds)) <= 2
-    assert (group_k_fold_of_rows(groups, 8, rng, None) != folds).any()
+    assert (draw_group_folds(groups, 8, rng, None) != folds).any()
 
 
 TARGETS = {

@@ -19,7 +19,7 @@ from skbackprop import (
     EarlyStopping,
 )
 from skbackprop.callbacks import Checkpoint
-from skbackprop.training.validation_split import are_groups_whole, group_train_validation_split
+from skbackprop.training.splitting import are_groups_whole, group_train_validation_split
 from support import BOTH, assert_same_network, data_for, few_epochs, quick, same_bits, value_data
 from support.lanes import examples
 

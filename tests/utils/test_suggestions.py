@@ -32,7 +32,7 @@ from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.schedules import SCHEDULES, LinearWarmup
 from skbackprop.tabular import TableEncoder
 from skbackprop.utils.configurable import Configurable
-from skbackprop.utils.validation import WRONG_KINDS, did_you_mean, nearest, read_synonyms
+from skbackprop.utils.suggestions import WRONG_TYPES, did_you_mean, find_nearest_name, read_synonyms
 from support import class_data, few_epochs, quick
 
 pytestmark = few_epochs
@@ -163,15 +163,15 @@ def test_synonyms_are_of_names_that_there_are():
         options = [each.options for each in row.constraint if isinstance(each, StrOptions)]
         names = names.union(*options)
     assert set(read_synonyms()) <= names
-    assert set(WRONG_KINDS) <= {row.name for row in PARAMETERS}
+    assert set(WRONG_TYPES) <= {row.name for row in PARAMETERS}
 
 
 @pytest.mark.parametrize("name", read_synonyms())
 def test_each_synonym_however_it_is_written(name):
     for word in read_synonyms()[name]:
         written = [word, word.upper(), word.title(), word.replace("_", "-"), word.replace("_", "")]
-        assert {nearest(each, [name]) for each in written} == {name}
-    assert nearest(name, [name, *read_synonyms()]) == name
+        assert {find_nearest_name(each, [name]) for each in written} == {name}
+    assert find_nearest_name(name, [name, *read_synonyms()]) == name
 
 
 @pytest.mark.parametrize("of, row, word, name", FOREIGN_VALUES)
@@ -183,7 +183,7 @@ def test_values_of_other_libraries(of, row, word, name):
         return
     assert suggested_by(said) == name
     foreign = type(word, (), {})
-    assert nearest(foreign, [name]) == nearest(foreign(), [name]) == name
+    assert find_nearest_name(foreign, [name]) == find_nearest_name(foreign(), [name]) == name
 
 
 @pytest.mark.parametrize("word", FOREIGN_PARAMETERS)
@@ -219,7 +219,7 @@ def test_arguments_of_fit_in_other_libraries(kind, word):
 @pytest.mark.parametrize("name", get_scorer_names())
 def test_the_function_of_each_scorer(name):
     function = get_scorer(name)._score_func
-    found = nearest(function.__name__, get_scorer_names())
+    found = find_nearest_name(function.__name__, get_scorer_names())
     assert get_scorer(found)._score_func is function
 
 

@@ -1,4 +1,4 @@
-"""Random streams of the networks, splits into training and validation rows, and folds.
+"""Splits into training and validation rows, and folds, by class and by group.
 
 Splits equal those of scikit-learn. `train_test_split` goes through Python lists of all row numbers,
 which for a million rows take more memory than a fit may.
@@ -6,14 +6,11 @@ which for a million rows take more memory than a fit may.
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
-from sklearn.utils import check_random_state
 
 from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
@@ -21,35 +18,6 @@ from ..utils.arrays import Array, IndexArray
 # With more groups than these, folds have about the right shares of classes by chance, and
 # scikit-learn's search for stratified folds takes a millisecond for each group.
 _MOST_STRATIFIED = 1000
-
-_LARGEST_SEED = np.iinfo(np.int32).max
-
-
-def spawn_rngs(random_state: Any, n_estimators: int) -> list[np.random.RandomState]:
-    """Return a stream for each network; the first is the user's own.
-
-    Without a seed that is NumPy's global stream, as in scikit-learn. The seeds of the others are
-    drawn from a copy, so that the first network does not depend on their number.
-    """
-    first: np.random.RandomState = check_random_state(random_state)
-    if n_estimators == 1:
-        return [first]
-    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_estimators - 1).tolist()
-    return [first, *map(np.random.RandomState, seeds)]
-
-
-def rng_from_global() -> np.random.RandomState:
-    """Return a stream with a seed drawn from NumPy's global stream."""
-    return np.random.RandomState(check_random_state(None).randint(_LARGEST_SEED))
-
-
-def fold_rng(first: np.random.RandomState, n_estimators: int) -> np.random.RandomState:
-    """Return the stream that draws the folds, given the stream of the first network.
-
-    Its seed comes after those of the networks, so that their draws do not depend on it.
-    """
-    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_estimators)
-    return np.random.RandomState(seeds[-1])
 
 
 def train_validation_split(
@@ -96,7 +64,7 @@ def _stratified_split(
     return train, held_out
 
 
-def k_fold_of_rows(
+def draw_folds(
     n_rows: int, n_folds: int, rng: np.random.RandomState, classes: Array | None
 ) -> Array:
     """Return the fold of each row, drawn at random.
@@ -121,7 +89,7 @@ def k_fold_of_rows(
     return folds
 
 
-def group_k_fold_of_rows(
+def draw_group_folds(
     groups: Array,
     n_folds: int,
     rng: np.random.RandomState,
@@ -154,7 +122,7 @@ def group_k_fold_of_rows(
             folds: Array = rng.randint(n_folds, size=n_groups)[groups]
             _, known = np.unique(groups[counts], return_inverse=True)
             own = None if classes is None else classes[counts]
-            folds[counts] = group_k_fold_of_rows(known, n_folds, rng, own)
+            folds[counts] = draw_group_folds(known, n_folds, rng, own)
             return folds
     # Among groups of one size, the first goes to the emptiest fold.
     names = rng.permutation(n_groups)[groups]
@@ -167,10 +135,10 @@ def group_k_fold_of_rows(
         with warnings.catch_warnings():  # about classes with fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-            folds = _fold_of_rows(splits, classes, names)
+            folds = _folds_of_splitter(splits, classes, names)
         if np.bincount(folds, minlength=n_folds).all():
             return folds
-    return _fold_of_rows(GroupKFold(n_folds), names, names)
+    return _folds_of_splitter(GroupKFold(n_folds), names, names)
 
 
 # The number of parts of the groups, some of which are held out.
@@ -186,7 +154,7 @@ def group_train_validation_split(
 ) -> tuple[IndexArray, IndexArray]:
     """Return the training rows and the held-out rows, without splitting a group.
 
-    Both sides have rows with weight, and are stratified as by `group_k_fold_of_rows`.
+    Both sides have rows with weight, and are stratified as by `draw_group_folds`.
 
     Parameters
     ----------
@@ -214,7 +182,7 @@ def group_train_validation_split(
             "or set early_stopping=False."
         )
     has_weight = None if weight is None else weight > 0
-    parts = group_k_fold_of_rows(groups, n_parts, rng, classes, has_weight)
+    parts = draw_group_folds(groups, n_parts, rng, classes, has_weight)
     is_out = parts < min(max(1, round(share * n_parts)), n_parts - 1)
     return np.flatnonzero(~is_out), np.flatnonzero(is_out)
 
@@ -230,7 +198,7 @@ def are_groups_whole(groups: Array, parts: Sequence[IndexArray]) -> bool:
     return n_in_parts == len(np.unique(groups))
 
 
-def _fold_of_rows(
+def _folds_of_splitter(
     splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array
 ) -> Array:
     """Return the number of the split that holds out each row."""
