@@ -7,7 +7,7 @@ sample of rows, which determines what is not a sum: the kinds of columns, and qu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -16,17 +16,10 @@ from typing import Any
 import numpy as np
 from dask.dataframe.dispatch import concat
 from scipy.sparse import issparse
-from sklearn.base import is_classifier
 
 from ..estimators._validation import prefix_errors, validated_weight
 from ..tabular._category_interactions import CategoryInteractions
-from ..tabular._column_encoding import (
-    CategoryLevels,
-    OneHot,
-    TargetEncoding,
-    TargetMoments,
-    count_categories,
-)
+from ..tabular._column_encoding import CategoryLevels, OneHot, count_categories
 from ..tabular._column_kinds import find_kinds
 from ..tabular._model_inputs import EncodedTable, FeatureBuilder, FeatureView
 from ..tabular._read_table import TableColumns, read_table
@@ -36,6 +29,8 @@ from ..tabular._table_encoding import (
     FittedEncoding,
     with_many_categories,
 )
+from ..tabular._target_encoding import TargetEncoding, TargetMoments
+from ..tabular._targets import ClassifierTargets, TabularTargets
 from ..tabular.encoder import TableEncoder
 from ..training.splitting import draw_folds
 from ..utils.arrays import Array
@@ -52,7 +47,8 @@ def make_table_partition(
     name: str,
     number: int,
     *,
-    target: Any,
+    validate_target: Callable[[Any], Array],
+    is_stratified: bool,
     n_folds: int,
     seed: int,
 ) -> tuple[Partition, PartitionInfo] | tuple[None, None]:
@@ -66,13 +62,15 @@ def make_table_partition(
         The name of the block in errors.
     number : int
         The number of the block.
-    target : BaseTabular
-        A local estimator that validates targets.
+    validate_target : callable
+        Returns a target as a 1d array; raises if it is not valid.
+    is_stratified : bool
+        Whether folds are stratified by the target, within the block.
     n_folds : int
         The number of folds.
     seed : int
         The seed of the fit. The fold of a row depends on it, on the number of the block and on the
-        row's place there, so that any worker assigns the same. Folds are stratified within blocks.
+        row's place there, so that any worker assigns the same.
     """
     if X.shape[0] == 0:
         return None, None
@@ -82,14 +80,14 @@ def make_table_partition(
             "or use DaskBackpropClassifier or DaskBackpropRegressor, which take sparse blocks."
         )
     with prefix_errors(name):
-        y = target._validate_target(y)
+        y = validate_target(y)
         if len(y) != X.shape[0]:
             raise ValueError(
                 f"X and y have inconsistent numbers of samples: {X.shape[0]} and {len(y)}."
             )
         if weight is not None:
             weight = validated_weight(np.asarray(weight).reshape(-1), y, may_be_zero=True)
-    strata = np.unique(y, return_inverse=True)[1] if is_classifier(target) else np.zeros(len(y))
+    strata = np.unique(y, return_inverse=True)[1] if is_stratified else np.zeros(len(y))
     if weight is not None:
         strata = 2 * strata + (weight > 0)
     rng = np.random.RandomState([seed, number])
@@ -132,7 +130,6 @@ def draw_sample(partitions: Partitions, seed: int) -> Partition:
 
 def fit_features(
     estimator: Any,
-    target: Any,
     partitions: Partitions,
     sample: Partition,
     columns: TableColumns,
@@ -147,9 +144,7 @@ def fit_features(
     Parameters
     ----------
     estimator : BaseTabular
-        The estimator, which has read the columns of the sample.
-    target : BaseTabular
-        A local estimator that encodes targets.
+        The estimator, which has read the columns of the sample, and whose targets are fitted.
     partitions : Partitions
         The raw rows.
     sample : Partition
@@ -168,7 +163,7 @@ def fit_features(
     table : EncodedTable
         The rows of the sample, with out-of-fold target statistics.
     """
-    reader = make_reader(estimator)
+    reader, targets = _make_reader(estimator), estimator._targets
     kinds = find_kinds(columns, estimator.categorical_features, estimator.column_kinds or {})
     of_categories = [at for at, kind in enumerate(kinds) if kind == "category"]
     counts: list[Counter[Any]] = [Counter() for _ in of_categories]
@@ -185,10 +180,10 @@ def fit_features(
     for position, column in enumerate(of_categories):
         codes[:, position] = levels[position].encode(columns.values(column))
     many, statistics = with_many_categories(levels, MAX_CATEGORIES), None
-    if many and target._target_type() is not None:
+    if many and targets.target_type is not None:
         of_many = {of_categories[at]: levels[at] for at in many}
         blocks = partitions.compute(
-            _target_moments, reader=reader, target=target, of_many=of_many, n_folds=n_folds
+            _target_moments, reader=reader, targets=targets, of_many=of_many, n_folds=n_folds
         )
         moments = [TargetMoments.stack(own).merge(0) for own in zip(*blocks, strict=True)]
         n_outputs = len(moments[0].counts)
@@ -198,7 +193,7 @@ def fit_features(
     categories = OneHot.fit(levels, MAX_CATEGORIES)
 
     def fit_interactions(take: Any, may_interact: Array) -> CategoryInteractions | None:
-        y, n_codes = target._encode_target(sample.y), [own.n_codes for own in levels]
+        y, n_codes = targets.encode(sample.y), [own.n_codes for own in levels]
         draw_folds = partial(np.asarray, sample.folds)
         return CategoryInteractions.fit(codes, take, may_interact, y, draw_folds, n_codes)
 
@@ -212,12 +207,12 @@ def fit_features(
         many,
         rng,
         np.float32,
-        fit_interactions if target._target_type() == "continuous" else None,
+        fit_interactions if targets.target_type == "continuous" else None,
     )
     return FeatureBuilder.from_encoding(encoding, rows, rng, partitions.n_rows)
 
 
-def make_reader(estimator: Any) -> TableEncoder:
+def _make_reader(estimator: Any) -> TableEncoder:
     """Return a small object with the columns of an estimator, by which blocks are read."""
     reader = TableEncoder()
     reader.n_features_in_ = estimator.n_features_in_
@@ -226,16 +221,26 @@ def make_reader(estimator: Any) -> TableEncoder:
     return reader
 
 
-def encode_rows(
-    partitions: Partitions,
-    reader: TableEncoder,
-    features: FeatureBuilder,
-    target: Any,
-    holds_out: bool,
-) -> Partitions:
-    """Return partitions of encoded rows, with encoded targets and the weights of training."""
-    arguments = {"reader": reader, "features": features, "target": target}
-    encoded = partitions.map(_encode_partition, **arguments, holds_out=holds_out)
+def encode_rows(estimator: Any, partitions: Partitions, holds_out: bool) -> Partitions:
+    """Return partitions of encoded rows, with encoded targets and the weights of training.
+
+    Parameters
+    ----------
+    estimator : BaseTabular
+        The estimator, whose targets and features are fitted.
+    partitions : Partitions
+        The raw rows.
+    holds_out : bool
+        Whether each network holds out a fold.
+    """
+    features = estimator._features
+    encoded = partitions.map(
+        _encode_partition,
+        reader=_make_reader(estimator),
+        features=features,
+        targets=estimator._targets,
+        holds_out=holds_out,
+    )
     weights = encoded.compute(attrgetter("total_weight"))
     infos = [
         info._replace(
@@ -291,25 +296,22 @@ def _count_categories(
 def _target_moments(
     partition: Partition,
     reader: TableEncoder,
-    target: Any,
+    targets: TabularTargets,
     of_many: dict[int, CategoryLevels],
     n_folds: int,
 ) -> list[TargetMoments]:
     """Return the moments of the target by fold and category, for each of some columns."""
-    columns, y, folds = (
-        _read(reader, partition),
-        target._encode_target(partition.y),
-        partition.folds,
-    )
+    columns, folds = _read(reader, partition), partition.folds
     assert folds is not None
-    n_classes = len(target.classes_) if is_classifier(target) else 0
-    targets = y[None] if n_classes <= 2 else y == np.arange(n_classes)[:, None]
-    targets = targets.astype(np.float64)
+    y = targets.encode(partition.y)[None]
+    if isinstance(targets, ClassifierTargets) and targets.target_type == "multiclass":
+        y = y == np.arange(len(targets.classes))[:, None]
+    y = y.astype(np.float64)
     return [
         TargetMoments.of_rows(
             levels.encode(columns.values(column)) - 1,
             folds,
-            targets,
+            y,
             n_folds,
             levels.n_codes,
         )
@@ -321,7 +323,7 @@ def _encode_partition(
     partition: Partition,
     reader: TableEncoder,
     features: FeatureBuilder,
-    target: Any,
+    targets: TabularTargets,
     holds_out: bool,
 ) -> Partition:
     """Return encoded rows, with out-of-fold target statistics."""
@@ -329,8 +331,8 @@ def _encode_partition(
     with prefix_errors("a block of X"):
         table = features.encode_table(columns, partition.folds)
     X = replace(table, rows=table.rows._replace(columns=None))  # forget the raw rows
-    y = target._encode_target(partition.y)
-    weight = target._training_weight(y, partition.weight)
+    y = targets.encode(partition.y)
+    weight = targets.training_weight(y, partition.weight)
     return Partition(X, y, weight, partition.folds if holds_out else None)
 
 

@@ -9,21 +9,22 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from dask.base import is_dask_collection
+from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
 from ..estimators._decorators import with_argument_suggestions
 from ..estimators._fit_context import FitArguments
 from ..estimators._parameter_constraints import COUNT
 from ..estimators.base import BaseNeuralNetwork
-from ..tabular._column_encoding import N_FOLDS
 from ..tabular._explanation import keep_background
 from ..tabular._model_inputs import FeatureView, draw_seed
-from ..tabular._prediction import LabeledRows, NetworkEnsemble
+from ..tabular._networks import NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks
+from ..tabular._prediction import LabeledRows
+from ..tabular._progress import FitProgress
 from ..tabular._read_table import read_table
-from ..tabular._training_cycles import FitProgress, TrainingData
+from ..tabular._target_encoding import N_FOLDS
+from ..tabular._training_cycles import TrainingData
 from ..tabular.base import BaseTabular
-from ..tabular.classifier import TableClassifierNetworks
-from ..tabular.regressor import TableRegressorNetworks
 from ..utils.arrays import Array
 from ._cluster_mixin import ClusterMixin
 from ._partitions import ClientRows, Partitions, make_partitions
@@ -31,22 +32,10 @@ from ._tables import (
     draw_sample,
     encode_rows,
     fit_features,
-    make_reader,
     make_table_partition,
     rows_in_view,
 )
 from .estimators import DaskBackpropClassifier, DaskBackpropRegressor
-
-# The attributes by which a local estimator encodes and weights targets.
-_OF_TARGETS = (
-    "class_weight",
-    "loss",
-    "clip",
-    "classes_",
-    "_labels",
-    "_weight_of_class",
-    "_targets",
-)
 
 # Workers share the batches of local networks, but each takes at least so many rows.
 _MIN_BATCH_SIZE = 16
@@ -85,8 +74,8 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
     _networks: ClassVar[type[Any]]  # the networks in training
 
     @abstractmethod
-    def _fit_target_of_blocks(self, blocks: Partitions) -> None:
-        """Fit the encoding of the target to all rows."""
+    def _fit_targets_of_blocks(self, blocks: Partitions) -> None:
+        """Set `_targets`, fitted to all rows."""
 
     # -------------------------------------------------------------------- training
 
@@ -156,23 +145,26 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         rng = progress.start_stream(check_random_state(self.random_state))
         seed, n_folds = draw_seed(rng), self.n_estimators if holds_out else N_FOLDS
         make = partial(
-            make_table_partition, target=self._target_encoder(), n_folds=n_folds, seed=seed
+            make_table_partition,
+            validate_target=self._validate_target,
+            is_stratified=is_classifier(self),
+            n_folds=n_folds,
+            seed=seed,
         )
         blocks = make_partitions(client, given.X, given.y, given.sample_weight, make)
         blocks.check_weight()
         sample = draw_sample(blocks, seed)
         columns = read_table(self, sample.X, reset=True)
-        self._fit_target_of_blocks(blocks)
-        target = self._target_encoder()
-        y = self._encode_target(sample.y)
-        weight = self._training_weight(y, sample.weight)
+        self._fit_targets_of_blocks(blocks)
+        y = self._targets.encode(sample.y)
+        weight = self._targets.training_weight(y, sample.weight)
         if holds_out:
             self._check_folds(sample.folds, weight, blocks.n_rows)
         validation = self._read_validation(_load_validation(given))
-        self._features, table = fit_features(self, target, blocks, sample, columns, n_folds, rng)
+        self._features, table = fit_features(self, blocks, sample, columns, n_folds, rng)
         names = getattr(self, "feature_names_in_", None)
         self.column_kinds_ = self._features.encoding.name_kinds(names)
-        encoded = encode_rows(blocks, make_reader(self), self._features, target, holds_out)
+        encoded = encode_rows(self, blocks, holds_out)
         encoded.check_weight()
         del blocks  # so that the workers release the raw rows
         if validation is not None:
@@ -236,13 +228,6 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
                 "Give more rows a positive weight."
             )
 
-    def _target_encoder(self) -> Any:
-        """Return a small local estimator that validates, encodes and weights targets."""
-        target = object.__new__(self._local)
-        known = vars(self)
-        vars(target).update({name: known[name] for name in _OF_TARGETS if name in known})
-        return target
-
     def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
         """Return encoded rows in a view."""
         if not isinstance(rows.X, ClientRows):
@@ -277,7 +262,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
 
     @staticmethod
     def _predict_block(local: Any, X: Any, y: Any, weight: Array | None) -> tuple[Any, ...]:
-        return local._predict(X, local._mix), local._encode_target(y), weight
+        return local._predict(X, local._mix), local._targets.encode(y), weight
 
     @staticmethod
     def _score_rows(local: Any, *columns: Any) -> float:

@@ -9,8 +9,9 @@ from distributed import Client
 
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES
+from ..tabular._targets import RegressorTargets
 from ..tabular.classifier import TabularClassifier
-from ..tabular.regressor import RegressorTargets, TabularRegressor
+from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import ClassWeight
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns
@@ -143,12 +144,12 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
         self.client = client
         self.sync_every = sync_every
 
-    def _fit_target_of_blocks(self, blocks: Partitions) -> None:
+    def _fit_targets_of_blocks(self, blocks: Partitions) -> None:
         y = y_with_all_labels(blocks)
         labels = np.unique(y)
         totals = np.sum(blocks.compute(_weights_of_labels, labels=labels), axis=0)
         # As if each label had a few rows, with the weights of all its rows.
-        self._fit_target(y, totals[np.searchsorted(labels, y)] * (len(labels) / len(y)))
+        self._fit_targets(y, totals[np.searchsorted(labels, y)] * (len(labels) / len(y)))
 
     # ------------------------------------------------------------------ prediction
 
@@ -311,7 +312,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         self.client = client
         self.sync_every = sync_every
 
-    def _fit_target_of_blocks(self, blocks: Partitions) -> None:
+    def _fit_targets_of_blocks(self, blocks: Partitions) -> None:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
         is_scaled = can_be_scaled(loss)
         scaling = fit_regression_targets(loss, self.loss, is_scaled, blocks, np.float32)

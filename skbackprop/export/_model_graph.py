@@ -31,8 +31,8 @@ from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
 from ..losses._composite import LossWithLink, MultiOutputLink
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import CrossFittedEstimators
+from ..tabular._mixture import ensemble_temperature
 from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, NumericBlockEncoder
-from ..tabular.classifier import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._boosting import boosting_outputs

@@ -63,15 +63,19 @@ from ..tabular._column_encoding import (
     OneHot,
     OrdinalCodes,
     RobustScaling,
-    TargetEncoding,
 )
 from ..tabular._dates import DateEncoding, TimeEncoding
 from ..tabular._model_inputs import FeatureBuilder, NumericBlockEncoder
-from ..tabular._prediction import NetworkEnsemble, OutputBiasInit
+from ..tabular._networks import (
+    NetworkEnsemble,
+    OutputBiasInit,
+    TableClassifierNetworks,
+    TableRegressorNetworks,
+)
 from ..tabular._table_encoding import FittedEncoding, UnscaledRows
+from ..tabular._target_encoding import TargetEncoding
+from ..tabular._targets import ClassifierTargets, RegressorTargets
 from ..tabular._text import TextEncoding
-from ..tabular.classifier import TableClassifierNetworks
-from ..tabular.regressor import RegressorTargets, TableRegressorNetworks
 from ..training.checkpoint import (
     BestEpoch,
     History,
@@ -116,8 +120,8 @@ _CLASSES: tuple[type, ...] = (
     *(ForgetBiasInit, OrthogonalInit, TransposedKernelInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
-    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, RegressorTargets, ErrorScale),
-    CategoryInteractions,
+    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, CategoryInteractions),
+    *(ClassifierTargets, RegressorTargets, ErrorScale),
     *(DateEncoding, TimeEncoding, TextEncoding, UnscaledRows),
     *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit, PackedTrees),

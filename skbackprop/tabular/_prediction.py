@@ -7,29 +7,17 @@ predict by the same methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils import Bunch
 
-from ..estimators._decorators import with_callbacks
-from ..estimators._fit_context import DataInfo, FitArguments, FitContext
 from ..estimators._scorers import get_scorer_with_suggestion
-from ..estimators.base import BaseNeuralNetwork
-from ..initializers import Initializer
-from ..nn.network import Network
-from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
-from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.parallelism import BlasLimit, threads_for_stacks
-from ..training.partial_fit_session import PartialFitSession
-from ..training.weight_init import Layers
-from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
+from ..utils.arrays import Array, as_dense
 from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
 from ._read_table import TableColumns
 from ._table_encoding import UnscaledRows
@@ -96,149 +84,6 @@ class FoldEnsemble(ABC):
     @abstractmethod
     def member_outputs(self, member: int, X: Array) -> Array:
         """Return the outputs of one model, of shape (n, n_outputs), in any precision."""
-
-
-@dataclass(frozen=True)
-class OutputBiasInit(Initializer):
-    """Initial weights with which the first predictions are close to a constant.
-
-    Hidden weights have the variance 2 / fan_in, those of the last layer 0.01 / fan_in.
-
-    Parameters
-    ----------
-    intercepts : tuple of float
-        The raw predictions of the constant: the biases of the last layer.
-    """
-
-    intercepts: tuple[float, ...]
-
-    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Draw the weights and biases of a member."""
-        *hidden, last = network.shapes["weights"]
-        layers = [
-            (rng.normal(0, 2**0.5 / shape[0] ** 0.5, shape), np.zeros(shape[1])) for shape in hidden
-        ]
-        weights = rng.normal(0, 0.1 / last[0] ** 0.5, last)
-        return [*layers, (weights, np.array(self.intercepts))]
-
-
-class TabularNetworkMixin(BaseNeuralNetwork):
-    """Networks of a tabular estimator: training in cycles, and component outputs.
-
-    Attributes
-    ----------
-    min_gain : float
-        The share of the loss that a cycle must remove so that a longer one begins after it.
-    """
-
-    _training: Any
-    min_gain: ClassVar[float] = 0.05
-
-    @with_callbacks
-    def fit_cycle(
-        self,
-        rows: LabeledRows,
-        folds: Array | None,
-        checkpoint: tuple[Mapping[str, Array], Path] | None,
-    ) -> None:
-        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
-        self._train(FitArguments(*rows, folds=folds, checkpoint=checkpoint))
-
-    def _set_fitted_attributes(
-        self, context: FitContext, continues: bool, session: PartialFitSession | None = None
-    ) -> None:
-        """Set the fitted attributes, without the warnings that are expected after each cycle.
-
-        Each cycle uses up its epochs. If the time limit ends training, there is one warning for
-        all cycles.
-        """
-        expected = MAX_ITER_REACHED, OUT_OF_TIME
-        for run in context.runs:
-            run.warnings = [each for each in run.warnings if not each.startswith(expected)]
-        super()._set_fitted_attributes(context, continues, session)
-
-    def finish(self, n_iter: Array) -> None:
-        """End training after `n_iter` epochs of each network, and convert to double precision.
-
-        In double precision, the prediction of a row does not depend visibly on the other rows.
-        """
-        self._data_info: DataInfo = replace(self._data_info, dtype=np.dtype(np.float64))
-        for name in self._name_attributes(self._data_info.network).values():
-            arrays = getattr(self, name)
-            if arrays is not None:
-                setattr(self, name, [array.astype(np.float64) for array in arrays])
-        self.n_iter_ = n_iter
-        del self._training
-
-    def out_of_fold_outputs(self) -> Array:
-        """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
-        return self.component_outputs(self._get_out_of_fold().scores[None].copy())
-
-    def component_outputs(self, scores: Array) -> Array:
-        """Return the outputs of a `FoldEnsemble`, given raw predictions of all networks."""
-        return scores
-
-    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
-        """Return the loss of the outputs for rows that were held out."""
-        raise NotImplementedError
-
-    def make_predictor(self, dtype: Any) -> CachedPredictor:
-        """Return a predictor of raw predictions in a dtype."""
-        info = self._data_info
-        return CachedPredictor(info.network, self._fitted_parameters(info).astype(dtype))
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkEnsemble(DropCachedPropertiesMixin, FoldEnsemble):
-    """Ensemble of networks, one for each fold.
-
-    Parameters
-    ----------
-    networks : TabularNetworkMixin
-        The fitted networks.
-    view : FeatureView
-        The representation of rows that they take.
-    """
-
-    networks: Any
-    view: FeatureView
-
-    @property
-    def is_thread_safe(self) -> bool:
-        """Whether several threads may predict at once."""
-        return True
-
-    @property
-    def max_matmul_size(self) -> int:
-        """The multiplications of the largest matrix product of a prediction."""
-        return self._in_single.network.max_matmul_size(ROWS_OF_PREDICTOR)
-
-    def outputs(self, X: Array, single_precision: bool = False) -> Array:
-        """Return the outputs of all networks, of shape (n_estimators, n, n_outputs)."""
-        predictor = self._in_single if single_precision else self._in_double
-        with np.errstate(all="ignore"):
-            return np.asarray(self.networks.component_outputs(predictor.scores(X)))
-
-    def member_outputs(self, member: int, X: Array) -> Array:
-        """Return the outputs of one network, of shape (n, n_outputs), in single precision."""
-        with np.errstate(all="ignore"):
-            return np.asarray(self.networks.component_outputs(self._members[member].scores(X))[0])
-
-    @cached_property
-    def _members(self) -> list[CachedPredictor]:
-        network, parameters = self._in_single.network, self._in_single.parameters
-        members = [slice(at, at + 1) for at in range(len(parameters))]
-        return [CachedPredictor(network, parameters.members(member)) for member in members]
-
-    @cached_property
-    def _in_double(self) -> CachedPredictor:
-        predictor: CachedPredictor = self.networks.make_predictor(np.float64)
-        return predictor
-
-    @cached_property
-    def _in_single(self) -> CachedPredictor:
-        predictor: CachedPredictor = self.networks.make_predictor(np.float32)
-        return predictor
 
 
 def predict_in_blocks(

@@ -18,14 +18,13 @@ from ._column_encoding import (
     OneHot,
     OrdinalCodes,
     RobustScaling,
-    TargetEncoding,
     columns_at_once,
     count_categories,
-    draw_target_folds,
 )
 from ._column_kinds import NUMERIC_KINDS, find_kinds
 from ._dates import DateEncoding, TimeEncoding
 from ._read_table import Kind, SparseColumns, TableColumns
+from ._target_encoding import TargetEncoding, draw_target_folds
 from ._text import TextEncoding
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.

@@ -40,21 +40,21 @@ from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
 from ._explanation import TabularModel, explain_table, keep_background, read_background
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
+from ._networks import NetworkEnsemble
 from ._prediction import (
     FoldEnsemble,
     LabeledRows,
     Mix,
-    NetworkEnsemble,
     OutOfFoldPredictor,
     predict_in_blocks,
 )
+from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
 from ._table_encoding import UnscaledRows
 from ._training_cycles import (
     MIN_GAIN_OF_ENSEMBLE,
     MIN_TIME,
     EnsembleSettings,
-    FitProgress,
     TrainingData,
     cycle_lengths,
     network_params,
@@ -82,6 +82,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     n_features_in_: int
     feature_names_in_: Array
+    _targets: Any  # TabularTargets
     background_: UnscaledRows | None
 
     n_estimators: int
@@ -95,21 +96,14 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     # ------------------------------------------------------- methods of subclasses
 
+    @staticmethod
     @abstractmethod
-    def _validate_target(self, y: Any) -> Array:
+    def _validate_target(y: Any) -> Array:
         """Return the user's y as a 1d array; raise if it is not valid."""
 
     @abstractmethod
-    def _fit_target(self, y: Array, weight: Array | None) -> Array:
-        """Fit the encoding of the target, and return the encoded target."""
-
-    @abstractmethod
-    def _encode_target(self, y: Any) -> Array:
-        """Return the encoding of another target."""
-
-    @abstractmethod
-    def _target_type(self) -> str | None:
-        """Return the `target_type` of a `TableEncoder`; None for a constant target."""
+    def _fit_targets(self, y: Array, weight: Array | None) -> None:
+        """Set `_targets`, and attributes of the target, given a valid y and the user's weights."""
 
     @abstractmethod
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
@@ -147,10 +141,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     @abstractmethod
     def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
-
-    def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
-        """Return the weights of rows in training, given encoded targets and the user's weights."""
-        return weight
 
     # -------------------------------------------------------------------- training
 
@@ -240,15 +230,16 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         user_weight = validated_weight(given.sample_weight, columns.table)
         y = self._validate_target(given.y)
         _check_lengths(columns, y, "X", "y")
-        y = self._fit_target(y, user_weight)
-        weight = self._training_weight(y, user_weight)
+        self._fit_targets(y, user_weight)
+        y = self._targets.encode(y)
+        weight = self._targets.training_weight(y, user_weight)
         validation = self._read_validation(given)
         progress = FitProgress(self, start, len(self._configurations), given.resume_from)
         rng = progress.start_stream(check_random_state(self.random_state))
         group = None
         if groups is not None and validation is None:
             group = validated_groups(groups, len(y))
-        target_type = self._target_type()
+        target_type = self._targets.target_type
         self._features, table = FeatureBuilder.fit(
             columns,
             y if target_type else None,
@@ -303,10 +294,10 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, given.X_val, reset=False)
-            y = self._encode_target(given.y_val)
+            y = self._targets.encode(given.y_val)
             _check_lengths(columns, y, "X_val", "y_val")
             weight = validated_weight(given.sample_weight_val, columns.table)
-            weight = self._training_weight(y, weight)
+            weight = self._targets.training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
                     "class_weight gives every row the weight zero. Give a positive weight to a "
@@ -529,7 +520,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 "that were not trained on to sklearn.inspection.permutation_importance."
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
-        columns, y_encoded = read_table(self, X, reset=False), self._encode_target(y)
+        columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
         _check_lengths(columns, y_encoded, "X", "y")
         weight = validated_weight(sample_weight, columns.table)
         out_of_fold = OutOfFoldPredictor(

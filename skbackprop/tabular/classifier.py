@@ -6,40 +6,28 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from scipy.special import expit, softmax
 from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
-from ..estimators._label_encoding import make_target_encoder
 from ..estimators._validation import shallow_copy_of, validated_labels
-from ..estimators.classifier import BackpropClassifier
 from ..estimators.explanation import Explanation, output_transform
 from ..training.class_weight import (
     ClassWeight,
-    EncodedLabels,
-    checked_class_weight,
-    compute_class_weight,
-    compute_sample_weight,
 )
-from ..training.temperature import fit_temperature, subsample_index, weights_of_rows
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
-from ._prediction import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
+from ._mixture import (
+    average_probabilities,
+    calibrate,
+    mixture_weights_nll,
+    probabilities,
+    safe_log,
+)
+from ._networks import OutputBiasInit, TableClassifierNetworks
+from ._prediction import LabeledRows, apply_scorer
+from ._targets import ClassifierTargets
 from ._training_cycles import FOR_CLASSES, EnsembleSettings
 from .base import BaseTabular
-
-_TINY = np.finfo(np.float64).tiny
-
-# The exponent of temperatures above one when probabilities of several networks are averaged. The
-# average is less confident and more accurate than single networks, whose full temperature would
-# make it too soft. Temperatures below one, as after few epochs, are kept.
-_ENSEMBLE_EXPONENT = 0.5
-
-# A few rows cannot justify a lower temperature, that is more confident predictions.
-_MIN_TEMPERATURE = 0.5
-
-# The number of steps of expectation maximization.
-_N_STEPS = 200
 
 
 class TabularClassifier(ClassifierMixin, BaseTabular):
@@ -165,6 +153,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_CLASSES
+    _validate_target = staticmethod(validated_labels)
 
     def __init__(
         self,
@@ -189,35 +178,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _validate_target(self, y: Any) -> Array:
-        return validated_labels(y)
-
-    def _fit_target(self, y: Array, weight: Array | None) -> Array:
-        self._labels = make_target_encoder(y)
-        self.classes_ = self._labels.classes
-        encoded = self._encode_labels(y)
-        if self.class_weight is not None:
-            class_weight = checked_class_weight(self.class_weight)
-            self._weight_of_class = compute_class_weight(class_weight, encoded, weight)
-            # Raises if no row has weight.
-            compute_sample_weight(class_weight, [encoded], False, weight)
-        return encoded.codes
-
-    def _encode_target(self, y: Any) -> Array:
-        return self._encode_labels(self._validate_target(y)).codes
-
-    def _encode_labels(self, y: Array) -> EncodedLabels:
-        (encoded,) = self._labels.class_indices(self._labels.encode(y, needs_all=False))
-        return encoded
-
-    def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
-        if self.class_weight is None:
-            return weight
-        class_weight = self._weight_of_class[y]
-        return class_weight if weight is None else weight * class_weight
-
-    def _target_type(self) -> str | None:
-        return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
+    def _fit_targets(self, y: Array, weight: Array | None) -> None:
+        self._targets = ClassifierTargets.fit(self.class_weight, y, weight)
+        self.classes_ = self._targets.classes
 
     def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
         blended, n_classes = resolve_blend(self.blend, n_rows), len(self.classes_)
@@ -236,28 +199,27 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     ) -> Array:
         self.temperatures_ = np.array([calibrate(own, y, weight)[0] for own in outputs])
         pairs = zip(outputs, self.temperatures_, strict=True)
-        by_component = np.array([_average_probabilities(*pair) for pair in pairs])
-        likelihoods = np.maximum(by_component[:, np.arange(len(y)), y], _TINY)
-        self.weights_ = mixture_weights_nll(likelihoods, weight)
+        by_component = np.array([average_probabilities(*pair) for pair in pairs])
+        self.weights_ = mixture_weights_nll(by_component[:, np.arange(len(y)), y], weight)
         mixed = np.tensordot(self.weights_, by_component, 1)
-        self._last_temperature, _ = calibrate(_safe_log(mixed), y, weight)
+        self._last_temperature, _ = calibrate(safe_log(mixed), y, weight)
         return self._rescale(mixed)
 
     def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
         mixed = shallow_copy_of(self)._fit_mixture(outputs, y, weight, None)
-        return -float(np.average(_safe_log(mixed[np.arange(len(y)), y]), weights=weight))
+        return -float(np.average(safe_log(mixed[np.arange(len(y)), y]), weights=weight))
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
         mixed = 0.0
         for each, temperature, weight in zip(
             outputs, self.temperatures_, self.weights_, strict=True
         ):
-            mixed = mixed + weight * _average_probabilities(each, temperature)
+            mixed = mixed + weight * average_probabilities(each, temperature)
         return self._rescale(np.asarray(mixed))
 
     def _rescale(self, mixed: Array) -> Array:
         """Return mixed probabilities, calibrated by the last temperature."""
-        rescaled = probabilities(_safe_log(mixed), self._last_temperature)
+        rescaled = probabilities(safe_log(mixed), self._last_temperature)
         return rescaled if len(self.classes_) > 1 else np.ones((len(rescaled), 1))
 
     def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
@@ -394,113 +356,3 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             n_permutations,
             random_state,
         )
-
-
-def _average_probabilities(logits: Array, temperature: float) -> Array:
-    """Return the average probabilities of networks, given logits (n_networks, n, n_outputs).
-
-    The temperature is that of single networks.
-    """
-    divisor = ensemble_temperature(temperature, len(logits))
-    return np.asarray(probabilities(logits, divisor).mean(axis=0))
-
-
-def ensemble_temperature(temperature: float, n_networks: int) -> float:
-    """Return the temperature of networks that are averaged, given that of single networks."""
-    return temperature if n_networks == 1 else min(temperature, temperature**_ENSEMBLE_EXPONENT)
-
-
-def _safe_log(shares: Array) -> Array:
-    """Return logarithms that are finite for zeros too."""
-    return np.asarray(np.log(np.maximum(shares, _TINY)))
-
-
-class TableClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
-    """Networks of a `TabularClassifier`, whose outputs are logits."""
-
-    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
-        """Return the mean log loss with the best temperature.
-
-        It is independent of overconfidence, which temperature scaling corrects, so that it is no
-        reason to stop training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
-        """
-        _, loss = calibrate(outputs, rows.y, rows.weight)
-        return loss
-
-
-def probabilities(scores: Array, temperature: float = 1.0) -> Array:
-    """Return the probability of each class, given logits and a temperature.
-
-    Parameters
-    ----------
-    scores : array of shape (..., n_outputs)
-        Logits; a single one for two classes.
-    temperature : float, default=1.0
-        The divisor of the logits; probabilities are less confident above one.
-
-    Returns
-    -------
-    probabilities : array of shape (..., n_classes), in double precision
-    """
-    logits = scores.astype(np.float64) / temperature
-    if logits.shape[-1] > 1:
-        return np.asarray(softmax(logits, axis=-1))
-    return np.concatenate([expit(-logits), expit(logits)], axis=-1)
-
-
-def calibrate(scores: Array, codes: Array, weight: Array | None) -> tuple[float, float]:
-    """Return the temperature of maximum likelihood, and the mean log loss with it.
-
-    See Guo et al. 2017, section 4.2.
-
-    Parameters
-    ----------
-    scores : array of shape (n, n_outputs) or (n_models, n, n_outputs)
-        Logits, of one or several models; a single one for two classes.
-    codes : array of int of shape (n,)
-        The class of each row.
-    weight : array of shape (n,) or None
-        The weight of each row.
-    """
-    rows = subsample_index(len(codes))
-    codes, weight = codes[rows], weights_of_rows(weight, rows)
-    logits = scores[..., rows, :].astype(np.float64)
-    if logits.shape[-1] == 1:
-        logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
-    logits -= logits.max(axis=-1, keepdims=True)
-    own = logits[..., np.arange(len(codes)), codes]
-
-    def losses_at(temperature: float) -> Array:
-        scaled = logits / temperature
-        losses = np.log(np.exp(scaled, out=scaled).sum(axis=-1)) - own / temperature
-        return np.asarray(losses.reshape(-1, len(codes)).mean(axis=0))
-
-    return fit_temperature(losses_at, weight, _MIN_TEMPERATURE)
-
-
-def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:
-    """Return the mixture weights of maximum likelihood.
-
-    They are found by expectation maximization: the weight of a model is the mean of its shares in
-    the likelihood of each row.
-
-    Parameters
-    ----------
-    likelihoods : array of shape (n_models, n)
-        The probability of the true class of each row by each model, above zero.
-    weight : array of shape (n,) or None
-        The weight of each row.
-
-    Returns
-    -------
-    weights : array of shape (n_models,)
-        The weights, with sum one.
-    """
-    rows = subsample_index(likelihoods.shape[1])
-    likelihoods, weight = likelihoods[:, rows], weights_of_rows(weight, rows)
-    weights = np.full(len(likelihoods), 1 / len(likelihoods))
-    for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
-        shares = weights[:, None] * likelihoods
-        shares /= shares.sum(axis=0)
-        weights = np.average(shares, axis=1, weights=weight)
-    return weights

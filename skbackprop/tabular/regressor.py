@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from numbers import Real
-from typing import Any, ClassVar, Literal, Self, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize, nnls
 from sklearn.base import RegressorMixin
-from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._conformal_intervals import (
-    ErrorScale,
-    UncalibratedBand,
     cv_plus_interval,
     min_calibration_samples,
 )
 from ..estimators._parameter_constraints import constraints_of
-from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators._validation import (
-    check_targets,
     shallow_copy_of,
     validated_numbers,
     validated_weight,
 )
 from ..estimators.explanation import Explanation
-from ..estimators.regressor import BackpropRegressor
-from ..losses.base import Loss, can_be_scaled
-from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
+from ..losses.base import Loss
+from ..losses.regression import REGRESSOR_LOSSES
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
-from ._prediction import LabeledRows, OutputBiasInit, TabularNetworkMixin, apply_scorer
+from ._networks import OutputBiasInit, TableRegressorNetworks
+from ._prediction import LabeledRows, apply_scorer
+from ._targets import RegressorTargets
 from ._training_cycles import FOR_NUMBERS, EnsembleSettings
 from .base import BaseTabular
-
-# The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
-# Below a twentieth of a standard deviation, its gradient would vanish.
-_MIN_RAW_PREDICTION = -3.0
 
 
 class TabularRegressor(RegressorMixin, BaseTabular):
@@ -176,6 +166,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
+    _validate_target = staticmethod(validated_numbers)
 
     def __init__(
         self,
@@ -202,21 +193,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.verbose = verbose
         self.random_state = random_state
 
-    def _validate_target(self, y: Any) -> Array:
-        return validated_numbers(y)
-
-    def _fit_target(self, y: Array, weight: Array | None) -> Array:
+    def _fit_targets(self, y: Array, weight: Array | None) -> None:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
         self._targets = RegressorTargets.fit(loss, self.loss, y, weight, self.clip)
-        return y
-
-    def _encode_target(self, y: Any) -> Array:
-        numbers = self._validate_target(y)
-        check_targets(numbers, self._targets.loss, self.loss)
-        return numbers
-
-    def _target_type(self) -> str | None:
-        return "continuous"
 
     def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
         loss = self._targets.loss
@@ -523,7 +502,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X or y is not valid.
         """
-        outputs, numbers = self._predict(X, self._mix), self._encode_target(y)
+        outputs, numbers = self._predict(X, self._mix), self._targets.encode(y)
         check_consistent_length(outputs, numbers)
         return self._targets.score(outputs, numbers, validated_weight(sample_weight, outputs))
 
@@ -532,206 +511,3 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
-
-
-class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
-    """Networks of a `TabularRegressor`."""
-
-    min_gain = 0.1  # squared errors fall twice as fast as errors
-
-    def component_outputs(self, scores: Array) -> Array:
-        """Return predictions, one for each quantile, or mean and variance of all networks."""
-        outputs = self._predict_means(scores)
-        outputs = outputs.reshape(*outputs.shape[:2], -1)
-        if not self._learns_deviation:
-            return outputs
-        each = [self._data_info.loss.predict_std(own) for own in scores]
-        std = self._to_units_of_y(each, from_zero=True)
-        variance = np.square(std.astype(np.float64))
-        return np.concatenate([outputs, variance[..., None]], axis=2)
-
-    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
-        """Return the unexplained share of the loss."""
-        if is_out_of_fold:
-            return 1 - float(self.oof_score_)
-        targets = self._get_target_encoder(self._data_info).encode(rows.y, needs_all=False)
-        scores = self._predict_in_blocks(rows.X, self._average_raw)
-        return 1 - float(self._data_info.loss.score(scores, targets, rows.weight))
-
-
-@dataclass(frozen=True, eq=False)
-class RegressorTargets:
-    """Targets and loss of a regressor, and what can be computed from its outputs.
-
-    Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and a
-    variance, as the loss determines.
-
-    Parameters
-    ----------
-    scaling : RegressionTargets
-        The scaled targets of one column, and the loss.
-    range : tuple of float or None
-        The bounds that predictions are clipped to; None for no bounds.
-    """
-
-    scaling: RegressionTargetEncoder
-    range: tuple[float, float] | None
-
-    @classmethod
-    def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
-        """Fit to targets of shape (n,); raise if the loss does not suit them."""
-        is_scaled = can_be_scaled(loss)
-        scaling = RegressionTargetEncoder.fit(
-            loss, setting, y, weight, np.float32, is_scaled=is_scaled
-        )
-        return cls.from_scaling(scaling, (float(y.min()), float(y.max())) if clip else None)
-
-    @classmethod
-    def from_scaling(
-        cls, scaling: RegressionTargetEncoder, range: tuple[float, float] | None
-    ) -> Self:
-        """Return the targets; raise if the loss cannot be computed from predictions."""
-        targets, loss = cls(scaling, range), scaling.loss
-        try:
-            targets.loss.link.link(np.ones((1, targets.loss.n_outputs_per_target)))
-        except NotImplementedError:
-            raise ValueError(
-                f"loss={scaling.setting!r} has the link {type(loss.link).__name__}, that does not "
-                "compute scores from predictions, but several networks need them. Define its "
-                "link(predictions)."
-            ) from None
-        return targets
-
-    @property
-    def loss(self) -> Loss:
-        """The loss."""
-        return self.scaling.loss
-
-    @property
-    def has_variance(self) -> bool:
-        """Whether the last output is a variance."""
-        return type(self.loss).predict_std is not Loss.predict_std
-
-    def initial_intercepts(self, y: Array, weight: Array | None) -> Array:
-        """Return the raw predictions of the best constant for targets of shape (n,)."""
-        encoded = self.scaling.encode(y, needs_all=False)[:, 0].astype(np.float64)
-        scores = self.loss.fit_intercept_only(encoded, weight)
-        if isinstance(self.loss, (Quantile, Gaussian)):
-            scores[1:] = np.maximum(scores[1:], _MIN_RAW_PREDICTION)
-        return scores
-
-    def mixture(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
-        """Return the outputs of a mixture of models, by default with equal weights.
-
-        Predictions are weighted means. The variance is the mean of the variances plus the variance
-        of the means (Lakshminarayanan et al. 2017, section 2.4).
-        """
-        if weights is None:
-            weights = [1 / len(outputs)] * len(outputs)
-        pairs = [(w, own.astype(np.float64)) for w, own in zip(weights, outputs, strict=True)]
-        mixed = np.asarray(sum(weight * own for weight, own in pairs))
-        if self.has_variance:
-            mean = mixed[..., 0].copy()
-            mixed[..., -1] += sum(w * np.square(own[..., 0] - mean) for w, own in pairs)
-        return mixed
-
-    def predictions(self, outputs: Array) -> Array:
-        """Return predictions within the range: (..., n), or (..., n, n_quantiles)."""
-        alone = self._clip(outputs)
-        alone = alone[..., :-1] if self.has_variance else alone
-        return alone if alone.shape[-1] > 1 else alone[..., 0]
-
-    def fit_error_scale(self, outputs: Array, y: Array) -> ErrorScale | None:
-        """Fit the error as a function of the prediction, for losses with a single output."""
-        if outputs.shape[-1] > 1:
-            return None
-        predictions = self.predictions(outputs)
-        return ErrorScale.fit(predictions, np.abs(y - predictions))
-
-    def prediction_band(self, outputs: Array, error_scale: ErrorScale | None) -> UncalibratedBand:
-        """Return the band that conformal intervals start from, of shape (..., n).
-
-        Quantiles are not clipped. At the bounds of the range many would be equal, and so would be
-        the conformity scores of targets there, so that intervals would cover too much.
-        """
-        if outputs.shape[-1] > 1 and not self.has_variance:
-            return UncalibratedBand.from_quantiles(outputs)
-        mean = self.predictions(outputs)
-        std = np.sqrt(outputs[..., -1]) if error_scale is None else error_scale.at(mean)
-        return UncalibratedBand.from_mean_and_std(mean, std)
-
-    def _clip(self, outputs: Array) -> Array:
-        """Return a copy whose predictions, but not variances, are within the range."""
-        clipped = outputs.copy()
-        if self.range is not None:
-            predictions = clipped[..., :-1] if self.has_variance else clipped
-            np.clip(predictions, *self.range, out=predictions)
-        return clipped
-
-    def score(self, outputs: Array, y: Array, weight: Array | None) -> float:
-        """Return R2, or D2 of the loss, for outputs (n, n_outputs) and targets (n,)."""
-        outputs = self._clip(outputs)
-        if isinstance(self.loss, (SquaredError, Poisson)):
-            return float(r2_score(y, outputs[:, 0], sample_weight=weight))
-        encoded = self.scaling.encode(y, needs_all=False)
-        return self.loss.score(self._raw_predictions(outputs), encoded, weight)
-
-    def weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        """Return the non-negative weights of models, with sum one, that minimize the loss."""
-        n_models = len(outputs)
-        if isinstance(self.loss, SquaredError):
-            return stacking_weights_nnls(np.array([own[:, 0] for own in outputs]), y, weight)
-        equal = np.full(n_models, 1 / n_models)
-        if n_models == 1:
-            return equal
-        encoded = self.scaling.encode(y, needs_all=False).astype(np.float64)
-
-        def mean_loss(weights: Any) -> float:
-            scores = self._raw_predictions(self.mixture(outputs, weights))
-            losses = self.loss.value(scores[None], encoded[None])[0]
-            return float(np.average(losses, weights=weight))
-
-        sum_is_one: Any = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
-        bounds = [(0, 1)] * n_models
-        found = minimize(mean_loss, equal, method="SLSQP", bounds=bounds, constraints=sum_is_one).x
-        found = np.clip(found, 0, None) / np.clip(found, 0, None).sum()
-        return min(equal, found, key=mean_loss)
-
-    def _raw_predictions(self, outputs: Array) -> Array:
-        """Return the raw predictions of a network with these outputs."""
-        scaled = self.scaling.to_training_units(outputs)
-        if self.has_variance:
-            std = self.scaling.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
-            scaled[..., -1] = np.square(std)
-        return self.loss.link.link(scaled)
-
-
-def stacking_weights_nnls(predictions: Array, y: Array, weight: Array | None) -> Array:
-    """Return the weights of models whose weighted mean has the least squared error.
-
-    With the errors E of the models they minimize ||E w||^2 over all w >= 0 with sum one. The
-    minimum of ||E w||^2 + (sum(w) - 1)^2 over all w >= 0 is a multiple of them: along each
-    direction its minimum is q / (1 + q), which increases with q = ||E w||^2 / sum(w)^2.
-
-    Parameters
-    ----------
-    predictions : array of shape (n_models, n)
-        The predictions of each model.
-    y : array of shape (n,)
-        The targets.
-    weight : array of shape (n,) or None
-        The weight of each row.
-
-    Returns
-    -------
-    weights : array of shape (n_models,)
-        The weights, with sum one.
-    """
-    n_models = len(predictions)
-    errors = (predictions - y).T * (1.0 if weight is None else np.sqrt(weight)[:, None])
-    size = np.linalg.norm(errors)
-    if n_models == 1 or size == 0:
-        return np.full(n_models, 1 / n_models)
-    equations = np.vstack([errors / size, np.ones(n_models)])
-    weights, _ = nnls(equations, np.append(np.zeros(len(y)), 1.0))
-    return np.asarray(weights / weights.sum())

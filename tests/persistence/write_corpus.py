@@ -144,7 +144,7 @@ MODELS = {
     "halving": (lambda: _search(BackpropHalvingGridSearchCV, min_resources=1).fit(X, CLASSES), X),
     "encoders": (
         lambda: make_pipeline(
-            TableEncoder(max_categories=4),
+            TableEncoder(max_categories=4, random_state=0),
             PiecewiseLinearEncoder(3),
             BackpropClassifier((3,), **SHORT),
         ).fit(TABLE, WORDS),

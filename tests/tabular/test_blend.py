@@ -32,8 +32,12 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular._boosted_trees import remove_ordinal_encoding, round_thresholds
-from skbackprop.tabular.classifier import calibrate, mixture_weights_nll, probabilities
-from skbackprop.tabular.regressor import stacking_weights_nnls
+from skbackprop.tabular._mixture import (
+    calibrate,
+    mixture_weights_nll,
+    probabilities,
+    stacking_weights_nnls,
+)
 from support.tables import BOTH, component_inputs, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 2, "random_state": 0}

@@ -5,13 +5,13 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
-from skbackprop.tabular.classifier import (
+from skbackprop.tabular._mixture import (
     calibrate,
     ensemble_temperature,
     mixture_weights_nll,
     probabilities,
+    stacking_weights_nnls,
 )
-from skbackprop.tabular.regressor import stacking_weights_nnls
 
 
 def make_logits(n_outputs, n=4000, seed=0):

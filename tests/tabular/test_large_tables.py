@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _column_encoding, _model_inputs, _training_cycles
+from skbackprop.tabular import _column_encoding, _model_inputs, _progress
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.tabular._value_types import count_known, is_missing
@@ -164,13 +164,13 @@ def test_lines_of_epochs_are_printed_if_the_last_line_is_not_recent(monkeypatch,
     clock = itertools.count(0, 20)
     X, y = mixed_data(TabularRegressor)
     model = TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0)
-    monkeypatch.setattr(_training_cycles.FitProgress, "print_cycle", lambda *args: None)
-    monkeypatch.setattr(_training_cycles.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(_progress.FitProgress, "print_cycle", lambda *args: None)
+    monkeypatch.setattr(_progress.time, "perf_counter", lambda: float(next(clock)))
     model.fit(X, y)
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if "epoch" in line]
     assert all("of 5 in this cycle" in line for line in lines if "epoch" in line)
-    monkeypatch.setattr(_training_cycles, "_SECONDS_BETWEEN_LINES", np.inf)
+    monkeypatch.setattr(_progress, "_SECONDS_BETWEEN_LINES", np.inf)
     TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0).fit(X, y)
     assert "epoch" not in capsys.readouterr().out
 

@@ -32,7 +32,7 @@ from skbackprop.losses import (
     Tweedie,
 )
 from skbackprop.tabular import _prediction
-from skbackprop.tabular.regressor import RegressorTargets
+from skbackprop.tabular._targets import RegressorTargets
 from support.tables import component_inputs
 
 X, Y = load_diabetes(return_X_y=True)

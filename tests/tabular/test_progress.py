@@ -19,9 +19,8 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
-from skbackprop.tabular import _prediction, _training_cycles, base
-from skbackprop.tabular.classifier import TableClassifierNetworks
-from skbackprop.tabular.regressor import TableRegressorNetworks
+from skbackprop.tabular import _networks, _progress, _training_cycles, base
+from skbackprop.tabular._networks import TableClassifierNetworks, TableRegressorNetworks
 from support import class_data, same_bits, value_data
 from support.tables import BOTH
 
@@ -112,15 +111,15 @@ def test_the_time_left_is_that_of_the_remaining_epochs(kind, monkeypatch, capsys
     """By a clock by which an epoch takes ten seconds, and all else no time."""
     X, y = data_for(kind)
     now = [0.0]
-    fit_cycle = _prediction.TabularNetworkMixin.fit_cycle
+    fit_cycle = _networks.TabularNetworkMixin.fit_cycle
 
     def timed(self, *args):
         fit_cycle(self, *args)
         now[0] += 10 * self.max_iter
 
     clock = SimpleNamespace(perf_counter=lambda: now[0])
-    monkeypatch.setattr(_prediction.TabularNetworkMixin, "fit_cycle", timed)
-    for module in (_training_cycles, base):
+    monkeypatch.setattr(_networks.TabularNetworkMixin, "fit_cycle", timed)
+    for module in (_progress, _training_cycles, base):
         monkeypatch.setattr(module, "time", clock)
     kind(**SMALL, verbose=True).fit(X, y)
     found = re.findall(r"in (\S+)s, .*?(?:about (\S+)s left)?$", capsys.readouterr().out, re.M)

@@ -32,6 +32,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
+from skbackprop.tabular._mixture import probabilities
 from skbackprop.tabular._model_inputs import (
     N_BINS,
     N_FREQUENCIES,
@@ -39,7 +40,6 @@ from skbackprop.tabular._model_inputs import (
     NumericBlockEncoder,
     draw_seed,
 )
-from skbackprop.tabular.classifier import probabilities
 from support.tables import BOTH, component_inputs, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}

@@ -7,9 +7,9 @@ from sklearn.pipeline import make_pipeline
 
 from skbackprop import BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.tabular import TableEncoder, base
-from skbackprop.tabular._column_encoding import TargetMoments
 from skbackprop.tabular._model_inputs import FeatureBuilder
 from skbackprop.tabular._table_encoding import FittedEncoding
+from skbackprop.tabular._target_encoding import TargetMoments
 from skbackprop.tabular._training_cycles import TrainingData
 from support.cases import SHORT
 from support.tables import BOTH, columns_of

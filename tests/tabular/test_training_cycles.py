@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _training_cycles, base
+from skbackprop.tabular._networks import TableClassifierNetworks, TableRegressorNetworks
 from skbackprop.tabular._prediction import LabeledRows
 from skbackprop.tabular._training_cycles import (
     FOR_CLASSES,
@@ -24,8 +25,6 @@ from skbackprop.tabular._training_cycles import (
     cycle_lengths,
     network_params,
 )
-from skbackprop.tabular.classifier import TableClassifierNetworks
-from skbackprop.tabular.regressor import TableRegressorNetworks
 from support.tables import BOTH
 
 SMALL = {"n_estimators": 2, "blend": None, "random_state": 0}

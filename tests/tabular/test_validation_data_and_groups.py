@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop._conformal_intervals import conformal_quantile_rank
-from skbackprop.tabular.classifier import calibrate, probabilities
+from skbackprop.tabular._mixture import calibrate, probabilities
 from support.tables import BOTH, component_inputs, mixed_data
 
 SMALL = {"n_estimators": 3, "max_iter": 4, "blend": None, "random_state": 0}

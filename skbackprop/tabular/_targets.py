@@ -1,0 +1,261 @@
+"""Targets of the tabular estimators: their encoding and weights, and predictions in their units."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from scipy.optimize import minimize
+from sklearn.metrics import r2_score
+
+from .._conformal_intervals import ErrorScale, UncalibratedBand
+from ..estimators._label_encoding import BaseLabelEncoder, make_target_encoder
+from ..estimators._target_encoding import RegressionTargetEncoder
+from ..estimators._validation import check_targets, validated_labels, validated_numbers
+from ..losses.base import Loss, can_be_scaled
+from ..losses.regression import Gaussian, Poisson, Quantile, SquaredError
+from ..training.class_weight import (
+    ClassWeight,
+    EncodedLabels,
+    checked_class_weight,
+    compute_class_weight,
+    compute_sample_weight,
+)
+from ..utils.arrays import Array
+from ._mixture import stacking_weights_nnls
+
+
+class TabularTargets(ABC):
+    """What a tabular estimator has learned of its target, which encodes other targets."""
+
+    @property
+    @abstractmethod
+    def target_type(self) -> str | None:
+        """The `target_type` of a `TableEncoder`; None for a constant target."""
+
+    @abstractmethod
+    def encode(self, y: Any) -> Array:
+        """Return the numbers, or class indices, of the user's y; raise if it is not valid."""
+
+    def training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        """Return the weights of rows in training, given encoded targets and the user's weights."""
+        return weight
+
+
+@dataclass(frozen=True, eq=False)
+class ClassifierTargets(TabularTargets):
+    """Labels of a classifier and the weights of its classes.
+
+    Parameters
+    ----------
+    labels : BaseLabelEncoder
+        The encoder of labels.
+    class_weight : array of shape (n_classes,) or None
+        The weight of each class; None for equal weights.
+    """
+
+    labels: BaseLabelEncoder
+    class_weight: Array | None
+
+    @classmethod
+    def fit(cls, setting: ClassWeight | None, y: Array, weight: Array | None) -> Self:
+        """Fit to valid labels, given the parameter `class_weight`; raise if no row has weight."""
+        labels = make_target_encoder(y)
+        if setting is None:
+            return cls(labels, None)
+        class_weight, encoded = checked_class_weight(setting), _class_indices(labels, y)
+        by_class = compute_class_weight(class_weight, encoded, weight)
+        compute_sample_weight(class_weight, [encoded], False, weight)  # raises without weight
+        return cls(labels, by_class)
+
+    @property
+    def classes(self) -> Array:
+        """The labels, sorted."""
+        return self.labels.classes
+
+    @property
+    def target_type(self) -> str | None:
+        """The `target_type` of a `TableEncoder`; None for a single class."""
+        return {1: None, 2: "binary"}.get(len(self.classes), "multiclass")
+
+    def encode(self, y: Any) -> Array:
+        """Return the class index of each label; raise if there are unknown ones."""
+        return _class_indices(self.labels, validated_labels(y)).codes
+
+    def training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        """Return the weights of rows times those of their classes."""
+        if self.class_weight is None:
+            return weight
+        own = self.class_weight[y]
+        return own if weight is None else weight * own
+
+
+def _class_indices(labels: BaseLabelEncoder, y: Array) -> EncodedLabels:
+    (encoded,) = labels.class_indices(labels.encode(y, needs_all=False))
+    return encoded
+
+
+# The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
+# Below a twentieth of a standard deviation, its gradient would vanish.
+_MIN_RAW_PREDICTION = -3.0
+
+
+@dataclass(frozen=True, eq=False)
+class RegressorTargets(TabularTargets):
+    """Targets and loss of a regressor, and what can be computed from its outputs.
+
+    Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and a
+    variance, as the loss determines.
+
+    Parameters
+    ----------
+    scaling : RegressionTargets
+        The scaled targets of one column, and the loss.
+    range : tuple of float or None
+        The bounds that predictions are clipped to; None for no bounds.
+    """
+
+    scaling: RegressionTargetEncoder
+    range: tuple[float, float] | None
+
+    @classmethod
+    def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
+        """Fit to targets of shape (n,); raise if the loss does not suit them."""
+        is_scaled = can_be_scaled(loss)
+        scaling = RegressionTargetEncoder.fit(
+            loss, setting, y, weight, np.float32, is_scaled=is_scaled
+        )
+        return cls.from_scaling(scaling, (float(y.min()), float(y.max())) if clip else None)
+
+    @classmethod
+    def from_scaling(
+        cls, scaling: RegressionTargetEncoder, range: tuple[float, float] | None
+    ) -> Self:
+        """Return the targets; raise if the loss cannot be computed from predictions."""
+        targets, loss = cls(scaling, range), scaling.loss
+        try:
+            targets.loss.link.link(np.ones((1, targets.loss.n_outputs_per_target)))
+        except NotImplementedError:
+            raise ValueError(
+                f"loss={scaling.setting!r} has the link {type(loss.link).__name__}, that does not "
+                "compute scores from predictions, but several networks need them. Define its "
+                "link(predictions)."
+            ) from None
+        return targets
+
+    @property
+    def target_type(self) -> str:
+        """The `target_type` of a `TableEncoder`."""
+        return "continuous"
+
+    def encode(self, y: Any) -> Array:
+        """Return valid numbers; raise if some are outside the range of the loss."""
+        numbers = validated_numbers(y)
+        check_targets(numbers, self.loss, self.scaling.setting)
+        return numbers
+
+    @property
+    def loss(self) -> Loss:
+        """The loss."""
+        return self.scaling.loss
+
+    @property
+    def has_variance(self) -> bool:
+        """Whether the last output is a variance."""
+        return type(self.loss).predict_std is not Loss.predict_std
+
+    def initial_intercepts(self, y: Array, weight: Array | None) -> Array:
+        """Return the raw predictions of the best constant for targets of shape (n,)."""
+        encoded = self.scaling.encode(y, needs_all=False)[:, 0].astype(np.float64)
+        scores = self.loss.fit_intercept_only(encoded, weight)
+        if isinstance(self.loss, (Quantile, Gaussian)):
+            scores[1:] = np.maximum(scores[1:], _MIN_RAW_PREDICTION)
+        return scores
+
+    def mixture(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
+        """Return the outputs of a mixture of models, by default with equal weights.
+
+        Predictions are weighted means. The variance is the mean of the variances plus the variance
+        of the means (Lakshminarayanan et al. 2017, section 2.4).
+        """
+        if weights is None:
+            weights = [1 / len(outputs)] * len(outputs)
+        pairs = [(w, own.astype(np.float64)) for w, own in zip(weights, outputs, strict=True)]
+        mixed = np.asarray(sum(weight * own for weight, own in pairs))
+        if self.has_variance:
+            mean = mixed[..., 0].copy()
+            mixed[..., -1] += sum(w * np.square(own[..., 0] - mean) for w, own in pairs)
+        return mixed
+
+    def predictions(self, outputs: Array) -> Array:
+        """Return predictions within the range: (..., n), or (..., n, n_quantiles)."""
+        alone = self._clip(outputs)
+        alone = alone[..., :-1] if self.has_variance else alone
+        return alone if alone.shape[-1] > 1 else alone[..., 0]
+
+    def fit_error_scale(self, outputs: Array, y: Array) -> ErrorScale | None:
+        """Fit the error as a function of the prediction, for losses with a single output."""
+        if outputs.shape[-1] > 1:
+            return None
+        predictions = self.predictions(outputs)
+        return ErrorScale.fit(predictions, np.abs(y - predictions))
+
+    def prediction_band(self, outputs: Array, error_scale: ErrorScale | None) -> UncalibratedBand:
+        """Return the band that conformal intervals start from, of shape (..., n).
+
+        Quantiles are not clipped. At the bounds of the range many would be equal, and so would be
+        the conformity scores of targets there, so that intervals would cover too much.
+        """
+        if outputs.shape[-1] > 1 and not self.has_variance:
+            return UncalibratedBand.from_quantiles(outputs)
+        mean = self.predictions(outputs)
+        std = np.sqrt(outputs[..., -1]) if error_scale is None else error_scale.at(mean)
+        return UncalibratedBand.from_mean_and_std(mean, std)
+
+    def _clip(self, outputs: Array) -> Array:
+        """Return a copy whose predictions, but not variances, are within the range."""
+        clipped = outputs.copy()
+        if self.range is not None:
+            predictions = clipped[..., :-1] if self.has_variance else clipped
+            np.clip(predictions, *self.range, out=predictions)
+        return clipped
+
+    def score(self, outputs: Array, y: Array, weight: Array | None) -> float:
+        """Return R2, or D2 of the loss, for outputs (n, n_outputs) and targets (n,)."""
+        outputs = self._clip(outputs)
+        if isinstance(self.loss, (SquaredError, Poisson)):
+            return float(r2_score(y, outputs[:, 0], sample_weight=weight))
+        encoded = self.scaling.encode(y, needs_all=False)
+        return self.loss.score(self._raw_predictions(outputs), encoded, weight)
+
+    def weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
+        """Return the non-negative weights of models, with sum one, that minimize the loss."""
+        n_models = len(outputs)
+        if isinstance(self.loss, SquaredError):
+            return stacking_weights_nnls(np.array([own[:, 0] for own in outputs]), y, weight)
+        equal = np.full(n_models, 1 / n_models)
+        if n_models == 1:
+            return equal
+        encoded = self.scaling.encode(y, needs_all=False).astype(np.float64)
+
+        def mean_loss(weights: Any) -> float:
+            scores = self._raw_predictions(self.mixture(outputs, weights))
+            losses = self.loss.value(scores[None], encoded[None])[0]
+            return float(np.average(losses, weights=weight))
+
+        sum_is_one: Any = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
+        bounds = [(0, 1)] * n_models
+        found = minimize(mean_loss, equal, method="SLSQP", bounds=bounds, constraints=sum_is_one).x
+        found = np.clip(found, 0, None) / np.clip(found, 0, None).sum()
+        return min(equal, found, key=mean_loss)
+
+    def _raw_predictions(self, outputs: Array) -> Array:
+        """Return the raw predictions of a network with these outputs."""
+        scaled = self.scaling.to_training_units(outputs)
+        if self.has_variance:
+            std = self.scaling.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
+            scaled[..., -1] = np.square(std)
+        return self.loss.link.link(scaled)
