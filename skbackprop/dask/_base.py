@@ -163,10 +163,10 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         )
         return replace(task, stack=trainer, evaluator=evaluator)
 
-    def _with_outcomes(self, outcomes: Array) -> Any:
+    def _with_predictions(self, predictions: Array) -> Any:
         kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
         estimator = self._converted_to(kind)
-        estimator.raw_prediction = outcomes
+        estimator.raw_prediction = predictions
         return estimator
 
     def _check_supported(
@@ -214,9 +214,9 @@ class _PrecomputedMixin(BaseNeuralNetwork):
     raw_prediction: Array
 
     def _predict_in_blocks(
-        self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None
+        self, X: Any, transform: Callable[[Array], Any], n_layers: int | None = None
     ) -> Any:
-        return outcome(self.raw_prediction[None].copy())  # outcome may overwrite it
+        return transform(self.raw_prediction[None].copy())  # transform may overwrite it
 
 
 class PrecomputedClassifier(_PrecomputedMixin, BackpropClassifier):

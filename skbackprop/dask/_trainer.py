@@ -414,7 +414,7 @@ class RemoteEvaluator:
     def __init__(self, evaluator: Evaluator, pool: ActorPool) -> None:
         self.loss, self.score, self._pool = evaluator.loss, evaluator.score, pool
 
-    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+    def predict(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return the raw predictions of all rows by each network; X and rows are not used."""
         parts: dict[int, Array] = {}
         for part in self._pool.map("predict_raw", parameters):

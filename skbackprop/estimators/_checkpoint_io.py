@@ -289,7 +289,9 @@ def describe_values(values: Mapping[str, Any], free: Collection[str]) -> dict[st
 
 def data_fingerprint(task: TrainingTask) -> int:
     """Return a checksum of up to a few thousand rows of the data."""
-    tables = [task.table] if task.watched is None else [task.table, task.watched.table]
+    tables = (
+        [task.table] if task.validation_data is None else [task.table, task.validation_data.table]
+    )
     return array_checksum([part for table in tables for part in table.arrays], task.dtype)
 
 

@@ -235,7 +235,7 @@ def fit_many(
         )
     owners = {id(run): fit for fit in fits for run in fit.runs}
     runs = _unfinished([run for fit in fits for run in fit.runs], until)
-    shapes = [None if run.config.is_lbfgs else [*run.shape, run.n_done] for run in runs]
+    shapes = [None if run.config.is_lbfgs else [*run.stacking_key, run.n_done] for run in runs]
     for group in group_by_equality(runs, shapes):
         trained = list(dict.fromkeys(owners[id(run)] for run in group))
         observer = NO_OBSERVER if follow is None else follow(trained)

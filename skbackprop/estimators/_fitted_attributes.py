@@ -229,7 +229,7 @@ class FittedAttributesMixin(EstimatorMixin):
             warn(message, ConvergenceWarning)
         fitted["_partial_fit_session"] = session
         if session is not None:
-            session.past = fitted["_training"][0]
+            session.checkpoint = fitted["_training"][0]
         if not (continues or "feature_names_in_" in fitted) and hasattr(self, "feature_names_in_"):
             del self.feature_names_in_
         set_attributes(self, fitted)
@@ -237,8 +237,8 @@ class FittedAttributesMixin(EstimatorMixin):
     def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
         """Return the fitted attributes of the runs."""
         info, runs = context.info, context.runs
-        pasts = [run.past for run in runs]
-        parameters = _stack_weights(pasts, info.dtype)
+        checkpoints = [run.warm_start_checkpoint for run in runs]
+        parameters = _stack_weights(checkpoints, info.dtype)
         has_folds = runs[0].task.folds is not None
         fitted = info.attributes | ({} if continues else info.feature_attributes)
         normalization = context.params.config.architecture.normalization
@@ -255,7 +255,7 @@ class FittedAttributesMixin(EstimatorMixin):
             **make_history_attributes(runs, context.before),
             "_data_info": info,
             "_validated_params": context.params,
-            "_training": pasts,
+            "_training": checkpoints,
             "_was_incremental": runs[0].incremental,
         }
 
@@ -479,7 +479,7 @@ class FittedAttributesMixin(EstimatorMixin):
         other.__setstate__(self.__getstate__())
         if hasattr(other, "_training"):
             shared = self.random_state, check_random_state(None)
-            other._training = [past.copy_rngs(shared) for past in other._training]
+            other._training = [checkpoint.copy_rngs(shared) for checkpoint in other._training]
         return other
 
     def _as_single_network(self, info: DataInfo) -> Self:
@@ -541,7 +541,7 @@ class FittedAttributesMixin(EstimatorMixin):
     # ------------------------------------------------------------------- prediction
 
     def _predict_in_blocks(
-        self, X: Any, outcome: Callable[[Array], Any], n_layers: int | None = None
+        self, X: Any, transform: Callable[[Array], Any], n_layers: int | None = None
     ) -> Any:
         """Return predictions, computed from raw predictions in blocks of rows.
 
@@ -549,7 +549,7 @@ class FittedAttributesMixin(EstimatorMixin):
         ----------
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input, which is validated.
-        outcome : callable
+        transform : callable
             Turns raw predictions of shape (n_estimators, n, k), which it may overwrite, into
             predictions of n rows: an array, a CSR matrix, or a list or tuple of arrays.
         n_layers : int or None, default=None
@@ -573,13 +573,18 @@ class FittedAttributesMixin(EstimatorMixin):
             for block in iter_predict_raw(network, parameters, X):
                 for start in range(0, block.shape[1], n_rows):
                     raw = block[:, start : start + n_rows]
-                    predictions.append(outcome(check_finite_output(raw, network, parameters, X)))
+                    predictions.append(transform(check_finite_output(raw, network, parameters, X)))
         return predictions.join()
 
 
-def _stack_weights(pasts: list[TrainingCheckpoint], dtype: np.dtype[np.floating]) -> FlatParameters:
+def _stack_weights(
+    checkpoints: list[TrainingCheckpoint], dtype: np.dtype[np.floating]
+) -> FlatParameters:
     """Return the parameters that the fitted attributes show, of all members as one stack."""
-    each, parameters = [past.fitted_parameters for past in pasts], pasts[0].state.parameters
+    each, parameters = (
+        [checkpoint.fitted_parameters for checkpoint in checkpoints],
+        checkpoints[0].state.parameters,
+    )
     thetas = [theta.astype(dtype, copy=False) for theta, _ in each]
     theta = thetas[0] if len(thetas) == 1 else np.vstack(thetas)
     if theta is parameters.theta:

@@ -122,7 +122,7 @@ def _continue_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any,
     losses = extend_curve(before.get("loss_curve_"), list(map(np.float64, history.losses)))
     # A call without validation data keeps the curve of earlier calls.
     validation_losses = before.get("validation_loss_curve_")
-    if run.watched is not None:
+    if run.validation_data is not None:
         validation_losses = extend_curve(
             validation_losses, list(map(np.float64, history.validation_losses))
         )
@@ -134,7 +134,7 @@ def _continue_history(run: TrainingRun, before: Mapping[str, Any]) -> tuple[Any,
         best_score: Any = -math.inf if best is None else best.score
         if best is None and not history.validation_scores:
             # With validation data it is a float, even if L-BFGS made no iteration to score.
-            unscored = None if run.watched is None else math.nan
+            unscored = None if run.validation_data is None else math.nan
             best_score = before.get("best_validation_score_") if continues_best else unscored
         elif best is not None and run.incremental:  # counted in the scores of all calls
             best_iter = len(scores) if best.n_iter else before.get("best_iter_")

@@ -1022,7 +1022,7 @@ class ReconstructionEvaluator:
 
     objective: Objective
 
-    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+    def predict(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return the mean squared error and the loss of each row, along the last axis."""
         n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
         found = np.empty((len(parameters), n_rows, 2))
@@ -1035,13 +1035,18 @@ class ReconstructionEvaluator:
             found[:, :, 1] = variational_losses(loss, network, parameters, X, rows)
         return found
 
-    def loss(self, outcomes: Array, watched: ValidationData) -> float:
+    def loss(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return the mean loss of a row."""
-        return weighted_mean(outcomes[:, 1], watched.weight) / self.objective.loss_normalizer
+        return (
+            weighted_mean(predictions[:, 1], validation_data.weight)
+            / self.objective.loss_normalizer
+        )
 
-    def score(self, outcomes: Array, watched: ValidationData) -> float:
+    def score(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return R2 of the rows."""
-        return _explained_variance(outcomes[:, 0], watched.table.X, watched.rows, watched.weight)
+        return _explained_variance(
+            predictions[:, 0], validation_data.table.X, validation_data.rows, validation_data.weight
+        )
 
 
 def _explained_variance(

@@ -24,7 +24,7 @@ from .._sklearn import warn
 from ..nn.data_loader import Dataset
 from ..nn.objective import Objective
 from ..nn.parameters import FlatParameters
-from ..training.checkpoint import Start, TrainingCheckpoint
+from ..training.checkpoint import RngOrCheckpoint, TrainingCheckpoint
 from ..training.class_weight import reject_balanced
 from ..training.config import (
     TrainingConfig,
@@ -182,7 +182,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
         params, info, data = self._validate_fit(given, continues, incremental, classes)
         session = self._resume_session(params.config, info, data) if incremental else None
-        rngs = [] if session else self._used_streams(continues, incremental)
+        rngs = [] if session else self._get_used_rngs(continues, incremental)
         positions = [rng.get_state(legacy=False) for rng in rngs]
         try:
             if session is not None:
@@ -224,7 +224,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             raise interrupt
         return self
 
-    def _used_streams(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
+    def _get_used_rngs(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
         """Return the random streams that a fit draws from: the user's or the estimator's own.
 
         A failed fit resets them. Training on copies would not do: two threads would draw the same
@@ -248,16 +248,16 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         or by the user in parameters or fitted attributes.
         """
         session = self._partial_fit_session
-        if session is None or session.past is None or not session.accepts(data.table):
+        if session is None or session.checkpoint is None or not session.accepts(data.table):
             return None
         run = session.run
         is_unchanged = (
             config is run.config
             and info.loss is run.objective.loss
-            and getattr(self, "_training", [None])[0] is session.past
+            and getattr(self, "_training", [None])[0] is session.checkpoint
             and getattr(self, "t_", None) == run.n_samples_seen
         )
-        if not (is_unchanged and self._has_parameters(run.shown, info.network)):
+        if not (is_unchanged and self._has_parameters(run.calibrated_parameters, info.network)):
             return None
         session.continue_with(self._make_task(config, info, run.objective, data, incremental=True))
         return session
@@ -377,7 +377,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         config: TrainingConfig,
         info: DataInfo,
         data: ValidatedData,
-        starts: Sequence[Start],
+        starts: Sequence[RngOrCheckpoint],
         incremental: bool = False,
     ) -> list[TrainingRun]:
         """Return a run for each network, which begins with its own of `starts`."""
@@ -438,23 +438,26 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         alone = self._as_single_network(info)
         set_attributes(alone, info.attributes)
 
-        def score(parameters: FlatParameters, rows: ValidationData, outcomes: Array) -> float:
+        def score(parameters: FlatParameters, rows: ValidationData, predictions: Array) -> float:
             estimator = shallow_copy_of(alone)
             set_attributes(estimator, self._array_attributes(parameters, info.network))
-            estimator = estimator._with_outcomes(outcomes)
+            estimator = estimator._with_predictions(predictions)
             weighted = {} if rows.weight is None else {"sample_weight": rows.weight}
             return check_scalar_score(scorer(estimator, rows.inputs, rows.y, **weighted), scoring)
 
         return score
 
-    def _with_outcomes(self, outcomes: Array) -> Any:
-        """Return the estimator that a scorer gets; those of a cluster predict known `outcomes`."""
+    def _with_predictions(self, predictions: Array) -> Any:
+        """Return the estimator that a scorer gets; one of a cluster returns these `predictions`."""
         return self
 
-    def _make_starts(self, config: TrainingConfig, table: Dataset | None = None) -> list[Start]:
+    def _make_starts(
+        self, config: TrainingConfig, table: Dataset | None = None
+    ) -> list[RngOrCheckpoint]:
         """Return what each network starts from: a random stream, or its last state.
 
-        With a table, training continues with the present weights, and what is known of the past.
+        With a table, training continues from the present weights, and from the state of optimizer
+        and streams if the estimator has one.
         """
         if table is None:
             return list(spawn_rngs(self.random_state, config.n_estimators))
@@ -465,10 +468,13 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             (network.copy_parameters(given.members(slice(i, i + 1)), info.dtype), n)
             for i, n in enumerate(np.broadcast_to(n_samples_seen, n_estimators).tolist())
         ]
-        # Pickled estimators usually have no past.
-        pasts: Sequence[TrainingCheckpoint] | None = getattr(self, "_training", None)
-        if pasts is not None:
-            return [past.continue_from(*own) for past, own in zip(pasts, each, strict=True)]
+        # Estimators that were pickled, or have assigned weights, may have no checkpoints.
+        checkpoints: Sequence[TrainingCheckpoint] | None = getattr(self, "_training", None)
+        if checkpoints is not None:
+            return [
+                checkpoint.continue_from(*own)
+                for checkpoint, own in zip(checkpoints, each, strict=True)
+            ]
         mean_weight = 1.0 if table.weight is None else float(table.weight.mean())
         for parameters, n in each:
             for layer, running in zip(network.layers, parameters.running, strict=True):
@@ -521,7 +527,7 @@ def prepare_shared_fit(
     estimator: BaseNeuralNetwork,
     params: ValidatedParams,
     other: FitContext,
-    starts: Sequence[Start] | None,
+    starts: Sequence[RngOrCheckpoint] | None,
 ) -> FitContext:
     """Return the context of a fit to data that another estimator has validated.
 

@@ -784,13 +784,13 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If the loss has no probabilities.
         """
 
-        def outcome(scores: Array) -> Any:
+        def transform(scores: Array) -> Any:
             loss, averaged = self._data_info.loss, self._average_raw(scores)
             if isinstance(loss, LossWithLink):
                 return np.log(self._probabilities(averaged))
             return self._labels.probabilities(averaged, loss.link, log=True)
 
-        return self._predict_in_blocks(X, outcome)
+        return self._predict_in_blocks(X, transform)
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
         """Return the gradient of the output by the features of each row (saliency).

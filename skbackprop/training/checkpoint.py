@@ -418,5 +418,5 @@ class TrainingCheckpoint:
         )
 
 
-Start: TypeAlias = np.random.RandomState | TrainingCheckpoint
+RngOrCheckpoint: TypeAlias = np.random.RandomState | TrainingCheckpoint
 """What a run starts from: a random stream that draws new weights, or an earlier state."""

@@ -100,7 +100,7 @@ def convergence_advice(run: TrainingRun) -> str:
     """Return advice on how to make a run converge, for its most important problem."""
     return (
         _scale_advice(run)
-        or _rate_advice(run)
+        or _learning_rate_advice(run)
         or (
             "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter "
             "epochs without this warning."
@@ -114,9 +114,9 @@ def early_stopping_advice(run: TrainingRun) -> str:
     Such a score was never much better than that of a constant prediction, while the validation loss
     still fell. The share of rows with all labels right is an example.
     """
-    stopping, watched = run.config.stopping, run.watched
+    stopping, validation_data = run.config.stopping, run.validation_data
     losses, scores = run.history.validation_losses, run.history.validation_scores
-    if stopping is None or watched is None or stopping.scoring == "loss" or not scores:
+    if stopping is None or validation_data is None or stopping.scoring == "loss" or not scores:
         return ""
     if run.incremental or run.config.is_lbfgs or not run.task.is_local:
         return ""
@@ -131,9 +131,9 @@ def early_stopping_advice(run: TrainingRun) -> str:
     elif not isinstance(run.objective.loss, (ClassifierLoss, MultiOutputLoss, LabelSmoothing)):
         floor = tol  # the score of a constant is 0, and that of noisy targets may be little more
     else:
-        rows, counts = np.unique(as_dense(watched.encoded), axis=0, return_counts=True)
-        constant = np.tile(2.0 * rows[counts.argmax()] - 1, (watched.encoded.shape[0], 1))
-        floor = run.task.evaluator.score(constant, watched)
+        rows, counts = np.unique(as_dense(validation_data.encoded), axis=0, return_counts=True)
+        constant = np.tile(2.0 * rows[counts.argmax()] - 1, (validation_data.encoded.shape[0], 1))
+        floor = run.task.evaluator.score(constant, validation_data)
         floor += _SHARE_ABOVE_FLOOR * (1 - floor)
     best = max(scores)
     if best == 1 or best > floor:
@@ -195,7 +195,7 @@ def _target_misscale(run: TrainingRun) -> float:
     return 0.0 if score > _LEARNED else math.log10(largest)
 
 
-def _rate_advice(run: TrainingRun) -> str:
+def _learning_rate_advice(run: TrainingRun) -> str:
     """Return advice on the learning rate; empty if it is fine."""
     losses, rate = np.array(run.history.losses), run.config.rate
     # With roughly the penalty of the initial weights.
@@ -244,7 +244,7 @@ def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
     return found
 
 
-def conclude(
+def record_outcome(
     run: TrainingRun, history: History, reason: StopReason, lbfgs_message: str = ""
 ) -> None:
     """Set the history of a run, why it stopped, and its warnings or its error.
@@ -260,9 +260,9 @@ def conclude(
     lbfgs_message : str, default=""
         SciPy's explanation of an L-BFGS that has not converged.
     """
-    run.end(history)
+    run.set_history(history)
     if reason == "diverged":
-        _warn_of_scores(run)
+        _warn_of_nonfinite_scores(run)
         run.stop_reason = reason
         _report_divergence(run, run.n_iter + 1, "the loss or a parameter is no longer finite")
         return
@@ -300,20 +300,20 @@ def conclude(
 
 def _check_divergence(run: TrainingRun) -> None:
     """Warn of a divergence that has not led to infinite numbers, or has come back from them."""
-    _warn_of_scores(run)
+    _warn_of_nonfinite_scores(run)
     first, best = run.first_loss, run.history.best
     if not run.n_iter or first is None:
         return
     largest, growth, last = run.largest_weight, run.growth, run.history.loss
     has_risen, zero = last > first, None
     if run.incremental:
-        has_risen, last, zero = _check_calls(run, first)
+        has_risen, last, zero = _check_partial_fit_calls(run, first)
     has_grown = growth > GROWN or largest > SAFE
     if not (has_risen or has_grown):
         return
     worst = max(*run.history.losses, last)
     if best is None and has_grown:  # the last step may have diverged
-        loss = _kept_loss(run, whole=largest > SAFE)
+        loss = _loss_of_kept_weights(run, uses_all_rows=largest > SAFE)
         if not math.isfinite(loss):
             _report_divergence(
                 run,
@@ -332,7 +332,7 @@ def _check_divergence(run: TrainingRun) -> None:
     else:
         has_diverged = _is_useless(run, worst, last, zero)
     if has_diverged:
-        kept = "" if best is None else f" {_describe_kept(run)}"
+        kept = "" if best is None else f" {_describe_kept_weights(run)}"
         run.warnings.append(
             f"Training diverged: the first loss was {first:.3g}, the highest {worst:.3g} and the "
             f"last {last:.3g}, and the largest weight is {largest:.3g}. "
@@ -360,7 +360,7 @@ def _is_useless(run: TrainingRun, worst: float, last: float, zero: float | None)
     if baseline == 0:  # all targets are the same, so there is no scale to compare with
         return False
     if run.network.has_activity_loss:  # its weight may have been raised
-        return bool(_kept_loss(run, whole=False) > baseline + abs(baseline))
+        return bool(_loss_of_kept_weights(run, uses_all_rows=False) > baseline + abs(baseline))
     if last > baseline + abs(baseline):
         return True
     # The loss has fallen again, but to that of a constant prediction.
@@ -368,7 +368,7 @@ def _is_useless(run: TrainingRun, worst: float, last: float, zero: float | None)
     return run.growth > GROWN and was_diverging and last > baseline - 0.1 * abs(baseline)
 
 
-def _check_calls(run: TrainingRun, first: float) -> tuple[bool, float, float | None]:
+def _check_partial_fit_calls(run: TrainingRun, first: float) -> tuple[bool, float, float | None]:
     """Add a call of `partial_fit` to the calls that are checked together.
 
     The loss of zero scores is computed for the calls after those whose losses have risen.
@@ -398,21 +398,21 @@ def _check_calls(run: TrainingRun, first: float) -> tuple[bool, float, float | N
     return has_risen and (zero is not None or is_one_call), last, zero and zero / n_rows
 
 
-def _warn_of_scores(run: TrainingRun) -> None:
+def _warn_of_nonfinite_scores(run: TrainingRun) -> None:
     if run.history.validation_scores and run.history.best is None:
         run.warnings.append(
             "No epoch has a finite validation score, so the weights of the last epoch are kept. "
-            f"Scale the data, {_scale_report(run)}"
+            f"Scale the data, {_describe_scales(run)}"
         )
 
 
-def _kept_loss(run: TrainingRun, whole: bool) -> float:
+def _loss_of_kept_weights(run: TrainingRun, uses_all_rows: bool) -> float:
     """Return the mean loss of the kept weights on the training rows, or on a sample of them.
 
     It is NaN if a score is not finite.
     """
     parameters, table, rows = run.inference_parameters, run.table, run.train
-    if not whole:
+    if not uses_all_rows:
         rows = subsample_evenly(table, rows, sum(run.network.widths))
     elif rows is None:
         rows = np.arange(table.n_rows)
@@ -427,25 +427,24 @@ def _report_divergence(run: TrainingRun, epoch: int, what: str) -> None:
     if run.history.best is None or run.incremental:  # a failed call leaves no result
         run.error = ValueError(message)
     else:
-        run.warnings.append(f"{message} {_describe_kept(run)}")
+        run.warnings.append(f"{message} {_describe_kept_weights(run)}")
 
 
 def _divergence_advice(run: TrainingRun) -> str:
     if run.config.is_lbfgs:  # which has no learning rate
-        return f"Scale the data, {_scale_report(run)}"
-    return (
-        f"Lower learning_rate_init (now {run.config.rate}), or scale the data, {_scale_report(run)}"
-    )
+        return f"Scale the data, {_describe_scales(run)}"
+    lower = f"Lower learning_rate_init (now {run.config.rate})"
+    return f"{lower}, or scale the data, {_describe_scales(run)}"
 
 
-def _describe_kept(run: TrainingRun) -> str:
+def _describe_kept_weights(run: TrainingRun) -> str:
     if run.incremental:
         return "The weights of the call with the best validation score are kept."
     epoch = run.history.best_epoch
     return f"The weights of epoch {epoch}, which had the best validation score, are kept."
 
 
-def _scale_report(run: TrainingRun) -> str:
+def _describe_scales(run: TrainingRun) -> str:
     """Return how to scale the data, with its present scale."""
     report = (
         "for example with sklearn.preprocessing.StandardScaler: the largest absolute value in "

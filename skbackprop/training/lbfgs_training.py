@@ -12,15 +12,15 @@ from ..nn.objective import DivergenceError
 from ..nn.stack_trainer import TimeLimitReached
 from ..optimizers import LBFGS
 from .checkpoint import StopReason
-from .convergence import conclude
+from .convergence import record_outcome
 from .training_run import (
     INTERRUPTS,
     EpochObserver,
     Interrupt,
     TrainingRun,
     evaluate_validation,
+    make_time_limit,
     monitored_value,
-    time_limit_for,
 )
 
 # The status of SciPy's result after a StopIteration.
@@ -62,15 +62,15 @@ class LBFGSTraining:
         except TimeLimitReached:
             self._restore("time_limit")
         except DivergenceError:
-            conclude(run, self._last[0], "diverged")
+            record_outcome(run, self._last[0], "diverged")
         else:
             history = self._last[0]._replace(loss=float(result.fun))
             if self._is_stopped:
-                conclude(run, history, "stopped")
+                record_outcome(run, history, "stopped")
             elif result.status in (0, _STOPPED_BY_CALLBACK):
-                conclude(run, history, "converged")
+                record_outcome(run, history, "converged")
             else:
-                conclude(run, history, "unconverged", result.message.strip())
+                record_outcome(run, history, "unconverged", result.message.strip())
         if self._is_within_iteration:
             self._observer.on_epoch_end(self._snapshot_runs)
         return None
@@ -83,7 +83,7 @@ class LBFGSTraining:
             run.table,
             run.train,
             run.rows_at_once,
-            time_limit_for([run]),
+            make_time_limit([run]),
             run.evaluations,
         )
         return minimize(
@@ -142,4 +142,4 @@ class LBFGSTraining:
         """End with the last complete iteration."""
         run, (history, theta) = self._run, self._last
         run.parameters.theta[...] = theta
-        conclude(run, history, reason)
+        record_outcome(run, history, reason)

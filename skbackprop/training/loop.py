@@ -21,7 +21,7 @@ from ..utils.arrays import Array
 from ..utils.configurable import index_settings, stack_settings
 from ..utils.equality import group_by_equality, is_equal
 from .checkpoint import History, StopReason
-from .convergence import conclude
+from .convergence import record_outcome
 from .lbfgs_training import LBFGSTraining
 from .parallelism import (
     BlasLimit,
@@ -38,8 +38,8 @@ from .training_run import (
     Interrupt,
     TrainingRun,
     evaluate_validation,
+    make_time_limit,
     monitored_value,
-    time_limit_for,
 )
 
 EpochReport = Callable[[int, int, int], None]
@@ -79,7 +79,7 @@ class TrainingLoop:
 
     Attributes
     ----------
-    stacks : list of StackTraining
+    stacks : list of StochasticTraining
         The stacks; none for L-BFGS.
     """
 
@@ -94,14 +94,14 @@ class TrainingLoop:
         self._ready: list[TrainingRun] = []
         for run in runs:
             (self._ready if run.stop_reason is None else self._done).append(run)
-        self.stacks: list[StackTraining] = []
+        self.stacks: list[StochasticTraining] = []
         self._network, self._is_lbfgs = runs[0].network, runs[0].config.is_lbfgs
         if self._ready and not self._is_lbfgs:
-            time_limit = time_limit_for(self._ready)
+            time_limit = make_time_limit(self._ready)
             # A time limit may have left some of the resumed runs an epoch behind the others.
             for alike in group_by_equality(self._ready, [run.n_iter for run in self._ready]):
                 for members in split_by_memory(alike, max_bytes):
-                    self.stacks.append(StackTraining(members, report, time_limit, until))
+                    self.stacks.append(StochasticTraining(members, report, time_limit, until))
 
     def train(self, observer: EpochObserver = NO_OBSERVER) -> Interrupt | None:
         """Train all runs to their end; return the interrupt that ended training, if one did.
@@ -194,13 +194,13 @@ class _LoopState(NamedTuple):
         return _LoopState(self.n_done, runs, histories, stack, patience)
 
 
-class StackTraining:
+class StochasticTraining:
     """The training of runs of one shape as the members of one stack.
 
     Parameters
     ----------
     runs : sequence of TrainingRun
-        Runs of one `shape`.
+        Runs with equal `stacking_key`.
     report : callable or None, default=None
         The `EpochReport`.
     time_limit : TimeLimit or None, default=None
@@ -288,7 +288,7 @@ class StackTraining:
         state = self._state
         for run, history in zip(state.runs, state.histories, strict=True):
             run.print_progress(history)
-        if state.runs[0].is_evaluated:
+        if state.runs[0].has_stopping_rule:
             self.finish_members(self._check_stopping(monitored), "converged")
         if state.n_done == self.n_epochs and self.runs:
             self.finish_all("stopped" if self._pauses else "unconverged")
@@ -348,7 +348,7 @@ class StackTraining:
         copies: dict[int, Any] = {}  # runs that share an order or a stream share its copy
         for i in np.flatnonzero(finished).tolist():
             self._detach_run(i, copies)
-            conclude(self.runs[i], self._state.histories[i], reason)
+            record_outcome(self.runs[i], self._state.histories[i], reason)
         state = self._state.without(finished)
         if state.runs:
             bind_parameter_views(state.stack, state.runs)

@@ -56,5 +56,5 @@ def predict_out_of_fold(
             scores[rows] = predict_raw(network, parameters.members(slice(i, i + 1)), table.X, rows)[
                 0
             ]
-        score = task.evaluator.score(scores, ValidationData(table, None, task.y_given))
+        score = task.evaluator.score(scores, ValidationData(table, None, task.original_y))
     return OutOfFoldPredictions(member, scores, score)

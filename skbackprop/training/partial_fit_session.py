@@ -40,7 +40,7 @@ class PartialFitSession:
         The run, as it is now.
     loop : TrainingLoop
         Trains the run for the epoch of a call.
-    past : TrainingCheckpoint or None
+    checkpoint : TrainingCheckpoint or None
         The state after the last call; None during a call.
     """
 
@@ -53,7 +53,7 @@ class PartialFitSession:
         # of the session's own has a copy, which repeats each shuffle one call later.
         self._delayed_rng: np.random.RandomState | None = None
         self._is_shared, self._rows = is_shared, np.arange(run.n_train)
-        self.past: TrainingCheckpoint | None = None
+        self.checkpoint: TrainingCheckpoint | None = None
         self.loop = TrainingLoop([run])
         run.copies_state = True
 
@@ -65,7 +65,7 @@ class PartialFitSession:
 
     def continue_with(self, task: TrainingTask) -> None:
         """Take the rows of another call, and note the position of the random stream."""
-        self.past = None
+        self.checkpoint = None
         if self._rng is not None:
             if self._is_shared:
                 self._rng_position = self._rng.get_state(legacy=False)
@@ -95,7 +95,7 @@ def make_partial_fit_session(
     run = runs[0]
     if len(runs) > 1 or run.table.is_sparse or not run.task.is_local:
         return None
-    n_rows = run.table.n_rows + (run.watched.table.n_rows if run.watched else 0)
+    n_rows = run.table.n_rows + (run.validation_data.table.n_rows if run.validation_data else 0)
     settings = run.network, n_rows, run.task.dtype.itemsize, run.config.n_moments
     if bytes_per_member(*settings) > CACHE_BYTES:
         return None

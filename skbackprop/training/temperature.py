@@ -98,7 +98,7 @@ def fit_temperature_scaling(runs: Sequence[TrainingRun]) -> Interrupt | None:
     interrupt : Interrupt or None
         The interrupt, if there was one. It is not raised, so that hours of training are not lost.
     """
-    if any(run.watched is None or run.error is not None for run in runs):
+    if any(run.validation_data is None or run.error is not None for run in runs):
         return None
     log_losses = runs[0].task.log_losses
     if log_losses is None:
@@ -122,7 +122,7 @@ def _shared_temperature(
     own rows, and lowered by the share that averaging makes superfluous.
     """
     n_estimators, parts = len(runs), [_validation_scores(run) for run in runs]
-    if n_estimators == 1 or runs[0].task.watched is not None:
+    if n_estimators == 1 or runs[0].task.validation_data is not None:
         _, y, weight = parts[0]
         return _fit_to_scores(log_losses, np.stack([own for own, _, _ in parts]), y, weight)
     scores, y = (np.concatenate([each[i] for each in parts]) for i in (0, 1))
@@ -134,15 +134,14 @@ def _shared_temperature(
 
 def _validation_scores(run: TrainingRun) -> tuple[Array, Array, Array | None]:
     """Return the scores, targets and weights of the validation rows of a run."""
-    watched = run.watched
-    assert watched is not None
-    table, rows = watched.table, watched.rows
+    validation_data = run.validation_data
+    assert validation_data is not None
+    X, weight, rows = validation_data.table.X, validation_data.table.weight, validation_data.rows
     with np.errstate(all="ignore"):
-        (scores,) = run.task.evaluator.predictions_of(
-            run.network, run.inference_parameters, table.X, rows
-        )
-    weight = table.weight
-    return scores, watched.encoded, weight if weight is None or rows is None else weight[rows]
+        (scores,) = run.task.evaluator.predict(run.network, run.inference_parameters, X, rows)
+    if weight is not None and rows is not None:
+        weight = weight[rows]
+    return scores, validation_data.encoded, weight
 
 
 def _fit_to_scores(

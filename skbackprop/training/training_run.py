@@ -26,8 +26,8 @@ from .checkpoint import (
     EpochResult,
     History,
     PartialFitCalls,
+    RngOrCheckpoint,
     Split,
-    Start,
     StopReason,
     TrainingCheckpoint,
 )
@@ -46,7 +46,7 @@ class TrainingRun:
     ----------
     task : TrainingTask
         The data, the objective and the configuration.
-    start : Start
+    start : RngOrCheckpoint
         The random stream that draws weights, split and order, the run's own from now on; or the
         state of an earlier run to continue from, whose parameters and stream the run takes over.
     member : int, default=0
@@ -60,7 +60,7 @@ class TrainingRun:
         The rows to train on; None for all.
     held_out : array of int or None
         The other rows of the table, if there are any.
-    watched : ValidationData or None
+    validation_data : ValidationData or None
         The validation rows, if there are any.
     history : History
         The complete epochs, once training has ended.
@@ -79,7 +79,7 @@ class TrainingRun:
     calls_before, calls : PartialFitCalls
         The calls of `partial_fit` before this one, and with its rows.
     copies_state : bool
-        Whether `past` copies all but the stream, because the run goes on.
+        Whether `warm_start_checkpoint` copies all but the stream, because the run goes on.
     shares_rng : bool
         Whether other runs start with the very same stream. Then nobody draws from it, and training
         leaves a copy.
@@ -88,7 +88,7 @@ class TrainingRun:
     def __init__(
         self,
         task: TrainingTask,
-        start: Start,
+        start: RngOrCheckpoint,
         member: int = 0,
     ) -> None:
         self.task = task
@@ -107,33 +107,33 @@ class TrainingRun:
         self.history = History()
         self.train: IndexArray | None = None
         self.held_out: IndexArray | None = None
-        self.watched = task.watched
-        past = start if isinstance(start, TrainingCheckpoint) else None
-        rng: Any = start if past is None else past.state.rngs[0]
-        # The stream of dropout masks is a copy, so that a run that fails leaves that of the past.
-        last_masks = past.state.masks if past else []
+        self.validation_data = task.validation_data
+        checkpoint = start if isinstance(start, TrainingCheckpoint) else None
+        rng: Any = start if checkpoint is None else checkpoint.state.rngs[0]
+        # The stream of dropout masks is a copy: a run that fails does not change the checkpoint.
+        last_masks = checkpoint.state.masks if checkpoint else []
         masks = []
         if self.network.stochastic:
             masks = [copy.deepcopy(last_masks[0]) if last_masks else dropout_rng(rng)]
-        if past is None:
+        if checkpoint is None:
             layers = self.config.initial.layers(self.network, rng, member)
             parameters = self.network.init_parameters([layers], task.dtype, [rng])
             n_samples_seen = np.array([[0]])
         else:
-            theta, statistics = past.state.parameters.theta, past.state.parameters.statistics
-            parameters = FlatParameters(theta, statistics, self.network.layout)
-            n_samples_seen = past.state.n_samples_seen.copy()
-        is_as_long = past is not None and past.n_rows == self.table.n_rows
-        self._split = past.split if past and is_as_long else None
+            last = checkpoint.state.parameters
+            parameters = FlatParameters(last.theta, last.statistics, self.network.layout)
+            n_samples_seen = checkpoint.state.n_samples_seen.copy()
+        is_as_long = checkpoint is not None and checkpoint.n_rows == self.table.n_rows
+        self._split = checkpoint.split if checkpoint and is_as_long else None
         split = task.split(member, rng, self._split)
         if split is not None:
             self._set_split(split, task.stopping is not None)
         order = self.train
         if self.config.shuffle:  # in the order of the last epoch, if it had the same rows
-            last = past.state.orders[0] if past and is_as_long else None
-            is_same = past is not None and self._split is past.split
-            if last is not None and is_same and len(last) == self.n_train:
-                order = np.array(last)
+            last_order = checkpoint.state.orders[0] if checkpoint and is_as_long else None
+            is_same = checkpoint is not None and self._split is checkpoint.split
+            if last_order is not None and is_same and len(last_order) == self.n_train:
+                order = np.array(last_order)
             else:
                 order = np.arange(self.n_train) if self.train is None else self.train.copy()
         self.state = TrainState(
@@ -146,34 +146,34 @@ class TrainingRun:
             masks=masks,
         )
         if isinstance(self.config.solver, Optimizer):
-            self._init_states(past, self.config.solver.init)
+            self._init_states(checkpoint, self.config.solver.init)
         self.calls = PartialFitCalls()
-        if past and self.incremental:
-            self.calls = past.calls
+        if checkpoint and self.incremental:
+            self.calls = checkpoint.calls
             if task.log_losses is not None:  # kept by calls without validation rows
-                self.temperature = past.temperature
+                self.temperature = checkpoint.temperature
         self.calls_before = self.calls
         self._largest_initial_weight = self.largest_weight or _TINY
 
     def continue_with(self, task: TrainingTask) -> None:
         """Start another call of `partial_fit`, on as many other rows.
 
-        The run then equals a new one that continues from `past`.
+        The run then equals a new one that continues from `warm_start_checkpoint`.
         """
         self.calls_before = self.calls = self._calls_so_far
-        self.task, self.table, self.watched = task, task.table, task.watched
+        self.task, self.table, self.validation_data = task, task.table, task.validation_data
         best = self.history.best
-        self.end(History(best=best and best._replace(n_iter=0)))
+        self.set_history(History(best=best and best._replace(n_iter=0)))
 
     # ---------------------------------------------------------------------- its start
 
-    def _set_split(self, split: Split, validates: bool) -> None:
+    def _set_split(self, split: Split, has_validation: bool) -> None:
         self.train, self.held_out = self._split = split
-        if validates:
-            self.watched = ValidationData(self.table, self.held_out, self.task.y_given)
+        if has_validation:
+            self.validation_data = ValidationData(self.table, self.held_out, self.task.original_y)
 
     def _init_states(
-        self, past: TrainingCheckpoint | None, init: Callable[[Array], ArrayDict]
+        self, checkpoint: TrainingCheckpoint | None, init: Callable[[Array], ArrayDict]
     ) -> None:
         """Set the states of average, optimizer and schedule: an earlier run's, or new ones."""
         state, average, stopping = self.state, self.config.average, self.config.stopping
@@ -181,16 +181,16 @@ class TrainingRun:
         state.optimizer, state.schedule = init(theta), self.config.schedule.init(1)
         if average is not None:
             state.average = average.init(theta, state.n_samples_seen, statistics)
-        if past is None:
+        if checkpoint is None:
             return
-        last = past.state
+        last = checkpoint.state
         state.average = _continue_state(state.average, last.average)
         state.optimizer = _continue_state(state.optimizer, last.optimizer)
         state.schedule = _continue_state(state.schedule, last.schedule)
-        if self.incremental and stopping is not None and past.scoring == stopping.scoring:
+        if self.incremental and stopping is not None and checkpoint.scoring == stopping.scoring:
             # The score of this call is compared with those of earlier ones.
             state.progress = _continue_state(state.progress, last.progress)
-            best = past.history.best
+            best = checkpoint.history.best
             self.history = History(best=best and best._replace(n_iter=0))
 
     # ------------------------------------------------------------------- checkpoints
@@ -214,7 +214,7 @@ class TrainingRun:
 
         A run that was stopped by the user or by a limit, now raised, continues.
         """
-        self._set_streams(checkpoint.state.rngs)
+        self._set_rng_states(checkpoint.state.rngs)
         arrays = checkpoint.state.parameters
         parameters = FlatParameters(arrays.theta, arrays.statistics, self.network.layout)
         state = replace(checkpoint.state, parameters=parameters).shallow_copy()
@@ -223,7 +223,7 @@ class TrainingRun:
         self.history = history = checkpoint.history._replace(epochs=epochs)
         self._largest_initial_weight = checkpoint.largest_initial_weight
         if checkpoint.split is not None:
-            self._set_split(checkpoint.split, self.watched is not None)
+            self._set_split(checkpoint.split, self.validation_data is not None)
         reason, has_more = checkpoint.stop_reason, history.n_iter < self.config.max_iter
         if reason in ("converged", "diverged") or not (reason is None or has_more):
             self.stop_reason, self.warnings = reason, checkpoint.warnings
@@ -233,7 +233,7 @@ class TrainingRun:
             self.state = replace(self.state, progress=init_plateau_counter(1))
             self.parameters.theta[0] = checkpoint.evaluations.start
 
-    def _set_streams(self, rngs: list[np.random.RandomState | None]) -> None:
+    def _set_rng_states(self, rngs: list[np.random.RandomState | None]) -> None:
         """Set the positions of the run's streams, one of which may be the user's."""
         for own, other in zip(self.state.rngs, rngs, strict=True):
             if own is not None and other is not None and own is not other:
@@ -261,7 +261,7 @@ class TrainingRun:
     # --------------------------------------------------------------------- its data
 
     @property
-    def shape(self) -> list[Any]:
+    def stacking_key(self) -> list[Any]:
         """What runs must have in common to train as one stack; compared by ``==``."""
         task, table = self.task, self.table
         is_weighted = table.weight is not None
@@ -304,27 +304,33 @@ class TrainingRun:
     # ------------------------------------------------------------------- its epochs
 
     @property
-    def is_evaluated(self) -> bool:
+    def has_stopping_rule(self) -> bool:
         """Whether the stopping rule applies after each epoch; in `partial_fit` if it scores."""
-        return not self.incremental or (self._scores_calls and self.watched is not None)
+        return not self.incremental or (self._scores_calls and self.validation_data is not None)
 
     def evaluate(
-        self, loss: float, watched: ValidationData, outcomes: Array, parameters: FlatParameters
+        self,
+        loss: float,
+        validation_data: ValidationData,
+        predictions: Array,
+        parameters: FlatParameters,
     ) -> EpochResult:
         """Return the result of an epoch, given its loss and what these parameters predict."""
         task, stopping = self.task, self.config.stopping
-        if not np.isfinite(outcomes).all():
+        if not np.isfinite(predictions).all():
             return EpochResult(loss, math.inf, math.nan if stopping else None)
         with np.errstate(all="ignore"):
-            validation_loss = task.evaluator.loss(outcomes, watched)
+            validation_loss = task.evaluator.loss(predictions, validation_data)
             if stopping is None:
                 return EpochResult(loss, validation_loss)
             if stopping.scoring == "loss":
                 return EpochResult(loss, validation_loss, -validation_loss)
             if task.scorer is None:
-                own = task.evaluator.score(outcomes, watched)
+                own = task.evaluator.score(predictions, validation_data)
                 return EpochResult(loss, validation_loss, own)
-        return EpochResult(loss, validation_loss, task.scorer(parameters, watched, outcomes))
+        return EpochResult(
+            loss, validation_loss, task.scorer(parameters, validation_data, predictions)
+        )
 
     def print_progress(self, history: History) -> None:
         """Print the result of the last epoch if `verbose`."""
@@ -352,7 +358,7 @@ class TrainingRun:
 
     # ------------------------------------------------------------------ its outcome
 
-    def end(self, history: History) -> None:
+    def set_history(self, history: History) -> None:
         """Set the history of the training; a second call replaces the first."""
         self.history, self.warnings, self.error, self.stop_reason = history, [], None, None
 
@@ -410,12 +416,12 @@ class TrainingRun:
         return own.like(*select_averaged_parameters(own.theta, own.statistics, state.average))
 
     @property
-    def shown(self) -> FlatParameters:
+    def calibrated_parameters(self) -> FlatParameters:
         """The parameters to predict with, after calibration; read-only."""
         return self.inference_parameters.scale_last_layer(self.temperature)
 
     @property
-    def past(self) -> TrainingCheckpoint:
+    def warm_start_checkpoint(self) -> TrainingCheckpoint:
         """The checkpoint for a warm start or another call of `partial_fit`."""
         state = self.state.shallow_copy() if self.copies_state else replace(self.state)
         best, stopping = self.history.best, self.config.stopping
@@ -442,7 +448,7 @@ def _continue_state(fresh: ArrayDict, known: ArrayDict) -> ArrayDict:
     return {name: array.copy() for name, array in known.items()} if is_alike else fresh
 
 
-def time_limit_for(runs: Sequence[TrainingRun]) -> TimeLimit | None:
+def make_time_limit(runs: Sequence[TrainingRun]) -> TimeLimit | None:
     """Return the time limit for training runs of one shape together; None for no limit.
 
     Each network has an equal share of the time of its fit; together they have the sum.
@@ -471,22 +477,22 @@ def evaluate_validation(
     results: list[EpochResult] = []
     while len(results) < len(runs):
         start, stop = len(results), len(results) + 1
-        watched, task = runs[start].watched, runs[start].task
-        if watched is None:
+        validation_data, task = runs[start].validation_data, runs[start].task
+        if validation_data is None:
             results.append(EpochResult(losses[start]))
             continue
-        while stop < len(runs) and watched.is_same(runs[stop].watched):
+        while stop < len(runs) and validation_data.is_same(runs[stop].validation_data):
             stop += 1
         members = parameters.members(slice(start, stop))
         with np.errstate(all="ignore"):
             network = task.objective.network
-            outcomes = task.evaluator.predictions_of(
-                network, members, watched.table.X, watched.rows
+            predictions = task.evaluator.predict(
+                network, members, validation_data.table.X, validation_data.rows
             )
         results += [
-            run.evaluate(loss, watched, own, members.members(slice(i, i + 1)))
+            run.evaluate(loss, validation_data, own, members.members(slice(i, i + 1)))
             for i, (run, loss, own) in enumerate(
-                zip(runs[start:stop], losses[start:stop], outcomes, strict=True)
+                zip(runs[start:stop], losses[start:stop], predictions, strict=True)
             )
         ]
     return results

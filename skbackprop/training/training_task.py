@@ -17,7 +17,7 @@ from ..nn.parameters import FlatParameters, Parameters
 from ..nn.prediction import predict_raw
 from ..nn.stack_trainer import StackTrainer
 from ..utils.arrays import Array, IndexArray
-from .checkpoint import Split, Start, TrainingCheckpoint
+from .checkpoint import RngOrCheckpoint, Split, TrainingCheckpoint
 from .config import TrainingConfig
 from .random_states import make_fold_rng
 from .splitting import (
@@ -40,13 +40,13 @@ class ValidationData:
         The table that contains them.
     rows : array of int or None
         The row numbers in the table; None for all rows.
-    y_given : array-like
+    original_y : array-like
         The targets of the table as the user has given them.
     """
 
     table: Dataset
     rows: IndexArray | None
-    y_given: Any
+    original_y: Any
 
     @cached_property
     def inputs(self) -> Any:
@@ -56,7 +56,7 @@ class ValidationData:
     @cached_property
     def y(self) -> Any:
         """The targets, as the user has given them."""
-        return self.y_given if self.rows is None else self.y_given[self.rows]
+        return self.original_y if self.rows is None else self.original_y[self.rows]
 
     @cached_property
     def encoded(self) -> Array:
@@ -85,13 +85,13 @@ class ValidationData:
 class Evaluator(Protocol):
     """Computes the predictions, the loss and the score of networks on validation rows."""
 
-    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+    def predict(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return the predictions of every member, as `loss` and `score` take them."""
 
-    def loss(self, outcomes: Array, watched: ValidationData) -> float:
+    def loss(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return the mean loss of the predictions."""
 
-    def score(self, outcomes: Array, watched: ValidationData) -> float:
+    def score(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return the estimator's own score of the predictions."""
 
 
@@ -119,23 +119,23 @@ class RawPredictionEvaluator:
     objective: Objective
     own_score: Score
 
-    def predictions_of(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+    def predict(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return the raw scores."""
         return predict_raw(network, parameters, X, rows)
 
-    def loss(self, outcomes: Array, watched: ValidationData) -> float:
+    def loss(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return the mean loss of the scores."""
-        values, y = np.empty(len(outcomes)), watched.encoded
-        for start in range(0, len(outcomes), _ROWS_AT_ONCE):
+        values, y = np.empty(len(predictions)), validation_data.encoded
+        for start in range(0, len(predictions), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            scores, targets = outcomes[None, part], y[None, part]
+            scores, targets = predictions[None, part], y[None, part]
             in_double = scores.astype(np.float64), targets.astype(np.float64)
             values[part] = self.objective.loss.value(*in_double)[0]
-        return weighted_mean(values, watched.weight) / self.objective.loss_normalizer
+        return weighted_mean(values, validation_data.weight) / self.objective.loss_normalizer
 
-    def score(self, outcomes: Array, watched: ValidationData) -> float:
+    def score(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return the estimator's own score of the raw scores."""
-        return self.own_score(outcomes, watched.encoded, watched.weight)
+        return self.own_score(predictions, validation_data.encoded, validation_data.weight)
 
 
 def weighted_mean(values: Array, weight: Array | None) -> float:
@@ -159,9 +159,9 @@ class TrainingTask:
         The data.
     dtype : dtype
         The dtype of the parameters.
-    y_given : array-like
+    original_y : array-like
         The targets of the table as the user has given them, for scorers.
-    watched : ValidationData or None
+    validation_data : ValidationData or None
         The user's validation data; None to hold out rows of the table, if any.
     evaluator : Evaluator
         Computes loss and score on validation rows.
@@ -188,8 +188,8 @@ class TrainingTask:
     objective: Objective
     table: Dataset
     dtype: np.dtype[np.floating]
-    y_given: Any
-    watched: ValidationData | None
+    original_y: Any
+    validation_data: ValidationData | None
     evaluator: Evaluator
     scorer: Scorer | None
     strata: Callable[[Array], Array | None]
@@ -207,7 +207,7 @@ class TrainingTask:
     @property
     def stopping(self) -> EarlyStopping | None:
         """The early stopping for which rows of the table are held out; None if there is none."""
-        return None if self.incremental or self.watched else self.config.stopping
+        return None if self.incremental or self.validation_data else self.config.stopping
 
     def split(self, member: int, rng: np.random.RandomState, last: Split | None) -> Split | None:
         """Return the training rows and the held-out rows of a network.
@@ -272,7 +272,7 @@ def _row_numbers(mask: Array) -> IndexArray:
     return rows.astype(np.int32) if len(mask) <= np.iinfo(np.int32).max else rows
 
 
-def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
+def assign_folds(task: TrainingTask, starts: Sequence[RngOrCheckpoint]) -> Array | None:
     """Return the number of the network that holds out each row, given what the runs start from.
 
     Returns
@@ -287,7 +287,7 @@ def assign_folds(task: TrainingTask, starts: Sequence[Start]) -> Array | None:
         If there are fewer than two networks, or fewer rows, or groups, than networks.
     """
     stopping, n_rows, n_folds = task.config.stopping, task.table.n_rows, len(starts)
-    if task.incremental or task.watched or stopping is None:
+    if task.incremental or task.validation_data or stopping is None:
         return None
     if stopping.validation_fraction != "folds":
         return None
@@ -329,10 +329,10 @@ def _last_folds(starts: Sequence[object], n_rows: int) -> Array | None:
     """Return the folds of the last training; None unless it held out each row exactly once."""
     folds, times_held_out = np.empty(n_rows, dtype=np.intp), np.zeros(n_rows, dtype=int)
     for member, start in enumerate(starts):
-        past = start if isinstance(start, TrainingCheckpoint) else None
-        if past is None or past.n_rows != n_rows or past.split is None:
+        checkpoint = start if isinstance(start, TrainingCheckpoint) else None
+        if checkpoint is None or checkpoint.n_rows != n_rows or checkpoint.split is None:
             return None
-        _, held_out = past.split
+        _, held_out = checkpoint.split
         folds[held_out] = member
         times_held_out[held_out] += 1
     return folds if (times_held_out == 1).all() else None

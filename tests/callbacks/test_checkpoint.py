@@ -417,7 +417,7 @@ def test_fingerprint_of_sparse_data(tmp_path):
         quick(BackpropClassifier).fit(X, y, resume_from=path)
     wide = csr_array((np.ones(3), ([0, 1, 2], [0, 1, 10**6 - 1])), shape=(1_000, 10**6))
     watched, y = ValidationData(Dataset(wide, np.arange(1_000)), None, None), np.zeros(1_000)
-    task = SimpleNamespace(table=Dataset(wide, y), watched=watched, dtype=np.dtype(float))
+    task = SimpleNamespace(table=Dataset(wide, y), validation_data=watched, dtype=np.dtype(float))
     assert peak_of(data_fingerprint, task) < 2**20
 
 

@@ -367,12 +367,12 @@ def noted_stacks(monkeypatch):
     """Return a list in which each stack that is trained together is put."""
     stacks = []
 
-    class Noting(loop.StackTraining):
+    class Noting(loop.StochasticTraining):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             stacks.append(self.stack)
 
-    monkeypatch.setattr(loop, "StackTraining", Noting)
+    monkeypatch.setattr(loop, "StochasticTraining", Noting)
     return stacks
 
 

@@ -266,12 +266,12 @@ def test_streams_are_no_longer_shared_when_training_is_over():
 def test_rows_are_gathered_once_for_all_that_visit_the_same(changes, is_shared, monkeypatch):
     stacks = []
 
-    class Noting(loop.StackTraining):
+    class Noting(loop.StochasticTraining):
         def __init__(self, *arguments):
             super().__init__(*arguments)
             stacks.append(self.stack)
 
-    monkeypatch.setattr(loop, "StackTraining", Noting)
+    monkeypatch.setattr(loop, "StochasticTraining", Noting)
     fits = fits_of([quick(BackpropClassifier, **own) for own in changes], *class_data(N), {})
     assert_as_if_alone(fits)
     stack = stacks[0]  # the others are of the fits alone

@@ -15,7 +15,7 @@ from skbackprop.layers.dense import BuiltDropout, BuiltSparseDropout, dropout_rn
 from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.objective import L2, Objective
 from skbackprop.training.architecture import dropout_rates
-from skbackprop.training.loop import StackTraining
+from skbackprop.training.loop import StochasticTraining
 from skbackprop.utils.arrays import BufferPool
 from support import (
     BOTH,
@@ -172,7 +172,7 @@ def test_members_that_share_their_rows_draw_masks_of_their_own(is_sparse):
             object.__setattr__(run.table, "X", sparse.csr_array(run.table.X))
         for run in runs:
             run.table = runs[0].table
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     for i, (run, expected) in enumerate(zip(runs, alone, strict=True)):
         assert train_runs([expected]) is None
         assert_same_run(run, expected, f"of run {i}")

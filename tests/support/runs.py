@@ -51,4 +51,4 @@ def assert_same_run(run, expected, what=""):
         strict=True,
     ):
         assert same_values(got, value), f"kept {what}"
-    assert same_values(run.past, expected.past), f"past {what}"
+    assert same_values(run.warm_start_checkpoint, expected.warm_start_checkpoint), f"past {what}"

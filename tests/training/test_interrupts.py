@@ -24,7 +24,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 PACKAGE = Path(skbackprop.__file__).parent
 # All that runs between the end of an epoch and the next, or the end of training.
 RECORDING = {
-    "estimators/base.py": {"_train", "_resume_session", "_used_streams"},
+    "estimators/base.py": {"_train", "_resume_session", "_get_used_rngs"},
     "estimators/_fitted_attributes.py": {
         *("_set_fitted_attributes", "_make_fitted_attributes", "_array_attributes"),
     },
@@ -33,7 +33,7 @@ RECORDING = {
     "training/checkpoint.py": {"after", "inference_parameters", "fitted_parameters"},
     "training/training_run.py": {"end", "continue_with", "_calls_so_far", "past"},
     "training/partial_fit_session.py": {"continue_with"},
-    "training/convergence.py": {"_check_divergence", "conclude"},
+    "training/convergence.py": {"_check_divergence", "record_outcome"},
     "training/loop.py": {
         *("train", "_train_by_lbfgs", "train_epoch", "_end_epoch", "_record_epoch"),
         "_check_stopping",

@@ -18,7 +18,7 @@ from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
 from skbackprop.training import loop as loop_module
 from skbackprop.training import parallelism as sizes_module
-from skbackprop.training.loop import StackTraining
+from skbackprop.training.loop import StochasticTraining
 from skbackprop.training.training_run import evaluate_validation
 from support import BOTH, classes_for, data_for, few_epochs, same_bits
 from support.runs import N_ROWS, SHARED, assert_same_run, finished, runs_of, train_runs
@@ -70,7 +70,7 @@ def test_runs_of_a_stack_match_runs_alone(settings, is_shared, estimator_class):
         runs_of(estimator_class, DIFFERENCES, settings, is_shared=shared)
         for shared in (is_shared, False)
     )
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     assert_each_as_alone(runs, alone)
     assert len({run.n_iter for run in runs}) > 1
 
@@ -85,7 +85,7 @@ def test_runs_may_have_different_schedules(learning_rate):
         for rate, tol, patience in [(0.1, 0.3, 2), (0.02, 0.1, 1), (1e-5, 0.5, 1), (0.1, 0.3, 7)]
     ]
     runs, alone = (runs_of(BackpropRegressor, of_runs, settings) for _ in range(2))
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     assert_each_as_alone(runs, alone)
 
 
@@ -103,7 +103,7 @@ def test_a_run_continues_in_a_stack_from_its_own_state(estimator_class):
             starts = model._make_starts(params.config, checked[1].table)
             runs += model._make_runs(params.config, *checked, starts)
         for some in [runs] if is_together else [[run] for run in runs]:
-            finished(StackTraining(some))
+            finished(StochasticTraining(some))
         ends.append(runs)
     for run, expected in zip(*ends, strict=True):
         assert_same_run(run, expected)
@@ -113,7 +113,7 @@ def test_a_run_continues_in_a_stack_from_its_own_state(estimator_class):
 
 
 def test_equal_runs_on_one_table_share_order_and_stream():
-    stack = StackTraining(
+    stack = StochasticTraining(
         runs_of(BackpropRegressor, [{}, {"alpha": 1.0}, {"random_state": 4}])
     ).stack
     assert stack.state.orders[0] is stack.state.orders[1] is not stack.state.orders[2]
@@ -131,7 +131,7 @@ def test_equal_runs_on_one_table_share_order_and_stream():
     ids=["another seed", "rows held out", "no shuffling", "another table"],
 )
 def test_runs_with_different_rows_share_nothing(changes, is_shared):
-    stack = StackTraining(runs_of(BackpropRegressor, [{}, changes], is_shared=is_shared)).stack
+    stack = StochasticTraining(runs_of(BackpropRegressor, [{}, changes], is_shared=is_shared)).stack
     assert stack.state.orders[0] is None or stack.state.orders[0] is not stack.state.orders[1]
     assert stack.state.rngs[0] is None or stack.state.rngs[0] is not stack.state.rngs[1]
 
@@ -140,7 +140,7 @@ def test_runs_keep_streams_and_orders_of_their_own():
     """One that goes on later does not take another with it."""
     runs = runs_of(BackpropRegressor, [{}, {}])
     rngs = [run.state.rngs[0] for run in runs]
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     assert [run.state.rngs[0] for run in runs] == rngs
     assert rngs[0] is not rngs[1]
     for name in ("optimizer", "schedule"):
@@ -163,7 +163,7 @@ def test_streams_of_any_bit_generator(kinds):
         return [{"random_state": np.random.RandomState(own)} for own in bits]
 
     runs, alone = (runs_of(BackpropRegressor, changes()) for _ in range(2))
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     assert_each_as_alone(runs, alone)
 
 
@@ -182,7 +182,7 @@ def test_joint_evaluation_matches_single_runs(early_stopping):
         for run, loss in zip(runs, losses, strict=True)
     ]
     assert [result.validation_loss is None for result in together] == [
-        run.watched is None for run in runs
+        run.validation_data is None for run in runs
     ]
 
 
@@ -205,7 +205,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
     )
     X, y = data_for(BackpropRegressor, N_ROWS)
     (run,) = prepare_fit(estimator, FitArguments(X, y)).runs
-    y[run.watched.rows[0]] = 1e200
+    y[run.validation_data.rows[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(
             ConvergenceWarning, match=r"No epoch has a finite .*in the targets 1e\+200"
@@ -235,7 +235,7 @@ def test_diverging_runs_do_not_affect_others(schedule, early_stopping, n_divergi
     changes = [{"learning_rate_init": rate} for rate in rates]
     runs = runs_of(estimator_class, changes, settings, is_shared=is_shared)
     alone = runs_of(estimator_class, changes, settings)
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     assert_each_as_alone(runs, alone)
     diverged = [any("diverged" in text for text in [*r.warnings, str(r.error)]) for r in runs]
     assert diverged == [rate > 1 for rate in rates]
@@ -244,7 +244,7 @@ def test_diverging_runs_do_not_affect_others(schedule, early_stopping, n_divergi
 def test_all_runs_may_diverge():
     changes = [{"learning_rate_init": rate} for rate in (1e150, 1e100, 1e30)]
     runs = runs_of(BackpropRegressor, changes, DIVERGING)
-    finished(StackTraining(runs))
+    finished(StochasticTraining(runs))
     assert all(run.error is not None for run in runs)
 
 
@@ -278,14 +278,14 @@ def test_runs_may_leave_the_stack_after_any_epoch(settings):
     """The losers of a comparison, say: each ends as if trained alone for as long as it was."""
     changes = [{"alpha": alpha, "n_iter_no_change": np.inf} for alpha in (0.0, 0.1, 0.2, 0.3)]
     runs, alone = (runs_of(BackpropClassifier, changes, settings) for _ in range(2))
-    n_epochs, loop = [3, 12, 7, 3], StackTraining(runs)
+    n_epochs, loop = [3, 12, 7, 3], StochasticTraining(runs)
     while loop.runs:
         loop.train_epoch()
         leave = [n_epochs[runs.index(run)] == loop.n_done for run in loop.runs]
         if loop.runs:
             loop.finish_members(np.array(leave), "converged")
     for run, expected, n in zip(runs, alone, n_epochs, strict=True):
-        by_itself = StackTraining([expected])
+        by_itself = StochasticTraining([expected])
         for _ in range(n):
             by_itself.train_epoch()
         by_itself.finish_all()
@@ -340,8 +340,8 @@ def test_stacks_are_as_large_as_the_cache_allows(settings, n_moments, monkeypatc
     sizes = []
     monkeypatch.setattr(
         loop_module,
-        "StackTraining",
-        lambda some, *_: (sizes.append(len(some)), StackTraining(some))[1],
+        "StochasticTraining",
+        lambda some, *_: (sizes.append(len(some)), StochasticTraining(some))[1],
     )
     each = sizes_module.bytes_per_member(runs[0].network, SHARED["batch_size"], 8, n_moments)
     for n_estimators, expected in [(9, [9]), (8, [4, 5]), (4, [3, 3, 3]), (3, [1] * 9)]:
