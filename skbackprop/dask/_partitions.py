@@ -97,7 +97,7 @@ class Partition(NamedTuple):
 
     Parameters
     ----------
-    X : array, CSR matrix or LazyMatrix of shape (n, d), data frame or EncodedTable
+    X : array, CSR matrix or LazyMatrix of shape (n, d), data frame or ScaledRows
         The input, checked; of tabular estimators the raw rows, later encoded for the network.
     y : array of shape (n,) or (n, k)
         The targets, checked; later encoded for the network.

@@ -21,12 +21,13 @@ from ..estimators._validation import prefix_errors, validated_weight
 from ..tabular._category_interactions import CategoryInteractions
 from ..tabular._column_encoding import CategoryLevels, OneHot, count_categories
 from ..tabular._column_kinds import find_kinds
-from ..tabular._model_inputs import EncodedTable, FeatureBuilder, FeatureView
+from ..tabular._model_inputs import FeatureBuilder, FeatureView
 from ..tabular._read_table import TableColumns, read_table
 from ..tabular._table_encoding import (
     MAX_CATEGORIES,
     MIN_FREQUENCY,
     FittedEncoding,
+    ScaledRows,
     with_many_categories,
 )
 from ..tabular._target_encoding import TargetEncoding, TargetMoments
@@ -135,7 +136,7 @@ def fit_features(
     columns: TableColumns,
     n_folds: int,
     rng: np.random.RandomState,
-) -> tuple[FeatureBuilder, EncodedTable]:
+) -> tuple[FeatureBuilder, ScaledRows]:
     """Fit the features of a tabular estimator to the rows of all partitions.
 
     Categories, their counts and target statistics are those of all rows. Everything else is fitted
@@ -160,7 +161,7 @@ def fit_features(
     -------
     features : FeatureBuilder
         The features.
-    table : EncodedTable
+    rows : ScaledRows
         The rows of the sample, with out-of-fold target statistics.
     """
     reader, targets = _make_reader(estimator), estimator._targets
@@ -254,9 +255,10 @@ def encode_rows(estimator: Any, partitions: Partitions, holds_out: bool) -> Part
     return replace(encoded, infos=infos)
 
 
-def rows_in_view(rows: ClientRows, view: FeatureView) -> ClientRows:
+def rows_in_view(features: FeatureBuilder, rows: ClientRows, view: FeatureView) -> ClientRows:
     """Return encoded rows, on the client and on the workers, in a view."""
-    X, partitions = rows.X.view(view), rows.partitions.map(_partition_in_view, view=view)
+    X = features.training_input(rows.X, view)
+    partitions = rows.partitions.map(_partition_in_view, features=features, view=view)
     width = X.shape[1]
     infos = [
         info._replace(row_shape=(width,), n_stored=info.n_rows * width) for info in partitions.infos
@@ -329,13 +331,14 @@ def _encode_partition(
     """Return encoded rows, with out-of-fold target statistics."""
     columns = _read(reader, partition)
     with prefix_errors("a block of X"):
-        table = features.encode_table(columns, partition.folds)
-    X = replace(table, rows=table.rows._replace(columns=None))  # forget the raw rows
+        X = features.scale(columns, partition.folds)._replace(columns=None)  # forget the raw rows
     y = targets.encode(partition.y)
     weight = targets.training_weight(y, partition.weight)
     return Partition(X, y, weight, partition.folds if holds_out else None)
 
 
-def _partition_in_view(partition: Partition, view: FeatureView) -> Partition:
+def _partition_in_view(
+    partition: Partition, features: FeatureBuilder, view: FeatureView
+) -> Partition:
     """Return encoded rows in a view."""
-    return partition._replace(X=partition.X.view(view))
+    return partition._replace(X=features.training_input(partition.X, view))

@@ -168,7 +168,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         encoded.check_weight()
         del blocks  # so that the workers release the raw rows
         if validation is not None:
-            validation = validation._replace(X=self._features.encode_table(validation.X))
+            validation = validation._replace(X=self._features.scale(validation.X))
         spent = time.perf_counter() - start
         in_sample = ClientRows(table, y, weight, partitions=encoded)
         data = DistributedTrainingData(
@@ -232,7 +232,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         """Return encoded rows in a view."""
         if not isinstance(rows.X, ClientRows):
             return super()._rows_in_view(rows, view)
-        return rows._replace(X=rows_in_view(rows.X, view))
+        return rows._replace(X=rows_in_view(self._features, rows.X, view))
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
         """Return untrained networks, whose batches are shared by the workers."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,71 +12,12 @@ from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background,
 from ..utils.arrays import Array, IndexArray, as_dense
 from ..utils.shapley import HybridRows
 from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
-from ._prediction import FoldEnsemble, Mix, map_in_threads, predict_in_blocks, rows_at_once
+from ._prediction import TabularModel
 from ._read_table import SparseColumns, TableColumns, read_table
-from ._table_encoding import UnscaledRows
+from ._table_encoding import FittedEncoding, UnscaledRows
 
 # The background that a fitted estimator keeps has fewer rows if it would have more numbers.
 _BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
-
-
-@dataclass(frozen=True)
-class TabularModel:
-    """Fitted tabular estimator: from the rows of a table to predictions.
-
-    Parameters
-    ----------
-    features : FeatureBuilder
-        Builds the views of the rows.
-    components : sequence of FoldEnsemble
-        The components.
-    mix : callable
-        Returns predictions for n rows, given a list with the outputs of each component.
-    """
-
-    features: FeatureBuilder
-    components: Sequence[FoldEnsemble]
-    mix: Mix
-
-    @property
-    def views(self) -> set[FeatureView]:
-        """The views of the rows that the components take."""
-        return {each.view for each in self.components}
-
-    def inputs(self, rows: UnscaledRows) -> dict[FeatureView, Array]:
-        """Return rows in all views."""
-        rows = self.features.encode(UnscaledRows(as_dense(rows.numbers), rows.codes))
-        return {view: self.features.transform(rows, view) for view in self.views}
-
-    def predict(self, inputs: Mapping[FeatureView, Array], single_precision: bool = False) -> Array:
-        """Return predictions for rows in all views."""
-        outputs = [each.outputs(inputs[each.view], single_precision) for each in self.components]
-        return self.mix(outputs)
-
-    def columns_of_matrices(self, n_columns: int) -> tuple[IndexArray, IndexArray]:
-        """Return the column of the raw table that each number, and each code, comes from.
-
-        Interactions count as those of the first column.
-        """
-        encoding = self.features.encoding
-        numbers = np.zeros(len(encoding.numbers.center), dtype=np.intp)
-        codes = np.zeros(len(encoding.levels), dtype=np.intp)
-        for column in range(n_columns):
-            in_numbers, in_codes = encoding.matrix_columns(column)
-            numbers[in_numbers], codes[in_codes] = column, column
-        return numbers, codes
-
-    def columns_of_view(self, view: FeatureView, n_columns: int) -> IndexArray:
-        """Return the column of the raw table that each column of a view comes from."""
-        encoding = self.features.encoding
-        if view == "table":
-            return np.concatenate(self.columns_of_matrices(n_columns))
-        columns = np.zeros(self.features.n_encoded, dtype=np.intp)
-        outputs = encoding.outputs()
-        columns[: len(outputs)] = [output.column for output in outputs]
-        if view == "encoded":
-            return columns
-        return np.concatenate([np.repeat(columns[: self.features.n_blocks], WIDTH), columns])
 
 
 def keep_background(
@@ -113,7 +52,7 @@ def keep_background(
     part = read_table(estimator, _safe_indexing(columns.table, candidates), reset=False)
     folds = features.encoding.folds
     own_folds = None if folds is None else folds[candidates]
-    numbers, codes, _ = features.encoding.to_training_matrices(part, own_folds)
+    numbers, codes = features.encoding.to_training_matrices(part, own_folds)
     return UnscaledRows(as_dense(numbers), codes)
 
 
@@ -121,7 +60,7 @@ def read_background(
     columns: TableColumns, features: FeatureBuilder, random_state: Any
 ) -> UnscaledRows:
     """Return the rows of a background table as matrices, or a sample if there are many."""
-    numbers, codes, *_ = features.encoding.to_matrices(columns)
+    numbers, codes = features.encoding.to_matrices(columns)
     index = draw_background(columns.n_rows, random_state)
     return UnscaledRows(as_dense(numbers[index]), codes[index])
 
@@ -150,14 +89,14 @@ def explain_table(
     output_names, n_permutations, random_state : object
         As of `make_explanation`.
     """
-    encoding = model.features.encoding
+    features, encoding = model.features, model.features.encoding
     own_rows = encoding.to_matrices(columns)
     own_rows = own_rows._replace(numbers=as_dense(own_rows.numbers))
     background = encoding.update_interactions(background)
-    own, others = model.inputs(own_rows), model.inputs(background)
-    numbers_of_columns, codes_of_columns = model.columns_of_matrices(columns.n_columns)
-    sources = {view: model.columns_of_view(view, columns.n_columns) for view in model.views}
-    n_at_once = rows_at_once(model.features)
+    own, others = (features.inputs(each, model.views) for each in (own_rows, background))
+    numbers_of_columns, codes_of_columns = _sources_of_matrices(encoding, columns.n_columns)
+    sources = {view: _sources_of_view(features, view, columns.n_columns) for view in model.views}
+    n_at_once = model.rows_at_once
 
     def predict(hybrids: HybridRows) -> Array:
         predictions = []
@@ -170,13 +109,13 @@ def explain_table(
                     np.where(in_numbers, own_rows.numbers[hybrids.row], background.numbers[rows]),
                     np.where(in_codes, own_rows.codes[hybrids.row], background.codes[rows]),
                 )
-                inputs = model.inputs(encoding.update_interactions(mixed))
+                inputs = features.inputs(encoding.update_interactions(mixed), model.views)
             else:
                 inputs = {
                     view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])
                     for view, source in sources.items()
                 }
-            predictions.append(model.predict(inputs, single_precision=True))
+            predictions.append(model.predict_inputs(inputs, single_precision=True))
         return np.concatenate(predictions)
 
     def differs(row: int) -> NDArray[np.bool_]:
@@ -191,14 +130,14 @@ def explain_table(
     return make_explanation(
         predict,
         differs,
-        predict_in_blocks(columns, model.features, model.components, model.mix),
-        model.predict(others),
+        model.predict(columns),
+        model.predict_inputs(others),
         _table_values(columns),
         columns.names,
         output_names,
         n_permutations,
         random_state,
-        lambda function, rows: map_in_threads(function, list(rows), model.components),
+        lambda function, rows: model.map_in_threads(function, list(rows)),
     )
 
 
@@ -213,3 +152,28 @@ def _table_values(columns: TableColumns) -> Array:
     for column in range(columns.n_columns):
         values[:, column] = columns.values(column)
     return values
+
+
+def _sources_of_matrices(encoding: FittedEncoding, n_columns: int) -> tuple[IndexArray, IndexArray]:
+    """Return the column of the raw table that each number, and each code, comes from.
+
+    Interactions count as those of the first column.
+    """
+    numbers = np.zeros(len(encoding.numbers.center), dtype=np.intp)
+    codes = np.zeros(len(encoding.levels), dtype=np.intp)
+    for column in range(n_columns):
+        in_numbers, in_codes = encoding.matrix_columns(column)
+        numbers[in_numbers], codes[in_codes] = column, column
+    return numbers, codes
+
+
+def _sources_of_view(features: FeatureBuilder, view: FeatureView, n_columns: int) -> IndexArray:
+    """Return the column of the raw table that each column of a view comes from."""
+    if view == "table":
+        return np.concatenate(_sources_of_matrices(features.encoding, n_columns))
+    columns = np.zeros(features.n_encoded, dtype=np.intp)
+    outputs = features.encoding.outputs()
+    columns[: len(outputs)] = [output.column for output in outputs]
+    if view == "encoded":
+        return columns
+    return np.concatenate([np.repeat(columns[: features.n_blocks], WIDTH), columns])

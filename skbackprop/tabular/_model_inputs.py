@@ -7,7 +7,7 @@ are computed for each batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -139,7 +139,7 @@ class FeatureBuilder:
         rng: np.random.RandomState,
         groups: Array | None = None,
         column_kinds: Mapping[Any, Kind] | None = None,
-    ) -> tuple[Self, EncodedTable]:
+    ) -> tuple[Self, ScaledRows]:
         """Fit the features to a table.
 
         Parameters
@@ -161,7 +161,7 @@ class FeatureBuilder:
         -------
         features : FeatureBuilder
             The fitted features.
-        table : EncodedTable
+        rows : ScaledRows
             The training rows, with out-of-fold target statistics.
         """
         encoding, rows = FittedEncoding.fit(
@@ -180,7 +180,7 @@ class FeatureBuilder:
     @classmethod
     def from_encoding(
         cls, encoding: FittedEncoding, rows: ScaledRows, rng: np.random.RandomState, n_rows: int
-    ) -> tuple[Self, EncodedTable]:
+    ) -> tuple[Self, ScaledRows]:
         """Return the features, given an encoding and the rows that it was fitted to.
 
         Numbers have blocks if those of `n_rows` rows fit into memory.
@@ -194,7 +194,7 @@ class FeatureBuilder:
         if n_numbers and n_numbers * WIDTH * n_rows <= _MAX_BLOCK_ELEMENTS:
             filled = (encoding.numbers.filled_column(numbers, at) for at in range(n_numbers))
             features = replace(features, blocks=NumericBlockEncoder.fit(filled, rng))
-        return features, EncodedTable(features, rows._replace(numbers=numbers))
+        return features, rows._replace(numbers=numbers)
 
     @property
     def n_blocks(self) -> int:
@@ -212,12 +212,8 @@ class FeatureBuilder:
         n_numbers = len(self.encoding.numbers.center)
         return np.arange(n_numbers + len(self.codes)) >= n_numbers
 
-    def rows(self, columns: TableColumns) -> UnscaledRows:
-        """Return the rows of a table, encoded."""
-        return self.encode(self.encoding.to_matrices(columns))
-
-    def encode_table(self, columns: TableColumns, folds: Array | None = None) -> EncodedTable:
-        """Return a table encoded in few bytes; with folds, target statistics are out of fold."""
+    def scale(self, columns: TableColumns, folds: Array | None = None) -> ScaledRows:
+        """Return the scaled rows of a table; with folds, target statistics are out of fold."""
         dtype = np.min_scalar_type(max((own.n_codes for own in self.encoding.levels), default=0))
         numbers = np.empty((columns.n_rows, len(self.encoding.numbers.center)), np.float32)
         codes = np.empty((columns.n_rows, len(self.codes)), dtype)
@@ -226,28 +222,47 @@ class FeatureBuilder:
             own_folds = None if folds is None else folds[block]
             rows = self.encoding.to_matrices(columns.part(block), own_folds)
             numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
-        return EncodedTable(self, ScaledRows(columns, numbers, codes, folds))
+        return ScaledRows(columns, numbers, codes, folds)
 
-    def encode(self, rows: UnscaledRows) -> UnscaledRows:
-        """Return rows with their encoding as a dense array; a column of zeros if it is empty."""
+    def training_input(self, rows: ScaledRows, view: FeatureView) -> Array | LazyMatrix:
+        """Return a view of rows: an array if it is small or the table, else a lazy matrix."""
+        if view != "table":
+            lazy = LazyFeatureMatrix(self, rows, view)
+            return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
+        columns, _, codes, folds = rows
+        assert columns is not None
+        out = np.empty((columns.n_rows, len(self.is_nominal)))
+        for start in range(0, len(out), _ROWS_READ):  # read once more, in blocks of rows
+            block = slice(start, start + _ROWS_READ)
+            own_folds = None if folds is None else folds[block]
+            numbers = self.encoding.read_numbers(columns.part(block), codes[block], own_folds)
+            out[block] = self._table_view(UnscaledRows(numbers, codes[block]))
+        return out
+
+    def inputs(
+        self, rows: UnscaledRows, views: Collection[FeatureView]
+    ) -> dict[FeatureView, Array]:
+        """Return rows in some views, as arrays."""
         encoded = as_dense(self.encoding.encode(rows, np.dtype(np.float32)))
-        if not encoded.shape[1]:
+        if not encoded.shape[1]:  # a column of zeros
             encoded = np.zeros((len(encoded), 1), np.float32)
-        return rows._replace(encoded=encoded)
+        inputs: dict[FeatureView, Array] = {}
+        for view in views:
+            if view == "table":
+                inputs[view] = self._table_view(rows)
+            elif view == "embedded" and self.blocks is not None:
+                inputs[view] = self._embedded_view(encoded)
+            else:
+                inputs[view] = encoded
+        return inputs
 
-    def transform(self, rows: UnscaledRows | EncodedTable, view: FeatureView) -> Any:
-        """Return encoded rows in a view, those of an `EncodedTable` as by its own method."""
-        if isinstance(rows, EncodedTable):
-            return rows.view(view)
-        if view == "table":
-            pairs = zip(self.codes, rows.codes.T, strict=True)
-            codes = [table_codes[column] for table_codes, column in pairs]
-            return np.column_stack([as_dense(rows.numbers), *codes])
-        encoded: Array = rows.encoded
-        if view == "encoded" or self.blocks is None:
-            return encoded
-        n_rows, n_blocks = len(encoded), len(self.blocks)
-        width = n_blocks * WIDTH
+    def _table_view(self, rows: UnscaledRows) -> Array:
+        pairs = zip(self.codes, rows.codes.T, strict=True)
+        codes = [table_codes[column] for table_codes, column in pairs]
+        return np.column_stack([as_dense(rows.numbers), *codes])
+
+    def _embedded_view(self, encoded: Array) -> Array:
+        n_rows, width = len(encoded), self.n_blocks * WIDTH
         out = np.empty((n_rows, width + encoded.shape[1]), np.float32)
         out[:, width:] = encoded
         for start in range(0, n_rows, _ROWS_OF_BLOCKS):
@@ -275,9 +290,8 @@ class FeatureBuilder:
         self.blocks.write(out[:, width : width + n_blocks], blocks)
 
 
-@dataclass(frozen=True, eq=False)
-class EncodedTable:
-    """Rows of a table in few bytes, and the inputs of models that are computed from them.
+class LazyFeatureMatrix(LazyMatrix):
+    """View of the rows of a table, computed for the rows that are read.
 
     Parameters
     ----------
@@ -285,51 +299,14 @@ class EncodedTable:
         The fitted features.
     rows : ScaledRows
         The rows, in single precision.
-    """
-
-    features: FeatureBuilder
-    rows: ScaledRows
-
-    def view(self, view: FeatureView) -> Array | LazyMatrix:
-        """Return the rows in a view: an array if it is small or the table, else a lazy matrix."""
-        if view == "table":
-            return self._table()
-        lazy = self.lazy_view(view)
-        return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
-
-    def lazy_view(self, view: FeatureView) -> LazyMatrix:
-        """Return the rows in a view other than "table", computed when they are read."""
-        return LazyFeatureMatrix(self, view)
-
-    def _table(self) -> Array:
-        """Return the view "table", read once more in blocks of rows."""
-        features, (columns, _, codes, folds) = self.features, self.rows
-        assert columns is not None
-        out = np.empty((columns.n_rows, len(features.is_nominal)))
-        for start in range(0, len(out), _ROWS_READ):
-            block = slice(start, start + _ROWS_READ)
-            own_folds = None if folds is None else folds[block]
-            numbers = features.encoding.read_numbers(columns.part(block), codes[block], own_folds)
-            out[block] = features.transform(UnscaledRows(numbers, codes[block]), "table")
-        return out
-
-
-class LazyFeatureMatrix(LazyMatrix):
-    """View of an encoded table, computed for the rows that are read.
-
-    Parameters
-    ----------
-    table : EncodedTable
-        The table.
     view : FeatureView
         The view, other than "table".
     """
 
-    def __init__(self, table: EncodedTable, view: FeatureView) -> None:
-        features = table.features
+    def __init__(self, features: FeatureBuilder, rows: ScaledRows, view: FeatureView) -> None:
         width = features.n_encoded + (features.n_blocks * WIDTH if view == "embedded" else 0)
-        super().__init__((len(table.rows.codes), width), np.dtype(np.float32))
-        self._features, self._rows, self._view = features, table.rows, view
+        super().__init__((len(rows.codes), width), np.dtype(np.float32))
+        self._features, self._rows, self._view = features, rows, view
 
     def write_rows(self, rows: slice | Array, out: Array) -> None:
         """Write rows to an array."""

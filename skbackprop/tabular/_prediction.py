@@ -7,8 +7,9 @@ predict by the same methods.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -32,7 +33,6 @@ MANY_ROWS = 4096
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Mix = Callable[[Sequence[Array]], Array]
 
 
 class LabeledRows(NamedTuple):
@@ -86,68 +86,77 @@ class FoldEnsemble(ABC):
         """Return the outputs of one model, of shape (n, n_outputs), in any precision."""
 
 
-def predict_in_blocks(
-    columns: TableColumns, features: FeatureBuilder, components: Sequence[FoldEnsemble], mix: Mix
-) -> Array:
-    """Predict the rows of a table, in blocks that limit memory and run in several threads.
+@dataclass(frozen=True)
+class TabularModel:
+    """Fitted tabular estimator: from the rows of a table to predictions.
 
     Parameters
     ----------
-    columns : TableColumns
-        The table.
     features : FeatureBuilder
-        Builds the views of the rows.
+        Builds the inputs of the components.
     components : sequence of FoldEnsemble
         The components.
     mix : callable
         Returns predictions for n rows, given a list with the outputs of each component.
-
-    Returns
-    -------
-    predictions : array of shape (n_rows, ...)
     """
-    n_rows, views = columns.n_rows, {each.view for each in components}
 
-    def predict(block: TableColumns) -> Array:
-        rows = features.rows(block)
-        inputs = {view: features.transform(rows, view) for view in views}
-        return mix([each.outputs(inputs[each.view], n_rows > MANY_ROWS) for each in components])
+    features: FeatureBuilder
+    components: Sequence[FoldEnsemble]
+    mix: Callable[[Sequence[Array]], Array]
 
-    block_size = rows_at_once(features)
-    if n_rows <= block_size:
-        return predict(columns)
-    blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
-    return np.concatenate(
-        map_in_threads(lambda block: predict(columns.part(block)), blocks, components)
-    )
+    @property
+    def views(self) -> set[FeatureView]:
+        """The views of the rows that the components take."""
+        return {each.view for each in self.components}
 
+    @property
+    def rows_at_once(self) -> int:
+        """The number of rows that are predicted at once."""
+        width = self.features.n_encoded + self.features.n_blocks * WIDTH
+        return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
 
-def rows_at_once(features: FeatureBuilder) -> int:
-    """Return the number of rows that are predicted at once."""
-    width = features.n_encoded + features.n_blocks * WIDTH
-    return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
+    def predict(self, columns: TableColumns) -> Array:
+        """Predict the rows of a table, in blocks that limit memory and run in several threads."""
+        n_rows, block_size, views = columns.n_rows, self.rows_at_once, self.views
 
+        def predict_block(block: TableColumns) -> Array:
+            rows = self.features.encoding.to_matrices(block)
+            return self.predict_inputs(self.features.inputs(rows, views), n_rows > MANY_ROWS)
 
-def map_in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], components: Sequence[FoldEnsemble]
-) -> list[Result]:
-    """Apply a function that predicts with components to items, in threads if all allow it.
+        if n_rows <= block_size:
+            return predict_block(columns)
+        blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
+        return np.concatenate(
+            self.map_in_threads(lambda block: predict_block(columns.part(block)), blocks)
+        )
 
-    An error or Ctrl-C cancels the items that have not been started.
-    """
-    is_thread_safe = all(each.is_thread_safe for each in components)
-    n_threads = min(threads_for_stacks(), len(items)) if is_thread_safe else 1
-    largest = max(each.max_matmul_size for each in components)
+    def predict_inputs(
+        self, inputs: Mapping[FeatureView, Array], single_precision: bool = False
+    ) -> Array:
+        """Predict rows in all views at once."""
+        outputs = [each.outputs(inputs[each.view], single_precision) for each in self.components]
+        return self.mix(outputs)
 
-    with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit:
-        if n_threads == 1:
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(n_threads) as pool:
-            try:
-                return list(pool.map(function, items))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    def map_in_threads(
+        self, function: Callable[[Item], Result], items: Sequence[Item]
+    ) -> list[Result]:
+        """Apply a function that predicts to items, in threads if all components allow it.
+
+        An error or Ctrl-C cancels the items that have not been started.
+        """
+        is_thread_safe = all(each.is_thread_safe for each in self.components)
+        n_threads = min(threads_for_stacks(), len(items)) if is_thread_safe else 1
+        largest = max(each.max_matmul_size for each in self.components)
+
+        with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit:
+            if n_threads == 1:
+                return [function(item) for item in items]
+            with ThreadPoolExecutor(n_threads) as pool:
+                try:
+                    return list(pool.map(function, items))
+                except BaseException:
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
 
 
 class OutOfFoldPredictor:
@@ -155,43 +164,32 @@ class OutOfFoldPredictor:
 
     Parameters
     ----------
+    model : TabularModel
+        The model.
     rows : UnscaledRows
         The training rows.
-    features : FeatureBuilder
-        Builds the views of the rows.
-    components : sequence of FoldEnsemble
-        The components.
     folds : array of int of shape (n_rows,)
         The model of each component that held out each row.
-    mix : callable
-        Returns predictions, given a list with the outputs of each component.
     """
 
-    def __init__(
-        self,
-        rows: UnscaledRows,
-        features: FeatureBuilder,
-        components: Sequence[FoldEnsemble],
-        folds: Array,
-        mix: Mix,
-    ) -> None:
-        self.rows = UnscaledRows(as_dense(rows.numbers), rows.codes)
-        self.features, self.components, self.mix = features, components, mix
+    def __init__(self, model: TabularModel, rows: UnscaledRows, folds: Array) -> None:
+        self.model, self.rows = model, UnscaledRows(as_dense(rows.numbers), rows.codes)
         self.rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
 
     def predict(self, rows: UnscaledRows) -> Array:
         """Return the out-of-fold predictions of rows."""
-        views, n_at_once = {each.view for each in self.components}, rows_at_once(self.features)
+        model, n_at_once = self.model, self.model.rows_at_once
         predictions: list[Array] = []
         for member, of_fold in enumerate(self.rows_of_fold):
             for start in range(0, len(of_fold), n_at_once):
                 own = of_fold[start : start + n_at_once]
-                part = self.features.encode(UnscaledRows(rows.numbers[own], rows.codes[own]))
-                inputs = {view: self.features.transform(part, view) for view in views}
+                part = UnscaledRows(rows.numbers[own], rows.codes[own])
+                inputs = model.features.inputs(part, model.views)
                 outputs = [
-                    each.member_outputs(member, inputs[each.view]) for each in self.components
+                    each.member_outputs(member, inputs[each.view])[None]
+                    for each in model.components
                 ]
-                predictions.append(self.mix([array[None] for array in outputs]))
+                predictions.append(model.mix(outputs))
         by_fold = np.concatenate(predictions)
         in_order = np.empty_like(by_fold)
         in_order[np.concatenate(self.rows_of_fold)] = by_fold
@@ -221,22 +219,21 @@ class OutOfFoldPredictor:
             As of scikit-learn's `permutation_importance`.
         """
         seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
-        baseline = score(self.predict(self.rows))
+        baseline, encoding = score(self.predict(self.rows)), self.model.features.encoding
 
         def score_drops(column: int) -> list[float]:
             own, drops = np.random.RandomState(seeds[column]), []
-            in_numbers, in_codes = self.features.encoding.matrix_columns(column)
+            in_numbers, in_codes = encoding.matrix_columns(column)
             for _ in range(n_repeats):
                 order = own.permutation(len(self.rows.codes))
                 numbers, codes = self.rows.numbers.copy(), self.rows.codes.copy()
                 numbers[:, in_numbers] = numbers[order][:, in_numbers]
                 codes[:, in_codes] = codes[order][:, in_codes]
-                encoding = self.features.encoding
                 rows = encoding.update_interactions(UnscaledRows(numbers, codes), encoding.folds)
                 drops.append(baseline - score(self.predict(rows)))
             return drops
 
-        importances = np.array(map_in_threads(score_drops, range(n_columns), self.components))
+        importances = np.array(self.model.map_in_threads(score_drops, range(n_columns)))
         return Bunch(
             importances_mean=importances.mean(axis=1),
             importances_std=importances.std(axis=1),

@@ -38,20 +38,27 @@ ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
 
 
 class UnscaledRows(NamedTuple):
-    """Rows of a table: a float matrix, a matrix of category codes, and the encoded rows if made."""
+    """Rows of a table as two matrices: numbers in double precision, and category codes.
+
+    Parameters
+    ----------
+    numbers : array or sparse matrix of shape (n, n_numbers)
+        The numbers, with NaN for missing values.
+    codes : array of int of shape (n, n_categorical)
+        The codes of categories.
+    """
 
     numbers: Any
     codes: Array
-    encoded: Any = None
 
 
 class ScaledRows(NamedTuple):
-    """Rows of a table in few bytes: scaled numbers, and category codes.
+    """Rows of a table in few bytes: scaled numbers, category codes, and where they come from.
 
     Parameters
     ----------
     columns : TableColumns or None
-        The table as it was given, for the view "table"; None without that view.
+        The table that they were read from, for the view "table"; None without that view.
     numbers : array of shape (n, n_numbers)
         The scaled numbers, with NaN for missing values. `FittedEncoding` leaves those of a sparse
         table sparse, and does not scale them.

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from abc import ABCMeta, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -38,15 +38,14 @@ from ..estimators.summary import FittedAttributesHTML
 from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
-from ._explanation import TabularModel, explain_table, keep_background, read_background
-from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
+from ._explanation import explain_table, keep_background, read_background
+from ._model_inputs import FeatureBuilder, FeatureView, LazyFeatureMatrix, draw_seed
 from ._networks import NetworkEnsemble
 from ._prediction import (
     FoldEnsemble,
     LabeledRows,
-    Mix,
     OutOfFoldPredictor,
-    predict_in_blocks,
+    TabularModel,
 )
 from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
@@ -252,15 +251,19 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         names = getattr(self, "feature_names_in_", None)
         self.column_kinds_ = self._features.encoding.name_kinds(names)
         folds, n_estimators = None, self.n_estimators
-        arrays = [table.lazy_view("encoded"), y, weight]
+        arrays = [LazyFeatureMatrix(self._features, table, "encoded"), y, weight]
         if validation is None:
             folds = self._make_folds(y, weight, group, rng)
             n_estimators = int(folds.max()) + 1
             arrays += [folds]
         else:
             with prefix_errors("X_val, y_val"):
-                validation = validation._replace(X=self._features.encode_table(validation.X))
-            arrays += [None, validation.X.lazy_view("encoded"), *validation[1:]]
+                validation = validation._replace(X=self._features.scale(validation.X))
+            arrays += [
+                None,
+                LazyFeatureMatrix(self._features, validation.X, "encoded"),
+                *validation[1:],
+            ]
         progress.check_data(arrays)
         # The rows are the same whatever estimators draw seeds in between.
         background_stream = copy.deepcopy(rng)
@@ -391,7 +394,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
         """Return encoded rows of a table in a view."""
-        return rows._replace(X=self._features.transform(rows.X, view))
+        return rows._replace(X=self._features.training_input(rows.X, view))
 
     def _improves_mixture(
         self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows
@@ -416,12 +419,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     # ------------------------------------------------------------------ prediction
 
-    def _predict(self, X: Any, mix: Mix) -> Array:
+    def _predict(self, X: Any, mix: Callable[[Sequence[Array]], Array]) -> Array:
         """Return what `mix` computes from the outputs of all components."""
         if not hasattr(self, "_components"):  # a hundred times as fast as check_is_fitted
             check_is_fitted(self)
         columns = read_table(self, X, reset=False)
-        return predict_in_blocks(columns, self._features, self._components, mix)
+        return TabularModel(self._features, self._components, mix).predict(columns)
 
     # ------------------------------------------------------- explanations, importances
 
@@ -429,7 +432,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         self,
         X: Any,
         background: Any,
-        mix: Mix,
+        mix: Callable[[Sequence[Array]], Array],
         output_names: list[str] | None,
         n_permutations: int | None,
         random_state: Any,
@@ -524,11 +527,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         _check_lengths(columns, y_encoded, "X", "y")
         weight = validated_weight(sample_weight, columns.table)
         out_of_fold = OutOfFoldPredictor(
+            TabularModel(self._features, self._components, self._mix),
             self._features.encoding.to_training_matrices(columns),
-            self._features,
-            self._components,
             self.oof_member_,
-            self._mix,
         )
         n_rows = len(self.oof_member_)
         is_training_table = columns.n_rows == n_rows

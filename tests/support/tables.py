@@ -23,8 +23,10 @@ def columns_of(X):
 
 def component_inputs(model, X):
     """Return the input of each component of a tabular estimator for the rows of X."""
-    rows = model._features.rows(read_table(model, X, reset=False))
-    return [model._features.transform(rows, each.view) for each in model._components]
+    rows = model._features.encoding.to_matrices(read_table(model, X, reset=False))
+    views = [each.view for each in model._components]
+    inputs = model._features.inputs(rows, views)
+    return [inputs[view] for view in views]
 
 
 def mixed_data(kind, n=120, seed=0):

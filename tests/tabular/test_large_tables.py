@@ -12,7 +12,7 @@ from scipy import sparse
 
 from skbackprop import TabularRegressor
 from skbackprop.tabular import _column_encoding, _model_inputs, _progress
-from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder
+from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.tabular._value_types import count_known, is_missing
 from skbackprop.utils.arrays import max_abs
@@ -62,18 +62,18 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
     monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", values_at_once)
     monkeypatch.setattr(_model_inputs, "_ROWS_READ", 64)
     X = TABLES[name]()
-    features, table = fitted(X)
-    rows = features.encode(features.encoding.to_training_matrices(columns_of(X)))
-    expected = features.transform(rows, view)
-    np.testing.assert_array_equal(table.view(view), expected)
+    features, rows = fitted(X)
+    matrices = features.encoding.to_training_matrices(columns_of(X))
+    expected = features.inputs(matrices, [view])[view]
+    np.testing.assert_array_equal(features.training_input(rows, view), expected)
     if view != "table":
-        lazy, some = table.lazy_view(view), np.array([5, 250, 5, 0])
+        lazy, some = LazyFeatureMatrix(features, rows, view), np.array([5, 250, 5, 0])
         assert lazy.shape == expected.shape
         np.testing.assert_array_equal(lazy[some], expected[some])
         np.testing.assert_array_equal(lazy[7:290], expected[7:290])
         assert max_abs(lazy) == np.abs(expected).max()
-    again = features.encode_table(columns_of(X)).view(view)
-    new = features.transform(features.rows(columns_of(X)), view)
+    again = features.training_input(features.scale(columns_of(X)), view)
+    new = features.inputs(features.encoding.to_matrices(columns_of(X)), [view])[view]
     np.testing.assert_array_equal(again, new)
 
 
@@ -115,10 +115,9 @@ def wide_table(n_rows):
     return frame
 
 
-def test_an_encoded_table_has_at_most_one_and_a_half_times_the_bytes_of_its_numbers():
+def test_scaled_rows_have_at_most_one_and_a_half_times_the_bytes_of_their_numbers():
     X = wide_table(2000)
-    _, table = fitted(X)
-    _, numbers, codes, folds = table.rows
+    _, (_, numbers, codes, folds) = fitted(X)
     assert numbers.nbytes + codes.nbytes + folds.nbytes <= 1.5 * 4 * X.size
 
 

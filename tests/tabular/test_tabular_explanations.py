@@ -159,7 +159,7 @@ def test_background_has_rows_with_weight_and_few_numbers():
     X, y = mixed_data(TabularRegressor, 300)
     weight = (X["city"] == "a").to_numpy().astype(float)
     model = TabularRegressor(**SETTINGS).fit(X, y, weight)
-    numbers, codes, _ = model.background_
+    numbers, codes = model.background_
     assert len(numbers) == min(100, np.count_nonzero(weight))
     assert len(np.unique(codes)) == 1
     assert len(pickle.dumps(model.background_)) < 5000

@@ -121,18 +121,18 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
 
     monkeypatch.setattr(FeatureBuilder, "fit", classmethod(fit))
     model = kind(**SMALL | {"blend": "boosting"}, categorical_features=["level"]).fit(frame, y)
-    ((features, table),) = fitted
+    ((features, rows),) = fitted
     assert features.encoding.statistics is not None
-    views = [table.view(each.view) for each in model._components[-1:]]
-    views += [table.view(each.view) for each in model._components[:-1]]
+    components = [*model._components[-1:], *model._components[:-1]]
+    views = [features.training_input(rows, each.view) for each in components]
     assert len(seen) == len(views)
     for found, expected in zip(seen, views, strict=True):
         np.testing.assert_array_equal(found, expected)
     # The same rows again, as permutation_importance needs them.
     again = features.encoding.to_training_matrices(columns_of(frame))
-    np.testing.assert_array_equal(features.encoding.scale(again), table.rows.numbers)
-    in_sample = features.encode_table(columns_of(frame))
-    assert not np.allclose(in_sample.rows.numbers, table.rows.numbers)
+    np.testing.assert_array_equal(features.encoding.scale(again), rows.numbers)
+    in_sample = features.scale(columns_of(frame))
+    assert not np.allclose(in_sample.numbers, rows.numbers)
 
 
 def test_pipelines_are_trained_on_statistics_without_the_own_target():

@@ -157,7 +157,7 @@ def test_the_time_of_encoding_counts(monkeypatch):
     """By a clock by which encoding takes 30 seconds, and training 10."""
     seconds, limits = [0.0], []
 
-    def transform(rows, view):
+    def training_input(rows, view):
         seconds[0] += 30
         return rows
 
@@ -168,7 +168,7 @@ def test_the_time_of_encoding_counts(monkeypatch):
 
     model = TabularClassifier(blend=None)
     model.classes_ = np.arange(2)
-    model._features = SimpleNamespace(transform=transform, n_blocks=0)
+    model._features = SimpleNamespace(training_input=training_input, n_blocks=0)
     monkeypatch.setattr(base, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     monkeypatch.setattr(base, "train_networks", train_networks)
     rows, progress = LabeledRows(None, np.arange(100) % 2, None), SimpleNamespace(is_stopped=False)
