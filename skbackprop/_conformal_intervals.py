@@ -159,14 +159,14 @@ def cv_plus_interval(band: UncalibratedBand, scores: Sequence[Array], coverage: 
     """
     rank = conformal_quantile_rank(sum(map(len, scores)), coverage)
     unit = np.broadcast_to(band.unit, band.center.shape)
-    upper = _smallest(band.center + band.half_width, unit, scores, rank)
-    lower = -_smallest(band.half_width - band.center, unit, scores, rank)
+    upper = _kth_smallest(band.center + band.half_width, unit, scores, rank)
+    lower = -_kth_smallest(band.half_width - band.center, unit, scores, rank)
     in_order = lower <= upper
     middle = lower + (upper - lower) / 2
     return np.stack([np.where(in_order, lower, middle), np.where(in_order, upper, middle)], axis=-1)
 
 
-def _smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int) -> Array:
+def _kth_smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int) -> Array:
     """Return the rank-th smallest of all ``start + unit * score`` for each new row.
 
     It is found by bisection, and rounded up.

@@ -169,14 +169,14 @@ class Relu(ActivationFunction):
     """
 
     def forward(self, z: Array, a: Array) -> None:
-        np.maximum(z, _zeros_for(z), out=a)
+        np.maximum(z, _broadcastable_zeros(z), out=a)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
         np.greater(a, 0, out=a)
         np.multiply(delta, a, out=delta)
 
 
-def _zeros_for(z: Array) -> Array:
+def _broadcastable_zeros(z: Array) -> Array:
     """Return zeros that broadcast to `z`: a row, or if `z` is small, an array of its shape.
 
     NumPy vectorizes the maximum of two arrays, but not of an array and a scalar. Arrays of the

@@ -14,7 +14,7 @@ import numpy as np
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
 from ..training.config import is_lbfgs
-from ..utils.atomic_write import check_replaceable, hold_file, prefix_file_errors
+from ..utils.atomic_write import check_replaceable, lock_file, prefix_file_errors
 
 
 class Checkpoint:
@@ -144,7 +144,7 @@ class Checkpoint:
             )
         with prefix_file_errors(self, self.path), ExitStack() as stack:
             try:
-                stack.enter_context(hold_file(self.path))
+                stack.enter_context(lock_file(self.path))
             except BlockingIOError as error:
                 raise ValueError(
                     "Another fit, in this process or in another, is writing to the file of "

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ..estimators._history import history_of
+from ..estimators._history import get_current_history
 from ..estimators.base import BaseNeuralNetwork
 from ..training.checkpoint import History
 from ..utils.optional_dependencies import require_extra
@@ -102,7 +102,7 @@ class OptunaPruningCallback:
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Check that the estimator trains in epochs and the study has the right direction."""
-        _optuna()
+        _import_optuna()
         if not isinstance(estimator, BaseNeuralNetwork):
             raise TypeError(
                 "OptunaPruningCallback must be set on a skbackprop network, got a "
@@ -125,13 +125,13 @@ class OptunaPruningCallback:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Report an epoch, and stop training if the trial is pruned."""
-        histories = history_of(fitted_estimator)
+        histories = get_current_history(fitted_estimator)
         if context.task_name not in ("epoch", "iteration") or not histories:
             return
         epoch = context.task_id + 1
         self.trial.report(self._mean_last_value(histories), epoch)
         if self.trial.should_prune():
-            raise _optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
+            raise _import_optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
@@ -153,7 +153,7 @@ class OptunaPruningCallback:
         return value if math.isfinite(value) else math.nan
 
 
-def _optuna() -> Any:
+def _import_optuna() -> Any:
     with require_extra("OptunaPruningCallback", extra="optuna"):
         import optuna
     return optuna

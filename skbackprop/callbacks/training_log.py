@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .._sklearn import warn
-from ..estimators._history import history_of
+from ..estimators._history import get_current_history
 from ..training.checkpoint import History
 from ..utils.atomic_write import append_to_file, prefix_file_errors, write_new_file
 
@@ -124,7 +124,7 @@ class TrainingLog:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Write the lines of an epoch."""
-        lines = _make_records(context, history_of(fitted_estimator))
+        lines = _make_records(context, get_current_history(fitted_estimator))
         if lines:
             content = "".join(map(_to_csv if self._is_csv else _to_json, lines)).encode()
             try:

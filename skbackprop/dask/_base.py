@@ -28,7 +28,7 @@ from ..estimators._validation import (
     infer_dtype,
     prefix_errors,
     set_attributes,
-    shallow_copy_of,
+    shallow_copy,
 )
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
@@ -49,8 +49,8 @@ from ._partitions import (
     fit_regression_targets,
     make_network_partition,
     make_partitions,
+    make_y_with_all_labels,
     weight_by_class,
-    y_with_all_labels,
 )
 from ._trainer import ActorPool, DistributedTrainer, RemoteEvaluator
 
@@ -90,7 +90,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
             partitions = make_partitions(client, *rows, own)
         reader: Any = self
         if features is None:
-            features, reader = partitions.feature_attributes, shallow_copy_of(self)
+            features, reader = partitions.feature_attributes, shallow_copy(self)
             set_attributes(reader, features)
         dtype = expected_dtype or infer_dtype(partitions)
         targets = self._targets_for(partitions, config, last, dtype, incremental, classes)
@@ -132,7 +132,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         if targets is not None:
             targets.check_classes(classes)
             if isinstance(targets, BaseLabelEncoder) and not incremental:
-                targets.encode(y_with_all_labels(partitions), needs_all=True)
+                targets.encode(make_y_with_all_labels(partitions), needs_all=True)
             return targets
         if self._y_numeric:
             return fit_regression_targets(
@@ -140,7 +140,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
             )
         if incremental:
             check_classes_passed(classes, is_weighted=False)
-        return make_target_encoder(y_with_all_labels(partitions), classes)
+        return make_target_encoder(make_y_with_all_labels(partitions), classes)
 
     def _make_task(
         self,

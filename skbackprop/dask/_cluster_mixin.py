@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._parameter_constraints import OF_A_CLUSTER
-from ..estimators._validation import copy_without_feature_names, shallow_copy_of, validated_weight
+from ..estimators._validation import copy_without_feature_names, shallow_copy, validate_weight
 from ..utils.arrays import Array
 from ._partitions import delayed_partitions, gather, row_blocks
 
@@ -157,13 +157,13 @@ class ClusterMixin(metaclass=ABCMeta):
     def __copy__(self) -> Self:
         estimator: Any = super()
         has_own = hasattr(estimator, "__copy__")
-        other: Self = estimator.__copy__() if has_own else shallow_copy_of(self)
+        other: Self = estimator.__copy__() if has_own else shallow_copy(self)
         other.client = self.client
         return other
 
     def __sklearn_clone__(self) -> Any:
         """Return an unfitted copy with the same client."""
-        without_client: Any = shallow_copy_of(self)
+        without_client: Any = shallow_copy(self)
         without_client.client = None
         other: Any = BaseEstimator.__sklearn_clone__(without_client)
         other.client = self.client
@@ -177,7 +177,7 @@ def _predict_for_score(
     if not X.shape[0]:
         return None
     if weight is not None:
-        weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+        weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
     columns: tuple[Any, ...] = predict(local, X, y, weight)
     return columns
 

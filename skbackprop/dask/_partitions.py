@@ -30,7 +30,7 @@ from ..estimators._target_encoding import (
     RegressionTargetEncoder,
     check_can_be_scaled,
     exponent_of_deviations,
-    one_for_zero,
+    handle_zeros_in_scale,
     squared_deviations,
 )
 from ..estimators._validation import (
@@ -40,17 +40,17 @@ from ..estimators._validation import (
     prefix_errors,
     set_attributes,
     unify_label_dtype,
-    validated_data,
-    validated_weight,
+    validate_features_and_targets,
+    validate_weight,
 )
 from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..training.architecture import MLPSpec
 from ..training.class_weight import (
     apply_class_weight,
-    check_total,
+    check_total_weight,
+    class_weights_by_column,
     compute_class_weight,
-    weights_of_each_class,
 )
 from ..training.training_run import TrainingInterrupted
 from ..utils.arrays import Array, max_abs
@@ -364,10 +364,12 @@ def make_network_partition(
     estimator = kind(layers=architecture.layers, input_shape=architecture.input_shape)
     set_attributes(estimator, {**(features or {}), "_is_on_cluster": True})
     with prefix_errors(name):
-        X, y = validated_data(estimator, X, y, is_regressor(estimator), reset=features is None)
+        X, y = validate_features_and_targets(
+            estimator, X, y, is_regressor(estimator), reset=features is None
+        )
         check_fits_dtype(X, dtype or infer_dtype(X))
         if weight is not None:
-            weight = validated_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+            weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
         architecture.validate_input(X)
         if architecture.reads_sequences:
             architecture.network(get_row_shape(estimator), 1).validate_padding(X)
@@ -458,7 +460,7 @@ def encode_targets(partition: Partition, targets: Any) -> Partition:
     return partition._replace(y=targets.encode(partition.y, needs_all=False))
 
 
-def y_with_all_labels(partitions: Partitions) -> Array:
+def make_y_with_all_labels(partitions: Partitions) -> Array:
     """Return a small y that holds all labels of each column."""
     columns = []
     for labels in zip(*partitions.compute(_unique_labels), strict=True):
@@ -491,7 +493,7 @@ def weight_by_class(
     one_row = targets.class_indices(np.zeros((1, targets.n_outputs), dtype=np.int8))
     columns = [labels._replace(codes=np.arange(len(labels.classes))) for labels in one_row]
     # Checks the class weights of all columns together.
-    weights_of_each_class(class_weight, columns, targets.has_several_columns, None)
+    class_weights_by_column(class_weight, columns, targets.has_several_columns, None)
     each = class_weight if isinstance(class_weight, list) else [class_weight] * len(columns)
     counts = zip(*partitions.compute(_class_counts, targets=targets), strict=True)
     weights = [
@@ -501,7 +503,7 @@ def weight_by_class(
     weighted = partitions.map(_apply_class_weight, targets=targets, weights=weights)
     totals = zip(partitions.infos, weighted.compute(attrgetter("total_weight")), strict=True)
     weighted = replace(weighted, infos=[info._replace(weight=weight) for info, weight in totals])
-    check_total(weighted.weight, class_weight, one_row, None)
+    check_total_weight(weighted.weight, class_weight, one_row, None)
     return weighted
 
 
@@ -557,7 +559,7 @@ def fit_regression_targets(
             exponent = exponent_of_deviations(mean, low, high)
             squares: Any = sum(partitions.compute(_sum_squares, mean=mean, exponent=exponent))
             scale = np.ldexp(np.sqrt(squares / total), exponent)
-    scaled = replace(targets, mean=mean, scale=one_for_zero(scale))
+    scaled = replace(targets, mean=mean, scale=handle_zeros_in_scale(scale))
     return scaled.checked(max(largest), dtype)
 
 

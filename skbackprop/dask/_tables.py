@@ -17,7 +17,7 @@ import numpy as np
 from dask.dataframe.dispatch import concat
 from scipy.sparse import issparse
 
-from ..estimators._validation import prefix_errors, validated_weight
+from ..estimators._validation import prefix_errors, validate_weight
 from ..tabular._category_interactions import CategoryInteractions
 from ..tabular._column_encoding import CategoryLevels, OneHot, count_categories
 from ..tabular._column_kinds import find_kinds
@@ -87,7 +87,7 @@ def make_table_partition(
                 f"X and y have inconsistent numbers of samples: {X.shape[0]} and {len(y)}."
             )
         if weight is not None:
-            weight = validated_weight(np.asarray(weight).reshape(-1), y, may_be_zero=True)
+            weight = validate_weight(np.asarray(weight).reshape(-1), y, may_be_zero=True)
     strata = np.unique(y, return_inverse=True)[1] if is_stratified else np.zeros(len(y))
     if weight is not None:
         strata = 2 * strata + (weight > 0)

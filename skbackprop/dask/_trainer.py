@@ -291,7 +291,7 @@ class DistributedTrainer(StackTrainer):
 
     Parameters
     ----------
-    objective, state, tables, batch_sizes, rule, schedule, rate, deadline, numbers
+    objective, state, tables, batch_sizes, rule, schedule, rate, time_limit, numbers
         As for `StackTrainer`.
     pool : ActorPool
         The rows, on the workers.
@@ -373,7 +373,7 @@ class DistributedTrainer(StackTrainer):
             ]
             for piece in range(n_pieces)
         )
-        return slices if self.deadline is None else self.deadline.before_each(slices)
+        return slices if self.time_limit is None else self.time_limit.iter_until_reached(slices)
 
     def _make_step(
         self, own: slice, parts: Sequence[RoundResult], n_rows: int, rate: float

@@ -212,7 +212,7 @@ class WorkerActor:
         rows, scale = self._rows_of_steps(piece, n_largest, n_steps)
         state = self._load(start, piece)
         losses, weights, first = [], [], 0
-        for n_rows, size in divide_evenly(len(rows), n_steps):
+        for n_rows, size in split_into_batch_sizes(len(rows), n_steps):
             part = self._gather(rows[first : first + n_rows])
             data = _scale_weight(Dataset(part.X, part.y, part.weight), scale)
             trainer = self._trainer_for(data, size, state)
@@ -367,7 +367,7 @@ def changed_arrays(state: TrainState, is_synchronous: bool = False) -> TrainStat
     return replace(part, optimizer={}, average={}) if is_synchronous else part
 
 
-def divide_evenly(n_rows: int, n_steps: int) -> list[tuple[int, int]]:
+def split_into_batch_sizes(n_rows: int, n_steps: int) -> list[tuple[int, int]]:
     """Return the number of rows in batches of each size, and the size.
 
     The rows are divided into `n_steps` batches of at most two sizes, which differ by one.

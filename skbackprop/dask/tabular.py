@@ -15,7 +15,7 @@ from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import ClassWeight
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns
-from ._partitions import Partition, Partitions, fit_regression_targets, y_with_all_labels
+from ._partitions import Partition, Partitions, fit_regression_targets, make_y_with_all_labels
 from ._tabular_base import DaskClassifierNetworks, DaskRegressorNetworks, DaskTabularMixin
 
 
@@ -145,7 +145,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
         self.sync_every = sync_every
 
     def _fit_targets_of_blocks(self, blocks: Partitions) -> None:
-        y = y_with_all_labels(blocks)
+        y = make_y_with_all_labels(blocks)
         labels = np.unique(y)
         totals = np.sum(blocks.compute(_weights_of_labels, labels=labels), axis=0)
         # As if each label had a few rows, with the weights of all its rows.

@@ -33,7 +33,7 @@ def check_matplotlib(caller: str) -> None:
         import matplotlib.figure  # noqa: F401 - only to check that it is installed
 
 
-def axes_for(caller: str, ax: Any, **figure_kwargs: Any) -> Any:
+def get_axes(caller: str, ax: Any, **figure_kwargs: Any) -> Any:
     """Return the axes that a user passed, or those of a new figure with these keywords."""
     check_matplotlib(caller)
     from matplotlib import pyplot

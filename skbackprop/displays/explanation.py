@@ -11,7 +11,7 @@ from sklearn.utils import check_scalar
 from ..estimators.explanation import Explanation
 from ..inspection._explain import explain
 from ..utils.arrays import Array
-from ._plotting import axes_for, check_matplotlib
+from ._plotting import check_matplotlib, get_axes
 
 # The colors of shares that raise and lower the prediction, and of values without an order.
 _HIGHER, _LOWER, _NEUTRAL = "C3", "C0", "0.6"
@@ -182,7 +182,7 @@ class ExplanationDisplay:
         if row is not None and not -n_rows <= row < n_rows:
             raise ValueError(f"row must be the position of one of the {n_rows} rows, got {row!r}.")
         values, base, name = self._shares_of(target)
-        ax = axes_for(
+        ax = get_axes(
             type(self).__name__, ax, figsize=(6.4, 1.5 + 0.35 * min(max_features, n_columns))
         )
         self.bars_ = self.points_ = None
@@ -233,7 +233,8 @@ class ExplanationDisplay:
         n_shown = len(order) if len(order) <= max_features else max_features - 1
         shares, data = values[order[:n_shown]], self.explanation.data[row]
         names = [
-            f"{self.explanation.feature_names[at]} = {_text_of(data[at])}" for at in order[:n_shown]
+            f"{self.explanation.feature_names[at]} = {_format_value(data[at])}"
+            for at in order[:n_shown]
         ]
         if n_shown < len(order):
             shares = np.append(shares, values[order[n_shown:]].sum())
@@ -253,7 +254,7 @@ class ExplanationDisplay:
         self.points_ = []
         for height, column in enumerate(shown.tolist()):
             shares = values[:, column]
-            colors = _ranks_of(self.explanation.data[:, column])
+            colors = _compute_ranks(self.explanation.data[:, column])
             style = {"color": _NEUTRAL} if colors is None else {"c": colors, "cmap": "coolwarm"}
             y = height + _beeswarm_offsets(shares, span / _N_BINS)
             self.points_.append(ax.scatter(shares, y, s=12, linewidths=0, **style))
@@ -274,7 +275,7 @@ def _beeswarm_offsets(shares: Array, width: float) -> Array:
     return places * min(0.08, 0.4 / max(1.0, float(np.abs(places).max())))
 
 
-def _ranks_of(values: Any) -> Array | None:
+def _compute_ranks(values: Any) -> Array | None:
     """Return the rank of each value of a numeric column, in [0, 1]; None for other columns."""
     try:
         numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
@@ -287,7 +288,7 @@ def _ranks_of(values: Any) -> Array | None:
     return np.where(np.isnan(numbers), 0.5, ranks)
 
 
-def _text_of(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Return a short text of a value."""
     text = f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
     return text if len(text) <= 24 else text[:21] + "..."

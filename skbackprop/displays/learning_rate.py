@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
-from ._plotting import axes_for, check_matplotlib, merge_kwargs
+from ._plotting import check_matplotlib, get_axes, merge_kwargs
 
 
 class LearningRateDisplay:
@@ -135,7 +135,7 @@ class LearningRateDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        ax, result = axes_for(type(self).__name__, ax), self.range_test
+        ax, result = get_axes(type(self).__name__, ax), self.range_test
         from matplotlib.lines import Line2D
 
         style = merge_kwargs({"label": "smoothed"}, curve_kwargs, Line2D)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, Self
 
-from ..estimators._history import LossCurves, full_history
+from ..estimators._history import LossCurves, get_full_history
 from ..training.config import is_lbfgs
 from ._plotting import check_matplotlib, merge_kwargs, set_log_scale_if_wide, unwrap_estimator
 
@@ -149,7 +149,7 @@ class LossCurveDisplay:
     def _from_fitted(cls, names: Iterable[str], networks: Sequence[Any]) -> Self:
         use_lbfgs = [is_lbfgs(getattr(network, "solver", None)) for network in networks]
         unit = "iteration" if all(use_lbfgs) else "epoch or iteration"
-        histories = zip(names, map(full_history, networks), strict=True)
+        histories = zip(names, map(get_full_history, networks), strict=True)
         return cls(curves=dict(histories), unit=unit if any(use_lbfgs) else "epoch")
 
     def plot(self, ax: Any = None, *, curve_kwargs: Any = None) -> Self:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from ..estimators._fitted_attributes import get_dropout_rates
 from ..estimators.summary import LayerSummary, Summary, format_shape
-from ._plotting import axes_for, check_matplotlib, fitted_networks
+from ._plotting import check_matplotlib, fitted_networks, get_axes
 
 # Height of a row of the diagram in a new figure, in inches, and of its bar, as a share of the row.
 _ROW_HEIGHT, _BAR_HEIGHT = 0.6, 0.55
@@ -135,7 +135,7 @@ class NetworkDisplay:
         """
         groups = _group_layers(self.summary)
         height = _ROW_HEIGHT * (len(groups) + 1)
-        self.ax_ = ax = axes_for(type(self).__name__, ax, figsize=(6.4, height))
+        self.ax_ = ax = get_axes(type(self).__name__, ax, figsize=(6.4, height))
         from matplotlib.patches import Polygon, Rectangle
 
         self.figure_, self.bars_, self.text_ = ax.figure, [], []

@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 from ..utils.arrays import Array
 from ..utils.suggestions import did_you_mean
 from ._plotting import (
-    axes_for,
     check_matplotlib,
+    get_axes,
     merge_kwargs,
     prefers_log_scale,
     set_log_scale_if_wide,
@@ -251,7 +251,7 @@ class SearchDisplay:
         rounds = np.asarray(self.cv_results.get("iter", np.zeros(len(scores), int)))
         best = order[rounds[order] == rounds.max()][-1]
         paths = self._group_rounds()
-        self.ax_ = axes_for(type(self).__name__, ax)
+        self.ax_ = get_axes(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
         self.lines_, self.image_, self.text_ = [], None, []
         if "n_resources" in self.cv_results and self.params is None:

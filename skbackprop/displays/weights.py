@@ -11,7 +11,7 @@ import numpy as np
 
 from ..estimators._fitted_attributes import get_fitted_network
 from ..utils.arrays import Array
-from ._plotting import axes_for, check_matplotlib, fitted_networks, merge_kwargs
+from ._plotting import check_matplotlib, fitted_networks, get_axes, merge_kwargs
 
 # Height of the highest bar of a histogram, as a share of its row.
 _MAX_HEIGHT = 0.85
@@ -172,7 +172,7 @@ class WeightsDisplay:
         shape = self.image_shape
         if shape is not None:
             shape = _validate_image_shape(shape, len(self.weights[0]))
-        self.ax_ = axes_for(type(self).__name__, ax)
+        self.ax_ = get_axes(type(self).__name__, ax)
         self.figure_ = self.ax_.figure
         self.image_, self.units_, self.histograms_ = None, np.array([], dtype=int), []
         if shape is None:

@@ -13,7 +13,7 @@ from ..training.training_run import (
     RunSnapshots,
     TrainingRun,
 )
-from ._checkpoint_io import describe_settings_of
+from ._checkpoint_io import describe_settings
 from ._fit_context import FitArguments
 
 MakeAttributes: TypeAlias = Callable[
@@ -52,7 +52,7 @@ class CallbackRunner(EpochObserver):
         self.needs_checkpoints = any(
             getattr(callback, "resumes", False) for callback in estimator._skl_callbacks
         )
-        self._settings = describe_settings_of(estimator, config) if self.needs_checkpoints else None
+        self._settings = describe_settings(estimator, config) if self.needs_checkpoints else None
         self._data = {
             "X": given.X,
             # The targets of an autoencoder are its input.

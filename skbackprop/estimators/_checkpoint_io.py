@@ -65,7 +65,7 @@ class EstimatorCheckpoint:
     kind : str
         The name of the estimator's class.
     settings : dict of str
-        The settings, as `describe_settings_of` describes them.
+        The settings, as `describe_settings` describes them.
     task : TrainingTask
         The training task, for the fingerprint of its data.
     checkpoints : sequence of TrainingCheckpoint
@@ -119,7 +119,7 @@ def write_checkpoint(
     kind : str
         The name of the estimator's class.
     settings : dict of str
-        The settings, as `describe_settings_of` returns them.
+        The settings, as `describe_settings` returns them.
     data : int
         The checksum of its data.
     arrays : dict of arrays
@@ -149,9 +149,7 @@ def resume(estimator: Any, runs: Sequence[TrainingRun], path: Path) -> list[Curv
         If the file is no checkpoint, or one of another estimator or of other data.
     """
     header, arrays = read_checkpoint(path)
-    check_settings(
-        header, type(estimator).__name__, describe_settings_of(estimator, runs[0].config)
-    )
+    check_settings(header, type(estimator).__name__, describe_settings(estimator, runs[0].config))
     if header["data"] != data_fingerprint(runs[0].task):
         raise ValueError(
             "resume_from: the checkpoint was written for other data. Pass the same X, y, "
@@ -260,7 +258,7 @@ def check_settings(header: Mapping[str, Any], kind: str, settings: Mapping[str, 
             )
 
 
-def describe_settings_of(estimator: Any, config: TrainingConfig) -> dict[str, str]:
+def describe_settings(estimator: Any, config: TrainingConfig) -> dict[str, str]:
     """Return an estimator's settings as text by name, however the user has written them.
 
     Call it at the start of a fit: objects that user-defined functions refer to may change later.

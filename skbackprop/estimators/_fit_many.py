@@ -24,8 +24,8 @@ from ._fit_context import FitArguments, FitContext, ValidatedParams
 from .base import (
     BaseNeuralNetwork,
     finish_fit,
-    prepare_fit,
-    prepare_shared_fit,
+    make_fit_context,
+    make_shared_fit_context,
     validate_params,
 )
 
@@ -93,11 +93,11 @@ class FitJob:
         start = None
         if alike is None or alike.context is None:
             given = FitArguments(self.X, self.y, **self.fit_params)
-            context = prepare_fit(self.estimator, given, params)
+            context = make_fit_context(self.estimator, given, params)
         else:
             start = self._shared_initial_state(params.config, alike, alike.context)
             starts = None if start is None else [start]
-            context = prepare_shared_fit(self.estimator, params, alike.context, starts)
+            context = make_shared_fit_context(self.estimator, params, alike.context, starts)
         first = context.runs[0]
         first.shares_rng = start is not None
         if self.estimator.random_state is None:

@@ -33,13 +33,13 @@ from ..training.out_of_fold import predict_out_of_fold
 from ..training.partial_fit_session import PartialFitSession
 from ..training.temperature import fit_temperature_scaling
 from ..training.training_run import TrainingRun
-from ..training.weight_init import checked_arrays, checked_layers, layer_widths
+from ..training.weight_init import layer_widths, validate_arrays, validate_layers
 from ..utils.arrays import Array, concatenate_states, max_abs
 from ._checkpoint_io import EstimatorCheckpoint
 from ._estimator_mixin import EstimatorMixin
 from ._fit_context import DataInfo, FitContext, ValidatedParams, warm_start_signature
 from ._history import CURVES, HistoryAttribute, make_history_attributes
-from ._validation import set_attributes, shallow_copy_of, validated_input
+from ._validation import set_attributes, shallow_copy, validate_input
 from .summary import FittedAttributesHTML, Summary, summarize_network
 
 Value = TypeVar("Value")
@@ -268,7 +268,7 @@ class FittedAttributesMixin(EstimatorMixin):
     ) -> dict[str, Any] | None:
         """Return the fitted attributes of unfinished runs for callbacks; None if a run failed.
 
-        With `settings`, those of `describe_settings_of`, the attributes include a checkpoint from
+        With `settings`, those of `describe_settings`, the attributes include a checkpoint from
         which another process can resume training.
         """
         if any(run.error is not None for run in runs):
@@ -328,7 +328,7 @@ class FittedAttributesMixin(EstimatorMixin):
         attributes = self._name_attributes(network)
         axis = None if n_estimators == 1 else slice(None)
         advice = self._advice_on_shapes if "_data_info" in vars(self) else ""
-        layers = checked_layers(
+        layers = validate_layers(
             self.coefs_, self.intercepts_, network, "coefs_, intercepts_", n_estimators, advice
         )
         named: dict[str, list[Array]] = {
@@ -344,7 +344,7 @@ class FittedAttributesMixin(EstimatorMixin):
                         f"Call fit, or set {attribute} together with coefs_ and intercepts_."
                     )
                 arrays = getattr(self, attribute)
-                named[name] = checked_arrays(arrays, shapes, attribute, n_estimators)
+                named[name] = validate_arrays(arrays, shapes, attribute, n_estimators)
             named[name] = [
                 array[(axis, None) if len(shape) == 1 else axis].astype(dtype, copy=False)
                 for array, shape in zip(named[name], shapes, strict=True)
@@ -484,7 +484,7 @@ class FittedAttributesMixin(EstimatorMixin):
 
     def _as_single_network(self, info: DataInfo) -> Self:
         """Return a copy with one network and no training state, whose arrays are set later."""
-        one, fixed = shallow_copy_of(self), info.fixed
+        one, fixed = shallow_copy(self), info.fixed
         if "n_estimators" in fixed:
             one.n_estimators, fixed = 1, fixed | {"n_estimators": 1}
         one._data_info = replace(info, fixed=fixed, n_estimators=1)
@@ -562,7 +562,7 @@ class FittedAttributesMixin(EstimatorMixin):
         """
         check_is_fitted(self)
         info = self._data_info
-        X = validated_input(self, X, info.dtype)
+        X = validate_input(self, X, info.dtype)
         network, parameters = info.network, self._fitted_parameters(info)
         if n_layers is not None:
             layers = slice(n_layers)

@@ -152,7 +152,7 @@ def _per_member(values: list[Any]) -> Any:
     return values if isinstance(values[0], ImmutableCurve) else np.array(values)
 
 
-def history_of(fitted_estimator: Any) -> Sequence[History]:
+def get_current_history(fitted_estimator: Any) -> Sequence[History]:
     """Return the history of each member in the current fit, for callbacks.
 
     Parameters
@@ -190,7 +190,7 @@ class LossCurves:
     best_epoch: int
 
 
-def full_history(estimator: Any) -> list[LossCurves]:
+def get_full_history(estimator: Any) -> list[LossCurves]:
     """Return the losses and scores of each member over all fits, including earlier warm starts.
 
     Parameters

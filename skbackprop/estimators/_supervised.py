@@ -26,7 +26,7 @@ from ..utils.arrays import Array, MatrixLike
 from ._fit_context import ScoredPredictions
 from ._fitted_attributes import OptionalDerivedAttribute, check_finite_output
 from ._history import HISTORY_ATTRIBUTES
-from ._validation import validated_input
+from ._validation import validate_input
 from .base import BaseNeuralNetwork
 
 # The fitted attributes with a value for each member, beside the parameter arrays.
@@ -181,7 +181,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
         """Return derivatives of outputs by the features, of shape (n, n_features, n_outputs)."""
         info = self._data_info
-        X = validated_input(self, X, info.dtype)
+        X = validate_input(self, X, info.dtype)
         network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)

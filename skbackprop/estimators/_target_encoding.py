@@ -193,7 +193,7 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
             exponent = exponent_of_deviations(mean, least, most)
             squares = squared_deviations(y, mean, exponent)
             scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
-    return mean, one_for_zero(scale)
+    return mean, handle_zeros_in_scale(scale)
 
 
 def exponent_of_deviations(mean: Array, least: Array, most: Array) -> Array:
@@ -210,6 +210,6 @@ def squared_deviations(y: Array, mean: Array, exponent: Array) -> Array:
     return np.square(np.ldexp(y - mean, -exponent))
 
 
-def one_for_zero(scale: Array) -> Array:
+def handle_zeros_in_scale(scale: Array) -> Array:
     """Return scales with 1 in place of 0, which is the scale of constant targets."""
     return np.where(scale == 0, 1.0, scale)

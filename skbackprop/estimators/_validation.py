@@ -34,7 +34,7 @@ _FLOATS = (np.float64, np.float32)
 Estimator = TypeVar("Estimator")
 
 
-def shallow_copy_of(estimator: Estimator) -> Estimator:
+def shallow_copy(estimator: Estimator) -> Estimator:
     """Return a shallow copy with the same attributes, to which checks may write."""
     other = object.__new__(type(estimator))
     set_attributes(other, vars(estimator))
@@ -43,7 +43,7 @@ def shallow_copy_of(estimator: Estimator) -> Estimator:
 
 def copy_without_feature_names(estimator: Estimator) -> Estimator:
     """Return a shallow copy that takes rows without feature names, and does not warn."""
-    other = shallow_copy_of(estimator)
+    other = shallow_copy(estimator)
     vars(other).pop("feature_names_in_", None)
     return other
 
@@ -80,9 +80,9 @@ def check_scalar_score(score: Any, scoring: Any) -> float:
 # ----------------------------------------------------------------------------------------- X
 
 
-def validated_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
+def validate_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
     """Return X as a float array or CSR matrix with the features of the training data."""
-    X = validated_features(estimator, X, reset=False)
+    X = validate_features(estimator, X, reset=False)
     check_fits_dtype(X, dtype)
     network = estimator._data_info.network
     network.layers[0].validate_prediction_input(X)
@@ -138,7 +138,7 @@ def _reads_sequences(estimator: Any) -> bool:
     return has_sequence_layer(check_layers_param(getattr(estimator, "layers", None)))
 
 
-def validated_features(estimator: Any, X: Any, reset: bool) -> Any:
+def validate_features(estimator: Any, X: Any, reset: bool) -> Any:
     """Return validated X; `reset` sets the number, the names and the shape of features.
 
     The rows of a lazy matrix are valid where they are made.
@@ -196,10 +196,12 @@ def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating])
     return X
 
 
-def validated_data(estimator: Any, X: Any, y: Any, numeric: bool, reset: bool) -> tuple[Any, Any]:
+def validate_features_and_targets(
+    estimator: Any, X: Any, y: Any, numeric: bool, reset: bool
+) -> tuple[Any, Any]:
     """Return validated X and y; `reset` sets the number, the names and the shape of features."""
     if isinstance(X, LazyMatrix):
-        return validated_features(estimator, X, reset), as_numbers(y) if numeric else y
+        return validate_features(estimator, X, reset), as_numbers(y) if numeric else y
     if reset or getattr(X, "ndim", None) != 2:
         X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
@@ -418,7 +420,7 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
     return np.array(labels.tolist())
 
 
-def validated_labels(y: Any) -> Array:
+def validate_labels(y: Any) -> Array:
     """Return one column of labels without missing values."""
     labels = column_or_1d(check_no_missing(y), warn=True)
     if labels.dtype.kind == "f":
@@ -426,7 +428,7 @@ def validated_labels(y: Any) -> Array:
     return np.asarray(labels)
 
 
-def validated_numbers(y: Any) -> Array:
+def validate_numbers(y: Any) -> Array:
     """Return one column of targets as finite float64."""
     numbers = column_or_1d(check_no_missing(y, "values"), warn=True)
     _reject_dates(numbers, "y")
@@ -478,7 +480,7 @@ CLASSES_BY_NAME = (
 )
 
 
-def validated_weight(
+def validate_weight(
     sample_weight: Any, X: Any, *, may_be_zero: bool = False, may_be_classes: bool = False
 ) -> Array | None:
     """Return non-negative float64 weights for the rows of X; None for None.
@@ -498,7 +500,7 @@ def validated_weight(
         return None
     if may_be_classes:
         try:
-            return validated_weight(sample_weight, X, may_be_zero=may_be_zero)
+            return validate_weight(sample_weight, X, may_be_zero=may_be_zero)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{error}\n{CLASSES_BY_NAME}") from error
     reject_masked_or_structured(sample_weight, "sample_weight")
@@ -516,7 +518,7 @@ def validated_weight(
     return weight
 
 
-def validated_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
+def validate_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
     """Return the groups of n rows as integers from 0 on, of at least `fewest` groups."""
     values = np.asarray(check_no_missing(groups, "values", "groups"))
     if values.ndim == 0 or values.size != len(values):

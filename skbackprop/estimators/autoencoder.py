@@ -50,11 +50,11 @@ from ._target_encoding import BaseTargetEncoder
 from ._validation import (
     check_targets,
     set_attributes,
-    shallow_copy_of,
+    shallow_copy,
+    validate_features,
+    validate_input,
     validate_latent,
-    validated_features,
-    validated_input,
-    validated_weight,
+    validate_weight,
 )
 from ._variational import log_likelihoods, n_encoder_layers, variational_losses
 from .base import BaseNeuralNetwork, check_stochastic
@@ -644,7 +644,7 @@ class BackpropAutoencoder(
         return self._train(given, incremental=True)
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        X = validated_features(self, X, reset)
+        X = validate_features(self, X, reset)
         if self.layers is not None:
             _reject_padding(X)
         return X, X
@@ -665,10 +665,10 @@ class BackpropAutoencoder(
         info = context.info
         has_scores = info.loss.has_likelihood or not info.network.has_activity_loss
         if has_scores and not context.runs[0].incremental:
-            other = shallow_copy_of(self)
+            other = shallow_copy(self)
             set_attributes(other, fitted)
             scores = other._score_rows(table.X, check=False)
-            fitted["offset_"] = _threshold(scores, self.contamination, table.weight)
+            fitted["offset_"] = _contamination_threshold(scores, self.contamination, table.weight)
         return fitted
 
     def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
@@ -921,11 +921,11 @@ class BackpropAutoencoder(
         check_is_fitted(self)
         X = self._validated_input(X)
         return _explained_variance(
-            self._reconstruction_errors(X), X, None, validated_weight(sample_weight, X)
+            self._reconstruction_errors(X), X, None, validate_weight(sample_weight, X)
         )
 
     def _validated_input(self, X: Any) -> Any:
-        X = validated_input(self, X, self._data_info.dtype)
+        X = validate_input(self, X, self._data_info.dtype)
         if self._data_info.network.reads_sequences:
             _reject_padding(X)
         return X
@@ -1053,11 +1053,11 @@ def _explained_variance(
     errors: Array, X: Any, rows: IndexArray | None, weight: Array | None
 ) -> float:
     """Return R2 of rows, given the mean squared error of each."""
-    error, variance = float(np.average(errors, weights=weight)), _variance(X, rows, weight)
+    error, variance = float(np.average(errors, weights=weight)), _mean_variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 
 
-def _threshold(scores: Array, contamination: float, weight: Array | None) -> float:
+def _contamination_threshold(scores: Array, contamination: float, weight: Array | None) -> float:
     """Return the score below which a share of the rows lies, by weight.
 
     It is halfway between two scores, so that rounding errors move no training row across it. If
@@ -1093,11 +1093,11 @@ def _iter_blocks(
         for first in range(0, block.shape[1], n_at_once):
             scores = block[:, first : first + n_at_once]
             part = slice(start, start + scores.shape[1])
-            yield part, scores, _block(X, rows, part)
+            yield part, scores, _dense_block(X, rows, part)
             start = part.stop
 
 
-def _block(X: Any, rows: IndexArray | None, part: slice) -> Array:
+def _dense_block(X: Any, rows: IndexArray | None, part: slice) -> Array:
     """Return a block of X, or of the given rows of X, as a dense array."""
     block: Array = as_dense(X[part] if rows is None else X[rows[part]])
     return block
@@ -1114,7 +1114,7 @@ def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
     return errors
 
 
-def _variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
+def _mean_variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
     """Return the mean variance of the features, in double precision and in blocks of rows.
 
     Deviations are taken from one of the rows first: for equal rows they are exactly zero.
@@ -1123,12 +1123,12 @@ def _variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
     first = int(np.argmax(share > 0))
-    origin = _block(X, rows, slice(first, first + 1))
+    origin = _dense_block(X, rows, slice(first, first + 1))
     rows_at_once = max(1, _BLOCK_SIZE // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
         for part in gen_batches(n_rows, rows_at_once):
-            block = _block(X, rows, part)
+            block = _dense_block(X, rows, part)
             yield share[part], np.subtract(block, origin, dtype=np.float64, order="C")
 
     mean = np.sum([own @ x for own, x in blocks()], axis=0)

@@ -67,10 +67,10 @@ from ._validation import (
     infer_dtype,
     prefix_errors,
     set_attributes,
-    shallow_copy_of,
-    validated_data,
-    validated_groups,
-    validated_weight,
+    shallow_copy,
+    validate_features_and_targets,
+    validate_groups,
+    validate_weight,
     warn_if_scaled_differently,
 )
 
@@ -279,13 +279,13 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         last = self._data_info if continues else None
         params = params or self._get_validated_params(last, incremental)
         config = params.config
-        reader = self if last else shallow_copy_of(self)
+        reader = self if last else shallow_copy(self)
         X, y = reader._validate_rows(given.X, given.y, reset=last is None)
         config.architecture.validate_input(X)
         dtype = last.dtype if last else config.dtype or infer_dtype(X)
         check_fits_dtype(X, dtype)
         may_be_classes = incremental and classes is None and not self._y_numeric
-        weight = validated_weight(given.sample_weight, X, may_be_classes=may_be_classes)
+        weight = validate_weight(given.sample_weight, X, may_be_classes=may_be_classes)
         table = Dataset(X, y, weight)
         targets = None if last is None else self._get_target_encoder(last)
         if targets is None:
@@ -309,11 +309,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 if last is None:
                     warn_if_scaled_differently(X, X_val)
                 encoded = targets.encode(y_val, needs_all=False)
-                rows = Dataset(X_val, encoded, validated_weight(given.sample_weight_val, X_val))
+                rows = Dataset(X_val, encoded, validate_weight(given.sample_weight_val, X_val))
                 if config.class_weight is not None:
                     rows = multiply_class_weight(config, targets, rows)
                 validation = ValidationData(rows, None, y_val)
-        groups = None if given.groups is None else validated_groups(given.groups, table.n_rows, 1)
+        groups = None if given.groups is None else validate_groups(given.groups, table.n_rows, 1)
         return params, info, ValidatedData(table, y, validation, groups, given.folds)
 
     def _get_validated_params(self, last: DataInfo | None, incremental: bool) -> ValidatedParams:
@@ -336,7 +336,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """Return validated X and y; with `reset` set the attributes of the features."""
-        return validated_data(self, X, y, self._y_numeric, reset)
+        return validate_features_and_targets(self, X, y, self._y_numeric, reset)
 
     def _make_data_info(
         self,
@@ -439,7 +439,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         set_attributes(alone, info.attributes)
 
         def score(parameters: FlatParameters, rows: ValidationData, predictions: Array) -> float:
-            estimator = shallow_copy_of(alone)
+            estimator = shallow_copy(alone)
             set_attributes(estimator, self._array_attributes(parameters, info.network))
             estimator = estimator._with_predictions(predictions)
             weighted = {} if rows.weight is None else {"sample_weight": rows.weight}
@@ -509,7 +509,7 @@ def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     return ValidatedParams(values, config, fixed, messages, is_immutable, lists)
 
 
-def prepare_fit(
+def make_fit_context(
     estimator: BaseNeuralNetwork, given: FitArguments, params: ValidatedParams | None = None
 ) -> FitContext:
     """Return the context of a fit of an unfitted estimator, by itself or with others."""
@@ -523,7 +523,7 @@ def prepare_fit(
     return FitContext(params, info, data, runs, [{}] * len(runs))
 
 
-def prepare_shared_fit(
+def make_shared_fit_context(
     estimator: BaseNeuralNetwork,
     params: ValidatedParams,
     other: FitContext,

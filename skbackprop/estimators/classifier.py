@@ -47,7 +47,7 @@ from ._label_encoding import (
 )
 from ._parameter_constraints import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
-from ._validation import validated_weight
+from ._validation import validate_weight
 from .base import check_stochastic
 
 
@@ -899,7 +899,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
         predicted = self.predict(X)
-        return ScoredPredictions(y, predicted, validated_weight(sample_weight, predicted))
+        return ScoredPredictions(y, predicted, validate_weight(sample_weight, predicted))
 
     def _compute_score(self, inputs: ScoredPredictions) -> float:
         accuracy: float = self._labels.accuracy(*inputs)

@@ -41,7 +41,7 @@ from ._fitted_attributes import OptionalDerivedAttribute
 from ._parameter_constraints import Parameter, constraints_of, parameters_of
 from ._supervised import BaseSupervisedNetwork
 from ._target_encoding import RegressionTargetEncoder
-from ._validation import check_no_missing, validated_weight
+from ._validation import check_no_missing, validate_weight
 from .base import check_stochastic
 
 
@@ -790,11 +790,11 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
         if self._is_scored_by_r2:
             predicted = self.predict(X)
-            return ScoredPredictions(y, predicted, validated_weight(sample_weight, predicted))
+            return ScoredPredictions(y, predicted, validate_weight(sample_weight, predicted))
         X, y = self._validate_rows(X, y, reset=False)
         targets = self._get_target_encoder(self._data_info).encode(y, needs_all=False)
         scores = self._predict_in_blocks(X, self._average_raw)
-        return ScoredPredictions(targets, scores, validated_weight(sample_weight, X))
+        return ScoredPredictions(targets, scores, validate_weight(sample_weight, X))
 
     def _compute_score(self, inputs: ScoredPredictions) -> float:
         if self._is_scored_by_r2:

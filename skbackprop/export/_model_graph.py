@@ -1,7 +1,7 @@
 """Computation graph of a fitted estimator: named outputs, each an expression.
 
-`outputs_of` has a function for each class of estimators. It combines the formulas of the layers and
-averages the predictions of ensemble members.
+`build_outputs` has a function for each class of estimators. It combines the formulas of the layers
+and averages the predictions of ensemble members.
 """
 
 from __future__ import annotations
@@ -126,12 +126,12 @@ class ModelGraph:
 def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
     """Return the computation graph of a fitted estimator."""
     check_is_fitted(estimator)
-    *transformers, last = steps_of(estimator)
+    *transformers, last = get_pipeline_steps(estimator)
     row = x = ex.row(estimator.n_features_in_)
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)
-        outputs = find_converter(outputs_of, type(last))(last, x)
+        outputs = find_converter(build_outputs, type(last))(last, x)
         if return_std:
             outputs = (*outputs, _std_output(last, x))
     names = getattr(estimator, "feature_names_in_", None)
@@ -141,20 +141,20 @@ def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
     return ModelGraph(type(estimator).__name__, row, outputs, names, shape)
 
 
-def steps_of(estimator: Any) -> list[Any]:
+def get_pipeline_steps(estimator: Any) -> list[Any]:
     """Return the steps of a pipeline, of a search's best pipeline, or the estimator itself."""
     if isinstance(estimator, Pipeline):
         each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
-        return [part for step in each for part in steps_of(step)]
+        return [part for step in each for part in get_pipeline_steps(step)]
     if isinstance(estimator, BaseSearchCV):
         if not hasattr(estimator, "best_estimator_"):
             raise TypeError(
                 f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
                 "estimator. Fit it with refit=True."
             )
-        return steps_of(estimator.best_estimator_)
+        return get_pipeline_steps(estimator.best_estimator_)
     if isinstance(estimator, FrozenEstimator):
-        return steps_of(estimator.estimator)
+        return get_pipeline_steps(estimator.estimator)
     return [estimator]
 
 
@@ -164,14 +164,14 @@ def has_formulas(estimator: Any) -> bool:
     def is_registered(converters: Any, step: Any) -> bool:
         return find_converter(converters, type(step)) is not converters.dispatch(object)
 
-    *transformers, last = steps_of(estimator)
+    *transformers, last = get_pipeline_steps(estimator)
     return all(is_registered(to_expression, step) for step in transformers) and (
-        is_registered(outputs_of, last) or is_registered(to_expression, last)
+        is_registered(build_outputs, last) or is_registered(to_expression, last)
     )
 
 
 @singledispatch
-def outputs_of(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
+def build_outputs(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
     """Return the outputs of a fitted estimator for an input."""
     if not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
         return (ModelOutput("variable", convert(estimator, x)),)
@@ -220,7 +220,7 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
     return ex.reshape(x, (x.width,))
 
 
-@outputs_of.register
+@build_outputs.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     fitted = get_fitted_network(estimator)
     raw, labels, loss = predict_raw(fitted, x), fitted.targets, fitted.loss
@@ -293,7 +293,7 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
     return ModelOutput(name, values, classes=classes)
 
 
-@outputs_of.register
+@build_outputs.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     fitted = get_fitted_network(estimator)
     each = _member_predictions(fitted, predict_raw(fitted, x))
@@ -327,7 +327,7 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
         )
     fitted = get_fitted_network(estimator)
     raw = predict_raw(fitted, x)
-    (prediction,) = outputs_of(estimator, x)
+    (prediction,) = build_outputs(estimator, x)
     std = ex.std_over_members(_member_predictions(fitted, raw))
     predicted_std = get_predicted_std(fitted.loss, raw)
     if predicted_std is not None:
@@ -336,7 +336,7 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
     return replace(prediction, name="std", expression=std)
 
 
-@outputs_of.register
+@build_outputs.register
 def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
     codes = convert(estimator, x)
     fitted = get_fitted_network(estimator)
@@ -353,7 +353,7 @@ def _(part: BackpropAutoencoder, x: Expr) -> Expr:
 
 @to_expression.register
 def _(part: BackpropFeatures, x: Expr) -> Expr:
-    (network,) = steps_of(part.estimator_)
+    (network,) = get_pipeline_steps(part.estimator_)
     fitted = get_fitted_network(network)
     n_layers = n_layers_up_to(fitted.network, part.layer)
     return ex.flatten_members(predict_raw(fitted, x, slice(n_layers)))
@@ -395,7 +395,7 @@ def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
     return ex.concat([ex.take_columns(kinds, np.hstack([by_wave, by_bin]).ravel()), encoded])
 
 
-@outputs_of.register
+@build_outputs.register
 def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for raw, temperature, weight in zip(
@@ -418,7 +418,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     return label, ModelOutput("probabilities", probabilities)
 
 
-@outputs_of.register
+@build_outputs.register
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):

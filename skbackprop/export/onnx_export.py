@@ -26,7 +26,7 @@ from ..tabular import (
 )
 from ..tabular._read_table import is_numeric
 from ..utils.optional_dependencies import require_extra
-from ._model_graph import ModelGraph, ModelOutput, build_graph, has_formulas, steps_of
+from ._model_graph import ModelGraph, ModelOutput, build_graph, get_pipeline_steps, has_formulas
 from ._onnx_graph import ML_DOMAIN, ML_OPSET, OPSET, OnnxGraph
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
@@ -221,7 +221,7 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
         from skl2onnx import to_onnx
         from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     register_converters()
-    steps, inputs = steps_of(estimator), _get_input_types(estimator, X)
+    steps, inputs = get_pipeline_steps(estimator), _get_input_types(estimator, X)
     converted = steps[0] if len(steps) == 1 else make_pipeline(*steps)
     options = {"zipmap": False} if is_classifier(estimator) else None
 
@@ -271,7 +271,9 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
         name: FloatTensorType if is_numeric(dtype) else StringTensorType
         for name, dtype in nw.from_native(X, eager_only=True).schema.items()
     }
-    if len(set(kinds.values())) == 1 and not isinstance(steps_of(estimator)[0], ColumnTransformer):
+    if len(set(kinds.values())) == 1 and not isinstance(
+        get_pipeline_steps(estimator)[0], ColumnTransformer
+    ):
         return [("X", kind([None, len(kinds)])) for kind in set(kinds.values())]
     return [(name, kind([None, 1])) for name, kind in kinds.items()]
 

@@ -118,14 +118,14 @@ def explain(
             f"background must be given for {type(estimator).__name__}, which keeps no training "
             "rows. Pass training rows, of which a sample of 100 is used."
         )
-    own, others = _table_of(X, "X"), _table_of(background, "background")
+    own, others = _to_table(X, "X"), _to_table(background, "background")
     others = _safe_indexing(others, draw_background(len(others), random_state))
     if own.shape[1] != others.shape[1]:
         raise ValueError(
             f"background must have the columns of X, but has {others.shape[1]} column(s), and X "
             f"has {own.shape[1]}."
         )
-    predict = _predictor(estimator, output)
+    predict = _make_predict_function(estimator, output)
     rows = TablePair(own, others)
     return make_explanation(
         lambda hybrids: _predict_in_parts(predict, rows, hybrids),
@@ -140,7 +140,7 @@ def explain(
     )
 
 
-def _table_of(X: Any, name: str) -> Any:
+def _to_table(X: Any, name: str) -> Any:
     """Return X as a data frame or a 2d array."""
     if issparse(X):
         raise TypeError(
@@ -182,7 +182,7 @@ class TablePair:
             self.table = nw.concat([frames[0], frames[1].select(frames[0].columns)])
             self.names = list(self.table.columns)
             columns = [self.table[name].to_list() for name in self.names]
-        self.codes = np.stack([_codes_of_values(values) for values in columns], axis=1)
+        self.codes = np.stack([_encode_values(values) for values in columns], axis=1)
 
     def differs(self, row: int) -> NDArray[np.bool_]:
         """Return whether each column of each background row differs from that of a row."""
@@ -200,7 +200,7 @@ class TablePair:
         return nw.from_dict(series).to_native()
 
 
-def _codes_of_values(values: list[Any]) -> Array:
+def _encode_values(values: list[Any]) -> Array:
     """Return an integer for each value, the same for equal values and for missing ones."""
     codes: dict[Any, int] = {}
     try:
@@ -211,7 +211,7 @@ def _codes_of_values(values: list[Any]) -> Array:
         return np.arange(len(values))
 
 
-def _predictor(estimator: Any, output: str) -> Callable[[Any], Array]:
+def _make_predict_function(estimator: Any, output: str) -> Callable[[Any], Array]:
     """Return the function from a table to what is explained."""
     transform = output_transform(output)
     if not is_classifier(estimator):

@@ -15,7 +15,7 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from ..estimators._fit_context import FitArguments
-from ..estimators.base import BaseNeuralNetwork, prepare_fit
+from ..estimators.base import BaseNeuralNetwork, make_fit_context
 from ..nn.objective import DivergenceError
 from ..schedules import ConstantRate
 from ..training.config import is_lbfgs
@@ -147,7 +147,7 @@ def find_learning_rate(
     network, X = _split_pipeline(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    run = prepare_fit(network, FitArguments(X, y, sample_weight)).runs[0]
+    run = make_fit_context(network, FitArguments(X, y, sample_weight)).runs[0]
     matmul_size = run.network.max_matmul_size(run.batch_size)
     with BlasLimit(matmul_size, divides_rows=run.network.divides_rows) as limit, limit:
         losses = np.array(_train_at_rates(run, rates.tolist(), width))

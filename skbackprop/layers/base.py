@@ -459,7 +459,7 @@ class Layer(Configurable):
 
     def build(self, context: LayerContext) -> BuiltLayer:
         """Return the layer bound to the arrays of a context."""
-        return _BuiltFromFormulas(self, context)
+        return _BuiltSimpleLayer(self, context)
 
     def forward(self, context: LayerContext, x: Array, out: Array) -> None:
         """Write the output for `x` to `out`."""
@@ -511,7 +511,7 @@ def has_sequence_layer(layers: Sequence[Layer]) -> bool:
     return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)
 
 
-class _BuiltFromFormulas:
+class _BuiltSimpleLayer:
     """A layer that defines `forward` and `backward`, with the input of the current batch."""
 
     def __init__(self, layer: Layer, context: LayerContext) -> None:

@@ -174,12 +174,16 @@ class Conv1D(Convolution):
         if self.padding == "causal" or self.dilation > 1:
             padding: Literal["same", "causal"] = "causal" if self.padding == "causal" else "same"
             convolution = Conv1D(n_channels, self.kernel_size, 1, padding, self.dilation)
-            return *layers, *enlarge(output_shape, (self.strides,), input_shape[:1]), convolution
+            return (
+                *layers,
+                *make_upsampling_layers(output_shape, (self.strides,), input_shape[:1]),
+                convolution,
+            )
         image_shape = 1, *output_shape
         kernel_size, strides = (1, self.kernel_size), (1, self.strides)
         transposed = Conv2DTranspose(n_channels, kernel_size, strides, self.padding)
         shape = transposed.compute_output_shape(image_shape)[1:]
-        fitted = fit_sizes(shape, input_shape[:1])
+        fitted = make_crop_or_pad(shape, input_shape[:1])
         return *layers, Reshape(image_shape), transposed, Reshape(shape), *fitted
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
@@ -307,7 +311,7 @@ class Conv2D(Convolution):
         n_channels = math.prod(input_shape[2:])
         output_shape = self.compute_output_shape(input_shape)
         transposed = Conv2DTranspose(n_channels, self.kernel_size, self.strides, self.padding)
-        fitted = fit_sizes(transposed.compute_output_shape(output_shape), input_shape[:2])
+        fitted = make_crop_or_pad(transposed.compute_output_shape(output_shape), input_shape[:2])
         return *_mirrored_activation(self.activation), transposed, *fitted
 
     def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
@@ -478,7 +482,7 @@ class DepthwiseConv2D(Convolution):
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         output_shape = self.compute_output_shape(input_shape)
-        enlarged = enlarge(output_shape, as_pair(self.strides), input_shape[:2])
+        enlarged = make_upsampling_layers(output_shape, as_pair(self.strides), input_shape[:2])
         convolution = DepthwiseConv2D(self.kernel_size, padding="same")
         return *_mirrored_activation(self.activation), *enlarged, convolution
 
@@ -580,7 +584,9 @@ class UpSampling2D(Layer):
         return BuiltUpSampling(context, as_pair(self.size))
 
 
-def enlarge(shape: Shape, factors: Sequence[int], sizes: Sequence[int]) -> tuple[Layer, ...]:
+def make_upsampling_layers(
+    shape: Shape, factors: Sequence[int], sizes: Sequence[int]
+) -> tuple[Layer, ...]:
     """Return the layers that repeat the positions of rows, for the decoder of an autoencoder.
 
     Parameters
@@ -599,10 +605,10 @@ def enlarge(shape: Shape, factors: Sequence[int], sizes: Sequence[int]) -> tuple
         layers = [Reshape((1, *shape)), UpSampling2D((1, factors[0])), Reshape(enlarged)]
     elif enlarged != shape:
         layers = [UpSampling2D((factors[0], factors[1]))]
-    return *layers, *fit_sizes(enlarged, sizes)
+    return *layers, *make_crop_or_pad(enlarged, sizes)
 
 
-def fit_sizes(shape: Shape, sizes: Sequence[int]) -> tuple[Layer, ...]:
+def make_crop_or_pad(shape: Shape, sizes: Sequence[int]) -> tuple[Layer, ...]:
     """Return the layer that gives rows of a shape these sizes before their channels, if any."""
     return () if shape[:-1] == tuple(sizes) else (CropOrPad(tuple(sizes)),)
 

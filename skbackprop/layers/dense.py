@@ -248,7 +248,8 @@ class BuiltPositionwiseDense(BuiltDense):
         self._groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
         # The sums of each group, and the gradients that they add up to.
         self._sums = [
-            sums_of_parts(total, len(self._groups)) for total in (self.d_weights, self.d_biases)
+            allocate_partial_sums(total, len(self._groups))
+            for total in (self.d_weights, self.d_biases)
         ]
 
     def forward(self, x: Array, out: Array) -> None:
@@ -282,7 +283,7 @@ class BuiltPositionwiseDense(BuiltDense):
             self._outer_product(delta, self._weights_transposed, out=grad_input)
 
 
-def sums_of_parts(total: Array | None, n_parts: int) -> Array | None:
+def allocate_partial_sums(total: Array | None, n_parts: int) -> Array | None:
     """Return memory for the sums of parts of a batch, which are the total itself if it is one."""
     if total is None or n_parts == 1:
         return None if total is None else total[np.newaxis]

@@ -163,8 +163,8 @@ class BuiltCategoricalEmbedding:
     def __init__(self, layer: CategoricalEmbedding, context: LayerContext) -> None:
         self._context, self._n_units = context, layer.n_units
         self._n_embedded, self._n_others = len(layer.sizes), context.n_inputs - len(layer.sizes)
-        self._columns = _index(layer.categorical_columns)
-        self._others = _index(
+        self._columns = _column_index(layer.categorical_columns)
+        self._others = _column_index(
             [i for i in range(context.n_inputs) if i not in layer.categorical_columns]
         )
         self._sizes = np.array(layer.sizes)
@@ -418,7 +418,7 @@ class BuiltEmbedding:
         return self._context.grad_input
 
 
-def _index(columns: Sequence[int]) -> Any:
+def _column_index(columns: Sequence[int]) -> Any:
     """Return the index of sorted columns: a slice, which is faster, if they are adjacent."""
     n = len(columns)
     is_slice = n > 0 and columns[-1] - columns[0] < n

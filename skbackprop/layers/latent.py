@@ -73,7 +73,11 @@ class Sampling(Layer):
         return (input_shape[0] // 2,)
 
     def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltSampling(self.beta, context) if context.is_training else BuiltMean(context)
+        return (
+            BuiltSampling(self.beta, context)
+            if context.is_training
+            else BuiltSamplingInference(context)
+        )
 
 
 class BuiltSampling:
@@ -135,7 +139,7 @@ class BuiltSampling:
         return grad_input
 
 
-class BuiltMean:
+class BuiltSamplingInference:
     """z = m, for prediction.
 
     Parameters

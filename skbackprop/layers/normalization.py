@@ -28,7 +28,7 @@ from .base import (
     Shape,
     padding_mask,
 )
-from .dense import sums_of_parts
+from .dense import allocate_partial_sums
 
 
 class Normalization(Layer):
@@ -325,7 +325,7 @@ class BuiltLayerNorm(BuiltNormalization):
         self._parts = split_rows(context.n_rows, BLOCK // n_units)
         # The sums of each part for the gradients of gains and biases.
         self._sums = [
-            sums_of_parts(each, len(self._parts)) for each in (self.d_gains, self.d_biases)
+            allocate_partial_sums(each, len(self._parts)) for each in (self.d_gains, self.d_biases)
         ]
 
     def forward(self, x: Array, out: Array) -> None:

@@ -19,7 +19,7 @@ from ._built_pooling import (
 from .base import BuiltLayer, Layer, LayerContext, Shape, check_axes
 from .convolution import (
     as_pair,
-    enlarge,
+    make_upsampling_layers,
     same_padding,
     validate_padding,
     validate_pairs,
@@ -46,7 +46,9 @@ class Pooling(Layer):
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         strides = [axis.stride for axis in self.compute_windows(input_shape)]
-        return enlarge(self.compute_output_shape(input_shape), strides, input_shape[: self.n_axes])
+        return make_upsampling_layers(
+            self.compute_output_shape(input_shape), strides, input_shape[: self.n_axes]
+        )
 
     def compute_windows(self, input_shape: Shape) -> tuple[PoolingWindows, ...]:
         """Return the windows along each axis, for the shape of one row of the input."""
@@ -322,7 +324,7 @@ class GlobalPooling(Layer):
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         sizes, output_shape = input_shape[: self.n_axes], self.compute_output_shape(input_shape)
         one_position = *(1 for _ in sizes), *output_shape
-        return Reshape(one_position), *enlarge(one_position, sizes, sizes)
+        return Reshape(one_position), *make_upsampling_layers(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         check_axes(self, input_shape, self.n_axes)

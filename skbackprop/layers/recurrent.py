@@ -36,7 +36,7 @@ from ._built_recurrent import (
     split_channels,
 )
 from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
-from .convolution import enlarge
+from .convolution import make_upsampling_layers
 from .dense import Dense
 from .reshaping import Reshape
 
@@ -504,5 +504,5 @@ def _mirror_sequences(layer: Layer, decoding: Layer, input_shape: Shape) -> tupl
     repeated: tuple[Layer, ...] = ()
     if len(output_shape) == 1:
         one_step = 1, *output_shape
-        repeated = Reshape(one_step), *enlarge(one_step, (n_steps,), (n_steps,))
+        repeated = Reshape(one_step), *make_upsampling_layers(one_step, (n_steps,), (n_steps,))
     return *repeated, decoding, Dense(math.prod(input_shape[1:]))

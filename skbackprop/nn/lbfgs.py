@@ -79,7 +79,7 @@ class FullBatchLoss:
         The rows to use; None for all.
     row_block : int
         The number of rows of a block.
-    deadline : TimeLimit or None, default=None
+    time_limit : TimeLimit or None, default=None
         The time limit, checked before each block.
     rngs : sequence of Generator, default=()
         The random generators of dropout masks, if the network has dropout.
@@ -97,12 +97,12 @@ class FullBatchLoss:
         table: Dataset,
         order: IndexArray | None,
         row_block: int,
-        deadline: TimeLimit | None = None,
+        time_limit: TimeLimit | None = None,
         rngs: Sequence[np.random.Generator] = (),
     ) -> None:
         n_rows = table.n_rows if order is None else len(order)
         self._objective, self._parameters = objective, parameters
-        self._deadline, self._rngs = deadline, rngs
+        self._time_limit, self._rngs = time_limit, rngs
         self.gradients = parameters.like(np.empty_like(parameters.theta))
         self._sum = np.empty_like(parameters.theta)
         self._pool = BufferPool(parameters.dtype)
@@ -129,8 +129,8 @@ class FullBatchLoss:
         losses: list[float] = []
         for chunk in self._batches.chunks():
             batches: Iterable[Batch] = chunk.batches
-            if self._deadline is not None:
-                batches = self._deadline.before_each(batches)
+            if self._time_limit is not None:
+                batches = self._time_limit.iter_until_reached(batches)
             gradient = self._gradient(chunk.batch_size)
             for batch in batches:
                 gradient.backward_loss(batch)
@@ -171,7 +171,7 @@ class FullBatchObjective:
         The training rows; None for all.
     row_block : int
         The number of rows of a block.
-    deadline : TimeLimit or None, default=None
+    time_limit : TimeLimit or None, default=None
         The time limit, checked before each block.
     evaluations : EvaluationCache or None, default=None
         The cache of evaluations; None for no cache.
@@ -193,13 +193,13 @@ class FullBatchObjective:
         table: Dataset,
         order: IndexArray | None,
         row_block: int,
-        deadline: TimeLimit | None = None,
+        time_limit: TimeLimit | None = None,
         evaluations: EvaluationLog | None = None,
     ) -> None:
         self._evaluations = evaluations
         smooth = replace(objective, penalty=objective.penalty.smooth)
         self.objective, self.parameters = smooth, parameters
-        self._loss = FullBatchLoss(smooth, parameters, table, order, row_block, deadline)
+        self._loss = FullBatchLoss(smooth, parameters, table, order, row_block, time_limit)
         self.gradients = self._loss.gradients
         self._add_penalty = PenaltyGradient(
             smooth.penalty, parameters, self.gradients, BufferPool(parameters.dtype)

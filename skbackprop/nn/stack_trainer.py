@@ -51,7 +51,7 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
 
-    def before_each(self, batches: Iterable[Item]) -> Iterator[Item]:
+    def iter_until_reached(self, batches: Iterable[Item]) -> Iterator[Item]:
         """Yield the batches until the time limit is reached.
 
         Raises
@@ -86,7 +86,7 @@ class StackTrainer:
         The learning-rate schedule.
     rate : array of shape (n_estimators, 1)
         The base rates.
-    deadline : TimeLimit or None, default=None
+    time_limit : TimeLimit or None, default=None
         The time limit, which ends an epoch and with it training.
     numbers : sequence of int, default=()
         The numbers of the members in their estimator, if they matter.
@@ -99,7 +99,7 @@ class StackTrainer:
     rule: UpdateRule
     schedule: LearningRateSchedule
     rate: Array
-    deadline: TimeLimit | None = None
+    time_limit: TimeLimit | None = None
     numbers: Sequence[int] = ()
 
     def __post_init__(self) -> None:
@@ -267,8 +267,8 @@ class StackTrainer:
         sums: list[list[float]] = [[] for _ in range(len(self))]
         for chunk in self.batches.chunks():
             batches: Iterable[Batch] = chunk.batches
-            if self.deadline is not None:
-                batches = self.deadline.before_each(batches)
+            if self.time_limit is not None:
+                batches = self.time_limit.iter_until_reached(batches)
             step = self._step(chunk.members, chunk.batch_size)
             step.set_rate(rate[chunk.members])
             gradient, sums_of_weights = step.gradient, []

@@ -72,7 +72,7 @@ class UpdateRule:
 
     def update(self, state: TrainState, gradients: FlatParameters) -> BoundUpdate:
         """Return the update bound to gradients and to the state that it changes."""
-        kind = BoundUpdate if self.average is None else BoundUpdateWithEMA
+        kind = BoundUpdate if self.average is None else BoundUpdateWithAverage
         return kind(self, state, gradients)
 
 
@@ -110,7 +110,7 @@ class BoundUpdate:
             )
 
 
-class BoundUpdateWithEMA(BoundUpdate):
+class BoundUpdateWithAverage(BoundUpdate):
     """Update step followed by an update of the weight average."""
 
     def __init__(self, rule: UpdateRule, state: TrainState, gradients: FlatParameters) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import expit, softmax
 
-from ..training.temperature import fit_temperature, subsample_index, weights_of_rows
+from ..training.temperature import fit_temperature, subsample_index, take_weights
 from ..utils.arrays import Array
 
 _TINY = np.finfo(np.float64).tiny
@@ -80,7 +80,7 @@ def calibrate(scores: Array, codes: Array, weight: Array | None) -> tuple[float,
         The weight of each row.
     """
     rows = subsample_index(len(codes))
-    codes, weight = codes[rows], weights_of_rows(weight, rows)
+    codes, weight = codes[rows], take_weights(weight, rows)
     logits = scores[..., rows, :].astype(np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
@@ -115,7 +115,7 @@ def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:
     """
     rows = subsample_index(likelihoods.shape[1])
     likelihoods = np.maximum(likelihoods[:, rows], _TINY)
-    weight = weights_of_rows(weight, rows)
+    weight = take_weights(weight, rows)
     weights = np.full(len(likelihoods), 1 / len(likelihoods))
     for _ in range(_N_STEPS if len(likelihoods) > 1 else 0):
         shares = weights[:, None] * likelihoods

@@ -11,7 +11,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
-from ..estimators._validation import validated_labels, validated_numbers
+from ..estimators._validation import validate_labels, validate_numbers
 from ..training.splitting import draw_group_folds
 from ..utils.arrays import Array
 
@@ -103,16 +103,16 @@ def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
     With more than two classes there is an indicator of each class.
     """
     if target_type == "auto":
-        y = validated_labels(y)
+        y = validate_labels(y)
         target_type = type_of_target(y, input_name="y")
     if target_type == "continuous":
-        return validated_numbers(y)[None].astype(np.float64), [None]
+        return validate_numbers(y)[None].astype(np.float64), [None]
     if target_type not in ("binary", "multiclass"):
         raise ValueError(
             f"target_type='auto' takes y for {target_type!r}, but target statistics need classes "
             "or numbers. Set target_type, or fit without y."
         )
-    classes, codes = np.unique(validated_labels(y), return_inverse=True)
+    classes, codes = np.unique(validate_labels(y), return_inverse=True)
     if target_type == "binary":
         return codes[None].astype(np.float64), [None]
     return (codes == np.arange(len(classes))[:, None]).astype(np.float64), list(classes)

@@ -14,15 +14,15 @@ from sklearn.metrics import r2_score
 from .._conformal_intervals import ErrorScale, UncalibratedBand
 from ..estimators._label_encoding import BaseLabelEncoder, make_target_encoder
 from ..estimators._target_encoding import RegressionTargetEncoder
-from ..estimators._validation import check_targets, validated_labels, validated_numbers
+from ..estimators._validation import check_targets, validate_labels, validate_numbers
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import Gaussian, Poisson, Quantile, SquaredError
 from ..training.class_weight import (
     ClassWeight,
     EncodedLabels,
-    checked_class_weight,
     compute_class_weight,
     compute_sample_weight,
+    validate_class_weight,
 )
 from ..utils.arrays import Array
 from ._mixture import stacking_weights_nnls
@@ -66,7 +66,7 @@ class ClassifierTargets(TabularTargets):
         labels = make_target_encoder(y)
         if setting is None:
             return cls(labels, None)
-        class_weight, encoded = checked_class_weight(setting), _class_indices(labels, y)
+        class_weight, encoded = validate_class_weight(setting), _class_indices(labels, y)
         by_class = compute_class_weight(class_weight, encoded, weight)
         compute_sample_weight(class_weight, [encoded], False, weight)  # raises without weight
         return cls(labels, by_class)
@@ -83,7 +83,7 @@ class ClassifierTargets(TabularTargets):
 
     def encode(self, y: Any) -> Array:
         """Return the class index of each label; raise if there are unknown ones."""
-        return _class_indices(self.labels, validated_labels(y)).codes
+        return _class_indices(self.labels, validate_labels(y)).codes
 
     def training_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return the weights of rows times those of their classes."""
@@ -153,7 +153,7 @@ class RegressorTargets(TabularTargets):
 
     def encode(self, y: Any) -> Array:
         """Return valid numbers; raise if some are outside the range of the loss."""
-        numbers = validated_numbers(y)
+        numbers = validate_numbers(y)
         check_targets(numbers, self.loss, self.scaling.setting)
         return numbers
 

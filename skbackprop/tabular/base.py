@@ -29,9 +29,9 @@ from ..estimators._fit_context import FitArguments
 from ..estimators._validation import (
     prefix_errors,
     replace_attributes,
-    shallow_copy_of,
-    validated_groups,
-    validated_weight,
+    shallow_copy,
+    validate_groups,
+    validate_weight,
 )
 from ..estimators.explanation import Explanation
 from ..estimators.summary import FittedAttributesHTML
@@ -204,7 +204,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         context = self._init_callback_context(max_subtasks=n_components)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         context.call_on_fit_task_begin(estimator=self, X=X, y=y, metadata=metadata)
-        fitted = shallow_copy_of(self)
+        fitted = shallow_copy(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
         # All or nothing: a failed fit changes neither attributes nor the user's random stream.
@@ -226,7 +226,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         columns = read_table(self, given.X, reset=True)
-        user_weight = validated_weight(given.sample_weight, columns.table)
+        user_weight = validate_weight(given.sample_weight, columns.table)
         y = self._validate_target(given.y)
         _check_lengths(columns, y, "X", "y")
         self._fit_targets(y, user_weight)
@@ -237,7 +237,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         rng = progress.start_stream(check_random_state(self.random_state))
         group = None
         if groups is not None and validation is None:
-            group = validated_groups(groups, len(y))
+            group = validate_groups(groups, len(y))
         target_type = self._targets.target_type
         self._features, table = FeatureBuilder.fit(
             columns,
@@ -299,7 +299,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             columns = read_table(self, given.X_val, reset=False)
             y = self._targets.encode(given.y_val)
             _check_lengths(columns, y, "X_val", "y_val")
-            weight = validated_weight(given.sample_weight_val, columns.table)
+            weight = validate_weight(given.sample_weight_val, columns.table)
             weight = self._targets.training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
@@ -525,7 +525,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
         _check_lengths(columns, y_encoded, "X", "y")
-        weight = validated_weight(sample_weight, columns.table)
+        weight = validate_weight(sample_weight, columns.table)
         out_of_fold = OutOfFoldPredictor(
             TabularModel(self._features, self._components, self._mix),
             self._features.encoding.to_training_matrices(columns),

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
-from ..estimators._validation import shallow_copy_of, validated_labels
+from ..estimators._validation import shallow_copy, validate_labels
 from ..estimators.explanation import Explanation, output_transform
 from ..training.class_weight import (
     ClassWeight,
@@ -153,7 +153,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_CLASSES
-    _validate_target = staticmethod(validated_labels)
+    _validate_target = staticmethod(validate_labels)
 
     def __init__(
         self,
@@ -206,7 +206,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return self._rescale(mixed)
 
     def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
-        mixed = shallow_copy_of(self)._fit_mixture(outputs, y, weight, None)
+        mixed = shallow_copy(self)._fit_mixture(outputs, y, weight, None)
         return -float(np.average(safe_log(mixed[np.arange(len(y)), y]), weights=weight))
 
     def _mix(self, outputs: Sequence[Array]) -> Array:

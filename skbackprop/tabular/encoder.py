@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._decorators import with_parameter_validation
 from ..estimators._estimator_mixin import EstimatorMixin
-from ..estimators._validation import replace_attributes, shallow_copy_of
+from ..estimators._validation import replace_attributes, shallow_copy
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._read_table import read_table
 from ._table_encoding import FittedEncoding, ScaledRows
@@ -314,7 +314,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
 
     def _fit(self, X: Any, y: Any) -> ScaledRows:
         """Set the fitted attributes, and return the training rows."""
-        fitted = shallow_copy_of(self)
+        fitted = shallow_copy(self)
         encoding, rows = FittedEncoding.fit(
             read_table(fitted, X, reset=True),
             y,

@@ -18,9 +18,9 @@ from .._conformal_intervals import (
 )
 from ..estimators._parameter_constraints import constraints_of
 from ..estimators._validation import (
-    shallow_copy_of,
-    validated_numbers,
-    validated_weight,
+    shallow_copy,
+    validate_numbers,
+    validate_weight,
 )
 from ..estimators.explanation import Explanation
 from ..losses.base import Loss
@@ -166,7 +166,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
-    _validate_target = staticmethod(validated_numbers)
+    _validate_target = staticmethod(validate_numbers)
 
     def __init__(
         self,
@@ -226,7 +226,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return mixed
 
     def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
-        mixed = shallow_copy_of(self)._fit_mixture(outputs, y, weight, None)
+        mixed = shallow_copy(self)._fit_mixture(outputs, y, weight, None)
         return 1 - self._targets.score(mixed, y, weight)
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -504,7 +504,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """
         outputs, numbers = self._predict(X, self._mix), self._targets.encode(y)
         check_consistent_length(outputs, numbers)
-        return self._targets.score(outputs, numbers, validated_weight(sample_weight, outputs))
+        return self._targets.score(outputs, numbers, validate_weight(sample_weight, outputs))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -41,7 +41,7 @@ class EncodedLabels(NamedTuple):
     codes: Array
 
 
-def checked_class_weight(class_weight: Any) -> Any:
+def validate_class_weight(class_weight: Any) -> Any:
     """Validate `class_weight` and return a copy with plain labels and floats.
 
     Raises
@@ -107,7 +107,7 @@ def compute_sample_weight(
     Parameters
     ----------
     class_weight : dict, "balanced", or list of these and None
-        The weights, as `checked_class_weight` returns them.
+        The weights, as `validate_class_weight` returns them.
     columns : sequence of EncodedLabels
         The labels.
     has_several_columns : bool
@@ -121,15 +121,15 @@ def compute_sample_weight(
         If a label is no class, if the number of entries is not that of the columns, if no row is
         left with a weight, or if the sum of the weights overflows.
     """
-    of_classes = weights_of_each_class(class_weight, columns, has_several_columns, weight)
+    of_classes = class_weights_by_column(class_weight, columns, has_several_columns, weight)
     with np.errstate(over="ignore", invalid="ignore"):
         of_rows = apply_class_weight(of_classes, columns, weight)
         total = of_rows.sum()
-    check_total(total, class_weight, columns, weight)
+    check_total_weight(total, class_weight, columns, weight)
     return of_rows
 
 
-def weights_of_each_class(
+def class_weights_by_column(
     class_weight: Any,
     columns: Sequence[EncodedLabels],
     has_several_columns: bool,
@@ -195,7 +195,7 @@ def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | No
     return of_classes
 
 
-def check_total(
+def check_total_weight(
     total: float, class_weight: Any, columns: Sequence[EncodedLabels], weight: Array | None
 ) -> None:
     """Check that the sum of the row weights is finite and not zero."""

@@ -27,7 +27,7 @@ from ..utils.equality import is_equal
 from ..utils.suggestions import did_you_mean
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import MLPSpec
-from .class_weight import checked_class_weight
+from .class_weight import validate_class_weight
 from .weight_init import WeightInit, make_weight_init
 
 Part = TypeVar("Part")
@@ -226,7 +226,7 @@ def make_training_config(
         dtype=None if dtype is None else np.dtype(dtype),
         loss=losses[loss] if isinstance(loss, str) else loss,
         label_smoothing=float(parameters.get("label_smoothing", 0.0)),
-        class_weight=checked_class_weight(parameters.get("class_weight")),
+        class_weight=validate_class_weight(parameters.get("class_weight")),
         scale_target=bool(parameters.get("scale_target", False)),
         penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
         solver=instantiate(SOLVERS, parameters["solver"], parameters),

@@ -27,8 +27,8 @@ from .parallelism import (
     BlasLimit,
     array_split,
     bytes_per_member,
+    compute_n_stacks,
     max_stack_size,
-    n_stacks,
     threads_for_stacks,
 )
 from .training_run import (
@@ -58,7 +58,7 @@ def split_by_memory(runs: Sequence[TrainingRun], max_bytes: int) -> list[Sequenc
     settings = first.network, config.batch_size, first.task.dtype.itemsize
     size = max_stack_size(*settings, first.n_train, max_bytes, n_moments)
     each, n_threads = bytes_per_member(*settings, n_moments), threads_for_stacks()
-    return array_split(runs, n_stacks(len(runs), size, each, n_threads))
+    return array_split(runs, compute_n_stacks(len(runs), size, each, n_threads))
 
 
 class TrainingLoop:
@@ -391,7 +391,7 @@ class StochasticTraining:
 
 
 def make_stack_trainer(
-    runs: Sequence[TrainingRun], deadline: TimeLimit | None = None
+    runs: Sequence[TrainingRun], time_limit: TimeLimit | None = None
 ) -> StackTrainer:
     """Return the stack that trains these runs by a stochastic optimizer."""
     first = runs[0]
@@ -415,7 +415,7 @@ def make_stack_trainer(
         rule=stack_settings(rules),
         schedule=stack_settings(schedules),
         rate=np.array(rates)[:, None],
-        deadline=deadline,
+        time_limit=time_limit,
         numbers=[run.member for run in runs],
     )
     if len(runs) > 1:

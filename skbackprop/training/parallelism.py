@@ -42,7 +42,7 @@ _FEWEST_MEMBERS = 4
 
 
 @lru_cache(maxsize=1)
-def _controller() -> ThreadpoolController:
+def _threadpool_controller() -> ThreadpoolController:
     # Looking the libraries up takes milliseconds, so it is done once a process.
     return ThreadpoolController().select(user_api="blas")
 
@@ -94,12 +94,12 @@ class _BlasUsers:
 
 def _n_threads() -> list[int]:
     """Return the number of threads of each BLAS library."""
-    return [library.num_threads for library in _controller().lib_controllers]
+    return [library.num_threads for library in _threadpool_controller().lib_controllers]
 
 
 def _set_threads(numbers: Sequence[int]) -> None:
     """Set the number of threads of each BLAS library, from whichever thread."""
-    for library, number in zip(_controller().lib_controllers, numbers, strict=True):
+    for library, number in zip(_threadpool_controller().lib_controllers, numbers, strict=True):
         library.set_num_threads(number)
         # The thread that has set OpenBLAS would else be the only one that can.
         if hasattr(library, "clear_controlling_thread"):
@@ -288,7 +288,7 @@ def max_stack_size(
     return n_estimators if n_estimators >= _FEWEST_MEMBERS else 1
 
 
-def n_stacks(n_estimators: int, size: int, each: int, n_threads: int) -> int:
+def compute_n_stacks(n_estimators: int, size: int, each: int, n_threads: int) -> int:
     """Return the number of stacks for these members, so that all threads have equal work.
 
     Parameters

@@ -37,7 +37,7 @@ def subsample_index(n: int) -> slice | IndexArray:
     return np.sort(np.random.default_rng(0).choice(n, _MOST_ROWS, replace=False, shuffle=False))
 
 
-def weights_of_rows(weight: Array | None, rows: slice | IndexArray) -> Array | None:
+def take_weights(weight: Array | None, rows: slice | IndexArray) -> Array | None:
     """Return the weights of some rows; None for equal weights, or if all are zero."""
     return None if weight is None or not weight[rows].any() else weight[rows]
 
@@ -155,7 +155,7 @@ def _fit_to_scores(
     with np.errstate(all="ignore"):
         temperature, _ = fit_temperature(
             lambda divisor: log_losses(scores / divisor, y),
-            weights_of_rows(weight, some),
+            take_weights(weight, some),
             spread=_SPREAD,
         )
     return temperature

@@ -40,7 +40,7 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
     return (shapes[0][-2], *(shape[-1] for shape in shapes))
 
 
-def checked_layers(
+def validate_layers(
     coefs: Any,
     intercepts: Any,
     network: Network,
@@ -91,7 +91,7 @@ def checked_layers(
     return layers
 
 
-def checked_arrays(
+def validate_arrays(
     arrays: Any, shapes: Sequence[tuple[int, ...]], name: str, n_estimators: int
 ) -> list[Array]:
     """Validate given arrays, one for each layer that has such, and return them.
@@ -162,7 +162,7 @@ class RandomInit:
 
 
 @dataclass(frozen=True, eq=False)
-class GivenWeights:
+class FixedInit:
     """Initial weights given by the user.
 
     Parameters
@@ -181,7 +181,7 @@ class GivenWeights:
     def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
         """Validate the weights and return those of one network."""
         n_given = self.n_estimators if has_member_axis(self.coefs) else 1
-        layers = checked_layers(self.coefs, self.intercepts, network, "init", n_given)
+        layers = validate_layers(self.coefs, self.intercepts, network, "init", n_given)
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise ValueError("init must contain only finite numbers, got NaN or infinity.")
         if n_given == 1:
@@ -192,7 +192,7 @@ class GivenWeights:
 
 @runtime_checkable
 class WeightInit(Protocol):
-    """Initial weights of networks: `RandomInit`, `GivenWeights` or the like."""
+    """Initial weights of networks: `RandomInit`, `FixedInit` or the like."""
 
     def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
         """Return the initial weights and biases of a network."""
@@ -210,7 +210,7 @@ def make_weight_init(parameters: Mapping[str, Any]) -> WeightInit:
                 f"{type(init).__name__} of length {len(init)}."
             )
         coefs, intercepts = init
-        return GivenWeights(coefs, intercepts, int(parameters.get("n_estimators", 1)))
+        return FixedInit(coefs, intercepts, int(parameters.get("n_estimators", 1)))
     activation = parameters["activation"]
     is_one = isinstance(activation, (str, ActivationFunction))
     # Without hidden layers the activation only matters here, as in scikit-learn.

@@ -34,8 +34,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         If the file can't be written, or `path` is not a regular file. The error names `path`.
     """
     try:
-        target = _target_of(path)
-        with _draft_in(target.parent) as (draft, file):
+        target = _resolve_target(path)
+        with _temporary_file(target.parent) as (draft, file):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -49,8 +49,8 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 def check_replaceable(path: Path) -> None:
     """Raise an OSError if `atomic_write` would, and remove temporary files of killed processes."""
-    target = _target_of(path)
-    with _draft_in(target.parent):
+    target = _resolve_target(path)
+    with _temporary_file(target.parent):
         pass
     for draft in target.parent.glob(f"{_DRAFT}*"):
         _remove_unused(draft)
@@ -64,7 +64,7 @@ def write_new_file(path: Path, content: bytes) -> None:
     target = Path(os.path.realpath(path))
     with suppress(FileExistsError):
         try:
-            with _draft_in(target.parent) as (draft, file):
+            with _temporary_file(target.parent) as (draft, file):
                 file.write(content)
                 file.flush()
                 os.link(draft, target)
@@ -82,7 +82,7 @@ def append_to_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def hold_file(path: Path) -> Iterator[None]:
+def lock_file(path: Path) -> Iterator[None]:
     """Lock a path against other processes and threads, by a lock file beside it.
 
     The lock ends with the process. On file systems without locks there is none.
@@ -92,12 +92,12 @@ def hold_file(path: Path) -> Iterator[None]:
     BlockingIOError
         If another process or thread holds the path; the error names the lock file.
     """
-    target = _target_of(path)
+    target = _resolve_target(path)
     lock = target.with_name(f".{target.name}.lock")
     file = None
     if _remove_unused(lock):
         with suppress(FileExistsError):  # another process was faster
-            file = _new_file_in_use(lock)
+            file = _create_locked_file(lock)
     if file is None:
         raise BlockingIOError(errno.EAGAIN, "it is in use", str(lock))
     with file:
@@ -122,7 +122,7 @@ def prefix_file_errors(owner: Any, path: Path) -> Iterator[None]:
         raise OSError(error.errno, f"{message}: {error.strerror or error}", str(path)) from error
 
 
-def _target_of(path: Path) -> Path:
+def _resolve_target(path: Path) -> Path:
     """Return the regular file that a path refers to, whether or not it exists."""
     target = Path(os.path.realpath(path))
     try:
@@ -137,10 +137,10 @@ def _target_of(path: Path) -> Path:
 
 
 @contextmanager
-def _draft_in(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+def _temporary_file(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """Open a temporary file, provide its path and the file, and remove it at the end."""
     draft = folder / f"{_DRAFT}{uuid4().hex}"
-    file = _new_file_in_use(draft)
+    file = _create_locked_file(draft)
     try:
         yield draft, file
     finally:
@@ -150,7 +150,7 @@ def _draft_in(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
             draft.unlink(missing_ok=True)
 
 
-def _new_file_in_use(path: Path) -> BinaryIO:
+def _create_locked_file(path: Path) -> BinaryIO:
     """Create a locked file, which `_remove_unused` does not remove until it is closed."""
     while True:
         file = path.open("xb")

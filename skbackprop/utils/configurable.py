@@ -47,7 +47,7 @@ class Configurable:
 
     def __repr__(self) -> str:
         """Return the class with the settings that differ from their defaults."""
-        arguments = _arguments(cast(Hashable, type(self)))
+        arguments = _constructor_defaults(cast(Hashable, type(self)))
         names = [name for name in self.setting_names() if hasattr(self, name)]
         changed = [
             f"{name}={getattr(self, name)!r}"
@@ -59,7 +59,11 @@ class Configurable:
     @classmethod
     def setting_names(cls) -> list[str]:
         """Return the names of the settings, without nested ones."""
-        return [name for name in _arguments(cast(Hashable, cls)) if name not in cls._set_elsewhere]
+        return [
+            name
+            for name in _constructor_defaults(cast(Hashable, cls))
+            if name not in cls._set_elsewhere
+        ]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.
@@ -119,7 +123,7 @@ class Configurable:
         if not changes:
             return self
         arguments = dict(changes)
-        for name in _arguments(cast(Hashable, type(self))):
+        for name in _constructor_defaults(cast(Hashable, type(self))):
             if name not in changes and not hasattr(self, name):
                 raise ValueError(
                     f"{type(self).__name__} does not store its argument {name!r} under that name, "
@@ -198,7 +202,7 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
 
 
 @cache
-def _arguments(kind: Hashable) -> Mapping[str, Any]:
+def _constructor_defaults(kind: Hashable) -> Mapping[str, Any]:
     """Return the defaults of the arguments of a class's constructor by name.
 
     `inspect.Parameter.empty` stands for an argument without a default.

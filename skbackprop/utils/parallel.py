@@ -15,14 +15,14 @@ from typing import TypeVar
 Part = TypeVar("Part")
 
 
-class _Thread(threading.local):
+class _ThreadState(threading.local):
     """The team that a thread leads, and its number as a member of another's team."""
 
     team: ThreadTeam | None = None
     number = 0
 
 
-_THREAD = _Thread()
+_THREAD = _ThreadState()
 
 
 class ThreadTeam:
@@ -81,12 +81,12 @@ class ThreadTeam:
                 other.result()
 
 
-def _forget_team() -> None:
+def _reset_team() -> None:
     _THREAD.team = None
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_forget_team)  # a fork has none of the threads
+    os.register_at_fork(after_in_child=_reset_team)  # a fork has none of the threads
 
 
 def parallel_for(function: Callable[[Part], None], parts: Sequence[Part]) -> None:

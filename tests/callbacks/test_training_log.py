@@ -141,7 +141,9 @@ def test_warm_start_counts_its_own_epochs(tmp_path):
 def test_values_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
     numbers = [math.nan, math.inf, -math.inf]
     progress = [History(1, epochs=[EpochResult(*numbers)])]
-    monkeypatch.setattr("skbackprop.callbacks.training_log.history_of", lambda *_: progress)
+    monkeypatch.setattr(
+        "skbackprop.callbacks.training_log.get_current_history", lambda *_: progress
+    )
     path = tmp_path / f"log{suffix}"
     model = quick(BackpropRegressor, max_iter=1, n_iter_no_change=np.inf)
     model.set_callbacks(TrainingLog(path)).fit(*data_for(BackpropRegressor))

@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
-from skbackprop.dask._worker import divide_evenly
+from skbackprop.dask._worker import split_into_batch_sizes
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.layers import CategoricalEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
@@ -385,7 +385,7 @@ def test_worker_without_weight_changes_nothing(solver, average, normalization, n
 @given(n_rows=st.integers(1, 200), n_steps=st.integers(1, 60))
 def test_rows_are_divided_evenly_among_steps(n_rows, n_steps):
     n_rows = max(n_rows, n_steps)
-    runs = divide_evenly(n_rows, n_steps)
+    runs = split_into_batch_sizes(n_rows, n_steps)
     assert sum(n for n, _ in runs) == n_rows
     sizes = [min(size, n - start) for n, size in runs for start in range(0, n, size)]
     assert len(sizes) == n_steps and max(sizes) - min(sizes) <= 1

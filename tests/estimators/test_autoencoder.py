@@ -21,7 +21,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators.base import prepare_fit
+from skbackprop.estimators.base import make_fit_context
 from skbackprop.layers import (
     GRU,
     Activation,
@@ -135,7 +135,7 @@ def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
     autoencoder = BackpropAutoencoder(
         2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
     ).fit(X)
-    (run,) = prepare_fit(autoencoder, FitArguments(X, None)).runs
+    (run,) = make_fit_context(autoencoder, FitArguments(X, None)).runs
     assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
     names = [type(function).__name__ for function in activations_of(run.network)]
     assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
@@ -385,7 +385,7 @@ def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
 
 
 def test_dense_rows_are_not_copied():
-    table = prepare_fit(small(), FitArguments(X, None)).runs[0].table
+    table = make_fit_context(small(), FitArguments(X, None)).runs[0].table
     assert table.X is X
     assert table.y is X
 

@@ -22,7 +22,7 @@ from sklearn.utils.estimator_checks import check_class_weight_balanced_classifie
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators._fit_many import FitJob, fit_many
-from skbackprop.estimators.base import prepare_fit
+from skbackprop.estimators.base import make_fit_context
 from skbackprop.inspection import find_learning_rate
 from skbackprop.optimizers import SOLVERS
 from skbackprop.training import loop
@@ -104,7 +104,7 @@ def by_hand(class_weight, y, weight=None):
 
 def weights_in(model, y, weight=None):
     """Return what the rows weigh when training begins."""
-    return prepare_fit(model, FitArguments(X, y, weight)).runs[0].table.weight
+    return make_fit_context(model, FitArguments(X, y, weight)).runs[0].table.weight
 
 
 def assert_same(model, expected):

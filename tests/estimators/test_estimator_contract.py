@@ -191,14 +191,14 @@ def search(kind, network_kind, data, **settings):
 
 def tabular(kind, data):
     # Folds are drawn at random, so that rows removed or repeated lie otherwise.
-    weights_of_rows = {
+    take_weights = {
         "check_sample_weight_equivalence_on_dense_data",
         "check_sample_weight_equivalence_on_sparse_data",
     }
     settings = {"n_estimators": 2, "max_iter": 2, "random_state": 0}
     wrong = "n_estimators", 1
     return Case(
-        kind, data, predicts_out_of_fold, wrong, settings, frozenset(weights_of_rows), is_slow=True
+        kind, data, predicts_out_of_fold, wrong, settings, frozenset(take_weights), is_slow=True
     )
 
 

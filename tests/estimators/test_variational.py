@@ -19,7 +19,7 @@ from skbackprop import BackpropAutoencoder, BackpropGridSearchCV
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.estimators._fit_context import FitArguments
 from skbackprop.estimators._variational import divergences, n_encoder_layers
-from skbackprop.estimators.base import prepare_fit
+from skbackprop.estimators.base import make_fit_context
 from skbackprop.losses import Huber, LogLoss, Poisson, SquaredError
 from support import assert_same_search, few_epochs, same_bits
 
@@ -81,7 +81,7 @@ def test_loss_curve_is_the_negative_evidence_lower_bound(loss, rows, weight):
     beta = 0.7
     settings = {"loss": loss, "beta": beta, "alpha": 0, "learning_rate_init": 1e-12}
     autoencoder = small(**settings, max_iter=1, batch_size=16, shuffle=False)
-    (run,) = prepare_fit(autoencoder, FitArguments(rows, None)).runs
+    (run,) = make_fit_context(autoencoder, FitArguments(rows, None)).runs
     noise = np.vstack([run.state.masks[0].standard_normal((size, 2)) for size in (16, 16, 16, 12)])
     autoencoder.fit(rows, sample_weight=weight)
 

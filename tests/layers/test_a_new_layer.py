@@ -13,7 +13,7 @@ from scipy import sparse
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators.base import prepare_fit
+from skbackprop.estimators.base import make_fit_context
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
 from skbackprop.layers.dense import Activation, Dense, Dropout, HiddenDropout
@@ -303,7 +303,7 @@ def test_a_member_of_an_ensemble_is_the_network_alone():
 def test_arrays_are_drawn_after_the_weights():
     X, y = data_for(BackpropRegressor)
     (fixed,), (run,) = (
-        prepare_fit(quick(kind), FitArguments(X, y)).runs
+        make_fit_context(quick(kind), FitArguments(X, y)).runs
         for kind in (ScaledRegressor, DrawnRegressor)
     )
     np.testing.assert_array_equal(run.parameters.weights[0], fixed.parameters.weights[0])

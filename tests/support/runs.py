@@ -6,7 +6,7 @@ Those of one call differ in what the members of a stack may differ in.
 from dataclasses import replace
 
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators.base import prepare_fit
+from skbackprop.estimators.base import make_fit_context
 from skbackprop.training.loop import TrainingLoop
 from support import data_for, same_values
 
@@ -19,7 +19,7 @@ def runs_of(estimator_class, differences, settings=None, is_shared=True):
     data, runs = data_for(estimator_class, N_ROWS), []
     for changes in differences:
         estimator = estimator_class(**SHARED | (settings or {}) | changes)
-        runs += prepare_fit(estimator, FitArguments(*data)).runs
+        runs += make_fit_context(estimator, FitArguments(*data)).runs
     if is_shared:
         for run in runs:
             run.table = runs[0].table

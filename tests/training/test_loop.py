@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators.base import prepare_fit
+from skbackprop.estimators.base import make_fit_context
 from skbackprop.optimizers import OPTIMIZERS, AMSGrad
 from skbackprop.schedules import SCHEDULES
 from skbackprop.training import loop as loop_module
@@ -204,7 +204,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
         BackpropRegressor(**settings | {"max_iter": n}) for n in (50, patience + 1)
     )
     X, y = data_for(BackpropRegressor, N_ROWS)
-    (run,) = prepare_fit(estimator, FitArguments(X, y)).runs
+    (run,) = make_fit_context(estimator, FitArguments(X, y)).runs
     y[run.validation_data.rows[0]] = 1e200
     for each in (estimator, at_once):
         with pytest.warns(

@@ -24,8 +24,8 @@ from skbackprop.training.parallelism import (
     BlasLimit,
     array_split,
     bytes_per_member,
+    compute_n_stacks,
     max_stack_size,
-    n_stacks,
     openmp_limit,
     threads_for_stacks,
 )
@@ -256,12 +256,12 @@ def test_array_split_makes_nearly_equal_parts(items, data):
     n_threads=st.integers(1, 8),
 )
 def test_number_of_stacks_respects_size_and_keeps_threads_busy(n_estimators, size, each, n_threads):
-    n = n_stacks(n_estimators, size, each, n_threads)
+    n = compute_n_stacks(n_estimators, size, each, n_threads)
     fewest = -(-n_estimators // size)
     assert fewest <= n <= n_estimators
     assert n in (fewest, n_estimators) or n % n_threads == 0
     assert n == fewest or n_estimators * each / n >= _WORTH_A_THREAD
-    assert n_stacks(n_estimators, size, each, 1) == fewest
+    assert compute_n_stacks(n_estimators, size, each, 1) == fewest
 
 
 @given(st.lists(st.integers(0, 5), max_size=30))

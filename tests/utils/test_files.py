@@ -13,7 +13,7 @@ import pytest
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
 from skbackprop.persistence import save
-from skbackprop.utils.atomic_write import atomic_write, check_replaceable, hold_file
+from skbackprop.utils.atomic_write import atomic_write, check_replaceable, lock_file
 from support import class_data, few_epochs, forks, quick
 
 pytestmark = few_epochs
@@ -123,7 +123,7 @@ def write_for_ever(path, begun):
 
 
 def hold_for_ever(path, begun):
-    with hold_file(path):
+    with lock_file(path):
         begun.set()
         time.sleep(1_000)
 
@@ -184,15 +184,15 @@ def test_lock_ends_with_release_or_process(tmp_path):
     def is_held():
         with suppress(BlockingIOError):
             for each in (path, link):
-                with hold_file(each):
+                with lock_file(each):
                     pass
             return False
         return True
 
     assert not is_held()
-    with hold_file(path):
+    with lock_file(path):
         assert is_held()
-        with hold_file(tmp_path / "another.bin"):
+        with lock_file(tmp_path / "another.bin"):
             pass
     assert not is_held()
     process = started(hold_for_ever, link)
@@ -204,7 +204,7 @@ def test_lock_ends_with_release_or_process(tmp_path):
     assert names_in(tmp_path) == [".file.bin.lock", "link.bin"]  # it was killed
     assert not is_held()
     assert names_in(tmp_path) == ["link.bin"]
-    with pytest.raises(KeyError), hold_file(path):
+    with pytest.raises(KeyError), lock_file(path):
         raise KeyError
     assert names_in(tmp_path) == ["link.bin"]
 
@@ -214,7 +214,7 @@ def test_one_of_many_processes_gets_the_lock(tmp_path):
 
     def ask(number):
         for _ in range(50):
-            with suppress(BlockingIOError), hold_file(path):
+            with suppress(BlockingIOError), lock_file(path):
                 inside.append(number)
                 seen.append(len(inside))
                 time.sleep(0.0005)
