@@ -332,6 +332,7 @@ class DistributedTrainer(StackTrainer):
             results = pool.map("train", is_synchronous, state, rate, slices)
             of_round = slices[0].of_partition(partitions.n_train, 0)
             n_rows = of_round.stop - of_round.start
+            self.state.n_samples_seen += n_rows
             for own, parts in zip(members, zip(*results, strict=True), strict=True):
                 losses, weights = sums[own.start], totals[own.start]
                 if is_synchronous:
@@ -341,7 +342,6 @@ class DistributedTrainer(StackTrainer):
                     average_workers(self.state.take(own), parts, n_rows)
                     losses += [part.loss / n_rounds for part in parts]
                     weights += [part.weight / n_rounds for part in parts]
-        self.state.n_samples_seen += partitions.n_train
         means = np.array(
             [
                 fsum_or_nan(losses) / math.fsum(weights)

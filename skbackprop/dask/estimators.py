@@ -254,7 +254,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
     time_limit : float or None, default=None
         The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
         before each batch. Training then stops at the last complete epoch, or at the best one with
-        ``early_stopping``, and a ConvergenceWarning is issued. `partial_fit` ignores it.
+        ``early_stopping``, and a ConvergenceWarning is issued. In the first epoch, the weights
+        after the batches so far are kept, and ``n_iter_`` is 0. `partial_fit` ignores it.
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
@@ -734,7 +735,8 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
     time_limit : float or None, default=None
         The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
         before each batch. Training then stops at the last complete epoch, or at the best one with
-        ``early_stopping``, and a ConvergenceWarning is issued. `partial_fit` ignores it.
+        ``early_stopping``, and a ConvergenceWarning is issued. In the first epoch, the weights
+        after the batches so far are kept, and ``n_iter_`` is 0. `partial_fit` ignores it.
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.

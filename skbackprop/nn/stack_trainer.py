@@ -36,7 +36,17 @@ Item = TypeVar("Item")
 
 
 class TimeLimitReached(Exception):
-    """The time limit of training has been reached."""
+    """The time limit of training has been reached.
+
+    Parameters
+    ----------
+    n_done : int
+        The number of batches before it, of those that were passed to `TimeLimit.before_each`.
+    """
+
+    def __init__(self, n_done: int) -> None:
+        super().__init__()
+        self.n_done = n_done
 
 
 class TimeLimit:
@@ -45,11 +55,18 @@ class TimeLimit:
     Parameters
     ----------
     seconds : float
-        The time from now.
+        The time from the start.
+    start : float or None, default=None
+        The start, by `time.monotonic`; None for now.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+    def __init__(self, seconds: float, start: float | None = None) -> None:
+        self._seconds = seconds
+        self._start = time.monotonic() if start is None else start
+
+    def fraction(self, fraction: float) -> TimeLimit:
+        """Return the limit after a fraction of the time, from the same start."""
+        return TimeLimit(fraction * self._seconds, self._start)
 
     def iter_until_reached(self, batches: Iterable[Item]) -> Iterator[Item]:
         """Yield the batches until the time limit is reached.
@@ -59,9 +76,10 @@ class TimeLimit:
         TimeLimitReached
             When the time is over.
         """
-        for batch in batches:
-            if time.monotonic() > self._end:
-                raise TimeLimitReached
+        end = self._start + self._seconds
+        for n_done, batch in enumerate(batches):
+            if time.monotonic() > end:
+                raise TimeLimitReached(n_done)
             yield batch
 
 
@@ -236,7 +254,8 @@ class StackTrainer:
         DivergenceError
             If a loss, a parameter or a moment is no longer finite.
         TimeLimitReached
-            If the time limit is reached before a batch.
+            If the time limit is reached before a batch. The state is then that after the batches
+            so far; `restore` returns to the start of the epoch.
         """
         if rollback:
             self.save(n_done)
@@ -251,6 +270,8 @@ class StackTrainer:
                 finite = np.isfinite(losses) & self.is_finite()
             if not finite.all():
                 raise DivergenceError(~finite)
+        except TimeLimitReached:
+            raise
         except BaseException:
             if rollback:
                 self.restore()
@@ -272,13 +293,19 @@ class StackTrainer:
             step = self._step(chunk.members, chunk.batch_size)
             step.set_rate(rate[chunk.members])
             gradient, sums_of_weights = step.gradient, []
-            for batch in batches:
-                if batch.is_empty is None:
-                    gradient.backward_loss(batch)
-                    sums_of_weights.append(gradient.add_penalty(batch.total))
-                    step.update(chunk.batch_size, step.rate)
-                else:
-                    sums_of_weights.append(self._step_separately(step, chunk, batch))
+            n_samples_seen = self.state.n_samples_seen[chunk.members]
+            try:
+                for batch in batches:
+                    if batch.is_empty is None:
+                        gradient.backward_loss(batch)
+                        sums_of_weights.append(gradient.add_penalty(batch.total))
+                        step.update(chunk.batch_size, step.rate)
+                    else:
+                        sums_of_weights.append(self._step_separately(step, chunk, batch))
+            except TimeLimitReached as reached:
+                n_samples_seen += reached.n_done * chunk.batch_size
+                raise
+            n_samples_seen += len(chunk.batches) * chunk.batch_size
             objective = gradient.objective
             penalties = objective.penalty.value(np.array(sums_of_weights, dtype=float).T)
             losses = objective.batch_losses(chunk) / objective.loss_normalizer
@@ -288,7 +315,6 @@ class StackTrainer:
                 own_sums += of_weights
         # Exactly rounded sums do not depend on how an epoch was cut into chunks.
         totals = np.array([fsum_or_nan(values) for values in sums])
-        self.state.n_samples_seen += self.batches.n_rows[:, None]
         return np.asarray(totals / self.batches.total_weights)
 
     def _step_separately(self, step: _Step, chunk: ChunkBuffer, batch: Batch) -> Array:

@@ -349,12 +349,14 @@ def train_networks(
     progress.is_stopped |= task.call_on_fit_task_end(estimator=estimator)
     assert kept is not None  # the first cycle is always useful
     if was_cut_short:
-        result = (
-            f"Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept."
-            if kept.n_iter.any()
-            else "Less than one epoch was trained, so nothing has been learned: the weights are "
-            "the initial ones."
-        )
+        n_rows = np.mean(kept.networks.t_)
+        if kept.n_iter.any():
+            result = f"Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept."
+        elif n_rows:
+            share = n_rows / data.n_train
+            result = f"Networks of {share:.2%} of an epoch are kept."
+        else:
+            result = "No batch was trained, so nothing has been learned."
         warn(
             f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble gets "
             f"a share. {result} Increase time_limit, or train fewer networks.",

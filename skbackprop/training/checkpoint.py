@@ -48,6 +48,16 @@ class ParameterSnapshot(NamedTuple):
     statistics: ArrayDict
     average: ArrayDict
 
+    @classmethod
+    def of(cls, state: TrainState, member: int) -> Self:
+        """Return copies of the parameters of a member of a state."""
+        rows, parameters = np.array([member]), state.parameters
+        return cls(
+            parameters.theta[rows],
+            index_state(parameters.statistics, rows),
+            index_state(state.average, rows),
+        )
+
     @property
     def inference_parameters(self) -> tuple[Array, ArrayDict]:
         """The parameters and running statistics to predict with: averages, if there are any."""
@@ -59,6 +69,21 @@ class BestEpoch(NamedTuple):
 
     score: float
     n_iter: int
+    snapshot: ParameterSnapshot
+
+
+class IncompleteEpoch(NamedTuple):
+    """The first epoch of a fit if the time limit has ended it.
+
+    Parameters
+    ----------
+    n_rows : int
+        The number of rows that the network has been trained on.
+    snapshot : ParameterSnapshot
+        The parameters after them.
+    """
+
+    n_rows: int
     snapshot: ParameterSnapshot
 
 
@@ -86,12 +111,16 @@ class History(NamedTuple):
         The epoch with the best validation score; None if none was scored.
     epochs : sequence of EpochResult, default=()
         The result of each epoch. Epochs after `n_iter` have not happened.
+    incomplete : IncompleteEpoch or None, default=None
+        The weights of an incomplete first epoch, which predict. Training that is resumed repeats
+        that epoch.
     """
 
     n_iter: int = 0
     loss: float = math.inf
     best: BestEpoch | None = None
     epochs: Sequence[EpochResult] = ()
+    incomplete: IncompleteEpoch | None = None
 
     def after(
         self,
@@ -122,18 +151,19 @@ class History(NamedTuple):
         if score is not None:
             limit = -math.inf if best is None else best.score
             if score > limit or (best is not None and last_of_equals and score == limit):
-                rows = np.array([member])
-                snapshot = ParameterSnapshot(
-                    state.parameters.theta[rows],
-                    index_state(state.parameters.statistics, rows),
-                    index_state(state.average, rows),
-                )
-                best = BestEpoch(score, n_iter, snapshot)
+                best = BestEpoch(score, n_iter, ParameterSnapshot.of(state, member))
         return History(n_iter, result.loss, best, epochs)
 
     def copy(self) -> History:
         """Return a history that shares nothing with this one."""
-        return self._replace(best=copy.deepcopy(self.best), epochs=self.epochs[: self.n_iter])
+        best, incomplete = copy.deepcopy((self.best, self.incomplete))
+        return self._replace(best=best, epochs=self.epochs[: self.n_iter], incomplete=incomplete)
+
+    @property
+    def kept_snapshot(self) -> ParameterSnapshot | None:
+        """The parameters to keep; None for those of the last complete epoch."""
+        kept = self.best or self.incomplete
+        return None if kept is None else kept.snapshot
 
     def _column(self, name: str) -> list[float]:
         values = [getattr(epoch, name) for epoch in self.epochs[: self.n_iter]]

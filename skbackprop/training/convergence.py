@@ -272,18 +272,20 @@ def record_outcome(
         if advice := early_stopping_advice(run):
             run.warnings.append(f"{UNINFORMATIVE_SCORE} {advice}")
     elif reason == "time_limit":
-        limit = f"{OUT_OF_TIME}{config.time_limit:g} seconds are over after"
+        limit = f"{OUT_OF_TIME}{config.time_limit:g} seconds are over"
         if run.n_iter:
             unit = "iteration" if config.is_lbfgs else "epoch"
             run.warnings.append(
-                f"{limit} {run.n_iter} {unit}(s). The weights of {unit} {run.history.best_epoch} "
-                "are kept."
+                f"{limit} after {run.n_iter} {unit}(s). The weights of {unit} "
+                f"{run.history.best_epoch} are kept."
             )
         else:
-            run.warnings.append(
-                f"{limit} less than one epoch, so the weights are still the initial ones. Increase "
-                "time_limit, or train on fewer rows."
-            )
+            when = "end of the first iteration" if config.is_lbfgs else "first batch"
+            end = f"{limit} before the {when}, so nothing has been learned."
+            if (incomplete := history.incomplete) is not None:
+                share = incomplete.n_rows / run.n_train
+                end = f"{limit} after {share:.2%} of the first epoch. The weights then are kept."
+            run.warnings.append(f"{end} Increase time_limit, or train on fewer rows.")
     elif reason == "unconverged" and config.is_lbfgs:
         max_fun = getattr(config.solver, "max_fun", math.inf)
         run.warnings.append(

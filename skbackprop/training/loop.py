@@ -20,7 +20,7 @@ from ..nn.train_state import TrainState
 from ..utils.arrays import Array
 from ..utils.configurable import index_settings, stack_settings
 from ..utils.equality import group_by_equality, is_equal
-from .checkpoint import History, StopReason
+from .checkpoint import History, IncompleteEpoch, ParameterSnapshot, StopReason
 from .convergence import record_outcome
 from .lbfgs_training import LBFGSTraining
 from .parallelism import (
@@ -114,6 +114,9 @@ class TrainingLoop:
         stacks = self.stacks
         n_threads = min(len(stacks), threads_for_stacks()) if len(stacks) > 1 else 1
         largest = max((stack.max_matmul_size for stack in stacks), default=0)
+        n_turns = -(-len(stacks) // n_threads)
+        for i, stack in enumerate(stacks):
+            stack.limit_first_epoch((i // n_threads + 1) / n_turns)
         pool = ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext()
         try:
             blas = BlasLimit(
@@ -204,7 +207,8 @@ class StochasticTraining:
     report : callable or None, default=None
         The `EpochReport`.
     time_limit : TimeLimit or None, default=None
-        Ends training with the epochs that are complete; None for no limit.
+        Ends training with the epochs that are complete, and before the end of the first epoch with
+        the batches so far; None for no limit.
     until : int or None, default=None
         The epoch after which training pauses, to be resumed later; None to train to ``max_iter``.
 
@@ -222,6 +226,7 @@ class StochasticTraining:
         until: int | None = None,
     ) -> None:
         self.report, self.n_estimators, self._all_runs = report, len(runs), runs
+        self._time_limit = time_limit
         ordered = sorted(runs, key=lambda run: run.n_train)
         first, last = ordered[0], ordered[-1]
         if len(runs) == 1 and first.shares_rng:  # a stack of several has copies
@@ -259,6 +264,11 @@ class StochasticTraining:
         histories = [run.history for run in runs]
         self._state = self._state._replace(n_done=n_done, runs=runs, histories=histories)
 
+    def limit_first_epoch(self, fraction: float) -> None:
+        """Give the first epoch a fraction of the time, so that each stack has a part of it."""
+        if self._time_limit is not None and not self.n_done:
+            self.stack.deadline = self._time_limit.fraction(fraction)
+
     # --------------------------------------------------------------------- an epoch
 
     def train_epoch(self) -> None:
@@ -270,6 +280,7 @@ class StochasticTraining:
                 self.n_done, self.max_iter, rollback=not self._is_incremental
             )
         except TimeLimitReached:
+            self._keep_incomplete_epoch()
             self.finish_all("time_limit")
         except DivergenceError as diverged:
             self.finish_members(diverged.members, "diverged")
@@ -282,6 +293,31 @@ class StochasticTraining:
             run.seconds += share
         if self.report is not None:
             self.report(self.n_done, len(self.runs), self.n_estimators)
+
+    def _keep_incomplete_epoch(self) -> None:
+        """Keep the weights after some batches of the first epoch: there are no better ones.
+
+        They only predict. The training state returns to that before the epoch, from which training
+        can be resumed.
+        """
+        state, stack = self._state, self.stack
+        if state.n_done:
+            return
+        with np.errstate(all="ignore"):
+            stack.flush_subnormals()
+            finite = stack.is_finite()
+        n_samples_seen = stack.state.n_samples_seen.copy()
+        snapshots = [ParameterSnapshot.of(stack.state, i) for i in range(len(state.runs))]
+        stack.restore()
+        n_rows = (n_samples_seen - stack.state.n_samples_seen).ravel().tolist()
+        histories = [
+            history._replace(incomplete=IncompleteEpoch(n, snapshot) if n and ok else None)
+            for history, n, snapshot, ok in zip(
+                state.histories, n_rows, snapshots, finite.tolist(), strict=True
+            )
+        ]
+        self._state = state._replace(histories=histories)
+        self.finish_members(~finite, "diverged")
 
     def _end_epoch(self, losses: Array) -> None:
         monitored = self._record_epoch(losses)
@@ -304,6 +340,7 @@ class StochasticTraining:
             history.after(result, state, i, last_of_equals=False)
             for i, (history, result) in enumerate(zip(histories, results, strict=True))
         ]
+        stack.deadline = self._time_limit
         # With this assignment the epoch has happened.
         self._state = _LoopState(n_done + 1, runs, histories, stack, patience)
         return monitored

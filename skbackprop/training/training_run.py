@@ -377,7 +377,8 @@ class TrainingRun:
     @property
     def n_samples_seen(self) -> int:
         """The number of rows trained on since the first run."""
-        return int(self.state.n_samples_seen.item())
+        incomplete = self.history.incomplete
+        return int(self.state.n_samples_seen.item()) + (incomplete.n_rows if incomplete else 0)
 
     @property
     def first_loss(self) -> float | None:
@@ -407,10 +408,10 @@ class TrainingRun:
 
         They are those of the best epoch, or else of the last one.
         """
-        best, state = self.history.best, self.state
+        kept, state = self.history.kept_snapshot, self.state
         own = state.parameters
-        if best is not None:
-            return own.like(*best.snapshot.inference_parameters)
+        if kept is not None:
+            return own.like(*kept.inference_parameters)
         if not state.average:
             return own
         return own.like(*select_averaged_parameters(own.theta, own.statistics, state.average))
@@ -425,10 +426,11 @@ class TrainingRun:
         """The checkpoint for a warm start or another call of `partial_fit`."""
         state = self.state.shallow_copy() if self.copies_state else replace(self.state)
         best, stopping = self.history.best, self.config.stopping
+        kept = self.history.kept_snapshot
         if not self._scores_calls:
             state.progress = init_plateau_counter(1)
-        if best is not None and not self.incremental:
-            theta, statistics, state.average = best.snapshot
+        if kept is not None and not self.incremental:
+            theta, statistics, state.average = kept
             state.parameters = self.parameters.like(theta, statistics)
         return TrainingCheckpoint(
             state,
