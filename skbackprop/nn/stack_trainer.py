@@ -41,7 +41,7 @@ class TimeLimitReached(Exception):
     Parameters
     ----------
     n_done : int
-        The number of batches before it, of those that were passed to `TimeLimit.before_each`.
+        The number of batches before it, of those of `TimeLimit.iter_until_reached`.
     """
 
     def __init__(self, n_done: int) -> None:

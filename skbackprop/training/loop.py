@@ -267,7 +267,7 @@ class StochasticTraining:
     def limit_first_epoch(self, fraction: float) -> None:
         """Give the first epoch a fraction of the time, so that each stack has a part of it."""
         if self._time_limit is not None and not self.n_done:
-            self.stack.deadline = self._time_limit.fraction(fraction)
+            self.stack.time_limit = self._time_limit.fraction(fraction)
 
     # --------------------------------------------------------------------- an epoch
 
@@ -340,7 +340,7 @@ class StochasticTraining:
             history.after(result, state, i, last_of_equals=False)
             for i, (history, result) in enumerate(zip(histories, results, strict=True))
         ]
-        stack.deadline = self._time_limit
+        stack.time_limit = self._time_limit
         # With this assignment the epoch has happened.
         self._state = _LoopState(n_done + 1, runs, histories, stack, patience)
         return monitored
