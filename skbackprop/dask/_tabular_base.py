@@ -182,9 +182,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
             context,
             progress,
         )
-        outputs = self._fit_components(data)
-        held_out = data.held_out
-        mixed = self._fit_mixture(outputs, held_out.y, held_out.weight, data.folds)
+        mixed = self._fit_models(data)
         if holds_out:
             self.oof_score_ = self._score_mixed(mixed, y, sample.weight, None)
         self.background_ = keep_background(self, columns, self._features, weight, rng)

@@ -49,7 +49,7 @@ from ._prediction import (
 )
 from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
-from ._table_encoding import UnscaledRows
+from ._table_encoding import ScaledRows, UnscaledRows
 from ._training_cycles import (
     MIN_GAIN_OF_ENSEMBLE,
     MIN_TIME,
@@ -113,17 +113,18 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Return the estimators of `blend`, the number of classes, and the minimum prediction."""
 
     @abstractmethod
-    def _fit_mixture(
-        self, outputs: Sequence[Array], y: Array, weight: Array | None, folds: Array | None
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         """Fit the weights of components to held-out outputs, and return the mixed outputs.
 
         The outputs of a component have the shape (1 or n_estimators, n, n_outputs).
         """
 
     @abstractmethod
-    def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
-        """Return the loss of a mixture that is fitted to held-out outputs, without setting it."""
+    def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
+        """Return the loss of mixed outputs, which ensembles must lower."""
+
+    def _fit_intervals(self, mixed: Array, rows: LabeledRows, folds: Array | None) -> None:
+        """Fit prediction intervals to mixed outputs for held-out rows."""
 
     @abstractmethod
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -238,8 +239,39 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         group = None
         if groups is not None and validation is None:
             group = validate_groups(groups, len(y))
+        rows = LabeledRows(self._fit_features(columns, y, group, rng), y, weight)
+        folds, n_estimators = None, self.n_estimators
+        if validation is None:
+            folds = self._make_folds(y, weight, group, rng)
+            n_estimators = int(folds.max()) + 1
+        else:
+            with prefix_errors("X_val, y_val"):
+                validation = validation._replace(X=self._features.scale(validation.X))
+        arrays = [*self._encoded_arrays(rows), folds]
+        if validation is not None:
+            arrays += self._encoded_arrays(validation)
+        progress.check_data(arrays)
+        # The rows are the same whatever estimators draw seeds in between.
+        background_stream = copy.deepcopy(rng)
+        spent = time.perf_counter() - start
+        time_limit = math.inf if self.time_limit is None else self.time_limit - spent
+        mixed = self._fit_models(
+            TrainingData(
+                rows, n_estimators, folds, validation, rng, time_limit, self, context, progress
+            )
+        )
+        if folds is not None:
+            self.oof_member_ = folds
+            self._set_out_of_fold(mixed, y, user_weight)
+        self.background_ = keep_background(self, columns, self._features, weight, background_stream)
+        progress.print_end(vars(self).get("oof_score_"))
+
+    def _fit_features(
+        self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
+    ) -> ScaledRows:
+        """Set the features and kinds of columns, and return the training rows."""
         target_type = self._targets.target_type
-        self._features, table = FeatureBuilder.fit(
+        self._features, rows = FeatureBuilder.fit(
             columns,
             y if target_type else None,
             target_type or "auto",
@@ -250,44 +282,11 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         )
         names = getattr(self, "feature_names_in_", None)
         self.column_kinds_ = self._features.encoding.name_kinds(names)
-        folds, n_estimators = None, self.n_estimators
-        arrays = [LazyFeatureMatrix(self._features, table, "encoded"), y, weight]
-        if validation is None:
-            folds = self._make_folds(y, weight, group, rng)
-            n_estimators = int(folds.max()) + 1
-            arrays += [folds]
-        else:
-            with prefix_errors("X_val, y_val"):
-                validation = validation._replace(X=self._features.scale(validation.X))
-            arrays += [
-                None,
-                LazyFeatureMatrix(self._features, validation.X, "encoded"),
-                *validation[1:],
-            ]
-        progress.check_data(arrays)
-        # The rows are the same whatever estimators draw seeds in between.
-        background_stream = copy.deepcopy(rng)
-        spent = time.perf_counter() - start
-        time_limit = math.inf if self.time_limit is None else self.time_limit - spent
-        data = TrainingData(
-            LabeledRows(table, y, weight),
-            n_estimators,
-            folds,
-            validation,
-            rng,
-            time_limit,
-            self,
-            context,
-            progress,
-        )
-        outputs = self._fit_components(data)
-        held_out = data.held_out
-        mixed = self._fit_mixture(outputs, held_out.y, held_out.weight, folds)
-        if folds is not None:
-            self.oof_member_ = folds
-            self._set_out_of_fold(mixed, y, user_weight)
-        self.background_ = keep_background(self, columns, self._features, weight, background_stream)
-        progress.print_end(vars(self).get("oof_score_"))
+        return rows
+
+    def _encoded_arrays(self, rows: LabeledRows) -> list[Any]:
+        """Return encoded rows, targets and weights, which a resumed fit must have in common."""
+        return [LazyFeatureMatrix(self._features, rows.X, "encoded"), rows.y, rows.weight]
 
     def _read_validation(self, given: FitArguments) -> LabeledRows | None:
         """Return the user's validation rows, with X as columns."""
@@ -341,6 +340,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             n_folds = min(self.n_estimators, n_groups)
             return draw_group_folds(group, n_folds, rng, strata, has_weight)
         return draw_folds(len(y), min(self.n_estimators, len(y)), rng, strata)
+
+    def _fit_models(self, data: TrainingData) -> Array:
+        """Fit the components and their mixture, and return mixed outputs for held-out rows."""
+        outputs, held_out = self._fit_components(data), data.held_out
+        mixed = self._fit_mixture(outputs, held_out.y, held_out.weight)
+        self._fit_intervals(mixed, held_out, data.folds)
+        return mixed
 
     def _fit_components(self, data: TrainingData) -> list[Array]:
         """Fit all components, set the attributes for them, and return their held-out outputs.
@@ -410,9 +416,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         rows : LabeledRows
             The held-out rows.
         """
+
+        def loss_of_mixture(components: Sequence[Array]) -> float:
+            mixed = shallow_copy(self)._fit_mixture(components, rows.y, rows.weight)
+            return self._loss_of_mixed(mixed, rows.y, rows.weight)
+
         for others in earlier:
-            alone = self._loss_of_mixture(others, rows.y, rows.weight)
-            mixed = self._loss_of_mixture([*others, outputs], rows.y, rows.weight)
+            alone, mixed = loss_of_mixture(others), loss_of_mixture([*others, outputs])
             if alone - mixed > MIN_GAIN_OF_ENSEMBLE * alone:
                 return True
         return False

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
-from ..estimators._validation import shallow_copy, validate_labels
+from ..estimators._validation import validate_labels
 from ..estimators.explanation import Explanation, output_transform
 from ..training.class_weight import (
     ClassWeight,
@@ -194,9 +194,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             prior = np.array([prior[-1] - prior[0]])
         return TableClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
-    def _fit_mixture(
-        self, outputs: Sequence[Array], y: Array, weight: Array | None, folds: Array | None
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         self.temperatures_ = np.array([calibrate(own, y, weight)[0] for own in outputs])
         pairs = zip(outputs, self.temperatures_, strict=True)
         by_component = np.array([average_probabilities(*pair) for pair in pairs])
@@ -205,8 +203,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self._last_temperature, _ = calibrate(safe_log(mixed), y, weight)
         return self._rescale(mixed)
 
-    def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
-        mixed = shallow_copy(self)._fit_mixture(outputs, y, weight, None)
+    def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
         return -float(np.average(safe_log(mixed[np.arange(len(y)), y]), weights=weight))
 
     def _mix(self, outputs: Sequence[Array]) -> Array:

@@ -18,7 +18,6 @@ from .._conformal_intervals import (
 )
 from ..estimators._parameter_constraints import constraints_of
 from ..estimators._validation import (
-    shallow_copy,
     validate_numbers,
     validate_weight,
 )
@@ -208,12 +207,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         init = OutputBiasInit(tuple(intercepts))
         return TableRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
-    def _fit_mixture(
-        self, outputs: Sequence[Array], y: Array, weight: Array | None, folds: Array | None
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         by_component = [self._targets.mixture(list(own)) for own in outputs]
         self.weights_ = self._targets.weights(by_component, y, weight)
-        mixed = self._targets.mixture(by_component, self.weights_.tolist())
+        return self._targets.mixture(by_component, self.weights_.tolist())
+
+    def _fit_intervals(self, mixed: Array, rows: LabeledRows, folds: Array | None) -> None:
+        _, y, weight = rows
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         self._error_scale = self._targets.fit_error_scale(mixed[has_weight], y[has_weight])
@@ -223,10 +223,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self._scores = [
             np.sort(scores[has_weight & (folds == fold)]) for fold in range(folds.max() + 1)
         ]
-        return mixed
 
-    def _loss_of_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> float:
-        mixed = shallow_copy(self)._fit_mixture(outputs, y, weight, None)
+    def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
         return 1 - self._targets.score(mixed, y, weight)
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
