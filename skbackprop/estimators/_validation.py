@@ -151,6 +151,7 @@ def validate_features(estimator: Any, X: Any, reset: bool) -> Any:
         X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X):
         return X
+    reject_single_row(X, "X")
     _reject_dates(X, "X")
     reject_masked_or_structured(X, "X")
     with _explain_errors(estimator, X):
@@ -186,6 +187,7 @@ def warn_if_scaled_differently(X: Any, X_val: Any) -> None:
 def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
     """Return codes as a finite float array with a column for each component."""
     reject_masked_or_structured(codes, "X")
+    reject_single_row(codes, "X")
     X: Array = check_array(codes, dtype=_FLOATS)
     if X.shape[1] != n_components:
         raise ValueError(
@@ -206,6 +208,7 @@ def validate_features_and_targets(
         X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
+    reject_single_row(X, "X")
     _reject_dates(X, "X")
     if numeric:
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
@@ -358,6 +361,21 @@ def _reject_dates(values: Any, name: str) -> None:
                 "Convert them to numbers of moderate size, such as days since a first date, or "
                 "the month and the day of the week."
             )
+
+
+def reject_single_row(values: Any, name: str) -> None:
+    """Raise an error for a Series or a dict, where a table of several rows is expected."""
+    if hasattr(values, "to_frame"):  # a Series of pandas or polars
+        how = "one row of a data frame, pass df.iloc[[0]] instead of df.iloc[0]; for one column, "
+        how += f"pass {name}.to_frame()"
+    elif isinstance(values, Mapping) and not issparse(values):  # dok_matrix may be a dict
+        how = f"one row, pass pandas.DataFrame([{name}])"
+    else:
+        return
+    raise ValueError(
+        f"{name} must be a table of shape (n_samples, n_features), got a {type(values).__name__}. "
+        f"For {how}."
+    )
 
 
 def reject_masked_or_structured(values: Any, name: str) -> None:

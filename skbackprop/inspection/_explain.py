@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import _safe_indexing
+from ..estimators._validation import reject_single_row
 from ..estimators.explanation import (
     Explanation,
     draw_background,
@@ -149,13 +150,15 @@ def _to_table(X: Any, name: str) -> Any:
         )
     if nw.dependencies.is_into_dataframe(X):
         return X
+    reject_single_row(X, name)
     table = np.asarray(X)
     if isinstance(X, (list, tuple)) and table.dtype.kind == "U":
         table = np.asarray(X, dtype=object)
     if table.ndim != 2 or not len(table):
+        hint = f" For one row, pass {name}.reshape(1, -1)." if table.ndim == 1 else ""
         raise ValueError(
             f"{name} must be a table of shape (n_samples, n_features) with at least one row, got "
-            f"an array of shape {table.shape}."
+            f"an array of shape {table.shape}.{hint}"
         )
     return table
 

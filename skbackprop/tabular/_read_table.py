@@ -16,7 +16,7 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
-from ..estimators._validation import reject_masked_or_structured
+from ..estimators._validation import reject_masked_or_structured, reject_single_row
 from ..utils.arrays import Array
 from ._dates import (
     as_microseconds,
@@ -457,11 +457,14 @@ def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
     if nw.dependencies.is_into_dataframe(X):
         return _read_frame(estimator, X, reset)
     if hasattr(X, "keys") and not issparse(X):  # dok_matrix has keys
+        if reset or not hasattr(estimator, "feature_names_in_"):
+            reject_single_row(X, "X")
         return _read_rows(estimator, [X], reset)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, Mapping) for row in X):
         return _read_rows(estimator, X, reset)
     if hasattr(X, "collect_schema"):
         raise TypeError(f"X is a lazy frame ({type(X).__name__}). Pass X.collect().")
+    reject_single_row(X, "X")
     X = _as_array(X)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     if issparse(X):
@@ -498,8 +501,8 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
     if reset or names is None:
         raise TypeError(
             f"Rows of type {type(rows[0]).__name__!r} need an estimator that was fitted to a data "
-            "frame with column names. Pass a data frame (pandas.DataFrame from a list of dicts, "
-            "or to_frame() of a Series), or an array of shape (n_samples, n_features)."
+            "frame with column names. Pass a data frame, such as pandas.DataFrame(rows), or an "
+            "array of shape (n_samples, n_features)."
         )
     known = set(names)
     for i, row in enumerate(rows):

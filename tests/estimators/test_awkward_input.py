@@ -457,3 +457,22 @@ def test_container_of_sample_weight_does_not_matter(estimator_class, hold):
     expected = np.full(N, held) if isinstance(held, float) else weight.astype(float)
     actual, reference = (quick(estimator_class).fit(X, y, w) for w in (held, expected))
     assert_same_network(actual, reference)
+
+
+ROWS = {
+    "pandas row": (
+        lambda X: pd.DataFrame(X).iloc[0],
+        r"pass df\.iloc\[\[0\]\] instead of df\.iloc",
+    ),
+    "polars column": (lambda X: pl.Series(X[:, 0]), r"for one column, pass X\.to_frame\(\)"),
+    "dict": (lambda X: dict(enumerate(X[0])), r"For one row, pass pandas\.DataFrame\(\[X\]\)"),
+}
+
+
+@pytest.mark.parametrize("make_row, how", ROWS.values(), ids=ROWS)
+@pytest.mark.parametrize("method", ["fit", "predict", "input_gradient", "hidden_features"])
+def test_errors_about_single_rows_say_how_to_pass_them(method, make_row, how):
+    X, y = data_for(BackpropRegressor)
+    model, arguments = quick(BackpropRegressor).fit(X, y), (y[:1],) * (method == "fit")
+    with pytest.raises(ValueError, match=how):
+        getattr(model, method)(make_row(X), *arguments)

@@ -132,3 +132,21 @@ def test_errors():
         explain(model, X, X, output="score")
     with pytest.raises(TypeError, match="X is a sparse matrix"):
         explain(model, csr_array(X), X)
+
+
+@pytest.mark.parametrize(
+    "row, how",
+    [
+        (pd.Series([1.0, 2.0, 3.0, 4.0]), r"pass df\.iloc\[\[0\]\] instead of df\.iloc\[0\]"),
+        (np.arange(4.0), r"pass NAME\.reshape\(1, -1\)"),
+        ({"x0": 1.0}, r"pass pandas\.DataFrame\(\[NAME\]\)"),
+    ],
+)
+def test_raises_on_a_row_without_its_table(row, how):
+    X, y = value_data(60)
+    model = LinearRegression().fit(X, y)
+    for name, arguments in (("X", (row, X)), ("background", (X, row))):
+        with pytest.raises(
+            ValueError, match=f"{name} must be a table.* {how.replace('NAME', name)}"
+        ):
+            explain(model, *arguments)
