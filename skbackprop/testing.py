@@ -325,7 +325,7 @@ def _run_layer(
 ) -> _LayerResult:
     """Compute a weighted sum of raw predictions, and its gradients, by steps on the same memory."""
     n_estimators, n_rows = len(parameters), X.shape[-2]
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
     built = BuiltNetwork(
         network,
         parameters,
@@ -364,7 +364,7 @@ def _check_parameter_gradient(network: Network, X: Array, options: Any) -> float
     start = _draw_parameters(network, 1)
 
     def value_and_gradient(theta: Any) -> tuple[float, Any]:
-        step = _run_layer(network, start.like(theta), X)
+        step = _run_layer(network, start.with_theta(theta), X)
         return step.value, step.gradient
 
     return check_gradient(value_and_gradient, start.theta, **options)

@@ -216,7 +216,7 @@ def test_averages_skip_batches_of_zero_weight(kind):
         member = Member(own, is_shuffled=False, factor=0.4)
         stack = stack_of([member], NETWORK, LOSS, SGD(), average=kind)
         list(iter_epochs(stack, 5))
-        ends.append(stack.averaged().theta)
+        ends.append(stack.get_averaged_parameters().theta)
         assert not np.array_equal(ends[-1], stack.parameters.theta)
     assert_same_bits(*ends)
 

@@ -166,25 +166,29 @@ def fit_features(
     """
     reader, targets = _make_reader(estimator), estimator._targets
     kinds = find_kinds(columns, estimator.categorical_features, estimator.column_kinds or {})
-    of_categories = [at for at, kind in enumerate(kinds) if kind == "category"]
-    counts: list[Counter[Any]] = [Counter() for _ in of_categories]
-    if of_categories:
-        arguments = {"reader": reader, "of_categories": of_categories}
+    category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
+    counts: list[Counter[Any]] = [Counter() for _ in category_columns]
+    if category_columns:
+        arguments = {"reader": reader, "category_columns": category_columns}
         for block in partitions.compute(_count_categories, **arguments):
             for total, own in zip(counts, block, strict=True):
                 total.update(own)
     levels = [
         CategoryLevels.fit(own, columns.label(column), MIN_FREQUENCY)
-        for own, column in zip(counts, of_categories, strict=True)
+        for own, column in zip(counts, category_columns, strict=True)
     ]
     codes = np.empty((columns.n_rows, len(levels)), dtype=np.intp)
-    for position, column in enumerate(of_categories):
+    for position, column in enumerate(category_columns):
         codes[:, position] = levels[position].encode(columns.values(column))
     many, statistics = with_many_categories(levels, MAX_CATEGORIES), None
     if many and targets.target_type is not None:
-        of_many = {of_categories[at]: levels[at] for at in many}
+        levels_by_column = {category_columns[at]: levels[at] for at in many}
         blocks = partitions.compute(
-            _target_moments, reader=reader, targets=targets, of_many=of_many, n_folds=n_folds
+            _target_moments,
+            reader=reader,
+            targets=targets,
+            levels_by_column=levels_by_column,
+            n_folds=n_folds,
         )
         moments = [TargetMoments.stack(own).merge(0) for own in zip(*blocks, strict=True)]
         n_outputs = len(moments[0].counts)
@@ -287,19 +291,19 @@ def _read(reader: TableEncoder, partition: Partition) -> TableColumns:
 
 
 def _count_categories(
-    partition: Partition, reader: TableEncoder, of_categories: Sequence[int]
+    partition: Partition, reader: TableEncoder, category_columns: Sequence[int]
 ) -> list[Counter[Any]]:
     """Return the counts of the categories in each of some columns."""
     columns = _read(reader, partition)
     with prefix_errors("a block of X"):
-        return [count_categories(columns.values(at), columns.label(at)) for at in of_categories]
+        return [count_categories(columns.values(at), columns.label(at)) for at in category_columns]
 
 
 def _target_moments(
     partition: Partition,
     reader: TableEncoder,
     targets: TabularTargets,
-    of_many: dict[int, CategoryLevels],
+    levels_by_column: dict[int, CategoryLevels],
     n_folds: int,
 ) -> list[TargetMoments]:
     """Return the moments of the target by fold and category, for each of some columns."""
@@ -317,7 +321,7 @@ def _target_moments(
             n_folds,
             levels.n_codes,
         )
-        for column, levels in of_many.items()
+        for column, levels in levels_by_column.items()
     ]
 
 

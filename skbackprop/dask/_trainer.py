@@ -330,7 +330,7 @@ class DistributedTrainer(StackTrainer):
         for slices in self._iter_slices(n_rounds):
             state = changed_arrays(self.state, is_synchronous)
             results = pool.map("train", is_synchronous, state, rate, slices)
-            of_round = slices[0].of_partition(partitions.n_train, 0)
+            of_round = slices[0].slice_partition(partitions.n_train, 0)
             n_rows = of_round.stop - of_round.start
             self.state.n_samples_seen += n_rows
             for own, parts in zip(members, zip(*results, strict=True), strict=True):

@@ -76,7 +76,7 @@ class EpochSlice(NamedTuple):
     n_pieces: int
     member: int
 
-    def of_partition(self, n_rows: int, number: int) -> slice:
+    def slice_partition(self, n_rows: int, number: int) -> slice:
         """Return the rows of the piece in the order of a partition.
 
         They depend on the partition alone and not on its worker, so a batch has the same rows
@@ -199,7 +199,7 @@ class WorkerActor:
             weight += loss.total
         g /= weight or 1.0
         updated = {name: array.copy() for name, array in parameters.statistics.items()}
-        gradient = parameters.like(g.astype(parameters.dtype), updated)
+        gradient = parameters.with_theta(g.astype(parameters.dtype), updated)
         return RoundResult(gradient, weight / scale, fsum_or_nan(losses) / scale)
 
     def _make_local_steps(self, start: TrainState, rate: Array, piece: EpochSlice) -> RoundResult:
@@ -255,7 +255,7 @@ class WorkerActor:
         orders = self._orders_of(piece.order, piece.member if trained_only else None)
         numbers = self._share.partitions
         rows = [
-            start + order[piece.of_partition(len(order), number)]
+            start + order[piece.slice_partition(len(order), number)]
             for start, number, order in zip(self._starts, numbers, orders, strict=False)
         ]
         return np.concatenate(rows)

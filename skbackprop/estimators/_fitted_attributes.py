@@ -156,7 +156,7 @@ def get_dropout_rates(estimator: FittedAttributesMixin) -> tuple[float, ...]:
         config = estimator._make_config(
             estimator._settings | estimator._parameters_for(estimator._widths)
         )
-    return config.architecture.rates
+    return config.architecture.dropout_rates
 
 
 class FittedAttributesMixin(EstimatorMixin):
@@ -312,7 +312,7 @@ class FittedAttributesMixin(EstimatorMixin):
         return {
             attributes[name]: [
                 array[members, 0] if len(shape) == 1 else array[members]
-                for array, shape in zip(parameters.of(name), shapes, strict=True)
+                for array, shape in zip(parameters.select(name), shapes, strict=True)
             ]
             for name, shapes in network.shapes.items()
         }
@@ -375,7 +375,9 @@ class FittedAttributesMixin(EstimatorMixin):
 
     @derived
     def n_features_in_(self: Any) -> int:
-        architecture = self._kind_of_network.of(self._settings | self._parameters_for(self._widths))
+        architecture = self._kind_of_network.from_params(
+            self._settings | self._parameters_for(self._widths)
+        )
         n_estimators = int(self._settings.get("n_estimators", 1))
         sizes = {
             name.removesuffix("_"): sum(map(np.size, arrays)) // n_estimators
@@ -589,7 +591,7 @@ def _stack_weights(
     theta = thetas[0] if len(thetas) == 1 else np.vstack(thetas)
     if theta is parameters.theta:
         return parameters
-    return parameters.like(theta, concatenate_states([statistics for _, statistics in each]))
+    return parameters.with_theta(theta, concatenate_states([statistics for _, statistics in each]))
 
 
 def _are_identical(value: Any, arrays: list[Array]) -> bool:

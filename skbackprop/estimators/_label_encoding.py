@@ -142,7 +142,7 @@ class BaseLabelEncoder(BaseTargetEncoder):
         return {"classes_": self.classes}
 
     @property
-    def saturated_mask(self) -> Array:
+    def single_class_mask(self) -> Array:
         """Whether each output has a single class, whose probability is always one."""
         return np.zeros(self.n_outputs, dtype=bool)
 
@@ -210,7 +210,7 @@ class SingleLabelEncoder(BaseLabelEncoder):
         self._classes_name = "`self.classes_`" + ("" if column is None else f"[{column}]")
 
     @property
-    def saturated_mask(self) -> Array:
+    def single_class_mask(self) -> Array:
         return np.full(self.n_outputs, len(self.classes) == 1)
 
     def encode(self, y: Any, needs_all: bool) -> Array:
@@ -298,7 +298,7 @@ class SingleLabelEncoder(BaseLabelEncoder):
             y = unify_label_dtype(np.asarray(y), self._y)
         return super().accuracy(y, predicted, weight)
 
-    def to_comparable(self, y: Array) -> Array:
+    def to_comparable_labels(self, y: Array) -> Array:
         """Return labels that can be compared with the classes: both strings, or both numbers."""
         labels = unify_label_dtype(y, self._y)
         if (labels.dtype.kind == "U") != (self.classes.dtype.kind == "U"):
@@ -388,8 +388,8 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
         return cls([SingleLabelEncoder(np.unique(own), i) for i, own in enumerate(valid)])
 
     @property
-    def saturated_mask(self) -> Array:
-        return np.concatenate([column.saturated_mask for column in self.columns])
+    def single_class_mask(self) -> Array:
+        return np.concatenate([column.single_class_mask for column in self.columns])
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         y = as_dense(y)
@@ -440,7 +440,7 @@ class MultioutputLabelEncoder(BaseLabelEncoder):
                 f"y must have the shape of the predictions, {predicted.shape}, got {y.shape}."
             )
         correct = [
-            column.to_comparable(labels) == own
+            column.to_comparable_labels(labels) == own
             for column, labels, own in zip(self.columns, y.T, predicted.T, strict=True)
         ]
         return float(np.average(np.all(correct, axis=0), weights=weight))

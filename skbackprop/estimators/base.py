@@ -381,7 +381,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         incremental: bool = False,
     ) -> list[TrainingRun]:
         """Return a run for each network, which begins with its own of `starts`."""
-        network = info.network.with_dropout(config.architecture.rates)
+        network = info.network.with_dropout(config.architecture.dropout_rates)
         config.check_network(network)
         objective = Objective(network, info.loss, config.penalty)
         task = self._make_task(config, info, objective, data, incremental)
@@ -472,7 +472,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         checkpoints: Sequence[TrainingCheckpoint] | None = getattr(self, "_training", None)
         if checkpoints is not None:
             return [
-                checkpoint.continue_from(*own)
+                checkpoint.with_fitted_parameters(*own)
                 for checkpoint, own in zip(checkpoints, each, strict=True)
             ]
         mean_weight = 1.0 if table.weight is None else float(table.weight.mean())
@@ -481,7 +481,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 layer.init_running_count(running, n, config.batch_size, mean_weight)
         rngs = spawn_rngs(self.random_state, n_estimators)
         return [
-            TrainingCheckpoint.start(parameters, rng, n)
+            TrainingCheckpoint.from_parameters(parameters, rng, n)
             for (parameters, n), rng in zip(each, rngs, strict=True)
         ]
 

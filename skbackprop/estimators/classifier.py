@@ -843,7 +843,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         labels = self._labels
         gradients = self._input_gradients(X, self._output_gradient(of), labels.n_outputs)
         if of == "probability":
-            gradients[..., labels.saturated_mask] = 0
+            gradients[..., labels.single_class_mask] = 0
         # The gradients by one feature have the shape of the scores of a row.
         shaped = labels.decision_function(gradients.reshape(-1, labels.n_outputs))
         columns = [

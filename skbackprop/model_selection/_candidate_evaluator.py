@@ -133,7 +133,7 @@ class CandidateEvaluator:
             for number, parameters in enumerate(candidate_params)
         ]
         if budget is not None:
-            for candidate in filter(budget.applies_to, candidates):
+            for candidate in filter(budget.resumes, candidates):
                 candidate.estimator.set_params(**{budget.resource: budget.n_epochs})
         if search.verbose:
             reasons = Counter(candidate.unbatchable_reason for candidate in candidates)
@@ -249,7 +249,7 @@ class CandidateEvaluator:
         jobs = []
         for group in group_by_equality(candidates, [c.stacking_key for c in candidates]):
             for candidate in group[1:]:
-                candidate.share_equal_parts(group[0])
+                candidate.share_architecture_and_loss(group[0])
             try:
                 cost, size = _cost_and_stack_size(self.config, group[0], X)
             except Exception:  # each fit of the group raises the same, and is scored error_score

@@ -90,7 +90,7 @@ class Candidate:
         validated = self.validated_params
         return [self] if validated is None else [type(self.network), *validated.config.stacking_key]
 
-    def share_equal_parts(self, other: Candidate) -> None:
+    def share_architecture_and_loss(self, other: Candidate) -> None:
         """Share the architecture and the loss of a candidate with an equal key.
 
         Later comparisons then find the same objects, which is fast.
@@ -130,7 +130,7 @@ class RoundBudget:
     until: int
     n_epochs: int
 
-    def applies_to(self, candidate: Candidate) -> bool:
+    def resumes(self, candidate: Candidate) -> bool:
         """Return whether a candidate resumes training instead of starting again."""
         epochs_parameter = f"{candidate.step}__max_iter" if candidate.step else "max_iter"
         return candidate.unbatchable_reason is None and self.resource == epochs_parameter

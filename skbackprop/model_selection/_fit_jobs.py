@@ -119,7 +119,7 @@ class BatchedFitJob:
     ) -> tuple[Results, CandidateStates]:
         """Fit and score the candidates; return results and states to resume from."""
         first, budget = self.tasks[0][0], config.budget
-        until = budget.until if budget is not None and budget.applies_to(first) else None
+        until = budget.until if budget is not None and budget.resumes(first) else None
         data = dict(self.transformed)
         fits: dict[CandidateSplit, FitJob] = {}
         for (candidate, split), key in zip(self.tasks, self.keys, strict=True):

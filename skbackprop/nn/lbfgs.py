@@ -103,7 +103,7 @@ class FullBatchLoss:
         n_rows = table.n_rows if order is None else len(order)
         self._objective, self._parameters = objective, parameters
         self._time_limit, self._rngs = time_limit, rngs
-        self.gradients = parameters.like(np.empty_like(parameters.theta))
+        self.gradients = parameters.with_theta(np.empty_like(parameters.theta))
         self._sum = np.empty_like(parameters.theta)
         self._pool = BufferPool(parameters.dtype)
         self._batches = DataLoader(

@@ -496,7 +496,7 @@ class Network:
         """Return flat parameters with copies of all arrays of `start`."""
         parameters = self.layout.init(len(start), dtype)
         for name in self.shapes:
-            for own, given in zip(parameters.of(name), start.of(name), strict=True):
+            for own, given in zip(parameters.select(name), start.select(name), strict=True):
                 own[...] = given
         return parameters
 

@@ -38,19 +38,19 @@ class Parameters:
         self.dtype: np.dtype[np.floating] = first.dtype
         self._n_members = len(first)
 
-    def of(self, name: str) -> list[Array]:
+    def select(self, name: str) -> list[Array]:
         """Return the arrays of a name, one for each layer that has one."""
         return [named[name] for named in (*self.layers, *self.running) if name in named]
 
     @property
     def weights(self) -> list[Array]:
         """The weights of each dense layer."""
-        return self.of("weights")
+        return self.select("weights")
 
     @property
     def biases(self) -> list[Array]:
         """The biases, in the order of the weights."""
-        return self.of("biases")
+        return self.select("biases")
 
     def __len__(self) -> int:
         return self._n_members
@@ -110,9 +110,9 @@ class FlatParameters(Parameters):
         """Return the parameters of some members: views for a slice, copies for an index array."""
         if isinstance(members, slice) and members.stop - members.start == len(self):
             return self
-        return self.like(self.theta[members], index_state(self.statistics, members))
+        return self.with_theta(self.theta[members], index_state(self.statistics, members))
 
-    def like(self, theta: Array, statistics: ArrayDict | None = None) -> FlatParameters:
+    def with_theta(self, theta: Array, statistics: ArrayDict | None = None) -> FlatParameters:
         """Return parameters of the same layout in another array.
 
         Without `statistics` they share the buffers.
@@ -128,7 +128,7 @@ class FlatParameters(Parameters):
         """
         if temperature == 1.0:
             return self
-        divided = self.like(self.theta.copy())
+        divided = self.with_theta(self.theta.copy())
         divided.weights[-1][...] /= temperature
         divided.biases[-1][...] /= temperature
         return divided

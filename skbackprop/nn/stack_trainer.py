@@ -182,7 +182,7 @@ class StackTrainer:
         """Allocate gradients and buffers, and plan the epoch, for the current members."""
         state, theta = self.state, self.parameters.theta
         self.buffer_pool = BufferPool(theta.dtype)
-        self.gradients = self.parameters.like(np.empty_like(theta))
+        self.gradients = self.parameters.with_theta(np.empty_like(theta))
         self.batches = DataLoader(self.tables, state.orders, self.batch_sizes, self.buffer_pool)
         # By identity: what members share is shuffled and saved once.
         self._orders = list(
@@ -340,13 +340,13 @@ class StackTrainer:
             self._steps[key] = _Step(self, members, batch_size)
         return self._steps[key]
 
-    def averaged(self) -> FlatParameters:
+    def get_averaged_parameters(self) -> FlatParameters:
         """Return the parameters to predict with: their averages, if there is a weight average."""
         if self.rule.average is None:
             return self.parameters
         parameters = self.parameters
         arrays = parameters.theta, parameters.statistics, self.state.average
-        return parameters.like(*select_averaged_parameters(*arrays))
+        return parameters.with_theta(*select_averaged_parameters(*arrays))
 
     # ---------------------------------------------------------------- rollback
 

@@ -80,7 +80,7 @@ class TrainState:
         )
 
     @classmethod
-    def join(cls, states: Sequence[Self]) -> Self:
+    def concatenate(cls, states: Sequence[Self]) -> Self:
         """Return the state of all members of several states, of networks of one architecture.
 
         A single state is returned as it is; else the arrays are copied.
@@ -89,7 +89,7 @@ class TrainState:
         if len(states) == 1:
             return first
         return cls(
-            first.parameters.like(
+            first.parameters.with_theta(
                 np.concatenate([state.parameters.theta for state in states]),
                 concatenate_states([state.parameters.statistics for state in states]),
             ),
@@ -118,7 +118,9 @@ class TrainState:
         masks: list[np.random.Generator],
     ) -> Self:
         return type(self)(
-            self.parameters.like(self.parameters.theta.copy(), _copied(self.parameters.statistics)),
+            self.parameters.with_theta(
+                self.parameters.theta.copy(), _copied(self.parameters.statistics)
+            ),
             **_map_dict_fields(lambda name: _copied(getattr(self, name))),
             n_samples_seen=self.n_samples_seen.copy(),
             orders=orders,

@@ -53,7 +53,7 @@ class MLPSpec:
     input_shape: Shape | None = None
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
+    def from_params(cls, parameters: Mapping[str, Any]) -> Self:
         """Return the architecture for an estimator's parameters."""
         hidden = hidden_widths(parameters["hidden_layer_sizes"])
         return cls(
@@ -92,7 +92,7 @@ class MLPSpec:
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return the network that predicts, without the dropout of hidden layers."""
         input_shape = self.check_row_shape(row_shape)
-        layers, (n_units,) = self.front_layers(input_shape)
+        layers, (n_units,) = self.layers_before_dense(input_shape)
         widths = n_units, *self.hidden, n_outputs
         dense = dense_network(widths, self.activations, normalization=self.normalization)
         return Network(input_shape, (*layers, *dense.layers))
@@ -115,7 +115,7 @@ class MLPSpec:
             )
         return input_shape
 
-    def front_layers(self, input_shape: Shape) -> tuple[list[Layer], Shape]:
+    def layers_before_dense(self, input_shape: Shape) -> tuple[list[Layer], Shape]:
         """Return the executed layers before the dense ones, and the shape (n_units,) after them."""
         shape, executed = input_shape, list[Layer]()
         # The layer that has read a sequence and returned a vector.
@@ -143,14 +143,14 @@ class MLPSpec:
 
     def shaped_parts(self, input_shape: Shape) -> tuple[Network, ...]:
         """Return the layers before the dense ones; for an autoencoder also those after them."""
-        return (Network(input_shape, tuple(self.front_layers(input_shape)[0])),)
+        return (Network(input_shape, tuple(self.layers_before_dense(input_shape)[0])),)
 
     def update_network(self, network: Network) -> Network:
         """Return a network of an earlier fit with the settings that a warm start may change."""
         return network
 
     @property
-    def rates(self) -> tuple[float, ...]:
+    def dropout_rates(self) -> tuple[float, ...]:
         """The dropout rate before each dense layer; empty for no dropout."""
         return self.dropout
 
@@ -177,9 +177,9 @@ class AutoencoderSpec(MLPSpec):
     beta: float = 1.0
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
+    def from_params(cls, parameters: Mapping[str, Any]) -> Self:
         """Return the architecture for an autoencoder's parameters."""
-        encoder = MLPSpec.of(parameters)
+        encoder = MLPSpec.from_params(parameters)
         return cls(
             encoder.hidden,
             encoder.activations,
@@ -197,7 +197,7 @@ class AutoencoderSpec(MLPSpec):
         Its outputs are as many as its inputs.
         """
         input_shape = self.check_row_shape(row_shape)
-        layers, (n_units,) = self.front_layers(input_shape)
+        layers, (n_units,) = self.layers_before_dense(input_shape)
         widths = n_units, *self.hidden, self.n_components, *self.hidden[::-1], n_units
         dense = dense_network(widths, (*self.activations, Identity(), *self.activations[::-1]))
         n_before = 2 * len(self.hidden)
@@ -264,7 +264,7 @@ class AutoencoderSpec(MLPSpec):
         return Network(network.input_shape, tuple(layers))
 
     @property
-    def rates(self) -> tuple[float, ...]:
+    def dropout_rates(self) -> tuple[float, ...]:
         """The dropout rate before each dense layer of both halves; empty for no dropout."""
         return (*self.dropout, 0.0, *self.dropout[:0:-1]) if self.dropout else ()
 

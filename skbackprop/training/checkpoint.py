@@ -122,7 +122,7 @@ class History(NamedTuple):
     epochs: Sequence[EpochResult] = ()
     incomplete: IncompleteEpoch | None = None
 
-    def after(
+    def with_epoch(
         self,
         result: EpochResult,
         state: TrainState,
@@ -269,7 +269,7 @@ class TrainingCheckpoint:
     shares_rng: bool = field(default=False, compare=False)
 
     @classmethod
-    def start(
+    def from_parameters(
         cls, parameters: FlatParameters, rng: np.random.RandomState, n_samples_seen: int
     ) -> Self:
         """Return a checkpoint with given weights, and nothing else to continue from."""
@@ -302,7 +302,9 @@ class TrainingCheckpoint:
         theta, statistics = snapshot.inference_parameters
         if self.temperature != 1.0:
             theta = (
-                state.parameters.like(theta, statistics).scale_last_layer(self.temperature).theta
+                state.parameters.with_theta(theta, statistics)
+                .scale_last_layer(self.temperature)
+                .theta
             )
         return theta, statistics
 
@@ -316,7 +318,9 @@ class TrainingCheckpoint:
         own = self.inference_parameters
         return own if self.history.best is None else copy.deepcopy(own)
 
-    def continue_from(self, parameters: FlatParameters, n_samples_seen: int) -> TrainingCheckpoint:
+    def with_fitted_parameters(
+        self, parameters: FlatParameters, n_samples_seen: int
+    ) -> TrainingCheckpoint:
         """Return the checkpoint to continue from, given the fitted attributes as they are now.
 
         These may have been computed from this checkpoint: they are those of the best call,

@@ -220,7 +220,7 @@ def make_training_config(
     if stopping is not None and is_variational and stopping.scoring is None:
         stopping = replace(stopping, scoring="loss")
     config = TrainingConfig(
-        architecture=kind_of_network.of(parameters),
+        architecture=kind_of_network.from_params(parameters),
         initial=make_weight_init(parameters),
         n_estimators=int(parameters.get("n_estimators", 1)),
         dtype=None if dtype is None else np.dtype(dtype),

@@ -42,7 +42,7 @@ class LBFGSTraining:
         if not isinstance(run.config.solver, LBFGS):
             raise TypeError(f"runs of L-BFGS need its settings, got {run.config.solver!r}")
         self._run, self._observer, self._lbfgs = run, observer, run.config.solver
-        in_double = run.parameters.like(run.parameters.theta.astype(np.float64))
+        in_double = run.parameters.with_theta(run.parameters.theta.astype(np.float64))
         run.state = replace(run.state, parameters=in_double)
         if observer.needs_checkpoints and run.evaluations is None:
             run.evaluations = EvaluationLog(run.parameters.theta[0].copy(), [], [])
@@ -111,7 +111,7 @@ class LBFGSTraining:
         run = self._run
         (result,) = evaluate_validation([run], [loss], run.parameters)
         # Of equally good iterations the last has the lowest loss. On few rows many are equal.
-        history = self._last[0].after(result, run.state, 0, last_of_equals=True)
+        history = self._last[0].with_epoch(result, run.state, 0, last_of_equals=True)
         self._last = history, run.parameters.theta.copy()  # now it has happened
         if self._is_within_iteration:  # else an earlier process has printed it
             run.print_progress(history)
@@ -135,7 +135,7 @@ class LBFGSTraining:
 
     def _snapshot_runs(self) -> list[TrainingRun]:
         run, (history, theta) = self._run, self._last
-        parameters = run.parameters.like(theta)
+        parameters = run.parameters.with_theta(theta)
         return [run.snapshot(history, replace(run.state, parameters=parameters))]
 
     def _restore(self, reason: StopReason) -> None:

@@ -333,11 +333,11 @@ class StochasticTraining:
         """Evaluate and record an epoch; return the values that should fall, a row each."""
         n_done, runs, histories, stack, patience = self._state
         state = stack.state
-        results = evaluate_validation(runs, losses.tolist(), stack.averaged())
+        results = evaluate_validation(runs, losses.tolist(), stack.get_averaged_parameters())
         monitored = np.array([monitored_value(result) for result in results])[:, None]
         stack.schedule.on_epoch_end(state.schedule, stack.rate, monitored, state.n_samples_seen)
         histories = [
-            history.after(result, state, i, last_of_equals=False)
+            history.with_epoch(result, state, i, last_of_equals=False)
             for i, (history, result) in enumerate(zip(histories, results, strict=True))
         ]
         stack.time_limit = self._time_limit
@@ -435,7 +435,7 @@ def make_stack_trainer(
     if len(runs) == 1:
         state = first.state if first.config.shuffle else replace(first.state, rngs=[None])
     else:
-        state = TrainState.join(_share_orders(runs))
+        state = TrainState.concatenate(_share_orders(runs))
     each = [
         (
             *(run.table, run.batch_size, run.config.rate, run.objective.penalty),

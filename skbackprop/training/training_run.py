@@ -411,10 +411,10 @@ class TrainingRun:
         kept, state = self.history.kept_snapshot, self.state
         own = state.parameters
         if kept is not None:
-            return own.like(*kept.inference_parameters)
+            return own.with_theta(*kept.inference_parameters)
         if not state.average:
             return own
-        return own.like(*select_averaged_parameters(own.theta, own.statistics, state.average))
+        return own.with_theta(*select_averaged_parameters(own.theta, own.statistics, state.average))
 
     @property
     def calibrated_parameters(self) -> FlatParameters:
@@ -431,7 +431,7 @@ class TrainingRun:
             state.progress = init_plateau_counter(1)
         if kept is not None and not self.incremental:
             theta, statistics, state.average = kept
-            state.parameters = self.parameters.like(theta, statistics)
+            state.parameters = self.parameters.with_theta(theta, statistics)
         return TrainingCheckpoint(
             state,
             History(best=best if self.incremental else None),

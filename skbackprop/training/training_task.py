@@ -112,12 +112,12 @@ class RawPredictionEvaluator:
     ----------
     objective : Objective
         The objective, with the loss.
-    own_score : callable
+    score_function : callable
         Returns the estimator's score of (scores, encoded targets, weights).
     """
 
     objective: Objective
-    own_score: Score
+    score_function: Score
 
     def predict(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
         """Return the raw scores."""
@@ -135,7 +135,7 @@ class RawPredictionEvaluator:
 
     def score(self, predictions: Array, validation_data: ValidationData) -> float:
         """Return the estimator's own score of the raw scores."""
-        return self.own_score(predictions, validation_data.encoded, validation_data.weight)
+        return self.score_function(predictions, validation_data.encoded, validation_data.weight)
 
 
 def weighted_mean(values: Array, weight: Array | None) -> float:

@@ -108,11 +108,11 @@ CASES = {
 def test_outputs_and_gradients_equal_those_of_torch(input_shape, layer, make):
     network = Network(input_shape, (Scale(), layer))
     parameters = drawn_parameters(network, 1)
-    parameters.of("scales")[0][...] = 1
+    parameters.select("scales")[0][...] = 1
     rng = np.random.RandomState(0)
     X = rng.randn(N_ROWS, *input_shape)
     slope = rng.randn(N_ROWS, network.n_units[-1])
-    gradients = parameters.like(np.empty_like(parameters.theta))
+    gradients = parameters.with_theta(np.empty_like(parameters.theta))
     built = BuiltNetwork(network, parameters, N_ROWS, BufferPool(np.dtype(float)), gradients)
     scores = np.empty_like(slope)
     built.forward(X.reshape(N_ROWS, -1), scores)

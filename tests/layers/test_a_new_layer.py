@@ -119,7 +119,7 @@ def test_a_penalized_layer_without_weights_leaves_dropout_and_widths_where_they_
 
 def perturbed(network, seeds):
     parameters = some_parameters(network, seeds)
-    for array in parameters.of("scales"):
+    for array in parameters.select("scales"):
         array += 0.3 * np.random.RandomState(5).randn(*array.shape)
     return parameters
 
@@ -183,7 +183,7 @@ def test_a_prediction_is_what_training_has_computed(new):
     network, table = network_with(range(5), new=new), some_table(LOSS, 9, WIDTHS)
     parameters = network.layout.init(2, np.dtype(float))
     parameters.theta[...] = np.random.RandomState(0).randn(*parameters.theta.shape)
-    gradients = parameters.like(np.empty_like(parameters.theta))
+    gradients = parameters.with_theta(np.empty_like(parameters.theta))
     scores = np.empty((2, 9, 2))
     BuiltNetwork(network, parameters, 9, BufferPool(np.dtype(float)), gradients).forward(
         table.X, scores
@@ -308,4 +308,4 @@ def test_arrays_are_drawn_after_the_weights():
     )
     np.testing.assert_array_equal(run.parameters.weights[0], fixed.parameters.weights[0])
     (rng,) = fixed.state.rngs
-    np.testing.assert_array_equal(run.parameters.of("scales")[0][0, 0], rng.uniform(1, 2, 4))
+    np.testing.assert_array_equal(run.parameters.select("scales")[0][0, 0], rng.uniform(1, 2, 4))

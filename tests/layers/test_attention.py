@@ -135,7 +135,7 @@ def test_trained_positions_are_a_table(n_estimators):
     network = Network(SHAPE, (PositionalEncoding(trained=True),))
     parameters, X = drawn_parameters(network, n_estimators), sequences()
     out = predict_raw(network, parameters, X.reshape(N_ROWS, -1))
-    (table,) = parameters.of("position_embeddings")
+    (table,) = parameters.select("position_embeddings")
     np.testing.assert_array_equal(out.reshape(n_estimators, *X.shape), X + table[:, None])
 
 
@@ -180,10 +180,10 @@ class Pass:
     def run(self, X, delta, member=None):
         """Return the output, the gradients of all parameters, and that by the input."""
         members = slice(None) if member is None else slice(member, member + 1)
-        parameters = self.parameters.like(self.parameters.theta[members])
+        parameters = self.parameters.with_theta(self.parameters.theta[members])
         n, n_rows, n_steps, _ = (len(parameters), *X.shape[-3:])
         network = Network((n_steps, N_CHANNELS), self.network.layers)
-        gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+        gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
         pool = BufferPool(np.dtype(self.dtype))
         built = BuiltNetwork(network, parameters, n_rows, pool, gradients, with_input_gradient=True)
         out = np.empty((n, n_rows, n_steps * N_CHANNELS), self.dtype)
@@ -258,7 +258,7 @@ def test_a_block_equals_that_of_torch(is_causal):
 
     def in_torchs_order(theta):
         norm_1, attention, norm_2, *dense = [
-            own for own in arrays_of(step.parameters.like(theta), 0) if own
+            own for own in arrays_of(step.parameters.with_theta(theta), 0) if own
         ]
         heads = "attention_kernels", "attention_biases"
         outputs = "attention_output_kernels", "attention_output_biases"

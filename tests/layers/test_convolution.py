@@ -144,8 +144,8 @@ def test_output_is_that_of_loops(layer, shape, n_estimators):
     X = np.random.RandomState(0).randn(4, math.prod(shape))
     out = predict_raw(network, parameters, X).reshape(n_estimators, 4, *network.row_shapes[-1])
     for member in range(n_estimators):
-        kernels = parameters.of("kernels")[0][member]
-        biases = parameters.of("kernel_biases")[0][member, 0] if layer.use_bias else 0
+        kernels = parameters.select("kernels")[0][member]
+        biases = parameters.select("kernel_biases")[0][member, 0] if layer.use_bias else 0
         for row, x in zip(out[member], X, strict=True):
             expected = convolved(layer, x.reshape(shape), kernels, biases)
             np.testing.assert_allclose(row, expected, atol=1e-13)
@@ -162,9 +162,9 @@ def test_depthwise_convolution_is_one_with_zeros_between_channels(layer, shape, 
     same = parameters_for(other, n_estimators)
     same.theta[...] = 0
     for i in range(n_channels):
-        same.of("kernels")[0][..., i, i] = parameters.of("kernels")[0][..., i]
+        same.select("kernels")[0][..., i, i] = parameters.select("kernels")[0][..., i]
     if layer.use_bias:
-        same.of("kernel_biases")[0][...] = parameters.of("kernel_biases")[0]
+        same.select("kernel_biases")[0][...] = parameters.select("kernel_biases")[0]
     X = np.random.RandomState(0).randn(4, math.prod(shape))
     out, expected = predict_raw(network, parameters, X), predict_raw(other, same, X)
     np.testing.assert_allclose(out, expected, atol=1e-13)
@@ -176,9 +176,9 @@ def test_output_is_scipys_correlation(padding):
     parameters = parameters_for(network, 1)
     X = np.random.RandomState(0).randn(2, 6, 7)
     out = predict_raw(network, parameters, X.reshape(2, -1)).reshape(2, *network.row_shapes[-1])
-    kernel = parameters.of("kernels")[0][0, :, :, 0, 0]
+    kernel = parameters.select("kernels")[0][0, :, :, 0, 0]
     for row, x in zip(out, X, strict=True):
-        expected = correlate(x, kernel, padding) + parameters.of("kernel_biases")[0].item()
+        expected = correlate(x, kernel, padding) + parameters.select("kernel_biases")[0].item()
         np.testing.assert_allclose(row[..., 0], expected, atol=1e-13)
 
 
@@ -192,9 +192,9 @@ def test_gradient_matches_finite_differences(layer, shape, n_estimators, dtype):
     tables = [some_table(LOSS, 5, widths, seed=i, weighted=True) for i in range(n_estimators)]
 
     def at(theta):
-        value, g, _ = batch_gradient(objective, tables, start.like(theta))
+        value, g, _ = batch_gradient(objective, tables, start.with_theta(theta))
         if dtype != np.float64:
-            _, g, _ = batch_gradient(objective, tables, start.like(theta.astype(dtype)))
+            _, g, _ = batch_gradient(objective, tables, start.with_theta(theta.astype(dtype)))
             assert g.dtype == dtype
         return value, g
 
@@ -253,7 +253,7 @@ def test_a_member_predicts_as_alone(layer, shape):
     X = np.random.RandomState(0).randn(9, math.prod(shape)).astype(np.float32)
     out = predict_raw(network, parameters, X)
     for member in range(3):
-        alone = parameters.like(parameters.theta[member : member + 1])
+        alone = parameters.with_theta(parameters.theta[member : member + 1])
         assert_same_bits(predict_raw(network, alone, X), out[member : member + 1])
 
 
@@ -269,8 +269,8 @@ def test_transposed_convolution_is_the_adjoint_of_the_convolution(layer, shape, 
     assert convolution.row_shapes[-1] == (*shape[:2], n_channels)
     parameters = parameters_for(network, n_estimators)
     same = parameters_for(convolution, n_estimators)
-    same.of("kernels")[0][...] = parameters.of("kernels")[0]
-    for biases in (*parameters.of("kernel_biases"), *same.of("kernel_biases")):
+    same.select("kernels")[0][...] = parameters.select("kernels")[0]
+    for biases in (*parameters.select("kernel_biases"), *same.select("kernel_biases")):
         biases[...] = 0
     rng = np.random.RandomState(0)
     x, y = rng.randn(5, math.prod(output_shape)), rng.randn(5, math.prod(shape))
@@ -284,7 +284,7 @@ def test_transposed_convolution_is_the_adjoint_of_the_convolution(layer, shape, 
 def test_transposed_convolution_adds_kernels_to_the_output(layer, shape):
     network = network_of(layer, shape)
     parameters = parameters_for(network, 1)
-    kernels = parameters.of("kernels")[0][0]
+    kernels = parameters.select("kernels")[0][0]
     strides, size = np.broadcast_to(layer.strides, 2), np.array(shape[:2])
     kernel, total = np.array(kernels.shape[:2]), np.array(network.row_shapes[-1][:2])
     expected_size = size * strides
@@ -302,7 +302,7 @@ def test_transposed_convolution_adds_kernels_to_the_output(layer, shape):
         own += kernels @ x.reshape(*size, -1)[pixel]
     expected = padded[before[0] :, before[1] :][: total[0], : total[1]]
     if layer.use_bias:
-        expected = expected + parameters.of("kernel_biases")[0][0]
+        expected = expected + parameters.select("kernel_biases")[0][0]
     actual = predict_raw(network, parameters, x[None]).reshape(network.row_shapes[-1])
     np.testing.assert_allclose(actual, expected, atol=1e-13)
 
@@ -313,7 +313,7 @@ def test_upsampling_repeats_pixels(layer, shape, n_estimators):
     network = network_of(layer, shape)
     parameters = parameters_for(network, n_estimators)
     X = np.random.RandomState(0).randn(4, *shape)
-    parameters.of("scales")[0][...] = 1
+    parameters.select("scales")[0][...] = 1
     down, right = np.broadcast_to(layer.size, 2)
     expected = X.repeat(down, axis=1).repeat(right, axis=2).reshape(4, -1)
     for out in predict_raw(network, parameters, X.reshape(4, -1)):
@@ -418,17 +418,17 @@ def test_kernels_are_drawn_by_the_size_of_their_window():
     """Variances 2 / fan_in before a relu, and 2 / (fan_in + fan_out) else, as uniform numbers."""
     network = Network((8, 8, 20), (Conv2D(30, 3, activation="relu"), Conv2D(40, 3)))
     parameters = network.layout.init(1, np.dtype(float), [np.random.RandomState(0)])
-    first, second = parameters.of("kernels")
+    first, second = parameters.select("kernels")
     assert np.abs(first).max() == pytest.approx(math.sqrt(6 / 180), rel=0.01)
     assert np.abs(second).max() == pytest.approx(math.sqrt(6 / (270 + 360)), rel=0.01)
-    assert not any(biases.any() for biases in parameters.of("kernel_biases"))
+    assert not any(biases.any() for biases in parameters.select("kernel_biases"))
 
 
 def test_kernels_of_a_transposed_convolution_are_drawn_by_the_pixels_that_meet():
     """A kernel of 4 x 4 with strides of 2 lets four pixels meet in each output."""
     network = Network((4, 4, 20), (Conv2DTranspose(30, 4, 2, activation="relu"),))
     parameters = network.layout.init(1, np.dtype(float), [np.random.RandomState(0)])
-    (kernels,) = parameters.of("kernels")
+    (kernels,) = parameters.select("kernels")
     assert kernels.shape == (1, 4, 4, 30, 20)
     assert np.abs(kernels).max() == pytest.approx(math.sqrt(6 / 80), rel=0.01)
 
@@ -437,7 +437,7 @@ def test_kernels_of_a_transposed_convolution_are_drawn_by_the_pixels_that_meet()
 def test_kernels_of_a_depthwise_convolution_are_drawn_by_their_own_channel(activation, variance):
     network = Network((4, 4, 300), (DepthwiseConv2D(3, activation=activation),))
     parameters = network.layout.init(1, np.dtype(float), [np.random.RandomState(0)])
-    (kernels,) = parameters.of("kernels")
+    (kernels,) = parameters.select("kernels")
     assert np.abs(kernels).max() == pytest.approx(math.sqrt(3 * variance), rel=0.01)
 
 

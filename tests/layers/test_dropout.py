@@ -145,7 +145,7 @@ def test_zero_dropout_adds_no_layer():
     def layers(rates, is_training=True):
         network = network_with(rates)
         parameters = some_parameters(network, [0])
-        gradients = parameters.like(np.empty_like(parameters.theta)) if is_training else None
+        gradients = parameters.with_theta(np.empty_like(parameters.theta)) if is_training else None
         rngs = [np.random.default_rng(0)]
         pool = BufferPool(np.dtype(float))
         way = BuiltNetwork(network, parameters, 5, pool, gradients, rngs=rngs)

@@ -317,9 +317,9 @@ def test_gradient_matches_finite_differences(layers, activation, is_sparse, weig
         return batch_gradient(objective, tables, parameters, rngs)[:2]
 
     def at(theta):
-        value, g = gradient(start.like(theta))
+        value, g = gradient(start.with_theta(theta))
         if dtype != np.float64:
-            _, g = gradient(start.like(theta.astype(dtype)))
+            _, g = gradient(start.with_theta(theta.astype(dtype)))
             assert g.dtype == dtype
         return value, g
 
@@ -367,7 +367,7 @@ def test_only_matrices_are_regularized(layers):
     assert parameters.regularized.shape == (2, sum(spec.size for spec in regularized))
     assert all(len(spec.shape) > 1 for spec in regularized)
     for name in network.shapes.keys() - {spec.name for spec in regularized}:
-        assert not any(np.shares_memory(a, parameters.regularized) for a in parameters.of(name))
+        assert not any(np.shares_memory(a, parameters.regularized) for a in parameters.select(name))
 
 
 # ------------------------------------------------------------------------------- a stack

@@ -41,7 +41,8 @@ def test_each_block_has_its_own_map_and_the_other_inputs_pass_through(n_estimato
     parameters = parameters_for(network, range(n_estimators))
     X = some_table(LOSS, 9, (N_INPUTS, N_TARGETS)).X
     expected = [
-        np.hstack([X[:, :12] @ block_diag(*maps), X[:, 12:]]) for maps in parameters.of("maps")[0]
+        np.hstack([X[:, :12] @ block_diag(*maps), X[:, 12:]])
+        for maps in parameters.select("maps")[0]
     ]
     np.testing.assert_allclose(predict_raw(network, parameters, X), expected)
 
@@ -63,7 +64,7 @@ def test_scales_start_at_one_and_members_draw_maps_of_their_own():
     network = Network((N_INPUTS,), (MAPS, Scale()))
     rngs = [np.random.RandomState(i) for i in (0, 1)]
     parameters = network.layout.init(2, np.dtype(float), rngs)
-    (maps,), (scales,) = parameters.of("maps"), parameters.of("scales")
+    (maps,), (scales,) = parameters.select("maps"), parameters.select("scales")
     assert (scales == 1).all()
     assert maps.shape == (2, MAPS.n_blocks, MAPS.width, MAPS.n_units)
     assert (maps[0] != maps[1]).all()
@@ -77,20 +78,20 @@ def test_maps_are_a_dense_layer_with_a_block_diagonal(front):
     dense = Network((N_INPUTS,), (Dense(10, use_bias=False), *network.layers[1:]))
     parameters = parameters_for(network, [0])
     table = some_table(LOSS, 9, (N_INPUTS, N_TARGETS), weighted=True)
-    (maps,) = parameters.of("maps")
+    (maps,) = parameters.select("maps")
     twin = dense.layout.init(1, np.dtype(float))
     for name in dense.shapes:
-        own = twin.of(name)[1:] if name == "weights" else twin.of(name)
-        for array, value in zip(own, parameters.of(name), strict=True):
+        own = twin.select(name)[1:] if name == "weights" else twin.select(name)
+        for array, value in zip(own, parameters.select(name), strict=True):
             array[...] = value
     twin.weights[0][0] = block_diag(*maps[0], np.eye(2))
 
     def gradients(network, parameters):
         whole = FullBatchObjective(Objective(network, LOSS, L2(0.0)), parameters, table, None, 9)
-        return parameters.like(whole(parameters.theta[0].copy())[1][None])
+        return parameters.with_theta(whole(parameters.theta[0].copy())[1][None])
 
     by_blocks, by_weights = gradients(network, parameters), gradients(dense, twin)
-    for g, own in enumerate(by_blocks.of("maps")[0][0]):
+    for g, own in enumerate(by_blocks.select("maps")[0][0]):
         expected = by_weights.weights[0][0, 3 * g : 3 * g + 3, 2 * g : 2 * g + 2]
         np.testing.assert_allclose(own, expected)
 
@@ -101,7 +102,7 @@ def test_vectors_follow_the_other_columns_and_what_is_no_code_has_zeros(n_estima
     parameters = parameters_for(network, range(n_estimators))
     first = [0, 2, -1, 3, 1.5, 1e300, -1e300, 1]
     X = np.column_stack([first, range(8), range(8, 16), [1, 0, 0, 1, 1, 0, 1, 2]])
-    (tables,) = parameters.of("embeddings")
+    (tables,) = parameters.select("embeddings")
     assert tables.shape == (n_estimators, 5, 2)
     for table, scores in zip(tables, predict_raw(network, parameters, X), strict=True):
         of_first = np.vstack([table[[0, 2]], np.zeros((5, 2)), table[[1]]])

@@ -73,7 +73,7 @@ def naive_scores(kind, parameters, member, X, shares):
     a, statistics = X, []
     for i in range(len(parameters.weights) - 1):
         normed, *of_batch = naive_norm(kind, a @ parameters.weights[i][member], shares)
-        a = np.tanh(parameters.of("gains")[i][member] * normed + parameters.biases[i][member])
+        a = np.tanh(parameters.select("gains")[i][member] * normed + parameters.biases[i][member])
         statistics.append(of_batch)
     return a @ parameters.weights[-1][member] + parameters.biases[-1][member], statistics
 
@@ -136,7 +136,7 @@ def test_a_row_alone_and_constant_columns_give_finite_numbers(kind, dtype):
             tolerance = 1e-9 if dtype == np.float64 else 0.1
             for i, biases in enumerate(parameters.biases[:-1]):
                 a = np.tanh(biases[0])
-                if i == len(parameters.of("gains")) - 1:
+                if i == len(parameters.select("gains")) - 1:
                     expected = a @ parameters.weights[-1][0] + parameters.biases[-1][0]
                     np.testing.assert_allclose(
                         scores[0], np.broadcast_to(expected, scores[0].shape), atol=tolerance
@@ -170,7 +170,7 @@ def test_running_statistics_are_those_of_all_rows_by_the_age_of_their_batch(
     mean = np.average(z, axis=0, weights=weight)
     variance = np.average((z - mean) ** 2, axis=0, weights=weight)
     for name, expected in {"means": mean, "variances": variance}.items():
-        (running,) = stack.parameters.of(name)
+        (running,) = stack.parameters.select(name)
         np.testing.assert_allclose(running[0, 0], expected, rtol=1e-9, atol=1e-12)
 
 
@@ -184,7 +184,7 @@ def test_prediction_takes_the_running_statistics(dtype, n_estimators):
     parameters.statistics["variances"][...] = rng.uniform(0.1, 3, (n_estimators, 11))
     for given in (X, sparse.csr_array(X)):
         scores = predict_raw(network, parameters, given)
-        gains, means, variances = map(parameters.of, ("gains", "means", "variances"))
+        gains, means, variances = map(parameters.select, ("gains", "means", "variances"))
         for member in range(n_estimators):
             a = X
             for i in range(2):

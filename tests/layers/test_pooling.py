@@ -220,7 +220,7 @@ def gradient_of(layer, X, deltas):
     linear = Dense(n_channels, use_bias=False).expand(X.shape[1:])[0]
     network = Network(X.shape[1:], (linear, layer))
     parameters = network.layout.init(1, np.dtype(float))
-    parameters.of("dense_weights")[0][...] = np.eye(n_channels)
+    parameters.select("dense_weights")[0][...] = np.eye(n_channels)
     rows, slope = X.reshape(len(X), -1), deltas.reshape(1, len(X), -1)
     gradient = compute_input_gradients(network, parameters, rows, lambda scores, i: slope, 1)
     return gradient.reshape(X.shape)

@@ -107,8 +107,8 @@ class Pass:
 
     def run(self, members=slice(None), dtype=float):
         """Return the output, the gradient of the parameters and that of the input."""
-        parameters = self.parameters.like(self.parameters.theta[members].astype(dtype))
-        gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+        parameters = self.parameters.with_theta(self.parameters.theta[members].astype(dtype))
+        gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
         n = len(parameters)
         x, delta = (
             squeeze_member_axis(array[members].astype(dtype).reshape(n, N_ROWS, -1))
@@ -126,7 +126,7 @@ class Pass:
 
     def named(self, theta, member=0):
         """Return the arrays of a member by name, without the axis of the rows of biases."""
-        (arrays,) = self.parameters.like(theta).layers
+        (arrays,) = self.parameters.with_theta(theta).layers
         return {
             name: array[member, 0] if name.endswith("biases") else array[member]
             for name, array in arrays.items()
@@ -279,7 +279,9 @@ def test_initial_weights(kind):
     parameters = Network(shape, (layer,)).layout.init(
         1, np.dtype(float), [np.random.RandomState(0)]
     )
-    kernels, recurrent = (parameters.of(name)[0][0] for name in ("kernels", "recurrent_kernels"))
+    kernels, recurrent = (
+        parameters.select(name)[0][0] for name in ("kernels", "recurrent_kernels")
+    )
     # Glorot & Bengio (2010, equation 16), for each gate.
     bound = np.sqrt(6 / (20 + 30))
     assert 0.98 * bound < abs(kernels).max() <= bound
@@ -291,7 +293,7 @@ def test_forget_gates_start_open():
     (biases,) = (
         Network((4, 2), (LSTM(3),))
         .layout.init(1, np.dtype(float), [np.random.RandomState(0)])
-        .of("kernel_biases")
+        .select("kernel_biases")
     )
     np.testing.assert_array_equal(biases[0, 0], [0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0])
 

@@ -29,14 +29,14 @@ def table_gradients(tokens, delta, dtype=float):
     n_estimators = len(delta)
     network = Network(tokens.shape[-1:], (LAYER,))
     parameters = parameters_for(network, n_estimators, dtype)
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
     pool = BufferPool(np.dtype(dtype))
     built = BuiltNetwork(network, parameters, tokens.shape[-2], pool, gradients)
     shape = delta.shape if n_estimators > 1 else delta.shape[1:]
     built.forward(tokens.astype(dtype), np.empty(shape, dtype))
     built.delta[...] = delta.reshape(shape)
     built.backward()
-    return gradients.of("embeddings")[0]
+    return gradients.select("embeddings")[0]
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -46,7 +46,7 @@ def test_each_token_has_its_vector_and_all_else_zeros(n_estimators):
     X = TOKENS.astype(float)
     X[2] = [7, 1.5, -2, 1e300]
     scores = predict_raw(network, parameters, X).reshape(n_estimators, 4, 4, 3)
-    for table, own in zip(parameters.of("embeddings")[0], scores, strict=True):
+    for table, own in zip(parameters.select("embeddings")[0], scores, strict=True):
         for tokens, vectors in zip(X, own, strict=True):
             for token, vector in zip(tokens, vectors, strict=True):
                 expected = table[int(token)] if token in range(7) else np.zeros(3)

@@ -46,7 +46,9 @@ def naive_scores(network, parameters, member, X):
 def pass_through(network, parameters, x, is_backward=False):
     """Return a pass that has gone forward, its scores, and its gradients if it can go back."""
     n_estimators, n_rows = len(parameters), x.shape[-2]
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan)) if is_backward else None
+    gradients = (
+        parameters.with_theta(np.full_like(parameters.theta, np.nan)) if is_backward else None
+    )
     way = BuiltNetwork(network, parameters, n_rows, BufferPool(parameters.dtype), gradients)
     scores = np.full((n_estimators, n_rows, network.widths[-1]), np.nan, parameters.dtype)
     # One member goes without the member axis.
@@ -103,7 +105,7 @@ def test_backward_leaves_the_derivatives_by_all_parameters(network, n_estimators
     slope = np.random.RandomState(8).normal(size=(n_estimators, n_rows, network.widths[-1]))
 
     def value_and_gradient(theta):
-        way, scores, gradients = pass_through(network, start.like(theta), x, is_backward=True)
+        way, scores, gradients = pass_through(network, start.with_theta(theta), x, is_backward=True)
         value = (slope * scores).sum()
         way.delta[...] = slope
         way.backward()

@@ -62,9 +62,11 @@ def check_objective(objective, tables, dtype):
     start = some_parameters(objective.network, range(len(tables)))
 
     def exact_value_and_gradient(theta):
-        value, gradient, _ = batch_gradient(objective, tables, start.like(theta))
+        value, gradient, _ = batch_gradient(objective, tables, start.with_theta(theta))
         if dtype != np.float64:
-            _, gradient, _ = batch_gradient(objective, tables, start.like(theta.astype(dtype)))
+            _, gradient, _ = batch_gradient(
+                objective, tables, start.with_theta(theta.astype(dtype))
+            )
             assert gradient.dtype == dtype
         return value, gradient
 

@@ -30,7 +30,7 @@ def some_members(n_estimators):
 @pytest.fixture
 def parameters():
     start = started(2, BatchNormalization())
-    return start.like(np.arange(2 * N, dtype=float).reshape(2, N))
+    return start.with_theta(np.arange(2 * N, dtype=float).reshape(2, N))
 
 
 def test_arrays_have_the_shapes_of_each_layer(parameters):
@@ -38,19 +38,19 @@ def test_arrays_have_the_shapes_of_each_layer(parameters):
     assert [weights.shape for weights in parameters.weights] == [(2, *shape) for shape in SHAPES]
     assert [biases.shape for biases in parameters.biases] == [(2, 1, n) for _, n in SHAPES]
     for name in ("gains", "means", "variances"):
-        assert [array.shape for array in parameters.of(name)] == [(2, 1, 3), (2, 1, 5)]
-    assert parameters.of("no such block") == []
+        assert [array.shape for array in parameters.select(name)] == [(2, 1, 3), (2, 1, 5)]
+    assert parameters.select("no such block") == []
 
 
 def test_all_weights_come_before_all_biases_and_these_before_all_gains(parameters):
-    kinds = parameters.weights, parameters.biases, parameters.of("gains")
+    kinds = parameters.weights, parameters.biases, parameters.select("gains")
     flat = [array.reshape(2, -1) for kind in kinds for array in kind]
     np.testing.assert_array_equal(np.hstack(flat), parameters.theta)
     np.testing.assert_array_equal(parameters.regularized, parameters.theta[:, :N_WEIGHTS])
 
 
 def test_blocks_are_views(parameters):
-    arrays = [*parameters.weights, *parameters.biases, *parameters.of("gains")]
+    arrays = [*parameters.weights, *parameters.biases, *parameters.select("gains")]
     assert all(np.shares_memory(array, parameters.theta) for array in arrays)
     parameters.theta[:] = 7
     assert all((array == 7).all() for array in [*arrays, parameters.regularized])
@@ -61,10 +61,10 @@ def test_blocks_are_views(parameters):
 
 def test_statistics_are_views_of_one_array_for_each_name(parameters):
     for name in ("means", "variances"):
-        flat = [array.reshape(2, -1) for array in parameters.of(name)]
+        flat = [array.reshape(2, -1) for array in parameters.select(name)]
         np.testing.assert_array_equal(np.hstack(flat), parameters.statistics[name])
         parameters.statistics[name][:] = 7
-        assert all((array == 7).all() for array in parameters.of(name))
+        assert all((array == 7).all() for array in parameters.select(name))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -72,8 +72,8 @@ def test_blocks_and_statistics_start_as_declared(dtype):
     start = started(3, BatchNormalization(), dtype)
     names = {"weights": 0, "biases": 0, "gains": 1, "means": 0, "variances": 1}
     for name, value in names.items():
-        assert all((array == value).all() for array in start.of(name)), name
-        assert all(array.dtype == dtype for array in start.of(name)), name
+        assert all((array == value).all() for array in start.select(name)), name
+        assert all(array.dtype == dtype for array in start.select(name)), name
     # What earlier batches weigh is counted, in double precision, for each layer.
     assert start.statistics["weight"].dtype == np.float64
     np.testing.assert_array_equal(start.statistics["weight"], np.zeros((3, 2)))
@@ -102,7 +102,7 @@ def test_some_members_are_views_of_the_same_memory(parameters):
 
 
 def test_the_same_architecture_in_another_array(parameters):
-    other = parameters.like(np.zeros((3, N), np.float32))
+    other = parameters.with_theta(np.zeros((3, N), np.float32))
     assert (len(other), other.dtype) == (3, np.float32)
     assert not np.shares_memory(other.theta, parameters.theta)
 
@@ -116,4 +116,4 @@ def test_arrays_need_not_share_memory():
     parameters = network.parameters(named)
     assert (len(parameters), parameters.dtype) == (2, np.float32)
     for name, arrays in named.items():
-        assert all(one is other for one, other in zip(parameters.of(name), arrays, strict=True))
+        assert all(one is other for one, other in zip(parameters.select(name), arrays, strict=True))

@@ -45,7 +45,7 @@ def assert_same_state(state, expected):
 WAYS = {
     "file": lambda state: through_a_file(state, NETWORK.layout),
     "copy": TrainState.copy,
-    "parts": lambda state: TrainState.join([state.take(np.array([i])) for i in range(3)]),
+    "parts": lambda state: TrainState.concatenate([state.take(np.array([i])) for i in range(3)]),
 }
 
 

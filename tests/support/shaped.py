@@ -69,7 +69,7 @@ def check_gradients(network, n_estimators=1, n_rows=7, weighted=False, is_shared
     def by_parameters(theta):
         rngs = [np.random.default_rng(i) for i in range(n_estimators)]
         objective = Objective(network, LOSS, L2(0.0))
-        return batch_gradient(objective, tables, start.like(theta), rngs)[:2]
+        return batch_gradient(objective, tables, start.with_theta(theta), rngs)[:2]
 
     check_gradient(by_parameters, start.theta, n_directions=4)
     if network.stochastic:

@@ -164,14 +164,14 @@ def some_parameters(network, seeds, dtype=np.float64):
     for weights, biases in zip(parameters.weights, parameters.biases, strict=True):
         weights *= 1.2 / np.sqrt(weights.shape[-2])
         biases *= 0.5
-    for gains in parameters.of("gains"):
+    for gains in parameters.select("gains"):
         gains += np.array([0.3 * rng.randn(1, gains.shape[-1]) for rng in rngs])
-    return parameters.like(parameters.theta.astype(dtype))
+    return parameters.with_theta(parameters.theta.astype(dtype))
 
 
 def batch_gradient(objective, tables, parameters, rngs=()):
     """Return the value of a batch of all rows, added over the members, its gradient, and scores."""
-    gradients = parameters.like(np.full_like(parameters.theta, np.nan))
+    gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
     pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
     loader = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
     gradient = LossAndGradient(

@@ -174,7 +174,7 @@ def test_joint_evaluation_matches_single_runs(early_stopping):
     runs = runs_of(BackpropRegressor, changes, settings)
     runs[1].table = replace(runs[1].table, X=runs[1].table.X + 1)
     parameters = runs[0].parameters
-    stacked = parameters.like(np.concatenate([run.parameters.theta for run in runs]))
+    stacked = parameters.with_theta(np.concatenate([run.parameters.theta for run in runs]))
     losses = list(range(len(runs)))
     together = evaluate_validation(runs, losses, stacked)
     assert together == [
@@ -190,7 +190,7 @@ def test_non_finite_predictions_score_nan():
     runs = runs_of(BackpropRegressor, [{}, {}], {"early_stopping": True})
     theta = np.concatenate([run.parameters.theta for run in runs])
     theta[0] = 1e300
-    first, second = evaluate_validation(runs, [0.0, 0.0], runs[0].parameters.like(theta))
+    first, second = evaluate_validation(runs, [0.0, 0.0], runs[0].parameters.with_theta(theta))
     assert first.validation_loss == np.inf
     assert np.isnan(first.validation_score)
     assert np.isfinite(second).all()

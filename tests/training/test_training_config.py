@@ -56,7 +56,7 @@ def config(**changes):
 
 
 def network_of(parameters, n_inputs, n_outputs):
-    return MLPSpec.of(parameters).network((n_inputs,), n_outputs)
+    return MLPSpec.from_params(parameters).network((n_inputs,), n_outputs)
 
 
 def initial_layers(parameters, network, rng):
