@@ -31,7 +31,7 @@ from ..tabular._table_encoding import (
     with_many_categories,
 )
 from ..tabular._target_encoding import TargetEncoding, TargetMoments
-from ..tabular._targets import ClassifierTargets, TabularTargets
+from ..tabular._targets import TabularTargets
 from ..tabular.encoder import TableEncoder
 from ..training.splitting import draw_folds
 from ..utils.arrays import Array
@@ -309,9 +309,9 @@ def _target_moments(
     """Return the moments of the target by fold and category, for each of some columns."""
     columns, folds = _read(reader, partition), partition.folds
     assert folds is not None
-    y = targets.encode(partition.y)[None]
-    if isinstance(targets, ClassifierTargets) and targets.target_type == "multiclass":
-        y = y == np.arange(len(targets.classes))[:, None]
+    y, n_classes = targets.encode(partition.y)[None], targets.n_classes
+    if n_classes is not None and n_classes > 2:
+        y = y == np.arange(n_classes)[:, None]
     y = y.astype(np.float64)
     return [
         TargetMoments.of_rows(

@@ -18,7 +18,7 @@ from ..estimators._parameter_constraints import COUNT
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular._explanation import keep_background
 from ..tabular._model_inputs import FeatureView, draw_seed
-from ..tabular._networks import NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks
+from ..tabular._networks import NetworkEnsemble, TabularClassifierNetworks, TabularRegressorNetworks
 from ..tabular._prediction import LabeledRows
 from ..tabular._progress import FitProgress
 from ..tabular._read_table import read_table
@@ -41,16 +41,16 @@ from .estimators import DaskBackpropClassifier, DaskBackpropRegressor
 _MIN_BATCH_SIZE = 16
 
 
-class DaskClassifierNetworks(TableClassifierNetworks, DaskBackpropClassifier):
+class DaskClassifierNetworks(TabularClassifierNetworks, DaskBackpropClassifier):
     """Networks of a `DaskTabularClassifier` in training."""
 
-    _local: ClassVar[type[BaseNeuralNetwork]] = TableClassifierNetworks
+    _local: ClassVar[type[BaseNeuralNetwork]] = TabularClassifierNetworks
 
 
-class DaskRegressorNetworks(TableRegressorNetworks, DaskBackpropRegressor):
+class DaskRegressorNetworks(TabularRegressorNetworks, DaskBackpropRegressor):
     """Networks of a `DaskTabularRegressor` in training."""
 
-    _local: ClassVar[type[BaseNeuralNetwork]] = TableRegressorNetworks
+    _local: ClassVar[type[BaseNeuralNetwork]] = TabularRegressorNetworks
 
 
 class DistributedTrainingData(TrainingData):

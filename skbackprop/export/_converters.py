@@ -570,11 +570,11 @@ def table_view(features: FeatureBuilder, x: Expr) -> Expr:
 
 def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callable[[Array], Expr]]]:
     """Return numbers, with target statistics, and the lookup of each column of categories."""
-    for part in encoding.parts:
+    for encoded in encoding.column_encodings:
         raise TypeError(
-            f"{part.label} must contain numbers to be exported, but fit treated it as {part.kind}. "
-            "Remove the column, or convert it to numbers before fit, for example with a "
-            "TableEncoder for that column."
+            f"{encoded.label} must contain numbers to be exported, but fit treated it as "
+            f"{encoded.kind}. Remove the column, or convert it to numbers before fit, for example "
+            "with a TableEncoder for that column."
         )
     lookups = [
         _make_lookup(levels, ex.take_columns(x, [column]))

@@ -69,8 +69,8 @@ from ..tabular._model_inputs import FeatureBuilder, NumericBlockEncoder
 from ..tabular._networks import (
     NetworkEnsemble,
     OutputBiasInit,
-    TableClassifierNetworks,
-    TableRegressorNetworks,
+    TabularClassifierNetworks,
+    TabularRegressorNetworks,
 )
 from ..tabular._table_encoding import FittedEncoding, UnscaledRows
 from ..tabular._target_encoding import TargetEncoding
@@ -123,7 +123,7 @@ _CLASSES: tuple[type, ...] = (
     *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, CategoryInteractions),
     *(ClassifierTargets, RegressorTargets, ErrorScale),
     *(DateEncoding, TimeEncoding, TextEncoding, UnscaledRows),
-    *(NetworkEnsemble, TableClassifierNetworks, TableRegressorNetworks),
+    *(NetworkEnsemble, TabularClassifierNetworks, TabularRegressorNetworks),
     *(CrossFittedEstimators, OutputBiasInit, PackedTrees),
     # parts of fitted searches that skops does not know
     *(np.dtype, KFold, StratifiedKFold, GroupKFold, Bunch),

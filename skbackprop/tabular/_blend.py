@@ -23,6 +23,7 @@ from ..utils.arrays import Array
 from ._boosted_trees import remove_ordinal_encoding, round_thresholds
 from ._model_inputs import FeatureView, draw_seed
 from ._prediction import FoldEnsemble
+from ._targets import TabularTargets
 from ._training_cycles import TrainingData
 
 AUTO, BOOSTING = "auto", "boosting"
@@ -201,7 +202,7 @@ class CrossFittedEstimators(FoldEnsemble):
 
 
 def cross_fit(
-    estimator: Any, n_classes: int | None, minimum: float, is_nominal: Array, data: TrainingData
+    estimator: Any, targets: TabularTargets, is_nominal: Array, data: TrainingData
 ) -> tuple[CrossFittedEstimators, Array] | None:
     """Fit a clone of an estimator for each fold.
 
@@ -209,8 +210,8 @@ def cross_fit(
     ----------
     estimator : estimator
         The estimator.
-    n_classes, minimum : object
-        As of `CrossFittedEstimators`.
+    targets : TabularTargets
+        What was learned of the target.
     is_nominal : array of bool of shape (n_inputs,)
         The columns of the view "table" that hold categories.
     data : TrainingData
@@ -224,7 +225,7 @@ def cross_fit(
         Their out-of-fold outputs, or those for validation rows. Instead of both, None if the time
         limit does not allow all folds.
     """
-    name = type(estimator).__name__
+    name, n_classes = type(estimator).__name__, targets.n_classes
     # In double precision, so that the prediction of a row depends on it alone.
     data = data._replace(rows=data.rows._replace(X=data.rows.X.astype(np.float64, copy=False)))
     n_clones = 1 if data.folds is None else data.n_estimators
@@ -257,7 +258,9 @@ def cross_fit(
         )
         return None
     round_thresholds([each for each in clones if isinstance(each, BOOSTED)], data.rows.X)
-    component = CrossFittedEstimators(choose_view(estimator), clones, n_classes, minimum)
+    component = CrossFittedEstimators(
+        choose_view(estimator), clones, n_classes, targets.min_prediction
+    )
     if data.validation is not None:
         return component, component.outputs(data.validation.X)
     assert data.folds is not None

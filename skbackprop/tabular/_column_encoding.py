@@ -19,7 +19,7 @@ from scipy import sparse
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._read_table import raise_unsupported
-from ._value_types import is_missing, types_in
+from ._value_types import find_roles, is_missing
 
 # Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.
 _FAR = 1e9
@@ -189,7 +189,7 @@ def _fit_columns(values: Array, centered: bool) -> list[Array]:
 
 def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
     """Return how often each category occurs; those of several blocks of rows can be added."""
-    if "other" in types_in(values):
+    if "other" in find_roles(values):
         raise_unsupported(values, label)
     try:
         by_value = Counter(values)
@@ -256,7 +256,7 @@ class CategoryLevels(DropCachedPropertiesMixin):
 
     def encode(self, values: Sequence[Any], first_row: int = 0) -> Array:
         """Return the code of each value; errors count rows from `first_row` on."""
-        if "other" in types_in(values):
+        if "other" in find_roles(values):
             raise_unsupported(values, self.label, first_row)
         found = map(self._codes.get, values, repeat(0))
         try:

@@ -16,7 +16,7 @@ from ._text import parse_number
 from ._value_types import find_role, is_missing
 
 # The kinds of columns that `column_kinds` may name.
-GIVEN_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
+VALID_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
 
 # The kinds of columns that are read as one number.
 NUMERIC_KINDS = ("number", "numeric_string", "duration")
@@ -39,7 +39,7 @@ def find_kinds(
     if not by_dtype:
         given = _check_categorical_features(columns.table, categorical_features)
         is_category = is_category if given is None else given
-    given_kinds = _positions_of(column_kinds, columns)
+    given_kinds = _kinds_by_position(column_kinds, columns)
     kinds: list[Kind] = []
     for column in range(columns.n_columns):
         given_kind = given_kinds.get(column, "category" if is_category[column] else None)
@@ -59,14 +59,14 @@ def find_kinds(
     return kinds
 
 
-def _positions_of(column_kinds: Mapping[Any, Kind], columns: TableColumns) -> dict[int, Kind]:
+def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) -> dict[int, Kind]:
     """Return `column_kinds` by the positions of columns."""
     names = None if columns.names is None else list(columns.names)
     by_position: dict[int, Kind] = {}
     for key, kind in column_kinds.items():
-        if kind not in GIVEN_KINDS:
+        if kind not in VALID_KINDS:
             raise ValueError(
-                f"column_kinds must map each column to one of {list(GIVEN_KINDS)}, got {kind!r} "
+                f"column_kinds must map each column to one of {list(VALID_KINDS)}, got {kind!r} "
                 f"for the column {key!r}."
             )
         if names is not None and key in names:

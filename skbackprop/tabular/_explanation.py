@@ -52,7 +52,7 @@ def keep_background(
     part = read_table(estimator, _safe_indexing(columns.table, candidates), reset=False)
     folds = features.encoding.folds
     own_folds = None if folds is None else folds[candidates]
-    numbers, codes = features.encoding.to_training_matrices(part, own_folds)
+    numbers, codes = features.encoding.read_training_rows(part, own_folds)
     return UnscaledRows(as_dense(numbers), codes)
 
 
@@ -60,7 +60,7 @@ def read_background(
     columns: TableColumns, features: FeatureBuilder, random_state: Any
 ) -> UnscaledRows:
     """Return the rows of a background table as matrices, or a sample if there are many."""
-    numbers, codes = features.encoding.to_matrices(columns)
+    numbers, codes = features.encoding.read_rows(columns)
     index = draw_background(columns.n_rows, random_state)
     return UnscaledRows(as_dense(numbers[index]), codes[index])
 
@@ -90,7 +90,7 @@ def explain_table(
         As of `make_explanation`.
     """
     features, encoding = model.features, model.features.encoding
-    own_rows = encoding.to_matrices(columns)
+    own_rows = encoding.read_rows(columns)
     own_rows = own_rows._replace(numbers=as_dense(own_rows.numbers))
     background = encoding.update_interactions(background)
     own, others = (features.inputs(each, model.views) for each in (own_rows, background))

@@ -220,7 +220,7 @@ class FeatureBuilder:
         for start in range(0, columns.n_rows, _ROWS_READ):
             block = slice(start, start + _ROWS_READ)
             own_folds = None if folds is None else folds[block]
-            rows = self.encoding.to_matrices(columns.part(block), own_folds)
+            rows = self.encoding.read_rows(columns.slice_rows(block), own_folds)
             numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
         return ScaledRows(columns, numbers, codes, folds)
 
@@ -235,7 +235,7 @@ class FeatureBuilder:
         for start in range(0, len(out), _ROWS_READ):  # read once more, in blocks of rows
             block = slice(start, start + _ROWS_READ)
             own_folds = None if folds is None else folds[block]
-            numbers = self.encoding.read_numbers(columns.part(block), codes[block], own_folds)
+            numbers = self.encoding.read_numbers(columns.slice_rows(block), codes[block], own_folds)
             out[block] = self._table_view(UnscaledRows(numbers, codes[block]))
         return out
 

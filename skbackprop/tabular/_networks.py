@@ -170,7 +170,7 @@ class NetworkEnsemble(DropCachedPropertiesMixin, FoldEnsemble):
         return predictor
 
 
-class TableClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
+class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
     """Networks of a `TabularClassifier`, whose outputs are logits."""
 
     def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
@@ -183,7 +183,7 @@ class TableClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
         return loss
 
 
-class TableRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
+class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
     """Networks of a `TabularRegressor`."""
 
     min_gain = 0.1  # squared errors fall twice as fast as errors

@@ -120,14 +120,14 @@ class TabularModel:
         n_rows, block_size, views = columns.n_rows, self.rows_at_once, self.views
 
         def predict_block(block: TableColumns) -> Array:
-            rows = self.features.encoding.to_matrices(block)
+            rows = self.features.encoding.read_rows(block)
             return self.predict_inputs(self.features.inputs(rows, views), n_rows > MANY_ROWS)
 
         if n_rows <= block_size:
             return predict_block(columns)
         blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
         return np.concatenate(
-            self.map_in_threads(lambda block: predict_block(columns.part(block)), blocks)
+            self.map_in_threads(lambda block: predict_block(columns.slice_rows(block)), blocks)
         )
 
     def predict_inputs(

@@ -26,7 +26,7 @@ from ._dates import (
     times_to_seconds,
 )
 from ._text import infer_kind_of_strings, parse_number
-from ._value_types import Role, find_role, is_missing, types_in
+from ._value_types import Role, find_role, find_roles, is_missing
 
 # "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
 Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
@@ -51,9 +51,9 @@ _PLURALS = MappingProxyType(
 )
 
 
-def check_types(values: Sequence[Any], label: str, first_row: int = 0) -> dict[Role, type]:
+def check_supported(values: Sequence[Any], label: str, first_row: int = 0) -> dict[Role, type]:
     """Return the roles of values; raise if some are not supported."""
-    types = types_in(values)
+    types = find_roles(values)
     if "other" in types:
         raise_unsupported(values, label, first_row)
     return types
@@ -69,9 +69,9 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     ValueError
         If numbers, dates, times or durations are mixed with other values.
     """
-    types = check_types(values, label)
+    types = check_supported(values, label)
     if len(types) > 1:  # NaN is a missing value, not a number
-        types = types_in([value for value in values if not is_missing(value)])
+        types = find_roles([value for value in values if not is_missing(value)])
     found = [role for role in _KIND_OF_ROLE if role in types]
     if "level" in types:
         levels = [value for value in values if find_role(type(value)) in ("level", "missing")]
@@ -114,7 +114,7 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     ValueError
         If a value is not a number.
     """
-    types = check_kept_kind(values, "number", label, first_row)
+    types = check_role(values, "number", label, first_row)
     if "missing" in types:  # NumPy converts None to NaN, but not the NA of pandas
         values = [np.nan if find_role(type(value)) == "missing" else value for value in values]
     try:
@@ -123,14 +123,14 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
         raise_infinite(label)
 
 
-def check_kept_kind(
+def check_role(
     values: Sequence[Any], role: Role, label: str, first_row: int = 0, *, strings: bool = False
 ) -> dict[Role, type]:
     """Return the roles of values; raise if some are not of the role that they had in `fit`.
 
     Strings are accepted with `strings`, and missing values always.
     """
-    types = check_types(values, label, first_row)
+    types = check_supported(values, label, first_row)
     accepted = {role, "missing"}
     if types.keys() <= accepted:
         return types
@@ -224,8 +224,8 @@ class TableColumns(ABC):
         """Return the values of a column as Python objects."""
 
     @abstractmethod
-    def part(self, rows: slice) -> TableColumns:
-        """Return some of the rows."""
+    def slice_rows(self, rows: slice) -> TableColumns:
+        """Return some consecutive rows."""
 
     def numbers(self, columns: Sequence[int]) -> Any:
         """Return numeric columns as a float64 matrix, with NaN for missing values."""
@@ -244,9 +244,9 @@ class TableColumns(ABC):
             return self._durations(column)
         values = self.values(column)
         if kind == "time":
-            check_kept_kind(values, "time", label, self.first_row)
+            check_role(values, "time", label, self.first_row)
             return times_to_seconds(values)
-        check_kept_kind(values, "number", label, self.first_row, strings=True)
+        check_role(values, "number", label, self.first_row, strings=True)
         floats = [parse_number(value) if isinstance(value, str) else value for value in values]
         numbers = to_floats(floats, label, self.first_row)
         return self._check_finite(numbers[:, np.newaxis], [column])[:, 0]
@@ -254,18 +254,18 @@ class TableColumns(ABC):
     def texts(self, column: int) -> list[Any]:
         """Return the values of a column of text; raise if some are not supported."""
         values = self.values(column)
-        check_types(values, self.label(column), self.first_row)
+        check_supported(values, self.label(column), self.first_row)
         return values
 
     def dates(self, column: int) -> Array:
         """Return a column of dates as datetime64[us], with NaT for missing values."""
         values = self.values(column)
-        check_kept_kind(values, "date", self.label(column), self.first_row, strings=True)
+        check_role(values, "date", self.label(column), self.first_row, strings=True)
         return dates_to_microseconds(values)
 
     def _durations(self, column: int) -> Array:
         values = self.values(column)
-        check_kept_kind(values, "duration", self.label(column), self.first_row)
+        check_role(values, "duration", self.label(column), self.first_row)
         return durations_to_seconds(values)
 
     def _floats(self, column: int) -> Array:
@@ -303,7 +303,7 @@ class ArrayColumns(TableColumns):
         if X.dtype.kind == "O" and self.n_rows <= FEW_ROWS:
             # Convert all columns at once, which is four times as fast for a single row.
             chosen = X[:, columns]
-            if types_in(chosen.ravel().tolist()).keys() <= {"number"}:
+            if find_roles(chosen.ravel().tolist()).keys() <= {"number"}:
                 with suppress(OverflowError):  # raised again below, with the name of the column
                     return self._check_finite(chosen.astype(np.float64), columns)
         matrix: Array = super().numbers(columns)
@@ -326,8 +326,8 @@ class ArrayColumns(TableColumns):
             return as_seconds(self.table[:, column])
         return super()._durations(column)
 
-    def part(self, rows: slice) -> ArrayColumns:
-        """Return some of the rows."""
+    def slice_rows(self, rows: slice) -> ArrayColumns:
+        """Return some consecutive rows."""
         return ArrayColumns(self.table[rows], self.names, rows.start)
 
 
@@ -390,8 +390,8 @@ class FrameColumns(TableColumns):
             return super()._durations(column)
         return as_seconds(self.frame[:, column].to_numpy())
 
-    def part(self, rows: slice) -> FrameColumns:
-        """Return some of the rows."""
+    def slice_rows(self, rows: slice) -> FrameColumns:
+        """Return some consecutive rows."""
         return FrameColumns(self.frame[rows], rows.start)
 
     def _floats(self, column: int) -> Array:
@@ -427,8 +427,8 @@ class SparseColumns(TableColumns):
         values: list[Any] = self.X[:, [column]].toarray().ravel().tolist()
         return values
 
-    def part(self, rows: slice) -> SparseColumns:
-        """Return some of the rows."""
+    def slice_rows(self, rows: slice) -> SparseColumns:
+        """Return some consecutive rows."""
         return SparseColumns(self._by_row[rows])
 
     @cached_property

@@ -92,7 +92,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         The columns of each kind. Durations are numbers of seconds.
     numbers : RobustScaling
         Encodes numbers, after them target statistics and `interactions`, and then the outputs of
-        `parts`.
+        `column_encodings`.
     levels : sequence of CategoryLevels
         The categories of each categorical column.
     categories : OneHot or OrdinalCodes
@@ -105,9 +105,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
         Whether the table was sparse.
     kinds : sequence of str, default=()
         The kind of each column.
-    part_columns : sequence of int, default=()
+    encoded_columns : sequence of int, default=()
         The columns that are encoded as several numbers: dates, times of day and text.
-    parts : sequence of ColumnEncoding, default=()
+    column_encodings : sequence of ColumnEncoding, default=()
         Their encodings. Text comes last.
     interactions : CategoryInteractions or None, default=None
         Interactions of a categorical and a numeric column.
@@ -122,8 +122,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
     target_encoded: Sequence[int]
     is_sparse: bool
     kinds: Sequence[Kind] = ()
-    part_columns: Sequence[int] = ()
-    parts: Sequence[ColumnEncoding] = ()
+    encoded_columns: Sequence[int] = ()
+    column_encodings: Sequence[ColumnEncoding] = ()
     interactions: CategoryInteractions | None = None
 
     @classmethod
@@ -232,8 +232,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
         """
         numeric_columns = [at for at, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
         category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
-        part_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
-        part_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
+        encoded_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
+        encoded_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
         is_sparse, out_of_fold, folds = isinstance(columns, SparseColumns), None, None
         if statistics is not None and isinstance(categories, OneHot):
             statistics = statistics.without_codes(
@@ -241,7 +241,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
             )
             folds = statistics.folds
             out_of_fold = statistics.encode_training_rows(codes[:, target_encoded])
-        parts, interactions = list[ColumnEncoding](), None
+        encodings, interactions = list[ColumnEncoding](), None
         if is_sparse:
             numbers = columns.numbers(numeric_columns)
             if out_of_fold is not None:
@@ -261,10 +261,12 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 folds = interactions.folds
                 z = scaled.take(slice(None), interactions.numbers)
                 scaled.append(interactions.encode(codes, z, folds))
-            for column in part_columns:
-                part, encoded = _fit_part(columns, column, kinds[column], random_state)
-                parts.append(part)
-                scaled.append_part(encoded, part.kind == "text")
+            for column in encoded_columns:
+                encoding, encoded = _fit_column_encoding(
+                    columns, column, kinds[column], random_state
+                )
+                encodings.append(encoding)
+                scaled.append_encoded(encoded, encoding.kind == "text")
             scaling, numbers = scaled.scaling, scaled.matrix
         fitted = cls(
             numeric_columns,
@@ -276,13 +278,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
             target_encoded,
             is_sparse,
             kinds,
-            part_columns,
-            parts,
+            encoded_columns,
+            encodings,
             interactions,
         )
         return fitted, ScaledRows(columns, numbers, codes, folds)
 
-    def to_matrices(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
+    def read_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return the rows of a table as numbers and codes.
 
         With folds, what was learned from the target is out of fold.
@@ -298,16 +300,16 @@ class FittedEncoding(DropCachedPropertiesMixin):
         numbers = _read_numbers(columns, self.numeric_columns, self._conversions)
         statistics = self.statistics
         if statistics is not None:
-            own = codes[:, self.target_encoded]
-            encoded = statistics.encode(own)
+            many = codes[:, self.target_encoded]
+            encoded = statistics.encode(many)
             if folds is not None:
-                encoded = statistics.encode_training_rows(own, folds)
+                encoded = statistics.encode_training_rows(many, folds)
             numbers = _append_columns(numbers, encoded)
         if self.interactions is not None:
             numbers = _append_columns(numbers, self._encode_interactions(numbers, codes, folds))
-        for column, part in zip(self.part_columns, self.parts, strict=True):
-            values = _read_part(columns, column, part.kind)
-            numbers = _append_columns(numbers, part.encode(values))
+        for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
+            values = _read_values(columns, column, own.kind)
+            numbers = _append_columns(numbers, own.encode(values))
         return numbers
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
@@ -352,16 +354,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
             scaled[block] = self.numbers.scale_values(as_dense(numbers[block]))
         return scaled
 
-    def to_training_matrices(
-        self, columns: TableColumns, folds: Array | None = None
-    ) -> UnscaledRows:
+    def read_training_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return training rows, with out-of-fold target statistics and interactions as in `fit`.
 
         Without folds, these are all rows that `fit` was given, in the same order.
         """
         folds = self.folds if folds is None else folds
         is_known = folds is not None and len(folds) == columns.n_rows
-        return self.to_matrices(columns, folds if is_known else None)
+        return self.read_rows(columns, folds if is_known else None)
 
     @cached_property
     def _conversions(self) -> dict[int, Kind]:
@@ -407,12 +407,12 @@ class FittedEncoding(DropCachedPropertiesMixin):
             first = len(self.numeric_columns)
             positions = [self.target_encoded[at] for at in self.statistics.columns]
             numbers += [first + at for at, own in enumerate(positions) if own in codes]
-        n_parts = sum(len(part.suffixes) for part in self.parts)
-        first = len(self.numbers.center) - n_parts
-        for own, part in zip(self.part_columns, self.parts, strict=True):
-            if own == column:
-                numbers += range(first, first + len(part.suffixes))
-            first += len(part.suffixes)
+        n_encoded = sum(len(own.suffixes) for own in self.column_encodings)
+        first = len(self.numbers.center) - n_encoded
+        for source, own in zip(self.encoded_columns, self.column_encodings, strict=True):
+            if source == column:
+                numbers += range(first, first + len(own.suffixes))
+            first += len(own.suffixes)
         return numbers, codes
 
     def name_kinds(self, names: Any) -> dict[Any, str]:
@@ -424,7 +424,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
     @property
     def n_embedded(self) -> int:
         """The number of scaled outputs, which come first, without those of text."""
-        n_text = sum(len(part.suffixes) for part in self.parts if part.kind == "text")
+        n_text = sum(len(own.suffixes) for own in self.column_encodings if own.kind == "text")
         scaled, _, _ = self.numbers.input_columns
         return int(np.sum(scaled < len(self.numbers.center) - n_text))
 
@@ -446,8 +446,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
             for category, number in pairs:
                 suffix = f"_interaction_{self.numeric_columns[number]}"
                 inputs.append(OutputColumn("target", self.category_columns[category], suffix))
-        for column, part in zip(self.part_columns, self.parts, strict=True):
-            inputs += [OutputColumn(part.output_type, column, suffix) for suffix in part.suffixes]
+        for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
+            inputs += [OutputColumn(own.output_type, column, suffix) for suffix in own.suffixes]
         scaled, two_valued, with_missing = self.numbers.input_columns
         outputs = [inputs[at] for at in scaled]
         outputs += [inputs[at]._replace(type="two_valued") for at in two_valued]
@@ -485,10 +485,10 @@ class _ScaledColumns:
         """Fit the scaling of other columns, and scale them."""
         self._append(values, RobustScaling.fit(values))
 
-    def append_part(self, values: Array, is_text: bool) -> None:
-        """Fit the scaling of the parts of one column, and scale them."""
+    def append_encoded(self, values: Array, is_text: bool) -> None:
+        """Fit the scaling of the encoding of one column, and scale it."""
         scaling = RobustScaling.fit(values)
-        # All parts of a value are missing together, so that one indicator is enough.
+        # All numbers of a value are missing together, so that one indicator is enough.
         is_first = np.arange(values.shape[1]) == 0
         scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
         if is_text:
@@ -582,26 +582,26 @@ def _read_numbers(
     return matrix
 
 
-def _read_part(columns: TableColumns, column: int, kind: str) -> Any:
+def _read_values(columns: TableColumns, column: int, kind: str) -> Any:
     """Return the values of a column as its encoding takes them."""
     if kind == "date":
         return columns.dates(column)
     return columns.converted(column, "time") if kind == "time" else columns.texts(column)
 
 
-def _fit_part(
+def _fit_column_encoding(
     columns: TableColumns, column: int, kind: Kind, random_state: Any
 ) -> tuple[ColumnEncoding, Array]:
     """Return the encoding of a column as several numbers, and these numbers."""
-    values, label = _read_part(columns, column, kind), columns.label(column)
-    part: ColumnEncoding
+    values, label = _read_values(columns, column, kind), columns.label(column)
+    encoding: ColumnEncoding
     if kind == "date":
-        part = DateEncoding.fit(values, label)
+        encoding = DateEncoding.fit(values, label)
     elif kind == "time":
-        part = TimeEncoding(label)
+        encoding = TimeEncoding(label)
     else:
-        part = TextEncoding.fit(values, label, check_random_state(random_state))
-    return part, part.encode(values)
+        encoding = TextEncoding.fit(values, label, check_random_state(random_state))
+    return encoding, encoding.encode(values)
 
 
 def with_many_categories(levels: Sequence[CategoryLevels], max_categories: float) -> list[int]:

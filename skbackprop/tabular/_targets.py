@@ -36,6 +36,16 @@ class TabularTargets(ABC):
     def target_type(self) -> str | None:
         """The `target_type` of a `TableEncoder`; None for a constant target."""
 
+    @property
+    @abstractmethod
+    def n_classes(self) -> int | None:
+        """The number of classes; None for numbers."""
+
+    @property
+    def min_prediction(self) -> float:
+        """The lower bound of predicted numbers."""
+        return -np.inf
+
     @abstractmethod
     def encode(self, y: Any) -> Array:
         """Return the numbers, or class indices, of the user's y; raise if it is not valid."""
@@ -79,7 +89,12 @@ class ClassifierTargets(TabularTargets):
     @property
     def target_type(self) -> str | None:
         """The `target_type` of a `TableEncoder`; None for a single class."""
-        return {1: None, 2: "binary"}.get(len(self.classes), "multiclass")
+        return {1: None, 2: "binary"}.get(self.n_classes, "multiclass")
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
 
     def encode(self, y: Any) -> Array:
         """Return the class index of each label; raise if there are unknown ones."""
@@ -150,6 +165,16 @@ class RegressorTargets(TabularTargets):
     def target_type(self) -> str:
         """The `target_type` of a `TableEncoder`."""
         return "continuous"
+
+    @property
+    def n_classes(self) -> None:
+        """The number of classes, which numbers have not."""
+        return None
+
+    @property
+    def min_prediction(self) -> float:
+        """The lower bound of predicted numbers: above zero for losses of positive means."""
+        return float(np.finfo(np.float32).tiny) if self.loss.interval_y_true.low == 0 else -np.inf
 
     def encode(self, y: Any) -> Array:
         """Return valid numbers; raise if some are outside the range of the loss."""

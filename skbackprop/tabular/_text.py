@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._dates import parse_iso_date
-from ._value_types import count_known, is_missing
+from ._value_types import count_present, is_missing
 
 # Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
 _NUMBER = re.compile(
@@ -65,7 +65,7 @@ def infer_kind_of_strings(
 
 def _is_text(distinct: Collection[str], values: Sequence[Any]) -> bool:
     """Return whether values are mostly different and have several words on average."""
-    if len(distinct) <= MIN_TEXTS or len(distinct) <= MIN_DISTINCT * count_known(values):
+    if len(distinct) <= MIN_TEXTS or len(distinct) <= MIN_DISTINCT * count_present(values):
         return False
     return sum(len(value.split()) for value in distinct) >= MIN_WORDS * len(distinct)
 

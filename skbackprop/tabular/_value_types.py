@@ -41,7 +41,7 @@ def _role_of_type(type_: type) -> Role:
 find_role: Callable[[type], Role] = cache(_role_of_type)
 
 
-def types_in(values: Sequence[Any]) -> dict[Role, type]:
+def find_roles(values: Sequence[Any]) -> dict[Role, type]:
     """Return the roles of values, each with one of their types."""
     return {find_role(type_): type_ for type_ in set(map(type, values))}
 
@@ -52,7 +52,7 @@ def is_missing(value: Any) -> bool:
     return is_nan or find_role(type(value)) == "missing"
 
 
-def count_known(values: Sequence[Any]) -> int:
+def count_present(values: Sequence[Any]) -> int:
     """Return the number of values that are not missing, in a tenth of the time of a loop."""
     known = {
         type_: count

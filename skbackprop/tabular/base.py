@@ -109,8 +109,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Return untrained networks for training rows."""
 
     @abstractmethod
-    def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
-        """Return the estimators of `blend`, the number of classes, and the minimum prediction."""
+    def _blended_estimators(self, n_rows: int) -> list[Any]:
+        """Return the estimators of `blend` for so many rows."""
 
     @abstractmethod
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
@@ -355,7 +355,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         One network ensemble is always trained, since networks can use any time.
         """
         start, n_networks = time.perf_counter(), len(self._configurations)
-        blend, n_classes, minimum = self._blended_estimators(len(data.rows.y))
+        blend = self._blended_estimators(len(data.rows.y))
         n_components = n_networks + len(blend)
         # The randomness of a component does not depend on the others.
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
@@ -376,7 +376,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
             own = own.with_arrays()
-            fitted = cross_fit(estimator, n_classes, minimum, self._features.is_nominal, own)
+            fitted = cross_fit(estimator, self._targets, self._features.is_nominal, own)
             if fitted is not None:
                 blended.append(fitted)
         for index, defaults in enumerate(self._configurations):
@@ -538,7 +538,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         weight = validate_weight(sample_weight, columns.table)
         out_of_fold = OutOfFoldPredictor(
             TabularModel(self._features, self._components, self._mix),
-            self._features.encoding.to_training_matrices(columns),
+            self._features.encoding.read_training_rows(columns),
             self.oof_member_,
         )
         n_rows = len(self.oof_member_)

@@ -23,7 +23,7 @@ from ._mixture import (
     probabilities,
     safe_log,
 )
-from ._networks import OutputBiasInit, TableClassifierNetworks
+from ._networks import OutputBiasInit, TabularClassifierNetworks
 from ._prediction import LabeledRows, apply_scorer
 from ._targets import ClassifierTargets
 from ._training_cycles import FOR_CLASSES, EnsembleSettings
@@ -182,9 +182,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self._targets = ClassifierTargets.fit(self.class_weight, y, weight)
         self.classes_ = self._targets.classes
 
-    def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
-        blended, n_classes = resolve_blend(self.blend, n_rows), len(self.classes_)
-        return blended if n_classes > 1 else [], n_classes, -np.inf
+    def _blended_estimators(self, n_rows: int) -> list[Any]:
+        blended = resolve_blend(self.blend, n_rows)
+        return blended if len(self.classes_) > 1 else []
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
         shares = np.bincount(rows.y, rows.weight, len(self.classes_))
@@ -192,7 +192,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         prior = np.log(np.maximum(shares, 0.5 * shares.sum() / len(rows.y)))
         if len(prior) <= 2:
             prior = np.array([prior[-1] - prior[0]])
-        return TableClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
+        return TabularClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         self.temperatures_ = np.array([calibrate(own, y, weight)[0] for own in outputs])

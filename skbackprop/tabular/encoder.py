@@ -278,7 +278,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             If X has other columns than in `fit`, or a numeric column is not numeric any more.
         """
         check_is_fitted(self)
-        rows = self._encoding.to_matrices(read_table(self, X, reset=False))
+        rows = self._encoding.read_rows(read_table(self, X, reset=False))
         return self._encoding.encode(rows, self._output_dtype(X))
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:

@@ -27,7 +27,7 @@ from ..losses.regression import REGRESSOR_LOSSES
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
-from ._networks import OutputBiasInit, TableRegressorNetworks
+from ._networks import OutputBiasInit, TabularRegressorNetworks
 from ._prediction import LabeledRows, apply_scorer
 from ._targets import RegressorTargets
 from ._training_cycles import FOR_NUMBERS, EnsembleSettings
@@ -196,16 +196,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
         self._targets = RegressorTargets.fit(loss, self.loss, y, weight, self.clip)
 
-    def _blended_estimators(self, n_rows: int) -> tuple[list[Any], int | None, float]:
-        loss = self._targets.loss
-        minimum = float(np.finfo(np.float32).tiny) if loss.interval_y_true.low == 0 else -np.inf
-        return resolve_blend(self.blend, n_rows, loss, self.loss), None, minimum
+    def _blended_estimators(self, n_rows: int) -> list[Any]:
+        return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
         is_scaled = self._targets.scaling.scale is not None
         intercepts = self._targets.initial_intercepts(rows.y, rows.weight).tolist()
         init = OutputBiasInit(tuple(intercepts))
-        return TableRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
+        return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         by_component = [self._targets.mixture(list(own)) for own in outputs]

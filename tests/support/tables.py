@@ -23,7 +23,7 @@ def columns_of(X):
 
 def component_inputs(model, X):
     """Return the input of each component of a tabular estimator for the rows of X."""
-    rows = model._features.encoding.to_matrices(read_table(model, X, reset=False))
+    rows = model._features.encoding.read_rows(read_table(model, X, reset=False))
     views = [each.view for each in model._components]
     inputs = model._features.inputs(rows, views)
     return [inputs[view] for view in views]

@@ -92,7 +92,7 @@ def test_a_line_does_not_depend_on_the_target_of_its_row():
             random_state=0,
             with_interactions=True,
         )
-        return encoding, encoding.to_training_matrices(columns_of(frame)).numbers, rows
+        return encoding, encoding.read_training_rows(columns_of(frame)).numbers, rows
 
     encoding, expected, scaled = rows(y)
     assert encoding.interactions is not None

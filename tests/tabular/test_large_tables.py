@@ -14,7 +14,7 @@ from skbackprop import TabularRegressor
 from skbackprop.tabular import _column_encoding, _model_inputs, _progress
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._text import infer_kind_of_strings
-from skbackprop.tabular._value_types import count_known, is_missing
+from skbackprop.tabular._value_types import count_present, is_missing
 from skbackprop.utils.arrays import max_abs
 from support import peak_of
 from support.tables import BOTH, columns_of, mixed_data, predict
@@ -63,7 +63,7 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
     monkeypatch.setattr(_model_inputs, "_ROWS_READ", 64)
     X = TABLES[name]()
     features, rows = fitted(X)
-    matrices = features.encoding.to_training_matrices(columns_of(X))
+    matrices = features.encoding.read_training_rows(columns_of(X))
     expected = features.inputs(matrices, [view])[view]
     np.testing.assert_array_equal(features.training_input(rows, view), expected)
     if view != "table":
@@ -73,7 +73,7 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
         np.testing.assert_array_equal(lazy[7:290], expected[7:290])
         assert max_abs(lazy) == np.abs(expected).max()
     again = features.training_input(features.scale(columns_of(X)), view)
-    new = features.inputs(features.encoding.to_matrices(columns_of(X)), [view])[view]
+    new = features.inputs(features.encoding.read_rows(columns_of(X)), [view])[view]
     np.testing.assert_array_equal(again, new)
 
 
@@ -150,7 +150,7 @@ def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     ],
 )
 def test_known_values_are_counted(values):
-    assert count_known(values) == sum(not is_missing(value) for value in values)
+    assert count_present(values) == sum(not is_missing(value) for value in values)
 
 
 def test_missing_values_do_not_make_categories_of_text():

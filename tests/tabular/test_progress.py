@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.tabular import _networks, _progress, _training_cycles, base
-from skbackprop.tabular._networks import TableClassifierNetworks, TableRegressorNetworks
+from skbackprop.tabular._networks import TabularClassifierNetworks, TabularRegressorNetworks
 from support import class_data, same_bits, value_data
 from support.tables import BOTH
 
@@ -247,7 +247,7 @@ def test_a_resumed_fit_decides_as_an_uninterrupted_one(kind, n_epochs, tmp_path,
     """Cycles that depend on the loss, and a second ensemble that stops after its first cycle."""
     monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: [1, 1, 2, 2, 2, 2])
     monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", np.inf)
-    for networks in (TableClassifierNetworks, TableRegressorNetworks):
+    for networks in (TabularClassifierNetworks, TabularRegressorNetworks):
         monkeypatch.setattr(networks, "min_gain", 0.01)
     (X, y), path = data_for(kind), tmp_path / "table.npz"
     expected = kind(**SMALL).fit(X, y)

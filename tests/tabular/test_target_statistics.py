@@ -44,7 +44,7 @@ def statistics_of(y, kind, groups=None):
         random_state=0,
         groups=groups,
     )
-    return encoding.to_training_matrices(columns_of(frame)).numbers[:, 1:]
+    return encoding.read_training_rows(columns_of(frame)).numbers[:, 1:]
 
 
 @pytest.mark.parametrize("kind", TARGETS)
@@ -82,7 +82,7 @@ def test_the_statistics_of_a_level_by_hand():
         random_state=0,
     )
     folds = encoding.statistics.folds
-    numbers = encoding.to_training_matrices(columns_of(frame)).numbers
+    numbers = encoding.read_training_rows(columns_of(frame)).numbers
     assert np.bincount(folds).tolist() == [8] * 5
     for row in range(len(y)):
         others = folds != folds[row]
@@ -129,7 +129,7 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
     for found, expected in zip(seen, views, strict=True):
         np.testing.assert_array_equal(found, expected)
     # The same rows again, as permutation_importance needs them.
-    again = features.encoding.to_training_matrices(columns_of(frame))
+    again = features.encoding.read_training_rows(columns_of(frame))
     np.testing.assert_array_equal(features.encoding.scale(again), rows.numbers)
     in_sample = features.scale(columns_of(frame))
     assert not np.allclose(in_sample.numbers, rows.numbers)
@@ -230,7 +230,7 @@ def test_background_rows_have_out_of_fold_statistics():
     frame = pd.DataFrame({"level": [f"l{at}" for at in rng.permutation(99) % 33]})
     model = TabularRegressor(**SMALL).fit(frame, rng.randn(99))
     encoding = model._features.encoding
-    expected = encoding.to_training_matrices(columns_of(frame))
+    expected = encoding.read_training_rows(columns_of(frame))
     np.testing.assert_array_equal(model.background_.numbers, expected.numbers)
-    in_sample = encoding.to_matrices(columns_of(frame))
+    in_sample = encoding.read_rows(columns_of(frame))
     assert not np.allclose(in_sample.numbers, expected.numbers)

@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _training_cycles, base
-from skbackprop.tabular._networks import TableClassifierNetworks, TableRegressorNetworks
+from skbackprop.tabular._networks import TabularClassifierNetworks, TabularRegressorNetworks
 from skbackprop.tabular._prediction import LabeledRows
 from skbackprop.tabular._training_cycles import (
     FOR_CLASSES,
@@ -73,7 +73,7 @@ def in_cycles(monkeypatch):
 
         monkeypatch.setattr(base, "cycle_lengths", lambda *_: [1] * len(losses))
         monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
-        for kind in (TableClassifierNetworks, TableRegressorNetworks):
+        for kind in (TabularClassifierNetworks, TabularRegressorNetworks):
             monkeypatch.setattr(kind, "loss_of_outputs", loss_of_outputs)
 
     return arrange
@@ -116,7 +116,7 @@ def test_the_last_useful_cycle_is_kept(kind, losses, n_cycles, in_cycles):
 
 
 @pytest.mark.parametrize(
-    "kind, gain", [(TableClassifierNetworks, 0.05), (TableRegressorNetworks, 0.1)]
+    "kind, gain", [(TabularClassifierNetworks, 0.05), (TabularRegressorNetworks, 0.1)]
 )
 def test_gain_that_a_longer_cycle_takes(kind, gain):
     cycle = CycleResult(kind(), np.empty((0, 1)), 0.5 * (1 - gain - 1e-9), np.array([3]), True)
