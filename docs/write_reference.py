@@ -1,6 +1,6 @@
 """Generate constructors, docstrings, tables of api.md and types of names.
 
-Parameters come from skbackprop/estimators/_parameter_constraints.py, their texts from
+Parameters come from skbackprop/estimators/_parameter_table.py, their texts from
 parameters.toml. They are written to the constructors and docstrings of the estimators and to the
 tables of api.md.
 The types in skbackprop/utils/_name_types.py come from the tables of names:
@@ -18,12 +18,12 @@ from pathlib import Path
 from string import Template
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators._parameter_constraints import (
+from skbackprop.estimators._parameter_table import (
     AUTOENCODER_LOSSES,
     ESTIMATORS,
-    ON_A_CLUSTER,
+    LOCAL_ESTIMATORS,
     PARAMETERS,
-    parameters_of,
+    get_parameters,
 )
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LAYERS, NORMALIZATIONS
@@ -35,7 +35,7 @@ from skbackprop.weight_averaging import AVERAGES
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "skbackprop"
 SOURCES = {kind: PACKAGE / "estimators" / f"{kind}.py" for kind in ESTIMATORS}
-SOURCES |= dict.fromkeys(ON_A_CLUSTER, PACKAGE / "dask" / "estimators.py")
+SOURCES |= dict.fromkeys(LOCAL_ESTIMATORS, PACKAGE / "dask" / "estimators.py")
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
 # The sections of api.md, and the estimators of each.
@@ -61,7 +61,7 @@ NAMES = {
 
 def rows_of(table, estimator):
     """Return the texts of an estimator's parameters or attributes, by name."""
-    local = ON_A_CLUSTER.get(estimator, estimator)
+    local = LOCAL_ESTIMATORS.get(estimator, estimator)
     return {
         row["name"]: row
         for row in WORDS[table]
@@ -72,7 +72,7 @@ def rows_of(table, estimator):
 
 def substitute_words(text, estimator):
     """Return a text with the words of an estimator inserted."""
-    return Template(text).substitute(WORDS["words"][ON_A_CLUSTER.get(estimator, estimator)])
+    return Template(text).substitute(WORDS["words"][LOCAL_ESTIMATORS.get(estimator, estimator)])
 
 
 def in_code(text):
@@ -108,7 +108,7 @@ def wrap(text, indent):
 
 def docstring_section(table, estimator):
     """Return the lines of a section of an estimator's docstring."""
-    facts, lines = parameters_of(estimator), []
+    facts, lines = get_parameters(estimator), []
     words = rows_of(table, estimator)
     names = facts if table == "parameters" else words
     for name in names:
@@ -122,20 +122,20 @@ def docstring_section(table, estimator):
 
 def constructor(estimator):
     """Return the code of an estimator's __init__."""
-    facts = parameters_of(estimator)
+    facts = get_parameters(estimator)
     lines = ["    def __init__(", "        self,"]
     for name, fact in facts.items():
         if name == "loss":  # all from here on are keyword-only
             lines.append("        *,")
-        lines.append(f"        {name}: {fact.hint} = {code(fact.default)},")
+        lines.append(f"        {name}: {fact.type_hint} = {code(fact.default)},")
     lines.append("    ) -> None:")
     own = facts
-    if estimator in ON_A_CLUSTER:
-        local = ON_A_CLUSTER[estimator]
-        own = [name for name in facts if name not in parameters_of(local)]
+    if estimator in LOCAL_ESTIMATORS:
+        local = LOCAL_ESTIMATORS[estimator]
+        own = [name for name in facts if name not in get_parameters(local)]
         lines += [
             "        values = locals()",
-            f'        inherited = parameters_of("{local}")',
+            f'        inherited = get_parameters("{local}")',
             "        super().__init__(**{name: values[name] for name in inherited})",
         ]
     return "\n".join([*lines, *(f"        self.{name} = {name}" for name in own)])
@@ -143,7 +143,7 @@ def constructor(estimator):
 
 def class_of(estimator, source):
     """Return the source of a module with the generated content of an estimator's class."""
-    local = ON_A_CLUSTER.get(estimator, estimator)
+    local = LOCAL_ESTIMATORS.get(estimator, estimator)
     name = f"{'Dask' if local != estimator else ''}Backprop{local.title()}"
     head, line, own = source.partition(f"class {name}(")
     for table in ("parameters", "attributes"):
@@ -176,7 +176,7 @@ def sources():
 def reference_table(estimators):
     """Return the parameter table of a section of api.md."""
     words = {name: row for each in estimators for name, row in rows_of("parameters", each).items()}
-    facts = {fact.name: fact for fact in PARAMETERS if set(estimators) & set(fact.of)}
+    facts = {fact.name: fact for fact in PARAMETERS if set(estimators) & set(fact.estimators)}
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
     for name, fact in facts.items():
         default = "" if name == "loss" else f" `{code(fact.default)}`"

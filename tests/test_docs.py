@@ -32,7 +32,7 @@ from skbackprop import (
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators import _parameter_constraints as table_of_parameters
+from skbackprop.estimators import _parameter_table
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS
@@ -152,10 +152,10 @@ def test_generated_reference_is_up_to_date():
         assert path.read_text() == text, path
 
 
-@pytest.mark.parametrize("estimator", table_of_parameters.ESTIMATORS)
+@pytest.mark.parametrize("estimator", _parameter_table.ESTIMATORS)
 def test_parameters_toml_describes_each_parameter(estimator):
     words = write_reference.rows_of("parameters", estimator)
-    assert words.keys() == table_of_parameters.parameters_of(estimator).keys()
+    assert words.keys() == _parameter_table.get_parameters(estimator).keys()
 
 
 @pytest.mark.parametrize("heading, documented", CLASSES)
@@ -298,7 +298,7 @@ def test_guide_lists_parameters_that_may_differ_in_a_stack():
     rows = re.findall(r"^\| (may differ|must be equal) \| (.*) \|$", page, re.MULTILINE)
     said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
     assert said["may differ"] == MAY_DIFFER | {"solver"}  # of which the numbers may
-    names = {row.name for row in table_of_parameters.PARAMETERS}
+    names = {row.name for row in _parameter_table.PARAMETERS}
     assert said["must be equal"] == names - MAY_DIFFER
 
 

@@ -14,7 +14,7 @@ from mypy import api
 import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.conformal import CONFORMITY_SCORES, ConformalRegressor
-from skbackprop.estimators._parameter_constraints import PARAMETERS, parameters_of
+from skbackprop.estimators._parameter_table import PARAMETERS, get_parameters
 from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference
@@ -81,8 +81,8 @@ def names_in(hint):
 @pytest.mark.parametrize("row", [row for row in PARAMETERS if row.table], ids=lambda row: row.name)
 def test_parameters_have_the_literal_types_of_their_tables(row):
     assert any(table is row.table for table in write_reference.NAMES.values())
-    for of in row.of:
-        assert "Any" not in parameters_of(of)[row.name].hint
+    for of in row.estimators:
+        assert "Any" not in get_parameters(of)[row.name].type_hint
         hint = typing.get_type_hints(ESTIMATORS[of].__init__)[row.name]
         assert set(row.table) <= names_in(hint)
 

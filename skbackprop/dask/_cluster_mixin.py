@@ -14,13 +14,13 @@ from distributed import Client, get_client
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._parameter_constraints import OF_A_CLUSTER
+from ..estimators._parameter_table import DASK_PARAMETERS
 from ..estimators._validation import copy_without_feature_names, shallow_copy, validate_weight
 from ..utils.arrays import Array
 from ._partitions import delayed_partitions, gather, row_blocks
 
 # The names of the parameters that local estimators do not have.
-_CLUSTER_PARAMETERS = {parameter.name for parameter in OF_A_CLUSTER}
+_CLUSTER_PARAMETERS = {parameter.name for parameter in DASK_PARAMETERS}
 
 
 class ClusterMixin(metaclass=ABCMeta):

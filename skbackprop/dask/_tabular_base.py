@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 
 from ..estimators._decorators import with_argument_suggestions
 from ..estimators._fit_context import FitArguments
-from ..estimators._parameter_constraints import COUNT
+from ..estimators._parameter_table import COUNT
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular._explanation import keep_background
 from ..tabular._model_inputs import FeatureView, draw_seed

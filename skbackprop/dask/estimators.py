@@ -11,7 +11,7 @@ from distributed import Client
 from ..activations import ActivationLike
 from ..early_stopping import EarlyStopping
 from ..estimators._decorators import available_if
-from ..estimators._parameter_constraints import Parameter, constraints_of, parameters_of
+from ..estimators._parameter_table import Parameter, get_constraints, get_parameters
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
@@ -380,8 +380,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
     True
     """
 
-    _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_classifier")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_classifier")
+    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("dask_classifier")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("dask_classifier")
     _local: ClassVar[type[BaseNeuralNetwork]] = BackpropClassifier
 
     def __init__(
@@ -428,7 +428,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         sync_every: int = 10,
     ) -> None:
         values = locals()
-        inherited = parameters_of("classifier")
+        inherited = get_parameters("classifier")
         super().__init__(**{name: values[name] for name in inherited})
         self.client = client
         self.sync_every = sync_every
@@ -857,8 +857,8 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
     True
     """
 
-    _rows: ClassVar[dict[str, Parameter]] = parameters_of("dask_regressor")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("dask_regressor")
+    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("dask_regressor")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("dask_regressor")
     _local: ClassVar[type[BaseNeuralNetwork]] = BackpropRegressor
 
     def __init__(
@@ -904,7 +904,7 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         sync_every: int = 10,
     ) -> None:
         values = locals()
-        inherited = parameters_of("regressor")
+        inherited = get_parameters("regressor")
         super().__init__(**{name: values[name] for name in inherited})
         self.client = client
         self.sync_every = sync_every

@@ -21,7 +21,7 @@ from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, un
 from ..utils.atomic_write import atomic_write
 from ..utils.equality import describe
 from ._history import ImmutableCurve
-from ._parameter_constraints import PARAMETERS
+from ._parameter_table import PARAMETERS
 
 _FORMAT = "skbackprop checkpoint, version 2"
 

@@ -20,7 +20,7 @@ from ..utils.configurable import (
     split_nested_params,
 )
 from ..utils.suggestions import check_keywords, did_you_mean, suggest_for_wrong_type
-from ._parameter_constraints import Parameter
+from ._parameter_table import Parameter
 
 # The address of the documentation, without a slash at the end, as in [project.urls] of
 # pyproject.toml. While it is empty, notebooks show no links.
@@ -37,7 +37,9 @@ class EstimatorMixin(BaseEstimator):
     estimator's page of the documentation.
     """
 
-    _rows: ClassVar[Mapping[str, Parameter]] = {}  # the rows of the parameter table, by name
+    _parameter_table: ClassVar[
+        Mapping[str, Parameter]
+    ] = {}  # the rows of the parameter table, by name
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Make an estimator; an unknown parameter raises a TypeError with a suggestion."""
@@ -106,7 +108,9 @@ class EstimatorMixin(BaseEstimator):
             elif hasattr(value, "set_params") and not isinstance(value, type):
                 changes |= {f"{name}__{setting}": settings[setting] for setting in settings}
             else:
-                raise ValueError(_no_settings_message(name, value, settings, self._rows.get(name)))
+                raise ValueError(
+                    _no_settings_message(name, value, settings, self._parameter_table.get(name))
+                )
         return super().set_params(**changes)
 
     def _validate_params(self) -> None:

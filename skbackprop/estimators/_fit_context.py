@@ -28,7 +28,7 @@ from ..training.config import TrainingConfig, is_warm_start_compatible
 from ..training.training_run import TrainingRun
 from ..training.training_task import ValidationData
 from ..utils.arrays import Array
-from ._parameter_constraints import FIXED
+from ._parameter_table import FIXED
 from ._target_encoding import BaseTargetEncoder
 
 

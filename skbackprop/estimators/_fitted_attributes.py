@@ -45,7 +45,7 @@ from .summary import FittedAttributesHTML, Summary, summarize_network
 Value = TypeVar("Value")
 
 # Attributes that scikit-learn sets while callbacks follow a fit, and which belong to that fit.
-OF_CALLBACKS = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
+CALLBACK_ATTRIBUTES = ("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx")
 
 # Attributes that pickles and copies leave out.
 _TRANSIENT = (
@@ -53,7 +53,7 @@ _TRANSIENT = (
     "_partial_fit_session",
     "_resumable",
     "_histories",
-    *OF_CALLBACKS,
+    *CALLBACK_ATTRIBUTES,
 )
 
 # Size of the raw predictions that are turned into predictions at once.
@@ -195,13 +195,13 @@ class FittedAttributesMixin(EstimatorMixin):
     @property
     def _values(self) -> tuple[Any, ...]:
         """The values of all parameters, in the order of the parameter table."""
-        values: tuple[Any, ...] = operator.attrgetter(*self._rows)(self)
+        values: tuple[Any, ...] = operator.attrgetter(*self._parameter_table)(self)
         return values
 
     @property
     def _settings(self) -> dict[str, Any]:
         """All parameters by name, including those that a subclass's constructor does not take."""
-        return dict(zip(self._rows, self._values, strict=True))
+        return dict(zip(self._parameter_table, self._values, strict=True))
 
     def _make_config(self, parameters: Mapping[str, Any]) -> TrainingConfig:
         return make_training_config(parameters, self._losses, self._kind_of_network)
@@ -404,7 +404,7 @@ class FittedAttributesMixin(EstimatorMixin):
         # Parameters that affect training only may be invalid: predictions do not need them.
         training_defaults = {
             name: row.default
-            for name, row in self._rows.items()
+            for name, row in self._parameter_table.items()
             if name == "solver" or not (row.warm_start_fixed or row.affects_predictions)
         }
         settings = self._settings | self._parameters_for(widths)

@@ -45,7 +45,7 @@ from ..weight_averaging import WeightAverage
 from ._decorators import available_if, with_argument_suggestions, with_callbacks
 from ._fit_context import FitArguments, FitContext
 from ._fitted_attributes import check_finite_output, derived
-from ._parameter_constraints import AUTOENCODER_LOSSES, Parameter, constraints_of, parameters_of
+from ._parameter_table import AUTOENCODER_LOSSES, Parameter, get_constraints, get_parameters
 from ._target_encoding import BaseTargetEncoder
 from ._validation import (
     check_targets,
@@ -443,8 +443,8 @@ class BackpropAutoencoder(
     True
     """
 
-    _rows: ClassVar[dict[str, Parameter]] = parameters_of("autoencoder")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("autoencoder")
+    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("autoencoder")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("autoencoder")
     _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
     _kind_of_network: ClassVar[type[MLPSpec]] = AutoencoderSpec
 

@@ -495,11 +495,11 @@ def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
     """Validate an estimator's parameters; return them with the warnings about unused ones."""
     reject_unused_overrides(estimator)
     values = estimator._values
-    parameters = dict(zip(estimator._rows, values, strict=True))
+    parameters = dict(zip(estimator._parameter_table, values, strict=True))
     build_average(parameters)  # whose error has better advice
     estimator._validate_params()
     config = estimator._make_config(parameters)
-    defaults = {name: row.default for name, row in estimator._rows.items()}
+    defaults = {name: row.default for name, row in estimator._parameter_table.items()}
     messages = tuple(unused_parameter_warnings(parameters, defaults))
     lists = tuple((value, tuple(value)) for value in values if isinstance(value, list))
     items = [item for _, each in lists for item in each]

@@ -45,7 +45,7 @@ from ._label_encoding import (
     make_target_encoder,
     rebuild_target_encoder,
 )
-from ._parameter_constraints import Parameter, constraints_of, parameters_of
+from ._parameter_table import Parameter, get_constraints, get_parameters
 from ._supervised import BaseSupervisedNetwork
 from ._validation import validate_weight
 from .base import check_stochastic
@@ -465,8 +465,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     (2, 3)
     """
 
-    _rows: ClassVar[dict[str, Parameter]] = parameters_of("classifier")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("classifier")
+    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("classifier")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("classifier")
     _losses: ClassVar[Mapping[str, Loss]] = CLASSIFIER_LOSSES
     _y_numeric = False
 

@@ -38,7 +38,7 @@ from ..weight_averaging import WeightAverage
 from ._decorators import available_if
 from ._fit_context import DataInfo, FitArguments, ScoredPredictions
 from ._fitted_attributes import OptionalDerivedAttribute
-from ._parameter_constraints import Parameter, constraints_of, parameters_of
+from ._parameter_table import Parameter, get_constraints, get_parameters
 from ._supervised import BaseSupervisedNetwork
 from ._target_encoding import RegressionTargetEncoder
 from ._validation import check_no_missing, validate_weight
@@ -449,8 +449,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     True
     """
 
-    _rows: ClassVar[dict[str, Parameter]] = parameters_of("regressor")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = constraints_of("regressor")
+    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("regressor")
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("regressor")
     _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
 
     target_mean_: Array | Any | None = cast(Any, OptionalDerivedAttribute("scale_target", bool))

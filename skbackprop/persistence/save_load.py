@@ -25,7 +25,7 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 import numpy as np
 
 from .. import __version__
-from ..estimators._fitted_attributes import OF_CALLBACKS
+from ..estimators._fitted_attributes import CALLBACK_ATTRIBUTES
 from ..tabular._blend import BOOSTED
 from ..tabular._boosted_trees import PackedTrees, pack_boosting, unpack_boosting
 from ..utils.atomic_write import atomic_write, check_replaceable
@@ -33,7 +33,7 @@ from ..utils.optional_dependencies import require_extra
 from ._trusted_types import get_trusted_types
 
 # Attributes that are not saved: the callbacks of an estimator.
-_OMITTED_ATTRIBUTES = ("_skl_callbacks", *OF_CALLBACKS)
+_OMITTED_ATTRIBUTES = ("_skl_callbacks", *CALLBACK_ATTRIBUTES)
 
 # The format number of new files, and the newest that can be read.
 FORMAT = 1

@@ -16,7 +16,7 @@ from .._conformal_intervals import (
     cv_plus_interval,
     min_calibration_samples,
 )
-from ..estimators._parameter_constraints import constraints_of
+from ..estimators._parameter_table import get_constraints
 from ..estimators._validation import (
     validate_numbers,
     validate_weight,
@@ -161,7 +161,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseTabular._parameter_constraints,
-        "loss": constraints_of("regressor")["loss"],
+        "loss": get_constraints("regressor")["loss"],
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS

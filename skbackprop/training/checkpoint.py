@@ -49,7 +49,7 @@ class ParameterSnapshot(NamedTuple):
     average: ArrayDict
 
     @classmethod
-    def of(cls, state: TrainState, member: int) -> Self:
+    def from_state(cls, state: TrainState, member: int) -> Self:
         """Return copies of the parameters of a member of a state."""
         rows, parameters = np.array([member]), state.parameters
         return cls(
@@ -151,7 +151,7 @@ class History(NamedTuple):
         if score is not None:
             limit = -math.inf if best is None else best.score
             if score > limit or (best is not None and last_of_equals and score == limit):
-                best = BestEpoch(score, n_iter, ParameterSnapshot.of(state, member))
+                best = BestEpoch(score, n_iter, ParameterSnapshot.from_state(state, member))
         return History(n_iter, result.loss, best, epochs)
 
     def copy(self) -> History:

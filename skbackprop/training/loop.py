@@ -307,7 +307,7 @@ class StochasticTraining:
             stack.flush_subnormals()
             finite = stack.is_finite()
         n_samples_seen = stack.state.n_samples_seen.copy()
-        snapshots = [ParameterSnapshot.of(stack.state, i) for i in range(len(state.runs))]
+        snapshots = [ParameterSnapshot.from_state(stack.state, i) for i in range(len(state.runs))]
         stack.restore()
         n_rows = (n_samples_seen - stack.state.n_samples_seen).ravel().tolist()
         histories = [

@@ -29,7 +29,7 @@ from skbackprop import (
 )
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.estimators._checkpoint_io import data_fingerprint
-from skbackprop.estimators._parameter_constraints import PARAMETERS
+from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LayerNormalization, Scale
 from skbackprop.nn import stack_trainer
@@ -287,7 +287,7 @@ FREE = {"max_iter", "tol", "n_iter_no_change", "time_limit", "verbose", "warm_st
 FREE |= {"random_state", "contamination"}
 
 
-@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.estimators[0]}")
 @pytest.mark.parametrize("exchanged", [False, True])
 def test_raises_on_changed_parameters_except_free_ones(row, exchanged, tmp_path):
     path, settings = tmp_path / "network.npz", {"max_iter": 3, "random_state": 0}

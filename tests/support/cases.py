@@ -279,7 +279,7 @@ MAY_DIFFER |= {"validation_fraction", "verbose", "warm_start"}
 def two_that_differ_in(row, **settings):
     """Return two estimators with these settings that differ in the parameter of a row alone."""
     classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
-    kind = classes.get(row.of[0], BackpropAutoencoder)
+    kind = classes.get(row.estimators[0], BackpropAutoencoder)
     other = _OTHER_VALUES[row.name]
     if isinstance(other, dict):
         other = other.get(kind, Huber())

@@ -9,7 +9,7 @@ import pytest
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh, get_activation
-from skbackprop.estimators._parameter_constraints import PARAMETERS, parameters_of
+from skbackprop.estimators._parameter_table import PARAMETERS, get_parameters
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
 from skbackprop.losses import CLASSIFIER_LOSSES
 from skbackprop.nn.network import dense_network
@@ -199,7 +199,7 @@ def test_raises_on_a_wrong_number_of_activations(hidden, activation):
     "estimator_class", [BackpropAutoencoder, BackpropClassifier, BackpropRegressor]
 )
 def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_class):
-    rows = parameters_of(estimator_class.__name__.removeprefix("Backprop").lower())
+    rows = get_parameters(estimator_class.__name__.removeprefix("Backprop").lower())
     signature = inspect.signature(estimator_class).parameters
     assert list(rows) == list(signature)
     for name, row in rows.items():
@@ -210,7 +210,7 @@ def test_every_parameter_has_a_row_in_the_order_of_the_constructor(estimator_cla
 # ------------------------------------------------------------------------------- one stack
 
 
-@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.of[0]}")
+@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.estimators[0]}")
 def test_stacking_key_holds_the_parameters_that_may_not_differ(row):
     models = two_that_differ_in(row)
     assert not is_equal(*(getattr(model, row.name) for model in models))

@@ -25,7 +25,7 @@ from skbackprop.activations import ACTIVATIONS, LeakyRelu
 from skbackprop.callbacks import OptunaPruningCallback
 from skbackprop.displays import SearchDisplay
 from skbackprop.estimators._estimator_mixin import EstimatorMixin
-from skbackprop.estimators._parameter_constraints import PARAMETERS, constraints_of
+from skbackprop.estimators._parameter_table import PARAMETERS, get_constraints
 from skbackprop.export import to_c
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import SOLVERS, AdamW
@@ -46,7 +46,7 @@ ESTIMATORS = {
 TABLES = [
     pytest.param(of, row, id=f"{of}-{row.name}")
     for row in PARAMETERS
-    for of in row.of
+    for of in row.estimators
     if row.table is not None
 ]
 
@@ -160,7 +160,7 @@ def test_synonyms_are_of_names_that_there_are():
     names |= {name for part in in_all(Configurable) for name in part.setting_names()}
     for row in PARAMETERS:
         names |= {*(row.table or ())}
-        options = [each.options for each in row.constraint if isinstance(each, StrOptions)]
+        options = [each.options for each in row.all_constraints if isinstance(each, StrOptions)]
         names = names.union(*options)
     assert set(read_synonyms()) <= names
     assert set(WRONG_TYPES) <= {row.name for row in PARAMETERS}
@@ -270,7 +270,7 @@ def test_each_name_of_each_table(of, row):
 
 @pytest.mark.parametrize("of", ESTIMATORS)
 def test_each_parameter(of):
-    names = constraints_of(of)
+    names = get_constraints(of)
     for name in names:
         wrong = mistyped(name)
         found = suggested_by(said_by(lambda wrong=wrong: ESTIMATORS[of]().set_params(**{wrong: 1})))
@@ -396,7 +396,7 @@ def test_base_classes_of_functions_and_other_objects(of, row, value):
     if row.name == "learning_rate" and callable(value):
         return
     said = said_by(lambda: quick(ESTIMATORS[of], **{row.name: value}).fit(X, Y))
-    base = next(each for each in row.kinds if isinstance(each, type))
+    base = next(each for each in row.constraints if isinstance(each, type))
     found = re.search(r"write a subclass of (\S+)\.(\w+), as docs/extending.md shows", said)
     assert getattr(import_module(found[1]), found[2]) is base
 

@@ -35,7 +35,7 @@ ESTIMATORS = ("classifier", "regressor", "autoencoder")
 ENSEMBLES = ("classifier", "regressor")
 CLASSIFIER, REGRESSOR, AUTOENCODER = ("classifier",), ("regressor",), ("autoencoder",)
 # The Dask estimators, and the local estimators whose parameters they share.
-ON_A_CLUSTER = {"dask_classifier": "classifier", "dask_regressor": "regressor"}
+LOCAL_ESTIMATORS = {"dask_classifier": "classifier", "dask_regressor": "regressor"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ class Parameter:
         The name.
     default : object
         The default.
-    kinds : list
+    constraints : list
         The values other than names, as constraints of scikit-learn's parameter validation. Further
         checks are made where the value is used.
-    hint : str
+    type_hint : str
         The type in the signature.
-    of : tuple of str, default=("classifier", "regressor", "autoencoder")
+    estimators : tuple of str, default=("classifier", "regressor", "autoencoder")
         The estimators with this parameter.
     warm_start_fixed : bool, default=False
         Whether a warm start must not change it, because it determines the network or its training
@@ -66,19 +66,19 @@ class Parameter:
 
     name: str
     default: Any
-    kinds: list[Any]
-    hint: str
-    of: tuple[str, ...] = ESTIMATORS
+    constraints: list[Any]
+    type_hint: str
+    estimators: tuple[str, ...] = ESTIMATORS
     warm_start_fixed: bool = False
     affects_predictions: bool = False
     table: Mapping[str, Any] | None = None
 
     @property
-    def constraint(self) -> list[Any]:
+    def all_constraints(self) -> list[Any]:
         """The constraint for scikit-learn's parameter validation."""
-        if self.table is None or isinstance(self.kinds[0], StrOptions):
-            return self.kinds
-        return [StrOptions(set(self.table)), *self.kinds]
+        if self.table is None or isinstance(self.constraints[0], StrOptions):
+            return self.constraints
+        return [StrOptions(set(self.table)), *self.constraints]
 
 
 COUNT = Interval(Integral, 1, None, closed="left")
@@ -91,7 +91,7 @@ BELOW_ONE = Interval(Real, 0, 1, closed="left")
 fixed = partial(Parameter, warm_start_fixed=True)
 
 PARAMETERS = (
-    fixed("n_components", 2, [COUNT], "int", of=AUTOENCODER),
+    fixed("n_components", 2, [COUNT], "int", estimators=AUTOENCODER),
     fixed("hidden_layer_sizes", (100,), ["array-like", COUNT], "int | Sequence[int] | Array"),
     fixed(
         "activation",
@@ -105,7 +105,7 @@ PARAMETERS = (
         "log_loss",
         [ClassifierLoss],
         "ClassifierLossName | ClassifierLoss",
-        of=CLASSIFIER,
+        estimators=CLASSIFIER,
         table=CLASSIFIER_LOSSES,
     ),
     fixed(
@@ -113,7 +113,7 @@ PARAMETERS = (
         "squared_error",
         [Loss],
         "RegressorLossName | Loss",
-        of=REGRESSOR,
+        estimators=REGRESSOR,
         table=REGRESSOR_LOSSES,
     ),
     fixed(
@@ -121,7 +121,7 @@ PARAMETERS = (
         "squared_error",
         [Loss],
         "AutoencoderLossName | Loss",
-        of=AUTOENCODER,
+        estimators=AUTOENCODER,
         table=AUTOENCODER_LOSSES,
     ),
     fixed("solver", "adam", [Optimizer, LBFGS], "SolverName | Optimizer | LBFGS", table=SOLVERS),
@@ -153,20 +153,24 @@ PARAMETERS = (
     Parameter("epsilon", 1e-08, [POSITIVE], "float"),
     Parameter("n_iter_no_change", 10, [COUNT, Options(Real, {np.inf})], "float"),
     Parameter("max_fun", 15000, [COUNT], "int"),
-    fixed("n_estimators", 1, [COUNT], "int", of=ENSEMBLES),
+    fixed("n_estimators", 1, [COUNT], "int", estimators=ENSEMBLES),
     Parameter(
         "class_weight",
         None,
         [StrOptions({"balanced"}), dict, list, None],
         "ClassWeight | list[ClassWeight | None] | None",
-        of=CLASSIFIER,
+        estimators=CLASSIFIER,
     ),
-    Parameter("label_smoothing", 0.0, [BELOW_ONE], "float", of=CLASSIFIER),
-    fixed("scale_target", False, ["boolean"], "bool", of=REGRESSOR),
-    fixed("variational", False, ["boolean"], "bool", of=AUTOENCODER),
-    Parameter("beta", 1.0, [POSITIVE], "float", of=AUTOENCODER, affects_predictions=True),
+    Parameter("label_smoothing", 0.0, [BELOW_ONE], "float", estimators=CLASSIFIER),
+    fixed("scale_target", False, ["boolean"], "bool", estimators=REGRESSOR),
+    fixed("variational", False, ["boolean"], "bool", estimators=AUTOENCODER),
+    Parameter("beta", 1.0, [POSITIVE], "float", estimators=AUTOENCODER, affects_predictions=True),
     Parameter(
-        "contamination", 0.1, [Interval(Real, 0, 0.5, closed="right")], "float", of=AUTOENCODER
+        "contamination",
+        0.1,
+        [Interval(Real, 0, 0.5, closed="right")],
+        "float",
+        estimators=AUTOENCODER,
     ),
     Parameter("l1_ratio", 0.0, [SHARE], "float"),
     Parameter("clip_norm", None, [POSITIVE, None], "float | None"),
@@ -178,7 +182,7 @@ PARAMETERS = (
         None,
         [Normalization, None],
         "NormalizationName | Normalization | None",
-        of=ENSEMBLES,
+        estimators=ENSEMBLES,
         table=NORMALIZATIONS,
     ),
     Parameter(
@@ -201,21 +205,27 @@ PARAMETERS = (
 )
 
 # Parameters that only the Dask estimators have.
-OF_A_CLUSTER = (
-    Parameter("client", None, [object], "Client | None", of=tuple(ON_A_CLUSTER)),
-    Parameter("sync_every", 10, [COUNT], "int", of=tuple(ON_A_CLUSTER)),
+DASK_PARAMETERS = (
+    Parameter("client", None, [object], "Client | None", estimators=tuple(LOCAL_ESTIMATORS)),
+    Parameter("sync_every", 10, [COUNT], "int", estimators=tuple(LOCAL_ESTIMATORS)),
 )
 
 
-def parameters_of(estimator: str) -> dict[str, Parameter]:
+def get_parameters(estimator: str) -> dict[str, Parameter]:
     """Return the parameters of an estimator by name, in the order of its constructor."""
-    kinds = {estimator, ON_A_CLUSTER.get(estimator, estimator)}
-    return {row.name: row for row in (*PARAMETERS, *OF_A_CLUSTER) if not kinds.isdisjoint(row.of)}
+    kinds = {estimator, LOCAL_ESTIMATORS.get(estimator, estimator)}
+    return {
+        row.name: row
+        for row in (*PARAMETERS, *DASK_PARAMETERS)
+        if not kinds.isdisjoint(row.estimators)
+    }
 
 
-def constraints_of(estimator: str) -> dict[str, list[Any]]:
+def get_constraints(estimator: str) -> dict[str, list[Any]]:
     """Return the constraints of an estimator for scikit-learn's parameter validation."""
-    return {name: parameter.constraint for name, parameter in parameters_of(estimator).items()}
+    return {
+        name: parameter.all_constraints for name, parameter in get_parameters(estimator).items()
+    }
 
 
 # The parameters that a warm start must not change.
