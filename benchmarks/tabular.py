@@ -226,29 +226,32 @@ def measure_all(
                 yield [f"{name} ({size}): {model}", *cells]
 
 
+def standard_error(values: np.ndarray) -> float:
+    return values.std(ddof=1) / len(values) ** 0.5 if len(values) > 1 else np.nan
+
+
 def summarize(
     found: dict[Fit, Outcome], tables: Iterable[str], models: Sequence[str], n_splits: int
 ) -> Iterable[list[str]]:
     """Yield a row for each model: means if all fits are there, and ratios to the first model.
 
-    The ratio of errors is a geometric mean over the tables of a split; its mean and its standard
-    error are over splits. The ratio of times is a geometric mean over all fits.
+    Ratios are geometric means over the same fits of both. One standard error is that of other
+    splits of these tables, from the ratios of splits; the other one that of other tables.
     """
     missing = Outcome(*[np.nan] * len(Outcome._fields))
     splits = range(n_splits)
     for model in models:
-        # (fields, tables, splits) of the model and of the first one
+        # (fields, splits, tables) of the model and of the first one
         (quality, error, seconds), (_, error_of_first, seconds_of_first) = (
             np.array([[found.get((t, m, s), missing) for s in splits] for t in tables]).T[:3]
             for m in (model, models[0])
         )
         ratios = np.ma.masked_invalid(error / error_of_first)
-        of_splits = np.exp(np.log(ratios).mean(axis=1)).compressed()
-        n = len(of_splits)
-        standard_error = of_splits.std(ddof=1) / n**0.5 if n > 1 else np.nan
+        of_splits, of_tables = (np.exp(np.log(ratios).mean(axis)).compressed() for axis in (1, 0))
         differences = np.ma.masked_array(error - error_of_first, ratios.mask).mean(axis=0)
         time_ratio = np.exp(np.log(np.ma.masked_invalid(seconds / seconds_of_first)).mean())
-        numbers = [quality.mean(), error.mean(), of_splits.mean(), standard_error]
+        errors = [standard_error(each) for each in (of_splits, of_tables)]
+        numbers = [quality.mean(), error.mean(), np.exp(np.log(ratios).mean()), *errors]
         cells = [f"{number:.3f}".replace("nan", "-") for number in numbers]
         n_ahead = f"{(differences < 0).sum()} of {differences.count()}"
         yield [model, *cells, n_ahead, f"{time_ratio:.2f}", str(ratios.count())]
@@ -333,7 +336,8 @@ def report(
             f"mean {quality}",
             f"mean {error}",
             f"{error} / {reference}",
-            "its standard error",
+            "+- over splits",
+            "+- over tables",
             "tables ahead",
             "processor time ratio",
             "fits",
