@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
+from ..training.convergence import distinct_warnings
 from ..training.loop import EpochReport, TrainingLoop
 from ..training.random_states import make_rng_from_global_state
 from ..training.training_run import NO_OBSERVER, EpochObserver, TrainingRun
@@ -56,6 +57,8 @@ class FitJob:
         The error that `fit` alone would have raised.
     traceback : str or None
         The traceback of the error, as Python prints it.
+    warnings : list of str
+        The warnings about how training ended, which are not issued.
     seconds : float
         The fit time. The members of a stack share that of an epoch equally.
     """
@@ -75,6 +78,7 @@ class FitJob:
         self.begins_anew = False
         self.error: Exception | None = None
         self.traceback: str | None = None
+        self.warnings: list[str] = []
         self.seconds = 0.0
         self.context: FitContext | None = None
         self._alike: FitJob | None = None  # the job that has prepared the same data
@@ -155,6 +159,9 @@ class FitJob:
         if self.context is not None:
             context, self.context = self.context, None
             with self._record_errors():
+                self.warnings = distinct_warnings(context.runs)
+                for run in context.runs:
+                    run.warnings = []
                 finish_fit(self.estimator, context)
                 if resumes:
                     data = self.fingerprint(context)

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 from joblib import effective_n_jobs
 from sklearn.base import clone, is_classifier
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._sklearn import _insert_error_scores, _warn_or_raise_about_fit_failures
+from .._sklearn import _insert_error_scores, _warn_or_raise_about_fit_failures, warn
+from ..training.convergence import warning_kind
 from ..training.parallelism import (
     array_split,
     bytes_per_member,
@@ -181,6 +183,7 @@ class CandidateEvaluator:
                 UserWarning,
                 stacklevel=2,
             )
+        _warn_of_fits([outcome.pop("warnings", []) for outcome in outcomes])
         _warn_or_raise_about_fit_failures(outcomes, search.error_score)
         if callable(search.scoring):
             _insert_error_scores(outcomes, search.error_score)
@@ -258,6 +261,22 @@ class CandidateEvaluator:
                 data = {split: transformed[split] for _, split in tasks if split in transformed}
                 jobs.append(BatchedFitJob(tasks, data, cost * len(tasks)))
         return jobs
+
+
+def _warn_of_fits(messages: Sequence[Sequence[str]]) -> None:
+    """Issue the warnings about the training of each fit, one for those of a kind.
+
+    It quotes the most frequent of them.
+    """
+    by_kind = defaultdict[str, list[str]](list)
+    for own in messages:
+        for kind, message in {warning_kind(message): message for message in own}.items():
+            by_kind[kind].append(message)
+    for alike in by_kind.values():
+        (message, _), *others = Counter(alike).most_common()
+        similar = " or a similar one" if others else ""
+        text = f"{len(alike)} of {len(messages)} fits ended with this warning{similar}: {message}"
+        warn(text, ConvergenceWarning)
 
 
 def _cost_and_stack_size(

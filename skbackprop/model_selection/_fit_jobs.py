@@ -169,6 +169,7 @@ def _fit_result(candidate: Candidate, scorer: SplitScorer, fit: FitJob) -> dict[
         "fit_error": fit.traceback,
         "fit_time": scorer.data.seconds + fit.seconds,
         "starts_again": fit.begins_anew,
+        "warnings": [] if fit.error is not None else fit.warnings,
     }
     for name in ("test_scores", "train_scores")[: 1 + bool(config.return_train_score)]:
         start = time.perf_counter()

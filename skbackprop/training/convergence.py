@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -231,14 +232,15 @@ UNINFORMATIVE_SCORE = (
 OUT_OF_TIME = "Training ended: time_limit="
 
 
-def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
-    """Return the distinct warnings of several runs.
+def warning_kind(message: str) -> str:
+    """Return the words of a warning before its first number."""
+    return re.split(r"[\d(=]", message)[0]
 
-    There is one warning for all runs that reached `max_iter`, and one for all that stopped by an
-    uninformative score.
-    """
+
+def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
+    """Return the distinct warnings of several runs, one for all that ended in the same way."""
     found = list(dict.fromkeys(message for run in runs for message in run.warnings))
-    for once in (MAX_ITER_REACHED, UNINFORMATIVE_SCORE):
+    for once in (MAX_ITER_REACHED, UNINFORMATIVE_SCORE, OUT_OF_TIME):
         alike = [message for message in found if message.startswith(once)]
         found = [message for message in found if message not in alike[1:]]
     return found

@@ -7,8 +7,11 @@ are equal to the bit, at one BLAS thread, for all sizes of stacks.
 import contextlib
 import copy
 import inspect
+import re
 import threading
 import time
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +56,9 @@ from skbackprop import (
 from skbackprop.activations import Logistic
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.schedules import InverseScaling
+from skbackprop.training.convergence import warning_kind
 from support import (
+    COUNTED,
     NAMES,
     answers,
     assert_same_search,
@@ -339,6 +344,38 @@ def test_any_mixture_of_candidates_matches_scikit_learn(candidates, data, max_st
     assert actual[1] == expected[1]
     if isinstance(expected[0], GridSearchCV):
         assert_same_search(actual[0], expected[0])
+
+
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.long)])
+def test_fits_that_end_in_the_same_way_are_counted_in_one_warning(n_jobs):
+    """As often as scikit-learn's search warns of them, in the words of most of them."""
+    estimator = clone(REGRESSOR).set_params(n_iter_no_change=10, scale_target=True)
+    grid = [
+        {"max_iter": [2], "learning_rate_init": [1e-3, 1e-2]},
+        {"max_iter": [3], "solver": ["adam", "lbfgs"]},
+        {"max_iter": [50], "tol": [1e9]},  # converges
+    ]
+    counted = []
+    for search in (
+        BackpropGridSearchCV(estimator, grid, cv=3, refit=False, n_jobs=n_jobs),
+        GridSearchCV(estimator, grid, cv=3, refit=False),
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            search.fit(*VALUES)
+        counted.append([str(each.message) for each in caught])
+    ours, theirs = counted
+    found = {}
+    for text in ours:
+        n_fits, of_all = map(int, re.match(COUNTED, text).groups())
+        example = re.sub(COUNTED, "", text)
+        found[warning_kind(example)] = n_fits
+        assert of_all == 15
+        assert theirs.count(example) == max(
+            theirs.count(each) for each in theirs if warning_kind(each) == warning_kind(example)
+        )
+    assert found == Counter(map(warning_kind, theirs))
+    assert sorted(found.values()) == [3, 9]
 
 
 # ---------------------------------------------------------------------------------- drop-ins

@@ -3,6 +3,7 @@
 import copy
 import multiprocessing
 import pickle
+import re
 import tracemalloc
 import warnings
 import zlib
@@ -14,12 +15,14 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._history import ImmutableCurve
 from skbackprop.nn.train_state import TrainState
 from skbackprop.persistence import load, save
+from skbackprop.training.convergence import warning_kind
 
 BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
 SOLVERS = pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
@@ -273,10 +276,15 @@ def bits(estimator, X, y, sample_weight=None):
     return zlib.crc32(answer.tobytes()) if keeps_bits() else answer.mean()
 
 
+# The start of a search's warning about some of its fits.
+COUNTED = r"^(\d+) of (\d+) fits ended with this warning(?: or a similar one)?: "
+
+
 def outcome(search, X, y, **fit_params):
     """Fit a search; return it and what it warned of, or the error: its kind and what it says.
 
-    Of each warning there is the category, with the first line of what it says.
+    Of each warning there is the category, with the first line of what it says. Of those about the
+    end of training, which our searches count, there is the kind.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -284,7 +292,12 @@ def outcome(search, X, y, **fit_params):
             search.fit(X, y, **fit_params)
         except Exception as error:
             return type(error), str(error).strip().partition("\n")[0]
-    said = {(w.category, str(w.message).strip().partition("\n")[0]) for w in caught}
+    said = set()
+    for each in caught:
+        text = str(each.message).strip().partition("\n")[0]
+        if each.category is ConvergenceWarning:
+            text = warning_kind(re.sub(COUNTED, "", text))
+        said.add((each.category, text))
     return search, said
 
 

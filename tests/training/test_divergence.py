@@ -202,8 +202,11 @@ def test_candidates_of_a_search_are_judged_separately():
     model = BackpropRegressor(n_iter_no_change=np.inf, **SETTINGS)
     search = BackpropGridSearchCV(model, {"learning_rate_init": rates}, cv=2, refit=False)
     texts = divergences(search, value_data(N_ROWS))
-    named = [float(re.search(r"now ([^)]*)\)", text)[1]) for text in texts]
-    assert sorted(named) == [1e5, 1e5, 1e6, 1e6]
+    (text,) = texts
+    assert text.startswith(
+        "4 of 8 fits ended with this warning or a similar one: Training diverged"
+    )
+    assert float(re.search(r"now ([^)]*)\)", text)[1]) in (1e5, 1e6)
 
 
 # --------------------------------------------------------------- nothing usable is left
