@@ -1,4 +1,4 @@
-"""Private names of scikit-learn, and warnings in its name; no other module imports such a name.
+"""All private names of scikit-learn that the package uses, and warnings in its name.
 
 What is private may change in any release, so pyproject.toml admits only those that have passed the
 tests. Before a newer one is admitted, compare these first, and `model_selection/_search.py` with

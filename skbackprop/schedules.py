@@ -1,4 +1,4 @@
-"""Learning-rate schedules: one class and one line in `SCHEDULES` each.
+"""Learning-rate schedules. To add one, write a class and add it to `SCHEDULES`.
 
 A schedule computes the learning rate of each epoch. Like an optimizer it is a frozen set of
 settings, and its state is a dict of arrays with one row for each member of the stack.

@@ -218,7 +218,7 @@ def fit_features(
 
 
 def _make_reader(estimator: Any) -> TableEncoder:
-    """Return a small object with the columns of an estimator, by which blocks are read."""
+    """Return a small encoder with the columns of an estimator, to read blocks."""
     reader = TableEncoder()
     reader.n_features_in_ = estimator.n_features_in_
     if hasattr(estimator, "feature_names_in_"):

@@ -29,7 +29,7 @@ from ..training.config import TrainingConfig
 from ..training.training_task import Evaluator
 from ..utils.arrays import Array
 from ._partitions import ClusterLostError, Partitions, cluster_lost_error, translate_comm_errors
-from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, changed_arrays
+from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, get_changed_arrays
 
 # The topic of the events by which any client of the cluster can follow a training.
 TOPIC = "skbackprop"
@@ -328,7 +328,7 @@ class DistributedTrainer(StackTrainer):
         sums: list[list[float]] = [[] for _ in members]
         totals: list[list[float]] = [[] for _ in members]
         for slices in self._iter_slices(n_rounds):
-            state = changed_arrays(self.state, is_synchronous)
+            state = get_changed_arrays(self.state, is_synchronous)
             results = pool.map("train", is_synchronous, state, rate, slices)
             of_round = slices[0].slice_partition(partitions.n_train, 0)
             n_rows = of_round.stop - of_round.start

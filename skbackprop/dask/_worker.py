@@ -91,7 +91,7 @@ class EpochSlice(NamedTuple):
 
 
 class RoundResult(NamedTuple):
-    """One network after the part of one worker in a round.
+    """Result of one worker for one network after a round.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ class WorkerActor:
             losses.append(trainer.run_epoch(rate).item())
             weights.append(trainer.batches.total_weights.item())
             first += n_rows
-        after = changed_arrays(state).copy()  # the next network uses the same arrays
+        after = get_changed_arrays(state).copy()  # the next network uses the same arrays
         return RoundResult(after, total, np.average(losses, weights=weights) * total)
 
     def _training_weight(self, member: int) -> float:
@@ -349,8 +349,8 @@ class WorkerActor:
         return self._trainers[key]
 
 
-def changed_arrays(state: TrainState, is_synchronous: bool = False) -> TrainState:
-    """Return what a round changes of a state, without copies.
+def get_changed_arrays(state: TrainState, is_synchronous: bool = False) -> TrainState:
+    """Return the arrays of a state that a round changes, without copies.
 
     In a synchronous step these are the parameters and running statistics, after local steps also
     the moments and averages.

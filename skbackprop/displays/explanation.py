@@ -1,4 +1,4 @@
-"""Plot the shares of columns in predictions."""
+"""Plot explanations: the contribution of each column to predictions, a Shapley value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..inspection._explain import explain
 from ..utils.arrays import Array
 from ._plotting import check_matplotlib, get_axes
 
-# The colors of shares that raise and lower the prediction, and of values without an order.
+# The colors of contributions that raise and lower the prediction, and of values without an order.
 _HIGHER, _LOWER, _NEUTRAL = "C3", "C0", "0.6"
 
 # Points of a beeswarm are stacked in so many bins along the axis.
@@ -24,9 +24,9 @@ class ExplanationDisplay:
     """Plot of an explanation: bars for one row, a summary for many rows.
 
     Use `from_estimator` to create it, or pass an `Explanation`. The bars of one row show how each
-    column moves the prediction away from the mean prediction of the background. The summary shows
-    a point for each row and column, colored by the value of the column from low (blue) to high
-    (red); values that are not numbers are gray. Columns are sorted by their mean absolute share.
+    column moves the prediction away from the mean prediction of the background. The summary shows a
+    point for each row and column, colored by the value of the column from low (blue) to high (red);
+    values that are not numbers are gray. Columns are sorted by their mean absolute contribution.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class ExplanationDisplay:
     figure_ : matplotlib Figure
         The figure.
     bars_ : matplotlib BarContainer or None
-        The bars, of one row or of mean absolute shares.
+        The bars, of one row or of mean absolute contributions.
     points_ : list of matplotlib PathCollection or None
         The points of the summary for each column, from the top.
 
@@ -57,7 +57,7 @@ class ExplanationDisplay:
     >>> model = TabularRegressor(n_estimators=2, max_iter=3, random_state=0).fit(X, y)
     >>> display = ExplanationDisplay.from_estimator(model, X[:10])
     >>> display.plot(row=0).ax_.get_xlabel()
-    'share of the prediction'
+    'contribution to the prediction'
     """
 
     ax_: Any
@@ -95,7 +95,7 @@ class ExplanationDisplay:
         background : array-like or data frame of shape (n_background, n_features), default=None
             Rows to compare with; only tabular estimators do not need it.
         output : {"probability", "log_odds"}, default="probability"
-            What the shares of a classifier sum to.
+            What the contributions of a classifier sum to.
         n_permutations : int, default=None
             The number of random orders of columns for each background row, as in `explain`.
         random_state : int, RandomState instance or None, default=0
@@ -144,7 +144,7 @@ class ExplanationDisplay:
         kind: Literal["beeswarm", "bar"] = "beeswarm",
         max_features: int = 10,
     ) -> Self:
-        """Plot the shares of the columns, the largest at the top.
+        """Plot the contributions of the columns, the largest at the top.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class ExplanationDisplay:
             The class, target or quantile to plot: its name or its position. None for the last one,
             which is ``classes_[1]`` for two classes.
         kind : {"beeswarm", "bar"}, default="beeswarm"
-            The summary: a point for each row, or the mean absolute share.
+            The summary: a point for each row, or the mean absolute contribution.
         max_features : int, default=10
             The maximum number of columns. For one row, the others share the last bar.
 
@@ -199,7 +199,7 @@ class ExplanationDisplay:
                 self.bars_ = ax.barh(
                     range(len(shown)), importances[shown], height=0.6, color=_LOWER
                 )
-                ax.set_xlabel("mean absolute share")
+                ax.set_xlabel("mean absolute contribution")
             else:
                 self._plot_points(ax, values, shown)
         ax.set_ylim(max(ax.get_ylim()), min(ax.get_ylim()))
@@ -210,7 +210,7 @@ class ExplanationDisplay:
         return self
 
     def _shares_of(self, target: Any) -> tuple[Array, Array, str | None]:
-        """Return the shares and base values of one output, and its name."""
+        """Return the contributions and base values of one output, and its name."""
         values, base = self.explanation.values, self.explanation.base_values
         if values.ndim == 2:
             if target is not None:
@@ -228,45 +228,47 @@ class ExplanationDisplay:
         return values[:, :, at], base[:, at], names[at]
 
     def _plot_row(self, ax: Any, row: int, values: Array, base: float, max_features: int) -> None:
-        """Plot the shares in one prediction as bars."""
+        """Plot the contributions in one prediction as bars."""
         order = np.argsort(-np.abs(values), kind="stable")
         n_shown = len(order) if len(order) <= max_features else max_features - 1
-        shares, data = values[order[:n_shown]], self.explanation.data[row]
+        contributions, data = values[order[:n_shown]], self.explanation.data[row]
         names = [
             f"{self.explanation.feature_names[at]} = {_format_value(data[at])}"
             for at in order[:n_shown]
         ]
         if n_shown < len(order):
-            shares = np.append(shares, values[order[n_shown:]].sum())
+            contributions = np.append(contributions, values[order[n_shown:]].sum())
             names.append(f"{len(order) - n_shown} others")
-        colors = [_HIGHER if share > 0 else _LOWER for share in shares]
-        self.bars_ = ax.barh(range(len(shares)), shares, height=0.6, color=colors)
-        ax.bar_label(self.bars_, [f"{share:+.3g}" for share in shares], padding=3)
+        colors = [_HIGHER if contribution > 0 else _LOWER for contribution in contributions]
+        self.bars_ = ax.barh(range(len(contributions)), contributions, height=0.6, color=colors)
+        ax.bar_label(
+            self.bars_, [f"{contribution:+.3g}" for contribution in contributions], padding=3
+        )
         ax.margins(x=0.15)
-        ax.set_yticks(range(len(shares)), names)
+        ax.set_yticks(range(len(contributions)), names)
         ax.axvline(0, color="black", linewidth=0.8)
-        ax.set_xlabel("share of the prediction")
+        ax.set_xlabel("contribution to the prediction")
         ax.set_title(f"prediction {base + values.sum():.3g}, mean {base:.3g}")
 
     def _plot_points(self, ax: Any, values: Array, shown: Array) -> None:
-        """Plot the shares in all predictions as points, stacked where they are close."""
+        """Plot the contributions in all predictions as points, stacked where they are close."""
         span = float(np.ptp(values[:, shown])) or 1.0
         self.points_ = []
         for height, column in enumerate(shown.tolist()):
-            shares = values[:, column]
+            contributions = values[:, column]
             colors = _compute_ranks(self.explanation.data[:, column])
             style = {"color": _NEUTRAL} if colors is None else {"c": colors, "cmap": "coolwarm"}
-            y = height + _beeswarm_offsets(shares, span / _N_BINS)
-            self.points_.append(ax.scatter(shares, y, s=12, linewidths=0, **style))
+            y = height + _beeswarm_offsets(contributions, span / _N_BINS)
+            self.points_.append(ax.scatter(contributions, y, s=12, linewidths=0, **style))
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_ylim(len(shown) - 0.5, -0.5)
-        ax.set_xlabel("share of the prediction")
+        ax.set_xlabel("contribution to the prediction")
 
 
-def _beeswarm_offsets(shares: Array, width: float) -> Array:
-    """Return vertical offsets, within 0.4, that separate points of about the same share."""
-    bins = np.floor(shares / width).astype(np.intp)
-    places = np.zeros(len(shares))
+def _beeswarm_offsets(contributions: Array, width: float) -> Array:
+    """Return vertical offsets, within 0.4, that separate points of about the same contribution."""
+    bins = np.floor(contributions / width).astype(np.intp)
+    places = np.zeros(len(contributions))
     for own in np.unique(bins):
         index = np.flatnonzero(bins == own)
         # From the middle outwards: 0, 1, -1, 2, -2, ...

@@ -1,4 +1,4 @@
-"""The hooks of an estimator's callbacks, in scikit-learn's protocol."""
+"""Calls of an estimator's callbacks, in scikit-learn's protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitted networks: their attributes, from training or from assigned weights, and prediction.
+"""Fitted attributes of the networks, from training or from assigned weights, and prediction.
 
 Code that stores weights in its own files assigns `coefs_`, `intercepts_` and the other attributes
 that scikit-learn's networks need, and predicts. All other fitted attributes are then derived from
@@ -28,7 +28,7 @@ from ..nn.prediction import iter_predict_raw, predict_raw
 from ..training.architecture import MLPSpec, infer_n_features
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig, make_training_config
-from ..training.convergence import distinct_warnings
+from ..training.diagnostics import distinct_warnings
 from ..training.out_of_fold import predict_out_of_fold
 from ..training.partial_fit_session import PartialFitSession
 from ..training.temperature import fit_temperature_scaling

@@ -27,7 +27,7 @@ HISTORY_ATTRIBUTES = (
 
 
 class ImmutableCurve:
-    """The first numbers of a list that others may extend: an immutable loss curve.
+    """Immutable loss curve: the first numbers of a list that longer curves share.
 
     Curves that continue it share its list; each knows how much of it is its own. Only the longest
     is extended in place, a shorter one is copied first.

@@ -1,4 +1,4 @@
-"""Base of the classifier and the regressor: ensembles, hidden features and input gradients.
+"""Base class of classifier and regressor: ensembles, hidden features, input gradients.
 
 The autoencoder has none of these: averaged codes of several networks would mean nothing, and
 batch-normalized codes would depend on the other rows of a batch.

@@ -1,4 +1,4 @@
-"""Training of all estimators: check the input, train, set the fitted attributes.
+"""Base class of the network estimators: validate, train, set the fitted attributes.
 
 It is all or nothing: a fit that fails leaves the estimator as it was.
 """

@@ -1,4 +1,4 @@
-"""Explanations of predictions by the share of each column, and what they are made of."""
+"""Explanations: the contribution of each column to each prediction, a Shapley value."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MIN_PROBABILITY = 1e-15
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """Share of each column in each prediction: Shapley values.
+    """Contribution of each column to each prediction: Shapley values.
 
     ``base_values + values.sum(axis=1)`` are the predictions. The attributes are those of
     `shap.Explanation`, so that the plots of shap take them.
@@ -38,8 +38,8 @@ class Explanation:
     Parameters
     ----------
     values : array of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
-        The share of each column: how much it moves the prediction away from the mean prediction of
-        the background. The last axis is that of classes, targets or quantiles.
+        The contribution of each column: how much it moves the prediction away from the mean
+        prediction of the background. The last axis is that of classes, targets or quantiles.
     base_values : array of shape (n_samples,) or (n_samples, n_outputs)
         The mean prediction of the background, the same for all rows.
     data : array of shape (n_samples, n_features)
@@ -78,13 +78,13 @@ class Explanation:
 
     @property
     def predictions(self) -> Array:
-        """The predictions: base values plus the sum of the shares."""
+        """The predictions: base values plus the sum of the contributions."""
         predictions: Array = self.base_values + self.values.sum(axis=1)
         return predictions
 
     @property
     def importances(self) -> Array:
-        """The mean absolute share of each column, over the rows and, if any, outputs."""
+        """The mean absolute contribution of each column, over the rows and, if any, outputs."""
         axes = tuple(axis for axis in range(self.values.ndim) if axis != 1)
         importances: Array = np.abs(self.values).mean(axis=axes)
         return importances

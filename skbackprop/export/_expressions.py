@@ -116,7 +116,7 @@ class Expr(NDArrayOperatorsMixin):
         return self.inputs[0].memory if self.operation in _VIEWS else self
 
 
-def row(n_inputs: int) -> Expr:
+def model_input(n_inputs: int) -> Expr:
     """Return the input of a model."""
     return Expr("row", shape=(n_inputs,))
 

@@ -127,7 +127,7 @@ def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
     """Return the computation graph of a fitted estimator."""
     check_is_fitted(estimator)
     *transformers, last = get_pipeline_steps(estimator)
-    row = x = ex.row(estimator.n_features_in_)
+    row = x = ex.model_input(estimator.n_features_in_)
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)

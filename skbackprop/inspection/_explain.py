@@ -36,14 +36,14 @@ def explain(
     n_permutations: int | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Explanation:
-    """Explain each prediction by the share of each column.
+    """Explain each prediction by the contribution of each column.
 
-    The shares are interventional Shapley values (Janzing et al. 2020): they sum to the prediction
-    minus the mean prediction of the background. The share of a column is the mean change of the
-    prediction when its value replaces that of a background row, over all orders in which columns
-    are replaced. It works for all fitted estimators and pipelines; columns are those of X, before
-    any transformer. `TabularClassifier` and `TabularRegressor` have a method of this name, which
-    this function calls, and which is faster, since tables are encoded once.
+    The contributions are interventional Shapley values (Janzing et al. 2020): they sum to the
+    prediction minus the mean prediction of the background. The contribution of a column is the mean
+    change of the prediction when its value replaces that of a background row, over all orders in
+    which columns are replaced. It works for all fitted estimators and pipelines; columns are those
+    of X, before any transformer. `TabularClassifier` and `TabularRegressor` have a method of this
+    name, which this function calls, and which is faster, since tables are encoded once.
 
     Parameters
     ----------
@@ -99,8 +99,8 @@ def explain(
     >>> y = 3 * X[:, 0] - X[:, 1]  # the last feature has no effect
     >>> model = BackpropRegressor((), solver="lbfgs", random_state=0).fit(X, y)
     >>> row, mean = X[:1], X[:100].mean(axis=0)
-    >>> shares = explain(model, row, background=X[:100]).values[0]
-    >>> bool(np.allclose(shares, [3, -1, 0] * (row[0] - mean), atol=0.01))
+    >>> contributions = explain(model, row, background=X[:100]).values[0]
+    >>> bool(np.allclose(contributions, [3, -1, 0] * (row[0] - mean), atol=0.01))
     True
     """
     check_is_fitted(estimator)

@@ -1,4 +1,4 @@
-"""Passes of convolutions: windows copied to the rows of a matrix, and products with kernels.
+"""Forward and backward pass of convolutions, by im2col and matrix products.
 
 One product of the columns computes a layer, and two its gradients.
 """

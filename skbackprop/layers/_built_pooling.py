@@ -1,4 +1,4 @@
-"""Passes of pooling: along one axis after the other, on views of the input.
+"""Forward and backward pass of pooling, along one axis after the other.
 
 The maximum of a rectangle is that of the maxima of its rows, and so is the mean.
 """

@@ -1,4 +1,4 @@
-"""Passes of recurrent layers, step by step, and backpropagation through time.
+"""Forward and backward pass of recurrent layers: backpropagation through time.
 
 The gates of a layer are blocks of arrays whose axes are (gate, member, step, row, unit). The input
 of all steps takes one product, and the state one for each step, which write to whole blocks.

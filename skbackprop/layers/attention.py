@@ -1,4 +1,4 @@
-"""Layers for sequences that look at all steps at once: attention, and what goes with it."""
+"""Attention, positional encoding and transformer blocks for sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers at the end of an encoder: the bottleneck, and codes drawn from normal distributions."""
+"""Layers at the end of an autoencoder's encoder: the bottleneck, and sampled codes."""
 
 from __future__ import annotations
 

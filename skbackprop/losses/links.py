@@ -1,4 +1,4 @@
-"""Links; their inverses turn the raw output of the last layer into predictions.
+"""Link functions, whose inverses turn raw predictions into predictions.
 
 A link belongs to a loss of the same raw predictions, so that prediction and gradient agree.
 """

@@ -24,7 +24,7 @@ CandidateSplit: TypeAlias = tuple[int, int]
 
 @dataclass
 class Candidate:
-    """One setting of the searched parameters, and an estimator that has it.
+    """One combination of the searched parameters, and an estimator with it.
 
     Parameters
     ----------

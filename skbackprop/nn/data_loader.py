@@ -1,4 +1,4 @@
-"""Batches of rows for each member, gathered into buffers a chunk of several batches at a time.
+"""Data loader of a stack: shuffled batches of rows for each member.
 
 A chunk is several batches of one size: one call gathers their rows, and the batches are views of
 its buffers, created once. Members may differ in their rows, their order and their number of rows.

@@ -33,7 +33,7 @@ Specs: TypeAlias = list[tuple[ParameterSpec, ...]]
 
 @dataclass(frozen=True, slots=True)
 class LayerStep:
-    """A layer in an execution plan, with what depends on the layers before and after it.
+    """A layer in an execution plan, with settings that depend on its neighbors.
 
     Parameters
     ----------
@@ -693,7 +693,7 @@ class BuiltNetwork:
 
 
 class PaddedInput:
-    """Padding at the end of sequences: it is replaced by zeros, and layers learn of the lengths.
+    """Replaces the padding of sequences by zeros, and tells layers their lengths.
 
     Parameters
     ----------

@@ -73,10 +73,10 @@ def explain_table(
     n_permutations: int | None,
     random_state: Any,
 ) -> Explanation:
-    """Return the share of each column of a raw table in each prediction.
+    """Return the contribution of each column of a raw table to each prediction.
 
-    All encoded values of a column are switched together. Predictions for coalitions are computed
-    in single precision. Those for whole rows, to which the shares sum, are those of `predict`.
+    All encoded values of a column are switched together. Predictions for coalitions are computed in
+    single precision. Those for whole rows, to which the contributions sum, are those of `predict`.
 
     Parameters
     ----------

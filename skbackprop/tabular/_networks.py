@@ -18,7 +18,7 @@ from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer
 from ..nn.network import Network
 from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
-from ..training.convergence import MAX_ITER_REACHED, OUT_OF_TIME
+from ..training.diagnostics import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropCachedPropertiesMixin

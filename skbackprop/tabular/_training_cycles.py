@@ -17,7 +17,7 @@ from ..layers.base import Layer
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
-from ..training.convergence import OUT_OF_TIME
+from ..training.diagnostics import OUT_OF_TIME
 from ..utils.arrays import Array
 from ._model_inputs import WIDTH, FeatureView
 from ._networks import NetworkEnsemble

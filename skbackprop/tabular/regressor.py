@@ -293,12 +293,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         n_permutations: int | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ) -> Explanation:
-        """Explain each prediction by the share of each column.
+        """Explain each prediction by the contribution of each column.
 
-        The shares are interventional Shapley values [1]_ of the whole model: they sum to the
-        prediction minus the mean prediction of the background. The share of a column is the mean
-        change of the prediction when its value replaces that of a background row, over all orders
-        in which columns are replaced. Columns are those of the table, not of its encoding.
+        The contributions are interventional Shapley values [1]_ of the whole model: they sum to the
+        prediction minus the mean prediction of the background. The contribution of a column is the
+        mean change of the prediction when its value replaces that of a background row, over all
+        orders in which columns are replaced. Columns are those of the table, not of its encoding.
 
         Parameters
         ----------

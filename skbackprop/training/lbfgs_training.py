@@ -12,7 +12,7 @@ from ..nn.objective import DivergenceError
 from ..nn.stack_trainer import TimeLimitReached
 from ..optimizers import LBFGS
 from .checkpoint import StopReason
-from .convergence import record_outcome
+from .diagnostics import record_outcome
 from .training_run import (
     INTERRUPTS,
     EpochObserver,

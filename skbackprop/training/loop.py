@@ -21,7 +21,7 @@ from ..utils.arrays import Array
 from ..utils.configurable import index_settings, stack_settings
 from ..utils.equality import group_by_equality, is_equal
 from .checkpoint import History, IncompleteEpoch, ParameterSnapshot, StopReason
-from .convergence import record_outcome
+from .diagnostics import record_outcome
 from .lbfgs_training import LBFGSTraining
 from .parallelism import (
     BlasLimit,

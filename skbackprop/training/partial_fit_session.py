@@ -1,4 +1,4 @@
-"""A `partial_fit` that keeps its run and its buffers from call to call.
+"""Session of `partial_fit`, which keeps the run and its buffers between calls.
 
 To set up a run and its stack takes several times as long as a step on a few rows. So `partial_fit`
 of a small network keeps both, and only replaces the rows.

@@ -1,4 +1,4 @@
-"""One training of one network, from its validated data to the last epoch.
+"""Training run of one network, from validated data to the last epoch.
 
 A run holds all that its training changes. The estimator takes over the outcome at the end, so that
 a run that fails changes nothing.
@@ -40,7 +40,7 @@ _LBFGS_ACTIVATIONS = 1 << 20
 
 
 class TrainingRun:
-    """The training of one network: its state, its history and its outcome.
+    """Training run of one network: its state, history and outcome.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class TrainingRun:
 
     @property
     def stacking_key(self) -> list[Any]:
-        """What runs must have in common to train as one stack; compared by ``==``."""
+        """Key that is equal for runs that can train as one stack."""
         task, table = self.task, self.table
         is_weighted = table.weight is not None
         of_data = [self.network, self.objective.loss, task.dtype, table.is_sparse, is_weighted]
@@ -514,7 +514,7 @@ RunSnapshots: TypeAlias = Callable[[], Sequence[TrainingRun]]
 
 
 class EpochObserver:
-    """Observes the epochs of a fit or of a stack; this one does nothing.
+    """Base class of observers of the epochs of a fit or of a stack; does nothing.
 
     An epoch is one of all networks still in training, with L-BFGS an iteration.
 

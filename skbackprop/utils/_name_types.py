@@ -1,4 +1,4 @@
-"""The types of names, for type checkers: `make reference` writes them from the tables of names."""
+"""Literal types of the names of losses, solvers and so on; written by `make reference`."""
 
 from __future__ import annotations
 

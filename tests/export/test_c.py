@@ -188,7 +188,7 @@ def test_raises_on_estimators_without_formulas():
 
 def random_model(rng, n_estimators, n_steps=14):
     """Return a model of random expressions, each of which depends on some before it."""
-    row = ex.row(3)
+    row = ex.model_input(3)
     values = [row]
     for _ in range(n_steps):
         x = values[rng.integers(len(values))]
@@ -264,7 +264,7 @@ def test_random_programs_equal_numpy_whatever_shares_buffers(tmp_path):
 
 
 def test_elementwise_functions_share_a_loop():
-    z = ex.dense(ex.row(3), np.ones((1, 3, 4)))
+    z = ex.dense(ex.model_input(3), np.ones((1, 3, 4)))
     plan = BufferPlan([z * ex.constant(2.0) + np.tanh(z)])
     assert [len(group) for group in plan.groups.values()] == [1, 3]
     assert plan.buffer_sizes == [4]  # in place
@@ -307,7 +307,7 @@ def test_digits_lose_little_by_8_bits():
 
 def compute_int8(weights, biases, sample, x):
     """Return the quantized layer, calibrated on a sample, and its outputs for x."""
-    row = ex.row(weights.shape[1])
+    row = ex.model_input(weights.shape[1])
     layer = ex.dense_int8(row, weights, biases, *ex.measure_channels(row, sample))
     return layer, ex.OPERATIONS["dense_int8"](layer, x)
 
@@ -349,7 +349,7 @@ def test_quantized_inputs_are_clipped_at_twice_the_largest_of_the_sample():
 def test_raises_on_layers_too_wide_for_32_bits():
     wide = np.broadcast_to(np.float32(1), (1, 140_000, 1))
     with pytest.raises(ValueError, match="at most 133144 inputs, .* one layer has 140000"):
-        ex.dense_int8(ex.row(140_000), wide, None, *np.ones((2, 1, 140_000)))
+        ex.dense_int8(ex.model_input(140_000), wide, None, *np.ones((2, 1, 140_000)))
 
 
 def test_calibration_in_blocks_of_rows_measures_all_of_them(monkeypatch):

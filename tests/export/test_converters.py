@@ -213,18 +213,18 @@ def test_raises_on_user_defined_standard_deviation():
 )
 def test_raises_on_functions_that_formulas_cannot_use(compute, match):
     with pytest.raises(TypeError, match=match):
-        compute(ex.row(3))
+        compute(ex.model_input(3))
 
 
 def test_raises_on_widths_that_do_not_match_and_overflow():
     with pytest.raises(ValueError, match=r"do not match: \[\(1, 3\), \(1, 2\)\]"):
-        ex.row(3) + np.ones(2)
+        ex.model_input(3) + np.ones(2)
     with pytest.raises(ValueError, match="finite values in single precision.*1e\\+39"):
-        ex.row(3) * 1e39
+        ex.model_input(3) * 1e39
 
 
 def test_evaluation_equals_numpy():
-    x = ex.row(4)
+    x = ex.model_input(4)
     outputs = [
         ex.fill_nan(x, 2.0),
         np.isnan(x) + np.equal(x, 1.0),

@@ -223,7 +223,7 @@ def test_raises_on_recurrence_with_other_activations():
 def test_raises_on_parts_of_a_network_from_within_a_residual_connection():
     estimator = network("residual", 1)
     with pytest.raises(TypeError, match="starts inside a Residual"):
-        predict_raw(get_fitted_network(estimator), ex.row(18), slice(1, None))
+        predict_raw(get_fitted_network(estimator), ex.model_input(18), slice(1, None))
 
 
 @pytest.mark.long

@@ -106,7 +106,7 @@ def test_layer_normalization_of_rows_of_any_size(size):
 )
 def test_raises_on_labels_without_a_type_in_onnx(classes):
     with pytest.raises(ValueError, match=f"Labels must be .* dtype {classes.dtype}"):
-        make_label_output("label", ex.row(2), classes)
+        make_label_output("label", ex.model_input(2), classes)
 
 
 def test_raises_on_weights_that_overflow_in_single_precision():

@@ -33,7 +33,7 @@ RECORDING = {
     "training/checkpoint.py": {"after", "inference_parameters", "fitted_parameters"},
     "training/training_run.py": {"end", "continue_with", "_calls_so_far", "past"},
     "training/partial_fit_session.py": {"continue_with"},
-    "training/convergence.py": {"_check_divergence", "record_outcome"},
+    "training/diagnostics.py": {"_check_divergence", "record_outcome"},
     "training/loop.py": {
         *("train", "_train_by_lbfgs", "train_epoch", "_end_epoch", "_record_epoch"),
         "_check_stopping",

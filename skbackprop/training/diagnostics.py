@@ -1,4 +1,4 @@
-"""Warnings and errors at the end of training: divergence, lack of convergence, time limit."""
+"""Diagnosis of how training ended: divergence, lack of convergence, time limit."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
 def record_outcome(
     run: TrainingRun, history: History, reason: StopReason, lbfgs_message: str = ""
 ) -> None:
-    """Set the history of a run, why it stopped, and its warnings or its error.
+    """Set the history and the stop reason of a run, and its warnings or its error.
 
     Parameters
     ----------
