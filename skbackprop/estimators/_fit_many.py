@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from ..training.checkpoint import TrainingCheckpoint
 from ..training.config import TrainingConfig
-from ..training.convergence import distinct_warnings
+from ..training.diagnostics import distinct_warnings
 from ..training.loop import EpochReport, TrainingLoop
 from ..training.random_states import make_rng_from_global_state
 from ..training.training_run import NO_OBSERVER, EpochObserver, TrainingRun

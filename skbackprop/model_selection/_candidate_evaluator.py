@@ -15,7 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import _insert_error_scores, _warn_or_raise_about_fit_failures, warn
-from ..training.convergence import warning_kind
+from ..training.diagnostics import warning_kind
 from ..training.parallelism import (
     array_split,
     bytes_per_member,

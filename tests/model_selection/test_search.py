@@ -56,7 +56,7 @@ from skbackprop import (
 from skbackprop.activations import Logistic
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.schedules import InverseScaling
-from skbackprop.training.convergence import warning_kind
+from skbackprop.training.diagnostics import warning_kind
 from support import (
     COUNTED,
     NAMES,

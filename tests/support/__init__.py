@@ -22,7 +22,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.estimators._history import ImmutableCurve
 from skbackprop.nn.train_state import TrainState
 from skbackprop.persistence import load, save
-from skbackprop.training.convergence import warning_kind
+from skbackprop.training.diagnostics import warning_kind
 
 BOTH = pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
 SOLVERS = pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
