@@ -18,8 +18,11 @@ from dask.dataframe.dispatch import concat
 from scipy.sparse import issparse
 
 from ..estimators._validation import prefix_errors, validate_weight
-from ..tabular._category_interactions import CategoryInteractions
-from ..tabular._column_encoding import CategoryLevels, OneHot, count_categories
+from ..tabular._categorical_encoding import (
+    CategoricalEncoding,
+    CategoryLevels,
+    count_categories,
+)
 from ..tabular._column_kinds import find_kinds
 from ..tabular._model_inputs import FeatureBuilder, FeatureView
 from ..tabular._read_table import TableColumns, read_table
@@ -28,7 +31,6 @@ from ..tabular._table_encoding import (
     MIN_FREQUENCY,
     FittedEncoding,
     ScaledRows,
-    with_many_categories,
 )
 from ..tabular._target_encoding import TargetEncoding, TargetMoments
 from ..tabular._targets import TabularTargets
@@ -177,12 +179,10 @@ def fit_features(
         CategoryLevels.fit(own, columns.label(column), MIN_FREQUENCY)
         for own, column in zip(counts, category_columns, strict=True)
     ]
-    codes = np.empty((columns.n_rows, len(levels)), dtype=np.intp)
-    for position, column in enumerate(category_columns):
-        codes[:, position] = levels[position].encode(columns.values(column))
-    many, statistics = with_many_categories(levels, MAX_CATEGORIES), None
-    if many and targets.target_type is not None:
-        levels_by_column = {category_columns[at]: levels[at] for at in many}
+    categories = CategoricalEncoding.from_levels(category_columns, levels, MAX_CATEGORIES)
+    assert sample.folds is not None
+    if len(categories.target_encoded) and targets.target_type is not None:
+        levels_by_column = {category_columns[at]: levels[at] for at in categories.target_encoded}
         blocks = partitions.compute(
             _target_moments,
             reader=reader,
@@ -193,26 +193,17 @@ def fit_features(
         moments = [TargetMoments.stack(own).merge(0) for own in zip(*blocks, strict=True)]
         n_outputs = len(moments[0].counts)
         classes = [None] if n_outputs == 1 else list(range(n_outputs))
-        assert sample.folds is not None
         statistics = TargetEncoding.from_moments(moments, classes, sample.folds)
-    categories = OneHot.fit(levels, MAX_CATEGORIES)
-
-    def fit_interactions(take: Any, may_interact: Array) -> CategoryInteractions | None:
-        y, n_codes = targets.encode(sample.y), [own.n_codes for own in levels]
-        draw_folds = partial(np.asarray, sample.folds)
-        return CategoryInteractions.fit(codes, take, may_interact, y, draw_folds, n_codes)
-
+        categories = categories.with_statistics(statistics)
     encoding, rows = FittedEncoding.from_categories(
         columns,
         kinds,
-        levels,
-        codes,
         categories,
-        statistics,
-        many,
+        categories.read_codes(columns),
         rng,
         np.float32,
-        fit_interactions if targets.target_type == "continuous" else None,
+        targets.encode(sample.y) if targets.target_type == "continuous" else None,
+        partial(np.asarray, sample.folds),
     )
     return FeatureBuilder.from_encoding(encoding, rows, rng, partitions.n_rows)
 

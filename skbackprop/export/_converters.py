@@ -30,9 +30,10 @@ from ..layers.reshaping import CropOrPad
 from ..losses import links
 from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
-from ..tabular._column_encoding import CategoryLevels, OneHot, RobustScaling
+from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._model_inputs import FeatureBuilder
 from ..tabular._read_table import to_floats
+from ..tabular._robust_scaling import RobustScaling
 from ..tabular._table_encoding import FittedEncoding
 from ..tabular._value_types import find_role
 from ..utils.arrays import Array
@@ -546,14 +547,14 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     """
     numbers, lookups = _read_columns(encoding, x)
     encoded = _encode_numbers(encoding.numbers, numbers)
-    codes = encoding.categories
-    if isinstance(codes, OneHot):
-        for look_up, outputs, names in zip(lookups, codes.positions, codes.names, strict=True):
+    levels, encoder = encoding.categories.levels, encoding.categories.encoder
+    if isinstance(encoder, OneHot):
+        for look_up, outputs, names in zip(lookups, encoder.positions, encoder.names, strict=True):
             if len(names):
                 encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
     else:
-        for i in codes.columns:
-            encoded.append(lookups[i](np.arange(encoding.levels[i].n_codes + 1)[:, None]))
+        for i in encoder.columns:
+            encoded.append(lookups[i](np.arange(levels[i].n_codes + 1)[:, None]))
     return ex.concat(encoded)
 
 
@@ -576,14 +577,15 @@ def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callabl
             f"{encoded.kind}. Remove the column, or convert it to numbers before fit, for example "
             "with a TableEncoder for that column."
         )
+    categories = encoding.categories
     lookups = [
         _make_lookup(levels, ex.take_columns(x, [column]))
-        for column, levels in zip(encoding.category_columns, encoding.levels, strict=True)
+        for column, levels in zip(categories.columns, categories.levels, strict=True)
     ]
     numbers = [ex.take_columns(x, encoding.numeric_columns)]
-    statistics = encoding.statistics
+    statistics = categories.statistics
     if statistics is not None:
-        by_target = [lookups[i] for i in encoding.target_encoded]
+        by_target = [lookups[i] for i in categories.target_encoded]
         for table, column in zip(statistics.tables, statistics.columns, strict=True):
             numbers.append(by_target[column](table[:, None]))
     if encoding.interactions is not None:

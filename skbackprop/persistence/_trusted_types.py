@@ -57,13 +57,13 @@ from ..nn.parameters import FlatParameters, ParameterLayout
 from ..nn.train_state import TrainState
 from ..tabular._blend import CrossFittedEstimators
 from ..tabular._boosted_trees import PackedTrees
-from ..tabular._category_interactions import CategoryInteractions
-from ..tabular._column_encoding import (
+from ..tabular._categorical_encoding import (
+    CategoricalEncoding,
     CategoryLevels,
     OneHot,
     OrdinalCodes,
-    RobustScaling,
 )
+from ..tabular._category_interactions import CategoryInteractions
 from ..tabular._dates import DateEncoding, TimeEncoding
 from ..tabular._model_inputs import FeatureBuilder, NumericBlockEncoder
 from ..tabular._networks import (
@@ -72,6 +72,7 @@ from ..tabular._networks import (
     TabularClassifierNetworks,
     TabularRegressorNetworks,
 )
+from ..tabular._robust_scaling import RobustScaling
 from ..tabular._table_encoding import FittedEncoding, UnscaledRows
 from ..tabular._target_encoding import TargetEncoding
 from ..tabular._targets import ClassifierTargets, RegressorTargets
@@ -120,7 +121,8 @@ _CLASSES: tuple[type, ...] = (
     *(ForgetBiasInit, OrthogonalInit, TransposedKernelInit),
     # tabular estimators
     *(FeatureBuilder, NumericBlockEncoder, FittedEncoding, RobustScaling),
-    *(CategoryLevels, OneHot, OrdinalCodes, TargetEncoding, CategoryInteractions),
+    *(CategoricalEncoding, CategoryLevels, OneHot, OrdinalCodes),
+    *(TargetEncoding, CategoryInteractions),
     *(ClassifierTargets, RegressorTargets, ErrorScale),
     *(DateEncoding, TimeEncoding, TextEncoding, UnscaledRows),
     *(NetworkEnsemble, TabularClassifierNetworks, TabularRegressorNetworks),

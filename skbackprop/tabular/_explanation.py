@@ -160,7 +160,7 @@ def _sources_of_matrices(encoding: FittedEncoding, n_columns: int) -> tuple[Inde
     Interactions count as those of the first column.
     """
     numbers = np.zeros(len(encoding.numbers.center), dtype=np.intp)
-    codes = np.zeros(len(encoding.levels), dtype=np.intp)
+    codes = np.zeros(len(encoding.categories.levels), dtype=np.intp)
     for column in range(n_columns):
         in_numbers, in_codes = encoding.matrix_columns(column)
         numbers[in_numbers], codes[in_codes] = column, column

@@ -185,7 +185,7 @@ class FeatureBuilder:
 
         Numbers have blocks if those of `n_rows` rows fit into memory.
         """
-        codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.levels)
+        codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.categories.levels)
         features, numbers = cls(encoding, None, codes), rows.numbers
         if encoding.is_sparse:
             numbers = encoding.scale(UnscaledRows(numbers, rows.codes))
@@ -214,7 +214,7 @@ class FeatureBuilder:
 
     def scale(self, columns: TableColumns, folds: Array | None = None) -> ScaledRows:
         """Return the scaled rows of a table; with folds, target statistics are out of fold."""
-        dtype = np.min_scalar_type(max((own.n_codes for own in self.encoding.levels), default=0))
+        dtype = np.min_scalar_type(max(self.encoding.categories.n_codes, default=0))
         numbers = np.empty((columns.n_rows, len(self.encoding.numbers.center)), np.float32)
         codes = np.empty((columns.n_rows, len(self.codes)), dtype)
         for start in range(0, columns.n_rows, _ROWS_READ):

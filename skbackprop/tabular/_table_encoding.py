@@ -12,18 +12,12 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
+from ._categorical_encoding import CategoricalEncoding, CategoryLevels, count_categories
 from ._category_interactions import CategoryInteractions
-from ._column_encoding import (
-    CategoryLevels,
-    OneHot,
-    OrdinalCodes,
-    RobustScaling,
-    columns_at_once,
-    count_categories,
-)
 from ._column_kinds import NUMERIC_KINDS, find_kinds
 from ._dates import DateEncoding, TimeEncoding
 from ._read_table import Kind, SparseColumns, TableColumns
+from ._robust_scaling import RobustScaling, columns_at_once
 from ._target_encoding import TargetEncoding, draw_target_folds
 from ._text import TextEncoding
 
@@ -88,19 +82,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
 
     Parameters
     ----------
-    numeric_columns, category_columns : sequence of int
-        The columns of each kind. Durations are numbers of seconds.
+    numeric_columns : sequence of int
+        The numeric columns. Durations are numbers of seconds.
     numbers : RobustScaling
         Encodes numbers, after them target statistics and `interactions`, and then the outputs of
         `column_encodings`.
-    levels : sequence of CategoryLevels
-        The categories of each categorical column.
-    categories : OneHot or OrdinalCodes
+    categories : CategoricalEncoding
         Encodes categories.
-    statistics : TargetEncoding or None
-        Target statistics of columns with many categories.
-    target_encoded : sequence of int
-        The positions of these columns among the categorical ones.
     is_sparse : bool
         Whether the table was sparse.
     kinds : sequence of str, default=()
@@ -114,12 +102,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
     """
 
     numeric_columns: Sequence[int]
-    category_columns: Sequence[int]
     numbers: RobustScaling
-    levels: Sequence[CategoryLevels]
-    categories: OneHot | OrdinalCodes
-    statistics: TargetEncoding | None
-    target_encoded: Sequence[int]
+    categories: CategoricalEncoding
     is_sparse: bool
     kinds: Sequence[Kind] = ()
     encoded_columns: Sequence[int] = ()
@@ -151,40 +135,35 @@ class FittedEncoding(DropCachedPropertiesMixin):
         sparse.
         """
         kinds = find_kinds(columns, categorical_features, column_kinds or {})
-        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
-        levels, codes = _fit_levels(columns, category_columns, min_frequency)
-        statistics, target = None, None if y is None else np.asarray(y)
+        target = None if y is None else np.asarray(y)
         if target is not None and target.ndim == 2 and target.shape[1] == 1:
             target = target[:, 0]
         if target is not None and target.ndim != 1:
             target = None
+        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
+        levels, codes = _fit_levels(columns, category_columns, min_frequency)
         if target is not None and len(target) != columns.n_rows:
             raise ValueError(
                 f"X and y have inconsistent numbers of samples: {columns.n_rows} and {len(target)}."
             )
-        is_one_hot = encoding == "one_hot"
-        categories = OneHot.fit(levels, max_categories) if is_one_hot else OrdinalCodes.fit(levels)
-        many = with_many_categories(levels, max_categories)
-        if many and is_one_hot and target is not None:
-            statistics = TargetEncoding.fit(
-                codes[:, many].astype(np.intp), target, target_type, random_state, groups
+        categories = CategoricalEncoding.from_levels(
+            category_columns, levels, max_categories, encoding
+        )
+        if target is not None and len(categories.target_encoded):
+            own = codes[:, categories.target_encoded].astype(np.intp)
+            categories = categories.with_statistics(
+                TargetEncoding.fit(own, target, target_type, random_state, groups)
             )
-        fit_interactions = None
-        if with_interactions and target is not None and target_type == "continuous":
-            fit_interactions = partial(
-                _fit_interactions, codes, levels, target, statistics, random_state, groups
-            )
+        has_interactions = with_interactions and target_type == "continuous"
         return cls.from_categories(
             columns,
             kinds,
-            levels,
-            codes,
             categories,
-            statistics,
-            many,
+            codes,
             random_state,
             dtype,
-            fit_interactions,
+            np.asarray(target, float) if has_interactions and target is not None else None,
+            partial(draw_target_folds, columns.n_rows, random_state, groups),
         )
 
     @classmethod
@@ -192,14 +171,12 @@ class FittedEncoding(DropCachedPropertiesMixin):
         cls,
         columns: TableColumns,
         kinds: Sequence[Kind],
-        levels: Sequence[CategoryLevels],
+        categories: CategoricalEncoding,
         codes: Array,
-        categories: OneHot | OrdinalCodes,
-        statistics: TargetEncoding | None,
-        target_encoded: Sequence[int],
         random_state: Any,
-        dtype: Any = np.float64,
-        fit_interactions: Callable[..., CategoryInteractions | None] | None = None,
+        dtype: Any,
+        y: Array | None,
+        draw_folds: Callable[[], Array],
     ) -> tuple[Self, ScaledRows]:
         """Fit the encoding of numbers, dates and text, given that of categories.
 
@@ -209,19 +186,18 @@ class FittedEncoding(DropCachedPropertiesMixin):
         ----------
         columns : TableColumns
             The table, or a sample of its rows.
-        kinds, levels : object
-            As for the class.
+        kinds, categories : object
+            As for the class. The folds of target statistics are those of these rows.
         codes : array of int of shape (n, n_categorical)
             The codes of categories.
-        categories, statistics, target_encoded : object
-            As for the class. The folds of `statistics` are those of these rows.
         random_state : int, RandomState instance or None
             Draws the start of a truncated SVD.
-        dtype : dtype, default=np.float64
+        dtype : dtype
             The dtype of the scaled numbers.
-        fit_interactions : callable or None, default=None
-            Returns interactions, given a function from rows and positions to the scaled numeric
-            columns of a table that is not sparse, and a mask of those that may interact.
+        y : array of shape (n,) or None
+            The target of interactions; None for no interactions, as in sparse tables.
+        draw_folds : callable
+            Draws the fold of each row for interactions, if there are no target statistics.
 
         Returns
         -------
@@ -231,16 +207,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
             The rows of `columns`, with out-of-fold target statistics.
         """
         numeric_columns = [at for at, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
-        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
         encoded_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
         encoded_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
         is_sparse, out_of_fold, folds = isinstance(columns, SparseColumns), None, None
-        if statistics is not None and isinstance(categories, OneHot):
-            statistics = statistics.without_codes(
-                [categories.codes_with_output(at) for at in target_encoded]
-            )
-            folds = statistics.folds
-            out_of_fold = statistics.encode_training_rows(codes[:, target_encoded])
+        if categories.statistics is not None:
+            folds = categories.statistics.folds
+            out_of_fold = categories.encode_target(codes, folds)
+            draw_folds = partial(np.asarray, folds)
         encodings, interactions = list[ColumnEncoding](), None
         if is_sparse:
             numbers = columns.numbers(numeric_columns)
@@ -253,8 +226,15 @@ class FittedEncoding(DropCachedPropertiesMixin):
             for start in range(0, len(numeric_columns), n_at_once):
                 chosen = numeric_columns[start : start + n_at_once]
                 scaled.append_numeric(_read_numbers(columns, chosen, conversions))
-            if fit_interactions is not None and numeric_columns and category_columns:
-                interactions = fit_interactions(scaled.take, scaled.scaling.scaled)
+            if y is not None and numeric_columns and len(categories.columns):
+                interactions = CategoryInteractions.fit(
+                    codes,
+                    scaled.take,
+                    scaled.scaling.scaled,
+                    y,
+                    draw_folds,
+                    categories.n_codes,
+                )
             if out_of_fold is not None:
                 scaled.append(out_of_fold)
             if interactions is not None:
@@ -270,12 +250,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
             scaling, numbers = scaled.scaling, scaled.matrix
         fitted = cls(
             numeric_columns,
-            category_columns,
             scaling,
-            levels,
             categories,
-            statistics,
-            target_encoded,
             is_sparse,
             kinds,
             encoded_columns,
@@ -289,22 +265,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
 
         With folds, what was learned from the target is out of fold.
         """
-        codes = np.empty((columns.n_rows, len(self.levels)), dtype=np.intp)
-        pairs = zip(self.category_columns, self.levels, strict=True)
-        for position, (column, levels) in enumerate(pairs):
-            codes[:, position] = levels.encode(columns.values(column), columns.first_row)
+        codes = self.categories.read_codes(columns)
         return UnscaledRows(self.read_numbers(columns, codes, folds), codes)
 
     def read_numbers(self, columns: TableColumns, codes: Array, folds: Array | None) -> Any:
         """Return the numbers of a table, given the codes of its categories."""
         numbers = _read_numbers(columns, self.numeric_columns, self._conversions)
-        statistics = self.statistics
-        if statistics is not None:
-            many = codes[:, self.target_encoded]
-            encoded = statistics.encode(many)
-            if folds is not None:
-                encoded = statistics.encode_training_rows(many, folds)
-            numbers = _append_columns(numbers, encoded)
+        if self.categories.statistics is not None:
+            numbers = _append_columns(numbers, self.categories.encode_target(codes, folds))
         if self.interactions is not None:
             numbers = _append_columns(numbers, self._encode_interactions(numbers, codes, folds))
         for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
@@ -332,15 +300,14 @@ class FittedEncoding(DropCachedPropertiesMixin):
     @property
     def _interaction_columns(self) -> slice:
         """The positions of interactions among the numbers."""
-        first = len(self.numeric_columns)
-        first += 0 if self.statistics is None else len(self.statistics.columns)
+        first = len(self.numeric_columns) + self.categories.n_statistics
         n_pairs = 0 if self.interactions is None else len(self.interactions.coefficients)
         return slice(first, first + n_pairs)
 
     @property
     def folds(self) -> Array | None:
         """The fold of each training row in what was learned from the target, if anything was."""
-        for learned in (self.interactions, self.statistics):
+        for learned in (self.interactions, self.categories.statistics):
             if learned is not None:
                 return learned.folds
         return None
@@ -372,7 +339,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         if self.is_sparse:
             blocks = [
                 self.numbers.encode_sparse(rows.numbers),
-                self.categories.encode_sparse(rows.codes),
+                self.categories.encoder.encode_sparse(rows.codes),
             ]
             return sparse.hstack(blocks, format="csr", dtype=dtype)
         numbers = as_dense(rows.numbers)
@@ -387,7 +354,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         """Write the outputs for scaled numbers and codes to `out` (n, n_outputs)."""
         n_numeric = self.numbers.n_outputs
         self.numbers.write_outputs(scaled, out[:, :n_numeric])
-        self.categories.encode(codes, out[:, n_numeric:])
+        self.categories.encoder.encode(codes, out[:, n_numeric:])
 
     def encode_scaled(self, rows: ScaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for training rows; a CSR array if the training table was sparse."""
@@ -402,10 +369,11 @@ class FittedEncoding(DropCachedPropertiesMixin):
     def matrix_columns(self, column: int) -> tuple[list[int], list[int]]:
         """Return the columns of the matrices of numbers and codes that come from a column."""
         numbers = [at for at, own in enumerate(self.numeric_columns) if own == column]
-        codes = [at for at, own in enumerate(self.category_columns) if own == column]
-        if self.statistics is not None:
+        categories = self.categories
+        codes = [at for at, own in enumerate(categories.columns) if own == column]
+        if categories.statistics is not None:
             first = len(self.numeric_columns)
-            positions = [self.target_encoded[at] for at in self.statistics.columns]
+            positions = [categories.target_encoded[at] for at in categories.statistics.columns]
             numbers += [first + at for at, own in enumerate(positions) if own in codes]
         n_encoded = sum(len(own.suffixes) for own in self.column_encodings)
         first = len(self.numbers.center) - n_encoded
@@ -431,30 +399,31 @@ class FittedEncoding(DropCachedPropertiesMixin):
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
-        return self.numbers.n_outputs + self.categories.n_outputs
+        return self.numbers.n_outputs + self.categories.encoder.n_outputs
 
     def outputs(self) -> list[OutputColumn]:
         """Describe each output, in their order."""
         inputs = [OutputColumn("number", column, "") for column in self.numeric_columns]
-        if self.statistics is not None:
-            for at, class_ in zip(self.statistics.columns, self.statistics.classes, strict=True):
+        categories, statistics = self.categories, self.categories.statistics
+        if statistics is not None:
+            for at, class_ in zip(statistics.columns, statistics.classes, strict=True):
                 suffix = "_target" if class_ is None else f"_target_{class_}"
-                column = self.category_columns[self.target_encoded[at]]
+                column = categories.columns[categories.target_encoded[at]]
                 inputs.append(OutputColumn("target", column, suffix))
         if self.interactions is not None:
             pairs = zip(self.interactions.categories, self.interactions.numbers, strict=True)
             for category, number in pairs:
                 suffix = f"_interaction_{self.numeric_columns[number]}"
-                inputs.append(OutputColumn("target", self.category_columns[category], suffix))
+                inputs.append(OutputColumn("target", categories.columns[category], suffix))
         for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
             inputs += [OutputColumn(own.output_type, column, suffix) for suffix in own.suffixes]
         scaled, two_valued, with_missing = self.numbers.input_columns
         outputs = [inputs[at] for at in scaled]
         outputs += [inputs[at]._replace(type="two_valued") for at in two_valued]
         outputs += [OutputColumn("missing", inputs[at].column, "_missing") for at in with_missing]
-        for at, suffix in self.categories.outputs():
-            column = self.category_columns[at]
-            outputs.append(OutputColumn(self.categories.output_type, column, suffix))
+        for at, suffix in categories.encoder.outputs():
+            column = categories.columns[at]
+            outputs.append(OutputColumn(categories.encoder.output_type, column, suffix))
         return outputs
 
 
@@ -521,26 +490,6 @@ class _ScaledColumns:
         return np.hstack([self._numbers, *self._others]) if self._others else self._numbers
 
 
-def _fit_interactions(
-    codes: Array,
-    levels: Sequence[CategoryLevels],
-    y: Array,
-    statistics: TargetEncoding | None,
-    random_state: Any,
-    groups: Array | None,
-    take: Callable[[slice, Sequence[int]], Array],
-    may_interact: Array,
-) -> CategoryInteractions | None:
-    """Return the interactions, by the folds of target statistics if there are any."""
-    draw_folds = partial(draw_target_folds, len(y), random_state, groups)
-    n_codes = [own.n_codes for own in levels]
-    if statistics is not None:
-        draw_folds = partial(np.asarray, statistics.folds)
-    return CategoryInteractions.fit(
-        codes, take, may_interact, np.asarray(y, float), draw_folds, n_codes
-    )
-
-
 def _fit_levels(
     columns: TableColumns, category_columns: Sequence[int], min_frequency: int
 ) -> tuple[list[CategoryLevels], Array]:
@@ -602,11 +551,6 @@ def _fit_column_encoding(
     else:
         encoding = TextEncoding.fit(values, label, check_random_state(random_state))
     return encoding, encoding.encode(values)
-
-
-def with_many_categories(levels: Sequence[CategoryLevels], max_categories: float) -> list[int]:
-    """Return the positions of categorical columns with more categories than are encoded one-hot."""
-    return [position for position, own in enumerate(levels) if own.n_codes > max_categories]
 
 
 def _append_columns(numbers: Any, more: Array) -> Any:

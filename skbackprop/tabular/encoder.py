@@ -326,13 +326,13 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             target_type=self.target_type,
             random_state=self.random_state,
         )
-        outputs, levels = encoding.outputs(), encoding.levels
+        outputs, levels = encoding.outputs(), encoding.categories.levels
         scaled, _, _ = encoding.numbers.input_columns
         fitted._encoding = encoding
         names = getattr(fitted, "feature_names_in_", None)
         fitted.column_kinds_ = encoding.name_kinds(names)
         fitted.is_categorical_ = np.zeros(fitted.n_features_in_, dtype=bool)
-        fitted.is_categorical_[list(encoding.category_columns)] = True
+        fitted.is_categorical_[list(encoding.categories.columns)] = True
         fitted.categories_ = [list(each.frequent) for each in levels]
         fitted.infrequent_categories_ = [list(each.infrequent) for each in levels]
         fitted.output_types_ = np.array([output.type for output in outputs], dtype=object)

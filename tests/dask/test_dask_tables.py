@@ -20,7 +20,7 @@ from skbackprop.dask import DaskTabularClassifier, DaskTabularRegressor, _tables
 from skbackprop.dask._partitions import ClientRows, Partition, PartitionInfo, Partitions
 from skbackprop.dask._tabular_base import DaskClassifierNetworks
 from skbackprop.dask._trainer import ActorPool
-from skbackprop.tabular import _column_encoding, _model_inputs, _table_encoding, base
+from skbackprop.tabular import _model_inputs, _table_encoding, _target_encoding, base
 from support import few_epochs
 from support.cluster import make_cluster
 from support.tables import BOTH, growing_levels, predict
@@ -82,7 +82,7 @@ def same_streams(monkeypatch):
     for module in (base, _model_inputs, _tabular_base):
         monkeypatch.setattr(module, "draw_seed", lambda rng: 0)
     monkeypatch.setattr(_tabular_base, "draw_sample", record_folds)
-    for module in (_column_encoding, _table_encoding):
+    for module in (_target_encoding, _table_encoding):
         monkeypatch.setattr(module, "draw_target_folds", lambda *arguments: folds[0])
     monkeypatch.setattr(base, "network_params", in_full_batches)
     monkeypatch.setattr(base.BaseTabular, "_make_folds", lambda *arguments: folds[0])

@@ -332,7 +332,7 @@ def test_levels_of_categories_of_all_types(levels, is_restored, tmp_path):
         loaded = load(path, trusted=["datetime.date", "decimal.Decimal"])
         assert np.array_equal(loaded.transform(table), encoder.transform(table))
     else:
-        place = r"TableEncoder\._encoding\.levels\[0\]\.frequent\[0\]"
+        place = r"TableEncoder\._encoding\.categories\.levels\[0\]\.frequent\[0\]"
         with pytest.raises(TypeError, match=rf"cannot be saved .*{place}.* levels of categories"):
             save(encoder, path)
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _column_encoding, _model_inputs, _progress
+from skbackprop.tabular import _model_inputs, _progress, _robust_scaling
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.tabular._value_types import count_present, is_missing
@@ -59,7 +59,7 @@ def fitted(X, y=None, target_type="continuous"):
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("values_at_once", [1, 1 << 20])
 def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeypatch):
-    monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", values_at_once)
+    monkeypatch.setattr(_robust_scaling, "_VALUES_AT_ONCE", values_at_once)
     monkeypatch.setattr(_model_inputs, "_ROWS_READ", 64)
     X = TABLES[name]()
     features, rows = fitted(X)
@@ -126,7 +126,7 @@ def test_scaled_rows_have_at_most_one_and_a_half_times_the_bytes_of_their_number
 def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     """Bytes for each row, from two sizes: what does not grow with the rows is no matter."""
     monkeypatch.setattr(_model_inputs, "_MAX_DENSE_ELEMENTS", 0)
-    monkeypatch.setattr(_column_encoding, "_VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(_robust_scaling, "_VALUES_AT_ONCE", 1)
     sizes, peaks = (8_000, 16_000), []
     for n_rows in sizes:
         X = wide_table(n_rows)

@@ -81,7 +81,7 @@ def test_the_statistics_of_a_level_by_hand():
         target_type="continuous",
         random_state=0,
     )
-    folds = encoding.statistics.folds
+    folds = encoding.categories.statistics.folds
     numbers = encoding.read_training_rows(columns_of(frame)).numbers
     assert np.bincount(folds).tolist() == [8] * 5
     for row in range(len(y)):
@@ -122,7 +122,7 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
     monkeypatch.setattr(FeatureBuilder, "fit", classmethod(fit))
     model = kind(**SMALL | {"blend": "boosting"}, categorical_features=["level"]).fit(frame, y)
     ((features, rows),) = fitted
-    assert features.encoding.statistics is not None
+    assert features.encoding.categories.statistics is not None
     components = [*model._components[-1:], *model._components[:-1]]
     views = [features.training_input(rows, each.view) for each in components]
     assert len(seen) == len(views)
@@ -151,7 +151,7 @@ def test_importances_of_levels_without_effect_are_small(kind):
     y = frame["x"] + rng.randn(600)
     y = y if kind is TabularRegressor else y > 0
     model = kind(n_estimators=3, max_iter=8, random_state=0).fit(frame, y)
-    assert model._features.encoding.statistics is not None
+    assert model._features.encoding.categories.statistics is not None
     found = model.permutation_importance(frame, y, random_state=0).importances_mean
     assert found[0] > 0.1 > 0.05 > abs(found[1])
     with pytest.raises(ValueError, match="600 rows that fit was given"):
@@ -207,7 +207,7 @@ def test_out_of_fold_scores_of_identifiers_are_those_of_chance():
     frame = pd.DataFrame({"x": rng.randn(600), "id": [f"i{at % 60}" for at in range(600)]})
     y = rng.randn(600) > 0
     model = TabularClassifier(random_state=0, blend=None).fit(frame, y)
-    assert model._features.encoding.statistics is not None
+    assert model._features.encoding.categories.statistics is not None
     assert model.oof_score_ < 0.57
 
 
@@ -215,7 +215,7 @@ def test_categories_with_an_output_of_their_own_have_the_overall_mean():
     """Else networks could compute the target of a row from what other folds have left of a sum."""
     frame, y = many_levels()
     encoder = TableEncoder(random_state=0, max_categories=11).fit(frame, y)
-    statistics = encoder._encoding.statistics
+    statistics = encoder._encoding.categories.statistics
     (table,), (fold_table,) = statistics.tables, statistics.fold_tables
     frequent = [name.removeprefix("level_") for name in encoder.get_feature_names_out()[2:]]
     assert frequent.pop() == "infrequent"

@@ -1,4 +1,4 @@
-"""Encodings of columns: robust scaling, category codes, one-hot outputs, target statistics.
+"""Encoding of categories: codes of levels, one-hot outputs or ordinal codes, and target statistics.
 
 Category code 0 stands for unknown categories. Codes 1 to k stand for those of the training table,
 the last of them for all infrequent ones. None is the missing value, a category like any other.
@@ -6,10 +6,9 @@ the last of them for all infrequent ones. None is the missing value, a category 
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
 from typing import Any, ClassVar, Self
@@ -17,174 +16,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy import sparse
 
-from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
-from ._read_table import raise_unsupported
+from ..utils.arrays import Array, DropCachedPropertiesMixin
+from ._read_table import TableColumns, raise_unsupported
+from ._target_encoding import TargetEncoding
 from ._value_types import find_roles, is_missing
-
-# Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.
-_FAR = 1e9
-# Quartiles that differ by at most this share of the range are equal but for rounding.
-_ROUNDING = 10 * np.finfo(np.float64).eps
-# The number of values that are in double precision at once, for their quantiles.
-_VALUES_AT_ONCE = 1 << 20
 
 # The name of the output, or code, of infrequent categories.
 INFREQUENT = "infrequent"
-
-
-@dataclass(frozen=True)
-class RobustScaling(DropCachedPropertiesMixin):
-    """Scaling of k numeric columns by their quartiles.
-
-    The outputs are, in this order: the scaled columns; the two-valued ones, as 0 and 1; and an
-    indicator for each column with missing values. Constant columns have no output.
-
-    Parameters
-    ----------
-    center, scale : array of shape (k,)
-        The offset and factor of each column.
-    fill : array of shape (k,)
-        The output for a missing value.
-    scaled, two_valued, with_missing : array of bool of shape (k,)
-        The columns of each kind of output.
-    """
-
-    center: Array
-    scale: Array
-    fill: Array
-    scaled: Array
-    two_valued: Array
-    with_missing: Array
-
-    @classmethod
-    def fit(cls, values: Any) -> Self:
-        """Fit to a matrix (n, k) of floats, with NaN for missing values.
-
-        Columns of a sparse matrix are not centered, so that zeros stay zeros.
-        """
-        is_dense = isinstance(values, np.ndarray)
-        n_columns = columns_at_once(values.shape[0])
-        blocks = []
-        for start in range(0, max(1, values.shape[1]), n_columns):
-            part = as_dense(values[:, start : start + n_columns])
-            blocks.append(cls(*_fit_columns(part, centered=is_dense)))
-        return cls.concatenate(blocks)
-
-    @classmethod
-    def concatenate(cls, scalings: Sequence[Self]) -> Self:
-        """Return the scaling of the columns of several scalings."""
-        each = [[getattr(own, field.name) for own in scalings] for field in fields(cls)]
-        return cls(*map(np.concatenate, each))
-
-    def take(self, columns: Array | list[int]) -> Self:
-        """Return the scaling of some columns."""
-        return type(self)(*(getattr(self, field.name)[columns] for field in fields(type(self))))
-
-    def scale_together(self, columns: slice, values: Array) -> Self:
-        """Return a scaling with one factor for some columns, whose variances then sum to one.
-
-        Columns with two values keep their own factors.
-        """
-        variance = float(np.nanvar(values, axis=0).sum())
-        scale = self.scale.copy()
-        scale[columns][self.scaled[columns]] = 1 / np.sqrt(variance) if variance else 1.0
-        return replace(self, scale=scale)
-
-    @cached_property
-    def input_columns(self) -> tuple[Array, Array, Array]:
-        """The columns of the scaled outputs, the two-valued ones and the indicators."""
-        masks = self.scaled, self.two_valued, self.with_missing
-        scaled, two_valued, with_missing = map(np.flatnonzero, masks)
-        return scaled, two_valued, with_missing
-
-    @property
-    def n_outputs(self) -> int:
-        """The number of outputs."""
-        return sum(map(len, self.input_columns))
-
-    def scale_values(self, values: Array) -> Array:
-        """Return a matrix (n, k) with each column scaled and clipped, and NaN as before."""
-        scaled, two_valued, _ = self.input_columns
-        with np.errstate(over="ignore", invalid="ignore"):  # for values close to infinity
-            x = (values - self.center) * self.scale
-        x[:, scaled] = smooth_clip(x[:, scaled])
-        if len(two_valued):
-            x[:, two_valued] = np.clip(x[:, two_valued], 0, 1)
-        return np.asarray(x)
-
-    def filled_column(self, x: Array, output: int) -> Array:
-        """Return a scaled output in single precision, for a matrix (n, k) of scaled values."""
-        column = self.input_columns[0][output]
-        return _fill_nan(x[:, column].astype(np.float32), self.fill[column])
-
-    def write_outputs(self, x: Array, out: Array) -> None:
-        """Write the outputs for a matrix (n, k) of scaled values to `out` (n, n_outputs)."""
-        scaled, two_valued, with_missing = self.input_columns
-        first, second = len(scaled), len(scaled) + len(two_valued)
-        out[:, :first] = _fill_nan(x[:, scaled], self.fill[scaled])
-        out[:, first:second] = _fill_nan(x[:, two_valued], self.fill[two_valued])
-        out[:, second:] = np.isnan(x[:, with_missing])
-
-    def encode_sparse(self, values: Any) -> sparse.csc_array:
-        """Return the outputs for a sparse matrix (n, k) whose columns are not centered."""
-        scaled, two_valued, with_missing = self.input_columns
-        x = sparse.csc_array(values)
-        columns = np.repeat(np.arange(x.shape[1]), np.diff(x.indptr))
-        is_missing = x.copy()
-        is_missing.data = np.isnan(x.data).astype(np.float64)
-        with np.errstate(over="ignore"):
-            data = x.data * self.scale[columns]
-        clipped = np.clip(data, 0, 1)
-        data = np.where(self.two_valued[columns], clipped, smooth_clip(data, in_place=False))
-        x.data = np.where(np.isnan(data), self.fill[columns], data)
-        blocks = [x[:, scaled], x[:, two_valued], is_missing[:, with_missing]]
-        outputs = sparse.hstack(blocks, format="csc")
-        outputs.eliminate_zeros()
-        return outputs
-
-
-def columns_at_once(n_rows: int) -> int:
-    """Return how many columns of so many rows are in double precision at once."""
-    return max(1, _VALUES_AT_ONCE // max(1, n_rows))
-
-
-def smooth_clip(x: Array, in_place: bool = True) -> Array:
-    """Return x / sqrt(1 + (x/3)^2), which is close to x near zero and stays within [-3, 3]."""
-    x = np.clip(x, -_FAR, _FAR, out=x if in_place else None)
-    x /= np.sqrt(1 + (x / 3) ** 2)
-    return x
-
-
-def _fill_nan(x: Array, fill: Array) -> Array:
-    np.copyto(x, fill, where=np.isnan(x))
-    return x
-
-
-def _fit_columns(values: Array, centered: bool) -> list[Array]:
-    """Return the fields of `RobustScaling` for the columns of a dense matrix."""
-    is_missing = np.isnan(values)
-    is_empty = is_missing.all(axis=0)
-    quartiles = np.empty((5, 0))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
-        if values.size:
-            quartiles = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
-        low, first, median, third, high = quartiles
-        spread, width = third - first, high - low
-        is_spread = (spread > _ROUNDING * width) & np.isfinite(1 / spread)
-        scale = np.where(is_spread, 1 / spread, 2 / width)
-    is_constant = is_empty | ~((width > 0) & np.isfinite(scale))
-    two_valued = ((values == low) | (values == high) | is_missing).all(axis=0) & ~is_constant
-    if not centered:
-        two_valued &= low == 0
-    center = np.where(two_valued, low, median if centered else 0.0)
-    center = np.where(is_constant, 0.0, center)
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        scale = np.where(is_constant, 0.0, np.where(two_valued, 1 / width, scale))
-        fill = np.nan_to_num((median - center) * scale)
-    fill = np.where(two_valued, fill, smooth_clip(fill, in_place=False))
-    with_missing = is_missing.any(axis=0) & ~is_empty
-    return [center, scale, fill, ~is_constant & ~two_valued, two_valued, with_missing]
 
 
 def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
@@ -373,6 +211,77 @@ class OrdinalCodes:
     def encode_sparse(self, codes: Array) -> sparse.csc_array:
         """Return the outputs for codes (n, columns) as a sparse matrix."""
         return sparse.csc_array(codes[:, self.columns].astype(np.float64))
+
+
+@dataclass(frozen=True)
+class CategoricalEncoding:
+    """Encoding of the categorical columns of a table.
+
+    Parameters
+    ----------
+    columns : sequence of int
+        The categorical columns.
+    levels : sequence of CategoryLevels
+        The categories of each.
+    encoder : OneHot or OrdinalCodes
+        Encodes codes as outputs.
+    target_encoded : sequence of int
+        The positions, among the categorical columns, of those with more categories than have
+        one-hot outputs, which may have target statistics.
+    statistics : TargetEncoding or None, default=None
+        Their target statistics.
+    """
+
+    columns: Sequence[int]
+    levels: Sequence[CategoryLevels]
+    encoder: OneHot | OrdinalCodes
+    target_encoded: Sequence[int]
+    statistics: TargetEncoding | None = None
+
+    @classmethod
+    def from_levels(
+        cls,
+        columns: Sequence[int],
+        levels: Sequence[CategoryLevels],
+        max_categories: float,
+        encoding: str = "one_hot",
+    ) -> Self:
+        """Return an encoding, "one_hot" or "ordinal", without target statistics."""
+        if encoding == "ordinal":
+            return cls(columns, levels, OrdinalCodes.fit(levels), [])
+        many = [at for at, own in enumerate(levels) if own.n_codes > max_categories]
+        return cls(columns, levels, OneHot.fit(levels, max_categories), many)
+
+    def with_statistics(self, statistics: TargetEncoding) -> Self:
+        """Return the encoding with target statistics, of codes without an output of their own."""
+        assert isinstance(self.encoder, OneHot)
+        codes = [self.encoder.codes_with_output(at) for at in self.target_encoded]
+        return replace(self, statistics=statistics.without_codes(codes))
+
+    @property
+    def n_codes(self) -> list[int]:
+        """The number of codes of each column."""
+        return [own.n_codes for own in self.levels]
+
+    @property
+    def n_statistics(self) -> int:
+        """The number of outputs of target statistics."""
+        return 0 if self.statistics is None else len(self.statistics.columns)
+
+    def read_codes(self, table: TableColumns) -> Array:
+        """Return the codes of the categorical columns of a table."""
+        codes = np.empty((table.n_rows, len(self.levels)), dtype=np.intp)
+        for position, (column, levels) in enumerate(zip(self.columns, self.levels, strict=True)):
+            codes[:, position] = levels.encode(table.values(column), table.first_row)
+        return codes
+
+    def encode_target(self, codes: Array, folds: Array | None) -> Array:
+        """Return target statistics (n, n_statistics); with folds, those out of fold."""
+        assert self.statistics is not None
+        own = codes[:, self.target_encoded]
+        if folds is None:
+            return self.statistics.encode(own)
+        return self.statistics.encode_training_rows(own, folds)
 
 
 def _assign_outputs(
