@@ -49,8 +49,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     If the slope of the target in a number differs between categories, such as a trend over years
     that differs between countries, the networks get one more input: the prediction of a line fitted
     for each category. Slopes are shrunk toward the common one [4]_, and the predictions are
-    out-of-fold. At most three pairs of a categorical and a numeric column have lines: those whose
-    squared out-of-fold error is lower than with equal slopes by a quarter or more.
+    out-of-fold. At most three pairs of a categorical and a numeric column get such an input, each
+    only if its different slopes lower the squared out-of-fold error by a quarter or more.
 
     Parameters
     ----------
