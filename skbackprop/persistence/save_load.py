@@ -13,12 +13,13 @@ import json
 import os
 import pickle
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from reprlib import repr as short_repr
-from types import ModuleType, SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile
 
@@ -98,16 +99,26 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     skops_io, path, name = _import_skops("save"), Path(path), type(estimator).__name__
     file = BytesIO()
     try:
-        _StrippingPickler(file, pickle.HIGHEST_PROTOCOL).dump(estimator)
+        _pickle_to(file, estimator)
     except Exception as error:
-        raise _make_save_error(name, f"a part of it cannot be pickled: {error!r}") from error
+        part, part_name, cause = _find_unsavable_part(
+            estimator, name, error, partial(_pickle_to, BytesIO())
+        )
+        if (why := _describe_unnamed_code(part)) is not None:
+            place = part_name.removeprefix(name).removeprefix(".")
+            which = f"its {place} is" if place else "it is"
+            raise TypeError(f"{name} cannot be saved, because {which} {why}.") from None
+        reason = f"{part_name}, which is {short_repr(part)}, cannot be pickled: {cause!r}"
+        raise _make_save_error(name, reason) from cause
     stripped = pickle.loads(file.getvalue())
     for boosting in _find_boosting(stripped):
         pack_boosting(boosting)
     try:
         content = _dump(stripped, skops_io)
     except Exception as error:
-        part, part_name, cause = _find_unsavable_part(stripped, name, error, skops_io)
+        part, part_name, cause = _find_unsavable_part(
+            stripped, name, error, partial(_dump, skops_io=skops_io)
+        )
         reason = f"skops cannot restore {part_name}, which is {short_repr(part)}: {cause!r}"
         raise _make_save_error(name, reason) from cause
     data = pack(content)
@@ -234,8 +245,25 @@ def _dump(thing: Any, skops_io: ModuleType) -> bytes:
     return content
 
 
+def _pickle_to(file: BytesIO, thing: Any) -> None:
+    """Pickle an object without callbacks and memory maps."""
+    _StrippingPickler(file, pickle.HIGHEST_PROTOCOL).dump(thing)
+
+
+def _describe_unnamed_code(part: Any) -> str | None:
+    """Return what is wrong with code that no module names, and what to do; None for other parts."""
+    if isinstance(part, FunctionType) and part.__name__ == "<lambda>":
+        return "a lambda, which a file cannot name: use a function defined by def in a module"
+    code = part if isinstance(part, (FunctionType, type)) else type(part)
+    if "<locals>" not in code.__qualname__:
+        return None
+    kind, name = "class" if isinstance(code, type) else "function", code.__name__
+    what = f"the {kind} {name}" if code is part else f"an object of the class {name}"
+    return f"{what}, which is defined inside a function: define it at the top level of a module"
+
+
 def _find_unsavable_part(
-    thing: Any, name: str, error: Exception, skops_io: ModuleType
+    thing: Any, name: str, error: Exception, try_to_save: Callable[[Any], Any]
 ) -> tuple[Any, str, Exception]:
     """Return the smallest part of an object that can't be saved, its name and the error."""
     parts: dict[str, Any] = {}
@@ -245,12 +273,16 @@ def _find_unsavable_part(
         parts = {f"{name}[{i}]": item for i, item in enumerate(thing)}
     elif not isinstance(thing, type):
         attributes = getattr(thing, "__dict__", {})
-        parts = {f"{name}.{attribute}": value for attribute, value in attributes.items()}
+        parts = {
+            f"{name}.{attribute}": value
+            for attribute, value in attributes.items()
+            if attribute not in _OMITTED_ATTRIBUTES
+        }
     for part_name, part in parts.items():
         try:
-            _dump(part, skops_io)
+            try_to_save(part)
         except Exception as part_error:
-            return _find_unsavable_part(part, part_name, part_error, skops_io)
+            return _find_unsavable_part(part, part_name, part_error, try_to_save)
     return thing, name, error
 
 

@@ -7,6 +7,7 @@ import enum
 import os
 import pickle
 import re
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor, VotingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from skbackprop import (
     BackpropAutoencoder,
@@ -37,7 +38,16 @@ from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import SCHEDULES, CosineDecay, LinearWarmup
 from skbackprop.tabular import TableEncoder
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from support import answers, cases, few_epochs, quick, safely_saved, same_bits, same_values
+from support import (
+    answers,
+    cases,
+    class_data,
+    few_epochs,
+    quick,
+    safely_saved,
+    same_bits,
+    same_values,
+)
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -287,12 +297,12 @@ def test_user_defined_parts_are_loaded_if_trusted(tmp_path):
 @pytest.mark.parametrize(
     "value, match",
     [
-        (lambda: None, "cannot be pickled"),
+        (threading.Lock(), r"BackpropClassifier\.verbose, which is .* cannot be pickled"),
         ({True: 1.0, False: 2.0}, r"\.verbose, which is {.*boolean keys.*0 and 1 instead of"),
         ({None: 1.0}, r"cannot restore BackpropClassifier\.verbose, which is {None: 1\.0}: "),
         ({"a": [0, {(0, 1): 1.0}]}, r"BackpropClassifier\.verbose\['a'\]\[1\], which is "),
     ],
-    ids=["function", "boolean keys", "None", "tuple"],
+    ids=["lock", "boolean keys", "None", "tuple"],
 )
 def test_save_names_the_part_that_skops_cannot_restore(value, match, tmp_path):
     path = tmp_path / "model.skops"
@@ -302,6 +312,63 @@ def test_save_names_the_part_that_skops_cannot_restore(value, match, tmp_path):
         save(BackpropClassifier(verbose=value), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.skops"]
+
+
+def make_local_parts():
+    class Local:
+        pass
+
+    def local(progress):
+        return 1 - progress
+
+    return {
+        "a lambda, which a file cannot name: use a function defined by def": lambda p: 1 - p,
+        "the function local, which is defined inside a function: define it at": local,
+        "the class Local, which is defined inside a function": Local,
+        "an object of the class Local, which is defined inside a function": Local(),
+    }
+
+
+LOCAL = make_local_parts()
+
+
+@pytest.mark.parametrize("is_fitted", [False, True])
+def test_save_says_in_a_sentence_which_parameter_holds_a_lambda(is_fitted, tmp_path):
+    X, y = class_data(20)
+    part = LOCAL[next(iter(LOCAL))]
+    models = {
+        "learning_rate": quick(BackpropClassifier, learning_rate=part),
+        "early_stopping.scoring": quick(
+            BackpropClassifier, early_stopping=EarlyStopping(scoring=lambda *_: 1.0)
+        ),
+        "steps[0][1].func": make_pipeline(
+            FunctionTransformer(lambda X: X), quick(BackpropClassifier)
+        ),
+    }
+    for place, model in models.items():
+        if is_fitted:
+            model.fit(X, y)
+        with pytest.raises(TypeError) as caught:
+            save(model, tmp_path / "model.skops")
+        assert str(caught.value) == (
+            f"{type(model).__name__} cannot be saved, because its {place} is a lambda, which a "
+            "file cannot name: use a function defined by def in a module."
+        )
+        assert caught.value.__cause__ is None and caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("says", LOCAL)
+def test_save_says_what_code_no_module_names(says, tmp_path):
+    with pytest.raises(TypeError, match=rf"because its verbose is {says}"):
+        save(BackpropRegressor(verbose=LOCAL[says]), tmp_path / "model.skops")
+
+
+def test_save_says_that_the_class_of_an_estimator_is_local(tmp_path):
+    class Own(BackpropRegressor):
+        pass
+
+    with pytest.raises(TypeError, match="because it is an object of the class Own, which is"):
+        save(Own(), tmp_path / "model.skops")
 
 
 class Color(enum.Enum):
