@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
 import traceback
 import warnings
@@ -51,7 +50,7 @@ class FitJob:
         The state of an estimator like this one to resume from, if it has the same data.
     checkpoints : list of TrainingCheckpoint or None
         The state of each network to resume training from, after a pause that was no failure.
-    begins_anew : bool
+    restarted : bool
         Whether training was to resume from a state of other data, and started again instead.
     error : Exception or None
         The error that `fit` alone would have raised.
@@ -75,51 +74,51 @@ class FitJob:
         self._validated_params = params
         self.start: list[TrainingCheckpoint] | None = None
         self.checkpoints: list[TrainingCheckpoint] | None = None
-        self.begins_anew = False
+        self.restarted = False
         self.error: Exception | None = None
         self.traceback: str | None = None
         self.warnings: list[str] = []
         self.seconds = 0.0
         self.context: FitContext | None = None
-        self._alike: FitJob | None = None  # the job that has prepared the same data
+        self._template: FitJob | None = None  # the job that has prepared the same data
         self._data: int | None = None  # the fingerprint of the data, once computed
         # The user's random stream before training draws from it.
         self._random_state = copy.deepcopy(estimator.random_state)
 
-    def prepare(self, alike: FitJob | None = None) -> None:
-        """Validate parameters and data, and make the runs; `alike` has prepared the same data."""
+    def prepare(self, template: FitJob | None = None) -> None:
+        """Validate parameters and data, and make the runs; `template` is a job with this data."""
         with self._record_errors():
-            self._prepare(alike)
+            self._prepare(template)
 
-    def _prepare(self, alike: FitJob | None) -> None:
+    def _prepare(self, template: FitJob | None) -> None:
         params = self._validated_params or validate_params(self.estimator)
         params.warn()
         start = None
-        if alike is None or alike.context is None:
+        if template is None or template.context is None:
             given = FitArguments(self.X, self.y, **self.fit_params)
             context = make_fit_context(self.estimator, given, params)
         else:
-            start = self._shared_initial_state(params.config, alike, alike.context)
+            start = self._shared_initial_state(params.config, template, template.context)
             starts = None if start is None else [start]
-            context = make_shared_fit_context(self.estimator, params, alike.context, starts)
+            context = make_shared_fit_context(self.estimator, params, template.context, starts)
         first = context.runs[0]
         first.shares_rng = start is not None
         if self.estimator.random_state is None:
             # Not NumPy's global stream, which the other fits would draw from as well.
             first.state = replace(first.state, rngs=[make_rng_from_global_state()])
-        self.context, self._alike = context, alike
+        self.context, self._template = context, template
         if self.start is not None:
-            self.begins_anew = self.start[0].data_fingerprint != self.fingerprint(context)
-            if not self.begins_anew:
+            self.restarted = self.start[0].data_fingerprint != self.fingerprint(context)
+            if not self.restarted:
                 for run, checkpoint in zip(context.runs, self.start, strict=True):
                     run.resume(checkpoint)
 
     def _shared_initial_state(
-        self, config: TrainingConfig, alike: FitJob, other: FitContext
+        self, config: TrainingConfig, template: FitJob, other: FitContext
     ) -> TrainingCheckpoint | None:
         """Return the initial state of the only network if it is known without drawing it.
 
-        It is if training resumes, or if `alike` has the same seed and the same data.
+        It is if training resumes, or if `template` has the same seed and the same data.
         """
         seed = self.estimator.random_state
         other_config = other.params.config
@@ -132,9 +131,9 @@ class FitJob:
         ):
             return None
         if self.start is not None:
-            is_same = self.start[0].data_fingerprint == alike.fingerprint(other)
+            is_same = self.start[0].data_fingerprint == template.fingerprint(other)
             return self.start[0].copy_initial_state() if is_same else None
-        if alike.start is not None or not is_equal(seed, alike.estimator.random_state):
+        if template.start is not None or not is_equal(seed, template.estimator.random_state):
             return None
         (run,) = other.runs
         run.shares_rng = True
@@ -142,8 +141,8 @@ class FitJob:
 
     def fingerprint(self, context: FitContext) -> int:
         """Return the fingerprint of the data, computed once for all jobs that share it."""
-        if self._alike is not None:
-            return self._alike.fingerprint(context)
+        if self._template is not None:
+            return self._template.fingerprint(context)
         if self._data is None:
             self._data = data_fingerprint(context.runs[0].task)
         return self._data
@@ -167,17 +166,18 @@ class FitJob:
                     data = self.fingerprint(context)
                     self.checkpoints = [run.checkpoint.for_transfer(data) for run in context.runs]
 
-    def fit_alone(self, until: int | None = None) -> None:
-        """Fit the estimator again, by itself; up to the epoch `until`, if there is one."""
+    def fit_alone(self, pause_epoch: int | None = None) -> None:
+        """Fit the estimator again, by itself; up to the epoch `pause_epoch`, if there is one."""
         self.context = None
         self.estimator.random_state = self._random_state
-        if until is not None:
+        if pause_epoch is not None:
             self.prepare()
         with self._record_errors():
-            if until is None:
+            if pause_epoch is None:
                 self.estimator.fit(self.X, self.y, **self.fit_params)
             else:
-                _train(_unfinished(self.runs, until), until=until)
+                if runs := _unfinished(self.runs, pause_epoch):
+                    _train(TrainingLoop(runs, pause_epoch=pause_epoch))
                 self.finish(resumes=True)
 
     def has_same_data(self, other: FitJob) -> bool:
@@ -214,8 +214,8 @@ def fit_many(
     fits: Sequence[FitJob],
     max_bytes: int,
     report: EpochReport | None = None,
-    follow: MakeObserver | None = None,
-    until: int | None = None,
+    make_observer: MakeObserver | None = None,
+    pause_epoch: int | None = None,
 ) -> None:
     """Fit unfitted estimators, with networks of one shape in one stack.
 
@@ -230,9 +230,9 @@ def fit_many(
         The memory that a stack may take.
     report : callable or None, default=None
         Called after each epoch of a stack, as `EpochReport` says.
-    follow : callable or None, default=None
+    make_observer : callable or None, default=None
         Returns the `EpochObserver` of fits that are trained side by side; None for no observer.
-    until : int or None, default=None
+    pause_epoch : int or None, default=None
         The epoch after which training pauses, to be resumed from the `checkpoints` of each fit;
         None to train to the end.
     """
@@ -241,35 +241,37 @@ def fit_many(
             next((known for known in fits[:i] if known.runs and fit.has_same_data(known)), None)
         )
     owners = {id(run): fit for fit in fits for run in fit.runs}
-    runs = _unfinished([run for fit in fits for run in fit.runs], until)
+    runs = _unfinished([run for fit in fits for run in fit.runs], pause_epoch)
     shapes = [None if run.config.is_lbfgs else [*run.stacking_key, run.n_done] for run in runs]
     for group in group_by_equality(runs, shapes):
         trained = list(dict.fromkeys(owners[id(run)] for run in group))
-        observer = NO_OBSERVER if follow is None else follow(trained)
+        observer = NO_OBSERVER if make_observer is None else make_observer(trained)
         try:
-            _train(group, observer, max_bytes, report, until)
+            _train(TrainingLoop(group, max_bytes, report, pause_epoch), observer)
         except Exception as error:
             if error is observer.error:
                 raise
-            _fit_one_by_one(trained, error, until)
+            _fit_one_by_one(trained, error, pause_epoch)
     for fit in fits:
-        fit.finish(resumes=until is not None)
+        fit.finish(resumes=pause_epoch is not None)
 
 
-def _unfinished(runs: Sequence[TrainingRun], until: int | None) -> list[TrainingRun]:
-    """Return the runs that have neither ended nor reached the epoch `until`."""
+def _unfinished(runs: Sequence[TrainingRun], pause_epoch: int | None) -> list[TrainingRun]:
+    """Return the runs that have neither ended nor reached the epoch `pause_epoch`."""
     return [
-        run for run in runs if run.stop_reason is None and (until is None or run.n_iter < until)
+        run
+        for run in runs
+        if run.stop_reason is None and (pause_epoch is None or run.n_iter < pause_epoch)
     ]
 
 
-def _fit_one_by_one(fits: Sequence[FitJob], error: Exception, until: int | None) -> None:
+def _fit_one_by_one(fits: Sequence[FitJob], error: Exception, pause_epoch: int | None) -> None:
     """Fit each by itself after an error of them together; warn if none fails alone.
 
     The cause may be a user-defined part, which then fails for its owner only.
     """
     for fit in fits:
-        fit.fit_alone(until)
+        fit.fit_alone(pause_epoch)
     if all(fit.error is None for fit in fits):
         warnings.warn(
             f"{len(fits)} estimators were trained one by one, which is slower but gives the same "
@@ -281,15 +283,8 @@ def _fit_one_by_one(fits: Sequence[FitJob], error: Exception, until: int | None)
         )
 
 
-def _train(
-    runs: Sequence[TrainingRun],
-    observer: EpochObserver = NO_OBSERVER,
-    max_bytes: int = sys.maxsize,
-    report: EpochReport | None = None,
-    until: int | None = None,
-) -> None:
-    """Train runs of one shape, or by L-BFGS; raise the interrupt that ends training."""
-    if runs:
-        interrupt = TrainingLoop(runs, max_bytes, report, until).train(observer)
-        if interrupt is not None:
-            raise interrupt
+def _train(loop: TrainingLoop, observer: EpochObserver = NO_OBSERVER) -> None:
+    """Train the runs of a loop; raise the interrupt that ends training."""
+    interrupt = loop.train(observer)
+    if interrupt is not None:
+        raise interrupt

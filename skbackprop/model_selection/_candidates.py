@@ -120,14 +120,14 @@ class RoundBudget:
     ----------
     resource : str
         The estimator's parameter for the number of epochs.
-    until : int
+    pause_epoch : int
         The epoch after which this round ends.
     n_epochs : int
         The epoch after which the last round ends. Schedules count progress towards it.
     """
 
     resource: str
-    until: int
+    pause_epoch: int
     n_epochs: int
 
     def resumes(self, candidate: Candidate) -> bool:

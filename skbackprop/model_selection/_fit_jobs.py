@@ -119,7 +119,7 @@ class BatchedFitJob:
     ) -> tuple[Results, CandidateStates]:
         """Fit and score the candidates; return results and states to resume from."""
         first, budget = self.tasks[0][0], config.budget
-        until = budget.until if budget is not None and budget.resumes(first) else None
+        pause_epoch = budget.pause_epoch if budget is not None and budget.resumes(first) else None
         data = dict(self.transformed)
         fits: dict[CandidateSplit, FitJob] = {}
         for (candidate, split), key in zip(self.tasks, self.keys, strict=True):
@@ -131,18 +131,18 @@ class BatchedFitJob:
             network.random_state = copy.deepcopy(network.random_state)
             X, y, fit_params = data[split].X, data[split].y, data[split].fit_params
             fits[key] = FitJob(network, X, y, fit_params, candidate.validated_params)
-            if until is not None:
+            if pause_epoch is not None:
                 fits[key].start = states.get(key)
         progress = _StackProgress(name, config.verbose) if config.verbose else None
-        follow = None
+        make_observer = None
         if contexts is not None:
 
-            def follow(stack: Sequence[FitJob]) -> EpochObserver:
+            def make_observer(stack: Sequence[FitJob]) -> EpochObserver:
                 return contexts.observe_stack(
-                    [(key, fit) for key, fit in fits.items() if fit in stack], until
+                    [(key, fit) for key, fit in fits.items() if fit in stack], pause_epoch
                 )
 
-        fit_many(list(fits.values()), config.max_bytes, progress, follow, until)
+        fit_many(list(fits.values()), config.max_bytes, progress, make_observer, pause_epoch)
         scorers = {
             split: SplitScorer(config, candidate.estimator, split, data[split])
             for candidate, split in self.tasks
@@ -150,8 +150,9 @@ class BatchedFitJob:
         results: Results = {}
         reached = CandidateStates()
         for (candidate, split), (key, fit) in zip(self.tasks, fits.items(), strict=True):
-            if until is not None:
-                fit.estimator.max_iter = until  # as in the candidate's parameters, for scorers
+            if pause_epoch is not None:
+                # As in the candidate's parameters, for scorers.
+                fit.estimator.max_iter = pause_epoch
             results[key] = _fit_result(candidate, scorers[split], fit)
             if fit.checkpoints is not None:
                 reached[key] = fit.checkpoints
@@ -168,7 +169,7 @@ def _fit_result(candidate: Candidate, scorer: SplitScorer, fit: FitJob) -> dict[
     result: dict[str, Any] = {
         "fit_error": fit.traceback,
         "fit_time": scorer.data.seconds + fit.seconds,
-        "starts_again": fit.begins_anew,
+        "starts_again": fit.restarted,
         "warnings": [] if fit.error is not None else fit.warnings,
     }
     for name in ("test_scores", "train_scores")[: 1 + bool(config.return_train_score)]:
@@ -364,13 +365,13 @@ class SearchCallbackContexts:
     _begun: set[CandidateSplit] = field(default_factory=set, init=False)
 
     def observe_stack(
-        self, fits: Sequence[tuple[CandidateSplit, FitJob]], until: int | None
+        self, fits: Sequence[tuple[CandidateSplit, FitJob]], pause_epoch: int | None
     ) -> EpochObserver:
         """Begin the tasks of a stack of fits, and return an observer of its epochs."""
         keys = [key for key, _ in fits]
         run, stack = fits[0][1].runs[0], self.contexts[keys[0]]
         stack.task_name = f"stack of {len(keys)}, task"
-        n_epochs = until or run.config.max_iter
+        n_epochs = pause_epoch or run.config.max_iter
         stack.max_subtasks = None if run.config.is_lbfgs else n_epochs - run.n_done
         for key in keys:
             self._begin(key)

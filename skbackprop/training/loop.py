@@ -74,7 +74,7 @@ class TrainingLoop:
         The memory that a stack may take.
     report : callable or None, default=None
         The `EpochReport` of each stack.
-    until : int or None, default=None
+    pause_epoch : int or None, default=None
         The epoch after which training pauses, to be resumed later; None to train to the end.
 
     Attributes
@@ -88,7 +88,7 @@ class TrainingLoop:
         runs: Sequence[TrainingRun],
         max_bytes: int = sys.maxsize,
         report: EpochReport | None = None,
-        until: int | None = None,
+        pause_epoch: int | None = None,
     ) -> None:
         self._done: list[TrainingRun] = []
         self._ready: list[TrainingRun] = []
@@ -101,7 +101,7 @@ class TrainingLoop:
             # A time limit may have left some of the resumed runs an epoch behind the others.
             for alike in group_by_equality(self._ready, [run.n_iter for run in self._ready]):
                 for members in split_by_memory(alike, max_bytes):
-                    self.stacks.append(StochasticTraining(members, report, time_limit, until))
+                    self.stacks.append(StochasticTraining(members, report, time_limit, pause_epoch))
 
     def train(self, observer: EpochObserver = NO_OBSERVER) -> Interrupt | None:
         """Train all runs to their end; return the interrupt that ended training, if one did.
@@ -209,7 +209,7 @@ class StochasticTraining:
     time_limit : TimeLimit or None, default=None
         Ends training with the epochs that are complete, and before the end of the first epoch with
         the batches so far; None for no limit.
-    until : int or None, default=None
+    pause_epoch : int or None, default=None
         The epoch after which training pauses, to be resumed later; None to train to ``max_iter``.
 
     Attributes
@@ -223,7 +223,7 @@ class StochasticTraining:
         runs: Sequence[TrainingRun],
         report: EpochReport | None = None,
         time_limit: TimeLimit | None = None,
-        until: int | None = None,
+        pause_epoch: int | None = None,
     ) -> None:
         self.report, self.n_estimators, self._all_runs = report, len(runs), runs
         self._time_limit = time_limit
@@ -234,7 +234,7 @@ class StochasticTraining:
         self.max_matmul_size = first.network.max_matmul_size(last.batch_size)
         self.max_iter = first.config.max_iter
         n_done, self._is_incremental = first.n_done, first.incremental
-        self.n_epochs = n_done + 1 if first.incremental else until or self.max_iter
+        self.n_epochs = n_done + 1 if first.incremental else pause_epoch or self.max_iter
         self._pauses = not first.incremental and self.n_epochs < self.max_iter
         patience = stack_settings([run.config.patience for run in ordered])
         histories = [run.history for run in ordered]

@@ -135,7 +135,7 @@ def test_fit_in_two_parts_equals_one_fit(estimator_class, max_bytes):
     """What the first has reached comes from another process, say: it is pickled in between."""
     data = (*data_for(estimator_class, N), {})
     firsts, seconds, wholes = (fits_of(mixture(estimator_class), *data) for _ in range(3))
-    fit_many(firsts, max_bytes, until=2)
+    fit_many(firsts, max_bytes, pause_epoch=2)
     for first, second in zip(firsts, seconds, strict=True):
         assert (first.checkpoints is None) == (first.error is not None)
         second.start = pickle.loads(pickle.dumps(first.checkpoints))
@@ -152,7 +152,7 @@ def test_second_part_on_other_data_starts_again(estimator_class):
     first, second, whole = (
         fits_of([quick(estimator_class)], data, y, {})[0] for data in (X + 1, X, X)
     )
-    fit_many([first], 2**28, until=2)
+    fit_many([first], 2**28, pause_epoch=2)
     second.start = first.checkpoints
     fit_many([second], 2**28)
     fit_many([whole], 2**28)

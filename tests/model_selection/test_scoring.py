@@ -135,7 +135,7 @@ def test_parameters_are_validated_once_for_all_splits(monkeypatch):
 def test_pickled_states_share_row_orders_and_streams():
     data = X, Y, {}
     fits = [FitJob(quick(BackpropClassifier, alpha=alpha), *data) for alpha in (0.1, 1.0)]
-    fit_many(fits, 2**28, until=2)
+    fit_many(fits, 2**28, pause_epoch=2)
     sent = CandidateStates({(i, 0): fit.checkpoints for i, fit in enumerate(fits)})
     one, other = pickle.loads(pickle.dumps(sent)).values()
     states = [checkpoints[0].state for checkpoints in (one, other)]
