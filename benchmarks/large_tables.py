@@ -79,7 +79,7 @@ def make_table(n_rows: int, seed: int) -> Table:
 class Settings(NamedTuple):
     """The settings of the tabular classifier."""
 
-    n_estimators: int = 8
+    n_estimators: int | str = "auto"
     time_limit: float | None = None
     max_iter: int | None = None
     blend: str | None = "auto"
@@ -133,8 +133,7 @@ def outcome(name: str, n_rows: int, n_test: int, settings: Settings) -> list[str
         rate = len(test.y) / (time.process_time() - start)
     loss = log_loss(test.y, probabilities)
     cells = [f"{loss:.4f}", f"{loss - test.floor:.4f}", f"{seconds:.1f}", f"{work:.1f}"]
-    shown = f"{name}({settings.n_estimators})" if name == OURS else name
-    return [f"{n_rows:,}: {shown}", *cells, f"{added:.0f}", f"{rate:,.0f}"]
+    return [f"{n_rows:,}: {name}", *cells, f"{added:.0f}", f"{rate:,.0f}"]
 
 
 def rows_of(
@@ -176,12 +175,12 @@ if __name__ == "__main__":
     parser = argument_parser(__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=SIZES, help="of the table")
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
-    parser.add_argument("--networks", type=int, default=8, help="of each ensemble")
+    parser.add_argument("--networks", type=int, help="of each ensemble")
     parser.add_argument("--time-limit", type=float, help="of the tabular classifier, in seconds")
     parser.add_argument("--epochs", type=int, help="of its networks, at most")
     parser.add_argument("--no-boosting", action="store_true", help="in the tabular classifier")
     arguments = parser.parse_args()
     print_setting()
     blend = None if arguments.no_boosting else "auto"
-    settings = Settings(arguments.networks, arguments.time_limit, arguments.epochs, blend)
+    settings = Settings(arguments.networks or "auto", arguments.time_limit, arguments.epochs, blend)
     report(arguments.smoke, arguments.rows, arguments.models, settings)

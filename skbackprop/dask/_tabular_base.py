@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from functools import partial
+from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -12,6 +13,7 @@ from dask.base import is_dask_collection
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
+from .._sklearn import Interval
 from ..estimators._decorators import with_argument_suggestions
 from ..estimators._fit_context import FitArguments
 from ..estimators._parameter_table import COUNT
@@ -68,6 +70,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "client": [object],
+        "n_estimators": [Interval(Integral, 2, None, closed="left")],
         "sync_every": [COUNT],
     }
     _fill_value: ClassVar[Any] = None  # missing values are valid in every column
@@ -141,7 +144,7 @@ class DaskTabularMixin(ClusterMixin, BaseTabular):
         """Set the fitted attributes."""
         self._check_supported(given, groups)
         client, holds_out = self._get_client(), not given.has_validation_data
-        progress = FitProgress(self, start, len(self._configurations), None)
+        progress = FitProgress(self, start, None)
         rng = progress.start_stream(check_random_state(self.random_state))
         seed, n_folds = draw_seed(rng), self.n_estimators if holds_out else N_FOLDS
         make = partial(

@@ -42,8 +42,6 @@ class FitProgress:
         The tabular estimator.
     start : float
         The start of the fit, by `time.perf_counter`.
-    n_ensembles : int
-        The number of network ensembles.
     resume_from : str, path or None
         The file of a checkpoint to resume from.
 
@@ -51,17 +49,19 @@ class FitProgress:
     ----------
     is_stopped : bool
         Whether a callback has ended training.
+    n_ensembles : int
+        The number of network ensembles, set before training.
     n_ensembles_begun : int
         The number of ensembles whose training has begun.
     """
 
-    def __init__(self, estimator: Any, start: float, n_ensembles: int, resume_from: Any) -> None:
-        self.estimator, self.n_ensembles = estimator, n_ensembles
+    def __init__(self, estimator: Any, start: float, resume_from: Any) -> None:
+        self.estimator = estimator
         self.is_stopped = False
         self._name, self._start = type(estimator).__name__, start
         limit = estimator.time_limit
         self._end = math.inf if limit is None else start + limit
-        self.n_ensembles_begun, self._cycle = 0, ""
+        self.n_ensembles, self.n_ensembles_begun, self._cycle = 1, 0, ""
         self._last_line = start
         self._cycles: dict[str, EstimatorCheckpoint] = {}  # the last of each cycle, by its name
         self._resumed: dict[str, Array] = {}

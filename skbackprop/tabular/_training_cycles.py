@@ -55,6 +55,15 @@ class EnsembleSettings:
     large_batch_rate: float
 
 
+# Batches have at most this size, and are smaller for few rows. Above `MANY_ROWS` they have twice as
+# many rows, and above `VERY_MANY_ROWS` four times, which takes less time for each row.
+BATCH_SIZE = 256
+MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
+
+# The default number of networks, and the number of rows from which half of them suffice: networks
+# that were trained on more rows differ less.
+N_ESTIMATORS, ROWS_OF_HALF = 8, 200_000
+
 FOR_CLASSES = (
     EnsembleSettings(True, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),
     EnsembleSettings(False, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),
@@ -65,12 +74,6 @@ FOR_NUMBERS = (
 
 # The number of units that each block is mapped to, in addition to the number itself.
 N_EMBEDDED = 3
-
-
-# Batches have at most this size, and are smaller for few rows. Above `MANY_ROWS` they have twice as
-# many rows, and above `VERY_MANY_ROWS` four times, which takes less time for each row.
-BATCH_SIZE = 256
-MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
 
 
 def _steps_per_epoch(n_train: int, max_batch_size: int = BATCH_SIZE) -> int:
@@ -133,7 +136,8 @@ TOLERANCE = 0.01
 
 # After its first cycle, the training of a further ensemble goes on if it lowers the loss of the
 # earlier ensembles by this share. All cycles of an ensemble that adds nothing take 40 % of a fit.
-MIN_GAIN_OF_ENSEMBLE = 0.005
+# With very many rows, boosting that lowers the loss by less is not worth its time in predictions.
+MIN_GAIN_OF_COMPONENT = 0.005
 
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:

@@ -51,8 +51,11 @@ from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
 from ._table_encoding import ScaledRows, UnscaledRows
 from ._training_cycles import (
-    MIN_GAIN_OF_ENSEMBLE,
+    MIN_GAIN_OF_COMPONENT,
     MIN_TIME,
+    N_ESTIMATORS,
+    ROWS_OF_HALF,
+    VERY_MANY_ROWS,
     EnsembleSettings,
     TrainingData,
     cycle_lengths,
@@ -65,7 +68,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     """Base class of `TabularClassifier` and `TabularRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        "n_estimators": [Interval(Integral, 2, None, closed="left")],
+        "n_estimators": [Interval(Integral, 2, None, closed="left"), StrOptions({AUTO})],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "column_kinds": [dict, None],
         "blend": [StrOptions({AUTO, BOOSTING}), list, tuple, None],
@@ -84,7 +87,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     _targets: Any  # TabularTargets
     background_: UnscaledRows | None
 
-    n_estimators: int
+    n_estimators: Any
     categorical_features: Any
     column_kinds: Any
     blend: Any
@@ -234,13 +237,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         y = self._targets.encode(y)
         weight = self._targets.training_weight(y, user_weight)
         validation = self._read_validation(given)
-        progress = FitProgress(self, start, len(self._configurations), given.resume_from)
+        progress = FitProgress(self, start, given.resume_from)
         rng = progress.start_stream(check_random_state(self.random_state))
         group = None
         if groups is not None and validation is None:
             group = validate_groups(groups, len(y))
         rows = LabeledRows(self._fit_features(columns, y, group, rng), y, weight)
-        folds, n_estimators = None, self.n_estimators
+        folds, n_estimators = None, self._resolve_n_estimators(len(y))
         if validation is None:
             folds = self._make_folds(y, weight, group, rng)
             n_estimators = int(folds.max()) + 1
@@ -323,6 +326,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 f"{name} is positive for one row only, but at least 2 such rows are needed, one to "
                 "train on and one to hold out. Give more rows a positive weight."
             )
+        n_folds = self._resolve_n_estimators(len(y))
         strata = y if is_classifier(self) else None
         if weight is not None and not weight.all():
             # Rows with and without weight are distributed evenly.
@@ -337,9 +341,14 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                     "needed, one to train on and one to hold out. Give rows of other groups a "
                     "positive weight, or fit without groups."
                 )
-            n_folds = min(self.n_estimators, n_groups)
-            return draw_group_folds(group, n_folds, rng, strata, has_weight)
-        return draw_folds(len(y), min(self.n_estimators, len(y)), rng, strata)
+            return draw_group_folds(group, min(n_folds, n_groups), rng, strata, has_weight)
+        return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
+
+    def _resolve_n_estimators(self, n_rows: int) -> int:
+        """Return the number of networks of each ensemble, for a number of training rows."""
+        if self.n_estimators != AUTO:
+            return int(self.n_estimators)
+        return N_ESTIMATORS if n_rows <= ROWS_OF_HALF else N_ESTIMATORS // 2
 
     def _fit_models(self, data: TrainingData) -> Array:
         """Fit the components and their mixture, and return mixed outputs for held-out rows."""
@@ -352,10 +361,15 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Fit all components, set the attributes for them, and return their held-out outputs.
 
         Each component gets an equal share of the time left. The estimators of `blend` come first.
-        One network ensemble is always trained, since networks can use any time.
+        One network ensemble is always trained, since networks can use any time. With very many
+        rows, boosting that was not asked for is kept only where it improves the mixture.
         """
-        start, n_networks = time.perf_counter(), len(self._configurations)
-        blend = self._blended_estimators(len(data.rows.y))
+        start, n_rows = time.perf_counter(), len(data.rows.y)
+        # From very many rows the first ensemble learns what a second one would add, at twice the
+        # time of a prediction.
+        configurations = self._configurations[: 1 if n_rows > VERY_MANY_ROWS else None]
+        n_networks = data.progress.n_ensembles = len(configurations)
+        blend = self._blended_estimators(n_rows)
         n_components = n_networks + len(blend)
         # The randomness of a component does not depend on the others.
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
@@ -379,7 +393,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             fitted = cross_fit(estimator, self._targets, self._features.is_nominal, own)
             if fitted is not None:
                 blended.append(fitted)
-        for index, defaults in enumerate(self._configurations):
+        for index, defaults in enumerate(configurations):
             view: FeatureView = "embedded" if defaults.embeds else "encoded"
             own = data_for(index, view, n_networks - index)
             if trained and (own.time_limit == MIN_TIME or data.progress.is_stopped):
@@ -392,6 +406,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             ensemble, outputs, first = train_networks(networks, view, cycles, own, is_promising)
             trained.append((ensemble, outputs))
             first_outputs.append(first)
+        if self.blend == AUTO and n_rows > VERY_MANY_ROWS:
+            others = [[outputs for _, outputs in trained]]
+            blended = [
+                (component, outputs)
+                for component, outputs in blended
+                if self._improves_mixture(outputs, others, data.held_out)
+            ]
         self._components: list[FoldEnsemble] = [each for each, _ in [*trained, *blended]]
         self.networks_ = [each.networks for each, _ in trained]
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
@@ -405,14 +426,14 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     def _improves_mixture(
         self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows
     ) -> bool:
-        """Return whether the first cycle of an ensemble improves a mixture of earlier ensembles.
+        """Return whether a component improves one of several mixtures enough to be worth its time.
 
         Parameters
         ----------
         outputs : array
-            The held-out outputs of the ensemble after its first cycle.
+            The held-out outputs of the component.
         earlier : sequence of lists of arrays
-            Those of earlier ensembles, after their first cycle, and after their last one.
+            Those of the other components in each mixture.
         rows : LabeledRows
             The held-out rows.
         """
@@ -423,7 +444,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
         for others in earlier:
             alone, mixed = loss_of_mixture(others), loss_of_mixture([*others, outputs])
-            if alone - mixed > MIN_GAIN_OF_ENSEMBLE * alone:
+            if alone - mixed > MIN_GAIN_OF_COMPONENT * alone:
                 return True
         return False
 

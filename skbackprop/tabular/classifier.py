@@ -36,18 +36,18 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values.
     There are two ensembles of `n_estimators` networks. The first one gets each number as cosines
     and piecewise-linear bins, and learns to map them to a few inputs [1]_; the second one gets the
-    scaled number. Each network holds out one fold. Networks are trained in cycles. In each cycle
-    the learning rate decays to zero [2]_. Training ends when a cycle no longer lowers the
-    out-of-fold loss enough. Gradient boosting is cross-fitted to the same folds. Out-of-fold
-    predictions calibrate the probabilities of each ensemble by a temperature [3]_, and determine
-    the weights of the ensembles and of boosting by maximum likelihood. The defaults work well for
-    tables of many kinds, so nothing has to be tuned.
+    scaled number, and is not trained for more than 60,000 rows. Each network holds out one fold.
+    Networks are trained in cycles. In each cycle the learning rate decays to zero [2]_. Training
+    ends when a cycle no longer lowers the out-of-fold loss enough. Gradient boosting is
+    cross-fitted to the same folds. Out-of-fold predictions calibrate the probabilities of each
+    ensemble by a temperature [3]_, and determine the weights of the ensembles and of boosting by
+    maximum likelihood. The defaults work well for tables of many kinds, so nothing has to be tuned.
 
     Parameters
     ----------
-    n_estimators : int, default=8
+    n_estimators : int or "auto", default="auto"
         The number of networks of each ensemble, and of folds; at least 2. Fewer are faster and
-        somewhat worse. At most the number of rows is used.
+        somewhat worse. At most the number of rows is used. "auto": 8, or 4 above 200,000 rows.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
         The categorical columns, as in `TableEncoder`: a mask, positions or names; None for none.
@@ -65,13 +65,15 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "boosting"
         is a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of the columns
         for each split, at most 1,000 iterations, early stopping by the held-out fold). "auto" is
-        the same from 500 rows on, and None for fewer. Boosting, and any instance of its class in a
-        list, gets the table itself: numbers with missing values, and codes of categories. All
-        others get the outputs of a `TableEncoder` in float64. All get sample weights if they
-        support them, and a seed for each ``random_state`` that is None. A list may also hold
-        "boosting". None for networks only, which are smaller and faster, and can be exported to C.
+        the same from 500 rows on, and None for fewer. Above 60,000 rows, "auto" drops boosting that
+        lowers the out-of-fold loss by less than 0.5 %, because it predicts slowly. Boosting, and
+        any instance of its class in a list, gets the table itself: numbers with missing values, and
+        codes of categories. All others get the outputs of a `TableEncoder` in float64. All get
+        sample weights if they support them, and a seed for each ``random_state`` that is None. A
+        list may also hold "boosting". None for networks only, which are smaller and faster, and can
+        be exported to C.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None lets training choose: 14 to 248.
+        The maximum number of epochs of a network. None lets training choose, up to 248.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
         best networks so far.
@@ -157,7 +159,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 
     def __init__(
         self,
-        n_estimators: int = 8,
+        n_estimators: int | str = "auto",
         *,
         categorical_features: Columns = "from_dtype",
         column_kinds: ColumnKinds = None,

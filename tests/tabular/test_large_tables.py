@@ -11,7 +11,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _model_inputs, _progress, _robust_scaling
+from skbackprop.tabular import _model_inputs, _progress, _robust_scaling, base
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.tabular._value_types import count_present, is_missing
@@ -119,6 +119,32 @@ def test_scaled_rows_have_at_most_one_and_a_half_times_the_bytes_of_their_number
     X = wide_table(2000)
     _, (_, numbers, codes, folds) = fitted(X)
     assert numbers.nbytes + codes.nbytes + folds.nbytes <= 1.5 * 4 * X.size
+
+
+@pytest.mark.parametrize("min_gain, is_kept", [(-np.inf, True), (np.inf, False)])
+@pytest.mark.parametrize("settings", [{}, {"n_estimators": 3}, {"blend": "boosting"}], ids=str)
+@BOTH
+def test_what_is_trained_on_very_many_rows(kind, settings, min_gain, is_kept, monkeypatch):
+    """One ensemble of fewer networks; boosting where it pays, or where it was asked for."""
+    X, y = mixed_data(kind, 520)
+    monkeypatch.setattr(base, "VERY_MANY_ROWS", 519)
+    monkeypatch.setattr(base, "ROWS_OF_HALF", 519)
+    monkeypatch.setattr(base, "MIN_GAIN_OF_COMPONENT", min_gain)
+    model = kind(max_iter=1, random_state=0, **settings).fit(X, y)
+    assert model.n_iter_.shape == (1, settings.get("n_estimators", 4))
+    assert len(model.blended_) == (is_kept or "blend" in settings)
+    assert model.weights_.shape == (1 + len(model.blended_),)
+    assert len(predict(model, X)) == 520
+
+
+@BOTH
+def test_what_is_trained_on_fewer_rows(kind, monkeypatch):
+    X, y = mixed_data(kind, 520)
+    monkeypatch.setattr(base, "VERY_MANY_ROWS", 520)
+    monkeypatch.setattr(base, "ROWS_OF_HALF", 520)
+    model = kind(max_iter=1, random_state=0).fit(X, y)
+    assert model.n_iter_.shape == (len(kind._configurations), 8)
+    assert len(model.blended_) == 1
 
 
 @pytest.mark.long

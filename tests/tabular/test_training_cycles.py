@@ -72,7 +72,7 @@ def in_cycles(monkeypatch):
             return losses[self._n_cycles - 1]
 
         monkeypatch.setattr(base, "cycle_lengths", lambda *_: [1] * len(losses))
-        monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
+        monkeypatch.setattr(base, "MIN_GAIN_OF_COMPONENT", -np.inf)
         for kind in (TabularClassifierNetworks, TabularRegressorNetworks):
             monkeypatch.setattr(kind, "loss_of_outputs", loss_of_outputs)
 
