@@ -66,21 +66,21 @@ def _unwrap_with_input(estimator: Any, X: Any = None) -> tuple[Any, Any]:
     return estimator, X
 
 
-def _learns_deviation(estimator: Any) -> bool:
+def _predicts_std(estimator: Any) -> bool:
     """Return whether a fitted estimator predicts the standard deviation of the targets.
 
     Estimators of this package always return one; without a suitable loss it is only the
     disagreement of the networks.
     """
     last, _ = _unwrap_with_input(estimator)
-    learns: bool | None = getattr(last, "_learns_deviation", None)
+    learns: bool | None = getattr(last, "_predicts_std", None)
     return _supports_return_std(last) if learns is None else bool(learns)
 
 
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
     last, _ = _unwrap_with_input(estimator)
-    known: tuple[float, float] | None = getattr(last, "_range_of_targets", None)
+    known: tuple[float, float] | None = getattr(last, "_target_range", None)
     if known is not None:  # an estimator of this package
         return known
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
@@ -331,7 +331,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         if kind == "auto":
             has_quantiles = len(shape) > y.ndim
             unscaled = "quantile" if has_quantiles else "absolute"
-            kind = "scaled" if not has_quantiles and _learns_deviation(fitted) else unscaled
+            kind = "scaled" if not has_quantiles and _predicts_std(fitted) else unscaled
         needed = "several quantiles" if kind == "quantile" else "one number"
         if shape[: y.ndim] != y.shape or len(shape) - y.ndim != (kind == "quantile"):
             raise ValueError(

@@ -93,7 +93,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
             features, reader = partitions.feature_attributes, shallow_copy(self)
             set_attributes(reader, features)
         dtype = expected_dtype or infer_dtype(partitions)
-        targets = self._targets_for(partitions, config, last, dtype, incremental, classes)
+        targets = self._make_target_encoder(partitions, config, last, dtype, incremental, classes)
         if incremental and config.class_weight is not None:
             reject_balanced(config.class_weight)
         partitions = partitions.map(encode_targets, targets=targets)
@@ -118,7 +118,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
                 validation = _make_validation_data(original, encoded)
         return params, info, ValidatedData(table, sample.y, validation, None, given.folds)
 
-    def _targets_for(
+    def _make_target_encoder(
         self,
         partitions: Partitions,
         config: TrainingConfig,
@@ -165,7 +165,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
 
     def _with_predictions(self, predictions: Array) -> Any:
         kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
-        estimator = self._converted_to(kind)
+        estimator = self._convert_to(kind)
         estimator.raw_prediction = predictions
         return estimator
 

@@ -64,9 +64,9 @@ class ClusterMixin(metaclass=ABCMeta):
             If this estimator is not fitted.
         """
         check_is_fitted(self)
-        return self._converted_to(self._local)
+        return self._convert_to(self._local)
 
-    def _converted_to(self, kind: type[Any]) -> Any:
+    def _convert_to(self, kind: type[Any]) -> Any:
         """Return an estimator of another class with the same parameters and attributes."""
         other = object.__new__(kind)
         state = self.__getstate__().items()

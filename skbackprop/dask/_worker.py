@@ -182,7 +182,7 @@ class WorkerActor:
         return {i: predict_raw(network, parameters, partition.X) for i, partition in pairs}
 
     def _compute_gradient(self, start: TrainState, piece: EpochSlice) -> RoundResult:
-        state = self._load(start, piece)
+        state = self._load_state(start, piece)
         parameters = state.parameters
         g, weight, losses = np.zeros(parameters.theta.shape), 0.0, [0.0]
         scale = self._share.weight_scale if parameters.statistics else 1.0
@@ -209,13 +209,13 @@ class WorkerActor:
             return RoundResult(None, 0.0, 0.0)
         n_largest = -(-share.max_rows // piece.n_pieces)
         n_steps = -(-n_largest // self._config.batch_size)
-        rows, scale = self._rows_of_steps(piece, n_largest, n_steps)
-        state = self._load(start, piece)
+        rows, scale = self._select_rows_of_steps(piece, n_largest, n_steps)
+        state = self._load_state(start, piece)
         losses, weights, first = [], [], 0
         for n_rows, size in split_into_batch_sizes(len(rows), n_steps):
             part = self._gather(rows[first : first + n_rows])
             data = _scale_weight(Dataset(part.X, part.y, part.weight), scale)
-            trainer = self._trainer_for(data, size, state)
+            trainer = self._get_trainer(data, size, state)
             losses.append(trainer.run_epoch(rate).item())
             weights.append(trainer.batches.total_weights.item())
             first += n_rows
@@ -231,7 +231,7 @@ class WorkerActor:
             self._weights[member] = fsum_or_nan([part.sum() for part in parts if part is not None])
         return self._weights[member]
 
-    def _load(self, start: TrainState, piece: EpochSlice) -> TrainState:
+    def _load_state(self, start: TrainState, piece: EpochSlice) -> TrainState:
         """Return the state of this worker after `start` was copied to it.
 
         The rows are visited without shuffling. The seed of the dropout masks is the same whichever
@@ -250,9 +250,9 @@ class WorkerActor:
 
     # --------------------------------------------------------------------- rows of a piece
 
-    def _rows_of(self, piece: EpochSlice, trained_only: bool = False) -> IndexArray:
+    def _select_rows(self, piece: EpochSlice, trained_only: bool = False) -> IndexArray:
         """Return the rows of a piece, optionally only those that the network is trained on."""
-        orders = self._orders_of(piece.order, piece.member if trained_only else None)
+        orders = self._draw_orders(piece.order, piece.member if trained_only else None)
         numbers = self._share.partitions
         rows = [
             start + order[piece.slice_partition(len(order), number)]
@@ -260,7 +260,7 @@ class WorkerActor:
         ]
         return np.concatenate(rows)
 
-    def _rows_of_steps(
+    def _select_rows_of_steps(
         self, piece: EpochSlice, n_largest: int, n_steps: int
     ) -> tuple[IndexArray, float]:
         """Return the rows of a piece for `n_steps` local steps, and the factor of their weights.
@@ -268,10 +268,10 @@ class WorkerActor:
         Rows of weight zero and held-out rows are left out. The others are repeated as often as they
         fit into the `n_largest` rows of the worker with the most rows.
         """
-        rows = self._rows_of(piece, trained_only=True)
+        rows = self._select_rows(piece, trained_only=True)
         n_own = float(len(rows))
         if not len(rows):  # fewer rows than pieces
-            whole = self._rows_of(piece._replace(piece=0, n_pieces=1), trained_only=True)
+            whole = self._select_rows(piece._replace(piece=0, n_pieces=1), trained_only=True)
             rows, n_own = whole[[piece.piece % len(whole)]], len(whole) / piece.n_pieces
         if piece.order is not None and len(self._partitions) > 1:  # mix partitions in each batch
             seed = piece.order, self._share.partitions[0], piece.piece
@@ -280,7 +280,7 @@ class WorkerActor:
         rows = np.resize(rows, max(n_times * len(rows), n_steps))
         return rows, self._share.weight_scale * n_own / len(rows)
 
-    def _orders_of(self, seed: int | None, member: int | None) -> list[IndexArray]:
+    def _draw_orders(self, seed: int | None, member: int | None) -> list[IndexArray]:
         """Return the order of the rows of each partition in an epoch.
 
         With a member only those that this network is trained on.
@@ -315,7 +315,7 @@ class WorkerActor:
                 for start in range(0, partition.n_rows, n_at_once):
                     yield partition.take(slice(start, start + n_at_once))
             return
-        rows = self._rows_of(piece)
+        rows = self._select_rows(piece)
         for start in range(0, len(rows), n_at_once):
             yield self._gather(rows[start : start + n_at_once])
 
@@ -332,7 +332,7 @@ class WorkerActor:
         columns = zip(zip(*parts, strict=True), zip(*self._partitions, strict=True), strict=True)
         return Partition(*(_interleave(own, [*targets.values()], whole) for own, whole in columns))
 
-    def _trainer_for(self, data: Dataset, batch_size: int, state: TrainState) -> StackTrainer:
+    def _get_trainer(self, data: Dataset, batch_size: int, state: TrainState) -> StackTrainer:
         """Return the trainer of local steps, with the buffers of earlier data of this size."""
         key = data.n_rows, batch_size, data.weight is None
         if key not in self._trainers:

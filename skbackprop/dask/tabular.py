@@ -316,7 +316,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
         is_scaled = can_be_scaled(loss)
         scaling = fit_regression_targets(loss, self.loss, is_scaled, blocks, np.float32)
-        lows, highs = zip(*blocks.compute(_range_of_targets), strict=True)
+        lows, highs = zip(*blocks.compute(_target_range), strict=True)
         limits = (min(lows), max(highs)) if self.clip else None
         self._targets = RegressorTargets.from_scaling(scaling, limits)
 
@@ -370,6 +370,6 @@ def _weights_of_labels(partition: Partition, labels: Array) -> Array:
     return np.bincount(codes, partition.weight, len(labels)).astype(np.float64)
 
 
-def _range_of_targets(partition: Partition) -> tuple[float, float]:
+def _target_range(partition: Partition) -> tuple[float, float]:
     """Return the least and the largest target."""
     return float(partition.y.min()), float(partition.y.max())

@@ -88,30 +88,27 @@ class FitJob:
     def prepare(self, template: FitJob | None = None) -> None:
         """Validate parameters and data, and make the runs; `template` is a job with this data."""
         with self._record_errors():
-            self._prepare(template)
-
-    def _prepare(self, template: FitJob | None) -> None:
-        params = self._validated_params or validate_params(self.estimator)
-        params.warn()
-        start = None
-        if template is None or template.context is None:
-            given = FitArguments(self.X, self.y, **self.fit_params)
-            context = make_fit_context(self.estimator, given, params)
-        else:
-            start = self._shared_initial_state(params.config, template, template.context)
-            starts = None if start is None else [start]
-            context = make_shared_fit_context(self.estimator, params, template.context, starts)
-        first = context.runs[0]
-        first.shares_rng = start is not None
-        if self.estimator.random_state is None:
-            # Not NumPy's global stream, which the other fits would draw from as well.
-            first.state = replace(first.state, rngs=[make_rng_from_global_state()])
-        self.context, self._template = context, template
-        if self.start is not None:
-            self.restarted = self.start[0].data_fingerprint != self.fingerprint(context)
-            if not self.restarted:
-                for run, checkpoint in zip(context.runs, self.start, strict=True):
-                    run.resume(checkpoint)
+            params = self._validated_params or validate_params(self.estimator)
+            params.warn()
+            start = None
+            if template is None or template.context is None:
+                given = FitArguments(self.X, self.y, **self.fit_params)
+                context = make_fit_context(self.estimator, given, params)
+            else:
+                start = self._shared_initial_state(params.config, template, template.context)
+                starts = None if start is None else [start]
+                context = make_shared_fit_context(self.estimator, params, template.context, starts)
+            first = context.runs[0]
+            first.shares_rng = start is not None
+            if self.estimator.random_state is None:
+                # Not NumPy's global stream, which the other fits would draw from as well.
+                first.state = replace(first.state, rngs=[make_rng_from_global_state()])
+            self.context, self._template = context, template
+            if self.start is not None:
+                self.restarted = self.start[0].data_fingerprint != self.fingerprint(context)
+                if not self.restarted:
+                    for run, checkpoint in zip(context.runs, self.start, strict=True):
+                        run.resume(checkpoint)
 
     def _shared_initial_state(
         self, config: TrainingConfig, template: FitJob, other: FitContext

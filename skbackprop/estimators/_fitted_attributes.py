@@ -154,7 +154,7 @@ def get_dropout_rates(estimator: FittedAttributesMixin) -> tuple[float, ...]:
     config = estimator._validated_params and estimator._validated_params.config
     if config is None:
         config = estimator._make_config(
-            estimator._settings | estimator._parameters_for(estimator._widths)
+            estimator._settings | estimator._infer_parameters(estimator._widths)
         )
     return config.architecture.dropout_rates
 
@@ -259,7 +259,7 @@ class FittedAttributesMixin(EstimatorMixin):
             "_was_incremental": runs[0].incremental,
         }
 
-    def _attributes_of_unfinished(
+    def _get_attributes_during_fit(
         self,
         context: FitContext,
         continues: bool,
@@ -376,7 +376,7 @@ class FittedAttributesMixin(EstimatorMixin):
     @derived
     def n_features_in_(self: Any) -> int:
         architecture = self._kind_of_network.from_params(
-            self._settings | self._parameters_for(self._widths)
+            self._settings | self._infer_parameters(self._widths)
         )
         n_estimators = int(self._settings.get("n_estimators", 1))
         sizes = {
@@ -407,7 +407,7 @@ class FittedAttributesMixin(EstimatorMixin):
             for name, row in self._parameter_table.items()
             if name == "solver" or not (row.warm_start_fixed or row.affects_predictions)
         }
-        settings = self._settings | self._parameters_for(widths)
+        settings = self._settings | self._infer_parameters(widths)
         config = self._make_config(settings | training_defaults)
         targets = self._rebuild_target_encoder(config, widths[-1])
         loss = targets.make_loss(config.loss, config.label_smoothing)
@@ -435,7 +435,7 @@ class FittedAttributesMixin(EstimatorMixin):
         """
         return info.targets
 
-    def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
+    def _infer_parameters(self, widths: tuple[int, ...]) -> dict[str, Any]:
         """Return the parameters of a network whose layers have these widths."""
         return {"hidden_layer_sizes": widths[1:-1]}
 

@@ -187,7 +187,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)
             return check_finite_output(gradients, network, parameters, X)
 
-    def _row_shape_of(self, X: Any) -> tuple[int, ...]:
+    def _get_row_shape(self, X: Any) -> tuple[int, ...]:
         """Return the shape of one row of valid X as the user has given it."""
         info = self._data_info
         is_shaped = len(info.network.input_shape) > 1 and not issparse(X)

@@ -672,7 +672,7 @@ class BackpropAutoencoder(
             fitted["offset_"] = _contamination_threshold(scores, self.contamination, table.weight)
         return fitted
 
-    def _parameters_for(self, widths: tuple[int, ...]) -> dict[str, Any]:
+    def _infer_parameters(self, widths: tuple[int, ...]) -> dict[str, Any]:
         inner = widths[1:-1]
         n_hidden = len(inner) // 2
         n_components = inner[n_hidden] if inner else 0

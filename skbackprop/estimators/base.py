@@ -207,7 +207,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             if incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = loop.train()
             else:
-                attributes = partial(self._attributes_of_unfinished, context, continues)
+                attributes = partial(self._get_attributes_during_fit, context, continues)
                 interrupt = CallbackRunner(self, given, runs, attributes).train(loop)
             if interrupt is not None and not _is_worth_keeping(runs, hasattr(self, "coefs_")):
                 raise interrupt

@@ -850,7 +850,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             part.reshape(len(gradients), -1, *part.shape[1:])
             for part in (shaped if isinstance(shaped, list) else [shaped])
         ]
-        shape = self._row_shape_of(X)
+        shape = self._get_row_shape(X)
         features_last: Any = [
             np.ascontiguousarray(np.moveaxis(part, 1, -1)).reshape(
                 *part.shape[:1], *part.shape[2:], *shape

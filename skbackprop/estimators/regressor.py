@@ -692,12 +692,12 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     @property
-    def _learns_deviation(self) -> bool:
+    def _predicts_std(self) -> bool:
         """Whether the loss learns the standard deviation of the targets."""
         return type(self._data_info.loss).predict_std is not Loss.predict_std
 
     @property
-    def _range_of_targets(self) -> tuple[float, float]:
+    def _target_range(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
         loss = self._data_info.loss
         return loss.interval_y_true.low, loss.interval_y_true.high
@@ -749,7 +749,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
             X, lambda scores, i: self._prediction_output_gradient(scores, outputs[i]), len(outputs)
         )
         gradients = np.asarray(self._get_target_encoder(info).gradients_in_units_of_y(gradients))
-        return gradients.reshape(*gradients.shape[:-1], *self._row_shape_of(X))
+        return gradients.reshape(*gradients.shape[:-1], *self._get_row_shape(X))
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.

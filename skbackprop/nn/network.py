@@ -268,15 +268,15 @@ class Network:
         return tuple(map(math.prod, self.row_shapes))
 
     @cached_property
-    def _each(self) -> list[tuple[Layer, Shape]]:
+    def _layers_and_shapes(self) -> list[tuple[Layer, Shape]]:
         """Each layer, with the shape of its input."""
         return list(zip(self.layers, self.row_shapes[:-1], strict=True))
 
     @cached_property
-    def _specs(self) -> tuple[Specs, Specs]:
+    def _layer_specs(self) -> tuple[Specs, Specs]:
         """The parameters and the buffers of each layer."""
-        return [layer.parameter_specs(shape) for layer, shape in self._each], [
-            layer.buffer_specs(shape) for layer, shape in self._each
+        return [layer.parameter_specs(shape) for layer, shape in self._layers_and_shapes], [
+            layer.buffer_specs(shape) for layer, shape in self._layers_and_shapes
         ]
 
     @cached_property
@@ -287,7 +287,7 @@ class Network:
     @cached_property
     def takes_padding(self) -> bool:
         """Whether the input is sequences that may end in padding."""
-        for layer, shape in self._each:
+        for layer, shape in self._layers_and_shapes:
             if layer.reads_sequences:
                 return True
             if layer.is_reshape or len(shape) != 2 or layer.batch_view == "shaped":
@@ -297,12 +297,12 @@ class Network:
     @cached_property
     def layout(self) -> ParameterLayout:
         """The positions of all parameters and buffers in flat arrays."""
-        return ParameterLayout(*self._specs)
+        return ParameterLayout(*self._layer_specs)
 
     @cached_property
     def has_weights(self) -> tuple[bool, ...]:
         """Whether each layer has an array named "weights", as dense layers have."""
-        return tuple(any(spec.name == "weights" for spec in own) for own in self._specs[0])
+        return tuple(any(spec.name == "weights" for spec in own) for own in self._layer_specs[0])
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -360,7 +360,7 @@ class Network:
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:
         """The shapes of a member's arrays by name, one for each layer that has the array."""
         shapes: dict[str, list[tuple[int, ...]]] = {}
-        for spec in (spec for kind in self._specs for own in kind for spec in own):
+        for spec in (spec for kind in self._layer_specs for own in kind for spec in own):
             if spec.name != NUM_BATCHES_TRACKED:
                 shapes.setdefault(spec.name, []).append(spec.shape)
         return shapes
@@ -413,7 +413,9 @@ class Network:
     @cached_property
     def _max_matmul_size_per_row(self) -> int:
         sizes = [
-            layer.max_matmul_size(shape) for layer, shape in self._each if not layer.divides_rows
+            layer.max_matmul_size(shape)
+            for layer, shape in self._layers_and_shapes
+            if not layer.divides_rows
         ]
         return max(sizes, default=0)
 
@@ -425,7 +427,7 @@ class Network:
     @cached_property
     def memory_per_sample_of_layers(self) -> tuple[int, ...]:
         """The approximate number of values of a row that each layer reads or writes in a step."""
-        return tuple(layer.memory_per_sample(shape) for layer, shape in self._each)
+        return tuple(layer.memory_per_sample(shape) for layer, shape in self._layers_and_shapes)
 
     def with_dropout(self, rates: Sequence[float]) -> Network:
         """Return the network with dropout before each layer that has weights.
@@ -469,7 +471,7 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        specs = (spec for own in self._specs[0] for spec in own if spec.name == "weights")
+        specs = (spec for own in self._layer_specs[0] for spec in own if spec.name == "weights")
         return [
             (initializer or cast(Initializer, spec.initializer)).draw(rng, *spec.shape)
             for spec in specs
@@ -508,7 +510,7 @@ class Network:
                 {spec.name: next(rest[spec.name]) for spec in own if spec.name in self.shapes}
                 for own in kind
             ]
-            for kind in self._specs
+            for kind in self._layer_specs
         )
         return Parameters(layers, buffers)
 

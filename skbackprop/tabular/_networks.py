@@ -192,7 +192,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """Return predictions, one for each quantile, or mean and variance of all networks."""
         outputs = self._predict_means(scores)
         outputs = outputs.reshape(*outputs.shape[:2], -1)
-        if not self._learns_deviation:
+        if not self._predicts_std:
             return outputs
         each = [self._data_info.loss.predict_std(own) for own in scores]
         std = self._to_units_of_y(each, from_zero=True)

@@ -370,12 +370,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return np.stack([mean, np.sqrt(squares)], axis=1)
 
     @property
-    def _learns_deviation(self) -> bool:
+    def _predicts_std(self) -> bool:
         """Whether the standard deviation of `predict` is that of the targets."""
         return self._targets.has_variance
 
     @property
-    def _range_of_targets(self) -> tuple[float, float]:
+    def _target_range(self) -> tuple[float, float]:
         """The bounds of the targets of the loss."""
         loss = self._targets.loss
         return loss.interval_y_true.low, loss.interval_y_true.high
@@ -469,7 +469,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         else:  # model k of each component held out fold k
             by_fold = self._targets.mixture(outputs, self.weights_.tolist())
         band = self._targets.prediction_band(by_fold, self._error_scale)
-        return np.clip(cv_plus_interval(band, self._scores, coverage), *self._range_of_targets)
+        return np.clip(cv_plus_interval(band, self._scores, coverage), *self._target_range)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.
