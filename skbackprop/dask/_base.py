@@ -65,7 +65,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
 
     def _validate_fit(
         self,
-        given: FitArguments,
+        arguments: FitArguments,
         continues: bool,
         incremental: bool,
         classes: Any = None,
@@ -74,18 +74,18 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         last: DataInfo | None = self._data_info if continues else None
         params = params or self._get_validated_params(last, incremental)
         config = params.config
-        self._check_supported(config, given, incremental)
+        self._check_supported(config, arguments, incremental)
         client = self._get_client()
         features: dict[str, Any] | None = None
         if last is not None:
             features = {**last.feature_attributes, "_row_shape": last.network.input_shape}
         expected_dtype = last.dtype if last else config.dtype
         make = partial(make_network_partition, kind=self._local, architecture=config.architecture)
-        is_encoded = isinstance(given.X, ClientRows)  # by a tabular estimator
+        is_encoded = isinstance(arguments.X, ClientRows)  # by a tabular estimator
         if is_encoded:
-            partitions = given.X.partitions
+            partitions = arguments.X.partitions
         else:
-            rows = given.X, given.y, given.sample_weight
+            rows = arguments.X, arguments.y, arguments.sample_weight
             own = partial(make, features=features, dtype=expected_dtype)
             partitions = make_partitions(client, *rows, own)
         reader: Any = self
@@ -100,14 +100,16 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         partitions = weight_by_class(config.class_weight, targets, partitions)
         partitions.check_weight()
         if is_encoded:
-            sample = Partition(given.X.X, targets.encode(given.X.y, False), given.X.weight)
+            sample = Partition(
+                arguments.X.X, targets.encode(arguments.X.y, False), arguments.X.weight
+            )
         else:
             sample = partitions.sample(_SAMPLE_SIZE)
         table = ClientRows(sample.X, sample.y, sample.weight, partitions=partitions)
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         validation = None
-        if given.has_validation_data:
-            rows = given.X_val, given.y_val, given.sample_weight_val
+        if arguments.has_validation_data:
+            rows = arguments.X_val, arguments.y_val, arguments.sample_weight_val
             features = {**features, "_row_shape": info.network.input_shape}
             own = partial(make, features=features, dtype=dtype)
             original = make_partitions(client, *rows, own, "X_val")
@@ -116,7 +118,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
             with prefix_errors("X_val, y_val"):
                 encoded = weight_by_class(config.class_weight, targets, encoded)
                 validation = _make_validation_data(original, encoded)
-        return params, info, ValidatedData(table, sample.y, validation, None, given.folds)
+        return params, info, ValidatedData(table, sample.y, validation, None, arguments.folds)
 
     def _make_target_encoder(
         self,
@@ -170,7 +172,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         return estimator
 
     def _check_supported(
-        self, config: TrainingConfig, given: FitArguments, incremental: bool
+        self, config: TrainingConfig, arguments: FitArguments, incremental: bool
     ) -> None:
         """Check that a Dask estimator can train as the parameters say."""
         name = type(self).__name__
@@ -183,13 +185,13 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         if config.stopping is None:
             return
         scoring = config.stopping.scoring
-        if given.X_val is None and not incremental:
+        if arguments.X_val is None and not incremental:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs validation rows, but {name} does "
                 "not hold out rows of X. Pass X_val and y_val, for example slices of a Dask "
                 "array, or a part made by random_split of a Dask frame."
             )
-        if given.X_val is not None and callable(scoring):
+        if arguments.X_val is not None and callable(scoring):
             raise ValueError(
                 "scoring of EarlyStopping must be None, 'loss' or the name of a scikit-learn "
                 "scorer, such as 'neg_log_loss', because X_val is on the workers, got "

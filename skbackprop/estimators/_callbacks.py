@@ -32,7 +32,7 @@ class CallbackRunner(EpochObserver):
     ----------
     estimator : estimator
         The estimator, which does not change.
-    given : FitArguments
+    arguments : FitArguments
         The arguments of `fit`.
     runs : list of TrainingRun
         The runs.
@@ -43,20 +43,20 @@ class CallbackRunner(EpochObserver):
     def __init__(
         self,
         estimator: Any,
-        given: FitArguments,
+        arguments: FitArguments,
         runs: list[TrainingRun],
         make_attributes: MakeAttributes,
     ) -> None:
-        config, weight = runs[0].config, given.sample_weight
+        config, weight = runs[0].config, arguments.sample_weight
         self._estimator, self._runs, self._make_attributes = estimator, runs, make_attributes
         self.needs_checkpoints = any(
             getattr(callback, "resumes", False) for callback in estimator._skl_callbacks
         )
         self._settings = describe_settings(estimator, config) if self.needs_checkpoints else None
         self._data = {
-            "X": given.X,
+            "X": arguments.X,
             # The targets of an autoencoder are its input.
-            "y": given.X if given.y is None else given.y,
+            "y": arguments.X if arguments.y is None else arguments.y,
             "metadata": None if weight is None else {"sample_weight": weight},
         }
         self._is_lbfgs, self._max_iter = config.is_lbfgs, config.max_iter

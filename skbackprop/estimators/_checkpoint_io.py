@@ -276,13 +276,13 @@ def describe_settings(estimator: Any, config: TrainingConfig) -> dict[str, str]:
     )
 
 
-def describe_values(values: Mapping[str, Any], free: Collection[str]) -> dict[str, str]:
-    """Return the descriptions of values by name, without the `free` ones."""
+def describe_values(values: Mapping[str, Any], omitted: Collection[str]) -> dict[str, str]:
+    """Return the descriptions of values by name, without the `omitted` ones."""
     texts: dict[str, str] = {}
     for name, value in values.items():
-        if name not in free:
+        if name not in omitted:
             texts |= describe(name, value)
-    return {name: text for name, text in texts.items() if name not in free}
+    return {name: text for name, text in texts.items() if name not in omitted}
 
 
 def data_fingerprint(task: TrainingTask) -> int:

@@ -92,8 +92,8 @@ class FitJob:
             params.warn()
             start = None
             if template is None or template.context is None:
-                given = FitArguments(self.X, self.y, **self.fit_params)
-                context = make_fit_context(self.estimator, given, params)
+                arguments = FitArguments(self.X, self.y, **self.fit_params)
+                context = make_fit_context(self.estimator, arguments, params)
             else:
                 start = self._shared_initial_state(params.config, template, template.context)
                 starts = None if start is None else [start]

@@ -182,27 +182,27 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
     For targets that must stay positive, return zero and the mean.
     """
     counted = y if weight is None else y[weight > 0]
-    least, most = counted.min(axis=0), counted.max(axis=0)
+    low, high = counted.min(axis=0), counted.max(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(y, axis=0, weights=weight)
         # The mean of a constant column is exactly its value.
-        mean = np.where(least == most, counted[0], mean)
+        mean = np.where(low == high, counted[0], mean)
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:
-            exponent = exponent_of_deviations(mean, least, most)
+            exponent = exponent_of_deviations(mean, low, high)
             squares = squared_deviations(y, mean, exponent)
             scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
     return mean, handle_zeros_in_scale(scale)
 
 
-def exponent_of_deviations(mean: Array, least: Array, most: Array) -> Array:
+def exponent_of_deviations(mean: Array, low: Array, high: Array) -> Array:
     """Return the exponent e of each column, by whose power 2**e deviations are divided.
 
     The largest deviation is then between 1/2 and 1, so squares neither overflow nor underflow.
     Powers of two cause no rounding.
     """
-    return np.frexp(np.maximum(most - mean, mean - least))[1]
+    return np.frexp(np.maximum(high - mean, mean - low))[1]
 
 
 def squared_deviations(y: Array, mean: Array, exponent: Array) -> Array:

@@ -536,8 +536,8 @@ def validate_weight(
     return weight
 
 
-def validate_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
-    """Return the groups of n rows as integers from 0 on, of at least `fewest` groups."""
+def validate_groups(groups: Any, n_rows: int, min_groups: int = 2) -> Array:
+    """Return the groups of n rows as integers from 0 on, of at least `min_groups` groups."""
     values = np.asarray(check_no_missing(groups, "values", "groups"))
     if values.ndim == 0 or values.size != len(values):
         raise ValueError(
@@ -553,7 +553,7 @@ def validate_groups(groups: Any, n_rows: int, fewest: int = 2) -> Array:
     if values.dtype.kind in "fmM" and np.isnan(values).any():
         raise ValueError("groups contains missing values. Give these rows a group, or remove them.")
     _, codes = np.unique(unify_label_dtype(values, "groups"), return_inverse=True)
-    if codes.max() + 1 < fewest:
+    if codes.max() + 1 < min_groups:
         raise ValueError(
             "groups must contain at least 2 different groups, one to train on and one to hold out, "
             f"got only {values[0]!r}. Use rows of more groups, or fit without groups."

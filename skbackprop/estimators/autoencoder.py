@@ -588,10 +588,10 @@ class BackpropAutoencoder(
             estimator remains unchanged, and an unfitted one gets its initial weights, with an
             ``n_iter_`` of 0.
         """
-        given = FitArguments(
+        arguments = FitArguments(
             X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
         )
-        return self._train(given)
+        return self._train(arguments)
 
     @available_if(check_stochastic)
     def partial_fit(
@@ -641,8 +641,8 @@ class BackpropAutoencoder(
         AttributeError
             If the solver is not stochastic.
         """
-        given = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
-        return self._train(given, incremental=True)
+        arguments = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
+        return self._train(arguments, incremental=True)
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X = validate_features(self, X, reset)

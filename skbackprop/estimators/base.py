@@ -168,19 +168,21 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             fitted estimator stays as it was, and a new one gets its initial weights, with
             ``n_iter_`` 0.
         """
-        given = FitArguments(
+        arguments = FitArguments(
             X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups
         )
-        return self._train(given)
+        return self._train(arguments)
 
-    def _train(self, given: FitArguments, incremental: bool = False, classes: Any = None) -> Self:
+    def _train(
+        self, arguments: FitArguments, incremental: bool = False, classes: Any = None
+    ) -> Self:
         """Check the input, train, and set the fitted attributes.
 
         If anything fails, the estimator and its random streams stay as they were. Ctrl-C during
         training keeps the last complete epoch.
         """
         continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        params, info, data = self._validate_fit(given, continues, incremental, classes)
+        params, info, data = self._validate_fit(arguments, continues, incremental, classes)
         session = self._resume_session(params.config, info, data) if incremental else None
         rngs = [] if session else self._get_used_rngs(continues, incremental)
         positions = [rng.get_state(legacy=False) for rng in rngs]
@@ -193,22 +195,22 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 if incremental:
                     session = make_partial_fit_session(runs, self.random_state)
             before: Sequence[Mapping[str, Any]] = [{}] * len(runs)
-            if given.resume_from is not None:
-                before = resume(self, runs, Path(given.resume_from))
+            if arguments.resume_from is not None:
+                before = resume(self, runs, Path(arguments.resume_from))
             elif continues:
                 before = [
                     {name: self._get_for_member(name, i) for name in HISTORY_ATTRIBUTES}
                     for i in range(len(runs))
                 ]
-            if given.checkpoint is not None:
-                resume_runs(runs, *given.checkpoint)
+            if arguments.checkpoint is not None:
+                resume_runs(runs, *arguments.checkpoint)
             context = FitContext(params, info, data, runs, before)
             loop = TrainingLoop(runs) if session is None else session.loop
             if incremental or not hasattr(self, "_skl_callbacks"):
                 interrupt = loop.train()
             else:
                 attributes = partial(self._get_attributes_during_fit, context, continues)
-                interrupt = CallbackRunner(self, given, runs, attributes).train(loop)
+                interrupt = CallbackRunner(self, arguments, runs, attributes).train(loop)
             if interrupt is not None and not _is_worth_keeping(runs, hasattr(self, "coefs_")):
                 raise interrupt
             if not isinstance(interrupt, TrainingInterrupted):  # after which rows may be lost
@@ -266,7 +268,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 
     def _validate_fit(
         self,
-        given: FitArguments,
+        arguments: FitArguments,
         continues: bool,
         incremental: bool,
         classes: Any = None,
@@ -280,12 +282,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         params = params or self._get_validated_params(last, incremental)
         config = params.config
         reader = self if last else shallow_copy(self)
-        X, y = reader._validate_rows(given.X, given.y, reset=last is None)
+        X, y = reader._validate_rows(arguments.X, arguments.y, reset=last is None)
         config.architecture.validate_input(X)
         dtype = last.dtype if last else config.dtype or infer_dtype(X)
         check_fits_dtype(X, dtype)
         may_be_classes = incremental and classes is None and not self._y_numeric
-        weight = validate_weight(given.sample_weight, X, may_be_classes=may_be_classes)
+        weight = validate_weight(arguments.sample_weight, X, may_be_classes=may_be_classes)
         table = Dataset(X, y, weight)
         targets = None if last is None else self._get_target_encoder(last)
         if targets is None:
@@ -300,21 +302,23 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
         info.network.validate_padding(X)
         validation = None
-        if given.has_validation_data:
+        if arguments.has_validation_data:
             with prefix_errors("X_val, y_val"):
-                X_val, y_val = reader._validate_rows(given.X_val, given.y_val, reset=False)
+                X_val, y_val = reader._validate_rows(arguments.X_val, arguments.y_val, reset=False)
                 config.architecture.validate_input(X_val)
                 info.network.validate_padding(X_val)
                 check_fits_dtype(X_val, dtype)
                 if last is None:
                     warn_if_scaled_differently(X, X_val)
                 encoded = targets.encode(y_val, needs_all=False)
-                rows = Dataset(X_val, encoded, validate_weight(given.sample_weight_val, X_val))
+                rows = Dataset(X_val, encoded, validate_weight(arguments.sample_weight_val, X_val))
                 if config.class_weight is not None:
                     rows = multiply_class_weight(config, targets, rows)
                 validation = ValidationData(rows, None, y_val)
-        groups = None if given.groups is None else validate_groups(given.groups, table.n_rows, 1)
-        return params, info, ValidatedData(table, y, validation, groups, given.folds)
+        groups = (
+            None if arguments.groups is None else validate_groups(arguments.groups, table.n_rows, 1)
+        )
+        return params, info, ValidatedData(table, y, validation, groups, arguments.folds)
 
     def _get_validated_params(self, last: DataInfo | None, incremental: bool) -> ValidatedParams:
         """Return the validated parameters; a warm start must not change those of the last fit.
@@ -463,9 +467,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             return list(spawn_rngs(self.random_state, config.n_estimators))
         info = self._data_info
         network, n_estimators = info.network, info.n_estimators
-        given, n_samples_seen = self._fitted_parameters(info), getattr(self, "t_", 0)
+        current, n_samples_seen = self._fitted_parameters(info), getattr(self, "t_", 0)
         each = [
-            (network.copy_parameters(given.members(slice(i, i + 1)), info.dtype), n)
+            (network.copy_parameters(current.members(slice(i, i + 1)), info.dtype), n)
             for i, n in enumerate(np.broadcast_to(n_samples_seen, n_estimators).tolist())
         ]
         # Estimators that were pickled, or have assigned weights, may have no checkpoints.
@@ -510,15 +514,15 @@ def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
 
 
 def make_fit_context(
-    estimator: BaseNeuralNetwork, given: FitArguments, params: ValidatedParams | None = None
+    estimator: BaseNeuralNetwork, arguments: FitArguments, params: ValidatedParams | None = None
 ) -> FitContext:
     """Return the context of a fit of an unfitted estimator, by itself or with others."""
-    if given.resume_from is not None:
+    if arguments.resume_from is not None:
         raise ValueError(
             "resume_from is only valid for a single fit, but a search fits many networks. Fit an "
             "estimator with the parameters of the candidate by itself."
         )
-    params, info, data = estimator._validate_fit(given, False, False, params=params)
+    params, info, data = estimator._validate_fit(arguments, False, False, params=params)
     runs = estimator._make_runs(params.config, info, data, estimator._make_starts(params.config))
     return FitContext(params, info, data, runs, [{}] * len(runs))
 

@@ -602,8 +602,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         AttributeError
             If the solver is not stochastic.
         """
-        given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._train(given, incremental=True, classes=classes)
+        arguments = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._train(arguments, incremental=True, classes=classes)
 
     def _fit_target_encoder(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any

@@ -581,8 +581,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         AttributeError
             If the solver is not stochastic.
         """
-        given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._train(given, incremental=True)
+        arguments = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
+        return self._train(arguments, incremental=True)
 
     def _fit_target_encoder(
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any

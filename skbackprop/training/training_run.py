@@ -444,10 +444,10 @@ class TrainingRun:
         )
 
 
-def _continue_state(fresh: ArrayDict, known: ArrayDict) -> ArrayDict:
-    """Return a copy of a known state, or the fresh one where that has other arrays."""
-    is_alike = known.keys() == fresh.keys()
-    return {name: array.copy() for name, array in known.items()} if is_alike else fresh
+def _continue_state(initial: ArrayDict, last: ArrayDict) -> ArrayDict:
+    """Return a copy of the last state, or the initial one if that has other arrays."""
+    is_alike = last.keys() == initial.keys()
+    return {name: array.copy() for name, array in last.items()} if is_alike else initial
 
 
 def make_time_limit(runs: Sequence[TrainingRun]) -> TimeLimit | None:
