@@ -132,8 +132,8 @@ def test_fit_equals_local_fit_with_the_same_folds(case, same_streams):
 def assert_same_encoding(model, local):
     """Check that new rows are encoded in the same way."""
     own, theirs = model._features.encoding, local._features.encoding
-    assert [each.frequent for each in own.levels] == [each.frequent for each in theirs.levels]
-    assert [each.counts for each in own.levels] == [each.counts for each in theirs.levels]
+    for found, expected in zip(own.categories.levels, theirs.categories.levels, strict=True):
+        assert (found.frequent, found.counts) == (expected.frequent, expected.counts)
     for name in ("center", "scale", "fill", "scaled", "two_valued", "with_missing"):
         found, expected = getattr(own.numbers, name), getattr(theirs.numbers, name)
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
@@ -211,19 +211,21 @@ def test_the_sample_decides_what_is_not_a_sum(kind, monkeypatch):
     model = DASK[kind](**SMALL).fit(*as_frame(X, y))
     local = kind(**SMALL).fit(X, y)
     own, theirs = model._features.encoding, local._features.encoding
-    assert [each.counts for each in own.levels] == [each.counts for each in theirs.levels]
+    for found, expected in zip(own.categories.levels, theirs.categories.levels, strict=True):
+        assert found.counts == expected.counts
     assert not np.array_equal(own.numbers.center, theirs.numbers.center)
-    if own.statistics is not None:
-        for found, expected in zip(own.statistics.tables, theirs.statistics.tables, strict=True):
+    own, theirs = own.categories.statistics, theirs.categories.statistics
+    if own is not None:
+        for found, expected in zip(own.tables, theirs.tables, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_folds_depend_on_the_place_of_rows_alone_and_are_stratified():
     y = np.repeat(["a", "b"], [30, 10])
-    target = TabularClassifier()
+    validate = TabularClassifier._validate_target
 
     def folds_of(number, seed=0, n=40):
-        arguments = {"target": target, "n_folds": 4, "seed": seed}
+        arguments = {"validate_target": validate, "is_stratified": True, "n_folds": 4, "seed": seed}
         X = pd.DataFrame({"x": np.zeros(n)})
         partition, info = _tables.make_table_partition(X, y[:n], None, "X", number, **arguments)
         assert info.n_held_out == np.bincount(partition.folds, minlength=4).min()
