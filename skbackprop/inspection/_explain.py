@@ -63,7 +63,7 @@ def explain(
         The number of random orders for each background row. Every second order is the reverse of
         the previous one (Mitchell et al. 2022). None computes exact values for up to 6
         columns, and draws 1 order for more. The time is proportional to the number. Even numbers
-        give exact values if at most two columns interact.
+        give exact values if columns interact only in pairs.
     random_state : int, RandomState instance or None, default=0
         Seed of the orders, and of the sample of background rows.
 

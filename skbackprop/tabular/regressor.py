@@ -307,12 +307,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             The rows to explain.
         background : data frame, array-like or sparse matrix, default=None
             Rows to compare with. If there are more than 100, a random sample of 100 is used. None
-            for 100 training rows with weight, which `fit` keeps (fewer above 1,000 columns).
+            for the 100 training rows that `fit` keeps (fewer above 1,000 columns).
         n_permutations : int, default=None
             The number of random orders for each background row. Every second order is the reverse
             of the previous one [2]_. None computes exact values for up to 6 columns, and draws 1
             order for more. The time is proportional to the number. Even numbers give exact values
-            if at most two columns interact.
+            if columns interact only in pairs.
         random_state : int, RandomState instance or None, default=0
             Seed of the orders.
 
