@@ -307,10 +307,10 @@ def test_questions_page_lists_every_example():
     assert sorted(listed) == sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 
 
-def test_design_lists_every_room_in_its_layer():
+def test_design_lists_every_subpackage_in_its_layer():
     config = tomllib.loads(text_of("pyproject.toml"))["tool"]["importlinter"]
     layers = [set(row.split(" | ")) for row in config["contracts"][0]["layers"]]
-    table = section_of("docs/design.md", "Rooms and the direction of imports")
+    table = section_of("docs/design.md", "Subpackages and the direction of imports")
     written = [
         {path.removesuffix(".py").rstrip("/") for path in re.findall("`(.*?)`", row)}
         for row in re.findall(r"^\| \d+ \| (.*?) \|", table, re.MULTILINE)
