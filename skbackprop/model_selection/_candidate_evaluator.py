@@ -15,6 +15,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import _insert_error_scores, _warn_or_raise_about_fit_failures, warn
+from ..training.checkpoint import TrainingCheckpoint
 from ..training.diagnostics import warning_kind
 from ..training.parallelism import (
     array_split,
@@ -22,8 +23,9 @@ from ..training.parallelism import (
     max_stack_size,
     threads_for_stacks,
 )
+from ..utils.arrays import Array
 from ..utils.equality import group_by_equality
-from ._candidates import Candidate, CandidateStates, EvaluationConfig, RoundBudget
+from ._candidates import Candidate, CandidateSplit, CandidateStates, EvaluationConfig, RoundBudget
 from ._fit_jobs import (
     BatchedFitJob,
     SearchCallbackContexts,
@@ -102,47 +104,15 @@ class CandidateEvaluator:
             training states they resume.
         """
         search, candidate_params = self.search, list(candidate_params)
-        config, n_splits = self.config, search.n_splits_
-        cv = cv or search._checked_cv_orig
-        splits = list(cv.split(config.X, config.y, **self.split_params))
-        if len(splits) != n_splits:
-            raise ValueError(
-                f"cv.split and cv.get_n_splits return inconsistent results. Expected "
-                f"{n_splits} splits, got {len(splits)}"
-            )
-        n_candidates = len(candidate_params)
-        if search.verbose:
-            print(
-                f"Fitting {n_splits} folds for each of {n_candidates} candidates, totalling "
-                f"{n_candidates * n_splits} fits"
-            )
-        if not n_candidates * n_splits:
-            raise ValueError(
-                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
-            )
-        config = self.config = replace(
-            config,
-            splits=[(np.asarray(train), np.asarray(test)) for train, test in splits],
-            budget=budget,
+        self.config = config = replace(
+            self.config, splits=self._make_splits(cv, len(candidate_params)), budget=budget
         )
-        candidates = [
-            Candidate(
-                number,
-                parameters,
-                clone(config.estimator).set_params(**clone(parameters, safe=False)),
-                config.has_callbacks,
-            )
-            for number, parameters in enumerate(candidate_params)
+        candidates = self._make_candidates(candidate_params)
+        keys = [
+            (candidate.number, split)
+            for candidate in candidates
+            for split in range(search.n_splits_)
         ]
-        if budget is not None:
-            for candidate in filter(budget.resumes, candidates):
-                candidate.estimator.set_params(**{budget.resource: budget.n_epochs})
-        if search.verbose:
-            reasons = Counter(candidate.unbatchable_reason for candidate in candidates)
-            for reason, n in reasons.items():
-                if reason is not None:
-                    print(f"{n} of {n_candidates} candidates are trained one by one: {reason}.")
-        keys = [(number, split) for number in range(n_candidates) for split in range(n_splits)]
         contexts = {}
         if callback_ctx is not None and (config.has_callbacks or hasattr(search, "_skl_callbacks")):
             contexts = {
@@ -152,27 +122,10 @@ class CandidateEvaluator:
         states = {
             (new, split): self._states[old, split]
             for new, old in enumerate(survivors)
-            for split in range(n_splits)
+            for split in range(search.n_splits_)
             if (old, split) in self._states
         }
-        self._states, results = CandidateStates(), {}
-        for jobs in self._iter_jobs(candidates):
-            # The most expensive jobs first, so that all workers end at about the same time.
-            jobs = sorted(jobs, key=lambda job: -job.cost)
-            finished = self.parallel(
-                delayed(job.run)(
-                    config,
-                    f"stack {i} of {len(jobs)}",
-                    SearchCallbackContexts(search, config, {key: contexts[key] for key in job.keys})
-                    if contexts
-                    else None,
-                    CandidateStates({key: states[key] for key in job.keys if key in states}),
-                )
-                for i, job in enumerate(jobs, 1)
-            )
-            for job_results, job_states in finished:
-                results.update(job_results)
-                self._states.update(job_states)
+        results = self._run_jobs(candidates, contexts, states)
         outcomes = [results[key] for key in keys]
         n_restarts = sum(outcome.pop("starts_again", False) for outcome in outcomes)
         if n_restarts:
@@ -192,9 +145,82 @@ class CandidateEvaluator:
         for name, values in (more_results or {}).items():
             self.more_results[name] += values
         self.cv_results = search._format_results(
-            self.candidate_params, n_splits, self.outcomes, self.more_results
+            self.candidate_params, search.n_splits_, self.outcomes, self.more_results
         )
         return self.cv_results
+
+    def _make_splits(self, cv: Any, n_candidates: int) -> list[tuple[Array, Array]]:
+        """Return the training and test rows of each split."""
+        search, config = self.search, self.config
+        cv, n_splits = cv or search._checked_cv_orig, search.n_splits_
+        splits = list(cv.split(config.X, config.y, **self.split_params))
+        if len(splits) != n_splits:
+            raise ValueError(
+                f"cv.split and cv.get_n_splits return inconsistent results. Expected "
+                f"{n_splits} splits, got {len(splits)}"
+            )
+        if search.verbose:
+            print(
+                f"Fitting {n_splits} folds for each of {n_candidates} candidates, totalling "
+                f"{n_candidates * n_splits} fits"
+            )
+        if not n_candidates * n_splits:
+            raise ValueError(
+                "No fits were performed. Was the CV iterator empty? Were there no candidates?"
+            )
+        return [(np.asarray(train), np.asarray(test)) for train, test in splits]
+
+    def _make_candidates(self, candidate_params: Sequence[dict[str, Any]]) -> list[Candidate]:
+        """Return the candidates, with the resources of the budget if there is one."""
+        config, budget = self.config, self.config.budget
+        candidates = [
+            Candidate(
+                number,
+                parameters,
+                clone(config.estimator).set_params(**clone(parameters, safe=False)),
+                config.has_callbacks,
+            )
+            for number, parameters in enumerate(candidate_params)
+        ]
+        if budget is not None:
+            for candidate in filter(budget.resumes, candidates):
+                candidate.estimator.set_params(**{budget.resource: budget.n_epochs})
+        if self.search.verbose:
+            reasons = Counter(candidate.unbatchable_reason for candidate in candidates)
+            for reason, n in reasons.items():
+                if reason is not None:
+                    print(f"{n} of {len(candidates)} candidates are trained one by one: {reason}.")
+        return candidates
+
+    def _run_jobs(
+        self,
+        candidates: Sequence[Candidate],
+        contexts: Mapping[CandidateSplit, Any],
+        states: Mapping[CandidateSplit, list[TrainingCheckpoint]],
+    ) -> dict[CandidateSplit, dict[str, Any]]:
+        """Return the results of all candidates, and keep their training states."""
+        self._states = CandidateStates()
+        results: dict[CandidateSplit, dict[str, Any]] = {}
+        for jobs in self._iter_jobs(candidates):
+            # The most expensive jobs first, so that all workers end at about the same time.
+            jobs = sorted(jobs, key=lambda job: -job.cost)
+            finished = self.parallel(
+                delayed(job.run)(
+                    self.config,
+                    f"stack {i} of {len(jobs)}",
+                    SearchCallbackContexts(
+                        self.search, self.config, {key: contexts[key] for key in job.keys}
+                    )
+                    if contexts
+                    else None,
+                    CandidateStates({key: states[key] for key in job.keys if key in states}),
+                )
+                for i, job in enumerate(jobs, 1)
+            )
+            for job_results, job_states in finished:
+                results.update(job_results)
+                self._states.update(job_states)
+        return results
 
     def _iter_jobs(
         self, candidates: Sequence[Candidate]
