@@ -243,13 +243,19 @@ def make_training_config(
         stopping=stopping,
         verbose=bool(parameters["verbose"]),
     )
+    _check_combinations(config, parameters)
+    return config
+
+
+def _check_combinations(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
+    """Check that the solver, the loss and early stopping allow the other parameters."""
     if config.is_lbfgs and np.any(parameters["dropout"]):
         raise ValueError(
             f"solver={parameters['solver']!r} needs a deterministic objective, but "
             f"dropout={parameters['dropout']!r} makes it random. Set dropout=0.0, or choose a "
             "stochastic solver such as 'adam' or 'sgd'."
         )
-    if config.is_lbfgs and is_variational:
+    if config.is_lbfgs and parameters.get("variational"):
         raise ValueError(
             f"solver={parameters['solver']!r} needs a deterministic objective, but "
             "variational=True makes it random. Set variational=False, or choose a stochastic "
@@ -263,7 +269,7 @@ def make_training_config(
             "'sgd'."
         )
     has_probabilities = getattr(config.loss, "supports_predict_proba", None)
-    calibrates = stopping is not None and stopping.calibrate
+    calibrates = config.stopping is not None and config.stopping.calibrate
     if calibrates and has_probabilities is None:
         raise ValueError(
             "EarlyStopping(calibrate=True) is only valid for classifiers, because it calibrates "
@@ -274,11 +280,10 @@ def make_training_config(
         smoothing = f"label_smoothing={config.label_smoothing}"
         raise ValueError(
             f"{'EarlyStopping(calibrate=True)' if calibrates else smoothing} needs a loss with "
-            f"probabilities, but loss={loss!r} has only decision values. Set "
+            f"probabilities, but loss={parameters['loss']!r} has only decision values. Set "
             f"{'calibrate=False' if calibrates else 'label_smoothing=0'}, or choose another loss, "
             'such as "log_loss".'
         )
-    return config
 
 
 def is_lbfgs(solver: Any) -> bool:

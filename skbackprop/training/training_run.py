@@ -120,28 +120,20 @@ class TrainingRun:
             parameters = self.network.init_parameters([layers], task.dtype, [rng])
             n_samples_seen = np.array([[0]])
         else:
-            last = checkpoint.state.parameters
-            parameters = FlatParameters(last.theta, last.statistics, self.network.layout)
+            arrays = checkpoint.state.parameters
+            parameters = FlatParameters(arrays.theta, arrays.statistics, self.network.layout)
             n_samples_seen = checkpoint.state.n_samples_seen.copy()
-        is_as_long = checkpoint is not None and checkpoint.n_rows == self.table.n_rows
-        self._split = checkpoint.split if checkpoint and is_as_long else None
+        last = checkpoint if checkpoint and checkpoint.n_rows == self.table.n_rows else None
+        self._split = last.split if last else None
         split = task.split(member, rng, self._split)
         if split is not None:
             self._set_split(split, task.stopping is not None)
-        order = self.train
-        if self.config.shuffle:  # in the order of the last epoch, if it had the same rows
-            last_order = checkpoint.state.orders[0] if checkpoint and is_as_long else None
-            is_same = checkpoint is not None and self._split is checkpoint.split
-            if last_order is not None and is_same and len(last_order) == self.n_train:
-                order = np.array(last_order)
-            else:
-                order = np.arange(self.n_train) if self.train is None else self.train.copy()
         self.state = TrainState(
             parameters,
             *({}, {}, {}),
             progress=init_plateau_counter(1),
             n_samples_seen=n_samples_seen,
-            orders=[order],
+            orders=[self._make_order(last)],
             rngs=[rng],
             masks=masks,
         )
@@ -171,6 +163,15 @@ class TrainingRun:
         self.train, self.held_out = self._split = split
         if has_validation:
             self.validation_data = ValidationData(self.table, self.held_out, self.task.original_y)
+
+    def _make_order(self, last: TrainingCheckpoint | None) -> IndexArray | None:
+        """Return the order of the training rows, that of the last epoch if it had the same rows."""
+        if not self.config.shuffle:
+            return self.train
+        order = last.state.orders[0] if last and self._split is last.split else None
+        if order is not None and len(order) == self.n_train:
+            return np.array(order)
+        return np.arange(self.n_train) if self.train is None else self.train.copy()
 
     def _init_states(
         self, checkpoint: TrainingCheckpoint | None, init: Callable[[Array], ArrayDict]
