@@ -50,7 +50,7 @@ from ._partitions import (
     make_network_partition,
     make_partitions,
     make_y_with_all_labels,
-    weight_by_class,
+    weight_partitions_by_class,
 )
 from ._trainer import ActorPool, DistributedTrainer, RemoteEvaluator
 
@@ -97,7 +97,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         if incremental and config.class_weight is not None:
             reject_balanced(config.class_weight)
         partitions = partitions.map(encode_targets, targets=targets)
-        partitions = weight_by_class(config.class_weight, targets, partitions)
+        partitions = weight_partitions_by_class(config.class_weight, targets, partitions)
         partitions.check_weight()
         if is_encoded:
             sample = Partition(
@@ -116,7 +116,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
             original.check_weight("sample_weight_val")
             encoded = original.map(encode_targets, targets=targets)
             with prefix_errors("X_val, y_val"):
-                encoded = weight_by_class(config.class_weight, targets, encoded)
+                encoded = weight_partitions_by_class(config.class_weight, targets, encoded)
                 validation = _make_validation_data(original, encoded)
         return params, info, ValidatedData(table, sample.y, validation, None, arguments.folds)
 

@@ -29,7 +29,7 @@ from ..estimators._label_encoding import BaseLabelEncoder
 from ..estimators._target_encoding import (
     RegressionTargetEncoder,
     check_can_be_scaled,
-    exponent_of_deviations,
+    compute_deviation_exponent,
     handle_zeros_in_scale,
     squared_deviations,
 )
@@ -73,7 +73,7 @@ class ClusterLostError(TrainingInterrupted, ConnectionError):
     """
 
 
-def cluster_lost_error(reason: str) -> ClusterLostError:
+def make_cluster_lost_error(reason: str) -> ClusterLostError:
     """Return a ClusterLostError that gives the reason and says what to do."""
     return ClusterLostError(
         f"The cluster has lost rows or cannot be reached: {reason}. Dask recomputes the rows of a "
@@ -89,7 +89,7 @@ def translate_comm_errors() -> Iterator[None]:
     try:
         yield
     except (CancelledError, CommClosedError, KilledWorker, TimeoutError) as error:
-        raise cluster_lost_error(f"{type(error).__name__}: {error}") from error
+        raise make_cluster_lost_error(f"{type(error).__name__}: {error}") from error
 
 
 class Partition(NamedTuple):
@@ -484,7 +484,7 @@ def _unique_labels(partition: Partition) -> list[Array]:
     return [np.unique(unify_label_dtype(column, "y")) for column in columns]
 
 
-def weight_by_class(
+def weight_partitions_by_class(
     class_weight: Any, targets: BaseLabelEncoder, partitions: Partitions
 ) -> Partitions:
     """Return partitions of encoded targets, with sample weights multiplied by class weights."""
@@ -556,7 +556,7 @@ def fit_regression_targets(
         if targets.loss.interval_y_true.low == 0:
             mean, scale = np.zeros_like(mean), mean
         else:
-            exponent = exponent_of_deviations(mean, low, high)
+            exponent = compute_deviation_exponent(mean, low, high)
             squares: Any = sum(partitions.compute(_sum_squares, mean=mean, exponent=exponent))
             scale = np.ldexp(np.sqrt(squares / total), exponent)
     scaled = replace(targets, mean=mean, scale=handle_zeros_in_scale(scale))

@@ -28,7 +28,12 @@ from ..nn.train_state import TrainState
 from ..training.config import TrainingConfig
 from ..training.training_task import Evaluator
 from ..utils.arrays import Array
-from ._partitions import ClusterLostError, Partitions, cluster_lost_error, translate_comm_errors
+from ._partitions import (
+    ClusterLostError,
+    Partitions,
+    make_cluster_lost_error,
+    translate_comm_errors,
+)
 from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, get_changed_arrays
 
 # The topic of the events by which any client of the cluster can follow a training.
@@ -121,9 +126,9 @@ class ActorPool:
                 self._drop_actors()
                 n_failures += 1
                 if any(future.cancelled() for future in self.partitions.futures):
-                    raise cluster_lost_error("blocks of rows were cancelled") from error
+                    raise make_cluster_lost_error("blocks of rows were cancelled") from error
                 if n_failures == _MAX_FAILURES:
-                    raise cluster_lost_error(
+                    raise make_cluster_lost_error(
                         f"workers were lost {_MAX_FAILURES} times in a row: {error}"
                     ) from error
             time.sleep(_RETRY_PAUSE * 2**n_failures)
@@ -153,7 +158,7 @@ class ActorPool:
         """Return the addresses of the workers of the cluster."""
         self._last_check = time.monotonic()
         if self._client.status != "running":
-            raise cluster_lost_error(f"the client is {self._client.status}")
+            raise make_cluster_lost_error(f"the client is {self._client.status}")
         with translate_comm_errors():
             return list(self._client.nthreads())
 
@@ -167,7 +172,7 @@ class ActorPool:
         timeout = time.monotonic() + _NO_WORKERS_TIMEOUT
         while not workers:
             if time.monotonic() > timeout:
-                raise cluster_lost_error("there are no workers")
+                raise make_cluster_lost_error("there are no workers")
             time.sleep(_RETRY_PAUSE)
             workers = self._find_workers()
         self._drop_actors()

@@ -181,7 +181,7 @@ class ExplanationDisplay:
             raise ValueError(f'kind must be "beeswarm" or "bar", got {kind!r}.')
         if row is not None and not -n_rows <= row < n_rows:
             raise ValueError(f"row must be the position of one of the {n_rows} rows, got {row!r}.")
-        values, base, name = self._shares_of(target)
+        values, base, name = self._select_contributions(target)
         ax = get_axes(
             type(self).__name__, ax, figsize=(6.4, 1.5 + 0.35 * min(max_features, n_columns))
         )
@@ -209,7 +209,7 @@ class ExplanationDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _shares_of(self, target: Any) -> tuple[Array, Array, str | None]:
+    def _select_contributions(self, target: Any) -> tuple[Array, Array, str | None]:
         """Return the contributions and base values of one output, and its name."""
         values, base = self.explanation.values, self.explanation.base_values
         if values.ndim == 2:

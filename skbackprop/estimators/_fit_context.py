@@ -18,10 +18,10 @@ from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..nn.network import Network
 from ..training.architecture import (
-    activation_of_each_layer,
     check_input_shape_param,
     check_layers_param,
-    hidden_widths,
+    validate_activations,
+    validate_hidden_layer_sizes,
 )
 from ..training.class_weight import compute_sample_weight
 from ..training.config import TrainingConfig, is_warm_start_compatible
@@ -198,8 +198,8 @@ class FitContext(NamedTuple):
 def warm_start_signature(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that must not change between calls, in a canonical form."""
     fixed = {name: parameters[name] for name in FIXED if name in parameters}
-    fixed["hidden_layer_sizes"] = hidden_widths(parameters["hidden_layer_sizes"])
-    fixed["activation"] = activation_of_each_layer(parameters)
+    fixed["hidden_layer_sizes"] = validate_hidden_layer_sizes(parameters["hidden_layer_sizes"])
+    fixed["activation"] = validate_activations(parameters)
     if "layers" in fixed:
         fixed["layers"] = check_layers_param(fixed["layers"]) or None
         fixed["input_shape"] = check_input_shape_param(fixed["input_shape"])

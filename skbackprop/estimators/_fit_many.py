@@ -173,7 +173,7 @@ class FitJob:
             if pause_epoch is None:
                 self.estimator.fit(self.X, self.y, **self.fit_params)
             else:
-                if runs := _unfinished(self.runs, pause_epoch):
+                if runs := _select_unfinished(self.runs, pause_epoch):
                     _train(TrainingLoop(runs, pause_epoch=pause_epoch))
                 self.finish(resumes=True)
 
@@ -238,7 +238,7 @@ def fit_many(
             next((known for known in fits[:i] if known.runs and fit.has_same_data(known)), None)
         )
     owners = {id(run): fit for fit in fits for run in fit.runs}
-    runs = _unfinished([run for fit in fits for run in fit.runs], pause_epoch)
+    runs = _select_unfinished([run for fit in fits for run in fit.runs], pause_epoch)
     shapes = [None if run.config.is_lbfgs else [*run.stacking_key, run.n_done] for run in runs]
     for group in group_by_equality(runs, shapes):
         trained = list(dict.fromkeys(owners[id(run)] for run in group))
@@ -253,7 +253,7 @@ def fit_many(
         fit.finish(resumes=pause_epoch is not None)
 
 
-def _unfinished(runs: Sequence[TrainingRun], pause_epoch: int | None) -> list[TrainingRun]:
+def _select_unfinished(runs: Sequence[TrainingRun], pause_epoch: int | None) -> list[TrainingRun]:
     """Return the runs that have neither ended nor reached the epoch `pause_epoch`."""
     return [
         run

@@ -206,7 +206,7 @@ def get_full_history(estimator: Any) -> list[LossCurves]:
     """
     is_ours = hasattr(estimator, "best_iter_")
     n_estimators = np.size(estimator.best_iter_) if is_ours else 1
-    curves = [_curves_of(estimator, name, n_estimators) for name in CURVES]
+    curves = [_get_curves(estimator, name, n_estimators) for name in CURVES]
     if is_ours:
         best = np.atleast_1d(estimator.best_iter_)
         if not estimator._was_incremental:  # best_iter_ is counted in the last fit
@@ -217,7 +217,7 @@ def get_full_history(estimator: Any) -> list[LossCurves]:
     return [LossCurves(*member) for member in zip(*curves, best_epochs, strict=True)]
 
 
-def _curves_of(estimator: Any, name: str, n_estimators: int) -> list[list[float]]:
+def _get_curves(estimator: Any, name: str, n_estimators: int) -> list[list[float]]:
     """Return copies of a curve of each member; empty lists if the estimator has none."""
     value = getattr(estimator, name, None)
     if value is None:

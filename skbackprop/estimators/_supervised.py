@@ -21,7 +21,7 @@ from ..nn.network import Network
 from ..nn.prediction import OutputGradient, compute_input_gradients
 from ..training.architecture import get_normalization
 from ..training.out_of_fold import OutOfFoldPredictions
-from ..training.weight_init import member_init
+from ..training.weight_init import get_member_init
 from ..utils.arrays import Array, MatrixLike
 from ._fit_context import ScoredPredictions
 from ._fitted_attributes import OptionalDerivedAttribute, check_finite_output
@@ -115,7 +115,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         for i in range(self._n_trained):
             one = self._as_single_network(self._data_info)
             one.random_state = copy.deepcopy(self.random_state)
-            one.init = member_init(self.init, i)
+            one.init = get_member_init(self.init, i)
             for attribute in self._name_attributes(self._data_info.network).values():
                 arrays = getattr(self, attribute)
                 own = None if arrays is None else [array[i] for array in arrays]

@@ -190,13 +190,13 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:
-            exponent = exponent_of_deviations(mean, low, high)
+            exponent = compute_deviation_exponent(mean, low, high)
             squares = squared_deviations(y, mean, exponent)
             scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
     return mean, handle_zeros_in_scale(scale)
 
 
-def exponent_of_deviations(mean: Array, low: Array, high: Array) -> Array:
+def compute_deviation_exponent(mean: Array, low: Array, high: Array) -> Array:
     """Return the exponent e of each column, by whose power 2**e deviations are divided.
 
     The largest deviation is then between 1/2 and 1, so squares neither overflow nor underflow.

@@ -28,7 +28,7 @@ def n_encoder_layers(network: Network) -> int:
     )
 
 
-def divergences(mean: Array, log_variance: Array) -> Array:
+def kl_divergences(mean: Array, log_variance: Array) -> Array:
     """Return the Kullback-Leibler divergence of each row from the standard normal distribution.
 
     It is ``1/2 sum_j (m_j**2 + exp(v_j) - 1 - v_j)`` (Kingma & Welling 2014, appendix B).
@@ -60,7 +60,7 @@ def variational_losses(
             alone = of_decoder.members(slice(member, member + 1))
             scores = predict_raw(decoder, alone, own).astype(np.float64)
             losses[member, part] = loss.value(scores, x[None])[0]
-        losses[:, part] += beta * divergences(mean, log_variance)
+        losses[:, part] += beta * kl_divergences(mean, log_variance)
     return losses
 
 

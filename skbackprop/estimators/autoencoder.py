@@ -1031,7 +1031,7 @@ class ReconstructionEvaluator:
             in_double = x.astype(np.float64)
             if not network.has_activity_loss:
                 found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
-            found[:, part, 0] = _errors_of_block(scores, in_double, loss.link)
+            found[:, part, 0] = _compute_block_errors(scores, in_double, loss.link)
         if network.has_activity_loss:
             found[:, :, 1] = variational_losses(loss, network, parameters, X, rows)
         return found
@@ -1080,7 +1080,7 @@ def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any
     """Return the mean squared error of each member and row, computed in blocks of rows."""
     errors = np.empty((len(parameters), X.shape[0]))
     for part, scores, x in _iter_blocks(network, parameters, X, None):
-        errors[:, part] = _errors_of_block(scores, x, link)
+        errors[:, part] = _compute_block_errors(scores, x, link)
     return errors
 
 
@@ -1104,7 +1104,7 @@ def _dense_block(X: Any, rows: IndexArray | None, part: slice) -> Array:
     return block
 
 
-def _errors_of_block(scores: Array, x: Array, link: Link) -> Array:
+def _compute_block_errors(scores: Array, x: Array, link: Link) -> Array:
     """Return the mean squared error of each member and row; `scores` is overwritten.
 
     It is computed in double precision, as the residuals of good reconstructions are small.

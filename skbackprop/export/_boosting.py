@@ -18,7 +18,7 @@ from ._expressions import AT_MOST, EQUALS, LEAF, Expr
 _UNSEEN = -1e4
 
 
-def boosting_outputs(component: CrossFittedEstimators, x: Expr) -> Expr:
+def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
     """Return the outputs of boosting for each fold: a logit for each class, or a prediction.
 
     Parameters
@@ -58,7 +58,7 @@ def boosting_outputs(component: CrossFittedEstimators, x: Expr) -> Expr:
                 )
             for iteration in clone._predictors:
                 for tree, output in zip(iteration, outputs.tolist(), strict=True):
-                    nodes = _nodes_of(tree, clone._bin_mapper.bin_thresholds_)
+                    nodes = _make_tree_nodes(tree, clone._bin_mapper.bin_thresholds_)
                     n_nodes = len(nodes["kind"])
                     if n_nodes == 1:  # a tree without a split is a constant
                         intercepts[member, output] += tree.nodes["value"][0]
@@ -81,7 +81,7 @@ def boosting_outputs(component: CrossFittedEstimators, x: Expr) -> Expr:
     return cast(Expr, np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min))))
 
 
-def _nodes_of(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
+def _make_tree_nodes(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
     """Return the nodes of a tree, as `forest` takes them.
 
     A split of categories becomes a chain of nodes, each of which compares with one of the codes

@@ -106,7 +106,7 @@ def _strided_index(shape: Shape, strides: Iterable[int]) -> str:
     return " + ".join(terms) or "0"
 
 
-def _strides_of(shape: Shape) -> list[int]:
+def _compute_strides(shape: Shape) -> list[int]:
     """Return the strides of values of a shape in memory, which are 0 on axes of size one."""
     return [math.prod(shape[axis + 1 :]) if n > 1 else 0 for axis, n in enumerate(shape)]
 
@@ -326,7 +326,7 @@ class CCodegen:
             return f"({text})" if text.startswith("-") else text
         pointer = self._get_pointer(value, is_in_loop=value.n_estimators > 1)
         own = (1,) * (len(shape) - len(value.shape)) + value.shape
-        return _index_pointer(pointer, _strided_index(shape, _strides_of(own)))
+        return _index_pointer(pointer, _strided_index(shape, _compute_strides(own)))
 
     def _get_scratch(self, n_values: int) -> str:
         """Return the buffer for intermediate values of an operation."""
@@ -450,7 +450,7 @@ class CCodegen:
         yield from _for_each_position(n_positions, call)
 
     def _transpose(self, value: Expr, out: str, x: str) -> Iterator[str]:
-        strides = _strides_of(value.inputs[0].shape)
+        strides = _compute_strides(value.inputs[0].shape)
         index = _strided_index(value.shape, [strides[axis] for axis in value.attributes["axes"]])
         yield _copy_values(x, out, value.width, index)
 

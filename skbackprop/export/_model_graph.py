@@ -35,7 +35,7 @@ from ..tabular._mixture import ensemble_temperature
 from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, NumericBlockEncoder
 from ..utils.arrays import Array
 from . import _expressions as ex
-from ._boosting import boosting_outputs
+from ._boosting import convert_boosting
 from ._converters import (
     bin_fractions,
     convert,
@@ -373,7 +373,7 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
     outputs = []
     for component in estimator._components:
         if isinstance(component, CrossFittedEstimators):
-            outputs.append(boosting_outputs(component, table_view(inputs, x)))
+            outputs.append(convert_boosting(component, table_view(inputs, x)))
             continue
         fitted = get_fitted_network(component.networks)
         raw = predict_raw(fitted, views[component.view])

@@ -23,7 +23,7 @@ from ..estimators._supervised import (
     n_layers_up_to,
     validate_layer_index,
 )
-from ..training.architecture import hidden_widths
+from ..training.architecture import validate_hidden_layer_sizes
 from ..utils.arrays import Array, MatrixLike
 
 
@@ -110,7 +110,9 @@ class BackpropFeatures(
             )
         is_network = isinstance(self.estimator, BaseSupervisedNetwork)
         if is_network and not self.estimator.layers:  # before training
-            validate_layer_index(self.layer, len(hidden_widths(self.estimator.hidden_layer_sizes)))
+            validate_layer_index(
+                self.layer, len(validate_hidden_layer_sizes(self.estimator.hidden_layer_sizes))
+            )
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)
         _count_units(fitted, self.layer)  # checks the layer of a frozen network

@@ -197,7 +197,7 @@ def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, 
 
 def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[float]:
     """Train one step at each rate until the loss rises, and return the loss before each step."""
-    trainer, batches = make_stack_trainer([run]), _batches(run)
+    trainer, batches = make_stack_trainer([run]), _iter_batches(run)
     losses: list[float] = []
     for rate, rows in zip(rates, batches, strict=False):
         # With a single batch, an epoch is a step.
@@ -219,7 +219,7 @@ def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[fl
     return losses
 
 
-def _batches(run: TrainingRun) -> Iterator[IndexArray]:
+def _iter_batches(run: TrainingRun) -> Iterator[IndexArray]:
     """Yield the rows of batches of equal size, in the order of training."""
     (order,), (rng,), weight = run.state.orders, run.state.rngs, run.table.weight
     order = np.arange(run.n_train) if order is None else order

@@ -119,9 +119,9 @@ class TrainState:
     ) -> Self:
         return type(self)(
             self.parameters.with_theta(
-                self.parameters.theta.copy(), _copied(self.parameters.statistics)
+                self.parameters.theta.copy(), _copy_arrays(self.parameters.statistics)
             ),
-            **_map_dict_fields(lambda name: _copied(getattr(self, name))),
+            **_map_dict_fields(lambda name: _copy_arrays(getattr(self, name))),
             n_samples_seen=self.n_samples_seen.copy(),
             orders=orders,
             rngs=rngs,
@@ -185,7 +185,7 @@ def _map_dict_fields(function: Callable[[str], ArrayDict]) -> dict[str, Any]:
     return {name: function(name) for name in _DICTS}
 
 
-def _copied(state: ArrayDict) -> ArrayDict:
+def _copy_arrays(state: ArrayDict) -> ArrayDict:
     return {name: array.copy() for name, array in state.items()}
 
 

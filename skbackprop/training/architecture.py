@@ -55,12 +55,12 @@ class MLPSpec:
     @classmethod
     def from_params(cls, parameters: Mapping[str, Any]) -> Self:
         """Return the architecture for an estimator's parameters."""
-        hidden = hidden_widths(parameters["hidden_layer_sizes"])
+        hidden = validate_hidden_layer_sizes(parameters["hidden_layer_sizes"])
         return cls(
             hidden,
-            tuple(map(get_activation, activation_of_each_layer(parameters))),
+            tuple(map(get_activation, validate_activations(parameters))),
             get_normalization(parameters.get("normalization")),
-            dropout_rates(parameters["dropout"], len(hidden)),
+            validate_dropout(parameters["dropout"], len(hidden)),
             check_layers_param(parameters.get("layers")),
             check_input_shape_param(parameters.get("input_shape")),
         )
@@ -279,7 +279,7 @@ def _mirrored_layers() -> list[str]:
     ]
 
 
-def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
+def validate_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
     """Validate `hidden_layer_sizes` and return the widths of the hidden layers."""
     is_sequence = isinstance(hidden_layer_sizes, Iterable)
     widths = list(hidden_layer_sizes) if is_sequence else [hidden_layer_sizes]
@@ -291,10 +291,10 @@ def hidden_widths(hidden_layer_sizes: Any) -> tuple[int, ...]:
     return tuple(int(width) for width in widths)
 
 
-def activation_of_each_layer(parameters: Mapping[str, Any]) -> tuple[str | ActivationFunction, ...]:
+def validate_activations(parameters: Mapping[str, Any]) -> tuple[str | ActivationFunction, ...]:
     """Validate `activation` and return the name or instance for each hidden layer."""
     hidden_layer_sizes, activation = parameters["hidden_layer_sizes"], parameters["activation"]
-    n_hidden = len(hidden_widths(hidden_layer_sizes))
+    n_hidden = len(validate_hidden_layer_sizes(hidden_layer_sizes))
     if isinstance(activation, (str, ActivationFunction)):
         return (activation,) * n_hidden
     each = tuple(str(part) if isinstance(part, str) else part for part in activation)
@@ -392,7 +392,7 @@ def infer_n_features(architecture: MLPSpec, width: int, sizes: Mapping[str, int]
     )
 
 
-def dropout_rates(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+def validate_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """Validate `dropout` and return the rates of input and hidden layers; empty if all are 0."""
     if isinstance(dropout, Real):
         rates = [0.0] + [dropout] * n_hidden

@@ -429,7 +429,7 @@ def _why_unused_by_stopping(parameters: Mapping[str, Any], name: str, default: A
     return _explain_instance("early_stopping", stopping, parameters[name], name, default)
 
 
-def _why_unused_without_codes_drawn(
+def _why_unused_without_variational(
     parameters: Mapping[str, Any], name: str, default: Any
 ) -> str | None:
     """Explain that an autoencoder whose codes are not drawn has no divergence to weight."""
@@ -467,5 +467,5 @@ RULES: tuple[tuple[tuple[str, ...], _Rule], ...] = (
     ),
     (("power_t",), _why_unused_by_schedule),
     (("validation_fraction", "n_iter_no_change"), _why_unused_by_stopping),
-    (("beta",), _why_unused_without_codes_drawn),
+    (("beta",), _why_unused_without_variational),
 )

@@ -220,7 +220,7 @@ def make_weight_init(parameters: Mapping[str, Any]) -> WeightInit:
     return RandomInit(init, of_one_layer)
 
 
-def member_init(init: Any, member: int) -> Any:
+def get_member_init(init: Any, member: int) -> Any:
     """Return the parameter `init` for one of several networks."""
     if isinstance(init, (tuple, list)) and len(init) == 2 and has_member_axis(init[0]):
         return tuple([array[member] for array in arrays] for arrays in init)

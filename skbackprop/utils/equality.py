@@ -56,7 +56,7 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        if not is_equal(contents_of(one), contents_of(other)):
+        if not is_equal(get_contents(one), get_contents(other)):
             return False
         return _equal_or_none(one, other) is not False
     return _equal_or_none(one, other) is True
@@ -78,15 +78,15 @@ def _equal_or_none(one: Any, other: Any) -> bool | None:
         return None
 
 
-def contents_of(value: Any) -> dict[str, Any]:
+def get_contents(value: Any) -> dict[str, Any]:
     """Return the compared fields and the extra attributes of a dataclass instance, by name."""
-    _, names = _names_of_fields(cast(Hashable, type(value)))
+    _, names = _get_field_names(cast(Hashable, type(value)))
     return {name: getattr(value, name) for name in names} | extra_instance_attributes(value)
 
 
 def extra_instance_attributes(value: Any) -> dict[str, Any]:
     """Return the attributes of a dataclass instance beside its fields and cached properties."""
-    names, _ = _names_of_fields(cast(Hashable, type(value)))
+    names, _ = _get_field_names(cast(Hashable, type(value)))
     return {
         name: held
         for name, held in getattr(value, "__dict__", {}).items()
@@ -95,7 +95,7 @@ def extra_instance_attributes(value: Any) -> dict[str, Any]:
 
 
 @cache
-def _names_of_fields(kind: Hashable) -> tuple[frozenset[str], tuple[str, ...]]:
+def _get_field_names(kind: Hashable) -> tuple[frozenset[str], tuple[str, ...]]:
     """Return the names of a dataclass's fields, and of those that are compared."""
     all_fields = fields(cast(Any, kind))
     names = frozenset(field.name for field in all_fields)
@@ -203,7 +203,7 @@ class _Describer:
             contents = _class_contents if is_class else _function_contents
             text = f"{'class' if is_class else 'function'} {value.__qualname__}"
             return text, contents(value) if is_new else {}
-        held = contents_of(value) if is_dataclass(value) else _pickled_state(value)
+        held = get_contents(value) if is_dataclass(value) else _pickled_state(value)
         if held is None:  # only its repr is known
             return _abbreviate(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value))), {}
         kind = type(value)

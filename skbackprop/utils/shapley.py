@@ -178,7 +178,7 @@ def _sampled_values(
     """Return the Shapley values of one row from permutations of each background row."""
     n_columns, n_outputs = orders.shape[-1], len(own)
     values = np.zeros((n_columns, n_outputs))
-    for at, order in _blocks_of_orders(orders):
+    for at, order in _iter_permutation_blocks(orders):
         changes = differs[at[:, None], order]
         # The columns that differ are switched one after another.
         path, step = np.nonzero(changes)
@@ -203,7 +203,7 @@ def _sampled_values(
     return values
 
 
-def _blocks_of_orders(orders: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
+def _iter_permutation_blocks(orders: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Yield the background rows and the orders of blocks of permutations."""
     n_background, n_permutations, n_columns = orders.shape
     at = np.repeat(np.arange(n_background), n_permutations)

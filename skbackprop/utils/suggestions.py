@@ -119,7 +119,7 @@ def check_keywords(
     elsewhere : iterable of str, default=()
         Names of the estimator, which are suggested if no argument is similar.
     """
-    names = _keywords_of(method)
+    names = _get_keywords(method)
     if names is None or given.keys() <= names.keys():
         return
     wrong = next(name for name in given if name not in names)
@@ -135,7 +135,7 @@ def check_keywords(
 
 
 @cache
-def _keywords_of(function: Callable[..., Any]) -> dict[str, None] | None:
+def _get_keywords(function: Callable[..., Any]) -> dict[str, None] | None:
     """Return the keyword arguments of a method, in order; None if it takes any."""
     _, *parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):

@@ -18,7 +18,7 @@ from sklearn.model_selection import GridSearchCV
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators._variational import divergences, n_encoder_layers
+from skbackprop.estimators._variational import kl_divergences, n_encoder_layers
 from skbackprop.estimators.base import make_fit_context
 from skbackprop.losses import Huber, LogLoss, Poisson, SquaredError
 from support import assert_same_search, few_epochs, same_bits
@@ -48,7 +48,7 @@ def test_divergence_is_the_integral_of_its_definition(mean, log_variance):
     expected, _ = integrate.quad(
         lambda z: q.pdf(z) * (q.logpdf(z) - stats.norm.logpdf(z)), *q.interval(1 - 1e-12)
     )
-    actual = divergences(np.array([[mean]]), np.array([[log_variance]]))
+    actual = kl_divergences(np.array([[mean]]), np.array([[log_variance]]))
     assert actual.item() == pytest.approx(expected, abs=1e-8)
 
 
@@ -87,7 +87,7 @@ def test_loss_curve_is_the_negative_evidence_lower_bound(loss, rows, weight):
 
     mean, log_variance, layers = split(autoencoder, rows)
     raw = decoded(layers, mean + np.exp(log_variance / 2) * noise)
-    values = loss.value(raw[None], rows[None])[0] + beta * divergences(mean, log_variance)
+    values = loss.value(raw[None], rows[None])[0] + beta * kl_divergences(mean, log_variance)
     expected = np.average(values, weights=weight) / (D if loss.average_over_outputs else 1)
     assert autoencoder.loss_curve_ == pytest.approx([expected], rel=1e-8)
 
@@ -103,7 +103,7 @@ def test_early_stopping_and_validation_loss_see_the_evidence_lower_bound(contain
     mean, log_variance, layers = split(autoencoder, rows)
     noise = np.random.default_rng(0).standard_normal(mean.shape)
     raw = decoded(layers, mean + np.exp(log_variance / 2) * noise)
-    values = np.square(raw - rows).sum(axis=1) / 2 + 0.2 * divergences(mean, log_variance)
+    values = np.square(raw - rows).sum(axis=1) / 2 + 0.2 * kl_divergences(mean, log_variance)
     expected = np.average(values, weights=share) / D
     assert min(autoencoder.validation_loss_curve_) == pytest.approx(expected)
     assert autoencoder.best_validation_score_ == pytest.approx(-expected)

@@ -14,7 +14,7 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import BuiltDropout, BuiltSparseDropout, dropout_rng
 from skbackprop.nn.network import BuiltNetwork, dense_network
 from skbackprop.nn.objective import L2, Objective
-from skbackprop.training.architecture import dropout_rates
+from skbackprop.training.architecture import validate_dropout
 from skbackprop.training.loop import StochasticTraining
 from skbackprop.utils.arrays import BufferPool
 from support import (
@@ -203,10 +203,10 @@ def test_zero_dropout_draws_nothing(estimator_class, zero):
 
 
 def test_rates():
-    assert dropout_rates(0.5, 2) == (0.0, 0.5, 0.5)
-    assert dropout_rates([0.1, 0, 0.5], 2) == (0.1, 0.0, 0.5)
-    assert dropout_rates(np.array([0.1]), 0) == (0.1,)
-    assert dropout_rates(0.5, 0) == dropout_rates(0, 2) == dropout_rates((0, 0), 1) == ()
+    assert validate_dropout(0.5, 2) == (0.0, 0.5, 0.5)
+    assert validate_dropout([0.1, 0, 0.5], 2) == (0.1, 0.0, 0.5)
+    assert validate_dropout(np.array([0.1]), 0) == (0.1,)
+    assert validate_dropout(0.5, 0) == validate_dropout(0, 2) == validate_dropout((0, 0), 1) == ()
 
 
 WRONG = [1.0, -0.1, np.nan, "half", None, True, [0.5], [0.1] * 4, [0.1, 1.0, 0.1], ["a"] * 3]

@@ -26,8 +26,8 @@ from skbackprop.schedules import (
 )
 from skbackprop.training.architecture import (
     MLPSpec,
-    activation_of_each_layer,
-    hidden_widths,
+    validate_activations,
+    validate_hidden_layer_sizes,
 )
 from skbackprop.training.config import (
     build_average,
@@ -80,7 +80,7 @@ def initial_layers(parameters, network, rng):
     ids=repr,
 )
 def test_hidden_widths(given, widths):
-    got = hidden_widths(given)
+    got = validate_hidden_layer_sizes(given)
     assert got == widths
     assert all(type(width) is int for width in got)
 
@@ -88,7 +88,7 @@ def test_hidden_widths(given, widths):
 @pytest.mark.parametrize("given", [0, -1, (5, 0), (-5,), 2.0, (5, 2.5), "ab", None, ([3],)])
 def test_raises_on_invalid_hidden_widths(given):
     with pytest.raises(ValueError, match="hidden_layer_sizes must be > 0") as error:
-        hidden_widths(given)
+        validate_hidden_layer_sizes(given)
     assert repr(given) in str(error.value)
 
 
@@ -183,7 +183,7 @@ def test_networks():
 def test_raises_on_an_invalid_activation_of_a_layer(wrong):
     given = settings(hidden_layer_sizes=(6, 5), activation=["relu", wrong])
     with pytest.raises(ValueError, match="activation must be .* for layer 1. The names") as error:
-        activation_of_each_layer(given)
+        validate_activations(given)
     assert all(repr(name) in str(error.value) for name in [*ACTIVATIONS, wrong])
 
 
@@ -192,7 +192,9 @@ def test_raises_on_a_wrong_number_of_activations(hidden, activation):
     given = settings(hidden_layer_sizes=hidden, activation=activation)
     with pytest.raises(ValueError, match=f"activation must have .* got {len(activation)}") as error:
         network_of(given, 4, 3)
-    assert f"each of the {len(hidden_widths(hidden))} hidden layer(s)" in str(error.value)
+    assert f"each of the {len(validate_hidden_layer_sizes(hidden))} hidden layer(s)" in str(
+        error.value
+    )
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_settings_of_parts():
 def test_set_params_is_all_or_nothing():
     model = TabularClassifier()
     assert_suggests(lambda: model.set_params(n_estimators=3, blnd="boosting"), "blend")
-    assert model.n_estimators == 8
+    assert model.n_estimators == "auto"
     assert model.set_params(n_estimators=3) is model
 
 
