@@ -25,10 +25,10 @@ from ..estimators._fit_context import (
 from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
 from ..estimators._supervised import compute_score, make_scoring_inputs
 from ..estimators._validation import (
+    copy_without_feature_names,
     infer_dtype,
     prefix_errors,
     set_attributes,
-    shallow_copy,
 )
 from ..estimators.base import BaseNeuralNetwork
 from ..estimators.classifier import BackpropClassifier
@@ -90,7 +90,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
             partitions = make_partitions(client, *rows, own)
         reader: Any = self
         if features is None:
-            features, reader = partitions.feature_attributes, shallow_copy(self)
+            features, reader = partitions.feature_attributes, copy_without_feature_names(self)
             set_attributes(reader, features)
         dtype = expected_dtype or infer_dtype(partitions)
         targets = self._make_target_encoder(partitions, config, last, dtype, incremental, classes)

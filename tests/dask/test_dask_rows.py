@@ -69,6 +69,7 @@ def test_frames_keep_their_column_names():
     np.testing.assert_allclose(predicted.compute(), expected, rtol=1e-9)
     with pytest.raises(ValueError, match="feature names"):
         distributed.partial_fit(frame[NAMES[::-1]], labels)
+    assert not hasattr(distributed.fit(*dask_data(X, y)), "feature_names_in_")
 
 
 FROM_FILES = {
