@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._parameter_table import DASK_PARAMETERS
 from ..estimators._validation import copy_without_feature_names, shallow_copy, validate_weight
 from ..utils.arrays import Array
-from ._partitions import delayed_partitions, gather, row_blocks
+from ._partitions import delayed_partitions, gather, row_blocks, with_unique_keys
 
 # The names of the parameters that local estimators do not have.
 _CLUSTER_PARAMETERS = {parameter.name for parameter in DASK_PARAMETERS}
@@ -131,7 +131,10 @@ class ClusterMixin(metaclass=ABCMeta):
         row = np.full((1, local.n_features_in_), self._fill_value)
         meta = _call_method(local, method, row[:0], arguments, row)
         call, model = delayed(_call_method, pure=False), delayed(local, traverse=False)
-        blocks = [call(model, method, block, arguments, row) for block in row_blocks(X)]
+        blocks = row_blocks(X, optimize_graph=False)
+        if not isinstance(X, da.Array):  # arrays share tasks with other computations of X
+            (blocks,) = with_unique_keys([blocks])
+        outputs = [call(model, method, block, arguments, row) for block in blocks]
 
         def concatenate(blocks: list[Any], meta: Any) -> da.Array:
             arrays = [
@@ -141,9 +144,9 @@ class ClusterMixin(metaclass=ABCMeta):
             return da.concatenate(arrays, allow_unknown_chunksizes=True)
 
         if not isinstance(meta, (list, tuple)):
-            return concatenate(blocks, meta)
+            return concatenate(outputs, meta)
         return type(meta)(
-            concatenate([delayed(getitem)(block, i) for block in blocks], own)
+            concatenate([delayed(getitem)(output, i) for output in outputs], own)
             for i, own in enumerate(meta)
         )
 

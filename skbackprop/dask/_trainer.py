@@ -85,16 +85,19 @@ class ActorPool:
     def __init__(
         self, partitions: Partitions, objective: Objective, config: TrainingConfig
     ) -> None:
+        self._actors: list[Any] = []
         self.partitions = partitions
         self.config = replace(config, batch_size=min(config.batch_size, partitions.n_train))
         self.n_calls = 0
         self._objective, self._client = objective, partitions.client
         self._workers: list[str] = []
-        self._actors: list[Any] = []
         self._futures: list[Future] = []  # actors live as long as these
         self._max_rows = 0
         self._last_check = -math.inf
         self._fit_id = uuid4().hex[:8]
+
+    def __del__(self) -> None:
+        self._drop_actors()
 
     @property
     def max_rows(self) -> int:
@@ -180,6 +183,10 @@ class ActorPool:
         self._workers, self._last_check = workers, time.monotonic()
 
     def _drop_actors(self) -> None:
+        for actor in self._actors:
+            # Each call leaves a reference cycle with its actor, whose future would keep the rows on
+            # the worker until the next garbage collection of this process.
+            actor._future = None
         self._actors, self._futures, self._last_check = [], [], -math.inf
 
     def _create_actors(self, workers: Sequence[str]) -> None:

@@ -1,7 +1,9 @@
 """Kinds of Dask data, prediction block by block, and errors."""
 
 import copy
+import gc
 import pickle
+import time
 from contextvars import Context
 
 import dask.array as da
@@ -78,7 +80,8 @@ FROM_FILES = {
     "filtered": lambda d: FROM_FILES["dropped"](d[d["label"] > 0]),
     "computed": lambda d: (d[NAMES] * 2, d["label"] + 1, d["weight"] + d["label"]),
     "in fewer partitions": lambda d: FROM_FILES["selected"](d.repartition(npartitions=3)),
-    "kept by the workers": lambda d: FROM_FILES["dropped"](d.persist()),
+    "persisted": lambda d: FROM_FILES["dropped"](d.persist()),
+    "persisted after a change": lambda d: FROM_FILES["selected"](d.map_partitions(abs).persist()),
     "as arrays": lambda d: [
         each.to_dask_array().compute_chunk_sizes() for each in FROM_FILES["dropped"](d)
     ],
@@ -116,6 +119,70 @@ def test_only_required_columns_of_files_are_read(tmp_path):
     for i in range(4):  # the other columns are gone
         frame[["label"]][i * 10 : i * 10 + 10].to_parquet(tmp_path / f"{i}.parquet")
     assert [len(block.compute()) for block in blocks] == [10] * 4
+
+
+def frame_of_files(folder):
+    """Return a Dask frame of four files with columns that are read in different ways."""
+    X, y = class_data(N)
+    frame = pd.DataFrame(X, columns=NAMES).assign(y=y)
+    for i in range(4):
+        frame[i * 10 : i * 10 + 10].to_parquet(folder / f"{i}.parquet")
+    return dd.read_parquet(folder)
+
+
+@pytest.mark.parametrize("kind", ["frame", "persisted frame", "array"])
+def test_computations_of_the_same_rows_do_not_collide(kind, client, tmp_path):
+    """The scheduler warns if two computations at the same time use one key for different tasks."""
+
+    def count_warnings():
+        return sum("run_spec" in message for _, message in client.get_scheduler_logs())
+
+    n_before = count_warnings()
+    frame = frame_of_files(tmp_path)
+    if kind != "frame":
+        frame = frame.persist()
+    X, y = frame[NAMES].map_partitions(lambda rows: rows / 2), frame["y"]
+    if kind == "array":
+        X, y = (each.to_dask_array(lengths=True) for each in (X, y))
+        X = (X + 1).map_blocks(abs)
+    model = DaskBackpropClassifier(**DISTRIBUTED).fit(X, y)
+    predicted = model.predict(X).persist()
+    model.score(X, y)
+    np.testing.assert_array_equal(predicted, model.to_local().predict(X.compute()))
+    model.partial_fit(X, y)
+    frame.assign(predicted=predicted).compute()
+    assert count_warnings() == n_before
+
+
+def test_lazy_predictions_keep_persisted_rows_alive():
+    X, y = class_data(N)
+    model = DaskBackpropClassifier(**DISTRIBUTED).fit(*dask_frames(X, y))
+    expected = model.to_local().predict(pd.DataFrame(X, columns=NAMES))
+    predicted = model.predict(dask_frames(X, y)[0].persist())
+    np.testing.assert_array_equal(predicted, expected)
+    model.fit(*dask_data(X, y))
+    predicted = model.predict(dask_data(X)[0].persist())
+    np.testing.assert_array_equal(predicted, model.to_local().predict(X))
+
+
+def test_workers_release_the_rows_after_a_fit(client):
+    """Without a garbage collection of this process."""
+
+    def count_actors(dask_scheduler):
+        return sum(task.actor for task in dask_scheduler.tasks.values())
+
+    X, y = dask_data(*class_data(N))
+    model = DaskBackpropClassifier(**DISTRIBUTED | {"early_stopping": True, "n_iter_no_change": 10})
+    gc.collect()
+    gc.disable()
+    try:
+        model.fit(X, y, X_val=X, y_val=y)
+        deadline = time.monotonic() + 10
+        while client.run_on_scheduler(count_actors):  # it is told later
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    finally:
+        gc.enable()
 
 
 def test_blocks_of_unknown_size_and_empty_blocks():
@@ -450,6 +517,26 @@ def test_errors_name_the_block():
         data=dask_data(*value_data(N)),
         loss="poisson",
     )
+
+
+@pytest.mark.parametrize("name", ["X", "y"])
+def test_the_advice_about_rows_persisted_alone_works(name, tmp_path):
+    frame = frame_of_files(tmp_path)
+    data = {"X": frame[NAMES[:2]].map_partitions(abs), "y": frame["y"]}
+    data[name] = data[name].persist()
+    n_blocks = {"X": "2, 4", "y": "4, 2"}[name]
+    advice = f"X, y must .* got {n_blocks}.* select"
+    assert_fit_raises(advice, data=tuple(data.values()))
+    frame = frame.persist()
+    DaskBackpropClassifier(**DISTRIBUTED).fit(frame[NAMES[:2]].map_partitions(abs), frame["y"])
+
+
+def test_persisted_frames_that_lack_blocks(tmp_path):
+    """Dask 2026.8 joins blocks of some frames when it persists them, but keeps their divisions."""
+    frame = frame_of_files(tmp_path)
+    X, y = frame[NAMES[:2]].persist(), frame["y"]
+    if any(block.key not in block.dask for block in X.to_delayed(optimize_graph=False)):
+        assert_fit_raises("4 blocks of rows, .* only 2 exist.*frame = frame.persist", data=(X, y))
 
 
 @pytest.mark.long
