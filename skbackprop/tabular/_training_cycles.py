@@ -131,7 +131,8 @@ _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 2, 8
 _MIN_EPOCHS_OF_MANY, _EPOCHS_TIMES_ROWS = 6, 1_500_000
 
 # A cycle is kept if its loss exceeds the lowest one by at most this share. Longer training makes
-# networks differ more, and their average gains more from that than each of them loses.
+# networks differ more, and their average gains more from that than each of them loses. Networks of
+# very many rows differ too little for that.
 TOLERANCE = 0.01
 
 # After its first cycle, the training of a further ensemble goes on if it lowers the loss of the
@@ -255,9 +256,10 @@ class CycleResult(NamedTuple):
         is_complete = bool((networks.n_iter_ == networks.max_iter).all())
         return cls(networks, outputs, loss, networks.n_iter_ + n_iter_before, is_complete)
 
-    def is_useful(self, best_loss: float) -> bool:
+    def is_useful(self, best_loss: float, n_train: int) -> bool:
         """Return whether the cycle is kept, given the lowest loss of earlier cycles."""
-        return not self.loss > best_loss * (1 + TOLERANCE if self.is_complete else 1)
+        has_tolerance = self.is_complete and n_train <= VERY_MANY_ROWS
+        return not self.loss > best_loss * (1 + TOLERANCE if has_tolerance else 1)
 
     def lowers(self, best_loss: float, index: int) -> bool:
         """Return whether the cycle lowers the loss enough for a longer one.
@@ -335,7 +337,7 @@ def train_networks(
             progress.is_stopped |= cycle_task.call_on_fit_task_end(estimator=estimator)
         networks.set_callbacks()
         cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
-        now, is_useful = time.perf_counter(), cycle.is_useful(best_loss)
+        now, is_useful = time.perf_counter(), cycle.is_useful(best_loss, data.n_train)
         if index == 0:
             first_outputs = cycle.outputs
             continues = is_promising(first_outputs)

@@ -130,11 +130,21 @@ def test_gain_that_a_longer_cycle_takes(kind, gain):
     assert not cycle._replace(loss=0.5 * (1 - gain / 5 + 1e-9)).lowers(0.5, 1)
 
 
-def test_an_incomplete_cycle_must_not_be_worse():
-    cycle = CycleResult(None, np.empty((0, 1)), 1.005, np.array([3]), is_complete=True)
-    assert cycle.is_useful(1.0)
-    assert not cycle._replace(is_complete=False).is_useful(1.0)
-    assert cycle._replace(is_complete=False, loss=1.0).is_useful(1.0)
+@pytest.mark.parametrize(
+    "is_complete, n_train, loss, is_useful",
+    [
+        (True, 60_000, 1.005, True),
+        (True, 60_000, 1.015, False),
+        (False, 60_000, 1.005, False),
+        (False, 60_000, 1.0, True),
+        (True, 60_001, 1.005, False),
+        (True, 60_001, 1.0, True),
+    ],
+)
+def test_whether_a_cycle_is_kept(is_complete, n_train, loss, is_useful):
+    """It may be a little worse than the best one if it is complete and rows are not very many."""
+    cycle = CycleResult(None, np.empty((0, 1)), loss, np.array([3]), is_complete)
+    assert cycle.is_useful(1.0, n_train) == is_useful
 
 
 @BOTH
