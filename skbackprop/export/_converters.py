@@ -32,10 +32,9 @@ from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._model_inputs import FeatureBuilder
-from ..tabular._read_table import to_floats
+from ..tabular._object_values import find_role, to_floats
 from ..tabular._robust_scaling import RobustScaling
 from ..tabular._table_encoding import FittedEncoding
-from ..tabular._value_types import find_role
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr

@@ -17,9 +17,9 @@ import numpy as np
 from scipy import sparse
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._read_table import TableColumns, raise_unsupported
+from ._object_values import find_roles, is_missing, raise_unsupported
+from ._read_table import TableColumns
 from ._target_encoding import TargetEncoding
-from ._value_types import find_roles, is_missing
 
 # The name of the output, or code, of infrequent categories.
 INFREQUENT = "infrequent"

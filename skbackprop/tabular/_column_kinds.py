@@ -11,9 +11,9 @@ import numpy as np
 
 from .._sklearn import _check_categorical_features
 from ._dates import parse_iso_date
+from ._object_values import find_role, is_missing
 from ._read_table import Kind, SparseColumns, TableColumns
 from ._text import parse_number
-from ._value_types import find_role, is_missing
 
 # The kinds of columns that `column_kinds` may name.
 VALID_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..utils.arrays import Array
-from ._value_types import is_missing
+from ._object_values import is_missing
 
 # Dates are clipped to this many years around 1970, so that their differences fit into 64 bits.
 _MAX_YEARS = 140_000

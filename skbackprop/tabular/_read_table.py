@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import chain
 from reprlib import repr as short_repr
 from types import MappingProxyType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
@@ -25,8 +25,19 @@ from ._dates import (
     durations_to_seconds,
     times_to_seconds,
 )
+from ._object_values import (
+    PLURALS,
+    Role,
+    check_role,
+    check_supported,
+    find_role,
+    find_roles,
+    is_missing,
+    raise_infinite,
+    raise_unsupported,
+    to_floats,
+)
 from ._text import infer_kind_of_strings, parse_number
-from ._value_types import Role, find_role, find_roles, is_missing
 
 # "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
 Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
@@ -40,23 +51,6 @@ _KIND_OF_ROLE: Mapping[Role, Kind] = MappingProxyType(
         "duration": "duration",
     }
 )
-_PLURALS = MappingProxyType(
-    {
-        "number": "numbers",
-        "level": "other values",
-        "date": "dates",
-        "time": "times of day",
-        "duration": "durations",
-    }
-)
-
-
-def check_supported(values: Sequence[Any], label: str, first_row: int = 0) -> dict[Role, type]:
-    """Return the roles of values; raise if some are not supported."""
-    types = find_roles(values)
-    if "other" in types:
-        raise_unsupported(values, label, first_row)
-    return types
 
 
 def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
@@ -87,7 +81,7 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
         first, second = found[:2]
         row, value = _find_first(values, second)
         raise ValueError(
-            f"{label} holds {_PLURALS[first]} ({types[first].__name__}) and {_PLURALS[second]} "
+            f"{label} holds {PLURALS[first]} ({types[first].__name__}) and {PLURALS[second]} "
             f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert the "
             'column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings with '
             "astype(str)."
@@ -95,94 +89,9 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     return _KIND_OF_ROLE[found[0]] if found else "number"
 
 
-def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
-    """Return the values of a numeric column as float64, with NaN for missing values.
-
-    Parameters
-    ----------
-    values : sequence
-        The values.
-    label : str
-        The name of the column in errors.
-    first_row : int, default=0
-        The number of the first row in the table, for errors.
-
-    Raises
-    ------
-    TypeError
-        If a value is not supported.
-    ValueError
-        If a value is not a number.
-    """
-    types = check_role(values, "number", label, first_row)
-    if "missing" in types:  # NumPy converts None to NaN, but not the NA of pandas
-        values = [np.nan if find_role(type(value)) == "missing" else value for value in values]
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:
-        raise_infinite(label)
-
-
-def check_role(
-    values: Sequence[Any], role: Role, label: str, first_row: int = 0, *, strings: bool = False
-) -> dict[Role, type]:
-    """Return the roles of values; raise if some are not of the role that they had in `fit`.
-
-    Strings are accepted with `strings`, and missing values always.
-    """
-    types = check_supported(values, label, first_row)
-    accepted = {role, "missing"}
-    if types.keys() <= accepted:
-        return types
-    for row, value in enumerate(values):
-        if find_role(type(value)) in accepted or is_missing(value):
-            continue
-        if strings and isinstance(value, str):
-            continue
-        remedy = "numbers, with NaN for missing ones," if role == "number" else _PLURALS[role]
-        raise ValueError(
-            f"{label} held {_PLURALS[role]} in fit, but now holds {short_repr(value)} "
-            f"({type(value).__name__}) in row {first_row + row}. Convert the column to "
-            f"{remedy} or fit again."
-        )
-    return types
-
-
 def _find_first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
     """Return the position of the first value of a role, and the value."""
     return next(each for each in enumerate(values) if find_role(type(each[1])) == role)
-
-
-def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
-    """Raise an error about a column with lists, dicts, complex numbers and the like.
-
-    The error names the first such value, or the first one that is not missing if only the dtype of
-    the column is unsupported.
-    """
-
-    def is_unsupported(value: Any) -> bool:
-        try:
-            hash(value)
-        except TypeError:  # such as a tuple of lists
-            return True
-        return find_role(type(value)) == "other"
-
-    rows = [row for row, value in enumerate(values) if is_unsupported(value)]
-    row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
-    value = values[row]
-    raise TypeError(
-        f"{label} holds {short_repr(value)} in row {first_row + row}: argument must be a string "
-        f"or a number, not {type(value).__name__!r}. Split such values into one column for each "
-        "part, or remove the column."
-    )
-
-
-def raise_infinite(label: str) -> NoReturn:
-    """Raise an error about a column with infinite values."""
-    raise ValueError(
-        f"{label} has infinite values (infinity, or a value too large for float64). Replace them "
-        "with NaN if they stand for missing values, or with the largest plausible value."
-    )
 
 
 # Access to a column of a frame takes up to a tenth of a millisecond. A frame with so few rows is

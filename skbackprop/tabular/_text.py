@@ -16,7 +16,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._dates import parse_iso_date
-from ._value_types import count_present, is_missing
+from ._object_values import count_present, is_missing
 
 # Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
 _NUMBER = re.compile(

@@ -13,8 +13,8 @@ from scipy import sparse
 from skbackprop import TabularRegressor
 from skbackprop.tabular import _model_inputs, _progress, _robust_scaling, base
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
+from skbackprop.tabular._object_values import count_present, is_missing
 from skbackprop.tabular._text import infer_kind_of_strings
-from skbackprop.tabular._value_types import count_present, is_missing
 from skbackprop.utils.arrays import max_abs
 from support import peak_of
 from support.tables import BOTH, columns_of, mixed_data, predict
