@@ -41,16 +41,18 @@ from ..training.config import TrainingConfig
 from ..training.training_task import TrainingTask, ValidationData
 from ..utils.arrays import Array
 from ._cluster_mixin import ClusterMixin
+from ._partition_targets import (
+    encode_targets,
+    fit_regression_targets,
+    make_y_with_all_labels,
+    weight_partitions_by_class,
+)
 from ._partitions import (
     ClientRows,
     Partition,
     Partitions,
-    encode_targets,
-    fit_regression_targets,
     make_network_partition,
     make_partitions,
-    make_y_with_all_labels,
-    weight_partitions_by_class,
 )
 from ._trainer import ActorPool, DistributedTrainer, RemoteEvaluator
 

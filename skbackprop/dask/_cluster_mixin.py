@@ -17,7 +17,8 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._parameter_table import DASK_PARAMETERS
 from ..estimators._validation import copy_without_feature_names, shallow_copy, validate_weight
 from ..utils.arrays import Array
-from ._partitions import delayed_partitions, gather, row_blocks, with_unique_keys
+from ._partitions import gather
+from ._row_blocks import matching_blocks, row_blocks, with_unique_keys
 
 # The names of the parameters that local estimators do not have.
 _CLUSTER_PARAMETERS = {parameter.name for parameter in DASK_PARAMETERS}
@@ -109,7 +110,7 @@ class ClusterMixin(metaclass=ABCMeta):
         call, model = delayed(_predict_for_score, pure=False), delayed(local, traverse=False)
         blocks = [
             call(self._predict_block, model, *each)
-            for each in delayed_partitions(X, y, sample_weight, "X")
+            for each in matching_blocks(X, y, sample_weight, "X")
         ]
         client = self._get_client()
         parts = [part for part in gather(client, client.compute(blocks)) if part is not None]

@@ -1,105 +1,36 @@
-"""Checked rows of Dask collections, as futures on the workers, and statistics of their targets.
+"""Checked rows of Dask collections, as futures on the workers.
 
-What runs on the workers are functions of one `Partition`. Only small results, such as labels,
-counts and sums, come to the client.
+What runs on the workers are functions of one `Partition`. Only small results come to the client.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import dask.array as da
-import dask.dataframe as dd
 import numpy as np
 from dask import delayed
-from dask._task_spec import convert_legacy_graph
-from dask.base import clone_key
-from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
 from distributed import Client, Future
-from distributed.comm import CommClosedError
-from distributed.scheduler import KilledWorker
 from scipy.sparse import issparse, vstack
 from sklearn.base import is_regressor
 
-from ..estimators._label_encoding import BaseLabelEncoder
-from ..estimators._target_encoding import (
-    RegressionTargetEncoder,
-    check_can_be_scaled,
-    compute_deviation_exponent,
-    handle_zeros_in_scale,
-    squared_deviations,
-)
 from ..estimators._validation import (
     check_fits_dtype,
     get_row_shape,
     infer_dtype,
     prefix_errors,
     set_attributes,
-    unify_label_dtype,
     validate_features_and_targets,
     validate_weight,
 )
-from ..losses.base import Loss
 from ..nn.data_loader import Dataset
 from ..training.architecture import MLPSpec
-from ..training.class_weight import (
-    apply_class_weight,
-    check_total_weight,
-    class_weights_by_column,
-    compute_class_weight,
-)
-from ..training.training_run import TrainingInterrupted
-from ..utils.arrays import Array, max_abs
-
-# What to do if Dask has joined blocks of a persisted frame.
-_PERSIST_ADVICE = (
-    "Dask joins blocks of files when it persists few of their columns, so do not persist X and y "
-    "themselves, but the frame with all columns, frame = frame.persist(), and then select X and y."
-)
-
-# How often each label is repeated among the labels that stand for all rows: scikit-learn takes
-# labels that occur only once for numbers.
-_N_REPEATS = 3
-
-
-class ClusterLostError(TrainingInterrupted, ConnectionError):
-    """Training cannot continue: the scheduler, all workers or some rows are lost.
-
-    The estimator keeps the last complete epoch, and is fitted if there is one.
-
-    Examples
-    --------
-    >>> from skbackprop.dask import ClusterLostError
-    >>> issubclass(ClusterLostError, ConnectionError)
-    True
-    """
-
-
-def make_cluster_lost_error(reason: str) -> ClusterLostError:
-    """Return a ClusterLostError that gives the reason and says what to do."""
-    return ClusterLostError(
-        f"The cluster has lost rows or cannot be reached: {reason}. Dask recomputes the rows of a "
-        "dead worker if they come from files or arrays, but not if they were put on the workers "
-        "with scatter. Check that the scheduler and workers are running, and call fit again, with "
-        "resume_from if there is a checkpoint."
-    )
-
-
-@contextmanager
-def translate_comm_errors() -> Iterator[None]:
-    """Re-raise communication errors as ClusterLostError."""
-    try:
-        yield
-    except (CancelledError, CommClosedError, KilledWorker, TimeoutError) as error:
-        raise make_cluster_lost_error(f"{type(error).__name__}: {error}") from error
+from ..utils.arrays import Array
+from ._cluster_errors import translate_comm_errors
+from ._row_blocks import matching_blocks
 
 
 class Partition(NamedTuple):
@@ -244,14 +175,14 @@ class Partitions:
     def compute(self, function: Callable[..., Any], **arguments: Any) -> list[Any]:
         """Return the result of a function of each partition, which should be small."""
         futures = self.client.map(
-            function, self.futures, key="backprop-facts", pure=False, **arguments
+            function, self.futures, key="backprop-statistics", pure=False, **arguments
         )
         return gather(self.client, futures)
 
     def map(self, function: Callable[..., Partition], **arguments: Any) -> Partitions:
         """Return new partitions, made of each where it is."""
         futures = self.client.map(
-            function, self.futures, key="backprop-targets", pure=False, **arguments
+            function, self.futures, key="backprop-encoded", pure=False, **arguments
         )
         return replace(self, futures=futures)
 
@@ -317,7 +248,7 @@ def make_partitions(
     make = delayed(make, pure=False, nout=2)
     pairs = [
         make(*block, f"block {i} of {name}", i, dask_key_name=f"backprop-rows-{uuid4()}")
-        for i, block in enumerate(delayed_partitions(X, y, weight, name))
+        for i, block in enumerate(matching_blocks(X, y, weight, name))
     ]
     # Together, so that each block is read and checked once.
     futures = client.compute([half for pair in pairs for half in pair])
@@ -407,231 +338,7 @@ def gather(client: Client, futures: Sequence[Future]) -> list[Any]:
         return list(client.gather(list(futures)))
 
 
-# ------------------------------------------------------------------- Dask collections
-
-
-def delayed_partitions(X: Any, y: Any, weight: Any, name: str) -> list[tuple[Any, Any, Any]]:
-    """Return X, y and the weight of each block of rows, not computed yet."""
-    suffix = name.removeprefix("X")
-    arrays = {name: X, f"y{suffix}": y}
-    if weight is not None:
-        arrays[f"sample_weight{suffix}"] = weight
-    for argument, value in arrays.items():
-        if not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
-            kind = type(value)
-            name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
-            raise TypeError(
-                f"{argument} must be a Dask array or frame, got {name}. Use the "
-                "local estimator for rows in this process, or create a Dask array with "
-                "dask.array.from_array."
-            )
-    columns = with_unique_keys([row_blocks(array, like=X) for array in arrays.values()])
-    if len({len(column) for column in columns}) > 1:
-        advice = (
-            "Rechunk them alike. If they were made by to_dask_array(), pass the frames instead, or "
-            "call compute_chunk_sizes() of each array first."
-            if all(isinstance(array, da.Array) for array in arrays.values())
-            else f"Repartition them alike. {_PERSIST_ADVICE}"
-        )
-        raise ValueError(
-            f"{', '.join(arrays)} must have the same number of blocks of rows, got "
-            f"{', '.join(str(len(column)) for column in columns)}. {advice}"
-        )
-    weights = [None] * len(columns[0]) if weight is None else columns[2]
-    return list(zip(columns[0], columns[1], weights, strict=True))
-
-
-def row_blocks(array: Any, like: Any = None, optimize_graph: bool = True) -> list[Delayed]:
-    """Return the blocks of rows of a Dask array or frame, not computed yet.
-
-    An array gets the chunks of the array `like`, if it has as many rows and their number is known.
-    Its graph is optimized, unless Dask does so later as part of another array.
-
-    A frame has a block for each of its partitions. Dask's full optimization would join partitions
-    of a file from which few columns are read, and X and y of one file would have different blocks.
-    So columns are still selected when the file is read, but no partitions are joined.
-    """
-    if not isinstance(array, da.Array):
-        blocks = list(array.simplify().to_delayed(optimize_graph=False))
-        n_found = sum(block.key in block.dask for block in blocks)
-        if n_found < len(blocks):  # Dask has joined blocks, but counts them as before
-            raise ValueError(
-                f"A frame has {len(blocks)} blocks of rows, of which only {n_found} exist. "
-                f"{_PERSIST_ADVICE}"
-            )
-        return blocks
-    if any(n > 1 for n in array.numblocks[1:]):
-        array = array.rechunk(dict.fromkeys(range(1, array.ndim), -1))
-    if isinstance(like, da.Array) and like.shape[0] == array.shape[0]:  # NaN if unknown
-        array = array.rechunk({0: like.chunks[0]})
-    return list(array.to_delayed(optimize_graph=optimize_graph).ravel())
-
-
-def with_unique_keys(collections: Sequence[list[Delayed]]) -> list[list[Delayed]]:
-    """Return the blocks of collections under keys that no other computation uses.
-
-    Dask optimizes each computation by itself, so that different tasks may have the same key. If the
-    scheduler still holds such a task of another computation, it logs "Detected different
-    `run_spec`" and may fail. Tasks that the collections share stay shared. Futures keep their keys.
-    """
-    graph: dict[Any, Any] = {}
-    for blocks in collections:
-        graph |= blocks[0].dask  # all blocks of a collection have the same graph
-    tasks = {key: task for key, task in graph.items() if not isinstance(task, Future)}
-    seed = uuid4().hex
-    new_keys = {key: clone_key(key, seed) for key in tasks}
-    renamed = {key: task for key, task in graph.items() if key not in tasks}
-    for key, task in convert_legacy_graph(tasks, graph).items():
-        renamed[new_keys[key]] = task.substitute(new_keys, key=new_keys[key])
-    name = f"backprop-blocks-{seed}"
-    layers = HighLevelGraph.from_collections(name, renamed)
-    return [
-        [Delayed(new_keys.get(block.key, block.key), layers, layer=name) for block in blocks]
-        for blocks in collections
-    ]
-
-
 def _take_every(partition: Partition, start: int, step: int) -> Partition:
     """Return every `step`-th row, without the memory of the others."""
     X, y, weight, _ = partition.take(slice(start, None, step))
     return Partition(X.copy(), y.copy(), None if weight is None else weight.copy())
-
-
-# ---------------------------------------------------------------------------- targets
-
-
-def encode_targets(partition: Partition, targets: Any) -> Partition:
-    """Return a partition with encoded targets."""
-    return partition._replace(y=targets.encode(partition.y, needs_all=False))
-
-
-def make_y_with_all_labels(partitions: Partitions) -> Array:
-    """Return a small y that holds all labels of each column."""
-    columns = []
-    for labels in zip(*partitions.compute(_unique_labels), strict=True):
-        if len({each.dtype.kind == "U" for each in labels}) > 1:
-            raise ValueError(
-                "y must contain only strings or only numbers, but has strings in some blocks and "
-                "numbers in others. Convert the labels of each column to one type."
-            )
-        columns.append(np.unique(np.concatenate(labels)))
-    if not partitions.infos[0].y_shape:
-        return np.tile(columns[0], _N_REPEATS)
-    if len({column.dtype.kind == "U" for column in columns}) > 1:
-        columns = [column.astype(object) for column in columns]
-    n_rows = _N_REPEATS * max(map(len, columns))
-    return np.column_stack([np.resize(column, n_rows) for column in columns])
-
-
-def _unique_labels(partition: Partition) -> list[Array]:
-    """Return the labels of each column of a partition."""
-    columns = [partition.y] if partition.y.ndim == 1 else list(partition.y.T)
-    return [np.unique(unify_label_dtype(column, "y")) for column in columns]
-
-
-def weight_partitions_by_class(
-    class_weight: Any, targets: BaseLabelEncoder, partitions: Partitions
-) -> Partitions:
-    """Return partitions of encoded targets, with sample weights multiplied by class weights."""
-    if class_weight is None:
-        return partitions
-    one_row = targets.class_indices(np.zeros((1, targets.n_outputs), dtype=np.int8))
-    columns = [labels._replace(codes=np.arange(len(labels.classes))) for labels in one_row]
-    # Checks the class weights of all columns together.
-    class_weights_by_column(class_weight, columns, targets.has_several_columns, None)
-    each = class_weight if isinstance(class_weight, list) else [class_weight] * len(columns)
-    counts = zip(*partitions.compute(_class_counts, targets=targets), strict=True)
-    weights = [
-        compute_class_weight(own, labels, np.sum(count, axis=0))
-        for own, labels, count in zip(each, columns, counts, strict=True)
-    ]
-    weighted = partitions.map(_apply_class_weight, targets=targets, weights=weights)
-    totals = zip(partitions.infos, weighted.compute(attrgetter("total_weight")), strict=True)
-    weighted = replace(weighted, infos=[info._replace(weight=weight) for info, weight in totals])
-    check_total_weight(weighted.weight, class_weight, one_row, None)
-    return weighted
-
-
-def _class_counts(partition: Partition, targets: BaseLabelEncoder) -> list[Array]:
-    """Return the total weight of the rows of each class, for each column."""
-    weight = partition.weight
-    return [
-        np.bincount(labels.codes, weights=weight, minlength=len(labels.classes)).astype(float)
-        for labels in targets.class_indices(partition.y)
-    ]
-
-
-def _apply_class_weight(
-    partition: Partition, targets: BaseLabelEncoder, weights: Sequence[Array]
-) -> Partition:
-    with np.errstate(over="ignore", invalid="ignore"):
-        labels = targets.class_indices(partition.y)
-        return partition._replace(weight=apply_class_weight(weights, labels, partition.weight))
-
-
-def fit_regression_targets(
-    loss: Loss, setting: Any, is_scaled: bool, partitions: Partitions, dtype: Any
-) -> RegressionTargetEncoder:
-    """Return numeric targets, with their mean and scale if they are to be scaled.
-
-    Parameters
-    ----------
-    loss : Loss
-        The loss.
-    setting : str or Loss
-        The loss as the user passed it, for errors.
-    is_scaled : bool
-        Whether targets are scaled.
-    partitions : Partitions
-        The rows.
-    dtype : dtype
-        The dtype of the network.
-    """
-    n_targets = math.prod(partitions.infos[0].y_shape)
-    targets = RegressionTargetEncoder(loss, setting, n_targets)
-    facts = partitions.compute(_check_and_sum, targets=targets)
-    if not is_scaled:
-        return targets
-    check_can_be_scaled(loss, setting)
-    totals, sums, minima, maxima, largest = zip(*facts, strict=True)
-    total, low, high = sum(totals), np.min(minima, axis=0), np.max(maxima, axis=0)
-    with np.errstate(over="ignore", invalid="ignore"):
-        # The mean of a constant column is its value, without rounding.
-        mean = np.where(low == high, low, sum(sums) / total)
-        if targets.loss.interval_y_true.low == 0:
-            mean, scale = np.zeros_like(mean), mean
-        else:
-            exponent = compute_deviation_exponent(mean, low, high)
-            squares: Any = sum(partitions.compute(_sum_squares, mean=mean, exponent=exponent))
-            scale = np.ldexp(np.sqrt(squares / total), exponent)
-    scaled = replace(targets, mean=mean, scale=handle_zeros_in_scale(scale))
-    return scaled.checked(max(largest), dtype)
-
-
-def _check_and_sum(
-    partition: Partition, targets: RegressionTargetEncoder
-) -> tuple[float, Array, Array, Array, float]:
-    """Return the total weight; the weighted sum, minimum and maximum of y; the largest |y|.
-
-    The loss must be defined for all targets.
-    """
-    targets.encode(partition.y, needs_all=False)
-    y, weight = _as_columns(partition.y), partition.weight
-    counted = y if weight is None else y[weight > 0]
-    low, high = counted.min(axis=0, initial=np.inf), counted.max(axis=0, initial=-np.inf)
-    with np.errstate(over="ignore", invalid="ignore"):
-        sums = y.sum(axis=0) if weight is None else weight @ y
-    return partition.total_weight, sums, low, high, max_abs(partition.y)
-
-
-def _sum_squares(partition: Partition, mean: Array, exponent: Array) -> Array:
-    """Return the weighted sums of squared deviations from the mean, over 4**exponent."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = squared_deviations(_as_columns(partition.y), mean, exponent)
-        weight = partition.weight
-        sums: Array = squares.sum(axis=0) if weight is None else weight @ squares
-    return sums
-
-
-def _as_columns(y: Array) -> Array:
-    return (y[:, None] if y.ndim == 1 else y).astype(np.float64)

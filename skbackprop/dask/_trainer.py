@@ -28,12 +28,8 @@ from ..nn.train_state import TrainState
 from ..training.config import TrainingConfig
 from ..training.training_task import Evaluator
 from ..utils.arrays import Array
-from ._partitions import (
-    ClusterLostError,
-    Partitions,
-    make_cluster_lost_error,
-    translate_comm_errors,
-)
+from ._cluster_errors import ClusterLostError, make_cluster_lost_error, translate_comm_errors
+from ._partitions import Partitions
 from ._worker import EpochSlice, RoundResult, WorkerActor, WorkerShare, get_changed_arrays
 
 # The topic of the events by which any client of the cluster can follow a training.
@@ -208,7 +204,7 @@ class ActorPool:
                 self.config,
                 share,
                 *(partitions[i] for i in share.partitions),
-                key=f"backprop-part-{uuid4()}",
+                key=f"backprop-actor-{uuid4()}",
                 actor=True,
                 workers=[worker],
                 allow_other_workers=True,

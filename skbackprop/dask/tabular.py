@@ -15,7 +15,8 @@ from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import ClassWeight
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns
-from ._partitions import Partition, Partitions, fit_regression_targets, make_y_with_all_labels
+from ._partition_targets import fit_regression_targets, make_y_with_all_labels
+from ._partitions import Partition, Partitions
 from ._tabular_base import DaskClassifierNetworks, DaskRegressorNetworks, DaskTabularMixin
 
 

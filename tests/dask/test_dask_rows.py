@@ -22,7 +22,7 @@ from skbackprop.dask import (
     DaskBackpropRegressor,
     DaskTabularClassifier,
 )
-from skbackprop.dask._partitions import row_blocks
+from skbackprop.dask._row_blocks import row_blocks
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.layers import GRU, Conv2D, Dense, LayerNormalization
 from skbackprop.losses import Quantile
