@@ -47,7 +47,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     ----------
     n_estimators : int or "auto", default="auto"
         The number of networks of each ensemble, and of folds; at least 2. Fewer are faster and
-        somewhat worse. At most the number of rows is used. "auto": 8, or 4 above 200,000 rows.
+        somewhat worse. Never more than there are rows. "auto": 8, or 4 above 200,000 rows.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
         The categorical columns, as in `TableEncoder`: a mask, positions or names; None for none.

@@ -43,8 +43,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     - Text: up to 30 components of a truncated singular value decomposition of the tf-idf of hashed
       character n-grams (3 to 4 characters within words) [2]_. Their medians are subtracted, and
       they are divided by one number for all, so that their variances sum to one. Strings are text
-      if there are more than 30 different ones, more than half of the values differ, and they have
-      two words or more on average.
+      if more than 30 of them, and more than half, are distinct, with two words or more on average.
     - Numeric columns with two values, as 0 and 1.
     - For each column of numbers, dates or text with missing values an indicator: 1 where it is
       missing, else 0.
@@ -65,9 +64,9 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         dates or text.
     column_kinds : dict or None, default=None
         The kinds of columns, by their names or positions: "number", "category", "text", "date",
-        "time" or "duration". It precedes `categorical_features` and the rules above, which hold for
-        all other columns. None for no exceptions. `column_kinds_` of another encoder makes the same
-        choices for another table.
+        "time" or "duration". It overrides `categorical_features` and the rules above, which hold
+        for all other columns. None for no exceptions. `column_kinds_` of another encoder makes the
+        same choices for another table.
     encoding : {"one_hot", "ordinal"}, default="one_hot"
         How categories are encoded: one output for each category, or a single code, 1 to k for k
         categories and 0 for unknown ones, as the input of an embedding.
