@@ -252,7 +252,7 @@ def encode_rows(estimator: Any, partitions: Partitions, holds_out: bool) -> Part
 
 def rows_in_view(features: FeatureBuilder, rows: ClientRows, view: FeatureView) -> ClientRows:
     """Return encoded rows, on the client and on the workers, in a view."""
-    X = features.training_input(rows.X, view)
+    X = features.make_training_input(rows.X, view)
     partitions = rows.partitions.map(_partition_in_view, features=features, view=view)
     width = X.shape[1]
     infos = [
@@ -336,4 +336,4 @@ def _partition_in_view(
     partition: Partition, features: FeatureBuilder, view: FeatureView
 ) -> Partition:
     """Return encoded rows in a view."""
-    return partition._replace(X=features.training_input(partition.X, view))
+    return partition._replace(X=features.make_training_input(partition.X, view))

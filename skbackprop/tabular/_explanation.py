@@ -93,7 +93,7 @@ def explain_table(
     own_rows = encoding.read_rows(columns)
     own_rows = own_rows._replace(numbers=as_dense(own_rows.numbers))
     background = encoding.update_interactions(background)
-    own, others = (features.inputs(each, model.views) for each in (own_rows, background))
+    own, others = (features.make_inputs(each, model.views) for each in (own_rows, background))
     numbers_of_columns, codes_of_columns = _sources_of_matrices(encoding, columns.n_columns)
     sources = {view: _sources_of_view(features, view, columns.n_columns) for view in model.views}
     n_at_once = model.rows_at_once
@@ -109,7 +109,7 @@ def explain_table(
                     np.where(in_numbers, own_rows.numbers[hybrids.row], background.numbers[rows]),
                     np.where(in_codes, own_rows.codes[hybrids.row], background.codes[rows]),
                 )
-                inputs = features.inputs(encoding.update_interactions(mixed), model.views)
+                inputs = features.make_inputs(encoding.update_interactions(mixed), model.views)
             else:
                 inputs = {
                     view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])

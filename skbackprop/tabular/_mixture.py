@@ -32,7 +32,7 @@ def average_probabilities(logits: Array, temperature: float) -> Array:
     The temperature is that of single networks.
     """
     divisor = ensemble_temperature(temperature, len(logits))
-    return np.asarray(probabilities(logits, divisor).mean(axis=0))
+    return np.asarray(compute_probabilities(logits, divisor).mean(axis=0))
 
 
 def ensemble_temperature(temperature: float, n_networks: int) -> float:
@@ -45,7 +45,7 @@ def safe_log(shares: Array) -> Array:
     return np.asarray(np.log(np.maximum(shares, _TINY)))
 
 
-def probabilities(scores: Array, temperature: float = 1.0) -> Array:
+def compute_probabilities(scores: Array, temperature: float = 1.0) -> Array:
     """Return the probability of each class, given logits and a temperature.
 
     Parameters
@@ -65,7 +65,9 @@ def probabilities(scores: Array, temperature: float = 1.0) -> Array:
     return np.concatenate([expit(-logits), expit(logits)], axis=-1)
 
 
-def calibrate(scores: Array, codes: Array, weight: Array | None) -> tuple[float, float]:
+def fit_softmax_temperature(
+    scores: Array, codes: Array, weight: Array | None
+) -> tuple[float, float]:
     """Return the temperature of maximum likelihood, and the mean log loss with it.
 
     See Guo et al. 2017, section 4.2.

@@ -224,7 +224,7 @@ class FeatureBuilder:
             numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
         return ScaledRows(columns, numbers, codes, folds)
 
-    def training_input(self, rows: ScaledRows, view: FeatureView) -> Array | LazyMatrix:
+    def make_training_input(self, rows: ScaledRows, view: FeatureView) -> Array | LazyMatrix:
         """Return a view of rows: an array if it is small or the table, else a lazy matrix."""
         if view != "table":
             lazy = LazyFeatureMatrix(self, rows, view)
@@ -239,7 +239,7 @@ class FeatureBuilder:
             out[block] = self._table_view(UnscaledRows(numbers, codes[block]))
         return out
 
-    def inputs(
+    def make_inputs(
         self, rows: UnscaledRows, views: Collection[FeatureView]
     ) -> dict[FeatureView, Array]:
         """Return rows in some views, as arrays."""

@@ -22,7 +22,7 @@ from ..training.diagnostics import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.partial_fit_session import PartialFitSession
 from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._mixture import calibrate
+from ._mixture import fit_softmax_temperature
 from ._model_inputs import FeatureView
 from ._prediction import FoldEnsemble, LabeledRows
 
@@ -179,7 +179,7 @@ class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
         It is independent of overconfidence, which temperature scaling corrects, so that it is no
         reason to stop training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
         """
-        _, loss = calibrate(outputs, rows.y, rows.weight)
+        _, loss = fit_softmax_temperature(outputs, rows.y, rows.weight)
         return loss
 
 

@@ -121,7 +121,7 @@ class TabularModel:
 
         def predict_block(block: TableColumns) -> Array:
             rows = self.features.encoding.read_rows(block)
-            return self.predict_inputs(self.features.inputs(rows, views), n_rows > MANY_ROWS)
+            return self.predict_inputs(self.features.make_inputs(rows, views), n_rows > MANY_ROWS)
 
         if n_rows <= block_size:
             return predict_block(columns)
@@ -184,7 +184,7 @@ class OutOfFoldPredictor:
             for start in range(0, len(of_fold), n_at_once):
                 own = of_fold[start : start + n_at_once]
                 part = UnscaledRows(rows.numbers[own], rows.codes[own])
-                inputs = model.features.inputs(part, model.views)
+                inputs = model.features.make_inputs(part, model.views)
                 outputs = [
                     each.member_outputs(member, inputs[each.view])[None]
                     for each in model.components
@@ -195,7 +195,7 @@ class OutOfFoldPredictor:
         in_order[np.concatenate(self.rows_of_fold)] = by_fold
         return in_order
 
-    def importances(
+    def permutation_importance(
         self,
         score: Callable[[Array], float],
         n_columns: int,

@@ -143,7 +143,7 @@ class TableColumns(ABC):
             matrix[:, position] = self._floats(column)
         return self._check_finite(matrix, columns)
 
-    def converted(self, column: int, kind: Kind) -> Array:
+    def parse_floats(self, column: int, kind: Kind) -> Array:
         """Return numbers in strings, times of day or durations as float64; NaN where missing.
 
         A string that is not a number is missing.

@@ -527,7 +527,7 @@ def _read_numbers(
     matrix[:, ~is_converted] = columns.numbers(plain)
     for position in np.flatnonzero(is_converted).tolist():
         column = numeric_columns[position]
-        matrix[:, position] = columns.converted(column, conversions[column])
+        matrix[:, position] = columns.parse_floats(column, conversions[column])
     return matrix
 
 
@@ -535,7 +535,7 @@ def _read_values(columns: TableColumns, column: int, kind: str) -> Any:
     """Return the values of a column as its encoding takes them."""
     if kind == "date":
         return columns.dates(column)
-    return columns.converted(column, "time") if kind == "time" else columns.texts(column)
+    return columns.parse_floats(column, "time") if kind == "time" else columns.texts(column)
 
 
 def _fit_column_encoding(

@@ -200,7 +200,7 @@ class RegressorTargets(TabularTargets):
             scores[1:] = np.maximum(scores[1:], _MIN_RAW_PREDICTION)
         return scores
 
-    def mixture(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
+    def mix(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
         """Return the outputs of a mixture of models, by default with equal weights.
 
         Predictions are weighted means. The variance is the mean of the variances plus the variance
@@ -256,7 +256,7 @@ class RegressorTargets(TabularTargets):
         encoded = self.scaling.encode(y, needs_all=False)
         return self.loss.score(self._raw_predictions(outputs), encoded, weight)
 
-    def weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
+    def fit_weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         """Return the non-negative weights of models, with sum one, that minimize the loss."""
         n_models = len(outputs)
         if isinstance(self.loss, SquaredError):
@@ -267,7 +267,7 @@ class RegressorTargets(TabularTargets):
         encoded = self.scaling.encode(y, needs_all=False).astype(np.float64)
 
         def mean_loss(weights: Any) -> float:
-            scores = self._raw_predictions(self.mixture(outputs, weights))
+            scores = self._raw_predictions(self.mix(outputs, weights))
             losses = self.loss.value(scores[None], encoded[None])[0]
             return float(np.average(losses, weights=weight))
 

@@ -421,7 +421,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
         """Return encoded rows of a table in a view."""
-        return rows._replace(X=self._features.training_input(rows.X, view))
+        return rows._replace(X=self._features.make_training_input(rows.X, view))
 
     def _improves_mixture(
         self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows
@@ -573,7 +573,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 f"{columns.n_rows} other row(s). For other rows use "
                 "sklearn.inspection.permutation_importance."
             )
-        result = out_of_fold.importances(
+        result = out_of_fold.permutation_importance(
             lambda mixed: self._score_mixed(mixed, y_encoded, weight, scoring),
             columns.n_columns,
             n_repeats,

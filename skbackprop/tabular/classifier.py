@@ -18,9 +18,9 @@ from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
 from ._mixture import (
     average_probabilities,
-    calibrate,
+    compute_probabilities,
+    fit_softmax_temperature,
     mixture_weights_nll,
-    probabilities,
     safe_log,
 )
 from ._networks import OutputBiasInit, TabularClassifierNetworks
@@ -197,12 +197,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return TabularClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        self.temperatures_ = np.array([calibrate(own, y, weight)[0] for own in outputs])
+        self.temperatures_ = np.array(
+            [fit_softmax_temperature(own, y, weight)[0] for own in outputs]
+        )
         pairs = zip(outputs, self.temperatures_, strict=True)
         by_component = np.array([average_probabilities(*pair) for pair in pairs])
         self.weights_ = mixture_weights_nll(by_component[:, np.arange(len(y)), y], weight)
         mixed = np.tensordot(self.weights_, by_component, 1)
-        self._last_temperature, _ = calibrate(safe_log(mixed), y, weight)
+        self._last_temperature, _ = fit_softmax_temperature(safe_log(mixed), y, weight)
         return self._rescale(mixed)
 
     def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
@@ -218,7 +220,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 
     def _rescale(self, mixed: Array) -> Array:
         """Return mixed probabilities, calibrated by the last temperature."""
-        rescaled = probabilities(safe_log(mixed), self._last_temperature)
+        rescaled = compute_probabilities(safe_log(mixed), self._last_temperature)
         return rescaled if len(self.classes_) > 1 else np.ones((len(rescaled), 1))
 
     def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:

@@ -207,9 +207,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        by_component = [self._targets.mixture(list(own)) for own in outputs]
-        self.weights_ = self._targets.weights(by_component, y, weight)
-        return self._targets.mixture(by_component, self.weights_.tolist())
+        by_component = [self._targets.mix(list(own)) for own in outputs]
+        self.weights_ = self._targets.fit_weights(by_component, y, weight)
+        return self._targets.mix(by_component, self.weights_.tolist())
 
     def _fit_intervals(self, mixed: Array, rows: LabeledRows, folds: Array | None) -> None:
         _, y, weight = rows
@@ -227,8 +227,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return 1 - self._targets.score(mixed, y, weight)
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
-        by_component = [self._targets.mixture(list(own)) for own in outputs]
-        return self._targets.mixture(by_component, self.weights_.tolist())
+        by_component = [self._targets.mix(list(own)) for own in outputs]
+        return self._targets.mix(by_component, self.weights_.tolist())
 
     def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
         self.oof_prediction_ = self._targets.predictions(mixed)
@@ -467,7 +467,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         if len(self._scores) == 1:
             by_fold = self._mix(outputs)[None]
         else:  # model k of each component held out fold k
-            by_fold = self._targets.mixture(outputs, self.weights_.tolist())
+            by_fold = self._targets.mix(outputs, self.weights_.tolist())
         band = self._targets.prediction_band(by_fold, self._error_scale)
         return np.clip(cv_plus_interval(band, self._scores, coverage), *self._target_range)
 

@@ -33,9 +33,9 @@ from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular._boosted_trees import remove_ordinal_encoding, round_thresholds
 from skbackprop.tabular._mixture import (
-    calibrate,
+    compute_probabilities,
+    fit_softmax_temperature,
     mixture_weights_nll,
-    probabilities,
     stacking_weights_nnls,
 )
 from support.tables import BOTH, component_inputs, mixed_data, predict
@@ -70,16 +70,18 @@ def test_classifiers_are_cross_fitted_and_weighted_by_likelihood(n_classes):
         powers = np.exp(logits / model.temperatures_[-1] ** 0.5)
         of_new = of_new + powers / powers.sum(axis=1, keepdims=True) / 2
     logits = np.log(predictions)
-    assert model.temperatures_[-1] == pytest.approx(calibrate(logits, y, None)[0], rel=1e-3)
+    assert model.temperatures_[-1] == pytest.approx(
+        fit_softmax_temperature(logits, y, None)[0], rel=1e-3
+    )
     powers = predictions ** (1 / model.temperatures_[-1])
     likelihoods = [powers[np.arange(len(y)), y] / powers.sum(axis=1)]
     for networks, temperature in zip(model.networks_, model.temperatures_, strict=False):
-        out_of_fold = probabilities(networks._get_out_of_fold().scores, temperature)
+        out_of_fold = compute_probabilities(networks._get_out_of_fold().scores, temperature)
         likelihoods.insert(-1, out_of_fold[np.arange(len(y)), y])
     expected = mixture_weights_nll(np.array(likelihoods), None)
     np.testing.assert_allclose(model.weights_, expected, atol=1e-3)
     logits = component.outputs(encoded)
-    shares = probabilities(logits, model.temperatures_[-1] ** 0.5).mean(axis=0)
+    shares = compute_probabilities(logits, model.temperatures_[-1] ** 0.5).mean(axis=0)
     np.testing.assert_allclose(shares, of_new, rtol=1e-6)
     inputs = component_inputs(model, X)
     outputs = [each.outputs(x) for each, x in zip(model._components, inputs, strict=True)]

@@ -6,10 +6,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
 from skbackprop.tabular._mixture import (
-    calibrate,
+    compute_probabilities,
     ensemble_temperature,
+    fit_softmax_temperature,
     mixture_weights_nll,
-    probabilities,
     stacking_weights_nnls,
 )
 
@@ -18,14 +18,14 @@ def make_logits(n_outputs, n=4000, seed=0):
     """Return logits, and classes drawn with their probabilities."""
     rng = np.random.RandomState(seed)
     logits = 2 * rng.randn(n, n_outputs)
-    shares = probabilities(logits)
+    shares = compute_probabilities(logits)
     return logits, np.array([rng.choice(shares.shape[1], p=row) for row in shares])
 
 
 @pytest.mark.parametrize("n_outputs", [1, 2, 5])
 def test_probabilities_match_scipy(n_outputs):
     logits, _ = make_logits(n_outputs, 100)
-    found = probabilities(logits.astype(np.float32), 3.0)
+    found = compute_probabilities(logits.astype(np.float32), 3.0)
     assert found.dtype == np.float64
     if n_outputs == 1:
         np.testing.assert_allclose(found[:, 1], expit(logits[:, 0] / 3), rtol=1e-5)
@@ -38,7 +38,9 @@ def test_probabilities_match_scipy(n_outputs):
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_temperature_recovers_the_factor_of_the_logits(n_outputs, factor):
     logits, codes = make_logits(n_outputs)
-    assert calibrate(factor * logits, codes, None)[0] == pytest.approx(factor, rel=0.1)
+    assert fit_softmax_temperature(factor * logits, codes, None)[0] == pytest.approx(
+        factor, rel=0.1
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,13 +55,13 @@ def test_temperature_with_weights_equals_repeated_rows():
     logits, codes = make_logits(3, 300)
     weight = np.random.RandomState(1).randint(0, 3, 300)
     repeated = [np.repeat(array, weight, axis=0) for array in (logits, codes)]
-    expected = calibrate(*repeated, None)[0]
-    assert calibrate(logits, codes, weight)[0] == pytest.approx(expected, rel=1e-2)
+    expected = fit_softmax_temperature(*repeated, None)[0]
+    assert fit_softmax_temperature(logits, codes, weight)[0] == pytest.approx(expected, rel=1e-2)
 
 
 def test_temperature_is_at_least_one_half():
     _, codes = make_logits(3, 300)
-    assert calibrate(np.eye(3)[codes], codes, None)[0] == pytest.approx(0.5, rel=1e-2)
+    assert fit_softmax_temperature(np.eye(3)[codes], codes, None)[0] == pytest.approx(0.5, rel=1e-2)
 
 
 @pytest.mark.parametrize("n_outputs", [1, 3])
@@ -69,23 +71,23 @@ def test_calibrated_loss_is_the_mean_log_loss_and_minimal(n_outputs):
     weight = np.random.RandomState(1).rand(500)
 
     def log_loss_at(temperature):
-        shares = probabilities(several, temperature)[:, np.arange(500), codes]
+        shares = compute_probabilities(several, temperature)[:, np.arange(500), codes]
         return -np.average(np.log(shares).mean(axis=0), weights=weight)
 
-    temperature, loss = calibrate(several, codes, weight)
+    temperature, loss = fit_softmax_temperature(several, codes, weight)
     assert loss == pytest.approx(log_loss_at(temperature), rel=1e-9)
     assert loss < min(log_loss_at(0.9 * temperature), log_loss_at(1.1 * temperature))
     as_one = np.vstack(several), np.tile(codes, 3), np.tile(weight, 3)
-    assert calibrate(*as_one)[0] == pytest.approx(temperature, rel=1e-3)
+    assert fit_softmax_temperature(*as_one)[0] == pytest.approx(temperature, rel=1e-3)
 
 
 def test_temperature_of_many_rows_comes_from_a_sample():
     logits, codes = make_logits(1, 2000)
     many = np.tile(logits, (40, 1)), np.tile(codes, 40)
-    expected, _ = calibrate(logits, codes, None)
-    assert calibrate(*many, None)[0] == pytest.approx(expected, rel=0.03)
+    expected, _ = fit_softmax_temperature(logits, codes, None)
+    assert fit_softmax_temperature(*many, None)[0] == pytest.approx(expected, rel=0.03)
     weight = (np.arange(80_000) % 3 == 1).astype(float)
-    assert calibrate(*many, weight)[0] == pytest.approx(1.0, rel=0.1)
+    assert fit_softmax_temperature(*many, weight)[0] == pytest.approx(1.0, rel=0.1)
 
 
 @pytest.mark.parametrize("is_weighted", [False, True])

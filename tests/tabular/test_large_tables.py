@@ -64,16 +64,16 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
     X = TABLES[name]()
     features, rows = fitted(X)
     matrices = features.encoding.read_training_rows(columns_of(X))
-    expected = features.inputs(matrices, [view])[view]
-    np.testing.assert_array_equal(features.training_input(rows, view), expected)
+    expected = features.make_inputs(matrices, [view])[view]
+    np.testing.assert_array_equal(features.make_training_input(rows, view), expected)
     if view != "table":
         lazy, some = LazyFeatureMatrix(features, rows, view), np.array([5, 250, 5, 0])
         assert lazy.shape == expected.shape
         np.testing.assert_array_equal(lazy[some], expected[some])
         np.testing.assert_array_equal(lazy[7:290], expected[7:290])
         assert max_abs(lazy) == np.abs(expected).max()
-    again = features.training_input(features.scale(columns_of(X)), view)
-    new = features.inputs(features.encoding.read_rows(columns_of(X)), [view])[view]
+    again = features.make_training_input(features.scale(columns_of(X)), view)
+    new = features.make_inputs(features.encoding.read_rows(columns_of(X)), [view])[view]
     np.testing.assert_array_equal(again, new)
 
 

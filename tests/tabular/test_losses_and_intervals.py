@@ -186,11 +186,11 @@ def test_mixture_weights_minimize_the_loss(loss):
     models = [each[:, None] for each in models]
     if targets.has_variance:
         models = [np.hstack([each, np.full((200, 1), 0.5)]) for each in models]
-    weights = targets.weights(models, y, None)
+    weights = targets.fit_weights(models, y, None)
     assert weights.sum() == pytest.approx(1)
     assert weights[0] > 0.9
-    assert targets.weights(models[1:2], y, None).tolist() == [1]
-    mixed = targets.mixture(models, weights.tolist())
+    assert targets.fit_weights(models[1:2], y, None).tolist() == [1]
+    mixed = targets.mix(models, weights.tolist())
     assert targets.score(mixed, y, None) > 0.9
 
 

@@ -32,7 +32,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
-from skbackprop.tabular._mixture import probabilities
+from skbackprop.tabular._mixture import compute_probabilities
 from skbackprop.tabular._model_inputs import (
     N_BINS,
     N_FREQUENCIES,
@@ -196,8 +196,8 @@ def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
         members = [member.decision_function(seen) for member in networks.estimators_]
         scores = np.array(members).reshape(3, len(X), -1)
         divisor = min(temperature, temperature**0.5)
-        mixed = mixed + weight * probabilities(scores, divisor).mean(axis=0)
-        alone = probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
+        mixed = mixed + weight * compute_probabilities(scores, divisor).mean(axis=0)
+        alone = compute_probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
         out_of_fold = out_of_fold + weight * alone
         np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
     for predictions, shares in (
@@ -246,7 +246,7 @@ def test_initial_predictions_are_near_the_class_shares():
     assert len(warned) == len(model.networks_)
     assert all(f"time_limit={model.time_limit:g} seconds" in str(each.message) for each in warned)
     scores = model._components[0].outputs(component_inputs(model, X)[0])
-    assert np.abs(probabilities(scores)[..., 1] - y.mean()).max() < 0.1
+    assert np.abs(compute_probabilities(scores)[..., 1] - y.mean()).max() < 0.1
 
 
 # ------------------------------------------------------------------------------ training

@@ -124,7 +124,7 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
     ((features, rows),) = fitted
     assert features.encoding.categories.statistics is not None
     components = [*model._components[-1:], *model._components[:-1]]
-    views = [features.training_input(rows, each.view) for each in components]
+    views = [features.make_training_input(rows, each.view) for each in components]
     assert len(seen) == len(views)
     for found, expected in zip(seen, views, strict=True):
         np.testing.assert_array_equal(found, expected)

@@ -167,7 +167,7 @@ def test_the_time_of_encoding_counts(monkeypatch):
     """By a clock by which encoding takes 30 seconds, and training 10."""
     seconds, limits = [0.0], []
 
-    def training_input(rows, view):
+    def make_training_input(rows, view):
         seconds[0] += 30
         return rows
 
@@ -178,7 +178,7 @@ def test_the_time_of_encoding_counts(monkeypatch):
 
     model = TabularClassifier(blend=None)
     model.classes_ = np.arange(2)
-    model._features = SimpleNamespace(training_input=training_input, n_blocks=0)
+    model._features = SimpleNamespace(make_training_input=make_training_input, n_blocks=0)
     monkeypatch.setattr(base, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
     monkeypatch.setattr(base, "train_networks", train_networks)
     rows, progress = LabeledRows(None, np.arange(100) % 2, None), SimpleNamespace(is_stopped=False)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop._conformal_intervals import conformal_quantile_rank
-from skbackprop.tabular._mixture import calibrate, probabilities
+from skbackprop.tabular._mixture import compute_probabilities, fit_softmax_temperature
 from support.tables import BOTH, component_inputs, mixed_data
 
 SMALL = {"n_estimators": 3, "max_iter": 4, "blend": None, "random_state": 0}
@@ -61,11 +61,13 @@ def test_temperatures_are_fitted_to_the_validation_table():
         strict=True,
     ):
         scores = [member.decision_function(seen)[:, None] for member in networks.estimators_]
-        expected, _ = calibrate(np.vstack(scores), np.tile(codes, 3), np.tile(weight, 3))
+        expected, _ = fit_softmax_temperature(
+            np.vstack(scores), np.tile(codes, 3), np.tile(weight, 3)
+        )
         assert temperature == pytest.approx(expected, rel=1e-3)
         divisor = min(temperature, temperature**0.5)
-        mixed = mixed + share * np.mean([probabilities(s, divisor) for s in scores], axis=0)
-    expected, _ = calibrate(np.log(mixed), codes, weight)
+        mixed = mixed + share * np.mean([compute_probabilities(s, divisor) for s in scores], axis=0)
+    expected, _ = fit_softmax_temperature(np.log(mixed), codes, weight)
     assert model._last_temperature == pytest.approx(expected, rel=1e-3)
 
 
