@@ -64,6 +64,11 @@ class DistributedTrainingData(TrainingData):
         n_train: int = self.rows.X.partitions.n_train
         return n_train
 
+    @property
+    def may_leave_out_rows(self) -> bool:
+        """Whether networks can be trained on some of the rows."""
+        return False
+
 
 class DaskTabularMixin(ClusterMixin, BaseTabular):
     """Base of `DaskTabularClassifier` and `DaskTabularRegressor`."""

@@ -132,10 +132,11 @@ class ValidatedParams(NamedTuple):
 
 
 class FitArguments(NamedTuple):
-    """The arguments of `fit`, as the user gives them, and two of tabular estimators alone.
+    """The arguments of `fit`, as the user gives them, and three of tabular estimators alone.
 
-    These are the `folds` (the network that holds out each row), and a `checkpoint` that has been
-    read: the arrays of the runs, and the path of its file.
+    These are the `folds` (the network that holds out each row), a `checkpoint` that has been read
+    (the arrays of the runs, and the path of its file), and `is_train` (whether networks may be
+    trained on each row; None for all rows).
     """
 
     X: Any
@@ -148,6 +149,7 @@ class FitArguments(NamedTuple):
     groups: Any = None
     folds: Array | None = None
     checkpoint: tuple[Mapping[str, Array], Path] | None = None
+    is_train: Array | None = None
 
     @property
     def has_validation_data(self) -> bool:
@@ -161,13 +163,14 @@ class FitArguments(NamedTuple):
 
 
 class ValidatedData(NamedTuple):
-    """Validated training data, targets as the user gave them, validation data, groups and folds."""
+    """Validated training data, with targets as the user gave them, and how its rows are used."""
 
     table: Dataset
     y: Any
     validation: ValidationData | None
     groups: Array | None
     folds: Array | None = None
+    is_train: Array | None = None
 
 
 class ScoredPredictions(NamedTuple):

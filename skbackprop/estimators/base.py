@@ -315,10 +315,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 if config.class_weight is not None:
                     rows = multiply_class_weight(config, targets, rows)
                 validation = ValidationData(rows, None, y_val)
-        groups = (
-            None if arguments.groups is None else validate_groups(arguments.groups, table.n_rows, 1)
-        )
-        return params, info, ValidatedData(table, y, validation, groups, arguments.folds)
+        groups = None
+        if arguments.groups is not None:
+            groups = validate_groups(arguments.groups, table.n_rows, 1)
+        folds, is_train = arguments.folds, arguments.is_train
+        return params, info, ValidatedData(table, y, validation, groups, folds, is_train)
 
     def _get_validated_params(self, last: DataInfo | None, incremental: bool) -> ValidatedParams:
         """Return the validated parameters; a warm start must not change those of the last fit.
@@ -428,6 +429,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             incremental,
             data.groups,
             data.folds,
+            data.is_train,
             log_losses,
         )
 

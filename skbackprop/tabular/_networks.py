@@ -68,10 +68,15 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         self,
         rows: LabeledRows,
         folds: Array | None,
-        checkpoint: tuple[Mapping[str, Array], Path] | None,
+        checkpoint: tuple[Mapping[str, Array], Path] | None = None,
+        is_train: Array | None = None,
     ) -> None:
-        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
-        self._train(FitArguments(*rows, folds=folds, checkpoint=checkpoint))
+        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint.
+
+        `is_train` says whether networks may be trained on each row; None for all rows.
+        """
+        given = FitArguments(*rows, folds=folds, checkpoint=checkpoint, is_train=is_train)
+        self._train(given)
 
     def _set_fitted_attributes(
         self, context: FitContext, continues: bool, session: PartialFitSession | None = None

@@ -60,6 +60,7 @@ from ._training_cycles import (
     TrainingData,
     cycle_lengths,
     network_params,
+    shorten_training,
     train_networks,
 )
 
@@ -398,11 +399,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             own = data_for(index, view, n_networks - index)
             if trained and (own.time_limit == MIN_TIME or data.progress.is_stopped):
                 break
-            n_blocks = self._features.n_blocks if defaults.embeds else 0
-            params = network_params(defaults, n_blocks, own.n_train, own.n_estimators)
-            params["random_state"] = draw_seed(own.rng)
-            networks = self._make_networks(params, own.rows)
+            seed = draw_seed(own.rng)
+            networks = self._make_ensemble(defaults, own, seed)
             cycles = cycle_lengths(own.n_train, self.max_iter)
+            cycles, own = shorten_training(networks, cycles, own)
+            if own.is_train is not None:
+                networks = self._make_ensemble(defaults, own, seed)
             ensemble, outputs, first = train_networks(networks, view, cycles, own, is_promising)
             trained.append((ensemble, outputs))
             first_outputs.append(first)
@@ -418,6 +420,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
         self.blended_ = [each.estimators for each, _ in blended]
         return [outputs for _, outputs in [*trained, *blended]]
+
+    def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData, seed: int) -> Any:
+        """Return the untrained networks of an ensemble."""
+        n_blocks = self._features.n_blocks if defaults.embeds else 0
+        params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
+        return self._make_networks(params | {"random_state": seed}, data.rows)
 
     def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
         """Return encoded rows of a table in a view."""

@@ -76,7 +76,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The maximum number of epochs of a network. None lets training choose, up to 248.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
-        best networks so far.
+        best networks so far. If it is too short for a first training cycle on many rows, networks
+        are trained on a sample of the rows, with a ConvergenceWarning.
     verbose : bool or int, default=False
         Whether to print a line after each training cycle of each ensemble, with its validation loss
         and the maximum time left, and after each estimator of `blend`.

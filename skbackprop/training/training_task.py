@@ -176,6 +176,8 @@ class TrainingTask:
     folds : array of int of shape (n_rows,) or None, default=None
         The number of the network that holds out each row; None if each network draws its own
         split. Without early stopping these rows are not evaluated during training.
+    is_train : array of bool of shape (n_rows,) or None, default=None
+        Whether networks may be trained on each row; None for all rows.
     log_losses : callable or None, default=None
         Returns the log loss of each row from (scores of several networks, encoded targets), to
         calibrate their mean; None without calibration.
@@ -196,6 +198,7 @@ class TrainingTask:
     incremental: bool
     groups: Array | None = None
     folds: Array | None = None
+    is_train: Array | None = None
     log_losses: Callable[[Array, Array], Array] | None = None
     stack: Callable[..., StackTrainer] = StackTrainer
 
@@ -228,11 +231,14 @@ class TrainingTask:
         """
         if self.folds is not None:
             is_own = self.folds == member
-            split = _row_numbers(~is_own), _row_numbers(is_own)
+            is_train = ~is_own if self.is_train is None else self.is_train & ~is_own
+            split = _row_numbers(is_train), _row_numbers(is_own)
             if last is not None and np.array_equal(last[1], split[1]):
                 split = last
         elif self.stopping is not None:
             split = self._draw_split(self.stopping, rng, last)
+        elif self.is_train is not None:
+            split = _row_numbers(self.is_train), np.zeros(0, np.int32)
         else:
             return None
         weight, (train, _) = self.table.weight, split

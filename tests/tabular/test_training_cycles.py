@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.preprocessing import scale
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import _training_cycles, base
@@ -23,7 +24,9 @@ from skbackprop.tabular._training_cycles import (
     CycleResult,
     TrainingData,
     cycle_lengths,
+    measure_epoch,
     network_params,
+    shorten_training,
 )
 from support.tables import BOTH
 
@@ -185,6 +188,146 @@ def test_the_time_of_encoding_counts(monkeypatch):
     rng = np.random.RandomState(0)
     model._fit_components(TrainingData(rows, 2, None, None, rng, 100, model, None, progress))
     assert limits == [(100 - 30) / 2, 100 - 30 - 10 - 30]
+
+
+N_SHARED, N_FOLDS = 20_000, 5
+
+
+def shared_data(time_limit, weight=None, validation=None):
+    """Return data of 16,000 training rows for each of five networks, 20,000 with validation."""
+    y = np.arange(N_SHARED) % 2
+    folds = None if validation else np.arange(N_SHARED) // (N_SHARED // N_FOLDS)
+    rows, rng = LabeledRows(None, y, weight), np.random.RandomState(0)
+    validation = LabeledRows(None, y[:3000], None) if validation else None
+    estimator = SimpleNamespace(time_limit=time_limit)
+    return TrainingData(rows, N_FOLDS, folds, validation, rng, time_limit, estimator, None, None)
+
+
+@pytest.fixture
+def epoch_of_a_second(monkeypatch):
+    """An epoch of all rows takes a second, and measuring it another one."""
+    seconds = iter([0.0, 1.0])
+    monkeypatch.setattr(_training_cycles, "measure_epoch", lambda *_: 1.0)
+    clock = SimpleNamespace(perf_counter=lambda: next(seconds))
+    monkeypatch.setattr(_training_cycles, "time", clock)
+
+
+# Predictions of held-out rows take 20,000 / (3 * 5 * 16,000) = 1 / 12 of an epoch.
+@pytest.mark.parametrize(
+    "seconds, n_epochs, n_train",
+    [
+        (6 + 1 / 12, [6, 12], 16_000),
+        (5.9 + 1 / 12, [5], 16_000),
+        (3.1 + 1 / 12, [3], 16_000),
+        (1.5 + 1 / 12, [3], 8_000),
+        (0.3 + 1 / 12, [3], 1_600),
+        (0.05, [3], 1_000),
+    ],
+)
+@pytest.mark.parametrize("is_weighted", [False, True])
+@pytest.mark.usefixtures("epoch_of_a_second")
+def test_a_first_cycle_ends_within_the_time_limit(seconds, n_epochs, n_train, is_weighted):
+    weight = np.where(np.arange(N_SHARED) % 3, 1.0, 0.0) if is_weighted else None
+    data = shared_data(seconds + 1 + 1e-9, weight)
+    if n_epochs == [6, 12]:
+        assert shorten_training(None, [6, 12], data)[0] == [6, 12]
+        return
+    with pytest.warns(
+        ConvergenceWarning, match=f"on {n_train:,} of 16,000 rows, for {n_epochs[0]}"
+    ):
+        cycles, shortened = shorten_training(None, [6, 12], data)
+    assert cycles == n_epochs
+    assert shortened.time_limit == pytest.approx(seconds)
+    assert shortened.n_train == n_train
+    if n_train < 16_000:
+        used = shortened.is_train
+        np.testing.assert_array_equal(np.bincount(data.folds[used]), n_train // 4)
+        assert not is_weighted or weight[used].all()
+    else:
+        assert shortened.is_train is None
+
+
+@pytest.mark.usefixtures("epoch_of_a_second")
+def test_a_first_cycle_with_validation_rows_ends_within_the_time_limit():
+    """All networks predict them, which takes 3,000 / (3 * 20,000) of an epoch."""
+    with pytest.warns(ConvergenceWarning, match="on 10,000 of 20,000 rows, for 3 epoch"):
+        cycles, data = shorten_training(None, [6], shared_data(1 + 1.55 + 1e-9, validation=True))
+    assert (cycles, data.n_train) == ([3], 10_000)
+
+
+@pytest.mark.parametrize("time_limit", [np.inf, _training_cycles.MIN_TIME])
+def test_nothing_is_measured_without_a_limit_or_time(time_limit):
+    cycles, data = [6], shared_data(time_limit)
+    assert shorten_training(None, cycles, data) == (cycles, data)
+
+
+def some_networks(kind, y, batch_size=8):
+    settings = {"n_estimators": 2, "batch_size": batch_size, "dropout": 0.2, "random_state": 0}
+    settings |= {"n_iter_no_change": np.inf, "max_iter": 3, "learning_rate": "cosine"}
+    return kind((4,), **settings)
+
+
+@pytest.mark.parametrize("kind", [TabularClassifierNetworks, TabularRegressorNetworks])
+@pytest.mark.parametrize("has_folds", [False, True])
+def test_networks_trained_on_a_sample_equal_those_of_a_table_of_it(kind, has_folds):
+    """Rows outside of it are held out with the others."""
+    X, y = data_for(TabularClassifier)
+    X = scale(X)
+    y = y if kind is TabularClassifierNetworks else 2.0 * y
+    is_train = np.random.RandomState(0).random_sample(len(y)) < 0.5
+    folds = np.arange(len(y)) % 2 if has_folds else None
+    model, expected = some_networks(kind, y), some_networks(kind, y)
+    model.fit_cycle(LabeledRows(X, y, None), folds, is_train=is_train)
+    rows = LabeledRows(X[is_train], y[is_train], None)
+    expected.fit_cycle(rows, folds[is_train] if has_folds else None)
+    for own, other in zip(model.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_array_equal(own, other)
+    if has_folds:
+        scores = model.out_of_fold_outputs()[0]
+        assert scores.shape[0] == len(y)
+        np.testing.assert_allclose(
+            scores[is_train], expected.out_of_fold_outputs()[0], rtol=1e-5, atol=1e-6
+        )
+
+
+def test_an_epoch_is_measured_by_two_batches(monkeypatch):
+    """By a clock that goes on by a second at each look, at the start and the end of the epoch."""
+    seconds = iter(range(10))
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
+    monkeypatch.setattr(_training_cycles, "time", clock)
+    X, y = data_for(TabularClassifier)
+    networks = some_networks(TabularClassifierNetworks, y)
+    folds, rng = np.arange(len(y)) % 2, np.random.RandomState(0)
+    rows = LabeledRows(X, y, None)
+    data = TrainingData(rows, 2, folds, None, rng, 10.0, None, None, None)
+    before = networks.get_params()
+    assert measure_epoch(networks, data) == data.n_train / 16
+    assert networks.get_params() == before
+    assert not hasattr(networks, "coefs_")
+
+
+@pytest.mark.long
+@BOTH
+@pytest.mark.parametrize("seconds", [1e-6, 1e9])
+def test_a_fit_for_which_epochs_are_measured(kind, seconds, monkeypatch):
+    """A generous limit changes nothing; with a short one a sample of rows is learned."""
+    X, y = data_for(kind)
+    settings = SMALL | {"max_iter": 6}
+    monkeypatch.setattr(_training_cycles, "MANY_ROWS", 50)
+    monkeypatch.setattr(_training_cycles, "_MIN_SHORT_ROWS", 40)
+    whole = kind(**settings).fit(X, y)
+    monkeypatch.setattr(
+        _training_cycles, "measure_epoch", lambda *own: measure_epoch(*own) / seconds
+    )
+    model = kind(**settings, time_limit=1000.0)
+    if seconds > 1:
+        np.testing.assert_array_equal(model.fit(X, y).predict(X), whole.predict(X))
+        return
+    with pytest.warns(ConvergenceWarning, match=f"on 40 of {len(y) // 2} rows, for 3 epoch"):
+        model.fit(X, y)
+    assert (model.n_iter_ == 3).all()
+    assert all((networks.t_ == 3 * 40).all() for networks in model.networks_)
+    assert len(model.oof_member_) == len(y)
 
 
 @pytest.mark.parametrize("n_networks", [1, 3])
