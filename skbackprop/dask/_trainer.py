@@ -331,29 +331,27 @@ class DistributedTrainer(StackTrainer):
         is_synchronous, batch_size = self.sync_every == 1, pool.config.batch_size
         n_steps = -(-(partitions.n_train if is_synchronous else pool.max_rows) // batch_size)
         n_rounds = -(-n_steps // self.sync_every)
-        members = [slice(i, i + 1) for i in range(len(self))]
-        # The sums of the losses and of the weights of each network.
-        sums: list[list[float]] = [[] for _ in members]
-        totals: list[list[float]] = [[] for _ in members]
+        losses: list[list[float]] = [[] for _ in range(len(self))]  # of each network
+        weights: list[list[float]] = [[] for _ in range(len(self))]
         for slices in self._iter_slices(n_rounds):
             state = get_changed_arrays(self.state, is_synchronous)
             results = pool.map("train", is_synchronous, state, rate, slices)
             of_round = slices[0].slice_partition(partitions.n_train, 0)
             n_rows = of_round.stop - of_round.start
             self.state.n_samples_seen += n_rows
-            for own, parts in zip(members, zip(*results, strict=True), strict=True):
-                losses, weights = sums[own.start], totals[own.start]
+            for i, parts in enumerate(zip(*results, strict=True)):
+                member = slice(i, i + 1)
                 if is_synchronous:
-                    losses += self._make_step(own, parts, batch_size, rate[own].item())
-                    weights += [part.weight for part in parts]
+                    losses[i] += self._make_step(member, parts, batch_size, rate[i].item())
+                    weights[i] += [part.weight for part in parts]
                 else:
-                    average_workers(self.state.take(own), parts, n_rows)
-                    losses += [part.loss / n_rounds for part in parts]
-                    weights += [part.weight / n_rounds for part in parts]
+                    average_workers(self.state.take(member), parts, n_rows)
+                    losses[i] += [part.loss / n_rounds for part in parts]
+                    weights[i] += [part.weight / n_rounds for part in parts]
         means = np.array(
             [
-                fsum_or_nan(losses) / math.fsum(weights)
-                for losses, weights in zip(sums, totals, strict=True)
+                fsum_or_nan(own_losses) / math.fsum(own_weights)
+                for own_losses, own_weights in zip(losses, weights, strict=True)
             ]
         )
         pool.log_event(
@@ -365,47 +363,44 @@ class DistributedTrainer(StackTrainer):
         )
         return means
 
-    def _iter_slices(self, n_pieces: int) -> Iterable[list[EpochSlice]]:
-        """Yield the pieces of an epoch, one for each network, until the time limit."""
+    def _iter_slices(self, n_rounds: int) -> Iterable[list[EpochSlice]]:
+        """Yield the slices of each round, one for each network, until the time limit."""
         rngs = self.state.rngs
         # Networks that share a stream visit rows in the same order.
         seeds = {
             key: None if rng is None else int(rng.randint(_MAX_SEED, dtype=np.int64))
             for key, rng in {id(rng): rng for rng in rngs}.items()
         }
-        masks = [int(rng.integers(_MAX_SEED)) for rng in self.state.masks] or [0] * len(self)
+        mask_seeds = [int(rng.integers(_MAX_SEED)) for rng in self.state.masks] or [0] * len(self)
         slices: Iterable[list[EpochSlice]] = (
             [
-                EpochSlice(seeds[id(rng)], own, piece, n_pieces, member)
-                for rng, own, member in zip(rngs, masks, self.numbers, strict=True)
+                EpochSlice(seeds[id(rng)], mask_seed, number, n_rounds, member)
+                for rng, mask_seed, member in zip(rngs, mask_seeds, self.numbers, strict=True)
             ]
-            for piece in range(n_pieces)
+            for number in range(n_rounds)
         )
         return slices if self.time_limit is None else self.time_limit.iter_until_reached(slices)
 
     def _make_step(
-        self, own: slice, parts: Sequence[RoundResult], n_rows: int, rate: float
+        self, member: slice, parts: Sequence[RoundResult], n_rows: int, rate: float
     ) -> list[float]:
         """Make a step of one network with the gradients of a batch, and return its losses."""
         weights = [part.weight for part in parts]
         total = math.fsum(weights)
         if total == 0:
             return []
-        step = self._step(own, 1)  # bound to the smallest batch, because it sees no rows
-        statistics = self.parameters.members(own).statistics
+        step = self._step(member, 1)  # bound to the smallest batch, because it sees no rows
+        statistics = self.parameters.members(member).statistics
         mean = _weighted_mean([part.outcome.theta for part in parts], weights)
         np.copyto(step.gradient.g, mean, casting="same_kind")
         for name, array in statistics.items():
             each = [part.outcome.statistics[name] for part in parts]
             np.copyto(array, _weighted_mean(each, weights))
-        penalty, normalizer = (
-            step.gradient.objective.penalty,
-            step.gradient.objective.loss_normalizer,
-        )
+        objective = step.gradient.objective
         sums_of_weights = step.gradient.add_penalty(total)
         step.update(n_rows, rate)
-        losses = [part.loss / normalizer for part in parts]
-        return losses + penalty.value(sums_of_weights.astype(float)).tolist()
+        losses = [part.loss / objective.loss_normalizer for part in parts]
+        return losses + objective.penalty.value(sums_of_weights.astype(float)).tolist()
 
 
 class RemoteEvaluator:

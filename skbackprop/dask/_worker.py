@@ -56,36 +56,37 @@ class WorkerShare(NamedTuple):
 
 
 class EpochSlice(NamedTuple):
-    """One of `n_pieces` equal pieces of an epoch.
+    """Slice of an epoch that one network is trained on in one of `n_rounds` rounds.
 
     Parameters
     ----------
-    order : int or None
+    order_seed : int or None
         The seed of the order of the rows in this epoch; None for rows without shuffling.
-    masks : int
+    mask_seed : int
         The seed of the dropout masks in this epoch.
-    piece, n_pieces : int
-        The number of the piece, from 0, and the number of pieces in the epoch.
+    round_number, n_rounds : int
+        The number of the round, from 0, and the number of rounds in the epoch.
     member : int
         The number of the network, which may hold out some of the rows.
     """
 
-    order: int | None
-    masks: int
-    piece: int
-    n_pieces: int
+    order_seed: int | None
+    mask_seed: int
+    round_number: int
+    n_rounds: int
     member: int
 
     def slice_partition(self, n_rows: int, number: int) -> slice:
-        """Return the rows of the piece in the order of a partition.
+        """Return the rows of the slice in the order of a partition.
 
         They depend on the partition alone and not on its worker, so a batch has the same rows
-        whichever worker computes it. Where a partition does not divide evenly, its larger pieces
+        whichever worker computes it. Where a partition does not divide evenly, its larger slices
         are shifted by multiples of the golden ratio, so that all batches have about one size.
         """
-        shift = int(number * _GOLDEN_RATIO % 1 * self.n_pieces)
+        shift = int(number * _GOLDEN_RATIO % 1 * self.n_rounds)
         start, stop = (
-            (n_rows * piece + shift) // self.n_pieces for piece in (self.piece, self.piece + 1)
+            (n_rows * i + shift) // self.n_rounds
+            for i in (self.round_number, self.round_number + 1)
         )
         return slice(start, stop)
 
@@ -164,15 +165,15 @@ class WorkerActor:
         self, is_synchronous: bool, states: TrainState, rates: Array, slices: Sequence[EpochSlice]
     ) -> list[RoundResult]:
         """Return each network after this worker's part of a round: a gradient or local steps."""
-        seeds = {piece.order for piece in slices}
+        seeds = {epoch_slice.order_seed for epoch_slice in slices}
         self._orders = {key: orders for key, orders in self._orders.items() if key[0] in seeds}
         results = []
-        for i, piece in enumerate(slices):
+        for i, epoch_slice in enumerate(slices):
             state = states.take(slice(i, i + 1))
             if is_synchronous:
-                results.append(self._compute_gradient(state, piece))
+                results.append(self._compute_gradient(state, epoch_slice))
             else:
-                results.append(self._make_local_steps(state, rates[i : i + 1], piece))
+                results.append(self._make_local_steps(state, rates[i : i + 1], epoch_slice))
         return results
 
     def predict_raw(self, parameters: FlatParameters) -> dict[int, Array]:
@@ -181,12 +182,12 @@ class WorkerActor:
         network = self._objective.network
         return {i: predict_raw(network, parameters, partition.X) for i, partition in pairs}
 
-    def _compute_gradient(self, start: TrainState, piece: EpochSlice) -> RoundResult:
-        state = self._load_state(start, piece)
+    def _compute_gradient(self, start: TrainState, epoch_slice: EpochSlice) -> RoundResult:
+        state = self._load_state(start, epoch_slice)
         parameters = state.parameters
         g, weight, losses = np.zeros(parameters.theta.shape), 0.0, [0.0]
         scale = self._share.weight_scale if parameters.statistics else 1.0
-        for data in self._iter_data(piece):
+        for data in self._iter_data(epoch_slice):
             data, n_rows = _scale_weight(data, scale), data.n_rows
             if n_rows not in self._losses:
                 self._losses[n_rows] = FullBatchLoss(
@@ -202,15 +203,17 @@ class WorkerActor:
         gradient = parameters.with_theta(g.astype(parameters.dtype), updated)
         return RoundResult(gradient, weight / scale, fsum_or_nan(losses) / scale)
 
-    def _make_local_steps(self, start: TrainState, rate: Array, piece: EpochSlice) -> RoundResult:
+    def _make_local_steps(
+        self, start: TrainState, rate: Array, epoch_slice: EpochSlice
+    ) -> RoundResult:
         """Return one network after as many steps as all other workers make."""
-        share, total = self._share, self._training_weight(piece.member)
+        share, total = self._share, self._training_weight(epoch_slice.member)
         if total == 0:
             return RoundResult(None, 0.0, 0.0)
-        n_largest = -(-share.max_rows // piece.n_pieces)
+        n_largest = -(-share.max_rows // epoch_slice.n_rounds)
         n_steps = -(-n_largest // self._config.batch_size)
-        rows, scale = self._select_rows_of_steps(piece, n_largest, n_steps)
-        state = self._load_state(start, piece)
+        rows, scale = self._select_rows_of_steps(epoch_slice, n_largest, n_steps)
+        state = self._load_state(start, epoch_slice)
         losses, weights, first = [], [], 0
         for n_rows, size in split_into_batch_sizes(len(rows), n_steps):
             part = self._gather(rows[first : first + n_rows])
@@ -231,11 +234,11 @@ class WorkerActor:
             self._weights[member] = fsum_or_nan([part.sum() for part in parts if part is not None])
         return self._weights[member]
 
-    def _load_state(self, start: TrainState, piece: EpochSlice) -> TrainState:
+    def _load_state(self, start: TrainState, epoch_slice: EpochSlice) -> TrainState:
         """Return the state of this worker after `start` was copied to it.
 
         The rows are visited without shuffling. The seed of the dropout masks is the same whichever
-        worker computes the piece.
+        worker computes the slice.
         """
         if self._state is None:
             masks = [np.random.default_rng()] if self._objective.network.stochastic else []
@@ -244,37 +247,44 @@ class WorkerActor:
         for own, array in zip(state.trained_arrays(), start.trained_arrays(), strict=True):
             np.copyto(own, array)
         for rng in state.masks:
-            seeded = np.random.default_rng([piece.masks, self._share.partitions[0], piece.piece])
+            seeded = np.random.default_rng(
+                [epoch_slice.mask_seed, self._share.partitions[0], epoch_slice.round_number]
+            )
             rng.bit_generator.state = seeded.bit_generator.state
         return state
 
-    # --------------------------------------------------------------------- rows of a piece
+    # --------------------------------------------------------------------- rows of a slice
 
-    def _select_rows(self, piece: EpochSlice, trained_only: bool = False) -> IndexArray:
-        """Return the rows of a piece, optionally only those that the network is trained on."""
-        orders = self._draw_orders(piece.order, piece.member if trained_only else None)
+    def _select_rows(self, epoch_slice: EpochSlice, trained_only: bool = False) -> IndexArray:
+        """Return the rows of a slice, optionally only those that the network is trained on."""
+        orders = self._draw_orders(
+            epoch_slice.order_seed, epoch_slice.member if trained_only else None
+        )
         numbers = self._share.partitions
         rows = [
-            start + order[piece.slice_partition(len(order), number)]
+            start + order[epoch_slice.slice_partition(len(order), number)]
             for start, number, order in zip(self._starts, numbers, orders, strict=False)
         ]
         return np.concatenate(rows)
 
     def _select_rows_of_steps(
-        self, piece: EpochSlice, n_largest: int, n_steps: int
+        self, epoch_slice: EpochSlice, n_largest: int, n_steps: int
     ) -> tuple[IndexArray, float]:
-        """Return the rows of a piece for `n_steps` local steps, and the factor of their weights.
+        """Return the rows of a slice for `n_steps` local steps, and the factor of their weights.
 
         Rows of weight zero and held-out rows are left out. The others are repeated as often as they
         fit into the `n_largest` rows of the worker with the most rows.
         """
-        rows = self._select_rows(piece, trained_only=True)
+        rows = self._select_rows(epoch_slice, trained_only=True)
         n_own = float(len(rows))
-        if not len(rows):  # fewer rows than pieces
-            whole = self._select_rows(piece._replace(piece=0, n_pieces=1), trained_only=True)
-            rows, n_own = whole[[piece.piece % len(whole)]], len(whole) / piece.n_pieces
-        if piece.order is not None and len(self._partitions) > 1:  # mix partitions in each batch
-            seed = piece.order, self._share.partitions[0], piece.piece
+        if not len(rows):  # fewer rows than rounds
+            whole_epoch = epoch_slice._replace(round_number=0, n_rounds=1)
+            rows_of_epoch = self._select_rows(whole_epoch, trained_only=True)
+            rows = rows_of_epoch[[epoch_slice.round_number % len(rows_of_epoch)]]
+            n_own = len(rows_of_epoch) / epoch_slice.n_rounds
+        order_seed = epoch_slice.order_seed
+        if order_seed is not None and len(self._partitions) > 1:  # mix partitions in each batch
+            seed = order_seed, self._share.partitions[0], epoch_slice.round_number
             np.random.default_rng(seed).shuffle(rows)
         n_times = max(1, n_largest // len(rows))
         rows = np.resize(rows, max(n_times * len(rows), n_steps))
@@ -300,22 +310,22 @@ class WorkerActor:
             self._orders[key] = orders
         return self._orders[key]
 
-    def _iter_data(self, piece: EpochSlice) -> Iterator[Dataset]:
-        """Yield the rows of a piece, as many at once as pass through the network together.
+    def _iter_data(self, epoch_slice: EpochSlice) -> Iterator[Dataset]:
+        """Yield the rows of a slice, as many at once as pass through the network together.
 
         Rows that the network holds out have weight zero.
         """
-        for part in self._iter_rows(piece):
-            yield Dataset(part.X, part.y, part.training_weight(piece.member))
+        for part in self._iter_rows(epoch_slice):
+            yield Dataset(part.X, part.y, part.training_weight(epoch_slice.member))
 
-    def _iter_rows(self, piece: EpochSlice) -> Iterator[Partition]:
+    def _iter_rows(self, epoch_slice: EpochSlice) -> Iterator[Partition]:
         n_at_once = self._n_rows_at_once
-        if piece.n_pieces == 1:  # all rows, in any order
+        if epoch_slice.n_rounds == 1:  # all rows, in any order
             for partition in self._partitions:
                 for start in range(0, partition.n_rows, n_at_once):
                     yield partition.take(slice(start, start + n_at_once))
             return
-        rows = self._select_rows(piece)
+        rows = self._select_rows(epoch_slice)
         for start in range(0, len(rows), n_at_once):
             yield self._gather(rows[start : start + n_at_once])
 
