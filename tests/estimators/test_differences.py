@@ -143,8 +143,8 @@ def check_stopping_rule():
     assert n_epochs[1] == 1
 
 
-@difference("warm start, best weights")
-def check_best_weights():
+@difference("warm start, arrays of the last fit")
+def check_arrays_of_last_fit():
     settings = {"warm_start": True, "early_stopping": True, "max_iter": 5}
     other = theirs(**settings).fit(X, LABELS)
     assert other._best_coefs[0] is other.coefs_[0]  # which further training changes in place
@@ -299,7 +299,7 @@ def check_columns_of_labels():
     assert ours().fit(X, y).predict(X).shape == y.shape
 
 
-@difference("a matrix of two values other than 0 and 1")
+@difference("a label matrix of 1 and 2, not 0 and 1")
 def check_two_values():
     y = label_data(60)[1] + 1
     assert set(np.unique(theirs().fit(X, y).predict(X))) <= {0, 1}
