@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from dask import delayed
 from distributed import Client
 from distributed.comm import CommClosedError
+from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
 from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _trainer
 from skbackprop.dask._trainer import ActorPool, assign_partitions
 from skbackprop.early_stopping import EarlyStopping
+from skbackprop.nn import stack_trainer
 from support import class_data, few_epochs
 from support.cluster import assert_same_fit, dask_data, make_cluster, settings_of
 
@@ -173,6 +176,30 @@ def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_ever
     np.testing.assert_array_equal(resumed.coefs_[0], whole.coefs_[0])
     assert resumed.temperature_ == whole.temperature_ != first.temperature_
     assert resumed.n_iter_ == 8
+
+
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_rounds_of_an_incomplete_first_epoch_count(
+    client, tmp_path, monkeypatch, sync_every, n_rows
+):
+    """By a clock that goes on by a second at each round, of four or of two in an epoch."""
+    path, seconds = tmp_path / "network.npz", iter(range(100))
+    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
+    settings = SETTINGS | {"batch_size": 16 // sync_every, "sync_every": sync_every}
+    settings |= {"client": client, "max_iter": 3}
+    whole = DaskBackpropClassifier(**settings).fit(*HALVES)
+    model = DaskBackpropClassifier(**settings, time_limit=2 // sync_every)
+    with monkeypatch.context() as context:
+        context.setattr(stack_trainer, "time", clock)
+        with pytest.warns(ConvergenceWarning, match=r"after 50\.00% of the first epoch"):
+            model.set_callbacks(Checkpoint(path)).fit(*HALVES)
+    assert (model.n_iter_, model.t_) == (0, 32)
+    initial = DaskBackpropClassifier(**settings, time_limit=1e-9)
+    with pytest.warns(ConvergenceWarning, match="nothing has been learned"):
+        initial.fit(*HALVES)
+    assert np.abs(model.coefs_[0] - initial.coefs_[0]).min() > 1e-6
+    resumed = DaskBackpropClassifier(**settings).fit(*HALVES, resume_from=path)
+    assert_same_fit(resumed, whole)
 
 
 def test_partitions_stay_on_their_workers_unless_sizes_differ_much():
