@@ -179,9 +179,7 @@ def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_ever
 
 
 @pytest.mark.parametrize("sync_every", [1, 2])
-def test_rounds_of_an_incomplete_first_epoch_count(
-    client, tmp_path, monkeypatch, sync_every, n_rows
-):
+def test_rounds_of_an_incomplete_first_epoch_count(client, tmp_path, monkeypatch, sync_every):
     """By a clock that goes on by a second at each round, of four or of two in an epoch."""
     path, seconds = tmp_path / "network.npz", iter(range(100))
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
