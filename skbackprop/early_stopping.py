@@ -35,17 +35,17 @@ class EarlyStopping(Configurable):
         The validation score.
 
         - None: the estimator's ``score``, which is accuracy, R2 or D2 of the loss.
-        - "loss": the negated loss of the validation rows. It detects overconfidence of a classifier
-          earlier than the accuracy.
+        - "loss": the negated loss of the validation rows. It shows the overconfidence of a
+          classifier earlier than the accuracy does.
         - the name of a scikit-learn scorer, such as "roc_auc" or "neg_log_loss".
         - a callable ``scorer(estimator, X, y)`` that returns a number. The estimator predicts with
           the weights of the epoch. If rows have weights, ``sample_weight`` is passed too.
     validation_fraction : float, int or "folds", default=0.1
-        The validation rows: a share of the rows in [0, 1), but at least 2 rows, or a number of
-        rows, at least 2. With "folds", each network of an ensemble holds out a different fold:
+        The validation rows: their share in [0, 1), or their number, an int of at least 2. At least
+        2 rows are held out. With "folds", each network of an ensemble holds out a different fold:
         all rows are used for training, and each row has an out-of-fold prediction in
-        ``oof_prediction_`` and similar attributes. There must be a row for each network. Not used
-        with `X_val`.
+        ``oof_prediction_`` and similar attributes. There must be at least as many rows as networks.
+        Not used with `X_val`.
     n_iter_no_change : float, default=10
         Maximum number of epochs without improvement, at least 1; may be infinite.
     tol : float, default=1e-4
@@ -54,9 +54,10 @@ class EarlyStopping(Configurable):
         Whether to calibrate the probabilities of a classifier on the validation rows by temperature
         scaling (Guo et al. 2017, section 4.2). After training, the last arrays of `coefs_` and
         `intercepts_` are divided by `temperature_`, which maximizes the likelihood of these rows.
-        Validation scores and further training use the undivided weights. `partial_fit` computes
-        the temperature again if `X_val` is passed, else keeps it. An estimator that is pickled
-        without its training state continues from the divided weights with temperature 1.
+        Validation scores and further training use the undivided weights. `partial_fit` computes the
+        temperature again if it gets `X_val`, else it keeps the temperature. If the estimator is
+        pickled without its training state, further training starts from the divided weights with
+        temperature 1.
 
     Raises
     ------

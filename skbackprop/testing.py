@@ -45,7 +45,7 @@ def check_gradient(
     ----------
     value_and_gradient : callable
         Function of an array of the shape of `theta`. It returns the value, a float, and the
-        gradient, an array of the same shape, whose memory may be reused.
+        gradient, an array of the same shape. The function may reuse the memory of the gradient.
     theta : array-like
         The point at which to check. It is converted to float64.
     n_directions : int, default=10
@@ -122,7 +122,7 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
     activation : ActivationFunction
         The activation.
     z : array-like, default=None
-        The points at which to check. Avoid kinks. None for 40 points of both signs.
+        The points at which to check, without kinks. None for 40 points of both signs.
     **options
         Options of `check_gradient`.
 
@@ -248,7 +248,7 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     - training and prediction have the same output, unless the layer draws random numbers or has
       running statistics,
     - `backward` writes gradients instead of adding them, and the first layer leaves X unchanged,
-    - each network of a stack of three computes the same as alone, to the bit, in float32.
+    - in a stack of three networks, each computes the same as alone, to the bit, in float32.
 
     Parameters
     ----------
@@ -257,9 +257,9 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     input_shape : tuple of int
         The shape of one row of its input.
     X : array-like of shape ``(n, *input_shape)``, default=None
-        The rows at which to check. Avoid kinks. NaN after the last step of a sequence is padding,
-        with respect to which the gradient must be zero. None for five rows of normally distributed
-        numbers. Layers that read tokens or categories need X.
+        The rows at which to check, without kinks. NaN after the last step of a sequence is padding;
+        the gradient with respect to padding must be zero. None for five rows of normally
+        distributed numbers. Layers that read tokens or categories need X.
     **options
         Options of `check_gradient`.
 
@@ -273,7 +273,7 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     AssertionError
         If a check fails.
     ValueError
-        If the layer does not take rows of this shape.
+        If the layer does not take rows of shape `input_shape`.
 
     Examples
     --------

@@ -21,21 +21,20 @@ class Checkpoint:
     """Callback that saves the training state to a file after every few epochs.
 
     If the process ends early, for example because a scheduler kills it, ``fit(X, y,
-    resume_from=path)`` resumes training from the last checkpoint. It ends with exactly the same
-    weights, losses and scores as an uninterrupted fit: the file has the weights, the optimizer
-    state, the learning rate schedule, the order of the rows and the random states, as arrays
-    without pickles. For L-BFGS it has the gradients so far, which are replayed without computing
-    them again.
+    resume_from=path)`` resumes training from the last checkpoint. The resumed fit ends with exactly
+    the same weights, losses and scores as an uninterrupted fit. The file has the weights, the
+    optimizer state, the learning rate schedule, the order of the rows and the random states, as
+    arrays without pickles.
 
     Parameters
     ----------
     path : str or path
-        The file, in an existing folder. A new checkpoint replaces the last one when it is complete
-        and on the disk, so that there is always a complete one. Each fit needs its own file, which
-        it locks until it ends. If the path is a symbolic link, the linked file is written.
+        The file, in an existing folder. A new checkpoint replaces the last one only after it is
+        completely written. Each fit needs its own file, and locks the file until the fit ends. If
+        the path is a symbolic link, the linked file is written.
     every : int, default=1
-        The number of epochs, or of iterations of L-BFGS, between checkpoints, at least 1. The end
-        of training is also saved, unless Ctrl-C or an error ended it.
+        The number of epochs, or of iterations of L-BFGS, between checkpoints, at least 1. The state
+        at the end of training is also saved, unless Ctrl-C or an error ended training.
 
     Raises
     ------
@@ -43,8 +42,8 @@ class Checkpoint:
         When a fit begins, if the estimator is not one of this package. Set the callback on the
         network itself, not on a pipeline around it.
     ValueError
-        If a parameter is not valid; when a fit begins, if it is one of many fits of a search, if it
-        trains several networks with L-BFGS, or if another fit is writing to the file.
+        If a parameter is not valid. When a fit begins, if this is one of many fits of a search, if
+        it trains several networks with L-BFGS, or if another fit is writing to the file.
     OSError
         When a fit begins, if the folder does not exist, or the file is not writable or is a device.
         After an epoch, if the file cannot be written. Training then ends.
@@ -55,15 +54,15 @@ class Checkpoint:
 
     Notes
     -----
-    Data and parameters must be the same when training is resumed. `fit` checks this, for the data
-    on a sample of the rows. Lambdas, closures and functions of scripts and notebooks are compared
-    by their code and the values that they refer to, functions of modules only by their names. The
-    file has the random state, so ``random_state`` is ignored. Parameters that limit the length of
-    training may change: ``max_iter``, ``tol``, ``n_iter_no_change`` and ``time_limit``, which
-    counts from the resumption. A fit that ended by ``max_iter``, ``time_limit`` or a callback
-    continues if there is more to do. Schedules that depend on ``max_iter``, such as "cosine",
-    continue from the new fraction of ``max_iter``. The version of the package should be the same; a
-    version that cannot read the file raises an error.
+    Data and parameters must be the same when training is resumed. `fit` checks the parameters and a
+    sample of the rows. Lambdas, closures and functions of scripts and notebooks are compared by
+    their code and the values that they refer to, functions of modules only by their names.
+    ``random_state`` is ignored, because the file has the random state. Parameters that limit the
+    length of training may change: ``max_iter``, ``tol``, ``n_iter_no_change`` and ``time_limit``,
+    which starts again when training is resumed. A fit that ended by ``max_iter``, ``time_limit`` or
+    a callback continues if the new limits allow it. Schedules that depend on ``max_iter``, such as
+    "cosine", continue from the new fraction of ``max_iter``. The version of the package should be
+    the same; a version that cannot read the file raises an error.
 
     For a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
     each cycle ends with a checkpoint. Estimators of ``blend`` are not saved, and are fitted again

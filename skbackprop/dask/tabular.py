@@ -23,17 +23,17 @@ from ._tabular_base import DaskClassifierNetworks, DaskRegressorNetworks, DaskTa
 class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     """Classifier for raw tables on a Dask cluster, by ensembles of networks.
 
-    It is a `TabularClassifier` whose rows stay on the workers. They are encoded there, and the
-    networks are trained by local SGD [1]_. Each network holds out a random share of each block.
-    Categories, their counts, target statistics and class weights are computed from all rows, by
-    sums over blocks. The kinds of columns, quantiles, text components, temperatures and weights of
-    ensembles are computed from a random sample of at most 65,536 rows (fewer from 33 columns on,
-    but at least 8,192), which is sent to the client. Smaller tables are used whole.
+    The workers hold and encode the rows, and train the networks of a `TabularClassifier` by local
+    SGD [1]_. Each network holds out a random share of each block. Categories, their counts, target
+    statistics and class weights are computed from all rows, by sums over blocks. The kinds of
+    columns, quantiles, text components, temperatures and weights of ensembles are computed from a
+    random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
+    to the client. From a smaller table, all rows are used.
 
     Parameters
     ----------
     n_estimators : int, default=8
-        The number of networks of each ensemble, and of folds; at least 2. Fewer are faster and
+        The number of networks of each ensemble, at least 2. Fewer networks train faster and predict
         somewhat worse.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
@@ -46,13 +46,13 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     blend : None, default=None
         Must be None: other estimators need all rows in one place.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for as many as the local estimator trains.
+        The maximum number of epochs of a network. None for the default of the local estimator.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit.
     verbose : bool or int, default=False
         Whether to print a line after each training cycle of each ensemble.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, folds, sample, frequencies and the order of rows.
+        Seed of the initial weights, validation rows, sample, frequencies and order of rows.
     client : distributed.Client or None, default=None
         The client of the cluster. None for the current client.
     sync_every : int, default=10
@@ -65,8 +65,8 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     classes_ : array of shape (n_classes,)
         The labels, sorted.
     oof_score_ : float
-        The accuracy of out-of-fold predictions of the sample, weighted by `sample_weight`. Missing
-        after a fit with X_val.
+        The accuracy of out-of-fold predictions of the sample, weighted by `sample_weight`. Not
+        available after a fit with X_val.
     networks_ : list of estimators
         The ensembles, each a fitted `BackpropClassifier` for encoded rows.
     blended_ : list
@@ -82,7 +82,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, if all are strings.
+        The names of the columns, if all are strings.
 
     See Also
     --------
@@ -188,17 +188,17 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
 class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     """Regressor for raw tables on a Dask cluster, by an ensemble of networks.
 
-    It is a `TabularRegressor` whose rows stay on the workers. They are encoded there, and the
-    networks are trained by local SGD [1]_. Each network holds out a random share of each block.
-    Categories, their counts, target statistics and the mean, scale and range of y are computed from
-    all rows, by sums over blocks. The kinds of columns, quantiles, text components and the scores
-    of intervals are computed from a random sample of at most 65,536 rows (fewer from 33 columns on,
-    but at least 8,192), which is sent to the client. Smaller tables are used whole.
+    The workers hold and encode the rows, and train the networks of a `TabularRegressor` by local
+    SGD [1]_. Each network holds out a random share of each block. Categories, their counts, target
+    statistics and the mean, scale and range of y are computed from all rows, by sums over blocks.
+    The kinds of columns, quantiles, text components and the scores of intervals are computed from a
+    random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
+    to the client. From a smaller table, all rows are used.
 
     Parameters
     ----------
     n_estimators : int, default=8
-        The number of networks, and of folds; at least 2. Fewer are faster and somewhat worse.
+        The number of networks, at least 2. Fewer networks train faster and predict somewhat worse.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
         The categorical columns, as in `TableEncoder`.
@@ -212,13 +212,13 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     blend : None, default=None
         Must be None: other estimators need all rows in one place.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for as many as the local estimator trains.
+        The maximum number of epochs of a network. None for the default of the local estimator.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit.
     verbose : bool or int, default=False
         Whether to print a line after each training cycle.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, folds, sample, frequencies and the order of rows.
+        Seed of the initial weights, validation rows, sample, frequencies and order of rows.
     client : distributed.Client or None, default=None
         The client of the cluster. None for the current client.
     sync_every : int, default=10
@@ -229,8 +229,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     Attributes
     ----------
     oof_score_ : float
-        The R2 or D2 of out-of-fold predictions of the sample, weighted by `sample_weight`. Missing
-        after a fit with X_val.
+        The R2 or D2 of out-of-fold predictions of the sample, weighted by `sample_weight`. Not
+        available after a fit with X_val.
     networks_ : list of one estimator
         The ensemble, a fitted `BackpropRegressor` for encoded rows.
     blended_ : list
@@ -246,7 +246,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, if all are strings.
+        The names of the columns, if all are strings.
 
     See Also
     --------
@@ -345,7 +345,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     def predict_interval(self, X: Any, coverage: float = 0.9) -> Any:
         """Return a prediction interval for each row, lazily for Dask input.
 
-        Conformity scores are those of the sample.
+        The conformity scores are from the sample of training rows.
 
         Parameters
         ----------

@@ -100,12 +100,12 @@ class BackpropAutoencoder(
     Parameters
     ----------
     n_components : int, default=2
-        The number of values of a code, at least 1: of units in the bottleneck, which have no
-        activation function. Codes are therefore unbounded, as those of `PCA`.
+        The length of a code, at least 1: the number of units in the bottleneck. These units have no
+        activation function, so codes are unbounded, as with `PCA`.
     hidden_layer_sizes : int or sequence of int, default=(100,)
         The number of units in each hidden layer of the encoder, each at least 1. The decoder
         mirrors them. ``()`` means no hidden layer. Other parameters that refer to hidden layers
-        apply to these and to their mirror images, but not to the bottleneck.
+        apply to the hidden layers of encoder and decoder, but not to the bottleneck.
     activation : str, ActivationFunction or list of them, default="relu"
         The activation function of the hidden layers: one for all of them, or a list with one for
         each.
@@ -132,12 +132,12 @@ class BackpropAutoencoder(
         - "log_loss": binary cross-entropy, for features in [0, 1], best for those of 0 and 1. The
           output activation is logistic, and the reported loss is the sum over the features.
 
-        An instance is a loss of the regressor with one output for each target. If the loss
+        An instance may be any loss of the regressor with one output for each target. If the loss
         restricts the range of targets, X has to be in that range.
     solver : str, Optimizer or LBFGS, default="adam"
         The optimization algorithm: a stochastic optimizer or "lbfgs". Instances, such as
-        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use the
-        parameters below.
+        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use
+        parameters of the estimator, such as ``momentum`` and ``beta_1``.
 
         - "adam": adaptive moments (Kingma & Ba 2015).
         - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), in addition to the
@@ -152,8 +152,9 @@ class BackpropAutoencoder(
     alpha : float, default=0.0001
         The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, non-negative, where w is the
         total sample weight of a batch. The penalty therefore depends on the batch size and on the
-        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of it an
-        L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample weights.
+        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of the
+        penalty an L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample
+        weights.
     batch_size : int or "auto", default="auto"
         The number of rows in a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
         "lbfgs".
@@ -194,10 +195,11 @@ class BackpropAutoencoder(
         the rows. Pass an int for reproducible results. None uses NumPy's global generator, as
         seeded by `numpy.random.seed`.
     tol : float, default=0.0001
-        The minimum improvement of the loss or score that counts as progress, non-negative. For
-        "lbfgs", training converges when no component of the gradient is larger.
+        The minimum improvement of the loss or score that counts as progress, non-negative. "lbfgs"
+        also converges when no component of the gradient is larger than `tol`.
     verbose : bool or int, default=False
-        Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
+        Whether to print the loss of every epoch. As in scikit-learn, all true values have the same
+        effect.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
         order and schedule. Stopping rules start again.
@@ -209,11 +211,11 @@ class BackpropAutoencoder(
         Whether to hold out validation rows, to stop when their score (R2, or the negative loss with
         ``variational``) has not improved by ``tol`` for more than ``n_iter_no_change`` epochs, and
         to keep the weights of the best epoch. An instance of `EarlyStopping` can use another score
-        and has settings of its own. If `fit` is given ``X_val``, that is the validation data and no
-        rows are held out. `partial_fit` keeps the weights of its best call with ``X_val``.
+        and has settings of its own. If `fit` gets ``X_val``, no rows are held out and ``X_val`` is
+        the validation data. `partial_fit` keeps the weights of its best call with ``X_val``.
     validation_fraction : float or int, default=0.1
-        The share of rows to hold out, in [0, 1), at least two rows; or the number of rows, an int
-        of at least 2.
+        The share of rows to hold out, in [0, 1), or their number, an int of at least 2. At least
+        two rows are held out.
     beta_1 : float, default=0.9
         The decay rate of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
@@ -224,7 +226,7 @@ class BackpropAutoencoder(
     n_iter_no_change : int or np.inf, default=10
         The number of epochs without progress after which training stops, at least 1. With
         ``np.inf``, training takes exactly ``max_iter`` epochs, without a warning about convergence.
-        "lbfgs" waits ten times as many iterations.
+        "lbfgs" stops after ten times as many iterations without progress.
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
@@ -234,31 +236,33 @@ class BackpropAutoencoder(
         n_components`` units: the means of the distribution, and the logarithms of its variances.
         Training minimizes the reconstruction error of the drawn codes, plus `beta` times the
         Kullback-Leibler divergence of the distribution from the standard normal distribution, ``1/2
-        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))``. `loss_curve_` shows the sum of both. Codes are
-        the means. `sample` returns new rows, and `score_samples` log-likelihoods. Not for "lbfgs".
+        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))`` with the means m_j and the variances s_j**2.
+        `loss_curve_` includes both terms. `transform` returns the means as codes, `sample` returns
+        new rows, and `score_samples` log-likelihoods. Not available for "lbfgs".
     beta : float, default=1.0
         The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
         et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
         distribution of each feature about its reconstruction, so features of variance one need a
-        smaller value, such as 0.1. With a large value the codes lose information about the rows. A
+        value below 1, such as 0.1. With a large value the codes lose information about the rows. A
         warm start may change it.
     contamination : float, default=0.1
         The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
         ``offset_`` at the end of `fit`, and has no effect on training.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
-        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
-        weights that are exactly zero, stochastic solvers only come close to zero.
+        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
+        `alpha`. "lbfgs" finds weights that are exactly zero; with stochastic solvers, weights only
+        come close to zero.
     clip_norm : float or None, default=None
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
         "lbfgs".
     layers : Layer, list of these, {"scale"} or None, default=None
-        The first layers of the encoder, before its hidden dense layers; None for none. What comes
-        out of them is flattened. The decoder has their mirror images, in reverse order: a
-        `Conv2DTranspose` for a `Conv2D`, an `UpSampling2D` for a pooling layer, a `Dense` for a
-        `Dense`, and normalizations, `Dropout` and `Residual` as they are. Layers without a mirror
-        image, such as `Embedding`, are an error. X must be dense, and NaN is no padding.
+        The first layers of the encoder, before its hidden dense layers; None for none. Their output
+        is flattened. The decoder has their mirror images, in reverse order: a `Conv2DTranspose` for
+        a `Conv2D`, an `UpSampling2D` for a pooling layer, a `Dense` for a `Dense`, and
+        normalizations, `Dropout` and `Residual` as they are. Layers without a mirror image, such as
+        `Embedding`, raise an error. X must be dense, without NaN.
 
         - "scale": a learned factor for each input, and one for each output.
     input_shape : tuple of int or None, default=None
@@ -269,34 +273,34 @@ class BackpropAutoencoder(
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
         other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
-        Training losses include the effect of dropout. The masks have a random generator of their
-        own, so all other random draws are the same as without dropout. A warm start may change the
-        rates. Not for "lbfgs", which needs a deterministic objective.
+        Training losses include the effect of dropout. A warm start may change the rates. Not
+        available for "lbfgs".
     average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
-        ``early_stopping``. Training itself continues from the weights, not from the average. Not
+        ``early_stopping``. Training itself continues from the weights that are not averaged. Not
         used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
         settings of their own.
 
         - None: no averaging; the weights of the last step are kept.
-        - "polyak": the mean over all steps, or over those after a number of rows, as in
-          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "polyak": the mean over all steps, as in scikit-learn's `SGDClassifier` (Polyak & Juditsky
+          1992).
         - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
         it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
         fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For other
         activations, it draws weights with the variance at which a layer preserves the second moment
-        of its input (He et al. 2015), and sets intercepts to zero. Each hidden layer uses its own
-        activation, the output layer that of the last hidden layer. "glorot_uniform",
-        "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the
-        schemes of these names, with intercepts of zero. A pair holds an array for each layer, of
-        shape (fan_in, fan_out) and (fan_out,).
+        of its input (He et al. 2015), and sets intercepts to zero. For the output layer, "auto"
+        uses the activation of the last hidden layer. "glorot_uniform", "glorot_normal",
+        "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of these
+        names, with intercepts of zero. A pair holds an array for each layer, of shape (fan_in,
+        fan_out) and (fan_out,).
     time_limit : float or None, default=None
         The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
-        before each batch. Training then stops at the last complete epoch, or at the best one with
-        ``early_stopping``, and a ConvergenceWarning is issued. In the first epoch, the weights
-        after the batches so far are kept, and ``n_iter_`` is 0. `partial_fit` ignores it.
+        before each batch. Once it is exceeded, `fit` keeps the weights of the last complete epoch,
+        or with ``early_stopping`` of the best epoch, and issues a ConvergenceWarning. If no epoch
+        is complete, `fit` keeps the current weights, and ``n_iter_`` is 0. `partial_fit` has no
+        time limit.
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
@@ -322,16 +326,17 @@ class BackpropAutoencoder(
         The loss of the held-out rows, or of ``X_val``, after every epoch with validation data,
         without the penalty; None without validation data.
     validation_scores_ : list of float or None
-        The score of the validation data after the same epochs; None without ``early_stopping``.
+        The score of the validation data after each epoch with validation data; None without
+        ``early_stopping``.
     best_validation_score_ : float or None
         The validation score of the weights that are kept; NaN if `fit` scored no epoch, None
         without ``early_stopping``.
     n_iter_ : int
         The number of epochs or iterations in the last call.
     best_iter_ : int
-        The epoch of the last call whose weights are kept: the best one with ``early_stopping``,
-        else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a position in
-        ``validation_scores_``, counted from 1.
+        The epoch whose weights are kept, counted in the last call: the best epoch with
+        ``early_stopping``, else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a
+        position in ``validation_scores_``, counted from 1.
     converged_ : bool
         Whether a stopping rule ended training; False if ``max_iter``, ``time_limit``, Ctrl-C or a
         callback did. After `partial_fit`, which never stops by itself, whether the score of
@@ -349,7 +354,7 @@ class BackpropAutoencoder(
     offset_ : float or None
         The threshold of `score_samples` below which a row is an outlier: a share of
         ``contamination`` of the training rows is below it. It can be assigned. None after
-        `partial_fit`, as a batch may have too few rows to set a threshold.
+        `partial_fit`.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)

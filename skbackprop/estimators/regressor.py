@@ -77,27 +77,27 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or Loss, default="squared_error"
         The loss function to minimize, averaged over the rows and summed over the targets. The
-        reported loss, which is compared with ``tol``, is averaged over the targets as well (except
-        for "poisson"). With the residual r = s - y and, for positive predictions, the mean m =
-        exp(s):
+        reported loss, which is compared with ``tol``, is averaged over rows and targets ("poisson":
+        summed over the targets). In the formulas, s is the output of the network, r = s - y the
+        residual, and m = exp(s) a positive prediction.
 
         - "squared_error": ``r**2 / 2``, minimized by the mean.
         - "absolute_error": ``abs(r)``, minimized by the median.
         - "huber": ``r**2 / 2`` up to a residual of one, then linear; `Huber` has the bound as a
           parameter (Huber 1964).
         - "log_cosh": ``log(cosh(r))``, a smooth alternative to "huber" (Saleh & Saleh 2022).
-        - "quantile": the median; `Quantile` has other levels, and several at once (Koenker &
+        - "quantile": the median; `Quantile` takes other levels, and several at once (Koenker &
           Bassett 1978).
         - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0.
         - "gamma": half the gamma deviance, ``s - log(y) + y / m - 1``, for y > 0.
-        - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` has other powers
-          (Jørgensen 1987).
+        - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` takes other
+          powers (Jørgensen 1987).
         - "gaussian": the negative log likelihood of a mean and a variance that depend on x;
           `Gaussian` has the minimum variance as a parameter (Nix & Weigend 1994).
     solver : str, Optimizer or LBFGS, default="adam"
         The optimization algorithm: a stochastic optimizer or "lbfgs". Instances, such as
-        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use the
-        parameters below.
+        ``AdamW(weight_decay=0.1)``, have settings of their own; solvers given by name use
+        parameters of the estimator, such as ``momentum`` and ``beta_1``.
 
         - "adam": adaptive moments (Kingma & Ba 2015).
         - "adamw": "adam" with decoupled weight decay (Loshchilov & Hutter 2019), in addition to the
@@ -112,8 +112,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     alpha : float, default=0.0001
         The strength of the L2 penalty ``alpha / 2 * sum(W**2) / w``, non-negative, where w is the
         total sample weight of a batch. The penalty therefore depends on the batch size and on the
-        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of it an
-        L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample weights.
+        scale of the sample weights. Intercepts are not penalized. `l1_ratio` makes a share of the
+        penalty an L1 penalty. The weight decay of `AdamW` depends on neither batch size nor sample
+        weights.
     batch_size : int or "auto", default="auto"
         The number of rows in a batch, at least 1; "auto" means ``min(200, n_samples)``. Not used by
         "lbfgs".
@@ -154,10 +155,11 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         the rows. Pass an int for reproducible results. None uses NumPy's global generator, as
         seeded by `numpy.random.seed`.
     tol : float, default=0.0001
-        The minimum improvement of the loss or score that counts as progress, non-negative. For
-        "lbfgs", training converges when no component of the gradient is larger.
+        The minimum improvement of the loss or score that counts as progress, non-negative. "lbfgs"
+        also converges when no component of the gradient is larger than `tol`.
     verbose : bool or int, default=False
-        Whether to print the loss of every epoch. Any true value does, as in scikit-learn.
+        Whether to print the loss of every epoch. As in scikit-learn, all true values have the same
+        effect.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
         order and schedule. Stopping rules start again.
@@ -169,11 +171,11 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Whether to hold out validation rows, to stop when their score (R2, or D2 of another loss)
         has not improved by ``tol`` for more than ``n_iter_no_change`` epochs, and to keep the
         weights of the best epoch. An instance of `EarlyStopping` can use another score and has
-        settings of its own. If `fit` is given ``X_val``, that is the validation data and no rows
-        are held out. `partial_fit` keeps the weights of its best call with ``X_val``.
+        settings of its own. If `fit` gets ``X_val``, no rows are held out and ``X_val`` is the
+        validation data. `partial_fit` keeps the weights of its best call with ``X_val``.
     validation_fraction : float or int, default=0.1
-        The share of rows to hold out, in [0, 1), at least two rows; or the number of rows, an int
-        of at least 2.
+        The share of rows to hold out, in [0, 1), or their number, an int of at least 2. At least
+        two rows are held out.
     beta_1 : float, default=0.9
         The decay rate of the first moment of "adam", "adamw", "nadam" and "amsgrad", in [0, 1).
     beta_2 : float, default=0.999
@@ -184,15 +186,15 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     n_iter_no_change : int or np.inf, default=10
         The number of epochs without progress after which training stops, at least 1. With
         ``np.inf``, training takes exactly ``max_iter`` epochs, without a warning about convergence.
-        "lbfgs" waits ten times as many iterations.
+        "lbfgs" stops after ten times as many iterations without progress.
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
     n_estimators : int, default=1
         The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
         et al. 2017): each member has its own seed, and so its own initial weights, row order and
-        validation rows. They are trained together, and their predictions (probabilities, for a
-        classifier) are averaged. The first member equals the network of ``n_estimators=1``.
+        validation rows. The members are trained together, and their predictions (probabilities, for
+        a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
     scale_target : bool, default=False
         Whether to train on targets scaled to mean zero and standard deviation one. Predictions are
         in the units of y. Mean and scale are learned in the first call of `fit` or `partial_fit`
@@ -201,23 +203,24 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         parameters of a loss refer to the scaled targets.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
-        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``. "lbfgs" finds
-        weights that are exactly zero, stochastic solvers only come close to zero.
+        ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
+        `alpha`. "lbfgs" finds weights that are exactly zero; with stochastic solvers, weights only
+        come close to zero.
     clip_norm : float or None, default=None
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
         "lbfgs".
     layers : {"scale", "periodic"}, Layer, list of these or None, default=None
-        Layers between the input and the hidden dense layers, in this order; None for none. What
-        comes out of them is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
-        ``GRU(64)``, have settings of their own and draw their initial weights themselves: `init`,
-        `normalization` and `dropout` apply to the dense layers that follow, and the first rate of
-        `dropout` to the input of these layers. The penalty acts on kernels and dense weights. X
-        must be dense.
+        Layers between the input and the hidden dense layers, in this order; None for none. Their
+        output is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
+        ``GRU(64)``, have settings and initial weights of their own. `init`, `normalization` and
+        `dropout` apply to the dense layers that follow; only the first rate of a `dropout` sequence
+        applies to the input of `layers`. The penalty acts on kernels and dense weights. X must be
+        dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
-          outputs, followed by the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
+          outputs, and the inputs themselves (Gorishniy, Rubachev & Babenko 2022).
     input_shape : tuple of int or None, default=None
         The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
         for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
@@ -226,42 +229,41 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The
         other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
-        Training losses include the effect of dropout. The masks have a random generator of their
-        own, so all other random draws are the same as without dropout. A warm start may change the
-        rates. Not for "lbfgs", which needs a deterministic objective.
+        Training losses include the effect of dropout. A warm start may change the rates. Not
+        available for "lbfgs".
     normalization : {"batch", "layer"}, Normalization or None, default=None
         The normalization of the input of each hidden layer's activation, followed by learned gains
         and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
 
         - "batch": batch normalization by weighted statistics of the batch, with running statistics
-          for predictions (Ioffe & Szegedy 2015). Not for "lbfgs", which has no batches.
+          for predictions (Ioffe & Szegedy 2015). Not available for "lbfgs".
         - "layer": layer normalization, over the units of each row (Ba et al. 2016).
     average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
-        ``early_stopping``. Training itself continues from the weights, not from the average. Not
+        ``early_stopping``. Training itself continues from the weights that are not averaged. Not
         used by "lbfgs". Instances, such as `PolyakAverage` and `ExponentialMovingAverage`, have
         settings of their own.
 
         - None: no averaging; the weights of the last step are kept.
-        - "polyak": the mean over all steps, or over those after a number of rows, as in
-          scikit-learn's `SGDClassifier` (Polyak & Juditsky 1992).
+        - "polyak": the mean over all steps, as in scikit-learn's `SGDClassifier` (Polyak & Juditsky
+          1992).
         - "ema": an exponential moving average with a decay of 0.99 (Kingma & Ba 2015, section 7.2).
     init : str, Initializer or pair (coefs, intercepts), default="auto"
         The initial weights. "auto" depends on the activation. For the activations of scikit-learn,
         it draws weights and intercepts as scikit-learn does, uniformly within ``sqrt(c / (fan_in +
         fan_out))`` with c = 2 for "logistic" and 6 for "identity", "tanh" and "relu". For other
         activations, it draws weights with the variance at which a layer preserves the second moment
-        of its input (He et al. 2015), and sets intercepts to zero. Each hidden layer uses its own
-        activation, the output layer that of the last hidden layer. "glorot_uniform",
-        "glorot_normal", "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the
-        schemes of these names, with intercepts of zero. A pair holds an array for each layer, of
-        shape (fan_in, fan_out) and (fan_out,); an additional first axis holds a separate array for
-        each member.
+        of its input (He et al. 2015), and sets intercepts to zero. For the output layer, "auto"
+        uses the activation of the last hidden layer. "glorot_uniform", "glorot_normal",
+        "he_uniform", "he_normal", "lecun_uniform" and "lecun_normal" are the schemes of these
+        names, with intercepts of zero. A pair holds an array for each layer, of shape (fan_in,
+        fan_out) and (fan_out,); an additional first axis holds a separate array for each member.
     time_limit : float or None, default=None
         The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
-        before each batch. Training then stops at the last complete epoch, or at the best one with
-        ``early_stopping``, and a ConvergenceWarning is issued. In the first epoch, the weights
-        after the batches so far are kept, and ``n_iter_`` is 0. `partial_fit` ignores it.
+        before each batch. Once it is exceeded, `fit` keeps the weights of the last complete epoch,
+        or with ``early_stopping`` of the best epoch, and issues a ConvergenceWarning. If no epoch
+        is complete, `fit` keeps the current weights, and ``n_iter_`` is 0. `partial_fit` has no
+        time limit.
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
@@ -278,8 +280,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         The learned gains of the normalized hidden units; None without `normalization`.
     running_means_, running_variances_ : list of arrays of shape (units,), or None
         The running statistics of batch normalization, used in predictions; None without batch
-        normalization. As the weights, they are those of the best epoch with ``early_stopping``, and
-        averaged with `average`.
+        normalization. With ``early_stopping``, they are from the best epoch; with `average`, they
+        are averaged.
     scales_ : list of arrays of shape (n_inputs,)
         The factors of each `layers.Scale` in `layers`. Only available with such a layer.
     frequencies_, maps_ : list of arrays
@@ -287,11 +289,11 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         (n_embedded, 2 * n_frequencies, n_units), of each `layers.PeriodicEmbedding` in `layers`.
         Only available with such a layer.
     embeddings_ : list with an array of shape (n_levels, n_units)
-        The embedding vectors of the `layers.CategoricalEmbedding` in `layers`, one row for each
-        level, column by column. Only available with such a layer.
+        The embedding vectors of the `layers.CategoricalEmbedding` in `layers`, with a row for each
+        level of the first column, then of the second, and so on. Only available with such a layer.
     estimators_ : list of estimators
-        The members as fitted estimators of one network each, which share the weights of this one.
-        They are created on access. Only available with several members.
+        The members as fitted estimators of one network each, created on access. They share the
+        weights of the ensemble. Only available with several members.
     oof_prediction_ : array of the shape of y
         Out-of-fold `predict` of each training row, by the member that held it out. Only available
         with several members and ``early_stopping=EarlyStopping(validation_fraction="folds")``.
@@ -311,16 +313,17 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         The loss of the held-out rows, or of ``X_val``, after every epoch with validation data,
         without the penalty; None without validation data.
     validation_scores_ : list of float, one such list for each member, or None
-        The score of the validation data after the same epochs; None without ``early_stopping``.
+        The score of the validation data after each epoch with validation data; None without
+        ``early_stopping``.
     best_validation_score_ : float or None, or array of shape (n_estimators,)
         The validation score of the weights that are kept; NaN if `fit` scored no epoch, None
         without ``early_stopping``.
     n_iter_ : int, or array of shape (n_estimators,)
         The number of epochs or iterations in the last call.
     best_iter_ : int, or array of shape (n_estimators,)
-        The epoch of the last call whose weights are kept: the best one with ``early_stopping``,
-        else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a position in
-        ``validation_scores_``, counted from 1.
+        The epoch whose weights are kept, counted in the last call: the best epoch with
+        ``early_stopping``, else ``n_iter_``. For calls of `partial_fit` with ``X_val``, it is a
+        position in ``validation_scores_``, counted from 1.
     converged_ : bool, or array of shape (n_estimators,)
         Whether a stopping rule ended training; False if ``max_iter``, ``time_limit``, Ctrl-C or a
         callback did. After `partial_fit`, which never stops by itself, whether the score of
@@ -333,7 +336,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         The number of units in the output layer.
     n_parameters_ : int
         The number of learned parameters: weights, biases, and the gains of normalized layers. With
-        several members it is the number of each one.
+        several members, it is the number for one member.
     out_activation_ : str
         The output activation: "identity", "exp", "ordered" for several quantiles, or
         "mean_variance". With the losses "squared_error" and "poisson" it can be set after `fit` to

@@ -41,9 +41,9 @@ def explain(
     The contributions are interventional Shapley values (Janzing et al. 2020): they sum to the
     prediction minus the mean prediction of the background. The contribution of a column is the mean
     change of the prediction when its value replaces that of a background row, over all orders in
-    which columns are replaced. It works for all fitted estimators and pipelines; columns are those
-    of X, before any transformer. `TabularClassifier` and `TabularRegressor` have a method of this
-    name, which this function calls, and which is faster, since tables are encoded once.
+    which columns are replaced. `explain` accepts all fitted estimators and pipelines; columns are
+    those of X, before any transformer. For a `TabularClassifier` or `TabularRegressor`, it calls
+    the method `explain`, which encodes the table only once.
 
     Parameters
     ----------
@@ -54,16 +54,16 @@ def explain(
         The rows to explain.
     background : array-like or data frame of shape (n_background, n_features), default=None
         Rows to compare with, such as the training rows. If there are more than 100, a random sample
-        of 100 is used. None for the training rows that a tabular estimator keeps; other estimators
-        need a background.
+        of 100 is used. With None, a tabular estimator uses the training rows that it keeps; other
+        estimators need a background.
     output : {"probability", "log_odds"}, default="probability"
-        The output of a classifier that is explained: the probability p of each class, or its
-        log-odds log(p / (1 - p)), which differ more between confident predictions.
+        The output of a classifier to explain: the probability p of each class, or its log-odds
+        log(p / (1 - p)), which differ more between confident predictions.
     n_permutations : int, default=None
         The number of random orders for each background row. Every second order is the reverse of
-        the previous one (Mitchell et al. 2022). None computes exact values for up to 6
-        columns, and draws 1 order for more. The time is proportional to the number. Even numbers
-        give exact values if columns interact only in pairs.
+        the previous one (Mitchell et al. 2022). None computes exact values for up to 6 columns, and
+        draws 1 order for more. The time is proportional to this number. Even numbers give exact
+        values if columns interact only in pairs.
     random_state : int, RandomState instance or None, default=0
         Seed of the orders, and of the sample of background rows.
 
@@ -80,7 +80,8 @@ def explain(
     TypeError
         If X is sparse, or the estimator is a classifier without `predict_proba`.
     ValueError
-        If the background is missing or has other columns than X, or an argument is not valid.
+        If the background is missing, its columns differ from those of X, or an argument is not
+        valid.
 
     References
     ----------

@@ -99,23 +99,23 @@ class Conv1D(Convolution):
     strides : int, default=1
         The number of steps from one output to the next, at least 1.
     padding : {"valid", "same", "causal"}, default="valid"
-        With "valid" there are no zeros around the sequence: n steps have
-        ``(n - dilation * (kernel_size - 1) - 1) // strides + 1`` outputs. The others have
-        ``ceil(n / strides)``. "same" has ``dilation * (kernel_size - 1) // 2`` zeros before the
-        sequence and the rest after it; "causal" has all of them before it, so that an output reads
-        no later step.
+        With "valid" there are no zeros around the sequence: n steps have ``(n - dilation *
+        (kernel_size - 1) - 1) // strides + 1`` outputs. With "same" and "causal", n steps have
+        ``ceil(n / strides)`` outputs. "same" adds ``dilation * (kernel_size - 1)`` zeros, half of
+        them (rounded down) before the sequence and the rest after it. "causal" adds all of these
+        zeros before the sequence, so an output reads no later step.
     dilation : int, default=1
         The number of steps from one value of the kernel to the next, at least 1.
     activation : str, ActivationFunction or None, default=None
         The function f; None for none.
     use_bias : bool, default=True
-        Whether it has biases b.
+        Whether the layer has biases b.
 
     Raises
     ------
     ValueError
-        If a parameter has an invalid value; in `fit`, if the input has another shape than
-        (steps,) or (steps, channels), or if it is shorter than the kernel with "valid".
+        If a parameter has an invalid value; in `fit`, if the input has another shape than (steps,)
+        or (steps, channels), or with "valid" if the sequence is shorter than the kernel.
 
     See Also
     --------
@@ -250,21 +250,21 @@ class Conv2D(Convolution):
     kernel_size : int or (int, int)
         The height and the width of the kernels, at least 1.
     strides : int or (int, int), default=1
-        The steps from one output to the next, down and to the right, at least 1.
+        The vertical and the horizontal step from one output to the next, at least 1.
     padding : {"valid", "same"}, default="valid"
-        With "valid" there are no zeros around the image: n rows have
-        ``(n - kernel_size) // strides + 1`` outputs. With "same" they have ``ceil(n / strides)``,
-        with equal numbers of zeros before and after them, or one more after them.
+        With "valid" there are no zeros around the image: n rows have ``(n - kernel_size) // strides
+        + 1`` outputs. With "same", n rows have ``ceil(n / strides)`` outputs: there are as many
+        zeros after the rows as before them, or one more.
     activation : str, ActivationFunction or None, default=None
         The function f; None for none.
     use_bias : bool, default=True
-        Whether it has biases b.
+        Whether the layer has biases b.
 
     Raises
     ------
     ValueError
-        If a parameter has an invalid value; in `fit`, if the input has another shape than
-        (height, width) or (height, width, channels), or is smaller than the kernel with "valid".
+        If a parameter has an invalid value; in `fit`, if the input has another shape than (height,
+        width) or (height, width, channels), or with "valid" is smaller than the kernel.
 
     See Also
     --------
@@ -333,8 +333,8 @@ class Conv2DTranspose(Convolution):
 
         z[u, v] = sum_ij x[(u - i + p) / s, (v - j + p) / s] W[i, j]^T + b,    a = f(z),
 
-    over all i, j for which these are pixels of x (Dumoulin & Visin 2016, chapter 4). The strides
-    are the factors by which height and width grow, as decoders of images need it.
+    over all i, j for which the indices of x are those of a pixel (Dumoulin & Visin 2016, chapter
+    4). The strides are the factors by which height and width grow.
 
     Parameters
     ----------
@@ -343,14 +343,15 @@ class Conv2DTranspose(Convolution):
     kernel_size : int or (int, int)
         The height and the width of the kernels, at least 1.
     strides : int or (int, int), default=1
-        The steps in the output from one input pixel to the next, down and to the right, at least 1.
+        The vertical and the horizontal step in the output from one input pixel to the next, at
+        least 1.
     padding : {"valid", "same"}, default="valid"
-        With "valid" n rows have ``n * strides + max(kernel_size - strides, 0)`` outputs, so that
-        the output holds all windows. With "same" they have ``n * strides``.
+        With "valid", n rows have ``n * strides + max(kernel_size - strides, 0)`` outputs, so that
+        all windows fit. With "same", they have ``n * strides``.
     activation : str, ActivationFunction or None, default=None
         The function f; None for none.
     use_bias : bool, default=True
-        Whether it has biases b.
+        Whether the layer has biases b.
 
     Raises
     ------
@@ -431,28 +432,28 @@ class DepthwiseConv2D(Convolution):
 
         z_c[u, v] = sum_ij x_c[s u + i - p, s v + j - p] w_c[i, j] + b_c,    a = f(z).
 
-    With a `Conv2D` of kernel size 1 after it, which mixes the channels, it is a separable
-    convolution: fewer parameters and multiplications for many channels (Howard et al. 2017,
-    section 3.1).
+    Followed by a `Conv2D` of kernel size 1, which mixes the channels, it is a separable
+    convolution, with fewer parameters and multiplications than a single `Conv2D` (Howard et al.
+    2017, section 3.1).
 
     Parameters
     ----------
     kernel_size : int or (int, int)
         The height and the width of the kernels, at least 1.
     strides : int or (int, int), default=1
-        The steps from one output to the next, down and to the right, at least 1.
+        The vertical and the horizontal step from one output to the next, at least 1.
     padding : {"valid", "same"}, default="valid"
         Zeros around the image, as in `Conv2D`.
     activation : str, ActivationFunction or None, default=None
         The function f; None for none.
     use_bias : bool, default=True
-        Whether it has biases b.
+        Whether the layer has biases b.
 
     Raises
     ------
     ValueError
-        If a parameter has an invalid value; in `fit`, if the input has another shape than
-        (height, width) or (height, width, channels), or is smaller than the kernel with "valid".
+        If a parameter has an invalid value; in `fit`, if the input has another shape than (height,
+        width) or (height, width, channels), or with "valid" is smaller than the kernel.
 
     See Also
     --------
@@ -516,8 +517,8 @@ class DepthwiseConv2D(Convolution):
 class TransposedKernelInit:
     """Initializer of the kernels of a transposed convolution.
 
-    They have the variance of `KernelInit`, with the number of inputs that an output meets as
-    fan_in: at most ``ceil(kernel_size / strides)`` rows and columns of pixels.
+    The kernels have the variance of `KernelInit`. Its fan_in is the number of inputs that
+    contribute to an output: at most ``ceil(kernel_size / strides)`` rows and columns of pixels.
 
     Parameters
     ----------

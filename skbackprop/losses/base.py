@@ -41,8 +41,8 @@ class Loss(Configurable):
     predictions and targets have the same shape: if a loss has several outputs per target, each
     target is repeated for each of its outputs.
 
-    A custom loss must define `link`, `value` and `gradient`. The other methods serve the regressor;
-    their defaults are right for any smooth loss with one output per target.
+    A custom loss must define `link`, `value` and `gradient`. The regressor also uses the other
+    methods; their defaults are right for any smooth loss with one output per target.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Loss(Configurable):
         Whether the reported loss, which is also compared with ``tol``, is the mean over the targets
         instead of their sum. Training minimizes the sum in both cases.
     prediction_columns : slice, default=slice(None)
-        The columns of the inverse link that `predict` returns.
+        The columns of the output of the inverse link that `predict` returns.
     """
 
     interval_y_true: ClassVar[TargetInterval] = TargetInterval()
@@ -72,7 +72,7 @@ class Loss(Configurable):
         raise NotImplementedError(f"{type(self).__name__} must define value(raw_prediction, y)")
 
     def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
-        """Write the gradient with respect to `raw_prediction` to `out`, which may be the same.
+        """Write the gradient with respect to `raw_prediction` to `out`, perhaps the same array.
 
         While a single network trains, all three arrays have shape (n, k).
         """
@@ -85,7 +85,7 @@ class Loss(Configurable):
         return 1
 
     def predict(self, raw_prediction: Array) -> Array:
-        """Return the predictions of k targets: shape (n, k), or (n, k, c) with c per target."""
+        """Return the predictions of k targets: shape (n, k), or (n, k, c) for c columns each."""
         predictions = np.empty_like(raw_prediction)
         # Its type says None, but the method of a user-defined part may return its result instead.
         result: object = self.link.inverse(raw_prediction, predictions)  # type: ignore[func-returns-value]
@@ -137,8 +137,7 @@ class Loss(Configurable):
 
         D2 = 1 - loss / loss of the best constant (Hastie, Tibshirani & Wainwright 2015, equation
         3.11), averaged over the targets. A perfect model scores 1, the best constant 0. For a
-        constant target the score is 1 if it is predicted exactly, else 0. D2 of the squared error
-        is R2.
+        constant target, an exact prediction scores 1, any other 0. D2 of the squared error is R2.
 
         Parameters
         ----------
@@ -170,14 +169,15 @@ class Loss(Configurable):
     def log_likelihood(self, raw_prediction: Array, y: Array, dispersion: float = 1.0) -> Array:
         """Return the log density of each row, summed over its outputs: shape (n_estimators, n).
 
-        Only losses that equal its negative, up to a term that depends on y alone, define it.
+        Defined only by losses that are negative log-likelihoods, up to a term that depends on y
+        alone.
 
         Parameters
         ----------
         raw_prediction, y : float64 arrays of shape (n_estimators, n, k)
             Raw predictions and targets.
         dispersion : float, default=1.0
-            The variance of a normal distribution; other distributions have none.
+            The variance of a normal distribution; ignored by other distributions.
         """
         raise NotImplementedError(f"{type(self).__name__} is not a negative log-likelihood")
 
