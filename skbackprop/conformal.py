@@ -96,10 +96,10 @@ def _supports_return_std(estimator: Any) -> bool:
 class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMixin):
     """Add prediction intervals of guaranteed coverage to a regressor.
 
-    `fit` trains the regressor on some of the rows and computes conformity scores on the held-out
-    rows (split conformal prediction). A conformity score is defined by a band [l(x), h(x)] and a
-    unit u(x). For n held-out rows, q is the ceil((n + 1) coverage)-th smallest of the scores
-    ``max(l(x_i) - y_i, y_i - h(x_i)) / u(x_i)``, and the interval is
+    `fit` trains the regressor on a part of the rows and computes conformity scores on the other
+    rows, which are held out (split conformal prediction). A conformity score is defined by a band
+    [l(x), h(x)] and a unit u(x). For n held-out rows, q is the ceil((n + 1) coverage)-th smallest
+    of the scores ``max(l(x_i) - y_i, y_i - h(x_i)) / u(x_i)``, and the interval is
     ``[l(x) - q u(x), h(x) + q u(x)]``.
 
     For any regressor, if new rows have the same distribution as the held-out rows, an interval
@@ -115,26 +115,26 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         is already fitted, pass scikit-learn's ``FrozenEstimator(regressor)``; then `fit` uses all
         rows for calibration, and the regressor must not have been trained on any of them.
     coverage : float, default=0.9
-        The share of the targets that the intervals contain, in (0, 1).
+        The share of targets that the intervals should contain, in (0, 1).
     conformity_score : {"auto", "absolute", "scaled", "quantile"}, default="auto"
-        The score of the held-out rows.
+        The conformity score.
 
         - "absolute": ``abs(y - m)`` with the prediction m. All intervals have the same width.
         - "scaled": ``abs(y - m) / std`` with the standard deviation that
           ``predict(X, return_std=True)`` of the estimator returns (Papadopoulos et al. 2008).
         - "quantile": ``max(low - y, y - high)`` with the lowest and the highest of several
-          quantiles that the estimator predicts for each target (Romano et al. 2019). Their levels
-          should be about ``(1 - coverage) / 2`` and ``(1 + coverage) / 2``.
+          quantiles that the estimator predicts for each target (Romano et al. 2019). The levels of
+          these two quantiles should be about ``(1 - coverage) / 2`` and ``(1 + coverage) / 2``.
         - "auto": "quantile" if the estimator returns several predictions for each target, in
           ascending order along the last axis; "scaled" if it learns a standard deviation, such as
           `BackpropRegressor` with ``loss="gaussian"`` or scikit-learn's `BayesianRidge`; else
           "absolute".
     calibration_fraction : float, int or "auto", default="auto"
-        The share of held-out rows, in (0, 1), or their number, at least 1. "auto" is a quarter of
-        the rows, or more if the coverage requires it: at least ``coverage / (1 - coverage)`` rows,
-        which is 9 for 0.9 and 19 for 0.95. Not used with a `FrozenEstimator`.
+        The share of held-out rows, in (0, 1), or the number of held-out rows, at least 1. "auto" is
+        a quarter of the rows, but at least ``coverage / (1 - coverage)`` rows, which is 9 for 0.9
+        and 19 for 0.95. Not used with a `FrozenEstimator`.
     random_state : int, RandomState instance or None, default=None
-        Random state of the split into training and held-out rows.
+        Seed of the split into training and held-out rows.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
     conformity_score_ : {"absolute", "scaled", "quantile"}
         The conformity score.
     correction_ : float, or array of shape (n_outputs,)
-        The correction q of each target.
+        The correction q, for each target.
     n_calibration_ : int
         The number of held-out rows.
     n_features_in_ : int
@@ -159,8 +159,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
 
     Notes
     -----
-    With several targets, each has its own correction. The coverage holds for each target, and is
-    lower for all targets of a row together.
+    With several targets, each target has its own correction. The coverage holds for each target
+    separately; the probability that all intervals of a row contain their targets is lower.
 
     Sample weights are used for training only: all held-out rows have the same weight.
 
@@ -236,7 +236,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
 
     @with_parameter_validation(prefer_skip_nested_validation=False)
     def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
-        """Train a clone of the estimator on some of the rows, and calibrate it on the others.
+        """Train a clone of the estimator on some rows, and calibrate it on the other rows.
 
         Parameters
         ----------
@@ -245,8 +245,9 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             The targets.
         **fit_params : dict
-            Arguments of the estimator's `fit`, such as ``sample_weight``. Of arrays with n_samples
-            rows, the training rows are passed. With metadata routing, the requested arguments.
+            Arguments of the estimator's `fit`, such as ``sample_weight``. Arrays with n_samples
+            rows are reduced to the training rows. With metadata routing, only requested arguments
+            are passed.
 
         Returns
         -------
@@ -257,7 +258,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         ------
         ValueError
             If a parameter or the data is invalid, if there are too few rows for the coverage, or if
-            the predictions are not finite or not those that the conformity score needs.
+            predictions are not finite or do not suit the conformity score.
         """
         if is_classifier(self.estimator):
             raise ValueError(
@@ -401,9 +402,9 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMi
         Returns
         -------
         intervals : float64 array of shape (n_samples, 2) or (n_samples, n_outputs, 2)
-            Lower and upper ends. If the correction is negative and exceeds half the distance of
-            the quantiles, both ends are their mean. They are clipped to the targets for which the
-            estimator's loss is defined: with "poisson" they are non-negative.
+            Lower and upper ends, clipped to the domain of the estimator's loss: with "poisson" they
+            are non-negative. If a negative correction would make the lower end exceed the upper
+            end, both are the mean of the quantiles.
 
         Raises
         ------

@@ -56,7 +56,7 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
     }
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        """Train and score all candidates, then fit the best one to all data.
+        """Train and score all candidates, then fit the best candidate to all data.
 
         Parameters
         ----------
@@ -77,10 +77,11 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
         Raises
         ------
         ValueError
-            If a parameter or the data is invalid, or if every fit (of a round) failed.
+            If a parameter or the data is invalid, or if all fits of the search or of a round
+            failed.
         KeyboardInterrupt
-            On Ctrl-C. The search is left unchanged, but a halving search keeps the results of the
-            complete rounds, without a `best_estimator_`.
+            On Ctrl-C. A grid or random search is left unchanged. A halving search keeps the results
+            of complete rounds, without a `best_estimator_`.
         """
         fitted = copy.copy(self)
         fitted._replace_fitted_attributes({})
@@ -213,41 +214,43 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
     estimator : estimator
         The estimator to search over; each candidate is a clone of it.
     param_grid : dict or list of dict
-        The values to try, by parameter name. All combinations of a dict's values are candidates.
+        The values to try, by parameter name. All combinations of the values of a dict are
+        candidates.
     scoring : str, callable, list, tuple, dict or None, default=None
         The name of a metric, a callable ``scorer(estimator, X, y)``, or several metrics (a list
         of names, a dict, or a callable that returns a dict). None for the estimator's `score`.
     n_jobs : int or None, default=None
-        The number of workers that train stacks; None for 1 unless a joblib context says
-        otherwise, -1 for all cores.
+        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
+        context sets; -1 for all cores.
     refit : bool, str or callable, default=True
-        Whether to fit the best candidate to all data at the end. With several metrics, the name
-        of the metric that chooses the best one. A callable gets `cv_results_` and returns the
-        index of the best one.
+        Whether to fit the best candidate to all data at the end. With several metrics, the name of
+        the metric that chooses the best candidate. A callable gets `cv_results_` and returns the
+        index of the best candidate.
     cv : int, splitter, iterable or None, default=None
         The number of folds (stratified for classifiers), a splitter, or an iterable of (train,
         test) indices. None for 5 folds.
     verbose : int, default=0
-        How much to print. 1: the number of fits, why some candidates train one by one, and
-        every few seconds the epochs of each stack and the networks left in it. 2: also the score
-        of every fit. 3: also every epoch.
+        How much to print. 1: the number of fits, why some candidates train one by one, and every
+        few seconds the epochs of each stack and the number of networks that still train. 2: also
+        the score of every fit. 3: also every epoch.
     pre_dispatch : int or str, default="2*n_jobs"
         The number of jobs that joblib dispatches ahead.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails; "raise" raises the error instead.
+        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
+        `fit`.
     return_train_score : bool, default=False
-        Whether to score on the training rows as well.
+        Whether to compute scores on the training rows as well.
     max_stack_bytes : int, default=2**28
         The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        smaller stacks, and does not change results.
+        stacks smaller, and does not change results.
 
     Attributes
     ----------
     cv_results_ : dict of arrays
         A row for each candidate: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``, training scores if requested,
-        and times. With several metrics, their names replace "score".
-        ``mean_fit_time`` is the candidate's share of the time of its stack.
+        and times. With several metrics, the name of each metric replaces "score". ``mean_fit_time``
+        is the candidate's share of the time of its stack.
     best_estimator_ : estimator
         The best candidate, fitted to all data; only with ``refit``.
     best_score_ : float
@@ -261,7 +264,7 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
     n_splits_ : int
         The number of splits.
     refit_time_ : float
-        The seconds of the last fit, to all data; only with ``refit``.
+        The time of the final fit to all data, in seconds; only with ``refit``.
     multimetric_ : bool
         Whether there are several metrics.
     classes_ : array of shape (n_classes,), or list of such arrays
@@ -269,28 +272,29 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, if X has names that are all strings.
+        The names of the features, if all names are strings.
 
     See Also
     --------
     BackpropRandomizedSearchCV : Search over randomly drawn candidates.
-    sklearn.model_selection.GridSearchCV : The search that this one replaces.
+    sklearn.model_selection.GridSearchCV : The search of scikit-learn.
 
     Notes
     -----
-    Candidates train in one stack, of one split or of several, if they differ only in the learning
-    rate and its schedule, the penalty, momenta, gradient clipping, weight averaging, seeds,
-    tolerance and patience, and early stopping. They must have everything else in common, such as
-    hidden sizes, activation, loss, solver, batch size, number of epochs and dtype. A stack is as
-    large as the processor's cache allows. Other estimators, and ``solver="lbfgs"``, train one by
-    one, with the same results.
+    Candidates train in one stack if they differ only in the learning rate and its schedule, the
+    penalty, momenta, gradient clipping, weight averaging, seeds, tolerance and patience, and early
+    stopping. All other parameters must be equal, such as hidden sizes, activation, loss, solver,
+    batch size, number of epochs and dtype. A stack may contain candidates of several splits. Its
+    size is limited by the processor's cache. Other estimators, and networks with
+    ``solver="lbfgs"``, train one by one, with the same results.
 
     With an int ``random_state`` in the estimator, the scores equal those of scikit-learn's search
-    to the bit, at one BLAS thread. A candidate fails exactly if its `fit` alone would fail.
+    to the bit, with one BLAS thread. A candidate fails exactly if its own `fit`, outside a stack,
+    would fail.
 
-    The transformers of a pipeline are fitted once for each split and each setting of their own
-    parameters. So a transformer that draws random numbers without a seed draws them once for all
-    candidates.
+    Transformers of a pipeline are fitted once for each split and each setting of their own
+    parameters. A transformer that draws random numbers without a seed therefore draws the same
+    numbers for all candidates of a split.
 
     Examples
     --------
@@ -356,46 +360,47 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
     estimator : estimator
         The estimator to search over; each candidate is a clone of it.
     param_distributions : dict or list of dict
-        A list of values, or a distribution with a method ``rvs``, by parameter name. If it is a
-        list of dicts, each candidate is drawn from one of them, chosen at random.
+        For each parameter name, a list of values, or a distribution with a method ``rvs``. With a
+        list of dicts, each candidate is drawn from a dict that is chosen at random.
     n_iter : int, default=10
         The number of candidates, at least 1.
     scoring : str, callable, list, tuple, dict or None, default=None
         The name of a metric, a callable ``scorer(estimator, X, y)``, or several metrics (a list
         of names, a dict, or a callable that returns a dict). None for the estimator's `score`.
     n_jobs : int or None, default=None
-        The number of workers that train stacks; None for 1 unless a joblib context says
-        otherwise, -1 for all cores.
+        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
+        context sets; -1 for all cores.
     refit : bool, str or callable, default=True
-        Whether to fit the best candidate to all data at the end. With several metrics, the name
-        of the metric that chooses the best one. A callable gets `cv_results_` and returns the
-        index of the best one.
+        Whether to fit the best candidate to all data at the end. With several metrics, the name of
+        the metric that chooses the best candidate. A callable gets `cv_results_` and returns the
+        index of the best candidate.
     cv : int, splitter, iterable or None, default=None
         The number of folds (stratified for classifiers), a splitter, or an iterable of (train,
         test) indices. None for 5 folds.
     verbose : int, default=0
-        How much to print. 1: the number of fits, why some candidates train one by one, and
-        every few seconds the epochs of each stack and the networks left in it. 2: also the score
-        of every fit. 3: also every epoch.
+        How much to print. 1: the number of fits, why some candidates train one by one, and every
+        few seconds the epochs of each stack and the number of networks that still train. 2: also
+        the score of every fit. 3: also every epoch.
     pre_dispatch : int or str, default="2*n_jobs"
         The number of jobs that joblib dispatches ahead.
     random_state : int, RandomState instance or None, default=None
         The seed for drawing candidates. The networks have their own `random_state`.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails; "raise" raises the error instead.
+        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
+        `fit`.
     return_train_score : bool, default=False
-        Whether to score on the training rows as well.
+        Whether to compute scores on the training rows as well.
     max_stack_bytes : int, default=2**28
         The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        smaller stacks, and does not change results.
+        stacks smaller, and does not change results.
 
     Attributes
     ----------
     cv_results_ : dict of arrays
         A row for each candidate: ``params``, ``param_*``, ``split*_test_score``,
         ``mean_test_score``, ``std_test_score``, ``rank_test_score``, training scores if requested,
-        and times. With several metrics, their names replace "score".
-        ``mean_fit_time`` is the candidate's share of the time of its stack.
+        and times. With several metrics, the name of each metric replaces "score". ``mean_fit_time``
+        is the candidate's share of the time of its stack.
     best_estimator_ : estimator
         The best candidate, fitted to all data; only with ``refit``.
     best_score_ : float
@@ -409,7 +414,7 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
     n_splits_ : int
         The number of splits.
     refit_time_ : float
-        The seconds of the last fit, to all data; only with ``refit``.
+        The time of the final fit to all data, in seconds; only with ``refit``.
     multimetric_ : bool
         Whether there are several metrics.
     classes_ : array of shape (n_classes,), or list of such arrays
@@ -417,28 +422,29 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, if X has names that are all strings.
+        The names of the features, if all names are strings.
 
     See Also
     --------
     BackpropGridSearchCV : Search over all combinations of values.
-    sklearn.model_selection.RandomizedSearchCV : The search that this one replaces.
+    sklearn.model_selection.RandomizedSearchCV : The search of scikit-learn.
 
     Notes
     -----
-    Candidates train in one stack, of one split or of several, if they differ only in the learning
-    rate and its schedule, the penalty, momenta, gradient clipping, weight averaging, seeds,
-    tolerance and patience, and early stopping. They must have everything else in common, such as
-    hidden sizes, activation, loss, solver, batch size, number of epochs and dtype. A stack is as
-    large as the processor's cache allows. Other estimators, and ``solver="lbfgs"``, train one by
-    one, with the same results.
+    Candidates train in one stack if they differ only in the learning rate and its schedule, the
+    penalty, momenta, gradient clipping, weight averaging, seeds, tolerance and patience, and early
+    stopping. All other parameters must be equal, such as hidden sizes, activation, loss, solver,
+    batch size, number of epochs and dtype. A stack may contain candidates of several splits. Its
+    size is limited by the processor's cache. Other estimators, and networks with
+    ``solver="lbfgs"``, train one by one, with the same results.
 
     With an int ``random_state`` in the estimator, the scores equal those of scikit-learn's search
-    to the bit, at one BLAS thread. A candidate fails exactly if its `fit` alone would fail.
+    to the bit, with one BLAS thread. A candidate fails exactly if its own `fit`, outside a stack,
+    would fail.
 
-    The transformers of a pipeline are fitted once for each split and each setting of their own
-    parameters. So a transformer that draws random numbers without a seed draws them once for all
-    candidates.
+    Transformers of a pipeline are fitted once for each split and each setting of their own
+    parameters. A transformer that draws random numbers without a seed therefore draws the same
+    numbers for all candidates of a split.
 
     References
     ----------

@@ -186,7 +186,7 @@ class BatchedSuccessiveHalving(BatchedSearchCV):
 class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV):
     """Successive halving over a grid, with stacks of networks.
 
-    All candidates train for a few epochs, the best ones resume for more, and so on.
+    All candidates train for a few epochs, the best candidates resume for more epochs, and so on.
 
     A drop-in replacement for scikit-learn's `HalvingGridSearchCV`, with the same parameters,
     attributes and choices. The default resource is epochs, and surviving candidates resume training
@@ -198,23 +198,23 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     estimator : estimator
         The estimator to search over; each candidate is a clone of it.
     param_grid : dict or list of dict
-        The values to try, by parameter name. All combinations of a dict's values are candidates.
-        The resource cannot be one of them.
+        The values to try, by parameter name. All combinations of the values of a dict are
+        candidates. The resource must not be one of the parameters.
     factor : int or float, default=3
-        One of this many candidates survives a round, and gets this many times the resources in
-        the next. Above 1.
+        The share 1 / factor of the candidates survives a round. In the next round, each survivor
+        gets `factor` times the resources. Above 1.
     resource : str, default="max_iter"
-        The resource that grows from round to round. ``"max_iter"``: epochs, and candidates resume
-        training where the last round ended. ``"n_samples"``: rows. Or any parameter that is a
-        positive integer. With the last two, training starts again in each round. With a pipeline,
-        ``"max_iter"`` is enough; the name of its step is not needed.
+        The resource that grows from round to round. ``"max_iter"``: epochs; candidates resume
+        training where the previous round ended. ``"n_samples"``: rows. Or the name of any parameter
+        that is a positive integer. Unless the resource is ``"max_iter"``, training starts again in
+        each round. In a pipeline, ``"max_iter"`` does not need the name of the step.
     max_resources : "auto" or int, default="auto"
-        The maximum resources of a candidate, at least 1. "auto" for the estimator's own
-        ``max_iter``, or for all rows.
+        The maximum resources of a candidate, at least 1. "auto" is ``max_iter`` of the estimator,
+        or the number of rows.
     min_resources : {"exhaust", "smallest"} or int, default="exhaust"
-        The resources of a candidate in the first round, at least 1. "smallest" is one epoch; of
-        rows, two for each split and class. "exhaust" is the largest value with which the last
-        round uses `max_resources`.
+        The resources of a candidate in the first round, at least 1. "smallest" is one epoch, or two
+        rows for each split and class. "exhaust" is the largest value with which the last round uses
+        `max_resources`.
     aggressive_elimination : bool, default=False
         Whether to repeat rounds with `min_resources` until the last round has less than `factor`
         candidates, if `max_resources` does not allow for enough rounds.
@@ -229,27 +229,29 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
         metrics, the name of the metric that chooses the survivors of each round. A callable counts
         as True, as in scikit-learn.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails; "raise" raises the error instead.
+        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
+        `fit`.
     return_train_score : bool, default=True
-        Whether to score on the training rows as well, in each round.
+        Whether to compute scores on the training rows as well, in each round.
     random_state : int, RandomState instance or None, default=None
         The seed for drawing rows, if they are the resource. The networks have their own
         `random_state`.
     n_jobs : int or None, default=None
-        The number of workers that train stacks; None for 1 unless a joblib context says
-        otherwise, -1 for all cores.
+        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
+        context sets; -1 for all cores.
     verbose : int, default=0
         How much to print. 1: the rounds, the number of fits, why some candidates train one by one,
-        and every few seconds the epochs of each stack and the networks left in it. 2: also the
-        score of every fit. 3: also every epoch.
+        and every few seconds the epochs of each stack and the number of networks that still train.
+        2: also the score of every fit. 3: also every epoch.
     max_stack_bytes : int, default=2**28
         The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        smaller stacks, and does not change results.
+        stacks smaller, and does not change results.
 
     Attributes
     ----------
     n_resources_ : list of int
-        The resources of a candidate in each round: the epochs since the start, or the rows.
+        The resources of a candidate in each round: the epochs since the start of training, or the
+        rows.
     n_candidates_ : list of int
         The number of candidates of each round.
     n_remaining_candidates_ : int
@@ -257,16 +259,16 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     n_iterations_ : int
         The number of rounds.
     n_possible_iterations_, n_required_iterations_ : int
-        The number of rounds that `max_resources` allows for, and the number that leaves less than
-        `factor` candidates in the last round.
+        The number of rounds that `max_resources` allows for, and the number of rounds with which
+        the last round has fewer than `factor` candidates.
     max_resources_, min_resources_ : int
         The maximum resources of a candidate, and the resources of the first round.
     cv_results_ : dict of arrays
         A row for each candidate of each round: ``iter`` (the round), ``n_resources``, ``params``,
         ``param_*``, ``split*_test_score``, ``mean_test_score``, ``std_test_score``,
-        ``rank_test_score``, training scores if requested, and times. With several metrics, their
-        names replace "score". ``mean_fit_time`` is the candidate's share of the time of its stack
-        in this round.
+        ``rank_test_score``, training scores if requested, and times. With several metrics, the name
+        of each metric replaces "score". ``mean_fit_time`` is the candidate's share of the time of
+        its stack in this round.
     best_estimator_ : estimator
         The best candidate of the last round, fitted to all data; only with ``refit``.
     best_score_ : float
@@ -280,7 +282,7 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     n_splits_ : int
         The number of splits.
     refit_time_ : float
-        The seconds of the last fit, to all data; only with ``refit``.
+        The time of the final fit to all data, in seconds; only with ``refit``.
     multimetric_ : bool
         Whether there are several metrics.
     classes_ : array of shape (n_classes,), or list of such arrays
@@ -288,33 +290,32 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, if X has names that are all strings.
+        The names of the features, if all names are strings.
 
     See Also
     --------
     BackpropHalvingRandomSearchCV : Successive halving over randomly drawn candidates.
     BackpropGridSearchCV : Search that trains all candidates to the end.
-    sklearn.model_selection.HalvingGridSearchCV : The search that this one replaces.
+    sklearn.model_selection.HalvingGridSearchCV : The search of scikit-learn.
 
     Notes
     -----
     Round i trains ceil(n / factor^i) of n candidates up to epoch min_resources * factor^i, so each
-    round costs about as much as the first. The candidates of a split train in stacks. At the end
-    of a round each candidate is scored, and the 1 / factor with the best mean scores over all
-    splits survive. Survivors resume with their weights, moments, row order and patience, so
-    nothing is trained twice. Training starts again in each round for other estimators, for
-    ``solver="lbfgs"``, for candidates with callbacks of their own, and for candidates whose
-    training rows have changed because a transformer draws random numbers without a seed.
+    round costs about as much as the first. The candidates of a split train in stacks. At the end of
+    a round each candidate is scored, and the 1 / factor with the best mean scores over all splits
+    survive. Survivors resume with their weights, moments, row order and patience, so nothing is
+    trained twice. Training starts again in each round for estimators that are not networks, for
+    ``solver="lbfgs"``, for candidates with callbacks, and for candidates whose training rows have
+    changed because a transformer draws random numbers without a seed.
 
     With an int ``random_state`` in the estimator, scores, ranks and choices equal those of
-    scikit-learn's `HalvingGridSearchCV` to the bit, at one BLAS thread, if training in several
-    parts equals training at once. That holds for constant and adaptive schedules, and for all
-    others that count epochs or steps. Schedules over the whole training (cosine, one cycle, steps,
-    exponential) count progress towards the epochs of the last round, so a round is the beginning
-    of the training that the survivors complete. scikit-learn's search runs a complete schedule in
-    each round. A candidate that converges in a round does not change afterwards. `time_limit` of
-    the estimator applies to the epochs of each round. Only the last round warns about networks that
-    have not converged.
+    scikit-learn's `HalvingGridSearchCV` to the bit, with one BLAS thread, for constant and adaptive
+    schedules, and for schedules that count epochs or steps. Schedules over the whole training
+    (cosine, one cycle, steps, exponential) are spread over the epochs of the last round, so each
+    round runs a part of the schedule. scikit-learn's search runs a complete schedule in each round.
+    A candidate that converges in a round does not change afterwards. `time_limit` of the estimator
+    applies to the epochs of each round. Warnings about networks that have not converged come from
+    the last round only.
 
     On Ctrl-C the results of the complete rounds are kept in `cv_results_`, `best_params_` and the
     other attributes, without a `best_estimator_`.
@@ -394,7 +395,7 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
 class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearchCV):
     """Successive halving over random candidates, with stacks of networks.
 
-    All candidates train for a few epochs, the best ones resume for more, and so on.
+    All candidates train for a few epochs, the best candidates resume for more epochs, and so on.
 
     A drop-in replacement for scikit-learn's `HalvingRandomSearchCV`, with the same parameters,
     attributes and choices. The default resource is epochs, and surviving candidates resume training
@@ -406,28 +407,27 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     estimator : estimator
         The estimator to search over; each candidate is a clone of it.
     param_distributions : dict or list of dict
-        A list of values, or a distribution with a method ``rvs``, by parameter name. If it is a
-        list of dicts, each candidate is drawn from one of them, chosen at random.
-        The resource cannot be one of the parameters.
+        For each parameter name, a list of values, or a distribution with a method ``rvs``. With a
+        list of dicts, each candidate is drawn from a dict that is chosen at random. The resource
+        must not be one of the parameters.
     n_candidates : "exhaust" or int, default="exhaust"
-        The number of candidates in the first round, at least 1. "exhaust" for
-        ``max_resources // min_resources``, with which the last round uses `max_resources`.
+        The number of candidates in the first round, at least 1. "exhaust" is
+        ``max_resources // min_resources``; the last round then uses `max_resources`.
     factor : int or float, default=3
-        One of this many candidates survives a round, and gets this many times the resources in
-        the next. Above 1.
+        The share 1 / factor of the candidates survives a round. In the next round, each survivor
+        gets `factor` times the resources. Above 1.
     resource : str, default="max_iter"
-        The resource that grows from round to round. ``"max_iter"``: epochs, and candidates resume
-        training where the last round ended. ``"n_samples"``: rows. Or any parameter that is a
-        positive integer. With the last two, training starts again in each round. With a pipeline,
-        ``"max_iter"`` is enough; the name of its step is not needed.
+        The resource that grows from round to round. ``"max_iter"``: epochs; candidates resume
+        training where the previous round ended. ``"n_samples"``: rows. Or the name of any parameter
+        that is a positive integer. Unless the resource is ``"max_iter"``, training starts again in
+        each round. In a pipeline, ``"max_iter"`` does not need the name of the step.
     max_resources : "auto" or int, default="auto"
-        The maximum resources of a candidate, at least 1. "auto" for the estimator's own
-        ``max_iter``, or for all rows.
+        The maximum resources of a candidate, at least 1. "auto" is ``max_iter`` of the estimator,
+        or the number of rows.
     min_resources : {"exhaust", "smallest"} or int, default="smallest"
-        The resources of a candidate in the first round, at least 1. "smallest" is one epoch; of
-        rows, two for each split and class. "exhaust" is the largest value with which the last
-        round uses `max_resources`; it requires a number as
-        `n_candidates`.
+        The resources of a candidate in the first round, at least 1. "smallest" is one epoch, or two
+        rows for each split and class. "exhaust" is the largest value with which the last round uses
+        `max_resources`; it requires a number as `n_candidates`.
     aggressive_elimination : bool, default=False
         Whether to repeat rounds with `min_resources` until the last round has less than `factor`
         candidates, if `max_resources` does not allow for enough rounds.
@@ -442,27 +442,29 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
         metrics, the name of the metric that chooses the survivors of each round. A callable counts
         as True, as in scikit-learn.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails; "raise" raises the error instead.
+        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
+        `fit`.
     return_train_score : bool, default=True
-        Whether to score on the training rows as well, in each round.
+        Whether to compute scores on the training rows as well, in each round.
     random_state : int, RandomState instance or None, default=None
         The seed for drawing candidates, and for drawing rows if they are the resource. The
         networks have their own `random_state`.
     n_jobs : int or None, default=None
-        The number of workers that train stacks; None for 1 unless a joblib context says
-        otherwise, -1 for all cores.
+        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
+        context sets; -1 for all cores.
     verbose : int, default=0
         How much to print. 1: the rounds, the number of fits, why some candidates train one by one,
-        and every few seconds the epochs of each stack and the networks left in it. 2: also the
-        score of every fit. 3: also every epoch.
+        and every few seconds the epochs of each stack and the number of networks that still train.
+        2: also the score of every fit. 3: also every epoch.
     max_stack_bytes : int, default=2**28
         The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        smaller stacks, and does not change results.
+        stacks smaller, and does not change results.
 
     Attributes
     ----------
     n_resources_ : list of int
-        The resources of a candidate in each round: the epochs since the start, or the rows.
+        The resources of a candidate in each round: the epochs since the start of training, or the
+        rows.
     n_candidates_ : list of int
         The number of candidates of each round.
     n_remaining_candidates_ : int
@@ -470,16 +472,16 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     n_iterations_ : int
         The number of rounds.
     n_possible_iterations_, n_required_iterations_ : int
-        The number of rounds that `max_resources` allows for, and the number that leaves less than
-        `factor` candidates in the last round.
+        The number of rounds that `max_resources` allows for, and the number of rounds with which
+        the last round has fewer than `factor` candidates.
     max_resources_, min_resources_ : int
         The maximum resources of a candidate, and the resources of the first round.
     cv_results_ : dict of arrays
         A row for each candidate of each round: ``iter`` (the round), ``n_resources``, ``params``,
         ``param_*``, ``split*_test_score``, ``mean_test_score``, ``std_test_score``,
-        ``rank_test_score``, training scores if requested, and times. With several metrics, their
-        names replace "score". ``mean_fit_time`` is the candidate's share of the time of its stack
-        in this round.
+        ``rank_test_score``, training scores if requested, and times. With several metrics, the name
+        of each metric replaces "score". ``mean_fit_time`` is the candidate's share of the time of
+        its stack in this round.
     best_estimator_ : estimator
         The best candidate of the last round, fitted to all data; only with ``refit``.
     best_score_ : float
@@ -493,7 +495,7 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     n_splits_ : int
         The number of splits.
     refit_time_ : float
-        The seconds of the last fit, to all data; only with ``refit``.
+        The time of the final fit to all data, in seconds; only with ``refit``.
     multimetric_ : bool
         Whether there are several metrics.
     classes_ : array of shape (n_classes,), or list of such arrays
@@ -501,33 +503,32 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
-        The names of the features, if X has names that are all strings.
+        The names of the features, if all names are strings.
 
     See Also
     --------
     BackpropHalvingGridSearchCV : Successive halving over all combinations of values.
     BackpropRandomizedSearchCV : Search that trains all candidates to the end.
-    sklearn.model_selection.HalvingRandomSearchCV : The search that this one replaces.
+    sklearn.model_selection.HalvingRandomSearchCV : The search of scikit-learn.
 
     Notes
     -----
     Round i trains ceil(n / factor^i) of n candidates up to epoch min_resources * factor^i, so each
-    round costs about as much as the first. The candidates of a split train in stacks. At the end
-    of a round each candidate is scored, and the 1 / factor with the best mean scores over all
-    splits survive. Survivors resume with their weights, moments, row order and patience, so
-    nothing is trained twice. Training starts again in each round for other estimators, for
-    ``solver="lbfgs"``, for candidates with callbacks of their own, and for candidates whose
-    training rows have changed because a transformer draws random numbers without a seed.
+    round costs about as much as the first. The candidates of a split train in stacks. At the end of
+    a round each candidate is scored, and the 1 / factor with the best mean scores over all splits
+    survive. Survivors resume with their weights, moments, row order and patience, so nothing is
+    trained twice. Training starts again in each round for estimators that are not networks, for
+    ``solver="lbfgs"``, for candidates with callbacks, and for candidates whose training rows have
+    changed because a transformer draws random numbers without a seed.
 
     With an int ``random_state`` in the estimator, scores, ranks and choices equal those of
-    scikit-learn's `HalvingRandomSearchCV` to the bit, at one BLAS thread, if training in several
-    parts equals training at once. That holds for constant and adaptive schedules, and for all
-    others that count epochs or steps. Schedules over the whole training (cosine, one cycle, steps,
-    exponential) count progress towards the epochs of the last round, so a round is the beginning
-    of the training that the survivors complete. scikit-learn's search runs a complete schedule in
+    scikit-learn's `HalvingRandomSearchCV` to the bit, with one BLAS thread, for constant and
+    adaptive schedules, and for schedules that count epochs or steps. Schedules over the whole
+    training (cosine, one cycle, steps, exponential) are spread over the epochs of the last round,
+    so each round runs a part of the schedule. scikit-learn's search runs a complete schedule in
     each round. A candidate that converges in a round does not change afterwards. `time_limit` of
-    the estimator applies to the epochs of each round. Only the last round warns about networks that
-    have not converged.
+    the estimator applies to the epochs of each round. Warnings about networks that have not
+    converged come from the last round only.
 
     On Ctrl-C the results of the complete rounds are kept in `cv_results_`, `best_params_` and the
     other attributes, without a `best_estimator_`.

@@ -175,22 +175,22 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row, non-negative and not all zero; None for equal weights.
         X_val, y_val : data frame or array-like, default=None
-            A validation table like X, and its target. With them there are no folds: all networks
-            are trained on all rows of X, and early stopping, temperatures, weights and the width of
-            intervals depend on X_val. Attributes that begin with ``oof_`` are then missing.
+            A validation table with the columns of X, and its target. All networks are then trained
+            on all rows of X; early stopping, temperatures, weights and the width of intervals
+            depend on X_val. There are no folds, and no attributes that begin with ``oof_``.
         sample_weight_val : array-like, default=None
             The weight of each row of X_val; None for equal weights.
         groups : array-like of shape (n_samples,), default=None
-            The group of each row, such as a patient or a day, as numbers or strings.
-            No fold splits a group, so out-of-fold results hold for new groups. At least two
-            groups; with fewer groups than `n_estimators` there are as many networks as groups.
-            Ignored with X_val. With metadata routing, groups passed to a search, a pipeline or
-            cross-validation are passed on without a request.
+            The group of each row, such as a patient or a day, as numbers or strings. All rows of a
+            group are in the same fold, so out-of-fold results hold for new groups. At least two
+            groups; with fewer groups than `n_estimators`, there are as many networks as groups.
+            Ignored with X_val. With metadata routing, searches, pipelines and cross-validation pass
+            groups on without a request.
         resume_from : str or path, default=None
             The file of a `callbacks.Checkpoint` of an estimator with the same parameters, fitted to
-            the same data. Networks are trained on from the last saved epoch, and end with exactly
+            the same data. Networks resume training after the last saved epoch, and end with exactly
             the same weights as without the interruption. The estimators of `blend` are fitted
-            again. ``time_limit`` and ``verbose`` may differ.
+            again. Only ``time_limit`` and ``verbose`` may differ from the first fit.
 
         Returns
         -------
@@ -510,16 +510,17 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     ) -> Bunch:
         """Return how much permuting each column lowers the out-of-fold score.
 
-        Pass the training data, because `fit` does not keep it. The score is that of out-of-fold
-        predictions, so importances hold for new rows, and no rows have to be set aside. Columns are
-        those of the table, not of its encoding. Afterwards ``feature_importances_`` has the means.
+        Pass the training data, because `fit` does not keep it. The score of out-of-fold predictions
+        is used, so importances hold for new rows, and no rows have to be set aside. Columns are
+        those of the table, not of its encoding. This method also sets ``feature_importances_`` to
+        the mean importances.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
-            The training table, with its rows in the same order.
+            The training table, with rows in the order of `fit`.
         y : array-like of shape (n_samples,)
-            Its target.
+            The target of the training table.
         sample_weight : array-like of shape (n_samples,), default=None
             The weight of each row in the score; None for equal weights.
         scoring : str, callable or None, default=None
@@ -542,13 +543,13 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         NotFittedError
             If the estimator is not fitted.
         ValueError
-            If X is not the training table, or if there are no folds: after a fit with X_val or on
-            a Dask cluster.
+            If X is not the training table, or if `fit` had no folds because of X_val, or ran on a
+            Dask cluster.
 
         Notes
         -----
-        If several columns have the same information, none of them is important, since the others
-        still have it. Target statistics of categories are out of fold, as in `fit`.
+        If several columns have the same information, each of them has a low importance, because the
+        model can use the other ones. Target statistics of categories are out of fold, as in `fit`.
 
         References
         ----------

@@ -34,92 +34,96 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     """Classifier for raw tables with calibrated probabilities: networks and boosting.
 
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values.
-    There are two ensembles of `n_estimators` networks. The first one gets each number as cosines
-    and piecewise-linear bins, and learns to map them to a few inputs [1]_; the second one gets the
-    scaled number, and is not trained for more than 60,000 rows. Each network holds out one fold.
-    Networks are trained in cycles. In each cycle the learning rate decays to zero [2]_. Training
-    ends when a cycle no longer lowers the out-of-fold loss enough. Gradient boosting is
-    cross-fitted to the same folds. Out-of-fold predictions calibrate the probabilities of each
-    ensemble by a temperature [3]_, and determine the weights of the ensembles and of boosting by
-    maximum likelihood. The defaults work well for tables of many kinds, so nothing has to be tuned.
+    There are two ensembles of `n_estimators` networks. The networks of the first ensemble get
+    cosines and piecewise-linear bins of each number, which a trained layer maps to a few inputs
+    [1]_. The networks of the second ensemble get scaled numbers only; above 60,000 rows there is no
+    second ensemble. Each network holds out one fold. Networks are trained in cycles. In each cycle
+    the learning rate decays to zero [2]_. Training ends when a cycle no longer lowers the
+    out-of-fold loss enough. Gradient boosting is trained on the same folds. On out-of-fold
+    predictions, `fit` calibrates each ensemble and boosting by a temperature [3]_, and chooses
+    their weights by maximum likelihood. The defaults work well for tables of many kinds, so nothing
+    has to be tuned.
 
     Parameters
     ----------
     n_estimators : int or "auto", default="auto"
-        The number of networks of each ensemble, and of folds; at least 2. Fewer are faster and
-        somewhat worse. Never more than there are rows. "auto": 8, or 4 above 200,000 rows.
+        The number of networks of each ensemble, which is also the number of folds; at least 2, and
+        at most the number of rows. Fewer networks are faster and somewhat worse. "auto": 8, or 4
+        above 200,000 rows.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns, as in `TableEncoder`: a mask, positions or names; None for none.
-        "from_dtype": the columns of a data frame with categories or strings, and those of an array
-        of objects with strings, unless the strings are numbers, dates or text.
+        The categorical columns, as in `TableEncoder`: a mask, positions or names; None for no
+        categorical columns. "from_dtype": columns with a categorical dtype or strings, unless the
+        strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        The kinds of columns, as in `TableEncoder`, by their names or positions: "number",
+        The kind of each column, as in `TableEncoder`, by its name or position: "number",
         "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
     class_weight : dict, "balanced" or None, default=None
-        The weight of each class, a factor of the weights of its rows. "balanced" gives all classes
-        the same total weight. None for equal weights. Probabilities are calibrated for the weighted
-        class frequencies.
+        The weight of each class, which multiplies the weights of its rows. "balanced" gives all
+        classes the same total weight. None for the weight 1. Class weights shift the predicted
+        probabilities to the weighted class frequencies.
     blend : "auto", "boosting", list of estimators or None, default="auto"
-        Classifiers that are averaged with the networks. Each is cloned and fitted for the same
-        folds, and weighted by its out-of-fold predictions. They need ``predict_proba``. "boosting"
-        is a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of the columns
-        for each split, at most 1,000 iterations, early stopping by the held-out fold). "auto" is
-        the same from 500 rows on, and None for fewer. Above 60,000 rows, "auto" drops boosting that
-        lowers the out-of-fold loss by less than 0.5 %, because it predicts slowly. Boosting, and
-        any instance of its class in a list, gets the table itself: numbers with missing values, and
-        codes of categories. All others get the outputs of a `TableEncoder` in float64. All get
-        sample weights if they support them, and a seed for each ``random_state`` that is None. A
-        list may also hold "boosting". None for networks only, which are smaller and faster, and can
-        be exported to C.
+        Classifiers that are averaged with the networks. Each classifier is cloned, trained on the
+        same folds, and weighted by its out-of-fold predictions. It needs ``predict_proba``.
+        "boosting" is a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of the
+        columns for each split, at most 1,000 iterations, early stopping by the held-out fold).
+        "auto" is "boosting" for 500 rows or more, and None for fewer rows. Above 60,000 rows,
+        "auto" drops boosting if it lowers the out-of-fold loss by less than 0.5 %, because boosting
+        predicts slowly. A list has classifiers, and may also have "boosting". Every
+        `HistGradientBoostingClassifier` gets numbers with missing values, and codes of categories.
+        Other classifiers get the outputs of a `TableEncoder` in float64. All get sample weights if
+        they support them, and a seed for each ``random_state`` that is None. None for networks
+        only, which are smaller and faster, and can be exported to C.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None lets training choose, up to 248.
+        The maximum number of epochs of a network. None lets `fit` choose a number up to 248.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
-        best networks so far. If it is too short for a first training cycle on many rows, networks
-        are trained on a sample of the rows, with a ConvergenceWarning.
+        best networks so far. If the limit is too short for a first training cycle on many rows,
+        networks are trained on a sample of the rows, with a ConvergenceWarning.
     verbose : bool or int, default=False
-        Whether to print a line after each training cycle of each ensemble, with its validation loss
-        and the maximum time left, and after each estimator of `blend`.
+        Whether to print a line after each estimator of `blend`, and after each training cycle of
+        each ensemble, with the validation loss of the cycle and the maximum time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, folds, frequencies and the order of rows.
+        Seed of the initial weights, folds, frequencies of cosines and the order of rows.
 
     Attributes
     ----------
     classes_ : array of shape (n_classes,)
         The labels, sorted.
     oof_predict_proba_ : array of shape (n_samples, n_classes)
-        The out-of-fold probabilities of the training rows. Attributes that begin with ``oof_`` are
-        missing after a fit with X_val.
+        The out-of-fold probabilities of the training rows. After a fit with X_val, there are no
+        attributes that begin with ``oof_``.
     oof_prediction_ : array of shape (n_samples,)
         The out-of-fold labels of the training rows.
     oof_score_ : float
-        Their accuracy, weighted by `sample_weight`: an estimate of `score` on new rows.
+        The accuracy of `oof_prediction_`, weighted by `sample_weight`: an estimate of `score` on
+        new rows.
     networks_ : list of estimators
         The ensembles, each a fitted `BackpropClassifier` for encoded rows.
     oof_member_ : array of int of shape (n_samples,)
         The network of each ensemble that held out each row.
     blended_ : list of lists of estimators
-        For each estimator of `blend` its clones, one for each fold; a single one after a fit with
-        X_val. Estimators that exceeded the time limit are missing.
+        For each estimator of `blend`, a list of its clones, one for each fold; after a fit with
+        X_val, a list of a single clone. Estimators that exceeded the time limit are missing.
     weights_ : array of shape (n_ensembles + n_blended,)
-        The weight of each ensemble in predictions, and then of each of `blended_`. Their sum is
-        one.
+        The weights in predictions: first of each ensemble of `networks_`, then of each estimator of
+        `blended_`. The sum is one.
     temperatures_ : array of shape (n_ensembles + n_blended,)
-        The temperature of single networks, out of fold, which divides their logits. When networks
-        are averaged, the square root of temperatures above one is used.
+        The temperatures, in the order of `weights_`. The logits of out-of-fold predictions are
+        divided by them. In `predict_proba`, which averages several networks, the divisor is the
+        square root if a temperature is above one.
     background_ : tuple of arrays or None
         The encoded training rows that `explain` compares with: numbers, and codes of categories. If
-        files must not hold them, set it to None before saving.
+        saved files must not hold training rows, set it to None before saving.
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
-        The kind of each column, by its name, or by its position if columns have no names: "number",
+        The kind of each column, by name, or by position if columns have no names: "number",
         "category", "text", "date", "time" or "duration".
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, if all are strings.
+        The names of the columns, if all names are strings.
 
     See Also
     --------
@@ -244,7 +248,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table. A dict or a Series is one row, a list of dicts several.
+            The table. A dict or a Series is one row, and a list of dicts several rows.
 
         Returns
         -------
@@ -256,7 +260,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         NotFittedError
             If the classifier is not fitted.
         ValueError, TypeError
-            If X has other columns than in `fit`, or a numeric column is not numeric any more.
+            If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
+            in X.
         """
         codes = self.predict_proba(X).argmax(axis=1)
         labels: Array = self.classes_[codes]
@@ -268,7 +273,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table. A dict or a Series is one row, a list of dicts several.
+            The table. A dict or a Series is one row, and a list of dicts several rows.
 
         Returns
         -------
@@ -280,7 +285,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         NotFittedError
             If the classifier is not fitted.
         ValueError, TypeError
-            If X has other columns than in `fit`, or a numeric column is not numeric any more.
+            If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
+            in X.
         """
         return self._predict(X, self._mix)
 
@@ -308,13 +314,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             The output that is explained: the probability p of each class, as in `predict_proba`, or
             log(p / (1 - p)), which differs more between confident predictions.
         background : data frame, array-like or sparse matrix, default=None
-            Rows to compare with. If there are more than 100, a random sample of 100 is used. None
-            for the 100 training rows that `fit` keeps (fewer above 1,000 columns).
+            Rows to compare with; of more than 100 rows, a random sample of 100. None for the 100
+            training rows that `fit` keeps (fewer rows with more than 1,000 columns).
         n_permutations : int, default=None
             The number of random orders for each background row. Every second order is the reverse
             of the previous one [2]_. None computes exact values for up to 6 columns, and draws 1
-            order for more. The time is proportional to the number. Even numbers give exact values
-            if columns interact only in pairs.
+            order for more columns. The time is proportional to the number of orders. Even numbers
+            give exact values if columns interact only in pairs.
         random_state : int, RandomState instance or None, default=0
             Seed of the orders.
 
@@ -328,7 +334,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         NotFittedError
             If the classifier is not fitted.
         ValueError, TypeError
-            If an argument is not valid, or the table has other columns than in `fit`.
+            If an argument is not valid, or the columns of the table are not those of `fit`.
 
         References
         ----------

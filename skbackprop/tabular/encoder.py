@@ -26,30 +26,31 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     numbers, strings, dates or objects, or a sparse matrix of numbers. The outputs are, in this
     order:
 
-    - Numeric columns with more than two values: x = (value - median) / (q75 - q25), or
-      x = 2 (value - median) / (max - min) if the quartiles are equal, followed by the smooth clip
-      x / sqrt(1 + (x/3)^2), which is close to x near zero and stays within [-3, 3] [1]_. Missing
-      values become the median. Booleans are numbers, durations are numbers of seconds, and strings
-      with numbers, such as "1,234", " 3.5" and "12 %" (0.12), are numbers if all strings of the
-      column are, or are blank. Later strings that are no numbers are missing values.
-    - Target statistics of columns with many categories: see `max_categories`. They are scaled in
-      the same way.
+    - Numeric columns with more than two values: ``x = (value - median) / (q75 - q25)``, or
+      ``x = 2 (value - median) / (max - min)`` if the quartiles are equal, followed by the smooth
+      clip ``x / sqrt(1 + (x/3)^2)``, which is close to x near zero and stays within [-3, 3] [1]_.
+      Missing values become the median. Booleans are numbers, and durations are numbers of seconds.
+      A column of strings is numeric if each string is a number, such as "1,234", " 3.5" or "12 %"
+      (0.12), or blank. In `transform`, strings that are not numbers are then missing values.
+    - Target statistics of columns with many categories (see `max_categories`), scaled like numbers.
     - Dates, with or without times: the year, the month, weekday, day of the year and hour as the
       sine and cosine of their cycles, and the days elapsed since the first date of `fit`. Times of
       day: the hour as a number and as a cycle. All are scaled like numbers. Dates with a time zone
-      count by their wall-clock time, and periods by their first moment. Strings are dates if all
-      are in ISO 8601 form, such as "2024-12-31" and "2024-12-31 08:15". Dates may be later than
-      all in `fit`.
+      are encoded by their wall-clock time, and periods by their first moment. A column of strings
+      has dates if all strings are in ISO 8601 form, such as "2024-12-31" or "2024-12-31 08:15". In
+      `transform`, dates may be later than in `fit`.
     - Text: up to 30 components of a truncated singular value decomposition of the tf-idf of hashed
-      character n-grams (3 to 4 characters within words) [2]_. Their medians are subtracted, and
-      they are divided by one number for all, so that their variances sum to one. Strings are text
-      if more than 30 of them, and more than half, are distinct, with two words or more on average.
+      character n-grams (3 to 4 characters within words) [2]_. Each component minus its median is
+      divided by a number, the same for all components, so that their variances sum to one. A column
+      of strings is text if it has more than 30 distinct strings, if more than half of its strings
+      are distinct, and if these have two words or more on average.
     - Numeric columns with two values, as 0 and 1.
-    - For each column of numbers, dates or text with missing values an indicator: 1 where it is
+    - For each column of numbers, dates or text with missing values, an indicator: 1 if the value is
       missing, else 0.
     - Categorical columns: one 0/1 output for each category. A missing value is a category of its
-      own, and infrequent categories share one. Two categories have a single output. Unknown
-      categories are 0 everywhere. With ``encoding="ordinal"``, integer codes instead.
+      own. Infrequent categories share one output. A column of two categories has a single output.
+      For an unknown category, all outputs of the column are 0. With ``encoding="ordinal"``, the
+      column has a single output, an integer code.
 
     Constant columns, and constant parts of dates, have no output. Infinite numbers, lists, dicts,
     sets and complex numbers raise errors that name the column and a remedy.
@@ -59,14 +60,13 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
         The categorical columns: a mask, positions or names; all others are numbers, dates or text.
-        None for no categorical columns. "from_dtype": the columns of a data frame with categories
-        or strings, and those of an array of objects with strings, unless the strings are numbers,
-        dates or text.
+        None for no categorical columns. "from_dtype": columns with a categorical dtype or strings,
+        unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        The kinds of columns, by their names or positions: "number", "category", "text", "date",
-        "time" or "duration". It overrides `categorical_features` and the rules above, which hold
-        for all other columns. None for no exceptions. `column_kinds_` of another encoder makes the
-        same choices for another table.
+        The kinds of some columns, by name or position: "number", "category", "text", "date", "time"
+        or "duration". For these columns, it overrides `categorical_features` and the rules above.
+        None for no such columns. Pass `column_kinds_` of another encoder to get the same kinds for
+        another table.
     encoding : {"one_hot", "ordinal"}, default="one_hot"
         How categories are encoded: one output for each category, or a single code, 1 to k for k
         categories and 0 for unknown ones, as the input of an embedding.
@@ -74,16 +74,17 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         Categories that occur less often than this share one category, named "infrequent". At
         least 1.
     max_categories : int or None, default=30
-        The maximum number of one-hot categories of a column. Beyond it, the most frequent
-        ``max_categories - 1`` are kept and the others are "infrequent". If `fit` gets the target,
-        such a column also has a target statistic: the mean of the target for each category that is
-        "infrequent", shrunk toward the overall mean, and the overall mean for all others; with more
-        than two classes, the share of each class. `fit_transform` returns out-of-fold statistics,
-        by five folds. At least 2; None for no limit. Without effect on ordinal codes.
+        The maximum number of one-hot categories of a column; at least 2, or None for no limit. If a
+        column has more categories, the most frequent ``max_categories - 1`` are kept and the rest
+        is "infrequent". If `fit` gets the target, such a column also has a target statistic. For an
+        infrequent category, it is the mean of the target, shrunk toward the overall mean; for a
+        frequent category, it is the overall mean. With more than two classes, there is a statistic
+        for each class, its share. `fit_transform` returns out-of-fold statistics, by five folds.
+        Ordinal codes are not affected.
     target_type : {"auto", "continuous", "binary", "multiclass"}, default="auto"
         The type of the target. "auto" infers it from the values; whole numbers are classes.
     dtype : {"float32", "float64"} or None, default=None
-        The dtype of the outputs. None for float32 if X is an array of it, else float64.
+        The dtype of the outputs. None for float32 if X is a float32 array, else float64.
     random_state : int, RandomState instance or None, default=None
         Seed of the folds of the target statistics, and of the decomposition of text.
 
@@ -92,9 +93,9 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, if all are strings.
+        The names of the columns, if all names are strings.
     column_kinds_ : dict
-        The kind of each column, by its name, or by its position if columns have no names: "number",
+        The kind of each column, by name, or by position if columns have no names: "number",
         "category", "text", "date", "time" or "duration".
     is_categorical_ : array of bool, of shape (n_features_in_,)
         Mask of the categorical columns.
@@ -109,15 +110,16 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     input_columns_ : array of int, of shape (n_outputs,)
         The column that each output is computed from.
     n_numeric_ : int
-        The number of scaled outputs. They come first.
+        The number of scaled outputs, which are the first outputs.
     center_, scale_ : array of shape (n_numeric_,)
-        The offset that is subtracted from them before the smooth clip, and the factor.
+        The offset that is subtracted from each scaled output before the smooth clip, and the factor
+        that multiplies the difference.
     cardinalities_ : array of int
         With ``encoding="ordinal"``, the number of codes of each "ordinal" output, code 0 included:
         the number of rows that an embedding needs.
     sparse_output_ : bool
-        Whether X was sparse in `fit`. Then numbers are not centered, so that zeros stay zeros, and
-        `transform` always returns a CSR array.
+        Whether X was sparse in `fit`. If so, numbers are not centered, so that zeros stay zeros,
+        and `transform` always returns a CSR array.
 
     See Also
     --------
@@ -163,7 +165,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         age  member  age_missing  city_Bern  city_Oslo  city_Rome
     0  0.65     1.0          0.0        0.0        0.0        0.0
 
-    Dates become several outputs; the parts that are the same in all rows are left out:
+    Dates become several outputs; parts that are the same in all rows are left out:
 
     >>> days = pd.to_datetime(["2024-01-01", "2024-04-01", "2024-07-01"])
     >>> visits = pd.DataFrame({"day": days, "paid": ["1,200", "80", ""]})
@@ -262,7 +264,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table; a dict or a Series is one row, a list of dicts several.
+            The table. A dict or a Series is one row, and a list of dicts several rows.
 
         Returns
         -------
@@ -274,7 +276,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         NotFittedError
             If the encoder is not fitted.
         ValueError, TypeError
-            If X has other columns than in `fit`, or a numeric column is not numeric any more.
+            If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
+            in X.
         """
         check_is_fitted(self)
         rows = self._encoding.read_rows(read_table(self, X, reset=False))
@@ -283,13 +286,15 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     def get_feature_names_out(self, input_features: Any = None) -> Array:
         """Return the names of the outputs.
 
-        They start with the name of the column. Columns with several outputs append "_missing", "_"
-        and the category, or "_target" (and the class). Duplicates get a number.
+        Each name starts with the name of the column. Names of columns with several outputs end in
+        "_missing", "_" and the category, or "_target" (and the class). Duplicate names get a
+        number.
 
         Parameters
         ----------
         input_features : array-like of str or None, default=None
-            The names of the columns; None for those seen in `fit`, or "x0", "x1" and so on.
+            The names of the columns. None for the names in `fit`, or "x0", "x1" and so on if there
+            were none.
 
         Returns
         -------

@@ -38,100 +38,104 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     """Regressor for raw tables with prediction intervals: networks and boosting.
 
     Tables may have numbers, booleans, categories and strings, of any scale, with missing values,
-    and y may have any scale too. There are `n_estimators` networks, which get each number as
-    cosines and piecewise-linear bins, and learn to map them to a few inputs [1]_. Each network
-    holds out one fold. Networks are trained in cycles. In each cycle the learning rate decays to
-    zero [2]_. Training ends when a cycle no longer lowers the out-of-fold loss enough. Gradient
-    boosting is cross-fitted to the same folds, and weighted by out-of-fold predictions. Predictions
-    are weighted averages; `predict_interval` estimates their errors from those of out-of-fold
-    predictions [3]_. The defaults work well for tables of many kinds, so nothing has to be tuned.
+    and y may have any scale too. There are `n_estimators` networks. They get cosines and
+    piecewise-linear bins of each number, which a trained layer maps to a few inputs [1]_. Each
+    network holds out one fold. Networks are trained in cycles. In each cycle the learning rate
+    decays to zero [2]_. Training ends when a cycle no longer lowers the out-of-fold loss enough.
+    Gradient boosting is trained on the same folds. Predictions are averages of networks and
+    boosting, with weights chosen on out-of-fold predictions. The errors of out-of-fold predictions
+    determine the width of intervals in `predict_interval` [3]_. The defaults work well for tables
+    of many kinds, so nothing has to be tuned.
 
     If the slope of the target in a number differs between categories, such as a trend over years
     that differs between countries, the networks get one more input: the prediction of a line fitted
-    for each category. Slopes are shrunk toward the common one [4]_, and the predictions are
-    out-of-fold. At most three pairs of a categorical and a numeric column get such an input, each
-    only if its different slopes lower the squared out-of-fold error by a quarter or more.
+    for each category. Slopes are shrunk toward the common slope [4]_, and the predictions are
+    out-of-fold. At most three pairs of a categorical and a numeric column get such an input. A pair
+    gets it only if slopes by category lower the squared out-of-fold error by a quarter or more.
 
     Parameters
     ----------
     n_estimators : int or "auto", default="auto"
-        The number of networks of each ensemble, and of folds; at least 2. Fewer are faster and
-        somewhat worse. Never more than there are rows. "auto": 8, or 4 above 200,000 rows.
+        The number of networks of each ensemble, which is also the number of folds; at least 2, and
+        at most the number of rows. Fewer networks are faster and somewhat worse. "auto": 8, or 4
+        above 200,000 rows.
     categorical_features : array-like of bool, int or str, "from_dtype" or None, \
             default="from_dtype"
-        The categorical columns, as in `TableEncoder`: a mask, positions or names; None for none.
-        "from_dtype": the columns of a data frame with categories or strings, and those of an array
-        of objects with strings, unless the strings are numbers, dates or text.
+        The categorical columns, as in `TableEncoder`: a mask, positions or names; None for no
+        categorical columns. "from_dtype": columns with a categorical dtype or strings, unless the
+        strings are numbers, dates or text.
     column_kinds : dict or None, default=None
-        The kinds of columns, as in `TableEncoder`, by their names or positions: "number",
+        The kind of each column, as in `TableEncoder`, by its name or position: "number",
         "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
     loss : str or Loss, default="squared_error"
-        The loss that is minimized, which determines what is predicted, as in `BackpropRegressor`.
-        y is divided by its standard deviation, or by its mean if the loss needs non-negative
-        targets. "squared_error": the mean; "absolute_error" and "quantile": the median; "huber" and
-        "log_cosh": between the two; "poisson", "gamma" and "tweedie": positive means; "gaussian": a
-        mean and a variance that depend on x. Or an object: a `Quantile` has other levels, or
-        several at once. The link of a loss of your own must define ``link(predictions)``.
+        The loss that is minimized, as in `BackpropRegressor`. It determines what is predicted. For
+        training, y is divided by its standard deviation, or by its mean if the loss needs
+        non-negative targets. "squared_error": the mean; "absolute_error" and "quantile": the
+        median; "huber" and "log_cosh": a value between mean and median; "poisson", "gamma" and
+        "tweedie": positive means; "gaussian": a mean and a variance that depend on x. Or a loss
+        object: `Quantile` predicts other levels, or several levels at once. The link of a loss of
+        your own must define ``link(predictions)``.
     clip : bool, default=True
-        Whether predictions are clipped to the range of the training targets. Predictions beyond it
-        are extrapolations, which may be far off for unusual rows, above all with the losses for
-        positive means. It applies to every loss and to each quantile, but not to intervals.
+        Whether predictions are clipped to the range of the training targets. Predictions outside
+        this range are extrapolations, which may be far off for unusual rows, above all with the
+        losses for positive means. All losses and quantiles are clipped, but intervals are not.
     blend : "auto", "boosting", list of estimators or None, default="auto"
-        Regressors that are averaged with the networks. Each is cloned and fitted for the same
-        folds, and weighted by its out-of-fold predictions. They predict one number for each row, so
-        `loss` must not have several levels or be "gaussian". "boosting" is a
-        `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for each
-        split, at most 1,000 iterations, early stopping by the held-out fold) with the same loss:
-        squared or absolute error, Poisson, gamma, or one quantile. "auto" is the same from 500 rows
-        on, and None for fewer or with other losses. Above 60,000 rows, "auto" drops boosting that
-        lowers the out-of-fold loss by less than 0.5 %, because it predicts slowly. Boosting, and
-        any instance of its class in a list, gets the table itself: numbers with missing values, and
-        codes of categories. All others, which have losses of their own, get the outputs of a
-        `TableEncoder` in float64. All get sample weights if they support them, and a seed for each
-        ``random_state`` that is None. A list may also hold "boosting". None for networks only,
-        which are smaller and faster, and can be exported to C.
+        Regressors that are averaged with the networks. Each regressor is cloned, trained on the
+        same folds, and weighted by its out-of-fold predictions. `loss` must not be "gaussian" or
+        have several levels, because these regressors predict one number for each row. "boosting" is
+        a `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for
+        each split, at most 1,000 iterations, early stopping by the held-out fold) with the same
+        loss: squared or absolute error, Poisson, gamma, or one quantile. "auto" is "boosting" for
+        500 rows or more, and None for fewer rows or another loss. Above 60,000 rows, "auto" drops
+        boosting if it lowers the out-of-fold loss by less than 0.5 %, because boosting predicts
+        slowly. A list has regressors, each with its own loss, and may also have "boosting". Every
+        `HistGradientBoostingRegressor` gets numbers with missing values, and codes of categories.
+        Other regressors get the outputs of a `TableEncoder` in float64. All get sample weights if
+        they support them, and a seed for each ``random_state`` that is None. None for networks
+        only, which are smaller and faster, and can be exported to C.
     max_iter : int or None, default=None
-        The maximum number of epochs of a network. None lets training choose, up to 248.
+        The maximum number of epochs of a network. None lets `fit` choose a number up to 248.
     time_limit : float or None, default=None
         The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
-        best networks so far. If it is too short for a first training cycle on many rows, networks
-        are trained on a sample of the rows, with a ConvergenceWarning.
+        best networks so far. If the limit is too short for a first training cycle on many rows,
+        networks are trained on a sample of the rows, with a ConvergenceWarning.
     verbose : bool or int, default=False
-        Whether to print a line after each training cycle of each ensemble, with its validation loss
-        and the maximum time left, and after each estimator of `blend`.
+        Whether to print a line after each estimator of `blend`, and after each training cycle of
+        each ensemble, with the validation loss of the cycle and the maximum time left.
     random_state : int, RandomState instance or None, default=None
-        Seed of the weights, folds, frequencies and the order of rows.
+        Seed of the initial weights, folds, frequencies of cosines and the order of rows.
 
     Attributes
     ----------
     oof_prediction_ : array of shape (n_samples,) or (n_samples, n_levels)
-        The out-of-fold predictions of the training rows. Attributes that begin with ``oof_`` are
-        missing after a fit with X_val.
+        The out-of-fold predictions of the training rows. After a fit with X_val, there are no
+        attributes that begin with ``oof_``.
     oof_score_ : float
-        Their R2 or D2 as in `score`, weighted by `sample_weight`: a slightly pessimistic estimate
-        of the score on new rows, because each prediction comes from a single network.
+        The R2 or D2 of `oof_prediction_`, as in `score`, weighted by `sample_weight`: a slightly
+        pessimistic estimate of the score on new rows, because each out-of-fold prediction comes
+        from a single network.
     networks_ : list of one estimator
         The ensemble, a fitted `BackpropRegressor` for encoded rows.
     oof_member_ : array of int of shape (n_samples,)
         The network that held out each row.
     blended_ : list of lists of estimators
-        For each estimator of `blend` its clones, one for each fold; a single one after a fit with
-        X_val. Estimators that exceeded the time limit are missing.
+        For each estimator of `blend`, a list of its clones, one for each fold; after a fit with
+        X_val, a list of a single clone. Estimators that exceeded the time limit are missing.
     weights_ : array of shape (n_ensembles + n_blended,)
-        The weight of each ensemble in predictions, and then of each of `blended_`. Their sum is
-        one.
+        The weights in predictions: first of each ensemble of `networks_`, then of each estimator of
+        `blended_`. The sum is one.
     background_ : tuple of arrays or None
         The encoded training rows that `explain` compares with: numbers, and codes of categories. If
-        files must not hold them, set it to None before saving.
+        saved files must not hold training rows, set it to None before saving.
     n_iter_ : array of int of shape (n_ensembles, n_estimators)
         The number of epochs of each network.
     column_kinds_ : dict
-        The kind of each column, by its name, or by its position if columns have no names: "number",
+        The kind of each column, by name, or by position if columns have no names: "number",
         "category", "text", "date", "time" or "duration".
     n_features_in_ : int
         The number of columns.
     feature_names_in_ : array of shape (n_features_in_,)
-        Their names, if all are strings.
+        The names of the columns, if all names are strings.
 
     See Also
     --------
@@ -262,11 +266,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table. A dict or a Series is one row, a list of dicts several.
+            The table. A dict or a Series is one row, and a list of dicts several rows.
         return_std : bool, default=False
-            Whether to return a standard deviation too. With ``loss="gaussian"`` it is the learned
-            one of the targets; with other losses that of the predictions of all models, which
-            measures their disagreement.
+            Whether to return a standard deviation too. With ``loss="gaussian"``, it is the learned
+            standard deviation of the target. With other losses, it is the standard deviation of the
+            predictions of all models, which measures their disagreement.
 
         Returns
         -------
@@ -280,7 +284,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         NotFittedError
             If the regressor is not fitted.
         ValueError, TypeError
-            If X has other columns than in `fit`, or a numeric column is not numeric any more.
+            If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
+            in X.
         """
         if not return_std:
             return self._predict(X, lambda outputs: self._targets.predictions(self._mix(outputs)))
@@ -307,13 +312,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
             The rows to explain.
         background : data frame, array-like or sparse matrix, default=None
-            Rows to compare with. If there are more than 100, a random sample of 100 is used. None
-            for the 100 training rows that `fit` keeps (fewer above 1,000 columns).
+            Rows to compare with; of more than 100 rows, a random sample of 100. None for the 100
+            training rows that `fit` keeps (fewer rows with more than 1,000 columns).
         n_permutations : int, default=None
             The number of random orders for each background row. Every second order is the reverse
             of the previous one [2]_. None computes exact values for up to 6 columns, and draws 1
-            order for more. The time is proportional to the number. Even numbers give exact values
-            if columns interact only in pairs.
+            order for more columns. The time is proportional to the number of orders. Even numbers
+            give exact values if columns interact only in pairs.
         random_state : int, RandomState instance or None, default=0
             Seed of the orders.
 
@@ -328,7 +333,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         NotFittedError
             If the regressor is not fitted.
         ValueError, TypeError
-            If an argument is not valid, or the table has other columns than in `fit`.
+            If an argument is not valid, or the columns of the table are not those of `fit`.
 
         References
         ----------
@@ -384,53 +389,54 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return a prediction interval for each row, by CV+.
 
-        CV+ (Barber et al. 2021): each training row i was held out by one network k(i), whose error
-        gives the conformity score ``s_i = abs(y_i - m_k(i)(x_i)) / r(m_k(i)(x_i))``. Here r(m) is
-        the mean absolute out-of-fold error of rows whose predictions are close to m, divided by
-        that of all rows (Lei et al. 2018, section 5.2). For a new row x, the upper end is the
-        ceil((n + 1) coverage)-th smallest of the n numbers ``m_k(i)(x) + s_i r(m_k(i)(x))``. The
-        lower end is the ceil((n + 1) coverage)-th largest of ``m_k(i)(x) - s_i r(m_k(i)(x))``.
-        Intervals are wider where networks disagree, where similar predictions have larger errors,
-        and where the loss learns larger noise. With several levels of `Quantile`, the score is
-        ``max(low - y, y - high)`` and moves the two quantiles (Romano et al. 2019). With
-        ``loss="gaussian"``, the score is ``abs(y - m) / std``.
+        CV+ (Barber et al. 2021): each training row i was held out by one network k(i). The error of
+        this network gives the conformity score ``s_i = abs(y_i - m_k(i)(x_i)) / r(m_k(i)(x_i))``.
+        Here r(m) is the mean absolute out-of-fold error of rows whose predictions are close to m,
+        divided by the mean absolute out-of-fold error of all rows (Lei et al. 2018, section 5.2).
+        For a new row x, the upper end is the ceil((n + 1) coverage)-th smallest of the n numbers
+        ``m_k(i)(x) + s_i r(m_k(i)(x))``. The lower end is the ceil((n + 1) coverage)-th largest of
+        ``m_k(i)(x) - s_i r(m_k(i)(x))``. Intervals are wider where networks disagree, where similar
+        predictions have larger errors, and where the loss learns larger noise. With several levels
+        of `Quantile`, the score is ``max(low - y, y - high)``, and both quantiles are moved (Romano
+        et al. 2019). With ``loss="gaussian"``, the score is ``abs(y - m) / std``.
 
         For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)`` for
         any networks (theorem 4), and typically close to `coverage`. After a fit with groups, this
-        holds for rows of new groups. After a fit with X_val, the method is split conformal
+        coverage holds for rows of new groups. After a fit with X_val, the method is split conformal
         prediction, with scores of the whole ensemble on X_val. Theorem 4 assumes that models do not
-        depend on held-out rows. Here r depends on them slightly: it has at most eight values, each
-        a mean of 20 rows or more.
+        depend on held-out rows. Here r depends slightly on held-out rows: it has at most eight
+        values, each a mean over 20 rows or more.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
-            The table. A dict or a Series is one row, a list of dicts several.
+            The table. A dict or a Series is one row, and a list of dicts several rows.
         coverage : float, default=0.9
             The share of targets that intervals should contain, in (0, 1).
 
         Returns
         -------
         intervals : array of shape (n_samples, 2)
-            The lower and the upper ends. They are not clipped to the range of y, but to the domain
-            of the loss: with "poisson" they are not negative.
+            The lower and the upper ends, clipped to the domain of the loss (with "poisson" they are
+            not negative), not to the range of y.
 
         Raises
         ------
         NotFittedError
             If the regressor is not fitted.
         ValueError
-            If `coverage` is not in (0, 1), or there are too few rows for it: fewer than
-            ``coverage / (1 - coverage)``, which is 9 for 0.9 and 19 for 0.95.
+            If `coverage` is not in (0, 1), or there are fewer than ``coverage / (1 - coverage)``
+            training rows, which is 9 for 0.9 and 19 for 0.95.
         ValueError, TypeError
-            If X has other columns than in `fit`, or a numeric column is not numeric any more.
+            If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
+            in X.
 
         Notes
         -----
-        Sample weights affect training only. Each conformity score counts once; rows with weight
-        zero have none.
+        Sample weights affect training only. Each conformity score counts once, but rows with weight
+        zero are left out.
 
-        The best levels of quantiles are (1 - coverage) / 2 and (1 + coverage) / 2.
+        The best levels of `Quantile` are ``(1 - coverage) / 2`` and ``(1 + coverage) / 2``.
 
         References
         ----------
@@ -475,9 +481,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.
 
-        It is R2 for "squared_error" and "poisson", and D2 of the loss for all others, as in
-        `BackpropRegressor`: the explained share of the loss of the best constant, which is 1 at
-        best, 0 for the constant, and negative for worse predictions.
+        The score is R2 for "squared_error" and "poisson", and D2 of the loss for all other losses,
+        as in `BackpropRegressor`. D2 is the share by which predictions lower the loss of the best
+        constant: 1 at best, 0 for this constant, and negative for worse predictions.
 
         Parameters
         ----------
@@ -491,7 +497,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Returns
         -------
         score : float
-            D2, or R2.
+            R2 or D2.
 
         Raises
         ------
