@@ -149,7 +149,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         effect.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start again.
+        order and lowered learning rates. The progress of the schedule and the stopping rules start
+        again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -306,8 +307,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         ``early_stopping=EarlyStopping(calibrate=True)``; else 1.0. The last ``coefs_`` and
         ``intercepts_`` are already divided by it.
     loss_ : float, or array of shape (n_estimators,)
-        The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
-        With ``average``, it is the loss of the weights that are not averaged.
+        The mean loss over the batches of the last epoch, penalty included. With ``average``, it is
+        the loss of the weights that are not averaged.
     best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit`, or of all calls of `partial_fit`; None with
         ``early_stopping``.
@@ -642,7 +643,8 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         effect.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start again.
+        order and lowered learning rates. The progress of the schedule and the stopping rules start
+        again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -783,8 +785,8 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         The embedding vectors of the `layers.CategoricalEmbedding` in `layers`, with a row for each
         level of the first column, then of the second, and so on. Only available with such a layer.
     loss_ : float, or array of shape (n_estimators,)
-        The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
-        With ``average``, it is the loss of the weights that are not averaged.
+        The mean loss over the batches of the last epoch, penalty included. With ``average``, it is
+        the loss of the weights that are not averaged.
     best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit`, or of all calls of `partial_fit`; None with
         ``early_stopping``.

@@ -162,7 +162,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         effect.
     warm_start : bool, default=False
         Whether `fit` continues the previous training, with its weights, moments, random state, row
-        order and schedule. Stopping rules start again.
+        order and lowered learning rates. The progress of the schedule and the stopping rules start
+        again.
     momentum : float, default=0.9
         The momentum of "sgd", in [0, 1].
     nesterovs_momentum : bool, default=True
@@ -302,8 +303,8 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     oof_member_ : array of int of shape (n_samples,)
         The index of the member that held out each training row.
     loss_ : float, or array of shape (n_estimators,)
-        The mean loss of the last epoch, penalty included, recorded batch by batch during the epoch.
-        With ``average``, it is the loss of the weights that are not averaged.
+        The mean loss over the batches of the last epoch, penalty included. With ``average``, it is
+        the loss of the weights that are not averaged.
     best_loss_ : float or None, or array of shape (n_estimators,)
         The lowest loss of the last call of `fit`, or of all calls of `partial_fit`; None with
         ``early_stopping``.
