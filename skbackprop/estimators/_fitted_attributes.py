@@ -499,9 +499,9 @@ class FittedAttributesMixin(EstimatorMixin):
     def summary(self) -> Summary:
         """Return a table of the layers, with their outputs and numbers of parameters.
 
-        It shows `layers` and the hidden layers with the shapes of their outputs, without what the
-        parameter `dropout` drops. Running statistics of batch normalization are not learned by
-        gradients and are not counted.
+        It shows `layers` and the hidden layers with the shapes of their outputs, but not the
+        dropout of the parameter `dropout`. Running statistics of batch normalization are not
+        learned by gradients and are not counted.
 
         Returns
         -------

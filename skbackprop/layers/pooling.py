@@ -122,7 +122,7 @@ class MaxPool1D(MaxPooling):
     """Maximum of each window of a sequence, for each channel: y[t] = max_i x[s t + i - p].
 
     s is the stride and p the number of steps of the first window before the sequence. The gradient
-    goes to the largest step of a window, and to the first of several.
+    goes to the largest step of a window; if several are equal, to the first.
 
     Parameters
     ----------
@@ -172,8 +172,8 @@ class MaxPool1D(MaxPooling):
 class MaxPool2D(MaxPooling):
     """Maximum of each window of an image, for each channel: y[u, v] = max_ij x[s u + i, s v + j].
 
-    s are the strides. The gradient goes to the largest pixel of a window, and to the first of
-    several, row by row.
+    s are the strides. The gradient goes to the largest pixel of a window; if several are equal, to
+    the first, row by row.
 
     Parameters
     ----------
@@ -184,9 +184,9 @@ class MaxPool2D(MaxPooling):
         `pool_size`.
     padding : {"valid", "same"}, default="valid"
         With "valid" all windows are inside of the image: n rows have
-        ``(n - pool_size) // strides + 1`` of them. With "same" they have ``ceil(n / strides)``,
-        which reach equally far over both ends, or one further over the last. Pixels outside of the
-        image do not count.
+        ``(n - pool_size) // strides + 1`` of them. With "same" they have ``ceil(n / strides)``.
+        These may extend beyond the image, at the end by as many pixels as at the start or by one
+        more. Pixels outside of the image do not count.
 
     Raises
     ------
