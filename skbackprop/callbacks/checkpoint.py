@@ -61,8 +61,8 @@ class Checkpoint:
     length of training may change: ``max_iter``, ``tol``, ``n_iter_no_change`` and ``time_limit``,
     which starts again when training is resumed. A fit that ended by ``max_iter``, ``time_limit`` or
     a callback continues if the new limits allow it. Schedules that depend on ``max_iter``, such as
-    "cosine", continue from the new fraction of ``max_iter``. The version of the package should be
-    the same; a version that cannot read the file raises an error.
+    "cosine", use the new ``max_iter`` for the remaining epochs. The version of the package should
+    be the same; a version that cannot read the file raises an error.
 
     For a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
     each cycle ends with a checkpoint. Estimators of ``blend`` are not saved, and are fitted again

@@ -110,8 +110,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         `blended_`. The sum is one.
     temperatures_ : array of shape (n_ensembles + n_blended,)
         The temperatures, in the order of `weights_`. The logits of out-of-fold predictions are
-        divided by them. In `predict_proba`, which averages several networks, the divisor is the
-        square root if a temperature is above one.
+        divided by them. `predict_proba` averages several networks, and divides by the square root
+        of temperatures above one.
     background_ : tuple of arrays or None
         The encoded training rows that `explain` compares with: numbers, and codes of categories. If
         saved files must not hold training rows, set it to None before saving.

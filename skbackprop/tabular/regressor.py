@@ -47,11 +47,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     determine the width of intervals in `predict_interval` [3]_. The defaults work well for tables
     of many kinds, so nothing has to be tuned.
 
-    If the slope of the target in a number differs between categories, such as a trend over years
-    that differs between countries, the networks get one more input: the prediction of a line fitted
-    for each category. Slopes are shrunk toward the common slope [4]_, and the predictions are
-    out-of-fold. At most three pairs of a categorical and a numeric column get such an input. A pair
-    gets it only if slopes by category lower the squared out-of-fold error by a quarter or more.
+    If the target depends on a number by a different slope for each category, such as a trend over
+    years that differs between countries, the networks get one more input: out-of-fold predictions
+    by one straight line per category, with slopes shrunk toward the common slope [4]_. At most
+    three pairs of a categorical and a numeric column get such an input, each only if separate
+    slopes lower the squared out-of-fold error by a quarter or more.
 
     Parameters
     ----------
@@ -73,12 +73,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         non-negative targets. "squared_error": the mean; "absolute_error" and "quantile": the
         median; "huber" and "log_cosh": a value between mean and median; "poisson", "gamma" and
         "tweedie": positive means; "gaussian": a mean and a variance that depend on x. Or a loss
-        object: `Quantile` predicts other levels, or several levels at once. The link of a loss of
-        your own must define ``link(predictions)``.
+        object: `Quantile` predicts other levels, or several levels at once. A loss of your own
+        needs a link with the method ``link(predictions)``.
     clip : bool, default=True
         Whether predictions are clipped to the range of the training targets. Predictions outside
         this range are extrapolations, which may be far off for unusual rows, above all with the
-        losses for positive means. All losses and quantiles are clipped, but intervals are not.
+        losses for positive means. Predictions of all losses are clipped, but intervals are not.
     blend : "auto", "boosting", list of estimators or None, default="auto"
         Regressors that are averaged with the networks. Each regressor is cloned, trained on the
         same folds, and weighted by its out-of-fold predictions. `loss` must not be "gaussian" or
