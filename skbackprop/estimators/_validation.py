@@ -440,7 +440,7 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
 
 def validate_labels(y: Any) -> Array:
     """Return one column of labels without missing values."""
-    labels = column_or_1d(check_no_missing(y), warn=True)
+    labels = _one_column(check_no_missing(y))
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")
     return np.asarray(labels)
@@ -448,12 +448,22 @@ def validate_labels(y: Any) -> Array:
 
 def validate_numbers(y: Any) -> Array:
     """Return one column of targets as finite float64."""
-    numbers = column_or_1d(check_no_missing(y, "values"), warn=True)
+    numbers = _one_column(check_no_missing(y, "values"))
     _reject_dates(numbers, "y")
     numbers = as_numbers(numbers).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
         assert_all_finite(numbers, input_name="y")
     return numbers
+
+
+def _one_column(y: Any) -> Array:
+    try:
+        return np.asarray(column_or_1d(y, warn=True))
+    except ValueError as error:
+        raise ValueError(
+            f"{error} For several targets, fit one estimator for each, as the meta-estimators of "
+            "sklearn.multioutput do."
+        ) from None
 
 
 def as_numbers(y: Any) -> Array:
