@@ -129,7 +129,7 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
     Returns
     -------
     error : float
-        As for `check_gradient`.
+        The largest difference, relative to the norm of the gradient, as in `check_gradient`.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float
     Returns
     -------
     error : float
-        As for `check_gradient`.
+        The largest difference, relative to the norm of the gradient, as in `check_gradient`.
 
     Raises
     ------
@@ -266,7 +266,7 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     Returns
     -------
     error : float
-        As for `check_gradient`.
+        The largest difference, relative to the norm of the gradient, as in `check_gradient`.
 
     Raises
     ------

@@ -213,7 +213,8 @@ class BackpropAutoencoder(
         ``variational``) has not improved by ``tol`` for more than ``n_iter_no_change`` epochs, and
         to keep the weights of the best epoch. An instance of `EarlyStopping` can use another score
         and has settings of its own. If `fit` gets ``X_val``, no rows are held out and ``X_val`` is
-        the validation data. `partial_fit` keeps the weights of its best call with ``X_val``.
+        the validation data. `partial_fit` keeps the weights of the call with the best score of
+        ``X_val``.
     validation_fraction : float or int, default=0.1
         The share of rows to hold out, in [0, 1), or their number, an int of at least 2. At least
         two rows are held out.

@@ -252,9 +252,9 @@ class Conv2D(Convolution):
     strides : int or (int, int), default=1
         The vertical and the horizontal step from one output to the next, at least 1.
     padding : {"valid", "same"}, default="valid"
-        With "valid" there are no zeros around the image: n rows have ``(n - kernel_size) // strides
-        + 1`` outputs. With "same", n rows have ``ceil(n / strides)`` outputs: there are as many
-        zeros after the rows as before them, or one more.
+        "valid" adds no zeros around the image: a side of n pixels has ``(n - kernel_size) //
+        strides + 1`` outputs. "same" adds zeros on both sides, for ``ceil(n / strides)`` outputs.
+        If their number is odd, the end gets one more.
     activation : str, ActivationFunction or None, default=None
         The function f; None for none.
     use_bias : bool, default=True
