@@ -51,9 +51,9 @@ _OPTIONS = {
 def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     """Return a fitted estimator as an ONNX model, in single precision.
 
-    Estimators of this package are exported by their formulas, alone and after transformers with a
-    formula: scikit-learn's scalers and the transformers of this package. skl2onnx converts all
-    other estimators, also those that contain estimators of this package.
+    Estimators of this package are exported without skl2onnx, also in a pipeline after
+    scikit-learn's scalers or transformers of this package. skl2onnx converts all other estimators,
+    also those that contain estimators of this package.
 
     The input ``X`` is a float32 tensor of shape (n, n_features), also for networks whose X had more
     dimensions in training: ``X.reshape(len(X), -1)``. Padding at the end of sequences is not

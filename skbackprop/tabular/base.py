@@ -190,7 +190,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             The file of a `callbacks.Checkpoint` of an estimator with the same parameters, fitted to
             the same data. Networks resume training after the last saved epoch, and end with exactly
             the same weights as without the interruption. The estimators of `blend` are fitted
-            again. Only ``time_limit`` and ``verbose`` may differ from the first fit.
+            again. Only ``time_limit``, ``verbose`` and ``random_state`` (which is ignored) may
+            differ from the first fit.
 
         Returns
         -------

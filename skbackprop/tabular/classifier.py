@@ -109,9 +109,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         The weights in predictions: first of each ensemble of `networks_`, then of each estimator of
         `blended_`. The sum is one.
     temperatures_ : array of shape (n_ensembles + n_blended,)
-        The temperatures, in the order of `weights_`. The logits of out-of-fold predictions are
-        divided by them. `predict_proba` averages several networks, and divides by the square root
-        of temperatures above one.
+        The temperatures, in the order of `weights_`, that divide the logits of out-of-fold
+        predictions. Averages of several networks are less confident, so `predict_proba` divides
+        their logits by the square root of temperatures above one.
     background_ : tuple of arrays or None
         The encoded training rows that `explain` compares with: numbers, and codes of categories. If
         saved files must not hold training rows, set it to None before saving.

@@ -79,8 +79,8 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         is "infrequent". If `fit` gets the target, such a column also has a target statistic. For an
         infrequent category, it is the mean of the target, shrunk toward the overall mean; for a
         frequent category, it is the overall mean. With more than two classes, there is a statistic
-        for each class, its share. `fit_transform` returns out-of-fold statistics, by five folds.
-        Ordinal codes are not affected.
+        for each class: its frequency in the category. `fit_transform` returns out-of-fold
+        statistics, by five folds. Ordinal codes are not affected.
     target_type : {"auto", "continuous", "binary", "multiclass"}, default="auto"
         The type of the target. "auto" infers it from the values; whole numbers are classes.
     dtype : {"float32", "float64"} or None, default=None

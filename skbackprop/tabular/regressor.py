@@ -395,10 +395,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         divided by the mean absolute out-of-fold error of all rows (Lei et al. 2018, section 5.2).
         For a new row x, the upper end is the ceil((n + 1) coverage)-th smallest of the n numbers
         ``m_k(i)(x) + s_i r(m_k(i)(x))``. The lower end is the ceil((n + 1) coverage)-th largest of
-        ``m_k(i)(x) - s_i r(m_k(i)(x))``. Intervals are wider where networks disagree, where similar
-        predictions have larger errors, and where the loss learns larger noise. With several levels
-        of `Quantile`, the score is ``max(low - y, y - high)``, and both quantiles are moved (Romano
-        et al. 2019). With ``loss="gaussian"``, the score is ``abs(y - m) / std``.
+        ``m_k(i)(x) - s_i r(m_k(i)(x))``. Intervals are wider where networks disagree,
+        and where similar predictions have larger errors. With several levels of `Quantile`, the
+        score is ``max(low - y, y - high)``, and both quantiles are moved (Romano et al. 2019). With
+        ``loss="gaussian"``, the score is ``abs(y - m) / std``. Intervals of these two losses are
+        wider where the network predicts more noise.
 
         For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)`` for
         any networks (theorem 4), and typically close to `coverage`. After a fit with groups, this
