@@ -138,8 +138,12 @@ TOLERANCE = 0.01
 
 # After its first cycle, the training of a further ensemble goes on if it lowers the loss of the
 # earlier ensembles by this share. All cycles of an ensemble that adds nothing take 40 % of a fit.
-# With very many rows, boosting that lowers the loss by less is not worth its time in predictions.
-MIN_GAIN_OF_COMPONENT = 0.005
+MIN_GAIN_OF_ENSEMBLE = 0.005
+
+# With very many rows, boosting that lowers the out-of-fold loss by less than this share is not
+# worth its time, which is several times that of the networks' predictions. About half of the gain
+# is one of averaging, which the networks of a prediction have without boosting.
+MIN_GAIN_OF_BOOSTING = 0.02
 
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:

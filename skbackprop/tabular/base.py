@@ -51,7 +51,8 @@ from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
 from ._table_encoding import ScaledRows, UnscaledRows
 from ._training_cycles import (
-    MIN_GAIN_OF_COMPONENT,
+    MIN_GAIN_OF_BOOSTING,
+    MIN_GAIN_OF_ENSEMBLE,
     MIN_TIME,
     N_ESTIMATORS,
     ROWS_OF_HALF,
@@ -387,7 +388,9 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
         def is_promising(outputs: Array) -> bool:
             earlier = [first_outputs, [last for _, last in trained]]
-            return not trained or self._improves_mixture(outputs, earlier, data.held_out)
+            return not trained or self._improves_mixture(
+                outputs, earlier, data.held_out, MIN_GAIN_OF_ENSEMBLE
+            )
 
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
@@ -414,7 +417,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             blended = [
                 (component, outputs)
                 for component, outputs in blended
-                if self._improves_mixture(outputs, others, data.held_out)
+                if self._improves_mixture(outputs, others, data.held_out, MIN_GAIN_OF_BOOSTING)
             ]
         self._components: list[FoldEnsemble] = [each for each, _ in [*trained, *blended]]
         self.networks_ = [each.networks for each, _ in trained]
@@ -433,7 +436,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         return rows._replace(X=self._features.make_training_input(rows.X, view))
 
     def _improves_mixture(
-        self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows
+        self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows, min_gain: float
     ) -> bool:
         """Return whether a component improves one of several mixtures enough to be worth its time.
 
@@ -445,6 +448,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             Those of the other components in each mixture.
         rows : LabeledRows
             The held-out rows.
+        min_gain : float
+            The share of the loss of a mixture that the component must remove.
         """
 
         def loss_of_mixture(components: Sequence[Array]) -> float:
@@ -453,7 +458,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
         for others in earlier:
             alone, mixed = loss_of_mixture(others), loss_of_mixture([*others, outputs])
-            if alone - mixed > MIN_GAIN_OF_COMPONENT * alone:
+            if alone - mixed > min_gain * alone:
                 return True
         return False
 

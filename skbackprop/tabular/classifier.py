@@ -68,7 +68,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "boosting" is a `HistGradientBoostingClassifier` (learning rate 0.15, 16 leaves, half of the
         columns for each split, at most 1,000 iterations, early stopping by the held-out fold).
         "auto" is "boosting" for 500 rows or more, and None for fewer rows. Above 60,000 rows,
-        "auto" drops boosting if it lowers the out-of-fold loss by less than 0.5 %, because boosting
+        "auto" drops boosting if it lowers the out-of-fold loss by less than 2 %, because boosting
         predicts slowly. A list has classifiers, and may also have "boosting". Every
         `HistGradientBoostingClassifier` gets numbers with missing values, and codes of categories.
         Other classifiers get the outputs of a `TableEncoder` in float64. All get sample weights if

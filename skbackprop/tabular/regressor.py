@@ -87,7 +87,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         each split, at most 1,000 iterations, early stopping by the held-out fold) with the same
         loss: squared or absolute error, Poisson, gamma, or one quantile. "auto" is "boosting" for
         500 rows or more, and None for fewer rows or another loss. Above 60,000 rows, "auto" drops
-        boosting if it lowers the out-of-fold loss by less than 0.5 %, because boosting predicts
+        boosting if it lowers the out-of-fold loss by less than 2 %, because boosting predicts
         slowly. A list has regressors, each with its own loss, and may also have "boosting". Every
         `HistGradientBoostingRegressor` gets numbers with missing values, and codes of categories.
         Other regressors get the outputs of a `TableEncoder` in float64. All get sample weights if

@@ -129,7 +129,7 @@ def test_what_is_trained_on_very_many_rows(kind, settings, min_gain, is_kept, mo
     X, y = mixed_data(kind, 520)
     monkeypatch.setattr(base, "VERY_MANY_ROWS", 519)
     monkeypatch.setattr(base, "ROWS_OF_HALF", 519)
-    monkeypatch.setattr(base, "MIN_GAIN_OF_COMPONENT", min_gain)
+    monkeypatch.setattr(base, "MIN_GAIN_OF_BOOSTING", min_gain)
     model = kind(max_iter=1, random_state=0, **settings).fit(X, y)
     assert model.n_iter_.shape == (1, settings.get("n_estimators", 4))
     assert len(model.blended_) == (is_kept or "blend" in settings)

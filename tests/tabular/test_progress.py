@@ -36,7 +36,7 @@ def short_cycles(monkeypatch):
     """Let there be two cycles, both of which are kept."""
     monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: CYCLES)
     monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf)
-    monkeypatch.setattr(base, "MIN_GAIN_OF_COMPONENT", -np.inf)
+    monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
 
 
 def data_for(kind):
@@ -246,7 +246,7 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(kind, setting, n_epochs, tmp_
 def test_a_resumed_fit_decides_as_an_uninterrupted_one(kind, n_epochs, tmp_path, monkeypatch):
     """Cycles that depend on the loss, and a second ensemble that stops after its first cycle."""
     monkeypatch.setattr(base, "cycle_lengths", lambda n_train, max_iter: [1, 1, 2, 2, 2, 2])
-    monkeypatch.setattr(base, "MIN_GAIN_OF_COMPONENT", np.inf)
+    monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", np.inf)
     for networks in (TabularClassifierNetworks, TabularRegressorNetworks):
         monkeypatch.setattr(networks, "min_gain", 0.01)
     (X, y), path = data_for(kind), tmp_path / "table.npz"

@@ -75,7 +75,7 @@ def in_cycles(monkeypatch):
             return losses[self._n_cycles - 1]
 
         monkeypatch.setattr(base, "cycle_lengths", lambda *_: [1] * len(losses))
-        monkeypatch.setattr(base, "MIN_GAIN_OF_COMPONENT", -np.inf)
+        monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
         for kind in (TabularClassifierNetworks, TabularRegressorNetworks):
             monkeypatch.setattr(kind, "loss_of_outputs", loss_of_outputs)
 
@@ -354,7 +354,7 @@ def test_an_ensemble_goes_on_if_it_improves_a_mixture(n_networks):
         (other, [[weak], [strong]], True),
         (weak, [[strong], [strong]], False),
     ]:
-        assert model._improves_mixture(outputs, earlier, rows) == expected
+        assert model._improves_mixture(outputs, earlier, rows, 0.005) == expected
     assert set(vars(model)) == before
 
 
