@@ -11,10 +11,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 
+from ..estimators._decorators import with_argument_suggestions
 from ..estimators._fit_context import (
     DataInfo,
     FitArguments,
@@ -64,6 +65,64 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
     """Base of the Dask estimators of networks."""
 
     # -------------------------------------------------------------------- training
+
+    @with_argument_suggestions
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        resume_from: Any = None,
+        groups: Any = None,
+    ) -> Self:
+        """Train the network on the rows of Dask collections.
+
+        Parameters
+        ----------
+        X : Dask array or frame of shape (n_samples, n_features)
+            The training input, without missing values.
+        y : Dask array, series or frame of shape (n_samples,) or (n_samples, n_outputs)
+            The targets, with the same blocks of rows.
+        sample_weight : Dask array or series of shape (n_samples,), default=None
+            The weight of each row, non-negative and not all zero; None for equal weights.
+        X_val, y_val : Dask collections, default=None
+            Validation data, not trained on. The loss on it is recorded after each epoch in
+            `validation_loss_curve_`. `early_stopping` needs it, because no rows of X are held out.
+        sample_weight_val : Dask array or series, default=None
+            The weight of each validation row; None for equal weights.
+        resume_from : str or path, default=None
+            The file of a `callbacks.Checkpoint`, as in `BackpropClassifier.fit`.
+        groups : object, default=None
+            Without effect, because no rows of X are held out.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is invalid, or if training diverges. The estimator then
+            stays as it was.
+        ClusterLostError
+            If the scheduler, all workers or some rows are lost. The last complete epoch is kept.
+        """
+        fitted: Self = super().fit(
+            X,
+            y,
+            sample_weight,
+            X_val=X_val,
+            y_val=y_val,
+            sample_weight_val=sample_weight_val,
+            resume_from=resume_from,
+            groups=groups,
+        )
+        return fitted
 
     def _validate_fit(
         self,
