@@ -427,7 +427,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             If the regressor is not fitted.
         ValueError
             If `coverage` is not in (0, 1), or there are fewer than ``coverage / (1 - coverage)``
-            training rows, which is 9 for 0.9 and 19 for 0.95.
+            training rows (after a fit with X_val, rows of X_val): 9 for 0.9, 19 for 0.95.
         ValueError, TypeError
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
