@@ -58,7 +58,7 @@ def explain(
         estimators need a background.
     output : {"probability", "log_odds"}, default="probability"
         The output of a classifier to explain: the probability p of each class, or its log-odds
-        log(p / (1 - p)), which differ more between confident predictions.
+        log(p / (1 - p)). Log-odds distinguish 0.99 from 0.999 better.
     n_permutations : int, default=None
         The number of random orders for each background row. Every second order is the reverse of
         the previous one (Mitchell et al. 2022). None computes exact values for up to 6 columns, and

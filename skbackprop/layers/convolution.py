@@ -254,7 +254,7 @@ class Conv2D(Convolution):
     padding : {"valid", "same"}, default="valid"
         "valid" adds no zeros around the image: a side of n pixels has ``(n - kernel_size) //
         strides + 1`` outputs. "same" adds zeros on both sides, for ``ceil(n / strides)`` outputs.
-        If their number is odd, the end gets one more.
+        An odd number of zeros puts one more at the end.
     activation : str, ActivationFunction or None, default=None
         The function f; None for none.
     use_bias : bool, default=True

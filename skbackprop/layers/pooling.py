@@ -183,10 +183,10 @@ class MaxPool2D(MaxPooling):
         The steps from one window to the next, down and to the right, at least 1; None for
         `pool_size`.
     padding : {"valid", "same"}, default="valid"
-        With "valid" all windows are inside of the image: n rows have
-        ``(n - pool_size) // strides + 1`` of them. With "same" they have ``ceil(n / strides)``.
-        These may extend beyond the image, at the end by as many pixels as at the start or by one
-        more. Pixels outside of the image do not count.
+        With "valid", all windows are inside the image: a side of n pixels has
+        ``(n - pool_size) // strides + 1`` windows. With "same", it has ``ceil(n / strides)``, which
+        may extend beyond both ends of the image equally, or beyond the last by one pixel more.
+        Pixels outside the image are ignored.
 
     Raises
     ------

@@ -312,7 +312,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             The rows to explain.
         output : {"probability", "log_odds"}, default="probability"
             The output that is explained: the probability p of each class, as in `predict_proba`, or
-            log(p / (1 - p)), which differs more between confident predictions.
+            log(p / (1 - p)). Log-odds distinguish 0.99 from 0.999 better.
         background : data frame, array-like or sparse matrix, default=None
             Rows to compare with; of more than 100 rows, a random sample of 100. None for the 100
             training rows that `fit` keeps (fewer rows with more than 1,000 columns).

@@ -351,7 +351,7 @@ def check_poisson():
     assert np.isnan(other.loss_curve_).all()
 
 
-@difference('`scoring="f1"` in a search, neither class is 1')
+@difference('`scoring="f1"` in a search, if neither label is 1')
 def check_f1():
     y = np.where(LABELS > 0, "yes", "no")
     own = BackpropGridSearchCV(ours(), {"alpha": [0.1]}, scoring="f1", cv=2).fit(X, y)
