@@ -211,9 +211,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         Layers between the input and the hidden dense layers, in this order; None for none. Their
         output is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
         ``GRU(64)``, have settings and initial weights of their own. `init`, `normalization` and
-        `dropout` apply to the dense layers that follow; only the first rate of a `dropout` sequence
-        applies to the input of `layers`. The penalty acts on kernels and dense weights. X must be
-        dense.
+        `dropout` apply to the dense layers that follow, except that the first rate of a `dropout`
+        sequence applies to X. The penalty acts on kernels and dense weights. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
@@ -697,9 +696,8 @@ class DaskBackpropRegressor(DaskEstimatorMixin, BackpropRegressor):
         Layers between the input and the hidden dense layers, in this order; None for none. Their
         output is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
         ``GRU(64)``, have settings and initial weights of their own. `init`, `normalization` and
-        `dropout` apply to the dense layers that follow; only the first rate of a `dropout` sequence
-        applies to the input of `layers`. The penalty acts on kernels and dense weights. X must be
-        dense.
+        `dropout` apply to the dense layers that follow, except that the first rate of a `dropout`
+        sequence applies to X. The penalty acts on kernels and dense weights. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
