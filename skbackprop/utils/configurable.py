@@ -190,9 +190,9 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
     items = {str(i): item for i, item in enumerate(value)}
     for index in (*plain, *nested):
         if index not in items:
+            valid = ", ".join(f"{name}__{i}" for i in items) or "none"
             raise ValueError(
-                f"{name}{owner} has {len(items)} entries, {name}__0 to {name}__{len(items) - 1}, "
-                f"so {name}__{index} does not exist."
+                f"{name}__{index} does not exist, since {name}{owner} has only these items: {valid}."
             )
     items |= plain
     for index, within in nested.items():
