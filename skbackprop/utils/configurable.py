@@ -192,7 +192,7 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
         if index not in items:
             valid = ", ".join(f"{name}__{i}" for i in items) or "none"
             raise ValueError(
-                f"{name}__{index} does not exist, since {name}{owner} has only these items: {valid}."
+                f"{name}__{index} does not exist, since {name}{owner} has only the items {valid}."
             )
     items |= plain
     for index, within in nested.items():

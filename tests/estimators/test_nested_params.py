@@ -265,14 +265,14 @@ def test_layers_of_a_list_are_read_and_set_by_their_place(estimator_class, kind)
 def test_errors_about_lists_say_what_there_is():
     layers = [Dense(4), "scale", Several([Dropout(0.25)])]
     wrong = {
-        "layers__7__x": "layers__7 does not exist, since layers has only these items: layers__0, layers__1",
-        "layers__3": "layers__3 does not exist, since layers has only these items: layers__0, .*2.$",
+        "layers__7__x": "layers__7 does not exist, since layers has only the items .*__2.$",
+        "layers__3": "layers__3 does not exist, since layers has only the items layers",
         "layers__n_units": "layers__n_units does not exist, since layers has only",
         "layers__-1__rate": "layers__-1 does not exist, since layers has only",
         "layers__0__nope": r"Invalid parameter 'nope' for Dense\(n_units=4.*'n_units'",
         "layers__0__n_unit": r"Did you mean 'n_units'\?",
         "layers__1__x": "layers__1='scale' has no settings of its own, so layers__1__x does",
-        "layers__2__layers__1__x": r"layers__1 does not exist, since layers of Several has .*: layers__0.$",
+        "layers__2__layers__1__x": r"layers__1 does not exist, .* Several has only .* layers__0.$",
         "layers__2__layers__0__rate__x": "rate=0.25 of Dropout has no settings of its own",
         "layers__0__n_units": "n_units",
     }

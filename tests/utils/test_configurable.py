@@ -501,7 +501,7 @@ def test_settings_in_a_tuple_are_read_and_set_by_their_place():
     assert part.set_params(layers__1__layer__n_units=5, layers__2__rate=0.3) == nested(5, 0.3)
     assert part.set_params(**params) == part == nested()
     with pytest.raises(
-        ValueError, match="layers__3 does not exist, since layers of Residual has only these"
+        ValueError, match="layers__3 does not exist, since layers of Residual has only the items"
     ):
         part.set_params(layers__3__rate=0.1)
     with pytest.raises(ValueError, match="layers must be a name or a Layer|got 3"):
