@@ -27,7 +27,7 @@ from skbackprop.weight_averaging import (
     PolyakAverage,
     WeightAverage,
 )
-from support import BOTH, class_data, data_for, few_epochs, peak_of, same_bits
+from support import BOTH, class_data, data_for, few_epochs, grows_by_less, peak_of, same_bits
 from support.stacks import (
     DTYPES,
     LOSSES,
@@ -185,9 +185,8 @@ def test_no_allocation_of_a_step_grows_with_the_network(n_estimators, kind):
         kind.update(theta, g, state, 40)
         return peak_of(kind.update, theta, g, state, 40)
 
-    # 60,000 parameters more would be 60,000 bytes even as booleans. Other threads of the process
-    # may allocate some thousand bytes.
-    assert peak(70_000) - peak(10_000) < 20_000
+    # 60,000 parameters more would be 60,000 bytes even as booleans.
+    assert grows_by_less(peak, 10_000, 70_000, 20_000)
 
 
 # ---------------------------------------------------------------------------------- stacks

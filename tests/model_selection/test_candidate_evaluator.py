@@ -595,7 +595,10 @@ def test_prints_nothing_by_default(capsys):
 def test_workers_give_equal_results(backend):
     grid = [GOOD, {"solver": ["lbfgs"], "hidden_layer_sizes": [3, 4]}]
     with joblib.parallel_config(backend, n_jobs=2):
-        assert_same_outcome(NETWORK, grid, cv=3)
+        actual, expected = both_outcomes(NETWORK, grid, cv=3)
+    assert_same_search(actual[0], expected[0])
+    # Processes of scikit-learn's search keep their warnings to themselves.
+    assert actual[1] == both_outcomes(NETWORK, grid, cv=3)[1][1]
 
 
 @pytest.mark.parametrize(

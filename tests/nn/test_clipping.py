@@ -9,7 +9,17 @@ from skbackprop import BackpropRegressor
 from skbackprop.nn.objective import DivergenceError
 from skbackprop.nn.update import clip_by_global_norm
 from skbackprop.optimizers import SGD
-from support import BOTH, changed, data_for, few_epochs, peak_of, quick, same_bits, value_data
+from support import (
+    BOTH,
+    changed,
+    data_for,
+    few_epochs,
+    grows_by_less,
+    peak_of,
+    quick,
+    same_bits,
+    value_data,
+)
 from support.stacks import (
     DTYPES,
     LOSSES,
@@ -107,9 +117,8 @@ def test_clipping_takes_no_memory_that_grows_with_the_network():
         return peak_of(clip_by_global_norm, gradients(n=n), 0.5)
 
     peak(10)
-    # 80,000 numbers more would be 80,000 bytes even as booleans. Other threads of the process may
-    # allocate some thousand bytes.
-    assert peak(100_000) - peak(20_000) < 20_000
+    # 80,000 numbers more would be 80,000 bytes even as booleans.
+    assert grows_by_less(peak, 20_000, 100_000, 20_000)
 
 
 # -------------------------------------------------------------------------- in training

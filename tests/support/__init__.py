@@ -144,6 +144,14 @@ def peak_of(function, *arguments):
         tracemalloc.stop()
 
 
+def grows_by_less(measure, small, large, bound):
+    """Return whether a peak of memory grows by less than a bound in one of five measurements.
+
+    Other threads of the process may allocate in some of them.
+    """
+    return any(measure(large) - measure(small) < bound for _ in range(5))
+
+
 def pickled(estimator, folder):
     return pickle.loads(pickle.dumps(estimator))
 
