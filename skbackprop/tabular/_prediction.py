@@ -24,7 +24,7 @@ from ._read_table import TableColumns
 from ._table_encoding import UnscaledRows
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
-_ROWS_AT_ONCE = 2048
+_ROWS_AT_ONCE = 4096
 _ELEMENTS_AT_ONCE = 1 << 22
 
 # Networks predict more rows than this in single precision, in less than half the time. Predictions
