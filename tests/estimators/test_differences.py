@@ -447,7 +447,7 @@ def check_assigned():
         own.predict(X)
 
 
-@difference("`coefs_` for more or fewer layers")
+@difference("another number of arrays assigned to `coefs_`")
 def check_layers():
     for model in (theirs().fit(X, LABELS), ours().fit(X, LABELS)):
         model.coefs_ = [np.eye(4), *model.coefs_]
