@@ -11,16 +11,13 @@ from ..utils.arrays import Array
 
 _TINY = np.finfo(np.float64).tiny
 
-
 # The exponent of temperatures above one when probabilities of several networks are averaged. The
 # average is less confident and more accurate than single networks, whose full temperature would
 # make it too soft. Temperatures below one, as after few epochs, are kept.
 _ENSEMBLE_EXPONENT = 0.5
 
-
 # A few rows cannot justify a lower temperature, that is more confident predictions.
 _MIN_TEMPERATURE = 0.5
-
 
 # The number of steps of expectation maximization.
 _N_STEPS = 200

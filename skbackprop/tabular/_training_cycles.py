@@ -61,9 +61,9 @@ class EnsembleSettings:
 BATCH_SIZE = 256
 MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
 
-# The default number of networks, and the number of rows from which half of them suffice: networks
-# that were trained on more rows differ less.
-N_ESTIMATORS, ROWS_OF_HALF = 8, 200_000
+# The default number of networks of an ensemble. Above so many rows half of them suffice, since
+# networks that were trained on more rows differ less.
+N_ESTIMATORS, MAX_ROWS_OF_FULL_ENSEMBLE = 8, 200_000
 
 FOR_CLASSES = (
     EnsembleSettings(True, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),

@@ -51,11 +51,11 @@ from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
 from ._table_encoding import ScaledRows, UnscaledRows
 from ._training_cycles import (
+    MAX_ROWS_OF_FULL_ENSEMBLE,
     MIN_GAIN_OF_BOOSTING,
     MIN_GAIN_OF_ENSEMBLE,
     MIN_TIME,
     N_ESTIMATORS,
-    ROWS_OF_HALF,
     VERY_MANY_ROWS,
     EnsembleSettings,
     TrainingData,
@@ -351,7 +351,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Return the number of networks of each ensemble, for a number of training rows."""
         if self.n_estimators != AUTO:
             return int(self.n_estimators)
-        return N_ESTIMATORS if n_rows <= ROWS_OF_HALF else N_ESTIMATORS // 2
+        return N_ESTIMATORS if n_rows <= MAX_ROWS_OF_FULL_ENSEMBLE else N_ESTIMATORS // 2
 
     def _fit_models(self, data: TrainingData) -> Array:
         """Fit the components and their mixture, and return mixed outputs for held-out rows."""

@@ -128,7 +128,7 @@ def test_what_is_trained_on_very_many_rows(kind, settings, min_gain, is_kept, mo
     """One ensemble of fewer networks; boosting where it pays, or where it was asked for."""
     X, y = mixed_data(kind, 520)
     monkeypatch.setattr(base, "VERY_MANY_ROWS", 519)
-    monkeypatch.setattr(base, "ROWS_OF_HALF", 519)
+    monkeypatch.setattr(base, "MAX_ROWS_OF_FULL_ENSEMBLE", 519)
     monkeypatch.setattr(base, "MIN_GAIN_OF_BOOSTING", min_gain)
     model = kind(max_iter=1, random_state=0, **settings).fit(X, y)
     assert model.n_iter_.shape == (1, settings.get("n_estimators", 4))
@@ -141,7 +141,7 @@ def test_what_is_trained_on_very_many_rows(kind, settings, min_gain, is_kept, mo
 def test_what_is_trained_on_fewer_rows(kind, monkeypatch):
     X, y = mixed_data(kind, 520)
     monkeypatch.setattr(base, "VERY_MANY_ROWS", 520)
-    monkeypatch.setattr(base, "ROWS_OF_HALF", 520)
+    monkeypatch.setattr(base, "MAX_ROWS_OF_FULL_ENSEMBLE", 520)
     model = kind(max_iter=1, random_state=0).fit(X, y)
     assert model.n_iter_.shape == (len(kind._configurations), 8)
     assert len(model.blended_) == 1
