@@ -6,7 +6,6 @@ Only labels, counts and sums come to the client.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any
@@ -28,7 +27,6 @@ from ..losses.base import Loss
 from ..training.class_weight import (
     apply_class_weight,
     check_total_weight,
-    class_weights_by_column,
     compute_class_weight,
 )
 from ..utils.arrays import Array, max_abs
@@ -75,33 +73,22 @@ def weight_partitions_by_class(
     if class_weight is None:
         return partitions
     one_row = targets.class_indices(np.zeros((1, targets.n_outputs), dtype=np.int8))
-    columns = [labels._replace(codes=np.arange(len(labels.classes))) for labels in one_row]
-    # Checks the class weights of all columns together.
-    class_weights_by_column(class_weight, columns, targets.has_several_columns, None)
-    each = class_weight if isinstance(class_weight, list) else [class_weight] * len(columns)
-    counts = zip(*partitions.compute(_class_counts, targets=targets), strict=True)
-    weights = [
-        compute_class_weight(own, labels, np.sum(count, axis=0))
-        for own, labels, count in zip(each, columns, counts, strict=True)
-    ]
+    counts = np.sum(partitions.compute(_class_counts, targets=targets), axis=0)
+    weights = compute_class_weight(class_weight, one_row.classes, counts)
     weighted = partitions.map(_apply_class_weight, targets=targets, weights=weights)
     totals = zip(partitions.infos, weighted.compute(attrgetter("total_weight")), strict=True)
     weighted = replace(weighted, infos=[info._replace(weight=weight) for info, weight in totals])
-    check_total_weight(weighted.weight, class_weight, one_row, None)
+    check_total_weight(weighted.weight, class_weight, None)
     return weighted
 
 
-def _class_counts(partition: Partition, targets: BaseLabelEncoder) -> list[Array]:
+def _class_counts(partition: Partition, targets: BaseLabelEncoder) -> Array:
     """Return the total weight of the rows of each class, for each column."""
-    weight = partition.weight
-    return [
-        np.bincount(labels.codes, weights=weight, minlength=len(labels.classes)).astype(float)
-        for labels in targets.class_indices(partition.y)
-    ]
+    return targets.class_indices(partition.y).count_by_class(partition.weight)
 
 
 def _apply_class_weight(
-    partition: Partition, targets: BaseLabelEncoder, weights: Sequence[Array]
+    partition: Partition, targets: BaseLabelEncoder, weights: Array
 ) -> Partition:
     with np.errstate(over="ignore", invalid="ignore"):
         labels = targets.class_indices(partition.y)

@@ -69,10 +69,9 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or ClassifierLoss, default="log_loss"
-        The loss function to minimize, averaged over the rows; for several columns of labels, the
-        sum over the columns. In the formulas, class k has the probability p_k and the decision
-        value s_k; for the class of the row, y_k = 1 and t_k = 1, for other classes y_k = 0 and t_k
-        = -1.
+        The loss function to minimize, averaged over the rows. In the formulas, class k has the
+        probability p_k and the decision value s_k; for the class of the row, y_k = 1 and t_k = 1,
+        for other classes y_k = 0 and t_k = -1.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
         - "brier": ``1/2 sum_k (p_k - y_k)**2``.
@@ -183,16 +182,14 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         et al. 2017): each member has its own seed, and so its own initial weights, row order and
         validation rows. The members are trained together, and their predictions (probabilities, for
         a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
-    class_weight : dict, "balanced", list of these and None, or None, default=None
+    class_weight : dict, "balanced" or None, default=None
         The weight of each class, for imbalanced data. It multiplies the sample weights in training,
         in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.
         "balanced" gives a class the weight ``n / (n_classes * n_c)``, where n and n_c are the total
         `sample_weight` of all rows and of the rows of the class, as in scikit-learn's
-        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1.
-        For several columns of labels, pass a list with a dict, "balanced" or None for each column;
-        the weights of the columns are multiplied, as in scikit-learn's trees. Each column of a 0/1
-        matrix has the classes 0 and 1. "balanced" needs all rows, so `partial_fit` does not accept
-        it.
+        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1. A
+        0/1 matrix has only "balanced": the weight of a row is the product over the columns, as in
+        scikit-learn's trees. "balanced" needs all rows, so `partial_fit` does not accept it.
     label_smoothing : float, default=0.0
         The share e of each target that is spread evenly over all classes, in [0, 1). The targets
         are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
@@ -277,9 +274,8 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes,), or list of such arrays
-        The sorted class labels; for several columns of labels, a list with the labels of each
-        column.
+    classes_ : array of shape (n_classes,)
+        The sorted class labels; for a 0/1 matrix, the numbers of its columns.
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
         be assigned, as a whole or by item: prediction and further training use the new values. With
@@ -341,11 +337,10 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
     n_parameters_ : int
         The number of learned parameters: weights, biases, and the gains of normalized layers. With
         several members, it is the number for one member.
-    out_activation_ : str or list of str
+    out_activation_ : str
         The output activation: "softmax", "logistic" or, for losses without probabilities,
-        "identity"; for several columns of labels, a list. With the loss "log_loss" it can be set
-        after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or "exp", which changes
-        predictions.
+        "identity". With the loss "log_loss" it can be set after `fit` to "identity", "logistic",
+        "softmax", "tanh", "relu" or "exp", which changes predictions.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -418,7 +413,7 @@ class DaskBackpropClassifier(DaskEstimatorMixin, BackpropClassifier):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_estimators: int = 1,
-        class_weight: ClassWeight | list[ClassWeight | None] | None = None,
+        class_weight: ClassWeight | None = None,
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,

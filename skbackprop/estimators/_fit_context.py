@@ -222,9 +222,8 @@ def check_warm_start(fixed: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 def multiply_class_weight(config: TrainingConfig, targets: Any, table: Dataset) -> Dataset:
     """Return a table of encoded targets whose weights are multiplied by the class weights."""
-    columns, has_several = targets.class_indices(table.y), targets.has_several_columns
-    weight = compute_sample_weight(config.class_weight, columns, has_several, table.weight)
-    return replace(table, weight=weight)
+    labels = targets.class_indices(table.y)
+    return replace(table, weight=compute_sample_weight(config.class_weight, labels, table.weight))
 
 
 def update_data_info(

@@ -157,8 +157,8 @@ PARAMETERS = (
     Parameter(
         "class_weight",
         None,
-        [StrOptions({"balanced"}), dict, list, None],
-        "ClassWeight | list[ClassWeight | None] | None",
+        [StrOptions({"balanced"}), dict, None],
+        "ClassWeight | None",
         estimators=CLASSIFIER,
     ),
     Parameter("label_smoothing", 0.0, [BELOW_ONE], "float", estimators=CLASSIFIER),

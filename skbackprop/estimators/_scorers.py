@@ -24,7 +24,7 @@ def get_scorer_with_suggestion(
     ----------
     scoring : str or callable
         The name or the scorer.
-    classes : array of shape (n_classes,), list of such arrays or None, default=None
+    classes : array of shape (n_classes,) or None, default=None
         The labels, for `with_pos_label`.
     others : iterable of str, default=()
         Further names that are valid for the parameter, used in the suggestion.

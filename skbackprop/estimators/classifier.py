@@ -69,8 +69,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     A drop-in replacement for scikit-learn's `MLPClassifier`, with the same parameters, attributes
     and results. The raw prediction for a row x is ``s = f(... f(x W_0 + b_0) ...) W_L + b_L``.
-    The probabilities are softmax(s) for more than two classes, else 1 / (1 + exp(-s)). Each of
-    several columns of labels has raw predictions of its own.
+    The probabilities are softmax(s) for more than two classes, else 1 / (1 + exp(-s)).
 
     Parameters
     ----------
@@ -96,10 +95,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
         Instances of `LeakyRelu` and `Elu` have settings of their own.
     loss : str or ClassifierLoss, default="log_loss"
-        The loss function to minimize, averaged over the rows; for several columns of labels, the
-        sum over the columns. In the formulas, class k has the probability p_k and the decision
-        value s_k; for the class of the row, y_k = 1 and t_k = 1, for other classes y_k = 0 and t_k
-        = -1.
+        The loss function to minimize, averaged over the rows. In the formulas, class k has the
+        probability p_k and the decision value s_k; for the class of the row, y_k = 1 and t_k = 1,
+        for other classes y_k = 0 and t_k = -1.
 
         - "log_loss": cross-entropy, ``-sum_k y_k log(p_k)``.
         - "brier": ``1/2 sum_k (p_k - y_k)**2``.
@@ -210,16 +208,14 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         et al. 2017): each member has its own seed, and so its own initial weights, row order and
         validation rows. The members are trained together, and their predictions (probabilities, for
         a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
-    class_weight : dict, "balanced", list of these and None, or None, default=None
+    class_weight : dict, "balanced" or None, default=None
         The weight of each class, for imbalanced data. It multiplies the sample weights in training,
         in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.
         "balanced" gives a class the weight ``n / (n_classes * n_c)``, where n and n_c are the total
         `sample_weight` of all rows and of the rows of the class, as in scikit-learn's
-        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1.
-        For several columns of labels, pass a list with a dict, "balanced" or None for each column;
-        the weights of the columns are multiplied, as in scikit-learn's trees. Each column of a 0/1
-        matrix has the classes 0 and 1. "balanced" needs all rows, so `partial_fit` does not accept
-        it.
+        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1. A
+        0/1 matrix has only "balanced": the weight of a row is the product over the columns, as in
+        scikit-learn's trees. "balanced" needs all rows, so `partial_fit` does not accept it.
     label_smoothing : float, default=0.0
         The share e of each target that is spread evenly over all classes, in [0, 1). The targets
         are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
@@ -293,9 +289,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     Attributes
     ----------
-    classes_ : array of shape (n_classes,), or list of such arrays
-        The sorted class labels; for several columns of labels, a list with the labels of each
-        column.
+    classes_ : array of shape (n_classes,)
+        The sorted class labels; for a 0/1 matrix, the numbers of its columns.
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
         be assigned, as a whole or by item: prediction and further training use the new values. With
@@ -320,7 +315,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     estimators_ : list of estimators
         The members as fitted estimators of one network each, created on access. They share the
         weights of the ensemble. Only available with several members.
-    oof_decision_function_, oof_predict_proba_ : array, or list of arrays
+    oof_decision_function_, oof_predict_proba_ : array
         Out-of-fold `decision_function` and `predict_proba` of each training row, by the member that
         held it out. Only available with several members and
         ``early_stopping=EarlyStopping(validation_fraction="folds")``.
@@ -371,11 +366,10 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     n_parameters_ : int
         The number of learned parameters: weights, biases, and the gains of normalized layers. With
         several members, it is the number for one member.
-    out_activation_ : str or list of str
+    out_activation_ : str
         The output activation: "softmax", "logistic" or, for losses without probabilities,
-        "identity"; for several columns of labels, a list. With the loss "log_loss" it can be set
-        after `fit` to "identity", "logistic", "softmax", "tanh", "relu" or "exp", which changes
-        predictions.
+        "identity". With the loss "log_loss" it can be set after `fit` to "identity", "logistic",
+        "softmax", "tanh", "relu" or "exp", which changes predictions.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -505,7 +499,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         n_iter_no_change: float = 10,
         max_fun: int = 15000,
         n_estimators: int = 1,
-        class_weight: ClassWeight | list[ClassWeight | None] | None = None,
+        class_weight: ClassWeight | None = None,
         label_smoothing: float = 0.0,
         l1_ratio: float = 0.0,
         clip_norm: float | None = None,
@@ -582,13 +576,12 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The labels, not necessarily of all classes. A 0/1 matrix is a multilabel target; other
-            matrices have one label in each column.
+            The labels, not necessarily of all classes. A 0/1 matrix is a multilabel target.
         sample_weight : array-like of shape (n_samples,), default=None
             Sample weights, non-negative and not all zero; None for equal weights.
-        classes : array-like of shape (n_classes,) or list of such, default=None
-            All labels that any call will contain; for several columns of labels, a list with
-            those of each. Required in the first call; later the same or None.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that any call will contain. Required in the first call; later the same or
+            None.
         X_val, y_val : array-like, default=None
             Validation data, whose loss is appended to `validation_loss_curve_`. With
             `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
@@ -705,9 +698,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
         Returns
         -------
-        scores : array of shape (n_samples,) or (n_samples, n_classes), or list of such arrays
+        scores : array of shape (n_samples,) or (n_samples, n_classes)
             One score for each row for two classes (positive means ``classes_[1]``), else one for
-            each class. A list for several columns of labels.
+            each class.
 
         Raises
         ------
@@ -733,10 +726,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
         Returns
         -------
-        probabilities : array of shape (n_samples, n_classes), or list of such arrays
+        probabilities : array of shape (n_samples, n_classes)
             The probabilities in the order of ``classes_``. Rows sum to one, except for multilabel
-            targets, where each column is the probability of one label. A list for several columns
-            of labels.
+            targets, where each column is the probability of one label.
 
         Raises
         ------
@@ -779,8 +771,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
         Returns
         -------
-        log_probabilities : array of shape (n_samples, n_classes), or list of such arrays
-            The logarithms in the order of ``classes_``. A list for several columns of labels.
+        log_probabilities : array of shape (n_samples, n_classes)
+            The logarithms in the order of ``classes_``.
 
         Raises
         ------
@@ -819,11 +811,11 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
         Returns
         -------
-        gradient : array, or list of arrays
+        gradient : array
             Of shape (n_samples, n_features) for two classes, else (n_samples, n_classes,
             n_features): the shape of `decision_function` with an additional last axis of features.
             For X of shape (n_samples, height, width), the last axes are height and width.
-            In the model's dtype; dense for sparse X as well. A list for several columns of labels.
+            In the model's dtype; dense for sparse X as well.
 
         Raises
         ------
@@ -847,24 +839,13 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         (150, 3, 4)
         """
         check_is_fitted(self)
-        labels = self._labels
-        gradients = self._input_gradients(X, self._output_gradient(of), labels.n_outputs)
-        if of == "probability":
-            gradients[..., labels.single_class_mask] = 0
-        # The gradients by one feature have the shape of the scores of a row.
-        shaped = labels.decision_function(gradients.reshape(-1, labels.n_outputs))
-        columns = [
-            part.reshape(len(gradients), -1, *part.shape[1:])
-            for part in (shaped if isinstance(shaped, list) else [shaped])
-        ]
-        shape = self._get_row_shape(X)
-        features_last: Any = [
-            np.ascontiguousarray(np.moveaxis(part, 1, -1)).reshape(
-                *part.shape[:1], *part.shape[2:], *shape
-            )
-            for part in columns
-        ]
-        return features_last if isinstance(shaped, list) else features_last[0]
+        n_outputs = self._labels.n_outputs
+        gradients = self._input_gradients(X, self._output_gradient(of), n_outputs)
+        if of == "probability" and len(self.classes_) == 1:
+            gradients[...] = 0
+        outputs = () if n_outputs == 1 else (n_outputs,)
+        features_last = np.ascontiguousarray(np.moveaxis(gradients, 1, -1))
+        return features_last.reshape(len(gradients), *outputs, *self._get_row_shape(X))
 
     def _output_gradient(self, of: Any) -> OutputGradient:
         """Return the function that starts backpropagation of the output `of`."""
@@ -915,6 +896,5 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = True
         tags.classifier_tags.multi_label = True
         return tags

@@ -132,7 +132,7 @@ def _html_row(cells: Sequence[str], tag: str, row: str) -> str:
 
 
 def summarize_network(
-    estimator: str, network: Network, out_activation: str | Sequence[str], n_estimators: int
+    estimator: str, network: Network, out_activation: str, n_estimators: int
 ) -> Summary:
     """Summarize a network.
 
@@ -142,12 +142,11 @@ def summarize_network(
         The name of the estimator's class.
     network : Network
         The network in prediction mode.
-    out_activation : str or sequence of str
-        The output activation, or one for each column of labels.
+    out_activation : str
+        The output activation.
     n_estimators : int
         The number of networks with this architecture.
     """
-    names = [out_activation] if isinstance(out_activation, str) else out_activation
     rows = [LayerSummary("input", network.input_shape, 0, {})]
     for layer, shape in zip(network.layers, network.row_shapes[:-1], strict=True):
         specs = layer.parameter_specs(shape)
@@ -160,7 +159,7 @@ def summarize_network(
                 {spec.name: spec.shape for spec in specs},
             )
         )
-    rows.append(LayerSummary(", ".join(names), network.row_shapes[-1], 0, {}))
+    rows.append(LayerSummary(out_activation, network.row_shapes[-1], 0, {}))
     return Summary(estimator, tuple(rows), n_estimators)
 
 

@@ -28,7 +28,6 @@ from ..layers.latent import Sampling
 from ..layers.recurrent import RecurrentLayer
 from ..layers.reshaping import CropOrPad
 from ..losses import links
-from ..losses._composite import MultiOutputLink
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._model_inputs import FeatureBuilder
@@ -205,18 +204,6 @@ def _(part: links.GaussianLink, raw: Expr) -> Any:
     is_variance = np.arange(raw.width) % 2
     variances = to_expression(links.LOG_LINK, raw) + part.floor
     return (1 - is_variance) * raw + is_variance * variances
-
-
-@to_expression.register
-def _(part: MultiOutputLink, raw: Expr) -> Any:
-    return ex.concat(convert(link, own) for link, own in split_links(part, raw))
-
-
-def split_links(link: MultiOutputLink, raw: Expr) -> list[tuple[links.Link, Expr]]:
-    """Return the link of each output with its raw predictions."""
-    ends = np.cumsum(link.widths)
-    each = zip(link.links, link.widths, ends, strict=True)
-    return [(own, ex.take_columns(raw, range(end - width, end))) for own, width, end in each]
 
 
 def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import BaseSearchCV
 from ..estimators._fitted_attributes import FittedNetwork, get_fitted_network
-from ..estimators._label_encoding import MultilabelEncoder, MultioutputLabelEncoder
+from ..estimators._label_encoding import MultilabelEncoder
 from ..estimators._supervised import n_layers_up_to
 from ..estimators._variational import n_encoder_layers
 from ..estimators.autoencoder import BackpropAutoencoder
@@ -28,7 +28,7 @@ from ..inspection import BackpropFeatures
 from ..layers.base import Shape
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
-from ..losses._composite import LossWithLink, MultiOutputLink
+from ..losses._composite import LossWithLink
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import CrossFittedEstimators
 from ..tabular._mixture import ensemble_temperature
@@ -43,7 +43,6 @@ from ._converters import (
     encode_table,
     find_converter,
     get_predicted_std,
-    split_links,
     table_view,
     to_expression,
 )
@@ -225,13 +224,6 @@ def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     fitted = get_fitted_network(estimator)
     raw, labels, loss = predict_raw(fitted, x), fitted.targets, fitted.loss
     has_probabilities = hasattr(estimator, "predict_proba")
-    if isinstance(labels, MultioutputLabelEncoder):
-        split = split_links(cast(MultiOutputLink, loss.link), raw)
-        return tuple(
-            output
-            for i, (column, (link, own)) in enumerate(zip(labels.columns, split, strict=True))
-            for output in _label_outputs(column.classes, link, own, has_probabilities, f"_{i}")
-        )
     is_overridden = isinstance(loss, LossWithLink)  # by the user, who has set out_activation_
     if isinstance(labels, MultilabelEncoder):
         if not has_probabilities and not is_overridden:
@@ -254,7 +246,7 @@ def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
 
 
 def _label_outputs(
-    classes: Array, link: Link, raw: Expr, has_probabilities: bool, suffix: str = ""
+    classes: Array, link: Link, raw: Expr, has_probabilities: bool
 ) -> tuple[ModelOutput, ...]:
     """Return the outputs of a label: the label, and probabilities or decision values."""
     by_class = raw if raw.width > 1 else ex.concat([-raw, raw])
@@ -267,8 +259,7 @@ def _label_outputs(
     else:
         values, decisive = ex.mean_over_members(raw), ex.mean_over_members(by_class)
     name = "probabilities" if has_probabilities else "scores"
-    label = make_label_output(f"label{suffix}", decisive, classes)
-    return label, ModelOutput(f"{name}{suffix}", values)
+    return make_label_output("label", decisive, classes), ModelOutput(name, values)
 
 
 def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:

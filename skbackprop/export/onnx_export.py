@@ -63,8 +63,7 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     - Classifiers have ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
       ``scores``, the decision values, for losses without probabilities. Labels are integers,
       booleans, floats or strings, as in `classes_`. For multilabel targets, ``label`` has 0/1
-      indicators, of shape (n, n_labels). For several columns of labels, the outputs are
-      ``label_0``, ``probabilities_0``, ``label_1`` and so on.
+      indicators, of shape (n, n_labels).
     - Regressors have ``variable``, of shape (n, n_targets), also for a single target, or of shape
       (n, n_targets, n_quantiles) for several quantiles of several targets, and ``std`` with
       `return_std`.
@@ -293,12 +292,6 @@ def _rename_probabilities_to_scores(model: Any) -> None:
 def _build_operator_graph(operator: Any) -> ModelGraph:
     """Return the computation graph of an operator of skl2onnx, with the outputs that it has."""
     model = build_graph(operator.raw_operator)
-    if sum(output.classes is not None for output in model.outputs) > 1:
-        raise TypeError(
-            "skl2onnx supports only one label for each row, but the classifier was fitted to "
-            "several columns of labels. Export it alone with skbackprop.export.to_onnx, which has "
-            "outputs for each column, and export the steps before it as another model."
-        )
     outputs = model.outputs[: len(operator.outputs)]
     return replace(model, outputs=tuple(map(_convert_classes, outputs)))
 

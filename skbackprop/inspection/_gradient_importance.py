@@ -50,11 +50,11 @@ def gradient_importance(
 
     Returns
     -------
-    importance : float64 array, or list of such arrays
+    importance : float64 array
         Of shape (n_features,) for a regressor with one target and for two classes, else
-        (n_outputs, n_features). A list with an array for each target if a classifier has several.
-        NaN for the categorical columns of a `layers.CategoricalEmbedding`, which have no
-        gradients; scikit-learn's `permutation_importance` covers them.
+        (n_outputs, n_features). NaN for the categorical columns of a
+        `layers.CategoricalEmbedding`, which have no gradients; scikit-learn's
+        `permutation_importance` covers them.
 
     Raises
     ------
@@ -104,17 +104,14 @@ def gradient_importance(
     nameless = copy_without_feature_names(network)  # validated rows have no names
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
     n_rows = max(1, _BLOCK_SIZE // (info.n_features * info.network.n_units[-1]))
-    sums = []  # of squares, of each block of rows for each target
-    for rows in gen_batches(inputs.shape[0], n_rows):
-        gradients = nameless.input_gradient(inputs[rows], **of_output)
-        by_target = gradients if isinstance(gradients, list) else [gradients]
-        sums.append([np.square(each, dtype=np.float64).sum(axis=0) for each in by_target])
+    squares = [
+        np.square(nameless.input_gradient(inputs[rows], **of_output), dtype=np.float64).sum(axis=0)
+        for rows in gen_batches(inputs.shape[0], n_rows)
+    ]
     if isinstance(inputs, np.ndarray):
         std = inputs.std(axis=0, dtype=np.float64)
     else:  # a CSR matrix
         std = np.sqrt(mean_variance_axis(inputs.astype(np.float64), axis=0)[1])
-    importance = [std * np.sqrt(sum(each) / inputs.shape[0]) for each in zip(*sums, strict=True)]
-    for each in importance:
-        each[..., info.network.layers[0].categorical_columns] = np.nan
-    is_by_column = is_classifier and isinstance(network.classes_, list)
-    return importance if is_by_column else importance[0]
+    importance = std * np.sqrt(sum(squares) / inputs.shape[0])
+    importance[..., info.network.layers[0].categorical_columns] = np.nan
+    return importance

@@ -21,11 +21,11 @@ class Link:
 
     Attributes
     ----------
-    name : str or list of str
+    name : str
         The name that estimators show as ``out_activation_``.
     """
 
-    name: str | list[str]
+    name: str
 
     def inverse(self, raw_prediction: Array, out: Array) -> None:
         """Write the predictions to `out`, which may be `raw_prediction`."""

@@ -34,11 +34,7 @@ from .._conformal_intervals import ErrorScale
 from .._sklearn import _MultimetricScorer, _PassthroughScorer, _Scorer
 from ..estimators._fit_context import DataInfo
 from ..estimators._history import ImmutableCurve
-from ..estimators._label_encoding import (
-    MultilabelEncoder,
-    MultioutputLabelEncoder,
-    SingleLabelEncoder,
-)
+from ..estimators._label_encoding import MultilabelEncoder, SingleLabelEncoder
 from ..estimators._target_encoding import RegressionTargetEncoder
 from ..estimators.autoencoder import BackpropAutoencoder, ReconstructionTargetEncoder
 from ..estimators.classifier import BackpropClassifier
@@ -106,12 +102,12 @@ _CLASSES: tuple[type, ...] = (
     # estimators and their fitted attributes
     *(BackpropAutoencoder, BackpropClassifier, BackpropRegressor, conformal.ConformalRegressor),
     *(DataInfo, ImmutableCurve, OutOfFoldPredictions),
-    *(MultioutputLabelEncoder, MultilabelEncoder, SingleLabelEncoder),
+    *(MultilabelEncoder, SingleLabelEncoder),
     *(RegressionTargetEncoder, ReconstructionTargetEncoder),
     # networks and losses
     *(Network, HiddenDropout, BlockDiagonalDense, ResidualStart, ResidualEnd),
     *(Bottleneck, Sampling, CropOrPad),
-    *(_composite.MultiOutputLoss, _composite.MultiOutputLink, _composite.LabelSmoothing),
+    _composite.LabelSmoothing,
     *(links.IdentityLink, links.LogLink, links.LogitLink, links.SoftmaxLink),
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
     _composite.LossWithLink,

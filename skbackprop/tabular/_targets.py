@@ -77,9 +77,9 @@ class ClassifierTargets(TabularTargets):
         if setting is None:
             return cls(labels, None)
         class_weight, encoded = validate_class_weight(setting), _class_indices(labels, y)
-        by_class = compute_class_weight(class_weight, encoded, weight)
-        compute_sample_weight(class_weight, [encoded], False, weight)  # raises without weight
-        return cls(labels, by_class)
+        compute_sample_weight(class_weight, encoded, weight)  # raises without weight
+        counts = encoded.count_by_class(weight)
+        return cls(labels, compute_class_weight(class_weight, encoded.classes, counts)[0])
 
     @property
     def classes(self) -> Array:
@@ -98,7 +98,7 @@ class ClassifierTargets(TabularTargets):
 
     def encode(self, y: Any) -> Array:
         """Return the class index of each label; raise if there are unknown ones."""
-        return _class_indices(self.labels, validate_labels(y)).codes
+        return _class_indices(self.labels, validate_labels(y)).codes[:, 0]
 
     def training_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return the weights of rows times those of their classes."""
@@ -109,8 +109,7 @@ class ClassifierTargets(TabularTargets):
 
 
 def _class_indices(labels: BaseLabelEncoder, y: Array) -> EncodedLabels:
-    (encoded,) = labels.class_indices(labels.encode(y, needs_all=False))
-    return encoded
+    return labels.class_indices(labels.encode(y, needs_all=False))
 
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.

@@ -7,7 +7,7 @@ sample weights, and training does not know of classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from numbers import Real
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -20,25 +20,29 @@ BALANCED = "balanced"
 """The name of weights with which all classes count the same."""
 
 ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float]
-"""The weights of the classes of one column."""
+"""The weights of the classes."""
 
 
 class EncodedLabels(NamedTuple):
-    """The labels of one column, as integer codes.
+    """Labels as integer codes.
 
     Parameters
     ----------
-    name : str
-        The name of the column, for errors.
     classes : array of shape (n_classes,)
         The possible labels.
-    codes : array of int of shape (n,)
-        The position of each row's label in `classes`.
+    codes : array of int of shape (n, n_columns)
+        The position of each label in `classes`. Only a 0/1 matrix has several columns.
     """
 
-    name: str
     classes: Array
     codes: Array
+
+    def count_by_class(self, weight: Array | None) -> Array:
+        """Return the total weight of the rows of each class: shape (n_columns, n_classes)."""
+        n_classes = len(self.classes)
+        return np.array(
+            [np.bincount(column, weights=weight, minlength=n_classes) for column in self.codes.T]
+        )
 
 
 def validate_class_weight(class_weight: Any) -> Any:
@@ -49,29 +53,18 @@ def validate_class_weight(class_weight: Any) -> Any:
     ValueError
         If a weight is not a finite number, or is negative.
     """
-    if isinstance(class_weight, list):
-        return [_check_column(each, f"class_weight[{i}]") for i, each in enumerate(class_weight)]
-    return _check_column(class_weight, "class_weight")
-
-
-def _check_column(weights: Any, name: str) -> Any:
-    """Validate the weights of one column and return a copy."""
-    if weights is None or (isinstance(weights, str) and weights == BALANCED):
-        return weights
-    if not isinstance(weights, dict):
-        raise ValueError(
-            f'{name} must be a dict of class weights, "balanced" or None, got {weights!r}.'
-        )
+    if class_weight is None or isinstance(class_weight, str):
+        return class_weight
     checked = {}
-    for label, weight in weights.items():
+    for label, weight in class_weight.items():
         number = math.nan
         if isinstance(weight, Real) and not isinstance(weight, bool):
             with suppress(OverflowError):  # of an integer too large for a float
                 number = float(weight)
         if not 0 <= number < math.inf:
             raise ValueError(
-                f"{name} must contain a finite, non-negative number for each class, got {weight!r} "
-                f"for the class {label!r}."
+                "class_weight must contain a finite, non-negative number for each class, got "
+                f"{weight!r} for the class {label!r}."
             )
         checked[label.item() if isinstance(label, np.generic) else label] = number
     return checked
@@ -85,8 +78,7 @@ def reject_balanced(class_weight: Any) -> None:
     ValueError
         If weights are "balanced": they depend on the number of rows of each class.
     """
-    each = class_weight if isinstance(class_weight, list) else [class_weight]
-    if BALANCED in each:
+    if class_weight == BALANCED:
         raise ValueError(
             f"class_weight={class_weight!r} needs the number of rows in each class, but "
             "partial_fit gets only a part of the rows. Compute the weights once, from all labels "
@@ -96,118 +88,95 @@ def reject_balanced(class_weight: Any) -> None:
         )
 
 
-def compute_sample_weight(
-    class_weight: Any,
-    columns: Sequence[EncodedLabels],
-    has_several_columns: bool,
-    weight: Array | None,
-) -> Array:
-    """Return the weight of each row: its own times the weights of its classes in all columns.
+def compute_sample_weight(class_weight: Any, labels: EncodedLabels, weight: Array | None) -> Array:
+    """Return the weight of each row: its own times those of its classes in all columns.
 
     Parameters
     ----------
-    class_weight : dict, "balanced", or list of these and None
+    class_weight : dict or "balanced"
         The weights, as `validate_class_weight` returns them.
-    columns : sequence of EncodedLabels
+    labels : EncodedLabels
         The labels.
-    has_several_columns : bool
-        Whether y is a matrix, so that a list has an entry for each column.
     weight : array of shape (n,) or None
         The rows' own weights, which also count for "balanced"; None for ones.
 
     Raises
     ------
     ValueError
-        If a label is no class, if the number of entries is not that of the columns, if no row is
-        left with a weight, or if the sum of the weights overflows.
+        If `compute_class_weight` raises it, if no row is left with a weight, or if the sum of the
+        weights overflows.
     """
-    of_classes = class_weights_by_column(class_weight, columns, has_several_columns, weight)
+    of_classes = compute_class_weight(class_weight, labels.classes, labels.count_by_class(weight))
     with np.errstate(over="ignore", invalid="ignore"):
-        of_rows = apply_class_weight(of_classes, columns, weight)
+        of_rows = apply_class_weight(of_classes, labels, weight)
         total = of_rows.sum()
-    check_total_weight(total, class_weight, columns, weight)
+    check_total_weight(total, class_weight, weight)
     return of_rows
 
 
-def class_weights_by_column(
-    class_weight: Any,
-    columns: Sequence[EncodedLabels],
-    has_several_columns: bool,
-    weight: Array | None,
-) -> list[Array]:
-    """Return the class weights of each column, for the arguments of `compute_sample_weight`."""
-    is_list = isinstance(class_weight, list)
-    if is_list and not has_several_columns:
+def compute_class_weight(class_weight: Any, classes: Array, counts: Array) -> Array:
+    """Return the weight of each class in each column: shape (n_columns, n_classes).
+
+    "balanced" is n / (n_classes * n_c) for a class with n_c of n rows, counted by weight. Rows of
+    weight zero, and classes with no other rows, do not count.
+
+    Parameters
+    ----------
+    class_weight : dict or "balanced"
+        The weights, as `validate_class_weight` returns them.
+    classes : array of shape (n_classes,)
+        The possible labels.
+    counts : array of shape (n_columns, n_classes)
+        The total weight of the rows of each class.
+
+    Raises
+    ------
+    ValueError
+        If a label of the dict is no class, or if a dict is given for several columns.
+    """
+    of_classes = np.ones(counts.shape)
+    if class_weight == BALANCED:
+        for own, n_rows in zip(of_classes, counts, strict=True):
+            present = n_rows[n_rows > 0]
+            own[n_rows > 0] = present.sum() / (len(present) * present)
+        return of_classes
+    if len(counts) > 1:
         raise ValueError(
-            "class_weight must be a dict, 'balanced' or None for a y with one column of labels, "
-            f"got {class_weight!r}. The keys of the dict are the classes {columns[0].classes}."
+            "class_weight must be 'balanced' or None for a 0/1 matrix y, got "
+            f"{class_weight!r}. To weight the labels of each column, pass sample_weight="
+            "sklearn.utils.class_weight.compute_sample_weight([...], y), with a dict of the "
+            "classes 0 and 1 for each column."
         )
-    if is_list and len(class_weight) != len(columns):
+    positions = {label: i for i, label in enumerate(classes.tolist())}
+    unknown = [label for label in class_weight if label not in positions]
+    if unknown:
         raise ValueError(
-            f"class_weight must have one entry for each of the {len(columns)} columns of y, got "
-            f"{len(class_weight)} in {class_weight!r}. Pass a dict, 'balanced' or None for each "
-            "column."
+            f"class_weight must contain only classes of `y`, got {unknown}. The classes are "
+            f"{classes}."
         )
-    if isinstance(class_weight, dict) and has_several_columns:
-        raise ValueError(
-            f"class_weight must be 'balanced' or a list for a y with {len(columns)} columns, got "
-            f"{class_weight!r}. Pass a list with a dict, 'balanced' or None for each column. For a "
-            "label of a 0/1 matrix, the dict has the keys 0 (absent) and 1 (present)."
-        )
-    each = class_weight if is_list else [class_weight] * len(columns)
-    pairs = zip(each, columns, strict=True)
-    return [compute_class_weight(own, column, weight) for own, column in pairs]
+    for label, own in class_weight.items():
+        of_classes[0, positions[label]] = own
+    return of_classes
 
 
-def apply_class_weight(
-    of_classes: Sequence[Array], columns: Sequence[EncodedLabels], weight: Array | None
-) -> Array:
+def apply_class_weight(of_classes: Array, labels: EncodedLabels, weight: Array | None) -> Array:
     """Return the weight of each row, given the class weights of each column."""
-    pairs = zip(of_classes, columns, strict=True)
-    of_rows: Array = np.prod([own[column.codes] for own, column in pairs], axis=0)
+    pairs = zip(of_classes, labels.codes.T, strict=True)
+    of_rows: Array = np.prod([own[codes] for own, codes in pairs], axis=0)
     if weight is not None:
         of_rows *= weight
     return of_rows
 
 
-def compute_class_weight(weights: Any, column: EncodedLabels, weight: Array | None) -> Array:
-    """Return the weight of each class of a column, for validated weights.
-
-    "balanced" is n / (n_classes * n_c) for a class with n_c of n rows, counted by weight. Rows of
-    weight zero, and classes with no other rows, do not count.
-    """
-    of_classes = np.ones(len(column.classes))
-    if weights == BALANCED:
-        counts = np.bincount(column.codes, weights=weight, minlength=len(column.classes))
-        is_present = counts > 0
-        counts = counts[is_present]
-        of_classes[is_present] = counts.sum() / (len(counts) * counts)
-        return of_classes
-    positions = {label: i for i, label in enumerate(column.classes.tolist())}
-    unknown = [label for label in weights or () if label not in positions]
-    if unknown:
-        raise ValueError(
-            f"class_weight must contain only classes of {column.name}, got {unknown}. The classes "
-            f"are {column.classes}."
-        )
-    for label, own in (weights or {}).items():
-        of_classes[positions[label]] = own
-    return of_classes
-
-
-def check_total_weight(
-    total: float, class_weight: Any, columns: Sequence[EncodedLabels], weight: Array | None
-) -> None:
+def check_total_weight(total: float, class_weight: Any, weight: Array | None) -> None:
     """Check that the sum of the row weights is finite and not zero."""
     if total > 0 and np.isfinite(total):
         return
     by_rows = "" if weight is None else " and sample_weight"
     if total == 0:
-        present = [np.unique(column.classes[column.codes]).tolist() for column in columns]
         raise ValueError(
-            f"class_weight={class_weight!r}{by_rows} must give at least one row a positive weight, "
-            f"but y contains only {present[0] if len(present) == 1 else present}. Give one of "
-            "these classes a positive weight."
+            f"class_weight={class_weight!r}{by_rows} must give at least one row a positive weight. "
+            "Give a class of y a positive weight."
         )
     raise ValueError(
         f"class_weight={class_weight!r}{by_rows} make row weights with a sum that is too large for "

@@ -60,7 +60,7 @@ class TrainingConfig:
         The loss that the user has chosen; targets may need a variant of it.
     label_smoothing : float
         The share of a classifier's targets that is spread over all classes.
-    class_weight : dict, "balanced", list of these and None, or None
+    class_weight : dict, "balanced" or None
         The weights of a classifier's classes, as `compute_sample_weight` takes them.
     scale_target : bool
         Whether a regressor's targets are scaled.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..losses._composite import LabelSmoothing, MultiOutputLoss
+from ..losses._composite import LabelSmoothing
 from ..losses.base import can_be_scaled
 from ..losses.classification import ClassifierLoss
 from ..nn.data_loader import Dataset
@@ -129,7 +129,7 @@ def early_stopping_advice(run: TrainingRun) -> str:
         return ""
     if stopping.scoring is not None:
         floor = scores[0] + tol
-    elif not isinstance(run.objective.loss, (ClassifierLoss, MultiOutputLoss, LabelSmoothing)):
+    elif not isinstance(run.objective.loss, (ClassifierLoss, LabelSmoothing)):
         floor = tol  # the score of a constant is 0, and that of noisy targets may be little more
     else:
         rows, counts = np.unique(as_dense(validation_data.encoded), axis=0, return_counts=True)

@@ -28,7 +28,7 @@ from skbackprop.layers import GRU, Conv2D, Dense, LayerNormalization
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import LBFGS
 from skbackprop.tabular import TableEncoder
-from support import NAMES, changed, class_data, few_epochs, label_data, value_data
+from support import NAMES, changed, class_data, few_epochs, value_data
 from support.cluster import assert_same_fit, dask_data, settings_of
 
 pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
@@ -301,19 +301,6 @@ def test_prediction_is_lazy_and_equals_the_local_one(method):
     assert isinstance(output, da.Array) and output.chunks[0] == (25, 15)
     assert output.dtype == expected.dtype and output.shape == expected.shape
     np.testing.assert_allclose(output.compute(), expected, rtol=1e-12)
-
-
-def test_predict_proba_of_several_columns_is_a_list():
-    X, y = label_data(N)
-    y[:, 0] += y[:, 1]
-    arrays = dask_data(X, y)
-    distributed = DaskBackpropClassifier(**DISTRIBUTED).fit(*arrays)
-    local = distributed.to_local()
-    for output, expected in zip(
-        distributed.predict_proba(arrays[0]), local.predict_proba(X), strict=True
-    ):
-        np.testing.assert_allclose(output.compute(), expected, rtol=1e-12)
-    assert distributed.score(*arrays) == pytest.approx(local.score(X, y))
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile((0.2, 0.8))], ids=str)

@@ -95,10 +95,6 @@ def test_full_batches_equal_local_fit_in_single_precision():
 def test_multioutput_targets():
     X, y = label_data(N)
     assert_same_fit(*fit_both(BackpropClassifier, X, y, weights(), class_weight="balanced"))
-    columns = np.column_stack([y[:, 0], y[:, 1] + 2 * y[:, 2]])
-    local, distributed = fit_both(BackpropClassifier, X, columns, class_weight="balanced")
-    assert_same_fit(local, distributed)
-    assert [list(each) for each in distributed.classes_] == [[0, 1], [0, 1, 2, 3]]
     assert_same_fit(*fit_both(BackpropRegressor, *value_data(N, n_outputs=2)))
 
 

@@ -97,12 +97,10 @@ LOSSES = {
 # Classes whose instances serve as well as their names.
 TABLES = {"solver": SOLVERS, "learning_rate": SCHEDULES, "average": AVERAGES}
 NOT_DRAWN = {"verbose", "warm_start"}
-# Weights that all classes of each kind of labels may have: each column of labels has its own.
+# Weights that the classes of each kind of labels may have.
 CLASS_WEIGHTS = {
     "binary": {1: 3.0},
     "multiclass": {0: 0.5, 2: 2},
-    "multilabel": [{1: 3.0}, None, {0: 0.5, 1: 2}],
-    "several columns": [{1: 3.0}, {0: 0.5, 2: 2}],
 }
 
 # Of each: the estimator and y. Numbers are positive, so that every loss takes them.
@@ -110,10 +108,6 @@ TARGETS = {
     "binary": (BackpropClassifier, class_data(N_ROWS, N_FEATURES, n_classes=2)[1]),
     "multiclass": (BackpropClassifier, class_data(N_ROWS, N_FEATURES)[1]),
     "multilabel": (BackpropClassifier, label_data(N_ROWS, N_FEATURES)[1]),
-    "several columns": (
-        BackpropClassifier,
-        np.column_stack([class_data(N_ROWS, N_FEATURES, n, seed=n)[1] for n in (2, 3)]),
-    ),
     "one output": (BackpropRegressor, np.exp(value_data(N_ROWS, N_FEATURES)[1] / 3)),
     "two outputs": (BackpropRegressor, np.exp(value_data(N_ROWS, N_FEATURES, 2)[1] / 3)),
     "the input": (BackpropAutoencoder, None),
@@ -255,8 +249,6 @@ def test_training_stays_finite_and_repeats(data, target):
     if estimator_class is BackpropRegressor:
         assert said[0].dtype == arrays[0].dtype
         assert said[0].shape[: y.ndim] == y.shape  # several levels have an axis more
-    # Of several columns of labels, some answers are a list with an array for each.
-    said = [array for answer in said for array in (answer if type(answer) is list else [answer])]
     for array in [*arrays, *said, model.loss_, np.hstack(model.loss_curve_)]:
         assert np.isfinite(array).all()
     assert_same(fitted(estimator_class, chosen, (X, y, weight)), model, X)

@@ -42,7 +42,6 @@ FLOAT64_PREDICTIONS = {"check_regressor_multioutput"}
 NEGATIVE_TARGETS = {"check_regressor_multioutput"}
 NEGATIVE_ROWS = {"check_outliers_train", "check_outliers_fit_predict"}
 PROBABILITIES = {"check_classifiers_multilabel_output_format_predict_proba"}
-RANKS = {"check_classifier_multioutput"}
 OTHER_ROWS = {"check_methods_subset_invariance", "check_methods_sample_order_invariance"}
 # These expect one prediction for each target, where there is one for each level.
 ONE_PREDICTION = {
@@ -117,18 +116,13 @@ LEFT_OUT = {
     # A weight counts as a repeated row only while all rows form one batch, none are held out
     # and the arithmetic is good for the seven digits that these checks ask for.
     "early stopping": ROW_EQUIVALENCE,
-    "early stopping lbfgs": ROW_EQUIVALENCE | RANKS,
+    "early stopping lbfgs": ROW_EQUIVALENCE,
     "small batches": ROW_EQUIVALENCE,
     "variational": ROW_EQUIVALENCE,
     # This model's predictions are float32 whatever X is. What is rounded depends on where in a
     # product a row stands, and these checks are for float64's rounding.
-    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | RANKS | OTHER_ROWS,
+    "float32": ROW_EQUIVALENCE | FLOAT64_PREDICTIONS | OTHER_ROWS,
     "float32 errors": ROW_EQUIVALENCE | OTHER_ROWS,
-    # The check wants probabilities in the order of the scores, and these round to one and tie.
-    "lbfgs": RANKS,
-    "identity": RANKS,
-    "two hidden layers": RANKS,
-    "squared error lbfgs": RANKS,
     # These have none, and the check would skip itself.
     "hinge": PROBABILITIES,
     "squared hinge lbfgs": PROBABILITIES,
@@ -164,7 +158,6 @@ OF_NUMBERS = {
     "check_fit2d_1sample",
     "check_fit2d_1feature",
     "check_classifiers_train",
-    "check_classifier_multioutput",
     "check_classifiers_multilabel_representation_invariance",
     "check_decision_proba_consistency",
     "check_regressors_train",
@@ -260,7 +253,7 @@ def test_checks_chosen_or_left_out_by_name_exist(kind):
     estimator_class = ESTIMATORS[kind][0]
     names = {check.func.__name__ for _, check in estimator_checks_generator(estimator_class())}
     of_its_own = {
-        "classifier": PROBABILITIES | RANKS,
+        "classifier": PROBABILITIES,
         "regressor": FLOAT64_PREDICTIONS | NEGATIVE_TARGETS | ONE_PREDICTION,
         "autoencoder": OTHER_ROWS | NEGATIVE_ROWS,
     }
@@ -307,13 +300,11 @@ def test_many_outputs_where_the_check_was_left_out():
 N_ROWS = 50
 REPEATS = np.random.RandomState(3).randint(0, 4, size=N_ROWS)
 REPEATS[:6] = [0, 2, 2, 1, 1, 1]  # weights 0 and 2 occur, and every class keeps a row
-COLUMNS = class_data(N_ROWS)[0], np.c_[[class_data(N_ROWS, n_classes=n)[1] for n in (2, 3)]].T
 
 TARGETS = {
     "binary": (BackpropClassifier, {}, class_data(N_ROWS, n_classes=2)),
     "multiclass": (BackpropClassifier, {}, class_data(N_ROWS)),
     "multilabel": (BackpropClassifier, {}, label_data(N_ROWS)),
-    "several columns": (BackpropClassifier, {}, COLUMNS),
     **{
         loss: (BackpropClassifier, {"loss": loss}, class_data(N_ROWS))
         for loss in ("brier", "focal", "squared_hinge")

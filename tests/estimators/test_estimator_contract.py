@@ -122,12 +122,6 @@ def has_indicators_by_hand(model, X):
     np.testing.assert_array_equal(model.predict(X), forward(model, X) > 0)
 
 
-def has_columns_by_hand(model, X):
-    scores = np.split(forward(model, X), 2, axis=1)
-    labels = [c[s.argmax(axis=1)] for c, s in zip(model.classes_, scores, strict=True)]
-    np.testing.assert_array_equal(model.predict(X), np.column_stack(labels))
-
-
 def has_values_by_hand(model, X):
     expected = forward(model, X)
     actual = model.predict(X)
@@ -203,14 +197,12 @@ def tabular(kind, data):
 
 
 HALVING = {"min_resources": 1, "max_resources": 4, "factor": 2, "random_state": 0}
-COLUMNS = CLASSES[0], np.column_stack([WORDS[CLASSES[1]], WORDS[CLASSES[1][::-1]]])
 NETWORKS = {
     "classifier": network(BackpropClassifier, has_classes_by_hand, (CLASSES[0], WORDS[CLASSES[1]])),
     "classifier of margins": network(
         BackpropClassifier, has_margins_by_hand, CLASSES, loss="hinge"
     ),
     "classifier of indicators": network(BackpropClassifier, has_indicators_by_hand, label_data(N)),
-    "classifier of columns": network(BackpropClassifier, has_columns_by_hand, COLUMNS),
     "classifiers": network(
         *(BackpropClassifier, has_the_mean_of_its_members, CLASSES, ("n_estimators", 0)),
         n_estimators=2,

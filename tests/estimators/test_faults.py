@@ -394,7 +394,6 @@ PREDICTING = {
     "classes": (BackpropClassifier, {}, MANY),
     "members": (BackpropClassifier, {"n_estimators": 3}, MANY),
     "indicators": (BackpropClassifier, {}, (MANY[:, None] == np.arange(50)).astype(int)),
-    "columns": (BackpropClassifier, {}, np.column_stack([MANY % 10] * 5)),
     "outputs": (BackpropRegressor, {"scale_target": True}, np.outer(MANY, np.ones(50))),
     "counts": (BackpropRegressor, {"loss": "poisson"}, np.outer(MANY, np.ones(50))),
     "quantiles": (BackpropRegressor, {"loss": Quantile([0.1, 0.9])}, np.outer(MANY, np.ones(25))),

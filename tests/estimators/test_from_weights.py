@@ -53,7 +53,6 @@ KINDS = {
     "float32": (BackpropRegressor, {}, (X.astype(np.float32), VALUES)),
 }
 OF_OURS = {
-    "columns": (BackpropClassifier, {}, (X, np.column_stack([WORDS, WORDS[::-1]]))),
     "hinge": (BackpropClassifier, {"loss": "hinge"}, (X, CLASSES)),
     "quantile": (BackpropRegressor, {"loss": "quantile"}, (X, VALUES)),
     "members": (BackpropClassifier, {"n_estimators": 3}, (X, CLASSES)),

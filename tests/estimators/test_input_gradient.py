@@ -115,23 +115,6 @@ def test_gradients_of_scores_and_probabilities(labels, loss, of, n_estimators):
     assert_is_derivative(model.input_gradient(X, of), function, X)
 
 
-@MEMBERS
-@pytest.mark.parametrize("of", ["score", "probability"])
-def test_several_columns_of_labels_have_one_each(n_estimators, of):
-    X, y = class_data()
-    labels = np.column_stack([y, y > 0, np.zeros_like(y)])
-    model = rough(BackpropClassifier, n_estimators=n_estimators).fit(X, labels)
-    gradients = model.input_gradient(X, of)
-    assert [gradient.shape for gradient in gradients] == [(60, 3, 4), (60, 4), (60, 4)]
-    if of == "score":
-        for i, gradient in enumerate(gradients):
-            assert_is_derivative(gradient, lambda X, i=i: model.decision_function(X)[i], X)
-    else:
-        assert_is_derivative(gradients[0], lambda X: model.predict_proba(X)[0], X)
-        assert_is_derivative(gradients[1], lambda X: model.predict_proba(X)[1][:, 1], X)
-        assert not gradients[2].any()  # the probability of an only class is one
-
-
 def test_the_probability_of_an_only_class_does_not_change():
     X, _ = class_data()
     model = rough(BackpropClassifier).fit(X, np.ones(len(X)))

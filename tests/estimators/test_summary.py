@@ -136,12 +136,6 @@ def test_last_layer_is_the_output_activation(estimator, data, out_activation):
     assert layers[-1].kind == out_activation
 
 
-def test_each_column_of_labels_has_an_output_activation():
-    X, y = class_data()
-    layers = quick(BackpropClassifier).fit(X, np.column_stack([y, y > 0])).summary().layers
-    assert (layers[-1].kind, layers[-1].output_shape) == ("softmax, logistic", (4,))
-
-
 @EVERY
 def test_a_notebook_shows_the_same_table(estimator_class):
     X, y = data_for(estimator_class)

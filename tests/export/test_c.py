@@ -21,7 +21,7 @@ from skbackprop.export._c_codegen import BufferPlan
 from skbackprop.export._model_graph import ModelGraph, ModelOutput
 from skbackprop.export.c_export import generate_c
 from support import cases, changed
-from support.cases import SHORT, X, Y, classes_of, classifier, expected, is_close, model, regressor
+from support.cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
 
 needs_gcc = pytest.mark.skipif(CC is None, reason="there is no C compiler")
 
@@ -31,7 +31,7 @@ def numeric_outputs(estimator, X):
     found = []
     for name, values in expected(estimator, X).items():
         if name.startswith("label") and np.ndim(values) == 1:
-            values = np.searchsorted(classes_of(estimator, name), values)[:, None]
+            values = np.searchsorted(estimator.classes_, values)[:, None]
         found.append(values.reshape(len(values), -1))
     return found
 
@@ -72,7 +72,7 @@ def test_outputs_equal_those_of_the_estimator(pattern, tmp_path):
 @needs_gcc
 def test_optimized_programs_give_the_same(tmp_path):
     """With optimization the compiler finds more to warn about."""
-    models = [classifier(n_estimators=2), model("pipeline of networks"), model("labels columns")]
+    models = [classifier(n_estimators=2), model("pipeline of networks"), model("labels multilabel")]
     for _, found, wanted in run_programs([(each, X) for each in models], tmp_path, ["-O2"]):
         assert all(map(is_close, found, wanted))
 

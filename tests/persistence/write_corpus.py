@@ -112,12 +112,6 @@ MODELS = {
     "warm": (_warm, X),
     "ensemble": (_ensemble, X),
     "pieces": (_in_pieces, X),
-    "columns": (
-        lambda: BackpropClassifier((3,), label_smoothing=0.1, **SHORT).fit(
-            X, np.column_stack([WORDS, CLASSES > 0])
-        ),
-        X,
-    ),
     "multilabel": (lambda: BackpropClassifier((3,), **SHORT).fit(X, (X > 0).astype(int)), X),
     "quantiles": (
         lambda: BackpropRegressor((3,), loss=Quantile([0.1, 0.9]), solver="lbfgs", **SHORT).fit(

@@ -42,8 +42,6 @@ LABELS = {
     "two classes": np.array(["no", "yes"])[(Y > 0).astype(int)],
     "one class": np.zeros(len(Y), dtype=int),
     "multilabel": np.column_stack([Y > 0, Y == 1, X[:, 3] > 0]).astype(int),
-    "columns": np.column_stack([Y, Y > 0]),
-    "columns of words and numbers": np.array([[f"c{y}", y + 7] for y in Y], dtype=object),
 }
 
 
@@ -80,7 +78,7 @@ def _cases():
     for n in (1, 3):
         yield f"input layers categories {n}", lambda n=n: _of_categories(n)
     for name in CLASSIFIER_LOSSES:
-        for labels in ("integers", "two classes", "multilabel", "columns"):
+        for labels in ("integers", "two classes", "multilabel"):
             settings = {"loss": name, "n_estimators": next(members)}
             yield f"{name} {labels}", lambda y=LABELS[labels], s=settings: classifier(y, **s)
     for name, loss in {**REGRESSOR_LOSSES, "quantiles": Quantile([0.1, 0.5, 0.9])}.items():
@@ -186,19 +184,7 @@ def expected(estimator, X=X):
         name, values = "probabilities", estimator.predict_proba(X)
     else:
         name, values = "scores", estimator.decision_function(X)
-    if not isinstance(values, list):
-        return {"label": labels, name: values[:, None] if values.ndim == 1 else values}
-    found = {}
-    for i, (own, classes) in enumerate(zip(values, estimator.classes_, strict=True)):
-        found[f"label_{i}"] = labels[:, i].astype(classes.dtype)
-        found[f"{name}_{i}"] = own[:, None] if own.ndim == 1 else own
-    return found
-
-
-def classes_of(estimator, output):
-    """Return the classes of an output of labels."""
-    classes = estimator.classes_
-    return classes[int(output.rpartition("_")[2])] if isinstance(classes, list) else classes
+    return {"label": labels, name: values[:, None] if values.ndim == 1 else values}
 
 
 def is_close(found, said):

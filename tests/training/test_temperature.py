@@ -48,15 +48,8 @@ def divided(model, temperature):
 
 
 def loss_of_labels(model, X, y, weight):
-    """Return the log loss, for several columns the sum."""
+    """Return the log loss, for several labels the sum."""
     said = model.predict_proba(X)
-    if isinstance(said, list):
-        columns = zip(y.T, said, model.classes_, strict=True)
-        return sum(
-            log_loss(own, p, labels=labels, sample_weight=weight)
-            for own, p, labels in columns
-            if len(labels) > 1
-        )
     if y.ndim == 2:
         losses = -(xlogy(y, said) + xlogy(1 - y, 1 - said)).sum(axis=1)
         return np.average(losses, weights=weight)
@@ -79,13 +72,12 @@ def flipped(X, y):
 TWO, THREE, LABELS = (
     flipped(*data) for data in (class_data(90, n_classes=2), class_data(90), label_data(90))
 )
-COLUMNS = THREE[0], np.column_stack([THREE[1], LABELS[1][:, 0], np.full(90, 7)])
 CASES = {
     "two classes": (TWO, {}),
     "three classes": (THREE, {"dtype": "float32"}),
     "several": (THREE, {"n_estimators": 3}),
     "labels": (LABELS, {"n_estimators": 2, "max_iter": 4}),
-    "columns": (COLUMNS, {"normalization": "layer"}),
+    "layer normalization": (THREE, {"normalization": "layer"}),
     "averages": (TWO, {"average": "polyak"}),
     "lbfgs": (TWO, {"solver": "lbfgs", "hidden_layer_sizes": ()}),
     "smoothed": (THREE, {"label_smoothing": 0.3}),
