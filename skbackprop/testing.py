@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_random_state
 
 from .activations import ActivationFunction
 from .layers.base import Layer, Shape, expand_layers
@@ -16,8 +17,7 @@ from .layers.reshaping import Flatten
 from .losses.base import Loss
 from .nn.network import BuiltNetwork, Network
 from .nn.parameters import FlatParameters
-from .utils.arrays import Array, BufferPool, squeeze_member_axis
-from .utils.configurable import check_in_place
+from .utils.arrays import Array, BufferPool
 
 __all__ = ["check_activation", "check_gradient", "check_layer", "check_loss"]
 
@@ -91,24 +91,20 @@ def check_gradient(
         raise ValueError(
             f"the gradient must have the shape of theta, {theta.shape}, got {gradient.shape}."
         )
-    rng = random_state
-    if rng is None or isinstance(rng, (int, np.integer)):
-        rng = np.random.RandomState(rng)
-    scale = np.linalg.norm(gradient) + atol / rtol
+    rng, norm = check_random_state(random_state), np.linalg.norm(gradient)
     worst = 0.0
     for i in range(n_directions):
         direction = rng.normal(size=theta.shape)
         direction /= np.linalg.norm(direction)
         above = float(value_and_gradient(theta + step * direction)[0])
         below = float(value_and_gradient(theta - step * direction)[0])
-        expected = (above - below) / (2 * step)
-        got = float(np.sum(gradient * direction))
-        error = abs(got - expected) / scale
+        expected, got = (above - below) / (2 * step), float(np.sum(gradient * direction))
+        error = abs(got - expected) / (norm + atol / rtol)
         if not error <= rtol:
             raise AssertionError(
                 f"the gradient does not match the value: along direction {i} it is {got!r}, but "
-                f"the central difference is {expected!r} (norm of the gradient "
-                f"{np.linalg.norm(gradient):.3g}, rtol={rtol}, atol={atol})."
+                f"the central difference is {expected!r} (norm of the gradient {norm:.3g}, "
+                f"rtol={rtol}, atol={atol})."
             )
         worst = max(worst, float(error))
     return worst
@@ -134,9 +130,7 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
     Raises
     ------
     AssertionError
-        If the derivative is wrong, or `forward` returns a different result in place.
-    TypeError
-        If `forward` or `backward` returns its result instead of writing it in place.
+        If the derivative is wrong, or `forward` or `backward` does not write its result in place.
 
     Examples
     --------
@@ -145,27 +139,20 @@ def check_activation(activation: ActivationFunction, z: Any = None, **options: A
     >>> check_activation(Tanh()) < 1e-6
     True
     """
-    z = np.linspace(-4.05, 3.95, 40) if z is None else np.asarray(z, dtype=np.float64)
 
-    def value_and_gradient(z: Any) -> tuple[float, Any]:
-        a, delta = np.empty_like(z), np.ones_like(z)
-        # Its type says None, but the method of a user-defined part may return its result instead.
-        result: object = activation.forward(z.copy(), a)  # type: ignore[func-returns-value]
-        check_in_place(activation, "forward(z, a)", "a", result, a)
-        value = a.sum()
-        # In training, a has overwritten z by now unless the activation needs it.
-        z = z.copy() if activation.needs_preactivation else a
-        result = activation.backward(z, a, delta)  # type: ignore[func-returns-value]
-        check_in_place(activation, "backward(z, a, delta)", "delta", result, delta)
-        return float(value), delta
+    def value_and_gradient(z: Any, in_place: bool) -> tuple[float, Any]:
+        a, delta = z if in_place else np.full_like(z, np.nan), np.ones_like(z)
+        activation.forward(z, a)
+        value = float(a.sum())
+        activation.backward(z, a, delta)
+        return value, delta
 
-    error = check_gradient(value_and_gradient, z, **options)
-    if not activation.needs_preactivation:
-        out_of_place, in_place = np.empty_like(z), z.copy()
-        activation.forward(z.copy(), out_of_place)
-        activation.forward(in_place, in_place)
-        np.testing.assert_array_equal(in_place, out_of_place)
-    return error
+    z = np.linspace(-4.05, 3.95, 40) if z is None else z
+    # In training, an activation that does not need z overwrites it.
+    return max(
+        check_gradient(partial(value_and_gradient, in_place=in_place), z, **options)
+        for in_place in {False, not activation.needs_preactivation}
+    )
 
 
 def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float:
@@ -190,10 +177,8 @@ def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float
     Raises
     ------
     AssertionError
-        If the gradient is wrong or changes when it overwrites `raw_prediction`, or if `value` does
-        not return one number for each row of each network.
-    TypeError
-        If `gradient` returns its result instead of writing it to `out`.
+        If the gradient is wrong or not written to `out`, or if `value` does not return the loss of
+        each row of each network.
 
     Examples
     --------
@@ -202,53 +187,34 @@ def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float
     >>> check_loss(Poisson(), raw_prediction=[[0.5], [-1.0]], y=[[2.0], [0.0]]) < 1e-6
     True
     """
-    raw_prediction = np.asarray(raw_prediction, dtype=np.float64)[None]
-    y = np.asarray(y, dtype=np.float64)[None]
-    _check_value(loss, raw_prediction, y)
+    raw_prediction, y = (
+        np.repeat(np.asarray(array, dtype=np.float64)[None], 2, axis=0)
+        for array in (raw_prediction, y)
+    )
+    weight = np.random.RandomState(0).uniform(1, 2, raw_prediction.shape[:2])
 
-    def value_and_gradient(raw_prediction: Any) -> tuple[float, Any]:
-        out = np.empty_like(raw_prediction)
-        # Its type says None, but the method of a user-defined part may return its result instead.
-        result: object = loss.gradient(raw_prediction, y, out)  # type: ignore[func-returns-value]
-        check_in_place(loss, "gradient(raw_prediction, y, out)", "out", result, out)
-        value = float(loss.value(raw_prediction, y).sum())
-        loss.gradient(raw_prediction, y, raw_prediction)
-        np.testing.assert_array_equal(raw_prediction, out)
-        return value, out
-
-    return check_gradient(value_and_gradient, raw_prediction, **options)
-
-
-def _check_value(loss: Loss, raw_prediction: Any, y: Any) -> None:
-    """Check that `value` returns the loss of each row, for one and for two networks."""
-    n = len(y[0])
-    for n_estimators in (1, 2):
-        raw = np.repeat(raw_prediction, n_estimators, axis=0)
-        value = np.asarray(loss.value(raw, np.repeat(y, n_estimators, axis=0)))
-        if value.shape != (n_estimators, n):
+    def value_and_gradient(raw_prediction: Any, in_place: bool) -> tuple[float, Any]:
+        value = np.asarray(loss.value(raw_prediction, y))
+        if value.shape != weight.shape:
             raise AssertionError(
                 "value(raw_prediction, y) must return the loss of each row, of shape "
-                "(n_estimators, n) = "
+                f"(n_estimators, n) = {weight.shape}, got {value.shape}."
             )
-        rows = [slice(i, i + 1) for i in range(n)]
-        by_row = [loss.value(raw_prediction[:, row], y[:, row])[0, 0] for row in rows]
-        np.testing.assert_allclose(
-            value[-1],
-            by_row,
-            err_msg="value(raw_prediction, y) mixes rows: the loss of a row depends on other rows",
-        )
+        out = raw_prediction if in_place else np.full_like(raw_prediction, np.nan)
+        loss.gradient(raw_prediction, y, out)
+        return float(np.sum(weight * value)), weight[..., None] * out
+
+    return max(
+        check_gradient(partial(value_and_gradient, in_place=in_place), raw_prediction, **options)
+        for in_place in (False, True)
+    )
 
 
 def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any) -> float:
-    """Check both passes of a layer, as the first of a network and after another layer.
+    """Check the gradients of a layer with respect to its parameters and its input.
 
-    It checks that
-
-    - the gradients with respect to parameters and input match finite differences,
-    - training and prediction have the same output, unless the layer draws random numbers or has
-      running statistics,
-    - `backward` writes gradients instead of adding them, and the first layer leaves X unchanged,
-    - in a stack of three networks, each computes the same as alone, to the bit, in float32.
+    A stack of two networks has the layer first, and in a second check after another layer. Each
+    computes two steps on the same memory, so that gradients that are added to old ones are found.
 
     Parameters
     ----------
@@ -271,7 +237,7 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     Raises
     ------
     AssertionError
-        If a check fails.
+        If a gradient is wrong.
     ValueError
         If the layer does not take rows of shape `input_shape`.
 
@@ -291,154 +257,62 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     for first in before:
         layers = expand_layers((*first, layer, Flatten(), Dense(2)), input_shape)[0]
         network = Network(tuple(input_shape), tuple(layers))
-        _check_passes(layer, network, X)
-        for subject, check in [
-            ("with respect to the parameters", _check_parameter_gradient),
-            ("with respect to the input", _check_input_gradient),
-        ]:
+        for subject, value_and_gradient, point in _gradients_of_network(network, X):
             try:
-                errors.append(check(network, X, options))
+                errors.append(check_gradient(value_and_gradient, point, **options))
             except AssertionError as error:
-                message = f"{layer!r} {subject}: {error}"
-                raise AssertionError(message) from None
-        _check_members(layer, network, X)
+                raise AssertionError(f"{layer!r} with respect to {subject}: {error}") from None
     return max(errors)
 
 
-@dataclass(frozen=True)
-class _LayerResult:
-    """Result of a forward and a backward pass."""
+def _gradients_of_network(network: Network, X: Array) -> Iterator[tuple[str, Any, Array]]:
+    """Yield each subject of differentiation, its function for `check_gradient`, and a point."""
+    rngs = [np.random.RandomState(seed) for seed in range(2)]
+    start = network.layout.init(2, np.dtype(np.float64), rngs)
+    start.theta[...] += 0.4 * rngs[0].randn(*start.theta.shape)
+    is_number = np.isfinite(X)
+    is_number[:, network.layers[0].categorical_columns] = False
 
-    value: float
-    raw_prediction: Array
-    gradient: Array
-    input_gradient: Array
+    def by_parameters(theta: Any) -> tuple[float, Any]:
+        return _run_network(network, start.with_theta(theta), X, True)[:2]
+
+    def by_input(numbers: Any, is_training: bool) -> tuple[float, Any]:
+        rows = X.copy()
+        rows[is_number] = numbers
+        value, _, gradient = _run_network(network, start, rows, is_training)
+        assert not gradient[~is_number].any(), (
+            "the gradient with respect to padding, tokens or categories must be zero."
+        )
+        return value, gradient[is_number]
+
+    yield "the parameters", by_parameters, start.theta
+    if is_number.any():
+        yield "the input", partial(by_input, is_training=True), X[is_number]
+        yield "the input in prediction", partial(by_input, is_training=False), X[is_number]
 
 
-def _run_layer(
-    network: Network,
-    parameters: FlatParameters,
-    X: Array,
-    is_training: bool = True,
-    seed: int = 0,
-    n_steps: int = 1,
-) -> _LayerResult:
-    """Compute a weighted sum of raw predictions, and its gradients, by steps on the same memory."""
-    n_estimators, n_rows = len(parameters), X.shape[-2]
-    gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
+def _run_network(
+    network: Network, parameters: FlatParameters, X: Array, is_training: bool
+) -> tuple[float, Array, Array]:
+    """Return a weighted sum of raw predictions, and its gradients by parameters and input."""
+    n_rows, gradients = len(X), parameters.with_theta(np.full_like(parameters.theta, np.nan))
     built = BuiltNetwork(
         network,
         parameters,
         n_rows,
         BufferPool(parameters.dtype),
         gradients if is_training else None,
-        rngs=[np.random.default_rng(seed + i) for i in range(n_estimators)],
+        rngs=[np.random.default_rng(seed) for seed in range(2)],
         with_input_gradient=True,
     )
     built.batch.weight, built.batch.total = 1 / n_rows, n_rows
-    raw = np.empty((n_estimators, n_rows, network.n_units[-1]), parameters.dtype)
-    slope = np.random.RandomState(1).normal(size=raw.shape[1:])
-    for _ in range(n_steps):
-        built.forward(X, squeeze_member_axis(raw))
-        value = float(np.sum(raw * slope))
-        if built.activity_loss is not None:
-            value += float(built.activity_loss.sum()) / n_rows
+    raw = np.empty((2, n_rows, network.n_units[-1]))
+    slope = np.random.RandomState(1).normal(size=raw.shape)
+    for _ in range(2):
+        built.forward(X, raw)
         built.delta[...] = slope
-        input_gradient = built.backward().copy()
-    return _LayerResult(value, raw, gradients.theta, input_gradient)
-
-
-def _draw_parameters(
-    network: Network, n_estimators: int, dtype: Any = np.float64
-) -> FlatParameters:
-    """Return parameters that differ from their initial values."""
-    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
-    parameters = network.layout.init(n_estimators, np.dtype(np.float64), rngs)
-    for theta, rng in zip(parameters.theta, rngs, strict=True):
-        theta += 0.4 * rng.randn(len(theta))
-    return network.copy_parameters(parameters, np.dtype(dtype))
-
-
-def _check_parameter_gradient(network: Network, X: Array, options: Any) -> float:
-    """Check the gradient with respect to all parameters of a network."""
-    start = _draw_parameters(network, 1)
-
-    def value_and_gradient(theta: Any) -> tuple[float, Any]:
-        step = _run_layer(network, start.with_theta(theta), X)
-        return step.value, step.gradient
-
-    return check_gradient(value_and_gradient, start.theta, **options)
-
-
-def _check_input_gradient(network: Network, X: Array, options: Any) -> float:
-    """Check the gradient with respect to the input, in training and in prediction."""
-    parameters = _draw_parameters(network, 1)
-    is_number = np.isfinite(X)
-    is_number[:, network.layers[0].categorical_columns] = False
-    errors = [0.0]
-    for is_training in (True, False):
-
-        def value_and_gradient(numbers: Any, is_training: bool = is_training) -> tuple[float, Any]:
-            rows = X.copy()
-            rows[is_number] = numbers
-            step = _run_layer(network, parameters, rows, is_training)
-            assert not step.input_gradient[~is_number].any(), (
-                "the gradient with respect to padding, tokens or categories must be zero."
-            )
-            return step.value, step.input_gradient[is_number]
-
-        if is_number.any():
-            errors.append(check_gradient(value_and_gradient, X[is_number], **options))
-    return max(errors)
-
-
-def _check_passes(layer: Layer, network: Network, X: Array) -> None:
-    """Check that training, prediction and a second step on the same memory agree."""
-    if network.stochastic or network.layout.init(1, np.dtype(np.float64)).statistics:
-        return
-    parameters, rows = _draw_parameters(network, 1), X.copy()
-    step = _run_layer(network, parameters, rows)
-    np.testing.assert_array_equal(rows, X, f"{layer!r} overwrites its input.")
-    np.testing.assert_allclose(
-        _run_layer(network, parameters, X, is_training=False).raw_prediction,
-        step.raw_prediction,
-        rtol=1e-9,
-        err_msg=f"Prediction by {layer!r} differs from its output in training.",
-    )
-    again = _run_layer(network, parameters, X, n_steps=2)
-    for name in ("raw_prediction", "gradient", "input_gradient"):
-        np.testing.assert_array_equal(
-            getattr(again, name),
-            getattr(step, name),
-            f"{layer!r} computes a different {name} in a second step. Overwrite `out`, the "
-            "gradients and `grad_input` instead of adding to their old values.",
-        )
-
-
-def _check_members(layer: Layer, network: Network, X: Array) -> None:
-    """Check that the members of a stack, with the same rows or others, equal networks alone."""
-    parameters = _draw_parameters(network, 3, np.float32)
-    shared = X.astype(np.float32)
-    own = np.stack([np.roll(shared, i, axis=0) for i in range(3)])
-    for is_training in (True, False):
-        for rows in (shared, own):
-            stack = _run_layer(network, parameters, rows, is_training)
-            for i in range(3):
-                alone = _run_layer(
-                    network,
-                    parameters.members(slice(i, i + 1)),
-                    rows if rows is shared else rows[i],
-                    is_training,
-                    seed=i,
-                )
-                for got, expected in [
-                    (stack.raw_prediction[i], alone.raw_prediction[0]),
-                    (stack.gradient[i], alone.gradient[0]),
-                    (stack.input_gradient[i], alone.input_gradient),
-                ]:
-                    np.testing.assert_array_equal(
-                        got,
-                        expected,
-                        f"{layer!r} computes a different result for a network in a stack than for "
-                        "the same network alone.",
-                    )
+        input_gradient = built.backward()
+    value = float(np.sum(raw * slope))
+    if built.activity_loss is not None:
+        value += float(built.activity_loss.sum()) / n_rows
+    return value, gradients.theta, input_gradient.reshape(2, *X.shape).sum(axis=0)

@@ -1,4 +1,4 @@
-"""Do the public checkers find wrong gradients, and pass right ones?"""
+"""The public checkers find wrong gradients, and pass right ones."""
 
 from dataclasses import dataclass
 
@@ -28,6 +28,7 @@ from skbackprop.testing import check_activation, check_gradient, check_layer, ch
 from support import few_epochs, quick, same_bits, value_data
 
 THETA = np.random.RandomState(0).normal(size=(3, 4))
+MISMATCH = "the gradient does not match the value"
 
 
 def cubes(theta):
@@ -37,7 +38,7 @@ def cubes(theta):
 # ------------------------------------------------------------------------ check_gradient
 
 
-@pytest.mark.parametrize("theta", [THETA, THETA[0], THETA[:, 0].tolist(), np.arange(1, 5)])
+@pytest.mark.parametrize("theta", [THETA, THETA[:, 0].tolist(), np.arange(1, 5)])
 def test_a_right_gradient_passes(theta):
     assert 0 < check_gradient(cubes, theta) < 1e-6
 
@@ -47,77 +48,54 @@ def test_a_right_gradient_passes(theta):
     [
         lambda g: 1.001 * g,
         lambda g: -g,
-        lambda g: g + 1e-3,
         lambda g: np.zeros_like(g),
         lambda g: g.ravel()[::-1].reshape(g.shape),
         lambda g: np.where(np.arange(4) == 1, np.nan, g),
-        lambda g: g * np.inf,
+        lambda g: g + np.where(np.arange(12).reshape(3, 4) == 6, 0.1, 0),
     ],
-    ids=["scale", "sign", "shift", "zeros", "order", "nan", "infinity"],
+    ids=["scale", "sign", "zeros", "order", "nan", "one component"],
 )
 def test_a_wrong_gradient_is_found(spoil):
     def spoiled(theta):
         value, gradient = cubes(theta)
         return value, spoil(gradient)
 
-    with np.errstate(invalid="ignore"), pytest.raises(AssertionError, match="does not match"):
+    with pytest.raises(AssertionError, match=f"{MISMATCH}: along direction 0 it is .* difference"):
         check_gradient(spoiled, THETA)
 
 
-def test_one_wrong_component_is_found():
-    def spoiled(theta):
-        value, gradient = cubes(theta)
-        gradient[1, 2] += 0.1
-        return value, gradient
-
-    with pytest.raises(AssertionError, match="along direction 0 it is .* difference is"):
-        check_gradient(spoiled, THETA)
-
-
-def test_raises_on_gradient_of_another_shape():
-    with pytest.raises(
-        ValueError, match=r"gradient must have the shape of theta, \(3, 4\), got \(4,\)"
-    ):
+def test_wrong_arguments_are_an_error():
+    with pytest.raises(ValueError, match=r"have the shape of theta, \(3, 4\), got \(4,\)"):
         check_gradient(lambda theta: (theta.sum(), np.ones(4)), THETA)
+    with pytest.raises(ValueError, match="n_directions must be at least 1, got 0"):
+        check_gradient(cubes, THETA, n_directions=0)
 
 
-def test_the_error_is_the_share_of_the_gradient_s_norm():
+def test_the_error_is_relative_to_the_norm_of_the_gradient():
     """Along the only direction of one dimension, 2 x instead of 2 x + 1e-7 is off by 1e-7."""
     error = check_gradient(lambda x: (np.sum(x**2 + 1e-7 * x), 2 * x), [1.0])
     assert error == pytest.approx(1e-7 / (2 + 1e-3), rel=1e-2)
-
-
-def test_check_gradient_uses_tolerances_and_step():
-    def slightly_wrong(theta):
-        value, gradient = cubes(theta)
-        return value, 1.01 * gradient
-
-    check_gradient(slightly_wrong, THETA, rtol=0.02)
-    check_gradient(slightly_wrong, THETA, atol=1.0)
     # The difference of a cube is off by the square of the step.
     assert check_gradient(cubes, [1.0], step=0.1, rtol=1) == pytest.approx(0.01 / 3, rel=1e-3)
 
 
-def test_raises_on_zero_directions():
-    with pytest.raises(ValueError, match="n_directions must be at least 1, got 0"):
-        check_gradient(lambda x: (0.0, x), THETA, n_directions=0)
+def test_tolerances_and_directions_are_used():
+    points = []
 
+    def slightly_wrong(theta):
+        points.append(theta.copy())
+        value, gradient = cubes(theta)
+        return value, 1.01 * gradient
 
-def test_directions_come_from_the_random_state():
-    def directions(random_state, n_directions=2):
-        seen = []
-
-        def linear(theta):
-            seen.append(theta.copy())
-            return theta.sum(), np.ones_like(theta)
-
-        check_gradient(linear, THETA, n_directions=n_directions, random_state=random_state)
-        return np.array(seen)
-
-    np.testing.assert_array_equal(directions(1), directions(np.random.RandomState(1)))
-    assert not np.array_equal(directions(1), directions(2))
-    assert not np.array_equal(directions(None), directions(None))
-    assert len(directions(0, n_directions=7)) == 1 + 2 * 7
+    check_gradient(slightly_wrong, THETA, atol=1.0)
+    points.clear()
+    check_gradient(slightly_wrong, THETA, rtol=0.02, n_directions=3, random_state=1)
+    expected = points.copy()
+    check_gradient(
+        slightly_wrong, THETA, rtol=0.02, n_directions=3, random_state=np.random.RandomState(1)
+    )
+    assert len(expected) == 1 + 2 * 3
+    np.testing.assert_array_equal(points[len(expected) :], expected)
 
 
 def test_check_gradient_copies_theta_and_gradient():
@@ -180,20 +158,41 @@ class NeedsItsInput(WrongInPlace):
     needs_preactivation = True
 
 
-def test_activations_are_checked():
-    assert check_activation(Tanh()) < 1e-6
-    assert check_activation(NeedsItsInput()) < 1e-6
-    assert check_activation(Square()) < 1e-6
-    for wrong in (WrongSlope(), ReadsItsInputLate()):
-        with pytest.raises(AssertionError, match="does not match the value"):
-            check_activation(wrong)
-    with pytest.raises(AssertionError, match="Arrays are not equal"):
-        check_activation(WrongInPlace())
+def returning(part, method):
+    """Return a part of the same class whose method returns its result and writes nothing."""
+
+    def returned(self, *arrays):
+        arrays = [array.copy() if isinstance(array, np.ndarray) else array for array in arrays]
+        getattr(type(part), method)(self, *arrays)
+        return arrays[0 if method == "step" else -1]
+
+    return type("Returning", (type(part),), {method: returned})()
+
+
+def test_right_activations_pass():
+    for right in (Tanh(), NeedsItsInput(), Square()):
+        assert check_activation(right) < 1e-6
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        WrongSlope(),
+        WrongInPlace(),
+        ReadsItsInputLate(),
+        returning(Tanh(), "forward"),
+        returning(Tanh(), "backward"),
+    ],
+    ids=lambda wrong: type(wrong).__name__,
+)
+def test_a_wrong_activation_is_found(wrong):
+    with pytest.raises(AssertionError, match=MISMATCH):
+        check_activation(wrong)
 
 
 def test_check_activation_at_given_points():
     at_a_kink = [0.0, 1.0]
-    with pytest.raises(AssertionError, match="does not match the value"):
+    with pytest.raises(AssertionError, match=MISMATCH):
         check_activation(ACTIVATIONS["relu"], at_a_kink)
     check_activation(ACTIVATIONS["relu"], [-1.0, 1.0], n_directions=3)
 
@@ -216,36 +215,17 @@ class ReadsScoresLate(SquaredError):
         out += scores
 
 
-def test_losses_are_checked():
-    scores, y = THETA, np.abs(THETA[::-1])
-    for loss in (SquaredError(), Poisson()):
-        assert check_loss(loss, scores, y) < 1e-6
-    with pytest.raises(AssertionError, match="does not match the value"):
-        check_loss(HalfTheSlope(), scores, y)
-    with pytest.raises(AssertionError, match="Arrays are not equal"):
-        check_loss(ReadsScoresLate(), scores, y)
+@pytest.mark.parametrize("loss", [SquaredError(), Poisson()])
+def test_right_losses_pass(loss):
+    assert check_loss(loss, THETA, np.abs(THETA[::-1])) < 1e-6
 
 
-def returning(part, method):
-    """Return a part of the same class whose method returns its result and writes nothing."""
-
-    def returned(self, *arrays):
-        arrays = [array.copy() if isinstance(array, np.ndarray) else array for array in arrays]
-        getattr(type(part), method)(self, *arrays)
-        return arrays[0 if method == "step" else -1]
-
-    return type("Returning", (type(part),), {method: returned})()
-
-
-@pytest.mark.parametrize("method, name", [("forward", "a"), ("backward", "delta")])
-def test_raises_on_activation_that_returns_its_result(method, name):
-    with pytest.raises(TypeError, match=rf"Returning\.{method}.* must write its result to {name} "):
-        check_activation(returning(Tanh(), method))
-
-
-def test_raises_on_gradient_that_returns_its_result():
-    with pytest.raises(TypeError, match=r"Returning\.gradient.* must write its result to out "):
-        check_loss(returning(SquaredError(), "gradient"), THETA, THETA[::-1])
+@pytest.mark.parametrize(
+    "wrong", [HalfTheSlope(), ReadsScoresLate(), returning(SquaredError(), "gradient")]
+)
+def test_a_wrong_loss_is_found(wrong):
+    with pytest.raises(AssertionError, match=MISMATCH):
+        check_loss(wrong, THETA, THETA[::-1])
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (4, 4), (3, 1)])
@@ -264,14 +244,14 @@ def test_raises_on_gradient_that_returns_its_result():
     ],
     ids=["no sum", "an axis of one", "rows", "members", "all", "no members", "one for all rows"],
 )
-def test_raises_on_value_of_wrong_shape(reduced, shape):
+def test_a_value_that_is_not_of_each_row_is_found(reduced, shape):
     @dataclass(frozen=True)
     class Reduced(SquaredError):
         def value(self, scores, y):
             return reduced((scores - y) ** 2 / 2)
 
     rng = np.random.RandomState(0)
-    with pytest.raises(AssertionError, match=r"value\(raw_prediction, y\)"):
+    with pytest.raises(AssertionError, match=rf"value\(raw_prediction, y\) must|{MISMATCH}"):
         check_loss(Reduced(), rng.normal(size=shape), rng.normal(size=shape))
 
 
@@ -372,22 +352,19 @@ class OverwritesItsInput(Scaled):
         return super().backward(context, x / 2, delta)
 
 
-class DiffersInPrediction(Scaled):
+class MixesMembers(Scaled):
+    """The output of the first member in place of that of each."""
+
     def forward(self, context, x, out):
         super().forward(context, x, out)
-        if not context.is_training:
-            out += 1
+        out[...] = out[:1]
 
 
-class RoundsByMembers(Scaled):
-    """A gradient that is rounded differently in a stack."""
-
+class OnlyInTraining(Scaled):
     def backward(self, context, x, delta):
-        result = super().backward(context, x, delta)
-        if context.is_training:
-            gradient, n = context.gradients["factors"], np.float32(context.n_estimators + 0.1)
-            gradient[...] = gradient / n * n
-        return result
+        if not context.is_training:
+            return delta
+        return super().backward(context, x, delta)
 
 
 class PassesGradientsToPadding(GRU):
@@ -399,13 +376,13 @@ class PassesGradientsToPadding(GRU):
 
 
 WRONG_LAYERS = {
-    WrongParameterGradient: "respect to the parameters: the gradient does not match the value",
-    WrongInputGradient: "respect to the input: the gradient does not match the value",
+    WrongParameterGradient: "respect to the parameters: the gradient does not match",
+    WrongInputGradient: "respect to the input: the gradient does not match",
+    OnlyInTraining: "respect to the input in prediction: the gradient does not match",
     AddsGradients: "respect to the parameters: .* it is nan",
-    AddsToItsOutput: "computes a different raw_prediction in a second step",
-    OverwritesItsInput: "OverwritesItsInput.* overwrites its input",
-    DiffersInPrediction: "differs from its output in training",
-    RoundsByMembers: "computes a different result for a network in a stack",
+    AddsToItsOutput: MISMATCH,
+    OverwritesItsInput: MISMATCH,
+    MixesMembers: MISMATCH,
 }
 
 
@@ -431,42 +408,34 @@ def test_check_layer_passes_options_on_and_raises_on_a_misfit():
         check_layer(Conv2D(2, 2), (3, 2, 1, 1))
 
 
-TRAININGS = {
-    "fit": {},
-    "members": {"n_estimators": 3},
-    "lbfgs": {"solver": "lbfgs"},
-    "batch norm": {"normalization": "batch"},
-    "early stopping": {"early_stopping": True},
-}
+# ------------------------------------------------------------------- training by a wrong part
 
 
-@pytest.mark.without(  # there is no such training
-    lambda settings, method, name, **_: (
-        "solver" in settings and (name == "solver" or method == "partial_fit")
-    )
-)
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
-@pytest.mark.parametrize("settings", TRAININGS.values(), ids=TRAININGS)
+@pytest.mark.parametrize("n_estimators", [1, 3])
 @pytest.mark.parametrize(
     "name, part, of_part",
     [
         ("loss", SquaredError(), "gradient"),
         ("activation", Tanh(), "forward"),
-        ("activation", Tanh(), "backward"),
-        ("activation", Square(), "forward"),
         ("activation", Square(), "backward"),
         ("solver", SGD(), "step"),
     ],
 )
 def test_training_by_a_part_that_returns_in_place_of_writing_is_an_error(
-    name, part, of_part, settings, method
+    name, part, of_part, n_estimators, method
 ):
-    X, y = value_data(40)
-    own = {name: returning(part, of_part)}
-    model = quick(BackpropRegressor, **settings | own)
+    own = {name: returning(part, of_part), "n_estimators": n_estimators}
+    model = quick(BackpropRegressor, **own)
     with pytest.raises(TypeError, match=rf"Returning\.{of_part}\(.*must write its result to"):
-        getattr(model, method)(X, y)
+        getattr(model, method)(*value_data(40))
     assert not hasattr(model, "coefs_")
+
+
+def test_lbfgs_by_a_part_that_returns_in_place_of_writing_is_an_error():
+    model = quick(BackpropRegressor, solver="lbfgs", loss=returning(SquaredError(), "gradient"))
+    with pytest.raises(TypeError, match=r"Returning\.gradient\(.*must write its result to"):
+        model.fit(*value_data(40))
 
 
 @pytest.mark.parametrize("n_estimators", [1, 2])
