@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -468,17 +467,14 @@ class Quantile(Loss):
     quantiles: Any = 0.5
 
     def __post_init__(self) -> None:
-        try:
-            levels = list(self.quantiles)
-        except TypeError:
-            levels = [self.quantiles]
-        is_valid = bool(levels) and all(isinstance(t, Real) and 0 < float(t) < 1 for t in levels)
-        if not (is_valid and (np.diff([float(t) for t in levels]) > 0).all()):
+        levels = np.atleast_1d(self.quantiles)
+        is_valid = levels.dtype.kind == "f" and levels.ndim == 1 and levels.size > 0
+        if not (is_valid and (np.diff([0.0, *levels, 1.0]) > 0).all()):
             raise ValueError(
                 "quantiles of Quantile must be a number in (0, 1), or several in ascending order, "
                 f"got {self.quantiles!r}."
             )
-        object.__setattr__(self, "quantiles", tuple(float(t) for t in levels))
+        object.__setattr__(self, "quantiles", tuple(levels.tolist()))
 
     @property
     def n_outputs_per_target(self) -> int:
@@ -507,12 +503,8 @@ class Quantile(Loss):
         self.link.inverse_backward(q, out)
 
     def predict(self, raw_prediction: Array) -> Array:
-        quantiles = super().predict(raw_prediction)
-        return (
-            quantiles
-            if len(self.quantiles) == 1
-            else unflatten_last_axis(quantiles, len(self.quantiles))
-        )
+        n, quantiles = len(self.quantiles), super().predict(raw_prediction)
+        return quantiles if n == 1 else unflatten_last_axis(quantiles, n)
 
     def fit_intercept_only(self, y: Array, weight: Array | None) -> Array:
         return self.link.link(_weighted_quantiles(y, self.quantiles, weight))

@@ -125,13 +125,6 @@ def test_a_loss_of_decision_values_predicts_no_numbers(loss, estimator_class):
         quick(estimator_class, loss=loss).fit(expit(X), expit(values))
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_negative_counts_are_an_error(method):
-    X, y = value_data(N)
-    with pytest.raises(ValueError, match=r"poisson.*\by\b.*-"):
-        getattr(quick(BackpropRegressor, loss="poisson"), method)(X, y)
-
-
 def test_another_number_of_outputs_in_partial_fit_is_an_error():
     X, Y = value_data(N, 4, 3)
     model = quick(BackpropRegressor).fit(X, Y)

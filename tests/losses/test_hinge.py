@@ -14,7 +14,6 @@ from support import (
     label_data,
     networks_of,
     quick,
-    same_bits,
 )
 
 pytestmark = few_epochs
@@ -112,13 +111,3 @@ def test_labels_follow_the_decision_values(loss, data, solver):
     expected = scores.argmax(axis=1) if y.max() == 2 else scores > 0
     np.testing.assert_array_equal(model.predict(X), expected)
     assert model.score(X, y) > 0.8
-
-
-@every_name
-@every_data
-def test_an_ensemble_averages_the_decision_values(loss, data):
-    X, y = data
-    ensemble = quick(BackpropClassifier, loss=loss, n_estimators=3).fit(X, y)
-    each = [one.decision_function(X) for one in ensemble.estimators_]
-    np.testing.assert_allclose(ensemble.decision_function(X), np.mean(each, axis=0), rtol=1e-12)
-    assert same_bits(ensemble.estimators_[0], quick(BackpropClassifier, loss=loss).fit(X, y))

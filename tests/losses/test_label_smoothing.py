@@ -2,19 +2,15 @@
 
 import numpy as np
 import pytest
-from sklearn.exceptions import FitFailedWarning
-from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.losses import CLASSIFIER_LOSSES, Hinge, LogLoss, SquaredHinge
+from skbackprop import BackpropClassifier
+from skbackprop.losses import CLASSIFIER_LOSSES, Hinge, SquaredHinge
 from skbackprop.losses._composite import LabelSmoothing
 from support import (
     assert_same_network,
-    assert_same_search,
     class_data,
     few_epochs,
     label_data,
-    outcome,
     quick,
 )
 from support.stacks import DTYPES, some_targets
@@ -73,12 +69,6 @@ def test_smoothing_equals_weighted_rows_of_every_class(n_classes):
     assert np.isclose(smoothed.loss_, by_hand.loss_, rtol=1e-9)
 
 
-def test_zero_smoothing_keeps_the_loss():
-    X, y = class_data(30)
-    model = quick(BackpropClassifier, label_smoothing=0).fit(X, y)
-    assert model._data_info.loss == LogLoss(multiclass=True)
-
-
 @pytest.mark.parametrize("data", [class_data(), class_data(n_classes=2), label_data()])
 def test_rows_held_out_are_scored_by_their_true_labels(data):
     X, y = data
@@ -105,18 +95,3 @@ def test_losses_without_probabilities_cannot_be_smoothed(loss):
 def test_raises_on_invalid_label_smoothing(share):
     with pytest.raises(ValueError, match="label_smoothing"):
         quick(BackpropClassifier, label_smoothing=share).fit(*class_data())
-
-
-@pytest.mark.long
-def test_unsmoothable_candidate_fails_alone():
-    grid = {"loss": ["hinge", "log_loss"], "label_smoothing": [0.1, 0.0]}
-    (ours, said), (theirs, expected) = (
-        outcome(kind(quick(BackpropClassifier), grid, cv=3, n_jobs=1), *class_data())
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    )
-    assert said == expected
-    assert FitFailedWarning in {category for category, _ in said}
-    assert_same_search(ours, theirs)
-    np.testing.assert_array_equal(
-        np.isnan(ours.cv_results_["mean_test_score"]), [True, False, False, False]
-    )

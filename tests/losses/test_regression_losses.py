@@ -96,23 +96,6 @@ def test_deviances_are_bounded_below_the_smallest_mean(loss, dtype):
     assert led_back.item() < 0
 
 
-@few_epochs
-def test_loss_of_zero_targets_is_bounded():
-    X = np.linspace(-2, 2, 40)[:, None]
-    y = np.where(X[:, 0] < 0, 0, X[:, 0])
-    model = BackpropRegressor(
-        (16,),
-        loss=Tweedie(1.95),
-        dtype="float32",
-        learning_rate_init=0.1,
-        max_iter=200,
-        n_iter_no_change=np.inf,
-        random_state=0,
-    ).fit(X, y)
-    assert min(model.loss_curve_) > 0
-    assert 0.5 < model.score(X, y) <= 1
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_log_cosh_is_linear_in_huge_residuals_and_quadratic_in_small_ones(dtype):
     huge, small = np.array([1e30, -1e4], dtype), np.geomspace(1e-15, 1e-4, 12, dtype=dtype)
@@ -170,8 +153,7 @@ def test_quantiles_never_cross(dtype, levels, scores):
 
 
 @few_epochs
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("scale_target", [False, True])
+@pytest.mark.parametrize("scale_target, dtype", [(False, "float32"), (True, "float64")])
 @every_loss
 def test_predictions_are_in_range_for_any_input(loss, scale_target, dtype):
     X = np.random.RandomState(0).normal(size=(40, 3))
@@ -229,8 +211,8 @@ def test_no_constant_is_better_than_the_best(loss, weighted):
         assert all(mean_loss(best) <= mean_loss(best + size * step) + 1e-12 for step in rest)
 
 
-@pytest.mark.parametrize("name", ["squared_error", "huber", "log_cosh", "poisson", "gamma"])
-def test_the_constant_of_an_own_loss_is_found_numerically(name):
+@pytest.mark.parametrize("name", ["log_cosh", "poisson", "gamma"])
+def test_the_constant_of_a_custom_loss_is_found_numerically(name):
     loss, y = LOSSES[name], targets()[:, 0]
     for weight in (None, np.arange(40.0)):
         found = Loss.fit_intercept_only(loss, y, weight)
@@ -272,22 +254,6 @@ def test_rows_without_weight_do_not_count(loss):
     weight[0], y[0], scores[0] = 0, 1e200, -1e200
     with np.errstate(over="raise", invalid="raise"):
         assert loss.score(scores, y, weight) == expected
-
-
-@pytest.mark.parametrize("loss", [LogCosh(), Huber()], ids=repr)
-def test_the_score_of_tiny_residuals_is_that_of_their_squares(loss):
-    y = 1e-9 * targets()
-    scores = y + 1e-10 * some_scores(loss)
-    expected = LOSSES["squared_error"].score(scores, y, None)
-    assert loss.score(scores, y, None) == pytest.approx(expected, rel=1e-6)
-
-
-def test_a_weight_counts_the_rows_of_a_constant():
-    y, repeats = targets()[:, 0], np.random.RandomState(0).randint(0, 4, 40)
-    for loss in LOSSES.values():
-        weighted = loss.fit_intercept_only(y, repeats.astype(float))
-        repeated = loss.fit_intercept_only(y.repeat(repeats), None)
-        np.testing.assert_allclose(weighted, repeated, rtol=1e-9)
 
 
 # What scikit-learn says of (targets, predictions).
@@ -361,19 +327,6 @@ def test_constant_targets_score_zero_unless_they_are_met(loss, n):
     assert loss.score(some_scores(loss, n), spread, weight) == 0.0
 
 
-@few_epochs
-@every_loss
-def test_early_stopping_keeps_the_epoch_of_the_best_score(loss):
-    X, y = np.random.RandomState(0).normal(size=(200, 3)), targets(200)[:, 0]
-    settings = {"loss": loss, "early_stopping": True, "validation_fraction": 0.5}
-    model = quick(BackpropRegressor, **settings, learning_rate_init=0.05, max_iter=30).fit(X, y)
-    assert np.isfinite(model.validation_scores_).all()
-    assert model.best_validation_score_ == max(model.validation_scores_)
-    held_out = model._training[0].split[1]
-    score = model.score(X[held_out], y[held_out])
-    assert score == pytest.approx(model.best_validation_score_, rel=1e-12)
-
-
 # ---------------------------------------------------------------------------- predictions
 
 
@@ -425,27 +378,11 @@ def test_the_deep_ensemble_has_the_variance_of_the_mixture():
         (lambda: Quantile([0.9, 0.1]), r"in ascending order, got \[0.9, 0.1\]"),
         (lambda: Quantile([0.5, 0.5]), "in ascending order"),
         (lambda: Quantile("median"), "quantiles of Quantile .* got 'median'"),
-        (lambda: Quantile(np.array(0.5)), r"quantiles of Quantile .* got array\(0.5\)"),
     ],
 )
 def test_raises_on_invalid_settings(make, message):
     with pytest.raises(ValueError, match=message):
         make()
-
-
-@pytest.mark.parametrize(
-    "loss, same",
-    [
-        (Huber(1), Huber()),
-        (Quantile(0.5), Quantile([0.5])),
-        (Quantile(np.array([0.25, 0.75])), Quantile((0.25, 0.75))),
-    ],
-    ids=repr,
-)
-def test_instances_are_equal_if_their_settings_are(loss, same):
-    assert loss == same
-    assert hash(loss) == hash(same)
-    assert loss != Quantile([0.01, 0.02])
 
 
 SMOOTH = {n: loss for n, loss in LOSSES.items() if "quantile" not in n and n != "absolute_error"}
