@@ -16,6 +16,7 @@ much, which only falling schedules tolerate.
 
 import matplotlib.pyplot as plt
 import numpy as np
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -55,16 +56,17 @@ network.set_params(learning_rate_init=5 * found.suggestion)
 print(f"suggested rate: {found.suggestion:.3f}")
 
 figure, (of_rate, of_loss, of_test) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
-epochs = np.arange(N_EPOCHS)
+epochs, networks = np.arange(N_EPOCHS), {}
 for name, schedule in SCHEDULES.items():
     base, state = np.ones((1, 1)), schedule.init(1)
     shares = [schedule.rate(state, base, epoch / N_EPOCHS).item() for epoch in epochs]
-    network.set_params(learning_rate=schedule).fit(X_train, y_train)
+    network = clone(network).set_params(learning_rate=schedule).fit(X_train, y_train)
     accuracy = network.score(X_test, y_test)
     print(f"{name:22s} training loss {network.loss_:.5f}, accuracy {accuracy:.3f}")
     of_rate.plot(epochs / N_EPOCHS, shares, drawstyle="steps-post", label=name)
-    LossCurveDisplay.from_estimator(network, name=f"{name}: accuracy {accuracy:.3f}", ax=of_loss)
+    networks[f"{name}: accuracy {accuracy:.3f}"] = network
 
+LossCurveDisplay.from_estimators(networks, ax=of_loss)
 of_rate.set(
     xlabel="progress",
     ylabel="share of the base rate",

@@ -1,8 +1,8 @@
-"""Helpers of the displays: axes, keywords, logarithmic scales, and the networks to plot."""
+"""Helpers of the displays: axes, logarithmic scales, and the networks to plot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -46,15 +46,6 @@ def get_axes(caller: str, ax: Any, **figure_kwargs: Any) -> Any:
     return ax
 
 
-def merge_kwargs(
-    defaults: Mapping[str, Any], user_kwargs: Mapping[str, Any] | None, artist: type
-) -> Any:
-    """Return the user's keywords for an artist, which may be short ones, and the defaults."""
-    from matplotlib.cbook import normalize_kwargs
-
-    return {**defaults, **normalize_kwargs(dict(user_kwargs or {}), artist)}
-
-
 def prefers_log_scale(values: Iterable[float]) -> bool:
     """Return whether values are positive and span more than a factor of 20."""
     finite = np.asarray([*values], dtype=float)
@@ -94,8 +85,8 @@ def unwrap_estimator(estimator: Any) -> list[Any]:
     return list(estimator.networks_) if isinstance(estimator, BaseTabular) else [estimator]
 
 
-def fitted_networks(caller: str, estimator: Any) -> list[BaseNeuralNetwork]:
-    """Return the fitted networks of this package inside an estimator.
+def first_network(caller: str, estimator: Any) -> BaseNeuralNetwork:
+    """Return the fitted network of this package inside an estimator, the first of several.
 
     Parameters
     ----------
@@ -111,11 +102,11 @@ def fitted_networks(caller: str, estimator: Any) -> list[BaseNeuralNetwork]:
     NotFittedError
         If it is not fitted.
     """
-    networks = unwrap_estimator(estimator)
-    if not all(isinstance(network, BaseNeuralNetwork) for network in networks):
+    network = unwrap_estimator(estimator)[0]
+    if not isinstance(network, BaseNeuralNetwork):
         raise TypeError(
             f"{caller} needs a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
             "TabularClassifier or TabularRegressor, or a pipeline or refitted search of one, got "
             f"{estimator!r}."
         )
-    return networks
+    return network

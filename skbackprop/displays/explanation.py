@@ -75,16 +75,13 @@ class ExplanationDisplay:
         X: Any,
         background: Any = None,
         *,
-        output: Literal["probability", "log_odds"] = "probability",
-        n_permutations: int | None = None,
-        random_state: int | np.random.RandomState | None = 0,
         row: int | None = None,
         target: Any = None,
         kind: Literal["beeswarm", "bar"] = "beeswarm",
         max_features: int = 10,
         ax: Any = None,
     ) -> Self:
-        """Explain the predictions of an estimator, and plot the explanation.
+        """Explain the predictions of an estimator with default settings, and plot the explanation.
 
         Parameters
         ----------
@@ -94,12 +91,6 @@ class ExplanationDisplay:
             The rows to explain.
         background : array-like or data frame of shape (n_background, n_features), default=None
             Rows to compare with; only tabular estimators do not need it.
-        output : {"probability", "log_odds"}, default="probability"
-            What the contributions of a classifier sum to.
-        n_permutations : int, default=None
-            The number of random orders of columns for each background row, as in `explain`.
-        random_state : int, RandomState instance or None, default=0
-            Seed of the orders, and of the sample of background rows.
         row : int, default=None
             The row to plot, as in `plot`.
         target : int or str, default=None
@@ -124,15 +115,7 @@ class ExplanationDisplay:
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        explanation = explain(
-            estimator,
-            X,
-            background,
-            output=output,
-            n_permutations=n_permutations,
-            random_state=random_state,
-        )
-        display = cls(explanation=explanation)
+        display = cls(explanation=explain(estimator, X, background))
         return display.plot(ax, row=row, target=target, kind=kind, max_features=max_features)
 
     def plot(
@@ -182,31 +165,18 @@ class ExplanationDisplay:
         if row is not None and not -n_rows <= row < n_rows:
             raise ValueError(f"row must be the position of one of the {n_rows} rows, got {row!r}.")
         values, base, name = self._select_contributions(target)
-        ax = get_axes(
-            type(self).__name__, ax, figsize=(6.4, 1.5 + 0.35 * min(max_features, n_columns))
-        )
-        self.bars_ = self.points_ = None
+        height = 1.5 + 0.35 * min(max_features, n_columns)
+        self.ax_ = ax = get_axes(type(self).__name__, ax, figsize=(6.4, height))
+        self.figure_, self.bars_, self.points_ = ax.figure, None, None
         if row is None and n_rows == 1:
             row = 0
         if row is not None:
-            self._plot_row(ax, row, values[row], base[row], max_features)
+            self._plot_row(row, values[row], base[row], max_features)
         else:
-            importances = np.abs(values).mean(axis=0)
-            shown = np.argsort(-importances, kind="stable")[:max_features]
-            names = [self.explanation.feature_names[at] for at in shown]
-            ax.set_yticks(range(len(shown)), names)
-            if kind == "bar":
-                self.bars_ = ax.barh(
-                    range(len(shown)), importances[shown], height=0.6, color=_LOWER
-                )
-                ax.set_xlabel("mean absolute contribution")
-            else:
-                self._plot_points(ax, values, shown)
+            self._plot_summary(values, kind, max_features)
         ax.set_ylim(max(ax.get_ylim()), min(ax.get_ylim()))
         if name is not None:
-            title = ax.get_title()
-            ax.set_title(f"{name}: {title}" if title else name)
-        self.ax_, self.figure_ = ax, ax.figure
+            ax.set_title(": ".join(filter(None, (name, ax.get_title()))))
         return self
 
     def _select_contributions(self, target: Any) -> tuple[Array, Array, str | None]:
@@ -216,50 +186,53 @@ class ExplanationDisplay:
             if target is not None:
                 raise ValueError(f"target must be None for a single output, got {target!r}.")
             return values, base, None
-        names = self.explanation.output_names or [str(at) for at in range(values.shape[2])]
-        if target is None:
-            at = len(names) - 1
-        elif str(target) in names:
-            at = names.index(str(target))
-        elif isinstance(target, Integral) and 0 <= int(target) < len(names):
-            at = int(target)
-        else:
+        names = self.explanation.output_names or [str(i) for i in range(values.shape[2])]
+        positions = {str(i): i for i in range(len(names))}
+        positions |= {name: i for i, name in enumerate(names)}
+        i = len(names) - 1 if target is None else positions.get(str(target))
+        if i is None:
             raise ValueError(f"target must be one of {names}, or its position, got {target!r}.")
-        return values[:, :, at], base[:, at], names[at]
+        return values[:, :, i], base[:, i], names[i]
 
-    def _plot_row(self, ax: Any, row: int, values: Array, base: float, max_features: int) -> None:
+    def _plot_row(self, row: int, values: Array, base: float, max_features: int) -> None:
         """Plot the contributions in one prediction as bars."""
+        ax, explanation = self.ax_, self.explanation
         order = np.argsort(-np.abs(values), kind="stable")
         n_shown = len(order) if len(order) <= max_features else max_features - 1
-        contributions, data = values[order[:n_shown]], self.explanation.data[row]
         names = [
-            f"{self.explanation.feature_names[at]} = {_format_value(data[at])}"
-            for at in order[:n_shown]
+            f"{explanation.feature_names[i]} = {_format_value(explanation.data[row][i])}"
+            for i in order[:n_shown]
         ]
+        contributions = values[order[:n_shown]]
         if n_shown < len(order):
             contributions = np.append(contributions, values[order[n_shown:]].sum())
             names.append(f"{len(order) - n_shown} others")
-        colors = [_HIGHER if contribution > 0 else _LOWER for contribution in contributions]
-        self.bars_ = ax.barh(range(len(contributions)), contributions, height=0.6, color=colors)
-        ax.bar_label(
-            self.bars_, [f"{contribution:+.3g}" for contribution in contributions], padding=3
-        )
+        colors = np.where(contributions > 0, _HIGHER, _LOWER)
+        heights = range(len(contributions))
+        self.bars_ = ax.barh(heights, contributions, height=0.6, color=colors)
+        ax.bar_label(self.bars_, [f"{value:+.3g}" for value in contributions], padding=3)
         ax.margins(x=0.15)
-        ax.set_yticks(range(len(contributions)), names)
+        ax.set_yticks(heights, names)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xlabel("contribution to the prediction")
         ax.set_title(f"prediction {base + values.sum():.3g}, mean {base:.3g}")
 
-    def _plot_points(self, ax: Any, values: Array, shown: Array) -> None:
-        """Plot the contributions in all predictions as points, stacked where they are close."""
-        span = float(np.ptp(values[:, shown])) or 1.0
-        self.points_ = []
-        for height, column in enumerate(shown.tolist()):
-            contributions = values[:, column]
-            colors = _compute_ranks(self.explanation.data[:, column])
-            style = {"color": _NEUTRAL} if colors is None else {"c": colors, "cmap": "coolwarm"}
-            y = height + _beeswarm_offsets(contributions, span / _N_BINS)
-            self.points_.append(ax.scatter(contributions, y, s=12, linewidths=0, **style))
+    def _plot_summary(self, values: Array, kind: str, max_features: int) -> None:
+        """Plot the contributions in all predictions, or the means of their absolute values."""
+        ax, importances = self.ax_, np.abs(values).mean(axis=0)
+        shown = np.argsort(-importances, kind="stable")[:max_features]
+        heights = range(len(shown))
+        ax.set_yticks(heights, [self.explanation.feature_names[column] for column in shown])
+        if kind == "bar":
+            self.bars_ = ax.barh(heights, importances[shown], height=0.6, color=_LOWER)
+            ax.set_xlabel("mean absolute contribution")
+            return
+        span, self.points_ = float(np.ptp(values[:, shown])) or 1.0, []
+        for height, column in zip(heights, shown.tolist(), strict=True):
+            ranks = _compute_ranks(self.explanation.data[:, column])
+            style = {"color": _NEUTRAL} if ranks is None else {"c": ranks, "cmap": "coolwarm"}
+            y = height + _beeswarm_offsets(values[:, column], span / _N_BINS)
+            self.points_.append(ax.scatter(values[:, column], y, s=12, linewidths=0, **style))
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_ylim(len(shown) - 0.5, -0.5)
         ax.set_xlabel("contribution to the prediction")

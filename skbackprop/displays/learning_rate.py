@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Self
 
 from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
-from ._plotting import check_matplotlib, get_axes, merge_kwargs
+from ._plotting import check_matplotlib, get_axes
 
 
 class LearningRateDisplay:
@@ -54,20 +54,8 @@ class LearningRateDisplay:
         self.range_test = range_test
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: Any,
-        y: Any = None,
-        *,
-        sample_weight: Any = None,
-        smallest: float = 1e-6,
-        largest: float = 10.0,
-        n_steps: int = 100,
-        ax: Any = None,
-        curve_kwargs: Any = None,
-    ) -> Self:
-        """Run `find_learning_rate` on an estimator and plot the result.
+    def from_estimator(cls, estimator: Any, X: Any, y: Any = None, *, ax: Any = None) -> Self:
+        """Run `find_learning_rate` with its default settings, and plot the result.
 
         Parameters
         ----------
@@ -78,16 +66,8 @@ class LearningRateDisplay:
             The training input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             The targets; None for an autoencoder.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row; None for equal weights.
-        smallest, largest : float, default=1e-6, 10.0
-            The first and the last rate, positive.
-        n_steps : int, default=100
-            The number of rates, at least 20.
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
-        curve_kwargs : dict, default=None
-            Keywords for matplotlib's ``plot`` of the smoothed loss.
 
         Returns
         -------
@@ -102,26 +82,15 @@ class LearningRateDisplay:
             If matplotlib is not installed.
         """
         check_matplotlib(cls.__name__)
-        result = find_learning_rate(
-            estimator,
-            X,
-            y,
-            sample_weight=sample_weight,
-            smallest=smallest,
-            largest=largest,
-            n_steps=n_steps,
-        )
-        return cls(range_test=result).plot(ax, curve_kwargs=curve_kwargs)
+        return cls(range_test=find_learning_rate(estimator, X, y)).plot(ax)
 
-    def plot(self, ax: Any = None, *, curve_kwargs: Any = None) -> Self:
+    def plot(self, ax: Any = None) -> Self:
         """Plot the losses over the learning rates, and mark the suggested rate.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
-        curve_kwargs : dict, default=None
-            Keywords for matplotlib's ``plot`` of the smoothed loss.
 
         Returns
         -------
@@ -136,10 +105,7 @@ class LearningRateDisplay:
             If matplotlib is not installed.
         """
         ax, result = get_axes(type(self).__name__, ax), self.range_test
-        from matplotlib.lines import Line2D
-
-        style = merge_kwargs({"label": "smoothed"}, curve_kwargs, Line2D)
-        (self.line_,) = ax.plot(result.rates, result.smoothed_losses, **style)
+        (self.line_,) = ax.plot(result.rates, result.smoothed_losses, label="smoothed")
         color = self.line_.get_color()
         ax.plot(result.rates, result.losses, color=color, alpha=0.3, label="loss of a batch")
         label = f"suggestion: {result.suggestion:.2g}"

@@ -13,15 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import Array
 from ..utils.suggestions import did_you_mean
-from ._plotting import (
-    check_matplotlib,
-    get_axes,
-    merge_kwargs,
-    prefers_log_scale,
-    set_log_scale_if_wide,
-)
-
-_STD_STYLES = ("errorbar", "fill_between", None)
+from ._plotting import get_axes, prefers_log_scale, set_log_scale_if_wide
 
 # Heat maps of more rows or columns have no scores written into their cells.
 _MAX_TEXT_CELLS = 8
@@ -116,10 +108,7 @@ class SearchDisplay:
         metric: str | None = None,
         negate_score: bool = False,
         score_name: str | None = None,
-        std_display_style: str | None = "errorbar",
         ax: Any = None,
-        curve_kwargs: Any = None,
-        image_kwargs: Any = None,
     ) -> Self:
         """Plot the results of a fitted search.
 
@@ -137,14 +126,8 @@ class SearchDisplay:
             Whether to plot negated scores, as for ``scoring="neg_log_loss"``.
         score_name : str or None, default=None
             The name of the score on the axis; None for the name of `scoring`.
-        std_display_style : {"errorbar", "fill_between"} or None, default="errorbar"
-            How curves show the standard deviation over the folds, as in `plot`.
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
-        curve_kwargs : dict, default=None
-            Keywords for matplotlib's ``plot`` of curves.
-        image_kwargs : dict, default=None
-            Keywords for matplotlib's ``imshow`` of heat maps.
 
         Returns
         -------
@@ -162,7 +145,6 @@ class SearchDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib(cls.__name__)
         if not (hasattr(search, "refit") and hasattr(search, "fit")):
             raise TypeError(
                 "SearchDisplay needs a fitted search, such as a BackpropGridSearchCV or "
@@ -177,8 +159,9 @@ class SearchDisplay:
             question = did_you_mean(metric, metrics)
             raise ValueError(f"metric must be one of {metrics}, got {metric!r}.{question}")
         if score_name is None:
-            scorer = search.scoring if metric == "score" else metric
-            score_name = _make_score_name(scorer, negate_score)
+            score_name = _make_score_name(
+                search.scoring if metric == "score" else metric, negate_score
+            )
         resource = getattr(search, "_resource", getattr(search, "resource", None))
         display = cls(
             cv_results=results,
@@ -187,23 +170,9 @@ class SearchDisplay:
             score_name=score_name,
             resource=resource if "n_resources" in results else None,
         )
-        return display.plot(
-            ax,
-            negate_score=negate_score,
-            std_display_style=std_display_style,
-            curve_kwargs=curve_kwargs,
-            image_kwargs=image_kwargs,
-        )
+        return display.plot(ax, negate_score=negate_score)
 
-    def plot(
-        self,
-        ax: Any = None,
-        *,
-        negate_score: bool = False,
-        std_display_style: str | None = "errorbar",
-        curve_kwargs: Any = None,
-        image_kwargs: Any = None,
-    ) -> Self:
+    def plot(self, ax: Any = None, *, negate_score: bool = False) -> Self:
         """Plot the scores.
 
         Parameters
@@ -212,13 +181,6 @@ class SearchDisplay:
             Axes to plot on; None for a new figure.
         negate_score : bool, default=False
             Whether to plot negated scores, as for ``scoring="neg_log_loss"``.
-        std_display_style : {"errorbar", "fill_between"} or None, default="errorbar"
-            How the curve over one parameter shows the standard deviation over the folds; None to
-            leave it out.
-        curve_kwargs : dict, default=None
-            Keywords for matplotlib's ``plot`` of curves.
-        image_kwargs : dict, default=None
-            Keywords for matplotlib's ``imshow`` of heat maps.
 
         Returns
         -------
@@ -234,11 +196,6 @@ class SearchDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        if std_display_style not in _STD_STYLES:
-            raise ValueError(
-                f"std_display_style must be one of {_STD_STYLES}, got {std_display_style!r}."
-                f"{did_you_mean(std_display_style, filter(None, _STD_STYLES))}"
-            )
         scores = np.asarray(self.cv_results[f"mean_test_{self.metric}"], float)
         if np.isnan(scores).all():
             raise ValueError(
@@ -250,31 +207,29 @@ class SearchDisplay:
         order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable")[::-1]
         rounds = np.asarray(self.cv_results.get("iter", np.zeros(len(scores), int)))
         best = order[rounds[order] == rounds.max()][-1]
+        self.ax_ = ax = get_axes(type(self).__name__, ax)
+        self.figure_, self.lines_, self.image_, self.text_ = ax.figure, [], None, []
         paths = self._group_rounds()
-        self.ax_ = get_axes(type(self).__name__, ax)
-        self.figure_ = self.ax_.figure
-        self.lines_, self.image_, self.text_ = [], None, []
         if "n_resources" in self.cv_results and self.params is None:
-            self._plot_rounds(paths, means, rounds, best, curve_kwargs)
+            self._plot_rounds(paths, means, rounds, best)
         else:
             last = {path[-1] for path in paths}
-            candidates = [int(i) for i in order if i in last]
+            candidates = [i for i in order.tolist() if i in last]
             axes, others = self._choose_axes(candidates)
             # In each cell the best candidate is the last one, which stays.
             cells = {tuple(axis.codes[i] for axis in axes): i for i in candidates}
             if others:
-                self.ax_.set_title(f"best over {', '.join(others)}", fontsize="medium", wrap=True)
+                ax.set_title(f"best over {', '.join(others)}", fontsize="medium", wrap=True)
             if len(axes) == 2:
-                self._plot_heatmap(axes, cells, means, best, negate_score, image_kwargs)
+                self._plot_heatmap(axes, cells, means, best, negate_score)
                 return self
             # Values that were tried with different values of the other parameters are not joined.
             is_joined = axes[0].is_numeric and (not others or len(candidates) > len(cells))
-            style = {"linestyle": "-" if is_joined else "none", "marker": "o"}
-            self._plot_curve(axes[0], cells, means, best, style, std_display_style, curve_kwargs)
-        self.ax_.set_ylabel(self.score_name)
-        self.ax_.legend()
+            self._plot_curve(axes[0], cells, means, best, "-" if is_joined else "none")
+        ax.set_ylabel(self.score_name)
+        ax.legend()
         if negate_score:
-            set_log_scale_if_wide(self.ax_, self.lines_)
+            set_log_scale_if_wide(ax, self.lines_)
         return self
 
     def _group_rounds(self) -> list[list[int]]:
@@ -287,12 +242,10 @@ class SearchDisplay:
 
     def _choose_axes(self, candidates: Sequence[int]) -> tuple[list[ParameterAxis], list[str]]:
         """Return the axes of the parameters to plot, and the names of the other varied ones."""
-        names = dict.fromkeys(name for params in self.cv_results["params"] for name in params)
-        axes = {
-            name: ParameterAxis.from_params(self.cv_results["params"], name)
-            for name in names
-            if name != self.resource
-        }
+        all_params = self.cv_results["params"]
+        names = dict.fromkeys(name for params in all_params for name in params)
+        names.pop(self.resource, None)
+        axes = {name: ParameterAxis.from_params(all_params, name) for name in names}
         varied = [name for name in axes if len(axes[name].values) > 1] or [*axes][:1]
         if self.params is None:
             # The sort is stable: among equals the first one comes first.
@@ -301,14 +254,9 @@ class SearchDisplay:
             if 2 * len(cells) < np.prod([len(axes[name].values) for name in chosen]):
                 chosen = chosen[:1]
         else:
-            chosen = [
-                name
-                for param in self.params
-                for name in axes
-                if name == param or name.endswith(f"__{param}")
-            ]
-        n_expected = len(chosen) if self.params is None else len(self.params)
-        if len(chosen) not in (1, 2) or len(chosen) != n_expected:
+            endings = [f"__{param}" for param in self.params]
+            chosen = [name for end in endings for name in axes if f"__{name}".endswith(end)]
+        if len(chosen) not in (1, 2) or len(chosen) != len(self.params or chosen):
             raise ValueError(
                 "params must be one or two parameters of the search, or unique endings of their "
                 f"names, got {self.params!r}. The parameters of the search are {list(axes)}."
@@ -321,28 +269,20 @@ class SearchDisplay:
         cells: Mapping[tuple[int, ...], int],
         means: Array,
         best: int,
-        style: Mapping[str, Any],
-        std_display_style: str | None,
-        curve_kwargs: Any,
+        linestyle: str,
     ) -> None:
         """Plot the score over one parameter."""
-        from matplotlib.lines import Line2D
-
         ax, codes = self.ax_, sorted(code for (code,) in cells)
         x = np.array([axis.positions[code] for code in codes])
         rows = [cells[(code,)] for code in codes]
         y, std = means[rows], np.asarray(self.cv_results[f"std_test_{self.metric}"], float)[rows]
-        self.lines_ = ax.plot(x, y, **merge_kwargs(style, curve_kwargs, Line2D))
-        color = self.lines_[0].get_color()
-        if std_display_style == "errorbar":
-            ax.errorbar(x, y, std, fmt="none", ecolor=color, capsize=2)
-        elif std_display_style == "fill_between":
-            ax.fill_between(x, y - std, y + std, color=color, alpha=0.2)
+        self.lines_ = ax.plot(x, y, linestyle=linestyle, marker="o")
+        ax.errorbar(x, y, std, fmt="none", ecolor=self.lines_[0].get_color(), capsize=2)
         place = axis.positions[axis.codes[best]]
         ax.plot(place, means[best], "*", color="C1", ms=12, label=f"best: {means[best]:.3g}")
         ax.set_xlabel(axis.name)
         if not axis.is_numeric:
-            axis.label_ticks(ax, "x")
+            axis.label_ticks(ax.xaxis)
         elif prefers_log_scale(np.abs(x[x != 0])):
             linear = {} if x[0] > 0 else {"linthresh": np.abs(x[x != 0]).min()}
             ax.set_xscale("log" if x[0] > 0 else "symlog", **linear)
@@ -354,10 +294,8 @@ class SearchDisplay:
         means: Array,
         best: int,
         negate_score: bool,
-        image_kwargs: Any,
     ) -> None:
         """Plot a cell for each pair of values, colored by its score."""
-        from matplotlib.image import AxesImage
         from matplotlib.patches import Rectangle
 
         ax, (across, along) = self.ax_, axes
@@ -365,48 +303,37 @@ class SearchDisplay:
         for (column, row), i in cells.items():
             shown[row, column] = means[i]
         style = {"cmap": "viridis_r" if negate_score else "viridis", "origin": "lower"}
-        style |= {"aspect": "auto", "interpolation": "nearest"}
-        self.image_ = image = ax.imshow(shown, **merge_kwargs(style, image_kwargs, AxesImage))
-        ax.figure.colorbar(image, ax=ax, label=self.score_name)
+        self.image_ = ax.imshow(shown, aspect="auto", interpolation="nearest", **style)
+        ax.figure.colorbar(self.image_, ax=ax, label=self.score_name)
         ax.set(xlabel=across.name, ylabel=along.name)
-        across.label_ticks(ax, "x")
-        along.label_ticks(ax, "y")
+        across.label_ticks(ax.xaxis)
+        along.label_ticks(ax.yaxis)
         corner = across.codes[best] - 0.5, along.codes[best] - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, color="C1", lw=3))
-        if max(shown.shape) <= _MAX_TEXT_CELLS:
-            for cell, i in cells.items():
-                # The other end of the color map is legible on the cell.
-                color = image.cmap(0.0 if image.norm(means[i]) > 0.5 else 1.0)
-                style = {"ha": "center", "va": "center", "color": color}
-                self.text_.append(ax.text(*cell, f"{means[i]:.3g}", **style))
+        for cell, i in cells.items() if max(shown.shape) <= _MAX_TEXT_CELLS else ():
+            # The other end of the color map is legible on the cell.
+            color = self.image_.cmap(0.0 if self.image_.norm(means[i]) > 0.5 else 1.0)
+            text = ax.text(*cell, f"{means[i]:.3g}", ha="center", va="center", color=color)
+            self.text_.append(text)
 
     def _plot_rounds(
-        self,
-        paths: Sequence[Sequence[int]],
-        means: Array,
-        rounds: Array,
-        best: int,
-        curve_kwargs: Any,
+        self, paths: Sequence[Sequence[int]], means: Array, rounds: Array, best: int
     ) -> None:
         """Plot the score of each candidate over the resources of the halving rounds."""
-        from matplotlib.lines import Line2D
-
         ax, resources = self.ax_, np.asarray(self.cv_results["n_resources"])
-        n_in_round = [*np.bincount(rounds), 0]
         labels = [
             f"after {resources[rounds == i][0]:g}: {n - n_next} dropped, {n_next} remaining"
-            for i, (n, n_next) in enumerate(pairwise(n_in_round))
+            for i, (n, n_next) in enumerate(pairwise(np.bincount(rounds)))
         ]
-        labels[-1] = "last round"
+        labels.append("last round")
         for path in sorted(paths, key=lambda path: (best in path, rounds[path[-1]])):
             i = rounds[path[-1]]
-            style: dict[str, Any] = {"color": f"C{i}", "marker": ".", "label": labels[i]}
+            style: dict[str, Any] = {"color": f"C{i}", "label": labels[i]}
             if best in path:
                 label = f"best: {means[best]:.3g}"
-                style |= {"color": ax.xaxis.label.get_color(), "linewidth": 2, "label": label}
+                style = {"color": ax.xaxis.label.get_color(), "linewidth": 2, "label": label}
             labels[i] = "_"  # the legend leaves out labels that begin with an underscore
-            style = merge_kwargs(style, curve_kwargs, Line2D)
-            self.lines_ += ax.plot(resources[path], means[path], **style)
+            self.lines_ += ax.plot(resources[path], means[path], marker=".", **style)
         ticks = np.unique(resources)
         ax.set(xscale="log", xlabel="samples" if self.resource == "n_samples" else self.resource)
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -450,12 +377,11 @@ class ParameterAxis:
         """The positions of the values on an axis: numbers, or the indices of other values."""
         return self.values if self.is_numeric else list(range(len(self.values)))
 
-    def label_ticks(self, ax: Any, which: str) -> None:
-        """Set a tick with the value's text at each index."""
+    def label_ticks(self, axis: Any) -> None:
+        """Set a tick with the value's text at each index of a matplotlib axis."""
         labels = [f"{value:.4g}" if self.is_numeric else str(value) for value in self.values]
-        is_long = which == "x" and sum(map(len, labels)) > _MAX_LABEL_CHARACTERS
+        is_long = axis.axis_name == "x" and sum(map(len, labels)) > _MAX_LABEL_CHARACTERS
         style: dict[str, Any] = {"rotation": 45, "ha": "right"} if is_long else {}
-        axis = ax.xaxis if which == "x" else ax.yaxis
         axis.set_ticks(range(len(labels)), labels, **style)
 
 

@@ -149,16 +149,6 @@ def get_fitted_network(estimator: FittedAttributesMixin) -> FittedNetwork:
     return FittedNetwork(info, estimator._fitted_parameters(info), targets)
 
 
-def get_dropout_rates(estimator: FittedAttributesMixin) -> tuple[float, ...]:
-    """Return the dropout rates of a fitted network, of the input and of each hidden layer."""
-    config = estimator._validated_params and estimator._validated_params.config
-    if config is None:
-        config = estimator._make_config(
-            estimator._settings | estimator._infer_parameters(estimator._widths)
-        )
-    return config.architecture.dropout_rates
-
-
 class FittedAttributesMixin(EstimatorMixin):
     """Fitted attributes of the networks, from training or from assigned weights, and prediction.
 

@@ -47,11 +47,9 @@ def test_plots_on_the_given_axes_or_on_a_new_pyplot_figure(name):
 
 def test_learning_rate_display_plots_the_range_test():
     model, (X, y) = quick(BackpropClassifier), class_data()
-    found = find_learning_rate(model, X, y, smallest=1e-5, n_steps=60)
+    found = find_learning_rate(model, X, y)
     ax = Figure().subplots()
-    display = LearningRateDisplay.from_estimator(
-        model, X, y, smallest=1e-5, n_steps=60, ax=ax, curve_kwargs={"lw": 3}
-    )
+    display = LearningRateDisplay.from_estimator(model, X, y, ax=ax)
     for name in ("rates", "losses", "smoothed_losses"):
         np.testing.assert_array_equal(getattr(display.range_test, name), getattr(found, name))
     assert ax.get_xscale() == "log"
@@ -59,7 +57,6 @@ def test_learning_rate_display_plots_the_range_test():
     np.testing.assert_array_equal(raw.get_data(), [found.rates, found.losses])
     np.testing.assert_array_equal(smoothed.get_data(), [found.rates, found.smoothed_losses])
     assert display.line_ is smoothed
-    assert smoothed.get_linewidth() == 3
     assert display.suggestion_line_ is suggestion
     assert suggestion.get_xdata()[0] == found.suggestion
     labels = [text.get_text() for text in ax.get_legend().get_texts()]

@@ -137,10 +137,9 @@ def test_names_the_networks_of_a_tabular_estimator_by_their_layer_sizes():
         network.hidden_layer_sizes = sizes
     display = LossCurveDisplay.from_estimator(model)
     assert plotted(display) == [curve for net in model.networks_ for curve in net.loss_curve_]
-    assert legend_texts(display) == ["8-4 units", "16 units"]
-    model.networks_[1].hidden_layer_sizes = (8, 4)
+    assert legend_texts(display) == ["1: 8-4 units", "2: 16 units"]
     display = LossCurveDisplay.from_estimators({"a": model})
-    assert legend_texts(display) == ["a, 1: 8-4 units", "a, 2: 8-4 units"]
+    assert legend_texts(display) == ["a, 1: 8-4 units", "a, 2: 16 units"]
 
 
 def test_gives_each_of_several_estimators_a_color():
@@ -167,8 +166,8 @@ def test_displays_can_share_axes():
         quick(BackpropClassifier, early_stopping=True, random_state=i).fit(X, y) for i in range(2)
     )
     axes = Figure().subplots(2)
-    first = LossCurveDisplay.from_estimator(one, name="one", ax=axes)
-    second = LossCurveDisplay.from_estimator(other, name="other", ax=axes)
+    first = LossCurveDisplay.from_estimators({"one": one}, ax=axes)
+    second = LossCurveDisplay.from_estimators({"other": other}, ax=axes)
     assert (second.ax_, second.score_ax_) == tuple(axes)
     assert not same_color(first.lines_[0].get_color(), second.lines_[0].get_color())
     validation = ["one, validation loss", "other, validation loss"]
@@ -182,18 +181,6 @@ def test_plots_losses_far_apart_on_a_logarithmic_scale():
     histories = [LossCurves(losses, [], [], 0) for losses in ([1, 0.5], [1, 0.001], [1, -1])]
     scales = [LossCurveDisplay(curves={"": [each]}).plot().ax_.get_yscale() for each in histories]
     assert scales == ["linear", "log", "linear"]
-
-
-def test_passes_keywords_to_all_lines_or_to_those_of_each_estimator():
-    model = quick(BackpropClassifier).fit(*class_data())
-    display = LossCurveDisplay.from_estimator(model, curve_kwargs={"lw": 5, "c": "red"})
-    assert display.lines_[0].get_linewidth() == 5
-    display = LossCurveDisplay.from_estimators(
-        [model, model], curve_kwargs=[{"linewidth": 1}, {"linewidth": 2}]
-    )
-    assert [line.get_linewidth() for line in display.lines_] == [1, 2]
-    with pytest.raises(ValueError, match="curve_kwargs must .* each of 2 estimators, got 1"):
-        display.plot(curve_kwargs=[{}])
 
 
 def test_raises_on_estimators_without_a_loss_curve():
