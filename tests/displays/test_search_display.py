@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import randint
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -10,12 +9,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import (
     GridSearchCV,
     HalvingGridSearchCV,
-    HalvingRandomSearchCV,
     RandomizedSearchCV,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn.tree import DecisionTreeRegressor
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalvingGridSearchCV
 from skbackprop.displays import SearchDisplay
@@ -160,13 +158,6 @@ def test_large_heat_map_has_no_texts():
     assert SearchDisplay(cv_results=results).plot().text_ == []
 
 
-def test_two_parameters_with_the_most_values_are_the_default():
-    grid = {"max_depth": [1, 2], "min_samples_leaf": [1, 2, 4], "min_samples_split": [2, 4]}
-    search = GridSearchCV(DecisionTreeRegressor(random_state=0), grid, cv=2).fit(*value_data())
-    ax = from_estimator(search).ax_
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("min_samples_leaf", "max_depth")
-
-
 @pytest.mark.long
 def test_values_that_form_no_grid_are_plotted_over_one_parameter():
     values = {"alpha": np.geomspace(1e-3, 1, 50), "tol": np.linspace(0.01, 0.2, 50)}
@@ -235,37 +226,6 @@ def test_rounds_are_the_scores_of_candidates_over_the_resources(resource):
     ]
     expected += ["last round"] if n_dropped[-1] > 1 else []
     assert legend_texts(display) == [*expected, f"best: {search.best_score_:.3g}"]
-
-
-@pytest.mark.long
-def test_rounds_may_have_equal_candidates_and_equal_resources():
-    equal = HalvingRandomSearchCV(
-        DecisionTreeClassifier(random_state=0),
-        {"max_depth": randint(1, 4)},
-        n_candidates=9,
-        resource="max_leaf_nodes",
-        min_resources=2,
-        max_resources=18,
-        cv=2,
-        random_state=0,
-    ).fit(*class_data())
-    assert legend_texts(from_estimator(equal))[0] == "after 2: 6 dropped, 3 remaining"
-    repeated = HalvingGridSearchCV(
-        quick(BackpropClassifier),
-        {"alpha": np.geomspace(0.01, 10, 9)},
-        resource="max_iter",
-        min_resources=2,
-        max_resources=6,
-        aggressive_elimination=True,
-        cv=2,
-    ).fit(*class_data())
-    assert repeated.n_resources_ == [2, 2, 6]
-    display = from_estimator(repeated)
-    assert tick_labels(display) == ["2", "6"]
-    assert legend_texts(display)[:2] == [
-        "after 2: 6 dropped, 3 remaining",
-        "after 2: 2 dropped, 1 remaining",
-    ]
 
 
 def test_parameters_of_a_halving_search_have_the_last_score_of_each_candidate():

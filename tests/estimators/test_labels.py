@@ -8,7 +8,6 @@ import pandas as pd
 import polars as pl
 import pytest
 from scipy import sparse
-from sklearn.exceptions import DataConversionWarning
 from sklearn.metrics import accuracy_score
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neural_network import MLPClassifier
@@ -336,10 +335,3 @@ def test_a_failed_batch_changes_nothing():
         with pytest.raises(ValueError, match=r"\by\b"):
             model.partial_fit(X, wrong)
     assert np.array_equal(model.coefs_[0], before)
-
-
-def test_sparse_column_of_labels_warns_and_trains_like_a_dense_one():
-    expected = quick(BackpropClassifier).fit(X, THREE)
-    with pytest.warns(DataConversionWarning, match="column-vector y"):
-        model = quick(BackpropClassifier).fit(X, sparse.csc_array(THREE[:, None]))
-    assert same_bits(model, expected)

@@ -24,12 +24,10 @@ from skbackprop.losses import (
     ClassifierLoss,
     Focal,
     Gaussian,
-    Hinge,
     Huber,
     LogLoss,
     Loss,
     Quantile,
-    SquaredHinge,
     Tweedie,
     regression,
 )
@@ -295,20 +293,6 @@ def test_the_focal_loss_is_right_at_huge_scores(multiclass, gamma, dtype):
 
 
 # ---------------------------------------------------------------------------- hinge losses
-
-
-@pytest.mark.parametrize("kind", [Hinge, SquaredHinge])
-def test_rows_beyond_the_margin_have_no_gradient(kind):
-    scores = np.array([[[1.0], [1.5], [-1.0], [-1e4]]])
-    y = np.array([[[1.0], [1.0], [0.0], [0.0]]])
-    np.testing.assert_array_equal(kind().value(scores, y), 0)
-    np.testing.assert_array_equal(gradient(kind(), scores, y), 0)
-
-
-def test_hinge_gradient_is_constant_within_the_margin():
-    scores = np.array([[[0.5, -0.5, -1e4, 1e4]]])
-    y = np.array([[[1.0, 0.0, 1.0, 0.0]]])
-    np.testing.assert_array_equal(gradient(Hinge(), scores, y), [[[-1, 1, -1, 1]]])
 
 
 # ------------------------------------------------------------------------------ contracts

@@ -361,10 +361,6 @@ CALLS = {
         lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), metric="scores"),
         "score",
     ),
-    "std_display_style of a display": (
-        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), std_display_style="errorbars"),
-        "errorbar",
-    ),
 }
 
 
