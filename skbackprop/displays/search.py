@@ -12,7 +12,6 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import Array
-from ..utils.suggestions import did_you_mean
 from ._plotting import get_axes, prefers_log_scale, set_log_scale_if_wide
 
 # Heat maps of more rows or columns have no scores written into their cells.
@@ -156,8 +155,7 @@ class SearchDisplay:
         if metric is None:
             metric = search.refit if search.refit in metrics else "score"
         if metric not in metrics:
-            question = did_you_mean(metric, metrics)
-            raise ValueError(f"metric must be one of {metrics}, got {metric!r}.{question}")
+            raise ValueError(f"metric must be one of {metrics}, got {metric!r}.")
         if score_name is None:
             score_name = _make_score_name(
                 search.scoring if metric == "score" else metric, negate_score

@@ -306,28 +306,6 @@ def test_classes_cannot_change_in_partial_fit():
         model.partial_fit(X, THREE, classes=[0, 1, 2, 3])
 
 
-@pytest.mark.parametrize("is_first", [True, False], ids=["first call", "later call"])
-@pytest.mark.parametrize(
-    "classes", [np.arange(3), ["a", "b", "c"], np.arange(3)[:, None]], ids=["1-D", "words", "2-D"]
-)
-def test_classes_by_position_are_an_error_that_names_them(classes, is_first):
-    """The third argument is sample_weight, in scikit-learn since its 1.7 too."""
-    model = quick(BackpropClassifier)
-    if not is_first:
-        model.partial_fit(X, THREE, classes=[0, 1, 2])
-    with pytest.raises(ValueError, match=r"by name, as in partial_fit\(X, y, classes=\.\.\.\)"):
-        model.partial_fit(X, THREE, classes)
-
-
-def test_as_many_classes_as_rows_by_position():
-    X, y = class_data(3)
-    with pytest.raises(ValueError, match=r"first call .* by name, as in partial_fit\(X, y, class"):
-        quick(BackpropClassifier).partial_fit(X, y, [0, 1, 2])
-    with pytest.raises(ValueError, match="sample_weight") as error:
-        quick(BackpropClassifier).partial_fit(X, y, [1, 1], classes=[0, 1, 2])
-    assert "by name" not in str(error.value)  # classes are named already
-
-
 def test_a_failed_batch_changes_nothing():
     model = quick(BackpropClassifier).fit(X, LABELS)
     before = model.coefs_[0].copy()

@@ -23,7 +23,6 @@ from skbackprop import (
 from skbackprop._sklearn import StrOptions
 from skbackprop.activations import ACTIVATIONS, LeakyRelu
 from skbackprop.callbacks import OptunaPruningCallback
-from skbackprop.displays import SearchDisplay
 from skbackprop.estimators._estimator_mixin import EstimatorMixin
 from skbackprop.estimators._parameter_table import PARAMETERS, get_constraints
 from skbackprop.export import to_c
@@ -356,10 +355,6 @@ CALLS = {
     "weight_dtype of to_c": (
         lambda: to_c(quick(BackpropClassifier).fit(X, Y), weight_dtype="int-8"),
         "int8",
-    ),
-    "metric of a display": (
-        lambda: SearchDisplay.from_estimator(search(None).fit(X, Y), metric="scores"),
-        "score",
     ),
 }
 
