@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from .layers.reshaping import Flatten
 from .losses.base import Loss
 from .nn.network import BuiltNetwork, Network
 from .nn.parameters import FlatParameters
-from .utils.arrays import Array, BufferPool
+from .utils.arrays import Array, BufferPool, squeeze_member_axis
 
 __all__ = ["check_activation", "check_gradient", "check_layer", "check_loss"]
 
@@ -193,28 +194,32 @@ def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float
     )
     weight = np.random.RandomState(0).uniform(1, 2, raw_prediction.shape[:2])
 
-    def value_and_gradient(raw_prediction: Any, in_place: bool) -> tuple[float, Any]:
+    def value_and_gradient(raw_prediction: Any, is_stack: bool) -> tuple[float, Any]:
         value = np.asarray(loss.value(raw_prediction, y))
         if value.shape != weight.shape:
             raise AssertionError(
                 "value(raw_prediction, y) must return the loss of each row, of shape "
                 f"(n_estimators, n) = {weight.shape}, got {value.shape}."
             )
-        out = raw_prediction if in_place else np.full_like(raw_prediction, np.nan)
-        loss.gradient(raw_prediction, y, out)
+        # The arrays of a single network have no axis of networks. It overwrites its predictions.
+        out = np.full_like(raw_prediction, np.nan) if is_stack else raw_prediction
+        arrays = raw_prediction, y, out
+        for own in [arrays] if is_stack else zip(*arrays, strict=True):
+            loss.gradient(*own)
         return float(np.sum(weight * value)), weight[..., None] * out
 
     return max(
-        check_gradient(partial(value_and_gradient, in_place=in_place), raw_prediction, **options)
-        for in_place in (False, True)
+        check_gradient(partial(value_and_gradient, is_stack=is_stack), raw_prediction, **options)
+        for is_stack in (False, True)
     )
 
 
 def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any) -> float:
     """Check the gradients of a layer with respect to its parameters and its input.
 
-    A stack of two networks has the layer first, and in a second check after another layer. Each
-    computes two steps on the same memory, so that gradients that are added to old ones are found.
+    A network, and a stack of two, have the layer first, and in a second check after another layer.
+    They compute two steps on the same memory, so that gradients that are added to old ones are
+    found.
 
     Parameters
     ----------
@@ -254,10 +259,10 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     # Before a layer that reads columns of X there is no other.
     before: list[tuple[Layer, ...]] = [()] if layer.reads_columns else [(), (Scale(),)]
     errors = []
-    for first in before:
+    for first, n_estimators in product(before, (1, 2)):
         layers = expand_layers((*first, layer, Flatten(), Dense(2)), input_shape)[0]
         network = Network(tuple(input_shape), tuple(layers))
-        for subject, value_and_gradient, point in _gradients_of_network(network, X):
+        for subject, value_and_gradient, point in _gradients_of_network(network, X, n_estimators):
             try:
                 errors.append(check_gradient(value_and_gradient, point, **options))
             except AssertionError as error:
@@ -265,10 +270,12 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
     return max(errors)
 
 
-def _gradients_of_network(network: Network, X: Array) -> Iterator[tuple[str, Any, Array]]:
+def _gradients_of_network(
+    network: Network, X: Array, n_estimators: int
+) -> Iterator[tuple[str, Any, Array]]:
     """Yield each subject of differentiation, its function for `check_gradient`, and a point."""
-    rngs = [np.random.RandomState(seed) for seed in range(2)]
-    start = network.layout.init(2, np.dtype(np.float64), rngs)
+    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
+    start = network.layout.init(n_estimators, np.dtype(np.float64), rngs)
     start.theta[...] += 0.4 * rngs[0].randn(*start.theta.shape)
     is_number = np.isfinite(X)
     is_number[:, network.layers[0].categorical_columns] = False
@@ -302,11 +309,11 @@ def _run_network(
         n_rows,
         BufferPool(parameters.dtype),
         gradients if is_training else None,
-        rngs=[np.random.default_rng(seed) for seed in range(2)],
+        rngs=[np.random.default_rng(seed) for seed in range(len(parameters))],
         with_input_gradient=True,
     )
     built.batch.weight, built.batch.total = 1 / n_rows, n_rows
-    raw = np.empty((2, n_rows, network.n_units[-1]))
+    raw = squeeze_member_axis(np.empty((len(parameters), n_rows, network.n_units[-1])))
     slope = np.random.RandomState(1).normal(size=raw.shape)
     for _ in range(2):
         built.forward(X, raw)
@@ -315,4 +322,4 @@ def _run_network(
     value = float(np.sum(raw * slope))
     if built.activity_loss is not None:
         value += float(built.activity_loss.sum()) / n_rows
-    return value, gradients.theta, input_gradient.reshape(2, *X.shape).sum(axis=0)
+    return value, gradients.theta, input_gradient.reshape(-1, *X.shape).sum(axis=0)
