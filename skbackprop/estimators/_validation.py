@@ -542,7 +542,10 @@ def validate_weight(
     with np.errstate(over="ignore"):
         total = weight.sum()
     if not np.isfinite(total):
-        raise ValueError("The sum of sample_weight must be finite, but its largest value is ")
+        raise ValueError(
+            "The sum of sample_weight must be finite, but its largest value is "
+            f"{weight.max():.3g}. Scale the weights, for example to a mean of one."
+        )
     return weight
 
 

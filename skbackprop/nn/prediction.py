@@ -140,9 +140,6 @@ class CachedPredictor:
 
 OutputGradient: TypeAlias = Callable[[Array, int], Array]
 
-# Numbers in the buffers of a block of rows.
-_BLOCK_NUMBERS = 1 << 21
-
 
 def compute_input_gradients(
     network: Network, parameters: Parameters, X: Any, slope: OutputGradient, n_quantities: int

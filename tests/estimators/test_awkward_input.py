@@ -123,6 +123,13 @@ def test_non_finite_sample_weight_is_an_error(estimator_class, value, named):
 
 
 @BOTH
+def test_sample_weight_with_an_infinite_sum_is_an_error(estimator_class):
+    X, y = data_for(estimator_class)
+    with pytest.raises(ValueError, match=r"largest value is 1e\+308\. Scale the weights"):
+        quick(estimator_class).fit(X, y, sample_weight=np.full(N, 1e308))
+
+
+@BOTH
 def test_masked_values_are_missing(estimator_class):
     """NumPy drops the mask, and takes what is behind it."""
     X, y = data_for(estimator_class)
