@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .._sklearn import warn
 from ..layers.base import Shape
 from ..losses._composite import LossWithLink, override_link
 from ..losses.base import Loss
@@ -101,8 +100,6 @@ class ValidatedParams(NamedTuple):
         The configuration.
     fixed : dict
         The parameters that a warm start must not change, as `warm_start_signature` returns them.
-    messages : tuple of str
-        The warnings about parameters that have no effect.
     is_immutable : bool
         Whether no value can change, apart from the items of lists, so that the same objects make
         the same configuration.
@@ -113,7 +110,6 @@ class ValidatedParams(NamedTuple):
     values: tuple[Any, ...]
     config: TrainingConfig
     fixed: dict[str, Any]
-    messages: tuple[str, ...]
     is_immutable: bool
     lists: tuple[tuple[list[Any], tuple[Any, ...]], ...]
 
@@ -124,11 +120,6 @@ class ValidatedParams(NamedTuple):
             len(values) == len(items) and all(map(operator.is_, values, items))
             for values, items in self.lists
         )
-
-    def warn(self) -> None:
-        """Warn of the parameters that have no effect."""
-        for message in self.messages:
-            warn(message, UserWarning)
 
 
 class FitArguments(NamedTuple):

@@ -89,7 +89,6 @@ class FitJob:
         """Validate parameters and data, and make the runs; `template` is a job with this data."""
         with self._record_errors():
             params = self._validated_params or validate_params(self.estimator)
-            params.warn()
             start = None
             if template is None or template.context is None:
                 arguments = FitArguments(self.X, self.y, **self.fit_params)

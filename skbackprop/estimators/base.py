@@ -26,12 +26,7 @@ from ..nn.objective import Objective
 from ..nn.parameters import FlatParameters
 from ..training.checkpoint import RngOrCheckpoint, TrainingCheckpoint
 from ..training.class_weight import reject_balanced
-from ..training.config import (
-    TrainingConfig,
-    build_average,
-    is_lbfgs,
-    unused_parameter_warnings,
-)
+from ..training.config import TrainingConfig, is_lbfgs
 from ..training.loop import TrainingLoop
 from ..training.parallelism import check_batch_memory
 from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
@@ -333,8 +328,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         if known is not None and known.is_current:
             return known
         params = validate_params(self)
-        if known is None:
-            params.warn()
         if last is not None:
             check_warm_start(last.fixed, params.fixed)
         return params
@@ -498,21 +491,18 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
 
 
 def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
-    """Validate an estimator's parameters; return them with the warnings about unused ones."""
+    """Validate an estimator's parameters."""
     reject_unused_overrides(estimator)
     values = estimator._values
     parameters = dict(zip(estimator._parameter_table, values, strict=True))
-    build_average(parameters)  # whose error has better advice
     estimator._validate_params()
     config = estimator._make_config(parameters)
-    defaults = {name: row.default for name, row in estimator._parameter_table.items()}
-    messages = tuple(unused_parameter_warnings(parameters, defaults))
     lists = tuple((value, tuple(value)) for value in values if isinstance(value, list))
     items = [item for _, each in lists for item in each]
     is_mutable = any(isinstance(value, (dict, np.ndarray)) for value in values)
     is_immutable = not is_mutable and all(isinstance(each, _IMMUTABLE) for each in items)
     fixed = warm_start_signature(parameters)
-    return ValidatedParams(values, config, fixed, messages, is_immutable, lists)
+    return ValidatedParams(values, config, fixed, is_immutable, lists)
 
 
 def make_fit_context(

@@ -6,10 +6,10 @@ All training reads a `TrainingConfig`; nothing behind it looks at an estimator's
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,9 +22,8 @@ from ..nn.stack_trainer import PlateauStopper
 from ..nn.update import UpdateRule
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
-from ..utils.configurable import Configurable, static_signature
+from ..utils.configurable import static_signature
 from ..utils.equality import is_equal
-from ..utils.suggestions import did_you_mean
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import MLPSpec
 from .class_weight import validate_class_weight
@@ -233,7 +232,11 @@ def make_training_config(
         schedule=build_schedule(parameters),
         rate=float(parameters["learning_rate_init"]),
         clip_norm=math.inf if clip_norm is None else float(clip_norm),
-        average=None if is_lbfgs(parameters["solver"]) else build_average(parameters),
+        average=(
+            None
+            if is_lbfgs(parameters["solver"])
+            else instantiate(AVERAGES, parameters["average"], parameters)
+        ),
         batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
         shuffle=bool(parameters["shuffle"]),
         time_limit=math.inf if time_limit is None else float(time_limit),
@@ -327,145 +330,3 @@ def build_schedule(parameters: Mapping[str, Any]) -> LearningRateSchedule:
     if schedule in SGD_ONLY_SCHEDULES and not (isinstance(solver, str) and solver == "sgd"):
         return ConstantRate()
     return instantiate(SCHEDULES, schedule, parameters)
-
-
-def build_average(parameters: Mapping[str, Any]) -> WeightAverage | None:
-    """Return the average of the weights over the steps, if any."""
-    average = parameters["average"]
-    is_name = isinstance(average, str) and average in AVERAGES
-    if not (average is None or is_name or isinstance(average, WeightAverage)):
-        raise ValueError(
-            f"average must be None, one of the names {list(AVERAGES)}, or a WeightAverage, got "
-            f"{average!r}.{did_you_mean(average, AVERAGES)} Write average='polyak' for the mean "
-            "of all steps, average='ema' for an exponential moving average, or an object such as "
-            "ExponentialMovingAverage(decay=0.99) from skbackprop.weight_averaging."
-        )
-    return instantiate(AVERAGES, average, parameters)
-
-
-# ----------------------------------------------------------- parameters without effect
-
-_Rule: TypeAlias = Callable[[Mapping[str, Any], str, Any], str | None]
-
-# The solvers that scikit-learn has.
-_SKLEARN_SOLVERS = ("lbfgs", "sgd", "adam")
-
-
-def unused_parameter_warnings(
-    parameters: Mapping[str, Any], defaults: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yield a warning for each parameter that is not at its default and has no effect.
-
-    Parameters
-    ----------
-    parameters : mapping
-        An estimator's parameters, by name.
-    defaults : mapping
-        The defaults of its parameters, by name.
-
-    Yields
-    ------
-    message : str
-        The parameter, why it has no effect, and what to do.
-    """
-    for names, rule in RULES:
-        for name in (name for name in names if name in parameters):
-            value, default = parameters[name], defaults[name]
-            because = None if is_equal(value, default) else rule(parameters, name, default)
-            if because is not None:
-                yield f"{name}={value!r} has no effect with {because}"
-
-
-def _why_unused_by_lbfgs(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
-    """Explain that L-BFGS has no stochastic steps to average, to clip or to schedule."""
-    value = parameters[name]
-    if not is_lbfgs(parameters["solver"]) or (
-        isinstance(value, str) and value in SGD_ONLY_SCHEDULES
-    ):
-        return None
-    return (
-        f"solver={parameters['solver']!r}, which makes no stochastic steps. Set "
-        f"{name}={default!r}, or choose a stochastic solver such as 'adam' or 'sgd'."
-    )
-
-
-def _why_unused_without_sgd(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
-    """Explain that a schedule given by name needs solver="sgd", as in scikit-learn."""
-    value, solver = parameters[name], parameters["solver"]
-    is_theirs = isinstance(value, str) and value in SGD_ONLY_SCHEDULES
-    if not is_theirs or _is_sklearn_solver(solver) or is_lbfgs(solver):
-        return None
-    return (
-        f"solver={solver!r}, because this name is only used with solver='sgd', as in scikit-learn. "
-        f"Set {name}={SCHEDULES[value].__name__}(), imported from skbackprop.schedules."
-    )
-
-
-def _why_unused_by_solver(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
-    """Explain that a solver does not use a flat parameter; an instance uses none."""
-    solver = parameters["solver"]
-    if _is_sklearn_solver(solver):
-        return None
-    if isinstance(solver, str):
-        is_read = name in SOLVERS[solver].setting_names()
-        return None if is_read else _explain_missing("solver", solver, name, default)
-    return _explain_instance("solver", solver, parameters[name], name, default)
-
-
-def _why_unused_by_schedule(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
-    """Explain that a schedule does not use a flat parameter; an instance uses none."""
-    schedule = parameters["learning_rate"]
-    if isinstance(schedule, str):
-        is_theirs = schedule in SGD_ONLY_SCHEDULES
-        return None if is_theirs else _explain_missing("learning_rate", schedule, name, default)
-    return _explain_instance("learning_rate", schedule, parameters[name], name, default)
-
-
-def _why_unused_by_stopping(parameters: Mapping[str, Any], name: str, default: Any) -> str | None:
-    """Explain that an `EarlyStopping` has its own settings; some schedules use the flat ones."""
-    stopping = parameters["early_stopping"]
-    if not isinstance(stopping, EarlyStopping) or parameters["learning_rate"] == "adaptive":
-        return None
-    return _explain_instance("early_stopping", stopping, parameters[name], name, default)
-
-
-def _why_unused_without_variational(
-    parameters: Mapping[str, Any], name: str, default: Any
-) -> str | None:
-    """Explain that an autoencoder whose codes are not drawn has no divergence to weight."""
-    if parameters["variational"]:
-        return None
-    return f"variational=False. Set variational=True, or leave {name} at its default, {default!r}."
-
-
-def _explain_instance(of: str, part: Any, value: Any, name: str, default: Any) -> str:
-    if not (isinstance(part, Configurable) and name in part.setting_names()):
-        return _explain_missing(of, part, name, default)
-    return (
-        f"{of}={part!r}, which has settings of its own. Set it there, "
-        f"{of}={type(part).__name__}({name}={value!r}), and leave {name} at its "
-        f"default, {default!r}."
-    )
-
-
-def _explain_missing(of: str, part: Any, name: str, default: Any) -> str:
-    return f"{of}={part!r}, which has no such setting. Leave it at its default, {default!r}."
-
-
-def _is_sklearn_solver(solver: Any) -> bool:
-    return isinstance(solver, str) and solver in _SKLEARN_SOLVERS
-
-
-# For each reason: the parameters that it concerns, and the function that returns the rest of the
-# message, or None if the parameter has an effect or scikit-learn ignores it as well.
-RULES: tuple[tuple[tuple[str, ...], _Rule], ...] = (
-    (("average", "clip_norm", "learning_rate"), _why_unused_by_lbfgs),
-    (("learning_rate",), _why_unused_without_sgd),
-    (
-        ("momentum", "nesterovs_momentum", "beta_1", "beta_2", "epsilon", "max_fun"),
-        _why_unused_by_solver,
-    ),
-    (("power_t",), _why_unused_by_schedule),
-    (("validation_fraction", "n_iter_no_change"), _why_unused_by_stopping),
-    (("beta",), _why_unused_without_variational),
-)

@@ -38,8 +38,6 @@ from support.cases import MAY_DIFFER
 from support.lanes import examples
 
 pytestmark = [
-    # Of settings that are drawn at random some have none beside the others.
-    pytest.mark.filterwarnings("ignore:.* has no effect with"),
     few_epochs,
     pytest.mark.filterwarnings("ignore:batch_size=.* is larger"),
     pytest.mark.usefixtures("one_blas_thread"),

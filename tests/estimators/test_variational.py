@@ -340,11 +340,6 @@ def test_invalid_settings_are_errors(settings, message):
         small(**settings).fit(X)
 
 
-def test_beta_without_variational_has_no_effect():
-    with pytest.warns(UserWarning, match="beta=2.0 has no effect with variational=False"):
-        small(variational=False, beta=2.0).fit(X)
-
-
 @pytest.mark.long
 def test_a_search_finds_what_scikit_learn_finds():
     grid = {"beta": [0.1, 1.0], "learning_rate_init": [1e-3, 1e-2]}

@@ -182,7 +182,6 @@ def test_an_infinite_gradient_is_divergence():
 @few_epochs
 @BOTH
 @pytest.mark.parametrize("solver, bound", [("adam", 1e6), ("lbfgs", 1e-9)])
-@pytest.mark.filterwarnings("ignore:clip_norm=1e-09 has no effect")
 def test_a_bound_never_reached_clips_nothing_nor_does_lbfgs(solver, bound, estimator_class):
     X, y = data_for(estimator_class)
     free, bounded = (

@@ -30,7 +30,6 @@ from skbackprop.training.architecture import (
     validate_hidden_layer_sizes,
 )
 from skbackprop.training.config import (
-    build_average,
     build_schedule,
     instantiate,
     is_lbfgs,
@@ -38,7 +37,7 @@ from skbackprop.training.config import (
 )
 from skbackprop.training.weight_init import make_weight_init
 from skbackprop.utils.equality import is_equal
-from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, PolyakAverage
+from skbackprop.weight_averaging import AVERAGES, PolyakAverage
 from support import some_parameters
 from support.cases import MAY_DIFFER, two_that_differ_in
 from support.stacks import activations_of
@@ -142,28 +141,6 @@ def test_other_schedules_work_with_every_solver(solver):
 def test_without_a_share_of_l1_the_penalty_is_l2():
     assert config(alpha=1).penalty == L2(1.0)
     assert config(alpha=2, l1_ratio=1).penalty == L1L2(2.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    "average, expected",
-    [
-        (None, None),
-        ("polyak", PolyakAverage(1.0)),
-        ("ema", ExponentialMovingAverage(0.99)),
-        (PolyakAverage(70), PolyakAverage(70.0)),
-        (ExponentialMovingAverage(0.5), ExponentialMovingAverage(0.5)),
-    ],
-    ids=repr,
-)
-def test_averages(average, expected):
-    assert build_average(settings(average=average)) == expected
-
-
-@pytest.mark.parametrize("value", [True, False, 0, 1, 0.9, "mean", PolyakAverage, [0.9]], ids=repr)
-def test_raises_on_an_invalid_average(value):
-    with pytest.raises(ValueError, match="average must be .*Write average='polyak'") as error:
-        build_average(settings(average=value))
-    assert f"got {value!r}." in str(error.value)
 
 
 def test_networks():
