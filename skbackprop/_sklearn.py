@@ -45,7 +45,6 @@ from sklearn.utils._param_validation import (  # what the parameters of an estim
     Options,
     StrOptions,
 )
-from sklearn.utils._repr_html.estimator import _VisualBlock  # an estimator within another's picture
 from sklearn.utils.extmath import _approximate_mode  # the very draws of a stratified split
 from sklearn.utils.metaestimators import _safe_split  # rows, and columns of precomputed kernels
 from sklearn.utils.validation import (
@@ -72,7 +71,6 @@ __all__ = [
     "_PassthroughScorer",
     "_Scorer",
     "_SubsampleMetaSplitter",
-    "_VisualBlock",
     "_approximate_mode",
     "_check_categorical_features",
     "_check_feature_names_in",

@@ -19,7 +19,7 @@ from .initializers import GlorotUniform, Initializer, VarianceScaling
 from .utils._name_types import ActivationName
 from .utils.arrays import Array
 from .utils.configurable import Configurable
-from .utils.suggestions import did_you_mean
+from .utils.suggestions import find_by_name
 from .utils.validation import validate_interval
 
 __all__ = [
@@ -641,14 +641,7 @@ ACTIVATIONS: dict[str, ActivationFunction] = {
 
 def get_activation(activation: str | ActivationFunction) -> ActivationFunction:
     """Return the activation function for a name or an instance."""
-    if isinstance(activation, str) and activation in ACTIVATIONS:
-        return ACTIVATIONS[activation]
-    if isinstance(activation, ActivationFunction):
-        return activation
-    raise ValueError(
-        f"activation must be one of {', '.join(map(repr, ACTIVATIONS))}, or an ActivationFunction "
-        f"such as LeakyRelu(), got {activation!r}.{did_you_mean(activation, ACTIVATIONS)}"
-    )
+    return find_by_name("activation", activation, ACTIVATIONS, ActivationFunction)
 
 
 ActivationLike: TypeAlias = ActivationName | ActivationFunction

@@ -26,7 +26,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._conformal_intervals import UncalibratedBand, conformal_quantile_rank, min_calibration_samples
 from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
 from .estimators._decorators import with_parameter_validation
-from .estimators._estimator_mixin import MetaEstimatorReprMixin
+from .estimators._estimator_mixin import EstimatorMixin
 from .utils.arrays import Array, MatrixLike
 
 # ----------------------------------------------------------------------------------- bands
@@ -93,7 +93,7 @@ def _supports_return_std(estimator: Any) -> bool:
 # ------------------------------------------------------------------------------- estimator
 
 
-class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, MetaEstimatorReprMixin):
+class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
     """Add prediction intervals of guaranteed coverage to a regressor.
 
     `fit` trains the regressor on a part of the rows and computes conformity scores on the other

@@ -17,7 +17,7 @@ import numpy as np
 from .utils._name_types import ScheduleName
 from .utils.arrays import Array, ArrayDict, FloatOrPerMember
 from .utils.configurable import Configurable
-from .utils.suggestions import did_you_mean
+from .utils.suggestions import find_by_name
 from .utils.validation import validate_interval
 
 __all__ = [
@@ -699,14 +699,6 @@ def as_schedule(schedule: Any, name: str = "schedule") -> LearningRateSchedule:
 
     Error messages call the value `name`.
     """
-    if isinstance(schedule, LearningRateSchedule):
-        return schedule
-    if isinstance(schedule, str) and schedule in SCHEDULES:
-        return SCHEDULES[schedule]()
     if callable(schedule) and not isinstance(schedule, type):
         return LambdaSchedule(schedule)
-    raise ValueError(
-        f"{name} must be one of the names {sorted(SCHEDULES)}, a LearningRateSchedule, or a "
-        "callable that takes the progress and returns a factor for the learning rate, got "
-        f"{schedule!r}.{did_you_mean(schedule, SCHEDULES)}"
-    )
+    return find_by_name(name, schedule, SCHEDULES, LearningRateSchedule)

@@ -12,7 +12,6 @@ from ..estimators._history import get_current_history
 from ..estimators.base import BaseNeuralNetwork
 from ..training.checkpoint import History
 from ..utils.optional_dependencies import require_extra
-from ..utils.suggestions import did_you_mean
 
 MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
 """The values of an epoch that can be reported."""
@@ -93,8 +92,7 @@ class OptunaPruningCallback:
     def __init__(self, trial: Any, monitor: MonitoredValue = "validation_score") -> None:
         if monitor not in get_args(MonitoredValue):
             names = list(get_args(MonitoredValue))
-            question = did_you_mean(monitor, names)
-            raise ValueError(f"monitor must be one of {names}, got {monitor!r}.{question}")
+            raise ValueError(f"monitor must be one of {names}, got {monitor!r}.")
         self.trial, self.monitor = trial, monitor
 
     def __repr__(self) -> str:

@@ -34,7 +34,6 @@ from ..utils._name_types import (
     SolverName,
 )
 from ..utils.arrays import Array, MatrixLike
-from ..utils.suggestions import did_you_mean
 from ..weight_averaging import WeightAverage
 from ._decorators import available_if
 from ._fit_context import DataInfo, FitArguments, FitContext, ScoredPredictions
@@ -852,8 +851,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         if of == "score":
             return self._raw_output_gradient
         if of != "probability":
-            suggestion = did_you_mean(of, ("score", "probability"))
-            raise ValueError(f'of must be "score" or "probability", got {of!r}.{suggestion}')
+            raise ValueError(f'of must be "score" or "probability", got {of!r}.')
         try:
             check_probabilities(self)
         except AttributeError as error:

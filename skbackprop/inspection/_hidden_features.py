@@ -16,7 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._estimator_mixin import MetaEstimatorReprMixin
+from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators._fitted_attributes import get_fitted_network
 from ..estimators._supervised import (
     BaseSupervisedNetwork,
@@ -28,7 +28,7 @@ from ..utils.arrays import Array, MatrixLike
 
 
 class BackpropFeatures(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, MetaEstimatorReprMixin
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, MetaEstimatorMixin, EstimatorMixin
 ):
     """Transformer that trains a network and returns the outputs of a hidden layer.
 

@@ -22,7 +22,7 @@ from ..activations import ActivationFunction, Relu, get_activation
 from ..initializers import GlorotUniform, Initializer, VarianceScaling
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember, squeeze_member_axis
 from ..utils.configurable import Configurable
-from ..utils.suggestions import did_you_mean
+from ..utils.suggestions import find_by_name
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one row of a layer's input or output, without the axis of the rows."""
@@ -545,21 +545,9 @@ def check_layers(
         If there is anything else, or a layer that must be the first is not.
     """
     each = [
-        named[layer]() if isinstance(layer, str) and layer in named else layer
+        find_by_name(argument, layer, named, Layer)
         for layer in (layers if isinstance(layers, (list, tuple)) else [layers])
     ]
-    for layer in each:
-        if isinstance(layer, type) and issubclass(layer, Layer):
-            raise ValueError(
-                f"{argument} must hold instances, got the class {layer.__name__}. Write "
-                f"{layer.__name__}(...) with its settings."
-            )
-        if not isinstance(layer, Layer):
-            raise ValueError(
-                f"{argument} must be None, a name or a Layer, or a list of these, got {layer!r}. "
-                f"The names are {', '.join(map(repr, named))}; objects such as Conv2D(16, 3) are "
-                f"in skbackprop.layers.{did_you_mean(layer, named)}"
-            )
     for layer in each[1:]:
         if layer.reads_columns:
             raise ValueError(

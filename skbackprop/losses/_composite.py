@@ -9,7 +9,6 @@ import numpy as np
 from scipy.special import xlogy
 
 from ..utils.arrays import Array
-from ..utils.suggestions import did_you_mean
 from .base import Loss, TargetInterval
 from .classification import ClassifierLoss, LogLoss
 from .links import OUTPUT_ACTIVATIONS, Link
@@ -143,8 +142,7 @@ def override_link(loss: Loss, name: Any) -> Loss:
             f"accept any of {sorted(OUTPUT_ACTIVATIONS)}."
         )
     if not isinstance(name, str) or name not in OUTPUT_ACTIVATIONS:
-        question = did_you_mean(name, OUTPUT_ACTIVATIONS)
         raise ValueError(
-            f"out_activation_ must be one of {sorted(OUTPUT_ACTIVATIONS)}, got {name!r}.{question}"
+            f"out_activation_ must be one of {sorted(OUTPUT_ACTIVATIONS)}, got {name!r}."
         )
     return LossWithLink(base_loss, OUTPUT_ACTIVATIONS[name])

@@ -14,7 +14,6 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropRegressor,
-    TabularClassifier,
 )
 from skbackprop.training.training_run import TrainingInterrupted
 from skbackprop.weight_averaging import ExponentialMovingAverage
@@ -355,34 +354,3 @@ def test_scikit_learns_progress_bar_shows_the_epochs(estimator_class, settings, 
     shown = capsys.readouterr().out
     assert f"{estimator_class.__name__} - fit" in shown
     assert "100%" in shown
-
-
-class WrongNames(Recorder):
-    """Callback whose hooks have other arguments than scikit-learn's."""
-
-    def setup(self, model, info): ...
-
-    def teardown(self, model, info): ...
-
-
-class FailingTwice(Recorder):
-    """Callback whose teardown fails after a hook of the fit has failed."""
-
-    def teardown(self, estimator, context):
-        raise AttributeError("what setup has not opened cannot be closed")
-
-
-@pytest.mark.parametrize("kind", [BackpropClassifier, BackpropAutoencoder, TabularClassifier])
-def test_raises_the_first_error(kind):
-    X, y = data_for(BackpropClassifier)
-    model = kind(max_iter=1)
-    with pytest.raises(TypeError, match=r"setup of the callback WrongNames .*setup\(model, info\)"):
-        model.set_callbacks(WrongNames()).fit(X, y)
-    for error in (RuntimeError, KeyboardInterrupt):
-        callback = FailingTwice(error_in="setup fit 0", error=error)
-        with pytest.raises(error, match="setup fit 0"):
-            model.set_callbacks(callback).fit(X, y)
-    with pytest.raises(TypeError, match="setup fit 0"):  # not about its arguments
-        model.set_callbacks(FailingTwice(error_in="setup fit 0", error=TypeError)).fit(X, y)
-    with pytest.raises(AttributeError, match="cannot be closed"):
-        model.set_callbacks(FailingTwice()).fit(X, y)

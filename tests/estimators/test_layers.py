@@ -54,9 +54,9 @@ def test_none_and_an_empty_list_are_the_network_without(estimator_class):
 
 
 WRONG = {
-    "name": ("waves", "The names are 'scale', 'periodic'"),
-    "class": ([PeriodicEmbedding], "must hold instances, got the class PeriodicEmbedding"),
-    "within": (["scale", 3], "or a list of these, got 3"),
+    "name": ("waves", "must be a str among"),
+    "class": ([PeriodicEmbedding], "object of class Layer, got <class .*PeriodicEmbedding"),
+    "within": (["scale", 3], "must be one of 'scale', 'periodic', or .* got 3"),
     "list in a list": ([["scale"]], r"got \['scale'\]"),
     "columns": (SOME.set_params(features=[0, 4]), "columns from 0 to 3, .* 4 inputs, got 4"),
 }
@@ -67,7 +67,7 @@ def test_what_is_no_layer_is_an_error_and_nothing_is_lost(value, says):
     X, y = value_data()
     model = quick(BackpropRegressor).fit(X, y)
     expected = model.predict(X)
-    with pytest.raises(ValueError, match=says if value != "waves" else "layers"):
+    with pytest.raises(ValueError, match=says):
         model.set_params(layers=value).fit(X, y)
     np.testing.assert_array_equal(model.predict(X), expected)
 

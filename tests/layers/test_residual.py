@@ -172,7 +172,7 @@ def test_padding_has_no_effect_where_the_layers_lose_the_lengths(inner, n_estima
 
 WRONG = {
     "nothing": ([], "at least one layer"),
-    "class": ([Dense], "must hold instances, got the class Dense"),
+    "class": ([Dense], "object of class Layer, got <class .*Dense"),
     "number": ([Dense(4), 3], "layers of Residual must be .* got 3"),
     "codes": ([CategoricalEmbedding({0: 3})], "CategoricalEmbedding, which reads columns of X"),
     "codes after": ([Scale(), CategoricalEmbedding({0: 3})], "must be the first and only"),

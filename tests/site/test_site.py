@@ -17,7 +17,6 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sphinx.util.inventory import InventoryFile
 
-from skbackprop.estimators import _estimator_mixin
 from test_house import PUBLIC_MODULES
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -203,12 +202,3 @@ def contrast(*colors):
         linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in values]
         lights.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
     return (max(lights) + 0.05) / (min(lights) + 0.05)
-
-
-def test_notebook_links_are_valid(monkeypatch):
-    monkeypatch.setattr(_estimator_mixin, "DOCUMENTATION_URL", str(SITE))
-    public = [getattr(module, name) for module in PUBLIC_MODULES for name in module.__all__]
-    documented = [thing for thing in public if hasattr(thing, "_get_doc_link")]
-    assert documented
-    for kind in documented:
-        assert Path(kind.__new__(kind)._get_doc_link()).exists(), kind

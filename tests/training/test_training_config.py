@@ -159,7 +159,7 @@ def test_networks():
 @pytest.mark.parametrize("wrong", ["softmax", None, 1.0, ["relu"], Tanh], ids=str)
 def test_raises_on_an_invalid_activation_of_a_layer(wrong):
     given = settings(hidden_layer_sizes=(6, 5), activation=["relu", wrong])
-    with pytest.raises(ValueError, match="activation must be .* for layer 1. The names") as error:
+    with pytest.raises(ValueError, match="activation must be one of") as error:
         validate_activations(given)
     assert all(repr(name) in str(error.value) for name in [*ACTIVATIONS, wrong])
 
