@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from inspect import isfunction
 from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_classifier, is_regressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import (
     assert_all_finite,
     check_array,
@@ -31,7 +33,27 @@ from ..utils.arrays import Array, LazyMatrix, as_dense, max_abs
 
 _FLOATS = (np.float64, np.float32)
 
+# The private methods of scikit-learn's networks, which are never called here.
+_PRIVATE_METHODS = [
+    name
+    for kind in (MLPClassifier, *MLPRegressor.__mro__)
+    if kind.__module__ == MLPRegressor.__module__
+    for name, method in vars(kind).items()
+    if isfunction(method) and name.startswith("_") and not name.startswith("__")
+]
+
 Estimator = TypeVar("Estimator")
+
+
+def reject_unused_overrides(estimator: Any) -> None:
+    """Raise a TypeError if an estimator overrides a method that would never be called."""
+    for name in _PRIVATE_METHODS:
+        if callable(getattr(estimator, name, None)):
+            raise TypeError(
+                f"{type(estimator).__name__} overrides {name}, a private method of scikit-learn's "
+                "networks that skbackprop never calls. Remove it, and see "
+                "docs/user_guide/scikit_learn.md for what to use instead."
+            )
 
 
 def shallow_copy(estimator: Estimator) -> Estimator:

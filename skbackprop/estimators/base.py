@@ -53,7 +53,6 @@ from ._fit_context import (
 )
 from ._fitted_attributes import FittedAttributesMixin
 from ._history import HISTORY_ATTRIBUTES
-from ._mlp_overrides import reject_unused_overrides
 from ._scorers import get_scorer_with_suggestion
 from ._validation import (
     check_fits_dtype,
@@ -61,6 +60,7 @@ from ._validation import (
     get_row_shape,
     infer_dtype,
     prefix_errors,
+    reject_unused_overrides,
     set_attributes,
     shallow_copy,
     validate_features_and_targets,
