@@ -77,7 +77,6 @@ from ..training.checkpoint import (
     BestEpoch,
     History,
     ParameterSnapshot,
-    PartialFitCalls,
     TrainingCheckpoint,
 )
 from ..training.out_of_fold import OutOfFoldPredictions
@@ -112,7 +111,7 @@ _CLASSES: tuple[type, ...] = (
     *(links.NonCrossingQuantileLink, links.GaussianLink, links.TanhLink, links.ReluLink),
     _composite.LossWithLink,
     # training states
-    *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, PartialFitCalls, TrainState),
+    *(TrainingCheckpoint, History, BestEpoch, ParameterSnapshot, TrainState),
     *(FlatParameters, ParameterLayout, ParameterSpec, NormalInit, KernelInit),
     *(ForgetBiasInit, OrthogonalInit, TransposedKernelInit),
     # tabular estimators

@@ -190,30 +190,6 @@ class History(NamedTuple):
         return self.n_iter if self.best is None else self.best.n_iter
 
 
-class PartialFitCalls(NamedTuple):
-    """Counts and sums over the calls of `partial_fit` since the last `fit`.
-
-    Parameters
-    ----------
-    n_calls : int
-        The number of calls.
-    first_loss : float or None
-        The loss of the first of them, or of the first epoch of `fit`; None before any.
-    n_rows : int
-        The number of rows in the last calls, as long as they are too few to judge divergence.
-    loss : float
-        The sum of their losses.
-    loss_of_zero_scores : float or None
-        The sum of their losses if all raw scores were zero; None if it was not computed.
-    """
-
-    n_calls: int = 0
-    first_loss: float | None = None
-    n_rows: int = 0
-    loss: float = 0.0
-    loss_of_zero_scores: float | None = None
-
-
 @dataclass(frozen=True)
 class TrainingCheckpoint:
     """The complete state of a run after some epoch, from which another run continues.
@@ -233,8 +209,6 @@ class TrainingCheckpoint:
         The number of rows of the data, validation rows included.
     split : pair of arrays of int or None, default=None
         The training and the validation rows; None if early stopping has never split.
-    largest_initial_weight : float, default=0.0
-        The largest absolute parameter before training.
     stop_reason : StopReason or None, default=None
         Why training has ended; None while it goes on.
     warnings : list of str
@@ -242,8 +216,8 @@ class TrainingCheckpoint:
     evaluations : EvaluationLog or None, default=None
         The evaluations of L-BFGS, which restore SciPy's own state when they are repeated. None for
         other solvers.
-    calls : PartialFitCalls
-        The calls of `partial_fit`.
+    n_calls : int, default=0
+        The number of calls of `partial_fit` since the last `fit`.
     scoring : str, callable or None, default=None
         The `scoring` of the best score.
     temperature : float, default=1.0
@@ -258,11 +232,10 @@ class TrainingCheckpoint:
     history: History
     n_rows: int
     split: Split | None = None
-    largest_initial_weight: float = 0.0
     stop_reason: StopReason | None = None
     warnings: list[str] = field(default_factory=list)
     evaluations: EvaluationLog | None = None
-    calls: PartialFitCalls = field(default_factory=PartialFitCalls)
+    n_calls: int = 0
     scoring: Any = None
     temperature: float = 1.0
     data_fingerprint: int = 0
@@ -403,7 +376,6 @@ class TrainingCheckpoint:
             "validation_losses": np.array(history.validation_losses),
             "scores": np.array(history.validation_scores),
             "n_rows": self.n_rows,
-            "largest_initial_weight": self.largest_initial_weight,
             "stop_reason": self.stop_reason or "",
             "warnings": dict(enumerate(self.warnings)),
             "state": self.state.to_arrays(),
@@ -445,7 +417,6 @@ class TrainingCheckpoint:
             History(n_iter, loss, best, epochs),
             n_rows=values["n_rows"],
             split=None if split is None else (split["train"], split["held_out"]),
-            largest_initial_weight=values["largest_initial_weight"],
             stop_reason=values["stop_reason"] or None,
             warnings=list(values.get("warnings", {}).values()),
             evaluations=None if evaluations is None else EvaluationLog.from_arrays(evaluations),

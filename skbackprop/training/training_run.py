@@ -21,19 +21,16 @@ from ..nn.stack_trainer import TimeLimit
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..schedules import init_plateau_counter
-from ..utils.arrays import Array, ArrayDict, IndexArray, max_abs
+from ..utils.arrays import Array, ArrayDict, IndexArray
 from .checkpoint import (
     EpochResult,
     History,
-    PartialFitCalls,
     RngOrCheckpoint,
     Split,
     StopReason,
     TrainingCheckpoint,
 )
 from .training_task import TrainingTask, ValidationData
-
-_TINY = np.finfo(float).tiny
 
 # The largest number of activations of a block of rows in L-BFGS.
 _LBFGS_ACTIVATIONS = 1 << 20
@@ -76,8 +73,8 @@ class TrainingRun:
         Why training ended; None before it has ended.
     evaluations : EvaluationLog or None
         The evaluations of L-BFGS, to repeat and to extend; None if they are not kept.
-    calls_before, calls : PartialFitCalls
-        The calls of `partial_fit` before this one, and with its rows.
+    n_calls : int
+        The number of calls of `partial_fit` before this one, since the last `fit`.
     copies_state : bool
         Whether `warm_start_checkpoint` copies all but the stream, because the run goes on.
     shares_rng : bool
@@ -139,20 +136,18 @@ class TrainingRun:
         )
         if isinstance(self.config.solver, Optimizer):
             self._init_states(checkpoint, self.config.solver.init)
-        self.calls = PartialFitCalls()
+        self.n_calls = 0
         if checkpoint and self.incremental:
-            self.calls = checkpoint.calls
+            self.n_calls = checkpoint.n_calls
             if task.log_losses is not None:  # kept by calls without validation rows
                 self.temperature = checkpoint.temperature
-        self.calls_before = self.calls
-        self._largest_initial_weight = self.largest_weight or _TINY
 
     def continue_with(self, task: TrainingTask) -> None:
         """Start another call of `partial_fit`, on as many other rows.
 
         The run then equals a new one that continues from `warm_start_checkpoint`.
         """
-        self.calls_before = self.calls = self._calls_so_far
+        self.n_calls += self.n_iter
         self.task, self.table, self.validation_data = task, task.table, task.validation_data
         best = self.history.best
         self.set_history(History(best=best and best._replace(n_iter=0)))
@@ -204,7 +199,6 @@ class TrainingRun:
             self.history,
             self.table.n_rows,
             None if self.train is None else self._split,
-            largest_initial_weight=self._largest_initial_weight,
             stop_reason=self.stop_reason,
             warnings=self.warnings,
             evaluations=self.evaluations,
@@ -222,7 +216,6 @@ class TrainingRun:
         self.state = replace(state, rngs=self.state.rngs)
         epochs = checkpoint.history.epochs[: checkpoint.history.n_iter]
         self.history = history = checkpoint.history._replace(epochs=epochs)
-        self._largest_initial_weight = checkpoint.largest_initial_weight
         if checkpoint.split is not None:
             self._set_split(checkpoint.split, self.validation_data is not None)
         reason, has_more = checkpoint.stop_reason, history.n_iter < self.config.max_iter
@@ -282,7 +275,7 @@ class TrainingRun:
         """
         if not self.incremental:
             return self.n_iter
-        return min(self.calls_before.n_calls, self.config.max_iter - 1)
+        return min(self.n_calls, self.config.max_iter - 1)
 
     @property
     def n_train(self) -> int:
@@ -382,28 +375,6 @@ class TrainingRun:
         return int(self.state.n_samples_seen.item()) + (incomplete.n_rows if incomplete else 0)
 
     @property
-    def first_loss(self) -> float | None:
-        """The loss of the first epoch, for `partial_fit` since the last `fit`; None before any."""
-        if self.calls_before.first_loss is None and self.n_iter:
-            return self.history.epochs[0].loss
-        return self.calls_before.first_loss
-
-    @property
-    def _calls_so_far(self) -> PartialFitCalls:
-        n_calls = self.calls_before.n_calls + self.n_iter if self.incremental else 0
-        return self.calls._replace(n_calls=n_calls, first_loss=self.first_loss)
-
-    @property
-    def largest_weight(self) -> float:
-        """The largest absolute parameter."""
-        return max_abs(self.parameters.theta)
-
-    @property
-    def growth(self) -> float:
-        """The factor by which the largest parameter has grown; 0 in `partial_fit`."""
-        return 0.0 if self.incremental else self.largest_weight / self._largest_initial_weight
-
-    @property
     def inference_parameters(self) -> FlatParameters:
         """The parameters to predict with, before calibration; read-only.
 
@@ -438,7 +409,7 @@ class TrainingRun:
             History(best=best if self.incremental else None),
             self.table.n_rows,
             self._split,
-            calls=self._calls_so_far,
+            n_calls=self.n_calls + self.n_iter if self.incremental else 0,
             scoring=stopping.scoring if stopping else None,
             temperature=self.temperature,
             shares_rng=self.shares_rng,

@@ -401,8 +401,7 @@ def test_sample_weight_near_zero_is_used_or_an_error(estimator_class, solver, sc
     weight = np.full(N, scale)
     scaled = quick(estimator_class, solver=solver, alpha=0).fit(X, y, sample_weight=weight)
     assert_same_network(scaled, plain, rtol=1e-2, atol=1e-2)
-    message = r"sample weights of a batch add up .* the penalty alpha=0\.0001 is divided .* scale"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match="Training diverged in epoch"):
         quick(estimator_class, solver=solver).fit(X, y, sample_weight=weight)
 
 

@@ -31,9 +31,9 @@ RECORDING = {
     "estimators/_history.py": {"make_history_attributes", "_continue_history"},
     "estimators/_fit_context.py": {"attributes"},
     "training/checkpoint.py": {"after", "inference_parameters", "fitted_parameters"},
-    "training/training_run.py": {"end", "continue_with", "_calls_so_far", "past"},
+    "training/training_run.py": {"end", "continue_with", "past"},
     "training/partial_fit_session.py": {"continue_with"},
-    "training/diagnostics.py": {"_check_divergence", "record_outcome"},
+    "training/diagnostics.py": {"record_outcome"},
     "training/loop.py": {
         *("train", "_train_by_lbfgs", "train_epoch", "_end_epoch", "_record_epoch"),
         "_check_stopping",

@@ -49,8 +49,9 @@ def test_time_limit_keeps_complete_epochs(estimator_class, solver, time_limit, n
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
     model = quick(estimator_class, time_limit=time_limit, **settings)
-    said = rf"time_limit={time_limit} seconds are over after {n_epochs} epoch\(s\)\. The weights of"
-    with pytest.warns(ConvergenceWarning, match=said):
+    with pytest.warns(
+        ConvergenceWarning, match=f"limit={time_limit} seconds are over. The last"
+    ):
         model.fit(*data)
     assert model.n_iter_ == n_epochs
     expected = quick(estimator_class, **settings | {"max_iter": n_epochs}).fit(*data)
@@ -63,7 +64,7 @@ def test_time_limit_keeps_complete_epochs(estimator_class, solver, time_limit, n
 def test_time_limit_keeps_the_best_epoch(estimator_class):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"early_stopping": True, "learning_rate_init": 0.3, "batch_size": 9}
-    with pytest.warns(ConvergenceWarning, match="The weights of epoch"):
+    with pytest.warns(ConvergenceWarning, match="The best weights so far are kept"):
         model = quick(estimator_class, time_limit=36, **settings).fit(*data)
     expected = quick(estimator_class, **settings | {"max_iter": 6}).fit(*data)
     assert (model.n_iter_, model.best_iter_) == (6, expected.best_iter_)
@@ -74,7 +75,7 @@ def test_time_limit_keeps_the_best_epoch(estimator_class):
 @few_epochs
 def test_lbfgs_keeps_its_last_iteration():
     data = data_for(BackpropRegressor, N)
-    with pytest.warns(ConvergenceWarning, match=r"after \d+ iteration\(s\)"):
+    with pytest.warns(ConvergenceWarning, match="The last weights are kept"):
         model = quick(BackpropRegressor, solver="lbfgs", max_iter=50, time_limit=12).fit(*data)
     assert 0 < model.n_iter_ < 12
     settings = {"solver": "lbfgs", "max_iter": model.n_iter_}
@@ -87,7 +88,7 @@ def test_lbfgs_keeps_its_last_iteration():
 def test_nothing_is_learned_before_the_first_batch(estimator_class, solver):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
-    with pytest.warns(ConvergenceWarning, match="so nothing has been learned. Increase time_limit"):
+    with pytest.warns(ConvergenceWarning, match="No epoch is complete. Increase time_limit"):
         model = quick(estimator_class, time_limit=0.5, **settings).fit(*data)
     assert (model.n_iter_, model.loss_curve_, model.t_) == (0, [], 0)
     assert len(model.predict(data[0][:3])) == 3
@@ -118,8 +119,7 @@ PARTS = {
 def test_the_batches_of_an_incomplete_first_epoch_count(estimator_class, settings, n_batches):
     X, y = data_for(estimator_class, N)
     settings = IN_ORDER | {"max_iter": 1} | settings
-    percent = f"{100 * n_batches / 6:.2f}"
-    with pytest.warns(ConvergenceWarning, match=rf"are over after {percent}% of the first epoch"):
+    with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
         model = quick(estimator_class, time_limit=n_batches, **settings).fit(X, y)
     assert (model.n_iter_, model.best_iter_, model.loss_curve_) == (0, 0, [])
     n = 10 * n_batches
@@ -137,7 +137,7 @@ def test_all_stacks_have_a_part_of_the_time_of_the_first_epoch(n_stacks, monkeyp
     monkeypatch.setattr(loop, "array_split", lambda runs, _: array_split(runs, n_stacks))
     settings = IN_ORDER | {"n_estimators": 4, "max_iter": 1}
     # The look at the clock that ends the epoch of a stack takes time from the next one.
-    with pytest.warns(ConvergenceWarning, match="of the first epoch"):
+    with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
         model = quick(BackpropRegressor, time_limit=5 * n_stacks - 1, **settings).fit(X, y)
     assert (model.n_iter_ == 0).all()
     n_batches = (model.t_ // 10).tolist()
@@ -153,7 +153,7 @@ def test_training_resumes_before_an_incomplete_first_epoch(estimator_class, tmp_
     path, data = tmp_path / "network.npz", data_for(estimator_class, N)
     settings = SETTINGS | {"early_stopping": True}
     model = quick(estimator_class, time_limit=3, **settings).set_callbacks(Checkpoint(path))
-    with pytest.warns(ConvergenceWarning, match="of the first epoch"):
+    with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
         model.fit(*data)
     assert np.isnan(model.best_validation_score_)
     resumed = quick(estimator_class, **settings).fit(*data, resume_from=path)
@@ -166,7 +166,7 @@ def test_training_resumes_before_an_incomplete_first_epoch(estimator_class, tmp_
 def test_a_warm_start_continues_from_an_incomplete_first_epoch():
     X, y = data_for(BackpropRegressor, N)
     settings = IN_ORDER | {"max_iter": 1, "warm_start": True, "solver": "sgd", "momentum": 0.0}
-    with pytest.warns(ConvergenceWarning, match="of the first epoch"):
+    with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
         model = quick(BackpropRegressor, time_limit=2, **settings).fit(X, y)
     expected = quick(BackpropRegressor, **settings).fit(X[:20], y[:20])
     for each in (model, expected):
