@@ -202,7 +202,7 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
                 config.loss, self.loss, config.scale_target, partitions, dtype
             )
         if incremental:
-            check_classes_passed(classes, is_weighted=False)
+            check_classes_passed(classes)
         return make_target_encoder(make_y_with_all_labels(partitions), classes)
 
     def _make_task(

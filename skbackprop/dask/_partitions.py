@@ -18,9 +18,7 @@ from scipy.sparse import issparse, vstack
 from sklearn.base import is_regressor
 
 from ..estimators._validation import (
-    check_fits_dtype,
     get_row_shape,
-    infer_dtype,
     prefix_errors,
     set_attributes,
     validate_features_and_targets,
@@ -303,12 +301,11 @@ def make_network_partition(
     if X.shape[0] == 0:  # a sparse matrix has no len
         return None, None
     estimator = kind(layers=architecture.layers, input_shape=architecture.input_shape)
-    set_attributes(estimator, {**(features or {}), "_is_on_cluster": True})
+    set_attributes(estimator, features or {})
     with prefix_errors(name):
         X, y = validate_features_and_targets(
             estimator, X, y, is_regressor(estimator), reset=features is None
         )
-        check_fits_dtype(X, dtype or infer_dtype(X))
         if weight is not None:
             weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
         architecture.validate_input(X)

@@ -201,7 +201,7 @@ class FittedAttributesMixin(EstimatorMixin):
     def _set_fitted_attributes(
         self, context: FitContext, continues: bool, session: PartialFitSession | None = None
     ) -> None:
-        """Set the fitted attributes and the state for a warm start, all at once.
+        """Set the fitted attributes and the state for a warm start.
 
         Feature names are those of the first fit, or what the user has assigned since.
 
@@ -238,12 +238,12 @@ class FittedAttributesMixin(EstimatorMixin):
                     fitted[self._attribute_names[spec.name]] = []
         arrays = self._array_attributes(parameters, info.network)
         return {
+            "_data_info": info,
             **dict.fromkeys(self._attribute_names.values()),
             **fitted,
             **arrays,
             "_out_of_fold": predict_out_of_fold(runs, parameters) if has_folds else None,
             **make_history_attributes(runs, context.before),
-            "_data_info": info,
             "_validated_params": context.params,
             "_training": checkpoints,
             "_was_incremental": runs[0].incremental,
@@ -447,7 +447,7 @@ class FittedAttributesMixin(EstimatorMixin):
             loss = override_link(info.loss, value)
             if loss is not info.loss:
                 self._data_info = replace(info, loss=loss)
-        set_attributes(self, {"out_activation_": value})
+        self.__dict__["out_activation_"] = value
 
     @out_activation_.deleter
     def out_activation_(self) -> None:
@@ -554,7 +554,7 @@ class FittedAttributesMixin(EstimatorMixin):
         """
         check_is_fitted(self)
         info = self._data_info
-        X = validate_input(self, X, info.dtype)
+        X = validate_input(self, X)
         network, parameters = info.network, self._fitted_parameters(info)
         if n_layers is not None:
             layers = slice(n_layers)

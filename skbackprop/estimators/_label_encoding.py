@@ -26,7 +26,7 @@ from ..training.class_weight import EncodedLabels
 from ..training.training_task import RawPredictionEvaluator
 from ..utils.arrays import Array, as_dense
 from ._target_encoding import BaseTargetEncoder
-from ._validation import CLASSES_BY_NAME, check_no_missing, is_plain_target, unify_label_dtype
+from ._validation import check_no_missing, is_plain_target, unify_label_dtype
 
 # The classes of a column of a 0/1 matrix.
 _BINARY = np.arange(2)
@@ -43,14 +43,13 @@ def make_target_encoder(y: Any, classes: Any = None) -> BaseLabelEncoder:
     return SingleLabelEncoder(np.unique(labels) if classes is None else classes)
 
 
-def check_classes_passed(classes: Any, is_weighted: bool) -> None:
-    """Check that `classes` are passed to the first call of partial_fit.
-
-    With sample weights, the error says that the third argument is not `classes`.
-    """
+def check_classes_passed(classes: Any) -> None:
+    """Check that `classes` are passed to the first call of partial_fit."""
     if classes is None:
-        hint = f" {CLASSES_BY_NAME}" if is_weighted else ""
-        raise ValueError(f"classes must be passed on the first call to partial_fit.{hint}")
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit, and by name: "
+            "partial_fit(X, y, classes=...)."
+        )
 
 
 def rebuild_target_encoder(classes: Any, n_outputs: int, is_multilabel: bool) -> BaseLabelEncoder:

@@ -181,7 +181,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
         """Return derivatives of outputs by the features, of shape (n, n_features, n_outputs)."""
         info = self._data_info
-        X = validate_input(self, X, info.dtype)
+        X = validate_input(self, X)
         network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)

@@ -7,15 +7,14 @@ the right width passes all of them if its values are finite, so only this is che
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from inspect import isfunction
 from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import is_classifier, is_regressor
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.validation import (
     assert_all_finite,
@@ -24,12 +23,11 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .._sklearn import _check_sample_weight, warn
+from .._sklearn import _check_sample_weight
 from ..layers.base import has_sequence_layer
-from ..layers.embeddings import Embedding
 from ..losses.base import Loss
 from ..training.architecture import check_layers_param
-from ..utils.arrays import Array, LazyMatrix, as_dense, max_abs
+from ..utils.arrays import Array, LazyMatrix, as_dense
 
 _FLOATS = (np.float64, np.float32)
 
@@ -59,25 +57,29 @@ def reject_unused_overrides(estimator: Any) -> None:
 def shallow_copy(estimator: Estimator) -> Estimator:
     """Return a shallow copy with the same attributes, to which checks may write."""
     other = object.__new__(type(estimator))
-    set_attributes(other, vars(estimator))
+    other.__dict__.update(estimator.__dict__)
     return other
 
 
 def copy_without_feature_names(estimator: Estimator) -> Estimator:
     """Return a shallow copy that takes rows without feature names, and does not warn."""
     other = shallow_copy(estimator)
-    vars(other).pop("feature_names_in_", None)
+    if hasattr(other, "feature_names_in_"):
+        del other.feature_names_in_
     return other
 
 
 def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
-    """Set attributes in one step, which Ctrl-C cannot interrupt halfway."""
-    vars(estimator).update(attributes)
+    """Set the attributes of an estimator."""
+    for name, value in attributes.items():
+        setattr(estimator, name, value)
 
 
 def replace_attributes(estimator: Any, fitted: Any) -> None:
-    """Replace all attributes by those of a fitted copy, in one assignment."""
-    estimator.__dict__ = vars(fitted)
+    """Give an estimator the attributes of its fitted copy, and no others."""
+    for name in vars(estimator).keys() - vars(fitted).keys():
+        delattr(estimator, name)
+    set_attributes(estimator, vars(fitted))
 
 
 @contextmanager
@@ -102,122 +104,26 @@ def check_scalar_score(score: Any, scoring: Any) -> float:
 # ----------------------------------------------------------------------------------------- X
 
 
-def validate_input(estimator: Any, X: Any, dtype: np.dtype[np.floating]) -> Any:
+def validate_input(estimator: Any, X: Any) -> Any:
     """Return X as a float array or CSR matrix with the features of the training data."""
     X = validate_features(estimator, X, reset=False)
-    check_fits_dtype(X, dtype)
     network = estimator._data_info.network
     network.layers[0].validate_prediction_input(X)
     network.validate_padding(X)
     return X
 
 
-def flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
-    """Return X with one axis for each row, if the layers of the network take rows of more.
-
-    `reset` sets the shape of a row, which `get_row_shape` returns.
-    """
-    if reset:
-        estimator._row_shape = None
-    fitted = _get_fitted_info(estimator)
-    if fitted is None:
-        takes_shapes = bool(getattr(estimator, "layers", None))
-    else:
-        takes_shapes = len(fitted.network.input_shape) > 1
-    if takes_shapes and isinstance(X, (list, tuple)):
-        with suppress(ValueError):  # rows of different lengths, as scikit-learn's check will say
-            X = np.asarray(X)
-    if not takes_shapes or issparse(X) or getattr(X, "ndim", 2) < 3:
-        return X
-    row_shape = tuple(X.shape[1:])
-    if reset:
-        estimator._row_shape = row_shape
-    if fitted is None and "_row_shape" not in vars(estimator):  # made from weights
-        fitted = getattr(estimator, "_data_info", None)
-    expected = fitted.network.input_shape if fitted else get_row_shape(estimator)
-    if row_shape != expected:
-        raise ValueError(
-            f"Rows of X must have the shape {expected} of the training data, got {row_shape}."
-        )
-    return np.asanyarray(X).reshape(len(X), math.prod(row_shape))  # masked arrays stay masked
-
-
-def _get_fitted_info(estimator: Any) -> Any:
-    """Return the `_data_info` of a fitted estimator; None before training and in `fit`."""
-    return None if "_row_shape" in vars(estimator) else vars(estimator).get("_data_info")
-
-
-def get_row_shape(estimator: Any) -> tuple[int, ...]:
-    """Return the shape of one row of the X that an estimator has last validated with `reset`."""
-    return getattr(estimator, "_row_shape", None) or (int(estimator.n_features_in_),)
-
-
-def _reads_sequences(estimator: Any) -> bool:
-    """Return whether the layers of an estimator take NaN as the padding of sequences."""
-    info = _get_fitted_info(estimator)
-    if info is not None:
-        return bool(info.network.reads_sequences)
-    return has_sequence_layer(check_layers_param(getattr(estimator, "layers", None)))
-
-
 def validate_features(estimator: Any, X: Any, reset: bool) -> Any:
-    """Return validated X; `reset` sets the number, the names and the shape of features.
-
-    The rows of a lazy matrix are valid where they are made.
-    """
-    if isinstance(X, LazyMatrix):
+    """Return validated X; `reset` sets the number, the names and the shape of features."""
+    if isinstance(X, LazyMatrix):  # its rows are valid where they are made
         if reset:
-            estimator._row_shape, estimator.n_features_in_ = None, X.shape[1]
+            estimator._row_shape, estimator.n_features_in_ = (X.shape[1],), X.shape[1]
         return X
-    if reset or getattr(X, "ndim", None) != 2:
-        X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X):
         return X
-    reject_single_row(X, "X")
-    _reject_dates(X, "X")
-    reject_masked_or_structured(X, "X")
-    with _explain_errors(estimator, X):
-        return validate_data(
-            estimator, X, accept_sparse="csr", reset=reset, **_check_options(estimator, X)
-        )
-
-
-# The distance of X_val from the mean of X, in standard deviations of X, beyond which X is probably
-# standardized and X_val is not; and the number of rows that are compared.
-_OTHER_SCALE, _N_ROWS_COMPARED = 10, 1_000
-
-
-def warn_if_scaled_differently(X: Any, X_val: Any) -> None:
-    """Warn if validation rows lie far outside the range of the training rows in most columns."""
-    if issparse(X) or issparse(X_val) or isinstance(X, LazyMatrix):
-        return
-    train, rows = (np.asarray(each[:_N_ROWS_COMPARED], float) for each in (X, X_val))
-    with np.errstate(all="ignore"):
-        distances = np.median(np.abs(rows - train.mean(axis=0)), axis=0)
-        ratios = distances / train.std(axis=0)
-    ratios = ratios[np.isfinite(ratios)]  # neither of constant columns nor of padding
-    typical = np.median(ratios) if len(ratios) else 0.0
-    if typical > _OTHER_SCALE:
-        warn(
-            f"X_val is on another scale than X: in half of the columns, a typical value is "
-            f"{typical:,.0f} or more standard deviations of X away from the mean of X. Transform "
-            'X_val like X. A Pipeline does so with transform_input=["X_val"] and metadata routing.',
-            UserWarning,
-        )
-
-
-def validate_latent(codes: Any, n_components: int, dtype: np.dtype[np.floating]) -> Array:
-    """Return codes as a finite float array with a column for each component."""
-    reject_masked_or_structured(codes, "X")
-    reject_single_row(codes, "X")
-    X: Array = check_array(codes, dtype=_FLOATS)
-    if X.shape[1] != n_components:
-        raise ValueError(
-            f"X must have n_components={n_components} column(s), got {X.shape[1]}. Pass codes as "
-            "returned by transform."
-        )
-    check_fits_dtype(X, dtype)
-    return X
+    X = _flatten_rows(estimator, X, reset)
+    with _suggest_tabular(estimator):
+        return validate_data(estimator, X, reset=reset, **_check_options(estimator, X))
 
 
 def validate_features_and_targets(
@@ -226,28 +132,14 @@ def validate_features_and_targets(
     """Return validated X and y; `reset` sets the number, the names and the shape of features."""
     if isinstance(X, LazyMatrix):
         return validate_features(estimator, X, reset), as_numbers(y) if numeric else y
-    if reset or getattr(X, "ndim", None) != 2:
-        X = flatten_rows(estimator, X, reset)
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
-    reject_single_row(X, "X")
-    _reject_dates(X, "X")
-    if numeric:
-        y = np.asarray(y) if isinstance(y, (list, tuple)) else y
-        _reject_dates(y, "y")
-    reject_masked_or_structured(X, "X")
+    X = _flatten_rows(estimator, X, reset)
     y = check_no_missing(y, "values" if numeric else "labels")
     y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    with _explain_errors(estimator, X):
-        X, y = validate_data(
-            estimator,
-            X,
-            y,
-            accept_sparse="csr",
-            multi_output=True,
-            reset=reset,
-            **_check_options(estimator, X),
-        )
+    options = _check_options(estimator, X)
+    with _suggest_tabular(estimator):
+        X, y = validate_data(estimator, X, y, multi_output=True, reset=reset, **options)
     if numeric:
         y = as_numbers(y)
     if y.ndim == 2 and y.shape[1] == 1:
@@ -255,164 +147,95 @@ def validate_features_and_targets(
     return X, y
 
 
-# Beginnings of scikit-learn's errors about missing values, strings and other objects.
+def get_row_shape(estimator: Any) -> tuple[int, ...]:
+    """Return the shape of one row of the X that an estimator was or is being fitted to."""
+    if hasattr(estimator, "_row_shape"):
+        return estimator._row_shape or (int(estimator.n_features_in_),)
+    row_shape: tuple[int, ...] = estimator._data_info.network.input_shape
+    return row_shape
+
+
+def _flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
+    """Return X with one axis for each row, if the network has `layers`, which take rows of more.
+
+    `reset` sets the shape of a row, which `get_row_shape` returns.
+    """
+    if reset:
+        estimator._row_shape = None
+    if isinstance(X, (list, tuple)):
+        X = np.asarray(X)
+    if getattr(X, "ndim", 2) < 3 or getattr(estimator, "layers", None) is None:
+        return X
+    row_shape = tuple(X.shape[1:])
+    if reset:
+        estimator._row_shape = row_shape
+    expected = get_row_shape(estimator)
+    if row_shape != expected:
+        raise ValueError(
+            f"Rows of X must have the shape {expected} of the training data, got {row_shape}."
+        )
+    return np.asarray(X).reshape(len(X), math.prod(row_shape))
+
+
+def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
+    """Return the options of scikit-learn's check of X.
+
+    A numeric array may be larger than memory, so it is not converted: batches are. Sequences may
+    end in NaN, which the network checks.
+    """
+    is_numeric = isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8
+    layers = getattr(estimator, "layers", None)
+    is_padded = layers is not None and has_sequence_layer(check_layers_param(layers))
+    return {
+        "accept_sparse": "csr",
+        "dtype": None if is_numeric else _FLOATS,
+        "ensure_all_finite": "allow-nan" if is_padded else True,
+    }
+
+
+# Beginnings of scikit-learn's errors about missing values, strings, objects and dates.
 _TABLE_ERRORS = (
     "Input X contains NaN",
     "could not convert string to float",
     "float() argument must be",
+    "The DType <class",
 )
 
 
 @contextmanager
-def _explain_errors(estimator: Any, X: Any) -> Iterator[None]:
-    """Add the invalid columns, and the estimators that accept them, to scikit-learn's errors."""
+def _suggest_tabular(estimator: Any) -> Iterator[None]:
+    """Add the estimators that accept missing values and strings to scikit-learn's errors."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
             yield
     except (ValueError, TypeError) as error:
-        message, hint, name = str(error), "", type(estimator).__name__
-        fitted = _get_fitted_info(estimator)
-        input_shape = fitted.network.input_shape if fitted else getattr(estimator, "input_shape", 0)
-        row_shape = getattr(estimator, "_row_shape", None) or input_shape
-        has_axes = isinstance(row_shape, (list, tuple)) and len(row_shape) > 1
-        if getattr(X, "ndim", 2) > 2 and hasattr(estimator, "layers"):
-            hint = (
-                "\nFor images and sequences set layers, such as [Conv2D(16, 3)]; or flatten each "
-                "row by X.reshape(len(X), -1)."
-            )
-        elif has_axes and getattr(X, "shape", None) == row_shape:
-            hint = "\nX has the shape of a single row. Pass X[np.newaxis]."
-        elif "inhomogeneous shape" in message and _reads_sequences(estimator):
-            message = "Sequences in X must have the same length, got rows of different lengths."
-            hint = "\nPad them at the end, with -1 for tokens or NaN for numbers."
-        elif f"{name} is expecting" in message and _reads_sequences(estimator):
-            hint = "\nPad sequences at the end, with -1 for tokens or NaN for numbers, or cut them."
-        elif message.startswith("Input X contains NaN") and has_axes:
-            message = message.partition("\n")[0]
-            hint = (
-                f"\nReplace missing values, or remove their rows. {name} takes NaN only with "
-                "layers that read sequences, such as GRU, and only as padding at their end."
-            )
-        elif message.startswith(_TABLE_ERRORS):
-            cluster = "Dask" if getattr(estimator, "_is_on_cluster", False) else ""
-            how = f"put skbackprop.tabular.TableEncoder before {name} in a pipeline."
-            if cluster:  # where pipelines cannot be fitted
-                how = (
-                    'fit encoder = skbackprop.tabular.TableEncoder().set_output(transform="pandas")'
-                    " to a sample of rows, and pass X.map_partitions(encoder.transform)."
-                )
-            if is_classifier(estimator):
-                how = f"use {cluster}TabularClassifier, or {how}"
-            elif is_regressor(estimator):
-                how = f"use {cluster}TabularRegressor, or {how}"
-            message = message.partition("\n")[0]
-            hint = (
-                f"\n{cluster}{name} accepts only finite numbers. For tables with missing values or "
-                f"strings, {how}"
-            )
-            layers = check_layers_param(getattr(estimator, "layers", None))
-            if layers and isinstance(layers[0], Embedding):
-                hint = f"\nEmbedding accepts only numbers as tokens. {Embedding.HOW_TO_ENCODE}"
-        names = getattr(X, "column_names", getattr(X, "columns", ()))  # pyarrow, other libraries
-        invalid = [repr(name) for name in names if not _is_finite_column(X[name])]
-        if invalid:
-            shown = [*invalid[:5], "..."] if len(invalid) > 5 else invalid
-            hint += (
-                "\nThese columns of X contain missing values, infinities or strings: "
-                f"{', '.join(shown)}."
-            )
-        if not hint:
+        message = str(error).partition("\n")[0]
+        if not message.startswith(_TABLE_ERRORS):
             raise
+        name = type(estimator).__name__
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{message}{hint}") from None
+        raise kind(
+            f"{message}\n{name} accepts only finite numbers. For tables with missing values, "
+            "strings or dates, use TabularClassifier or TabularRegressor, or put "
+            f"skbackprop.tabular.TableEncoder before {name} in a pipeline."
+        ) from None
 
 
-def _is_finite_column(column: Any) -> bool:
-    """Return whether a column of a table has only finite numbers."""
-    values = np.asarray(column)
-    try:
-        numbers = values if values.dtype.kind == "c" else values.astype(np.float64)
-    except (TypeError, ValueError):
-        return False
-    return bool(np.isfinite(numbers).all())
-
-
-def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
-    """Return the options for the dtype and the values of X in scikit-learn's checks.
-
-    A numeric array may be larger than memory, so it is not converted: batches are. Everything
-    else becomes an array of floats. Sequences may end in NaN, which the network checks.
-    """
-    if not isinstance(X, np.ndarray) or X.dtype.kind not in "biuf" or X.dtype.itemsize > 8:
-        is_padded = getattr(estimator, "layers", None) and _reads_sequences(estimator)
-        return {"dtype": _FLOATS, "ensure_all_finite": "allow-nan" if is_padded else True}
-    # scikit-learn need not check again what is finite, which copies arrays of some dtypes.
-    if _is_finite(X):
-        return {"dtype": None, "ensure_all_finite": False}
-    return {
-        "dtype": None,
-        "ensure_all_finite": "allow-nan" if _reads_sequences(estimator) else True,
-    }
+def validate_latent(codes: Any, n_components: int) -> Array:
+    """Return codes as a finite float array with a column for each component."""
+    X: Array = check_array(codes, dtype=_FLOATS)
+    if X.shape[1] != n_components:
+        raise ValueError(
+            f"X must have n_components={n_components} column(s), got {X.shape[1]}. Pass codes as "
+            "returned by transform."
+        )
+    return X
 
 
 def infer_dtype(X: Any) -> np.dtype[np.floating]:
     """Return the dtype of a network for X: float32 for float32, else float64."""
     is_single = X.dtype.kind == "f" and X.dtype.itemsize == 4
     return np.dtype(np.float32 if is_single else np.float64)
-
-
-def check_fits_dtype(X: Any, dtype: Any) -> None:
-    """Check that the values of X do not overflow in the model's dtype."""
-    if X.dtype.itemsize > dtype.itemsize:
-        largest = max_abs(X)
-        if largest > float(np.finfo(dtype).max):
-            raise ValueError(
-                f"X contains {largest:.3g}, a value too large for the model's dtype {dtype.name}. "
-                "Scale X, or use dtype='float64'."
-            )
-
-
-def _reject_dates(values: Any, name: str) -> None:
-    """Raise an error for dates and durations, which NumPy would convert to nanoseconds."""
-    dtypes = getattr(values, "dtypes", getattr(values, "dtype", None))
-    for dtype in dtypes if isinstance(dtypes, Iterable) else [dtypes]:
-        is_temporal = getattr(dtype, "is_temporal", None)  # polars
-        if is_temporal() if is_temporal else getattr(dtype, "kind", None) in ("m", "M"):
-            raise ValueError(
-                f"{name} contains dates or durations ({dtype}), which a network cannot use. "
-                "Convert them to numbers of moderate size, such as days since a first date, or "
-                "the month and the day of the week."
-            )
-
-
-def reject_single_row(values: Any, name: str) -> None:
-    """Raise an error for a Series or a dict, where a table of several rows is expected."""
-    if hasattr(values, "to_frame"):  # a Series of pandas or polars
-        how = "one row of a data frame, pass df.iloc[[0]] instead of df.iloc[0]; for one column, "
-        how += f"pass {name}.to_frame()"
-    elif isinstance(values, Mapping) and not issparse(values):  # dok_matrix may be a dict
-        how = f"one row, pass pandas.DataFrame([{name}])"
-    else:
-        return
-    raise ValueError(
-        f"{name} must be a table of shape (n_samples, n_features), got a {type(values).__name__}. "
-        f"For {how}."
-    )
-
-
-def reject_masked_or_structured(values: Any, name: str) -> None:
-    """Raise an error for arrays with masked values or with fields."""
-    if np.ma.is_masked(values):
-        raise ValueError(
-            f"{name} must not contain masked values, because NumPy would use the values behind the "
-            "mask. Fill them, or remove their rows."
-        )
-    fields = getattr(getattr(values, "dtype", None), "names", None)
-    if fields:
-        raise ValueError(
-            f"{name} must not be a structured array, got the fields {fields}. Convert them to "
-            "columns, for example with numpy.lib.recfunctions.structured_to_unstructured."
-        )
 
 
 # ----------------------------------------------------------------------------------------- y
@@ -426,17 +249,11 @@ def check_no_missing(y: Any, what: str = "labels", name: str = "Input y") -> Any
     """
     if y is None or issparse(y):
         return y
-    reject_masked_or_structured(y, name)
     values = np.asarray(y)
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         y = values = np.asarray(y, dtype=object)
-    if values.dtype == object:
-        missing = np.fromiter(map(_is_missing, values.flat), bool, values.size)
-        if missing.any():
-            where = f" in column {missing.argmax() % values.shape[1]}" if values.ndim == 2 else ""
-            raise ValueError(
-                f"{name} contains missing {what} (None or NaN){where}. Remove or replace them."
-            )
+    if values.dtype == object and any(map(_is_missing, values.flat)):
+        raise ValueError(f"{name} contains missing {what} (None or NaN). Remove or replace them.")
     return y
 
 
@@ -462,30 +279,19 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
 
 def validate_labels(y: Any) -> Array:
     """Return one column of labels without missing values."""
-    labels = _one_column(check_no_missing(y))
+    labels = np.asarray(column_or_1d(check_no_missing(y), warn=True))
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")
-    return np.asarray(labels)
+    return labels
 
 
 def validate_numbers(y: Any) -> Array:
     """Return one column of targets as finite float64."""
-    numbers = _one_column(check_no_missing(y, "values"))
-    _reject_dates(numbers, "y")
-    numbers = as_numbers(numbers).astype(np.float64)
+    numbers = as_numbers(column_or_1d(check_no_missing(y, "values"), warn=True))
+    numbers = numbers.astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
         assert_all_finite(numbers, input_name="y")
     return numbers
-
-
-def _one_column(y: Any) -> Array:
-    try:
-        return np.asarray(column_or_1d(y, warn=True))
-    except ValueError as error:
-        raise ValueError(
-            f"{error} For several targets, fit one estimator for each, as the meta-estimators of "
-            "sklearn.multioutput do."
-        ) from None
 
 
 def as_numbers(y: Any) -> Array:
@@ -493,6 +299,8 @@ def as_numbers(y: Any) -> Array:
     y = as_dense(y)
     if y.dtype.kind in "biuf" and y.dtype.itemsize <= 8:
         return np.asarray(y)
+    if y.dtype.kind in "mM":
+        raise ValueError(f"y must contain numbers, got dates or durations ({y.dtype}).")
     try:
         with np.errstate(over="ignore"):
             numbers = np.asarray(y.astype(np.float64))
@@ -524,36 +332,14 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
 
 # --------------------------------------------------------------------------- weights, groups
 
-CLASSES_BY_NAME = (
-    "Pass classes by name, as in partial_fit(X, y, classes=...), because the third positional "
-    "argument is sample_weight."
-)
 
-
-def validate_weight(
-    sample_weight: Any, X: Any, *, may_be_zero: bool = False, may_be_classes: bool = False
-) -> Array | None:
+def validate_weight(sample_weight: Any, X: Any, *, may_be_zero: bool = False) -> Array | None:
     """Return non-negative float64 weights for the rows of X; None for None.
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n,) or None
-        The weights.
-    X : array-like
-        The rows.
-    may_be_zero : bool, default=False
-        Whether all weights may be zero, as in a block of rows.
-    may_be_classes : bool, default=False
-        Whether errors explain how to pass `classes`, which may be given by mistake.
+    With `may_be_zero` all weights may be zero, as in a block of rows.
     """
     if sample_weight is None:
         return None
-    if may_be_classes:
-        try:
-            return validate_weight(sample_weight, X, may_be_zero=may_be_zero)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{error}\n{CLASSES_BY_NAME}") from error
-    reject_masked_or_structured(sample_weight, "sample_weight")
     weight: Array = _check_sample_weight(
         sample_weight,
         X,
@@ -574,24 +360,19 @@ def validate_weight(
 def validate_groups(groups: Any, n_rows: int, min_groups: int = 2) -> Array:
     """Return the groups of n rows as integers from 0 on, of at least `min_groups` groups."""
     values = np.asarray(check_no_missing(groups, "values", "groups"))
-    if values.ndim == 0 or values.size != len(values):
+    if values.shape not in ((n_rows,), (n_rows, 1)):
         raise ValueError(
-            f"groups must be a one-dimensional array with one group for each of the {n_rows} rows "
-            f"of X, got an array of shape {values.shape}."
+            f"groups must have one value for each of the {n_rows} rows of X, got an array of shape "
+            f"{values.shape}."
         )
-    values = column_or_1d(values, warn=True)
-    if len(values) != n_rows:
-        raise ValueError(
-            f"groups must have one value for each of the {n_rows} rows of X, got {len(values)} "
-            "values."
-        )
+    values = values.ravel()
     if values.dtype.kind in "fmM" and np.isnan(values).any():
         raise ValueError("groups contains missing values. Give these rows a group, or remove them.")
     _, codes = np.unique(unify_label_dtype(values, "groups"), return_inverse=True)
     if codes.max() + 1 < min_groups:
         raise ValueError(
-            "groups must contain at least 2 different groups, one to train on and one to hold out, "
-            f"got only {values[0]!r}. Use rows of more groups, or fit without groups."
+            f"groups must contain at least {min_groups} different groups, one to train on and one "
+            f"to hold out, got only {values[0]!r}."
         )
     return np.asarray(codes)
 

@@ -739,7 +739,7 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         info = self._data_info
-        codes = validate_latent(X, self._n_features_out, info.dtype)
+        codes = validate_latent(X, self._n_features_out)
         rows = self._apply_layers(slice(n_encoder_layers(info.network), None), codes)
         info.loss.link.inverse(rows, rows)
         return rows.reshape(len(rows), *info.row_shape)
@@ -933,7 +933,7 @@ class BackpropAutoencoder(
         )
 
     def _validated_input(self, X: Any) -> Any:
-        X = validate_input(self, X, self._data_info.dtype)
+        X = validate_input(self, X)
         if self._data_info.network.reads_sequences:
             _reject_padding(X)
         return X

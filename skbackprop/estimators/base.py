@@ -55,7 +55,6 @@ from ._fitted_attributes import FittedAttributesMixin
 from ._history import HISTORY_ATTRIBUTES
 from ._scorers import get_scorer_with_suggestion
 from ._validation import (
-    check_fits_dtype,
     check_scalar_score,
     get_row_shape,
     infer_dtype,
@@ -66,7 +65,6 @@ from ._validation import (
     validate_features_and_targets,
     validate_groups,
     validate_weight,
-    warn_if_scaled_differently,
 )
 
 # The kinds of items in lists that do not change.
@@ -280,9 +278,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         X, y = reader._validate_rows(arguments.X, arguments.y, reset=last is None)
         config.architecture.validate_input(X)
         dtype = last.dtype if last else config.dtype or infer_dtype(X)
-        check_fits_dtype(X, dtype)
-        may_be_classes = incremental and classes is None and not self._y_numeric
-        weight = validate_weight(arguments.sample_weight, X, may_be_classes=may_be_classes)
+        weight = validate_weight(arguments.sample_weight, X)
         table = Dataset(X, y, weight)
         targets = None if last is None else self._get_target_encoder(last)
         if targets is None:
@@ -302,9 +298,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
                 X_val, y_val = reader._validate_rows(arguments.X_val, arguments.y_val, reset=False)
                 config.architecture.validate_input(X_val)
                 info.network.validate_padding(X_val)
-                check_fits_dtype(X_val, dtype)
-                if last is None:
-                    warn_if_scaled_differently(X, X_val)
                 encoded = targets.encode(y_val, needs_all=False)
                 rows = Dataset(X_val, encoded, validate_weight(arguments.sample_weight_val, X_val))
                 if config.class_weight is not None:

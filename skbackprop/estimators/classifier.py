@@ -608,7 +608,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
     ) -> BaseLabelEncoder:
         if incremental:
-            check_classes_passed(classes, is_weighted=table.weight is not None)
+            check_classes_passed(classes)
         return make_target_encoder(table.y, classes)
 
     def _get_target_encoder(self, info: DataInfo) -> Any:

@@ -13,7 +13,6 @@ from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import _safe_indexing
-from ..estimators._validation import reject_single_row
 from ..estimators.explanation import (
     Explanation,
     draw_background,
@@ -151,7 +150,6 @@ def _to_table(X: Any, name: str) -> Any:
         )
     if nw.dependencies.is_into_dataframe(X):
         return X
-    reject_single_row(X, name)
     table = np.asarray(X)
     if isinstance(X, (list, tuple)) and table.dtype.kind == "U":
         table = np.asarray(X, dtype=object)

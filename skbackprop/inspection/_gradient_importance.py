@@ -100,7 +100,7 @@ def gradient_importance(
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)
     info = get_fitted_network(network).info
-    inputs: Any = validate_input(network, X, info.dtype)
+    inputs: Any = validate_input(network, X)
     nameless = copy_without_feature_names(network)  # validated rows have no names
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
     n_rows = max(1, _BLOCK_SIZE // (info.n_features * info.network.n_units[-1]))

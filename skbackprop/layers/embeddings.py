@@ -312,9 +312,6 @@ class Embedding(Layer):
     n_units: int
     scale: float = 0.05
 
-    HOW_TO_ENCODE: ClassVar[str] = (
-        "Words become tokens by the vocabulary_ of a CountVectorizer, or by an OrdinalEncoder."
-    )
     reads_columns: ClassVar[bool] = True
     reads_sequences: ClassVar[bool] = True
 
@@ -343,7 +340,8 @@ class Embedding(Layer):
                     f"X must hold tokens from 0 to {self.n_tokens - 1}, as n_tokens of Embedding "
                     f"says, and -1 after the last token of a row, got {tokens[row, column]:g} in "
                     f"row {rows.start + row}, column {column}. Set n_tokens to the number of "
-                    f"tokens, and use no scaler before the network. {self.HOW_TO_ENCODE}"
+                    "tokens, and use no scaler before the network. Words become tokens by the "
+                    "vocabulary_ of a CountVectorizer, or by an OrdinalEncoder."
                 )
             is_followed = ~is_token[:, :-1] & is_token[:, 1:]
             if is_followed.any():

@@ -16,7 +16,6 @@ import numpy as np
 from scipy.sparse import csc_array, csr_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
-from ..estimators._validation import reject_masked_or_structured, reject_single_row
 from ..utils.arrays import Array
 from ._dates import (
     as_microseconds,
@@ -366,14 +365,11 @@ def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
     if nw.dependencies.is_into_dataframe(X):
         return _read_frame(estimator, X, reset)
     if hasattr(X, "keys") and not issparse(X):  # dok_matrix has keys
-        if reset or not hasattr(estimator, "feature_names_in_"):
-            reject_single_row(X, "X")
         return _read_rows(estimator, [X], reset)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, Mapping) for row in X):
         return _read_rows(estimator, X, reset)
     if hasattr(X, "collect_schema"):
         raise TypeError(f"X is a lazy frame ({type(X).__name__}). Pass X.collect().")
-    reject_single_row(X, "X")
     X = _as_array(X)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     if issparse(X):
@@ -438,7 +434,6 @@ def _as_array(X: Any) -> Any:
     if np.ma.is_masked(X):  # masked values are missing
         is_masked, X = np.ma.getmaskarray(X), np.array(X, dtype=object)
         X[is_masked] = None
-    reject_masked_or_structured(X, "X")
     if isinstance(X, (list, tuple)):
         try:
             array = np.asarray(X)

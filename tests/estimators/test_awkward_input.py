@@ -44,25 +44,21 @@ BAD_NUMBERS = pytest.mark.parametrize(
 )
 
 
-TABULAR = {
-    BackpropClassifier: "use TabularClassifier, or put skbackprop.tabular.TableEncoder",
-    BackpropRegressor: "use TabularRegressor, or put skbackprop.tabular.TableEncoder",
-    BackpropAutoencoder: "strings, put skbackprop.tabular.TableEncoder",
-}
-OF_TABLES = dict(zip(("nan", "none", "NA"), (np.nan, None, pd.NA), strict=True))
-OF_TABLES |= {"word": "a", "bytes": b"a", "infinite": np.inf}
+DAYS = np.arange("2020-01-01", "2020-02-10", dtype="datetime64[D]").astype("datetime64[ns]")
+OF_TABLES = {"nan": np.nan, "none": None, "NA": pd.NA, "word": "a"}
 CONTAINERS = {
     "list": np.ndarray.tolist,
     "objects": lambda X: X,
     "pandas": pd.DataFrame,
     "pandas's own dtypes": lambda X: pd.DataFrame(X).convert_dtypes(),
-    "polars": lambda X: pl.from_pandas(pd.DataFrame({f"{i}": X[:, i].tolist() for i in range(D)})),
+    "polars": lambda X: pl.DataFrame({f"{i}": X[:, i].tolist() for i in range(D)}, strict=False),
     "pyarrow": lambda X: pa.Table.from_pandas(pd.DataFrame(X, columns=NAMES)),
-    "categories": lambda X: pd.DataFrame(X).astype("category"),
 }
 
 
-@pytest.mark.parametrize("estimator_class", TABULAR)
+@pytest.mark.parametrize(
+    "estimator_class", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
+)
 @pytest.mark.parametrize("container", CONTAINERS)
 @pytest.mark.parametrize("value", OF_TABLES)
 @pytest.mark.filterwarnings("ignore:X .* feature names:UserWarning")
@@ -72,19 +68,30 @@ def test_errors_about_tables_name_the_estimators_that_take_them(estimator_class,
     bad[:, 1] = OF_TABLES[value]
     bad = CONTAINERS[container](bad)
     new, fitted = quick(estimator_class), quick(estimator_class).fit(X, y)
-    watching = {"X_val": bad} | ({} if estimator_class is BackpropAutoencoder else {"y_val": y})
     for call in (
         lambda: new.fit(bad, y),
-        lambda: new.fit(X, y, **watching),
         lambda: new.partial_fit(bad, y, **classes_for(estimator_class)),
         lambda: make_pipeline(new).fit(bad, y),
-        lambda: getattr(fitted, "predict", getattr(fitted, "transform", None))(bad),
+        lambda: fitted.score(bad, y),
     ):
-        with pytest.raises((ValueError, TypeError)) as caught:
+        with pytest.raises((ValueError, TypeError), match="use TabularClassifier or") as error:
             call()
-        for said in (f"{estimator_class.__name__} accepts only finite", TABULAR[estimator_class]):
-            assert (said in str(caught.value)) == (value != "infinite")
-        assert "HistGradientBoosting" not in str(caught.value)
+        assert f"{estimator_class.__name__} accepts only finite numbers" in str(error.value)
+        assert "HistGradientBoosting" not in str(error.value)
+
+
+def test_a_column_of_dates_is_one_of_a_table():
+    X, y = data_for(BackpropClassifier)
+    frame = pd.DataFrame(X).assign(day=DAYS)
+    with pytest.raises(TypeError, match="use TabularClassifier or"):
+        quick(BackpropClassifier).fit(frame.rename(columns=str), y)
+
+
+def test_errors_about_infinite_input_are_those_of_scikit_learn():
+    X, y = data_for(BackpropClassifier)
+    with pytest.raises(ValueError, match="Input X contains infinity") as error:
+        quick(BackpropClassifier).fit(changed(X, (3, 1), np.inf), y)
+    assert "Tabular" not in str(error.value)
 
 
 @BAD_NUMBERS
@@ -130,39 +137,6 @@ def test_sample_weight_with_an_infinite_sum_is_an_error(estimator_class):
 
 
 @BOTH
-def test_masked_values_are_missing(estimator_class):
-    """NumPy drops the mask, and takes what is behind it."""
-    X, y = data_for(estimator_class)
-    fitted = quick(estimator_class).fit(np.ma.masked_array(X), np.ma.masked_array(y))  # no mask
-    assert_same_network(fitted, quick(estimator_class).fit(X, y))
-    masked = np.ma.masked_array(X, mask=X > 1)
-    for call in (fitted.fit, fitted.partial_fit, fitted.score):
-        with pytest.raises(ValueError, match="X must not contain masked values"):
-            call(masked, y)
-        with pytest.raises(ValueError, match="y must not contain masked values"):
-            call(X, np.ma.masked_array(y, mask=X[:, 0] > 1))
-        with pytest.raises(ValueError, match="sample_weight must not contain masked values"):
-            call(X, y, sample_weight=np.ma.masked_array(np.ones(N), mask=X[:, 0] > 1))
-    with pytest.raises(ValueError, match="X must not contain masked values"):
-        fitted.predict(masked)
-
-
-@BOTH
-def test_structured_arrays_are_an_error(estimator_class):
-    X, y = data_for(estimator_class)
-    frame = pd.DataFrame({"height": X[:, 0], "width": X[:, 1]})
-    fields = frame.to_records(index=False)
-    with pytest.raises(
-        ValueError, match=r"X must not be a structured array, got the fields .*'height'"
-    ):
-        quick(estimator_class).fit(fields, y)
-    with pytest.raises(
-        ValueError, match=r"y must not be a structured array, got the fields .*'height'"
-    ):
-        quick(estimator_class).fit(X, fields)
-
-
-@BOTH
 def test_largest_numbers_of_both_signs(estimator_class):
     """Their sum, by which scikit-learn looks for a NaN, is infinity less infinity."""
     X, y = data_for(estimator_class)
@@ -171,45 +145,11 @@ def test_largest_numbers_of_both_signs(estimator_class):
     assert_finite_or_refused(model, X, y)
 
 
-DAYS = np.arange("2020-01-01", "2020-02-10", dtype="datetime64[D]").astype("datetime64[ns]")
-SERIES = pd.Series(DAYS)
-DATES = {
-    "dates": DAYS,
-    "durations": DAYS - DAYS[0],
-    "a column": DAYS[:, None],
-    "list": list(DAYS),
-    "pandas": SERIES,
-    "pandas, a time zone": SERIES.dt.tz_localize("UTC"),
-    "pandas, durations": SERIES - SERIES[0],
-    "polars": pl.Series(DAYS),
-    "pandas frame": pd.DataFrame({"a": np.arange(N), "b": SERIES}),
-    "polars frame": pl.DataFrame({"a": np.arange(N), "b": DAYS}),
-}
-
-
-@pytest.mark.parametrize("kind", DATES)
-def test_dates_are_no_targets(kind):
-    """scikit-learn's network lets NumPy complain that it can't subtract them."""
-    X, y = data_for(BackpropRegressor)
-    model = quick(BackpropRegressor)
-    with pytest.raises(ValueError, match=r"^y contains dates or durations"):
-        model.fit(X, DATES[kind])
-    assert not hasattr(model, "coefs_")
-    model.fit(X, y)
-    for use in (model.partial_fit, model.set_params(warm_start=True).fit):
-        with pytest.raises(ValueError, match=r"^y contains dates or durations"):
-            use(X, DATES[kind])
-
-
-@pytest.mark.parametrize("kind", ["a column", "pandas frame", "polars frame"])
-@BOTH
-def test_dates_are_no_features(estimator_class, kind):
-    X, y = data_for(estimator_class)
-    with pytest.raises(ValueError, match=r"^X contains dates or durations"):
-        quick(estimator_class).fit(DATES[kind], y)
-    model = quick(estimator_class).fit(X, y)
-    with pytest.raises(ValueError, match=r"^X contains dates or durations"):
-        model.predict(DATES[kind])
+@pytest.mark.parametrize("y", [DAYS, DAYS - DAYS[0], pd.Series(DAYS), pl.Series(DAYS)])
+def test_dates_are_no_targets(y):
+    X, _ = data_for(BackpropRegressor)
+    with pytest.raises(ValueError, match="y must contain numbers, got dates or durations"):
+        quick(BackpropRegressor).fit(X, y)
 
 
 def test_dates_may_be_labels():
@@ -268,22 +208,6 @@ def test_constant_features_are_harmless(estimator_class, solver):
     all_constant = np.full((N, D), 2.0)
     prediction = quick(estimator_class, **long).fit(all_constant, y).predict(all_constant)
     assert len(np.unique(prediction)) == 1
-
-
-# --------------------------------------------------------------------- features and names
-
-
-@BOTH
-def test_names_that_the_user_sets_or_removes_stay_so_in_further_training(estimator_class):
-    X, y = data_for(estimator_class)
-    names = np.array(list("abcd"), dtype=object)
-    model = quick(estimator_class).fit(X, y)
-    model.feature_names_in_ = names
-    model.partial_fit(pd.DataFrame(X, columns=names), y)
-    assert model.feature_names_in_ is names
-    del model.feature_names_in_
-    model.partial_fit(X, y)
-    assert not hasattr(model, "feature_names_in_")
 
 
 # -------------------------------------------------------------------------- huge numbers
@@ -348,10 +272,10 @@ def test_x_beyond_float32_is_an_error(estimator_class):
     X, y = data_for(estimator_class)
     huge = changed(X, (3, 1), 1e39)
     for container in (np.asarray, sparse.csr_array):
-        with pytest.raises(ValueError, match=r"X contains .*too large.*float32"):
+        with pytest.raises(ValueError, match=r"the largest absolute value in X is 1e\+39"):
             quick(estimator_class, dtype="float32").fit(container(huge), y)
         model = quick(estimator_class).fit(container(X.astype("float32")), y)
-        with pytest.raises(ValueError, match=r"X contains .*too large.*float32"):
+        with pytest.raises(ValueError, match=r"the largest absolute value in X is 1e\+39"):
             model.predict(container(huge))
 
 
@@ -463,22 +387,3 @@ def test_container_of_sample_weight_does_not_matter(estimator_class, hold):
     expected = np.full(N, held) if isinstance(held, float) else weight.astype(float)
     actual, reference = (quick(estimator_class).fit(X, y, w) for w in (held, expected))
     assert_same_network(actual, reference)
-
-
-ROWS = {
-    "pandas row": (
-        lambda X: pd.DataFrame(X).iloc[0],
-        r"pass df\.iloc\[\[0\]\] instead of df\.iloc",
-    ),
-    "polars column": (lambda X: pl.Series(X[:, 0]), r"for one column, pass X\.to_frame\(\)"),
-    "dict": (lambda X: dict(enumerate(X[0])), r"For one row, pass pandas\.DataFrame\(\[X\]\)"),
-}
-
-
-@pytest.mark.parametrize("make_row, how", ROWS.values(), ids=ROWS)
-@pytest.mark.parametrize("method", ["fit", "predict", "input_gradient", "hidden_features"])
-def test_errors_about_single_rows_say_how_to_pass_them(method, make_row, how):
-    X, y = data_for(BackpropRegressor)
-    model, arguments = quick(BackpropRegressor).fit(X, y), (y[:1],) * (method == "fit")
-    with pytest.raises(ValueError, match=how):
-        getattr(model, method)(make_row(X), *arguments)

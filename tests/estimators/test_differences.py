@@ -10,7 +10,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -353,14 +352,6 @@ def check_f1():
         warnings.simplefilter("ignore")
         other = GridSearchCV(theirs(), {"alpha": [0.1]}, scoring="f1", cv=2).fit(X, y)
     assert np.isnan(other.best_score_)
-
-
-@difference("dates in X")
-def check_dates():
-    dates = pd.DataFrame({"day": pd.date_range("2026-01-01", periods=60)})
-    with pytest.raises(ValueError, match="day"):
-        ours().fit(dates, LABELS)
-    theirs().fit(dates, LABELS)
 
 
 @difference("prediction")

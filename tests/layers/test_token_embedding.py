@@ -118,13 +118,6 @@ def test_an_error_says_where_a_wrong_token_is(row, message, dtype):
     LAYER.validate_input_values(X)
 
 
-def test_words_are_an_error_that_says_how_to_encode_them():
-    model = quick(BackpropClassifier, layers=LAYER)
-    message = "string to float.*\nEmbedding accepts only numbers as tokens. Words become tokens by"
-    with pytest.raises(ValueError, match=message):
-        model.fit([["all", "good"], ["not", "good"]], [1, 0])
-
-
 def test_a_prediction_refuses_wrong_tokens():
     X = TOKENS.astype(float)
     model = quick(BackpropClassifier, layers=LAYER).fit(X, [0, 1, 0, 1])

@@ -376,7 +376,7 @@ UNSUITABLE = {
         np.zeros(3, dtype=[("size", float)]),
         "X must not be a structured array, got the fields",
     ),
-    "a series": (pd.Series([1.0, 2.0]), r"to_frame\(\)"),
+    "a series": (pd.Series([1.0, 2.0]), "Pass a data frame"),
     "lazy": (pl.LazyFrame({"x": [1, 2]}), r"Pass X\.collect\(\)"),
     "no rows": (pd.DataFrame({"x": []}), r"0 sample\(s\)"),
     "no columns": (pd.DataFrame(index=[0, 1]), r"0 feature\(s\)"),

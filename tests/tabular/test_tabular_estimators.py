@@ -87,7 +87,7 @@ def test_raises_on_wrong_columns_and_targets(kind):
         kind(**SMALL).fit(frame.head(1), y[:1])
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         kind(**SMALL).fit(frame, y[:-1])
-    with pytest.raises(ValueError, match="1d array.*sklearn.multioutput|columns"):
+    with pytest.raises(ValueError, match="1d array|columns"):
         kind(**SMALL).fit(frame, np.c_[y, y])
 
 
@@ -408,9 +408,9 @@ def test_raises_if_class_weights_leave_no_validation_row():
 @pytest.mark.parametrize(
     "y, error",
     [
-        (pd.date_range("2020", periods=20), "y contains dates or durations"),
-        (pd.to_timedelta(range(20), "D"), "y contains dates or durations"),
-        (pl.Series(pd.date_range("2020", periods=20)), "y contains dates or durations"),
+        (pd.date_range("2020", periods=20), "y must contain numbers, got dates"),
+        (pd.to_timedelta(range(20), "D"), "y must contain numbers, got dates"),
+        (pl.Series(pd.date_range("2020", periods=20)), "y must contain numbers, got dates"),
         (list(pd.date_range("2020", periods=20)), "y must contain numbers"),
         (["a", "b"] * 10, "y must contain numbers"),
         ([np.inf, -np.inf] * 10, "y contains infinity"),

@@ -182,7 +182,7 @@ def test_raises_on_wrong_groups(kind):
         (np.arange(3), "one value for each of the 120 rows"),
         (np.r_[np.nan, np.arange(119.0)], "groups contains missing"),
         (["a", 1] * 60, "groups must contain only strings"),
-        (np.zeros((len(y), 2)), "groups must be a one-dimensional array"),
+        (np.zeros((len(y), 2)), "groups must have one value for each"),
     ):
         with pytest.raises(ValueError, match=match):
             kind(**SMALL).fit(X, y, groups=groups)

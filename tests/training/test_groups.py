@@ -166,7 +166,7 @@ WRONG = {
     ),
     "length": (np.arange(39), {}, "must have one value for each of the 40 rows"),
     "missing": ([*"ab" * 19, None, "a"], {}, "groups contains missing"),
-    "axes": (np.zeros((40, 2)), {}, "groups must be a one-dimensional array"),
+    "axes": (np.zeros((40, 2)), {}, "must have one value for each of the 40 rows"),
 }
 
 

@@ -49,9 +49,7 @@ def test_time_limit_keeps_complete_epochs(estimator_class, solver, time_limit, n
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"solver": solver}
     model = quick(estimator_class, time_limit=time_limit, **settings)
-    with pytest.warns(
-        ConvergenceWarning, match=f"limit={time_limit} seconds are over. The last"
-    ):
+    with pytest.warns(ConvergenceWarning, match=f"limit={time_limit} seconds are over. The last"):
         model.fit(*data)
     assert model.n_iter_ == n_epochs
     expected = quick(estimator_class, **settings | {"max_iter": n_epochs}).fit(*data)
