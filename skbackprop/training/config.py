@@ -135,8 +135,8 @@ class TrainingConfig:
         for layer in network.layers:
             if layer.stochastic or isinstance(layer, BatchNormalization):
                 raise ValueError(
-                    "solver='lbfgs' needs a deterministic objective and uses no batches, but "
-                    f"layers contain {layer!r}. Remove this layer, or choose a stochastic solver "
+                    "solver='lbfgs' needs a deterministic objective and uses no batches, but the "
+                    f"network contains {layer!r}. Remove this layer, or choose a stochastic solver "
                     "such as 'adam' or 'sgd'."
                 )
 
@@ -246,31 +246,12 @@ def make_training_config(
         stopping=stopping,
         verbose=bool(parameters["verbose"]),
     )
-    _check_combinations(config, parameters)
+    _check_probabilities(config, parameters)
     return config
 
 
-def _check_combinations(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
-    """Check that the solver, the loss and early stopping allow the other parameters."""
-    if config.is_lbfgs and np.any(parameters["dropout"]):
-        raise ValueError(
-            f"solver={parameters['solver']!r} needs a deterministic objective, but "
-            f"dropout={parameters['dropout']!r} makes it random. Set dropout=0.0, or choose a "
-            "stochastic solver such as 'adam' or 'sgd'."
-        )
-    if config.is_lbfgs and parameters.get("variational"):
-        raise ValueError(
-            f"solver={parameters['solver']!r} needs a deterministic objective, but "
-            "variational=True makes it random. Set variational=False, or choose a stochastic "
-            "solver such as 'adam' or 'sgd'."
-        )
-    if config.is_lbfgs and isinstance(config.architecture.normalization, BatchNormalization):
-        raise ValueError(
-            f"solver={parameters['solver']!r} trains on all rows at once, but "
-            f"normalization={parameters['normalization']!r} needs batches. Set "
-            "normalization='layer' or None, or choose a stochastic solver such as 'adam' or "
-            "'sgd'."
-        )
+def _check_probabilities(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
+    """Check that the loss allows calibration and label smoothing."""
     has_probabilities = getattr(config.loss, "supports_predict_proba", None)
     calibrates = config.stopping is not None and config.stopping.calibrate
     if calibrates and has_probabilities is None:

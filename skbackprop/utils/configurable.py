@@ -102,8 +102,7 @@ class Configurable:
         Raises
         ------
         ValueError
-            If there is no setting of a name, a value is not valid, or the object does not store an
-            argument under its name.
+            If there is no setting of a name, or a value is not valid.
         """
         names, (plain, nested) = self.setting_names(), split_nested_params(params)
         for name in [*plain, *nested]:
@@ -122,15 +121,8 @@ class Configurable:
         """Return a new object of the same class with some arguments changed."""
         if not changes:
             return self
-        arguments = dict(changes)
-        for name in _constructor_defaults(cast(Hashable, type(self))):
-            if name not in changes and not hasattr(self, name):
-                raise ValueError(
-                    f"{type(self).__name__} does not store its argument {name!r} under that name, "
-                    f"so it cannot be copied with changes. Set self.{name} in its constructor."
-                )
-            arguments.setdefault(name, getattr(self, name, None))
-        return type(self)(**arguments)
+        kept = _constructor_defaults(cast(Hashable, type(self))).keys() - changes.keys()
+        return type(self)(**{name: getattr(self, name) for name in kept}, **changes)
 
     def __sklearn_clone__(self) -> Self:
         """Return a copy, for scikit-learn's `clone`, which would treat it as an estimator."""
