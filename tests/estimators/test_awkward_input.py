@@ -287,46 +287,21 @@ def test_y_beyond_float32_is_an_error():
 
 @BOTH
 @SOLVERS
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_scale_of_sample_weight_does_not_matter(estimator_class, solver, dtype):
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30, 1e300])
+def test_scale_of_sample_weight_does_not_matter(estimator_class, solver, scale):
     """Only the ratio of weights counts without a penalty, even near the ends of the range."""
     X, y = data_for(estimator_class)
-    plain = quick(estimator_class, solver=solver, alpha=0, dtype=dtype).fit(X, y)
-    for scale in (1e-30, 1e30):
-        scaled = quick(estimator_class, solver=solver, alpha=0, dtype=dtype)
-        scaled.fit(X, y, sample_weight=np.full(N, scale))
-        tolerance = 1e-6 if dtype == "float64" else 1e-3
-        assert_same_network(scaled, plain, rtol=tolerance, atol=tolerance)
-
-
-@BOTH
-@pytest.mark.parametrize("scale", [1e-300, 1e300])
-def test_sample_weight_beyond_float32_is_used_or_an_error(estimator_class, scale):
-    """They are no zeros and no infinities: learned from, or refused for what they are."""
-    X, y = data_for(estimator_class)
-    plain = quick(estimator_class, alpha=0, dtype="float32").fit(X, y)
-    scaled = quick(estimator_class, alpha=0, dtype="float32")
-    try:
-        scaled.fit(X, y, sample_weight=np.full(N, scale))
-    except ValueError as error:
-        if not re.search(r"sample_weight.*(large|small|scale|float32)", str(error)):
-            raise
-    else:
-        assert_same_network(scaled, plain, rtol=1e-3, atol=1e-3)
-
-
-@BOTH
-@SOLVERS
-@pytest.mark.parametrize("scale", [1e-300, 1e-320])
-def test_sample_weight_near_zero_is_used_or_an_error(estimator_class, solver, scale):
-    """Without a penalty they are learned from; one that is divided by them leaves nothing else."""
-    X, y = data_for(estimator_class)
     plain = quick(estimator_class, solver=solver, alpha=0).fit(X, y)
-    weight = np.full(N, scale)
-    scaled = quick(estimator_class, solver=solver, alpha=0).fit(X, y, sample_weight=weight)
+    scaled = quick(estimator_class, solver=solver, alpha=0)
+    scaled.fit(X, y, sample_weight=np.full(N, scale))
     assert_same_network(scaled, plain, rtol=1e-2, atol=1e-2)
+
+
+@BOTH
+def test_penalty_divided_by_tiny_sample_weights_is_an_error(estimator_class):
+    X, y = data_for(estimator_class)
     with pytest.raises(ValueError, match="Training diverged in epoch"):
-        quick(estimator_class, solver=solver).fit(X, y, sample_weight=weight)
+        quick(estimator_class).fit(X, y, sample_weight=np.full(N, 1e-320))
 
 
 # --------------------------------------------------------- the same numbers in other clothes

@@ -18,8 +18,7 @@ from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization, Dense, Dropout, Layer, PeriodicEmbedding
 from skbackprop.layers.base import expand_layers
 from skbackprop.losses import Focal, Huber
-from skbackprop.model_selection import BackpropGridSearchCV
-from skbackprop.optimizers import SGD, Adam, AdamW
+from skbackprop.optimizers import Adam, AdamW
 from skbackprop.schedules import CosineDecay, LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import (
@@ -137,19 +136,6 @@ def test_all_are_set_at_once_and_train_as_if_given(estimator_class):
     assert not same_bits(model, full(estimator_class).fit(X, y))
 
 
-def test_plain_parameters_and_instances_come_first():
-    model = quick(BackpropClassifier)
-    model.set_params(solver__weight_decay=0.1, solver=AdamW(0.8), alpha=0.3)
-    assert model.solver == AdamW(0.8, weight_decay=0.1)
-    assert model.alpha == 0.3
-    model.set_params(
-        learning_rate__schedule__final_factor=0.2, learning_rate=LinearWarmup("cosine")
-    )
-    assert model.learning_rate == LinearWarmup(CosineDecay(0.2))
-    model.set_params(**full(BackpropClassifier).get_params())
-    assert model.get_params() == full(BackpropClassifier).get_params()
-
-
 @BOTH
 def test_nothing_is_set_if_one_name_or_value_is_wrong(estimator_class):
     wrong = {
@@ -257,26 +243,6 @@ def test_layers_are_set_within_pipelines_and_other_estimators():
     assert all(one.dense_weights_[1].shape == (4, 2) for one in fitted[-1].estimators_)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
-def test_searches_set_the_settings_of_layers(search_class):
-    X, y = class_data()
-    model = quick(BackpropClassifier, hidden_layer_sizes=(), layers=nested_layers())
-    grid = {"layers__0__n_units": [2, 6], "layers__1__layers__0__rate": [0.0, 0.5]}
-    search = search_class(model, grid, cv=2).fit(X, y)
-    by_list = [
-        [Dense(n, activation="relu"), Several([Dropout(rate), nested_layers()[1].layers[1]])]
-        for n in (2, 6)
-        for rate in (0.0, 0.5)
-    ]
-    given = GridSearchCV(model, {"layers": by_list}, cv=2).fit(X, y)
-    for split in range(2):
-        key = f"split{split}_test_score"
-        np.testing.assert_array_equal(search.cv_results_[key], given.cv_results_[key])
-    assert same_bits(search.best_estimator_, given.best_estimator_)
-    assert model.layers == nested_layers()
-
-
 # -------------------------------------------------------------------------- what was fitted
 
 
@@ -309,13 +275,6 @@ def test_numbers_of_the_solver_may_change_while_training_goes_on(estimator_class
         model.set_params(solver=AdamW()).fit(X, y)
 
 
-def test_the_flag_of_the_solver_may_not_change_while_training_goes_on():
-    X, y = class_data()
-    model = quick(BackpropClassifier, warm_start=True, solver=SGD()).fit(X, y)
-    with pytest.raises(ValueError, match=r"solver was SGD\("):
-        model.set_params(solver__nesterovs_momentum=False).fit(X, y)
-
-
 # ------------------------------------------------------------------- scikit-learn around it
 
 
@@ -326,16 +285,6 @@ def test_it_is_shown(estimator_class):
     assert "weight_decay=0.1" in text
     assert eval(text, globals()).get_params() == model.get_params()
     assert "weight_decay" in model._repr_html_()
-
-
-def test_it_goes_through_a_pipeline_and_other_estimators():
-    pipeline = make_pipeline(StandardScaler(), quick(BackpropClassifier, solver=AdamW()))
-    pipeline.set_params(backpropclassifier__solver__weight_decay=0.3)
-    assert pipeline[-1].solver == AdamW(weight_decay=0.3)
-    one_by_one = OneVsRestClassifier(quick(BackpropClassifier, solver=Adam()))
-    one_by_one.set_params(estimator__solver__beta_1=0.5)
-    fitted = one_by_one.fit(*class_data())
-    assert all(one.solver == Adam(0.5) for one in fitted.estimators_)
 
 
 @pytest.mark.long

@@ -15,7 +15,7 @@ from skbackprop.losses import CLASSIFIER_LOSSES
 from skbackprop.nn.network import dense_network
 from skbackprop.nn.objective import L1L2, L2
 from skbackprop.nn.stack_trainer import PlateauStopper
-from skbackprop.optimizers import LBFGS, OPTIMIZERS, SGD, SOLVERS, Adam, AdamW
+from skbackprop.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 from skbackprop.schedules import (
     SCHEDULES,
     Adaptive,
@@ -32,7 +32,6 @@ from skbackprop.training.architecture import (
 from skbackprop.training.config import (
     build_schedule,
     instantiate,
-    is_lbfgs,
     make_training_config,
 )
 from skbackprop.training.weight_init import make_weight_init
@@ -105,17 +104,6 @@ def test_every_name_is_built_from_the_parameters_of_its_fields(table):
         built = instantiate(table, name, changed)
         assert type(built) is kind
         assert vars(built) == values
-
-
-def test_an_instance_is_used_as_it_is_and_a_name_takes_flat_parameters():
-    assert instantiate(SOLVERS, "lbfgs", settings(max_fun=7)) == LBFGS(max_fun=7)
-    flat = settings(momentum=np.float32(0.5), nesterovs_momentum=False, max_fun=7)
-    built = instantiate(OPTIMIZERS, "sgd", flat)
-    assert built == SGD(0.5, nesterovs_momentum=False)
-    assert type(built.momentum) is float
-    for instance in (LBFGS(max_fun=5), SGD(0.1), Adam(beta_1=0.5)):
-        assert instantiate(SOLVERS, instance, flat) is instance
-        assert is_lbfgs(instance) == isinstance(instance, LBFGS)
 
 
 def test_scikit_learn_schedules_by_name_need_sgd():
@@ -253,19 +241,6 @@ def test_initial_weights_are_drawn_by_name_or_instance(activation, init):
         ACTIVATIONS[activation].initializer if init == "auto" else INITIALIZERS.get(init, init)
     )
     assert_layers_equal(drawn, network.draw_weights(np.random.RandomState(5), initializer))
-
-
-def test_each_layer_is_drawn_for_its_own_activation_and_the_last_for_the_one_before():
-    given = settings(hidden_layer_sizes=(5, 6, 7), activation=["selu", LeakyRelu(0.5), "logistic"])
-    drawn = initial_layers(given, network_of(given, 4, 3), np.random.RandomState(5))
-    rng = np.random.RandomState(5)
-    expected = [
-        VarianceScaling(1.0, "fan_in", "normal").draw(rng, 4, 5),
-        VarianceScaling(1.6, "fan_in").draw(rng, 5, 6),
-        GlorotUniform(2.0).draw(rng, 6, 7),
-        GlorotUniform(2.0).draw(rng, 7, 3),
-    ]
-    assert_layers_equal(drawn, expected)
 
 
 @pytest.mark.parametrize(

@@ -48,14 +48,6 @@ def test_a_filter_for_another_module_has_no_effect(estimator_class):
             quick(estimator_class, max_iter=2).fit(*data_for(estimator_class))
 
 
-@BOTH
-def test_an_error_leaves_the_estimator_as_it_was(estimator_class):
-    model = quick(estimator_class, max_iter=2)
-    with pytest.raises(ConvergenceWarning):
-        model.fit(*data_for(estimator_class))
-    assert vars(model).keys() == model.get_params().keys()
-
-
 @pytest.mark.parametrize("action, n_shown", [("once", 1), ("default", 2), ("always", 4)])
 def test_a_warning_is_shown_as_often_as_asked_for(action, n_shown):
     """By "default" once for each line."""
@@ -105,18 +97,6 @@ def test_file_and_line_are_the_users(estimator_class):
         network.set_params(batch_size=1000, n_iter_no_change=float("inf")).fit(X, y)
     found = dict.fromkeys((w.filename, w.lineno) for w in caught)
     assert list(found) == [(__file__, line) for line in lines]
-
-
-@pytest.mark.long
-def test_filters_act_on_the_warning_of_a_search_with_workers():
-    X, y = data_for(BackpropRegressor)
-    network = quick(BackpropRegressor, max_iter=2)
-    search = BackpropGridSearchCV(network, {"alpha": [0.1, 1]}, cv=2, n_jobs=2, refit=False)
-    with warnings.catch_warnings():
-        ignore("sklearn")
-        search.fit(X, y)
-    with pytest.raises(ConvergenceWarning, match=r"^4 of 4 fits ended with this warning: .* \(2\)"):
-        search.fit(X, y)
 
 
 @BOTH
