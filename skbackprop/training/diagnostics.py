@@ -50,8 +50,7 @@ def record_outcome(
         SciPy's explanation of an L-BFGS that has not converged.
     """
     run.set_history(history)
-    run.stop_reason, config, best, losses = reason, run.config, history.best, history.losses
-    has_risen = len(losses) > 1 and losses[-1] > losses[0] + abs(losses[0])
+    run.stop_reason, config, best = reason, run.config, history.best
     if history.validation_scores and best is None:
         run.warnings.append(
             "No epoch has a finite validation score, so the weights of the last epoch are kept. "
@@ -69,11 +68,6 @@ def record_outcome(
                 f"{message} The weights of epoch {best.n_iter}, which had the best validation "
                 "score, are kept."
             )
-    elif has_risen and reason in ("converged", "unconverged") and not run.incremental:
-        run.warnings.append(
-            f"Training diverged: the loss rose from {losses[0]:.3g} to {losses[-1]:.3g}. "
-            f"{_divergence_advice(run)}"
-        )
     elif reason == "time_limit":
         kept = "The best weights so far are kept." if best else "The last weights are kept."
         if not run.n_iter:

@@ -189,11 +189,11 @@ def test_rounds_of_an_incomplete_first_epoch_count(client, tmp_path, monkeypatch
     model = DaskBackpropClassifier(**settings, time_limit=2 // sync_every)
     with monkeypatch.context() as context:
         context.setattr(stack_trainer, "time", clock)
-        with pytest.warns(ConvergenceWarning, match=r"after 50\.00% of the first epoch"):
+        with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
             model.set_callbacks(Checkpoint(path)).fit(*HALVES)
     assert (model.n_iter_, model.t_) == (0, 32)
     initial = DaskBackpropClassifier(**settings, time_limit=1e-9)
-    with pytest.warns(ConvergenceWarning, match="nothing has been learned"):
+    with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
         initial.fit(*HALVES)
     assert np.abs(model.coefs_[0] - initial.coefs_[0]).min() > 1e-6
     resumed = DaskBackpropClassifier(**settings).fit(*HALVES, resume_from=path)

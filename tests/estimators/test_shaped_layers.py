@@ -412,7 +412,7 @@ def test_the_loss_of_an_epoch_by_hand(name, l1_ratio):
 @pytest.mark.parametrize("layer", [Dropout(0.2), BatchNormalization()], ids=str)
 def test_lbfgs_refuses_layers_that_need_batches(layer):
     model = quick(BackpropClassifier, layers=[Dense(3), layer], solver="lbfgs")
-    with pytest.raises(ValueError, match=rf"layers contain {type(layer).__name__}\("):
+    with pytest.raises(ValueError, match=rf"network contains {type(layer).__name__}\("):
         model.fit(X, Y)
 
 

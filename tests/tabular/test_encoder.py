@@ -374,7 +374,7 @@ UNSUITABLE = {
     ),
     "structured": (
         np.zeros(3, dtype=[("size", float)]),
-        "X must not be a structured array, got the fields",
+        "Expected 2D array",
     ),
     "a series": (pd.Series([1.0, 2.0]), "Pass a data frame"),
     "lazy": (pl.LazyFrame({"x": [1, 2]}), r"Pass X\.collect\(\)"),

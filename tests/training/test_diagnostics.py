@@ -1,12 +1,9 @@
 """Warnings about how training ended, and the error about output that is not finite."""
 
-import warnings
-
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.preprocessing import scale
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
 from skbackprop.layers import CategoricalEmbedding
@@ -56,37 +53,6 @@ def test_scores_that_are_not_finite_warn():
     model = BackpropRegressor(early_stopping=stopping, **SETTINGS)
     with pytest.warns(ConvergenceWarning, match="No epoch has a finite validation score"):
         model.fit(X, y)
-
-
-DIVERGING = {"solver": "sgd", "learning_rate_init": 100.0, "activation": "tanh", "batch_size": 20}
-
-
-def test_warns_if_the_loss_has_risen():
-    X, y = class_data(120)
-    model = BackpropClassifier((10,), random_state=0, max_iter=3, **DIVERGING)
-    with pytest.warns(ConvergenceWarning, match="the loss rose from .*Lower learning_rate_init"):
-        model.fit(X, y)
-
-
-ORDINARY = {
-    "adam": {},
-    "a loss below zero": {"loss": "gaussian", "learning_rate_init": 0.02, "max_iter": 300},
-    "early stopping": {"early_stopping": True},
-    "a strong penalty": {"alpha": 1e4},
-    "dropout": {"dropout": 0.5, "learning_rate_init": 0.02},
-    "momentum": {"solver": "sgd", "learning_rate_init": 0.02, "scale_target": True},
-}
-
-
-@pytest.mark.parametrize("factor", [0.0, 1e-8, 1.0, 1e4])
-@pytest.mark.parametrize("settings", ORDINARY.values(), ids=ORDINARY)
-def test_ordinary_fits_raise_no_false_alarm(settings, factor):
-    X, y = value_data(120)
-    settings = {"hidden_layer_sizes": (10,), "batch_size": 20, "max_iter": 30} | settings
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        BackpropRegressor(random_state=0, **settings).fit(scale(X), factor * scale(y))
-    assert not any("diverged" in str(warning.message) for warning in caught)
 
 
 @few_epochs
