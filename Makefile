@@ -13,7 +13,7 @@ HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-full test-kernels test-versions test-clusters lint types \
-    examples unit quick full bench bench-smoke format reference corpus docs test-docs dist clean
+    examples unit quick full bench bench-smoke format reference docs test-docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -104,9 +104,6 @@ format: $(VENV)/ready-test ## let ruff mend what it can
 
 reference: $(VENV)/ready-test ## write constructors, docstrings and docs/api.md from the table of parameters
 	$(RUN) docs/write_reference.py
-
-corpus: $(VENV)/ready-test ## write the safe files of this version, which later ones are to load
-	$(RUN) tests/persistence/write_corpus.py
 
 # Sphinx compares times of files: what is generated anew is written anew only if it has changed.
 docs: $(VENV)/ready-docs ## the documentation site, in docs/_build/html

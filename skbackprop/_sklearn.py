@@ -12,11 +12,6 @@ import warnings
 
 from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
 
-# The trees of gradient boosting, which safe files hold as arrays.
-from sklearn.ensemble._hist_gradient_boosting.binning import _BinMapper
-from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
-from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
-
 # The search evaluates its candidates as scikit-learn's own searches do.
 from sklearn.metrics._scorer import (
     _MultimetricScorer,  # a list of metrics becomes one
@@ -56,7 +51,6 @@ from sklearn.utils.validation import (
 )
 
 __all__ = [
-    "PREDICTOR_RECORD_DTYPE",
     "BaseSearchCV",
     "BaseSuccessiveHalving",
     "HalvingGridSearchCV",
@@ -65,8 +59,6 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
-    "TreePredictor",
-    "_BinMapper",
     "_MultimetricScorer",
     "_PassthroughScorer",
     "_Scorer",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
 from ..tabular._blend import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
-from ..tabular._boosted_trees import round_down, unpack_bitset
+from ..tabular._boosted_trees import OrdinalTable
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import AT_MOST, EQUALS, LEAF, Expr
@@ -51,14 +50,15 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
             outputs = classes[1:] if len(classes) == 2 else classes
         if isinstance(clone, BOOSTED):
             intercepts[member, outputs] = clone._baseline_prediction.ravel()
-            if clone._preprocessor is not None:
+            table = clone._preprocessor
+            if not (table is None or isinstance(table, OrdinalTable)):
                 raise TypeError(
                     "A blend with gradient boosting that has categorical_features of its own "
                     'cannot be exported. Leave them at "from_dtype", and fit again.'
                 )
             for iteration in clone._predictors:
                 for tree, output in zip(iteration, outputs.tolist(), strict=True):
-                    nodes = _make_tree_nodes(tree, clone._bin_mapper.bin_thresholds_)
+                    nodes = _make_tree_nodes(tree, table)
                     n_nodes = len(nodes["kind"])
                     if n_nodes == 1:  # a tree without a split is a constant
                         intercepts[member, output] += tree.nodes["value"][0]
@@ -70,9 +70,8 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
     if trees:
         joined = {name: np.concatenate([nodes[name] for nodes in trees]) for name in trees[0]}
         sums = ex.forest(x, joined, *intercepts.shape)
-    raw = (
-        sums + intercepts
-    )  # not as base_values, which some runtimes add to outputs with trees only
+    # Not as base_values, which some runtimes add to outputs with trees only.
+    raw = sums + intercepts
     if n_classes is not None:
         shares: Any = ex.softmax(raw)
         return cast(Expr, np.log(np.maximum(shares, MIN_PROBABILITY)))
@@ -81,31 +80,34 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
     return cast(Expr, np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min))))
 
 
-def _make_tree_nodes(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
+def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
     """Return the nodes of a tree, as `forest` takes them.
 
     A split of categories becomes a chain of nodes, each of which compares with one of the codes
     that boosting has seen in the column.
     """
     nodes = tree.nodes
-    is_leaf = nodes["is_leaf"].astype(bool)
+    is_leaf, column = nodes["is_leaf"].astype(bool), nodes["feature_idx"]
     own = {
         "kind": np.where(is_leaf, LEAF, AT_MOST),
-        "column": nodes["feature_idx"],
-        "number": np.where(is_leaf, nodes["value"], round_down(nodes["num_threshold"])),
+        "column": column if table is None else table.columns[column],
+        "number": np.where(is_leaf, nodes["value"], _round_thresholds(nodes["num_threshold"])),
         "yes": nodes["left"].astype(np.int64),
         "no": nodes["right"].astype(np.int64),
         "is_yes_if_missing": nodes["missing_go_to_left"].astype(bool),
     }
     parts, n_nodes = [own], len(nodes)
     for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
-        known = codes[own["column"][node]]
-        bits = unpack_bitset(tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]])
+        assert table is not None
+        ordinals = table.ordinals[column[node]]
+        codes = np.flatnonzero(~np.isnan(ordinals))
+        bits = tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+        goes_left = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(bool)
         # Missing and unknown categories equal none, and reach the end of the chain.
         ends = own["yes"][node], own["no"][node]
         missing_goes_left = own["is_yes_if_missing"][node]
         yes, no = ends[::-1] if missing_goes_left else ends
-        compared = known[bits[known.astype(np.intp)] != missing_goes_left]
+        compared = codes[goes_left[ordinals[codes].astype(np.intp)] != missing_goes_left]
         ids = np.array([node, *range(n_nodes, n_nodes + len(compared) - 1)])
         chain = {
             "kind": np.full(len(ids), EQUALS),
@@ -121,3 +123,17 @@ def _make_tree_nodes(tree: Any, codes: Sequence[Array]) -> dict[str, Array]:
         n_nodes += len(ids) - 1
     joined = {name: np.concatenate([part[name] for part in parts]) for name in own}
     return joined | {"node": np.arange(n_nodes)}
+
+
+def _round_thresholds(thresholds: Array) -> Array:
+    """Return thresholds in single precision: the nearest numbers, of two equally near the lower.
+
+    Scikit-learn's thresholds are values of training rows, or midpoints between two of them. Rounded
+    rows then go the same way as the rows themselves, unless values on both sides are equal in
+    single precision.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        nearest = thresholds.astype(np.float32)
+        below = np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+        above = np.nextafter(below, np.float32(np.inf))
+        return np.where(above - thresholds < thresholds - below, above, below)

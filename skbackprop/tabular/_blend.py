@@ -20,7 +20,7 @@ from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array
-from ._boosted_trees import remove_ordinal_encoding, round_thresholds
+from ._boosted_trees import replace_ordinal_encoding
 from ._model_inputs import FeatureView, draw_seed
 from ._prediction import FoldEnsemble
 from ._targets import TabularTargets
@@ -257,7 +257,6 @@ def cross_fit(
             ConvergenceWarning,
         )
         return None
-    round_thresholds([each for each in clones if isinstance(each, BOOSTED)], data.rows.X)
     component = CrossFittedEstimators(
         choose_view(estimator), clones, n_classes, targets.min_prediction
     )
@@ -321,7 +320,7 @@ def _fit_fold(
             own.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
         _fit_boosting(own, X, y, arguments, seconds)
-    remove_ordinal_encoding(own, is_nominal)
+    replace_ordinal_encoding(own, is_nominal)
     return own
 
 

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular._boosted_trees import remove_ordinal_encoding, round_thresholds
+from skbackprop.tabular._boosted_trees import replace_ordinal_encoding
 from skbackprop.tabular._mixture import (
     compute_probabilities,
     fit_softmax_temperature,
@@ -443,7 +443,7 @@ def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(l
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [HistGradientBoostingClassifier, HistGradientBoostingRegressor])
-def test_boosting_predicts_the_same_without_its_encoding_of_categories(kind):
+def test_boosting_predicts_the_same_with_a_table_of_ordinals(kind):
     """Codes are missing, some were not seen in training, and one column is numbers in between."""
     rng = np.random.RandomState(0)
     X = np.column_stack([rng.randint(0, 9, 300), rng.randn(300), rng.randint(0, 255, 300)])
@@ -461,10 +461,11 @@ def test_boosting_predicts_the_same_without_its_encoding_of_categories(kind):
     before = predict_rows(rows)
     splits = [tree.nodes["is_categorical"].any() for (tree, *_) in boosting._predictors]
     assert any(splits)
-    remove_ordinal_encoding(boosting, np.array([True, False, False]))
-    assert boosting._preprocessor is not None  # the last column is not one of codes
-    remove_ordinal_encoding(boosting, is_nominal)
-    assert boosting._preprocessor is None
+    encoder = boosting._preprocessor
+    replace_ordinal_encoding(boosting, np.array([True, False, False]))
+    assert boosting._preprocessor is encoder  # the last column is not one of codes
+    replace_ordinal_encoding(boosting, is_nominal)
+    np.testing.assert_array_equal(boosting._preprocessor.transform(rows), encoder.transform(rows))
     np.testing.assert_array_equal(predict_rows(rows), before)
 
 
@@ -490,42 +491,6 @@ def test_predictions_outside_the_range_of_the_loss_are_clipped():
     assert model.blended_[0][0].predict(component_inputs(model, X)[1]).min() < 0
     assert model.predict(X).min() > 0
     assert np.isfinite(model.oof_score_)
-
-
-_DECIMALS = np.round(np.random.default_rng(0).lognormal(3, 1, 600), 1)
-_NEIGHBORS = (np.float32(1) + np.arange(600, dtype=np.float32) * np.spacing(np.float32(1))).astype(
-    np.float64
-)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "values, differ_in_single_precision",
-    [
-        (_DECIMALS, True),
-        (-_DECIMALS, True),
-        (np.where(_DECIMALS > 50, np.nan, _DECIMALS), True),
-        (_NEIGHBORS, True),
-        (_NEIGHBORS[:40].repeat(15), True),
-        (_DECIMALS + 1.7e9, False),
-        (_DECIMALS * 1e-60, False),
-        (_DECIMALS * 1e300, False),
-        (np.arange(600.0), True),
-    ],
-)
-def test_rounded_thresholds_split_training_rows_in_the_same_way(values, differ_in_single_precision):
-    boosting = HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=1, max_leaf_nodes=100)
-    X = np.column_stack([values, values[::-1]])
-    with np.errstate(over="ignore"):
-        boosting.fit(X, np.sin(np.arange(600.0)))
-        before, single = boosting.predict(X), X.astype(np.float32).astype(np.float64)
-    round_thresholds([boosting], X)
-    assert boosting.predict(X).tolist() == before.tolist()
-    if differ_in_single_precision:
-        assert boosting.predict(single).tolist() == before.tolist()
-        for (tree,) in boosting._predictors:
-            thresholds = tree.nodes["num_threshold"]
-            assert thresholds.tolist() == thresholds.astype(np.float32).tolist()
 
 
 class CountingThreads(HistGradientBoostingClassifier):
