@@ -1,13 +1,12 @@
-"""Exported models: their sizes, and the time that one row takes, in onnxruntime and in C.
+"""Exported models: their sizes, and the time that one row takes, in onnxruntime.
 
-The C programs are compiled by gcc or cc with -O2, and timed inside of a C program; onnxruntime has
-one thread, and its time has the call from Python in it, as that of `predict_proba` has. All times
-are those of the processor. What is not installed is left out.
+onnxruntime has one thread, and its time has the call from Python in it, as that of `predict_proba`
+has. All times are those of the processor. Weights of 8 bits are those of its `quantize_dynamic`.
+Without onnx or onnxruntime, nothing is measured.
 """
 
 import importlib.util
-import shutil
-import subprocess
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,33 +18,13 @@ from sklearn.datasets import load_digits
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from benchmarks._report import MISSING, argument_parser, as_time, print_setting, print_table
+from benchmarks._report import argument_parser, as_time, print_setting, print_table
 from skbackprop import BackpropClassifier
-from skbackprop.export import to_c, to_onnx
+from skbackprop.export import to_onnx
 from skbackprop.layers import GRU, Conv2D
 
-CC = shutil.which("gcc") or shutil.which("cc")
 # The rounds of each time, of which the best counts.
 N_ROUNDS = 25
-
-MAIN = """
-#include <stdio.h>
-#include <time.h>
-int main(void)
-{
-    static float x[MODEL_N_FEATURES], probabilities[4096];
-    double best = 1e9;
-    for (size_t i = 0; i < MODEL_N_FEATURES; ++i) x[i] = (float)(i %% 7) - 3.0f;
-    for (int round = 0; round < %d; ++round) {
-        const clock_t start = clock();
-        for (int i = 0; i < %d; ++i) x[0] += 1e-6f * model_predict(x, probabilities);
-        const double seconds = (double)(clock() - start) / CLOCKS_PER_SEC / %d;
-        if (seconds < best) best = seconds;
-    }
-    printf("%%.9g", best);
-    return 0;
-}
-"""
 
 
 def models(smoke: bool) -> Iterator[tuple[str, Any, np.ndarray]]:
@@ -73,20 +52,6 @@ def models(smoke: bool) -> Iterator[tuple[str, Any, np.ndarray]]:
     yield "784-512-512-10", large.fit(X, np.arange(500) % 10), X
 
 
-def times_in_python(model: Any, X: np.ndarray, smoke: bool) -> list[str]:
-    """Return the time of `predict_proba` of one row, and that of onnxruntime."""
-    row = X[:1].astype(np.float32)
-    times = [best_time(lambda: model.predict_proba(row), smoke)]
-    if not (importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnx")):
-        return [*times, MISSING]
-    from onnxruntime import InferenceSession, SessionOptions
-
-    options = SessionOptions()
-    options.intra_op_num_threads = 1
-    session = InferenceSession(to_onnx(model).SerializeToString(), options)
-    return [*times, best_time(lambda: session.run(None, {"X": row}), smoke)]
-
-
 def best_time(call: Callable[[], object], smoke: bool) -> str:
     """Return the processor's time of a call: the best mean of several rounds."""
     n_rounds, n_calls = (1, 1) if smoke else (N_ROUNDS, 100)
@@ -99,41 +64,40 @@ def best_time(call: Callable[[], object], smoke: bool) -> str:
     return as_time(best)
 
 
-def size_and_time(source: str, smoke: bool) -> tuple[str, str]:
-    """Return the size of a compiled program without its main function, and the time of a row."""
-    if CC is None:
-        return MISSING, MISSING
-    n_rounds, n_calls = (1, 1) if smoke else (N_ROUNDS, 1000)
-    with TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "model.c").write_text(source)
-        (folder / "main.c").write_text('#include "model.c"\n' + MAIN % (n_rounds, n_calls, n_calls))
-        for arguments in (["-c", "model.c"], ["main.c", "-o", "main", "-lm"]):
-            subprocess.run([CC, "-std=c99", "-O2", *arguments], cwd=folder, check=True)
-        run = subprocess.run([folder / "main"], check=True, capture_output=True, text=True)
-        return as_size((folder / "model.o").stat().st_size), as_time(float(run.stdout))
-
-
 def as_size(n_bytes: int) -> str:
     return f"{n_bytes / 1024:.1f} KiB" if n_bytes < 1 << 20 else f"{n_bytes / (1 << 20):.2f} MiB"
 
 
 def report(smoke: bool) -> None:
+    if not (importlib.util.find_spec("onnx") and importlib.util.find_spec("onnxruntime")):
+        print("Exported models are left out: onnx and onnxruntime are not installed.")
+        return
+    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime.quantization import quantize_dynamic
+
+    logging.disable(logging.WARNING)  # of a model that is not optimized before it is quantized
+    options = SessionOptions()
+    options.intra_op_num_threads = 1
     sizes, times = [], []
     for name, model, X in models(smoke):
-        whole, small = to_c(model), to_c(model, weight_dtype="int8", calibration_data=X[::4])
-        onnx_size = MISSING
-        if importlib.util.find_spec("onnx"):
-            onnx_size = as_size(len(to_onnx(model).SerializeToString()))
-        (size, seconds), (small_size, small_seconds) = (
-            size_and_time(program.source, smoke) for program in (whole, small)
-        )
-        buffers, changed = whole.n_buffer_bytes, small.differences["label"]
-        sizes.append([name, onnx_size, size, small_size, as_size(buffers), f"{changed:.2%}"])
-        times.append([name, *times_in_python(model, X, smoke), seconds, small_seconds])
-    head = ["network", "ONNX", "C, float32", "C, int8", "buffers in C", "labels changed by int8"]
-    print_table("Sizes of exported models, those in C compiled:", head, sizes)
-    head = ["network", "predict_proba", "onnxruntime", "C, float32", "C, int8"]
+        row, onnx_model = X[:1].astype(np.float32), to_onnx(model)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "small.onnx"
+            quantize_dynamic(onnx_model, path)
+            files = [onnx_model.SerializeToString(), path.read_bytes()]
+        sessions = [InferenceSession(content, options) for content in files]
+        labels = sessions[1].run(["label"], {"X": X.astype(np.float32)})[0]
+        changed = f"{np.mean(labels != model.predict(X)):.2%}"
+        sizes.append([name, *(as_size(len(content)) for content in files), changed])
+        in_python = best_time(lambda own=model, row=row: own.predict_proba(row), smoke)
+        in_onnx = [
+            best_time(lambda run=session.run, row=row: run(None, {"X": row}), smoke)
+            for session in sessions
+        ]
+        times.append([name, in_python, *in_onnx])
+    head = ["network", "ONNX", "8 bits", "labels changed by 8 bits"]
+    print_table("Sizes of exported models:", head, sizes)
+    head = ["network", "predict_proba", "onnxruntime", "onnxruntime, 8 bits"]
     print_table("Time of one row:", head, times)
 
 

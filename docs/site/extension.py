@@ -51,7 +51,7 @@ GROUPS = {
     },
     "Deployment": {
         "skbackprop.persistence": "Save and load",
-        "skbackprop.export": "Export to ONNX and C",
+        "skbackprop.export": "Export to ONNX and scikit-learn",
     },
     "Custom parts": {"skbackprop.testing": "Gradient checks"},
 }

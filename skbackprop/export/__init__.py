@@ -1,11 +1,10 @@
-"""Export fitted models to ONNX, to C for small devices, and to scikit-learn's own classes."""
+"""Export fitted models to ONNX, and to scikit-learn's own networks."""
 
 from ._converters import to_expression
-from .c_export import to_c
 from .onnx_export import register_converters, to_onnx
 from .sklearn_export import to_sklearn
 
-__all__ = ["register_converters", "to_c", "to_expression", "to_onnx", "to_sklearn"]
+__all__ = ["register_converters", "to_expression", "to_onnx", "to_sklearn"]
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,6 @@
 """Formulas of activations, links, losses, layers, transformers and encoders, as expressions.
 
-`to_expression` has a function for each class. The formulas serve all targets: what has a formula
-can be exported to ONNX and to C.
+`to_expression` has a function for each class. What has a formula can be exported without skl2onnx.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import singledispatch
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 from scipy.special import erf, expit
@@ -177,8 +176,6 @@ _FORMULAS: dict[type, Callable[..., Any]] = {
     links.IdentityLink: lambda part, raw: raw,
     links.LogLink: _exp,
     links.LogitLink: lambda part, raw: expit(raw),
-    links.TanhLink: lambda part, raw: np.tanh(raw),
-    links.ReluLink: lambda part, raw: np.maximum(raw, 0.0),
     links.SoftmaxLink: lambda part, raw: ex.softmax(raw),
     losses.Loss: lambda part, raw: convert(part.link, raw),
     losses.Quantile: lambda part, raw: to_expression(part.link, raw),  # the quantiles of a target
@@ -196,7 +193,7 @@ def _(part: links.NonCrossingQuantileLink, raw: Expr) -> Any:
     is_step = np.arange(raw.width) % part.n > 0
     steps = is_step * _softplus(raw) + ~is_step * raw
     cumulative = np.kron(np.eye(raw.width // part.n), np.triu(np.ones((part.n, part.n))))
-    return ex.integer_linear(steps, cumulative)
+    return ex.dense(steps, cumulative[None])
 
 
 @to_expression.register
@@ -261,8 +258,7 @@ def _(part: layers.Flatten | layers.Reshape, x: Expr, arrays: Arrays) -> Expr:
 def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
     n_mapped = part.n_blocks * part.width
     mapped = ex.block_linear(ex.take_columns(x, range(n_mapped)), arrays["maps"])
-    others = ex.take_columns(x, range(n_mapped, x.width))
-    return ex.concat([mapped, ex.broadcast_members(others, mapped.n_estimators)])
+    return ex.concat([mapped, ex.take_columns(x, range(n_mapped, x.width))])
 
 
 @to_expression.register
@@ -274,7 +270,7 @@ def _(part: PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
     phases = features * (2 * np.pi * frequencies).reshape(n_estimators, -1)
     mapped_sines = ex.block_linear(np.sin(phases), maps[:, :, :k])
     mapped = mapped_sines + ex.block_linear(np.cos(phases), maps[:, :, k:])
-    return ex.concat([mapped, ex.broadcast_members(x, mapped.n_estimators)])
+    return ex.concat([mapped, x])
 
 
 @to_expression.register
@@ -285,50 +281,28 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
         for column, table in zip(part.categorical_columns, tables, strict=True)
     ]
     others = [i for i in range(x.width) if i not in part.categorical_columns]
-    numbers = ex.take_columns(x, others)
-    if others:
-        numbers = ex.broadcast_members(numbers, vectors[0].n_estimators)
-    return ex.concat([numbers, *vectors])
+    return ex.concat([ex.take_columns(x, others), *vectors])
 
 
-@to_expression.register
+@to_expression.register(Convolution)
+@to_expression.register(layers.DepthwiseConv2D)
 def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
-    kernels = arrays["kernels"]
-    by_window = kernels.reshape(len(kernels), -1, kernels.shape[-1])
-    convolved = ex.dense(_make_windows(part, x), by_window, arrays.get("kernel_biases"))
+    geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
+    if isinstance(part, layers.Conv1D):  # a sequence is an image of height one
+        kernels = kernels[:, None]
+    image = ex.reshape(x, (*geometry.input_size, x.width // math.prod(geometry.input_size)))
+    is_depthwise = isinstance(part, layers.DepthwiseConv2D)
+    biases = arrays.get("kernel_biases")
+    convolved = ex.convolution(image, kernels, biases, geometry, is_depthwise)
     return ex.reshape(convolved, part.compute_output_shape(x.shape))
 
 
 @to_expression.register
-def _(part: layers.DepthwiseConv2D, x: Expr, arrays: Arrays) -> Expr:
+def _(part: layers.Conv2DTranspose, x: Expr, arrays: Arrays) -> Expr:
     kernels = arrays["kernels"]
-    windows = _make_windows(part, ex.broadcast_members(x, len(kernels)))
-    return ex.depthwise(windows, kernels, arrays.get("kernel_biases"))
-
-
-def _make_windows(part: Convolution, x: Expr) -> Expr:
-    """Return the windows that a convolution reads; a sequence is an image of height one."""
-    geometry = part.compute_geometry(x.shape)
-    (top, bottom), (left, right) = geometry.padding
-    n_channels = x.width // math.prod(geometry.input_size)
-    return ex.windows(
-        ex.reshape(x, (*geometry.input_size, n_channels)),
-        geometry.kernel_size,
-        geometry.strides,
-        (top, left, bottom, right),
-        geometry.dilation,
-    )
-
-
-@to_expression.register
-def _(part: layers.Conv2DTranspose, x: Expr, arrays: Arrays) -> Any:
-    geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
-    (top, _), (left, _) = geometry.padding
     image = ex.reshape(x, (*x.shape[:2], kernels.shape[-1]))
-    convolved = ex.transposed_convolution(
-        image, kernels, geometry.input_size, geometry.strides, (top, left)
-    )
-    return convolved + arrays["kernel_biases"] if part.use_bias else convolved
+    geometry = part.compute_geometry(x.shape)
+    return ex.transposed_convolution(image, kernels, arrays.get("kernel_biases"), geometry)
 
 
 @to_expression.register
@@ -351,69 +325,45 @@ def _(part: CropOrPad, x: Expr, arrays: Arrays) -> Expr:
 
 @to_expression.register(pooling.MaxPooling)
 @to_expression.register(pooling.AveragePooling)
-def _(part: pooling.MaxPooling | pooling.AveragePooling, x: Expr, arrays: Arrays) -> Expr:
-    axes = part.compute_windows(x.shape)
-    if len(axes) == 1:
-        axes = PoolingWindows(1, 1, 1, 1), *axes
-    before = [axis.before for axis in axes]
-    after = [
-        max(axis.size + (axis.n_outputs - 1) * axis.stride - axis.before - axis.n_inputs, 0)
-        for axis in axes
-    ]
-    pooled = ex.pool(
-        ex.reshape(x, (*(axis.n_inputs for axis in axes), part.compute_output_shape(x.shape)[-1])),
-        "max" if isinstance(part, pooling.MaxPooling) else "average",
-        [axis.size for axis in axes],
-        [axis.stride for axis in axes],
-        [*before, *after],
-    )
-    return ex.reshape(pooled, part.compute_output_shape(x.shape))
-
-
 @to_expression.register(pooling.GlobalMaxPooling)
 @to_expression.register(pooling.GlobalAveragePooling)
-def _(
-    part: pooling.GlobalMaxPooling | pooling.GlobalAveragePooling, x: Expr, arrays: Arrays
-) -> Expr:
+def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
     shape = part.compute_output_shape(x.shape)
-    size = math.prod(x.shape[: part.n_axes])
-    kind: Literal["max", "average"] = "average"
-    if isinstance(part, pooling.GlobalMaxPooling):
-        kind = "max"
-    pooled = ex.pool(ex.reshape(x, (1, size, *shape)), kind, (1, size), (1, size))
-    return ex.reshape(pooled, shape)
+    if isinstance(part, (pooling.GlobalMaxPooling, pooling.GlobalAveragePooling)):
+        size = math.prod(x.shape[: part.n_axes])
+        windows: tuple[PoolingWindows, ...] = (PoolingWindows(size, 1, size, size),)
+    else:
+        windows = part.compute_windows(x.shape)
+    if len(windows) == 1:  # a sequence is an image of height one
+        windows = PoolingWindows(1, 1, 1, 1), *windows
+    is_max = isinstance(part, (pooling.MaxPooling, pooling.GlobalMaxPooling))
+    image = ex.reshape(x, (*(axis.n_inputs for axis in windows), shape[-1]))
+    return ex.reshape(ex.pool(image, "MaxPool" if is_max else "AveragePool", windows), shape)
 
 
-_CELLS: dict[type, Literal["gru", "lstm", "simple_rnn"]] = {
-    layers.GRU: "gru",
-    layers.LSTM: "lstm",
-    layers.SimpleRNN: "simple_rnn",
-}
 _RECURRENT_ARRAYS = ("kernels", "recurrent_kernels", "kernel_biases", "recurrent_biases")
+_RECURRENT_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "logistic": "Sigmoid"}
 
 
 @to_expression.register(layers.GRU)
 @to_expression.register(layers.LSTM)
 @to_expression.register(layers.SimpleRNN)
 def _(part: RecurrentLayer, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
-    activation = "tanh"
+    operator = "GRU" if isinstance(part, layers.GRU) else "LSTM"
+    attributes: dict[str, Any] = {"direction": "reverse"} if is_reversed else {}
     if isinstance(part, layers.SimpleRNN):
-        function = activations.get_activation(part.activation)
-        named = {type(activations.ACTIVATIONS[name]): name for name in ex.RECURRENT_ACTIVATIONS}
-        if type(function) not in named:
+        operator, function = "RNN", type(activations.get_activation(part.activation))
+        names = _RECURRENT_ACTIVATIONS
+        by_type = {type(activations.ACTIVATIONS[name]): names[name] for name in names}
+        if function not in by_type:
             raise TypeError(
                 f"SimpleRNN with activation={part.activation!r} cannot be exported. Use one of "
-                f"{list(named.values())}, and fit again."
+                f"{list(names)}, and fit again."
             )
-        activation = named[type(function)]
-    return ex.recurrence(
-        ex.reshape(x, split_channels(x.shape)),
-        next(cell for kind, cell in _CELLS.items() if isinstance(part, kind)),
-        [arrays[name] for name in _RECURRENT_ARRAYS if name in arrays],
-        part.return_sequences,
-        is_reversed,
-        activation,
-    )
+        attributes["activations"] = [by_type[function]]
+    sequence = ex.reshape(x, split_channels(x.shape))
+    constants = [arrays[name] for name in _RECURRENT_ARRAYS if name in arrays]
+    return ex.recurrence(sequence, operator, constants, part.return_sequences, attributes)
 
 
 @to_expression.register
@@ -598,7 +548,7 @@ def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
         differences = table - table[0]
         values = table[0] + np.isnan(x) * differences[missing_code]
         if by_level:
-            values = values + ex.integer_linear(is_level, differences[list(by_level.values())])
+            values = values + ex.dense(is_level, differences[None, list(by_level.values())])
         return cast(Expr, values)
 
     return look_up

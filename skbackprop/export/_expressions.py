@@ -1,9 +1,10 @@
-"""Expressions: the computation of a fitted model, independent of the export format.
+"""Expressions: the computation of a fitted model, as nodes of an ONNX model.
 
 An `Expr` stands for an array of values for each row: a vector, the steps and channels of a
 sequence, or an image. Operators and NumPy functions combine expressions, so that a formula is plain
 NumPy: ``z * expit(z)``. Functions of this module make the expressions that are not elementwise:
-`dense`, `softmax`, `take_columns` and so on.
+`dense`, `softmax`, `take_columns` and so on. Nodes are those of opset 13, which newer ones have
+too. This module does not import onnx.
 """
 
 from __future__ import annotations
@@ -11,70 +12,76 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, Literal
 
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
-from scipy import special
 
+from ..layers._built_convolution import ConvolutionGeometry
+from ..layers._built_pooling import PoolingWindows
 from ..layers.base import Shape
 from ..utils.arrays import Array
 
-# The elementwise functions, by their names in NumPy and SciPy.
-_UFUNCS: tuple[Any, ...] = (
-    *(np.add, np.subtract, np.multiply, np.divide, np.negative, np.power, np.square),
-    *(np.absolute, np.maximum, np.minimum, np.equal, np.isnan),
-    *(np.exp, np.expm1, np.log, np.log1p, np.sqrt, np.tanh, np.sin, np.cos),
-    *(special.expit, special.erf),
-)
-FUNCTIONS: dict[str, Callable[..., Array]] = {
-    **{function.__name__: function for function in _UFUNCS},
-    "fill_nan": lambda x, fill: np.asarray(np.where(np.isnan(x), fill, x)),
-}
+# The opset of ONNX 1.8 (2020), which runtimes for small devices support.
+OPSET = 13
+# The domain of trees, and the oldest opset of it that has them.
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 1
+# The type codes of onnx.TensorProto.
+FLOAT, INT64 = 1, 7
 
-# Activations of simple recurrent layers, by their names in `ACTIVATIONS`.
-RECURRENT_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": np.tanh,
-    "relu": lambda z: np.maximum(z, 0),
-    "logistic": special.expit,
+# The ONNX operators of elementwise functions, by their names in NumPy and SciPy.
+_OPERATORS = {
+    **{name: name.title() for name in ("add", "exp", "log", "sqrt", "tanh", "sin", "cos", "erf")},
+    "subtract": "Sub",
+    "multiply": "Mul",
+    "divide": "Div",
+    "negative": "Neg",
+    "power": "Pow",
+    "absolute": "Abs",
+    "minimum": "Min",
+    "expit": "Sigmoid",
+}
+# The elementwise functions without an operator of their own.
+_FORMULAS: dict[str, Callable[..., Any]] = {
+    # Quantization tools need Relu.
+    "maximum": lambda x, y: _elementwise("Relu", x) if _is_zero(y) else _elementwise("Max", x, y),
+    "square": lambda x: x * x,
+    "expm1": lambda x: np.exp(x) - 1.0,
+    "log1p": lambda x: np.log(x + 1.0),
+    "equal": lambda x, y: _elementwise("Cast", _elementwise("Equal", x, y), to=FLOAT),
+    "isnan": lambda x: _elementwise("Cast", _elementwise("IsNaN", x), to=FLOAT),
 }
 
 # The kinds of nodes of a `forest`.
-LEAF, AT_MOST, EQUALS = range(3)
-
-# Operations for which programs in C store no values.
-_VIEWS = ("reshape", "windows")
-
-# The range of 8-bit weights. With more inputs, the inputs would have fewer levels than the weights.
-_MAX_WEIGHT = 127
-_MAX_INT8_INPUTS = ((1 << 31) - 1) // _MAX_WEIGHT**2
+LEAF, AT_MOST, EQUALS = "LEAF", "BRANCH_LEQ", "BRANCH_EQ"
 
 
 @dataclass(frozen=True, eq=False)
 class Expr(NDArrayOperatorsMixin):
     """Expression: an array of values for each row, and for each ensemble member.
 
+    In ONNX it is the output of a node, a tensor of shape (n, *shape), or (n_estimators, n, *shape)
+    with several members.
+
     Parameters
     ----------
-    operation : str
-        The name of one of `FUNCTIONS`, or of a function of this module.
-    inputs : tuple of Expr, default=()
-        The operands.
-    shape : tuple of int, default=(1,)
+    operator : str
+        The ONNX operator; empty for the input of a model.
+    inputs : tuple of Expr or arrays, default=()
+        The operands. Arrays are constants.
+    shape : tuple of int, default=()
         The shape of the values of a row. Elementwise functions broadcast it as NumPy does.
     n_estimators : int, default=1
         The number of members with their own values.
-    arrays : tuple of arrays, default=()
-        Constant operands, such as weights or indices of columns.
     attributes : mapping, by default empty
-        Settings of the operation, such as the strides of windows.
+        The attributes of the node.
     """
 
-    operation: str
-    inputs: tuple[Expr, ...] = ()
-    shape: Shape = (1,)
+    operator: str
+    inputs: tuple[Expr | Array, ...] = ()
+    shape: Shape = ()
     n_estimators: int = 1
-    arrays: tuple[Array, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     # Expressions are equal if they are identical; np.equal compares their values.
@@ -83,17 +90,16 @@ class Expr(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
         """Return the expression of an elementwise function."""
         name = ufunc.__name__
-        if method != "__call__" or options or name not in FUNCTIONS:
-            raise TypeError(
-                f"Formulas cannot use {name} ({method}, with the options {sorted(options)}). Use "
-                f"operators and these functions of NumPy and SciPy: {sorted(FUNCTIONS)}."
-            )
-        return _make_elementwise(name, *inputs)
-
-    @property
-    def is_elementwise(self) -> bool:
-        """Whether each value depends on one value of each operand."""
-        return self.operation in FUNCTIONS
+        if method == "__call__" and not options:
+            if name in _OPERATORS:
+                return _elementwise(_OPERATORS[name], *inputs)
+            if name in _FORMULAS:
+                return _FORMULAS[name](*inputs)
+        raise TypeError(
+            f"Formulas cannot use {name} ({method}, with the options {sorted(options)}). Use "
+            "operators and these functions of NumPy and SciPy: "
+            f"{sorted([*_OPERATORS, *_FORMULAS])}."
+        )
 
     @property
     def width(self) -> int:
@@ -106,347 +112,110 @@ class Expr(NDArrayOperatorsMixin):
         return self.shape[-1]
 
     @property
-    def n_positions(self) -> int:
-        """The number of positions of a row: 1 if the shape has one axis."""
-        return math.prod(self.shape[:-1])
-
-    @property
-    def memory(self) -> Expr:
-        """The expression whose values a program stores for it: itself, or that which it views."""
-        return self.inputs[0].memory if self.operation in _VIEWS else self
+    def domain(self) -> str:
+        """The domain of the operator; empty for that of most operators."""
+        return ML_DOMAIN if self.operator == "TreeEnsembleRegressor" else ""
 
 
 def model_input(n_inputs: int) -> Expr:
     """Return the input of a model."""
-    return Expr("row", shape=(n_inputs,))
+    return Expr("", shape=(n_inputs,))
 
 
-def constant(values: Any) -> Expr:
-    """Return values that are the same for all rows, of shape (), (width,) or (M, *shape).
+def list_nodes(
+    names: Mapping[Expr, str], new_name: Callable[[str], str]
+) -> tuple[list[tuple[Expr, list[str], str]], dict[str, Array]]:
+    """Return the nodes of a model, each after its inputs, and its constants.
 
-    Raises
-    ------
-    ValueError
-        If a value overflows in single precision.
+    Parameters
+    ----------
+    names : dict of str
+        The names of the input and of the outputs.
+    new_name : callable
+        Returns a unique name that contains a given one.
+
+    Returns
+    -------
+    nodes : list of (Expr, list of str, str)
+        Each expression, with the names of its inputs and of its output.
+    constants : dict of arrays
+        The constants, by name.
     """
-    if isinstance(values, Expr):
-        return values
-    array = _to_float32(np.atleast_2d(values))
-    n_estimators, *shape = array.shape
-    return Expr("constant", (), tuple(shape), n_estimators, (array,))
+    nodes, constants, named = list[tuple[Expr, list[str], str]](), dict[str, Array](), dict(names)
+
+    def name_of(value: Expr | Array) -> str:
+        if isinstance(value, Expr):
+            return named[value]
+        constants[name := new_name("constant")] = value
+        return name
+
+    for expression in _topological_sort(names):
+        if not expression.operator:
+            continue
+        if expression not in named:
+            named[expression] = new_name(expression.operator.lower())
+        inputs = [name_of(each) for each in expression.inputs]
+        nodes.append((expression, inputs, named[expression]))
+    return nodes, constants
 
 
-def fill_nan(x: Expr, fill: Any) -> Any:
-    """Return values in which NaN, for missing values, is replaced."""
-    return _make_elementwise("fill_nan", x, fill)
+def _topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
+    """Return the outputs and all their direct and indirect inputs, each after its inputs."""
+    found: dict[Expr, None] = {}
+    stack = [(output, False) for output in outputs]
+    while stack:
+        expression, has_inputs = stack.pop()
+        if expression in found:
+            continue
+        if has_inputs:
+            found[expression] = None
+        else:
+            stack.append((expression, True))
+            inputs = [each for each in expression.inputs if isinstance(each, Expr)]
+            stack += [(each, False) for each in reversed(inputs)]
+    return list(found)
 
 
-def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
-    """Return x W + b with weights (M, fan_in, fan_out) and biases (M, fan_out), if any.
+# ------------------------------------------------------------------ elementwise functions
 
-    It is computed for each position of x, over the channels.
+
+def _elementwise(operator: str, *operands: Any, **attributes: Any) -> Expr:
+    """Return the expression of an elementwise operator.
+
+    Operands are expressions, or arrays of shape (), (width,) or (M, *shape).
     """
-    n_estimators, _, width = weights.shape
-    arrays = (weights,) if biases is None else (weights, biases)
-    shape = *x.shape[:-1], width
-    return Expr("dense", (x,), shape, n_estimators, tuple(map(_to_float32, arrays)))
-
-
-def max_rounded_input(n_inputs: int) -> int:
-    """Return the largest integer input of `dense_int8` for which sums fit into 32 bits."""
-    return min((1 << 15) - 1, ((1 << 31) - 1) // (_MAX_WEIGHT * n_inputs))
-
-
-def measure_channels(x: Expr, values: Array) -> tuple[Array, Array]:
-    """Return the largest size and the mean square of the channels of x, (M, n_channels) each."""
-    inputs = values.reshape(x.n_estimators, -1, x.n_channels).astype(np.float64)
-    return np.abs(inputs).max(axis=1), np.square(inputs).mean(axis=1)
-
-
-def dense_int8(
-    x: Expr, weights: Array, biases: Array | None, largest: Array, mean_square: Array
-) -> Expr:
-    """Return z_j = b_j + scale_j sum_i w_ji round(inverse_i x_i) with 8-bit weights w.
-
-    Each input x_i is rounded to a multiple of its own unit, a 16-bit integer. The units are
-    proportional to the root mean squares of the inputs in a sample, measured by `measure_channels`,
-    and such that twice the largest value in the sample still fits into 16 bits. The units are
-    multiplied into the weights, which are rounded to 8 bits with a scale for each output. Weights
-    are therefore as precise as they are important, whatever the range of the inputs.
-    """
-    n_estimators, n_inputs, n_outputs = weights.shape
-    if n_inputs > _MAX_INT8_INPUTS:
-        raise ValueError(
-            f'weight_dtype="int8" needs layers of at most {_MAX_INT8_INPUTS} inputs, because sums '
-            f'could overflow 32 bits, but one layer has {n_inputs}. Set weight_dtype="float32".'
-        )
-    size = np.sqrt(mean_square)
-    # Inputs that are always zero are assumed to be as large as the largest other input.
-    layer_size = size.max(axis=1, keepdims=True)
-    size = np.where(size > 0, size, np.where(layer_size > 0, layer_size, 1.0))
-    headroom = (2.0 * np.maximum(largest / size, 1.0)).max(axis=1, keepdims=True)
-    units = size * headroom / max_rounded_input(n_inputs)
-    scaled = weights * units[:, :, None]
-    scales = np.abs(scaled).max(axis=1, keepdims=True) / _MAX_WEIGHT
-    rounded = np.rint(scaled / np.where(scales > 0, scales, 1.0))
-    arrays = [(1 / units).astype(np.float32), np.ascontiguousarray(rounded.swapaxes(1, 2), np.int8)]
-    arrays += [scales[:, 0].astype(np.float32), *([] if biases is None else [biases])]
-    return Expr("dense_int8", (x,), (*x.shape[:-1], n_outputs), n_estimators, tuple(arrays))
-
-
-def integer_linear(x: Expr, matrix: Array) -> Expr:
-    """Return x A with a matrix of small integers, which is not quantized."""
-    shape = *x.shape[:-1], matrix.shape[1]
-    return Expr("integer_linear", (x,), shape, x.n_estimators, (_to_float32(matrix[None]),))
-
-
-def block_linear(x: Expr, maps: Array) -> Expr:
-    """Return the product of each block of columns with its matrix (M, n_blocks, width, n_units)."""
-    n_estimators, n_blocks, _, n_units = maps.shape
-    return Expr("block_linear", (x,), (n_blocks * n_units,), n_estimators, (_to_float32(maps),))
-
-
-def gather(x: Expr, tables: Array) -> Expr:
-    """Return row x of tables (M, n_rows, width), or zeros if x is not the index of a row.
-
-    The rows of several x are side by side.
-    """
-    n_estimators, _, width = tables.shape
-    with_zeros = _to_float32(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
-    return Expr("gather", (x,), (x.width * width,), n_estimators, (with_zeros,))
-
-
-def take_columns(x: Expr, columns: Iterable[int]) -> Expr:
-    """Return some of the values, by their indices on the last axis."""
-    indices = np.array(list(columns), dtype=np.int64)
-    return Expr("take_columns", (x,), (*x.shape[:-1], len(indices)), x.n_estimators, (indices,))
-
-
-def concat(parts: Iterable[Expr]) -> Expr:
-    """Return the values of expressions with the same number of members, on the last axis."""
-    inputs = tuple(part for part in parts if part.width)
-    if len(inputs) == 1:
-        return inputs[0]
-    if not inputs:
-        return Expr("concat", shape=(0,))
-    shape = *inputs[0].shape[:-1], sum(part.n_channels for part in inputs)
-    return Expr("concat", inputs, shape, inputs[0].n_estimators)
-
-
-def broadcast_members(x: Expr, n_estimators: int) -> Any:
-    """Return values that all members share, repeated for each member."""
-    return x if x.n_estimators == n_estimators else x * np.ones((n_estimators, 1))
-
-
-def reduce_sum(x: Expr) -> Expr:
-    """Return the sum over the last axis, whose size becomes one."""
-    return Expr("reduce_sum", (x,), (*x.shape[:-1], 1), x.n_estimators)
-
-
-def softmax(x: Expr) -> Expr:
-    """Return exp(x_k) / sum_j exp(x_j) over the last axis, without overflow."""
-    return Expr("softmax", (x,), x.shape, x.n_estimators)
-
-
-def reshape(x: Expr, shape: Sequence[int]) -> Expr:
-    """Return the values with another shape of a row."""
-    x, shape = x.inputs[0] if x.operation == "reshape" else x, tuple(shape)
-    return x if shape == x.shape else Expr("reshape", (x,), shape, x.n_estimators)
-
-
-def transpose(x: Expr, axes: Sequence[int]) -> Expr:
-    """Return the values with other axes of a row: axis k is axis ``axes[k]`` of x."""
-    shape = tuple(x.shape[axis] for axis in axes)
-    return Expr("transpose", (x,), shape, x.n_estimators, (), {"axes": tuple(axes)})
-
-
-def matmul(x: Expr, y: Expr) -> Expr:
-    """Return the matrix products of x (..., a, b) and y (..., b, c) of the same members."""
-    shape = *x.shape[:-1], y.n_channels
-    return Expr("matmul", (x, y), shape, x.n_estimators)
-
-
-def windows(
-    x: Expr,
-    size: Sequence[int],
-    strides: Sequence[int] = (1, 1),
-    padding: Sequence[int] = (0, 0, 0, 0),
-    dilation: Sequence[int] = (1, 1),
-) -> Expr:
-    """Return the values of an image (h, w, c) in each window, side by side, for `dense`.
-
-    `padding` is the number of zeros at the top, on the left, at the bottom and on the right.
-    """
-    attributes = _slide(x, size, strides, padding, dilation)
-    shape = *attributes["n_windows"], math.prod(size) * x.n_channels
-    return Expr("windows", (x,), shape, x.n_estimators, (), attributes)
-
-
-def depthwise(x: Expr, kernels: Array, biases: Array | None) -> Expr:
-    """Return the sum over each window x of the products with kernels, for each channel.
-
-    The kernels have the shape (M, height, width, n_channels), with as many members as the windows.
-    """
-    n_estimators, n_channels = len(kernels), kernels.shape[-1]
-    arrays = [kernels.reshape(n_estimators, -1, n_channels), *([] if biases is None else [biases])]
-    shape = *x.shape[:-1], n_channels
-    return Expr("depthwise", (x,), shape, n_estimators, tuple(map(_to_float32, arrays)))
-
-
-def transposed_convolution(
-    x: Expr,
-    kernels: Array,
-    output_size: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[int],
-) -> Expr:
-    """Return an image to which each position of x adds a window, its channels times kernels.
-
-    The kernels have the shape (M, height, width, n_filters, n_channels). `padding` is the number of
-    rows at the top and of columns on the left of the windows that are outside the image.
-    """
-    n_estimators, height, width, n_filters, n_channels = kernels.shape
-    by_channel = np.moveaxis(kernels, -1, 1).reshape(n_estimators, n_channels, -1)
-    named = {"size": (height, width), "strides": strides, "padding": padding}
-    attributes = {name: tuple(map(int, values)) for name, values in named.items()}
-    attributes["n_windows"] = x.shape[:2]
-    shape = (*output_size, n_filters)
-    arrays = (_to_float32(by_channel),)
-    return Expr("transposed_convolution", (x,), shape, n_estimators, arrays, attributes)
-
-
-def pool(
-    x: Expr,
-    kind: Literal["max", "average"],
-    size: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[int] = (0, 0, 0, 0),
-) -> Expr:
-    """Return the largest value or the mean of each window of an image, without the padding."""
-    attributes = _slide(x, size, strides, padding, (1, 1))
-    shape = *attributes["n_windows"], x.n_channels
-    return Expr(f"{kind}_pool", (x,), shape, x.n_estimators, (), attributes)
-
-
-def recurrence(
-    x: Expr,
-    cell: Literal["gru", "lstm", "simple_rnn"],
-    arrays: Sequence[Array],
-    return_sequences: bool,
-    is_reversed: bool = False,
-    activation: str = "tanh",
-) -> Expr:
-    """Return the states (n_steps, n_units) of a recurrent layer, or the last one, of sequences x.
-
-    The arrays are kernels (M, n_channels, n_gates n_units), recurrent kernels (M, n_units, n_gates
-    n_units) and biases (M, n_gates n_units). The gates of a GRU are z, r and the candidate, whose
-    recurrent biases (M, n_units) are one more array. Those of an LSTM are i, f, the candidate and
-    o. A simple layer has one of `RECURRENT_ACTIVATIONS`.
-    """
-    n_estimators, n_units, _ = arrays[1].shape
-    shape = (x.shape[0], n_units) if return_sequences else (n_units,)
-    attributes = {
-        "cell": cell,
-        "n_units": n_units,
-        "return_sequences": return_sequences,
-        "is_reversed": is_reversed,
-        "activation": activation,
-    }
-    each = tuple(map(_to_float32, arrays))
-    return Expr("recurrence", (x,), shape, n_estimators, each, attributes)
-
-
-def forest(x: Expr, nodes: Mapping[str, Array], n_estimators: int, width: int) -> Expr:
-    """Return sums of the leaves that a row reaches in trees, for each output of each member.
-
-    The nodes are arrays of shape (n_nodes,). In each tree they are numbered from 0, the root.
-
-    - ``tree``, ``node``: the numbers of the tree and of the node in it.
-    - ``kind``: one of `LEAF`, `AT_MOST` and `EQUALS`, which compare a value of x with ``number``.
-    - ``column``: the column of the value.
-    - ``number``: the number, or the value of a leaf.
-    - ``yes``, ``no``: the next nodes.
-    - ``is_yes_if_missing``: whether NaN leads to ``yes``.
-    - ``target``: the number of the output that the tree adds to: ``member * width + output``.
-    """
-    _to_float32(nodes["number"][nodes["kind"] == LEAF])
-    return Expr("forest", (x,), (width,), n_estimators, attributes=nodes)
-
-
-def _slide(
-    x: Expr,
-    size: Sequence[int],
-    strides: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> dict[str, tuple[int, ...]]:
-    """Return the attributes of windows, with their numbers ``n_windows`` in both directions."""
-    n_windows = (
-        (n + before + after - step * (k - 1) - 1) // stride + 1
-        for n, before, after, k, stride, step in zip(
-            x.shape, padding[:2], padding[2:], size, strides, dilation, strict=False
-        )
-    )
-    named = {"size": size, "strides": strides, "padding": padding, "dilation": dilation}
-    attributes = {name: tuple(map(int, values)) for name, values in named.items()}
-    return {**attributes, "n_windows": tuple(n_windows)}
-
-
-def mean_over_members(x: Expr) -> Expr:
-    """Return the mean over the members."""
-    return x if x.n_estimators == 1 else Expr("mean_over_members", (x,), x.shape)
-
-
-def flatten_members(x: Expr) -> Expr:
-    """Return the values of all members in one vector."""
-    if x.n_estimators == 1:
-        return x
-    return Expr("flatten_members", (x,), (x.n_estimators * x.width,))
-
-
-def std_over_members(x: Expr) -> Any:
-    """Return the standard deviation over the members."""
-    if x.n_estimators == 1:
-        return x * 0.0
-    return root_mean_square(x - mean_over_members(x))
-
-
-def root_mean_square(x: Any) -> Any:
-    """Return the root mean square over the members, without overflow."""
-    mean_size: Any = mean_over_members(np.abs(x))
-    size = np.maximum(mean_size, np.finfo(np.float32).tiny)
-    return size * np.sqrt(mean_over_members(np.square(x / size)))
-
-
-def root_of_squares(x: Any, y: Any) -> Any:
-    """Return sqrt(x^2 + y^2), without overflow."""
-    size = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.finfo(np.float32).tiny)
-    return size * np.sqrt(np.square(x / size) + np.square(y / size))
-
-
-def _make_elementwise(name: str, *inputs: Any) -> Expr:
-    operands = tuple(map(constant, inputs))
-    n_estimators = max(operand.n_estimators for operand in operands)
-    sizes = [(each.n_estimators, *each.shape) for each in operands]
+    each = [x if isinstance(x, Expr) else _to_float32(np.atleast_2d(x)) for x in operands]
+    sizes = [(x.n_estimators, *x.shape) if isinstance(x, Expr) else x.shape for x in each]
+    n_estimators = max(n for n, *_ in sizes)
     try:
-        shape = np.broadcast_shapes(*(operand.shape for operand in operands))
+        shape = np.broadcast_shapes(*(own for _, *own in sizes))
     except ValueError:
         shape = ()
     if not shape or any(n not in (1, n_estimators) for n, *_ in sizes):
-        raise ValueError(f"{name} got operands whose (n_estimators, *shape) do not match: {sizes}.")
-    operands = tuple(_with_axes(operand, len(shape)) for operand in operands)
-    return Expr(name, operands, shape, n_estimators)
+        raise ValueError(
+            f"{operator} got operands whose (n_estimators, *shape) do not match: {sizes}."
+        )
+    inputs = tuple(_with_axes(x, len(shape)) for x in each)
+    return Expr(operator, inputs, shape, n_estimators, attributes)
 
 
-def _with_axes(x: Expr, n_axes: int) -> Expr:
-    """Return values with axes of size one in front, unless they are a single number."""
-    n_new = n_axes - len(x.shape)
-    if not n_new or (x.operation == "constant" and x.arrays[0].size == 1):
-        return x
-    shape = *[1] * n_new, *x.shape
-    if x.operation == "constant":
-        return constant(x.arrays[0].reshape(x.n_estimators, *shape))
-    return reshape(x, shape)
+def _with_axes(x: Expr | Array, n_axes: int) -> Expr | Array:
+    """Return an operand with axes of size one in front of those of its values."""
+    if isinstance(x, Expr):
+        return reshape(x, (*[1] * (n_axes - len(x.shape)), *x.shape))
+    return x.reshape(()) if x.size == 1 else _align(x, n_axes)
+
+
+def _align(array: Array, n_axes: int) -> Array:
+    """Return a constant with the member axis first that broadcasts with values of rows.
+
+    A member has an array of the shape of values, of `n_axes` axes, a vector of channels, or
+    matrices.
+    """
+    n_estimators, *shape = array.shape
+    if n_estimators == 1:
+        return np.asarray(array[0])
+    return array.reshape(n_estimators, *[1] * (1 + n_axes - len(shape)), *shape)
 
 
 def _to_float32(array: Any) -> Array:
@@ -462,203 +231,372 @@ def _to_float32(array: Any) -> Array:
     return single
 
 
-def topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
-    """Return the outputs and all their direct and indirect inputs, each after its inputs."""
-    found: dict[int, Expr] = {}
-    stack = [(output, False) for output in reversed(list(outputs))]
-    while stack:
-        expression, has_inputs = stack.pop()
-        if id(expression) in found:
-            continue
-        if has_inputs:
-            found[id(expression)] = expression
-        else:
-            stack.append((expression, True))
-            stack += [(each, False) for each in reversed(expression.inputs)]
-    return list(found.values())
+def _is_zero(x: Any) -> bool:
+    return not isinstance(x, Expr) and np.ndim(x) == 0 and x == 0
 
 
-# -------------------------------------------------------------------------- evaluation
+def fill_nan(x: Expr, fill: Any) -> Expr:
+    """Return values in which NaN, for missing values, is replaced."""
+    return _elementwise("Where", _elementwise("IsNaN", x), fill, x)
 
 
-def evaluate(outputs: Iterable[Expr], X: Array) -> dict[Expr, Array]:
-    """Compute the values of expressions and of all their inputs, in single precision.
+def softmax(x: Expr) -> Expr:
+    """Return exp(x_k) / sum_j exp(x_j) over the last axis, without overflow."""
+    return Expr("Softmax", (x,), x.shape, x.n_estimators)
 
-    Parameters
-    ----------
-    outputs : iterable of Expr
-        The expressions.
-    X : array of shape (n, n_inputs)
-        The rows.
 
-    Returns
-    -------
-    values : dict of arrays
-        The values of each expression, of shape (n, *shape), or (n_estimators, n, *shape) if it has
-        several members.
+def reduce_sum(x: Expr) -> Expr:
+    """Return the sum over the last axis, whose size becomes one."""
+    return Expr("ReduceSum", (x, np.array([-1])), (*x.shape[:-1], 1), x.n_estimators)
+
+
+def root_of_squares(x: Any, y: Any) -> Any:
+    """Return sqrt(x^2 + y^2), without overflow."""
+    size = np.maximum(np.maximum(np.abs(x), np.abs(y)), np.finfo(np.float32).tiny)
+    return size * np.sqrt(np.square(x / size) + np.square(y / size))
+
+
+# ------------------------------------------------------------------------ products, tables
+
+
+def dense(x: Expr, weights: Array, biases: Array | None = None) -> Expr:
+    """Return x W + b with weights (M, fan_in, fan_out) and biases (M, fan_out), if any.
+
+    It is computed for each position of x, over the channels.
     """
-    values: dict[Expr, Array] = {}
-    with np.errstate(all="ignore"):
-        for expression in topological_sort(outputs):
-            inputs = [values[each] for each in expression.inputs]
-            if expression.operation == "row":
-                value = X
-            elif expression.is_elementwise:
-                value = FUNCTIONS[expression.operation](*inputs)
-            else:
-                value = OPERATIONS[expression.operation](expression, *inputs)
-            values[expression] = np.asarray(value, dtype=np.float32)
-    return values
+    n_estimators = max(x.n_estimators, len(weights))
+    shape = *x.shape[:-1], weights.shape[-1]
+    matrices = _align(_to_float32(weights), len(x.shape))
+    if n_estimators == 1 and len(shape) == 1:
+        own = () if biases is None else (_to_float32(biases[0]),)
+        return Expr("Gemm", (x, matrices, *own), shape)
+    product = Expr("MatMul", (x, matrices), shape, n_estimators)
+    return product if biases is None else _elementwise("Add", product, biases)
 
 
-def align(expression: Expr, array: Array) -> Array:
-    """Return an array with the member axis first that broadcasts with values of rows.
+def matmul(x: Expr, y: Expr) -> Expr:
+    """Return the matrix products of x (..., a, b) and y (..., b, c) of the same members."""
+    return Expr("MatMul", (x, y), (*x.shape[:-1], y.n_channels), x.n_estimators)
 
-    A member has an array of the shape of values, a vector of channels, or matrices.
+
+def block_linear(x: Expr, maps: Array) -> Expr:
+    """Return the product of each block of columns with its matrix (M, n_blocks, width, n_units)."""
+    n_estimators, n_blocks, width, n_units = maps.shape
+    blocks = _swap_rows(reshape(x, (n_blocks, width)))
+    shape = n_blocks, n_units
+    matrices = _to_float32(maps if n_estimators > 1 else maps[0])
+    products = Expr("MatMul", (blocks, matrices), shape, n_estimators)
+    return reshape(_swap_rows(products), (math.prod(shape),))
+
+
+def _swap_rows(x: Expr) -> Expr:
+    """Return the tensor with the axes of the rows and of the first values exchanged."""
+    perm = [0, 2, 1, 3] if x.n_estimators > 1 else [1, 0, 2]
+    return Expr("Transpose", (x,), x.shape, x.n_estimators, {"perm": perm})
+
+
+def gather(x: Expr, tables: Array) -> Expr:
+    """Return row x of tables (M, n_rows, width), or zeros if x is not the index of a row.
+
+    The rows of several x, which all members share, are side by side.
     """
-    n_estimators, *shape = array.shape
-    if expression.n_estimators == 1:
-        return np.asarray(array[0])
-    n_new = 1 + len(expression.shape) - len(shape)
-    return array.reshape(n_estimators, *[1] * n_new, *shape)
+    n_estimators, n_rows, width = tables.shape
+    with_zeros = _to_float32(np.pad(tables, [(0, 0), (0, 1), (0, 0)]))
+    nearest = _elementwise("Min", _elementwise("Max", _elementwise("Floor", x), 0.0), n_rows)
+    row = _elementwise("Where", _elementwise("Equal", x, nearest), x, n_rows)
+    index = Expr("Reshape", (_elementwise("Cast", row, to=INT64), np.array([-1])))
+    table, axis = (with_zeros, 1) if n_estimators > 1 else (with_zeros[0], 0)
+    found = Expr("Gather", (table, index), (width,), n_estimators, {"axis": axis})
+    return found if x.width == 1 else _reshape(found, n_estimators, x.width * width)
 
 
-def _dense(expression: Expr, x: Array) -> Array:
-    weights, *biases = (align(expression, array) for array in expression.arrays)
-    return x @ weights + (biases[0] if biases else 0)
+def forest(x: Expr, nodes: Mapping[str, Array], n_estimators: int, width: int) -> Expr:
+    """Return sums of the leaves that a row reaches in trees, for each output of each member.
+
+    The nodes are arrays of shape (n_nodes,). In each tree they are numbered from 0, the root.
+
+    - ``tree``, ``node``: the numbers of the tree and of the node in it.
+    - ``kind``: one of `LEAF`, `AT_MOST` and `EQUALS`, which compare a value of x with ``number``.
+    - ``column``: the column of the value.
+    - ``number``: the number, or the value of a leaf.
+    - ``yes``, ``no``: the next nodes.
+    - ``is_yes_if_missing``: whether NaN leads to ``yes``.
+    - ``target``: the number of the output that the tree adds to: ``member * width + output``.
+    """
+    is_leaf = nodes["kind"] == LEAF
+    _to_float32(nodes["number"][is_leaf])
+    arrays = {
+        "nodes_treeids": nodes["tree"],
+        "nodes_nodeids": nodes["node"],
+        "nodes_modes": nodes["kind"],
+        "nodes_featureids": nodes["column"],
+        "nodes_values": np.where(is_leaf, 0.0, nodes["number"]),
+        "nodes_truenodeids": nodes["yes"],
+        "nodes_falsenodeids": nodes["no"],
+        "nodes_missing_value_tracks_true": nodes["is_yes_if_missing"].astype(np.int64),
+        "target_treeids": nodes["tree"][is_leaf],
+        "target_nodeids": nodes["node"][is_leaf],
+        "target_ids": nodes["target"][is_leaf],
+        "target_weights": nodes["number"][is_leaf],
+    }
+    attributes: dict[str, Any] = {name: array.tolist() for name, array in arrays.items()}
+    attributes["n_targets"] = n_estimators * width
+    sums = Expr("TreeEnsembleRegressor", (x,), (n_estimators * width,), 1, attributes)
+    if n_estimators == 1:
+        return sums
+    by_row = reshape(sums, (n_estimators, width))
+    return Expr("Transpose", (by_row,), (width,), n_estimators, {"perm": [1, 0, 2]})
 
 
-def _dense_int8(expression: Expr, x: Array) -> Array:
-    inverse, weights, scales, *biases = (align(expression, array) for array in expression.arrays)
-    limit = max_rounded_input(expression.inputs[0].n_channels)
-    scaled = x * inverse
-    rounded = np.trunc(scaled + np.copysign(np.float32(0.5), scaled))
-    rounded = np.clip(rounded, -limit, limit).astype(float)
-    sums = (rounded @ weights.astype(float).swapaxes(-1, -2)).astype(np.float32)
-    return np.asarray(sums * scales + (biases[0] if biases else 0))
+# ------------------------------------------------------------------------ axes and columns
 
 
-def _block_linear(expression: Expr, x: Array) -> Array:
-    (maps,) = expression.arrays
-    _, n_blocks, width, _ = maps.shape
-    blocks = x.reshape(*x.shape[:-1], n_blocks, width).swapaxes(-2, -3)
-    mapped = (blocks @ align(expression, maps)).swapaxes(-2, -3)
-    return np.asarray(mapped.reshape(*mapped.shape[:-2], expression.width))
+def take_columns(x: Expr, columns: Iterable[int]) -> Expr:
+    """Return some of the values, by their indices on the last axis."""
+    indices = np.array(list(columns), dtype=np.int64)
+    shape = *x.shape[:-1], len(indices)
+    return Expr("Gather", (x, indices), shape, x.n_estimators, {"axis": -1})
 
 
-def _gather(expression: Expr, x: Array) -> Array:
-    tables = expression.arrays[0]
-    last = tables.shape[1] - 1
-    rows = np.where(x == np.clip(np.floor(x), 0, last), x, last).astype(np.intp)
-    rows = np.broadcast_to(rows, (len(tables), *rows.shape[-2:]))
-    found = np.stack([table[own] for table, own in zip(tables, rows, strict=True)])
-    found = found.reshape(len(tables), -1, expression.width)
-    return np.asarray(found[0] if expression.n_estimators == 1 else found)
+def concat(parts: Iterable[Expr]) -> Expr:
+    """Return the values of expressions side by side, on the last axis."""
+    filled = [part for part in parts if part.width]
+    if len(filled) == 1:
+        return filled[0]
+    if not filled:
+        return Expr("Concat", shape=(0,))
+    n_estimators = max(part.n_estimators for part in filled)
+    inputs = tuple(broadcast_members(part, n_estimators) for part in filled)
+    shape = *inputs[0].shape[:-1], sum(part.n_channels for part in inputs)
+    return Expr("Concat", inputs, shape, n_estimators, {"axis": -1})
 
 
-def _reshape(expression: Expr, x: Array) -> Array:
-    n_axes = len(expression.inputs[0].shape)
-    return x.reshape(*x.shape[:-n_axes], *expression.shape)
+def reshape(x: Expr, shape: Sequence[int]) -> Expr:
+    """Return the values with another shape of a row."""
+    return x if tuple(shape) == x.shape else _reshape(x, x.n_estimators, *shape)
 
 
-def _transpose(expression: Expr, x: Array) -> Array:
-    axes = expression.attributes["axes"]
-    return np.moveaxis(x, [axis - len(axes) for axis in axes], range(-len(axes), 0))
+def _reshape(x: Expr, n_estimators: int, *shape: int) -> Expr:
+    """Return the tensor with another shape."""
+    members = (n_estimators,) if n_estimators > 1 else ()
+    target = np.array([*members, -1, *shape], dtype=np.int64)
+    return Expr("Reshape", (x, target), shape, n_estimators)
 
 
-def _slide_over(expression: Expr, x: Array, fill: float) -> Array:
-    """Return windows (..., n_windows, n_windows, size, size, n_channels) of padded images."""
-    each = expression.attributes
-    (size, strides, padding, dilation) = (
-        each[name] for name in ("size", "strides", "padding", "dilation")
+def transpose(x: Expr, axes: Sequence[int]) -> Expr:
+    """Return the values with other axes of a row: axis k is axis ``axes[k]`` of x."""
+    shape, n_before = tuple(x.shape[axis] for axis in axes), 1 + (x.n_estimators > 1)
+    perm = [*range(n_before), *(n_before + axis for axis in axes)]
+    return Expr("Transpose", (x,), shape, x.n_estimators, {"perm": perm})
+
+
+# ------------------------------------------------------------------- images and sequences
+
+
+def convolution(
+    x: Expr,
+    kernels: Array,
+    biases: Array | None,
+    geometry: ConvolutionGeometry,
+    is_depthwise: bool = False,
+) -> Expr:
+    """Return the convolution of an image (height, width, channels).
+
+    Kernels have the shape (M, height, width, n_channels, n_filters). With `is_depthwise`, each
+    channel has its own kernel, of shape (M, height, width, n_channels).
+    """
+    n_estimators, n_filters = len(kernels), kernels.shape[-1]
+    n_groups = x.n_estimators
+    if is_depthwise:
+        x = broadcast_members(x, n_estimators)
+        n_groups, kernels = n_estimators * n_filters, kernels[..., None, :]
+    by_filter = np.moveaxis(kernels, (-1, -2), (1, 2))
+    by_filter = by_filter.reshape(n_estimators * n_filters, *by_filter.shape[2:])
+    constants = [by_filter] if biases is None else [by_filter, biases.ravel()]
+    (top, bottom), (left, right) = geometry.padding
+    convolved = Expr(
+        "Conv",
+        (_to_channels_first(x), *map(_to_float32, constants)),
+        attributes={
+            "kernel_shape": list(geometry.kernel_size),
+            "strides": list(geometry.strides),
+            "pads": [top, left, bottom, right],
+            "dilations": list(geometry.dilation),
+            "group": n_groups,
+        },
     )
-    sides = [(0, 0)] * (x.ndim - 3) + [padding[::2], padding[1::2], (0, 0)]
-    padded = np.pad(x, sides, constant_values=fill)
-    spans = [step * (k - 1) + 1 for k, step in zip(size, dilation, strict=True)]
-    found = np.lib.stride_tricks.sliding_window_view(padded, spans, axis=(-3, -2))
-    (down, right), (step_down, step_right) = strides, dilation
-    return np.moveaxis(found[..., ::down, ::right, :, ::step_down, ::step_right], -3, -1)
+    return _to_channels_last(convolved, n_estimators, *geometry.output_size, n_filters)
 
 
-def _windows(expression: Expr, x: Array) -> Array:
-    return _slide_over(expression, x, 0.0).reshape(*x.shape[:-3], *expression.shape)
+def transposed_convolution(
+    x: Expr, kernels: Array, biases: Array | None, geometry: ConvolutionGeometry
+) -> Expr:
+    """Return an image to which each pixel of x adds a window, its channels times kernels.
 
-
-def _depthwise(expression: Expr, x: Array) -> Array:
-    kernels, *biases = expression.arrays
-    n_estimators, size, n_channels = kernels.shape
-    by_channel = x.reshape(n_estimators, *x.shape[-4:-1], size, n_channels)
-    products = by_channel * kernels[:, None, None, None]
-    summed = products.sum(axis=-2) if n_estimators > 1 else products.sum(axis=-2)[0]
-    return np.asarray(summed + (align(expression, biases[0]) if biases else 0))
-
-
-def _transposed_convolution(expression: Expr, x: Array) -> Array:
-    (kernels,), each = expression.arrays, expression.attributes
-    (height, width, n_filters), (top, left) = expression.shape, each["padding"]
-    (down, right), size = each["strides"], each["size"]
-    n, m = each["n_windows"]
-    added = x @ align(expression, kernels)
-    # From the first to the last row and column to which one value of the kernels is added.
-    n_rows, n_columns = (n - 1) * down + 1, (m - 1) * right + 1
-    padded = max(top + height, n_rows + size[0]), max(left + width, n_columns + size[1])
-    out = np.zeros((*added.shape[:-3], *padded, n_filters), np.float32)
-    for i, (row, column) in enumerate(np.ndindex(*size)):
-        part = added[..., i * n_filters : (i + 1) * n_filters]
-        out[..., row : row + n_rows : down, column : column + n_columns : right, :] += part
-    return out[..., top : top + height, left : left + width, :]
-
-
-def _recurrence(expression: Expr, x: Array) -> Array:
-    each = expression.attributes
-    kernels, recurrent, biases, *others = (
-        array if array.ndim == 3 else array[:, None] for array in expression.arrays
+    Kernels have the shape (M, height, width, n_filters, n_channels). The geometry is that of the
+    convolution from the output to x.
+    """
+    n_estimators, *size, n_filters, n_channels = kernels.shape
+    # The members are groups of the filters, and of the channels if they have their own.
+    by_channel = np.moveaxis(kernels, (-1, -2), (1, 2))
+    if x.n_estimators == 1:
+        by_channel = np.moveaxis(by_channel, 1, 0)
+    by_channel = by_channel.reshape(x.n_estimators * n_channels, -1, *size)
+    before = [pair[0] for pair in geometry.padding]
+    # The number of rows and columns after those of the output.
+    after = [
+        (n - 1) * stride + k - first - n_outputs
+        for n, stride, k, first, n_outputs in zip(
+            x.shape, geometry.strides, size, before, geometry.input_size, strict=False
+        )
+    ]
+    convolved = Expr(
+        "ConvTranspose",
+        (_to_channels_first(x), _to_float32(by_channel)),
+        attributes={
+            "kernel_shape": size,
+            "strides": list(geometry.strides),
+            "pads": [*before, *(max(n, 0) for n in after)],
+            "output_padding": [max(-n, 0) for n in after],
+            "group": x.n_estimators,
+        },
     )
-    x = x if x.ndim == 4 else x[None]
-    h = c = np.zeros((1, x.shape[1], each["n_units"]), np.float32)
-    n_gates = biases.shape[-1] // each["n_units"]
-    steps = np.moveaxis(x, 2, 0)[:: -1 if each["is_reversed"] else 1]
+    image = _to_channels_last(convolved, n_estimators, *geometry.input_size, n_filters)
+    return image if biases is None else _elementwise("Add", image, biases)
+
+
+def pool(
+    x: Expr, operator: Literal["MaxPool", "AveragePool"], windows: Sequence[PoolingWindows]
+) -> Expr:
+    """Return the largest value or the mean of each window of an image, without the padding."""
+    after = [
+        max(axis.size + (axis.n_outputs - 1) * axis.stride - axis.before - axis.n_inputs, 0)
+        for axis in windows
+    ]
+    pooled = Expr(
+        operator,
+        (_to_channels_first(x),),
+        attributes={
+            "kernel_shape": [axis.size for axis in windows],
+            "strides": [axis.stride for axis in windows],
+            "pads": [*(axis.before for axis in windows), *after],
+        },
+    )
+    shape = *(axis.n_outputs for axis in windows), x.n_channels
+    return _to_channels_last(pooled, x.n_estimators, *shape)
+
+
+def _to_channels_first(image: Expr) -> Expr:
+    """Return a tensor (n, n_estimators * channels, height, width) of images."""
+    if image.n_estimators == 1:
+        return Expr("Transpose", (image,), attributes={"perm": [0, 3, 1, 2]})
+    height, width, n_channels = image.shape
+    by_row = Expr("Transpose", (image,), attributes={"perm": [1, 0, 4, 2, 3]})
+    return _reshape(by_row, 1, image.n_estimators * n_channels, height, width)
+
+
+def _to_channels_last(
+    tensor: Expr, n_estimators: int, height: int, width: int, n_channels: int
+) -> Expr:
+    """Return images of such a tensor."""
+    shape = height, width, n_channels
+    if n_estimators == 1:
+        return Expr("Transpose", (tensor,), shape, attributes={"perm": [0, 2, 3, 1]})
+    by_row = _reshape(tensor, 1, n_estimators, n_channels, height, width)
+    return Expr("Transpose", (by_row,), shape, n_estimators, {"perm": [1, 0, 3, 4, 2]})
+
+
+def recurrence(
+    x: Expr,
+    operator: str,
+    arrays: Sequence[Array],
+    return_sequences: bool,
+    attributes: Mapping[str, Any],
+) -> Expr:
+    """Return the states (n_steps, n_units) of a recurrent layer, or the last one, of sequences x.
+
+    The operator is "GRU", "LSTM" or "RNN". The arrays are kernels (M, n_channels, n_gates n_units),
+    recurrent kernels (M, n_units, n_gates n_units) and biases (M, n_gates n_units). The gates of a
+    GRU are z, r and the candidate, whose recurrent biases (M, n_units) are one more array. Those of
+    an LSTM are i, f, the candidate and o.
+    """
+    n_estimators, n_units, _ = arrays[1].shape
+    attributes = {"hidden_size": n_units, **attributes}
+    if operator == "GRU":
+        attributes["linear_before_reset"] = 1
+    is_reversed = "direction" in attributes
+    rows = [x]
+    if x.n_estimators > 1:
+        each = (np.array(m) for m in range(n_estimators))
+        rows = [Expr("Gather", (x, m), x.shape, attributes={"axis": 0}) for m in each]
+    by_step = [_swap_rows(own) for own in rows]
+    members = zip(*_to_onnx_gates(operator, *map(_to_float32, arrays)), strict=True)
     states = []
-    for step in steps:
-        by_input = np.split(step @ kernels + biases, n_gates, axis=-1)
-        by_state = np.split(h @ recurrent, n_gates, axis=-1)
-        z = [a + b for a, b in zip(by_input, by_state, strict=True)]
-        if each["cell"] == "gru":
-            update, reset = map(special.expit, z[:2])
-            candidate = np.tanh(by_input[2] + reset * (by_state[2] + others[0]))
-            h = candidate + update * (h - candidate)
-        elif each["cell"] == "lstm":
-            c = special.expit(z[1]) * c + special.expit(z[0]) * np.tanh(z[2])
-            h = special.expit(z[3]) * np.tanh(c)
+    for steps, weights in zip(cycle(by_step), members, strict=False):
+        # The matrices are transposed, and have an axis for the direction.
+        transposed = (array.T[None].copy() for array in weights)
+        of_steps = Expr(operator, (steps, *transposed), attributes=attributes)
+        # The states have the shape (n_steps, 1, n, n_units).
+        if return_sequences:
+            shape: Shape = (x.shape[0], n_units)
+            states.append(Expr("Transpose", (of_steps,), attributes={"perm": [1, 2, 0, 3]}))
         else:
-            h = RECURRENT_ACTIVATIONS[each["activation"]](z[0])
-        states.append(h)
-    found = h
-    if each["return_sequences"]:
-        found = np.stack(states[:: -1 if each["is_reversed"] else 1], axis=2)
-    return found if expression.n_estimators > 1 else found[0]
+            shape, last = (n_units,), np.array(0 if is_reversed else -1)
+            states.append(Expr("Gather", (of_steps, last), attributes={"axis": 0}))
+    if n_estimators > 1:
+        return Expr("Concat", tuple(states), shape, n_estimators, {"axis": 0})
+    return Expr("Squeeze", (states[0], np.array([0])), shape)
 
 
-OPERATIONS: dict[str, Callable[..., Array]] = {
-    "constant": lambda expression: align(expression, expression.arrays[0]),
-    "dense": _dense,
-    "dense_int8": _dense_int8,
-    "integer_linear": lambda expression, x: x @ expression.arrays[0][0],
-    "block_linear": _block_linear,
-    "gather": _gather,
-    "take_columns": lambda expression, x: x[..., expression.arrays[0]],
-    "concat": lambda _, *parts: np.concatenate(parts, axis=-1),
-    "reduce_sum": lambda _, x: x.sum(axis=-1, keepdims=True),
-    "softmax": lambda _, x: special.softmax(x, axis=-1),
-    "reshape": _reshape,
-    "transpose": _transpose,
-    "matmul": lambda _, x, y: x @ y,
-    "windows": _windows,
-    "depthwise": _depthwise,
-    "transposed_convolution": _transposed_convolution,
-    "max_pool": lambda each, x: _slide_over(each, x, -np.inf).max(axis=(-3, -2)),
-    "average_pool": lambda each, x: np.nanmean(_slide_over(each, x, np.nan), axis=(-3, -2)),
-    "recurrence": _recurrence,
-    "mean_over_members": lambda _, x: x.mean(axis=0),
-    "flatten_members": lambda _, x: np.hstack(list(x)),
-}
+def _to_onnx_gates(
+    operator: str, kernels: Array, recurrent: Array, biases: Array, *candidate: Array
+) -> tuple[Array, Array, Array]:
+    """Return kernels, recurrent kernels and biases in the order of gates that ONNX has.
+
+    Biases have two halves, of which the second one belongs to the recurrent kernels.
+    """
+    recurrent_biases = np.zeros_like(biases)
+    if operator == "GRU":
+        recurrent_biases[:, -candidate[0].shape[1] :] = candidate[0]
+    if operator == "LSTM":  # ONNX has the gates i, o, f and the candidate
+        columns = np.arange(biases.shape[1]).reshape(4, -1)[[0, 3, 1, 2]].ravel()
+        kernels, recurrent, biases = (array[..., columns] for array in (kernels, recurrent, biases))
+    return kernels, recurrent, np.concatenate([biases, recurrent_biases], axis=1)
+
+
+# -------------------------------------------------------------------------------- members
+
+
+def broadcast_members(x: Expr, n_estimators: int) -> Any:
+    """Return values that all members share, repeated for each member."""
+    return x if x.n_estimators == n_estimators else x * np.ones((n_estimators, 1))
+
+
+def mean_over_members(x: Expr) -> Expr:
+    """Return the mean over the members."""
+    if x.n_estimators == 1:
+        return x
+    total = Expr("ReduceSum", (x, np.array([0])), x.shape, 1, {"keepdims": 0})
+    return _elementwise("Mul", total, 1 / x.n_estimators)
+
+
+def flatten_members(x: Expr) -> Expr:
+    """Return the values of all members in one vector."""
+    if x.n_estimators == 1:
+        return x
+    by_row = Expr("Transpose", (x,), attributes={"perm": [1, 0, 2]})
+    return _reshape(by_row, 1, x.n_estimators * x.width)
+
+
+def std_over_members(x: Expr) -> Any:
+    """Return the standard deviation over the members."""
+    if x.n_estimators == 1:
+        return x * 0.0
+    return root_mean_square(x - mean_over_members(x))
+
+
+def root_mean_square(x: Any) -> Any:
+    """Return the root mean square over the members, without overflow."""
+    mean_size: Any = mean_over_members(np.abs(x))
+    size = np.maximum(mean_size, np.finfo(np.float32).tiny)
+    return size * np.sqrt(mean_over_members(np.square(x / size)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -26,8 +27,8 @@ from ..tabular import (
 )
 from ..tabular._read_table import is_numeric
 from ..utils.optional_dependencies import require_extra
-from ._model_graph import ModelGraph, ModelOutput, build_graph, get_pipeline_steps, has_formulas
-from ._onnx_graph import ML_DOMAIN, ML_OPSET, OPSET, OnnxGraph
+from ._expressions import FLOAT, ML_DOMAIN, ML_OPSET, OPSET, Expr, list_nodes
+from ._model_outputs import ModelOutput, build_outputs, get_pipeline_steps, has_formulas
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
@@ -100,10 +101,6 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         If weights overflow in single precision, ONNX cannot represent the labels, `return_std` is
         set for an estimator without it, or X is required.
 
-    See Also
-    --------
-    to_c : Export to a C program without libraries.
-
     Examples
     --------
     >>> import numpy as np
@@ -118,40 +115,40 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     >>> bool(abs(probabilities - model.predict_proba(X)).max() < 1e-5)
     True
     """
-    with require_extra("to_onnx", extra="onnx"):
-        import onnx
-        from onnx import helper
     check_is_fitted(estimator)
     if not has_formulas(estimator):
         return _convert_by_skl2onnx(estimator, X, return_std)
-    model = build_graph(estimator, return_std)
-    numbers = count()
-    names = [output.name for output in model.outputs]
-    graph = OnnxGraph(model, "X", names, lambda name: f"{name}_{next(numbers)}")
+    return make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
+
+
+def make_model(name: str, row: Expr, outputs: Sequence[ModelOutput]) -> Any:
+    """Return an ONNX model of expressions."""
+    with require_extra("to_onnx", extra="onnx"):
+        import onnx
+        from onnx import helper
 
     def make_info(name: str, dtype: Any, *shape: int) -> Any:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         return helper.make_tensor_value_info(name, kind, ["n", *shape])
 
-    nodes = [
-        helper.make_node(
-            node.operator,
-            node.inputs,
-            [node.output],
-            node.output,
-            domain=node.domain,
-            **node.attributes,
-        )
-        for node in graph.nodes
-    ]
-    row = make_info("X", np.float32, model.row.width)
-    outputs = [make_info(each.name, each.dtype, *each.row_shape) for each in model.outputs]
-    tensors = [
-        onnx.numpy_helper.from_array(array, name) for name, array in graph.initializers.items()
-    ]
-    opsets = {"": OPSET} | {each.domain: ML_OPSET for each in graph.nodes if each.domain}
+    numbers = count()
+    names = {row: "X"} | {output.tensor: output.name for output in outputs}
+    nodes, constants = list_nodes(names, lambda name: f"{name}_{next(numbers)}")
+    graph = helper.make_graph(
+        [
+            helper.make_node(
+                each.operator, inputs, [output], output, domain=each.domain, **each.attributes
+            )
+            for each, inputs, output in nodes
+        ],
+        name,
+        [make_info("X", np.float32, row.width)],
+        [make_info(each.name, each.dtype, *each.row_shape) for each in outputs],
+        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = {"": OPSET} | {each.domain: ML_OPSET for each, *_ in nodes if each.domain}
     return helper.make_model(
-        helper.make_graph(nodes, model.estimator, [row], outputs, tensors),
+        graph,
         opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
         ir_version=IR_VERSION,
         producer_name="skbackprop",
@@ -224,16 +221,16 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
     converted = steps[0] if len(steps) == 1 else make_pipeline(*steps)
     options = {"zipmap": False} if is_classifier(estimator) else None
 
-    def make_model(opset: Any) -> Any:
+    def convert(opset: Any) -> Any:
         model = to_onnx(converted, initial_types=inputs, options=options, target_opset=opset)
         onnx.checker.check_model(model, full_check=True)  # some converters are faulty
         return model
 
     try:
         try:
-            model = make_model({"": OPSET, "ai.onnx.ml": _ML_OPSET})
+            model = convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
         except (AssertionError, RuntimeError):  # a step may need a newer opset
-            model = make_model(None)
+            model = convert(None)
     except (MissingConverter, MissingShapeCalculator) as error:
         reason = str(error).partition(". ")[0]
         raise TypeError(
@@ -289,11 +286,10 @@ def _rename_probabilities_to_scores(model: Any) -> None:
         node.input[:], node.output[:] = map(rename, node.input), map(rename, node.output)
 
 
-def _build_operator_graph(operator: Any) -> ModelGraph:
-    """Return the computation graph of an operator of skl2onnx, with the outputs that it has."""
-    model = build_graph(operator.raw_operator)
-    outputs = model.outputs[: len(operator.outputs)]
-    return replace(model, outputs=tuple(map(_convert_classes, outputs)))
+def _build_operator_outputs(operator: Any) -> tuple[Expr, list[ModelOutput]]:
+    """Return the input of an operator of skl2onnx, and the outputs that it has."""
+    row, outputs = build_outputs(operator.raw_operator)
+    return row, [_convert_classes(output) for output in outputs[: len(operator.outputs)]]
 
 
 def _convert_classes(output: ModelOutput) -> ModelOutput:
@@ -334,43 +330,48 @@ def _set_types(operator: Any) -> None:
         "int64": data_types.Int64TensorType,
         "object": data_types.StringTensorType,
     }
-    n_rows, model = operator.inputs[0].get_first_dimension(), _build_operator_graph(operator)
-    for variable, output in zip(operator.outputs, model.outputs, strict=True):
+    n_rows, outputs = operator.inputs[0].get_first_dimension(), _build_operator_outputs(operator)[1]
+    for variable, output in zip(operator.outputs, outputs, strict=True):
         variable.set_type(by_dtype[output.dtype.name]([n_rows, *output.row_shape]))
 
 
 def _float_type(operator: Any) -> Any:
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
-    return DoubleTensorType if is_double else FloatTensorType
+    return DoubleTensorType if _is_double(operator) else FloatTensorType
+
+
+def _is_double(operator: Any) -> bool:
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    return isinstance(operator.inputs[0].type, DoubleTensorType)
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
     from onnx import TensorProto, helper
-    from skl2onnx.common.data_types import DoubleTensorType
 
-    def add(name: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
-        unique = scope.get_unique_operator_name(name)
+    def add_node(
+        kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any
+    ) -> None:
+        name = scope.get_unique_operator_name(kind)
         version = ML_OPSET if domain == ML_DOMAIN else OPSET
         container.add_node(
-            name, inputs, [output], op_domain=domain, op_version=version, name=unique, **attributes
+            kind, inputs, [output], op_domain=domain, op_version=version, name=name, **attributes
         )
-        return output
 
-    new_name, model = scope.get_unique_variable_name, _build_operator_graph(operator)
-    row = add("Cast", [operator.inputs[0].full_name], new_name("row"), to=TensorProto.FLOAT)
-    names = [new_name(output.name) for output in model.outputs]
-    graph = OnnxGraph(model, row, names, new_name)
-    for name, array in graph.initializers.items():
+    new_name, (row, outputs) = scope.get_unique_variable_name, _build_operator_outputs(operator)
+    names = {row: new_name("row")}
+    add_node("Cast", [operator.inputs[0].full_name], names[row], to=FLOAT)
+    for output, variable in zip(outputs, operator.outputs, strict=True):
+        tensor = output.tensor
+        if output.dtype == np.float32 and _is_double(operator):
+            tensor = Expr("Cast", (tensor,), attributes={"to": TensorProto.DOUBLE})
+        names[tensor] = variable.full_name
+    nodes, constants = list_nodes(names, new_name)
+    for name, array in constants.items():
         kind = helper.np_dtype_to_tensor_dtype(array.dtype)
         values = [text.encode() for text in array] if array.dtype == object else array.ravel()
         container.add_initializer(name, kind, array.shape, values)
-    for node in graph.nodes:
-        add(node.operator, node.inputs, node.output, node.domain, **node.attributes)
-    for name, output, variable in zip(names, model.outputs, operator.outputs, strict=True):
-        if output.dtype == np.float32 and _float_type(operator) is DoubleTensorType:
-            add("Cast", [name], variable.full_name, to=TensorProto.DOUBLE)
-        else:
-            add("Identity", [name], variable.full_name)
+    for each, inputs, output_name in nodes:
+        add_node(each.operator, inputs, output_name, each.domain, **each.attributes)

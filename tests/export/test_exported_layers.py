@@ -1,18 +1,14 @@
-"""Networks of each kind of layer as ONNX models and C programs give what the networks predict."""
+"""Networks of each kind of layer as ONNX models give what the networks predict."""
 
 from functools import cache
 
 import numpy as np
 import pytest
-from c_runs import CC, outputs_of_c
 from sklearn.frozen import FrozenEstimator
 from test_onnx import assert_all_tensors_are_used, outputs_of
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier
-from skbackprop.estimators._fitted_attributes import get_fitted_network
-from skbackprop.export import _expressions as ex
-from skbackprop.export import to_c, to_onnx
-from skbackprop.export._model_graph import predict_raw
+from skbackprop.export import to_onnx
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import (
     GRU,
@@ -157,42 +153,11 @@ def test_onnx_models_equal_the_network(name, n_estimators):
     assert is_close(found["probabilities"], estimator.predict_proba(X))
 
 
-@pytest.mark.long
-@pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_c_programs_equal_the_network(tmp_path):
-    models = [*((name, 3) for name in CASES), *((name, 1) for name in list(CASES)[::4])]
-    programs = [
-        (to_c(network(*model), prefix=f"p{i}"), rows_of(model[0]), [3])
-        for i, model in enumerate(models)
-    ]
-    for model, (label, probabilities) in zip(models, outputs_of_c(programs, tmp_path), strict=True):
-        estimator, X = network(*model), rows_of(model[0])
-        assert label[:, 0].tolist() == estimator.predict(X).tolist(), model
-        assert is_close(probabilities, estimator.predict_proba(X)), model
-
-
-@pytest.mark.long
-@pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_8_bit_kernels_differ_by_the_reported_difference(tmp_path):
-    names = ["convolution with strides", "dense of images"]
-    programs = []
-    for i, name in enumerate(names):
-        X, sizes = rows_of(name), CASES[name][0]
-        options = {"weight_dtype": "int8", "calibration_data": X.reshape(-1, *sizes)}
-        programs.append((to_c(network(name, 3), prefix=f"p{i}", **options), X, [3]))
-    found = outputs_of_c(programs, tmp_path)
-    for name, (program, X, _), (_, probabilities) in zip(names, programs, found, strict=True):
-        difference = np.abs(probabilities - network(name, 3).predict_proba(X)).max()
-        assert difference == pytest.approx(program.differences["probabilities"], abs=1e-5)
-        assert 0 < difference < 0.02
-
-
 def test_rows_are_flat_whatever_their_shape_in_training():
     X = rows_of("dense").reshape(-1, 6, 3)
     estimator = BackpropClassifier((), layers=Dense(2), **SHORT).fit(X, np.arange(N_ROWS) % 2)
     found = outputs_of(to_onnx(estimator), X.reshape(-1, 18))
     assert is_close(found["probabilities"], estimator.predict_proba(X))
-    assert "x               18 numbers, of shape (6, 3)" in to_c(estimator).source
 
 
 def test_features_of_images_are_flat():
@@ -203,27 +168,11 @@ def test_features_of_images_are_flat():
     assert is_close(found, features.transform(X))
 
 
-def test_buffers_of_a_convolution_do_not_grow_with_its_windows():
-    estimator = BackpropClassifier((), layers=Conv2D(2, 3), input_shape=(20, 20), **SHORT)
-    program = to_c(estimator.fit(RNG.normal(size=(9, 400)), np.arange(9) % 2))
-    n_outputs = 18 * 18 * 2
-    assert program.n_buffer_bytes <= 4 * (n_outputs + 9 + 10)
-
-
 def test_raises_on_recurrence_with_other_activations():
     layers = SimpleRNN(2, activation="gelu")
     estimator = BackpropClassifier((), layers=layers, **SHORT).fit(NUMBERS, np.arange(N_ROWS) % 2)
-    for export in (to_onnx, to_c):
-        with pytest.raises(
-            TypeError, match=r"activation='gelu' cannot be exported.*\['tanh', 'relu'"
-        ):
-            export(estimator)
-
-
-def test_raises_on_parts_of_a_network_from_within_a_residual_connection():
-    estimator = network("residual", 1)
-    with pytest.raises(TypeError, match="starts inside a Residual"):
-        predict_raw(get_fitted_network(estimator), ex.model_input(18), slice(1, None))
+    with pytest.raises(TypeError, match=r"activation='gelu' cannot be exported.*\['tanh', 'relu'"):
+        to_onnx(estimator)
 
 
 @pytest.mark.long

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import skl2onnx
-from c_runs import CC, outputs_of_c
 from onnxruntime import InferenceSession
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -16,8 +15,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from test_onnx import outputs_of
 
-from skbackprop import BackpropClassifier, BackpropRegressor, TabularClassifier, TabularRegressor
-from skbackprop.export import register_converters, to_c, to_onnx
+from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
+from skbackprop.export import register_converters, to_onnx
 from skbackprop.losses import Quantile
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from support.cases import SHORT, is_close
@@ -105,14 +104,10 @@ def test_tabular_regressors(settings):
 def test_raises_on_dates_and_text(values, kind):
     frame = pd.DataFrame({"x": np.arange(40.0), "other": values})
     encoder = TableEncoder(random_state=0).fit(frame)
-    for export in (to_onnx, to_c):
-        model = encoder
-        if export is to_c:
-            model = make_pipeline(encoder, BackpropRegressor((3,), **SHORT)).fit(frame, frame["x"])
-        with pytest.raises(
-            TypeError, match=f"Column 'other' must contain numbers .* fit treated it as {kind}"
-        ):
-            export(model)
+    with pytest.raises(
+        TypeError, match=f"Column 'other' must contain numbers .* fit treated it as {kind}"
+    ):
+        to_onnx(encoder)
 
 
 def test_durations_and_numbers_in_strings_are_numbers():
@@ -191,44 +186,23 @@ def test_folds_without_some_classes():
         assert len(n_classes) == 2 or labels.sum() == 4
 
 
-@pytest.mark.long
-def test_raises_on_trees_in_c_and_on_other_estimators():
-    blend = [BOOSTING[TabularRegressor]]
-    boosted = TabularRegressor(2, **BLENDED, blend=blend).fit(TABLE, NUMBERS)
-    with pytest.raises(TypeError, match="cannot be exported to C.*blend=None"):
-        to_c(boosted)
+def test_raises_on_other_estimators_in_a_blend():
     ridge = TabularRegressor(2, **BLENDED, blend=[Ridge()]).fit(TABLE, NUMBERS)
-    with pytest.raises(TypeError, match="blend with Ridge cannot be exported.*blend=None"):
+    with pytest.raises(TypeError, match=r"blend with Ridge cannot be exported.*blend=None"):
         to_onnx(ridge)
 
 
-@pytest.fixture(scope="module")
-def with_interactions():
-    """Return a regressor with interactions, and rows with missing values and a new level."""
+def test_lines_of_categories():
+    """With missing values and a new level."""
     frame, y = growing_levels(n=300)
     frame["level"] = frame["level"].str[1:].astype(float)
-    estimator = TabularRegressor(
-        2, max_iter=2, random_state=0, categorical_features=["level"], blend=None
-    )
-    estimator.fit(frame, y)
+    settings = BLENDED | {"categorical_features": ["level"], "blend": None}
+    estimator = TabularRegressor(2, **settings).fit(frame, y)
     assert estimator._features.encoding.interactions is not None
     rows = frame[:9].to_numpy().copy()
     rows[0, 0], rows[1, 1], rows[2, 1] = np.nan, np.nan, 1000
-    return estimator, rows, estimator.predict(pd.DataFrame(rows, columns=frame.columns))
-
-
-def test_lines_of_categories(with_interactions):
-    estimator, rows, predicted = with_interactions
     (found,) = outputs_of(to_onnx(estimator), rows).values()
-    assert is_close(found[:, 0], predicted)
-
-
-@pytest.mark.long
-@pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_lines_of_categories_in_c(with_interactions, tmp_path):
-    estimator, rows, predicted = with_interactions
-    ((values,),) = outputs_of_c([(to_c(estimator, prefix="p0"), rows, [1])], tmp_path)
-    assert is_close(values[:, 0], predicted)
+    assert is_close(found[:, 0], estimator.predict(pd.DataFrame(rows, columns=frame.columns)))
 
 
 def test_constant_columns():
@@ -254,45 +228,6 @@ def test_skl2onnx_converters():
         assert is_close(probabilities, model.predict_proba(ROWS))
 
 
-@pytest.mark.long
-@pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_c_programs(tmp_path):
-    waves, bins = PeriodicFeatures(2, random_state=0), PiecewiseLinearEncoder(3)
-    transformers = [[TableEncoder([1, 4], max_categories=4)], [TableEncoder(), waves, bins]]
-    pipelines = [
-        make_pipeline(*each, BackpropClassifier((5,), **SHORT)).fit(TABLE, LABELS)
-        for each in transformers
-    ]
-    programs = [(to_c(each, prefix=f"p{i}"), ROWS, [3]) for i, each in enumerate(pipelines)]
-    for (label, probabilities), each in zip(
-        outputs_of_c(programs, tmp_path), pipelines, strict=True
-    ):
-        assert label[:, 0].tolist() == each.predict(ROWS).tolist()
-        assert is_close(probabilities, each.predict_proba(ROWS))
-
-
-@pytest.mark.long
-@pytest.mark.skipif(CC is None, reason="there is no C compiler")
-def test_8_bit_weights_with_missing_values_in_the_calibration_data(tmp_path):
-    settings = {**BLENDED, "blend": None, "categorical_features": [1, 4]}
-    models = [
-        make_pipeline(TableEncoder([1, 4]), BackpropRegressor((5,), **SHORT)).fit(TABLE, NUMBERS),
-        TabularRegressor(2, **settings).fit(TABLE, NUMBERS),
-    ]
-    samples = [np.nan_to_num(TABLE), TABLE, np.where(np.arange(N)[:, None] % 2, TABLE, np.nan)]
-    cases = [(model, sample) for model in models for sample in samples]
-    programs = [
-        (to_c(model, prefix=f"p{i}", weight_dtype="int8", calibration_data=sample), sample, [1])
-        for i, (model, sample) in enumerate(cases)
-    ]
-    assert all("or NaN for missing values" in program.source for program, _, _ in programs)
-    found = outputs_of_c(programs, tmp_path)
-    for (values,), (model, sample), (program, _, _) in zip(found, cases, programs, strict=True):
-        changes = np.abs(values[:, 0] - model.predict(sample.astype(np.float32)))
-        assert abs(changes.max() - program.differences["variable"]) < 1e-3
-        assert changes.max() < 0.1
-
-
 LEVELS = {
     "words": (["a", "b"], "'a'"),
     "timestamps": ([pd.Timestamp("2020"), pd.Timestamp("2021")], r"Timestamp\('2020"),
@@ -306,8 +241,7 @@ LEVELS = {
 
 
 @pytest.mark.parametrize("name", LEVELS)
-@pytest.mark.parametrize("write", [to_onnx, to_c])
-def test_levels_of_all_types(name, write):
+def test_levels_of_all_types(name):
     levels, shown = LEVELS[name]
     column = np.empty(12, dtype=object)
     column[:] = (levels * 12)[:12]
@@ -315,16 +249,14 @@ def test_levels_of_all_types(name, write):
     encoder = TableEncoder(["x"], min_frequency=1).fit(table)
     if name == "large":
         with pytest.raises(ValueError, match="finite values in single precision"):
-            write(encoder)
+            to_onnx(encoder)
     elif shown is not None:
         with pytest.raises(TypeError, match=f"Column 'x' has levels such as .*{shown}.*Ordinal"):
-            write(encoder)
-    elif write is to_onnx:
+            to_onnx(encoder)
+    else:
         rows = np.column_stack([np.arange(12), column.astype(float)]).astype(np.float32)
         (encoded,) = outputs_of(to_onnx(encoder), rows).values()
         assert is_close(encoded, encoder.transform(table))
-    else:
-        assert "p_predict" in to_c(encoder, prefix="p").source
 
 
 def test_raises_on_levels_that_cannot_be_exported():
@@ -332,4 +264,4 @@ def test_raises_on_levels_that_cannot_be_exported():
         to_onnx(TableEncoder().fit(np.ones((3, 2))))
     alike = TableEncoder([0], min_frequency=1).fit(np.array([[1.0, 2], [1 + 1e-12, 3], [2, 4]]))
     with pytest.raises(ValueError, match="Column 0 has levels that are equal in single precision"):
-        to_c(alike)
+        to_onnx(alike)

@@ -19,7 +19,6 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.inspection import BackpropFeatures
 from skbackprop.layers import LAYERS, NORMALIZATIONS, CategoricalEmbedding, PeriodicEmbedding
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Huber, Quantile
-from skbackprop.losses.links import OUTPUT_ACTIVATIONS
 from skbackprop.schedules import CosineDecay
 from skbackprop.weight_averaging import ExponentialMovingAverage
 
@@ -86,11 +85,6 @@ def _cases():
             y = NUMBERS if n_targets == 1 else np.column_stack([NUMBERS, 3 * NUMBERS[::-1]])
             settings = {"loss": loss, "n_estimators": next(members), "scale_target": n_targets == 2}
             yield f"{name} {n_targets}", lambda y=y, s=settings: regressor(y, **s)
-    for name in OUTPUT_ACTIVATIONS:
-        for labels in ("integers", "two classes", "multilabel", "one class"):
-            make, n = (lambda n, y=LABELS[labels]: classifier(y, n_estimators=n)), next(members)
-            yield f"output {name} {labels}", lambda a=name, m=make, n=n: _activated(m(n), a)
-        yield f"output {name} numbers", lambda a=name: _activated(regressor(), a)
     yield "scale_target", lambda: regressor(NUMBERS * 1e4 - 3e3, scale_target=True)
     for name, y in LABELS.items():
         yield f"labels {name}", lambda y=y: classifier(y, activation="tanh")
@@ -118,12 +112,6 @@ def _cases():
         yield f"{scaler}", lambda s=scaler, n=network: make_pipeline(s, n).fit(X[:, ::-1] * 9, Y)
     yield "pipeline of networks", _pipeline_of_networks
     yield "search", _search
-
-
-def _activated(network, name):
-    """Return the network with another output activation, as in scikit-learn."""
-    network.out_activation_ = name
-    return network
 
 
 def _of_categories(n_estimators):

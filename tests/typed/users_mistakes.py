@@ -11,7 +11,6 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.callbacks import OptunaPruningCallback
-from skbackprop.export import to_c
 from skbackprop.optimizers import AdamW
 from skbackprop.schedules import LinearWarmup
 from skbackprop.tabular import TableEncoder
@@ -47,7 +46,6 @@ BackpropClassifier().fit(X)  # wrong
 BackpropClassifier().fit(None, y)  # wrong
 BackpropClassifier().fit(X, y).input_gradient(X, of="probabilty")  # wrong
 BackpropRegressor().fit(X, y, X_vall=X)  # wrong
-to_c(BackpropClassifier(), weight_dtype="int16")  # wrong
 LinearWarmup("cosin")  # wrong
 mean, std = BackpropRegressor().predict(X, return_std="yes")  # wrong
 shape = BackpropClassifier().fit(X, y).coefs_.shape  # wrong

@@ -23,7 +23,6 @@ from skbackprop import (
 from skbackprop.activations import LeakyRelu
 from skbackprop.callbacks import OptunaPruningCallback, TrainingLog
 from skbackprop.displays import LossCurveDisplay
-from skbackprop.export import to_c
 from skbackprop.initializers import VarianceScaling
 from skbackprop.inspection import LearningRateFinderResult, Summary
 from skbackprop.losses import Focal, Quantile
@@ -110,13 +109,12 @@ def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) ->
 
 
 def tools(X: NDArray[np.float64], labels: list[str], folder: Path) -> None:
-    """Follow a fit, draw it, and export it."""
+    """Follow a fit, and draw it."""
     model = BackpropClassifier((4,), max_iter=3)
     model.set_callbacks(TrainingLog(folder / "log.jsonl"))
     model.fit(X, labels)
     display = LossCurveDisplay.from_estimator(model)
     assert_type(display, LossCurveDisplay)
-    assert_type(to_c(model, weight_dtype="float32").source, str)
     OptunaPruningCallback(trial=None, monitor="validation_loss")
 
 

@@ -1,13 +1,12 @@
-"""Computation graph of a fitted estimator: named outputs, each an expression.
+"""Outputs of a fitted estimator, each an expression with a name.
 
-`build_outputs` has a function for each class of estimators. It combines the formulas of the layers
+`to_outputs` has a function for each class of estimators. It combines the formulas of the layers
 and averages the predictions of ensemble members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any, cast
 
@@ -16,7 +15,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from .._sklearn import BaseSearchCV
 from ..estimators._fitted_attributes import FittedNetwork, get_fitted_network
 from ..estimators._label_encoding import MultilabelEncoder
 from ..estimators._supervised import n_layers_up_to
@@ -25,10 +23,8 @@ from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
-from ..layers.base import Shape
 from ..layers.residual import ResidualEnd, ResidualStart
-from ..losses import LOGIT_LINK, SOFTMAX_LINK, Link
-from ..losses._composite import LossWithLink
+from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import CrossFittedEstimators
 from ..tabular._mixture import ensemble_temperature
@@ -49,7 +45,6 @@ from ._converters import (
 from ._expressions import Expr
 
 _ALL = slice(None)
-_NETWORKS = BackpropClassifier, BackpropRegressor, BackpropAutoencoder
 _LIMITS = np.finfo(np.float32)
 
 
@@ -63,8 +58,6 @@ class ModelOutput:
         The name of the output.
     expression : Expr
         The expression.
-    shape : tuple of int or None, default=None
-        The shape of the values of a row; None for (width,).
     classes : array or None, default=None
         The classes of a label, which is the class with the largest value.
     threshold : float or None, default=None
@@ -73,16 +66,13 @@ class ModelOutput:
 
     name: str
     expression: Expr
-    shape: tuple[int, ...] | None = None
     classes: Array | None = None
     threshold: float | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of the output for a row."""
-        if self.classes is not None:
-            return ()
-        return (self.expression.width,) if self.shape is None else self.shape
+        return self.expression.shape if self.classes is None else ()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -91,53 +81,30 @@ class ModelOutput:
             return self.classes.dtype
         return np.dtype(np.float32 if self.threshold is None else np.int64)
 
-
-@dataclass(frozen=True)
-class ModelGraph:
-    """Computation graph of an estimator.
-
-    Parameters
-    ----------
-    estimator : str
-        The name of the estimator's class.
-    row : Expr
-        The input.
-    outputs : tuple of ModelOutput
-        The outputs.
-    feature_names : sequence of str or None, default=None
-        The names of the features.
-    row_shape : tuple of int, default=()
-        The shape in which a network reads the input; () if that is not known.
-    """
-
-    estimator: str
-    row: Expr
-    outputs: tuple[ModelOutput, ...]
-    feature_names: Sequence[str] | None = None
-    row_shape: Shape = ()
-
     @property
-    def expressions(self) -> list[Expr]:
-        """The expressions of the outputs."""
-        return [output.expression for output in self.outputs]
+    def tensor(self) -> Expr:
+        """The output as an expression that has no other use."""
+        if self.classes is not None:
+            code = Expr("ArgMax", (self.expression,), attributes={"axis": -1, "keepdims": 0})
+            return Expr("Gather", (self.classes, code), attributes={"axis": 0})
+        if self.threshold is not None:
+            is_above = Expr("Greater", (self.expression, np.array(self.threshold, np.float32)))
+            return Expr("Cast", (is_above,), attributes={"to": ex.INT64})
+        return Expr("Identity", (self.expression,))
 
 
-def build_graph(estimator: Any, return_std: bool = False) -> ModelGraph:
-    """Return the computation graph of a fitted estimator."""
+def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, tuple[ModelOutput, ...]]:
+    """Return the input of a fitted estimator as an expression, and its outputs."""
     check_is_fitted(estimator)
     *transformers, last = get_pipeline_steps(estimator)
     row = x = ex.model_input(estimator.n_features_in_)
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)
-        outputs = find_converter(build_outputs, type(last))(last, x)
+        outputs = find_converter(to_outputs, type(last))(last, x)
         if return_std:
             outputs = (*outputs, _std_output(last, x))
-    names = getattr(estimator, "feature_names_in_", None)
-    shape: Shape = ()
-    if isinstance(last, _NETWORKS) and x.width == row.width:
-        shape = get_fitted_network(last).network.input_shape
-    return ModelGraph(type(estimator).__name__, row, outputs, names, shape)
+    return row, outputs
 
 
 def get_pipeline_steps(estimator: Any) -> list[Any]:
@@ -145,7 +112,7 @@ def get_pipeline_steps(estimator: Any) -> list[Any]:
     if isinstance(estimator, Pipeline):
         each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
         return [part for step in each for part in get_pipeline_steps(step)]
-    if isinstance(estimator, BaseSearchCV):
+    if hasattr(estimator, "cv_results_"):  # a search
         if not hasattr(estimator, "best_estimator_"):
             raise TypeError(
                 f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
@@ -165,22 +132,14 @@ def has_formulas(estimator: Any) -> bool:
 
     *transformers, last = get_pipeline_steps(estimator)
     return all(is_registered(to_expression, step) for step in transformers) and (
-        is_registered(build_outputs, last) or is_registered(to_expression, last)
+        is_registered(to_outputs, last) or is_registered(to_expression, last)
     )
 
 
 @singledispatch
-def build_outputs(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
-    """Return the outputs of a fitted estimator for an input."""
-    if not hasattr(estimator, "predict") and hasattr(estimator, "transform"):
-        return (ModelOutput("variable", convert(estimator, x)),)
-    raise TypeError(
-        f"{type(estimator).__name__} cannot be exported. Export a network or a tabular estimator "
-        "of skbackprop, a refitted search of one, or a pipeline that ends in one after "
-        "scikit-learn's scalers or other transformers with a formula (see "
-        "skbackprop.export.to_expression). to_onnx also exports the estimators that skl2onnx "
-        "converts."
-    )
+def to_outputs(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
+    """Return the outputs of a fitted estimator for an input: those of a transformer by default."""
+    return (ModelOutput("variable", convert(estimator, x)),)
 
 
 # ------------------------------------------------------------------------------ networks
@@ -198,11 +157,6 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
             open_residuals.append(x)
             continue
         if isinstance(layer, ResidualEnd):
-            if not open_residuals:
-                raise TypeError(
-                    "A part of a network that starts inside a Residual cannot be exported, "
-                    "because it lacks the input of the Residual."
-                )
             x = open_residuals.pop() + x
             continue
         if layer.training_only:
@@ -219,51 +173,32 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
     return ex.reshape(x, (x.width,))
 
 
-@build_outputs.register
+@to_outputs.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     fitted = get_fitted_network(estimator)
-    raw, labels, loss = predict_raw(fitted, x), fitted.targets, fitted.loss
+    raw, link, classes = predict_raw(fitted, x), fitted.loss.link, fitted.targets.classes
     has_probabilities = hasattr(estimator, "predict_proba")
-    is_overridden = isinstance(loss, LossWithLink)  # by the user, who has set out_activation_
-    if isinstance(labels, MultilabelEncoder):
-        if not has_probabilities and not is_overridden:
-            values = ex.mean_over_members(raw)
-            return ModelOutput("label", values, threshold=0.0), ModelOutput("scores", values)
-        values = ex.mean_over_members(convert(loss.link, raw))
-        if raw.n_estimators == 1 and not is_overridden:
-            label = ModelOutput("label", raw, threshold=0.0)
+    name = "probabilities" if has_probabilities else "scores"
+    # Rounded probabilities may be equal where raw predictions are not.
+    is_raw_decisive = raw.n_estimators == 1 or not has_probabilities
+    if isinstance(fitted.targets, MultilabelEncoder):
+        values = ex.mean_over_members(convert(link, raw) if has_probabilities else raw)
+        if is_raw_decisive:
+            label = ModelOutput("label", ex.mean_over_members(raw), threshold=0.0)
         else:
             label = ModelOutput("label", values, threshold=0.5)
-        return label, ModelOutput("probabilities", values)
-    if not is_overridden:
-        return _label_outputs(labels.classes, loss.link, raw, has_probabilities)
-    values = ex.mean_over_members(convert(loss.link, raw))
-    if len(labels.classes) == 1:
-        values = values * 0.0 + 1.0
-    elif values.width == 1:
-        values = ex.concat([values * -1.0 + 1.0, values])
-    return make_label_output("label", values, labels.classes), ModelOutput("probabilities", values)
-
-
-def _label_outputs(
-    classes: Array, link: Link, raw: Expr, has_probabilities: bool
-) -> tuple[ModelOutput, ...]:
-    """Return the outputs of a label: the label, and probabilities or decision values."""
+        return label, ModelOutput(name, values)
     by_class = raw if raw.width > 1 else ex.concat([-raw, raw])
     if len(classes) == 1:
         values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
-    elif has_probabilities:
-        values = ex.mean_over_members(convert(link, by_class))
-        # Rounded probabilities may be equal where raw predictions are not.
-        decisive = by_class if raw.n_estimators == 1 else values
     else:
-        values, decisive = ex.mean_over_members(raw), ex.mean_over_members(by_class)
-    name = "probabilities" if has_probabilities else "scores"
+        values = ex.mean_over_members(convert(link, by_class) if has_probabilities else raw)
+        decisive = ex.mean_over_members(by_class) if is_raw_decisive else values
     return make_label_output("label", decisive, classes), ModelOutput(name, values)
 
 
 def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
-    """Return the output of a label, with classes of a type that ONNX and C have.
+    """Return the output of a label, with classes of a type that ONNX has.
 
     Raises
     ------
@@ -284,14 +219,14 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
     return ModelOutput(name, values, classes=classes)
 
 
-@build_outputs.register
+@to_outputs.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     fitted = get_fitted_network(estimator)
     each = _member_predictions(fitted, predict_raw(fitted, x))
     n_targets = fitted.targets.n_targets
     n_each = each.width // n_targets
-    shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else None
-    return (ModelOutput("variable", ex.mean_over_members(each), shape),)
+    shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else each.shape
+    return (ModelOutput("variable", ex.reshape(ex.mean_over_members(each), shape)),)
 
 
 def _member_predictions(fitted: FittedNetwork, raw: Expr) -> Expr:
@@ -318,16 +253,16 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
         )
     fitted = get_fitted_network(estimator)
     raw = predict_raw(fitted, x)
-    (prediction,) = build_outputs(estimator, x)
+    (prediction,) = to_outputs(estimator, x)
     std = ex.std_over_members(_member_predictions(fitted, raw))
     predicted_std = get_predicted_std(fitted.loss, raw)
     if predicted_std is not None:
         scale = 1.0 if fitted.targets.scale is None else fitted.targets.scale
         std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
-    return replace(prediction, name="std", expression=std)
+    return ModelOutput("std", ex.reshape(std, prediction.expression.shape))
 
 
-@build_outputs.register
+@to_outputs.register
 def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
     codes = convert(estimator, x)
     fitted = get_fitted_network(estimator)
@@ -386,7 +321,7 @@ def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
     return ex.concat([ex.take_columns(kinds, np.hstack([by_wave, by_bin]).ravel()), encoded])
 
 
-@build_outputs.register
+@to_outputs.register
 def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for raw, temperature, weight in zip(
@@ -409,7 +344,7 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     return label, ModelOutput("probabilities", probabilities)
 
 
-@build_outputs.register
+@to_outputs.register
 def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
