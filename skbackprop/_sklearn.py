@@ -1,8 +1,8 @@
 """All private names of scikit-learn that the package uses, and warnings in its name.
 
 What is private may change in any release, so pyproject.toml admits only those that have passed the
-tests. Before a newer one is admitted, compare these first, and `model_selection/_search.py` with
-`BaseSearchCV.fit`.
+tests. Before a newer one is admitted, compare these first. Searches also rely on
+`BaseSearchCV._get_routed_params_for_fit` and `_checked_cv_orig`, see `model_selection/_search.py`.
 """
 
 from __future__ import annotations
@@ -12,28 +12,14 @@ import warnings
 
 from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
 
-# The search evaluates its candidates as scikit-learn's own searches do.
+# The scorers of fitted searches, which safe files hold.
 from sklearn.metrics._scorer import (
     _MultimetricScorer,  # a list of metrics becomes one
     _PassthroughScorer,  # the estimator's own score
     _Scorer,  # a metric of predictions
 )
-from sklearn.model_selection._search import BaseSearchCV  # what a search derives from
-from sklearn.model_selection._search_successive_halving import (
-    # They are experimental there, and elsewhere only to be had once that has been acknowledged.
-    BaseSuccessiveHalving,  # what the parameters of a halving search may be
-    HalvingGridSearchCV,
-    HalvingRandomSearchCV,
-    _SubsampleMetaSplitter,  # the rows of a round
-)
-from sklearn.model_selection._validation import (
-    _fit_and_score,  # a candidate alone, on one split
-    _insert_error_scores,  # what stands for the scores of a failed fit, once their names are known
-    _score,  # the errors of scorers, and what scores may be
-    _warn_or_raise_about_fit_failures,  # the text that sums failures up, and where all failed
-)
+from sklearn.model_selection._search import BaseSearchCV  # what is a search
 from sklearn.utils import _safe_indexing  # rows of a table of any kind
-from sklearn.utils._metadata_requests import _routing_enabled  # what a pipeline's steps are given
 from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
     HasMethods,
     Interval,
@@ -47,14 +33,10 @@ from sklearn.utils.validation import (
     _check_feature_names_in,  # the names of the inputs, which those of the outputs are made of
     _check_method_params,  # which arguments of fit are split along with X
     _check_sample_weight,  # what weights may be; scikit-learn's checks look for its errors
-    _num_samples,  # of data of any kind, which a halving search may give to candidates in part
 )
 
 __all__ = [
     "BaseSearchCV",
-    "BaseSuccessiveHalving",
-    "HalvingGridSearchCV",
-    "HalvingRandomSearchCV",
     "HasMethods",
     "Interval",
     "Options",
@@ -62,21 +44,14 @@ __all__ = [
     "_MultimetricScorer",
     "_PassthroughScorer",
     "_Scorer",
-    "_SubsampleMetaSplitter",
     "_approximate_mode",
     "_check_categorical_features",
     "_check_feature_names_in",
     "_check_method_params",
     "_check_sample_weight",
-    "_fit_and_score",
     "_fit_context",
-    "_insert_error_scores",
-    "_num_samples",
-    "_routing_enabled",
     "_safe_indexing",
     "_safe_split",
-    "_score",
-    "_warn_or_raise_about_fit_failures",
 ]
 
 # The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.

@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable
+from functools import partial
 from inspect import signature
-from numbers import Integral
-from typing import Any, ClassVar, Self
+from types import FunctionType
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
-from sklearn.base import clone, is_classifier
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, check_cv
-from sklearn.utils import indexable
-from sklearn.utils.parallel import Parallel
+from joblib.parallel import get_active_backend
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.utils import Bunch
 
-from .._sklearn import (
-    BaseSearchCV,
-    Interval,
-    _check_method_params,
-    _MultimetricScorer,
-)
-from ..estimators._decorators import with_parameter_validation
 from ..estimators._estimator_mixin import EstimatorMixin
-from ..estimators._scorers import add_scorer_suggestions, with_pos_label
-from ._candidate_evaluator import CandidateEvaluator
-from ._candidates import EvaluationConfig
+from ..estimators.base import BaseNeuralNetwork
+from ._stacked_training import TrainingSplitter, count_rows, has_callbacks
+from ._stand_in import Candidate, StandIn
+
+Search = TypeVar("Search", bound=type)
 
 
-class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
-    """Base class of searches that train their candidates as stacks of networks.
+class StackedSearchMixin(EstimatorMixin):
+    """Mixin of searches that train the candidates of a round in stacks of networks.
 
-    It takes the place of scikit-learn's `BaseSearchCV`. A strategy, which chooses the candidates,
-    comes before it in the bases: ``class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV)``.
-    Its `_run_search` calls `evaluate_candidates` once or several times, as in scikit-learn.
+    It comes before scikit-learn's search in the bases. scikit-learn evaluates stand-ins, which
+    take over the trained estimators. Scores, failures and the final fit are scikit-learn's.
     """
-
-    max_stack_bytes: int = 2**28
 
     best_estimator_: Any
     best_index_: int
@@ -47,13 +40,6 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
     n_splits_: int
     refit_time_: float
     scorer_: Any
-    # The fitted attributes after the last complete round of a halving search, during a fit.
-    _complete_rounds: dict[str, Any] | None = None
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseSearchCV._parameter_constraints,
-        "max_stack_bytes": [Interval(Integral, 1, None, closed="left")],
-    }
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Train and score all candidates, then fit the best candidate to all data.
@@ -78,131 +64,130 @@ class BatchedSearchCV(EstimatorMixin, BaseSearchCV):
         ------
         ValueError
             If a parameter or the data is invalid, or if all fits of the search or of a round
-            failed.
-        KeyboardInterrupt
-            On Ctrl-C. A grid or random search is left unchanged. A halving search keeps the results
-            of complete rounds, without a `best_estimator_`.
+            failed. The search does not change.
         """
-        fitted = copy.copy(self)
-        fitted._replace_fitted_attributes({})
-        try:
-            fitted._fit(X, y, params)
-        except KeyboardInterrupt:
-            if fitted._complete_rounds is not None:
-                self._replace_fitted_attributes(fitted._complete_rounds)
-            raise
-        attributes = dict(vars(fitted))
-        attributes.pop("_complete_rounds", None)
-        self._replace_fitted_attributes(attributes)
+        search = self._with_stand_in()
+        if isinstance(search.estimator, StandIn):
+            params["rows"] = np.arange(count_rows(X))
+            # A backend that scikit-learn is using would stop after the training of stacks.
+            backend = copy.copy(get_active_backend()[0])
+            search._run_search = partial(search._run_stacked, search._run_search, backend)
+        super(StackedSearchMixin, search).fit(X, y, **params)
+        results = search.cv_results_
+        results["params"] = [dict(candidate) for candidate in results["params"]]
+        if isinstance(getattr(search, "best_params_", None), Candidate):
+            search.best_params_ = results["params"][search.best_index_]
+        self.__dict__.update(vars(search) | self.get_params(deep=False))
         return self
 
-    def _replace_fitted_attributes(self, attributes: Mapping[str, Any]) -> None:
-        for name in fitted_attributes(self):
-            if name not in attributes:
-                delattr(self, name)
-        for name, value in attributes.items():
-            setattr(self, name, value)
+    def _with_stand_in(self) -> Any:
+        """Return a copy of the search over stand-ins of the estimator, if these can help."""
+        search, estimator = copy.copy(self), self.estimator
+        if isinstance(estimator, (Pipeline, BaseNeuralNetwork)) and not has_callbacks(estimator):
+            search.estimator = StandIn(estimator)
+            if self.scoring is None:
+                search.scoring = check_scoring(estimator)
+        return search
 
-    def _get_scorers(self) -> Any:
-        with add_scorer_suggestions(self.scoring):
-            return super()._get_scorers()
-
-    @with_parameter_validation(prefer_skip_nested_validation=False)
-    def _fit(self, X: Any, y: Any, params: dict[str, Any]) -> Self:
-        """Do what `BaseSearchCV.fit` does, but evaluate candidates in stacks."""
-        scorer, _ = self._get_scorers()
-        X, y = indexable(X, y)
-        routed = self._get_routed_params_for_fit(_check_method_params(X, params=params))
-        weight = params.get("sample_weight")
-        metadata = None if weight is None else {"sample_weight": weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        root = self._init_callback_context(max_subtasks=1 + (self.refit is not False))
-        root.call_on_fit_task_begin(estimator=self, **data)
-        split_params = routed.splitter.split
-        self._checked_cv_orig = check_cv(self.cv, y, classifier=is_classifier(self.estimator))
-        self._check_input_parameters(X=X, y=y, split_params=split_params)
-        self.n_splits_ = self._checked_cv_orig.get_n_splits(X, y, **split_params)
-        config = EvaluationConfig(
-            estimator=clone(self.estimator),
-            X=X,
-            y=y,
-            splits=[],
-            scorer=with_pos_label(scorer, _class_labels(self.estimator, y)),
-            fit_params=routed.estimator.fit,
-            score_params=routed.scorer.score,
-            return_train_score=self.return_train_score,
-            error_score=self.error_score,
-            verbose=self.verbose,
-            max_bytes=self.max_stack_bytes,
-            has_callbacks=any(
-                hasattr(part, "_skl_callbacks")
-                for part in (self.estimator, *self.estimator.get_params().values())
-            ),
+    def _get_routed_params_for_fit(self, params: dict[str, Any]) -> Any:
+        """Return where scikit-learn passes arguments of `fit`; stand-ins also get the rows."""
+        if not isinstance(self.estimator, StandIn):
+            return super()._get_routed_params_for_fit(params)
+        rows = {"rows": params.pop("rows")}
+        routed = super()._get_routed_params_for_fit(params)
+        self._fit_params = routed.estimator.fit | rows
+        return Bunch(
+            estimator=Bunch(fit=self._fit_params), splitter=routed.splitter, scorer=routed.scorer
         )
-        with Parallel(n_jobs=self.n_jobs, pre_dispatch=self.pre_dispatch) as parallel:
-            evaluator = CandidateEvaluator(self, config, split_params, parallel)
-            takes_context = "callback_ctx" in signature(self._run_search).parameters
-            self._run_search(evaluator, **{"callback_ctx": root} if takes_context else {})
-        self._set_results(evaluator)
-        if self.refit:
-            self._refit(config, root.subcontext(task_name="refit-with-best-params"), data)
-        root.call_on_fit_task_end(estimator=self, **data)
-        return self
 
-    def _set_results(self, evaluator: CandidateEvaluator) -> None:
-        """Set the fitted attributes, except those of the last fit to all data."""
-        scorer, first_score = evaluator.config.scorer, evaluator.outcomes[0]["test_scores"]
-        self.scorer_ = scorer._scorers if isinstance(scorer, _MultimetricScorer) else scorer
-        self.multimetric_ = isinstance(first_score, dict)
-        if callable(self.scoring) and self.multimetric_:
-            # The metrics of a callable are only known after it has been called.
-            self._check_refit_for_multimetric(first_score)
-        self.cv_results_ = results = evaluator.cv_results
-        if self.refit or not self.multimetric_:
-            metric = self._refit_metric
-            self.best_index_ = self._select_best_index(self.refit, metric, results)
-            self.best_params_ = results["params"][self.best_index_]
-            if not callable(self.refit):
-                self.best_score_ = results[f"mean_test_{metric}"][self.best_index_]
+    def _run_stacked(
+        self, run_search: Any, backend: Any, evaluate_candidates: Any, callback_ctx: Any = None
+    ) -> None:
+        """Run a strategy of scikit-learn, whose candidates are trained before their evaluation.
+
+        Parameters
+        ----------
+        run_search : callable
+            The strategy, which is the method `_run_search` of a search.
+        backend : ParallelBackendBase
+            The backend of joblib that trains.
+        evaluate_candidates : callable
+            The function of scikit-learn that a strategy is given.
+        callback_ctx : CallbackContext or None, default=None
+            The context of callbacks, in versions of scikit-learn that have them.
+        """
+        # scikit-learn pickles the search for each fit in a worker, so these must not stay.
+        del self._run_search
+        fit_params = self.__dict__.pop("_fit_params")
+        last_candidates: list[Candidate] = []
+        seconds: list[list[float]] = []
+
+        def train_and_evaluate(
+            candidate_params: Iterable[dict[str, Any]],
+            cv: Any = None,
+            more_results: Any = None,
+            **context: Any,
+        ) -> dict[str, Any]:
+            candidates = [
+                Candidate(each, getattr(each, "trained", ())) for each in candidate_params
+            ]
+            for candidate in last_candidates:
+                candidate.trained.clear()
+            last_candidates[:] = candidates
+            if not hasattr(self, "_skl_callbacks"):  # else pickled with each fit, in whole
+                context.clear()
+            splitter = cv or self._checked_cv_orig
+            results: dict[str, Any] = evaluate_candidates(
+                candidates,
+                TrainingSplitter(self, splitter, candidates, fit_params, backend, *self._epochs),
+                more_results,
+                **context,
+            )
+            seconds.extend(candidate.seconds for candidate in candidates)
+            results["mean_fit_time"] += np.mean(seconds, axis=1)
+            results["std_fit_time"] += np.std(seconds, axis=1)
+            return results
+
+        takes_context = "callback_ctx" in signature(run_search).parameters
+        run_search(train_and_evaluate, **({"callback_ctx": callback_ctx} if takes_context else {}))
+        for candidate in last_candidates:  # the final fit trains
+            candidate.trained.clear()
 
     @property
-    def _refit_metric(self) -> Any:
-        """The name of the metric that chooses the best candidate."""
-        return self.refit if self.multimetric_ else "score"
-
-    def _refit(self, config: EvaluationConfig, context: Any, data: dict[str, Any]) -> None:
-        """Fit the best candidate to all data."""
-        best = clone(config.estimator).set_params(**clone(self.best_params_, safe=False))
-        self.best_estimator_ = best
-        with context.propagate_callback_context(best):
-            context.call_on_fit_task_begin(estimator=self, **data)
-            start = time.perf_counter()
-            targets = () if config.y is None else (config.y,)
-            best.fit(config.X, *targets, **config.fit_params)
-            self.refit_time_ = time.perf_counter() - start
-        context.call_on_fit_task_end(estimator=self, **data)
-        if hasattr(best, "feature_names_in_"):
-            self.feature_names_in_ = best.feature_names_in_
+    def _epochs(self) -> tuple[int | None, int | None]:
+        """The last epoch of this round and of the last round; None to train to the end."""
+        return None, None
 
 
-def fitted_attributes(search: BatchedSearchCV) -> dict[str, Any]:
-    """Return the fitted attributes of a search, whose names end in an underscore."""
-    return {
-        name: value
-        for name, value in vars(search).items()
-        if name.endswith("_") and not name.startswith("_")
-    }
+def with_constructor(base: Any, **defaults: Any) -> Callable[[Search], Search]:
+    """Return a decorator that gives a class the constructor of another class.
+
+    Parameters
+    ----------
+    base : type
+        The other class, which is a base of the decorated one.
+    **defaults : dict
+        Other defaults of keyword-only parameters.
+    """
+    function = base.__init__
+
+    def decorate(search: Search) -> Search:
+        constructor = FunctionType(
+            function.__code__,
+            function.__globals__,
+            function.__name__,
+            function.__defaults__,
+            function.__closure__,
+        )
+        constructor.__kwdefaults__ = function.__kwdefaults__ | defaults
+        cast(Any, search).__init__ = constructor
+        return search
+
+    return decorate
 
 
-def _class_labels(estimator: Any, y: Any) -> Any:
-    """Return the sorted labels of a classifier's one-dimensional y, else None."""
-    try:
-        return np.unique(np.asarray(y)) if is_classifier(estimator) and np.ndim(y) == 1 else None
-    except (TypeError, ValueError):  # the fits of the candidates raise an error
-        return None
-
-
-class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
+@with_constructor(GridSearchCV)
+class BackpropGridSearchCV(StackedSearchMixin, GridSearchCV):
     """Grid search that trains its candidates as stacks of networks.
 
     A drop-in replacement for scikit-learn's `GridSearchCV`, with the same parameters, attributes
@@ -220,8 +205,8 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
         The name of a metric, a callable ``scorer(estimator, X, y)``, or several metrics (a list
         of names, a dict, or a callable that returns a dict). None for the estimator's `score`.
     n_jobs : int or None, default=None
-        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
-        context sets; -1 for all cores.
+        The number of jobs that train stacks, and then score candidates, in parallel. None for 1, or
+        the number that a joblib context sets; -1 for all cores.
     refit : bool, str or callable, default=True
         Whether to fit the best candidate to all data at the end. With several metrics, the name of
         the metric that chooses the best candidate. A callable gets `cv_results_` and returns the
@@ -230,19 +215,16 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
         The number of folds (stratified for classifiers), a splitter, or an iterable of (train,
         test) indices. None for 5 folds.
     verbose : int, default=0
-        How much to print. 1: the number of fits, why some candidates train one by one, and every
-        few seconds the epochs of each stack and the number of networks that still train. 2: also
-        the score of every fit. 3: also every epoch.
+        How much to print. 1: the number of fits and of candidates that train in stacks, and every
+        few seconds the epochs of a stack and the number of its networks that still train. From 2
+        on: also a line for each fit, as scikit-learn prints it.
     pre_dispatch : int or str, default="2*n_jobs"
         The number of jobs that joblib dispatches ahead.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
-        `fit`.
+        The score of a candidate whose `fit` or scorer fails. With "raise", the search raises the
+        error.
     return_train_score : bool, default=False
         Whether to compute scores on the training rows as well.
-    max_stack_bytes : int, default=2**28
-        The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        stacks smaller, and does not change results.
 
     Attributes
     ----------
@@ -288,13 +270,14 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
     size is limited by the processor's cache. Other estimators, and networks with
     ``solver="lbfgs"``, train one by one, with the same results.
 
-    With an int ``random_state`` in the estimator, the scores equal those of scikit-learn's search
-    to the bit, with one BLAS thread. A candidate fails exactly if its own `fit`, outside a stack,
-    would fail.
+    scikit-learn then evaluates all candidates. With an int ``random_state`` in the estimator, the
+    scores equal those of its search to the bit, with one BLAS thread. It also fits candidates that
+    have callbacks, or that fail in their stack, and fails where their own `fit` fails.
 
     Transformers of a pipeline are fitted once for each split and each setting of their own
     parameters. A transformer that draws random numbers without a seed therefore draws the same
-    numbers for all candidates of a split.
+    numbers for all candidates of a split. The trained networks of all candidates stay in memory
+    until they are scored.
 
     Examples
     --------
@@ -313,42 +296,9 @@ class BackpropGridSearchCV(GridSearchCV, BatchedSearchCV):
     {'backpropclassifier__learning_rate_init': 0.01}
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BatchedSearchCV._parameter_constraints,
-        **GridSearchCV._parameter_constraints,
-    }
 
-    def __init__(
-        self,
-        estimator: Any,
-        param_grid: Any,
-        *,
-        scoring: Any = None,
-        n_jobs: int | None = None,
-        refit: Any = True,
-        cv: Any = None,
-        verbose: int = 0,
-        pre_dispatch: Any = "2*n_jobs",
-        error_score: Any = np.nan,
-        return_train_score: bool = False,
-        max_stack_bytes: int = 2**28,
-    ) -> None:
-        super().__init__(
-            estimator,
-            param_grid,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.max_stack_bytes = max_stack_bytes
-
-
-class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
+@with_constructor(RandomizedSearchCV)
+class BackpropRandomizedSearchCV(StackedSearchMixin, RandomizedSearchCV):
     """Random search that trains its candidates as stacks of networks.
 
     A drop-in replacement for scikit-learn's `RandomizedSearchCV`, with the same parameters,
@@ -368,8 +318,8 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
         The name of a metric, a callable ``scorer(estimator, X, y)``, or several metrics (a list
         of names, a dict, or a callable that returns a dict). None for the estimator's `score`.
     n_jobs : int or None, default=None
-        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
-        context sets; -1 for all cores.
+        The number of jobs that train stacks, and then score candidates, in parallel. None for 1, or
+        the number that a joblib context sets; -1 for all cores.
     refit : bool, str or callable, default=True
         Whether to fit the best candidate to all data at the end. With several metrics, the name of
         the metric that chooses the best candidate. A callable gets `cv_results_` and returns the
@@ -378,21 +328,18 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
         The number of folds (stratified for classifiers), a splitter, or an iterable of (train,
         test) indices. None for 5 folds.
     verbose : int, default=0
-        How much to print. 1: the number of fits, why some candidates train one by one, and every
-        few seconds the epochs of each stack and the number of networks that still train. 2: also
-        the score of every fit. 3: also every epoch.
+        How much to print. 1: the number of fits and of candidates that train in stacks, and every
+        few seconds the epochs of a stack and the number of its networks that still train. From 2
+        on: also a line for each fit, as scikit-learn prints it.
     pre_dispatch : int or str, default="2*n_jobs"
         The number of jobs that joblib dispatches ahead.
     random_state : int, RandomState instance or None, default=None
         The seed for drawing candidates. The networks have their own `random_state`.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
-        `fit`.
+        The score of a candidate whose `fit` or scorer fails. With "raise", the search raises the
+        error.
     return_train_score : bool, default=False
         Whether to compute scores on the training rows as well.
-    max_stack_bytes : int, default=2**28
-        The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        stacks smaller, and does not change results.
 
     Attributes
     ----------
@@ -438,13 +385,14 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
     size is limited by the processor's cache. Other estimators, and networks with
     ``solver="lbfgs"``, train one by one, with the same results.
 
-    With an int ``random_state`` in the estimator, the scores equal those of scikit-learn's search
-    to the bit, with one BLAS thread. A candidate fails exactly if its own `fit`, outside a stack,
-    would fail.
+    scikit-learn then evaluates all candidates. With an int ``random_state`` in the estimator, the
+    scores equal those of its search to the bit, with one BLAS thread. It also fits candidates that
+    have callbacks, or that fail in their stack, and fails where their own `fit` fails.
 
     Transformers of a pipeline are fitted once for each split and each setting of their own
     parameters. A transformer that draws random numbers without a seed therefore draws the same
-    numbers for all candidates of a split.
+    numbers for all candidates of a split. The trained networks of all candidates stay in memory
+    until they are scored.
 
     References
     ----------
@@ -465,41 +413,3 @@ class BackpropRandomizedSearchCV(RandomizedSearchCV, BatchedSearchCV):
     >>> bool(search.fit(X, y).best_score_ > 0.9)
     True
     """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BatchedSearchCV._parameter_constraints,
-        **RandomizedSearchCV._parameter_constraints,
-    }
-
-    def __init__(
-        self,
-        estimator: Any,
-        param_distributions: Any,
-        *,
-        n_iter: int = 10,
-        scoring: Any = None,
-        n_jobs: int | None = None,
-        refit: Any = True,
-        cv: Any = None,
-        verbose: int = 0,
-        pre_dispatch: Any = "2*n_jobs",
-        random_state: int | np.random.RandomState | None = None,
-        error_score: Any = np.nan,
-        return_train_score: bool = False,
-        max_stack_bytes: int = 2**28,
-    ) -> None:
-        super().__init__(
-            estimator,
-            param_distributions,
-            n_iter=n_iter,
-            scoring=scoring,
-            n_jobs=n_jobs,
-            refit=refit,
-            cv=cv,
-            verbose=verbose,
-            pre_dispatch=pre_dispatch,
-            random_state=random_state,
-            error_score=error_score,
-            return_train_score=return_train_score,
-        )
-        self.max_stack_bytes = max_stack_bytes

@@ -2,188 +2,55 @@
 
 from __future__ import annotations
 
-import copy
-from math import ceil, floor, log
+from math import floor, log
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
-from sklearn.pipeline import Pipeline
+import sklearn.experimental.enable_halving_search_cv
+import sklearn.model_selection
 
-from .._sklearn import (
-    BaseSuccessiveHalving,
-    HalvingGridSearchCV,
-    HalvingRandomSearchCV,
-    _num_samples,
-    _SubsampleMetaSplitter,
-)
-from ._candidate_evaluator import CandidateEvaluator
-from ._candidates import RoundBudget
-from ._search import BatchedSearchCV, fitted_attributes
-
-N_SAMPLES = "n_samples"
+from ._search import StackedSearchMixin, with_constructor
+from ._stacked_training import get_prefix
 
 
-class BatchedSuccessiveHalving(BatchedSearchCV):
-    """Base class of halving searches whose survivors resume training in each round.
+class StackedHalvingMixin(StackedSearchMixin):
+    """Mixin of halving searches whose survivors resume training in each round."""
 
-    It comes before scikit-learn's search, which makes the candidates, in the bases:
-    ``class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)``.
-    """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BaseSuccessiveHalving._parameter_constraints,
-        "scoring": BatchedSearchCV._parameter_constraints["scoring"],
-        "max_stack_bytes": BatchedSearchCV._parameter_constraints["max_stack_bytes"],
-    }
-
-    min_resources_: float
+    min_resources_: int
     max_resources_: int
     n_resources_: list[int]
     n_candidates_: list[int]
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "best_estimator_" if self.refit else "cv_results_")
+    def _with_stand_in(self) -> Any:
+        """Return a copy with the full name of the resource, and the estimator's value for "auto".
 
-    # ----------------------------------------------------------------------- parameters
+        The full name has the last step of a pipeline.
+        """
+        search, known = super()._with_stand_in(), self.estimator.get_params()
+        full_name = get_prefix(self.estimator) + self.resource
+        if self.resource not in known and full_name in known:
+            search.resource = full_name
+        value = known.get(search.resource)
+        if self.max_resources == "auto" and isinstance(value, Integral):
+            search.max_resources = value
+        if search.resource not in (*known, "n_samples"):
+            search.estimator = self.estimator  # scikit-learn's error names its class
+        return search
 
     @property
-    def _resource(self) -> str:
-        """The full name of the resource, with the step of a pipeline."""
-        name, estimator = self.resource, self.estimator
-        if name != N_SAMPLES and isinstance(estimator, Pipeline):
-            known, full_name = estimator.get_params(), f"{estimator.steps[-1][0]}__{name}"
-            return full_name if name not in known and full_name in known else name
-        return name
-
-    def _check_input_parameters(self, X: Any, y: Any, split_params: dict[str, Any]) -> None:
-        """Check the full name of the resource, with the estimator's value for "auto"."""
-        checked = copy.copy(self)
-        checked.resource = resource = self._resource
-        if self.max_resources == "auto" and resource != N_SAMPLES:
-            own = self.estimator.get_params().get(resource)
-            if isinstance(own, Integral) and int(own) > 0:
-                checked.max_resources = int(own)
-        super(BatchedSuccessiveHalving, checked)._check_input_parameters(
-            X=X, y=y, split_params=split_params
-        )
-        self.min_resources_, self.max_resources_ = checked.min_resources_, checked.max_resources_
-        self._n_samples_orig = _num_samples(X)
-
-    def _check_refit_for_multimetric(self, scores: Any) -> None:
-        if not isinstance(self.refit, str) or self.refit not in scores:
-            raise ValueError(
-                "refit must be the name of the metric that chooses the candidates of the next "
-                f"round, because there are several metrics, got {self.refit!r}. Choose one of "
-                f"{sorted(scores)}."
-            )
-
-    # ----------------------------------------------------------------------- rounds
-
-    def _run_search(self, evaluate_candidates: CandidateEvaluator, *, callback_ctx: Any) -> None:
-        resource = self._resource
-        candidates = self._generate_candidate_params()
-        if resource != N_SAMPLES and any(resource in params for params in candidates):
-            raise ValueError(
-                f"Cannot use parameter {resource} as the resource since it is part of the "
-                "searched parameters."
-            )
-        candidates = list(candidates)
-        survivors: list[int] = []
-        rounds = self._plan_rounds(len(candidates))
-        context = callback_ctx.subcontext(
-            task_name="search", max_subtasks=len(rounds)
-        ).call_on_fit_task_begin(estimator=self)
-        self.n_resources_, self.n_candidates_ = [], []
-        for i, n_resources in enumerate(rounds):
-            n_candidates = len(candidates)
-            self.n_resources_ = [*self.n_resources_, n_resources]
-            self.n_candidates_ = [*self.n_candidates_, n_candidates]
-            self._print("-" * 10, f"iter: {i}")
-            self._print(f"n_candidates: {n_candidates}", f"n_resources: {n_resources}")
-            cv, budget = self._checked_cv_orig, None
-            if resource == N_SAMPLES:
-                cv = _SubsampleMetaSplitter(
-                    base_cv=cv,
-                    fraction=n_resources / self._n_samples_orig,
-                    subsample_test=True,
-                    random_state=self.random_state,
-                )
-            else:
-                candidates = [params | {resource: n_resources} for params in candidates]
-                budget = RoundBudget(resource, n_resources, rounds[-1])
-            round_context = context.subcontext(
-                task_name="halving-iteration",
-                max_subtasks=n_candidates * self.n_splits_,
-                sequential_subtasks=False,
-            ).call_on_fit_task_begin(estimator=self)
-            results = evaluate_candidates(
-                candidates,
-                cv,
-                more_results={
-                    "iter": [i] * n_candidates,
-                    "n_resources": [n_resources] * n_candidates,
-                },
-                callback_ctx=round_context,
-                budget=budget,
-                survivors=survivors,
-            )
-            self._set_results(evaluate_candidates)
-            scores = results[f"mean_test_{self._refit_metric}"][-n_candidates:]
-            # As in scikit-learn: NaN is the worst, and ties are broken by the sort.
-            ranking = np.roll(np.argsort(scores), np.count_nonzero(np.isnan(scores)))
-            survivors = ranking[-ceil(n_candidates / self.factor) :].tolist()
-            candidates = [candidates[j] for j in survivors]
-            self.n_remaining_candidates_ = len(candidates)
-            self.n_iterations_ = i + 1
-            round_context.call_on_fit_task_end(estimator=self)
-            self._complete_rounds = fitted_attributes(self)
-        context.call_on_fit_task_end(estimator=self)
-
-    def _plan_rounds(self, n_candidates: int) -> list[int]:
-        """Return the resources of each round, as scikit-learn chooses them."""
-        factor, most = self.factor, self.max_resources_
-        n_required = 1 + floor(log(n_candidates, factor))
-        if self.min_resources == "exhaust":
-            self.min_resources_ = max(self.min_resources_, most // factor ** (n_required - 1))
-        n_possible = 1 + floor(log(most // self.min_resources_, factor))
-        is_aggressive = self.aggressive_elimination
-        n_rounds = n_required if is_aggressive else min(n_possible, n_required)
-        # Negative if more rounds are possible than required: then the first round gets more.
-        n_repeated = n_required - n_possible if is_aggressive else 0
-        self.n_required_iterations_, self.n_possible_iterations_ = n_required, n_possible
-        self._print(
-            f"n_iterations: {n_rounds}",
-            f"n_required_iterations: {n_required}",
-            f"n_possible_iterations: {n_possible}",
-            f"min_resources_: {self.min_resources_}",
-            f"max_resources_: {most}",
-            f"aggressive_elimination: {is_aggressive}",
-            f"factor: {factor}",
-        )
-        powers = [max(0, i - n_repeated) for i in range(n_rounds)]
-        return [min(int(factor**power * self.min_resources_), most) for power in powers]
-
-    def _print(self, *lines: str) -> None:
-        if self.verbose:
-            print(*lines, sep="\n")
-
-    # ----------------------------------------------------------------------- results
-
-    @staticmethod
-    def _select_best_index(refit: Any, refit_metric: str, results: dict[str, Any]) -> int:
-        """Return the row of the best candidate of the last round."""
-        last = np.flatnonzero(results["iter"] == np.max(results["iter"]))
-        scores = results[f"mean_test_{refit_metric}"][last]
-        return last[0 if np.isnan(scores).all() else np.nanargmax(scores)]
-
-    def _set_results(self, evaluator: CandidateEvaluator) -> None:
-        super()._set_results(evaluator)
-        # A callable refit counts as True here, as in scikit-learn.
-        self.best_score_ = self.cv_results_[f"mean_test_{self._refit_metric}"][self.best_index_]
+    def _epochs(self) -> tuple[int | None, int | None]:
+        if self.resource != f"{get_prefix(self.estimator.estimator)}max_iter":
+            return None, None
+        # The number of rounds, as scikit-learn computes it.
+        power = floor(log(self.max_resources_ // self.min_resources_, self.factor))
+        if not self.aggressive_elimination:
+            power = min(power, floor(log(self.n_candidates_[0], self.factor)))
+        last_epoch = min(int(self.factor**power * self.min_resources_), self.max_resources_)
+        return self.n_resources_[-1], last_epoch
 
 
-class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV):
+@with_constructor(sklearn.model_selection.HalvingGridSearchCV, resource="max_iter")
+class BackpropHalvingGridSearchCV(StackedHalvingMixin, sklearn.model_selection.HalvingGridSearchCV):
     """Successive halving over a grid, with stacks of networks.
 
     All candidates train for a few epochs, the best candidates resume for more epochs, and so on.
@@ -221,31 +88,27 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     cv : int, splitter or iterable, default=5
         The number of folds (stratified for classifiers), a splitter that always returns the same
         splits, or an iterable of (train, test) indices.
-    scoring : str, callable, list, tuple, dict or None, default=None
-        The name of a metric, a callable ``scorer(estimator, X, y)``, or several metrics (a list
-        of names, a dict, or a callable that returns a dict). None for the estimator's `score`.
-    refit : bool or str, default=True
-        Whether to fit the best candidate of the last round to all data at the end. With several
-        metrics, the name of the metric that chooses the survivors of each round. A callable counts
-        as True, as in scikit-learn.
+    scoring : str, callable or None, default=None
+        The name of a metric, or a callable ``scorer(estimator, X, y)``. None for the estimator's
+        `score`.
+    refit : bool, default=True
+        Whether to fit the best candidate of the last round to all data at the end. A callable
+        counts as True, as in scikit-learn.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
-        `fit`.
+        The score of a candidate whose `fit` or scorer fails. With "raise", the search raises the
+        error.
     return_train_score : bool, default=True
         Whether to compute scores on the training rows as well, in each round.
     random_state : int, RandomState instance or None, default=None
         The seed for drawing rows, if they are the resource. The networks have their own
         `random_state`.
     n_jobs : int or None, default=None
-        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
-        context sets; -1 for all cores.
+        The number of jobs that train stacks, and then score candidates, in parallel. None for 1, or
+        the number that a joblib context sets; -1 for all cores.
     verbose : int, default=0
-        How much to print. 1: the rounds, the number of fits, why some candidates train one by one,
-        and every few seconds the epochs of each stack and the number of networks that still train.
-        2: also the score of every fit. 3: also every epoch.
-    max_stack_bytes : int, default=2**28
-        The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        stacks smaller, and does not change results.
+        How much to print. 1: the rounds, the number of fits and of candidates that train in stacks,
+        and every few seconds the epochs of a stack and the number of its networks that still train.
+        From 2 on: also a line for each fit, as scikit-learn prints it.
 
     Attributes
     ----------
@@ -266,9 +129,8 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     cv_results_ : dict of arrays
         A row for each candidate of each round: ``iter`` (the round), ``n_resources``, ``params``,
         ``param_*``, ``split*_test_score``, ``mean_test_score``, ``std_test_score``,
-        ``rank_test_score``, training scores if requested, and times. With several metrics, the name
-        of each metric replaces "score". ``mean_fit_time`` is the candidate's share of the time of
-        its stack in this round.
+        ``rank_test_score``, training scores if requested, and times. ``mean_fit_time`` is the
+        candidate's share of the time of its stack in this round.
     best_estimator_ : estimator
         The best candidate of the last round, fitted to all data; only with ``refit``.
     best_score_ : float
@@ -277,14 +139,14 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
         The parameters of the best candidate, with the last round's ``max_iter``.
     best_index_ : int
         The row of the best candidate in `cv_results_`.
-    scorer_ : callable or dict
-        The scorer of the candidates, or a dict of scorers by metric.
+    scorer_ : callable
+        The scorer of the candidates.
     n_splits_ : int
         The number of splits.
     refit_time_ : float
         The time of the final fit to all data, in seconds; only with ``refit``.
     multimetric_ : bool
-        Whether there are several metrics.
+        False: a halving search has one metric, as in scikit-learn.
     classes_ : array of shape (n_classes,), or list of such arrays
         The class labels, if the best estimator is a classifier.
     n_features_in_ : int
@@ -306,7 +168,8 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     survive. Survivors resume with their weights, moments, row order and patience, so nothing is
     trained twice. Training starts again in each round for estimators that are not networks, for
     ``solver="lbfgs"``, for candidates with callbacks, and for candidates whose training rows have
-    changed because a transformer draws random numbers without a seed.
+    changed because a transformer draws random numbers without a seed. scikit-learn scores the
+    candidates and chooses the survivors.
 
     With an int ``random_state`` in the estimator, scores, ranks and choices equal those of
     scikit-learn's `HalvingGridSearchCV` to the bit, with one BLAS thread, for constant and adaptive
@@ -316,9 +179,6 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     A candidate that converges in a round does not change afterwards. `time_limit` of the estimator
     applies to the epochs of each round. Warnings about networks that have not converged come from
     the last round only.
-
-    On Ctrl-C the results of the complete rounds are kept in `cv_results_`, `best_params_` and the
-    other attributes, without a `best_estimator_`.
 
     References
     ----------
@@ -347,52 +207,11 @@ class BackpropHalvingGridSearchCV(BatchedSuccessiveHalving, HalvingGridSearchCV)
     0.01
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **HalvingGridSearchCV._parameter_constraints,
-        **BatchedSuccessiveHalving._parameter_constraints,
-    }
 
-    def __init__(
-        self,
-        estimator: Any,
-        param_grid: Any,
-        *,
-        factor: float = 3,
-        resource: str = "max_iter",
-        max_resources: Any = "auto",
-        min_resources: Any = "exhaust",
-        aggressive_elimination: bool = False,
-        cv: Any = 5,
-        scoring: Any = None,
-        refit: Any = True,
-        error_score: Any = np.nan,
-        return_train_score: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-        max_stack_bytes: int = 2**28,
-    ) -> None:
-        super().__init__(
-            estimator,
-            param_grid,
-            factor=factor,
-            resource=resource,
-            max_resources=max_resources,
-            min_resources=min_resources,
-            aggressive_elimination=aggressive_elimination,
-            cv=cv,
-            scoring=scoring,
-            refit=refit,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.max_stack_bytes = max_stack_bytes
-
-
-class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearchCV):
+@with_constructor(sklearn.model_selection.HalvingRandomSearchCV, resource="max_iter")
+class BackpropHalvingRandomSearchCV(
+    StackedHalvingMixin, sklearn.model_selection.HalvingRandomSearchCV
+):
     """Successive halving over random candidates, with stacks of networks.
 
     All candidates train for a few epochs, the best candidates resume for more epochs, and so on.
@@ -434,31 +253,27 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     cv : int, splitter or iterable, default=5
         The number of folds (stratified for classifiers), a splitter that always returns the same
         splits, or an iterable of (train, test) indices.
-    scoring : str, callable, list, tuple, dict or None, default=None
-        The name of a metric, a callable ``scorer(estimator, X, y)``, or several metrics (a list
-        of names, a dict, or a callable that returns a dict). None for the estimator's `score`.
-    refit : bool or str, default=True
-        Whether to fit the best candidate of the last round to all data at the end. With several
-        metrics, the name of the metric that chooses the survivors of each round. A callable counts
-        as True, as in scikit-learn.
+    scoring : str, callable or None, default=None
+        The name of a metric, or a callable ``scorer(estimator, X, y)``. None for the estimator's
+        `score`.
+    refit : bool, default=True
+        Whether to fit the best candidate of the last round to all data at the end. A callable
+        counts as True, as in scikit-learn.
     error_score : "raise" or float, default=np.nan
-        The score of a candidate whose `fit` fails. With "raise", the search raises the error of
-        `fit`.
+        The score of a candidate whose `fit` or scorer fails. With "raise", the search raises the
+        error.
     return_train_score : bool, default=True
         Whether to compute scores on the training rows as well, in each round.
     random_state : int, RandomState instance or None, default=None
         The seed for drawing candidates, and for drawing rows if they are the resource. The
         networks have their own `random_state`.
     n_jobs : int or None, default=None
-        The number of jobs that train stacks in parallel. None for 1, or the number that a joblib
-        context sets; -1 for all cores.
+        The number of jobs that train stacks, and then score candidates, in parallel. None for 1, or
+        the number that a joblib context sets; -1 for all cores.
     verbose : int, default=0
-        How much to print. 1: the rounds, the number of fits, why some candidates train one by one,
-        and every few seconds the epochs of each stack and the number of networks that still train.
-        2: also the score of every fit. 3: also every epoch.
-    max_stack_bytes : int, default=2**28
-        The maximum memory of the arrays of one stack, in bytes, at least 1. A smaller value makes
-        stacks smaller, and does not change results.
+        How much to print. 1: the rounds, the number of fits and of candidates that train in stacks,
+        and every few seconds the epochs of a stack and the number of its networks that still train.
+        From 2 on: also a line for each fit, as scikit-learn prints it.
 
     Attributes
     ----------
@@ -479,9 +294,8 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     cv_results_ : dict of arrays
         A row for each candidate of each round: ``iter`` (the round), ``n_resources``, ``params``,
         ``param_*``, ``split*_test_score``, ``mean_test_score``, ``std_test_score``,
-        ``rank_test_score``, training scores if requested, and times. With several metrics, the name
-        of each metric replaces "score". ``mean_fit_time`` is the candidate's share of the time of
-        its stack in this round.
+        ``rank_test_score``, training scores if requested, and times. ``mean_fit_time`` is the
+        candidate's share of the time of its stack in this round.
     best_estimator_ : estimator
         The best candidate of the last round, fitted to all data; only with ``refit``.
     best_score_ : float
@@ -490,14 +304,14 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
         The parameters of the best candidate, with the last round's ``max_iter``.
     best_index_ : int
         The row of the best candidate in `cv_results_`.
-    scorer_ : callable or dict
-        The scorer of the candidates, or a dict of scorers by metric.
+    scorer_ : callable
+        The scorer of the candidates.
     n_splits_ : int
         The number of splits.
     refit_time_ : float
         The time of the final fit to all data, in seconds; only with ``refit``.
     multimetric_ : bool
-        Whether there are several metrics.
+        False: a halving search has one metric, as in scikit-learn.
     classes_ : array of shape (n_classes,), or list of such arrays
         The class labels, if the best estimator is a classifier.
     n_features_in_ : int
@@ -519,7 +333,8 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     survive. Survivors resume with their weights, moments, row order and patience, so nothing is
     trained twice. Training starts again in each round for estimators that are not networks, for
     ``solver="lbfgs"``, for candidates with callbacks, and for candidates whose training rows have
-    changed because a transformer draws random numbers without a seed.
+    changed because a transformer draws random numbers without a seed. scikit-learn scores the
+    candidates and chooses the survivors.
 
     With an int ``random_state`` in the estimator, scores, ranks and choices equal those of
     scikit-learn's `HalvingRandomSearchCV` to the bit, with one BLAS thread, for constant and
@@ -529,9 +344,6 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     each round. A candidate that converges in a round does not change afterwards. `time_limit` of
     the estimator applies to the epochs of each round. Warnings about networks that have not
     converged come from the last round only.
-
-    On Ctrl-C the results of the complete rounds are kept in `cv_results_`, `best_params_` and the
-    other attributes, without a `best_estimator_`.
 
     References
     ----------
@@ -556,49 +368,3 @@ class BackpropHalvingRandomSearchCV(BatchedSuccessiveHalving, HalvingRandomSearc
     >>> bool(search.best_score_ > 0.9)
     True
     """
-
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **HalvingRandomSearchCV._parameter_constraints,
-        **BatchedSuccessiveHalving._parameter_constraints,
-    }
-
-    def __init__(
-        self,
-        estimator: Any,
-        param_distributions: Any,
-        *,
-        n_candidates: Any = "exhaust",
-        factor: float = 3,
-        resource: str = "max_iter",
-        max_resources: Any = "auto",
-        min_resources: Any = "smallest",
-        aggressive_elimination: bool = False,
-        cv: Any = 5,
-        scoring: Any = None,
-        refit: Any = True,
-        error_score: Any = np.nan,
-        return_train_score: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: int = 0,
-        max_stack_bytes: int = 2**28,
-    ) -> None:
-        super().__init__(
-            estimator,
-            param_distributions,
-            n_candidates=n_candidates,
-            factor=factor,
-            resource=resource,
-            max_resources=max_resources,
-            min_resources=min_resources,
-            aggressive_elimination=aggressive_elimination,
-            cv=cv,
-            scoring=scoring,
-            refit=refit,
-            error_score=error_score,
-            return_train_score=return_train_score,
-            random_state=random_state,
-            n_jobs=n_jobs,
-            verbose=verbose,
-        )
-        self.max_stack_bytes = max_stack_bytes

@@ -38,7 +38,6 @@ from skbackprop.layers import (
     Residual,
 )
 from skbackprop.losses import Gamma, Poisson, Quantile
-from skbackprop.model_selection._candidates import Candidate
 from support import (
     NAMES,
     assert_same_network,
@@ -662,13 +661,3 @@ def test_a_search_finds_what_scikit_learn_finds(case, scoring):
         for kind in (BackpropGridSearchCV, GridSearchCV)
     )
     assert_same_search(ours, theirs)
-
-
-def test_candidates_with_overridden_fit_are_not_stacked():
-    class Own(BackpropAutoencoder):
-        def fit(self, X, y=None, sample_weight=None):
-            return super().fit(X, sample_weight=sample_weight)
-
-    assert Candidate(0, {}, small()).unbatchable_reason is None
-    assert "lbfgs" in Candidate(0, {}, small(solver="lbfgs")).unbatchable_reason
-    assert Candidate(0, {}, Own()).unbatchable_reason == "Own is not a network of skbackprop"

@@ -110,6 +110,11 @@ PARTS = {
         "ObjectNode", "subprocess.Popen", content=mapping(args=plain(1))
     ),
     "a method": lambda trace: method("fit", node("ObjectNode", CLASSIFIER, content=mapping())),
+    "our estimator that unpickles": lambda trace: node(
+        "ObjectNode",
+        "skbackprop.model_selection._stand_in.TrainedEstimator",
+        content=mapping(estimator=plain("x")),
+    ),
     "our callback that writes": lambda trace: node(
         "ObjectNode",
         "skbackprop.callbacks.training_log.TrainingLog",

@@ -3,7 +3,6 @@
 import copy
 import multiprocessing
 import pickle
-import re
 import tracemalloc
 import warnings
 import zlib
@@ -283,15 +282,11 @@ def bits(estimator, X, y, sample_weight=None):
     return zlib.crc32(answer.tobytes()) if keeps_bits() else answer.mean()
 
 
-# The start of a search's warning about some of its fits.
-COUNTED = r"^(\d+) of (\d+) fits ended with this warning(?: or a similar one)?: "
-
-
 def outcome(search, X, y, **fit_params):
     """Fit a search; return it and what it warned of, or the error: its kind and what it says.
 
-    Of each warning there is the category, with the first line of what it says. Of those about the
-    end of training, which our searches count, there is the kind.
+    Of each warning there is the category, with the first line of what it says, or the kind if it is
+    about the end of training.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -303,7 +298,7 @@ def outcome(search, X, y, **fit_params):
     for each in caught:
         text = str(each.message).strip().partition("\n")[0]
         if each.category is ConvergenceWarning:
-            text = warning_kind(re.sub(COUNTED, "", text))
+            text = warning_kind(text)
         said.add((each.category, text))
     return search, said
 

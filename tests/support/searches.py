@@ -1,6 +1,4 @@
-"""A small search of each kind, a callback that records tasks, and interrupts of searches."""
-
-import itertools
+"""A small search of each kind, and a callback that records tasks."""
 
 import numpy as np
 from scipy.stats import loguniform
@@ -13,7 +11,6 @@ from skbackprop import (
     BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
 )
-from skbackprop.nn.stack_trainer import StackTrainer
 
 _GRID = {
     "alpha": [0.01, 1.0],
@@ -33,15 +30,13 @@ SEARCHES = {
 
 
 class CallbackRecorder:
-    """Record the tasks of a search that begin and end, and the data that hooks get.
+    """Record the tasks that begin and end; the end of the task `error_in` raises an error.
 
-    A task is the names and ids of its parents and its own; the name of each stack is "stack". The
-    end of the task `stop_in` (its last names and ids) stops it, that of `error_in` raises an error.
+    A task is the names and ids of its parents and its own.
     """
 
-    def __init__(self, stop_in=(), error_in=()):
-        self.stop_in, self.error_in = stop_in, error_in
-        self.begun, self.ended, self.data, self.is_set_up = [], [], [], False
+    def __init__(self, error_in=()):
+        self.error_in, self.begun, self.ended, self.is_set_up = error_in, [], [], False
 
     def setup(self, estimator, context):
         self.is_set_up = True
@@ -52,13 +47,11 @@ class CallbackRecorder:
     def on_fit_task_begin(self, estimator, context):
         self.begun.append(_path_of(context))
 
-    def on_fit_task_end(self, estimator, context, *, X=None, y=None, metadata=None):
+    def on_fit_task_end(self, estimator, context):
         path = _path_of(context)
         self.ended.append(path)
-        self.data.append((path[-1][0], X, y, metadata))
         if self.error_in and path[-len(self.error_in) :] == self.error_in:
             raise ZeroDivisionError("a mistake in a callback")
-        return bool(self.stop_in) and path[-len(self.stop_in) :] == self.stop_in
 
     def named(self, name):
         """Return the ended tasks with a name."""
@@ -66,18 +59,5 @@ class CallbackRecorder:
 
 
 def _path_of(context):
-    name = "stack" if context.task_name.startswith("stack of ") else context.task_name
     parents = () if context.parent is None else _path_of(context.parent)
-    return (*parents, (name, context.task_id))
-
-
-def interrupt_in_epoch(monkeypatch, number):
-    """Raise KeyboardInterrupt in the epoch of this number, counted over all stacks."""
-    run_epoch, epochs = StackTrainer.run_epoch, itertools.count(1)
-
-    def run_or_interrupt(stack, rate):
-        if next(epochs) == number:
-            raise KeyboardInterrupt
-        return run_epoch(stack, rate)
-
-    monkeypatch.setattr(StackTrainer, "run_epoch", run_or_interrupt)
+    return (*parents, (context.task_name, context.task_id))

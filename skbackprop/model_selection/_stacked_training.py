@@ -1,0 +1,336 @@
+"""Training of the candidates of a search in stacks of networks."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, clone
+from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import get_routing_for_object
+from sklearn.utils.parallel import Parallel, delayed
+
+from .._sklearn import _safe_indexing
+from ..estimators._fit_context import ValidatedParams
+from ..estimators._fit_many import FitJob, fit_many
+from ..estimators.base import BaseNeuralNetwork, validate_params
+from ..training.config import is_lbfgs
+from ..training.loop import EpochReport
+from ..training.parallelism import array_split
+from ..utils.arrays import Array
+from ..utils.equality import group_by_equality
+from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
+
+# The candidates of one split share the rows of every batch. From about this many candidates on,
+# that is faster than stacks over several splits.
+_MIN_CANDIDATES_PER_SPLIT = 8
+
+# X of more bytes is only held for one split at a time.
+_MAX_BYTES_OF_SPLITS = 1 << 26
+
+# Seconds between two lines on the progress of a stack.
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+@dataclass(eq=False)
+class StackMember:
+    """A candidate on one split, whose network can train in a stack.
+
+    Parameters
+    ----------
+    number : int
+        The index of the candidate.
+    estimator : estimator
+        The estimator with the parameters of the candidate, not fitted.
+    params : ValidatedParams
+        The validated parameters of its network.
+    transformer_params : dict
+        The searched parameters of the transformers before the network.
+    split : int
+        The index of the split.
+    train : array
+        The training rows of the split.
+    last : TrainedEstimator or None
+        What the candidate was trained to in the round before, to resume training from.
+    """
+
+    number: int
+    estimator: Any
+    params: ValidatedParams
+    transformer_params: dict[str, Any]
+    split: int
+    train: Array
+    last: TrainedEstimator | None
+
+    @property
+    def stacking_key(self) -> list[Any]:
+        """What the members of a stack have in common."""
+        return [type(get_network(self.estimator)), *self.params.config.stacking_key]
+
+
+@dataclass(eq=False)
+class TrainingSplitter:
+    """Splitter that trains the candidates of a search when scikit-learn asks for the splits.
+
+    Parameters
+    ----------
+    search : estimator
+        The search over stand-ins.
+    splitter : splitter
+        The splitter of the search.
+    candidates : list of Candidate
+        The candidates, which get their trained estimators.
+    fit_params : dict
+        Further arguments of the estimator's `fit`, with the indices of all ``rows``.
+    backend : ParallelBackendBase
+        The backend of joblib that trains.
+    pause_epoch, last_epoch : int or None
+        In successive halving, the epoch at which training pauses in this round, and the number of
+        epochs of the last round, towards which schedules count their progress. Training resumes
+        from the states of the round before. None to train to the end.
+    """
+
+    search: Any
+    splitter: Any
+    candidates: list[Candidate]
+    fit_params: dict[str, Any]
+    backend: Any
+    pause_epoch: int | None
+    last_epoch: int | None
+
+    def split(self, X: Any, y: Any = None, **params: Any) -> list[tuple[Array, Array]]:
+        """Return the splits, after the candidates have been trained on them."""
+        n_jobs, verbose = effective_n_jobs(self.search.n_jobs), self.search.verbose
+        splits = [(np.asarray(train), test) for train, test in self.splitter.split(X, y, **params)]
+        for candidate in self.candidates:
+            candidate.trained = candidate.trained or [None] * len(splits)
+        members = self._make_members([train for train, _ in splits])
+        if verbose:
+            print(f"{len(members)} of {len(self.candidates)} candidates train in stacks.")
+        is_large = getattr(X, "nbytes", 0) > _MAX_BYTES_OF_SPLITS
+        jobs = divide_into_jobs(members, n_jobs, is_large)
+        results = Parallel(n_jobs, self.backend)(
+            delayed(train_job)(job, X, y, self.fit_params, self.pause_epoch, verbose)
+            for job in jobs
+        )
+        for job, trained in zip(jobs, results, strict=True):
+            for member, result in zip(job, trained, strict=True):
+                self.candidates[member.number].trained[member.split] = result
+        return splits
+
+    def _make_members(self, trains: Sequence[Array]) -> list[list[StackMember]]:
+        """Return the candidates that can train in a stack, each on all splits."""
+        members, unfitted = [], self.search.estimator.estimator
+        for number, candidate in enumerate(self.candidates):
+            estimator = clone(unfitted).set_params(**clone(dict(candidate), safe=False))
+            network = get_network(estimator)
+            if not can_stack(estimator) or (self.last_epoch and is_lbfgs(network.solver)):
+                continue
+            network.max_iter = self.last_epoch or network.max_iter
+            try:
+                params = validate_params(network)
+            except Exception:  # scikit-learn gets the error in a fit of its own
+                continue
+            prefix = get_prefix(estimator)
+            transformer_params = {
+                name: value
+                for name, value in candidate.items()
+                if not f"{name}__".startswith(prefix)
+            }
+            members.append(
+                [
+                    StackMember(number, estimator, params, transformer_params, split, train, last)
+                    for split, (train, last) in enumerate(
+                        zip(trains, candidate.trained, strict=True)
+                    )
+                ]
+            )
+        return members
+
+
+def get_network(estimator: Any) -> Any:
+    """Return the last step of a pipeline, or the estimator itself."""
+    return estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+
+
+def get_prefix(estimator: Any) -> str:
+    """Return the prefix of the names of a network's parameters, empty without a pipeline."""
+    return f"{estimator.steps[-1][0]}__" if isinstance(estimator, Pipeline) else ""
+
+
+def with_network(estimator: Any, network: Any) -> Any:
+    """Return a copy of a pipeline with another last step; the network itself without a pipeline."""
+    if not isinstance(estimator, Pipeline):
+        return network
+    pipeline = copy.copy(estimator)
+    pipeline.steps = [*estimator.steps[:-1], (estimator.steps[-1][0], network)]
+    return pipeline
+
+
+def has_callbacks(estimator: Any) -> bool:
+    """Return whether an estimator, or the last step of a pipeline, has callbacks."""
+    return any(hasattr(part, "_skl_callbacks") for part in (estimator, get_network(estimator)))
+
+
+def can_stack(estimator: Any) -> bool:
+    """Return whether an estimator can be trained with others.
+
+    Callbacks follow a single fit. A subclass with its own `fit` has to be fitted by that. Kernel
+    matrices are split by rows and columns.
+    """
+    network = get_network(estimator)
+    return (
+        isinstance(network, BaseNeuralNetwork)
+        and type(network).fit.__module__.startswith("skbackprop.")
+        and not has_callbacks(estimator)
+        and not get_tags(estimator).input_tags.pairwise
+    )
+
+
+def divide_into_jobs(candidates: Any, n_jobs: int, is_large: bool) -> list[list[StackMember]]:
+    """Return the members that are trained at once, with one setting of transformers each.
+
+    Candidates of one architecture are neighbors. If there are many of them, or the data is large,
+    each split has a job of its own. The last jobs are divided among workers that would have none.
+    """
+    jobs: list[Any] = []
+    for alike in group_by_equality(candidates, [each[0].transformer_params for each in candidates]):
+        stacks = group_by_equality(alike, [each[0].stacking_key for each in alike])
+        all_splits = range(len(alike[0]))
+        is_single = is_large or len(alike) >= _MIN_CANDIDATES_PER_SPLIT * len(stacks)
+        for splits in [[split] for split in all_splits] if is_single else [all_splits]:
+            jobs.append([each[split] for stack in stacks for split in splits for each in stack])
+    if n_left := len(jobs) % n_jobs:
+        n_parts = n_jobs // n_left
+        parts = [array_split(job, min(len(job), n_parts)) for job in jobs[-n_left:]]
+        jobs[-n_left:] = [part for each in parts for part in each]
+    return jobs
+
+
+def train_job(
+    members: Sequence[StackMember],
+    X: Any,
+    y: Any,
+    fit_params: dict[str, Any],
+    pause_epoch: int | None,
+    verbose: int,
+) -> list[TrainedEstimator | None]:
+    """Train candidates with equal transformers; return None for those that could not be trained.
+
+    Parameters
+    ----------
+    members : sequence of StackMember
+        The candidates.
+    X, y : array-like
+        All data.
+    fit_params : dict
+        Further arguments of `fit`, with the indices of all ``rows``.
+    pause_epoch : int or None
+        The epoch after which training pauses; None to train to the end.
+    verbose : int
+        Whether to print the progress.
+    """
+    data: dict[int, Any] = {}
+    fits: dict[StackMember, FitJob] = {}
+    for member in members:
+        if member.split not in data:
+            data[member.split] = fit_transformers(member, X, y, fit_params)
+        if data[member.split] is not None:
+            # Training changes nothing but the random state. A clone would lose attributes that
+            # set_params of a subclass has set beside the parameters.
+            network = copy.copy(get_network(member.estimator))
+            network.random_state = copy.deepcopy(network.random_state)
+            arguments = data[member.split][-1]
+            start = member.last.load("checkpoints") if member.last else None
+            fits[member] = FitJob(network, **arguments, params=member.params, start=start)
+    report = make_progress_report() if verbose else None
+    fit_many(list(fits.values()), report=report, pause_epoch=pause_epoch)
+    results: dict[StackMember, TrainedEstimator | None] = dict.fromkeys(members)
+    for member, fit in fits.items():
+        if fit.error is None:
+            fit.estimator.max_iter = pause_epoch or fit.estimator.max_iter  # for scorers
+            fit.estimator.__dict__.pop("_training", None)  # scorers do not continue training
+            checksum, pipeline, _ = data[member.split]
+            trained = with_network(pipeline, fit.estimator)
+            results[member] = TrainedEstimator(checksum, fit.seconds, trained, fit.checkpoints)
+    return list(results.values())
+
+
+def fit_transformers(
+    member: StackMember, X: Any, y: Any, fit_params: dict[str, Any]
+) -> tuple[int, Any, dict[str, Any]] | None:
+    """Fit the transformers of a member's pipeline, if it is one, to its training rows.
+
+    Returns
+    -------
+    checksum : int
+        The `checksum_of_rows` of the training rows.
+    estimator : estimator
+        The pipeline, fitted except for its network.
+    arguments : dict
+        The arguments of the network's `fit`: X, y and fit_params.
+
+    Notes
+    -----
+    The function returns None if `fit` fails: a transformer may raise an error, and a subclass of
+    Pipeline may need its network. scikit-learn then fits the candidate as a whole.
+    """
+    n_rows = len(fit_params["rows"])
+    params = {
+        name: _safe_indexing(value, member.train) if count_rows(value) == n_rows else value
+        for name, value in fit_params.items()
+    }
+    checksum = checksum_of_rows(params.pop("rows"))
+    X, y = (each if each is None else _safe_indexing(each, member.train) for each in (X, y))
+    recorder = _ArgumentRecorder(get_network(member.estimator))
+    estimator = with_network(clone(member.estimator), recorder)
+    try:
+        estimator.fit(X, y, **params)
+    except Exception:
+        return None
+    return checksum, estimator, recorder.arguments_
+
+
+def count_rows(value: Any) -> int:
+    """Return the number of rows of an array, a data frame or a list; -1 for other values."""
+    if hasattr(value, "shape"):
+        return value.shape[0] if value.shape else -1
+    return len(value) if hasattr(value, "__len__") and not isinstance(value, str) else -1
+
+
+class _ArgumentRecorder(BaseEstimator):
+    """Last step of a pipeline that stores the arguments of `fit`."""
+
+    def __init__(self, network: Any = None) -> None:
+        self.network = network
+
+    def fit(self, X: Any, y: Any = None, **fit_params: Any) -> _ArgumentRecorder:
+        self.arguments_ = {"X": X, "y": y, "fit_params": fit_params}
+        return self
+
+    def get_metadata_routing(self) -> Any:
+        return get_routing_for_object(self.network)
+
+
+def make_progress_report() -> EpochReport:
+    """Return a function that prints the epochs of a stack and the networks left.
+
+    It prints every few seconds, and when a stack ends.
+    """
+    last = time.perf_counter()
+
+    def report(n_epochs: int, n_left: int, n_networks: int) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if n_left == 0 or now - last > _SECONDS_BETWEEN_LINES:
+            last = now
+            # A worker process does not flush by itself.
+            print(f"epoch {n_epochs}, {n_left} of {n_networks} networks left", flush=True)
+
+    return report
