@@ -424,9 +424,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         scoring = config.stopping.scoring if config.stopping else None
         if scoring is None or scoring == "loss":
             return None
-        scorer = get_scorer_with_suggestion(
-            scoring, getattr(info.targets, "classes", None), others=("loss",)
-        )
+        scorer = get_scorer_with_suggestion(scoring, others=("loss",))
         alone = self._as_single_network(info)
         set_attributes(alone, info.attributes)
 

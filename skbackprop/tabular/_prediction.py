@@ -269,4 +269,4 @@ def apply_scorer(
     """Return the score of predictions, or of probabilities if there are classes."""
     estimator = _PrecomputedPredictions(predictions, classes)
     weighted = {} if weight is None else {"sample_weight": weight}
-    return float(get_scorer_with_suggestion(scoring, classes)(estimator, None, y, **weighted))
+    return float(get_scorer_with_suggestion(scoring)(estimator, None, y, **weighted))

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.neural_network import _multilayer_perceptron as multilayer_perceptron
 
 import skbackprop
 from skbackprop import (
     BackpropClassifier,
-    BackpropGridSearchCV,
     BackpropRegressor,
     EarlyStopping,
 )
@@ -332,17 +331,6 @@ def check_poisson():
         warnings.simplefilter("ignore")
         other = theirs(MLPRegressor, loss="poisson").fit(X, NUMBERS)
     assert np.isnan(other.loss_curve_).all()
-
-
-@difference('`scoring="f1"` in a search, if neither label is 1')
-def check_f1():
-    y = np.where(LABELS > 0, "yes", "no")
-    own = BackpropGridSearchCV(ours(), {"alpha": [0.1]}, scoring="f1", cv=2).fit(X, y)
-    assert np.isfinite(own.best_score_)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        other = GridSearchCV(theirs(), {"alpha": [0.1]}, scoring="f1", cv=2).fit(X, y)
-    assert np.isnan(other.best_score_)
 
 
 @difference("prediction")

@@ -4,19 +4,13 @@ What is recorded after k epochs is compared with what a network that was fitted 
 """
 
 import pickle
-from inspect import signature
 
 import numpy as np
 import pytest
 import sklearn
 from scipy import sparse
-from sklearn.base import clone
 from sklearn.metrics import (
     balanced_accuracy_score,
-    f1_score,
-    fbeta_score,
-    get_scorer,
-    get_scorer_names,
     log_loss,
     make_scorer,
     mean_absolute_error,
@@ -30,7 +24,6 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
-    BackpropHalvingGridSearchCV,
     BackpropRegressor,
     EarlyStopping,
 )
@@ -183,78 +176,6 @@ def test_the_score_after_each_epoch_is_that_of_the_network_then(scorer, settings
         assert model.validation_scores_[n - 1] == pytest.approx(expected, rel=1e-9)
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert score(model, X[VAL], WORDS[VAL]) == pytest.approx(model.best_validation_score_, rel=1e-9)
-
-
-BINARY_SCORERS = [
-    name
-    for name in get_scorer_names()
-    if "pos_label" in signature(get_scorer(name)._score_func).parameters
-    and "pos_label" not in get_scorer(name)._kwargs
-]
-# Pairs of labels without a 1, the smaller first.
-PAIRS_OF_LABELS = [("no", "yes"), (-2, 0), (2.0, 5.0)]
-
-
-def scores_for(scoring, labels):
-    """Return what early stopping, our searches and their score make of a scorer, for labels."""
-    y = np.array(labels)[(X[:, 0] > 0).astype(int)]
-    stopping = EarlyStopping(scoring, n_iter_no_change=np.inf)
-    model = quick(BackpropClassifier, early_stopping=stopping).fit(X, y)
-    arguments = {"alpha": [0.1, 1.0]}
-    options = {"cv": 2, "scoring": scoring}
-    network = quick(BackpropClassifier)
-    searches = [
-        BackpropGridSearchCV(network, arguments, **options),
-        BackpropHalvingGridSearchCV(network, arguments, min_resources=2, **options),
-        BackpropGridSearchCV(clone(network).set_callbacks(NoCallback()), arguments, **options),
-    ]
-    scores = [search.fit(X, y).cv_results_["mean_test_score"] for search in searches]
-    return [*model.validation_scores_, *np.hstack(scores), searches[0].score(X, y)]
-
-
-class NoCallback:
-    """A callback that does nothing, but has candidates trained one by one."""
-
-    def setup(self, estimator, context):
-        pass
-
-    teardown = on_fit_task_begin = on_fit_task_end = setup
-
-
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
-@pytest.mark.parametrize("scoring", [*BINARY_SCORERS, make_scorer(fbeta_score, beta=2)], ids=str)
-def test_the_positive_class_of_a_score_is_the_larger_one(scoring):
-    expected = scores_for(scoring, (0, 1))
-    assert not np.isnan(expected).all()
-    for labels in PAIRS_OF_LABELS:
-        np.testing.assert_allclose(scores_for(scoring, labels), expected, rtol=1e-12)
-
-
-@pytest.mark.long
-def test_a_positive_class_that_is_there_stays():
-    y = np.where(X[:, 0] > 0, 2, 1)
-    for scoring in ("f1", make_scorer(f1_score, pos_label=1)):
-        stopping = EarlyStopping(scoring, n_iter_no_change=np.inf)
-        model = quick(BackpropClassifier, early_stopping=stopping).fit(X, y, X_val=X, y_val=y)
-        assert model.best_validation_score_ == f1_score(y, model.predict(X), pos_label=1)
-        searches = [
-            kind(quick(BackpropClassifier), {"alpha": [1.0]}, cv=2, scoring=scoring).fit(X, y)
-            for kind in (BackpropGridSearchCV, GridSearchCV)
-        ]
-        assert_same_search(*searches)
-
-
-def test_several_scores_of_a_search_have_their_positive_class():
-    y = np.where(X[:, 0] > 0, "yes", "no")
-    scoring = {"a": "f1", "b": "accuracy", "c": make_scorer(f1_score, pos_label="no")}
-    search = BackpropGridSearchCV(
-        quick(BackpropClassifier), {"alpha": [1.0]}, cv=2, scoring=scoring, refit="a"
-    ).fit(X, y)
-    predicted = search.predict(X)
-    assert search.scorer_["a"](search, X, y) == f1_score(y, predicted, pos_label="yes")
-    assert search.scorer_["c"](search, X, y) == f1_score(y, predicted, pos_label="no")
-    assert get_scorer("f1")._kwargs == {"average": "binary"}  # scikit-learn's own is as it was
 
 
 def test_weights_of_the_rows_reach_the_scorer():

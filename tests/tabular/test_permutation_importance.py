@@ -80,21 +80,6 @@ def test_scoring_and_sample_weights():
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("scoring", ["f1", "average_precision", "neg_brier_score"])
-def test_the_positive_class_of_a_scorer_is_the_second_class(scoring):
-    X, y = mixed_data(TabularClassifier, 300)
-    settings = {"scoring": scoring, "n_repeats": 1, "random_state": 0}
-    words, numbers = (
-        TabularClassifier(**SETTINGS | {"max_iter": 3})
-        .fit(X, labels)
-        .permutation_importance(X, labels, **settings)
-        .importances
-        for labels in (y, (y == "yes").astype(int))
-    )
-    np.testing.assert_array_equal(words, numbers)
-
-
-@pytest.mark.long
 def test_categories_are_permuted_with_their_target_statistics():
     rng = np.random.RandomState(0)
     level = rng.randint(60, size=600)
