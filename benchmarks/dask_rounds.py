@@ -78,12 +78,12 @@ def measure_networks(n_workers: int, smoke: bool) -> Iterator[list[str]]:
             seconds.append(time_epoch(model, to_blocks(X, y, n_workers)))
         n_steps = n_rows / batch_size
         n_rounds = -(-n_steps // (n_workers * N_LOCAL_STEPS))
-        there_and_back = 2 * n_workers * local.n_parameters_ * local.coefs_[0].itemsize
+        # The weights and both moments of Adam.
+        there_and_back = 6 * n_workers * local.n_parameters_ * local.coefs_[0].itemsize
         yield [
             name,
             *(as_time(s / n) for s, n in zip(seconds, (n_steps, n_steps, n_rounds), strict=True)),
-            # Rounds of local steps also send both moments of Adam.
-            *(f"{k * there_and_back / 1e6:.2g} MB" for k in (1, 3)),
+            f"{there_and_back / 1e6:.2g} MB",
             *(f"{n_rows / s / 1000:,.0f}k" for s in seconds),
         ]
 
@@ -146,8 +146,8 @@ def report(smoke: bool, n_workers: int = 2) -> None:
             print_table(
                 f"{n_workers} workers, batches of {BATCH_SIZE}, float32. Time of a step of the "
                 f"local estimator, a synchronous round and a round of {N_LOCAL_STEPS} local steps; "
-                "bytes of both rounds; rows per second:",
-                ["network", "step", *kinds, *kinds, "local", *kinds],
+                "bytes of a round; rows per second:",
+                ["network", "step", *kinds, "bytes", "local", *kinds],
                 measure_networks(n_workers, smoke),
             )
             print_table(

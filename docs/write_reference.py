@@ -21,7 +21,6 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._parameter_table import (
     AUTOENCODER_LOSSES,
     ESTIMATORS,
-    LOCAL_ESTIMATORS,
     PARAMETERS,
     get_parameters,
 )
@@ -35,7 +34,6 @@ from skbackprop.weight_averaging import AVERAGES
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "skbackprop"
 SOURCES = {kind: PACKAGE / "estimators" / f"{kind}.py" for kind in ESTIMATORS}
-SOURCES |= dict.fromkeys(LOCAL_ESTIMATORS, PACKAGE / "dask" / "estimators.py")
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
 # The sections of api.md, and the estimators of each.
@@ -61,18 +59,12 @@ NAMES = {
 
 def rows_of(table, estimator):
     """Return the texts of an estimator's parameters or attributes, by name."""
-    local = LOCAL_ESTIMATORS.get(estimator, estimator)
-    return {
-        row["name"]: row
-        for row in WORDS[table]
-        if {estimator, local} & set(row.get("of", ESTIMATORS))
-        and (local == estimator or not row.get("is_local"))
-    }
+    return {row["name"]: row for row in WORDS[table] if estimator in row.get("of", ESTIMATORS)}
 
 
 def substitute_words(text, estimator):
     """Return a text with the words of an estimator inserted."""
-    return Template(text).substitute(WORDS["words"][LOCAL_ESTIMATORS.get(estimator, estimator)])
+    return Template(text).substitute(WORDS["words"][estimator])
 
 
 def in_code(text):
@@ -129,22 +121,12 @@ def constructor(estimator):
             lines.append("        *,")
         lines.append(f"        {name}: {fact.type_hint} = {code(fact.default)},")
     lines.append("    ) -> None:")
-    own = facts
-    if estimator in LOCAL_ESTIMATORS:
-        local = LOCAL_ESTIMATORS[estimator]
-        own = [name for name in facts if name not in get_parameters(local)]
-        lines += [
-            "        values = locals()",
-            f'        inherited = get_parameters("{local}")',
-            "        super().__init__(**{name: values[name] for name in inherited})",
-        ]
-    return "\n".join([*lines, *(f"        self.{name} = {name}" for name in own)])
+    return "\n".join([*lines, *(f"        self.{name} = {name}" for name in facts)])
 
 
 def class_of(estimator, source):
     """Return the source of a module with the generated content of an estimator's class."""
-    local = LOCAL_ESTIMATORS.get(estimator, estimator)
-    name = f"{'Dask' if local != estimator else ''}Backprop{local.title()}"
+    name = f"Backprop{estimator.title()}"
     head, line, own = source.partition(f"class {name}(")
     for table in ("parameters", "attributes"):
         title = f"    {table.title()}\n    {'-' * len(table)}\n"

@@ -4,9 +4,10 @@ Synchronous and local SGD on a Dask cluster
 
 A network with two hidden layers learns to classify the images of digits on a Dask cluster of two
 workers. The program starts the cluster on its own machine, and each worker holds half of the rows.
-With ``sync_every=1`` each step uses the gradients of both workers, so the loss falls as it does on
-one machine. With more, each worker makes several steps on its own rows before the weights are
-averaged. This needs far fewer rounds, and costs some accuracy at equal epochs.
+With ``sync_every=1`` both workers share each batch and their weights are averaged after each step,
+so the loss falls almost as it does on one machine. With more, each worker makes several steps on
+batches of its own rows before the weights are averaged. This needs far fewer rounds, and costs some
+accuracy at equal epochs.
 
 The figure shows the training loss by epochs and by rounds, with the local estimator for comparison.
 For so few rows a cluster on one machine is slower than the local estimator. Use a cluster for data

@@ -8,7 +8,7 @@ with require_extra("skbackprop.dask", extra="dask"):
     for _module in ("dask.array", "dask.dataframe", "distributed"):
         import_module(_module)
 
-from ._cluster_errors import ClusterLostError
+from ._blocks import ClusterLostError
 from .estimators import DaskBackpropClassifier, DaskBackpropRegressor
 from .tabular import DaskTabularClassifier, DaskTabularRegressor
 

@@ -1,72 +1,62 @@
-"""Base of the Dask estimators: fits of rows on the workers, and lazy prediction.
-
-The Dask estimators are the local estimators apart from where the rows are. Checks and statistics
-of the data come from the workers, and a `DistributedTrainer` trains. Everything else is the code of
-the local estimators, so a fitted Dask estimator can be converted to a local one.
-"""
+"""Base of all estimators on a Dask cluster: conversion to local ones, and lazy prediction."""
 
 from __future__ import annotations
 
+import inspect
+from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from operator import attrgetter
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, TypeVar
 
+import dask
+import dask.array as da
 import numpy as np
+from dask import delayed
+from dask.base import is_dask_collection
+from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._decorators import with_argument_suggestions
-from ..estimators._fit_context import (
-    DataInfo,
-    FitArguments,
-    ScoredPredictions,
-    ValidatedData,
-    ValidatedParams,
-)
-from ..estimators._label_encoding import BaseLabelEncoder, check_classes_passed, make_target_encoder
-from ..estimators._supervised import compute_score, make_scoring_inputs
-from ..estimators._validation import (
-    copy_without_feature_names,
-    infer_dtype,
-    prefix_errors,
-    set_attributes,
-)
-from ..estimators.base import BaseNeuralNetwork
-from ..estimators.classifier import BackpropClassifier
-from ..estimators.regressor import BackpropRegressor
-from ..nn.data_loader import Dataset
-from ..nn.objective import Objective
-from ..optimizers import OPTIMIZERS
-from ..training.class_weight import reject_balanced
-from ..training.config import TrainingConfig
-from ..training.training_task import TrainingTask, ValidationData
+from ..estimators._fit_context import FitArguments
+from ..estimators._validation import copy_without_feature_names, validate_weight
 from ..utils.arrays import Array
-from ._cluster_mixin import ClusterMixin
-from ._partition_targets import (
-    encode_targets,
-    fit_regression_targets,
-    make_y_with_all_labels,
-    weight_partitions_by_class,
-)
-from ._partitions import (
-    ClientRows,
-    Partition,
-    Partitions,
-    make_network_partition,
-    make_partitions,
-)
-from ._trainer import ActorPool, DistributedTrainer, RemoteEvaluator
+from ._blocks import map_rows, translate_comm_errors
 
-# The number of values in the sample of rows on the client, by which convergence is judged.
-_SAMPLE_SIZE = 1 << 18
+Estimator = TypeVar("Estimator", bound=type)
+
+_PARAMETERS = "\nParameters\n----------\n"
 
 
-class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
-    """Base of the Dask estimators of networks."""
+def with_sync_every(cls: Estimator) -> Estimator:
+    """Give an estimator the constructor of the local one, and the parameter `sync_every`.
 
-    # -------------------------------------------------------------------- training
+    The signature and the docstring list the parameters of both.
+    """
+    estimator: Any = cls
+    local = estimator._local
 
-    @with_argument_suggestions
+    def init(self: Any, *args: Any, sync_every: int = 10, **params: Any) -> None:
+        local.__init__(self, *args, **params)
+        self.sync_every = sync_every
+
+    inherited, own = inspect.signature(local.__init__), inspect.signature(init)
+    parameters = [*inherited.parameters.values(), own.parameters["sync_every"]]
+    estimator.__init__ = init
+    estimator.__init__.__signature__ = inherited.replace(parameters=parameters)
+    if estimator.__doc__ and local.__doc__:
+        before, heading, after = inspect.cleandoc(estimator.__doc__).partition(_PARAMETERS)
+        _, _, text = inspect.cleandoc(local.__doc__).partition(_PARAMETERS)
+        texts, _, _ = text.partition("\n\nAttributes\n")
+        estimator.__doc__ = f"{before}{heading}{texts}\n{after}\n"
+    return cls
+
+
+class DaskMixin(metaclass=ABCMeta):
+    """Base of estimators on a cluster: fit, conversion to local ones, and prediction."""
+
+    _local: ClassVar[type[Any]]  # the local estimator
+    _fill_value: ClassVar[Any] = 0.0  # a valid value of every column
+
+    sync_every: int
+
     def fit(
         self,
         X: Any,
@@ -79,25 +69,25 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         resume_from: Any = None,
         groups: Any = None,
     ) -> Self:
-        """Train the network on the rows of Dask collections.
+        """Fit the estimator to the rows of Dask collections, on the workers of the current client.
 
         Parameters
         ----------
         X : Dask array or frame of shape (n_samples, n_features)
-            The training input, without missing values.
+            The training input.
         y : Dask array, series or frame of shape (n_samples,) or (n_samples, n_outputs)
             The targets, with the same blocks of rows.
         sample_weight : Dask array or series of shape (n_samples,), default=None
             The weight of each row, non-negative and not all zero; None for equal weights.
-        X_val, y_val : Dask collections, default=None
-            Validation data, not trained on. The loss on it is recorded after each epoch in
-            `validation_loss_curve_`. `early_stopping` needs it, because no rows of X are held out.
-        sample_weight_val : Dask array or series, default=None
+        X_val, y_val : Dask collections or array-like, default=None
+            Validation rows, not trained on, which are loaded into this process. Early stopping of
+            networks needs them, because no rows of X are held out.
+        sample_weight_val : Dask collection or array-like, default=None
             The weight of each validation row; None for equal weights.
         resume_from : str or path, default=None
-            The file of a `callbacks.Checkpoint`, as in `BackpropClassifier.fit`.
-        groups : object, default=None
-            Without effect, because no rows of X are held out.
+            The file of a `callbacks.Checkpoint`, as in the local estimator; not for tables.
+        groups : None
+            Not available on a cluster.
 
         Returns
         -------
@@ -106,13 +96,15 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
 
         Raises
         ------
-        ValueError
+        ValueError, TypeError
             If a parameter or the data is invalid, or if training diverges. The estimator then
             stays as it was.
         ClusterLostError
-            If the scheduler, all workers or some rows are lost. The last complete epoch is kept.
+            If the scheduler, all workers or some rows are lost. Networks keep the last complete
+            epoch; an estimator for tables stays as it was.
         """
-        fitted: Self = super().fit(
+        estimator: Any = super()
+        fitted: Self = estimator.fit(
             X,
             y,
             sample_weight,
@@ -124,184 +116,120 @@ class DaskEstimatorMixin(ClusterMixin, BaseNeuralNetwork):
         )
         return fitted
 
-    def _validate_fit(
-        self,
-        arguments: FitArguments,
-        continues: bool,
-        incremental: bool,
-        classes: Any = None,
-        params: ValidatedParams | None = None,
-    ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
-        last: DataInfo | None = self._data_info if continues else None
-        params = params or self._get_validated_params(last, incremental)
-        config = params.config
-        self._check_supported(config, arguments, incremental)
-        client = self._get_client()
-        features: dict[str, Any] | None = None
-        if last is not None:
-            features = {**last.feature_attributes, "_row_shape": last.network.input_shape}
-        expected_dtype = last.dtype if last else config.dtype
-        make = partial(make_network_partition, kind=self._local, architecture=config.architecture)
-        is_encoded = isinstance(arguments.X, ClientRows)  # by a tabular estimator
-        if is_encoded:
-            partitions = arguments.X.partitions
-        else:
-            rows = arguments.X, arguments.y, arguments.sample_weight
-            own = partial(make, features=features, dtype=expected_dtype)
-            partitions = make_partitions(client, *rows, own)
-        reader: Any = self
-        if features is None:
-            features, reader = partitions.feature_attributes, copy_without_feature_names(self)
-            set_attributes(reader, features)
-        dtype = expected_dtype or infer_dtype(partitions)
-        targets = self._make_target_encoder(partitions, config, last, dtype, incremental, classes)
-        if incremental and config.class_weight is not None:
-            reject_balanced(config.class_weight)
-        partitions = partitions.map(encode_targets, targets=targets)
-        partitions = weight_partitions_by_class(config.class_weight, targets, partitions)
-        partitions.check_weight()
-        if is_encoded:
-            sample = Partition(
-                arguments.X.X, targets.encode(arguments.X.y, False), arguments.X.weight
-            )
-        else:
-            sample = partitions.sample(_SAMPLE_SIZE)
-        table = ClientRows(sample.X, sample.y, sample.weight, partitions=partitions)
-        info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
-        validation = None
-        if arguments.has_validation_data:
-            rows = arguments.X_val, arguments.y_val, arguments.sample_weight_val
-            features = {**features, "_row_shape": info.network.input_shape}
-            own = partial(make, features=features, dtype=dtype)
-            original = make_partitions(client, *rows, own, "X_val")
-            original.check_weight("sample_weight_val")
-            encoded = original.map(encode_targets, targets=targets)
-            with prefix_errors("X_val, y_val"):
-                encoded = weight_partitions_by_class(config.class_weight, targets, encoded)
-                validation = _make_validation_data(original, encoded)
-        return params, info, ValidatedData(table, sample.y, validation, None, arguments.folds)
+    # ------------------------------------------------------------------ prediction
 
-    def _make_target_encoder(
-        self,
-        partitions: Partitions,
-        config: TrainingConfig,
-        last: DataInfo | None,
-        dtype: Any,
-        incremental: bool,
-        classes: Any,
-    ) -> Any:
-        """Return the `BaseTargetEncoder` of an earlier fit, or one fitted to the partitions."""
-        targets = None if last is None else self._get_target_encoder(last)
-        if targets is not None:
-            targets.check_classes(classes)
-            if isinstance(targets, BaseLabelEncoder) and not incremental:
-                targets.encode(make_y_with_all_labels(partitions), needs_all=True)
-            return targets
-        if self._y_numeric:
-            return fit_regression_targets(
-                config.loss, self.loss, config.scale_target, partitions, dtype
-            )
-        if incremental:
-            check_classes_passed(classes)
-        return make_target_encoder(make_y_with_all_labels(partitions), classes)
+    def to_local(self) -> Any:
+        """Return a local estimator with the same parameters and the same fitted networks.
 
-    def _make_task(
-        self,
-        config: TrainingConfig,
-        info: DataInfo,
-        objective: Objective,
-        data: ValidatedData,
-        incremental: bool,
-    ) -> TrainingTask:
-        task = super()._make_task(config, info, objective, data, incremental)
+        Returns
+        -------
+        estimator : estimator
+            A local estimator, which needs neither a cluster nor Dask. It shares the arrays of this
+            one.
 
-        def make_pool(table: Dataset) -> ActorPool:
-            return ActorPool(cast(ClientRows, table).partitions, objective, config)
-
-        evaluator = task.evaluator
-        if data.validation is not None:
-            evaluator = RemoteEvaluator(evaluator, make_pool(data.validation.table))
-        trainer = partial(
-            DistributedTrainer, pool=make_pool(data.table), sync_every=self.sync_every
-        )
-        return replace(task, stack=trainer, evaluator=evaluator)
-
-    def _with_predictions(self, predictions: Array) -> Any:
-        kind = PrecomputedRegressor if self._y_numeric else PrecomputedClassifier
-        estimator = self._convert_to(kind)
-        estimator.raw_prediction = predictions
-        return estimator
-
-    def _check_supported(
-        self, config: TrainingConfig, arguments: FitArguments, incremental: bool
-    ) -> None:
-        """Check that a Dask estimator can train as the parameters say."""
-        name = type(self).__name__
-        if config.is_lbfgs:
-            raise ValueError(
-                f"solver must be one of {', '.join(map(repr, OPTIMIZERS))} or an Optimizer on a "
-                f"Dask cluster, got {self.solver!r}. To use it, train the local "
-                f"{self._local.__name__}."
-            )
-        if config.stopping is None:
-            return
-        scoring = config.stopping.scoring
-        if arguments.X_val is None and not incremental:
-            raise ValueError(
-                f"early_stopping={self.early_stopping!r} needs validation rows, but {name} does "
-                "not hold out rows of X. Pass X_val and y_val, for example slices of a Dask "
-                "array, or a part made by random_split of a Dask frame."
-            )
-        if arguments.X_val is not None and callable(scoring):
-            raise ValueError(
-                "scoring of EarlyStopping must be None, 'loss' or the name of a scikit-learn "
-                "scorer, such as 'neg_log_loss', because X_val is on the workers, got "
-                f"{scoring!r}. None is the score of the estimator."
-            )
-
-    # ----------------------------------------------------------------------- score
+        Raises
+        ------
+        NotFittedError
+            If this estimator is not fitted.
+        """
+        check_is_fitted(self)
+        estimator: Any = super()
+        state = estimator.__getstate__()
+        other = object.__new__(self._local)
+        other.__setstate__({name: v for name, v in state.items() if name != "sync_every"})
+        return other
 
     @staticmethod
-    def _predict_block(local: Any, X: Any, y: Any, weight: Array | None) -> tuple[Any, ...]:
-        inputs = make_scoring_inputs(local, X, y, None)
-        return np.asarray(inputs.y), inputs.predicted, weight
+    @abstractmethod
+    def _predict_for_score(local: Any, X: Any, y: Any) -> tuple[Array, Array]:
+        """Return the targets and the predictions that the score of a block is computed from."""
 
     @staticmethod
-    def _score_rows(local: Any, *columns: Any) -> float:
-        return compute_score(local, ScoredPredictions(*columns))
+    @abstractmethod
+    def _score_predictions(local: Any, y: Any, predicted: Any, weight: Any) -> float:
+        """Return the score of all rows."""
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the score of the local estimator.
+
+        With Dask input, predictions are made on the workers. Predictions, targets and weights come
+        to the client.
+
+        Parameters
+        ----------
+        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
+            The input.
+        y : Dask array or frame, or array-like, of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : Dask array or series, or array-like, of shape (n_samples,), default=None
+            The sample weights; None for equal weights.
+
+        Returns
+        -------
+        score : float
+            The accuracy, R2 or D2.
+        """
+        local = self.to_local()
+        if not is_dask_collection(X):
+            return float(local.score(X, y, sample_weight))
+        predict = partial(_predict_block, self._predict_for_score, local)
+        with translate_comm_errors():
+            parts = dask.compute(*map_rows(predict, X, y, sample_weight))
+        columns = zip(*(part for part in parts if part is not None), strict=True)
+        found = (None if each[0] is None else np.concatenate(each) for each in columns)
+        return self._score_predictions(local, *found)
+
+    def _map(self, method: str, X: Any, *arguments: Any) -> Any:
+        """Return the output of a method of the local estimator.
+
+        For Dask input it is a lazy Dask array with the blocks of X, or a pair of them.
+        """
+        local = self.to_local()
+        if not is_dask_collection(X):
+            return getattr(local, method)(X, *arguments)
+        row = np.full((1, local.n_features_in_), self._fill_value)
+        outputs = getattr(copy_without_feature_names(local), method)(row, *arguments)
+        meta, model = _stack(outputs)[:0], delayed(local, traverse=False)
+        call = partial(_call_method, method=method, arguments=arguments, empty=meta)
+        if isinstance(X, da.Array):
+            if any(n > 1 for n in X.numblocks[1:]):
+                X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
+            chunks = (X.chunks[0], *((n,) for n in meta.shape[1:]))
+            axes = {
+                "drop_axis": list(range(meta.ndim, X.ndim)),
+                "new_axis": list(range(X.ndim, meta.ndim)),
+            }
+            found = X.map_blocks(call, model, chunks=chunks, meta=meta, **axes)
+        else:
+            found = X.map_partitions(call, model, meta=meta)
+        return (found[..., 0], found[..., 1]) if isinstance(outputs, tuple) else found
 
 
-class _PrecomputedMixin(BaseNeuralNetwork):
-    """Estimator for scorers, whose raw predictions are known and whose X is not used."""
-
-    raw_prediction: Array
-
-    def _predict_in_blocks(
-        self, X: Any, transform: Callable[[Array], Any], n_layers: int | None = None
-    ) -> Any:
-        return transform(self.raw_prediction[None].copy())  # transform may overwrite it
+def load_validation(arguments: FitArguments) -> FitArguments:
+    """Return the arguments of a fit with validation rows in this process."""
+    names = "X_val", "y_val", "sample_weight_val"
+    loaded = dask.compute(*(getattr(arguments, name) for name in names))
+    return arguments._replace(**dict(zip(names, loaded, strict=True)))
 
 
-class PrecomputedClassifier(_PrecomputedMixin, BackpropClassifier):
-    """Classifier with known raw predictions."""
+def _predict_block(
+    predict: Callable[..., tuple[Array, Array]], local: Any, X: Any, y: Any, weight: Any = None
+) -> tuple[Array, Array, Array | None] | None:
+    """Return what the score of a block is computed from; None if it is empty."""
+    if not X.shape[0]:
+        return None
+    if weight is not None:
+        weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+    return *predict(local, X, y), weight
 
 
-class PrecomputedRegressor(_PrecomputedMixin, BackpropRegressor):
-    """Regressor with known raw predictions."""
+def _call_method(
+    X: Any, local: Any, method: str, arguments: tuple[Any, ...], empty: Array
+) -> Array:
+    """Return the output of a method for a block of rows."""
+    return _stack(getattr(local, method)(X, *arguments)) if X.shape[0] else empty
 
 
-def _make_validation_data(original: Partitions, encoded: Partitions) -> ValidationData:
-    """Return validation data with targets and weights, and with no columns in X.
-
-    Parameters
-    ----------
-    original : Partitions
-        The rows with targets as passed to `fit`.
-    encoded : Partitions
-        The rows with encoded targets and with the weights of training.
-    """
-    y, weights = zip(*encoded.compute(attrgetter("y", "weight")), strict=True)
-    weight = None if weights[0] is None else np.concatenate(weights)
-    X = np.empty((encoded.n_rows, 0))
-    table = ClientRows(X, np.concatenate(y), weight, partitions=encoded)
-    return ValidationData(table, None, np.concatenate(original.compute(attrgetter("y"))))
+def _stack(outputs: Any) -> Array:
+    """Return an output as an array; predictions and standard deviations along its last axis."""
+    return np.stack(outputs, axis=-1) if isinstance(outputs, tuple) else np.asarray(outputs)

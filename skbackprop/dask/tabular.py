@@ -1,96 +1,304 @@
-"""Tabular classifier and regressor for raw tables on the workers of a Dask cluster."""
+"""Classifier and regressor for raw tables on the workers of a Dask cluster.
+
+The features are those of the local estimators, fitted to a sample of the rows. The levels of
+categories and their target statistics alone come from all rows.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-from distributed import Client
+import pandas as pd
+from scipy.sparse import issparse
+from sklearn.base import is_classifier
+from sklearn.utils import check_random_state
 
-from ..losses.base import Loss, can_be_scaled
-from ..losses.regression import REGRESSOR_LOSSES
-from ..tabular._targets import RegressorTargets
+from ..estimators._fit_context import FitArguments
+from ..estimators._parameter_table import COUNT
+from ..estimators._validation import prefix_errors, validate_weight
+from ..estimators.base import BaseNeuralNetwork
+from ..tabular._blend import AUTO
+from ..tabular._categorical_encoding import CategoricalEncoding, CategoryLevels
+from ..tabular._column_kinds import find_kinds
+from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
+from ..tabular._networks import NetworkEnsemble, TabularClassifierNetworks, TabularRegressorNetworks
+from ..tabular._object_values import is_missing
+from ..tabular._prediction import LabeledRows
+from ..tabular._read_table import Kind, TableColumns, read_table
+from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, ScaledRows
+from ..tabular._target_encoding import N_FOLDS, TargetEncoding, TargetMoments
+from ..tabular._targets import TabularTargets
+from ..tabular._training_cycles import MAX_ROWS_OF_FULL_ENSEMBLE, N_ESTIMATORS, TrainingData
+from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
+from ..tabular.encoder import TableEncoder
 from ..tabular.regressor import TabularRegressor
-from ..training.class_weight import ClassWeight
-from ..utils._name_types import RegressorLossName
-from ..utils.arrays import Array, ColumnKinds, Columns
-from ._partition_targets import fit_regression_targets, make_y_with_all_labels
-from ._partitions import Partition, Partitions
-from ._tabular_base import DaskClassifierNetworks, DaskRegressorNetworks, DaskTabularMixin
+from ..training.class_weight import BALANCED
+from ..training.splitting import draw_folds
+from ..utils.arrays import Array
+from ._base import DaskMixin, load_validation, with_sync_every
+from ._blocks import (
+    Block,
+    Blocks,
+    get_current_client,
+    read_blocks,
+    scale_to_totals,
+    sum_by_label,
+)
+from .estimators import DaskBackpropClassifier, DaskBackpropRegressor, SampledRows
+
+# The smallest number of rows of a sample.
+_MIN_SAMPLE_ROWS = 1 << 13
+
+# Workers share the batches of local networks, but each takes at least so many rows.
+_MIN_BATCH_SIZE = 16
 
 
+class DaskClassifierNetworks(TabularClassifierNetworks, DaskBackpropClassifier):
+    """Networks of a `DaskTabularClassifier` in training."""
+
+    _local: ClassVar[type[BaseNeuralNetwork]] = TabularClassifierNetworks
+
+
+class DaskRegressorNetworks(TabularRegressorNetworks, DaskBackpropRegressor):
+    """Networks of a `DaskTabularRegressor` in training."""
+
+    _local: ClassVar[type[BaseNeuralNetwork]] = TabularRegressorNetworks
+
+
+class SampledTrainingData(TrainingData):
+    """Training data of which the rows are a sample."""
+
+    @property
+    def n_train(self) -> int:
+        """The number of training rows of a network."""
+        n_rows: int = self.estimator._blocks.n_rows
+        return n_rows if self.folds is None else n_rows - n_rows // self.n_estimators
+
+    @property
+    def may_leave_out_rows(self) -> bool:
+        """Whether networks can be trained on some of the rows."""
+        return False
+
+
+class DaskTabularMixin(DaskMixin, BaseTabular):
+    """Base of `DaskTabularClassifier` and `DaskTabularRegressor`."""
+
+    _fill_value: ClassVar[Any] = None  # missing values are valid in every column
+    _networks: ClassVar[type[Any]]  # the networks in training
+    # During a fit: all rows, the number of networks, and the sample.
+    _blocks: Blocks
+    _n_networks: int
+    _sample_folds: Array
+    _sample_rows: ScaledRows
+
+    def _fit(self, given: FitArguments, groups: Any, start: float, context: Any) -> None:
+        """Set the fitted attributes, as for the rows of a sample."""
+        self._check_supported(given, groups)
+        given = load_validation(given)
+        X, y, weight = given[:3]
+        blocks = read_blocks(get_current_client(self), X, y, weight)
+        seed = draw_seed(check_random_state(self.random_state))
+        self._n_networks = self.n_estimators
+        if self.n_estimators == AUTO:
+            has_many_rows = blocks.n_rows > MAX_ROWS_OF_FULL_ENSEMBLE
+            self._n_networks = N_ESTIMATORS // 2 if has_many_rows else N_ESTIMATORS
+        self._blocks = blocks.map(
+            _check_block,
+            validate_target=self._validate_target,
+            is_stratified=is_classifier(self),
+            n_folds=N_FOLDS if given.has_validation_data else self._n_networks,
+            seed=seed,
+        )
+        by_label = self._blocks.sum_weights_by_label() if is_classifier(self) else []
+        sample = self._blocks.draw_sample(int(X.shape[1]), _MIN_SAMPLE_ROWS, seed, by_label)
+        if getattr(self, "class_weight", None) == BALANCED:
+            sample = scale_to_totals(sample, sum_by_label(by_label))
+        self._sample_folds = sample.folds
+        given = given._replace(X=sample.X, y=sample.y, sample_weight=sample.weight)
+        super()._fit(given, None, start, context)
+        for name in ("_blocks", "_n_networks", "_sample_folds", "_sample_rows", "oof_member_"):
+            self.__dict__.pop(name, None)
+
+    def _check_supported(self, given: FitArguments, groups: Any) -> None:
+        """Raise if parameters or arguments are not available on a cluster."""
+        name, local = type(self).__name__, self._local.__name__
+        if self.blend not in (None, AUTO):
+            raise ValueError(
+                f"blend must be None or 'auto' on a Dask cluster, got {self.blend!r}, because "
+                f"other estimators need all rows in one place. Train the local {local} on a sample "
+                "of the rows with blend, or leave it out."
+            )
+        if groups is not None:
+            raise ValueError(
+                f"groups must be None on a Dask cluster, because {name} holds out single rows of "
+                "each block. Pass X_val and y_val with rows of other groups, or train the local "
+                f"{local}."
+            )
+        callbacks = getattr(self, "_skl_callbacks", [])
+        if given.resume_from is not None or any(getattr(each, "resumes", 0) for each in callbacks):
+            raise ValueError(
+                f"resume_from and the callback Checkpoint are not available in {name}, which "
+                "survives the loss of workers without them. Leave them out, or train the local "
+                f"{local}."
+            )
+
+    def _blended_estimators(self, n_rows: int) -> list[Any]:
+        return []
+
+    def _resolve_n_estimators(self, n_rows: int) -> int:
+        return self._n_networks
+
+    def _make_folds(
+        self, y: Array, weight: Array | None, group: Array | None, rng: np.random.RandomState
+    ) -> Array:
+        """Return the folds of the sample; raise if its rows do not suffice."""
+        folds, n_folds = self._sample_folds, self._n_networks
+        if not np.bincount(folds, minlength=n_folds).all():
+            raise ValueError(
+                f"n_samples = {len(y)}, but not each of n_estimators={n_folds} networks can hold "
+                f"out some of so few rows. Train the local {self._local.__name__} on them."
+            )
+        if np.count_nonzero(np.bincount(folds, weight)) < 2:
+            raise ValueError(
+                "The weight of too few rows is above zero: one network would hold out all of them. "
+                "Give more rows a positive weight."
+            )
+        return folds
+
+    # -------------------------------------------------------------------- features
+
+    def _fit_features(
+        self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
+    ) -> ScaledRows:
+        """Set the features and kinds of columns, and return the rows of the sample."""
+        reader = TableEncoder()
+        for name in ("n_features_in_", "feature_names_in_"):
+            if name in vars(self):
+                setattr(reader, name, getattr(self, name))
+        kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
+        is_continuous = self._targets.target_type == "continuous"
+        categories = self._fit_categories(reader, columns, kinds, y.mean() if is_continuous else 0)
+        encoding, rows = FittedEncoding.from_categories(
+            columns,
+            kinds,
+            categories,
+            categories.read_codes(columns),
+            rng,
+            np.float32,
+            y if is_continuous else None,
+            lambda: self._sample_folds,
+        )
+        self._features, self._sample_rows = FeatureBuilder.from_encoding(
+            encoding, rows, rng, self._blocks.n_rows
+        )
+        self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
+        self._blocks = self._blocks.map(
+            _encode_block, reader=reader, features=self._features, targets=self._targets
+        )
+        return self._sample_rows
+
+    def _fit_categories(
+        self, reader: TableEncoder, columns: TableColumns, kinds: Sequence[Kind], center: float
+    ) -> CategoricalEncoding:
+        """Return the categories, and target statistics, of all rows.
+
+        Sums of targets, and of their squares, are those of differences from `center`.
+        """
+        chosen = [at for at, kind in enumerate(kinds) if kind == "category"]
+        blocks = self._blocks.compute(
+            _sum_by_category, reader=reader, targets=self._targets, center=center, chosen=chosen
+        )
+        sums = [_sum_groups(pd.concat(parts)) for parts in zip(*blocks, strict=True)]
+        levels = [
+            CategoryLevels.fit(_count_levels(own), columns.label(at), MIN_FREQUENCY)
+            for at, own in zip(chosen, sums, strict=True)
+        ]
+        categories = CategoricalEncoding.from_levels(chosen, levels, MAX_CATEGORIES)
+        if not (len(categories.target_encoded) and self._targets.target_type):
+            return categories
+        moments = [_make_moments(sums[at], levels[at], center) for at in categories.target_encoded]
+        n_outputs = len(moments[0].counts)
+        classes = [None] if n_outputs == 1 else list(range(n_outputs))
+        statistics = TargetEncoding.from_moments(moments, classes, self._sample_folds)
+        return categories.with_statistics(statistics)
+
+    def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
+        """Return encoded rows in a view, for training with all rows on the workers."""
+        viewed = super()._rows_in_view(rows, view)
+        if rows.X is not self._sample_rows:  # validation rows
+            return viewed
+        blocks = self._blocks.map(_view_block, features=self._features, view=view)
+        return viewed._replace(X=SampledRows(*viewed, blocks=blocks))
+
+    # -------------------------------------------------------------------- networks
+
+    def _fit_models(self, data: TrainingData) -> Array:
+        return super()._fit_models(SampledTrainingData(*data))
+
+    def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
+        """Return untrained networks, whose batches are shared by the workers."""
+        size = max(_MIN_BATCH_SIZE, -(-params["batch_size"] // len(self._blocks.shards)))
+        # Adam divides noisier gradients by a larger root, so that the mean of the workers' steps
+        # would be too short (square root scaling, Malladi et al. 2022).
+        factor = max(1.0, params["batch_size"] / size) ** 0.5
+        rate, solver = factor * params["learning_rate_init"], params["solver"]
+        solver = solver.set_params(weight_decay=solver.weight_decay / factor)
+        params |= {"learning_rate_init": rate, "solver": solver}
+        if self.sync_every > 1:  # with synchronous steps, networks share the batches themselves
+            params["batch_size"] = size
+        local = self._local._make_networks(self, params, rows)
+        return self._networks(**local.get_params(deep=False), sync_every=self.sync_every)
+
+    def _fit_components(self, data: TrainingData) -> list[Array]:
+        """Fit the networks, and convert them to local ones."""
+        outputs = super()._fit_components(data)
+        self.networks_ = [networks.to_local() for networks in self.networks_]
+        pairs = zip(self.networks_, self._components, strict=True)
+        self._components = [NetworkEnsemble(networks, each.view) for networks, each in pairs]
+        return outputs
+
+    def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
+        self.oof_score_ = self._score_mixed(mixed, y, weight, None)
+
+    # ----------------------------------------------------------------------- score
+
+    @staticmethod
+    def _predict_for_score(local: Any, X: Any, y: Any) -> tuple[Array, Array]:
+        return local._targets.encode(y), local._predict(X, local._mix)
+
+    @staticmethod
+    def _score_predictions(local: Any, y: Any, predicted: Any, weight: Any) -> float:
+        return float(local._score_mixed(predicted, y, weight, None))
+
+
+@with_sync_every
 class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     """Classifier for raw tables on a Dask cluster, by ensembles of networks.
 
     The workers hold and encode the rows, and train the networks of a `TabularClassifier` by local
-    SGD [1]_. Each network holds out a random share of each block. Categories, their counts, target
-    statistics and class weights are computed from all rows, by sums over blocks. The kinds of
-    columns, quantiles, text components, temperatures and weights of ensembles are computed from a
-    random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
-    to the client. From a smaller table, all rows are used.
+    SGD (Stich 2019). Each network holds out a random share of each block. Classes and their
+    weights, categories and their target statistics are those of all rows. Everything else is fitted
+    to a random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is
+    sent to the client. From a smaller table, all rows are used. There is no boosting: `blend` must
+    be None or "auto".
 
     Parameters
     ----------
-    n_estimators : int, default=8
-        The number of networks of each ensemble, at least 2. Fewer networks train faster and predict
-        somewhat worse.
-    categorical_features : array-like of bool, int or str, "from_dtype" or None, \
-            default="from_dtype"
-        The categorical columns, as in `TableEncoder`.
-    column_kinds : dict or None, default=None
-        The kinds of columns, as in `TableEncoder`. None infers them from dtypes and
-        the sample.
-    class_weight : dict, "balanced" or None, default=None
-        The weight of each class, as in `TabularClassifier`.
-    blend : None, default=None
-        Must be None: other estimators need all rows in one place.
-    max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for the default of the local estimator.
-    time_limit : float or None, default=None
-        The maximum number of seconds of `fit`; None for no limit.
-    verbose : bool or int, default=False
-        Whether to print a line after each training cycle of each ensemble.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights, validation rows, sample, frequencies and order of rows.
-    client : distributed.Client or None, default=None
-        The client of the cluster. None for the current client.
     sync_every : int, default=10
-        The number of steps between two synchronizations of the workers, at least 1. With 1 each
-        step is synchronous. The workers share each batch, so that an epoch has as many steps as on
-        one machine.
-
-    Attributes
-    ----------
-    classes_ : array of shape (n_classes,)
-        The labels, sorted.
-    oof_score_ : float
-        The accuracy of out-of-fold predictions of the sample, weighted by `sample_weight`. Not
-        available after a fit with X_val.
-    networks_ : list of estimators
-        The ensembles, each a fitted `BackpropClassifier` for encoded rows.
-    blended_ : list
-        Empty.
-    weights_, temperatures_ : array of shape (n_ensembles,)
-        The weight and the temperature of each ensemble.
-    background_ : tuple of arrays or None
-        The encoded training rows that `explain` compares with.
-    n_iter_ : array of int of shape (n_ensembles, n_estimators)
-        The number of epochs of each network.
-    column_kinds_ : dict
-        The kind of each column, by its name or position.
-    n_features_in_ : int
-        The number of columns.
-    feature_names_in_ : array of shape (n_features_in_,)
-        The names of the columns, if all are strings.
+        The number of steps between two synchronizations of the workers, at least 1. The workers
+        share the rows of each step, so that an epoch has as many steps as on one machine.
 
     See Also
     --------
-    TabularClassifier : The local estimator; `to_local` returns one.
+    TabularClassifier : The local estimator, with the attributes; `to_local` returns one.
 
     References
     ----------
-    .. [1] Stich, "Local SGD converges fast and communicates little", ICLR 2019.
+    Stich, S. U. (2019). Local SGD converges fast and communicates little. ICLR.
 
     Examples
     --------
@@ -109,50 +317,12 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     array(['yes'], dtype='<U3')
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TabularClassifier._parameter_constraints,
-        **DaskTabularMixin._parameter_constraints,
-    }
     _local: ClassVar[type[Any]] = TabularClassifier
     _networks: ClassVar[type[Any]] = DaskClassifierNetworks
-
-    def __init__(
-        self,
-        n_estimators: int = 8,
-        *,
-        categorical_features: Columns = "from_dtype",
-        column_kinds: ColumnKinds = None,
-        class_weight: ClassWeight | None = None,
-        blend: None = None,
-        max_iter: int | None = None,
-        time_limit: float | None = None,
-        verbose: bool | int = False,
-        random_state: int | np.random.RandomState | None = None,
-        client: Client | None = None,
-        sync_every: int = 10,
-    ) -> None:
-        super().__init__(
-            n_estimators,
-            categorical_features=categorical_features,
-            column_kinds=column_kinds,
-            class_weight=class_weight,
-            blend=blend,
-            max_iter=max_iter,
-            time_limit=time_limit,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.client = client
-        self.sync_every = sync_every
-
-    def _fit_targets_of_blocks(self, blocks: Partitions) -> None:
-        y = make_y_with_all_labels(blocks)
-        labels = np.unique(y)
-        totals = np.sum(blocks.compute(_weights_of_labels, labels=labels), axis=0)
-        # As if each label had a few rows, with the weights of all its rows.
-        self._fit_targets(y, totals[np.searchsorted(labels, y)] * (len(labels) / len(y)))
-
-    # ------------------------------------------------------------------ prediction
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TabularClassifier._parameter_constraints,
+        "sync_every": [COUNT],
+    }
 
     def predict(self, X: Any) -> Any:
         """Predict the most probable label of each row, lazily for Dask input.
@@ -165,7 +335,7 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
         Returns
         -------
         y : Dask array, or array, of shape (n_samples,)
-            The labels; for Dask input a lazy array with the blocks of X.
+            The labels.
         """
         return self._map("predict", X)
 
@@ -180,81 +350,35 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
         Returns
         -------
         probabilities : Dask array, or array, of shape (n_samples, n_classes)
-            Columns are in the order of ``classes_``; for Dask input a lazy array.
+            The probabilities, with columns in the order of ``classes_``.
         """
         return self._map("predict_proba", X)
 
 
+@with_sync_every
 class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     """Regressor for raw tables on a Dask cluster, by an ensemble of networks.
 
     The workers hold and encode the rows, and train the networks of a `TabularRegressor` by local
-    SGD [1]_. Each network holds out a random share of each block. Categories, their counts, target
-    statistics and the mean, scale and range of y are computed from all rows, by sums over blocks.
-    The kinds of columns, quantiles, text components and the scores of intervals are computed from a
+    SGD (Stich 2019). Each network holds out a random share of each block. Categories and their
+    target statistics, and the range of y, are those of all rows. Everything else is fitted to a
     random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
-    to the client. From a smaller table, all rows are used.
+    to the client. From a smaller table, all rows are used. There is no boosting: `blend` must be
+    None or "auto".
 
     Parameters
     ----------
-    n_estimators : int, default=8
-        The number of networks, at least 2. Fewer networks train faster and predict somewhat worse.
-    categorical_features : array-like of bool, int or str, "from_dtype" or None, \
-            default="from_dtype"
-        The categorical columns, as in `TableEncoder`.
-    column_kinds : dict or None, default=None
-        The kinds of columns, as in `TableEncoder`. None infers them from dtypes and
-        the sample.
-    loss : str or Loss, default="squared_error"
-        The loss that is minimized, as in `TabularRegressor`.
-    clip : bool, default=True
-        Whether predictions are clipped to the range of the training targets.
-    blend : None, default=None
-        Must be None: other estimators need all rows in one place.
-    max_iter : int or None, default=None
-        The maximum number of epochs of a network. None for the default of the local estimator.
-    time_limit : float or None, default=None
-        The maximum number of seconds of `fit`; None for no limit.
-    verbose : bool or int, default=False
-        Whether to print a line after each training cycle.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the initial weights, validation rows, sample, frequencies and order of rows.
-    client : distributed.Client or None, default=None
-        The client of the cluster. None for the current client.
     sync_every : int, default=10
-        The number of steps between two synchronizations of the workers, at least 1. With 1 each
-        step is synchronous. The workers share each batch, so that an epoch has as many steps as on
-        one machine.
-
-    Attributes
-    ----------
-    oof_score_ : float
-        The R2 or D2 of out-of-fold predictions of the sample, weighted by `sample_weight`. Not
-        available after a fit with X_val.
-    networks_ : list of one estimator
-        The ensemble, a fitted `BackpropRegressor` for encoded rows.
-    blended_ : list
-        Empty.
-    weights_ : array of shape (1,)
-        The weight of the ensemble.
-    background_ : tuple of arrays or None
-        The encoded training rows that `explain` compares with.
-    n_iter_ : array of int of shape (1, n_estimators)
-        The number of epochs of each network.
-    column_kinds_ : dict
-        The kind of each column, by its name or position.
-    n_features_in_ : int
-        The number of columns.
-    feature_names_in_ : array of shape (n_features_in_,)
-        The names of the columns, if all are strings.
+        The number of steps between two synchronizations of the workers, at least 1. The workers
+        share the rows of each step, so that an epoch has as many steps as on one machine.
 
     See Also
     --------
-    TabularRegressor : The local estimator; `to_local` returns one.
+    TabularRegressor : The local estimator, with the attributes; `to_local` returns one.
 
     References
     ----------
-    .. [1] Stich, "Local SGD converges fast and communicates little", ICLR 2019.
+    Stich, S. U. (2019). Local SGD converges fast and communicates little. ICLR.
 
     Examples
     --------
@@ -275,53 +399,18 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     True
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TabularRegressor._parameter_constraints,
-        **DaskTabularMixin._parameter_constraints,
-    }
     _local: ClassVar[type[Any]] = TabularRegressor
     _networks: ClassVar[type[Any]] = DaskRegressorNetworks
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **TabularRegressor._parameter_constraints,
+        "sync_every": [COUNT],
+    }
 
-    def __init__(
-        self,
-        n_estimators: int = 8,
-        *,
-        categorical_features: Columns = "from_dtype",
-        column_kinds: ColumnKinds = None,
-        loss: RegressorLossName | Loss = "squared_error",
-        clip: bool = True,
-        blend: None = None,
-        max_iter: int | None = None,
-        time_limit: float | None = None,
-        verbose: bool | int = False,
-        random_state: int | np.random.RandomState | None = None,
-        client: Client | None = None,
-        sync_every: int = 10,
-    ) -> None:
-        super().__init__(
-            n_estimators,
-            categorical_features=categorical_features,
-            column_kinds=column_kinds,
-            loss=loss,
-            clip=clip,
-            blend=blend,
-            max_iter=max_iter,
-            time_limit=time_limit,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.client = client
-        self.sync_every = sync_every
-
-    def _fit_targets_of_blocks(self, blocks: Partitions) -> None:
-        loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        is_scaled = can_be_scaled(loss)
-        scaling = fit_regression_targets(loss, self.loss, is_scaled, blocks, np.float32)
-        lows, highs = zip(*blocks.compute(_target_range), strict=True)
-        limits = (min(lows), max(highs)) if self.clip else None
-        self._targets = RegressorTargets.from_scaling(scaling, limits)
-
-    # ------------------------------------------------------------------ prediction
+    def _fit_targets(self, y: Array, weight: Array | None) -> None:
+        super()._fit_targets(y, weight)
+        if self.clip:
+            lows, highs = zip(*self._blocks.compute(_find_range), strict=True)
+            self._targets = replace(self._targets, range=(min(lows), max(highs)))
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the target of each row, lazily for Dask input.
@@ -336,7 +425,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         Returns
         -------
         y : Dask array, or array, of shape (n_samples,) or (n_samples, n_levels)
-            The predictions; for Dask input a lazy array with the blocks of X.
+            The predictions.
         std : Dask array, or array, of the same shape
             The standard deviation; only with ``return_std``.
         """
@@ -357,7 +446,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         Returns
         -------
         intervals : Dask array, or array, of shape (n_samples, 2)
-            The lower and the upper ends; for Dask input a lazy array.
+            The lower and the upper ends.
         """
         return self._map("predict_interval", X, coverage)
 
@@ -365,12 +454,109 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
 # --------------------------------------------------------------------------- on the workers
 
 
-def _weights_of_labels(partition: Partition, labels: Array) -> Array:
-    """Return the total weight of the rows of each label."""
-    codes = np.searchsorted(labels, partition.y)
-    return np.bincount(codes, partition.weight, len(labels)).astype(np.float64)
+def _check_block(
+    block: Block,
+    number: int,
+    validate_target: Callable[[Any], Array],
+    is_stratified: bool,
+    n_folds: int,
+    seed: int,
+) -> Block:
+    """Return a block with checked targets and weights, and with folds.
+
+    The fold of a row depends on the seed, on the number of the block and on the row's place there,
+    so that any worker assigns the same.
+    """
+    if issparse(block.X):
+        raise TypeError(
+            f"block {number} of X is sparse, but tabular estimators on a cluster take dense rows. "
+            "Pass frames, or use DaskBackpropClassifier or DaskBackpropRegressor, which take "
+            "sparse blocks."
+        )
+    with prefix_errors(f"block {number} of X"):
+        y, weight = validate_target(block.y), block.weight
+        if weight is not None:
+            weight = validate_weight(np.asarray(weight).reshape(-1), y, may_be_zero=True)
+    strata = np.unique(y, return_inverse=True)[1] if is_stratified else np.zeros(len(y))
+    if weight is not None:
+        strata = 2 * strata + (weight > 0)
+    rng = np.random.RandomState([seed, number])
+    folds = (draw_folds(len(y), n_folds, rng, strata) + rng.randint(n_folds)) % n_folds
+    return Block(block.X, y, weight, folds.astype(np.min_scalar_type(n_folds)))
 
 
-def _target_range(partition: Partition) -> tuple[float, float]:
+def _find_range(block: Block, number: int) -> tuple[float, float]:
     """Return the least and the largest target."""
-    return float(partition.y.min()), float(partition.y.max())
+    return float(block.y.min()), float(block.y.max())
+
+
+def _encode_block(
+    block: Block,
+    number: int,
+    reader: TableEncoder,
+    features: FeatureBuilder,
+    targets: TabularTargets,
+) -> Block:
+    """Return encoded rows, with out-of-fold target statistics."""
+    with prefix_errors(f"block {number} of X"):
+        columns = read_table(reader, block.X, reset=False)
+        X = features.scale(columns, block.folds)._replace(columns=None)  # forget the raw rows
+    y = targets.encode(block.y)
+    return Block(X, y, targets.training_weight(y, block.weight), block.folds)
+
+
+def _view_block(block: Block, number: int, features: FeatureBuilder, view: FeatureView) -> Block:
+    """Return encoded rows in a view."""
+    return block._replace(X=features.make_training_input(block.X, view))
+
+
+# --------------------------------------------------------------------------- categories
+
+
+def _sum_by_category(
+    block: Block,
+    number: int,
+    reader: TableEncoder,
+    targets: TabularTargets,
+    center: float,
+    chosen: Sequence[int],
+) -> list[pd.DataFrame]:
+    """Return the sums of targets by level and fold, for each of some columns.
+
+    The columns are the level, the fold, the number of rows, and for each output of target
+    statistics the sums of targets and of their squares.
+    """
+    y, n_classes = targets.encode(block.y)[:, None] - center, targets.n_classes
+    if n_classes is not None and n_classes > 2:
+        y = y == np.arange(n_classes)
+    rows = pd.DataFrame(np.column_stack([np.ones(len(y)), y, np.square(y)]))
+    sums = []
+    with prefix_errors(f"block {number} of X"):
+        columns = read_table(reader, block.X, reset=False)
+        for at in chosen:
+            levels = pd.Series(columns.values(at), dtype=object)
+            sums.append(_sum_groups(rows.assign(level=levels, fold=block.folds)))
+    return sums
+
+
+def _sum_groups(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the sums by level and fold."""
+    return rows.groupby(["level", "fold"], dropna=False, sort=False, as_index=False).sum()
+
+
+def _count_levels(sums: pd.DataFrame) -> dict[Any, int]:
+    """Return the number of rows of each level; None is the missing one."""
+    counts = sums.groupby("level", dropna=False, sort=False)[0].sum().astype(int)
+    return {None if is_missing(level) else level: count for level, count in counts.items()}
+
+
+def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: float) -> TargetMoments:
+    """Return the moments of targets by fold and code, given their sums by level and fold."""
+    codes, folds = levels.encode(sums["level"].tolist()) - 1, sums["fold"].to_numpy(int)
+    table = np.zeros((sums.shape[1] - 2, folds.max() + 1, levels.n_codes))
+    for at, own in enumerate(table):
+        np.add.at(own, (folds, codes), sums[at].to_numpy())
+    counts, totals, squares = table[:1], *np.split(table[1:], 2)
+    means = totals / np.maximum(counts, 1)
+    squares = np.maximum(squares - counts * np.square(means), 0)
+    return TargetMoments(np.broadcast_to(counts, means.shape), means + center, squares)

@@ -34,8 +34,6 @@ AUTOENCODER_LOSSES: dict[str, Loss] = {"squared_error": SquaredError(), "log_los
 ESTIMATORS = ("classifier", "regressor", "autoencoder")
 ENSEMBLES = ("classifier", "regressor")
 CLASSIFIER, REGRESSOR, AUTOENCODER = ("classifier",), ("regressor",), ("autoencoder",)
-# The Dask estimators, and the local estimators whose parameters they share.
-LOCAL_ESTIMATORS = {"dask_classifier": "classifier", "dask_regressor": "regressor"}
 
 
 @dataclass(frozen=True)
@@ -204,21 +202,10 @@ PARAMETERS = (
     ),
 )
 
-# Parameters that only the Dask estimators have.
-DASK_PARAMETERS = (
-    Parameter("client", None, [object], "Client | None", estimators=tuple(LOCAL_ESTIMATORS)),
-    Parameter("sync_every", 10, [COUNT], "int", estimators=tuple(LOCAL_ESTIMATORS)),
-)
-
 
 def get_parameters(estimator: str) -> dict[str, Parameter]:
     """Return the parameters of an estimator by name, in the order of its constructor."""
-    kinds = {estimator, LOCAL_ESTIMATORS.get(estimator, estimator)}
-    return {
-        row.name: row
-        for row in (*PARAMETERS, *DASK_PARAMETERS)
-        if not kinds.isdisjoint(row.estimators)
-    }
+    return {row.name: row for row in PARAMETERS if estimator in row.estimators}
 
 
 def get_constraints(estimator: str) -> dict[str, list[Any]]:

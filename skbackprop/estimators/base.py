@@ -431,15 +431,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         def score(parameters: FlatParameters, rows: ValidationData, predictions: Array) -> float:
             estimator = shallow_copy(alone)
             set_attributes(estimator, self._array_attributes(parameters, info.network))
-            estimator = estimator._with_predictions(predictions)
             weighted = {} if rows.weight is None else {"sample_weight": rows.weight}
             return check_scalar_score(scorer(estimator, rows.inputs, rows.y, **weighted), scoring)
 
         return score
-
-    def _with_predictions(self, predictions: Array) -> Any:
-        """Return the estimator that a scorer gets; one of a cluster returns these `predictions`."""
-        return self
 
     def _make_starts(
         self, config: TrainingConfig, table: Dataset | None = None

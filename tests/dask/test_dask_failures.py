@@ -1,30 +1,28 @@
-"""Training when workers come and go, on Ctrl-C, and when the cluster is gone; and its events."""
+"""Training when workers come and go, on Ctrl-C, and when the cluster is gone."""
 
 import os
 import signal
 import time
-from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
 import pytest
 from dask import delayed
 from distributed import Client
-from distributed.comm import CommClosedError
 from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
-from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _trainer
-from skbackprop.dask._trainer import ActorPool, assign_partitions
+from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _training
+from skbackprop.dask._blocks import assign_blocks
+from skbackprop.dask._training import ShardPool
 from skbackprop.early_stopping import EarlyStopping
-from skbackprop.nn import stack_trainer
-from support import class_data, few_epochs
+from support import assert_same_network, class_data, few_epochs, interrupt
 from support.cluster import assert_same_fit, dask_data, make_cluster, settings_of
 
 pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("one_blas_thread")]
 
-SETTINGS = settings_of(max_iter=8, batch_size=64)
+SETTINGS = settings_of(max_iter=8, batch_size=64, solver="sgd")
 X, Y = class_data(64)
 BLOCKS = dask_data(X, Y, rows=16)
 HALVES = dask_data(X, Y, rows=32)
@@ -46,28 +44,31 @@ class RunBeforeEpoch:
             self.action()
 
 
-def make_model(action, client, epoch=3, **changes):
+def make_model(action, **changes):
     """Return an estimator that calls a function before its fourth epoch."""
-    model = DaskBackpropClassifier(**SETTINGS | {"sync_every": 1, "client": client} | changes)
-    return model.set_callbacks(RunBeforeEpoch(epoch, action))
+    model = DaskBackpropClassifier(**SETTINGS | {"sync_every": 1} | changes)
+    return model.set_callbacks(RunBeforeEpoch(3, action))
 
 
 @pytest.fixture
 def short_timeouts(monkeypatch):
-    monkeypatch.setattr(_trainer, "_RESULT_TIMEOUT", 0.2)
-    monkeypatch.setattr(_trainer, "_NO_WORKERS_TIMEOUT", 0.3)
-    monkeypatch.setattr(_trainer, "_CHECK_INTERVAL", 0.0)
+    monkeypatch.setattr(_training, "_NO_WORKERS_TIMEOUT", 0.3)
+    monkeypatch.setattr(_training, "_RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(_training, "_RESULT_TIMEOUT", 0.2)
 
 
-def test_killed_worker_does_not_change_the_result():
-    """Its rows are computed again, and the round is repeated."""
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_killed_worker_does_not_change_the_result(sync_every):
+    """Its rows are computed again, and the round is repeated; a new worker takes them back."""
 
     def kill_worker():  # as the operating system does when memory runs out
         os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
 
+    changes = {"sync_every": sync_every, "batch_size": 16, "dropout": 0.2, "solver": "adam"}
     with make_cluster(processes=True) as cluster, Client(cluster) as client:
-        model = make_model(kill_worker, client).fit(*BLOCKS)
-    assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, Y), model)
+        undisturbed = DaskBackpropClassifier(**SETTINGS | changes).fit(*BLOCKS)
+        model = make_model(kill_worker, **changes).fit(*BLOCKS)
+    assert_same_network(model, undisturbed, rtol=1e-9)
 
 
 def test_rows_from_scatter_are_lost_with_their_worker(short_timeouts):
@@ -78,55 +79,53 @@ def test_rows_from_scatter_are_lost_with_their_worker(short_timeouts):
             for part, worker in zip((X[:32], X[32:]), client.nthreads(), strict=True)
         ]
         rows = da.concatenate([da.from_delayed(delayed(each), (32, 4), X.dtype) for each in put])
-        model = make_model(lambda: cluster.sync(cluster.workers[0].close), client)
+        model = make_model(lambda: cluster.sync(cluster.workers[0].close))
         with pytest.raises(ClusterLostError, match="scatter"):
             model.fit(rows, HALVES[1])
     assert model.n_iter_ == 3
 
 
-def test_new_worker_takes_part(monkeypatch, short_timeouts):
-    counts, original = [], _trainer.make_worker_shares
+def test_shares_of_lost_workers_move_to_new_ones(short_timeouts, monkeypatch):
+    places, original = [], ShardPool._make_actors  # the number of workers with shares
 
-    def record_shares(numbers, *arguments):
-        counts.append(sorted(map(len, numbers)))
-        return original(numbers, *arguments)
+    def record_places(self):
+        original(self)
+        places.append(len(set(self._places)))
+
+    def remove_worker():
+        cluster.scale(1)
+        while len(client.nthreads()) > 1:
+            time.sleep(0.01)
 
     def add_worker():
         cluster.scale(2)
         client.wait_for_workers(2)
 
-    monkeypatch.setattr(_trainer, "make_worker_shares", record_shares)
-    with make_cluster(1) as cluster, Client(cluster) as client:
-        model = make_model(add_worker, client).fit(*BLOCKS)
+    monkeypatch.setattr(ShardPool, "_make_actors", record_places)
+    with make_cluster() as cluster, Client(cluster) as client:
+        model = DaskBackpropClassifier(**SETTINGS, sync_every=1)
+        model.set_callbacks(RunBeforeEpoch(2, remove_worker), RunBeforeEpoch(5, add_worker))
+        model.fit(*BLOCKS)
+    assert places == [2, 1, 2]
     assert_same_fit(BackpropClassifier(**SETTINGS).fit(X, Y), model)
-    assert counts == [[4], [2, 2]]
 
 
 @pytest.mark.parametrize("sync_every", [1, 2])
 def test_ctrl_c_keeps_the_last_complete_epoch(client, monkeypatch, sync_every):
-    settings = SETTINGS | {"batch_size": 8, "sync_every": sync_every, "client": client}
-    n_calls, original = [0], ActorPool._wait_for
-
-    def interrupt(self, future):
-        n_calls[0] += 1
-        if n_calls[0] == 23:
-            raise KeyboardInterrupt
-        return original(self, future)
-
+    settings = SETTINGS | {"batch_size": 8, "sync_every": sync_every}
     model = DaskBackpropClassifier(**settings)
     with monkeypatch.context() as context:
-        context.setattr(ActorPool, "_wait_for", interrupt)
+        interrupt(context, ShardPool, "train", 11)
         with pytest.raises(KeyboardInterrupt):
             model.fit(*HALVES)
     assert 0 < model.n_iter_ < 8
     shorter = DaskBackpropClassifier(**settings | {"max_iter": model.n_iter_})
     assert_same_fit(shorter.fit(*HALVES), model)
-    assert model.predict(HALVES[0]).compute().shape == (64,)
 
 
 @pytest.mark.parametrize(
     "lost, match",
-    [("client", "resume_from"), ("scheduler", "cannot be reached"), ("workers", "no workers")],
+    [("client", "resume_from"), ("scheduler", "cannot be reached"), ("workers", "Timeout")],
 )
 def test_lost_cluster_keeps_the_last_complete_epoch(lost, match, short_timeouts):
     def lose():
@@ -140,22 +139,20 @@ def test_lost_cluster_keeps_the_last_complete_epoch(lost, match, short_timeouts)
                 time.sleep(0.01)
 
     with make_cluster() as cluster, Client(cluster) as client:
-        model = make_model(lose, client, early_stopping=EarlyStopping(calibrate=True))
-        model.set_params(n_iter_no_change=10)
+        model = make_model(lose)
         with pytest.raises(ClusterLostError, match=match):
-            model.fit(*BLOCKS, X_val=BLOCKS[0], y_val=BLOCKS[1])
+            model.fit(*BLOCKS)
     local = BackpropClassifier(**SETTINGS | {"max_iter": 3}).fit(X, Y)
     assert_same_fit(local, model)
     np.testing.assert_array_equal(model.predict(X), local.predict(X))
-    assert model.temperature_ == 1.0  # the validation rows are gone too
 
 
 def test_errors_on_the_workers_are_raised_unchanged(client, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("mine")
 
-    monkeypatch.setattr("skbackprop.dask._worker.FullBatchLoss.__call__", fail)
-    model = DaskBackpropClassifier(**SETTINGS, sync_every=1, client=client)
+    monkeypatch.setattr("skbackprop.losses.classification.LogLoss.gradient", fail)
+    model = DaskBackpropClassifier(**SETTINGS)
     with pytest.raises(ZeroDivisionError, match="mine"):
         model.fit(*BLOCKS)
     assert not hasattr(model, "coefs_")
@@ -163,10 +160,9 @@ def test_errors_on_the_workers_are_raised_unchanged(client, monkeypatch):
 
 @pytest.mark.parametrize("sync_every", [1, 2])
 def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_every):
-    """With one block for each worker the results are equal to the bit."""
-    settings = SETTINGS | {"batch_size": 8, "dropout": 0.2, "client": client}
-    stopping = EarlyStopping("loss", n_iter_no_change=np.inf, calibrate=True)
-    settings |= {"early_stopping": stopping, "n_iter_no_change": 10, "sync_every": sync_every}
+    settings = SETTINGS | {"batch_size": 8, "dropout": 0.2, "sync_every": sync_every}
+    settings |= {"early_stopping": EarlyStopping("loss", n_iter_no_change=np.inf)}
+    settings |= {"n_iter_no_change": 10, "solver": "adam"}
     data = dict(zip(("X", "y", "X_val", "y_val"), HALVES + BLOCKS, strict=True))
     whole = DaskBackpropClassifier(**settings).fit(**data)
     first = DaskBackpropClassifier(**settings | {"max_iter": 4})
@@ -174,64 +170,20 @@ def test_resumed_checkpoint_equals_uninterrupted_fit(client, tmp_path, sync_ever
     resumed = DaskBackpropClassifier(**settings)
     resumed.fit(**data, resume_from=tmp_path / "four.npz")
     np.testing.assert_array_equal(resumed.coefs_[0], whole.coefs_[0])
-    assert resumed.temperature_ == whole.temperature_ != first.temperature_
     assert resumed.n_iter_ == 8
 
 
-@pytest.mark.parametrize("sync_every", [1, 2])
-def test_rounds_of_an_incomplete_first_epoch_count(client, tmp_path, monkeypatch, sync_every):
-    """By a clock that goes on by a second at each round, of four or of two in an epoch."""
-    path, seconds = tmp_path / "network.npz", iter(range(100))
-    clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
-    settings = SETTINGS | {"batch_size": 16 // sync_every, "sync_every": sync_every}
-    settings |= {"client": client, "max_iter": 3}
-    whole = DaskBackpropClassifier(**settings).fit(*HALVES)
-    model = DaskBackpropClassifier(**settings, time_limit=2 // sync_every)
-    with monkeypatch.context() as context:
-        context.setattr(stack_trainer, "time", clock)
-        with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
-            model.set_callbacks(Checkpoint(path)).fit(*HALVES)
-    assert (model.n_iter_, model.t_) == (0, 32)
-    initial = DaskBackpropClassifier(**settings, time_limit=1e-9)
-    with pytest.warns(ConvergenceWarning, match="No epoch is complete"):
-        initial.fit(*HALVES)
-    assert np.abs(model.coefs_[0] - initial.coefs_[0]).min() > 1e-6
-    resumed = DaskBackpropClassifier(**settings).fit(*HALVES, resume_from=path)
-    assert_same_fit(resumed, whole)
+def test_time_limit_is_checked_before_each_round(client):
+    model = DaskBackpropClassifier(**SETTINGS | {"time_limit": 1e-9})
+    with pytest.warns(ConvergenceWarning, match="time_limit"):
+        model.fit(*HALVES)
+    assert model.n_iter_ == 0
 
 
-def test_partitions_stay_on_their_workers_unless_sizes_differ_much():
-    assert assign_partitions([["a"], ["b"]], [5, 4], ["a", "b"]) == [[0], [1]]
-    assert assign_partitions([["a"], ["a"], ["b"]], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
-    moved = assign_partitions([["a"]] * 4, [5] * 4, ["a", "b"])
-    assert sorted(moved) == [[0, 1], [2, 3]]
-    assert sorted(map(len, assign_partitions([[]] * 5, [1] * 5, ["a", "b", "c"]))) == [1, 2, 2]
-    assert assign_partitions([["a"]], [5], ["a", "b"]) == [[0], []]
-    assert assign_partitions([["gone"]], [5], ["a"]) == [[0]]
-
-
-# --------------------------------------------------------------------------------- events
-
-
-@pytest.mark.parametrize("sync_every, n_rounds", [(1, 4), (2, 1), (1_000, 1)])
-def test_fit_logs_an_event_for_each_epoch(client, sync_every, n_rounds):
-    """64 rows in batches of 16: four in all, or two for each worker."""
-    settings = settings_of(batch_size=16, sync_every=sync_every, client=client)
-    model = DaskBackpropClassifier(**settings).fit(*HALVES)
-    events = [event for _, event in client.get_events("skbackprop")]
-    events = [event for event in events if event["fit"] == events[-1]["fit"]]
-    assert [event["epoch"] for event in events] == [1, 2, 3]
-    assert [event["loss"] for event in events] == model.loss_curve_
-    assert {(event["sync_every"], event["n_rounds"]) for event in events} == {
-        (sync_every, n_rounds)
-    }
-    assert all(event["seconds"] > 0 for event in events)
-
-
-def test_fit_ignores_errors_of_events(client, monkeypatch):
-    def fail(self, topic, msg):
-        raise CommClosedError("in <TCP (closed)>")
-
-    monkeypatch.setattr(Client, "log_event", fail)
-    model = DaskBackpropClassifier(**settings_of(batch_size=16, client=client)).fit(*HALVES)
-    assert model.n_iter_ == 3 and np.isfinite(model.loss_)
+def test_blocks_stay_on_their_workers_unless_sizes_differ_much():
+    assert assign_blocks(["a", "b"], [5, 4], ["a", "b"]) == [[0], [1]]
+    assert assign_blocks(["a", "a", "b"], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
+    assert assign_blocks(["a"] * 4, [5] * 4, ["a", "b"]) == [[0, 1], [2, 3]]
+    spread = assign_blocks([None] * 5, [1] * 5, ["a", "b", "c"])
+    assert sorted(map(len, spread)) == [1, 2, 2]
+    assert assign_blocks(["gone"], [5], ["a"]) == [[0]]

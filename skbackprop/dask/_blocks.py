@@ -1,0 +1,361 @@
+"""Blocks of rows of Dask collections, as futures on the workers.
+
+Functions that run on the workers take a `Block` and its number. Only small results come to the
+client, and a sample of the rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from dask import delayed
+from dask.dataframe.dispatch import concat
+from distributed import Client, Future, futures_of
+from distributed.comm import CommClosedError
+from distributed.scheduler import KilledWorker
+from scipy.sparse import issparse, vstack
+
+from ..training.training_run import TrainingInterrupted
+from ..utils.arrays import Array
+
+# The largest number of rows of a sample, and of its values; a few rows are drawn in any case.
+_MAX_SAMPLE_ROWS, _MAX_SAMPLE_VALUES = 1 << 16, 1 << 21
+
+
+class ClusterLostError(TrainingInterrupted, ConnectionError):
+    """Training cannot continue: the scheduler, all workers or some rows are lost.
+
+    The estimator keeps the last complete epoch, and is fitted if there is one.
+
+    Examples
+    --------
+    >>> from skbackprop.dask import ClusterLostError
+    >>> issubclass(ClusterLostError, ConnectionError)
+    True
+    """
+
+    @classmethod
+    def for_reason(cls, reason: str) -> Self:
+        """Return the error with a reason, and with what to do."""
+        return cls(
+            f"The cluster has lost rows or cannot be reached: {reason}. Dask recomputes the rows "
+            "of a dead worker if they come from files or arrays, but not if they were put on the "
+            "workers with scatter. Check that the scheduler and workers are running, and call fit "
+            "again, with resume_from if there is a checkpoint."
+        )
+
+
+@contextmanager
+def translate_comm_errors() -> Iterator[None]:
+    """Re-raise communication errors as ClusterLostError."""
+    try:
+        yield
+    except (CancelledError, CommClosedError, KilledWorker, TimeoutError) as error:
+        raise ClusterLostError.for_reason(f"{type(error).__name__}: {error}") from error
+
+
+def get_current_client(estimator: Any) -> Client:
+    """Return the current client, in which an estimator is to be fitted."""
+    try:
+        return Client.current()
+    except ValueError:
+        raise ValueError(
+            f"{type(estimator).__name__} needs a cluster, but this process has no current client. "
+            "Create one before: client = distributed.Client() starts workers on this machine, and "
+            'Client("tcp://address:8786") connects to a scheduler.'
+        ) from None
+
+
+class Block(NamedTuple):
+    """Rows on one worker.
+
+    Parameters
+    ----------
+    X : array, sparse matrix, data frame, LazyMatrix or ScaledRows
+        The input: as passed to `fit`, later encoded.
+    y : array, series or data frame
+        The targets, later encoded.
+    weight : array or series of shape (n,) or None, default=None
+        The sample weights; None for equal weights.
+    folds : array of int of shape (n,) or None, default=None
+        The network that holds out each row; None if all train on all rows.
+    """
+
+    X: Any
+    y: Any
+    weight: Any = None
+    folds: Any = None
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the sample weights."""
+        return float(len(self.y) if self.weight is None else self.weight.sum())
+
+    def take(self, rows: Array) -> Block:
+        """Return some of the rows."""
+        return Block(*(None if each is None else _take(each, rows) for each in self))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Blocks of rows as futures, none of which is empty.
+
+    Parameters
+    ----------
+    client : Client
+        The client of the cluster.
+    futures : list of Future
+        The blocks.
+    numbers : list of int
+        The numbers of the blocks in the collections that they come from.
+    sizes : list of int
+        The number of rows of each.
+    shards : list of lists of int
+        The indices of the blocks of each shard; a worker trains on one shard.
+    """
+
+    client: Client
+    futures: list[Future]
+    numbers: list[int]
+    sizes: list[int]
+    shards: list[list[int]]
+
+    @property
+    def n_rows(self) -> int:
+        """The total number of rows."""
+        return sum(self.sizes)
+
+    def map(self, function: Callable[..., Block], **arguments: Any) -> Blocks:
+        """Return the blocks that a function of each block and its number makes."""
+        futures = self.client.map(function, self.futures, self.numbers, pure=False, **arguments)
+        return replace(self, futures=futures)
+
+    def compute(
+        self, function: Callable[..., Any], *columns: Sequence[Any], **arguments: Any
+    ) -> list[Any]:
+        """Return small results of a function of each block, its number, and its item of columns."""
+        futures = self.client.map(
+            function, self.futures, self.numbers, *columns, pure=False, **arguments
+        )
+        with translate_comm_errors():
+            return list(self.client.gather(futures))
+
+    def find_holders(self, indices: Iterable[int]) -> list[str | None]:
+        """Return the worker that holds each of some blocks; None for those not in memory."""
+        futures = [self.futures[i] for i in indices]
+        held = self.client.who_has(futures)
+        return [next(iter(held.get(future.key, ())), None) for future in futures]
+
+    def sum_weights_by_label(self) -> list[pd.Series]:
+        """Return the total weight of each label in each block, for one column of labels."""
+        return self.compute(_sum_weights_by_label)
+
+    def draw_sample(
+        self, n_values: int, min_rows: int, seed: int, by_label: Sequence[pd.Series] = ()
+    ) -> Block:
+        """Return a random sample of rows; all rows if there are few.
+
+        Parameters
+        ----------
+        n_values : int
+            The number of values of a row.
+        min_rows : int
+            The smallest number of rows, if there are as many.
+        seed : int
+            The seed. The rows depend on it and on the numbers of the blocks.
+        by_label : sequence of Series, default=()
+            The total weight of each label in each block: a row of each label is in the sample.
+        """
+        size = max(min_rows, min(_MAX_SAMPLE_ROWS, _MAX_SAMPLE_VALUES // n_values))
+        share = min(1.0, size / self.n_rows)
+        labels: list[list[Any]] = [[] for _ in self.futures]
+        if by_label:
+            found = pd.concat(dict(enumerate(by_label))).index
+            for block, label in found[~found.get_level_values(1).duplicated()]:
+                labels[block].append(label)
+        parts = self.compute(_draw_sample, labels, share=share, seed=seed)
+        return Block(
+            *(None if each[0] is None else concatenate(each) for each in zip(*parts, strict=True))
+        )
+
+
+def read_blocks(client: Client, X: Any, y: Any, weight: Any) -> Blocks:
+    """Return the rows of Dask arrays or frames, as passed to `fit`."""
+    rows, workers = map_rows(Block, X, y, weight), list(client.nthreads())
+    futures: list[Any] = [None] * len(rows)
+    # Blocks that are not in memory yet are distributed evenly, and in the same way in each fit.
+    n_groups = 1 if futures_of([X, y, weight]) else max(1, len(workers))
+    for at in range(min(n_groups, len(rows))):
+        where = {"workers": workers[at], "allow_other_workers": True} if n_groups > 1 else {}
+        futures[at::n_groups] = client.compute(rows[at::n_groups], **where)
+    blocks = Blocks(client, futures, list(range(len(futures))), [], [])
+    sizes = blocks.compute(_check_block)
+    numbers = [number for number, size in enumerate(sizes) if size]
+    if not numbers:
+        raise ValueError("X must have at least one row for training, got none.")
+    sizes = [sizes[i] for i in numbers]
+    shards = assign_blocks(blocks.find_holders(numbers), sizes, list(client.nthreads()))
+    return Blocks(client, [futures[i] for i in numbers], numbers, sizes, shards)
+
+
+def assign_blocks(
+    holders: Sequence[str | None], sizes: Sequence[int], workers: Sequence[str]
+) -> list[list[int]]:
+    """Return the numbers of the blocks that each worker takes.
+
+    Blocks stay with the worker that holds them, unless it already has its part of all rows.
+
+    Parameters
+    ----------
+    holders : sequence of str or None
+        The worker that holds each block.
+    sizes : sequence of int
+        The number of rows of each block.
+    workers : sequence of str
+        All workers.
+    """
+    loads, groups = dict.fromkeys(workers, 0), dict[str, list[int]]()
+    for i, (holder, size) in enumerate(zip(holders, sizes, strict=True)):
+        worker = min(workers, key=loads.__getitem__)
+        if holder in loads and loads[holder] < sum(sizes) / len(workers):
+            worker = holder
+        loads[worker] += size
+        groups.setdefault(worker, []).append(i)
+    return list(groups.values())
+
+
+def map_rows(function: Callable[..., Any], X: Any, y: Any, weight: Any) -> list[Any]:
+    """Return the results of a function of X, y and the weight of each block, not computed yet.
+
+    Dask optimizes the reading of all of them together, so that blocks of files of which few columns
+    are read may be joined.
+
+    Parameters
+    ----------
+    function : callable
+        Takes X and y of a block, and the weight if there is one.
+    X, y, weight : Dask array or frame
+        The rows; the weight may be None.
+    """
+    arguments = {"X": X, "y": y} | ({} if weight is None else {"sample_weight": weight})
+    for name, value in arguments.items():
+        if not isinstance(value, (da.Array, dd.DataFrame, dd.Series)):
+            kind = type(value)
+            got = f"{kind.__module__.partition('.')[0]}.{kind.__name__}".removeprefix("builtins.")
+            raise TypeError(
+                f"{name} must be a Dask array or frame, got {got}. Use the local estimator for "
+                "rows in this process, or create a Dask array with dask.array.from_array."
+            )
+    if isinstance(X, da.Array):
+        columns = [_to_delayed(value, X) for value in arguments.values()]
+        counts = [len(column) for column in columns]
+    else:
+        frames = [
+            dd.from_dask_array(value) if isinstance(value, da.Array) else value
+            for value in arguments.values()
+        ]
+        counts = [frame.npartitions for frame in frames]
+    blocks: list[Any] = []
+    if len(set(counts)) == 1 and isinstance(X, da.Array):
+        blocks = [delayed(function, pure=False)(*block) for block in zip(*columns, strict=True)]
+    elif len(set(counts)) == 1:
+        options = {"align_dataframes": False, "enforce_metadata": False, "meta": (None, object)}
+        blocks = dd.map_partitions(function, *frames, **options).to_delayed()
+        graph = blocks[0].dask
+        needed = {key for task in graph.values() for key in getattr(task, "dependencies", ())}
+        if not needed <= graph.keys():  # Dask has joined blocks of one of the frames
+            blocks = []
+    if not blocks:
+        raise ValueError(
+            f"{', '.join(arguments)} must have the same blocks of rows, got "
+            f"{', '.join(map(str, counts))} blocks. Rechunk arrays alike, and select the columns "
+            "of one frame. Dask joins blocks of files of which it reads few columns, so do not "
+            "persist X and y themselves, but the frame with all columns, frame = frame.persist(), "
+            "and then select X and y."
+        )
+    return blocks
+
+
+def _to_delayed(value: Any, X: da.Array) -> list[Any]:
+    """Return the blocks of rows of an array or frame, with the chunks of X if these are known."""
+    if not isinstance(value, da.Array):
+        return list(value.to_delayed())
+    if any(n > 1 for n in value.numblocks[1:]):
+        value = value.rechunk(dict.fromkeys(range(1, value.ndim), -1))
+    if value.shape[0] == X.shape[0]:  # NaN if unknown
+        value = value.rechunk({0: X.chunks[0]})
+    return list(value.to_delayed().ravel())
+
+
+def sum_by_label(by_label: Sequence[pd.Series]) -> pd.Series:
+    """Return the total weight of each label, given those in each block."""
+    return pd.concat(by_label).groupby(level=0, sort=False).sum()
+
+
+def scale_to_totals(sample: Block, totals: pd.Series) -> Block:
+    """Return a sample in which each label has the total weight that it has in all rows."""
+    y = pd.Series(np.asarray(sample.y).ravel())
+    weight = pd.Series(1.0 if sample.weight is None else np.asarray(sample.weight), y.index)
+    own = weight.groupby(y).transform("sum")
+    factors = (y.map(totals) / own.where(own > 0)).fillna(0.0)
+    return sample._replace(weight=(weight * factors).to_numpy())
+
+
+def concatenate(parts: Sequence[Any]) -> Any:
+    """Return arrays, sparse matrices or data frames as one."""
+    if len({issparse(part) for part in parts}) > 1:
+        raise ValueError(
+            "X must have blocks that are all dense or all sparse, but has both. Convert the "
+            "blocks, for example with X.map_blocks(scipy.sparse.csr_matrix)."
+        )
+    if issparse(parts[0]):
+        return vstack(parts)
+    return np.concatenate(parts) if isinstance(parts[0], np.ndarray) else concat(list(parts))
+
+
+# --------------------------------------------------------------------------- on the workers
+
+
+def _check_block(block: Block, number: int) -> int:
+    """Return the number of rows, after a check that X, y and the weight have as many."""
+    if issparse(block.y):
+        raise TypeError(
+            f"y of block {number} must be dense, got a sparse array. Pass y.map_blocks(lambda "
+            "block: block.toarray())."
+        )
+    sizes = [each.shape[0] for each in block if each is not None]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            f"block {number} of X: X, y and sample_weight have inconsistent numbers of samples: "
+            f"{', '.join(map(str, sizes))}."
+        )
+    return int(sizes[0])
+
+
+def _sum_weights_by_label(block: Block, number: int) -> pd.Series:
+    """Return the total weight of each label."""
+    weight = np.ones(len(block.y)) if block.weight is None else np.asarray(block.weight)
+    return pd.Series(weight).groupby(np.asarray(block.y).ravel(), sort=False).sum()
+
+
+def _draw_sample(block: Block, number: int, labels: list[Any], share: float, seed: int) -> Block:
+    """Return rows of a block, each with a probability, and the first row of some labels."""
+    chosen = np.random.RandomState([seed, number]).random_sample(len(block.y)) < share
+    if labels:
+        y = pd.Series(np.asarray(block.y).ravel())
+        chosen |= (y.isin(labels) & ~y.duplicated()).to_numpy()
+    return block.take(np.flatnonzero(chosen))
+
+
+def _take(values: Any, rows: Array) -> Any:
+    if hasattr(values, "iloc"):
+        return values.iloc[rows]
+    return values.tocsr()[rows] if hasattr(values, "tocsr") else values[rows]
