@@ -190,26 +190,9 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:
-            exponent = compute_deviation_exponent(mean, low, high)
-            squares = squared_deviations(y, mean, exponent)
+            # Deviations are divided by a power of two, which causes no rounding, so that the
+            # largest is between 1/2 and 1, and squares neither overflow nor underflow.
+            exponent = np.frexp(np.maximum(high - mean, mean - low))[1]
+            squares = np.square(np.ldexp(y - mean, -exponent))
             scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
-    return mean, handle_zeros_in_scale(scale)
-
-
-def compute_deviation_exponent(mean: Array, low: Array, high: Array) -> Array:
-    """Return the exponent e of each column, by whose power 2**e deviations are divided.
-
-    The largest deviation is then between 1/2 and 1, so squares neither overflow nor underflow.
-    Powers of two cause no rounding.
-    """
-    return np.frexp(np.maximum(high - mean, mean - low))[1]
-
-
-def squared_deviations(y: Array, mean: Array, exponent: Array) -> Array:
-    """Return the squares of (y - mean) / 2**exponent."""
-    return np.square(np.ldexp(y - mean, -exponent))
-
-
-def handle_zeros_in_scale(scale: Array) -> Array:
-    """Return scales with 1 in place of 0, which is the scale of constant targets."""
-    return np.where(scale == 0, 1.0, scale)
+    return mean, np.where(scale == 0, 1.0, scale)  # of constant targets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -81,8 +81,6 @@ class FullBatchLoss:
         The number of rows of a block.
     time_limit : TimeLimit or None, default=None
         The time limit, checked before each block.
-    rngs : sequence of Generator, default=()
-        The random generators of dropout masks, if the network has dropout.
 
     Attributes
     ----------
@@ -98,11 +96,10 @@ class FullBatchLoss:
         order: IndexArray | None,
         row_block: int,
         time_limit: TimeLimit | None = None,
-        rngs: Sequence[np.random.Generator] = (),
     ) -> None:
         n_rows = table.n_rows if order is None else len(order)
         self._objective, self._parameters = objective, parameters
-        self._time_limit, self._rngs = time_limit, rngs
+        self._time_limit = time_limit
         self.gradients = parameters.with_theta(np.empty_like(parameters.theta))
         self._sum = np.empty_like(parameters.theta)
         self._pool = BufferPool(parameters.dtype)
@@ -115,10 +112,6 @@ class FullBatchLoss:
     def total(self) -> float:
         """The total weight of all rows, over which the loss is averaged."""
         return float(self._batches.total_weights.item())
-
-    def set_data(self, table: Dataset) -> None:
-        """Replace the rows by others of the same number and kind."""
-        self._batches.set_data([table])
 
     def __call__(self) -> list[float]:
         """Write the gradient of the mean to `gradients`; return the sums of the blocks' losses.
@@ -148,7 +141,6 @@ class FullBatchLoss:
                 n_rows,
                 self._pool,
                 self._batches.is_sparse,
-                self._rngs,
             )
         return self._bound[n_rows]
 

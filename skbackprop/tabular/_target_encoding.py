@@ -49,11 +49,6 @@ class TargetMoments(NamedTuple):
         counts = np.broadcast_to(counts.astype(np.float64), means.shape)
         return cls(*(each.reshape(shape) for each in (counts, means, squares)))
 
-    @classmethod
-    def stack(cls, blocks: Sequence[Self]) -> Self:
-        """Return the moments of several blocks of rows, along a new first axis."""
-        return cls(*map(np.stack, zip(*blocks, strict=True)))
-
     def merge(self, axis: int) -> Self:
         """Return the moments of groups that are joined along an axis."""
         counts = self.counts.sum(axis, keepdims=True)

@@ -9,7 +9,6 @@ from skbackprop import BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.tabular import TableEncoder, base
 from skbackprop.tabular._model_inputs import FeatureBuilder
 from skbackprop.tabular._table_encoding import FittedEncoding
-from skbackprop.tabular._target_encoding import TargetMoments
 from skbackprop.tabular._training_cycles import TrainingData
 from support.cases import SHORT
 from support.tables import BOTH, columns_of
@@ -156,27 +155,6 @@ def test_importances_of_levels_without_effect_are_small(kind):
     assert found[0] > 0.1 > 0.05 > abs(found[1])
     with pytest.raises(ValueError, match="600 rows that fit was given"):
         model.permutation_importance(frame[::-1], y[::-1])
-
-
-def test_moments_of_blocks_merge_to_those_of_all_rows():
-    """Also of blocks without some codes and folds, and without rows."""
-    rng = np.random.RandomState(0)
-    codes, folds, targets = rng.randint(4, size=60), rng.randint(3, size=60), rng.randn(2, 60) + 1e6
-    codes[:20] = 1
-
-    def moments_of(rows):
-        return TargetMoments.of_rows(codes[rows], folds[rows], targets[:, rows], 3, 4)
-
-    blocks = [moments_of(slice(*ends)) for ends in ((0, 20), (20, 20), (20, 23), (23, 60))]
-    merged, expected = TargetMoments.stack(blocks).merge(0), moments_of(slice(None))
-    np.testing.assert_array_equal(merged.counts, expected.counts)
-    np.testing.assert_allclose(merged.means, expected.means, rtol=1e-14)
-    np.testing.assert_allclose(merged.squares, expected.squares, rtol=1e-9)
-    in_cell = (codes == 2) & (folds == 1)
-    n, mean, squares = (each[1, 1, 2] for each in merged)
-    own = targets[1, in_cell]
-    assert n == in_cell.sum() and mean == pytest.approx(own.mean(), rel=1e-14)
-    assert squares == pytest.approx(n * own.var(), rel=1e-6)
 
 
 # ------------------------------------------------------------------------------- identifiers
