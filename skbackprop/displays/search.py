@@ -160,7 +160,10 @@ class SearchDisplay:
             score_name = _make_score_name(
                 search.scoring if metric == "score" else metric, negate_score
             )
-        resource = getattr(search, "_resource", getattr(search, "resource", None))
+        resource = getattr(search, "resource", None)
+        # Of a pipeline, the resource may be given without the name of the step.
+        endings = (name for name in results["params"][0] if name.endswith(f"__{resource}"))
+        resource = next(endings, resource)
         display = cls(
             cv_results=results,
             params=[params] if isinstance(params, str) else params,
