@@ -73,7 +73,8 @@ def plot_of(name):
 def from_estimator(name):
     """Return what makes a display of a network and draws it."""
     data = {"LearningRateDisplay": (X, Y), "ExplanationDisplay": (X[:2], X)}.get(name, ())
-    return partial(getattr(displays, name).from_estimator, network(), *data)
+    estimator = search() if name == "SearchDisplay" else network()
+    return partial(getattr(displays, name).from_estimator, estimator, *data)
 
 
 def import_dask_anew():
@@ -176,7 +177,7 @@ def test_importing_skbackprop_imports_no_extra():
     `skbackprop.dask`, which is nothing without its extra, is a module that users import by itself.
     """
     extras = {name for extra in NEEDED_BY for name in imported_as(extra)}
-    by_scikit_learn = {"pyarrow", "rich"}
+    by_scikit_learn = {"pandas", "pyarrow", "rich"}
     modules = {module.__name__ for module in PUBLIC_MODULES} - {"skbackprop.dask"}
     assert by_scikit_learn | {"matplotlib", "onnx", "optuna", "skl2onnx", "skops"} <= extras
     lines = [
