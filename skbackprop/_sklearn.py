@@ -11,14 +11,6 @@ import sys
 import warnings
 
 from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
-
-# The scorers of fitted searches, which safe files hold.
-from sklearn.metrics._scorer import (
-    _MultimetricScorer,  # a list of metrics becomes one
-    _PassthroughScorer,  # the estimator's own score
-    _Scorer,  # a metric of predictions
-)
-from sklearn.model_selection._search import BaseSearchCV  # what is a search
 from sklearn.utils import _safe_indexing  # rows of a table of any kind
 from sklearn.utils._param_validation import (  # what the parameters of an estimator may be
     HasMethods,
@@ -27,31 +19,23 @@ from sklearn.utils._param_validation import (  # what the parameters of an estim
     StrOptions,
 )
 from sklearn.utils.extmath import _approximate_mode  # the very draws of a stratified split
-from sklearn.utils.metaestimators import _safe_split  # rows, and columns of precomputed kernels
 from sklearn.utils.validation import (
     _check_categorical_features,  # what `categorical_features` may be, as in gradient boosting
     _check_feature_names_in,  # the names of the inputs, which those of the outputs are made of
-    _check_method_params,  # which arguments of fit are split along with X
     _check_sample_weight,  # what weights may be; scikit-learn's checks look for its errors
 )
 
 __all__ = [
-    "BaseSearchCV",
     "HasMethods",
     "Interval",
     "Options",
     "StrOptions",
-    "_MultimetricScorer",
-    "_PassthroughScorer",
-    "_Scorer",
     "_approximate_mode",
     "_check_categorical_features",
     "_check_feature_names_in",
-    "_check_method_params",
     "_check_sample_weight",
     "_fit_context",
     "_safe_indexing",
-    "_safe_split",
 ]
 
 # The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.

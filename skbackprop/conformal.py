@@ -24,10 +24,10 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted
 
 from ._conformal_intervals import UncalibratedBand, conformal_quantile_rank, min_calibration_samples
-from ._sklearn import HasMethods, Interval, StrOptions, _check_method_params, _safe_split
+from ._sklearn import HasMethods, Interval, StrOptions, _safe_indexing
 from .estimators._decorators import with_parameter_validation
 from .estimators._estimator_mixin import EstimatorMixin
-from .utils.arrays import Array, MatrixLike
+from .utils.arrays import Array, MatrixLike, count_rows
 
 # ----------------------------------------------------------------------------------- bands
 
@@ -295,10 +295,13 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
             np.arange(len(targets)), test_size=n_held_out, random_state=self.random_state
         )
         fitted = clone(self.estimator)
-        fit_params = _check_method_params(X, fit_params, indices=train)
-        fitted.fit(*_safe_split(fitted, X, y, train), **fit_params)
-        X_held_out, _ = _safe_split(fitted, X, y, held_out, train)
-        return fitted, X_held_out, targets[held_out]
+        # What has a value for each row is split along with X.
+        fit_params = {
+            name: _safe_indexing(value, train) if count_rows(value) == len(targets) else value
+            for name, value in fit_params.items()
+        }
+        fitted.fit(_safe_indexing(X, train), _safe_indexing(y, train), **fit_params)
+        return fitted, _safe_indexing(X, held_out), targets[held_out]
 
     def _count_held_out(self, n: int) -> int:
         """Return the number of held-out rows; raise a ValueError if there are too few rows."""

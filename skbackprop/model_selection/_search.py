@@ -18,7 +18,8 @@ from sklearn.utils import Bunch
 
 from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators.base import BaseNeuralNetwork
-from ._stacked_training import TrainingSplitter, count_rows, has_callbacks
+from ..utils.arrays import count_rows
+from ._stacked_training import TrainingSplitter, has_callbacks
 from ._stand_in import Candidate, StandIn
 
 Search = TypeVar("Search", bound=type)

@@ -23,7 +23,7 @@ from ..estimators.base import BaseNeuralNetwork, validate_params
 from ..training.config import is_lbfgs
 from ..training.loop import EpochReport
 from ..training.parallelism import array_split
-from ..utils.arrays import Array
+from ..utils.arrays import Array, count_rows
 from ..utils.equality import group_by_equality
 from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
 
@@ -295,13 +295,6 @@ def fit_transformers(
     except Exception:
         return None
     return checksum, estimator, recorder.arguments_
-
-
-def count_rows(value: Any) -> int:
-    """Return the number of rows of an array, a data frame or a list; -1 for other values."""
-    if hasattr(value, "shape"):
-        return value.shape[0] if value.shape else -1
-    return len(value) if hasattr(value, "__len__") and not isinstance(value, str) else -1
 
 
 class _ArgumentRecorder(BaseEstimator):

@@ -265,3 +265,10 @@ def to_python_scalars(value: Any) -> Any:
         return np.array(value)
     item = value.item()
     return int(item, 16) if isinstance(item, str) and item.startswith("0x") else item
+
+
+def count_rows(value: Any) -> int:
+    """Return the number of rows of an array, a data frame or a list; -1 for other values."""
+    if hasattr(value, "shape"):
+        return value.shape[0] if value.shape else -1
+    return len(value) if hasattr(value, "__len__") and not isinstance(value, str | dict) else -1
