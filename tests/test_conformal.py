@@ -249,6 +249,18 @@ def test_dtype_of_intervals_is_float64(kind):
     assert model.fit(X, y).predict_interval(X).dtype == np.float64
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mean_far_above_the_spread_does_not_widen_intervals(kind):
+    X, y = value_data()
+    estimator = clone(KINDS[kind]).set_params(dtype="float32", scale_target=True)
+    near, far = (
+        ConformalRegressor(estimator, random_state=0).fit(X, offset + y) for offset in (0, 1.7e9)
+    )
+    np.testing.assert_allclose(
+        far.predict_interval(X) - 1.7e9, near.predict_interval(X), atol=1e-3 * y.std()
+    )
+
+
 # -------------------------------------------------------------------------- rows held out
 
 

@@ -126,20 +126,21 @@ class RegressionTargetEncoder(BaseTargetEncoder):
         return y if each == 1 else np.repeat(y, each, axis=1)
 
     def inverse_transform(self, values: Array, *, from_zero: bool = False) -> Array:
-        """Return predictions of shape (n, k, ...) in the units of y.
+        """Return predictions of shape (n, k, ...) in the units of y, in float64 if y is scaled.
 
-        With `from_zero` the values are deviations, to which the mean is not added. A single
-        target has no axis in the result.
+        Single precision would round away a spread that is small compared with the mean. With
+        `from_zero` the values are deviations, to which the mean is not added. A single target has
+        no axis in the result.
         """
         if self.mean is not None and self.scale is not None:
             axes = (-1, *[1] * (values.ndim - 2))
-            limits = np.finfo(values.dtype)
+            limits = np.finfo(np.float64)
             lowest = limits.tiny if self.loss.interval_y_true.low == 0 else limits.min
             with np.errstate(over="ignore"):
-                scaled = values * self.scale.reshape(axes)
+                values = values.astype(np.float64) * self.scale.reshape(axes)
                 if not from_zero:
-                    scaled += self.mean.reshape(axes)
-            values = np.clip(scaled, lowest, limits.max).astype(values.dtype)
+                    values += self.mean.reshape(axes)
+            values = np.clip(values, lowest, limits.max)
         return values if values.shape[1] > 1 else values[:, 0]
 
     def to_training_units(self, values: Array, *, from_zero: bool = False) -> Array:

@@ -639,8 +639,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         Returns
         -------
         y : array of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions in the model's dtype, averaged over the members. With several
-            quantiles of `Quantile`, they have a last axis of quantiles.
+            The predictions, averaged over the members, in the model's dtype, or in float64 with
+            ``scale_target``. With several quantiles of `Quantile`, they have a last axis of
+            quantiles.
         std : array of the same shape
             The standard deviation. Only returned if ``return_std`` is True.
 

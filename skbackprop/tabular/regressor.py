@@ -242,7 +242,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _is_out_of_fold(self, mixed: Array) -> bool:
         tolerance = 0.01 * np.ptp(self.oof_prediction_)
         found = self._targets.predictions(mixed)
-        return np.allclose(found, self.oof_prediction_, rtol=0.01, atol=tolerance)
+        return np.allclose(found, self.oof_prediction_, rtol=0, atol=tolerance)
 
     def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         if scoring is None:

@@ -141,6 +141,20 @@ def test_training_is_the_same_in_any_unit_of_y_or_an_error(dtype, loss, weighted
         assert model.score(X, in_unit) == expected.score(X, y)
 
 
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.5, 0.9])], ids=str)
+def test_a_mean_far_above_the_spread_does_not_round_predictions(loss):
+    """Numbers like Unix time have no digits of single precision left for their spread."""
+    offset, y = 1.7e9, Y[:, 1] - Y[:, 1].mean()
+    settings = {"loss": loss, "dtype": "float32", "early_stopping": True, "n_estimators": 2}
+    near, far = scaled(**settings).fit(X, y), scaled(**settings).fit(X, offset + y)
+    np.testing.assert_allclose(far.predict(X) - offset, near.predict(X), atol=1e-3 * y.std())
+    if loss == "gaussian":
+        deviations = [model.predict(X, return_std=True)[1] for model in (far, near)]
+        np.testing.assert_allclose(*deviations, rtol=1e-4)
+    assert far.score(X, offset + y) == pytest.approx(near.score(X, y), abs=1e-4)
+    np.testing.assert_allclose(far.validation_scores_, near.validation_scores_, atol=1e-4)
+
+
 # --------------------------------------------------------------------------- in pieces
 
 

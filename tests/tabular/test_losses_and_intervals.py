@@ -11,6 +11,7 @@ import pytest
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
+from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 
@@ -192,6 +193,24 @@ def test_mixture_weights_minimize_the_loss(loss):
     assert targets.fit_weights(models[1:2], y, None).tolist() == [1]
     mixed = targets.mix(models, weights.tolist())
     assert targets.score(mixed, y, None) > 0.9
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.5, 0.9])], ids=str)
+def test_a_mean_far_above_the_spread_does_not_round_predictions(loss):
+    """Numbers like Unix time have no digits of single precision left for their spread."""
+    offset, x = 1.7e9, np.random.default_rng(0).normal(size=(150, 3))
+    y, many = 60 * x[:, 0], np.tile(x, (30, 1))
+    blend = [Ridge(), DummyRegressor()] if loss == "squared_error" else None
+    model = TabularRegressor(2, loss=loss, blend=blend, max_iter=20, random_state=0)
+    near, far = clone(model).fit(x, y), clone(model).fit(x, offset + y)
+    assert far.oof_score_ == pytest.approx(near.oof_score_, abs=1e-3)
+    np.testing.assert_allclose(far.weights_, near.weights_, atol=1e-3)
+    np.testing.assert_allclose(far.oof_prediction_ - offset, near.oof_prediction_, atol=0.1)
+    np.testing.assert_allclose(far.predict(many) - offset, near.predict(many), atol=0.1)
+    intervals = far.predict_interval(x) - offset
+    np.testing.assert_allclose(intervals, near.predict_interval(x), atol=0.5)
+    with pytest.raises(ValueError, match="X must be the table of 150 rows"):
+        far.permutation_importance(x[::-1], offset + y[::-1])
 
 
 # ---------------------------------------------------------------------------- intervals
