@@ -134,6 +134,10 @@ def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
 # Gradient boosting with a time limit starts with so many trees, and then doubles them.
 _FIRST_TREES = 10
 
+# Boosting takes no column without values. It chooses bins on a sample of 200,000 rows, so that a
+# column with a smaller share of values than this may have none there.
+_MIN_SHARE_OF_VALUES = 1e-4
+
 # Probabilities below this are treated as zero.
 MIN_PROBABILITY = 1e-4
 
@@ -301,6 +305,8 @@ def _fit_fold(
         arguments["sample_weight"] = weight[is_train]
     if not isinstance(own, BOOSTED):
         return own.fit(X, y, **arguments)
+    # Constants are never split, so that columns without values are left out.
+    X[:, np.isnan(X).mean(axis=0) > 1 - _MIN_SHARE_OF_VALUES] = 0.0
     if isinstance(own.categorical_features, str):  # "from_dtype"
         own.set_params(categorical_features=is_nominal if is_nominal.any() else None)
     if own.early_stopping is True:

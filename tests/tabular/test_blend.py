@@ -226,6 +226,29 @@ def test_sparse_tables_and_pipelines(kind):
 # ----------------------------------------------------------------------------- awkward data
 
 
+def seldom_known(n, known):
+    """Return a column that is missing except in some rows, as numbers and as dates."""
+    numbers = np.where(np.isin(np.arange(n), known), np.arange(n) / n, np.nan)
+    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(numbers * 100, unit="D")
+    return pd.DataFrame({"seldom": numbers, "day": days})
+
+
+@BOTH
+@pytest.mark.parametrize("blend", ["auto", None])
+@pytest.mark.parametrize("known", [[], [7], range(100, 150)], ids=["none", "a fold", "a group"])
+def test_columns_without_values_are_left_out(kind, blend, known):
+    """Also those that are empty in the training rows of one fold, or where weights are zero."""
+    X, y = mixed_data(kind, 500)
+    table, full = (X.join(seldom_known(500, rows)) for rows in (known, range(500)))
+    weight = np.where(np.isin(np.arange(500), known[::2]), 0.0, 1.0)
+    model = kind(**SMALL, blend=blend).fit(table, y, weight, groups=np.arange(500) // 50)
+    assert np.isfinite(model.oof_score_)
+    found = predict(model, full)
+    assert np.isfinite(found).all()
+    if not known:  # values that come later change nothing
+        np.testing.assert_array_equal(found, predict(model, table))
+
+
 @pytest.mark.long
 def test_folds_without_some_classes():
     X = np.random.RandomState(0).randn(30, 2)
