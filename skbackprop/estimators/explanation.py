@@ -12,12 +12,7 @@ from scipy.special import logit
 from sklearn.utils import check_random_state, check_scalar
 
 from ..utils.arrays import Array, IndexArray
-from ..utils.shapley import (
-    ColumnComparison,
-    HybridPredictor,
-    RowMapper,
-    compute_shapley_values,
-)
+from ..utils.shapley import compute_shapley_values
 
 ExplainedOutput: TypeAlias = Literal["probability", "log_odds"]
 
@@ -91,22 +86,24 @@ class Explanation:
 
 
 def make_explanation(
-    predict: HybridPredictor,
-    differs: ColumnComparison,
+    predict: Callable[[Array], Array],
+    rows: Array,
+    background: Array,
+    sources: IndexArray,
     predictions: Array,
     background_predictions: Array,
-    data: Any,
+    data: Array,
     feature_names: Sequence[str] | None,
     output_names: list[str] | None,
     n_permutations: int | None,
     random_state: Any,
-    map_rows: RowMapper = map,
+    **settings: Any,
 ) -> Explanation:
     """Return an explanation by interventional Shapley values.
 
     Parameters
     ----------
-    predict, differs : callable
+    predict, rows, background, sources : object
         As of `compute_shapley_values`; `predict` may return an array of shape (n,).
     predictions, background_predictions : array of shape (n,) or (n, n_outputs)
         The predictions for the explained rows, and for the background.
@@ -120,22 +117,24 @@ def make_explanation(
         As of `compute_shapley_values`.
     random_state : int, RandomState instance or None
         Draws the permutations.
-    map_rows : callable
-        As of `compute_shapley_values`.
+    **settings : object
+        Other arguments of `compute_shapley_values`.
     """
     n_rows, n_columns = data.shape
     if n_permutations is not None:
         check_scalar(n_permutations, "n_permutations", Integral, min_val=1)
     shape = predictions.shape[1:]
     values = compute_shapley_values(
-        lambda hybrids: predict(hybrids).reshape(len(hybrids.is_own), -1),
-        differs,
+        lambda matrix: predict(matrix).reshape(len(matrix), -1),
+        rows,
+        background,
+        sources,
         predictions.reshape(n_rows, -1),
-        background_predictions.reshape(len(background_predictions), -1),
+        background_predictions.reshape(len(background), -1),
         n_columns,
         n_permutations,
         check_random_state(random_state),
-        map_rows,
+        **settings,
     )
     base = background_predictions.astype(np.float64).mean(axis=0)
     if feature_names is None:

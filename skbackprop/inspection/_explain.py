@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils.validation import check_is_fitted
@@ -20,10 +19,6 @@ from ..estimators.explanation import (
     output_transform,
 )
 from ..utils.arrays import Array, MatrixLike
-from ..utils.shapley import HybridRows
-
-# The number of rows that are predicted at once.
-_ROWS_AT_ONCE = 1 << 14
 
 
 def explain(
@@ -127,14 +122,17 @@ def explain(
             f"has {own.shape[1]}."
         )
     predict = _make_predict_function(estimator, output)
-    rows = TablePair(own, others)
+    predictions, background_predictions = predict(own), predict(others)
+    codes, decode, names = _encode_tables(own, others)
     return make_explanation(
-        lambda hybrids: _predict_in_parts(predict, rows, hybrids),
-        rows.differs,
-        predict(own),
-        predict(others),
+        lambda hybrids: predict(decode(hybrids)),
+        codes[: len(own)],
+        codes[len(own) :],
+        np.arange(codes.shape[1]),
+        predictions,
+        background_predictions,
         own if isinstance(own, np.ndarray) else nw.from_native(own).to_numpy(),
-        rows.names,
+        names,
         _output_names(estimator),
         n_permutations,
         random_state,
@@ -162,53 +160,39 @@ def _to_table(X: Any, name: str) -> Any:
     return table
 
 
-class TablePair:
-    """Rows to explain and background rows, whose columns are exchanged.
+def _encode_tables(
+    own: Any, background: Any
+) -> tuple[Array, Callable[[Array], Any], list[str] | None]:
+    """Return two tables as one matrix of integers, its inverse, and the names of columns.
 
-    Parameters
-    ----------
-    own, background : data frame or array of shape (n_rows, n_columns)
-        The rows, both of one type.
+    Each value is encoded as the first row that holds it.
     """
+    if isinstance(own, np.ndarray):
+        if not isinstance(background, np.ndarray):
+            background = nw.from_native(background).to_numpy()
+        table = np.concatenate([own, background])
+        columns = np.arange(table.shape[1])
+        by_column = [table[:, column].tolist() for column in columns]
+        codes = np.stack([_encode_values(values) for values in by_column], axis=1)
+        return codes, lambda rows: table[rows, columns], None
+    frames = [nw.from_native(each, eager_only=True) for each in (own, background)]
+    frame = nw.concat([frames[0], frames[1].select(frames[0].columns)])
+    names = list(frame.columns)
+    codes = np.stack([_encode_values(frame[name].to_list()) for name in names], axis=1)
 
-    def __init__(self, own: Any, background: Any) -> None:
-        self.n_own = len(own)
-        self.names: list[str] | None = None
-        if isinstance(own, np.ndarray):
-            if not isinstance(background, np.ndarray):
-                background = nw.from_native(background).to_numpy()
-            self.table: Any = np.concatenate([own, background])
-            columns = [self.table[:, column].tolist() for column in range(own.shape[1])]
-        else:
-            frames = [nw.from_native(each, eager_only=True) for each in (own, background)]
-            self.table = nw.concat([frames[0], frames[1].select(frames[0].columns)])
-            self.names = list(self.table.columns)
-            columns = [self.table[name].to_list() for name in self.names]
-        self.codes = np.stack([_encode_values(values) for values in columns], axis=1)
+    def decode(rows: Array) -> Any:
+        pairs = zip(names, rows.T.tolist(), strict=True)
+        return nw.from_dict({name: frame[name][own_rows] for name, own_rows in pairs}).to_native()
 
-    def differs(self, row: int) -> NDArray[np.bool_]:
-        """Return whether each column of each background row differs from that of a row."""
-        return np.asarray(self.codes[self.n_own :] != self.codes[row])
-
-    def hybrids(self, hybrids: HybridRows) -> Any:
-        """Return hybrid rows as a table of the same type."""
-        positions = np.where(hybrids.is_own, hybrids.row, self.n_own + hybrids.background[:, None])
-        if isinstance(self.table, np.ndarray):
-            return self.table[positions, np.arange(self.table.shape[1])]
-        series = {
-            name: self.table[name][positions[:, column].tolist()]
-            for column, name in enumerate(self.table.columns)
-        }
-        return nw.from_dict(series).to_native()
+    return codes, decode, names
 
 
 def _encode_values(values: list[Any]) -> Array:
-    """Return an integer for each value, the same for equal values and for missing ones."""
+    """Return the first row of the value of each row; missing values are equal."""
     codes: dict[Any, int] = {}
     try:
-        return np.array(
-            [codes.setdefault(value if value == value else None, len(codes)) for value in values]
-        )
+        keys = [value if value == value else None for value in values]
+        return np.array([codes.setdefault(key, row) for row, key in enumerate(keys)])
     except TypeError:  # values without a hash, or NA of pandas, which is neither true nor false
         return np.arange(len(values))
 
@@ -232,18 +216,6 @@ def _make_predict_function(estimator: Any, output: str) -> Callable[[Any], Array
         return transform(found)
 
     return predict
-
-
-def _predict_in_parts(
-    predict: Callable[[Any], Array], rows: TablePair, hybrids: HybridRows
-) -> Array:
-    """Return the predictions for hybrid rows, in parts that limit memory."""
-    parts = []
-    for start in range(0, len(hybrids.is_own), _ROWS_AT_ONCE):
-        part = slice(start, start + _ROWS_AT_ONCE)
-        own = HybridRows(hybrids.row, hybrids.background[part], hybrids.is_own[part])
-        parts.append(predict(rows.hybrids(own)))
-    return np.concatenate(parts)
 
 
 def _output_names(estimator: Any) -> list[str] | None:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .._sklearn import _safe_indexing
 from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
 from ..utils.arrays import Array, IndexArray, as_dense
-from ..utils.shapley import HybridRows
-from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
+from ._model_inputs import FeatureBuilder
 from ._prediction import TabularModel
 from ._read_table import SparseColumns, TableColumns, read_table
 from ._table_encoding import FittedEncoding, UnscaledRows
@@ -75,7 +73,7 @@ def explain_table(
 ) -> Explanation:
     """Return the contribution of each column of a raw table to each prediction.
 
-    All encoded values of a column are switched together. Predictions for coalitions are computed in
+    Numbers and codes of a column are switched together. Predictions for coalitions are computed in
     single precision. Those for whole rows, to which the contributions sum, are those of `predict`.
 
     Parameters
@@ -89,55 +87,32 @@ def explain_table(
     output_names, n_permutations, random_state : object
         As of `make_explanation`.
     """
-    features, encoding = model.features, model.features.encoding
-    own_rows = encoding.read_rows(columns)
-    own_rows = own_rows._replace(numbers=as_dense(own_rows.numbers))
-    background = encoding.update_interactions(background)
-    own, others = (features.make_inputs(each, model.views) for each in (own_rows, background))
-    numbers_of_columns, codes_of_columns = _sources_of_matrices(encoding, columns.n_columns)
-    sources = {view: _sources_of_view(features, view, columns.n_columns) for view in model.views}
-    n_at_once = model.rows_at_once
+    encoding, views = model.features.encoding, model.views
+    n_numbers = len(encoding.numbers.center)
 
-    def predict(hybrids: HybridRows) -> Array:
-        predictions = []
-        for start in range(0, len(hybrids.is_own), n_at_once):
-            part = slice(start, start + n_at_once)
-            is_own, rows = hybrids.is_own[part], hybrids.background[part]
-            if encoding.interactions is not None:  # which depend on two columns each
-                in_numbers, in_codes = is_own[:, numbers_of_columns], is_own[:, codes_of_columns]
-                mixed = UnscaledRows(
-                    np.where(in_numbers, own_rows.numbers[hybrids.row], background.numbers[rows]),
-                    np.where(in_codes, own_rows.codes[hybrids.row], background.codes[rows]),
-                )
-                inputs = features.make_inputs(encoding.update_interactions(mixed), model.views)
-            else:
-                inputs = {
-                    view: np.where(is_own[:, source], own[view][hybrids.row], others[view][rows])
-                    for view, source in sources.items()
-                }
-            predictions.append(model.predict_inputs(inputs, single_precision=True))
-        return np.concatenate(predictions)
+    def predict(matrix: Array, single_precision: bool = True) -> Array:
+        rows = UnscaledRows(matrix[:, :n_numbers], matrix[:, n_numbers:].astype(np.intp))
+        rows = encoding.update_interactions(rows)
+        return model.predict_inputs(model.features.make_inputs(rows, views), single_precision)
 
-    def differs(row: int) -> NDArray[np.bool_]:
-        found = np.zeros((len(background.codes), columns.n_columns), dtype=bool)
-        for view, source in sources.items():
-            values = own[view][row]
-            is_different = (values != others[view]) & ~(np.isnan(values) & np.isnan(others[view]))
-            at, column = np.nonzero(is_different)
-            found[at, source[column]] = True
-        return found
-
+    own, others = (
+        np.hstack([as_dense(each.numbers), each.codes])
+        for each in (encoding.read_rows(columns), background)
+    )
     return make_explanation(
         predict,
-        differs,
+        own,
+        others,
+        _sources_of_matrices(encoding, columns.n_columns),
         model.predict(columns),
-        model.predict_inputs(others),
+        predict(others, single_precision=False),
         _table_values(columns),
         columns.names,
         output_names,
         n_permutations,
         random_state,
-        lambda function, rows: model.map_in_threads(function, list(rows)),
+        rows_at_once=model.rows_at_once,
+        map_rows=lambda function, rows: model.map_in_threads(function, list(rows)),
     )
 
 
@@ -154,26 +129,15 @@ def _table_values(columns: TableColumns) -> Array:
     return values
 
 
-def _sources_of_matrices(encoding: FittedEncoding, n_columns: int) -> tuple[IndexArray, IndexArray]:
-    """Return the column of the raw table that each number, and each code, comes from.
+def _sources_of_matrices(encoding: FittedEncoding, n_columns: int) -> IndexArray:
+    """Return the column of the raw table that each number, and then each code, comes from.
 
     Interactions count as those of the first column.
     """
-    numbers = np.zeros(len(encoding.numbers.center), dtype=np.intp)
-    codes = np.zeros(len(encoding.categories.levels), dtype=np.intp)
+    n_numbers = len(encoding.numbers.center)
+    sources = np.zeros(n_numbers + len(encoding.categories.levels), dtype=np.intp)
     for column in range(n_columns):
         in_numbers, in_codes = encoding.matrix_columns(column)
-        numbers[in_numbers], codes[in_codes] = column, column
-    return numbers, codes
-
-
-def _sources_of_view(features: FeatureBuilder, view: FeatureView, n_columns: int) -> IndexArray:
-    """Return the column of the raw table that each column of a view comes from."""
-    if view == "table":
-        return np.concatenate(_sources_of_matrices(features.encoding, n_columns))
-    columns = np.zeros(features.n_encoded, dtype=np.intp)
-    outputs = features.encoding.outputs()
-    columns[: len(outputs)] = [output.column for output in outputs]
-    if view == "encoded":
-        return columns
-    return np.concatenate([np.repeat(columns[: features.n_blocks], WIDTH), columns])
+        sources[in_numbers] = column
+        sources[[n_numbers + at for at in in_codes]] = column
+    return sources

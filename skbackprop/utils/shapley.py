@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from math import factorial
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,38 +18,24 @@ MAX_EXACT_COLUMNS = 6
 # The limit of elements of the coalitions that are built at once.
 _COALITION_ELEMENTS = 1 << 22
 
-
-class HybridRows(NamedTuple):
-    """Rows with some columns from one explained row, and the others from background rows.
-
-    Parameters
-    ----------
-    row : int
-        The explained row.
-    background : IndexArray of shape (n,)
-        The background row of each hybrid.
-    is_own : array of bool of shape (n, n_columns)
-        Whether a column is that of the explained row.
-    """
-
-    row: int
-    background: IndexArray
-    is_own: NDArray[np.bool_]
-
-
-HybridPredictor: TypeAlias = Callable[[HybridRows], Array]
-ColumnComparison: TypeAlias = Callable[[int], NDArray[np.bool_]]
+HybridPredictor: TypeAlias = Callable[[IndexArray, NDArray[np.bool_]], Array]
+"""Returns predictions (n, n_outputs) for an explained row, given the background row that each
+hybrid is made with, and whether each column is that of the explained row, of shape (n, n_columns).
+"""
 RowMapper: TypeAlias = Callable[[Callable[[int], Array], Iterable[int]], Iterable[Array]]
 
 
 def compute_shapley_values(
-    predict: HybridPredictor,
-    differs: ColumnComparison,
+    predict: Callable[[Array], Array],
+    rows: Array,
+    background: Array,
+    sources: IndexArray,
     predictions: Array,
     background_predictions: Array,
     n_columns: int,
     n_permutations: int | None,
     rng: np.random.RandomState,
+    rows_at_once: int = 1 << 14,
     map_rows: RowMapper = map,
 ) -> Array:
     """Return the interventional Shapley values of rows.
@@ -64,20 +50,23 @@ def compute_shapley_values(
     Parameters
     ----------
     predict : callable
-        Returns the predictions for hybrid rows, of shape (n, n_outputs). It may be called in
+        Returns the predictions for a matrix of rows, of shape (n, n_outputs). It may be called in
         several threads.
-    differs : callable
-        Takes an explained row; returns an array of bool of shape (n_background, n_columns): whether
-        a column of a background row differs from that of the row.
+    rows, background : array of shape (n_rows or n_background, width)
+        The explained and the background rows as matrices.
+    sources : IndexArray of shape (width,)
+        The column of the table that each column of the matrices comes from.
     predictions, background_predictions : array of shape (n_rows or n_background, n_outputs)
         The predictions for the explained and for the background rows.
     n_columns : int
-        The number of columns.
+        The number of columns of the table.
     n_permutations : int or None
         The number of permutations for each background row; None for exact values up to
         `MAX_EXACT_COLUMNS` columns, and 1 for more.
     rng : RandomState
         Draws the permutations, which are the same for all rows.
+    rows_at_once : int, default=16384
+        The maximum number of rows that are predicted at once.
     map_rows : callable, default=map
         Applies a function to rows.
 
@@ -98,17 +87,31 @@ def compute_shapley_values(
     Strumbelj, E. & Kononenko, I. (2014). Explaining prediction models and individual predictions
     with feature contributions. Knowledge and Information Systems 41, 647-665.
     """
-    background = background_predictions.astype(np.float64)
+    of_background = background_predictions.astype(np.float64)
     own = predictions.astype(np.float64)
-    if n_permutations is None and n_columns <= MAX_EXACT_COLUMNS:
-
-        def explain_row(row: int) -> Array:
-            return _exact_values(predict, row, differs(row), own[row], background)
-    else:
+    is_exact = n_permutations is None and n_columns <= MAX_EXACT_COLUMNS
+    if not is_exact:
         orders = draw_permutations(len(background), n_columns, n_permutations or 1, rng)
 
-        def explain_row(row: int) -> Array:
-            return _sampled_values(predict, row, differs(row), own[row], background, orders)
+    def explain_row(row: int) -> Array:
+        def predict_hybrids(at: IndexArray, is_own: NDArray[np.bool_]) -> Array:
+            parts = [
+                slice(start, start + rows_at_once) for start in range(0, len(at), rows_at_once)
+            ]
+            return np.concatenate(
+                [
+                    predict(np.where(is_own[part][:, sources], rows[row], background[at[part]]))
+                    for part in parts
+                ]
+            )
+
+        is_nan = (rows[row] != rows[row]) & (background != background)
+        at, column = np.nonzero((rows[row] != background) & ~is_nan)
+        differs = np.zeros((len(background), n_columns), dtype=bool)
+        differs[at, sources[column]] = True
+        if is_exact:
+            return _exact_values(predict_hybrids, differs, own[row], of_background)
+        return _sampled_values(predict_hybrids, differs, own[row], of_background, orders)
 
     return np.array(list(map_rows(explain_row, range(len(own)))))
 
@@ -134,11 +137,7 @@ def draw_permutations(
 
 
 def _exact_values(
-    predict: HybridPredictor,
-    row: int,
-    differs: NDArray[np.bool_],
-    own: Array,
-    background: Array,
+    predict: HybridPredictor, differs: NDArray[np.bool_], own: Array, background: Array
 ) -> Array:
     """Return the Shapley values of one row from the predictions of all coalitions."""
     n_background, n_columns = differs.shape
@@ -154,7 +153,7 @@ def _exact_values(
     is_new = (reduced == codes) & (codes > 0) & (codes != differing[:, None])
     at, code = np.nonzero(is_new)
     if len(at):
-        by_coalition[at, code] = predict(HybridRows(row, at, coalitions[code]))
+        by_coalition[at, code] = predict(at, coalitions[code])
     means = np.take_along_axis(by_coalition, reduced[..., None], axis=1).mean(axis=0)
     size = coalitions.sum(axis=1)
     weights = np.array(
@@ -169,7 +168,6 @@ def _exact_values(
 
 def _sampled_values(
     predict: HybridPredictor,
-    row: int,
     differs: NDArray[np.bool_],
     own: Array,
     background: Array,
@@ -191,7 +189,7 @@ def _sampled_values(
             ranks = order.argsort(axis=1)
             chosen = path[is_between]
             is_own = ranks[chosen] <= step[is_between][:, None]
-            after[is_between] = predict(HybridRows(row, at[chosen], is_own))
+            after[is_between] = predict(at[chosen], is_own)
         before = np.empty_like(after)
         before[1:] = after[:-1]
         is_first = position == 1

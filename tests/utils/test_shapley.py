@@ -32,13 +32,16 @@ def pairwise(X):
 
 def shapley(function, rows, background, n_permutations=None, seed=0):
     return compute_shapley_values(
-        lambda h: function(np.where(h.is_own, rows[h.row], background[h.background])),
-        lambda row: rows[row] != background,
+        function,
+        rows,
+        background,
+        np.arange(rows.shape[1]),
         function(rows),
         function(background),
         rows.shape[1],
         n_permutations,
         np.random.RandomState(seed),
+        rows_at_once=50,
     )
 
 
@@ -117,25 +120,33 @@ def test_a_row_of_the_background_and_a_single_column(n_permutations):
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
 
 
-def test_no_prediction_is_computed_for_columns_that_do_not_differ():
-    rows, sizes = np.eye(1, MAX_EXACT_COLUMNS + 2), []
-
-    def predict(hybrids):
-        sizes.append(len(hybrids.is_own))
-        return np.zeros((len(hybrids.is_own), 1))
-
-    background = np.zeros((5, rows.shape[1]))
-    background[:, 1] = 1.0
-    compute_shapley_values(
-        predict,
-        lambda row: rows[row] != background,
-        np.zeros((1, 1)),
-        np.zeros((5, 1)),
-        rows.shape[1],
+def test_matrix_columns_of_one_table_column_are_switched_together():
+    """Here the first column of the table has two columns in the matrices."""
+    both = np.hstack([ROWS[:, :1], ROWS]), np.hstack([BACKGROUND[:, :1], BACKGROUND])
+    found = compute_shapley_values(
+        lambda X: interacting(X[:, 1:]) + X[:, :1],
+        *both,
+        np.array([0, *range(N_COLUMNS)]),
+        *(interacting(X[:, 1:]) + X[:, :1] for X in both),
+        N_COLUMNS,
         None,
         np.random.RandomState(0),
     )
-    assert sizes == [5]  # one between the two columns that differ
+    expected = shapley(lambda X: interacting(X) + X[:, :1], ROWS, BACKGROUND)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_no_prediction_is_computed_for_columns_that_do_not_differ():
+    rows, sizes = np.full((1, MAX_EXACT_COLUMNS + 2), np.nan), []
+    rows[0, 0] = 1.0
+
+    def predict(X):
+        sizes.append(len(X))
+        return np.zeros((len(X), 1))
+
+    background = np.where(np.arange(rows.shape[1]) < 2, 0, rows).repeat(5, axis=0)
+    shapley(predict, rows, background)
+    assert sizes == [1, 5, 5]  # both tables, and one row between the two columns that differ
 
 
 def test_each_second_permutation_is_the_reverse_of_the_one_before():
