@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from numbers import Integral
 from pathlib import Path
@@ -64,8 +63,8 @@ class Checkpoint:
     "cosine", use the new ``max_iter`` for the remaining epochs. The version of the package should
     be the same; a version that cannot read the file raises an error.
 
-    For a `TabularClassifier` or `TabularRegressor`, epochs are counted in each training cycle, and
-    each cycle ends with a checkpoint. Estimators of ``blend`` are not saved, and are fitted again
+    For a `TabularClassifier` or `TabularRegressor`, each complete training cycle ends with a
+    checkpoint, whatever `every` is. Estimators of ``blend`` are not saved, and are fitted again
     when training is resumed.
 
     Examples
@@ -161,17 +160,12 @@ class Checkpoint:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Save a checkpoint after every few epochs and at the end of training."""
-        if fitted_estimator is not None:
-            self._save_if_due(context, fitted_estimator, fitted_estimator._resumable.save)
-
-    def _save_if_due(
-        self, context: Any, fitted_estimator: Any, save: Callable[[Path], None]
-    ) -> None:
-        """Write the file after every few epochs and at the end of training."""
+        if fitted_estimator is None:  # a task of a tabular estimator, which saves by itself
+            return
         is_over = context.task_name == "fit"
         if is_over or np.max(fitted_estimator.n_iter_) % self.every == 0:
             with prefix_file_errors(self, self.path):
-                save(self.path)
+                fitted_estimator._resumable.save(self.path)
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Unlock the file, and keep the last checkpoint."""

@@ -78,11 +78,6 @@ class SampledTrainingData(TrainingData):
         n_rows: int = self.estimator._blocks.n_rows
         return n_rows if self.folds is None else n_rows - n_rows // self.n_estimators
 
-    @property
-    def may_leave_out_rows(self) -> bool:
-        """Whether networks can be trained on some of the rows."""
-        return False
-
 
 class DaskTabularMixin(DaskMixin, BaseTabular):
     """Base of `DaskTabularClassifier` and `DaskTabularRegressor`."""
@@ -153,10 +148,15 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return self._n_networks
 
     def _make_folds(
-        self, y: Array, weight: Array | None, group: Array | None, rng: np.random.RandomState
+        self,
+        y: Array,
+        weight: Array | None,
+        group: Array | None,
+        n_folds: int,
+        rng: np.random.RandomState,
     ) -> Array:
         """Return the folds of the sample; raise if its rows do not suffice."""
-        folds, n_folds = self._sample_folds, self._n_networks
+        folds = self._sample_folds
         if not np.bincount(folds, minlength=n_folds).all():
             raise ValueError(
                 f"n_samples = {len(y)}, but not each of n_estimators={n_folds} networks can hold "

@@ -251,8 +251,6 @@ def cross_fit(
             raise
         fold_task.call_on_fit_task_end(estimator=data.estimator)
     task.call_on_fit_task_end(estimator=data.estimator)
-    spent = time.perf_counter() - start
-    data.progress.print_line(f"blend, {name}: {len(clones)} folds in {spent:.1f}s")
     if len(clones) < n_clones:
         warn(
             f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "

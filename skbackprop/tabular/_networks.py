@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from ..nn.network import Network
 from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
 from ..training.diagnostics import MAX_ITER_REACHED, OUT_OF_TIME
 from ..training.partial_fit_session import PartialFitSession
+from ..training.training_run import TrainingRun
 from ..training.weight_init import Layers
-from ..utils.arrays import Array, DropCachedPropertiesMixin
+from ..utils.arrays import Array, DropCachedPropertiesMixin, join_keys
 from ._mixture import fit_softmax_temperature
 from ._model_inputs import FeatureView
 from ._prediction import FoldEnsemble, LabeledRows
@@ -61,6 +62,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     """
 
     _training: Any
+    _runs: Sequence[TrainingRun]
     min_gain: ClassVar[float] = 0.05
 
     @with_callbacks
@@ -69,14 +71,9 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         rows: LabeledRows,
         folds: Array | None,
         checkpoint: tuple[Mapping[str, Array], Path] | None = None,
-        is_train: Array | None = None,
     ) -> None:
-        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint.
-
-        `is_train` says whether networks may be trained on each row; None for all rows.
-        """
-        given = FitArguments(*rows, folds=folds, checkpoint=checkpoint, is_train=is_train)
-        self._train(given)
+        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
+        self._train(FitArguments(*rows, folds=folds, checkpoint=checkpoint))
 
     def _set_fitted_attributes(
         self, context: FitContext, continues: bool, session: PartialFitSession | None = None
@@ -89,7 +86,16 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         expected = MAX_ITER_REACHED, OUT_OF_TIME
         for run in context.runs:
             run.warnings = [each for each in run.warnings if not each.startswith(expected)]
+        self._runs = context.runs
         super()._set_fitted_attributes(context, continues, session)
+
+    def cycle_arrays(self) -> dict[str, Array]:
+        """Return copies of the arrays that `fit_cycle` resumes from at the end of a cycle."""
+        return {
+            join_keys("checkpoints", i, name): array.copy()
+            for i, run in enumerate(self._runs)
+            for name, array in run.checkpoint.to_arrays().items()
+        }
 
     def finish(self, n_iter: Array) -> None:
         """End training after `n_iter` epochs of each network, and convert to double precision.
@@ -102,7 +108,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
             if arrays is not None:
                 setattr(self, name, [array.astype(np.float64) for array in arrays])
         self.n_iter_ = n_iter
-        del self._training
+        del self._training, self._runs
 
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -20,10 +20,10 @@ from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.diagnostics import OUT_OF_TIME
 from ..utils.arrays import Array
+from ._checkpoints import CycleCheckpoints
 from ._model_inputs import WIDTH, FeatureView
 from ._networks import NetworkEnsemble
 from ._prediction import LabeledRows
-from ._progress import FitProgress
 
 # -------------------------------------------------------------------------------- settings
 
@@ -122,7 +122,7 @@ def network_params(
 # ---------------------------------------------------------------------------------- cycles
 
 # Each training cycle is twice as long as the one before. Three are usual, and five the maximum.
-_N_CYCLES, _MAX_CYCLES = 3, 5
+_MAX_CYCLES = 5
 # A third cycle, which takes more than half of the time of three, begins if the second one reached
 # this share of the gain that later ones take.
 _GAIN_FOR_THIRD_CYCLE = 0.2
@@ -189,11 +189,8 @@ class TrainingData(NamedTuple):
         The tabular estimator.
     context : CallbackContext
         Its callback context.
-    progress : FitProgress
-        Reports progress and keeps checkpoints.
-    is_train : array of bool of shape (n,) or None, default=None
-        Whether networks are trained on each row; None for all rows. It leaves held-out rows as they
-        are.
+    checkpoints : CycleCheckpoints
+        Keeps the networks after each cycle.
     """
 
     rows: LabeledRows
@@ -204,8 +201,7 @@ class TrainingData(NamedTuple):
     time_limit: float
     estimator: Any
     context: Any
-    progress: FitProgress
-    is_train: Array | None = None
+    checkpoints: CycleCheckpoints
 
     def with_arrays(self) -> Self:
         """Return the data with inputs that are arrays, as other estimators than networks need."""
@@ -223,134 +219,38 @@ class TrainingData(NamedTuple):
     @property
     def n_train(self) -> int:
         """The number of training rows of the model with the largest fold."""
-        used = slice(None) if self.is_train is None else self.is_train
-        n_held_out = 0 if self.folds is None else int(np.bincount(self.folds[used]).max())
-        return len(self.rows.y[used]) - n_held_out
-
-    @property
-    def may_leave_out_rows(self) -> bool:
-        """Whether networks can be trained on some of the rows."""
-        return True
-
-    def draw_sample(self, n_train: int) -> Self:
-        """Return the data with about `n_train` training rows for each model, drawn at random.
-
-        Each fold keeps the same share of its rows. Rows of weight zero come last.
-        """
-        share, (_, y, weight) = n_train / self.n_train, self.rows
-        order = self.rng.permutation(len(y))
-        if weight is not None:
-            order = order[np.argsort(weight[order] == 0, kind="stable")]
-        folds = np.zeros(len(y), np.intp) if self.folds is None else self.folds[order]
-        is_train = np.zeros(len(y), dtype=bool)
-        for fold in range(folds.max() + 1):
-            own = order[folds == fold]
-            is_train[own[: max(1, round(share * len(own)))]] = True
-        return self._replace(is_train=is_train)
+        n_held_out = 0 if self.folds is None else int(np.bincount(self.folds).max())
+        return len(self.rows.y) - n_held_out
 
 
 # A time limit that ends training before the first epoch.
 MIN_TIME = 1e-9
 
-# If the time does not suffice for the first cycle, it is shortened to at least this number of
-# epochs, and then to fewer rows. The learning rate has to fall to zero in any case: on 200,000 rows
-# three epochs of 20,000 had an excess log loss of 0.04, and half an epoch of all rows, in about the
-# same time, one of 0.11.
-_SHORT_EPOCHS, _MIN_SHORT_ROWS = 3, 1_000
+# The multiply-adds of networks in a second on one core, as a rough estimate. It is the same on each
+# machine, so that the number of networks does not depend on chance.
+_MULTIPLY_ADDS = 5e9
 
 
-class EpochTimer:
-    """Callback of networks that measures the time of their epochs.
-
-    Attributes
-    ----------
-    seconds : float
-        The time of the last epoch.
-    """
-
-    def __init__(self) -> None:
-        self._start = self.seconds = 0.0
-
-    def setup(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
-
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Look at the clock when an epoch begins."""
-        if context.task_name == "epoch":
-            self._start = time.perf_counter()
-
-    def on_fit_task_end(self, estimator: Any, context: Any) -> None:
-        """Look at the clock when an epoch ends."""
-        if context.task_name == "epoch":
-            self.seconds = time.perf_counter() - self._start
-
-    def teardown(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
-
-
-def measure_epoch(networks: Any, data: TrainingData) -> float:
-    """Return the seconds of an epoch, measured on two batches with copies of the networks."""
-    timer, n_rows = EpochTimer(), 2 * networks.batch_size
-    copies = copy.copy(networks).set_params(max_iter=1).set_callbacks(timer)
-    every_row = data._replace(folds=None, rng=np.random.RandomState(0))
-    sample = every_row.draw_sample(n_rows)
-    with warnings.catch_warnings():  # which the networks will issue themselves
-        warnings.simplefilter("ignore")
-        copies.fit_cycle(sample.rows, None, is_train=sample.is_train)
-    return timer.seconds * data.n_train / n_rows
-
-
-def shorten_training(
-    networks: Any, cycles: list[int], data: TrainingData
-) -> tuple[list[int], TrainingData]:
-    """Return cycles and data with which training ends within the time limit.
-
-    If the first cycle would take longer, as measured, it is the only one. It has fewer epochs then,
-    and if necessary fewer rows, so that the learning rate still falls to zero. Up to `MANY_ROWS`
-    training rows nothing changes.
+def affordable_networks(
+    defaults: EnsembleSettings, n_inputs: int, n_blocks: int, n_rows: int, seconds: float
+) -> int:
+    """Return how many networks can be trained in so many seconds; at least 2.
 
     Parameters
     ----------
-    networks : TabularNetworkMixin
-        The untrained networks.
-    cycles : list of int
-        The epochs of each cycle without a time limit.
-    data : TrainingData
-        The data.
+    defaults : EnsembleSettings
+        The settings of the ensemble.
+    n_inputs, n_blocks : int
+        The number of encoded inputs, and of blocks of encodings before them.
+    n_rows : int
+        The number of training rows of a network, times that of epochs.
+    seconds : float
+        The time for all networks.
     """
-    n_train = data.n_train
-    is_measured = MIN_TIME < data.time_limit < math.inf and n_train > MANY_ROWS
-    if not (is_measured and data.may_leave_out_rows):
-        return cycles, data
-    start = time.perf_counter()
-    epoch = max(measure_epoch(networks, data), MIN_TIME)
-    left = max(data.time_limit - (time.perf_counter() - start), MIN_TIME)
-    data = data._replace(time_limit=left)
-    n_possible = max(left / epoch - _share_of_predictions(data), 0.0)
-    if n_possible >= cycles[0]:
-        return cycles, data
-    n_epochs = max(min(_SHORT_EPOCHS, cycles[0]), int(n_possible))
-    n_rows = max(_MIN_SHORT_ROWS, int(n_train * n_possible / n_epochs))
-    if n_rows < n_train:
-        data = data.draw_sample(n_rows)
-    limit = data.estimator.time_limit
-    warn(
-        f"time_limit={limit:g} seconds do not suffice for a first training cycle. So each network "
-        f"is trained on {data.n_train:,} of {n_train:,} rows, for {n_epochs} epoch(s). Increase "
-        "time_limit, or train fewer networks.",
-        ConvergenceWarning,
-    )
-    return [n_epochs], data
-
-
-def _share_of_predictions(data: TrainingData) -> float:
-    """Return the time of predicting held-out rows, divided by that of an epoch of all rows.
-
-    It is one of the three matrix products of an epoch for each row and network.
-    """
-    n_networks = 1 if data.validation is None else data.n_estimators
-    n_all = data._replace(is_train=None).n_train
-    return len(data.held_out.y) * n_networks / (3 * data.n_estimators * n_all)
+    widths = [n_inputs + N_EMBEDDED * n_blocks, *defaults.hidden, 1]
+    n_weights = N_EMBEDDED * WIDTH * n_blocks + sum(a * b for a, b in pairwise(widths))
+    # Training multiplies each weight three times for each row.
+    return max(2, int(seconds * _MULTIPLY_ADDS / (3 * n_weights * n_rows)))
 
 
 class CycleResult(NamedTuple):
@@ -406,13 +306,34 @@ class CycleResult(NamedTuple):
         return best_loss - self.loss > min_gain * abs(best_loss)
 
 
+class TrainedNetworks(NamedTuple):
+    """An ensemble after its training.
+
+    Parameters
+    ----------
+    ensemble : NetworkEnsemble
+        The trained networks.
+    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
+        Their out-of-fold outputs, or those for validation rows.
+    first_outputs : array of the same shape
+        The outputs after the first cycle.
+    is_stopped : bool
+        Whether a callback has ended training.
+    """
+
+    ensemble: NetworkEnsemble
+    outputs: Array
+    first_outputs: Array
+    is_stopped: bool
+
+
 def train_networks(
     networks: Any,
     view: FeatureView,
-    cycles: Sequence[int],
+    number: int,
     data: TrainingData,
     is_promising: Callable[[Array], bool],
-) -> tuple[NetworkEnsemble, Array, Array]:
+) -> TrainedNetworks:
     """Train networks in cycles, up to the last useful one.
 
     After the second cycle, another one begins only if the last one has lowered the loss enough. All
@@ -425,80 +346,82 @@ def train_networks(
         The untrained networks.
     view : FeatureView
         The representation of rows that they take.
-    cycles : sequence of int
-        The epochs of each cycle.
+    number : int
+        The number of the ensemble, from 1 on.
     data : TrainingData
         The data.
     is_promising : callable
         Returns whether another cycle follows the first one, given its outputs.
-
-    Returns
-    -------
-    ensemble : NetworkEnsemble
-        The trained networks.
-    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
-        Their out-of-fold outputs, or those for validation rows.
-    first_outputs : array of the same shape
-        The outputs after the first cycle.
     """
-    # The time that is not needed for predictions of held-out rows is for training.
-    work = 1.0
-    if data.is_train is not None:
-        work = cycles[0] * data.n_train / data._replace(is_train=None).n_train
-    share = work / (work + _share_of_predictions(data))
-    end = time.perf_counter() + share * data.time_limit
-    progress, estimator = data.progress, data.estimator
-    progress.n_ensembles_begun += 1
+    estimator, end = data.estimator, time.perf_counter() + data.time_limit
     task = data.context.subcontext("ensemble", max_subtasks=None)
     task.call_on_fit_task_begin(estimator=estimator)
     kept: CycleResult | None = None
-    best_loss, was_cut_short = math.inf, False
+    best_loss, seconds, is_stopped, is_cut_short = math.inf, 0.0, False, False
+    cycles = cycle_lengths(data.n_train, estimator.max_iter)
     for index, n_epochs in enumerate(cycles):
         start = time.perf_counter()
-        left = end - start
-        if kept is not None and (left <= 0 or progress.is_stopped):
-            was_cut_short |= left <= 0
-            break
-        limit = None if math.isinf(left) else max(left, MIN_TIME)
+        if kept is not None:
+            # The time of an epoch is that of the last cycle.
+            is_cut_short |= end - start < seconds / cycles[index - 1] * n_epochs
+            if is_cut_short or is_stopped:
+                break
+        limit = None if math.isinf(end) else max(end - start, MIN_TIME)
         networks = copy.copy(networks).set_params(max_iter=n_epochs, time_limit=limit)
-        checkpoint = progress.begin_cycle(networks, index)
-        cycle_task = task.subcontext("cycle")
-        with cycle_task.propagate_callback_context(networks):
-            cycle_task.call_on_fit_task_begin(estimator=estimator)
-            networks.fit_cycle(data.rows, data.folds, checkpoint, data.is_train)
-            progress.is_stopped |= cycle_task.call_on_fit_task_end(estimator=estimator)
-        networks.set_callbacks()
+        is_stopped = _train_cycle(networks, f"{number}_{index}", task, data)
         cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
-        now, is_useful = time.perf_counter(), cycle.is_useful(best_loss, data.n_train)
+        seconds, is_useful = time.perf_counter() - start, cycle.is_useful(best_loss, data.n_train)
         if index == 0:
             first_outputs = cycle.outputs
             continues = is_promising(first_outputs)
         else:
             continues = is_useful and cycle.lowers(best_loss, index)
-        n_cycles = max(_N_CYCLES, index + 2) if continues else index + 1
-        progress.print_cycle(cycles[:n_cycles], index, cycle, now - start, is_useful)
-        was_cut_short |= limit is not None and not cycle.is_complete and now >= end
-        progress.is_stopped |= not cycle.is_complete and now < end
+        if estimator.verbose:
+            n_trained, not_kept = int(networks.n_iter_.max()), "" if is_useful else " (not kept)"
+            print(
+                f"[{type(estimator).__name__}] ensemble {number}, cycle {index + 1}: "
+                f"{n_trained} epochs, validation loss {cycle.loss:.4g}{not_kept}",
+                flush=True,
+            )
+        is_over = start + seconds >= end
+        is_cut_short |= not cycle.is_complete and is_over
+        is_stopped |= not cycle.is_complete and not is_over
         if is_useful:
             best_loss = cycle.loss if kept is None else min(best_loss, cycle.loss)
             kept = cycle
         if not continues:
             break
-    progress.is_stopped |= task.call_on_fit_task_end(estimator=estimator)
+    is_stopped |= task.call_on_fit_task_end(estimator=estimator)
     assert kept is not None  # the first cycle is always useful
-    if was_cut_short:
-        n_rows = np.mean(kept.networks.t_)
-        if kept.n_iter.any():
-            result = f"Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept."
-        elif n_rows:
-            share = n_rows / data.n_train
-            result = f"Networks of {share:.2%} of an epoch are kept."
-        else:
-            result = "They were over before the first batch, so nothing has been learned."
+    if is_cut_short:
         warn(
             f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble gets "
-            f"a share. {result} Increase time_limit, or train fewer networks.",
+            f"a share. Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept. "
+            "Increase time_limit, or train fewer networks.",
             ConvergenceWarning,
         )
     kept.networks.finish(kept.n_iter)
-    return NetworkEnsemble(kept.networks, view), kept.outputs, first_outputs
+    return TrainedNetworks(
+        NetworkEnsemble(kept.networks, view), kept.outputs, first_outputs, is_stopped
+    )
+
+
+def _train_cycle(networks: Any, name: str, task: Any, data: TrainingData) -> bool:
+    """Train networks for a cycle; return whether a callback ends training after it."""
+    callbacks = getattr(data.estimator, "_skl_callbacks", [])
+    networks.set_callbacks(
+        *(
+            each
+            for each in callbacks
+            if not (hasattr(each, "max_propagation_depth") or getattr(each, "resumes", False))
+        )
+    )
+    cycle_task = task.subcontext("cycle")
+    with cycle_task.propagate_callback_context(networks):
+        cycle_task.call_on_fit_task_begin(estimator=data.estimator)
+        networks.fit_cycle(data.rows, data.folds, data.checkpoints.read(name))
+        is_stopped: bool = cycle_task.call_on_fit_task_end(estimator=data.estimator)
+    networks.set_callbacks()
+    if (networks.n_iter_ == networks.max_iter).all():
+        data.checkpoints.save(name, networks)
+    return is_stopped

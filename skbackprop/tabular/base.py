@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from .._sklearn import Interval, StrOptions
+from .._sklearn import Interval, StrOptions, warn
 from ..estimators._decorators import (
     with_argument_suggestions,
     with_callbacks,
@@ -38,16 +39,15 @@ from ..estimators.summary import FittedAttributesHTML
 from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
+from ._checkpoints import CycleCheckpoints
 from ._explanation import explain_table, keep_background, read_background
 from ._model_inputs import FeatureBuilder, FeatureView, LazyFeatureMatrix, draw_seed
-from ._networks import NetworkEnsemble
 from ._prediction import (
     FoldEnsemble,
     LabeledRows,
     OutOfFoldPredictor,
     TabularModel,
 )
-from ._progress import FitProgress
 from ._read_table import TableColumns, read_table
 from ._table_encoding import ScaledRows, UnscaledRows
 from ._training_cycles import (
@@ -58,10 +58,11 @@ from ._training_cycles import (
     N_ESTIMATORS,
     VERY_MANY_ROWS,
     EnsembleSettings,
+    TrainedNetworks,
     TrainingData,
+    affordable_networks,
     cycle_lengths,
     network_params,
-    shorten_training,
     train_networks,
 )
 
@@ -189,10 +190,10 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             groups on without a request.
         resume_from : str or path, default=None
             The file of a `callbacks.Checkpoint` of an estimator with the same parameters, fitted to
-            the same data. Networks resume training after the last saved epoch, and end with exactly
-            the same weights as without the interruption. The estimators of `blend` are fitted
-            again. Only ``time_limit``, ``verbose`` and ``random_state`` (which is ignored) may
-            differ from the first fit.
+            the same data. Networks resume training after the last complete training cycle, and end
+            with exactly the same weights as without the interruption. The estimators of `blend` are
+            fitted again. Only ``verbose`` and ``random_state`` (which is ignored) may differ from
+            the first fit.
 
         Returns
         -------
@@ -214,15 +215,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         fitted = shallow_copy(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
-        # All or nothing: a failed fit changes neither attributes nor the user's random stream.
-        rng = self.random_state
-        position = rng.get_state() if isinstance(rng, np.random.RandomState) else None
-        try:
-            fitted._fit(given, groups, start, context)
-        except BaseException:
-            if position is not None:
-                rng.set_state(position)
-            raise
+        fitted._fit(given, groups, start, context)
         replace_attributes(self, fitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
@@ -240,15 +233,15 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         y = self._targets.encode(y)
         weight = self._targets.training_weight(y, user_weight)
         validation = self._read_validation(given)
-        progress = FitProgress(self, start, given.resume_from)
-        rng = progress.start_stream(check_random_state(self.random_state))
+        checkpoints = CycleCheckpoints(self, given.resume_from)
+        rng = checkpoints.start_stream(check_random_state(self.random_state))
         group = None
         if groups is not None and validation is None:
             group = validate_groups(groups, len(y))
         rows = LabeledRows(self._fit_features(columns, y, group, rng), y, weight)
         folds, n_estimators = None, self._resolve_n_estimators(len(y))
         if validation is None:
-            folds = self._make_folds(y, weight, group, rng)
+            folds = self._make_folds(y, weight, group, n_estimators, rng)
             n_estimators = int(folds.max()) + 1
         else:
             with prefix_errors("X_val, y_val"):
@@ -256,21 +249,20 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         arrays = [*self._encoded_arrays(rows), folds]
         if validation is not None:
             arrays += self._encoded_arrays(validation)
-        progress.check_data(arrays)
+        checkpoints.check_data(arrays)
         # The rows are the same whatever estimators draw seeds in between.
         background_stream = copy.deepcopy(rng)
         spent = time.perf_counter() - start
         time_limit = math.inf if self.time_limit is None else self.time_limit - spent
         mixed = self._fit_models(
             TrainingData(
-                rows, n_estimators, folds, validation, rng, time_limit, self, context, progress
+                rows, n_estimators, folds, validation, rng, time_limit, self, context, checkpoints
             )
         )
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixed, y, user_weight)
         self.background_ = keep_background(self, columns, self._features, weight, background_stream)
-        progress.print_end(vars(self).get("oof_score_"))
 
     def _fit_features(
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
@@ -314,7 +306,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             return LabeledRows(columns, y, weight)
 
     def _make_folds(
-        self, y: Array, weight: Array | None, group: Array | None, rng: np.random.RandomState
+        self,
+        y: Array,
+        weight: Array | None,
+        group: Array | None,
+        n_folds: int,
+        rng: np.random.RandomState,
     ) -> Array:
         """Return the fold of each row; raise if there are not two rows, or groups, with weight."""
         if len(y) < 2:
@@ -329,7 +326,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 f"{name} is positive for one row only, but at least 2 such rows are needed, one to "
                 "train on and one to hold out. Give more rows a positive weight."
             )
-        n_folds = self._resolve_n_estimators(len(y))
         strata = y if is_classifier(self) else None
         if weight is not None and not weight.all():
             # Rows with and without weight are distributed evenly.
@@ -349,9 +345,26 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     def _resolve_n_estimators(self, n_rows: int) -> int:
         """Return the number of networks of each ensemble, for a number of training rows."""
-        if self.n_estimators != AUTO:
-            return int(self.n_estimators)
-        return N_ESTIMATORS if n_rows <= MAX_ROWS_OF_FULL_ENSEMBLE else N_ESTIMATORS // 2
+        default = N_ESTIMATORS if n_rows <= MAX_ROWS_OF_FULL_ENSEMBLE else N_ESTIMATORS // 2
+        n_estimators = default if self.n_estimators == AUTO else int(self.n_estimators)
+        if self.time_limit is None:
+            return n_estimators
+        n_components = len(self._configurations) + len(self._blended_estimators(n_rows))
+        n_affordable = affordable_networks(
+            self._configurations[0],
+            self._features.n_encoded,
+            self._features.n_blocks,
+            n_rows * cycle_lengths(n_rows, self.max_iter)[0],
+            self.time_limit / n_components,
+        )
+        if n_affordable < n_estimators:
+            warn(
+                f"time_limit={self.time_limit:g} seconds suffice for {n_affordable} of "
+                f"{n_estimators} networks in each ensemble. Increase time_limit, or fit a sample "
+                "of the rows.",
+                ConvergenceWarning,
+            )
+        return min(n_estimators, n_affordable)
 
     def _fit_models(self, data: TrainingData) -> Array:
         """Fit the components and their mixture, and return mixed outputs for held-out rows."""
@@ -371,7 +384,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         # From very many rows the first ensemble learns what a second one would add, at twice the
         # time of a prediction.
         configurations = self._configurations[: 1 if n_rows > VERY_MANY_ROWS else None]
-        n_networks = data.progress.n_ensembles = len(configurations)
+        n_networks = len(configurations)
         blend = self._blended_estimators(n_rows)
         n_components = n_networks + len(blend)
         # The randomness of a component does not depend on the others.
@@ -384,10 +397,10 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             limit, rng = max(left / n_left, MIN_TIME), rngs[component]
             return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
 
-        blended, trained, first_outputs = [], list[tuple[NetworkEnsemble, Array]](), list[Array]()
+        blended, trained = [], list[TrainedNetworks]()
 
         def is_promising(outputs: Array) -> bool:
-            earlier = [first_outputs, [last for _, last in trained]]
+            earlier = [[each.first_outputs for each in trained], [each.outputs for each in trained]]
             return not trained or self._improves_mixture(
                 outputs, earlier, data.held_out, MIN_GAIN_OF_ENSEMBLE
             )
@@ -395,41 +408,35 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
             own = own.with_arrays()
-            fitted = cross_fit(estimator, self._targets, self._features.is_nominal, own)
-            if fitted is not None:
-                blended.append(fitted)
+            component = cross_fit(estimator, self._targets, self._features.is_nominal, own)
+            if component is not None:
+                blended.append(component)
         for index, defaults in enumerate(configurations):
             view: FeatureView = "embedded" if defaults.embeds else "encoded"
             own = data_for(index, view, n_networks - index)
-            if trained and (own.time_limit == MIN_TIME or data.progress.is_stopped):
+            if trained and (own.time_limit == MIN_TIME or trained[-1].is_stopped):
                 break
-            seed = draw_seed(own.rng)
-            networks = self._make_ensemble(defaults, own, seed)
-            cycles = cycle_lengths(own.n_train, self.max_iter)
-            cycles, own = shorten_training(networks, cycles, own)
-            if own.is_train is not None:
-                networks = self._make_ensemble(defaults, own, seed)
-            ensemble, outputs, first = train_networks(networks, view, cycles, own, is_promising)
-            trained.append((ensemble, outputs))
-            first_outputs.append(first)
+            networks = self._make_ensemble(defaults, own)
+            trained.append(train_networks(networks, view, index + 1, own, is_promising))
         if self.blend == AUTO and n_rows > VERY_MANY_ROWS:
-            others = [[outputs for _, outputs in trained]]
+            others = [[each.outputs for each in trained]]
             blended = [
                 (component, outputs)
                 for component, outputs in blended
                 if self._improves_mixture(outputs, others, data.held_out, MIN_GAIN_OF_BOOSTING)
             ]
-        self._components: list[FoldEnsemble] = [each for each, _ in [*trained, *blended]]
-        self.networks_ = [each.networks for each, _ in trained]
+        fitted = [(each.ensemble, each.outputs) for each in trained] + blended
+        self._components: list[FoldEnsemble] = [each for each, _ in fitted]
+        self.networks_ = [each.ensemble.networks for each in trained]
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
         self.blended_ = [each.estimators for each, _ in blended]
-        return [outputs for _, outputs in [*trained, *blended]]
+        return [outputs for _, outputs in fitted]
 
-    def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData, seed: int) -> Any:
+    def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
         n_blocks = self._features.n_blocks if defaults.embeds else 0
         params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
-        return self._make_networks(params | {"random_state": seed}, data.rows)
+        return self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
 
     def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
         """Return encoded rows of a table in a view."""

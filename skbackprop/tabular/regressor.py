@@ -96,12 +96,12 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None lets `fit` choose a number up to 248.
     time_limit : float or None, default=None
-        The maximum number of seconds of `fit`; None for no limit. At the limit, `fit` keeps the
-        best networks so far. If the limit is too short for a first training cycle on many rows,
-        networks are trained on a sample of the rows, with a ConvergenceWarning.
+        The maximum number of seconds of `fit`; None for no limit. With a short limit, `fit` trains
+        fewer networks (at least 2) and fewer training cycles, and leaves out estimators of `blend`,
+        each with a ConvergenceWarning.
     verbose : bool or int, default=False
-        Whether to print a line after each estimator of `blend`, and after each training cycle of
-        each ensemble, with the validation loss of the cycle and the maximum time left.
+        Whether to print a line after each training cycle of each ensemble, with its validation
+        loss.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, folds, frequencies of cosines and the order of rows.
 

@@ -3,15 +3,13 @@
 The oracle of the inputs is the encoding of all rows at once, as in prediction.
 """
 
-import itertools
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _model_inputs, _progress, _robust_scaling, base
+from skbackprop.tabular import _model_inputs, _robust_scaling, base
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._object_values import count_present, is_missing
 from skbackprop.tabular._text import infer_kind_of_strings
@@ -183,21 +181,6 @@ def test_missing_values_do_not_make_categories_of_text():
     texts = [f"two words {at}" for at in range(40)]
     assert infer_kind_of_strings([*texts, *[None] * 400]) == "text"
     assert infer_kind_of_strings([*texts, *[texts[0]] * 400]) == "category"
-
-
-def test_lines_of_epochs_are_printed_if_the_last_line_is_not_recent(monkeypatch, capsys):
-    clock = itertools.count(0, 20)
-    X, y = mixed_data(TabularRegressor)
-    model = TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0)
-    monkeypatch.setattr(_progress.FitProgress, "print_cycle", lambda *args: None)
-    monkeypatch.setattr(_progress.time, "perf_counter", lambda: float(next(clock)))
-    model.fit(X, y)
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if "epoch" in line]
-    assert all("of 5 in this cycle" in line for line in lines if "epoch" in line)
-    monkeypatch.setattr(_progress, "_SECONDS_BETWEEN_LINES", np.inf)
-    TabularRegressor(n_estimators=2, max_iter=5, verbose=True, random_state=0).fit(X, y)
-    assert "epoch" not in capsys.readouterr().out
 
 
 @BOTH
