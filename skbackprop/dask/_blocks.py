@@ -79,7 +79,7 @@ class Block(NamedTuple):
 
     Parameters
     ----------
-    X : array, sparse matrix, data frame, LazyMatrix or ScaledRows
+    X : array, sparse matrix, data frame, LazyMatrix or UnscaledRows
         The input: as passed to `fit`, later encoded.
     y : array, series or data frame
         The targets, later encoded.

@@ -28,7 +28,7 @@ from ..tabular._networks import NetworkEnsemble, TabularClassifierNetworks, Tabu
 from ..tabular._object_values import is_missing
 from ..tabular._prediction import LabeledRows
 from ..tabular._read_table import Kind, TableColumns, read_table
-from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, ScaledRows
+from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
 from ..tabular._target_encoding import N_FOLDS, TargetEncoding, TargetMoments
 from ..tabular._targets import TabularTargets
 from ..tabular._training_cycles import MAX_ROWS_OF_FULL_ENSEMBLE, N_ESTIMATORS, TrainingData
@@ -88,7 +88,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
     _blocks: Blocks
     _n_networks: int
     _sample_folds: Array
-    _sample_rows: ScaledRows
+    _sample_rows: UnscaledRows
 
     def _fit(self, given: FitArguments, groups: Any, start: float, context: Any) -> None:
         """Set the fitted attributes, as for the rows of a sample."""
@@ -173,7 +173,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
 
     def _fit_features(
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
-    ) -> ScaledRows:
+    ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the rows of the sample."""
         reader = TableEncoder()
         for name in ("n_features_in_", "feature_names_in_"):
@@ -188,18 +188,16 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             categories,
             categories.read_codes(columns),
             rng,
-            np.float32,
             y if is_continuous else None,
             lambda: self._sample_folds,
         )
-        self._features, self._sample_rows = FeatureBuilder.from_encoding(
-            encoding, rows, rng, self._blocks.n_rows
-        )
+        self._features = FeatureBuilder.from_encoding(encoding, rows, rng, self._blocks.n_rows)
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         self._blocks = self._blocks.map(
             _encode_block, reader=reader, features=self._features, targets=self._targets
         )
-        return self._sample_rows
+        self._sample_rows = rows
+        return rows
 
     def _fit_categories(
         self, reader: TableEncoder, columns: TableColumns, kinds: Sequence[Kind], center: float
@@ -500,7 +498,7 @@ def _encode_block(
     """Return encoded rows, with out-of-fold target statistics."""
     with prefix_errors(f"block {number} of X"):
         columns = read_table(reader, block.X, reset=False)
-        X = features.scale(columns, block.folds)._replace(columns=None)  # forget the raw rows
+        X = features.encoding.read_rows(columns, block.folds)
     y = targets.encode(block.y)
     return Block(X, y, targets.training_weight(y, block.weight), block.folds)
 

@@ -92,15 +92,15 @@ class CategoryLevels(DropCachedPropertiesMixin):
         codes = {level: code for code, level in enumerate(self.frequent, start=1)}
         return codes | dict.fromkeys(self.infrequent, len(self.frequent) + 1)
 
-    def encode(self, values: Sequence[Any], first_row: int = 0) -> Array:
-        """Return the code of each value; errors count rows from `first_row` on."""
+    def encode(self, values: Sequence[Any]) -> Array:
+        """Return the code of each value."""
         if "other" in find_roles(values):
-            raise_unsupported(values, self.label, first_row)
+            raise_unsupported(values, self.label)
         found = map(self._codes.get, values, repeat(0))
         try:
             codes = np.fromiter(found, dtype=np.intp, count=len(values))
         except TypeError:  # a tuple of lists is not hashable
-            raise_unsupported(values, self.label, first_row)
+            raise_unsupported(values, self.label)
         missing_code = self._codes.get(None, 0)
         if missing_code:
             for row in np.flatnonzero(codes == 0).tolist():
@@ -272,7 +272,7 @@ class CategoricalEncoding:
         """Return the codes of the categorical columns of a table."""
         codes = np.empty((table.n_rows, len(self.levels)), dtype=np.intp)
         for position, (column, levels) in enumerate(zip(self.columns, self.levels, strict=True)):
-            codes[:, position] = levels.encode(table.values(column), table.first_row)
+            codes[:, position] = levels.encode(table.values(column))
         return codes
 
     def encode_target(self, codes: Array, folds: Array | None) -> Array:

@@ -203,7 +203,7 @@ class CategoryInteractions:
     def fit(
         cls,
         codes: Array,
-        take: Callable[[slice, Sequence[int]], Array],
+        z: Array,
         may_interact: Array,
         y: Array,
         draw_folds: Callable[[], Array],
@@ -215,8 +215,8 @@ class CategoryInteractions:
         ----------
         codes : array of int of shape (n, n_categorical)
             The codes of categories.
-        take : callable
-            Returns rows of some of the scaled numbers; those that are missing are taken for 0.
+        z : array of shape (n, n_numbers)
+            The scaled numbers; those that are missing are taken for 0.
         may_interact : array of bool of shape (n_numbers,)
             The numbers that may interact.
         y : array of shape (n,)
@@ -234,13 +234,13 @@ class CategoryInteractions:
         # A power of two, which does not round, makes squares finite.
         unit = float(np.ldexp(1.0, int(np.frexp(np.abs(y).max())[1])))
         y = y / unit
-        tried = _find_promising_pairs(codes, take, may_interact, y, n_codes)
+        tried = _find_promising_pairs(codes, z, may_interact, y, n_codes)
         if not tried:
             return None
         folds, chosen = draw_folds(), list[tuple[float, int, int, Array]]()
         for category, number in tried:
             own_codes = codes[:, category].astype(np.intp)
-            own_z = _fill(take(slice(None), [number]))[:, 0]
+            own_z = _fill(z[:, number])
             errors, own_lines = [], []
             for are_parallel in (False, True):
                 fold_lines = np.stack(
@@ -263,7 +263,7 @@ class CategoryInteractions:
             unit
             * fit_random_slopes(
                 codes[:, category].astype(np.intp),
-                _fill(take(slice(None), [number]))[:, 0],
+                _fill(z[:, number]),
                 y,
                 n_codes[category],
             )
@@ -305,7 +305,7 @@ def _predict_lines(lines: Array, z: Array) -> Array:
 
 def _find_promising_pairs(
     codes: Array,
-    take: Callable[[slice, Sequence[int]], Array],
+    z: Array,
     may_interact: Array,
     y: Array,
     n_codes: Sequence[int],
@@ -318,8 +318,8 @@ def _find_promising_pairs(
     blocks = np.array_split(numbers, -(-len(numbers) // _TESTED_NUMBERS)) if len(numbers) else []
     for category, column in product(np.flatnonzero(is_used).tolist(), blocks):
         own_codes = codes[rows, category].astype(np.intp)
-        own = _fill(take(rows, column.tolist()))
-        test = _SlopeTest.of_sums(_WithinSums.of_rows(own_codes, own, target, n_codes[category]))
+        own_z = _fill(z[rows][:, column])
+        test = _SlopeTest.of_sums(_WithinSums.of_rows(own_codes, own_z, target, n_codes[category]))
         is_useful = (test.n_slopes > 2) & (test.df > 0) & (test.gain > _MIN_GAIN)
         for at in np.flatnonzero(is_useful & (test.p_value < _MAX_P_VALUE)).tolist():
             found.append((float(test.gain[at]), category, int(column[at])))

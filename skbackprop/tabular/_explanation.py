@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .._sklearn import _safe_indexing
 from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
 from ..utils.arrays import Array, IndexArray, as_dense
 from ._model_inputs import FeatureBuilder
 from ._prediction import TabularModel
-from ._read_table import SparseColumns, TableColumns, read_table
+from ._read_table import SparseColumns, TableColumns
 from ._table_encoding import FittedEncoding, UnscaledRows
 
 # The background that a fitted estimator keeps has fewer rows if it would have more numbers.
@@ -19,48 +18,24 @@ _BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
 
 
 def keep_background(
-    estimator: Any,
-    columns: TableColumns,
-    features: FeatureBuilder,
-    weight: Array | None,
-    rng: np.random.RandomState,
+    rows: UnscaledRows, weight: Array | None, rng: np.random.RandomState
 ) -> UnscaledRows:
-    """Return a few training rows with weight, encoded as in training, to explain others by.
-
-    Their target statistics are out of fold.
-
-    Parameters
-    ----------
-    estimator : BaseTabular
-        The estimator, whose features are fitted.
-    columns : TableColumns
-        The training table.
-    features : FeatureBuilder
-        Its features.
-    weight : array of shape (n,) or None
-        The weight of each row.
-    rng : RandomState
-        Draws the rows.
-    """
-    candidates = np.arange(columns.n_rows) if weight is None else np.flatnonzero(weight)
-    width = len(features.encoding.numbers.center) + len(features.codes)
-    n_rows = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
-    if len(candidates) > n_rows:
-        candidates = np.sort(rng.choice(candidates, n_rows, replace=False))
-    part = read_table(estimator, _safe_indexing(columns.table, candidates), reset=False)
-    folds = features.encoding.folds
-    own_folds = None if folds is None else folds[candidates]
-    numbers, codes = features.encoding.read_training_rows(part, own_folds)
-    return UnscaledRows(as_dense(numbers), codes)
+    """Return a few training rows with weight, to explain others by."""
+    n_rows, n_codes = rows.codes.shape
+    candidates = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
+    width = rows.numbers.shape[1] + n_codes
+    n_kept = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
+    if len(candidates) > n_kept:
+        candidates = np.sort(rng.choice(candidates, n_kept, replace=False))
+    return UnscaledRows(as_dense(rows.numbers[candidates]), rows.codes[candidates])
 
 
 def read_background(
     columns: TableColumns, features: FeatureBuilder, random_state: Any
 ) -> UnscaledRows:
-    """Return the rows of a background table as matrices, or a sample if there are many."""
-    numbers, codes = features.encoding.read_rows(columns)
-    index = draw_background(columns.n_rows, random_state)
-    return UnscaledRows(as_dense(numbers[index]), codes[index])
+    """Return the rows of a background table, or a sample if there are many."""
+    rows = features.encoding.read_rows(columns)
+    return rows.take(draw_background(columns.n_rows, random_state))
 
 
 def explain_table(
@@ -95,16 +70,14 @@ def explain_table(
         rows = encoding.update_interactions(rows)
         return model.predict_inputs(model.features.make_inputs(rows, views), single_precision)
 
-    own, others = (
-        np.hstack([as_dense(each.numbers), each.codes])
-        for each in (encoding.read_rows(columns), background)
-    )
+    own_rows = encoding.read_rows(columns)
+    own, others = (np.hstack([as_dense(n), codes]) for n, codes in (own_rows, background))
     return make_explanation(
         predict,
         own,
         others,
         _sources_of_matrices(encoding, columns.n_columns),
-        model.predict(columns),
+        model.predict(own_rows),
         predict(others, single_precision=False),
         _table_values(columns),
         columns.names,

@@ -1,6 +1,6 @@
-"""Views of a table: what networks and gradient boosting take as input.
+"""Inputs of networks and of gradient boosting, computed from numbers and codes of a table.
 
-`FeatureBuilder` adds a block of encodings of each number to the encoded table. Views of many rows
+`FeatureBuilder` adds a block of encodings of each number to the encoded table. Inputs of many rows
 are computed for each batch.
 """
 
@@ -12,14 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
 import numpy as np
+from scipy.sparse import csc_array
 
 from ..utils.arrays import Array, LazyMatrix, as_dense
 from ._read_table import Kind, TableColumns
-from ._table_encoding import FittedEncoding, ScaledRows, UnscaledRows
+from ._table_encoding import FittedEncoding, UnscaledRows
 from .numeric_encoders import PeriodicFeatures, find_bin_edges
-
-# The number of rows read at once.
-_ROWS_READ = 1 << 16
 
 # Representations of the rows of a table: encoded; with blocks of numeric encodings before that; or
 # the table itself, as numbers with NaN for missing values and codes of categories.
@@ -139,7 +137,7 @@ class FeatureBuilder:
         rng: np.random.RandomState,
         groups: Array | None = None,
         column_kinds: Mapping[Any, Kind] | None = None,
-    ) -> tuple[Self, ScaledRows]:
+    ) -> tuple[Self, UnscaledRows]:
         """Fit the features to a table.
 
         Parameters
@@ -161,7 +159,7 @@ class FeatureBuilder:
         -------
         features : FeatureBuilder
             The fitted features.
-        rows : ScaledRows
+        rows : UnscaledRows
             The training rows, with out-of-fold target statistics.
         """
         encoding, rows = FittedEncoding.fit(
@@ -172,29 +170,26 @@ class FeatureBuilder:
             target_type=target_type,
             random_state=rng,
             groups=groups,
-            dtype=np.float32,
             with_interactions=True,
         )
-        return cls.from_encoding(encoding, rows, rng, columns.n_rows)
+        return cls.from_encoding(encoding, rows, rng, columns.n_rows), rows
 
     @classmethod
     def from_encoding(
-        cls, encoding: FittedEncoding, rows: ScaledRows, rng: np.random.RandomState, n_rows: int
-    ) -> tuple[Self, ScaledRows]:
+        cls, encoding: FittedEncoding, rows: UnscaledRows, rng: np.random.RandomState, n_rows: int
+    ) -> Self:
         """Return the features, given an encoding and the rows that it was fitted to.
 
         Numbers have blocks if those of `n_rows` rows fit into memory.
         """
         codes = tuple(_codes_by_frequency(levels.counts) for levels in encoding.categories.levels)
-        features, numbers = cls(encoding, None, codes), rows.numbers
-        if encoding.is_sparse:
-            numbers = encoding.scale(UnscaledRows(numbers, rows.codes))
-        n_numbers = encoding.n_embedded
+        features, n_numbers = cls(encoding, None, codes), encoding.n_embedded
         n_rows = min(_BLOCK_ROWS, n_rows)
         if n_numbers and n_numbers * WIDTH * n_rows <= _MAX_BLOCK_ELEMENTS:
-            filled = (encoding.numbers.filled_column(numbers, at) for at in range(n_numbers))
-            features = replace(features, blocks=NumericBlockEncoder.fit(filled, rng))
-        return features, rows._replace(numbers=numbers)
+            numbers = csc_array(rows.numbers) if encoding.is_sparse else rows.numbers
+            scaled = (encoding.numbers.scaled_output(numbers, at) for at in range(n_numbers))
+            features = replace(features, blocks=NumericBlockEncoder.fit(scaled, rng))
+        return features
 
     @property
     def n_blocks(self) -> int:
@@ -212,32 +207,12 @@ class FeatureBuilder:
         n_numbers = len(self.encoding.numbers.center)
         return np.arange(n_numbers + len(self.codes)) >= n_numbers
 
-    def scale(self, columns: TableColumns, folds: Array | None = None) -> ScaledRows:
-        """Return the scaled rows of a table; with folds, target statistics are out of fold."""
-        dtype = np.min_scalar_type(max(self.encoding.categories.n_codes, default=0))
-        numbers = np.empty((columns.n_rows, len(self.encoding.numbers.center)), np.float32)
-        codes = np.empty((columns.n_rows, len(self.codes)), dtype)
-        for start in range(0, columns.n_rows, _ROWS_READ):
-            block = slice(start, start + _ROWS_READ)
-            own_folds = None if folds is None else folds[block]
-            rows = self.encoding.read_rows(columns.slice_rows(block), own_folds)
-            numbers[block], codes[block] = self.encoding.scale(rows), rows.codes
-        return ScaledRows(columns, numbers, codes, folds)
-
-    def make_training_input(self, rows: ScaledRows, view: FeatureView) -> Array | LazyMatrix:
+    def make_training_input(self, rows: UnscaledRows, view: FeatureView) -> Array | LazyMatrix:
         """Return a view of rows: an array if it is small or the table, else a lazy matrix."""
-        if view != "table":
-            lazy = LazyFeatureMatrix(self, rows, view)
-            return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
-        columns, _, codes, folds = rows
-        assert columns is not None
-        out = np.empty((columns.n_rows, len(self.is_nominal)))
-        for start in range(0, len(out), _ROWS_READ):  # read once more, in blocks of rows
-            block = slice(start, start + _ROWS_READ)
-            own_folds = None if folds is None else folds[block]
-            numbers = self.encoding.read_numbers(columns.slice_rows(block), codes[block], own_folds)
-            out[block] = self._table_view(UnscaledRows(numbers, codes[block]))
-        return out
+        if view == "table":
+            return self._table_view(rows)
+        lazy = LazyFeatureMatrix(self, rows, view)
+        return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
 
     def make_inputs(
         self, rows: UnscaledRows, views: Collection[FeatureView]
@@ -269,17 +244,15 @@ class FeatureBuilder:
             self._write_blocks(out[start : start + _ROWS_OF_BLOCKS])
         return out
 
-    def write_view(self, scaled: Array, codes: Array, view: FeatureView, out: Array) -> None:
-        """Write a view, other than "table", of scaled numbers and codes to an array."""
+    def write_view(self, rows: UnscaledRows, view: FeatureView, out: Array) -> None:
+        """Write a view of rows, other than "table", to an array."""
         first = self.n_blocks * WIDTH if view == "embedded" else 0
         if not self.encoding.n_outputs:
             out[:, first:] = 0
-        for start in range(0, len(out), _ROWS_OF_BLOCKS):
-            rows = slice(start, start + _ROWS_OF_BLOCKS)
-            encoded = out[rows, first : first + self.encoding.n_outputs]
-            self.encoding.write_outputs(scaled[rows], codes[rows], encoded)
-            if first:
-                self._write_blocks(out[rows])
+        self.encoding.write(rows, out[:, first : first + self.encoding.n_outputs])
+        if first:
+            for start in range(0, len(out), _ROWS_OF_BLOCKS):
+                self._write_blocks(out[start : start + _ROWS_OF_BLOCKS])
 
     def _write_blocks(self, out: Array) -> None:
         """Write the blocks of numbers that are in the columns after them."""
@@ -297,21 +270,20 @@ class LazyFeatureMatrix(LazyMatrix):
     ----------
     features : FeatureBuilder
         The fitted features.
-    rows : ScaledRows
-        The rows, in single precision.
+    rows : UnscaledRows
+        The rows.
     view : FeatureView
         The view, other than "table".
     """
 
-    def __init__(self, features: FeatureBuilder, rows: ScaledRows, view: FeatureView) -> None:
+    def __init__(self, features: FeatureBuilder, rows: UnscaledRows, view: FeatureView) -> None:
         width = features.n_encoded + (features.n_blocks * WIDTH if view == "embedded" else 0)
         super().__init__((len(rows.codes), width), np.dtype(np.float32))
         self._features, self._rows, self._view = features, rows, view
 
     def write_rows(self, rows: slice | Array, out: Array) -> None:
         """Write rows to an array."""
-        _, numbers, codes, _ = self._rows
-        self._features.write_view(numbers[rows], codes[rows], self._view, out)
+        self._features.write_view(self._rows.take(rows), self._view, out)
 
 
 def _codes_by_frequency(counts: Sequence[int]) -> Array:

@@ -80,15 +80,15 @@ def count_present(values: Sequence[Any]) -> int:
     return sum(known.values())
 
 
-def check_supported(values: Sequence[Any], label: str, first_row: int = 0) -> dict[Role, type]:
+def check_supported(values: Sequence[Any], label: str) -> dict[Role, type]:
     """Return the roles of values; raise if some are not supported."""
     types = find_roles(values)
     if "other" in types:
-        raise_unsupported(values, label, first_row)
+        raise_unsupported(values, label)
     return types
 
 
-def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
+def to_floats(values: Sequence[Any], label: str) -> Array:
     """Return the values of a numeric column as float64, with NaN for missing values.
 
     Parameters
@@ -97,8 +97,6 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
         The values.
     label : str
         The name of the column in errors.
-    first_row : int, default=0
-        The number of the first row in the table, for errors.
 
     Raises
     ------
@@ -107,7 +105,7 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
     ValueError
         If a value is not a number.
     """
-    types = check_role(values, "number", label, first_row)
+    types = check_role(values, "number", label)
     if "missing" in types:  # NumPy converts None to NaN, but not the NA of pandas
         values = [np.nan if find_role(type(value)) == "missing" else value for value in values]
     try:
@@ -117,13 +115,13 @@ def to_floats(values: Sequence[Any], label: str, first_row: int = 0) -> Array:
 
 
 def check_role(
-    values: Sequence[Any], role: Role, label: str, first_row: int = 0, *, strings: bool = False
+    values: Sequence[Any], role: Role, label: str, *, strings: bool = False
 ) -> dict[Role, type]:
     """Return the roles of values; raise if some are not of the role that they had in `fit`.
 
     Strings are accepted with `strings`, and missing values always.
     """
-    types = check_supported(values, label, first_row)
+    types = check_supported(values, label)
     accepted = {role, "missing"}
     if types.keys() <= accepted:
         return types
@@ -135,13 +133,13 @@ def check_role(
         remedy = "numbers, with NaN for missing ones," if role == "number" else PLURALS[role]
         raise ValueError(
             f"{label} held {PLURALS[role]} in fit, but now holds {short_repr(value)} "
-            f"({type(value).__name__}) in row {first_row + row}. Convert the column to "
+            f"({type(value).__name__}) in row {row}. Convert the column to "
             f"{remedy} or fit again."
         )
     return types
 
 
-def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> NoReturn:
+def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
     """Raise an error about a column with lists, dicts, complex numbers and the like.
 
     The error names the first such value, or the first one that is not missing if only the dtype of
@@ -159,7 +157,7 @@ def raise_unsupported(values: Sequence[Any], label: str, first_row: int = 0) -> 
     row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
     value = values[row]
     raise TypeError(
-        f"{label} holds {short_repr(value)} in row {first_row + row}: argument must be a string "
+        f"{label} holds {short_repr(value)} in row {row}: argument must be a string "
         f"or a number, not {type(value).__name__!r}. Split such values into one column for each "
         "part, or remove the column."
     )

@@ -20,7 +20,6 @@ from ..estimators._scorers import get_scorer_with_suggestion
 from ..training.parallelism import BlasLimit, threads_for_stacks
 from ..utils.arrays import Array, as_dense
 from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
-from ._read_table import TableColumns
 from ._table_encoding import UnscaledRows
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
@@ -115,19 +114,18 @@ class TabularModel:
         width = self.features.n_encoded + self.features.n_blocks * WIDTH
         return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
 
-    def predict(self, columns: TableColumns) -> Array:
-        """Predict the rows of a table, in blocks that limit memory and run in several threads."""
-        n_rows, block_size, views = columns.n_rows, self.rows_at_once, self.views
+    def predict(self, rows: UnscaledRows) -> Array:
+        """Predict rows, in blocks that limit memory and run in several threads."""
+        n_rows, block_size, views = len(rows.codes), self.rows_at_once, self.views
 
-        def predict_block(block: TableColumns) -> Array:
-            rows = self.features.encoding.read_rows(block)
-            return self.predict_inputs(self.features.make_inputs(rows, views), n_rows > MANY_ROWS)
+        def predict_block(block: UnscaledRows) -> Array:
+            return self.predict_inputs(self.features.make_inputs(block, views), n_rows > MANY_ROWS)
 
         if n_rows <= block_size:
-            return predict_block(columns)
+            return predict_block(rows)
         blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
         return np.concatenate(
-            self.map_in_threads(lambda block: predict_block(columns.slice_rows(block)), blocks)
+            self.map_in_threads(lambda block: predict_block(rows.take(block)), blocks)
         )
 
     def predict_inputs(

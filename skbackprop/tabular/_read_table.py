@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from itertools import chain
 from reprlib import repr as short_repr
 from types import MappingProxyType
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from scipy.sparse import csc_array, csr_array, issparse
+from scipy.sparse import csc_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
 from ..utils.arrays import Array
@@ -102,7 +101,7 @@ _KINDS = "fiubOUmM"
 
 
 class TableColumns(ABC):
-    """Columns of a table, or of a part of it.
+    """Columns of a table.
 
     Parameters
     ----------
@@ -110,14 +109,12 @@ class TableColumns(ABC):
         The table.
     names : sequence or None
         The names of the columns.
-    first_row : int, default=0
-        The number of the first row in the whole table, for errors.
     """
 
-    def __init__(self, table: Any, names: Sequence[Any] | None, first_row: int = 0) -> None:
+    def __init__(self, table: Any, names: Sequence[Any] | None) -> None:
         self.table = table
         self.n_rows, self.n_columns = table.shape
-        self.names, self.first_row = names, first_row
+        self.names = names
 
     def label(self, column: int) -> str:
         """Return the name of a column in errors."""
@@ -130,10 +127,6 @@ class TableColumns(ABC):
     @abstractmethod
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
-
-    @abstractmethod
-    def slice_rows(self, rows: slice) -> TableColumns:
-        """Return some consecutive rows."""
 
     def numbers(self, columns: Sequence[int]) -> Any:
         """Return numeric columns as a float64 matrix, with NaN for missing values."""
@@ -152,32 +145,32 @@ class TableColumns(ABC):
             return self._durations(column)
         values = self.values(column)
         if kind == "time":
-            check_role(values, "time", label, self.first_row)
+            check_role(values, "time", label)
             return times_to_seconds(values)
-        check_role(values, "number", label, self.first_row, strings=True)
+        check_role(values, "number", label, strings=True)
         floats = [parse_number(value) if isinstance(value, str) else value for value in values]
-        numbers = to_floats(floats, label, self.first_row)
+        numbers = to_floats(floats, label)
         return self._check_finite(numbers[:, np.newaxis], [column])[:, 0]
 
     def texts(self, column: int) -> list[Any]:
         """Return the values of a column of text; raise if some are not supported."""
         values = self.values(column)
-        check_supported(values, self.label(column), self.first_row)
+        check_supported(values, self.label(column))
         return values
 
     def dates(self, column: int) -> Array:
         """Return a column of dates as datetime64[us], with NaT for missing values."""
         values = self.values(column)
-        check_role(values, "date", self.label(column), self.first_row, strings=True)
+        check_role(values, "date", self.label(column), strings=True)
         return dates_to_microseconds(values)
 
     def _durations(self, column: int) -> Array:
         values = self.values(column)
-        check_role(values, "duration", self.label(column), self.first_row)
+        check_role(values, "duration", self.label(column))
         return durations_to_seconds(values)
 
     def _floats(self, column: int) -> Array:
-        return to_floats(self.values(column), self.label(column), self.first_row)
+        return to_floats(self.values(column), self.label(column))
 
     def _check_finite(self, matrix: Array, columns: Sequence[int]) -> Array:
         """Return a matrix of columns; raise if it has infinite values."""
@@ -234,16 +227,12 @@ class ArrayColumns(TableColumns):
             return as_seconds(self.table[:, column])
         return super()._durations(column)
 
-    def slice_rows(self, rows: slice) -> ArrayColumns:
-        """Return some consecutive rows."""
-        return ArrayColumns(self.table[rows], self.names, rows.start)
-
 
 class FrameColumns(TableColumns):
     """Columns of a data frame."""
 
-    def __init__(self, frame: nw.DataFrame[Any], first_row: int = 0) -> None:
-        super().__init__(frame.to_native(), frame.columns, first_row)
+    def __init__(self, frame: nw.DataFrame[Any]) -> None:
+        super().__init__(frame.to_native(), frame.columns)
         self.frame = frame
         self.dtypes = frame.schema.dtypes()
 
@@ -298,10 +287,6 @@ class FrameColumns(TableColumns):
             return super()._durations(column)
         return as_seconds(self.frame[:, column].to_numpy())
 
-    def slice_rows(self, rows: slice) -> FrameColumns:
-        """Return some consecutive rows."""
-        return FrameColumns(self.frame[rows], rows.start)
-
     def _floats(self, column: int) -> Array:
         if not is_numeric(self.dtypes[column]):
             return super()._floats(column)
@@ -334,14 +319,6 @@ class SparseColumns(TableColumns):
         """Return the values of a column, zeros included."""
         values: list[Any] = self.X[:, [column]].toarray().ravel().tolist()
         return values
-
-    def slice_rows(self, rows: slice) -> SparseColumns:
-        """Return some consecutive rows."""
-        return SparseColumns(self._by_row[rows])
-
-    @cached_property
-    def _by_row(self) -> csr_array:
-        return csr_array(self.X)
 
 
 def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:

@@ -21,7 +21,7 @@ _FAR = 1e9
 _ROUNDING = 10 * np.finfo(np.float64).eps
 
 
-# The number of values that are in double precision at once, for their quantiles.
+# The number of values whose quantiles are computed at once.
 _VALUES_AT_ONCE = 1 << 20
 
 
@@ -50,17 +50,17 @@ class RobustScaling(DropCachedPropertiesMixin):
     with_missing: Array
 
     @classmethod
-    def fit(cls, values: Any) -> Self:
+    def fit(cls, values: Any, centered: bool = True) -> Self:
         """Fit to a matrix (n, k) of floats, with NaN for missing values.
 
         Columns of a sparse matrix are not centered, so that zeros stay zeros.
         """
-        is_dense = isinstance(values, np.ndarray)
-        n_columns = columns_at_once(values.shape[0])
+        centered &= isinstance(values, np.ndarray)
+        n_columns = max(1, _VALUES_AT_ONCE // max(1, values.shape[0]))
         blocks = []
         for start in range(0, max(1, values.shape[1]), n_columns):
             part = as_dense(values[:, start : start + n_columns])
-            blocks.append(cls(*_fit_columns(part, centered=is_dense)))
+            blocks.append(cls(*_fit_columns(part, centered)))
         return cls.concatenate(blocks)
 
     @classmethod
@@ -73,15 +73,14 @@ class RobustScaling(DropCachedPropertiesMixin):
         """Return the scaling of some columns."""
         return type(self)(*(getattr(self, field.name)[columns] for field in fields(type(self))))
 
-    def scale_together(self, columns: slice, values: Array) -> Self:
-        """Return a scaling with one factor for some columns, whose variances then sum to one.
+    def scale_together(self, values: Array) -> Self:
+        """Return a scaling with one factor for all columns, whose variances then sum to one.
 
         Columns with two values keep their own factors.
         """
         variance = float(np.nanvar(values, axis=0).sum())
-        scale = self.scale.copy()
-        scale[columns][self.scaled[columns]] = 1 / np.sqrt(variance) if variance else 1.0
-        return replace(self, scale=scale)
+        factor = 1 / np.sqrt(variance) if variance else 1.0
+        return replace(self, scale=np.where(self.scaled, factor, self.scale))
 
     @cached_property
     def input_columns(self) -> tuple[Array, Array, Array]:
@@ -105,10 +104,11 @@ class RobustScaling(DropCachedPropertiesMixin):
             x[:, two_valued] = np.clip(x[:, two_valued], 0, 1)
         return np.asarray(x)
 
-    def filled_column(self, x: Array, output: int) -> Array:
-        """Return a scaled output in single precision, for a matrix (n, k) of scaled values."""
-        column = self.input_columns[0][output]
-        return _fill_nan(x[:, column].astype(np.float32), self.fill[column])
+    def scaled_output(self, values: Any, output: int) -> Array:
+        """Return a scaled output in single precision, for a matrix (n, k) of numbers."""
+        column = self.input_columns[0][[output]]
+        x = self.take(column).scale_values(as_dense(values[:, column])).astype(np.float32)
+        return _fill_nan(x, self.fill[column])[:, 0]
 
     def write_outputs(self, x: Array, out: Array) -> None:
         """Write the outputs for a matrix (n, k) of scaled values to `out` (n, n_outputs)."""
@@ -134,11 +134,6 @@ class RobustScaling(DropCachedPropertiesMixin):
         outputs = sparse.hstack(blocks, format="csc")
         outputs.eliminate_zeros()
         return outputs
-
-
-def columns_at_once(n_rows: int) -> int:
-    """Return how many columns of so many rows are in double precision at once."""
-    return max(1, _VALUES_AT_ONCE // max(1, n_rows))
 
 
 def smooth_clip(x: Array, in_place: bool = True) -> Array:

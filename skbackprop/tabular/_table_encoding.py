@@ -17,7 +17,7 @@ from ._category_interactions import CategoryInteractions
 from ._column_kinds import NUMERIC_KINDS, find_kinds
 from ._dates import DateEncoding, TimeEncoding
 from ._read_table import Kind, SparseColumns, TableColumns
-from ._robust_scaling import RobustScaling, columns_at_once
+from ._robust_scaling import RobustScaling
 from ._target_encoding import TargetEncoding, draw_target_folds
 from ._text import TextEncoding
 
@@ -36,7 +36,7 @@ class UnscaledRows(NamedTuple):
 
     Parameters
     ----------
-    numbers : array or sparse matrix of shape (n, n_numbers)
+    numbers : array or CSR array of shape (n, n_numbers)
         The numbers, with NaN for missing values.
     codes : array of int of shape (n, n_categorical)
         The codes of categories.
@@ -45,27 +45,9 @@ class UnscaledRows(NamedTuple):
     numbers: Any
     codes: Array
 
-
-class ScaledRows(NamedTuple):
-    """Rows of a table in few bytes: scaled numbers, category codes, and where they come from.
-
-    Parameters
-    ----------
-    columns : TableColumns or None
-        The table that they were read from, for the view "table"; None without that view.
-    numbers : array of shape (n, n_numbers)
-        The scaled numbers, with NaN for missing values. `FittedEncoding` leaves those of a sparse
-        table sparse, and does not scale them.
-    codes : array of int of shape (n, n_categorical)
-        The codes of categories.
-    folds : array of int of shape (n,) or None
-        The fold of each row in what is learned from the target; None for nothing, or new rows.
-    """
-
-    columns: TableColumns | None
-    numbers: Any
-    codes: Array
-    folds: Array | None
+    def take(self, rows: slice | Array) -> UnscaledRows:
+        """Return some rows."""
+        return UnscaledRows(self.numbers[rows], self.codes[rows])
 
 
 class OutputColumn(NamedTuple):
@@ -124,15 +106,13 @@ class FittedEncoding(DropCachedPropertiesMixin):
         target_type: str = "auto",
         random_state: Any = None,
         groups: Array | None = None,
-        dtype: Any = np.float64,
         with_interactions: bool = False,
-    ) -> tuple[Self, ScaledRows]:
-        """Return the encoding of a table, and its rows with scaled numbers in a dtype.
+    ) -> tuple[Self, UnscaledRows]:
+        """Return the encoding of a table, and its rows.
 
         The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
-        other groups, if there are any. Only a few columns are in double precision at once.
-        `with_interactions` fits `CategoryInteractions` to continuous targets of tables that are not
-        sparse.
+        other groups, if there are any. `with_interactions` fits `CategoryInteractions` to
+        continuous targets of tables that are not sparse.
         """
         kinds = find_kinds(columns, categorical_features, column_kinds or {})
         target = None if y is None else np.asarray(y)
@@ -161,7 +141,6 @@ class FittedEncoding(DropCachedPropertiesMixin):
             categories,
             codes,
             random_state,
-            dtype,
             np.asarray(target, float) if has_interactions and target is not None else None,
             partial(draw_target_folds, columns.n_rows, random_state, groups),
         )
@@ -174,13 +153,10 @@ class FittedEncoding(DropCachedPropertiesMixin):
         categories: CategoricalEncoding,
         codes: Array,
         random_state: Any,
-        dtype: Any,
         y: Array | None,
         draw_folds: Callable[[], Array],
-    ) -> tuple[Self, ScaledRows]:
+    ) -> tuple[Self, UnscaledRows]:
         """Fit the encoding of numbers, dates and text, given that of categories.
-
-        Only a few columns are in double precision at once.
 
         Parameters
         ----------
@@ -192,8 +168,6 @@ class FittedEncoding(DropCachedPropertiesMixin):
             The codes of categories.
         random_state : int, RandomState instance or None
             Draws the start of a truncated SVD.
-        dtype : dtype
-            The dtype of the scaled numbers.
         y : array of shape (n,) or None
             The target of interactions; None for no interactions, as in sparse tables.
         draw_folds : callable
@@ -203,54 +177,42 @@ class FittedEncoding(DropCachedPropertiesMixin):
         -------
         encoding : FittedEncoding
             The encoding.
-        rows : ScaledRows
+        rows : UnscaledRows
             The rows of `columns`, with out-of-fold target statistics.
         """
         numeric_columns = [at for at, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
         encoded_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
         encoded_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
-        is_sparse, out_of_fold, folds = isinstance(columns, SparseColumns), None, None
-        if categories.statistics is not None:
-            folds = categories.statistics.folds
-            out_of_fold = categories.encode_target(codes, folds)
-            draw_folds = partial(np.asarray, folds)
-        encodings, interactions = list[ColumnEncoding](), None
-        if is_sparse:
-            numbers = columns.numbers(numeric_columns)
-            if out_of_fold is not None:
-                numbers = _append_columns(numbers, out_of_fold)
-            scaling = RobustScaling.fit(numbers)
-        else:
-            scaled = _ScaledColumns(columns.n_rows, len(numeric_columns), dtype)
-            conversions, n_at_once = _conversions(kinds), columns_at_once(columns.n_rows)
-            for start in range(0, len(numeric_columns), n_at_once):
-                chosen = numeric_columns[start : start + n_at_once]
-                scaled.append_numeric(_read_numbers(columns, chosen, conversions))
-            if y is not None and numeric_columns and len(categories.columns):
-                interactions = CategoryInteractions.fit(
-                    codes,
-                    scaled.take,
-                    scaled.scaling.scaled,
-                    y,
-                    draw_folds,
-                    categories.n_codes,
-                )
-            if out_of_fold is not None:
-                scaled.append(out_of_fold)
-            if interactions is not None:
-                folds = interactions.folds
-                z = scaled.take(slice(None), interactions.numbers)
-                scaled.append(interactions.encode(codes, z, folds))
-            for column in encoded_columns:
-                encoding, encoded = _fit_column_encoding(
-                    columns, column, kinds[column], random_state
-                )
-                encodings.append(encoding)
-                scaled.append_encoded(encoded, encoding.kind == "text")
-            scaling, numbers = scaled.scaling, scaled.matrix
+        is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
+        numbers = _read_numbers(columns, numeric_columns, _conversions(kinds))
+        blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
+        interactions = None
+        if y is not None and not is_sparse and numeric_columns and len(categories.columns):
+            z = _scale_in_blocks(scalings[0], numbers)
+            interactions = CategoryInteractions.fit(
+                codes,
+                z,
+                scalings[0].scaled,
+                y,
+                draw_folds if statistics is None else lambda: statistics.folds,
+                categories.n_codes,
+            )
+        if statistics is not None:
+            blocks.append(categories.encode_target(codes, statistics.folds))
+            scalings.append(RobustScaling.fit(blocks[-1], centered=not is_sparse))
+        if interactions is not None:
+            own_z = z[:, interactions.numbers]
+            blocks.append(interactions.encode(codes, own_z, interactions.folds))
+            scalings.append(RobustScaling.fit(blocks[-1]))
+        encodings = list[ColumnEncoding]()
+        for column in encoded_columns:
+            own, encoded = _fit_column_encoding(columns, column, kinds[column], random_state)
+            encodings.append(own)
+            blocks.append(encoded)
+            scalings.append(_fit_scaling_of_encoded(encoded, own.kind == "text"))
         fitted = cls(
             numeric_columns,
-            scaling,
+            RobustScaling.concatenate(scalings),
             categories,
             is_sparse,
             kinds,
@@ -258,7 +220,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
             encodings,
             interactions,
         )
-        return fitted, ScaledRows(columns, numbers, codes, folds)
+        return fitted, UnscaledRows(_join_columns(blocks), codes)
 
     def read_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return the rows of a table as numbers and codes.
@@ -266,19 +228,15 @@ class FittedEncoding(DropCachedPropertiesMixin):
         With folds, what was learned from the target is out of fold.
         """
         codes = self.categories.read_codes(columns)
-        return UnscaledRows(self.read_numbers(columns, codes, folds), codes)
-
-    def read_numbers(self, columns: TableColumns, codes: Array, folds: Array | None) -> Any:
-        """Return the numbers of a table, given the codes of its categories."""
         numbers = _read_numbers(columns, self.numeric_columns, self._conversions)
+        blocks = [numbers]
         if self.categories.statistics is not None:
-            numbers = _append_columns(numbers, self.categories.encode_target(codes, folds))
+            blocks.append(self.categories.encode_target(codes, folds))
         if self.interactions is not None:
-            numbers = _append_columns(numbers, self._encode_interactions(numbers, codes, folds))
+            blocks.append(self._encode_interactions(numbers, codes, folds))
         for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
-            values = _read_values(columns, column, own.kind)
-            numbers = _append_columns(numbers, own.encode(values))
-        return numbers
+            blocks.append(own.encode(_read_values(columns, column, own.kind)))
+        return UnscaledRows(_join_columns(blocks), codes)
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
         assert self.interactions is not None
@@ -312,21 +270,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 return learned.folds
         return None
 
-    def scale(self, rows: UnscaledRows) -> Array:
-        """Return the scaled numbers of rows, in single precision."""
-        numbers = sparse.csr_array(rows.numbers) if self.is_sparse else rows.numbers
-        scaled = np.empty(numbers.shape, np.float32)
-        for start in range(0, len(scaled), _ROWS):
-            block = slice(start, start + _ROWS)
-            scaled[block] = self.numbers.scale_values(as_dense(numbers[block]))
-        return scaled
-
-    def read_training_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
-        """Return training rows, with out-of-fold target statistics and interactions as in `fit`.
-
-        Without folds, these are all rows that `fit` was given, in the same order.
-        """
-        folds = self.folds if folds is None else folds
+    def read_training_rows(self, columns: TableColumns) -> UnscaledRows:
+        """Return the rows of `fit`, with out-of-fold target statistics and interactions."""
+        folds = self.folds
         is_known = folds is not None and len(folds) == columns.n_rows
         return self.read_rows(columns, folds if is_known else None)
 
@@ -342,29 +288,18 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 self.categories.encoder.encode_sparse(rows.codes),
             ]
             return sparse.hstack(blocks, format="csr", dtype=dtype)
-        numbers = as_dense(rows.numbers)
-        out = np.empty((len(numbers), self.n_outputs), dtype=dtype)
+        out = np.empty((len(rows.codes), self.n_outputs), dtype=dtype)
+        self.write(rows._replace(numbers=as_dense(rows.numbers)), out)
+        return out
+
+    def write(self, rows: UnscaledRows, out: Array) -> None:
+        """Write the outputs for rows to `out` (n, n_outputs)."""
+        n_numeric = self.numbers.n_outputs
         for start in range(0, len(out), _ROWS):  # gen_batches takes as long as a row
             block = slice(start, start + _ROWS)
-            scaled = self.numbers.scale_values(numbers[block])
-            self.write_outputs(scaled, rows.codes[block], out[block])
-        return out
-
-    def write_outputs(self, scaled: Array, codes: Array, out: Array) -> None:
-        """Write the outputs for scaled numbers and codes to `out` (n, n_outputs)."""
-        n_numeric = self.numbers.n_outputs
-        self.numbers.write_outputs(scaled, out[:, :n_numeric])
-        self.categories.encoder.encode(codes, out[:, n_numeric:])
-
-    def encode_scaled(self, rows: ScaledRows, dtype: np.dtype[np.floating]) -> Any:
-        """Return the outputs for training rows; a CSR array if the training table was sparse."""
-        if self.is_sparse:
-            return self.encode(UnscaledRows(rows.numbers, rows.codes), dtype)
-        out = np.empty((len(rows.codes), self.n_outputs), dtype=dtype)
-        for start in range(0, len(out), _ROWS):
-            block = slice(start, start + _ROWS)
-            self.write_outputs(rows.numbers[block], rows.codes[block], out[block])
-        return out
+            scaled = self.numbers.scale_values(as_dense(rows.numbers[block]))
+            self.numbers.write_outputs(scaled, out[block, :n_numeric])
+            self.categories.encoder.encode(rows.codes[block], out[block, n_numeric:])
 
     def matrix_columns(self, column: int) -> tuple[list[int], list[int]]:
         """Return the columns of the matrices of numbers and codes that come from a column."""
@@ -425,69 +360,6 @@ class FittedEncoding(DropCachedPropertiesMixin):
             column = categories.columns[at]
             outputs.append(OutputColumn(categories.encoder.output_type, column, suffix))
         return outputs
-
-
-class _ScaledColumns:
-    """Columns of a table that are scaled a few at a time.
-
-    Parameters
-    ----------
-    n_rows, n_numeric : int
-        The number of rows, and of numeric columns, which come first.
-    dtype : dtype
-        The dtype of the scaled columns.
-    """
-
-    def __init__(self, n_rows: int, n_numeric: int, dtype: Any) -> None:
-        self._numbers = np.empty((n_rows, n_numeric), dtype)
-        self._n_scaled = 0
-        self._others: list[Array] = []
-        self._scalings: list[RobustScaling] = [RobustScaling.fit(np.empty((n_rows, 0)))]
-
-    def append_numeric(self, values: Array) -> None:
-        """Fit the scaling of some numeric columns, and scale them."""
-        first = self._n_scaled
-        self._n_scaled += values.shape[1]
-        self._scale(values, RobustScaling.fit(values), self._numbers[:, first : self._n_scaled])
-
-    def append(self, values: Array) -> None:
-        """Fit the scaling of other columns, and scale them."""
-        self._append(values, RobustScaling.fit(values))
-
-    def append_encoded(self, values: Array, is_text: bool) -> None:
-        """Fit the scaling of the encoding of one column, and scale it."""
-        scaling = RobustScaling.fit(values)
-        # All numbers of a value are missing together, so that one indicator is enough.
-        is_first = np.arange(values.shape[1]) == 0
-        scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
-        if is_text:
-            # Each text counts like one number, and later components for less than the first ones.
-            scaling = scaling.scale_together(slice(None), values)
-        self._append(values, scaling)
-
-    def _append(self, values: Array, scaling: RobustScaling) -> None:
-        self._others.append(np.empty(values.shape, self._numbers.dtype))
-        self._scale(values, scaling, self._others[-1])
-
-    def _scale(self, values: Array, scaling: RobustScaling, out: Array) -> None:
-        for start in range(0, len(values), _ROWS):
-            block = slice(start, start + _ROWS)
-            out[block] = scaling.scale_values(values[block])
-        self._scalings.append(scaling)
-
-    @property
-    def scaling(self) -> RobustScaling:
-        """The scaling of all columns."""
-        return RobustScaling.concatenate(self._scalings)
-
-    def take(self, rows: slice, columns: Sequence[int]) -> Array:
-        """Return some rows of numeric columns as a matrix."""
-        return np.asarray(self._numbers[rows][:, list(columns)])
-
-    @property
-    def matrix(self) -> Array:
-        """All columns."""
-        return np.hstack([self._numbers, *self._others]) if self._others else self._numbers
 
 
 def _fit_levels(
@@ -553,8 +425,27 @@ def _fit_column_encoding(
     return encoding, encoding.encode(values)
 
 
-def _append_columns(numbers: Any, more: Array) -> Any:
-    """Return a dense or sparse matrix with more columns."""
-    if isinstance(numbers, np.ndarray):
-        return np.hstack([numbers, more])
-    return sparse.hstack([numbers, sparse.csc_array(more)], format="csc")
+def _fit_scaling_of_encoded(values: Array, is_text: bool) -> RobustScaling:
+    """Return the scaling of the encoding of one column."""
+    scaling = RobustScaling.fit(values)
+    # All numbers of a value are missing together, so that one indicator is enough.
+    is_first = np.arange(values.shape[1]) == 0
+    scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
+    # Each text counts like one number, and later components for less than the first ones.
+    return scaling.scale_together(values) if is_text else scaling
+
+
+def _scale_in_blocks(scaling: RobustScaling, values: Array) -> Array:
+    """Return scaled numbers in single precision."""
+    scaled = np.empty(values.shape, np.float32)
+    for start in range(0, len(values), _ROWS):
+        block = slice(start, start + _ROWS)
+        scaled[block] = scaling.scale_values(values[block])
+    return scaled
+
+
+def _join_columns(blocks: Sequence[Any]) -> Any:
+    """Return one matrix of the columns of several; a CSR array if the first one is sparse."""
+    if not isinstance(blocks[0], np.ndarray):
+        return sparse.hstack([blocks[0], *map(sparse.csr_array, blocks[1:])], format="csr")
+    return np.hstack(blocks) if len(blocks) > 1 else blocks[0]

@@ -49,7 +49,7 @@ from ._prediction import (
     TabularModel,
 )
 from ._read_table import TableColumns, read_table
-from ._table_encoding import ScaledRows, UnscaledRows
+from ._table_encoding import UnscaledRows
 from ._training_cycles import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     MIN_GAIN_OF_BOOSTING,
@@ -245,7 +245,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             n_estimators = int(folds.max()) + 1
         else:
             with prefix_errors("X_val, y_val"):
-                validation = validation._replace(X=self._features.scale(validation.X))
+                validation = validation._replace(X=self._features.encoding.read_rows(validation.X))
         arrays = [*self._encoded_arrays(rows), folds]
         if validation is not None:
             arrays += self._encoded_arrays(validation)
@@ -262,11 +262,11 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixed, y, user_weight)
-        self.background_ = keep_background(self, columns, self._features, weight, background_stream)
+        self.background_ = keep_background(rows.X, weight, background_stream)
 
     def _fit_features(
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
-    ) -> ScaledRows:
+    ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the training rows."""
         target_type = self._targets.target_type
         self._features, rows = FeatureBuilder.fit(
@@ -475,8 +475,8 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Return what `mix` computes from the outputs of all components."""
         if not hasattr(self, "_components"):  # a hundred times as fast as check_is_fitted
             check_is_fitted(self)
-        columns = read_table(self, X, reset=False)
-        return TabularModel(self._features, self._components, mix).predict(columns)
+        rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
+        return TabularModel(self._features, self._components, mix).predict(rows)
 
     # ------------------------------------------------------- explanations, importances
 

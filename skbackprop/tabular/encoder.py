@@ -16,7 +16,7 @@ from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators._validation import replace_attributes, shallow_copy
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._read_table import read_table
-from ._table_encoding import FittedEncoding, ScaledRows
+from ._table_encoding import FittedEncoding, UnscaledRows
 
 
 class TableEncoder(TransformerMixin, EstimatorMixin):
@@ -256,7 +256,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             As in `fit`.
         """
         rows = self._fit(X, y)
-        return self._encoding.encode_scaled(rows, self._output_dtype(X))
+        return self._encoding.encode(rows, self._output_dtype(X))
 
     def transform(self, X: TableLike) -> Array:
         """Encode a table.
@@ -316,7 +316,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             dtype=object,
         )
 
-    def _fit(self, X: Any, y: Any) -> ScaledRows:
+    def _fit(self, X: Any, y: Any) -> UnscaledRows:
         """Set the fitted attributes, and return the training rows."""
         fitted = shallow_copy(self)
         encoding, rows = FittedEncoding.fit(
