@@ -30,7 +30,6 @@ from ..tabular._prediction import LabeledRows
 from ..tabular._read_table import Kind, TableColumns, read_table
 from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
 from ..tabular._target_encoding import N_FOLDS, TargetEncoding, TargetMoments
-from ..tabular._targets import TabularTargets
 from ..tabular._training_cycles import MAX_ROWS_OF_FULL_ENSEMBLE, N_ESTIMATORS, TrainingData
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
@@ -493,7 +492,7 @@ def _encode_block(
     number: int,
     reader: TableEncoder,
     features: FeatureBuilder,
-    targets: TabularTargets,
+    targets: Any,
 ) -> Block:
     """Return encoded rows, with out-of-fold target statistics."""
     with prefix_errors(f"block {number} of X"):
@@ -515,7 +514,7 @@ def _sum_by_category(
     block: Block,
     number: int,
     reader: TableEncoder,
-    targets: TabularTargets,
+    targets: Any,
     center: float,
     chosen: Sequence[int],
 ) -> list[pd.DataFrame]:

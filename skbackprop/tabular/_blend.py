@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import clone, is_classifier, is_regressor
@@ -22,8 +22,6 @@ from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array
 from ._boosted_trees import replace_ordinal_encoding
 from ._model_inputs import FeatureView, draw_seed
-from ._prediction import FoldEnsemble
-from ._targets import TabularTargets
 from ._training_cycles import TrainingData
 
 AUTO, BOOSTING = "auto", "boosting"
@@ -143,7 +141,7 @@ MIN_PROBABILITY = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
-class CrossFittedEstimators(FoldEnsemble):
+class CrossFittedEstimators:
     """Clones of an estimator, one for each fold; a single one if there are validation rows.
 
     Parameters
@@ -162,6 +160,7 @@ class CrossFittedEstimators(FoldEnsemble):
     estimators: Sequence[Any]
     n_classes: int | None
     minimum: float
+    max_matmul_size: ClassVar[int] = 0  # which is not known
 
     @property
     def is_thread_safe(self) -> bool:
@@ -206,7 +205,7 @@ class CrossFittedEstimators(FoldEnsemble):
 
 
 def cross_fit(
-    estimator: Any, targets: TabularTargets, is_nominal: Array, data: TrainingData
+    estimator: Any, targets: Any, is_nominal: Array, data: TrainingData
 ) -> tuple[CrossFittedEstimators, Array] | None:
     """Fit a clone of an estimator for each fold.
 
@@ -214,7 +213,7 @@ def cross_fit(
     ----------
     estimator : estimator
         The estimator.
-    targets : TabularTargets
+    targets : ClassifierTargets or RegressorTargets
         What was learned of the target.
     is_nominal : array of bool of shape (n_inputs,)
         The columns of the view "table" that hold categories.

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
-from ..utils.arrays import Array, IndexArray, as_dense
+from ..utils.arrays import Array, as_dense
 from ._model_inputs import FeatureBuilder
 from ._prediction import TabularModel
 from ._read_table import SparseColumns, TableColumns
-from ._table_encoding import FittedEncoding, UnscaledRows
+from ._table_encoding import UnscaledRows
 
 # The background that a fitted estimator keeps has fewer rows if it would have more numbers.
 _BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
@@ -63,21 +63,19 @@ def explain_table(
         As of `make_explanation`.
     """
     encoding, views = model.features.encoding, model.views
-    n_numbers = len(encoding.numbers.center)
 
     def predict(matrix: Array, single_precision: bool = True) -> Array:
-        rows = UnscaledRows(matrix[:, :n_numbers], matrix[:, n_numbers:].astype(np.intp))
-        rows = encoding.update_interactions(rows)
+        rows = encoding.from_matrix(matrix)
         return model.predict_inputs(model.features.make_inputs(rows, views), single_precision)
 
-    own_rows = encoding.read_rows(columns)
-    own, others = (np.hstack([as_dense(n), codes]) for n, codes in (own_rows, background))
+    rows = encoding.read_rows(columns)
+    others = encoding.to_matrix(background)
     return make_explanation(
         predict,
-        own,
+        encoding.to_matrix(rows),
         others,
-        _sources_of_matrices(encoding, columns.n_columns),
-        model.predict(own_rows),
+        encoding.matrix_sources,
+        model.predict(rows),
         predict(others, single_precision=False),
         _table_values(columns),
         columns.names,
@@ -100,17 +98,3 @@ def _table_values(columns: TableColumns) -> Array:
     for column in range(columns.n_columns):
         values[:, column] = columns.values(column)
     return values
-
-
-def _sources_of_matrices(encoding: FittedEncoding, n_columns: int) -> IndexArray:
-    """Return the column of the raw table that each number, and then each code, comes from.
-
-    Interactions count as those of the first column.
-    """
-    n_numbers = len(encoding.numbers.center)
-    sources = np.zeros(n_numbers + len(encoding.categories.levels), dtype=np.intp)
-    for column in range(n_columns):
-        in_numbers, in_codes = encoding.matrix_columns(column)
-        sources[in_numbers] = column
-        sources[[n_numbers + at for at in in_codes]] = column
-    return sources

@@ -7,15 +7,14 @@ are computed for each batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from scipy.sparse import csc_array
 
 from ..utils.arrays import Array, LazyMatrix, as_dense
-from ._read_table import Kind, TableColumns
 from ._table_encoding import FittedEncoding, UnscaledRows
 from .numeric_encoders import PeriodicFeatures, find_bin_edges
 
@@ -126,53 +125,6 @@ class FeatureBuilder:
     encoding: FittedEncoding
     blocks: NumericBlockEncoder | None
     codes: tuple[Array, ...]
-
-    @classmethod
-    def fit(
-        cls,
-        columns: TableColumns,
-        y: Array | None,
-        target_type: str,
-        categorical_features: Any,
-        rng: np.random.RandomState,
-        groups: Array | None = None,
-        column_kinds: Mapping[Any, Kind] | None = None,
-    ) -> tuple[Self, UnscaledRows]:
-        """Fit the features to a table.
-
-        Parameters
-        ----------
-        columns : TableColumns
-            The table.
-        y : array of shape (n,) or None
-            The target, which encodes columns with many categories.
-        target_type, categorical_features : object
-            As in `TableEncoder`.
-        rng : RandomState
-            Draws frequencies, the folds of target statistics, and the start of a truncated SVD.
-        groups : array of int of shape (n,) or None, default=None
-            The group of each row. Its target statistics come from rows of other groups.
-        column_kinds : dict or None, default=None
-            As in `TableEncoder`.
-
-        Returns
-        -------
-        features : FeatureBuilder
-            The fitted features.
-        rows : UnscaledRows
-            The training rows, with out-of-fold target statistics.
-        """
-        encoding, rows = FittedEncoding.fit(
-            columns,
-            y,
-            categorical_features,
-            column_kinds=column_kinds,
-            target_type=target_type,
-            random_state=rng,
-            groups=groups,
-            with_interactions=True,
-        )
-        return cls.from_encoding(encoding, rows, rng, columns.n_rows), rows
 
     @classmethod
     def from_encoding(

@@ -25,7 +25,7 @@ from ..training.weight_init import Layers
 from ..utils.arrays import Array, DropCachedPropertiesMixin, join_keys
 from ._mixture import fit_softmax_temperature
 from ._model_inputs import FeatureView
-from ._prediction import FoldEnsemble, LabeledRows
+from ._prediction import LabeledRows
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         return self.component_outputs(self._get_out_of_fold().scores[None].copy())
 
     def component_outputs(self, scores: Array) -> Array:
-        """Return the outputs of a `FoldEnsemble`, given raw predictions of all networks."""
+        """Return the outputs of a component, given raw predictions of all networks."""
         return scores
 
     def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
@@ -129,7 +129,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
 
 @dataclass(frozen=True, eq=False)
-class NetworkEnsemble(DropCachedPropertiesMixin, FoldEnsemble):
+class NetworkEnsemble(DropCachedPropertiesMixin):
     """Ensemble of networks, one for each fold.
 
     Parameters
@@ -142,11 +142,7 @@ class NetworkEnsemble(DropCachedPropertiesMixin, FoldEnsemble):
 
     networks: Any
     view: FeatureView
-
-    @property
-    def is_thread_safe(self) -> bool:
-        """Whether several threads may predict at once."""
-        return True
+    is_thread_safe: ClassVar[bool] = True  # several threads may predict at once
 
     @property
     def max_matmul_size(self) -> int:

@@ -1,12 +1,12 @@
-"""Components of a tabular ensemble: one model for each fold, their predictions and importances.
+"""Predictions of a tabular estimator, and importances of columns.
 
-A component is an ensemble of networks, or the clones of another estimator, one for each fold. Both
-predict by the same methods.
+Its components are ensembles of networks, and clones of other estimators, with a member for each
+fold. For classes their outputs are logits, a single one for two classes. For numbers they are a
+prediction, one for each of several quantiles, or a mean and a variance.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from sklearn.utils import Bunch
 
 from ..estimators._scorers import get_scorer_with_suggestion
 from ..training.parallelism import BlasLimit, threads_for_stacks
-from ..utils.arrays import Array, as_dense
+from ..utils.arrays import Array
 from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
 from ._table_encoding import UnscaledRows
 
@@ -51,38 +51,9 @@ class LabeledRows(NamedTuple):
     y: Array
     weight: Array | None
 
-
-class FoldEnsemble(ABC):
-    """Models of one kind, each of which holds out one fold of the training rows.
-
-    For classes their outputs are logits, a single one for two classes. For numbers they are a
-    prediction, one for each of several quantiles, or a mean and a variance.
-
-    Attributes
-    ----------
-    view : FeatureView
-        The representation of rows that the models take.
-    """
-
-    view: FeatureView
-
-    @property
-    def is_thread_safe(self) -> bool:
-        """Whether several threads may predict at once."""
-        return False
-
-    @property
-    def max_matmul_size(self) -> int:
-        """The multiplications of the largest matrix product of a prediction, if known."""
-        return 0
-
-    @abstractmethod
-    def outputs(self, X: Array, single_precision: bool = False) -> Array:
-        """Return the outputs of all models, of shape (n_estimators, n, n_outputs)."""
-
-    @abstractmethod
-    def member_outputs(self, member: int, X: Array) -> Array:
-        """Return the outputs of one model, of shape (n, n_outputs), in any precision."""
+    def flat(self) -> list[Any]:
+        """Return the arrays of rows of a table."""
+        return [*self.X, self.y, self.weight]
 
 
 @dataclass(frozen=True)
@@ -93,19 +64,19 @@ class TabularModel:
     ----------
     features : FeatureBuilder
         Builds the inputs of the components.
-    components : sequence of FoldEnsemble
+    components : sequence of NetworkEnsemble or CrossFittedEstimators
         The components.
     mix : callable
         Returns predictions for n rows, given a list with the outputs of each component.
     """
 
     features: FeatureBuilder
-    components: Sequence[FoldEnsemble]
+    components: Sequence[Any]
     mix: Callable[[Sequence[Array]], Array]
 
     @property
     def views(self) -> set[FeatureView]:
-        """The views of the rows that the components take."""
+        """The views of rows that the components take."""
         return {each.view for each in self.components}
 
     @property
@@ -157,8 +128,33 @@ class TabularModel:
                     raise
 
 
-class OutOfFoldPredictor:
-    """Predicts each training row by the models that held it out, with columns permuted or not.
+def predict_out_of_fold(model: TabularModel, rows: UnscaledRows, folds: Array) -> Array:
+    """Predict each row by the members that held out its fold."""
+    predictions: list[Array] = []
+    rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
+    for member, of_fold in enumerate(rows_of_fold):
+        for start in range(0, len(of_fold), model.rows_at_once):
+            part = rows.take(of_fold[start : start + model.rows_at_once])
+            inputs = model.features.make_inputs(part, model.views)
+            outputs = [
+                each.member_outputs(member, inputs[each.view])[None] for each in model.components
+            ]
+            predictions.append(model.mix(outputs))
+    by_fold = np.concatenate(predictions)
+    in_order = np.empty_like(by_fold)
+    in_order[np.concatenate(rows_of_fold)] = by_fold
+    return in_order
+
+
+def permutation_importance(
+    model: TabularModel,
+    rows: UnscaledRows,
+    folds: Array,
+    score: Callable[[Array], float],
+    n_repeats: int,
+    rng: np.random.RandomState,
+) -> Bunch:
+    """Return how much permuting each column lowers the score (Breiman 2001, section 10).
 
     Parameters
     ----------
@@ -167,76 +163,41 @@ class OutOfFoldPredictor:
     rows : UnscaledRows
         The training rows.
     folds : array of int of shape (n_rows,)
-        The model of each component that held out each row.
+        The member of each component that held out each row.
+    score : callable
+        Returns the score of predictions.
+    n_repeats : int
+        The number of permutations of each column.
+    rng : RandomState
+        Draws the permutations.
+
+    Returns
+    -------
+    result : Bunch
+        As of scikit-learn's `permutation_importance`.
     """
+    encoding = model.features.encoding
+    n_columns, matrix = len(encoding.kinds), encoding.to_matrix(rows)
+    seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
+    baseline = score(
+        predict_out_of_fold(model, encoding.from_matrix(matrix, encoding.folds), folds)
+    )
 
-    def __init__(self, model: TabularModel, rows: UnscaledRows, folds: Array) -> None:
-        self.model, self.rows = model, UnscaledRows(as_dense(rows.numbers), rows.codes)
-        self.rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
+    def score_drops(column: int) -> list[float]:
+        own, drops = np.random.RandomState(seeds[column]), []
+        is_own = encoding.matrix_sources == column
+        for _ in range(n_repeats):
+            permuted = np.where(is_own, matrix[own.permutation(len(matrix))], matrix)
+            own_rows = encoding.from_matrix(permuted, encoding.folds)
+            drops.append(baseline - score(predict_out_of_fold(model, own_rows, folds)))
+        return drops
 
-    def predict(self, rows: UnscaledRows) -> Array:
-        """Return the out-of-fold predictions of rows."""
-        model, n_at_once = self.model, self.model.rows_at_once
-        predictions: list[Array] = []
-        for member, of_fold in enumerate(self.rows_of_fold):
-            for start in range(0, len(of_fold), n_at_once):
-                own = of_fold[start : start + n_at_once]
-                part = UnscaledRows(rows.numbers[own], rows.codes[own])
-                inputs = model.features.make_inputs(part, model.views)
-                outputs = [
-                    each.member_outputs(member, inputs[each.view])[None]
-                    for each in model.components
-                ]
-                predictions.append(model.mix(outputs))
-        by_fold = np.concatenate(predictions)
-        in_order = np.empty_like(by_fold)
-        in_order[np.concatenate(self.rows_of_fold)] = by_fold
-        return in_order
-
-    def permutation_importance(
-        self,
-        score: Callable[[Array], float],
-        n_columns: int,
-        n_repeats: int,
-        rng: np.random.RandomState,
-    ) -> Bunch:
-        """Return how much permuting each column lowers the score (Breiman 2001, section 10).
-
-        Parameters
-        ----------
-        score : callable
-            Returns the score of predictions.
-        n_columns, n_repeats : int
-            The number of columns of the table, and of permutations of each.
-        rng : RandomState
-            Draws the permutations.
-
-        Returns
-        -------
-        result : Bunch
-            As of scikit-learn's `permutation_importance`.
-        """
-        seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
-        baseline, encoding = score(self.predict(self.rows)), self.model.features.encoding
-
-        def score_drops(column: int) -> list[float]:
-            own, drops = np.random.RandomState(seeds[column]), []
-            in_numbers, in_codes = encoding.matrix_columns(column)
-            for _ in range(n_repeats):
-                order = own.permutation(len(self.rows.codes))
-                numbers, codes = self.rows.numbers.copy(), self.rows.codes.copy()
-                numbers[:, in_numbers] = numbers[order][:, in_numbers]
-                codes[:, in_codes] = codes[order][:, in_codes]
-                rows = encoding.update_interactions(UnscaledRows(numbers, codes), encoding.folds)
-                drops.append(baseline - score(self.predict(rows)))
-            return drops
-
-        importances = np.array(self.model.map_in_threads(score_drops, range(n_columns)))
-        return Bunch(
-            importances_mean=importances.mean(axis=1),
-            importances_std=importances.std(axis=1),
-            importances=importances,
-        )
+    importances = np.array(model.map_in_threads(score_drops, range(n_columns)))
+    return Bunch(
+        importances_mean=importances.mean(axis=1),
+        importances_std=importances.std(axis=1),
+        importances=importances,
+    )
 
 
 class _PrecomputedPredictions(BaseEstimator):

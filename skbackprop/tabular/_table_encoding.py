@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_random_state
+from sklearn.utils import check_consistent_length, check_random_state
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 from ._categorical_encoding import CategoricalEncoding, CategoryLevels, count_categories
@@ -122,10 +122,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
             target = None
         category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
         levels, codes = _fit_levels(columns, category_columns, min_frequency)
-        if target is not None and len(target) != columns.n_rows:
-            raise ValueError(
-                f"X and y have inconsistent numbers of samples: {columns.n_rows} and {len(target)}."
-            )
+        check_consistent_length(columns.table, target)
         categories = CategoricalEncoding.from_levels(
             category_columns, levels, max_categories, encoding
         )
@@ -184,7 +181,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         encoded_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
         encoded_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
         is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
-        numbers = _read_numbers(columns, numeric_columns, _conversions(kinds))
+        numbers = _read_numbers(columns, numeric_columns, kinds)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
         interactions = None
         if y is not None and not is_sparse and numeric_columns and len(categories.columns):
@@ -228,7 +225,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         With folds, what was learned from the target is out of fold.
         """
         codes = self.categories.read_codes(columns)
-        numbers = _read_numbers(columns, self.numeric_columns, self._conversions)
+        numbers = _read_numbers(columns, self.numeric_columns, self.kinds)
         blocks = [numbers]
         if self.categories.statistics is not None:
             blocks.append(self.categories.encode_target(codes, folds))
@@ -244,24 +241,6 @@ class FittedEncoding(DropCachedPropertiesMixin):
         scaling = self.numbers.take(list(self.interactions.numbers))
         return self.interactions.encode(codes, scaling.scale_values(z), folds)
 
-    def update_interactions(self, rows: UnscaledRows, folds: Array | None = None) -> UnscaledRows:
-        """Return rows of which some columns were replaced, with the interactions for them.
-
-        With folds, they are out of fold.
-        """
-        if self.interactions is None:
-            return rows
-        numbers, columns = rows.numbers.copy(), self._interaction_columns
-        numbers[:, columns] = self._encode_interactions(numbers, rows.codes, folds)
-        return rows._replace(numbers=numbers)
-
-    @property
-    def _interaction_columns(self) -> slice:
-        """The positions of interactions among the numbers."""
-        first = len(self.numeric_columns) + self.categories.n_statistics
-        n_pairs = 0 if self.interactions is None else len(self.interactions.coefficients)
-        return slice(first, first + n_pairs)
-
     @property
     def folds(self) -> Array | None:
         """The fold of each training row in what was learned from the target, if anything was."""
@@ -275,10 +254,6 @@ class FittedEncoding(DropCachedPropertiesMixin):
         folds = self.folds
         is_known = folds is not None and len(folds) == columns.n_rows
         return self.read_rows(columns, folds if is_known else None)
-
-    @cached_property
-    def _conversions(self) -> dict[int, Kind]:
-        return _conversions(self.kinds)
 
     def encode(self, rows: UnscaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""
@@ -301,22 +276,31 @@ class FittedEncoding(DropCachedPropertiesMixin):
             self.numbers.write_outputs(scaled, out[block, :n_numeric])
             self.categories.encoder.encode(rows.codes[block], out[block, n_numeric:])
 
-    def matrix_columns(self, column: int) -> tuple[list[int], list[int]]:
-        """Return the columns of the matrices of numbers and codes that come from a column."""
-        numbers = [at for at, own in enumerate(self.numeric_columns) if own == column]
-        categories = self.categories
-        codes = [at for at, own in enumerate(categories.columns) if own == column]
-        if categories.statistics is not None:
-            first = len(self.numeric_columns)
-            positions = [categories.target_encoded[at] for at in categories.statistics.columns]
-            numbers += [first + at for at, own in enumerate(positions) if own in codes]
-        n_encoded = sum(len(own.suffixes) for own in self.column_encodings)
-        first = len(self.numbers.center) - n_encoded
-        for source, own in zip(self.encoded_columns, self.column_encodings, strict=True):
-            if source == column:
-                numbers += range(first, first + len(own.suffixes))
-            first += len(own.suffixes)
-        return numbers, codes
+    def to_matrix(self, rows: UnscaledRows) -> Array:
+        """Return rows as one matrix: numbers, and then codes."""
+        return np.hstack([as_dense(rows.numbers), rows.codes])
+
+    def from_matrix(self, matrix: Array, folds: Array | None = None) -> UnscaledRows:
+        """Return the rows of a matrix in which columns were replaced, with their interactions.
+
+        With folds, interactions are out of fold.
+        """
+        n_numbers = len(self.numbers.center)
+        numbers, codes = matrix[:, :n_numbers], matrix[:, n_numbers:].astype(np.intp)
+        if self.interactions is not None:
+            first = len(self.numeric_columns) + self.categories.n_statistics
+            n_pairs = len(self.interactions.coefficients)
+            numbers = numbers.copy()
+            numbers[:, first : first + n_pairs] = self._encode_interactions(numbers, codes, folds)
+        return UnscaledRows(numbers, codes)
+
+    @property
+    def matrix_sources(self) -> Array:
+        """The column of the table that each column of a matrix comes from.
+
+        Interactions count as those of the categorical column.
+        """
+        return np.array([each.column for each in self._inputs()] + list(self.categories.columns))
 
     def name_kinds(self, names: Any) -> dict[Any, str]:
         """Return the kind of each column, as users see it, by its name or its position."""
@@ -327,17 +311,15 @@ class FittedEncoding(DropCachedPropertiesMixin):
     @property
     def n_embedded(self) -> int:
         """The number of scaled outputs, which come first, without those of text."""
-        n_text = sum(len(own.suffixes) for own in self.column_encodings if own.kind == "text")
-        scaled, _, _ = self.numbers.input_columns
-        return int(np.sum(scaled < len(self.numbers.center) - n_text))
+        return sum(self._inputs()[at].type != "text" for at in self.numbers.input_columns[0])
 
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
         return self.numbers.n_outputs + self.categories.encoder.n_outputs
 
-    def outputs(self) -> list[OutputColumn]:
-        """Describe each output, in their order."""
+    def _inputs(self) -> list[OutputColumn]:
+        """Describe each of the numbers that are scaled."""
         inputs = [OutputColumn("number", column, "") for column in self.numeric_columns]
         categories, statistics = self.categories, self.categories.statistics
         if statistics is not None:
@@ -352,13 +334,18 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 inputs.append(OutputColumn("target", categories.columns[category], suffix))
         for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
             inputs += [OutputColumn(own.output_type, column, suffix) for suffix in own.suffixes]
+        return inputs
+
+    def outputs(self) -> list[OutputColumn]:
+        """Describe each output, in their order."""
+        inputs, encoder = self._inputs(), self.categories.encoder
         scaled, two_valued, with_missing = self.numbers.input_columns
         outputs = [inputs[at] for at in scaled]
         outputs += [inputs[at]._replace(type="two_valued") for at in two_valued]
         outputs += [OutputColumn("missing", inputs[at].column, "_missing") for at in with_missing]
-        for at, suffix in categories.encoder.outputs():
-            column = categories.columns[at]
-            outputs.append(OutputColumn(categories.encoder.output_type, column, suffix))
+        for at, suffix in encoder.outputs():
+            column = self.categories.columns[at]
+            outputs.append(OutputColumn(encoder.output_type, column, suffix))
         return outputs
 
 
@@ -378,28 +365,18 @@ def _fit_levels(
     return levels, np.column_stack(codes)
 
 
-def _conversions(kinds: Sequence[Kind]) -> dict[int, Kind]:
-    """Return the numeric columns that are read as something else than numbers."""
-    return {
-        column: kind
-        for column, kind in enumerate(kinds)
-        if kind in NUMERIC_KINDS and kind != "number"
-    }
-
-
 def _read_numbers(
-    columns: TableColumns, numeric_columns: Sequence[int], conversions: Mapping[int, Kind]
+    columns: TableColumns, numeric_columns: Sequence[int], kinds: Sequence[Kind]
 ) -> Any:
     """Return numeric columns as a matrix, some of them converted."""
-    if not conversions:
-        return columns.numbers(numeric_columns)
+    plain = [column for column in numeric_columns if kinds[column] == "number"]
+    if len(plain) == len(numeric_columns):
+        return columns.numbers(plain)
     matrix = np.empty((columns.n_rows, len(numeric_columns)))
-    is_converted = np.array([column in conversions for column in numeric_columns])
-    plain = [column for column in numeric_columns if column not in conversions]
-    matrix[:, ~is_converted] = columns.numbers(plain)
-    for position in np.flatnonzero(is_converted).tolist():
-        column = numeric_columns[position]
-        matrix[:, position] = columns.parse_floats(column, conversions[column])
+    matrix[:, np.isin(numeric_columns, plain)] = columns.numbers(plain)
+    for position, column in enumerate(numeric_columns):
+        if column not in plain:
+            matrix[:, position] = columns.parse_floats(column, kinds[column])
     return matrix
 
 

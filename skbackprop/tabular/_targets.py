@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -28,35 +27,8 @@ from ..utils.arrays import Array
 from ._mixture import stacking_weights_nnls
 
 
-class TabularTargets(ABC):
-    """What a tabular estimator has learned of its target, which encodes other targets."""
-
-    @property
-    @abstractmethod
-    def target_type(self) -> str | None:
-        """The `target_type` of a `TableEncoder`; None for a constant target."""
-
-    @property
-    @abstractmethod
-    def n_classes(self) -> int | None:
-        """The number of classes; None for numbers."""
-
-    @property
-    def min_prediction(self) -> float:
-        """The lower bound of predicted numbers."""
-        return -np.inf
-
-    @abstractmethod
-    def encode(self, y: Any) -> Array:
-        """Return the numbers, or class indices, of the user's y; raise if it is not valid."""
-
-    def training_weight(self, y: Array, weight: Array | None) -> Array | None:
-        """Return the weights of rows in training, given encoded targets and the user's weights."""
-        return weight
-
-
 @dataclass(frozen=True, eq=False)
-class ClassifierTargets(TabularTargets):
+class ClassifierTargets:
     """Labels of a classifier and the weights of its classes.
 
     Parameters
@@ -69,6 +41,7 @@ class ClassifierTargets(TabularTargets):
 
     labels: BaseLabelEncoder
     class_weight: Array | None
+    min_prediction: ClassVar[float] = -np.inf
 
     @classmethod
     def fit(cls, setting: ClassWeight | None, y: Array, weight: Array | None) -> Self:
@@ -118,7 +91,7 @@ _MIN_RAW_PREDICTION = -3.0
 
 
 @dataclass(frozen=True, eq=False)
-class RegressorTargets(TabularTargets):
+class RegressorTargets:
     """Targets and loss of a regressor, and what can be computed from its outputs.
 
     Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and a
@@ -134,6 +107,8 @@ class RegressorTargets(TabularTargets):
 
     scaling: RegressionTargetEncoder
     range: tuple[float, float] | None
+    target_type: ClassVar[str] = "continuous"  # as of a `TableEncoder`
+    n_classes: ClassVar[None] = None
 
     @classmethod
     def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
@@ -161,19 +136,13 @@ class RegressorTargets(TabularTargets):
         return targets
 
     @property
-    def target_type(self) -> str:
-        """The `target_type` of a `TableEncoder`."""
-        return "continuous"
-
-    @property
-    def n_classes(self) -> None:
-        """The number of classes, which numbers have not."""
-        return None
-
-    @property
     def min_prediction(self) -> float:
         """The lower bound of predicted numbers: above zero for losses of positive means."""
         return float(np.finfo(np.float32).tiny) if self.loss.interval_y_true.low == 0 else -np.inf
+
+    def training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        """Return the weights of rows in training, which are those of the user."""
+        return weight
 
     def encode(self, y: Any) -> Array:
         """Return valid numbers; raise if some are outside the range of the loss."""

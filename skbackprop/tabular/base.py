@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_consistent_length, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, warn
@@ -41,15 +41,15 @@ from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
 from ._checkpoints import CycleCheckpoints
 from ._explanation import explain_table, keep_background, read_background
-from ._model_inputs import FeatureBuilder, FeatureView, LazyFeatureMatrix, draw_seed
+from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._prediction import (
-    FoldEnsemble,
     LabeledRows,
-    OutOfFoldPredictor,
     TabularModel,
+    permutation_importance,
+    predict_out_of_fold,
 )
 from ._read_table import TableColumns, read_table
-from ._table_encoding import UnscaledRows
+from ._table_encoding import FittedEncoding, UnscaledRows
 from ._training_cycles import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     MIN_GAIN_OF_BOOSTING,
@@ -87,7 +87,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     n_features_in_: int
     feature_names_in_: Array
-    _targets: Any  # TabularTargets
+    _targets: Any  # ClassifierTargets or RegressorTargets
     background_: UnscaledRows | None
 
     n_estimators: Any
@@ -228,28 +228,23 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         columns = read_table(self, given.X, reset=True)
         user_weight = validate_weight(given.sample_weight, columns.table)
         y = self._validate_target(given.y)
-        _check_lengths(columns, y, "X", "y")
+        check_consistent_length(columns.table, y)
         self._fit_targets(y, user_weight)
         y = self._targets.encode(y)
         weight = self._targets.training_weight(y, user_weight)
-        validation = self._read_validation(given)
         checkpoints = CycleCheckpoints(self, given.resume_from)
         rng = checkpoints.start_stream(check_random_state(self.random_state))
+        is_validated = given.has_validation_data
         group = None
-        if groups is not None and validation is None:
+        if groups is not None and not is_validated:
             group = validate_groups(groups, len(y))
         rows = LabeledRows(self._fit_features(columns, y, group, rng), y, weight)
+        validation = self._read_validation(given) if is_validated else None
         folds, n_estimators = None, self._resolve_n_estimators(len(y))
-        if validation is None:
+        if not is_validated:
             folds = self._make_folds(y, weight, group, n_estimators, rng)
             n_estimators = int(folds.max()) + 1
-        else:
-            with prefix_errors("X_val, y_val"):
-                validation = validation._replace(X=self._features.encoding.read_rows(validation.X))
-        arrays = [*self._encoded_arrays(rows), folds]
-        if validation is not None:
-            arrays += self._encoded_arrays(validation)
-        checkpoints.check_data(arrays)
+        checkpoints.check_data([*rows.flat(), folds, *(validation.flat() if validation else ())])
         # The rows are the same whatever estimators draw seeds in between.
         background_stream = copy.deepcopy(rng)
         spent = time.perf_counter() - start
@@ -269,33 +264,28 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the training rows."""
         target_type = self._targets.target_type
-        self._features, rows = FeatureBuilder.fit(
+        encoding, rows = FittedEncoding.fit(
             columns,
             y if target_type else None,
-            target_type or "auto",
             self.categorical_features,
-            rng,
-            group,
-            self.column_kinds,
+            column_kinds=self.column_kinds,
+            target_type=target_type or "auto",
+            random_state=rng,
+            groups=group,
+            with_interactions=True,
         )
-        names = getattr(self, "feature_names_in_", None)
-        self.column_kinds_ = self._features.encoding.name_kinds(names)
+        self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
+        self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         return rows
 
-    def _encoded_arrays(self, rows: LabeledRows) -> list[Any]:
-        """Return encoded rows, targets and weights, which a resumed fit must have in common."""
-        return [LazyFeatureMatrix(self._features, rows.X, "encoded"), rows.y, rows.weight]
-
-    def _read_validation(self, given: FitArguments) -> LabeledRows | None:
-        """Return the user's validation rows, with X as columns."""
-        if not given.has_validation_data:
-            return None
+    def _read_validation(self, given: FitArguments) -> LabeledRows:
+        """Return the user's validation rows."""
         if given.y_val is None:
             raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, given.X_val, reset=False)
             y = self._targets.encode(given.y_val)
-            _check_lengths(columns, y, "X_val", "y_val")
+            check_consistent_length(columns.table, y)
             weight = validate_weight(given.sample_weight_val, columns.table)
             weight = self._targets.training_weight(y, weight)
             if weight is not None and not weight.any():
@@ -303,7 +293,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                     "class_weight gives every row the weight zero. Give a positive weight to a "
                     "class in y_val, or pass rows of other classes."
                 )
-            return LabeledRows(columns, y, weight)
+            return LabeledRows(self._features.encoding.read_rows(columns), y, weight)
 
     def _make_folds(
         self,
@@ -426,7 +416,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                 if self._improves_mixture(outputs, others, data.held_out, MIN_GAIN_OF_BOOSTING)
             ]
         fitted = [(each.ensemble, each.outputs) for each in trained] + blended
-        self._components: list[FoldEnsemble] = [each for each, _ in fitted]
+        self._components: list[Any] = [each for each, _ in fitted]
         self.networks_ = [each.ensemble.networks for each in trained]
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
         self.blended_ = [each.estimators for each, _ in blended]
@@ -577,27 +567,24 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
-        _check_lengths(columns, y_encoded, "X", "y")
+        check_consistent_length(columns.table, y_encoded)
         weight = validate_weight(sample_weight, columns.table)
-        out_of_fold = OutOfFoldPredictor(
-            TabularModel(self._features, self._components, self._mix),
-            self._features.encoding.read_training_rows(columns),
-            self.oof_member_,
+        model = TabularModel(self._features, self._components, self._mix)
+        rows, n_rows = self._features.encoding.read_training_rows(columns), len(self.oof_member_)
+        is_training_table = columns.n_rows == n_rows and self._is_out_of_fold(
+            predict_out_of_fold(model, rows, self.oof_member_)
         )
-        n_rows = len(self.oof_member_)
-        is_training_table = columns.n_rows == n_rows
-        if is_training_table:
-            mixed = out_of_fold.predict(out_of_fold.rows)
-            is_training_table = self._is_out_of_fold(mixed)
         if not is_training_table:
             raise ValueError(
                 f"X must be the table of {n_rows} rows that fit was given, in the same order, got "
                 f"{columns.n_rows} other row(s). For other rows use "
                 "sklearn.inspection.permutation_importance."
             )
-        result = out_of_fold.permutation_importance(
+        result = permutation_importance(
+            model,
+            rows,
+            self.oof_member_,
             lambda mixed: self._score_mixed(mixed, y_encoded, weight, scoring),
-            columns.n_columns,
             n_repeats,
             check_random_state(random_state),
         )
@@ -627,11 +614,3 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
-
-
-def _check_lengths(columns: TableColumns, y: Array, name: str, name_of_y: str) -> None:
-    if columns.n_rows != len(y):
-        raise ValueError(
-            f"{name} and {name_of_y} have inconsistent numbers of samples: {columns.n_rows} and "
-            f"{len(y)}."
-        )

@@ -12,6 +12,7 @@ from skbackprop import TabularRegressor
 from skbackprop.tabular import _model_inputs, _robust_scaling, base
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._object_values import count_present, is_missing
+from skbackprop.tabular._table_encoding import FittedEncoding
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.utils.arrays import max_abs
 from support import peak_of
@@ -50,7 +51,15 @@ TABLES = {
 def fitted(X, y=None, target_type="continuous"):
     y = np.random.RandomState(2).randn(X.shape[0]) if y is None else y
     rng = np.random.RandomState(3)
-    return FeatureBuilder.fit(columns_of(X), y, target_type, "from_dtype", rng)
+    encoding, rows = FittedEncoding.fit(
+        columns_of(X),
+        y,
+        "from_dtype",
+        target_type=target_type,
+        random_state=rng,
+        with_interactions=True,
+    )
+    return FeatureBuilder.from_encoding(encoding, rows, rng, len(rows.codes)), rows
 
 
 @pytest.mark.parametrize("view", ["encoded", "embedded", "table"])

@@ -7,7 +7,6 @@ from sklearn.pipeline import make_pipeline
 
 from skbackprop import BackpropRegressor, TabularClassifier, TabularRegressor
 from skbackprop.tabular import TableEncoder, base
-from skbackprop.tabular._model_inputs import FeatureBuilder
 from skbackprop.tabular._table_encoding import FittedEncoding
 from skbackprop.tabular._training_cycles import TrainingData
 from support.cases import SHORT
@@ -96,7 +95,7 @@ def test_the_statistics_of_a_level_by_hand():
 
 @BOTH
 def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypatch):
-    """In networks and blended estimators: all are given the rows of `FeatureBuilder.fit`."""
+    """In networks and blended estimators: all are given the rows of `FittedEncoding.fit`."""
     frame, y = many_levels()
     y = y if kind is TabularRegressor else y > 0
     seen = []
@@ -112,16 +111,16 @@ def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypat
     for name in ("train_networks", "cross_fit"):
         monkeypatch.setattr(base, name, record(getattr(base, name)))
     fitted = []
-    original = FeatureBuilder.fit.__func__
+    original = FittedEncoding.fit.__func__
 
-    def fit(cls, *args):
-        fitted.append(original(cls, *args))
+    def fit(cls, *args, **settings):
+        fitted.append(original(cls, *args, **settings))
         return fitted[-1]
 
-    monkeypatch.setattr(FeatureBuilder, "fit", classmethod(fit))
+    monkeypatch.setattr(FittedEncoding, "fit", classmethod(fit))
     model = kind(**SMALL | {"blend": "boosting"}, categorical_features=["level"]).fit(frame, y)
-    ((features, rows),) = fitted
-    assert features.encoding.categories.statistics is not None
+    ((encoding, rows),), features = fitted, model._features
+    assert encoding.categories.statistics is not None
     components = [*model._components[-1:], *model._components[:-1]]
     views = [features.make_training_input(rows, each.view) for each in components]
     assert len(seen) == len(views)

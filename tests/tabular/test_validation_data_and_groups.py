@@ -98,7 +98,7 @@ def test_raises_on_wrong_validation_tables(kind):
     for X_val, y_val, weight, match in (
         (X[80:], None, None, "y_val is None"),
         (None, y[80:], None, "X_val is None"),
-        (X[80:], y[81:], None, "X_val and y_val have inconsistent"),
+        (X[80:], y[81:], None, "X_val, y_val: .*inconsistent numbers"),
         (X[["some"]][80:], y[80:], None, "X_val, y_val: .*feature names"),
         (X[80:].assign(some=np.inf), y[80:], None, "X_val.*infinite"),
         (X[80:], y[80:], np.zeros(40), "X_val, y_val: .*zero"),
