@@ -230,7 +230,8 @@ def cross_fit(
     """
     name, n_classes = type(estimator).__name__, targets.n_classes
     # In double precision, so that the prediction of a row depends on it alone.
-    data = data._replace(rows=data.rows._replace(X=data.rows.X.astype(np.float64, copy=False)))
+    rows = data.rows._replace(X=data.rows.X[:].astype(np.float64, copy=False))
+    data = data._replace(rows=rows)
     n_clones = 1 if data.folds is None else data.n_estimators
     task = data.context.subcontext("blend", max_subtasks=n_clones)
     task.call_on_fit_task_begin(estimator=data.estimator)
@@ -262,12 +263,12 @@ def cross_fit(
         choose_view(estimator), clones, n_classes, targets.min_prediction
     )
     if data.validation is not None:
-        return component, component.outputs(data.validation.X)
+        return component, component.outputs(data.validation.X[:])
     assert data.folds is not None
-    rows = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
-    by_fold = [component.member_outputs(fold, data.rows.X[own]) for fold, own in enumerate(rows)]
-    outputs = np.empty((1, len(data.rows.y), by_fold[0].shape[1]))
-    outputs[0, np.concatenate(rows)] = np.concatenate(by_fold)
+    held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
+    by_fold = [component.member_outputs(fold, rows.X[own]) for fold, own in enumerate(held_out)]
+    outputs = np.empty((1, len(rows.y), by_fold[0].shape[1]))
+    outputs[0, np.concatenate(held_out)] = np.concatenate(by_fold)
     return component, outputs
 
 
@@ -315,8 +316,8 @@ def _fit_fold(
         if rows.weight is not None:
             is_used &= rows.weight > 0
         if is_used.any():
-            arguments["X_val"] = rows.X[is_used].astype(np.float64, copy=False)
-            arguments["y_val"] = rows.y[is_used]
+            X_val = rows.X[is_used].astype(np.float64, copy=False)
+            arguments |= {"X_val": X_val, "y_val": rows.y[is_used]}
             if rows.weight is not None:
                 arguments["sample_weight_val"] = rows.weight[is_used]
         else:

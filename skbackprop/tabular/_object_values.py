@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -64,20 +63,6 @@ def is_missing(value: Any) -> bool:
     """Return whether a value is None, NaN, NaT, or pandas's NA."""
     is_nan = isinstance(value, _WITH_NAN) and value != value
     return is_nan or find_role(type(value)) == "missing"
-
-
-def count_present(values: Sequence[Any]) -> int:
-    """Return the number of values that are not missing, in a tenth of the time of a loop."""
-    known = {
-        type_: count
-        for type_, count in Counter(map(type, values)).items()
-        if find_role(type_) != "missing"
-    }
-    with_nan = [type_ for type_ in known if issubclass(type_, _WITH_NAN)]
-    if with_nan:
-        is_nan = (type(value) in with_nan and value != value for value in values)
-        return sum(known.values()) - sum(is_nan)
-    return sum(known.values())
 
 
 def check_supported(values: Sequence[Any], label: str) -> dict[Role, type]:

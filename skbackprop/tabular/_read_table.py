@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from reprlib import repr as short_repr
@@ -92,6 +92,10 @@ def _find_first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
     return next(each for each in enumerate(values) if find_role(type(each[1])) == role)
 
 
+_CONVERSIONS: Mapping[Any, Callable[[Sequence[Any]], Array]] = MappingProxyType(
+    {"date": dates_to_microseconds, "time": times_to_seconds, "duration": durations_to_seconds}
+)
+
 # Access to a column of a frame takes up to a tenth of a millisecond. A frame with so few rows is
 # read as an array of objects.
 FEW_ROWS = 64
@@ -135,39 +139,32 @@ class TableColumns(ABC):
             matrix[:, position] = self._floats(column)
         return self._check_finite(matrix, columns)
 
-    def parse_floats(self, column: int, kind: Kind) -> Array:
-        """Return numbers in strings, times of day or durations as float64; NaN where missing.
+    def read(self, column: int, kind: Kind) -> Any:
+        """Return a column of any kind but "number" and "category" as it is encoded.
 
-        A string that is not a number is missing.
+        Text is a list, dates are datetime64[us], and all else is float64. Missing values and
+        strings that are no number or date are NaN or NaT.
         """
-        label = self.label(column)
-        if kind == "duration":
-            return self._durations(column)
-        values = self.values(column)
-        if kind == "time":
-            check_role(values, "time", label)
-            return times_to_seconds(values)
-        check_role(values, "number", label, strings=True)
-        floats = [parse_number(value) if isinstance(value, str) else value for value in values]
-        numbers = to_floats(floats, label)
-        return self._check_finite(numbers[:, np.newaxis], [column])[:, 0]
+        times = self._times(column)
+        if kind == "date" and times.dtype.kind == "M":
+            return as_microseconds(times)
+        if kind == "duration" and times.dtype.kind == "m":
+            return as_seconds(times)
+        values, label = self.values(column), self.label(column)
+        if kind == "text":
+            check_supported(values, label)
+            return values
+        if kind == "numeric_string":
+            check_role(values, "number", label, strings=True)
+            values = [parse_number(value) if isinstance(value, str) else value for value in values]
+            return self._check_finite(to_floats(values, label)[:, None], [column])[:, 0]
+        assert kind in ("date", "time", "duration")
+        check_role(values, kind, label, strings=kind == "date")
+        return _CONVERSIONS[kind](values)
 
-    def texts(self, column: int) -> list[Any]:
-        """Return the values of a column of text; raise if some are not supported."""
-        values = self.values(column)
-        check_supported(values, self.label(column))
-        return values
-
-    def dates(self, column: int) -> Array:
-        """Return a column of dates as datetime64[us], with NaT for missing values."""
-        values = self.values(column)
-        check_role(values, "date", self.label(column), strings=True)
-        return dates_to_microseconds(values)
-
-    def _durations(self, column: int) -> Array:
-        values = self.values(column)
-        check_role(values, "duration", self.label(column))
-        return durations_to_seconds(values)
+    def _times(self, column: int) -> Array:
+        """Return a column as datetime64 or timedelta64 if it has such a dtype, else as it is."""
+        return np.empty(0)
 
     def _floats(self, column: int) -> Array:
         return to_floats(self.values(column), self.label(column))
@@ -216,16 +213,9 @@ class ArrayColumns(TableColumns):
         values: list[Any] = list(X) if X.dtype.kind in "mM" else X.tolist()
         return values
 
-    def dates(self, column: int) -> Array:
-        """Return a column of dates as datetime64[us], with NaT for missing values."""
-        if self.table.dtype.kind == "M":
-            return as_microseconds(self.table[:, column])
-        return super().dates(column)
-
-    def _durations(self, column: int) -> Array:
-        if self.table.dtype.kind == "m":
-            return as_seconds(self.table[:, column])
-        return super()._durations(column)
+    def _times(self, column: int) -> Array:
+        times: Array = self.table[:, column]
+        return times
 
 
 class FrameColumns(TableColumns):
@@ -269,23 +259,13 @@ class FrameColumns(TableColumns):
         values: list[Any] = series.to_numpy().tolist()
         return values
 
-    def dates(self, column: int) -> Array:
-        """Return a column of dates as datetime64[us], with NaT for missing values."""
-        dtype = self.dtypes[column]
-        if dtype not in (nw.Date, nw.Datetime):
-            return super().dates(column)
-        series = self.frame[:, column]
+    def _times(self, column: int) -> Array:
+        dtype, series = self.dtypes[column], self.frame[:, column]
+        if dtype not in (nw.Date, nw.Datetime, nw.Duration):
+            return super()._times(column)
         if getattr(dtype, "time_zone", None) is not None:
             series = series.dt.replace_time_zone(None)
-        found = series.to_numpy()
-        if found.dtype.kind == "M":
-            return as_microseconds(found)
-        return dates_to_microseconds(found.tolist())
-
-    def _durations(self, column: int) -> Array:
-        if self.dtypes[column] != nw.Duration:
-            return super()._durations(column)
-        return as_seconds(self.frame[:, column].to_numpy())
+        return series.to_numpy()
 
     def _floats(self, column: int) -> Array:
         if not is_numeric(self.dtypes[column]):
@@ -388,9 +368,10 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
         )
     known = set(names)
     for i, row in enumerate(rows):
-        if set(row.keys()) != known:
-            lacking = [name for name in names if name not in row.keys()]  # noqa: SIM118
-            unknown = [name for name in row.keys() if name not in known]  # noqa: SIM118
+        own = list(row.keys())
+        if set(own) != known:
+            lacking = [name for name in names if name not in own]
+            unknown = [name for name in own if name not in known]
             raise ValueError(
                 f"{'A row' if len(rows) == 1 else f'Row {i}'} must have the column names of the "
                 f"table given to fit. Missing names: {lacking or 'none'}; unknown names: "

@@ -206,7 +206,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
             own, encoded = _fit_column_encoding(columns, column, kinds[column], random_state)
             encodings.append(own)
             blocks.append(encoded)
-            scalings.append(_fit_scaling_of_encoded(encoded, own.kind == "text"))
+            scalings.append(_fit_scaling_of_encoded(encoded, kinds[column] == "text"))
         fitted = cls(
             numeric_columns,
             RobustScaling.concatenate(scalings),
@@ -232,7 +232,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
         for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
-            blocks.append(own.encode(_read_values(columns, column, own.kind)))
+            blocks.append(own.encode(columns.read(column, self.kinds[column])))
         return UnscaledRows(_join_columns(blocks), codes)
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
@@ -376,22 +376,15 @@ def _read_numbers(
     matrix[:, np.isin(numeric_columns, plain)] = columns.numbers(plain)
     for position, column in enumerate(numeric_columns):
         if column not in plain:
-            matrix[:, position] = columns.parse_floats(column, kinds[column])
+            matrix[:, position] = columns.read(column, kinds[column])
     return matrix
-
-
-def _read_values(columns: TableColumns, column: int, kind: str) -> Any:
-    """Return the values of a column as its encoding takes them."""
-    if kind == "date":
-        return columns.dates(column)
-    return columns.parse_floats(column, "time") if kind == "time" else columns.texts(column)
 
 
 def _fit_column_encoding(
     columns: TableColumns, column: int, kind: Kind, random_state: Any
 ) -> tuple[ColumnEncoding, Array]:
     """Return the encoding of a column as several numbers, and these numbers."""
-    values, label = _read_values(columns, column, kind), columns.label(column)
+    values, label = columns.read(column, kind), columns.label(column)
     encoding: ColumnEncoding
     if kind == "date":
         encoding = DateEncoding.fit(values, label)

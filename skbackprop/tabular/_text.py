@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
@@ -16,7 +17,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._dates import parse_iso_date
-from ._object_values import count_present, is_missing
+from ._object_values import is_missing
 
 # Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
 _NUMBER = re.compile(
@@ -52,22 +53,19 @@ def infer_kind_of_strings(
 
     Blank strings are missing in columns of numbers and dates.
     """
-    distinct = {value for value in set(values) if not is_missing(value)}
-    if not all(isinstance(value, str) for value in distinct):
+    counts = {value: n for value, n in Counter(values).items() if not is_missing(value)}
+    if not all(isinstance(value, str) for value in counts):
         return "category"
-    written = [value for value in distinct if value and not value.isspace()]
+    written = [value for value in counts if value and not value.isspace()]
     if written and not any(math.isnan(parse_number(value)) for value in written):
         return "numeric_string"
     if written and all(parse_iso_date(value) is not None for value in written):
         return "date"
-    return "text" if _is_text(written, values) else "category"
-
-
-def _is_text(distinct: Collection[str], values: Sequence[Any]) -> bool:
-    """Return whether values are mostly different and have several words on average."""
-    if len(distinct) <= MIN_TEXTS or len(distinct) <= MIN_DISTINCT * count_present(values):
-        return False
-    return sum(len(value.split()) for value in distinct) >= MIN_WORDS * len(distinct)
+    # Text has many distinct values, of several words on average.
+    is_text = len(written) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
+        len(value.split()) for value in written
+    ) >= MIN_WORDS * len(written)
+    return "text" if is_text else "category"
 
 
 _VECTORIZER = HashingVectorizer(

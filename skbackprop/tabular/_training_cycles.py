@@ -203,14 +203,6 @@ class TrainingData(NamedTuple):
     context: Any
     checkpoints: CycleCheckpoints
 
-    def with_arrays(self) -> Self:
-        """Return the data with inputs that are arrays, as other estimators than networks need."""
-        rows = self.rows._replace(X=self.rows.X[:])
-        validation = self.validation
-        if validation is not None:
-            validation = validation._replace(X=validation.X[:])
-        return self._replace(rows=rows, validation=validation)
-
     @property
     def held_out(self) -> LabeledRows:
         """The rows that models are evaluated on."""

@@ -397,7 +397,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            own = own.with_arrays()
             component = cross_fit(estimator, self._targets, self._features.is_nominal, own)
             if component is not None:
                 blended.append(component)

@@ -11,7 +11,6 @@ from scipy import sparse
 from skbackprop import TabularRegressor
 from skbackprop.tabular import _model_inputs, _robust_scaling, base
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
-from skbackprop.tabular._object_values import count_present, is_missing
 from skbackprop.tabular._table_encoding import FittedEncoding
 from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.utils.arrays import max_abs
@@ -160,20 +159,6 @@ def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     assert width > 16 * (1 + WIDTH)
     # A quarter of the widest input, in millions of bytes: other threads may allocate thousands.
     assert (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]) < 4 * width / 4
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        ["a", None, np.nan, "b", float("nan"), pd.NA],
-        [1.0, np.nan, np.float32("nan"), 2, np.datetime64("NaT"), np.datetime64("2024-01-01")],
-        ["a"] * 5,
-        [None],
-        [],
-    ],
-)
-def test_known_values_are_counted(values):
-    assert count_present(values) == sum(not is_missing(value) for value in values)
 
 
 def test_missing_values_do_not_make_categories_of_text():
