@@ -79,16 +79,13 @@ class UncalibratedBand(NamedTuple):
         Half the widths of the intervals.
     unit : array or float
         The distance by which a correction of 1 moves both ends.
+
+    With half-width 0 and unit 1, the score of a target is its distance from the center.
     """
 
     center: Array
     half_width: Array | float
     unit: Array | float
-
-    @classmethod
-    def from_point_prediction(cls, prediction: Array) -> Self:
-        """Return a band of width zero around a prediction m: the score is abs(y - m)."""
-        return cls(prediction, 0.0, 1.0)
 
     @classmethod
     def from_mean_and_std(cls, mean: Array, std: Array) -> Self:

@@ -32,9 +32,6 @@ from .utils.arrays import Array, MatrixLike, count_rows
 # ----------------------------------------------------------------------------------- bands
 
 
-CONFORMITY_SCORES = ("absolute", "scaled", "quantile")
-
-
 def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> UncalibratedBand:
     """Return the band of a fitted estimator that a conformity score measures errors from."""
     if conformity_score == "scaled":
@@ -44,7 +41,7 @@ def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> Unca
     predictions = _to_float64(estimator.predict(X))
     if conformity_score == "quantile":
         return UncalibratedBand.from_quantiles(predictions)
-    return UncalibratedBand.from_point_prediction(predictions)
+    return UncalibratedBand(predictions, 0.0, 1.0)
 
 
 def _to_float64(values: Any) -> Array:
@@ -210,7 +207,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "estimator": [HasMethods(["fit", "predict"])],
         "coverage": [Interval(Real, 0, 1, closed="neither")],
-        "conformity_score": [StrOptions({"auto", *CONFORMITY_SCORES})],
+        "conformity_score": [StrOptions({"auto", "absolute", "scaled", "quantile"})],
         "calibration_fraction": [
             Interval(Real, 0, 1, closed="neither"),
             Interval(Integral, 1, None, closed="left"),

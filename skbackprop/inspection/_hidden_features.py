@@ -18,12 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators._fitted_attributes import get_fitted_network
-from ..estimators._supervised import (
-    BaseSupervisedNetwork,
-    n_layers_up_to,
-    validate_layer_index,
-)
-from ..training.architecture import validate_hidden_layer_sizes
+from ..estimators._supervised import n_layers_up_to
 from ..utils.arrays import Array, MatrixLike
 
 
@@ -108,14 +103,9 @@ class BackpropFeatures(
                 "estimator must be a BackpropClassifier, a BackpropRegressor or a FrozenEstimator "
                 f"of one, got {self.estimator!r}."
             )
-        is_network = isinstance(self.estimator, BaseSupervisedNetwork)
-        if is_network and not self.estimator.layers:  # before training
-            validate_layer_index(
-                self.layer, len(validate_hidden_layer_sizes(self.estimator.hidden_layer_sizes))
-            )
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)
-        _count_units(fitted, self.layer)  # checks the layer of a frozen network
+        _count_units(fitted, self.layer)  # checks the layer
         self.estimator_ = fitted
         return self
 
