@@ -298,34 +298,13 @@ class CycleResult(NamedTuple):
         return best_loss - self.loss > min_gain * abs(best_loss)
 
 
-class TrainedNetworks(NamedTuple):
-    """An ensemble after its training.
-
-    Parameters
-    ----------
-    ensemble : NetworkEnsemble
-        The trained networks.
-    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
-        Their out-of-fold outputs, or those for validation rows.
-    first_outputs : array of the same shape
-        The outputs after the first cycle.
-    is_stopped : bool
-        Whether a callback has ended training.
-    """
-
-    ensemble: NetworkEnsemble
-    outputs: Array
-    first_outputs: Array
-    is_stopped: bool
-
-
 def train_networks(
     networks: Any,
     view: FeatureView,
     number: int,
     data: TrainingData,
     is_promising: Callable[[Array], bool],
-) -> TrainedNetworks:
+) -> tuple[NetworkEnsemble, Array, bool]:
     """Train networks in cycles, up to the last useful one.
 
     After the second cycle, another one begins only if the last one has lowered the loss enough. All
@@ -344,6 +323,15 @@ def train_networks(
         The data.
     is_promising : callable
         Returns whether another cycle follows the first one, given its outputs.
+
+    Returns
+    -------
+    ensemble : NetworkEnsemble
+        The trained networks.
+    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
+        Their out-of-fold outputs, or those for validation rows.
+    is_stopped : bool
+        Whether a callback has ended training.
     """
     estimator, end = data.estimator, time.perf_counter() + data.time_limit
     task = data.context.subcontext("ensemble", max_subtasks=None)
@@ -364,8 +352,7 @@ def train_networks(
         cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
         seconds, is_useful = time.perf_counter() - start, cycle.is_useful(best_loss, data.n_train)
         if index == 0:
-            first_outputs = cycle.outputs
-            continues = is_promising(first_outputs)
+            continues = is_promising(cycle.outputs)
         else:
             continues = is_useful and cycle.lowers(best_loss, index)
         if estimator.verbose:
@@ -393,9 +380,7 @@ def train_networks(
             ConvergenceWarning,
         )
     kept.networks.finish(kept.n_iter)
-    return TrainedNetworks(
-        NetworkEnsemble(kept.networks, view), kept.outputs, first_outputs, is_stopped
-    )
+    return NetworkEnsemble(kept.networks, view), kept.outputs, is_stopped
 
 
 def _train_cycle(networks: Any, name: str, task: Any, data: TrainingData) -> bool:

@@ -58,7 +58,6 @@ from ._training_cycles import (
     N_ESTIMATORS,
     VERY_MANY_ROWS,
     EnsembleSettings,
-    TrainedNetworks,
     TrainingData,
     affordable_networks,
     cycle_lengths,
@@ -387,10 +386,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             limit, rng = max(left / n_left, MIN_TIME), rngs[component]
             return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
 
-        blended, trained = [], list[TrainedNetworks]()
+        blended, trained = list[tuple[Any, Array]](), list[tuple[Any, Array]]()
+        first_outputs, is_stopped = list[Array](), False
 
         def is_promising(outputs: Array) -> bool:
-            earlier = [[each.first_outputs for each in trained], [each.outputs for each in trained]]
+            earlier = [first_outputs.copy(), [own_outputs for _, own_outputs in trained]]
+            first_outputs.append(outputs)
             return not trained or self._improves_mixture(
                 outputs, earlier, data.held_out, MIN_GAIN_OF_ENSEMBLE
             )
@@ -403,23 +404,25 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         for index, defaults in enumerate(configurations):
             view: FeatureView = "embedded" if defaults.embeds else "encoded"
             own = data_for(index, view, n_networks - index)
-            if trained and (own.time_limit == MIN_TIME or trained[-1].is_stopped):
+            if trained and (own.time_limit == MIN_TIME or is_stopped):
                 break
             networks = self._make_ensemble(defaults, own)
-            trained.append(train_networks(networks, view, index + 1, own, is_promising))
+            ensemble, outputs, is_stopped = train_networks(
+                networks, view, index + 1, own, is_promising
+            )
+            trained.append((ensemble, outputs))
         if self.blend == AUTO and n_rows > VERY_MANY_ROWS:
-            others = [[each.outputs for each in trained]]
+            others = [[outputs for _, outputs in trained]]
             blended = [
                 (component, outputs)
                 for component, outputs in blended
                 if self._improves_mixture(outputs, others, data.held_out, MIN_GAIN_OF_BOOSTING)
             ]
-        fitted = [(each.ensemble, each.outputs) for each in trained] + blended
-        self._components: list[Any] = [each for each, _ in fitted]
-        self.networks_ = [each.ensemble.networks for each in trained]
+        self._components: list[Any] = [each for each, _ in trained + blended]
+        self.networks_ = [each.networks for each, _ in trained]
         self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
         self.blended_ = [each.estimators for each, _ in blended]
-        return [outputs for _, outputs in fitted]
+        return [outputs for _, outputs in trained + blended]
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
