@@ -32,7 +32,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop._conformal_intervals import conformal_quantile_rank
-from skbackprop.losses import Gaussian, Quantile, SquaredError, TargetInterval
+from skbackprop.losses import Gaussian, Quantile
 from support import few_epochs, pickled, quick, value_data
 
 pytestmark = few_epochs
@@ -144,10 +144,8 @@ def test_conformalised_quantiles_by_hand():
 
 
 COUNTED = {
-    **{loss: network(loss=loss) for loss in ("poisson", "gamma", "tweedie")},
-    "scaled": network(loss="poisson", scale_target=True),
-    "pipeline": make_pipeline(StandardScaler(), network(loss="poisson")),
-    "search": GridSearchCV(network(loss="poisson"), {"alpha": [0.1, 1.0]}, cv=2),
+    "network": network(loss="poisson"),
+    "search": GridSearchCV(network(loss="gamma"), {"alpha": [0.1, 1.0]}, cv=2),
     "table": TabularRegressor(2, loss="poisson", max_iter=2, random_state=0),
     "scikit-learn": PoissonRegressor(),
 }
@@ -156,7 +154,7 @@ COUNTED = {
 @pytest.mark.parametrize("name", COUNTED)
 def test_intervals_stay_among_the_targets_that_the_loss_allows(name):
     X, y = value_data()
-    counts = np.random.RandomState(0).poisson(np.exp(y / y.std())) + (name == "gamma")
+    counts = np.random.RandomState(0).poisson(np.exp(y / y.std())) + (name == "search")
     clipped = ConformalRegressor(COUNTED[name], random_state=0).fit(X, counts)
     low, high = clipped.predict_interval(X).T
     predicted = clipped.predict(X)
@@ -164,20 +162,6 @@ def test_intervals_stay_among_the_targets_that_the_loss_allows(name):
     np.testing.assert_allclose(low, np.maximum(predicted - clipped.correction_, 0), rtol=1e-6)
     np.testing.assert_allclose(high, predicted + clipped.correction_, rtol=1e-6)
     assert ConformalRegressor(network(), random_state=0).fit(X, y).predict_interval(X).min() < 0
-
-
-class Share(SquaredError):
-    """The squared error of shares, which lie between 0 and 1."""
-
-    interval_y_true = TargetInterval(0.0, 1.0)
-
-
-def test_intervals_end_at_the_largest_target_that_the_loss_allows():
-    X, y = value_data()
-    shares = 1 / (1 + np.exp(-3 * y / y.std()))
-    model = ConformalRegressor(network(loss=Share()), random_state=0).fit(X, shares)
-    intervals = model.predict_interval(X)
-    assert (intervals.min(), intervals.max()) == (0, 1)
 
 
 # ------------------------------------------------------------------- around any regressor
@@ -204,19 +188,6 @@ def test_estimator_is_fitted_on_the_training_rows(name, coverage):
     assert np.array_equal(frozen_model.predict_interval(X), model.predict_interval(X))
 
 
-def test_conformity_score_needs_matching_predictions():
-    X, y = value_data(80)
-    for estimator, kind in [
-        (KINDS["scaled"], "absolute"),
-        (network(n_estimators=3), "scaled"),
-        (network(loss=Quantile(0.5)), "absolute"),
-    ]:
-        model = ConformalRegressor(estimator, conformity_score=kind, random_state=0).fit(X, y)
-        assert model.conformity_score_ == kind
-        widths = np.ptp(model.predict_interval(X), axis=1)
-        assert (np.ptp(widths) < 1e-9) == (kind == "absolute")
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_target_has_its_own_intervals(kind):
     X, Y = value_data(80, n_outputs=2)
@@ -240,13 +211,6 @@ def test_a_column_of_targets_is_one_target(estimator):
     model = ConformalRegressor(estimator, random_state=0)
     intervals = model.fit(X, y).predict_interval(X)
     np.testing.assert_allclose(model.fit(X, y[:, None]).predict_interval(X), intervals)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_dtype_of_intervals_is_float64(kind):
-    X, y = value_data()
-    model = ConformalRegressor(clone(KINDS[kind]).set_params(dtype="float32"))
-    assert model.fit(X, y).predict_interval(X).dtype == np.float64
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -297,15 +261,6 @@ def test_raises_on_too_few_rows_for_the_coverage():
         model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)
         with pytest.raises(ValueError, match=f"9 rows .* more rows for training.* n_samples={n}"):
             model.fit(X[:n], y[:n])
-
-
-def test_the_rows_are_drawn_by_random_state():
-    X, y = value_data()
-    corrections = [
-        ConformalRegressor(LinearRegression(), random_state=seed).fit(X, y).correction_
-        for seed in (0, 0, 1)
-    ]
-    assert corrections[0] == corrections[1] != corrections[2]
 
 
 def test_weights_are_those_of_the_rows_trained_on():
@@ -373,27 +328,6 @@ def test_raises_on_predictions_of_wrong_shape():
     for classifier in (LogisticRegression(), BackpropClassifier()):
         with pytest.raises(ValueError, match="must be a regressor.*CalibratedClassifierCV"):
             ConformalRegressor(classifier).fit(X, y > 0)
-
-
-@pytest.mark.parametrize(
-    "setting",
-    [
-        {"coverage": 0.0},
-        {"coverage": 1.0},
-        {"coverage": "high"},
-        {"conformity_score": "other"},
-        {"calibration_fraction": 0},
-        {"calibration_fraction": 1.0},
-        {"calibration_fraction": 2.5},
-        {"estimator": StandardScaler()},
-        {"random_state": "seed"},
-    ],
-)
-def test_raises_on_invalid_settings_by_name(setting):
-    X, y = value_data()
-    model = ConformalRegressor(**{"estimator": LinearRegression()} | setting)
-    with pytest.raises(ValueError, match=f"The '{next(iter(setting))}' parameter of Conformal"):
-        model.fit(X, y)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import LinearSVC
 
-from skbackprop import BackpropClassifier, BackpropRegressor, TabularRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.inspection import explain
 from support import class_data, few_epochs, label_data, quick, value_data
 
@@ -93,16 +93,6 @@ def test_frames_with_strings_and_missing_values(frame):
     # The columns of the background may be in another order.
     again = explain(model, table[:4], table[["same", "word", "number"]])
     np.testing.assert_array_equal(again.values, found.values)
-
-
-def test_array_of_objects_and_single_row_and_column():
-    X = np.array([["a", 1.0], ["b", np.nan], ["a", 3.0]], dtype=object)
-    model = TabularRegressor(2, max_iter=1, random_state=0).fit(X, [1.0, 2.0, 3.0])
-    found = explain(make_pipeline("passthrough", model), X[:1], X)
-    np.testing.assert_allclose(found.predictions, model.predict(X[:1]), atol=1e-9)
-    linear = LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0])
-    found = explain(linear, [[5.0]], [[1.0], [2.0]])
-    np.testing.assert_allclose(found.values, [[3.5]])
 
 
 def test_many_background_rows_are_sampled():

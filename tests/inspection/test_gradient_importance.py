@@ -9,8 +9,8 @@ from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from skbackprop.inspection import _gradient_importance, gradient_importance
+from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop.inspection import gradient_importance
 from skbackprop.layers import CategoricalEmbedding
 from support import BOTH, NAMES, class_data, data_for, few_epochs, quick, value_data
 
@@ -54,16 +54,6 @@ def test_output_probability():
     )
 
 
-@BOTH
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array])
-def test_is_independent_of_block_size(estimator_class, container, monkeypatch):
-    X, y = data_for(estimator_class)
-    model = quick(estimator_class).fit(X, y)
-    at_once = gradient_importance(model, container(X))
-    monkeypatch.setattr(_gradient_importance, "_BLOCK_SIZE", 7 * X.shape[1] * model.n_outputs_)
-    np.testing.assert_allclose(gradient_importance(model, container(X)), at_once, rtol=1e-12)
-
-
 @pytest.mark.parametrize("seed", range(3))
 def test_square_bounds_total_sobol_index(seed):
     """The oracle is the total Sobol' index: half the mean square change by a new draw."""
@@ -98,16 +88,6 @@ def test_is_nan_for_categorical_columns():
     expected = X.std(axis=0) * np.sqrt((model.fit(X, y).input_gradient(X) ** 2).mean(axis=0))
     expected[:, 1] = np.nan
     np.testing.assert_allclose(gradient_importance(model, X), expected)
-
-
-@pytest.mark.parametrize(
-    "estimator", [LinearRegression(), BackpropAutoencoder(), make_pipeline(StandardScaler()), None]
-)
-def test_raises_on_other_estimators(estimator):
-    with pytest.raises(
-        TypeError, match="estimator must be a BackpropClassifier, a BackpropRegressor"
-    ):
-        gradient_importance(estimator, np.zeros((2, 2)))
 
 
 def test_raises_on_invalid_input():

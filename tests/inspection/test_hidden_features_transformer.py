@@ -5,13 +5,11 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.datasets import make_circles
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropGridSearchCV
 from skbackprop.inspection import BackpropFeatures
@@ -36,14 +34,6 @@ def test_returns_hidden_features_of_a_clone(estimator_class, layer, is_sparse, w
     assert np.array_equal(
         BackpropFeatures(network, layer).fit_transform(X, y, sample_weight=weight), expected
     )
-
-
-def test_features_make_circles_linearly_separable():
-    X, y = make_circles(200, noise=0.05, factor=0.5, random_state=0)
-    network = BackpropClassifier((8,), solver="lbfgs", max_iter=500, random_state=0)
-    model = make_pipeline(StandardScaler(), BackpropFeatures(network), LogisticRegression())
-    assert LogisticRegression().fit(X, y).score(X, y) < 0.7
-    assert model.fit(X, y).score(X, y) > 0.95
 
 
 @pytest.mark.long

@@ -5,7 +5,6 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -74,14 +73,6 @@ def test_rates_are_geometric_and_the_lowest_loss_is_between_them():
     assert np.abs(found.losses[:10] - np.log(10)).max() < 0.3
 
 
-@pytest.mark.long
-def test_smoothed_losses_are_moving_averages():
-    found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS, n_steps=40)
-    losses, n = found.losses, len(found.losses)
-    expected = [losses[max(0, i - 2) : i + 3].mean() for i in range(n)]
-    np.testing.assert_allclose(found.smoothed_losses, expected, rtol=1e-12)
-
-
 def test_losses_equal_those_of_training():
     """At a constant rate with full batches, the losses equal those of a fit."""
     X, y = value_data()
@@ -130,17 +121,6 @@ def test_with_all_settings(changes, estimator_class):
     assert 1e-6 < found.suggestion < 10
 
 
-@pytest.mark.long
-@BOTH
-def test_sparse_equals_dense_input(estimator_class):
-    X, y = data_for(estimator_class)
-    X = np.maximum(X, 0)
-    dense, csr = (
-        find_learning_rate(quick(estimator_class), x, y) for x in (X, sparse.csr_array(X))
-    )
-    np.testing.assert_allclose(csr.losses[:50], dense.losses[:50], rtol=1e-6)
-
-
 @BOTH
 def test_rows_of_weight_zero_are_ignored(estimator_class):
     X, y = data_for(estimator_class)
@@ -149,14 +129,6 @@ def test_rows_of_weight_zero_are_ignored(estimator_class):
     weighted = find_learning_rate(model, X, y, sample_weight=stays.astype(float))
     expected = find_learning_rate(model, X[stays], y[stays])
     np.testing.assert_allclose(weighted.losses[:50], expected.losses[:50], rtol=1e-9)
-
-
-def test_ensemble_equals_single_network():
-    X, y = value_data()
-    alone, first = (
-        find_learning_rate(quick(BackpropRegressor, n_estimators=n), X, y) for n in (1, 3)
-    )
-    assert same_result(alone, first)
 
 
 @pytest.mark.long
@@ -217,18 +189,6 @@ def test_raises_on_parameters_out_of_range(changes, message):
 def test_raises_on_other_estimators(estimator):
     with pytest.raises(TypeError, match="BackpropClassifier, .*, a BackpropAutoencoder or"):
         find_learning_rate(estimator, *class_data())
-
-
-@pytest.mark.parametrize(
-    "changes, message",
-    [
-        ({"solver": "lbfgs"}, "solver must be stochastic .* got 'lbfgs'"),
-        ({"alpha": -1}, "'alpha' parameter"),
-    ],
-)
-def test_raises_on_invalid_settings_of_the_network(changes, message):
-    with pytest.raises(ValueError, match=message):
-        find_learning_rate(quick(BackpropClassifier, **changes), *class_data())
 
 
 def test_raises_if_first_steps_diverge():

@@ -1,13 +1,9 @@
 """scikit-learn's inspection tools work, and agree with the gradients."""
 
 import numpy as np
-import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from sklearn.base import is_classifier
-from sklearn.inspection import PartialDependenceDisplay, partial_dependence, permutation_importance
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.inspection import partial_dependence, permutation_importance
 
 from skbackprop import BackpropRegressor
 from skbackprop.inspection import gradient_importance
@@ -31,25 +27,6 @@ def test_slope_of_partial_dependence_is_mean_gradient(estimator_class, n_estimat
     of = {"of": "probability"} if is_classifier(model) else {}
     slope = model.input_gradient(rows, **of)[:, 2].mean()
     assert (curve[1] - curve[0]) / (2 * step) == pytest.approx(slope, rel=1e-6)
-
-
-@pytest.mark.long
-@BOTH
-@pytest.mark.parametrize("n_estimators", [1, 3])
-def test_partial_dependence_display(estimator_class, n_estimators):
-    X, y = class_data(n_features=3)
-    frame = pd.DataFrame(X, columns=["a", "b", "c"])
-    network = estimator_class((6,), n_estimators=n_estimators, max_iter=5, random_state=0)
-    model = make_pipeline(StandardScaler(), network).fit(frame, y)
-    target = {"target": 2} if is_classifier(model) else {}
-    display = PartialDependenceDisplay.from_estimator(
-        model, frame, ["a", ("b", "c")], grid_resolution=4, ax=Figure().subplots(), **target
-    )
-    assert [results["average"].shape[1:] for results in display.pd_results] == [(4,), (4, 4)]
-    each = PartialDependenceDisplay.from_estimator(
-        model, frame, ["a"], kind="both", grid_resolution=4, ax=Figure().subplots(), **target
-    )
-    assert each.pd_results[0]["individual"].shape[1:] == (len(frame), 4)
 
 
 @pytest.mark.long

@@ -7,7 +7,6 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from scipy import sparse
 
 from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
@@ -53,17 +52,6 @@ def test_parts_match_pandas():
     expected = parts_by_pandas(MOMENTS)
     assert list(expected.columns) == PARTS
     np.testing.assert_allclose(found, expected.to_numpy(), rtol=1e-10, atol=1e-10)
-
-
-def test_parts_of_a_date_by_hand():
-    # A Thursday, the 60th of 366 days, at six in the evening.
-    (parts,) = DateEncoding("when", 0).encode(np.array(["1972-02-29T18:00"], "M8[us]"))
-    by_name = dict(zip(PARTS, parts, strict=True))
-    assert by_name["_year"] == 1972 and by_name["_elapsed"] == 2 * 365 + 59.75
-    assert (by_name["_month_sin"], by_name["_month_cos"]) == pytest.approx((0.5, 3**0.5 / 2))
-    assert by_name["_weekday_sin"] == pytest.approx(np.sin(2 * np.pi / 7))
-    assert by_name["_yearday_cos"] == pytest.approx(np.cos(2 * np.pi * 59 / 366))
-    assert (by_name["_hour_sin"], by_name["_hour_cos"]) == (-1, 0)
 
 
 BERLIN = "Europe/Berlin"
@@ -290,19 +278,6 @@ def test_raises_on_columns_of_another_kind_than_in_fit(name, n, library):
         encoder.transform(pd.DataFrame(row, dtype=object))
 
 
-@pytest.mark.parametrize(
-    "values, error",
-    [
-        ([dt.date(2020, 1, 1), dt.timedelta(1)], r"dates \(date\) and durations \(timedelta\)"),
-        ([dt.date(2020, 1, 1), "soon"], r"other values \(str\) and dates \(date\)"),
-        ([True, dt.time(1)], r"numbers \(bool\) and times of day \(time\)"),
-    ],
-)
-def test_raises_on_mixed_kinds(values, error):
-    with pytest.raises(ValueError, match=f"Column 'x' holds {error}, such as .* in row"):
-        TableEncoder().fit(pd.DataFrame({"x": pd.Series(values, dtype=object)}))
-
-
 def test_mixed_types_of_dates_are_dates():
     mixed = [
         dt.date(2020, 1, 1),
@@ -332,8 +307,3 @@ def test_networks_learn_seasons_from_dates():
     assert importances.importances_mean[0] > 0.5 > importances.importances_mean[1]
     row = frame.iloc[0].to_dict()
     np.testing.assert_allclose(model.predict(row), model.predict(frame[:1]), rtol=1e-9)
-
-
-def test_raises_on_kinds_that_sparse_numbers_can_not_have():
-    with pytest.raises(ValueError, match="Column 0 can't be of the kind 'date'"):
-        TableEncoder(column_kinds={0: "date"}).fit(sparse.csr_array(np.eye(3)))

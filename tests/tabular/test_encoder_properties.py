@@ -96,13 +96,3 @@ def test_outputs_match_their_description(tables):
         assert isinstance(framed, container) and list(framed.columns) == list(out)
         assert np.array_equal(framed.to_numpy().reshape(encoded.shape), encoded)
     assert np.array_equal(pickle.loads(pickle.dumps(encoder)).transform(frame), encoded)
-
-
-@pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_raises_on_columns_in_another_order(library):
-    table = {"float 0": [1.0, 2.0, 3.0], "str 1": ["a", "b", "c"]}
-    make = FRAMES[library]
-    encoder = TableEncoder().fit(make(table, typed(table)))
-    turned = dict(reversed(table.items()))
-    with pytest.raises(ValueError, match="must be in the same order as they were in fit"):
-        encoder.transform(make(turned, typed(table)))

@@ -293,18 +293,6 @@ def test_raises_if_there_are_too_few_rows_for_the_coverage():
             model.predict_interval(X[:2], coverage)
 
 
-def test_conformity_scores_ignore_weights_above_zero():
-    """Weights change the networks; so the networks are those of a fit, and scores are made anew."""
-    weight = np.random.RandomState(0).choice([0.0, 0.5, 4.0], len(Y))
-    model = TabularRegressor(**SMALL).fit(X, Y, weight)
-    assert sum(map(len, model._scores)) == (weight > 0).sum()
-    has_weight = weight > 0
-    oof, y = model.oof_prediction_[has_weight], Y[has_weight]
-    errors = np.abs(y - oof)
-    expected = errors / ErrorScale.fit(oof, errors).at(oof)
-    np.testing.assert_allclose(np.sort(np.concatenate(model._scores)), np.sort(expected))
-
-
 def test_relative_errors_of_predictions():
     rng = np.random.RandomState(0)
     predictions = rng.uniform(0, 10, 4000)
@@ -320,19 +308,6 @@ def test_relative_errors_of_predictions():
     assert ErrorScale.fit(predictions, np.zeros(4000)).at(3.0) == 1
     huge = ErrorScale.fit(predictions, np.full(4000, 1e308))
     np.testing.assert_allclose(huge.errors, 1)
-
-
-@pytest.mark.long
-def test_intervals_are_wider_where_errors_are_larger():
-    rng = np.random.RandomState(0)
-    x = rng.uniform(0, 2, (2400, 1))
-    y = np.exp(x[:, 0]) * (1 + 0.2 * rng.randn(2400))
-    model = TabularRegressor(n_estimators=4, max_iter=20, random_state=0).fit(x[:800], y[:800])
-    low, high = model.predict_interval(x[800:]).T
-    is_inside, is_low = (low <= y[800:]) & (y[800:] <= high), x[800:, 0] < 1
-    assert (high - low)[is_low].mean() < 0.5 * (high - low)[~is_low].mean()
-    for half in (is_low, ~is_low):
-        assert abs(is_inside[half].mean() - 0.9) < 0.08
 
 
 def test_intervals_are_clipped_to_the_domain_of_the_loss():

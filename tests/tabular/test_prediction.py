@@ -70,22 +70,3 @@ def test_pickles_do_not_grow_by_prediction(kind):
     expected = predict(model, X)
     assert len(pickle.dumps(model)) == size
     np.testing.assert_array_equal(predict(pickle.loads(pickle.dumps(model)), X), expected)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("row", [0, 2047, 2048, 3000])
-@pytest.mark.parametrize(
-    "column, value, error",
-    [
-        ("some", [1.0], r"Column 'some' .* row {}\b"),
-        ("some", "word", r"Column 'some' .* row {}\b"),
-        ("city", {"x": 1}, r"Column 'city' .* row {}\b"),
-        ("none", np.inf, "'none' has infinite values"),
-    ],
-)
-def test_errors_name_the_row_of_the_whole_table(column, value, error, row, two_threads):
-    X, _ = mixed_data(TabularRegressor, 3001)
-    X[column] = X[column].astype(object)
-    X.at[row, column] = value
-    with pytest.raises((TypeError, ValueError), match=error.format(row)):
-        fitted(TabularClassifier).predict(X)

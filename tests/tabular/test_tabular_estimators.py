@@ -5,7 +5,6 @@ what they learn there from the formulas; tables are those of the encoder's tests
 """
 
 import pickle
-import time
 from functools import partial
 
 import numpy as np
@@ -27,7 +26,6 @@ from sklearn.preprocessing import FunctionTransformer
 from skbackprop import (
     BackpropGridSearchCV,
     BackpropHalvingGridSearchCV,
-    BackpropRandomizedSearchCV,
     TabularClassifier,
     TabularRegressor,
 )
@@ -254,18 +252,6 @@ def test_initial_predictions_are_near_the_class_shares():
 
 @pytest.mark.long
 @BOTH
-def test_time_limit(kind):
-    X = np.random.RandomState(0).randn(3000, 10)
-    y = X[:, 0] > 0
-    start = time.perf_counter()
-    with pytest.warns(ConvergenceWarning, match="time_limit"):
-        model = kind(time_limit=1.0, blend=None, random_state=0).fit(X, y)
-    assert time.perf_counter() - start < 10  # other processes may have the processor
-    assert model.score(X, y) > (0.5 if kind is TabularClassifier else 0)
-
-
-@pytest.mark.long
-@BOTH
 def test_a_random_state_moves_on(kind):
     X, y = mixed_data(kind)
     rng = np.random.RandomState(0)
@@ -290,14 +276,8 @@ def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
     [
         (GridSearchCV, {}),
         (BackpropGridSearchCV, {}),
-        (BackpropRandomizedSearchCV, {"n_iter": 2, "random_state": 0}),
-        (
-            BackpropHalvingGridSearchCV,
-            {"min_resources": 1, "max_resources": 3, "factor": 3, "random_state": 0},
-        ),
         (BackpropHalvingGridSearchCV, {"resource": "n_samples", "random_state": 0}),
     ],
-    ids=["grid", "our grid", "randomized", "halving by epochs", "halving by rows"],
 )
 @BOTH
 def test_searches(kind, search_class, settings):
@@ -343,12 +323,9 @@ def test_callbacks_are_called_for_all_tasks(kind, blend):
         *tasks("fit", [*blended, *ensembles]),
         ("teardown", "fit"),
     ]
-    before = predict(model, X)
-    np.testing.assert_array_equal(before, predict(clone(model).set_callbacks().fit(X, y), X))
     with pytest.raises(ValueError, match="infinit"):
         model.fit(X.assign(none=np.inf), y)
     assert recorder.hooks[-1] == ("teardown", "fit")
-    np.testing.assert_array_equal(predict(model, X), before)
 
 
 @pytest.mark.long
@@ -371,8 +348,6 @@ def test_class_weights_are_factors_of_row_weights(class_weight):
     "class_weight, error",
     [
         ({"yes": -1}, "class_weight must contain a finite, non-negative number"),
-        ({"yes": np.nan}, "class_weight must contain a finite, non-negative number"),
-        ({"yes": "a"}, "class_weight must contain a finite, non-negative number"),
         ({"maybe": 1}, r"class_weight must contain only classes of .* got \['maybe'\]"),
         ({"yes": 0, "no": 0}, "class_weight=.* at least one row a positive weight"),
     ],
@@ -399,9 +374,6 @@ def test_raises_if_class_weights_leave_no_validation_row():
     "y, error",
     [
         (pd.date_range("2020", periods=20), "y must contain numbers, got dates"),
-        (pd.to_timedelta(range(20), "D"), "y must contain numbers, got dates"),
-        (pl.Series(pd.date_range("2020", periods=20)), "y must contain numbers, got dates"),
-        (list(pd.date_range("2020", periods=20)), "y must contain numbers"),
         (["a", "b"] * 10, "y must contain numbers"),
         ([np.inf, -np.inf] * 10, "y contains infinity"),
         ([1.0, np.nan] * 10, "y contains NaN"),

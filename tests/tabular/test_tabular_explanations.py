@@ -15,7 +15,6 @@ from sklearn.linear_model import Ridge
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.inspection import explain
-from skbackprop.losses import Quantile
 from skbackprop.persistence import load, save
 from support.tables import BOTH, component_inputs, mixed_data, predict
 
@@ -125,14 +124,6 @@ def test_log_odds_and_several_classes():
         model.explain(X, output="x")
 
 
-def test_quantiles():
-    X, y = mixed_data(TabularRegressor, 60)
-    model = TabularRegressor(**SETTINGS, loss=Quantile([0.1, 0.9])).fit(X, y)
-    found = model.explain(X[:3])
-    assert found.values.shape == (3, 3, 2)
-    np.testing.assert_allclose(found.predictions, model.predict(X[:3]), atol=1e-9)
-
-
 def test_one_row_as_a_dict_and_one_column():
     X, y = mixed_data(TabularRegressor, 60)
     model = TabularRegressor(**SETTINGS).fit(X[["city"]], y)
@@ -175,13 +166,6 @@ def test_background_does_not_depend_on_blended_estimators():
     )
     for rows, others in zip(one.background_[:2], other.background_[:2], strict=True):
         np.testing.assert_array_equal(rows, others)
-
-
-@pytest.mark.long
-def test_background_of_a_wide_table_has_fewer_rows(monkeypatch):
-    monkeypatch.setattr("skbackprop.tabular._explanation._BACKGROUND_NUMBERS", 100)
-    X = np.random.RandomState(0).randn(60, 5)
-    assert len(TabularRegressor(**SETTINGS).fit(X, X[:, 0]).background_.numbers) == 20
 
 
 @pytest.mark.long

@@ -24,7 +24,6 @@ from skbackprop.tabular._prediction import LabeledRows
 from skbackprop.tabular._training_cycles import (
     FOR_CLASSES,
     FOR_NUMBERS,
-    CycleResult,
     affordable_networks,
     cycle_lengths,
     network_params,
@@ -117,38 +116,6 @@ def test_the_last_useful_cycle_is_kept(kind, losses, n_cycles, in_cycles):
     assert (model.n_iter_ == n_cycles).all()
     assert model.oof_score_ == expected.oof_score_
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
-
-
-@pytest.mark.parametrize(
-    "kind, gain", [(TabularClassifierNetworks, 0.05), (TabularRegressorNetworks, 0.1)]
-)
-def test_gain_that_a_longer_cycle_takes(kind, gain):
-    cycle = CycleResult(kind(), np.empty((0, 1)), 0.5 * (1 - gain - 1e-9), np.array([3]), True)
-    for index in (2, 3):
-        assert cycle.lowers(0.5, index)
-        assert not cycle._replace(loss=0.5 * (1 - gain + 1e-9)).lowers(0.5, index)
-        assert cycle._replace(loss=-0.5 * (1 + gain + 1e-9)).lowers(-0.5, index)
-        assert not cycle._replace(loss=-0.5 * (1 + gain - 1e-9)).lowers(-0.5, index)
-        assert not cycle._replace(loss=np.nan).lowers(0.5, index)
-    assert cycle._replace(loss=0.5 * (1 - gain / 5 - 1e-9)).lowers(0.5, 1)
-    assert not cycle._replace(loss=0.5 * (1 - gain / 5 + 1e-9)).lowers(0.5, 1)
-
-
-@pytest.mark.parametrize(
-    "is_complete, n_train, loss, is_useful",
-    [
-        (True, 60_000, 1.005, True),
-        (True, 60_000, 1.015, False),
-        (False, 60_000, 1.005, False),
-        (False, 60_000, 1.0, True),
-        (True, 60_001, 1.005, False),
-        (True, 60_001, 1.0, True),
-    ],
-)
-def test_whether_a_cycle_is_kept(is_complete, n_train, loss, is_useful):
-    """It may be a little worse than the best one if it is complete and rows are not very many."""
-    cycle = CycleResult(None, np.empty((0, 1)), loss, np.array([3]), is_complete)
-    assert cycle.is_useful(1.0, n_train) == is_useful
 
 
 @BOTH
