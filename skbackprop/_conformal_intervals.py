@@ -71,6 +71,8 @@ class ErrorScale(NamedTuple):
 class UncalibratedBand(NamedTuple):
     """Uncorrected prediction interval of each target, and the unit of its correction.
 
+    With half-width 0 and unit 1, the score of a target is its distance from the center.
+
     Parameters
     ----------
     center : array
@@ -79,8 +81,6 @@ class UncalibratedBand(NamedTuple):
         Half the widths of the intervals.
     unit : array or float
         The distance by which a correction of 1 moves both ends.
-
-    With half-width 0 and unit 1, the score of a target is its distance from the center.
     """
 
     center: Array
