@@ -170,15 +170,17 @@ class FeatureBuilder:
         self, rows: UnscaledRows, views: Collection[FeatureView]
     ) -> dict[FeatureView, Array]:
         """Return rows in some views, as arrays."""
-        encoded = as_dense(self.encoding.encode(rows, np.dtype(np.float32)))
-        if not encoded.shape[1]:  # a column of zeros
-            encoded = np.zeros((len(encoded), 1), np.float32)
+        encoded = np.empty((len(rows.codes), self.n_encoded), np.float32)
+        self.write_view(rows, "encoded", encoded)
         inputs: dict[FeatureView, Array] = {}
         for view in views:
             if view == "table":
                 inputs[view] = self._table_view(rows)
             elif view == "embedded" and self.blocks is not None:
-                inputs[view] = self._embedded_view(encoded)
+                width = self.n_blocks * WIDTH
+                inputs[view] = np.empty((len(encoded), width + self.n_encoded), np.float32)
+                inputs[view][:, width:] = encoded
+                self._write_blocks(inputs[view])
             else:
                 inputs[view] = encoded
         return inputs
@@ -188,31 +190,24 @@ class FeatureBuilder:
         codes = [table_codes[column] for table_codes, column in pairs]
         return np.column_stack([as_dense(rows.numbers), *codes])
 
-    def _embedded_view(self, encoded: Array) -> Array:
-        n_rows, width = len(encoded), self.n_blocks * WIDTH
-        out = np.empty((n_rows, width + encoded.shape[1]), np.float32)
-        out[:, width:] = encoded
-        for start in range(0, n_rows, _ROWS_OF_BLOCKS):
-            self._write_blocks(out[start : start + _ROWS_OF_BLOCKS])
-        return out
-
     def write_view(self, rows: UnscaledRows, view: FeatureView, out: Array) -> None:
         """Write a view of rows, other than "table", to an array."""
         first = self.n_blocks * WIDTH if view == "embedded" else 0
-        if not self.encoding.n_outputs:
+        if not self.encoding.n_outputs:  # a column of zeros
             out[:, first:] = 0
         self.encoding.write(rows, out[:, first : first + self.encoding.n_outputs])
         if first:
-            for start in range(0, len(out), _ROWS_OF_BLOCKS):
-                self._write_blocks(out[start : start + _ROWS_OF_BLOCKS])
+            self._write_blocks(out)
 
     def _write_blocks(self, out: Array) -> None:
         """Write the blocks of numbers that are in the columns after them."""
         assert self.blocks is not None
         n_blocks = len(self.blocks)
         width = n_blocks * WIDTH
-        blocks = out[:, :width].reshape(len(out), n_blocks, WIDTH)
-        self.blocks.write(out[:, width : width + n_blocks], blocks)
+        for start in range(0, len(out), _ROWS_OF_BLOCKS):
+            rows = out[start : start + _ROWS_OF_BLOCKS]
+            blocks = rows[:, :width].reshape(len(rows), n_blocks, WIDTH)
+            self.blocks.write(rows[:, width : width + n_blocks], blocks)
 
 
 class LazyFeatureMatrix(LazyMatrix):
