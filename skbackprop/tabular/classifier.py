@@ -73,7 +73,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         `HistGradientBoostingClassifier` gets numbers with missing values, and codes of categories.
         Other classifiers get the outputs of a `TableEncoder` in float64. All get sample weights if
         they support them, and a seed for each ``random_state`` that is None. None for networks
-        only, which are smaller and faster, and can be exported to C.
+        only, which are smaller and faster.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None lets `fit` choose a number up to 248.
     time_limit : float or None, default=None
