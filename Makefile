@@ -12,8 +12,8 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-full test-kernels test-versions test-clusters lint types \
-    examples unit quick full bench bench-smoke format reference docs test-docs dist clean
+.PHONY: help demo check test test-kernels test-versions test-clusters lint types \
+    examples unit quick bench bench-smoke format reference docs test-docs dist clean
 .DELETE_ON_ERROR:
 
 help: ## list the commands
@@ -22,11 +22,9 @@ help: ## list the commands
 demo: $(VENV)/ready-demo ## a tour on real data, with pictures in demo-output/ (under two minutes)
 	@$(RUN) examples/demo.py
 
-check: lint types quick ## what to run before each commit (about a minute)
+check: lint types quick ## lint, types, tests but for the slow ones: what to run before each commit
 
 test: lint types bench-smoke examples unit ## lint, types, benchmarks' smoke mode, examples, tests (a quarter of an hour)
-
-test-full: lint types bench-smoke examples full ## by hand: the same, with whole products in the tests
 
 lint: $(VENV)/ready-test ## ruff: rules and format; import-linter: which way imports run
 	$(RUN) -m ruff check .
@@ -42,20 +40,16 @@ examples: $(VENV)/ready-test ## the demo and each page of the gallery, without a
 	ls $(EXAMPLES) | \
 	    $(ONE_THREAD) $(HEADLESS) xargs -n 1 -P $(WORKERS) -t $(RUN) -W error
 
-# Of a test with a product of values, these three run a few values, each pair of values, and every
-# combination: see tests/support/lanes.py. Compiled tests are kept in .venv, whatever Python is
-# told of others: to compile all takes as long as to collect them.
+# Compiled tests are kept in .venv, whatever Python is told of others: to compile all takes as long as
+# to collect them.
 COMPILED := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/$(VENV)/compiled
 PYTEST := $(ONE_THREAD) $(HEADLESS) $(COMPILED) $(RUN) -m pytest -n $(WORKERS)
 
-quick: $(VENV)/ready-test ## few tests of each kind, none on real data, and the examples in docstrings
-	$(PYTEST) --quick tests skbackprop
+quick: $(VENV)/ready-test ## tests but for the slow ones, and the examples in docstrings
+	$(PYTEST) -m "not slow" tests skbackprop
 
 unit: $(VENV)/ready-test ## tests, and the examples in docstrings, README and docs
 	$(PYTEST)
-
-full: $(VENV)/ready-test ## the same, with whole products
-	$(PYTEST) --full
 
 # The older kernels of OpenBLAS, as far as the processor can run them, without NumPy's newer loops.
 KERNELS := Haswell Sandybridge Nehalem Prescott
@@ -66,11 +60,11 @@ test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of o
 	    OPENBLAS_CORETYPE=$$kernel NPY_DISABLE_CPU_FEATURES="$$loops" \
 	        $(PYTEST) -q || exit 1; done
 
-# A sample of the tests, each value once, with the oldest versions that are supported, and with
-# the newest on another Python. Where there is no such Python, it is left out.
+# A sample of the tests, with the oldest versions that are supported, and with the newest on another
+# Python. Where there is no such Python, it is left out.
 OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.9.0' 'narwhals==2.0.1'
-SAMPLE := $(addprefix tests/,nn/test_lbfgs.py losses/test_losses.py losses/test_links.py \
-    nn/test_network.py layers/test_dropout.py test_optimizers.py estimators/test_labels.py \
+SAMPLE := $(addprefix tests/,training/test_lbfgs.py losses/test_losses.py losses/test_links.py \
+    nn/test_prediction.py layers/test_dropout.py test_optimizers.py estimators/test_labels.py \
     estimators/test_integration.py estimators/test_parity.py::test_every_epoch \
     tabular/test_encoder.py)
 test-versions: ## a sample of the tests, with the oldest supported versions and with Python 3.13
@@ -83,7 +77,7 @@ echo "== the $(1) versions, $(2)"; \
 if $(2) -c '' 2>/dev/null; then \
     env=$(VENV)/$(1); test -x $$env/bin/python || $(2) -m venv $$env; \
     $$env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[suite]' $(3) && \
-    $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q --quick -n $(WORKERS) $(SAMPLE); \
+    $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q -m "not slow" -n $(WORKERS) $(SAMPLE); \
 else echo "left out: there is no $(2)"; fi
 endef
 

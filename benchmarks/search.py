@@ -30,7 +30,7 @@ from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.activations import Relu
 from skbackprop.nn.network import dense_network
-from skbackprop.training.parallelism import array_split, max_stack_size
+from skbackprop.training.parallelism import max_stack_size
 
 N_JOBS = 2
 N_ROUNDS, N_ROUNDS_FLOAT64 = 3, 1  # float64 has no goal to reach
@@ -91,9 +91,9 @@ class Case:
                 n_train,
                 sys.maxsize,
             )
-            parts = array_split(range(n_candidates), -(-n_candidates // size))
+            parts = np.array_split(range(n_candidates), -(-n_candidates // size))
             stacks += [(problem, len(part)) for part in parts] * self.n_folds
-        epochs = array_split(range(n_epochs), N_JOBS)
+        epochs = np.array_split(range(n_epochs), N_JOBS)
 
         def run(n_times: int) -> None:
             for _ in range(n_times):

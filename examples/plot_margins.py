@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier
 from skbackprop.losses import CLASSIFIER_LOSSES
-from skbackprop.losses._composite import LabelSmoothing
+from skbackprop.losses.classification import LabelSmoothing
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
 

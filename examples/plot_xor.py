@@ -7,7 +7,7 @@ needs hidden units. The first part is the program of most introductions to backp
 hidden units, logistic activations, squared error, and gradient descent over the four rows. It
 prints the loss and the learned truth table, and draws both.
 
-How often does that work? A hundred networks are trained from a hundred random starts, as one stack.
+How often does that work? An ensemble trains a hundred networks from a hundred random starts.
 Some get stuck: a hidden unit saturates, two rows with different targets look the same to the output
 unit, and it settles on their mean, 1/2. From every finite point of the loss surface a path leads
 down to a loss of zero (Sprinkhuizen-Kuyper & Boers 1999, "The local minima of the error surface of
@@ -27,17 +27,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import PercentFormatter
-from scipy.special import expit
 
 from skbackprop import BackpropClassifier
-from skbackprop.activations import Logistic
-from skbackprop.losses import BrierScore
-from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.network import dense_network
-from skbackprop.nn.objective import L2, Objective
-from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.stack_trainer import StackTrainer
-from skbackprop.optimizers import SGD
 
 X = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
 y = np.array([0, 1, 1, 0])
@@ -51,10 +42,10 @@ SOLVED = 0.1**2 / 2  # the loss where the root of the mean squared error is 0.1
 # ------------------------------------------------------------------ the classic program
 
 
-def train_classic() -> BackpropClassifier:
-    """Return the network of two hidden units, trained from one random start."""
+def train(n_units: int, n_starts: int = 1) -> BackpropClassifier:
+    """Return a network of some hidden units, or an ensemble of such from several random starts."""
     network = BackpropClassifier(
-        hidden_layer_sizes=(2,),
+        hidden_layer_sizes=(n_units,),
         activation="logistic",
         loss="brier",
         solver="sgd",
@@ -65,6 +56,7 @@ def train_classic() -> BackpropClassifier:
         alpha=0.0,  # no penalty on the weights
         max_iter=N_EPOCHS,
         n_iter_no_change=np.inf,  # this many epochs, whatever happens
+        n_estimators=n_starts,
         random_state=0,
     )
     return network.fit(X, y)
@@ -79,29 +71,6 @@ def print_classic(network: BackpropClassifier) -> None:
 
 
 # -------------------------------------------------------------------- a hundred starts
-
-
-def train_starts(n_units: int) -> tuple[StackTrainer, np.ndarray]:
-    """Train networks from a hundred random starts side by side, in the way of the classic one.
-
-    Returns the trained stack, and the loss of every epoch (rows) and start (columns).
-    """
-    network = dense_network(widths=(2, n_units, 1), activations=(Logistic(),))
-    starts = [network.draw_weights(np.random.RandomState(seed)) for seed in range(N_STARTS)]
-    stack = StackTrainer.start(
-        Objective(network, BrierScore(), L2(alpha=0.0)),
-        network.init_parameters(starts, np.dtype(float)),
-        [Dataset(X, y[:, None])] * N_STARTS,  # one and the same: its rows are kept once
-        optimizer=SGD(momentum=0.0),
-        rate=LEARNING_RATE,
-    )
-    losses = [stack.train_epoch(epoch, N_EPOCHS) for epoch in range(N_EPOCHS)]
-    return stack, np.array(losses)
-
-
-def outputs_of(stack: StackTrainer, X: np.ndarray) -> np.ndarray:
-    """Return the output of every network (rows) for every row of X (columns)."""
-    return expit(predict_raw(stack.objective.network, stack.parameters, X)[:, :, 0])
 
 
 def print_starts(n_units: int, losses: np.ndarray, seconds: float) -> None:
@@ -167,7 +136,7 @@ def draw_classic(network: BackpropClassifier):
     return figure
 
 
-def draw_starts(stack: StackTrainer, losses: dict[int, np.ndarray]):
+def draw_starts(ensemble: BackpropClassifier, losses: dict[int, np.ndarray]):
     """Draw the losses of two hidden units, a network that is stuck, and how each width fares."""
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14.5, 4.4))
     epochs = np.arange(1, N_EPOCHS + 1)
@@ -183,7 +152,8 @@ def draw_starts(stack: StackTrainer, losses: dict[int, np.ndarray]):
         handle.set(alpha=1, linewidth=2)
 
     i = int(np.argmax(~solved))  # the first that is stuck
-    plane_outputs, outputs = (outputs_of(stack, rows)[i] for rows in (PLANE, X))
+    stuck = ensemble.estimators_[i]
+    plane_outputs, outputs = (stuck.predict_proba(rows)[:, 1] for rows in (PLANE, X))
     draw_surface(middle, plane_outputs, outputs, f"Start {i}, stuck: loss {losses[2][-1, i]:.4f}")
 
     styles = zip(losses, (ONE, "#009E73", "#56B4E9", "black"), ("-", "--", "-.", ":"), strict=True)
@@ -209,18 +179,19 @@ def main(folder: Path | str | None = None) -> None:
     """Run the program; save its pictures in `folder`, or show them where none is given."""
     print(f"Two hidden units, learning rate {LEARNING_RATE:g}, from one random start:")
     start = time.perf_counter()
-    network = train_classic()
+    network = train(n_units=2)
     seconds = time.perf_counter() - start
     print_classic(network)
 
     print(f"\nThe same from {N_STARTS} random starts, all trained at once, and with more units:")
     print("   units     solved    stuck       time")
-    stacks, losses = {}, {}
+    ensembles, losses = {}, {}
     for n_units in WIDTHS:
         start = time.perf_counter()
-        stacks[n_units], losses[n_units] = train_starts(n_units)
+        ensembles[n_units] = train(n_units, N_STARTS)
+        losses[n_units] = np.transpose(ensembles[n_units].loss_curve_)  # by epoch and start
         print_starts(n_units, losses[n_units], time.perf_counter() - start)
-    is_same = np.array_equal(stacks[2].parameters.weights[0][0], network.coefs_[0])
+    is_same = np.array_equal(ensembles[2].coefs_[0][0], network.coefs_[0])
     print(f"The network above took {seconds:.1f} s alone; start 0 equals it to the bit: {is_same}")
     share = (losses[2][-1] >= SOLVED).mean()
     print(
@@ -229,7 +200,7 @@ def main(folder: Path | str | None = None) -> None:
     )
 
     with plt.rc_context(STYLE):
-        figures = {"xor": draw_classic(network), "xor-starts": draw_starts(stacks[2], losses)}
+        figures = {"xor": draw_classic(network), "xor-starts": draw_starts(ensembles[2], losses)}
     if folder is None:
         plt.show()
         return

@@ -5,6 +5,7 @@ To add an initializer, write a class and add it to `INITIALIZERS`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -31,6 +32,12 @@ class Initializer(Configurable):
     def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         """Return weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
         raise NotImplementedError(f"{type(self).__name__} must define draw(...)")
+
+    def draw_all(
+        self, rng: np.random.RandomState, shapes: Sequence[tuple[int, ...]]
+    ) -> list[WeightsAndBiases]:
+        """Return the weights and biases of all layers of a network, in their order."""
+        return [self.draw(rng, *shape) for shape in shapes]
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from .layers.columns import Scale
 from .layers.dense import Dense
 from .layers.reshaping import Flatten
 from .losses.base import Loss
-from .nn.network import BuiltNetwork, Network
-from .nn.parameters import FlatParameters
+from .nn.network import Network
+from .nn.parameters import Parameters
 from .utils.arrays import Array, BufferPool, squeeze_member_axis
 
 __all__ = ["check_activation", "check_gradient", "check_layer", "check_loss"]
@@ -281,7 +281,7 @@ def _gradients_of_network(
     is_number[:, network.layers[0].categorical_columns] = False
 
     def by_parameters(theta: Any) -> tuple[float, Any]:
-        return _run_network(network, start.with_theta(theta), X, True)[:2]
+        return _run_network(network, start.with_arrays(theta), X, True)[:2]
 
     def by_input(numbers: Any, is_training: bool) -> tuple[float, Any]:
         rows = X.copy()
@@ -299,12 +299,11 @@ def _gradients_of_network(
 
 
 def _run_network(
-    network: Network, parameters: FlatParameters, X: Array, is_training: bool
+    network: Network, parameters: Parameters, X: Array, is_training: bool
 ) -> tuple[float, Array, Array]:
     """Return a weighted sum of raw predictions, and its gradients by parameters and input."""
-    n_rows, gradients = len(X), parameters.with_theta(np.full_like(parameters.theta, np.nan))
-    built = BuiltNetwork(
-        network,
+    n_rows, gradients = len(X), parameters.with_arrays(np.full_like(parameters.theta, np.nan))
+    bound = network.bind(
         parameters,
         n_rows,
         BufferPool(parameters.dtype),
@@ -312,14 +311,14 @@ def _run_network(
         rngs=[np.random.default_rng(seed) for seed in range(len(parameters))],
         with_input_gradient=True,
     )
-    built.batch.weight, built.batch.total = 1 / n_rows, n_rows
+    bound.batch.weight, bound.batch.total = 1 / n_rows, n_rows
     raw = squeeze_member_axis(np.empty((len(parameters), n_rows, network.n_units[-1])))
     slope = np.random.RandomState(1).normal(size=raw.shape)
     for _ in range(2):
-        built.forward(X, raw)
-        built.delta[...] = slope
-        input_gradient = built.backward()
+        bound.forward(X, raw)
+        bound.delta[...] = slope
+        input_gradient = bound.backward()
     value = float(np.sum(raw * slope))
-    if built.activity_loss is not None:
-        value += float(built.activity_loss.sum()) / n_rows
+    if bound.activity_loss is not None:
+        value += float(bound.activity_loss.sum()) / n_rows
     return value, gradients.theta, input_gradient.reshape(-1, *X.shape).sum(axis=0)

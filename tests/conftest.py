@@ -1,26 +1,22 @@
 """Fixtures for all tests, for those of a file, or for a test that asks for them."""
 
+import hypothesis
 import numpy as np
 import pytest
 import sklearn
 from threadpoolctl import threadpool_limits
 
-from skbackprop.nn.stack_trainer import StackTrainer
-from support.lanes import is_left_out, sample_of, thinned, use_examples
+from skbackprop.nn.stack import Stack
+
+# The same examples in every run: an unchanged tree stays green.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_addoption(parser):
-    lanes = parser.getgroup("lanes", "how much of the suite runs")
-    lanes.addoption(
-        "--quick", action="store_true", help="a sample of each test's values, and nothing long"
-    )
-    lanes.addoption("--full", action="store_true", help="each combination, not only each pair")
-    lanes.addoption("--site", action="store_true", help="the documentation site, in a browser")
-    lanes.addoption("--clusters", action="store_true", help="searches on Ray and on Spark")
-
-
-def pytest_configure(config):
-    use_examples(10 if config.option.quick else 100)
+    folders = parser.getgroup("folders", "folders of tests that need more than Python packages")
+    folders.addoption("--site", action="store_true", help="the documentation site, in a browser")
+    folders.addoption("--clusters", action="store_true", help="searches on Ray and on Spark")
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -30,18 +26,6 @@ def pytest_ignore_collect(collection_path, config):
     """
     left_out = {"typed"} | {name for name in ("site", "clusters") if not config.getoption(name)}
     return True if collection_path.name in left_out else None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_pycollect_makeitem(collector):
-    """Choose among the combinations of a test function's parameters: see lanes.py."""
-    found, option = (yield), collector.config.option
-    if not isinstance(found, list):
-        return found
-    tests = [test for test in found if not is_left_out(test, option.quick, option.full)]
-    if option.quick:
-        return sample_of(thinned(tests, strength=1))
-    return tests if option.full else thinned(tests, strength=2)
 
 
 @pytest.fixture(autouse=True)
@@ -66,13 +50,13 @@ def routing():
 @pytest.fixture
 def stack_sizes(monkeypatch):
     """Provide the number of networks in each epoch of a stack."""
-    sizes, run_epoch = [], StackTrainer.run_epoch
+    sizes, train_epoch = [], Stack.train_epoch
 
-    def record_and_run(stack, rate):
-        sizes.append(len(stack))
-        return run_epoch(stack, rate)
+    def record_and_train(stack, *arguments):
+        sizes.append(len(stack.state))
+        return train_epoch(stack, *arguments)
 
-    monkeypatch.setattr(StackTrainer, "run_epoch", record_and_run)
+    monkeypatch.setattr(Stack, "train_epoch", record_and_train)
     return sizes
 
 

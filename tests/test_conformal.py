@@ -167,7 +167,6 @@ def test_intervals_stay_among_the_targets_that_the_loss_allows(name):
 # ------------------------------------------------------------------- around any regressor
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
 def test_estimator_is_fitted_on_the_training_rows(name, coverage):
@@ -211,18 +210,6 @@ def test_a_column_of_targets_is_one_target(estimator):
     model = ConformalRegressor(estimator, random_state=0)
     intervals = model.fit(X, y).predict_interval(X)
     np.testing.assert_allclose(model.fit(X, y[:, None]).predict_interval(X), intervals)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_mean_far_above_the_spread_does_not_widen_intervals(kind):
-    X, y = value_data()
-    estimator = clone(KINDS[kind]).set_params(dtype="float32", scale_target=True)
-    near, far = (
-        ConformalRegressor(estimator, random_state=0).fit(X, offset + y) for offset in (0, 1.7e9)
-    )
-    np.testing.assert_allclose(
-        far.predict_interval(X) - 1.7e9, near.predict_interval(X), atol=1e-3 * y.std()
-    )
 
 
 # -------------------------------------------------------------------------- rows held out

@@ -157,7 +157,6 @@ def test_guide_names_the_tested_versions():
         assert pins[name].partition(" ")[0] == version
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("extra, owner, prepare", CALLS)
 def test_raises_on_missing_extra(extra, owner, prepare, monkeypatch):
     call, missing = prepare(), imported_as(extra)
@@ -170,7 +169,7 @@ def test_raises_on_missing_extra(extra, owner, prepare, monkeypatch):
     assert re.fullmatch(said, str(caught.value))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_importing_skbackprop_imports_no_extra():
     """Those that scikit-learn imports, where they are there, are hidden: it works without them.
 

@@ -247,7 +247,7 @@ NOT_REQUIRED = {"ES01", "EX01", "SA01", "RT01", "YD01"}
 NOT_OURS = {"RT02", "RT03", "PR04", "PR08", "SS02", "SS03"}
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_docstrings_are_valid_for_numpydoc():
     """Documented parameters are those of the signature, and sections are in order.
 

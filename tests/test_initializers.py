@@ -10,8 +10,6 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, Initializer, VarianceScaling
 from support.stacks import deep_network, public_kinds, without_formula
 
-pytestmark = pytest.mark.every
-
 # What init="auto" draws from where scikit-learn has the activation: it has no name.
 AUTO = GlorotUniform()
 EVERY = {**INITIALIZERS, "auto": AUTO}
@@ -79,15 +77,6 @@ def test_draws_depend_on_the_random_state_alone(initializer):
     for (weights, _), (same, _), (different, _) in zip(first, again, other, strict=True):
         np.testing.assert_array_equal(weights, same)
         assert not np.array_equal(weights, different)
-
-
-@pytest.mark.parametrize("number", [6, np.float32(6), np.int8(6)], ids=repr)
-@pytest.mark.parametrize("kind", [GlorotUniform, VarianceScaling])
-def test_a_setting_of_another_kind_of_number_makes_the_same_draws(kind, number):
-    (drawn, _), (expected, _) = (
-        kind(setting).draw(np.random.RandomState(0), 150, 100) for setting in (number, 6.0)
-    )
-    np.testing.assert_array_equal(drawn, expected)
 
 
 def test_modes_and_distributions_are_those_of_keras():

@@ -1,20 +1,16 @@
-"""Learning rates of all schedules, scikit-learn's stopping rules, and the progress of training.
-
-scikit-learn's own optimizer and its own count of epochs without progress are the oracle.
-"""
+"""Learning rates of all schedules, scikit-learn's stopping rules, and the progress of training."""
 
 import copy
 import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
 
-from skbackprop import BackpropRegressor, schedules
-from skbackprop.nn.stack_trainer import PlateauStopper
+from skbackprop import BackpropRegressor, EarlyStopping, schedules
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import (
     SCHEDULES,
@@ -29,29 +25,14 @@ from skbackprop.schedules import (
     OneCycle,
     ReduceOnPlateau,
     StepDecay,
-    init_plateau_counter,
 )
-from skbackprop.utils.arrays import index_state
-from skbackprop.utils.configurable import index_settings, stack_settings
-from support import (
-    few_epochs,
-    quick,
-    same_bits,
-    some_parameters,
-    value_data,
-)
-from support.stacks import (
-    assert_same_bits,
-    per_member,
-    public_kinds,
-    variants,
-    without_formula,
-)
+from skbackprop.utils.configurable import stack_settings
+from support import few_epochs, quick, some_parameters, value_data
+from support.stacks import assert_same_bits, per_member, public_kinds, variants, without_formula
 
-pytestmark = pytest.mark.every
+pytestmark = few_epochs
 
 VARIANTS = variants(SCHEDULES)
-every_schedule = pytest.mark.parametrize("schedule", VARIANTS.values(), ids=VARIANTS)
 
 # Losses on a coarse grid, so that ties and improvements of just tol occur.
 losses_of_epochs = st.lists(st.integers(0, 8).map(lambda n: n / 4), min_size=1, max_size=40)
@@ -85,77 +66,74 @@ def test_table_is_complete_and_every_docstring_has_a_formula():
 
 
 class TheirCourse:
-    """scikit-learn's training, epoch by epoch, with losses instead of a network."""
+    """scikit-learn's training, epoch by epoch, with scores instead of a network."""
 
-    def __init__(self, rule, rate, tol, n_iter_no_change, scored=False):
+    def __init__(self, rule, rate, tol, n_iter_no_change):
         self.optimizer = SGDOptimizer([], rate, rule, power_t=0.3)
         self.network = MLPRegressor(tol=tol, n_iter_no_change=n_iter_no_change)
-        self.network.loss_curve_, self.network.validation_scores_ = [], []
-        self.network.best_loss_, self.network.best_validation_score_ = np.inf, -np.inf
+        self.network.validation_scores_, self.network.best_validation_score_ = [], -np.inf
         self.network.coefs_, self.network.intercepts_ = [], []
         self.network._no_improvement_count = 0
-        self.scored, self.t = scored, 0
+        self.t = 0
 
-    def on_epoch_end(self, monitored):
-        """Return whether patience is at an end, and whether training stops."""
+    def on_epoch_end(self, score):
+        """Return whether training stops."""
         network = self.network
-        network.loss_curve_.append(monitored)
-        network._score = lambda *_, sample_weight: -monitored
-        network._update_no_improvement_count(self.scored, None, None, None)
+        network._score = lambda *_, sample_weight: score
+        network._update_no_improvement_count(True, None, None, None)
         self.t += 50
         self.optimizer.iteration_ends(self.t)
         stalled = network._no_improvement_count > network.n_iter_no_change
         stopped = stalled and self.optimizer.trigger_stopping("", verbose=False)
         if stalled and not stopped:
             network._no_improvement_count = 0
-        return stalled, stopped
+        return stopped
 
 
+def recording(schedule, rates):
+    """Return a schedule that appends the rate of each epoch to a list."""
+
+    class Recording(type(schedule)):
+        def rate(self, state, base, progress):
+            rates.append(super().rate(state, base, progress).item())
+            return super().rate(state, base, progress)
+
+    return Recording(**schedule.get_params(deep=False))
+
+
+@settings(max_examples=50)
 @given(
-    monitored=losses_of_epochs,
+    scores=losses_of_epochs,
     patience=st.integers(1, 4),
     tol=st.sampled_from([0.0, 0.25, 0.3]),
     rule=st.sampled_from(["constant", "invscaling", "adaptive"]),
     rate=st.sampled_from([0.1, 2e-5, 1e-6]),
-    scored=st.booleans(),
 )
-def test_rates_and_stopping_are_those_of_scikit_learn(monitored, patience, tol, rule, rate, scored):
-    theirs = TheirCourse(rule, rate, tol, patience, scored)
+def test_rates_and_stopping_are_those_of_scikit_learn(scores, patience, tol, rule, rate):
+    theirs, their_rates = TheirCourse(rule, rate, tol, patience), []
+    for score in scores:
+        their_rates.append(theirs.optimizer.learning_rate)
+        if theirs.on_epoch_end(score):
+            break
     schedule = {
         "constant": ConstantRate(),
         "invscaling": InverseScaling(0.3),
         "adaptive": Adaptive(tol, patience),
     }[rule]
-    base, ours, progress = (
-        np.array([[rate]]),
-        PlateauStopper(tol, patience),
-        init_plateau_counter(1),
-    )
-    state = schedule.init(1)
-    for epoch, value in enumerate(monitored):
-        expected_rate = theirs.optimizer.learning_rate
-        assert schedule.rate(state, base, 0.0).item() == pytest.approx(expected_rate, rel=1e-12)
-        value = np.array([[value]])
-        schedule.on_epoch_end(state, base, value, np.array([[50.0 * (epoch + 1)]]))
-        stalled, stopped = ours.on_epoch_end(progress, value, schedule.may_stop(state, 1))
-        assert (stalled.item(), stopped.item()) == theirs.on_epoch_end(value.item())
-        assert progress["best"].item() == np.min(monitored[: epoch + 1])
-        if stopped:
-            break
-
-
-# --------------------------------------------------------------------------- on their own
-
-
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-@pytest.mark.parametrize("before", [[], [1.0]], ids=["from the start", "after a number"])
-def test_non_finite_values_are_no_progress(before, value):
-    patience, progress = PlateauStopper(0.0, 2), init_plateau_counter(1)
-    may_stop = np.ones((1, 1), dtype=bool)
-    values = [*before, *[value] * 3]
-    answers = [patience.on_epoch_end(progress, np.array([[v]]), may_stop)[1].item() for v in values]
-    assert answers == [False] * (len(values) - 1) + [True]
-    assert progress["best"].item() == min(before, default=np.inf)
+    values, rates = iter(scores), []
+    ours = BackpropRegressor(
+        (),
+        solver="sgd",
+        learning_rate=recording(schedule, rates),
+        learning_rate_init=rate,
+        early_stopping=EarlyStopping(
+            lambda *_: next(values), 50, n_iter_no_change=patience, tol=tol
+        ),
+        max_iter=len(scores),
+    ).fit(np.zeros((100, 1)), np.zeros(100))
+    np.testing.assert_allclose(rates, their_rates, rtol=1e-12)
+    assert ours.n_iter_ == len(their_rates)
+    assert ours.best_validation_score_ == max(scores[: ours.n_iter_])
 
 
 # ------------------------------------------------------------------------------- by hand
@@ -260,13 +238,12 @@ def test_the_milestones_of_step_are_kept_as_a_tuple():
 # ------------------------------------------------------------------------- in estimators
 
 
-@few_epochs
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     X, y = value_data()
     init = some_parameters(4, 5, 1)
-    settings = {"solver": solver, "learning_rate": OneCycle(0.4, start_factor=0.0), "max_iter": 10}
-    model = quick(BackpropRegressor, init=init, **settings).partial_fit(X, y)
+    params = {"solver": solver, "learning_rate": OneCycle(0.4, start_factor=0.0), "max_iter": 10}
+    model = quick(BackpropRegressor, init=init, **params).partial_fit(X, y)
     for weights, initial in zip(model.coefs_, init[0], strict=True):
         np.testing.assert_array_equal(weights, initial)
     first = model.loss_
@@ -275,64 +252,16 @@ def test_at_a_rate_of_zero_nothing_moves_and_training_goes_on(solver):
     assert np.isfinite(model.loss_) and model.loss_ < first
 
 
-@few_epochs
 def test_plateau_leaves_the_end_of_training_to_its_stopping_rule(capsys):
     """With tol=10 no epoch but the first is progress: a tenth of the rate, then the end."""
     X, y = value_data()
     seen = []
-
-    class Watched(ReduceOnPlateau):
-        def rate(self, state, base, progress):
-            seen.append(super().rate(state, base, progress).item())
-            return super().rate(state, base, progress)
-
-    settings = {"tol": 10, "n_iter_no_change": 6, "max_iter": 30, "verbose": True}
-    schedule = Watched(tol=10, patience=3)
-    model = quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.01, **settings)
+    params = {"tol": 10, "n_iter_no_change": 6, "max_iter": 30, "verbose": True}
+    schedule = recording(ReduceOnPlateau(tol=10, patience=3), seen)
+    model = quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.01, **params)
     assert model.fit(X, y).n_iter_ == 8
     np.testing.assert_allclose(seen[:8], [0.01] * 5 + [0.001] * 3)
     assert capsys.readouterr().out.endswith("for 6 consecutive epochs. Stopping.\n")
-
-
-# ---------------------------------------------------------------------------- contracts
-
-
-@every_schedule
-def test_state_and_rates_are_arrays_with_a_row_for_every_member(schedule):
-    monitored = np.random.RandomState(0).rand(30, 3)
-    rates, may_stop, state = record(schedule, [0.1, 0.2, 0.3], monitored)
-    fresh = schedule.init(3)
-    assert fresh.keys() == state.keys()
-    for name, array in state.items():
-        assert isinstance(array, np.ndarray), name
-        assert (array.shape, array.dtype) == ((3, 1), fresh[name].dtype), name
-    assert rates.shape == may_stop.shape == (30, 3, 1)
-    assert may_stop.dtype == bool
-    assert (np.isfinite(rates) & (rates >= 0)).all()
-
-
-@pytest.mark.parametrize("leaving", [[0], [1, 2], [0, 2], []], ids=str)
-@pytest.mark.parametrize(
-    "tol, patience",
-    [(0.1, 2.0), (np.array([[0.0], [0.5], [0.2]]), np.array([[1.0], [2.0], [4.0]]))],
-    ids=["one setting", "settings of its own"],
-)
-def test_leaving_members_do_not_change_the_patience_of_others(tol, patience, leaving):
-    rng, all_may = np.random.RandomState(0), np.ones((3, 1), dtype=bool)
-    whole = reduced = PlateauStopper(tol, patience)
-    progress, of_reduced = init_plateau_counter(3), init_plateau_counter(3)
-    stay = [i for i in range(3) if i not in leaving]
-    for epoch in range(20):
-        if epoch == 5:
-            reduced = index_settings(reduced, stay)
-            of_reduced = index_state(of_reduced, stay)
-        monitored = rng.rand(3, 1)
-        expected = whole.on_epoch_end(progress, monitored, all_may)
-        rows = slice(None) if epoch < 5 else stay
-        got = reduced.on_epoch_end(of_reduced, monitored[rows], all_may[rows])
-        for answer, reference in zip(got, expected, strict=True):
-            np.testing.assert_array_equal(answer, reference[rows])
-        assert_same_bits(of_reduced["best"], progress["best"][rows])
 
 
 # ------------------------------------------------------- warmup, and functions of progress
@@ -440,23 +369,21 @@ def test_raises_on_function_that_is_not_callable():
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -0.1, None, "1", 1j, [1.0]], ids=repr)
-@pytest.mark.parametrize("wrap", [lambda function: function, LambdaSchedule, LinearWarmup])
-def test_raises_on_invalid_factor_and_changes_nothing(wrong, wrap):
-    model = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y)
-    before, losses = copy.deepcopy(vars(model)), list(model.loss_curve_)
-
+def test_raises_on_invalid_factor_and_changes_nothing(wrong):
     def turns_wrong(progress):
         return 1.0 if progress < 0.5 else wrong
 
-    model.set_params(learning_rate=wrap(turns_wrong))
-    with pytest.raises(ValueError, match=r"turns_wrong.* returned .* at progress 0\.6") as error:
-        model.fit(X, Y)
-    assert f"returned {wrong!r} at" in str(error.value)
-    assert [*map(repr, model.coefs_)] == [*map(repr, before["coefs_"])]
-    assert model.loss_curve_ == losses
-    # It goes on as if the failed fit had never been: stream, moments and order are as they were.
-    other = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y).fit(X, Y)
-    assert same_bits(model.set_params(learning_rate="constant").fit(X, Y), other)
+    for wrap in (lambda function: function, LambdaSchedule, LinearWarmup):
+        model = quick(BackpropRegressor, warm_start=True, **EXACT).fit(X, Y)
+        before, losses = copy.deepcopy(model.coefs_), list(model.loss_curve_)
+        model.set_params(learning_rate=wrap(turns_wrong))
+        with pytest.raises(
+            ValueError, match=r"turns_wrong.* returned .* at progress 0\.6"
+        ) as error:
+            model.fit(X, Y)
+        assert f"returned {wrong!r} at" in str(error.value)
+        assert [*map(repr, model.coefs_)] == [*map(repr, before)]
+        assert model.loss_curve_ == losses
 
 
 # ------------------------------------------------------------------------ what progress is
@@ -518,14 +445,13 @@ def test_a_call_that_fails_is_not_counted():
 # ------------------------------------------------------------------------- what is printed
 
 
-@few_epochs
 def test_the_rate_that_is_printed_is_that_of_the_next_epoch(capsys):
     """With tol=10 no epoch but the first is progress: a fifth of the rate after the fourth."""
-    settings = {"tol": 10, "n_iter_no_change": 2, "max_iter": 10, "verbose": True}
+    params = {"tol": 10, "n_iter_no_change": 2, "max_iter": 10, "verbose": True}
     schedule = LinearWarmup(
         Adaptive(tol=10, n_iter_no_change=2), warmup_fraction=0.5, start_factor=0
     )
-    quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.1, **settings).fit(X, Y)
+    quick(BackpropRegressor, learning_rate=schedule, learning_rate_init=0.1, **params).fit(X, Y)
     said = [line for line in capsys.readouterr().out.splitlines() if "Setting" in line]
     rates = [float(line.rpartition(" ")[2]) for line in said]
     # After four epochs the warm-up is at 0.4 / 0.5; after seven and ten it is over.

@@ -270,7 +270,6 @@ RIGHT_LAYERS = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("layer, shape, X", RIGHT_LAYERS.values(), ids=RIGHT_LAYERS)
 def test_right_layers_pass(layer, shape, X):
     assert 0 < check_layer(layer, shape, X) < 1e-6
@@ -283,85 +282,112 @@ class Scaled(Layer):
     def parameter_specs(self, input_shape):
         return (ParameterSpec("factors", input_shape[-1:], 1.0),)
 
-    def forward(self, context, x, out):
-        np.multiply(x, self.factors(context), out=out)
+    def bind(self, context):
+        factors = context.parameters["factors"][..., None, :]
 
-    def backward(self, context, x, delta):
-        if context.is_training:
-            total = (x * delta).sum(axis=(-3, -2), keepdims=True)
-            context.gradients["factors"][...] = total[..., 0, :]
-        if context.grad_input is not None:
-            np.multiply(delta, self.factors(context), out=context.grad_input)
-        return context.grad_input
+        def forward(x, out):
+            np.multiply(x, factors, out=out)
 
-    def factors(self, context):
-        return context.parameters["factors"][..., None, :]
+        def backward(x, out, delta):
+            if context.gradients:
+                total = (x * delta).sum(axis=(-3, -2), keepdims=True)
+                context.gradients["factors"][...] = total[..., 0, :]
+            if context.grad_input is not None:
+                np.multiply(delta, factors, out=context.grad_input)
+
+        return forward, backward
 
 
 class WrongParameterGradient(Scaled):
-    def backward(self, context, x, delta):
-        result = super().backward(context, x, delta)
-        if context.is_training:
-            context.gradients["factors"][..., 0] *= 1.01
-        return result
+    def bind(self, context):
+        forward, inner = super().bind(context)
+
+        def backward(x, out, delta):
+            inner(x, out, delta)
+            if context.gradients:
+                context.gradients["factors"][..., 0] *= 1.01
+
+        return forward, backward
 
 
 class WrongInputGradient(Scaled):
-    def backward(self, context, x, delta):
-        super().backward(context, x, delta)
-        return delta
+    def bind(self, context):
+        forward, inner = super().bind(context)
+
+        def backward(x, out, delta):
+            inner(x, out, delta)
+            if context.grad_input is not None:
+                context.grad_input[...] = delta
+
+        return forward, backward
 
 
 class AddsGradients(Scaled):
-    def backward(self, context, x, delta):
-        before = context.gradients["factors"].copy() if context.is_training else 0
-        result = super().backward(context, x, delta)
-        if context.is_training:
-            context.gradients["factors"][...] += before
-        return result
+    def bind(self, context):
+        forward, inner = super().bind(context)
+
+        def backward(x, out, delta):
+            before = context.gradients["factors"].copy() if context.gradients else 0
+            inner(x, out, delta)
+            if context.gradients:
+                context.gradients["factors"][...] += before
+
+        return forward, backward
 
 
 class AddsToItsOutput(Scaled):
     """The memory of the output is zero at first."""
 
-    def build(self, context):
-        context.scratch("output", context.n_rows, *context.output_shape)[...] = 0
-        return super().build(context)
+    def bind(self, context):
+        context.scratch("output", *context.out_shape)[...] = 0
+        factors, (_, backward) = context.parameters["factors"], super().bind(context)
 
-    def forward(self, context, x, out):
-        out += x * self.factors(context)
+        def forward(x, out):
+            out += x * factors[..., None, :]
+
+        return forward, backward
 
 
 class OverwritesItsInput(Scaled):
-    def forward(self, context, x, out):
-        x *= 2
-        out[...] = x / 2 * self.factors(context)
+    def bind(self, context):
+        inner, inner_back = super().bind(context)
 
-    def backward(self, context, x, delta):
-        return super().backward(context, x / 2, delta)
+        def forward(x, out):
+            inner(x, out)
+            x *= 2
+
+        return forward, lambda x, out, delta: inner_back(x / 2, out, delta)
 
 
 class MixesMembers(Scaled):
     """The output of the first member in place of that of each."""
 
-    def forward(self, context, x, out):
-        super().forward(context, x, out)
-        out[...] = out[:1]
+    def bind(self, context):
+        inner, backward = super().bind(context)
+
+        def forward(x, out):
+            inner(x, out)
+            out[...] = out[:1]
+
+        return forward, backward
 
 
 class OnlyInTraining(Scaled):
-    def backward(self, context, x, delta):
-        if not context.is_training:
-            return delta
-        return super().backward(context, x, delta)
+    def bind(self, context):
+        forward, backward = super().bind(context)
+        return forward, backward if context.batch.is_training else lambda x, out, delta: None
 
 
 class PassesGradientsToPadding(GRU):
-    def build(self, context):
-        built = super().build(context)
-        inner = built.backward
-        built.backward = lambda delta: np.where(inner(delta) == 0, 1, context.grad_input)
-        return built
+    def bind(self, context):
+        forward, inner = super().bind(context)
+
+        def backward(x, out, delta):
+            inner(x, out, delta)
+            if context.grad_input is not None:
+                context.grad_input[context.grad_input == 0] = 1
+
+        return forward, backward
 
 
 WRONG_LAYERS = {
@@ -375,11 +401,10 @@ WRONG_LAYERS = {
 }
 
 
-def test_a_layer_of_forward_and_backward_passes():
+def test_a_layer_of_ones_own_passes():
     assert check_layer(Scaled(), (3, 2)) < 1e-6
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("layer, message", WRONG_LAYERS.items())
 def test_a_wrong_layer_is_found(layer, message):
     with pytest.raises(AssertionError, match=message):

@@ -30,7 +30,7 @@ ESTIMATORS = {
 }
 
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

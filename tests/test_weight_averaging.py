@@ -1,10 +1,8 @@
-"""Are the weights that are kept the averages of those after each step, in whatever way trained?
+"""Averages of weights over the steps of training, which training itself does not notice.
 
-An optimizer that writes down the parameters after each of its steps gives the naive averages to
-compare with. Training itself must not notice that anyone looks on.
+An optimizer that writes down the parameters after each of its steps gives the naive averages.
 """
 
-import copy
 import pickle
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,10 +13,6 @@ from scipy import sparse
 from sklearn.linear_model import SGDClassifier
 
 from skbackprop import BackpropClassifier, BackpropRegressor, weight_averaging
-from skbackprop.activations import Relu, Tanh
-from skbackprop.nn.data_loader import Dataset
-from skbackprop.nn.network import dense_network
-from skbackprop.nn.parameters import select_averaged_parameters
 from skbackprop.optimizers import SGD
 from skbackprop.utils import arrays
 from skbackprop.weight_averaging import (
@@ -27,22 +21,19 @@ from skbackprop.weight_averaging import (
     PolyakAverage,
     WeightAverage,
 )
-from support import BOTH, class_data, data_for, few_epochs, grows_by_less, peak_of, same_bits
+from support import BOTH, class_data, data_for, few_epochs, grows_by_less, pairs, peak_of, same_bits
 from support.stacks import (
     DTYPES,
     LOSSES,
-    Member,
-    assert_each_as_alone,
     assert_same_bits,
+    deep_network,
     five_members,
-    iter_epochs,
     public_kinds,
-    some_table,
-    stack_of,
+    trained,
     without_formula,
 )
 
-pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread"), pytest.mark.every]
+pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 N_ROWS, M = 60, 3
 SEVERAL = {
@@ -60,7 +51,6 @@ SETTINGS = {
     "n_iter_no_change": np.inf,
 }
 every_average = pytest.mark.parametrize("average", SEVERAL.values(), ids=SEVERAL)
-every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ def theta_of(model):
 
 def raw_theta(model):
     """Return the weights that training goes on from."""
-    return model._training[0].state.parameters.theta[0]
+    return model._state.parameters.theta[0]
 
 
 def by_partial_fit(model, X, y, n_epochs, travels=False):
@@ -144,10 +134,15 @@ def followed(kind, thetas, n_samples_seen=0):
     state = kind.init(thetas[0], seen)
     for theta, n_rows in zip(thetas, SIZES, strict=True):
         kind.update(theta.copy(), np.empty_like(theta), state, n_rows)
-    return select_averaged_parameters(thetas[-1], {}, state)[0], state
+    return averaged(thetas[-1], state), state
 
 
-@every_dtype
+def averaged(theta, state):
+    """Return the average of the parameters, which are their own before it has begun."""
+    return np.where(state["total"] > 0, state["average"], theta)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @every_kind
 @pytest.mark.parametrize("n_estimators", [1, M])
 def test_averages_are_those_of_the_definition(n_estimators, kind, dtype, monkeypatch):
@@ -173,7 +168,7 @@ def test_raising_start_restarts_the_average():
     thetas = walk()
     _, state = followed(PolyakAverage(), thetas)
     PolyakAverage(1000.0).update(thetas[0], np.empty_like(thetas[0]), state, 8)
-    assert_same_bits(select_averaged_parameters(thetas[0], {}, state)[0], thetas[0])
+    assert_same_bits(averaged(thetas[0], state), thetas[0])
 
 
 @every_kind
@@ -189,58 +184,29 @@ def test_no_allocation_of_a_step_grows_with_the_network(n_estimators, kind):
     assert grows_by_less(peak, 10_000, 70_000, 20_000)
 
 
-# ---------------------------------------------------------------------------------- stacks
-
-NETWORK, LOSS = dense_network((4, 6, 5, 3), (Tanh(), Relu())), LOSSES["log_loss-softmax"]
-OF_STACKS = {"polyak": PolyakAverage(60.0), "ema": ExponentialMovingAverage(0.9)}
-every_average_of_a_stack = pytest.mark.parametrize("kind", OF_STACKS.values(), ids=OF_STACKS)
-
-
-@every_dtype
-@every_average_of_a_stack
-@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-def test_members_of_a_stack_average_as_if_alone(weighted, is_sparse, kind, dtype):
-    """Members begin their average, and forget, at numbers of their own."""
-    members = five_members(LOSS, NETWORK, weighted=weighted, is_sparse=is_sparse)
-    assert_each_as_alone(members, 3, NETWORK, LOSS, SGD(), dtype=dtype, average=kind)
-
-
-@every_average_of_a_stack
-def test_averages_skip_batches_of_zero_weight(kind):
-    table = some_table(LOSS, 16, NETWORK.widths)
-    weight = np.repeat([0.0, 1.0], 8)
-    ends = []
-    for own in (Dataset(table.X, table.y, weight), Dataset(table.X[8:], table.y[8:], np.ones(8))):
-        member = Member(own, is_shuffled=False, factor=0.4)
-        stack = stack_of([member], NETWORK, LOSS, SGD(), average=kind)
-        list(iter_epochs(stack, 5))
-        ends.append(stack.get_averaged_parameters().theta)
-        assert not np.array_equal(ends[-1], stack.parameters.theta)
-    assert_same_bits(*ends)
-
-
 def test_an_average_that_is_not_finite_has_diverged():
     """Between parameters of opposite signs lies more than a float can hold."""
-    stack = stack_of(
-        [Member(some_table(LOSS, 8, NETWORK.widths))] * 2,
-        NETWORK,
-        LOSS,
-        SGD(),
-        average=PolyakAverage(),
+    loss = LOSSES["log_loss-softmax"]
+    state = trained(
+        five_members(loss)[:2], 1, deep_network(), loss, SGD(), average=PolyakAverage(60)
     )
-    stack.state.average["average"][1, 3] = np.inf
-    assert stack.is_finite().tolist() == [True, False]
+    state.average["average"][1, 3] = np.inf
+    assert state.is_finite().tolist() == [True, False]
 
 
 # ------------------------------------------------------------------------------ estimators
 
 
-@BOTH
-@every_average
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+@pytest.mark.parametrize(
+    "estimator_class, average, dtype, container, weighted",
+    pairs(
+        [BackpropClassifier, BackpropRegressor],
+        list(SEVERAL.values()),
+        ["float64", "float32"],
+        [np.asarray, sparse.csr_array],
+        [False, True],
+    ),
+)
 def test_weights_are_averages_and_training_is_what_it_was(
     weighted, container, dtype, average, estimator_class, steps
 ):
@@ -338,20 +304,6 @@ def test_weights_that_a_user_assigns_count(assign, average, steps):
     np.testing.assert_allclose(theta_of(averaged_model), expected, rtol=1e-12)
 
 
-def test_weights_that_a_user_assigns_to_one_member_leave_the_others_alone():
-    X, y = data_for(BackpropRegressor)
-    ensemble = BackpropRegressor(**SETTINGS, average="polyak", n_estimators=M, warm_start=True).fit(
-        X, y
-    )
-    other = copy.deepcopy(ensemble)
-    other.coefs_[0][1] += 1.0
-    for model in (ensemble, other):
-        by_partial_fit(model, X, y, 1)
-    for array, reference in zip(other.coefs_, ensemble.coefs_, strict=True):
-        assert_same_bits(array[[0, 2]], reference[[0, 2]])
-        assert not np.array_equal(array[1], reference[1])
-
-
 def test_an_average_may_be_switched_on_and_off_between_calls(steps):
     X, y = data_for(BackpropRegressor)
     settings = SETTINGS | {"solver": Recorded(), "batch_size": 20}
@@ -396,7 +348,7 @@ STOPPING = SETTINGS | {
 def test_early_stopping_scores_the_averages_and_keeps_the_best(average, estimator_class):
     X, y = data_for(estimator_class, N_ROWS)
     model = estimator_class(**STOPPING, average=average).fit(X, y)
-    _, held_out = model._training[0].split
+    held_out = model._state.held_out[0]
     assert model.best_validation_score_ == max(model.validation_scores_)
     score = model.score(X[held_out], y[held_out])
     assert model.best_validation_score_ == pytest.approx(score, rel=1e-12)
@@ -463,7 +415,7 @@ def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
         raw.fit(X, y)
         model.fit(X, y)
         if early_stopping:  # which keeps another epoch with averages than without
-            held_out = model._training[0].split[1]
+            held_out = model._state.held_out[0]
             assert model.score(X[held_out], y[held_out]) == model.best_validation_score_
         else:
             assert model.loss_curve_ == raw.loss_curve_
@@ -473,14 +425,3 @@ def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
 
 def theta_with_gains(model):
     return np.concatenate([theta_of(model), *model.gains_])
-
-
-def test_assigned_statistics_count_and_the_average_begins_anew():
-    X, y = class_data()
-    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "average": "polyak"}
-    model = BackpropClassifier(**settings).fit(X, y)
-    model.running_means_ = [array + 1 for array in model.running_means_]
-    model.set_params(learning_rate_init=1e-12, max_iter=1, normalization="batch")
-    kept = theta_with_gains(model)
-    model.fit(X, y)
-    np.testing.assert_allclose(theta_with_gains(model), kept, atol=1e-9)

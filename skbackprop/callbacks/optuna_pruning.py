@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ..estimators._history import get_current_history
 from ..estimators.base import BaseNeuralNetwork
-from ..training.checkpoint import History
 from ..utils.optional_dependencies import require_extra
 
 MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
@@ -123,31 +120,25 @@ class OptunaPruningCallback:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Report an epoch, and stop training if the trial is pruned."""
-        histories = get_current_history(fitted_estimator)
-        if context.task_name not in ("epoch", "iteration") or not histories:
+        if context.task_name != "epoch" or fitted_estimator is None:
             return
         epoch = context.task_id + 1
-        self.trial.report(self._mean_last_value(histories), epoch)
+        self.trial.report(self._mean_last_value(fitted_estimator._state.history), epoch)
         if self.trial.should_prune():
             raise _import_optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing."""
 
-    def _mean_last_value(self, histories: Sequence[History]) -> float:
+    def _mean_last_value(self, history: list[list[dict[str, Any]]]) -> float:
         """Return the mean of the last value of each member, also of members that have stopped."""
-        attribute = {
-            "loss": "losses",
-            "validation_loss": "validation_losses",
-            "validation_score": "validation_scores",
-        }[self.monitor]
-        curves = [getattr(history, attribute) for history in histories]
-        if not all(curves):
+        last = [records[-1] for records in history]
+        if not all(self.monitor in record for record in last):
             raise ValueError(
                 f"monitor={self.monitor!r} needs validation rows, but no rows are held out. Set "
                 'early_stopping=True, or monitor="loss".'
             )
-        value = float(np.mean([curve[-1] for curve in curves]))
+        value = float(np.mean([record[self.monitor] for record in last]))
         return value if math.isfinite(value) else math.nan
 
 

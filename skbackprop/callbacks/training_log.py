@@ -6,16 +6,15 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .._sklearn import warn
-from ..estimators._history import get_current_history
-from ..training.checkpoint import History
-from ..utils.atomic_write import append_to_file, prefix_file_errors, write_new_file
 
 COLUMNS = (
     "time",
@@ -45,15 +44,14 @@ class TrainingLog:
       0/0/3/1; `fit` and `task` identify a network;
     - `estimator`: the name of the class;
     - `member`: the index of the network in an ensemble, from 0;
-    - `epoch`: the epoch, or the iteration of L-BFGS, counted from 1 in each fit;
+    - `epoch`: the epoch, counted from 1 in each fit; of L-BFGS the last iteration;
     - `loss`: the training loss of the epoch;
     - `validation_loss`, `validation_score`: the loss and the score of the validation rows after the
       epoch; missing without validation rows, and the score also without early stopping;
     - `best_epoch`: the best epoch so far.
 
-    An ensemble has a line for each member that trained in the epoch. L-BFGS trains one member after
-    the other, so an ensemble has one line for the last iteration of each member, written at the
-    end.
+    An ensemble has a line for each member that trained in the epoch. L-BFGS has one line for its
+    last iteration, written at the end.
 
     Missing values are null or an empty field; in JSON, values that are not finite are null, too.
     Lines are appended to an existing file, all lines of an epoch at once, so that the processes of
@@ -109,10 +107,18 @@ class TrainingLog:
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Create the file if it does not exist, and check that it is writable."""
-        with prefix_file_errors(self, self.path):
-            if self._is_csv:
-                self._write_header()
-            append_to_file(self.path, b"")
+        header = _to_csv({name: name for name in COLUMNS}).encode() if self._is_csv else b""
+        if not self.path.exists() or self.path.stat().st_size == 0:
+            self._append(header)
+        self._append(b"")
+        if self._is_csv:
+            with self.path.open("rb") as file:
+                first = file.readline()
+            if first.strip() != header.strip():
+                raise ValueError(
+                    f"{self.path} is not a training log: it begins with {first[:80]!r} instead of "
+                    "the columns of TrainingLog. Set another path."
+                )
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing, as the file is closed."""
@@ -124,11 +130,11 @@ class TrainingLog:
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
         """Write the lines of an epoch."""
-        lines = _make_records(context, get_current_history(fitted_estimator))
+        lines = _make_records(context, fitted_estimator)
         if lines:
             content = "".join(map(_to_csv if self._is_csv else _to_json, lines)).encode()
             try:
-                append_to_file(self.path, content)
+                self._append(content)
             except OSError as error:
                 warn(
                     f"TrainingLog could not write to {self.path}: {error.strerror or error}. "
@@ -136,37 +142,20 @@ class TrainingLog:
                     UserWarning,
                 )
 
-    def _write_header(self) -> None:
-        """Write the header of a new CSV file, or check that of an existing one."""
-        header = _to_csv({name: name for name in COLUMNS}).encode()
-        if not self.path.exists():
-            write_new_file(self.path, header)
-        elif self.path.stat().st_size == 0:
-            append_to_file(self.path, header)
-        with self.path.open("rb") as file:
-            first = file.readline()
-        if first.strip() != header.strip():
-            raise ValueError(
-                f"{self.path} is not a training log: it begins with {first[:80]!r} instead of the "
-                "columns of TrainingLog. Set another path."
-            )
+    def _append(self, content: bytes) -> None:
+        """Append to the file in one write, which other processes do not interleave."""
+        with self.path.open("ab", buffering=0) as file:
+            file.write(content)
 
 
-def _make_records(context: Any, histories: Sequence[History]) -> list[dict[str, Any]]:
+def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
     """Return the lines at the end of a task, one for each member that trained in it."""
-    path = [context]
+    if context.task_name != "epoch" or not hasattr(fitted_estimator, "_state"):
+        return []
+    state, config, fit = fitted_estimator._state, fitted_estimator._config, context.parent
+    path = [fit]
     while path[0].parent is not None:
         path.insert(0, path[0].parent)
-    if context.task_name in ("epoch", "iteration"):
-        fit = context.parent
-        # Other members stopped earlier. L-BFGS may stop within an iteration, which does not count.
-        trained = [len(history.losses) == context.task_id + 1 for history in histories]
-        path.pop()
-    else:
-        fit = context
-        # Members trained by L-BFGS have no fitted estimator before the end of the fit.
-        has_members = any(task.task_name == "member" for task in fit)
-        trained = [has_members and len(history.losses) > 0 for history in histories]
     now = datetime.now(UTC)
     shared = {
         "time": now.isoformat(timespec="milliseconds"),
@@ -176,13 +165,16 @@ def _make_records(context: Any, histories: Sequence[History]) -> list[dict[str, 
         "estimator": context.estimator_name,
     }
     lines = []
-    for i, history in enumerate(histories):
-        if trained[i]:
-            curves = history.losses, history.validation_losses, history.validation_scores
-            last = [float(curve[-1]) if curve else None for curve in curves]
-            line = shared | {"member": i, "epoch": len(history.losses)}
-            line |= dict(zip(("loss", "validation_loss", "validation_score"), last, strict=True))
-            lines.append(line | {"best_epoch": history.best_epoch})
+    for i, (records, best) in enumerate(
+        zip(state.history, np.atleast_1d(fitted_estimator.best_iter_).tolist(), strict=True)
+    ):
+        epoch = int(state.epoch[i, 0])
+        # Other members stopped earlier.
+        if epoch and (config.is_lbfgs or epoch == context.task_id + 1):
+            line = shared | {"member": i, "epoch": epoch}
+            for name in ("loss", "validation_loss", "validation_score"):
+                line[name] = records[-1].get(name)
+            lines.append(line | {"best_epoch": best})
     return lines
 
 

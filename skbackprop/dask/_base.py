@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -15,7 +13,6 @@ from dask import delayed
 from dask.base import is_dask_collection
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._fit_context import FitArguments
 from ..estimators._validation import copy_without_feature_names, validate_weight
 from ..utils.arrays import Array
 from ._blocks import map_rows, translate_comm_errors
@@ -49,7 +46,7 @@ def with_sync_every(cls: Estimator) -> Estimator:
     return cls
 
 
-class DaskMixin(metaclass=ABCMeta):
+class DaskMixin:
     """Base of estimators on a cluster: fit, conversion to local ones, and prediction."""
 
     _local: ClassVar[type[Any]]  # the local estimator
@@ -124,8 +121,7 @@ class DaskMixin(metaclass=ABCMeta):
         Returns
         -------
         estimator : estimator
-            A local estimator, which needs neither a cluster nor Dask. It shares the arrays of this
-            one.
+            A local estimator, which needs neither a cluster nor Dask. It has copies of the arrays.
 
         Raises
         ------
@@ -136,18 +132,9 @@ class DaskMixin(metaclass=ABCMeta):
         estimator: Any = super()
         state = estimator.__getstate__()
         other = object.__new__(self._local)
-        other.__setstate__({name: v for name, v in state.items() if name != "sync_every"})
+        left_out = "sync_every", "_blocks"
+        other.__setstate__({name: v for name, v in state.items() if name not in left_out})
         return other
-
-    @staticmethod
-    @abstractmethod
-    def _predict_for_score(local: Any, X: Any, y: Any) -> tuple[Array, Array]:
-        """Return the targets and the predictions that the score of a block is computed from."""
-
-    @staticmethod
-    @abstractmethod
-    def _score_predictions(local: Any, y: Any, predicted: Any, weight: Any) -> float:
-        """Return the score of all rows."""
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the score of the local estimator.
@@ -172,12 +159,11 @@ class DaskMixin(metaclass=ABCMeta):
         local = self.to_local()
         if not is_dask_collection(X):
             return float(local.score(X, y, sample_weight))
-        predict = partial(_predict_block, self._predict_for_score, local)
         with translate_comm_errors():
-            parts = dask.compute(*map_rows(predict, X, y, sample_weight))
+            parts = dask.compute(*map_rows(partial(_predict_block, local), X, y, sample_weight))
         columns = zip(*(part for part in parts if part is not None), strict=True)
         found = (None if each[0] is None else np.concatenate(each) for each in columns)
-        return self._score_predictions(local, *found)
+        return float(local._score_predictions(*found))
 
     def _map(self, method: str, X: Any, *arguments: Any) -> Any:
         """Return the output of a method of the local estimator.
@@ -205,22 +191,16 @@ class DaskMixin(metaclass=ABCMeta):
         return (found[..., 0], found[..., 1]) if isinstance(outputs, tuple) else found
 
 
-def load_validation(arguments: FitArguments) -> FitArguments:
-    """Return the arguments of a fit with validation rows in this process."""
-    names = "X_val", "y_val", "sample_weight_val"
-    loaded = dask.compute(*(getattr(arguments, name) for name in names))
-    return arguments._replace(**dict(zip(names, loaded, strict=True)))
-
-
 def _predict_block(
-    predict: Callable[..., tuple[Array, Array]], local: Any, X: Any, y: Any, weight: Any = None
+    local: Any, X: Any, y: Any, weight: Any = None
 ) -> tuple[Array, Array, Array | None] | None:
     """Return what the score of a block is computed from; None if it is empty."""
     if not X.shape[0]:
         return None
     if weight is not None:
         weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    return *predict(local, X, y), weight
+    y, predicted = local._predict_for_score(X, y)
+    return np.asarray(y), predicted, weight
 
 
 def _call_method(

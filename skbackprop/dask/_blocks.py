@@ -23,14 +23,13 @@ from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from scipy.sparse import issparse, vstack
 
-from ..training.training_run import TrainingInterrupted
 from ..utils.arrays import Array
 
 # The largest number of rows of a sample, and of its values; a few rows are drawn in any case.
 _MAX_SAMPLE_ROWS, _MAX_SAMPLE_VALUES = 1 << 16, 1 << 21
 
 
-class ClusterLostError(TrainingInterrupted, ConnectionError):
+class ClusterLostError(ConnectionError):
     """Training cannot continue: the scheduler, all workers or some rows are lost.
 
     The estimator keeps the last complete epoch, and is fitted if there is one.
@@ -93,11 +92,6 @@ class Block(NamedTuple):
     y: Any
     weight: Any = None
     folds: Any = None
-
-    @property
-    def total_weight(self) -> float:
-        """The sum of the sample weights."""
-        return float(len(self.y) if self.weight is None else self.weight.sum())
 
     def take(self, rows: Array) -> Block:
         """Return some of the rows."""

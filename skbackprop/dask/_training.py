@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from distributed import Future
 
-from ..nn.data_loader import Dataset
-from ..nn.objective import Objective
-from ..nn.stack_trainer import StackTrainer
+from ..losses.base import Loss
+from ..nn.network import Network
+from ..nn.rows import Rows
+from ..nn.stack import BaseStack, Stack, TimeLimitReached
 from ..nn.train_state import TrainState
-from ..schedules import ConstantRate
-from ..training.config import TrainingConfig
-from ..utils.arrays import BUFFER_SIZE, Array, IndexArray, LazyMatrix
+from ..training.config import Config
+from ..utils.arrays import Array, IndexArray, LazyMatrix
 from ._blocks import Block, Blocks, ClusterLostError, concatenate, translate_comm_errors
 
 # Seconds that a cluster may have no workers, and between two checks whether the workers of a call
@@ -44,15 +44,15 @@ class RoundResult(NamedTuple):
 
     Parameters
     ----------
-    arrays : list of arrays of shape (n_estimators, n)
-        The parameters, statistics and moments.
+    state : TrainState
+        The state after the round.
     weights : array of shape (n_estimators,)
         The total weight of the rows.
     losses : array of shape (n_estimators,)
         Their mean loss, penalty included.
     """
 
-    arrays: list[Array]
+    state: TrainState
     weights: Array
     losses: Array
 
@@ -85,12 +85,12 @@ class ShardTrainer:
 
     Parameters
     ----------
-    objective : Objective
-        The objective of one network.
-    config : TrainingConfig
+    network : Network
+        The architecture, with the layers for training only.
+    loss : Loss
+        The loss.
+    config : Config
         The configuration of training.
-    dtype : dtype
-        The dtype of the parameters.
     n_rounds, n_steps : int
         The number of rounds of an epoch, and the number of steps of a round.
     number : int
@@ -104,16 +104,17 @@ class ShardTrainer:
 
     def __init__(
         self,
-        objective: Objective,
-        config: TrainingConfig,
-        dtype: np.dtype[np.floating],
+        network: Network,
+        loss: Loss,
+        config: Config,
         n_rounds: int,
         n_steps: int,
         number: int,
         scale: float,
         *blocks: Block,
     ) -> None:
-        self._objective, self._n_rounds, self._n_steps = objective, n_rounds, n_steps
+        self._network, self._loss, self._config = network, loss, config
+        self._n_rounds, self._n_steps = n_rounds, n_steps
         self._number, self._scale = number, scale
         X, y, weights, folds = zip(*blocks, strict=True)
         matrix = X[0]
@@ -123,24 +124,10 @@ class ShardTrainer:
         if weights[0] is not None or scale != 1:
             weight = np.ones(len(targets)) if weights[0] is None else np.concatenate(weights)
             weight *= scale
-        self._table = Dataset(matrix, targets, weight)
+        self._rows = Rows(matrix, targets, weight)
         self._folds = None if folds[0] is None else np.concatenate(folds)
-        # The client averages the weights over the steps.
-        self._rule = replace(config.update_rule, average=None)
-        parameters = objective.network.layout.init(1, dtype)
-        self._state = TrainState(
-            parameters,
-            optimizer=self._rule.optimizer.init(parameters.theta),
-            schedule={},
-            average={},
-            progress={},
-            n_samples_seen=np.zeros((1, 1), dtype=int),
-            orders=[None],
-            rngs=[None],
-            masks=[np.random.default_rng()] if objective.network.stochastic else [],
-        )
         self._orders: dict[int, tuple[int | None, IndexArray]] = {}
-        self._trainers: dict[int, tuple[StackTrainer, IndexArray]] = {}
+        self._stacks: dict[int, tuple[Stack, IndexArray]] = {}  # by the batch size
 
     def train(self, *arguments: Any) -> RoundResult | Exception:
         """Return the result of `make_steps`, or the exception that it raises.
@@ -148,15 +135,13 @@ class ShardTrainer:
         So the client can tell an error of the computation from one of the connection.
         """
         try:
-            with np.errstate(all="ignore"):
-                np.setbufsize(BUFFER_SIZE)  # until the end of the context
-                return self.make_steps(*arguments)
+            return self.make_steps(*arguments)
         except Exception as error:
             return error
 
     def make_steps(
         self,
-        arrays: Sequence[Array],
+        state: TrainState,
         rates: Array,
         members: Sequence[int],
         order_seeds: Sequence[int | None],
@@ -167,8 +152,8 @@ class ShardTrainer:
 
         Parameters
         ----------
-        arrays : sequence of arrays of shape (n_estimators, n)
-            The parameters, statistics and moments before, as `trained_arrays` returns them.
+        state : TrainState
+            The parameters, statistics and moments before, which do not change.
         rates : array of shape (n_estimators, 1)
             The learning rates.
         members : sequence of int
@@ -181,9 +166,8 @@ class ShardTrainer:
         round_number : int
             The number of the round in the epoch.
         """
-        results = [array.copy() for array in arrays]
-        weights, losses = np.zeros((2, len(members)))
-        own = trained_arrays(self._state)
+        state = state.copy()
+        weights, losses = np.zeros((2, len(state)))
         for i, member in enumerate(members):
             order = self._draw_order(member, order_seeds[i])
             start, stop = (
@@ -192,46 +176,47 @@ class ShardTrainer:
             if start == stop:
                 continue
             weights[i] = self._total_weight(order[start:stop]) / self._scale
-            for mine, result in zip(own, results, strict=True):
-                mine[...] = result[i]
-            for mask in self._state.masks:
-                seed = mask_seeds[i], self._number, round_number
-                mask.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-            losses[i] = self._visit_rows(order[start:stop], rates[i : i + 1])
-            for mine, result in zip(own, results, strict=True):
-                result[i] = mine[0]
-        return RoundResult(results, weights, losses)
+            stack, rows = self._bind(state, i, order[start:stop])
+            for mask in stack.state.masks:
+                if mask is not None:
+                    seed = mask_seeds[i], self._number, round_number
+                    mask.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+            # The loss of a stack is the mean over its rows as if each was visited once.
+            total = stack.train_epoch(rates[i : i + 1]) * stack.batches.total_weights
+            losses[i] = total.item() / self._total_weight(rows)
+            for array, trained in zip(
+                state.trained_arrays(), stack.state.trained_arrays(), strict=True
+            ):
+                array[i] = trained[0]
+        return RoundResult(state, weights, losses)
 
-    def _visit_rows(self, rows: IndexArray, rate: Array) -> float:
-        """Make the steps of a round on batches of equal size, and return the mean loss.
+    def _bind(self, state: TrainState, i: int, rows: IndexArray) -> tuple[Stack, IndexArray]:
+        """Return a stack of the i-th network alone, and the rows of its epoch, which is a round.
 
-        Some rows are visited twice if the number of rows is no multiple of the number of steps.
+        The batches have one size. Some rows are visited twice if their number is no multiple of the
+        number of steps.
         """
         batch_size = -(-len(rows) // self._n_steps)
         rows = np.resize(rows, batch_size * self._n_steps)
-        if batch_size not in self._trainers:
+        if batch_size not in self._stacks:
+            masks = [np.random.default_rng() if self._network.stochastic else None]
             order = rows.copy()
-            trainer = StackTrainer(
-                self._objective,
-                replace(self._state, orders=[order]),
-                [self._table],
-                [batch_size],
-                self._rule,
-                ConstantRate(),
-                np.ones((1, 1)),
-            )
-            self._trainers[batch_size] = trainer, order
-        trainer, order = self._trainers[batch_size]
+            alone = replace(state.take(slice(i, i + 1)).copy(), orders=[order], masks=masks)
+            config = replace(self._config, batch_size=batch_size)
+            stack = Stack(self._network, self._loss, config, [self._rows], alone)
+            self._stacks[batch_size] = stack, order
+        stack, order = self._stacks[batch_size]
         order[:] = rows
-        total = trainer.run_epoch(rate) * trainer.batches.total_weights
-        return float(total.item() / self._total_weight(rows))
+        for own, array in zip(stack.state.trained_arrays(), state.trained_arrays(), strict=True):
+            own[0] = array[i]
+        return stack, order
 
     def _draw_order(self, member: int, seed: int | None) -> IndexArray:
         """Return the rows that a network is trained on, in their order in an epoch."""
         if member not in self._orders or self._orders[member][0] != seed:
-            is_used = np.ones(self._table.n_rows, dtype=bool)
-            if self._table.weight is not None:
-                is_used = self._table.weight > 0
+            is_used = np.ones(self._rows.n_rows, dtype=bool)
+            if self._rows.weight is not None:
+                is_used = self._rows.weight > 0
             if self._folds is not None:
                 is_used = is_used & (self._folds != member)
             rows = np.flatnonzero(is_used)
@@ -241,7 +226,7 @@ class ShardTrainer:
         return self._orders[member][1]
 
     def _total_weight(self, rows: IndexArray) -> float:
-        weight = self._table.weight
+        weight = self._rows.weight
         return float(len(rows) if weight is None else weight[rows].sum())
 
 
@@ -252,12 +237,12 @@ class ShardPool:
     ----------
     blocks : Blocks
         The encoded rows.
-    objective : Objective
-        The objective of one network.
-    config : TrainingConfig
+    network : Network
+        The architecture, with the layers for training only.
+    loss : Loss
+        The loss.
+    config : Config
         The configuration of training.
-    dtype : dtype
-        The dtype of the parameters.
     sync_every : int
         The largest number of steps of a round.
     n_train : int
@@ -272,9 +257,9 @@ class ShardPool:
     def __init__(
         self,
         blocks: Blocks,
-        objective: Objective,
-        config: TrainingConfig,
-        dtype: np.dtype[np.floating],
+        network: Network,
+        loss: Loss,
+        config: Config,
         sync_every: int,
         n_train: int,
     ) -> None:
@@ -295,16 +280,22 @@ class ShardPool:
         self.n_rounds = -(-n_steps // sync_every)
         self.n_steps = -(-n_steps // self.n_rounds)
         self._places = blocks.find_holders([own[0] for own in blocks.shards])  # the workers
+        # The client averages the weights over the steps, and draws the seeds of orders.
+        config = replace(config, average=None, shuffle=False, early_stopping=None, init=None)
         self._arguments: list[tuple[Any, ...]] = []
         for number, own in enumerate(blocks.shards):
             weight_of_batch = weights[own].sum() / (self.n_rounds * self.n_steps)
             weight_alone = weights.sum() / n_steps_alone
             scale = weight_alone / weight_of_batch if weight_of_batch else 1.0
-            settings = objective, config, dtype, self.n_rounds, self.n_steps, number, scale
+            settings = network, loss, config, self.n_rounds, self.n_steps, number, scale
             self._arguments.append((*settings, *(blocks.futures[i] for i in own)))
 
-    def __del__(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._drop_actors()
+        self._arguments = []  # which hold the rows
 
     def train(self, *arguments: Any) -> list[RoundResult]:
         """Return the results of `ShardTrainer.make_steps` on all shards.
@@ -389,26 +380,28 @@ class ShardPool:
 
 def _total_weight(block: Block, number: int) -> float:
     """Return the total weight of the rows."""
-    return block.total_weight
+    return float(len(block.y) if block.weight is None else block.weight.sum())
 
 
-@dataclass
-class ClusterTrainer(StackTrainer):
+class ClusterStack(BaseStack):
     """Networks that are trained by local SGD on the workers of a cluster.
 
     In each round all shards start from the same state, and steps are made on batches of their own
     rows (Stich 2019, algorithm 1). Then parameters, statistics and moments are averaged (Reddi et
     al. 2021), weighted by the total weight of the rows. All shards take part in the same number of
     steps, so that the weighted loss of all rows is minimized (Wang et al. 2020, section 3). After
-    rounds of one step, the result of plain SGD is that of one machine. The tables are a sample of
-    the rows.
+    rounds of one step, the result of plain SGD is that of one machine.
 
     Parameters
     ----------
-    objective, state, tables, batch_sizes, rule, schedule, rate, time_limit, numbers
-        As for `StackTrainer`.
     pool : ShardPool
         The rows, on the workers.
+    config : Config
+        The configuration of the members.
+    state : TrainState
+        The training state, changed in place.
+    members : sequence of int
+        Their numbers.
 
     References
     ----------
@@ -420,47 +413,45 @@ class ClusterTrainer(StackTrainer):
     optimization. NeurIPS.
     """
 
-    pool: ShardPool = field(kw_only=True)
+    def __init__(
+        self, pool: ShardPool, config: Config, state: TrainState, members: Sequence[int]
+    ) -> None:
+        super().__init__(config, state)
+        self._pool, self._members = pool, members
 
-    def run_epoch(self, rate: Array) -> Array:
-        """Visit all rows once and return the loss of each network, penalty included."""
-        pool, state = self.pool, self.state
+    def train_epoch(self, rate: Array, deadline: float = math.inf) -> Array:
+        pool, state = self._pool, self.state
         pool.spread()
-        orders = [None if rng is None else int(rng.randint(_MAX_SEED)) for rng in state.rngs]
-        masks = [int(rng.integers(_MAX_SEED)) for rng in state.masks] or [0] * len(self)
-        losses, weights = np.zeros((2, len(self)))
-        rounds: Any = range(pool.n_rounds)
-        if self.time_limit is not None:
-            rounds = self.time_limit.iter_until_reached(rounds)
-        for number in rounds:
-            arrays = trained_arrays(state)
-            results = pool.train(arrays, rate, self.numbers, orders, masks, number)
-            average_results(state, results)
+        order_seeds: list[int | None] = [None] * len(state)
+        if self.config.shuffle:
+            order_seeds = [int(rng.randint(_MAX_SEED)) for rng in state.rngs if rng is not None]
+        mask_seeds = [0 if mask is None else int(mask.integers(_MAX_SEED)) for mask in state.masks]
+        # The arrays that local steps change, without what the workers do not need.
+        shared = TrainState.initial(state.parameters, optimizer=state.optimizer)
+        losses, weights = np.zeros((2, len(state)))
+        for number in range(pool.n_rounds):
+            if time.monotonic() > deadline:
+                raise TimeLimitReached
+            results = pool.train(shared, rate, self._members, order_seeds, mask_seeds, number)
+            average_results(shared, results)
             first, last = (pool.n_train * at // pool.n_rounds for at in (number, number + 1))
             state.n_samples_seen += last - first
             self._update_average(last - first)
             for result in results:
                 losses += result.weights * result.losses
                 weights += result.weights
-        return losses / weights
+        return np.asarray(losses / weights)
 
     def _update_average(self, n_rows: int) -> None:
         """Update the average of the weights, as if all steps of the round had led to this state."""
-        if self.rule.average is None:
+        average, state, n_steps = self.config.average, self.state, self._pool.n_steps
+        if average is None:
             return
-        theta, statistics = self.parameters.theta, self.parameters.statistics
-        n_steps = self.pool.n_steps
+        theta, buffers = state.parameters.theta, state.parameters.buffers
+        overwritten = np.empty_like(theta)
         for step in range(n_steps):
             n_rows_of_step = n_rows * (step + 1) // n_steps - n_rows * step // n_steps
-            self.rule.average.update(
-                theta, self.gradients.theta, self.state.average, n_rows_of_step, statistics
-            )
-
-
-def trained_arrays(state: TrainState) -> list[Array]:
-    """Return the arrays of a state that steps change, with a row for each network."""
-    parameters = state.parameters
-    return [parameters.theta, *parameters.statistics.values(), *state.optimizer.values()]
+            average.update(theta, overwritten, state.average, n_rows_of_step, buffers)
 
 
 def average_results(state: TrainState, results: Sequence[RoundResult]) -> None:
@@ -481,20 +472,19 @@ def average_results(state: TrainState, results: Sequence[RoundResult]) -> None:
     weights = np.array([result.weights for result in results])[..., None]
     totals, equal = weights.sum(axis=0), np.full(weights.shape, 1 / len(results))
     parts = np.divide(weights, totals, out=equal, where=totals > 0)
-    columns = list(zip(*(result.arrays for result in results), strict=True))
-    means = [
-        sum(part * array for part, array in zip(parts, column, strict=True)) for column in columns
-    ]
-    names = ["theta", *state.parameters.statistics, *state.optimizer]
+
+    def average(arrays: Iterable[Array]) -> Any:
+        return sum(part * array for part, array in zip(parts, arrays, strict=True))
+
+    columns = zip(*(result.state.trained_arrays() for result in results), strict=True)
+    means = [average(column) for column in columns]
     moment = next((name for name in _SECOND_MOMENTS if name in state.optimizer), None)
     if moment is not None and len(results) > 1:
-        total, weighted = np.zeros_like(means[0]), np.zeros_like(means[0])
-        pairs = zip(parts, columns[0], columns[names.index(moment)], strict=True)
-        for part, theta, after in pairs:
-            scale = part * np.sqrt((state.optimizer[moment] + after) / 2)
-            total += scale
-            weighted += scale * theta
+        before, after = state.optimizer[moment], [result.state for result in results]
+        scales = [np.sqrt((before + own.optimizer[moment]) / 2) for own in after]
+        pairs = zip(scales, after, strict=True)
+        weighted, total = average(s * own.parameters.theta for s, own in pairs), average(scales)
         np.divide(weighted, total, out=means[0], where=total > 0)
-    for array, mean in zip(trained_arrays(state), means, strict=True):
+    for array, mean in zip(state.trained_arrays(), means, strict=True):
         # Counts of steps are equal, up to rounding.
         np.copyto(array, mean if array.dtype.kind == "f" else np.rint(mean), casting="unsafe")

@@ -6,41 +6,33 @@ the settings of the local estimators are based.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
+import dask
 import numpy as np
 import pandas as pd
 
 from ..estimators._decorators import available_if
-from ..estimators._fit_context import (
-    DataInfo,
-    FitArguments,
-    ScoredPredictions,
-    ValidatedData,
-    ValidatedParams,
-)
 from ..estimators._parameter_table import COUNT
-from ..estimators._supervised import compute_score, make_scoring_inputs
-from ..estimators._validation import (
-    prefix_errors,
-    set_attributes,
-    validate_weight,
-)
-from ..estimators.base import BaseNeuralNetwork
+from ..estimators._targets import Targets
+from ..estimators._validation import prefix_errors, validate_weight
+from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
-from ..nn.data_loader import Dataset
-from ..nn.objective import Objective
+from ..layers.base import Layer
+from ..nn.network import Network
+from ..nn.train_state import TrainState
 from ..optimizers import OPTIMIZERS
-from ..training.architecture import MLPSpec
+from ..training.architecture import check_first_layer
 from ..training.class_weight import BALANCED
-from ..training.config import TrainingConfig
-from ..training.training_task import TrainingTask
-from ..utils.arrays import Array
-from ._base import DaskMixin, load_validation, with_sync_every
+from ..training.config import Config
+from ..training.stacks import OnEpoch
+from ..training.train import MakeStack
+from ._base import DaskMixin, with_sync_every
 from ._blocks import (
     Block,
     Blocks,
@@ -49,53 +41,40 @@ from ._blocks import (
     scale_to_totals,
     sum_by_label,
 )
-from ._training import ClusterTrainer, ShardPool
+from ._training import ClusterStack, ShardPool
 
 # The smallest number of rows of a sample.
 _MIN_SAMPLE_ROWS = 100
 
 
-@dataclass(frozen=True)
-class SampledRows(Dataset):
-    """Sample of rows, with all rows on the workers.
-
-    Parameters
-    ----------
-    X, y, weight : arrays
-        The sample.
-    blocks : Blocks
-        All rows.
-    """
-
-    blocks: Blocks = field(kw_only=True)
-
-
 class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
     """Base of the Dask estimators of networks."""
 
-    def _validate_fit(
+    def _prepare(
         self,
-        arguments: FitArguments,
-        continues: bool,
-        incremental: bool,
-        classes: Any = None,
-        params: ValidatedParams | None = None,
-    ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
-        params = params or self._get_validated_params(
-            self._data_info if continues else None, incremental
-        )
-        X, y, weight = arguments[:3]
-        class_weight = params.config.class_weight
-        if isinstance(X, SampledRows):  # by a tabular estimator
-            blocks, sample = X.blocks, Block(X.X, y, weight)
-        else:
-            self._check_supported(params.config, arguments, incremental)
-            arguments = load_validation(arguments)
-            blocks = read_blocks(get_current_client(self), X, y, weight)
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+        *,
+        incremental: bool = False,
+        blocks: Blocks | None = None,
+        **options: Any,
+    ) -> PreparedFit:
+        """Validate parameters and data; with `blocks`, X and y are a sample of all rows."""
+        continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
+        config = self._validated_config(self._own_params(), continues, incremental)
+        class_weight, sample = config.class_weight, Block(X, y, sample_weight)
+        if blocks is None:
+            self._check_supported(config, X_val, incremental)
+            X_val, y_val, sample_weight_val = dask.compute(X_val, y_val, sample_weight_val)
+            blocks = read_blocks(get_current_client(self), X, y, sample_weight)
             has_labels = not self._y_numeric and (y.ndim == 1 or y.shape[1] == 1)
             by_label = blocks.sum_weights_by_label() if has_labels else []
-            n_values = int(np.prod(X.shape[1:]))
-            sample = blocks.draw_sample(n_values, _MIN_SAMPLE_ROWS, 0, by_label)
+            sample = blocks.draw_sample(math.prod(X.shape[1:]), _MIN_SAMPLE_ROWS, 0, by_label)
             if class_weight is not None and not has_labels:
                 raise ValueError(
                     f"class_weight must be None for a y of several columns on a Dask cluster, got "
@@ -105,42 +84,45 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
                 totals = sum_by_label(by_label)
                 sample, totals = scale_to_totals(sample, totals), totals[totals > 0]
                 class_weight = (totals.sum() / (len(totals) * totals)).to_dict()
-        arguments = arguments._replace(X=sample.X, y=sample.y, sample_weight=sample.weight)
-        params, info, data = super()._validate_fit(
-            arguments, continues, incremental, classes, params
+        task = super()._prepare(
+            *(sample.X, sample.y, sample.weight, X_val, y_val, sample_weight_val),
+            incremental=incremental,
+            config=config,
+            **options,
         )
         reader = self._local(layers=self.layers, input_shape=self.input_shape)
-        set_attributes(reader, {**info.feature_attributes, "_row_shape": info.row_shape})
+        reader.n_features_in_, reader._row_shape = math.prod(task.row_shape), task.row_shape
+        reader.feature_names_in_ = task.feature_names
         blocks = blocks.map(
             _encode_block,
             reader=reader,
-            info=info,
-            architecture=params.config.architecture,
+            network=task.network,
+            layers=config.layers,
+            targets=task.targets,
             class_weight=class_weight,
-            holds_out=arguments.folds is not None,
+            holds_out=task.has_folds,
         )
-        table = SampledRows(data.table.X, data.table.y, data.table.weight, blocks=blocks)
-        return params, info, data._replace(table=table)
+        return replace(task, blocks=blocks)
 
-    def _make_task(
+    def _train(
         self,
-        config: TrainingConfig,
-        info: DataInfo,
-        objective: Objective,
-        data: ValidatedData,
-        incremental: bool,
-    ) -> TrainingTask:
-        task = super()._make_task(config, info, objective, data, incremental)
-        table: Any = data.table
-        n_train = table.blocks.n_rows
-        if data.folds is not None:
+        task: Any,
+        on_epoch: OnEpoch | None = None,
+        until: int | None = None,
+        make_stack: MakeStack | None = None,
+    ) -> TrainState:
+        """Return the state after training on the workers."""
+        config, n_train = task.config, task.blocks.n_rows
+        if task.has_folds:
             n_train -= n_train // config.n_estimators
-        pool = ShardPool(table.blocks, objective, config, info.dtype, self.sync_every, n_train)
-        return replace(task, stack=partial(ClusterTrainer, pool=pool))
+        settings = task.training_network, task.targets.loss, config, self.sync_every, n_train
+        with ShardPool(task.blocks, *settings) as pool:
+            return super()._train(task, on_epoch, until, partial(ClusterStack, pool))
 
-    def _check_supported(
-        self, config: TrainingConfig, arguments: FitArguments, incremental: bool
-    ) -> None:
+    def _check_batch_size(self, task: Any) -> None:
+        """Do nothing: batches are shared by the workers, and made of more rows than the sample."""
+
+    def _check_supported(self, config: Config, X_val: Any, incremental: bool) -> None:
         """Check that a Dask estimator can train as the parameters say."""
         name = type(self).__name__
         if config.is_lbfgs:
@@ -149,23 +131,12 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
                 f"Dask cluster, got {self.solver!r}. To use it, train the local "
                 f"{self._local.__name__}."
             )
-        if config.stopping is not None and arguments.X_val is None and not incremental:
+        if config.early_stopping is not None and X_val is None and not incremental:
             raise ValueError(
                 f"early_stopping={self.early_stopping!r} needs validation rows, but {name} does "
                 "not hold out rows of X. Pass X_val and y_val, for example slices of a Dask "
                 "array, or a part made by random_split of a Dask frame."
             )
-
-    # ----------------------------------------------------------------------- score
-
-    @staticmethod
-    def _predict_for_score(local: Any, X: Any, y: Any) -> tuple[Array, Array]:
-        inputs = make_scoring_inputs(local, X, y, None)
-        return np.asarray(inputs.y), inputs.predicted
-
-    @staticmethod
-    def _score_predictions(local: Any, y: Any, predicted: Any, weight: Any) -> float:
-        return compute_score(local, ScoredPredictions(y, predicted, weight))
 
 
 @with_sync_every
@@ -372,21 +343,22 @@ class DaskBackpropRegressor(DaskNetworkMixin, BackpropRegressor):
 def _encode_block(
     block: Block,
     number: int,
-    reader: BaseNeuralNetwork,
-    info: DataInfo,
-    architecture: MLPSpec,
+    reader: Any,
+    network: Network,
+    layers: Sequence[Layer],
+    targets: Targets,
     class_weight: Mapping[Any, float] | None,
     holds_out: bool,
 ) -> Block:
     """Return checked rows, with the network's targets and the weights of training."""
     with prefix_errors(f"block {number} of X"):
         X, y = reader._validate_rows(block.X, block.y, reset=False)
-        architecture.validate_input(X)
-        info.network.validate_padding(X)
-        targets, weight = info.targets.encode(y, needs_all=False), block.weight
+        check_first_layer(layers, X)
+        network.validate_padding(X)
+        encoded, weight = targets.encode(y, needs_all=False), block.weight
         if weight is not None:
             weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
     if class_weight is not None:
         of_classes = pd.Series(y).map(class_weight).fillna(1.0).to_numpy()
         weight = of_classes if weight is None else weight * of_classes
-    return Block(X, targets, weight, block.folds if holds_out else None)
+    return Block(X, encoded, weight, block.folds if holds_out else None)

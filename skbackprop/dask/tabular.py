@@ -10,27 +10,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import dask
 import numpy as np
 import pandas as pd
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
-from ..estimators._fit_context import FitArguments
 from ..estimators._parameter_table import COUNT
 from ..estimators._validation import prefix_errors, validate_weight
-from ..estimators.base import BaseNeuralNetwork
+from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..tabular._blend import AUTO
 from ..tabular._categorical_encoding import CategoricalEncoding, CategoryLevels
 from ..tabular._column_kinds import find_kinds
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ..tabular._networks import NetworkEnsemble, TabularClassifierNetworks, TabularRegressorNetworks
 from ..tabular._object_values import is_missing
-from ..tabular._prediction import LabeledRows
 from ..tabular._read_table import Kind, TableColumns, read_table
 from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
 from ..tabular._target_encoding import N_FOLDS, TargetEncoding, TargetMoments
-from ..tabular._training_cycles import MAX_ROWS_OF_FULL_ENSEMBLE, N_ESTIMATORS, TrainingData
+from ..tabular._training_cycles import (
+    MAX_ROWS_OF_FULL_ENSEMBLE,
+    N_ESTIMATORS,
+    EnsembleSettings,
+    TrainingData,
+)
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
 from ..tabular.encoder import TableEncoder
@@ -38,7 +42,7 @@ from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import BALANCED
 from ..training.splitting import draw_folds
 from ..utils.arrays import Array
-from ._base import DaskMixin, load_validation, with_sync_every
+from ._base import DaskMixin, with_sync_every
 from ._blocks import (
     Block,
     Blocks,
@@ -47,7 +51,11 @@ from ._blocks import (
     scale_to_totals,
     sum_by_label,
 )
-from .estimators import DaskBackpropClassifier, DaskBackpropRegressor, SampledRows
+from .estimators import (
+    DaskBackpropClassifier,
+    DaskBackpropRegressor,
+    DaskNetworkMixin,
+)
 
 # The smallest number of rows of a sample.
 _MIN_SAMPLE_ROWS = 1 << 13
@@ -56,13 +64,23 @@ _MIN_SAMPLE_ROWS = 1 << 13
 _MIN_BATCH_SIZE = 16
 
 
-class DaskClassifierNetworks(TabularClassifierNetworks, DaskBackpropClassifier):
+class BlockNetworkMixin(DaskNetworkMixin):
+    """Networks that are trained on blocks of encoded rows of a table."""
+
+    _blocks: Blocks
+
+    def _prepare(self, *rows: Any, **options: Any) -> PreparedFit:
+        """Validate a sample of the rows."""
+        return super()._prepare(*rows, blocks=self._blocks, **options)
+
+
+class DaskClassifierNetworks(BlockNetworkMixin, TabularClassifierNetworks, DaskBackpropClassifier):
     """Networks of a `DaskTabularClassifier` in training."""
 
     _local: ClassVar[type[BaseNeuralNetwork]] = TabularClassifierNetworks
 
 
-class DaskRegressorNetworks(TabularRegressorNetworks, DaskBackpropRegressor):
+class DaskRegressorNetworks(BlockNetworkMixin, TabularRegressorNetworks, DaskBackpropRegressor):
     """Networks of a `DaskTabularRegressor` in training."""
 
     _local: ClassVar[type[BaseNeuralNetwork]] = TabularRegressorNetworks
@@ -83,28 +101,37 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
 
     _fill_value: ClassVar[Any] = None  # missing values are valid in every column
     _networks: ClassVar[type[Any]]  # the networks in training
-    # During a fit: all rows, the number of networks, and the sample.
+    # During a fit: all rows, the number of networks, and the folds of the sample.
     _blocks: Blocks
     _n_networks: int
     _sample_folds: Array
-    _sample_rows: UnscaledRows
 
-    def _fit(self, given: FitArguments, groups: Any, start: float, context: Any) -> None:
+    def _fit_table(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        given_validation: tuple[Any, Any, Any],
+        groups: Any,
+        resume_from: Any,
+        start: float,
+        context: Any,
+    ) -> None:
         """Set the fitted attributes, as for the rows of a sample."""
-        self._check_supported(given, groups)
-        given = load_validation(given)
-        X, y, weight = given[:3]
-        blocks = read_blocks(get_current_client(self), X, y, weight)
+        self._check_supported(groups, resume_from)
+        given_validation = dask.compute(*given_validation)
+        blocks = read_blocks(get_current_client(self), X, y, sample_weight)
         seed = draw_seed(check_random_state(self.random_state))
         self._n_networks = self.n_estimators
         if self.n_estimators == AUTO:
             has_many_rows = blocks.n_rows > MAX_ROWS_OF_FULL_ENSEMBLE
             self._n_networks = N_ESTIMATORS // 2 if has_many_rows else N_ESTIMATORS
+        is_validated = any(part is not None for part in given_validation)
         self._blocks = blocks.map(
             _check_block,
             validate_target=self._validate_target,
             is_stratified=is_classifier(self),
-            n_folds=N_FOLDS if given.has_validation_data else self._n_networks,
+            n_folds=N_FOLDS if is_validated else self._n_networks,
             seed=seed,
         )
         by_label = self._blocks.sum_weights_by_label() if is_classifier(self) else []
@@ -112,12 +139,13 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         if getattr(self, "class_weight", None) == BALANCED:
             sample = scale_to_totals(sample, sum_by_label(by_label))
         self._sample_folds = sample.folds
-        given = given._replace(X=sample.X, y=sample.y, sample_weight=sample.weight)
-        super()._fit(given, None, start, context)
-        for name in ("_blocks", "_n_networks", "_sample_folds", "_sample_rows", "oof_member_"):
+        super()._fit_table(
+            *(sample.X, sample.y, sample.weight, given_validation, None, None, start, context)
+        )
+        for name in ("_blocks", "_n_networks", "_sample_folds", "oof_member_"):
             self.__dict__.pop(name, None)
 
-    def _check_supported(self, given: FitArguments, groups: Any) -> None:
+    def _check_supported(self, groups: Any, resume_from: Any) -> None:
         """Raise if parameters or arguments are not available on a cluster."""
         name, local = type(self).__name__, self._local.__name__
         if self.blend not in (None, AUTO):
@@ -133,7 +161,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
                 f"{local}."
             )
         callbacks = getattr(self, "_skl_callbacks", [])
-        if given.resume_from is not None or any(getattr(each, "resumes", 0) for each in callbacks):
+        if resume_from is not None or any(getattr(each, "resumes", False) for each in callbacks):
             raise ValueError(
                 f"resume_from and the callback Checkpoint are not available in {name}, which "
                 "survives the loss of workers without them. Leave them out, or train the local "
@@ -195,7 +223,6 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         self._blocks = self._blocks.map(
             _encode_block, reader=reader, features=self._features, targets=self._targets
         )
-        self._sample_rows = rows
         return rows
 
     def _fit_categories(
@@ -223,21 +250,14 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         statistics = TargetEncoding.from_moments(moments, classes, self._sample_folds)
         return categories.with_statistics(statistics)
 
-    def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
-        """Return encoded rows in a view, for training with all rows on the workers."""
-        viewed = super()._rows_in_view(rows, view)
-        if rows.X is not self._sample_rows:  # validation rows
-            return viewed
-        blocks = self._blocks.map(_view_block, features=self._features, view=view)
-        return viewed._replace(X=SampledRows(*viewed, blocks=blocks))
-
     # -------------------------------------------------------------------- networks
 
     def _fit_models(self, data: TrainingData) -> Array:
         return super()._fit_models(SampledTrainingData(*data))
 
-    def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
-        """Return untrained networks, whose batches are shared by the workers."""
+    def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
+        """Return untrained networks for all rows, whose batches are shared by the workers."""
+        params = super()._make_ensemble(defaults, data).get_params(deep=False)
         size = max(_MIN_BATCH_SIZE, -(-params["batch_size"] // len(self._blocks.shards)))
         # Adam divides noisier gradients by a larger root, so that the mean of the workers' steps
         # would be too short (square root scaling, Malladi et al. 2022).
@@ -247,8 +267,10 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         params |= {"learning_rate_init": rate, "solver": solver}
         if self.sync_every > 1:  # with synchronous steps, networks share the batches themselves
             params["batch_size"] = size
-        local = self._local._make_networks(self, params, rows)
-        return self._networks(**local.get_params(deep=False), sync_every=self.sync_every)
+        networks = self._networks(**params, sync_every=self.sync_every)
+        view = "embedded" if defaults.embeds else "encoded"
+        networks._blocks = self._blocks.map(_view_block, features=self._features, view=view)
+        return networks
 
     def _fit_components(self, data: TrainingData) -> list[Array]:
         """Fit the networks, and convert them to local ones."""
@@ -260,16 +282,6 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
 
     def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
         self.oof_score_ = self._score_mixed(mixed, y, weight, None)
-
-    # ----------------------------------------------------------------------- score
-
-    @staticmethod
-    def _predict_for_score(local: Any, X: Any, y: Any) -> tuple[Array, Array]:
-        return local._targets.encode(y), local._predict(X, local._mix)
-
-    @staticmethod
-    def _score_predictions(local: Any, y: Any, predicted: Any, weight: Any) -> float:
-        return float(local._score_mixed(predicted, y, weight, None))
 
 
 @with_sync_every

@@ -10,7 +10,6 @@ from typing import Any, Self
 import numpy as np
 from sklearn.utils import check_scalar
 
-from ..estimators._fitted_attributes import get_fitted_network
 from ..utils.arrays import Array
 from ._plotting import first_network, get_axes
 
@@ -115,8 +114,9 @@ class WeightsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        info, parameters, _ = get_fitted_network(first_network(cls.__name__, estimator))
-        layers, shapes = info.network.layers, info.network.row_shapes[:-1]
+        fitted = first_network(cls.__name__, estimator)
+        network, parameters = fitted._network, fitted._predictor.parameters
+        layers, shapes = network.layers, network.row_shapes[:-1]
         # Those of layers that read columns of X, such as embeddings, are left out. Kernels have a
         # column for each filter.
         weights = [

@@ -7,66 +7,70 @@ batch-normalized codes would depend on the other rows of a batch.
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
-from typing import Any, ClassVar, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.validation import check_is_fitted
 
-from ..layers.normalization import BatchNormalization
 from ..nn.network import Network
 from ..nn.prediction import OutputGradient, compute_input_gradients
-from ..training.architecture import get_normalization
+from ..nn.train_state import TrainState
+from ..training.config import Config
 from ..training.out_of_fold import OutOfFoldPredictions
-from ..training.weight_init import get_member_init
+from ..training.weight_init import (
+    get_member_init,
+    has_member_axis,
+    layer_widths,
+    make_initial_weights,
+)
 from ..utils.arrays import Array, MatrixLike
-from ._fit_context import ScoredPredictions
-from ._fitted_attributes import OptionalDerivedAttribute, check_finite_output
-from ._history import HISTORY_ATTRIBUTES
+from ._fitted import check_finite_output
+from ._targets import Targets
 from ._validation import validate_input
 from .base import BaseNeuralNetwork
-
-# The fitted attributes with a value for each member, beside the parameter arrays.
-_PER_MEMBER = (*HISTORY_ATTRIBUTES, "converged_", "loss_", "n_iter_", "t_")
-
-
-def _is_batch_normalization(normalization: Any) -> bool:
-    return isinstance(get_normalization(normalization), BatchNormalization)
 
 
 class BaseSupervisedNetwork(BaseNeuralNetwork):
     """Base of `BackpropClassifier` and `BackpropRegressor`; not to be used directly."""
 
-    _attribute_names: ClassVar[Mapping[str, str]] = {
-        "weights": "coefs_",
-        "biases": "intercepts_",
-        "gains": "gains_",
-        "means": "running_means_",
-        "variances": "running_variances_",
-    }
-
-    gains_: list[Array] | None = cast(
-        Any, OptionalDerivedAttribute("normalization", lambda value: value is not None)
-    )
-    running_means_: list[Array] | None = cast(
-        Any, OptionalDerivedAttribute("normalization", _is_batch_normalization)
-    )
-    running_variances_: list[Array] | None = cast(
-        Any, OptionalDerivedAttribute("normalization", _is_batch_normalization)
-    )
-
-    # Of the `layers`, if there are any.
-    embeddings_: list[Array]
-    frequencies_: list[Array]
-    maps_: list[Array]
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = not self._settings["layers"]
-        return tags
+    @classmethod
+    def _from_weights(
+        cls,
+        coefs: Sequence[Any],
+        intercepts: Sequence[Any],
+        make_targets: Callable[[Config, int], Targets],
+        params: Mapping[str, Any],
+    ) -> Self:
+        """Return a fitted estimator with given weights."""
+        n_features, *hidden, n_outputs = layer_widths(coefs, "coefs")
+        settings: dict[str, Any] = {"hidden_layer_sizes": tuple(hidden), **params}
+        if has_member_axis(coefs):
+            settings["n_estimators"] = len(coefs[0])
+        estimator = cls(**settings, init=(coefs, intercepts))
+        own_params = estimator._own_params()
+        config = estimator._validated_config(own_params, continues=False, incremental=False)
+        if config.layers or config.normalization is not None:
+            raise ValueError(
+                "from_weights makes networks of dense layers alone, so layers and normalization "
+                f"must be None, got {list(config.layers)!r} and {config.normalization!r}."
+            )
+        network, n = config.network((n_features,), n_outputs), config.n_estimators
+        layers = [
+            make_initial_weights(config.init, network, np.random.RandomState(0), i, n)
+            for i in range(n)
+        ]
+        dtype = config.dtype or np.result_type(np.float32, *map(np.asarray, coefs))
+        state = TrainState.initial(network.init_parameters(layers, dtype))
+        estimator.__dict__.update(
+            estimator._fitted_attributes(
+                own_params, config, network, make_targets(config, n_outputs), state, (n_features,)
+            )
+        )
+        return estimator
 
     # --------------------------------------------------------------------- ensembles
 
@@ -74,19 +78,18 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         """Return the raw prediction whose prediction is the mean of the members' predictions."""
         if len(scores) == 1:
             return scores[0]
-        return self._data_info.loss.link.average_predictions(scores)
+        return self._targets.loss.link.average_predictions(scores)
 
     def _get_out_of_fold(self) -> OutOfFoldPredictions:
         """Return the out-of-fold predictions."""
         check_is_fitted(self)
-        predictions: OutOfFoldPredictions | None = getattr(self, "_out_of_fold", None)
-        if predictions is None:
+        if self._out_of_fold is None:
             raise AttributeError(
                 "Out-of-fold attributes are only available with several members, each of which "
                 "holds out one fold. Set n_estimators to the number of folds and "
                 'early_stopping=EarlyStopping(validation_fraction="folds"), and fit again.'
             )
-        return predictions
+        return self._out_of_fold
 
     @property
     def oof_member_(self) -> Array:
@@ -105,27 +108,35 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         A single network has no `estimators_`, so that recursion over members ends.
         """
         check_is_fitted(self)
-        if self._n_trained == 1:
+        n = len(self._state)
+        if n == 1:
             raise AttributeError(
                 "estimators_ is only available with several members, but this "
                 f"{type(self).__name__} is a single network. Use it directly, or set n_estimators "
                 "above 1."
             )
-        members = []
-        for i in range(self._n_trained):
-            one = self._as_single_network(self._data_info)
-            one.random_state = copy.deepcopy(self.random_state)
-            one.init = get_member_init(self.init, i)
-            for attribute in self._name_attributes(self._data_info.network).values():
-                arrays = getattr(self, attribute)
-                own = None if arrays is None else [array[i] for array in arrays]
-                setattr(one, attribute, own)
-            for name in _PER_MEMBER:
-                value = self._get_for_member(name, i)
-                is_scalar = isinstance(value, np.generic) and name not in ("loss_", "best_loss_")
-                setattr(one, name, value.item() if is_scalar else value)
-            members.append(one)
-        return members
+        return [self._take_member(i) for i in range(n)]
+
+    def _take_member(self, i: int) -> Self:
+        """Return one of several networks as an estimator, which shares its weights."""
+        alone = self._without_state()
+        alone.n_estimators = 1
+        alone.random_state = copy.deepcopy(self.random_state)
+        alone.init = get_member_init(self.init, i)
+        state = self._state.take(slice(i, i + 1)).from_predicting(
+            self._predictor.parameters.members(slice(i, i + 1)), only_predicts=True
+        )
+        fitted = alone._fitted_attributes(
+            alone._own_params(),
+            replace(self._config, n_estimators=1),
+            self._network,
+            self._targets,
+            state,
+            self._row_shape,
+            incremental=self._was_incremental,
+        )
+        alone.__dict__.update(fitted)
+        return alone
 
     # --------------------------------------------------------------- hidden features
 
@@ -173,25 +184,23 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         def side_by_side(units: Array) -> Array:
             return units[0] if len(units) == 1 else np.hstack(list(units))
 
-        n_layers = n_layers_up_to(self._data_info.network, layer)
+        n_layers = n_layers_up_to(self._network, layer)
         return np.asarray(self._predict_in_blocks(X, side_by_side, n_layers))
 
     # --------------------------------------------------------------- input gradients
 
     def _input_gradients(self, X: Any, output_gradient: OutputGradient, n_outputs: int) -> Array:
         """Return derivatives of outputs by the features, of shape (n, n_features, n_outputs)."""
-        info = self._data_info
+        network, parameters = self._network, self._predictor.parameters
         X = validate_input(self, X)
-        network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
             gradients = compute_input_gradients(network, parameters, X, output_gradient, n_outputs)
             return check_finite_output(gradients, network, parameters, X)
 
     def _get_row_shape(self, X: Any) -> tuple[int, ...]:
         """Return the shape of one row of valid X as the user has given it."""
-        info = self._data_info
-        is_shaped = len(info.network.input_shape) > 1 and not issparse(X)
-        return np.shape(X)[1:] if is_shaped else (info.n_features,)
+        is_shaped = len(self._network.input_shape) > 1 and not issparse(X)
+        return np.shape(X)[1:] if is_shaped else (self.n_features_in_,)
 
     def _raw_output_gradient(self, scores: Array, output: int) -> Array:
         """Return the derivatives of an averaged raw prediction by those of each member."""
@@ -199,37 +208,15 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         delta[:, output] = 1
         if len(scores) == 1:
             return delta[None]
-        return self._data_info.loss.link.average_predictions_backward(scores, delta)
+        return self._targets.loss.link.average_predictions_backward(scores, delta)
 
     def _prediction_output_gradient(self, scores: Array, output: int) -> Array:
         """Return the derivatives of an averaged prediction by the members' raw predictions."""
-        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._data_info.loss.link
+        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._targets.loss.link
         link.inverse(scores, mean)
         delta[..., output] = 1 / len(scores)
         link.inverse_backward(mean, delta)
         return delta
-
-    # ------------------------------------------------------------------------- score
-
-    @abstractmethod
-    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
-        """Return what the score is computed from."""
-
-    @abstractmethod
-    def _compute_score(self, inputs: ScoredPredictions) -> float:
-        """Return the score."""
-
-
-def make_scoring_inputs(
-    estimator: BaseSupervisedNetwork, X: Any, y: Any, sample_weight: Any
-) -> ScoredPredictions:
-    """Return the targets, predictions and weights that the score of rows is computed from."""
-    return estimator._make_scoring_inputs(X, y, sample_weight)
-
-
-def compute_score(estimator: BaseSupervisedNetwork, inputs: ScoredPredictions) -> float:
-    """Return the estimator's score, from the inputs of all rows together."""
-    return estimator._compute_score(inputs)
 
 
 def n_layers_up_to(network: Network, layer: Any) -> int:

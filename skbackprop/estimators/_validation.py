@@ -7,7 +7,7 @@ the right width passes all of them if its values are finite, so only this is che
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import isfunction
 from numbers import Real
@@ -26,7 +26,7 @@ from sklearn.utils.validation import (
 from .._sklearn import _check_sample_weight
 from ..layers.base import has_sequence_layer
 from ..losses.base import Loss
-from ..training.architecture import check_layers_param
+from ..training.architecture import validate_layers
 from ..utils.arrays import Array, LazyMatrix, as_dense
 
 _FLOATS = (np.float64, np.float32)
@@ -69,17 +69,12 @@ def copy_without_feature_names(estimator: Estimator) -> Estimator:
     return other
 
 
-def set_attributes(estimator: Any, attributes: Mapping[str, Any]) -> None:
-    """Set the attributes of an estimator."""
-    for name, value in attributes.items():
-        setattr(estimator, name, value)
-
-
 def replace_attributes(estimator: Any, fitted: Any) -> None:
     """Give an estimator the attributes of its fitted copy, and no others."""
     for name in vars(estimator).keys() - vars(fitted).keys():
         delattr(estimator, name)
-    set_attributes(estimator, vars(fitted))
+    for name, value in vars(fitted).items():
+        setattr(estimator, name, value)
 
 
 @contextmanager
@@ -107,7 +102,7 @@ def check_scalar_score(score: Any, scoring: Any) -> float:
 def validate_input(estimator: Any, X: Any) -> Any:
     """Return X as a float array or CSR matrix with the features of the training data."""
     X = validate_features(estimator, X, reset=False)
-    network = estimator._data_info.network
+    network = estimator._network
     network.layers[0].validate_prediction_input(X)
     network.validate_padding(X)
     return X
@@ -149,10 +144,7 @@ def validate_features_and_targets(
 
 def get_row_shape(estimator: Any) -> tuple[int, ...]:
     """Return the shape of one row of the X that an estimator was or is being fitted to."""
-    if hasattr(estimator, "_row_shape"):
-        return estimator._row_shape or (int(estimator.n_features_in_),)
-    row_shape: tuple[int, ...] = estimator._data_info.network.input_shape
-    return row_shape
+    return estimator._row_shape or (int(estimator.n_features_in_),)
 
 
 def _flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
@@ -169,8 +161,8 @@ def _flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
     row_shape = tuple(X.shape[1:])
     if reset:
         estimator._row_shape = row_shape
-    expected = get_row_shape(estimator)
-    if row_shape != expected:
+    expected, network = get_row_shape(estimator), vars(estimator).get("_network")
+    if row_shape != expected and (network is None or row_shape != network.input_shape):
         raise ValueError(
             f"Rows of X must have the shape {expected} of the training data, got {row_shape}."
         )
@@ -185,7 +177,7 @@ def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
     """
     is_numeric = isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8
     layers = getattr(estimator, "layers", None)
-    is_padded = layers is not None and has_sequence_layer(check_layers_param(layers))
+    is_padded = layers is not None and has_sequence_layer(validate_layers(layers))
     return {
         "accept_sparse": "csr",
         "dtype": None if is_numeric else _FLOATS,
@@ -310,11 +302,11 @@ def as_numbers(y: Any) -> Array:
     return numbers
 
 
-def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> None:
-    """Check that all targets are in the range of a loss, which errors show as `setting`."""
+def check_targets(y: Any, loss: Loss, what: str = "targets y") -> None:
+    """Check that all targets are in the range of a loss."""
     if not getattr(loss, "supports_predict_proba", True):
         raise ValueError(
-            f"loss={setting!r} is a loss of classifiers, which does not predict {what}. Use it in "
+            f"loss={loss!r} is a loss of classifiers, which does not predict {what}. Use it in "
             "BackpropClassifier, or choose another loss."
         )
     lowest, highest, (limit, high, low_inclusive) = y.min(), y.max(), loss.interval_y_true
@@ -325,7 +317,7 @@ def check_targets(y: Any, loss: Loss, setting: Any, what: str = "targets y") -> 
     else:
         return
     raise ValueError(
-        f"loss={setting!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
+        f"loss={loss!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
         "Choose a loss for this range of targets, such as 'squared_error'."
     )
 

@@ -11,7 +11,7 @@ from ..layers.latent import Bottleneck, Sampling
 from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.parameters import Parameters
-from ..nn.prediction import iter_predict_raw, predict_raw
+from ..nn.prediction import Predictor, predict_raw
 from ..utils.arrays import Array, IndexArray, as_dense
 
 # The seed of the noise in evaluations, which are the same in each call.
@@ -50,7 +50,7 @@ def variational_losses(
     beta = cast(Sampling, network.layers[n - 1]).beta
     encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
     of_decoder = parameters.part(slice(n, None))
-    for block in iter_predict_raw(encoder, parameters.part(slice(n - 1)), X, rows):
+    for block in Predictor(encoder, parameters.part(slice(n - 1))).iter_blocks(X, rows):
         part = slice(start, start + block.shape[1])
         start = part.stop
         x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
@@ -80,7 +80,7 @@ def log_likelihoods(
     of_decoder = parameters.part(slice(n, None))
     noise = np.random.default_rng(_SEED).standard_normal((n_draws, n_components))
     n_at_once = max(1, _BLOCK_SIZE // (n_draws * network.n_units[-1]))
-    for block in iter_predict_raw(encoder, parameters.part(slice(n - 1)), X):
+    for block in Predictor(encoder, parameters.part(slice(n - 1))).iter_blocks(X):
         for first in range(0, block.shape[1], n_at_once):
             statistics = block[0, first : first + n_at_once].astype(np.float64)
             part = slice(start, start + len(statistics))

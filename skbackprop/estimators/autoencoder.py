@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
@@ -22,16 +21,16 @@ from ..initializers import Initializer
 from ..layers import LayersLike
 from ..losses.base import Loss
 from ..losses.links import Link
-from ..nn.data_loader import Dataset
 from ..nn.network import Network
-from ..nn.objective import Objective
 from ..nn.parameters import Parameters
-from ..nn.prediction import iter_predict_raw, predict_raw
+from ..nn.prediction import Predictor, predict_raw
+from ..nn.rows import Rows
+from ..nn.step import loss_normalizer
+from ..nn.train_state import TrainState
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
-from ..training.architecture import AutoencoderSpec, MLPSpec
-from ..training.config import TrainingConfig
-from ..training.training_task import ValidationData, weighted_mean
+from ..training.config import AutoencoderConfig, Config
+from ..training.validation import Validation
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AutoencoderLossName,
@@ -43,13 +42,11 @@ from ..utils._name_types import (
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
 from ._decorators import available_if, with_argument_suggestions, with_callbacks
-from ._fit_context import FitArguments, FitContext
-from ._fitted_attributes import check_finite_output, derived
+from ._fitted import check_finite_output
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, get_constraints, get_parameters
-from ._target_encoding import BaseTargetEncoder
+from ._targets import Targets, weighted_mean
 from ._validation import (
     check_targets,
-    set_attributes,
     shallow_copy,
     validate_features,
     validate_input,
@@ -57,7 +54,7 @@ from ._validation import (
     validate_weight,
 )
 from ._variational import log_likelihoods, n_encoder_layers, variational_losses
-from .base import BaseNeuralNetwork, check_stochastic
+from .base import BaseNeuralNetwork, PreparedFit, check_stochastic
 
 # Size of the blocks in which errors and variances are computed.
 _BLOCK_SIZE = 1 << 17
@@ -253,8 +250,7 @@ class BackpropAutoencoder(
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
-        `alpha`. "lbfgs" finds weights that are exactly zero; with stochastic solvers, weights only
-        come close to zero.
+        `alpha`. Weights of irrelevant features come close to zero. "lbfgs" needs ``l1_ratio=0``.
     clip_norm : float or None, default=None
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
@@ -310,8 +306,9 @@ class BackpropAutoencoder(
     Attributes
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
-        The weights of each layer. They can be assigned, as a whole or by item: prediction and
-        further training use the new values. With ``average``, they are the averaged weights.
+        The weights of each layer. They can be assigned, as a whole or by item, and changed in
+        place: prediction and further training use the new values. With ``average`` or calibration,
+        they include these, and can only be assigned.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer. They can be assigned as well.
     scales_ : list of arrays of shape (n_inputs,)
@@ -453,7 +450,6 @@ class BackpropAutoencoder(
     _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("autoencoder")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("autoencoder")
     _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
-    _kind_of_network: ClassVar[type[MLPSpec]] = AutoencoderSpec
 
     offset_: float | None
 
@@ -595,10 +591,9 @@ class BackpropAutoencoder(
             estimator remains unchanged, and an unfitted one gets its initial weights, with an
             ``n_iter_`` of 0.
         """
-        arguments = FitArguments(
-            X, None, sample_weight, X_val, None, sample_weight_val, resume_from, groups
+        return self._fit_rows(
+            X, None, sample_weight, X_val, None, sample_weight_val, groups, resume_from
         )
-        return self._train(arguments)
 
     @available_if(check_stochastic)
     def partial_fit(
@@ -648,8 +643,9 @@ class BackpropAutoencoder(
         AttributeError
             If the solver is not stochastic.
         """
-        arguments = FitArguments(X, None, sample_weight, X_val, None, sample_weight_val)
-        return self._train(arguments, incremental=True)
+        return self._fit_rows(
+            *(X, None, sample_weight, X_val, None, sample_weight_val), incremental=True
+        )
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         X = validate_features(self, X, reset)
@@ -657,36 +653,33 @@ class BackpropAutoencoder(
             _reject_padding(X)
         return X, X
 
-    def _fit_target_encoder(
-        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> ReconstructionTargetEncoder:
-        return ReconstructionTargetEncoder(config.loss, self.loss)
+    def _make_config(self, params: Mapping[str, Any]) -> Config:
+        return AutoencoderConfig.from_params(params, self._losses)
 
-    def _rebuild_target_encoder(
-        self, config: TrainingConfig, n_outputs: int
-    ) -> ReconstructionTargetEncoder:
-        return ReconstructionTargetEncoder(config.loss, self.loss)
+    def _make_targets(
+        self,
+        config: Config,
+        y: Any,
+        weight: Array | None,
+        classes: Any,
+        incremental: bool,
+    ) -> ReconstructionTargets:
+        return ReconstructionTargets(config.loss)
 
-    def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
-        fitted = super()._make_fitted_attributes(context, continues)
-        table, fitted["offset_"] = context.data.table, None
-        info = context.info
-        has_scores = info.loss.has_likelihood or not info.network.has_activity_loss
-        if has_scores and not context.runs[0].incremental:
+    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> ReconstructionTargets:
+        return ReconstructionTargets(config.loss)
+
+    def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
+        fitted = super()._finish(task, state)
+        fitted["offset_"], loss = None, task.targets.loss
+        has_scores = loss.has_likelihood or not task.network.is_variational
+        if has_scores and not task.incremental:
             other = shallow_copy(self)
-            set_attributes(other, fitted)
-            scores = other._score_rows(table.X, check=False)
-            fitted["offset_"] = _contamination_threshold(scores, self.contamination, table.weight)
+            other.__dict__.update(fitted)
+            scores = other._score_rows(task.rows.X, check=False)
+            weight = task.rows.weight
+            fitted["offset_"] = _contamination_threshold(scores, self.contamination, weight)
         return fitted
-
-    def _infer_parameters(self, widths: tuple[int, ...]) -> dict[str, Any]:
-        inner = widths[1:-1]
-        n_hidden = len(inner) // 2
-        n_components = inner[n_hidden] if inner else 0
-        return {
-            "hidden_layer_sizes": inner[:n_hidden],
-            "n_components": n_components // 2 if self.variational else n_components,
-        }
 
     # ---------------------------------------------------------- encoding and decoding
 
@@ -712,9 +705,7 @@ class BackpropAutoencoder(
             If X is not valid input.
         """
         check_is_fitted(self)
-        return self._apply_layers(
-            slice(n_encoder_layers(self._data_info.network)), self._validated_input(X)
-        )
+        return self._apply_layers(slice(n_encoder_layers(self._network)), self._validated_input(X))
 
     def inverse_transform(self, X: MatrixLike) -> Array:
         """Decode codes to rows.
@@ -738,11 +729,10 @@ class BackpropAutoencoder(
             If X is invalid or does not have `n_components` columns.
         """
         check_is_fitted(self)
-        info = self._data_info
         codes = validate_latent(X, self._n_features_out)
-        rows = self._apply_layers(slice(n_encoder_layers(info.network), None), codes)
-        info.loss.link.inverse(rows, rows)
-        return rows.reshape(len(rows), *info.row_shape)
+        rows = self._apply_layers(slice(n_encoder_layers(self._network), None), codes)
+        self._targets.loss.link.inverse(rows, rows)
+        return rows.reshape(len(rows), *self._row_shape)
 
     @available_if(check_variational)
     def sample(
@@ -773,7 +763,7 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         _check_count("n_samples", n_samples)
-        if not self._data_info.network.has_activity_loss:
+        if not self._network.is_variational:
             raise NotFittedError(
                 "sample needs codes with a distribution, but this BackpropAutoencoder was fitted "
                 "with variational=False. Fit it again with variational=True."
@@ -783,22 +773,21 @@ class BackpropAutoencoder(
 
     def _apply_layers(self, layers: slice, values: Any) -> Array:
         """Return the output of consecutive layers."""
-        info = self._data_info
-        network, parameters = info.network.part(layers), self._fitted_parameters(info).part(layers)
+        network, parameters = self._network.part(layers), self._predictor.parameters.part(layers)
         with np.errstate(all="ignore"):
             return check_finite_output(
                 predict_raw(network, parameters, values)[0], network, parameters, values
             )
 
-    @derived
-    def n_outputs_(self: Any) -> int:
-        return int(self.n_features_in_)
+    @property
+    def n_outputs_(self) -> int:
+        """The number of features, which are reconstructed."""
+        return self.n_features_in_
 
     @property
     def _n_features_out(self) -> int:
         """The number of columns of the codes, for `get_feature_names_out`."""
-        network = self._data_info.network
-        return network.n_units[n_encoder_layers(network)]
+        return self._network.n_units[n_encoder_layers(self._network)]
 
     # ------------------------------------------------------------- outlier detection
 
@@ -934,37 +923,35 @@ class BackpropAutoencoder(
 
     def _validated_input(self, X: Any) -> Any:
         X = validate_input(self, X)
-        if self._data_info.network.reads_sequences:
+        if self._network.reads_sequences:
             _reject_padding(X)
         return X
 
     def _check_likelihood(self) -> None:
         """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
-        info = self._data_info
-        if info.network.has_activity_loss and not info.loss.has_likelihood:
+        loss = self._targets.loss
+        if self._network.is_variational and not loss.has_likelihood:
             raise ValueError(
                 "score_samples of a variational autoencoder needs the likelihood of a row, which "
-                f"loss={info.loss!r} does not have. Use loss='squared_error', 'log_loss' or "
+                f"loss={loss!r} does not have. Use loss='squared_error', 'log_loss' or "
                 "Poisson()."
             )
 
     def _score_rows(self, X: Any, n_draws: int = N_DRAWS, check: bool = True) -> Array:
         """Return the scores of validated X, and check that they are finite."""
         self._check_likelihood()
-        info = self._data_info
-        if not info.network.has_activity_loss:
+        network, parameters = self._network, self._predictor.parameters
+        if not network.is_variational:
             return -self._reconstruction_errors(X, check)
-        network, parameters = info.network, self._fitted_parameters(info)
         with np.errstate(all="ignore"):
-            scores = log_likelihoods(info.loss, network, parameters, X, n_draws)
+            scores = log_likelihoods(self._targets.loss, network, parameters, X, n_draws)
             return check_finite_output(scores, network, parameters, X) if check else scores
 
     def _reconstruction_errors(self, X: Any, check: bool = True) -> Array:
         """Return the mean squared error of each row of validated X, and check that it is finite."""
-        info = self._data_info
-        network, parameters = info.network, self._fitted_parameters(info)
+        network, parameters = self._network, self._predictor.parameters
         with np.errstate(all="ignore"):
-            errors = _squared_errors(info.loss.link, network, parameters, X)[0]
+            errors = _squared_errors(self._targets.loss.link, network, parameters, X)[0]
             return check_finite_output(errors, network, parameters, X) if check else errors
 
     def __sklearn_tags__(self) -> Any:
@@ -992,69 +979,54 @@ def _check_count(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 
-@dataclass(frozen=True, eq=False)
-class ReconstructionTargetEncoder(BaseTargetEncoder):
+class ReconstructionTargets(Targets):
     """Targets of an autoencoder: its input.
+
+    Networks are scored by the squared error of each row. With drawn codes, their loss is the
+    negative evidence lower bound.
 
     Parameters
     ----------
     loss : Loss
         The loss, which may restrict the range of values.
-    setting : str or Loss
-        The loss as the user set it, for errors.
     """
 
-    loss: Loss
-    setting: Any
+    def __init__(self, loss: Loss) -> None:
+        self.loss = loss
+
+    def with_config(self, config: Config) -> Self:
+        return self  # a warm start must not change the loss
 
     def encode(self, y: Any, needs_all: bool) -> Any:
         if self.loss.n_outputs_per_target > 1:
             raise ValueError(
-                f"loss={self.setting!r} has {self.loss.n_outputs_per_target} outputs per target, "
-                "but an autoencoder reproduces each feature with one. Use a loss with one output "
-                "per target."
+                f"loss={self.loss!r} has {self.loss.n_outputs_per_target} outputs per target, but "
+                "an autoencoder reproduces each feature with one. Use a loss with one output per "
+                "target."
             )
-        check_targets(y, self.loss, self.setting, "X")
+        check_targets(y, self.loss, "X")
         return y
 
-    def make_evaluator(self, objective: Objective) -> ReconstructionEvaluator:
-        return ReconstructionEvaluator(objective)
-
-
-@dataclass(frozen=True)
-class ReconstructionEvaluator:
-    """Evaluates a network by the squared error and the loss of each row, in blocks of rows.
-
-    With drawn codes, the loss is the negative evidence lower bound.
-    """
-
-    objective: Objective
-
-    def predict(self, network: Network, parameters: Parameters, X: Any, rows: Any) -> Array:
+    def validation_predictions(self, network: Network, parameters: Parameters, rows: Rows) -> Array:
         """Return the mean squared error and the loss of each row, along the last axis."""
-        n_rows, loss = X.shape[0] if rows is None else len(rows), self.objective.loss
-        found = np.empty((len(parameters), n_rows, 2))
-        for part, scores, x in _iter_blocks(network, parameters, X, rows):
+        found, loss = np.empty((len(parameters), rows.n_rows, 2)), self.loss
+        for part, scores, x in _iter_blocks(network, parameters, rows.X, rows.index):
             in_double = x.astype(np.float64)
-            if not network.has_activity_loss:
+            if not network.is_variational:
                 found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
             found[:, part, 0] = _compute_block_errors(scores, in_double, loss.link)
-        if network.has_activity_loss:
-            found[:, :, 1] = variational_losses(loss, network, parameters, X, rows)
+        if network.is_variational:
+            found[:, :, 1] = variational_losses(loss, network, parameters, rows.X, rows.index)
         return found
 
-    def loss(self, predictions: Array, validation_data: ValidationData) -> float:
-        """Return the mean loss of a row."""
-        return (
-            weighted_mean(predictions[:, 1], validation_data.weight)
-            / self.objective.loss_normalizer
-        )
+    def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
+        losses = weighted_mean(predictions[:, 1], held_out.weight)
+        return losses / loss_normalizer(network, self.loss)
 
-    def score(self, predictions: Array, validation_data: ValidationData) -> float:
+    def validation_score(self, predictions: Array, held_out: Validation) -> float:
         """Return R2 of the rows."""
-        return _explained_variance(
-            predictions[:, 0], validation_data.table.X, validation_data.rows, validation_data.weight
-        )
+        rows = held_out.rows
+        return _explained_variance(predictions[:, 0], rows.X, rows.index, held_out.weight)
 
 
 def _explained_variance(
@@ -1097,7 +1069,7 @@ def _iter_blocks(
     """Yield blocks of rows: their slice, their raw predictions, and the dense rows."""
     n_at_once = max(1, _BLOCK_SIZE // (len(parameters) * X.shape[1]))
     start = 0
-    for block in iter_predict_raw(network, parameters, X, rows):
+    for block in Predictor(network, parameters).iter_blocks(X, rows):
         for first in range(0, block.shape[1], n_at_once):
             scores = block[:, first : first + n_at_once]
             part = slice(start, start + scores.shape[1])

@@ -1,16 +1,12 @@
-"""Base class of the network estimators: validate, train, set the fitted attributes.
-
-It is all or nothing: a fit that fails leaves the estimator as it was.
-"""
+"""Base class of the network estimators: validate, train, set the fitted attributes."""
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import ABCMeta, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache, partial
-from numbers import Number
+from dataclasses import dataclass, replace
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -18,57 +14,55 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.callback import CallbackSupportMixin
-from sklearn.utils import check_random_state
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import warn
-from ..nn.data_loader import Dataset
-from ..nn.objective import Objective
-from ..nn.parameters import FlatParameters
-from ..training.checkpoint import RngOrCheckpoint, TrainingCheckpoint
-from ..training.class_weight import reject_balanced
-from ..training.config import TrainingConfig, is_lbfgs
-from ..training.loop import TrainingLoop
+from ..nn.full_batch import rows_of_block
+from ..nn.network import Network
+from ..nn.parameters import Parameters
+from ..nn.prediction import FEW_ROWS, Predictor
+from ..nn.rows import Rows
+from ..nn.train_state import TrainState
+from ..training.architecture import check_first_layer
+from ..training.config import Config, is_lbfgs
+from ..training.diagnostics import describe_outcome
+from ..training.out_of_fold import predict_out_of_fold
 from ..training.parallelism import check_batch_memory
-from ..training.partial_fit_session import PartialFitSession, make_partial_fit_session
-from ..training.random_states import spawn_rngs
-from ..training.temperature import fit_temperature_scaling
-from ..training.training_run import TrainingInterrupted, TrainingRun
-from ..training.training_task import Scorer, TrainingTask, ValidationData, assign_folds
+from ..training.stacks import OnEpoch, train
+from ..training.start import start_training
+from ..training.temperature import fit_shared_temperature
+from ..training.train import MakeStack, TrainingInterrupted
+from ..training.validation import Validation
 from ..utils.arrays import Array, MatrixLike
-from ..utils.configurable import Configurable
 from ..utils.equality import is_equal
-from ._callbacks import CallbackRunner
-from ._checkpoint_io import resume, resume_runs
-from ._decorators import with_argument_suggestions, with_callbacks
-from ._fit_context import (
-    DataInfo,
-    FitArguments,
-    FitContext,
-    ValidatedData,
-    ValidatedParams,
-    check_warm_start,
-    multiply_class_weight,
-    update_data_info,
-    warm_start_signature,
+from ..utils.suggestions import did_you_mean
+from ._callbacks import CallbackHook
+from ._checkpoint import (
+    describe_fit,
+    read_checkpoint,
+    resume_training,
+    select_state,
+    write_checkpoint,
 )
-from ._fitted_attributes import FittedAttributesMixin
-from ._history import HISTORY_ATTRIBUTES
-from ._scorers import get_scorer_with_suggestion
+from ._decorators import with_argument_suggestions, with_callbacks
+from ._fitted import FittedMixin
+from ._history import history_attributes
+from ._targets import Targets
 from ._validation import (
     check_scalar_score,
     get_row_shape,
     infer_dtype,
     prefix_errors,
     reject_unused_overrides,
-    set_attributes,
     shallow_copy,
     validate_features_and_targets,
     validate_groups,
     validate_weight,
 )
 
-# The kinds of items in lists that do not change.
-_IMMUTABLE = Configurable, str, Number
+# Types of parameters that can change in place.
+_MUTABLE = {list, dict, np.ndarray}
 
 
 def check_stochastic(estimator: Any) -> bool:
@@ -81,7 +75,73 @@ def check_stochastic(estimator: Any) -> bool:
     return True
 
 
-class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=ABCMeta):
+@dataclass
+class PreparedFit:
+    """Validated parameters and data of a fit, and the state that it starts from.
+
+    Parameters
+    ----------
+    params : dict
+        The constructor's parameters.
+    config : Config
+        The same, validated.
+    network : Network
+        The layers in prediction.
+    targets : Targets
+        The encoding of the targets, with the loss for it.
+    rows : Rows
+        All rows.
+    validation : list of Validation or None
+        The validation rows of each network.
+    state : TrainState
+        The state before the first epoch.
+    row_shape : tuple of int
+        The shape of one row of X.
+    feature_names : array of str or None
+        The names of the columns, if they have any.
+    incremental : bool
+        Whether this is a call of `partial_fit`.
+    has_folds : bool
+        Whether each row is held out by one of the networks.
+    blocks : Blocks or None, default=None
+        All rows on the workers of a cluster, of which `rows` is a sample then.
+    """
+
+    params: dict[str, Any]
+    config: Config
+    network: Network
+    targets: Targets
+    rows: Rows
+    validation: list[Validation | None]
+    state: TrainState
+    row_shape: tuple[int, ...]
+    feature_names: Array | None
+    incremental: bool
+    has_folds: bool
+    blocks: Any = None
+
+    @property
+    def training_network(self) -> Network:
+        """The layers in training, with dropout."""
+        return self.network.with_dropout(self.config.dropout_rates)
+
+    @property
+    def data(self) -> list[Any]:
+        """The arrays of all rows, and of validation rows that the user has given."""
+        given = self.validation[0]
+        tables = [self.rows] if given is None else [self.rows, given.rows]
+        return [part for rows in tables for part in (rows.X, rows.y, rows.weight)]
+
+    def resume(self, state: TrainState) -> None:
+        """Start from another state, and validate on the rows that it holds out."""
+        self.state = state
+        self.validation = [
+            each if each is None or index is None else each.with_index(index)
+            for each, index in zip(self.validation, state.held_out, strict=True)
+        ]
+
+
+class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
 
     # As for splitters: groups given to a search or a pipeline are passed on to early stopping.
@@ -90,6 +150,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
     _y_numeric: ClassVar[bool] = True  # whether the targets are numbers
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = not getattr(self, "layers", None)
+        return tags
+
     @classmethod
     @cache
     def _get_param_names(cls) -> Any:
@@ -97,13 +162,15 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         return super()._get_param_names()
 
     @abstractmethod
-    def _fit_target_encoder(
-        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> Any:
-        """Return the `BaseTargetEncoder` for the first y, which is in the table unencoded.
-
-        `classes` are all labels of later calls, if the user has given them.
-        """
+    def _make_targets(
+        self,
+        config: Config,
+        y: Any,
+        weight: Array | None,
+        classes: Any,
+        incremental: bool,
+    ) -> Targets:
+        """Return the encoding of the first targets; `classes` are given to `partial_fit`."""
 
     @with_argument_suggestions
     @with_callbacks
@@ -138,7 +205,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
         resume_from : str or path, default=None
             The file of a `callbacks.Checkpoint` from an estimator with the same parameters and the
             same data. Training resumes from it, and ends with exactly the weights of an
-            uninterrupted fit. ``max_iter`` may be higher.
+            uninterrupted fit; L-BFGS starts again from its weights. ``max_iter`` may be higher.
         groups : array-like of shape (n_samples,), default=None
             The group of each row, such as a patient or a day, as numbers or strings.
             `early_stopping` then holds out whole groups, so that validation scores and
@@ -161,404 +228,432 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedAttributesMixin, metaclass=A
             fitted estimator stays as it was, and a new one gets its initial weights, with
             ``n_iter_`` 0.
         """
-        arguments = FitArguments(
-            X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from, groups
+        return self._fit_rows(
+            X, y, sample_weight, X_val, y_val, sample_weight_val, groups, resume_from
         )
-        return self._train(arguments)
 
-    def _train(
-        self, arguments: FitArguments, incremental: bool = False, classes: Any = None
+    def _fit_rows(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+        resume_from: Any = None,
+        **options: Any,
     ) -> Self:
-        """Check the input, train, and set the fitted attributes.
-
-        If anything fails, the estimator and its random streams stay as they were. Ctrl-C during
-        training keeps the last complete epoch.
-        """
-        continues = (incremental or self.warm_start) and hasattr(self, "coefs_")
-        params, info, data = self._validate_fit(arguments, continues, incremental, classes)
-        session = self._resume_session(params.config, info, data) if incremental else None
-        rngs = [] if session else self._get_used_rngs(continues, incremental)
-        positions = [rng.get_state(legacy=False) for rng in rngs]
+        """Validate, train and set the fitted attributes; `options` are those of `_prepare`."""
+        task = self._prepare(
+            X, y, sample_weight, X_val, y_val, sample_weight_val, groups, **options
+        )
+        if resume_from is not None:
+            arrays = select_state(read_checkpoint(resume_from), describe_fit(self, task.data))
+            resume_training(arrays, resume_from, task)
+        hook = None
+        if hasattr(self, "_skl_callbacks") and not task.incremental:
+            hook = CallbackHook(self, task, X, y, sample_weight)
+        interrupt: BaseException | None = None
         try:
-            if session is not None:
-                runs = [session.run]
-            else:
-                starts = self._make_starts(params.config, data.table if continues else None)
-                runs = self._make_runs(params.config, info, data, starts, incremental)
-                if incremental:
-                    session = make_partial_fit_session(runs, self.random_state)
-            before: Sequence[Mapping[str, Any]] = [{}] * len(runs)
-            if arguments.resume_from is not None:
-                before = resume(self, runs, Path(arguments.resume_from))
-            elif continues:
-                before = [
-                    {name: self._get_for_member(name, i) for name in HISTORY_ATTRIBUTES}
-                    for i in range(len(runs))
-                ]
-            if arguments.checkpoint is not None:
-                resume_runs(runs, *arguments.checkpoint)
-            context = FitContext(params, info, data, runs, before)
-            loop = TrainingLoop(runs) if session is None else session.loop
-            if incremental or not hasattr(self, "_skl_callbacks"):
-                interrupt = loop.train()
-            else:
-                attributes = partial(self._get_attributes_during_fit, context, continues)
-                interrupt = CallbackRunner(self, arguments, runs, attributes).train(loop)
-            if interrupt is not None and not _is_worth_keeping(runs, hasattr(self, "coefs_")):
-                raise interrupt
-            if not isinstance(interrupt, TrainingInterrupted):  # after which rows may be lost
-                interrupt = fit_temperature_scaling(runs) or interrupt
-            self._set_fitted_attributes(context, continues, session)
-        except BaseException:
-            for rng, position in zip(rngs, positions, strict=True):
-                rng.set_state(position)
-            if session is not None:
-                session.restore_rng()
+            state = self._train(task, None if hook is None else hook.on_epoch)
+        except TrainingInterrupted as error:
+            interrupt, state = error.__cause__, error.state
+            n_trained = np.count_nonzero(state.epoch)
+            is_kept = n_trained == len(state) or not (n_trained or self.__sklearn_is_fitted__())
+            if interrupt is not None and (task.incremental or not is_kept):
+                raise interrupt from None
+        if not task.incremental:
+            state.stack = None  # whose buffers only the next call of `partial_fit` would need
+        if hook is not None and interrupt is None:
+            try:
+                hook.end(lambda: state)
+            except KeyboardInterrupt as error:
+                interrupt = error
+        try:
+            self._set_fitted(task, state)
+        except KeyboardInterrupt:  # during calibration, without which the networks are kept
+            state.temperature[...] = 1
+            self._set_fitted(replace(task, validation=[]), state)
             raise
         if interrupt is not None:
             raise interrupt
         return self
 
-    def _get_used_rngs(self, continues: bool, incremental: bool) -> list[np.random.RandomState]:
-        """Return the random streams that a fit draws from: the user's or the estimator's own.
-
-        A failed fit resets them. Training on copies would not do: two threads would draw the same
-        numbers from copies of NumPy's global stream, and a copy takes as long as a step on a batch
-        of a few rows.
-        """
-        if continues and incremental and not self.shuffle:
-            return []  # nothing is drawn
-        past = getattr(self, "_training", []) if continues else []
-        rngs = [rng for each in past for rng in each.state.rngs]
-        if self.random_state is None or isinstance(self.random_state, np.random.RandomState):
-            rngs.append(check_random_state(self.random_state))
-        return rngs
-
-    def _resume_session(
-        self, config: TrainingConfig, info: DataInfo, data: ValidatedData
-    ) -> PartialFitSession | None:
-        """Return the session of the last `partial_fit`, prepared for the new rows.
-
-        None if there is none, the rows do not fit, or anything has changed since: by another fit,
-        or by the user in parameters or fitted attributes.
-        """
-        session = self._partial_fit_session
-        if session is None or session.checkpoint is None or not session.accepts(data.table):
-            return None
-        run = session.run
-        is_unchanged = (
-            config is run.config
-            and info.loss is run.objective.loss
-            and getattr(self, "_training", [None])[0] is session.checkpoint
-            and getattr(self, "t_", None) == run.n_samples_seen
-        )
-        if not (is_unchanged and self._has_parameters(run.calibrated_parameters, info.network)):
-            return None
-        session.continue_with(self._make_task(config, info, run.objective, data, incremental=True))
-        return session
-
     # ------------------------------------------------------- validation of parameters and data
 
-    def _validate_fit(
+    def _prepare(
         self,
-        arguments: FitArguments,
-        continues: bool,
-        incremental: bool,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
+        groups: Any = None,
+        *,
+        incremental: bool = False,
         classes: Any = None,
-        params: ValidatedParams | None = None,
-    ) -> tuple[ValidatedParams, DataInfo, ValidatedData]:
-        """Validate parameters and data; the estimator does not change.
+        folds: Array | None = None,
+        is_train: Array | None = None,
+        like: PreparedFit | None = None,
+        config: Config | None = None,
+    ) -> PreparedFit:
+        """Validate parameters and data, and return what training takes.
 
-        With `params` the parameters have been validated before.
+        Parameters
+        ----------
+        X, y, sample_weight, X_val, y_val, sample_weight_val, groups
+            The arguments of `fit`.
+        incremental : bool, default=False
+            Whether this is a call of `partial_fit`.
+        classes : array-like or None, default=None
+            The labels that any call of `partial_fit` will contain.
+        folds, is_train : array or None, default=None
+            The network that holds out each row, and whether networks may be trained on it.
+        like : PreparedFit or None, default=None
+            The fit of another estimator to the very same rows, which are not validated again.
+        config : Config or None, default=None
+            The validated parameters; None to validate them.
         """
-        last = self._data_info if continues else None
-        params = params or self._get_validated_params(last, incremental)
-        config = params.config
-        reader = self if last else shallow_copy(self)
-        X, y = reader._validate_rows(arguments.X, arguments.y, reset=last is None)
-        config.architecture.validate_input(X)
-        dtype = last.dtype if last else config.dtype or infer_dtype(X)
-        weight = validate_weight(arguments.sample_weight, X)
-        table = Dataset(X, y, weight)
-        targets = None if last is None else self._get_target_encoder(last)
-        if targets is None:
-            targets = self._fit_target_encoder(config, table, dtype, incremental, classes)
+        continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
+        params = self._own_params()
+        if config is None:
+            config = self._validated_config(params, continues, incremental)
+        if like is None:
+            reader = self if continues else self._without_state()
+            rows, targets = self._validate_rows_and_targets(
+                reader, config, X, y, sample_weight, classes, continues, incremental
+            )
+            row_shape, names = get_row_shape(reader), getattr(reader, "feature_names_in_", None)
         else:
-            targets.check_classes(classes)
-        table = Dataset(X, targets.encode(y, needs_all=continues and not incremental), weight)
-        if config.class_weight is not None:
-            if incremental:
-                reject_balanced(config.class_weight)
-            table = multiply_class_weight(config, targets, table)
-        info = self._make_data_info(params, last, reader, dtype, targets, table.y.shape[1])
-        info.network.validate_padding(X)
-        validation = None
-        if arguments.has_validation_data:
-            with prefix_errors("X_val, y_val"):
-                X_val, y_val = reader._validate_rows(arguments.X_val, arguments.y_val, reset=False)
-                config.architecture.validate_input(X_val)
-                info.network.validate_padding(X_val)
-                encoded = targets.encode(y_val, needs_all=False)
-                rows = Dataset(X_val, encoded, validate_weight(arguments.sample_weight_val, X_val))
-                if config.class_weight is not None:
-                    rows = multiply_class_weight(config, targets, rows)
-                validation = ValidationData(rows, None, y_val)
-        groups = None
-        if arguments.groups is not None:
-            groups = validate_groups(arguments.groups, table.n_rows, 1)
-        folds, is_train = arguments.folds, arguments.is_train
-        return params, info, ValidatedData(table, y, validation, groups, folds, is_train)
+            reader, rows, targets = self, like.rows, like.targets.with_config(config)
+            row_shape, names = like.row_shape, like.feature_names
+            check_first_layer(config.layers, rows.X)
+        network = self._make_network(config, row_shape, rows, continues)
+        given: Validation | None = None
+        if X_val is not None:
+            given = self._validate_validation_rows(
+                reader, config, network, targets, X_val, y_val, sample_weight_val
+            )
+        elif y_val is not None or sample_weight_val is not None:
+            raise ValueError(
+                "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
+                "X_val as well."
+            )
+        holds_out = given is None and not incremental and config.early_stopping is not None
+        training_network = network.with_dropout(config.dropout_rates)
+        config.validate_network(training_network)
+        state = start_training(
+            training_network,
+            config,
+            rows,
+            self.random_state,
+            dtype=config.dtype or infer_dtype(rows.X),
+            last=self._state if continues else None,
+            incremental=incremental,
+            restarts=not (incremental and continues and self._was_incremental)
+            or not is_equal(config.early_stopping, self._config.early_stopping),
+            is_unchanged=continues and config is self._config,
+            holds_out=holds_out,
+            strata=targets.strata(rows.y) if holds_out else None,
+            groups=None if groups is None else validate_groups(groups, rows.n_rows, 1),
+            folds=folds,
+            is_train=is_train,
+        )
+        validation: list[Validation | None] = [given] * len(state)
+        if holds_out:
+            scoring = self._get_scoring(config, network, targets)
+            validation = [
+                Validation(replace(rows, index=index), targets, scoring) for index in state.held_out
+            ]
+        has_folds = folds is not None or (
+            config.early_stopping is not None
+            and holds_out
+            and config.early_stopping.validation_fraction == "folds"
+        )
+        task = PreparedFit(
+            params,
+            config,
+            network,
+            targets,
+            rows,
+            validation,
+            state,
+            row_shape,
+            names,
+            incremental,
+            has_folds,
+        )
+        self._check_batch_size(task)
+        return task
 
-    def _get_validated_params(self, last: DataInfo | None, incremental: bool) -> ValidatedParams:
-        """Return the validated parameters; a warm start must not change those of the last fit.
+    def _own_params(self) -> dict[str, Any]:
+        """Return the constructor's parameters; `get_params` would read the signature."""
+        return {name: getattr(self, name) for name in self._parameter_table}
+
+    def _validated_config(
+        self, params: dict[str, Any], continues: bool, incremental: bool
+    ) -> Config:
+        """Return the validated parameters; a warm start must not change some of the last fit.
 
         A `partial_fit` takes the last ones if no parameter has changed: validation would take as
         long as training on a batch of a few rows.
         """
-        known = self._validated_params if last is not None and incremental else None
-        if known is not None and not all(map(operator.is_, known.values, self._values)):
-            known = None
-        if known is not None and known.is_current:
-            return known
-        params = validate_params(self)
-        if last is not None:
-            check_warm_start(last.fixed, params.fixed)
-        return params
+        last = self._fit_params if incremental and continues else None
+        is_immutable = _MUTABLE.isdisjoint(map(type, params.values()))
+        if last and is_immutable and all(map(operator.is_, params.values(), last.values())):
+            return self._config
+        reject_unused_overrides(self)
+        self._validate_params()
+        config = self._make_config(params)
+        if continues:
+            config.check_warm_start(self._config)
+        return config
 
     def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         """Return validated X and y; with `reset` set the attributes of the features."""
         return validate_features_and_targets(self, X, y, self._y_numeric, reset)
 
-    def _make_data_info(
+    def _validate_rows_and_targets(
         self,
-        params: ValidatedParams,
-        last: DataInfo | None,
         reader: Self,
-        dtype: np.dtype[np.floating],
-        targets: Any,
-        n_outputs: int,
-    ) -> DataInfo:
-        """Return the properties of the data, whose encoded targets have `n_outputs` columns."""
-        config = params.config
-        if last is None:
-            row_shape = get_row_shape(reader)
-            return DataInfo(
-                params.fixed,
-                row_shape,
-                getattr(reader, "feature_names_in_", None),
-                dtype,
-                targets,
-                targets.make_loss(config.loss, config.label_smoothing),
-                config.architecture.network(row_shape, n_outputs),
-                config.n_estimators,
-            )
-        if n_outputs != last.network.n_units[-1]:
-            raise ValueError(
-                f"y needs a network with {n_outputs} output(s), but coefs_ has "
-                f"{last.network.n_units[-1]}."
-            )
-        known = self._validated_params
-        is_same_config = known is not None and config is known.config
-        return update_data_info(last, config, targets, is_same_config)
+        config: Config,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        classes: Any,
+        continues: bool,
+        incremental: bool,
+    ) -> tuple[Rows, Targets]:
+        """Return the validated rows with encoded targets, and the encoding."""
+        X, y = reader._validate_rows(X, y, reset=not continues)
+        check_first_layer(config.layers, X)
+        weight = validate_weight(sample_weight, X)
+        if continues:
+            targets = self._targets.with_config(config)
+            targets.check_classes(classes)
+        else:
+            targets = self._make_targets(config, y, weight, classes, incremental)
+        encoded = targets.encode(y, needs_all=continues and not incremental)
+        weight = targets.apply_class_weight(config, encoded, weight, incremental=incremental)
+        return Rows(X, encoded, weight, y), targets
 
-    # ------------------------------------------------------------------------- runs
-
-    def _make_runs(
+    def _validate_validation_rows(
         self,
-        config: TrainingConfig,
-        info: DataInfo,
-        data: ValidatedData,
-        starts: Sequence[RngOrCheckpoint],
-        incremental: bool = False,
-    ) -> list[TrainingRun]:
-        """Return a run for each network, which begins with its own of `starts`."""
-        network = info.network.with_dropout(config.architecture.dropout_rates)
-        config.check_network(network)
-        objective = Objective(network, info.loss, config.penalty)
-        task = self._make_task(config, info, objective, data, incremental)
-        if task.folds is None:
-            task = replace(task, folds=assign_folds(task, starts))
-        runs = [TrainingRun(task, start, member) for member, start in enumerate(starts)]
-        n_train = runs[0].n_train
-        if task.is_local:
-            check_batch_memory(network, runs[0].rows_at_once, info.dtype.itemsize)
-        is_by_batch = task.is_local and not (incremental or config.is_lbfgs)
-        if is_by_batch and not isinstance(self.batch_size, str) and config.batch_size > n_train:
+        reader: Self,
+        config: Config,
+        network: Network,
+        targets: Targets,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+    ) -> Validation:
+        """Return the validated `X_val`, `y_val` and `sample_weight_val`."""
+        with prefix_errors("X_val, y_val"):
+            X, y = reader._validate_rows(X, y, reset=False)
+            check_first_layer(config.layers, X)
+            network.validate_padding(X)
+            encoded = targets.encode(y, needs_all=False)
+            weight = validate_weight(sample_weight, X)
+            weight = targets.apply_class_weight(config, encoded, weight)
+        scoring = self._get_scoring(config, network, targets)
+        return Validation(Rows(X, encoded, weight, y), targets, scoring)
+
+    def _make_network(
+        self, config: Config, row_shape: tuple[int, ...], rows: Rows, continues: bool
+    ) -> Network:
+        """Return the layers in prediction, the last ones if training continues."""
+        n_outputs = rows.y.shape[1]
+        if continues and n_outputs != self._network.n_units[-1]:
+            raise ValueError(
+                f"y needs a network with {n_outputs} output(s), but the fitted network has "
+                f"{self._network.n_units[-1]}."
+            )
+        is_last = continues and config is self._config
+        network = self._network if is_last else config.network(row_shape, n_outputs)
+        network.validate_padding(rows.X)
+        return network
+
+    def _check_batch_size(self, task: PreparedFit) -> None:
+        """Check that a batch fits into memory, and warn if it has more rows than there are."""
+        config, (order, *_) = task.config, task.state.orders
+        n_rows = task.rows.n_rows if order is None else len(order)
+        n_at_once = min(config.batch_size, n_rows)
+        if config.is_lbfgs:
+            n_at_once = rows_of_block(task.network, n_rows, task.rows.is_sparse)
+        itemsize = task.state.parameters.dtype.itemsize
+        check_batch_memory(task.training_network, n_at_once, itemsize)
+        is_by_batch = not (task.incremental or config.is_lbfgs or isinstance(self.batch_size, str))
+        if is_by_batch and config.batch_size > n_rows:
             warn(
-                f"batch_size={config.batch_size} is larger than the {n_train} training rows. It is "
-                f"going to be clipped to {n_train}.",
+                f"batch_size={config.batch_size} is larger than the {n_rows} training rows. It is "
+                f"going to be clipped to {n_rows}.",
                 UserWarning,
             )
-        return runs
 
-    def _make_task(
-        self,
-        config: TrainingConfig,
-        info: DataInfo,
-        objective: Objective,
-        data: ValidatedData,
-        incremental: bool,
-    ) -> TrainingTask:
-        log_losses = None
-        if config.stopping is not None and config.stopping.calibrate:
-            log_losses = partial(_average_log_losses, info)
-        return TrainingTask(
-            config,
-            objective,
-            data.table,
-            info.dtype,
-            data.y,
-            data.validation,
-            info.targets.make_evaluator(objective),
-            None if incremental and data.validation is None else self._make_scorer(config, info),
-            info.targets.strata,
-            incremental,
-            data.groups,
-            data.folds,
-            data.is_train,
-            log_losses,
+    def _get_scoring(self, config: Config, network: Network, targets: Targets) -> Any:
+        """Return the validation score, as `Validation` takes it."""
+        if config.early_stopping is None:
+            return None
+        scoring = config.early_stopping.scoring
+        if scoring is None or scoring == "loss":
+            return scoring or "score"
+        try:
+            scorer = get_scorer(scoring)
+        except ValueError as error:
+            suggestion = did_you_mean(scoring, ["loss", *get_scorer_names()])
+            raise ValueError(f"{error}{suggestion}") from None
+        alone = self._without_state()
+        if config.n_estimators > 1:
+            alone.n_estimators = 1
+        alone.__dict__.update(
+            n_features_in_=network.n_inputs,
+            _row_shape=network.input_shape,
+            _fit_params=alone._own_params(),
+            _was_incremental=False,
+            **targets.attributes,
         )
 
-    def _make_scorer(self, config: TrainingConfig, info: DataInfo) -> Scorer | None:
-        """Return a function that scores one network by the user's `scoring`; None without."""
-        scoring = config.stopping.scoring if config.stopping else None
-        if scoring is None or scoring == "loss":
-            return None
-        scorer = get_scorer_with_suggestion(scoring, others=("loss",))
-        alone = self._as_single_network(info)
-        set_attributes(alone, info.attributes)
-
-        def score(parameters: FlatParameters, rows: ValidationData, predictions: Array) -> float:
+        def score(parameters: Parameters, validation: Validation, predictions: Array) -> float:
             estimator = shallow_copy(alone)
-            set_attributes(estimator, self._array_attributes(parameters, info.network))
-            weighted = {} if rows.weight is None else {"sample_weight": rows.weight}
-            return check_scalar_score(scorer(estimator, rows.inputs, rows.y, **weighted), scoring)
+            estimator._set_networks(config, network, targets, TrainState.initial(parameters))
+            weight = validation.weight
+            weighted = {} if weight is None else {"sample_weight": weight}
+            found = scorer(estimator, validation.input, validation.original_y, **weighted)
+            return check_scalar_score(found, scoring)
 
         return score
 
-    def _make_starts(
-        self, config: TrainingConfig, table: Dataset | None = None
-    ) -> list[RngOrCheckpoint]:
-        """Return what each network starts from: a random stream, or its last state.
+    def _write_checkpoint(self, path: Path) -> None:
+        """Write the training state to a file, as the fitted estimator of a callback.
 
-        With a table, training continues from the present weights, and from the state of optimizer
-        and streams if the estimator has one.
+        There is none after a first epoch that a time limit has cut short.
         """
-        if table is None:
-            return list(spawn_rngs(self.random_state, config.n_estimators))
-        info = self._data_info
-        network, n_estimators = info.network, info.n_estimators
-        current, n_samples_seen = self._fitted_parameters(info), getattr(self, "t_", 0)
-        each = [
-            (network.copy_parameters(current.members(slice(i, i + 1)), info.dtype), n)
-            for i, n in enumerate(np.broadcast_to(n_samples_seen, n_estimators).tolist())
-        ]
-        # Estimators that were pickled, or have assigned weights, may have no checkpoints.
-        checkpoints: Sequence[TrainingCheckpoint] | None = getattr(self, "_training", None)
-        if checkpoints is not None:
-            return [
-                checkpoint.with_fitted_parameters(*own)
-                for checkpoint, own in zip(checkpoints, each, strict=True)
-            ]
-        mean_weight = 1.0 if table.weight is None else float(table.weight.mean())
-        for parameters, n in each:
-            for layer, running in zip(network.layers, parameters.running, strict=True):
-                layer.init_running_count(running, n, config.batch_size, mean_weight)
-        rngs = spawn_rngs(self.random_state, n_estimators)
-        return [
-            TrainingCheckpoint.from_parameters(parameters, rng, n)
-            for (parameters, n), rng in zip(each, rngs, strict=True)
-        ]
+        task: PreparedFit = self._task
+        state: TrainState = self._training_state
+        if task.config.is_lbfgs or state.epoch.all():
+            write_checkpoint(path, describe_fit(self, task.data), state.to_arrays())
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = getattr(self, "layers", None) is None
-        return tags
+    def _without_state(self) -> Self:
+        """Return a shallow copy that is not fitted."""
+        copy = shallow_copy(self)
+        for name in ("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"):
+            copy.__dict__.pop(name, None)
+        copy.__dict__.pop("feature_names_in_", None)
+        return copy
 
+    # --------------------------------------------------------------------------- training
 
-def validate_params(estimator: BaseNeuralNetwork) -> ValidatedParams:
-    """Validate an estimator's parameters."""
-    reject_unused_overrides(estimator)
-    values = estimator._values
-    parameters = dict(zip(estimator._parameter_table, values, strict=True))
-    estimator._validate_params()
-    config = estimator._make_config(parameters)
-    lists = tuple((value, tuple(value)) for value in values if isinstance(value, list))
-    items = [item for _, each in lists for item in each]
-    is_mutable = any(isinstance(value, (dict, np.ndarray)) for value in values)
-    is_immutable = not is_mutable and all(isinstance(each, _IMMUTABLE) for each in items)
-    fixed = warm_start_signature(parameters)
-    return ValidatedParams(values, config, fixed, is_immutable, lists)
-
-
-def make_fit_context(
-    estimator: BaseNeuralNetwork, arguments: FitArguments, params: ValidatedParams | None = None
-) -> FitContext:
-    """Return the context of a fit of an unfitted estimator, by itself or with others."""
-    if arguments.resume_from is not None:
-        raise ValueError(
-            "resume_from is only valid for a single fit, but a search fits many networks. Fit an "
-            "estimator with the parameters of the candidate by itself."
+    def _train(
+        self,
+        task: PreparedFit,
+        on_epoch: OnEpoch | None = None,
+        until: int | None = None,
+        make_stack: MakeStack | None = None,
+    ) -> TrainState:
+        """Return the state after training; `make_stack` is that of `train`."""
+        config, state, n = task.config, task.state, len(task.state)
+        if task.incremental:
+            until = int(state.epoch[0, 0]) + 1
+            is_scored = task.validation[0] is not None and config.early_stopping is not None
+            config = config.without_time_limit if is_scored else config.without_stopping
+        return train(
+            task.training_network,
+            task.targets.loss,
+            [config] * n,
+            [task.rows] * n,
+            task.validation,
+            state,
+            on_epoch,
+            until,
+            make_stack=make_stack,
         )
-    params, info, data = estimator._validate_fit(arguments, False, False, params=params)
-    runs = estimator._make_runs(params.config, info, data, estimator._make_starts(params.config))
-    return FitContext(params, info, data, runs, [{}] * len(runs))
 
+    def _set_fitted(self, task: PreparedFit, state: TrainState) -> None:
+        """Set the fitted attributes, all at once, after a check of how training has ended.
 
-def make_shared_fit_context(
-    estimator: BaseNeuralNetwork,
-    params: ValidatedParams,
-    other: FitContext,
-    starts: Sequence[RngOrCheckpoint] | None,
-) -> FitContext:
-    """Return the context of a fit to data that another estimator has validated.
+        Raises
+        ------
+        ValueError
+            If training diverged. Nothing is set then.
+        """
+        for message in self._describe_outcome(task, state):
+            warn(message, ConvergenceWarning)
+        for name, value in self._finish(task, state).items():
+            super().__setattr__(name, value)
 
-    The runs begin with `starts` if given, else with new initial states.
-    """
-    config, info, data = params.config, other.info, other.data
-    network = info.network
-    if not is_equal(config.architecture, other.params.config.architecture):
-        config.architecture.validate_input(data.table.X)
-        if data.validation is not None:
-            with prefix_errors("X_val, y_val"):
-                config.architecture.validate_input(data.validation.inputs)
-        network = config.architecture.network(info.row_shape, data.table.y.shape[1])
-        network.validate_padding(data.table.X)
-        if data.validation is not None:
-            with prefix_errors("X_val, y_val"):
-                network.validate_padding(data.validation.inputs)
-    info = replace(
-        info,
-        fixed=params.fixed,
-        loss=info.targets.make_loss(config.loss, config.label_smoothing),
-        network=network,
-        n_estimators=config.n_estimators,
-    )
-    runs = estimator._make_runs(config, info, data, starts or estimator._make_starts(config))
-    return FitContext(params, info, data, runs, [{}] * len(runs))
+    def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
+        """Return the warnings about how training has ended."""
+        return describe_outcome(
+            task.config, task.targets.loss, task.rows, state, incremental=task.incremental
+        )
 
+    def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
+        """Return the fitted attributes after training, which changes the state accordingly."""
+        config, network, targets = task.config, task.network, task.targets
+        if "theta" in state.best and not task.incremental:
+            state.return_to_best()
+            state.best = {name: state.best[name] for name in ("score", "epoch")}
+        validation = [each for each in task.validation if each is not None]
+        if validation and config.early_stopping is not None and config.early_stopping.calibrate:
+            state.temperature[...] = 1
+            state.temperature[...] = fit_shared_temperature(
+                network,
+                state.inference_parameters(network.layout),
+                validation,
+                targets,
+            )
+        attributes = self._fitted_attributes(
+            task.params,
+            config,
+            network,
+            targets,
+            state,
+            task.row_shape,
+            incremental=task.incremental,
+        )
+        if not task.incremental or task.feature_names is not None:
+            attributes["feature_names_in_"] = task.feature_names
+        if task.has_folds:
+            parameters = attributes["_predictor"].parameters
+            attributes["_out_of_fold"] = predict_out_of_fold(
+                network, parameters, task.rows, state.held_out, targets
+            )
+        return attributes
 
-def finish_fit(estimator: BaseNeuralNetwork, context: FitContext) -> None:
-    """Set the fitted attributes of an estimator whose runs have been trained with others."""
-    interrupt = fit_temperature_scaling(context.runs)
-    if interrupt is not None:
-        raise interrupt
-    estimator._set_fitted_attributes(context, continues=False)
-
-
-def _average_log_losses(info: DataInfo, scores: Array, y: Array) -> Array:
-    """Return the negative log-likelihood of each row, by the averaged scores of all networks."""
-    link = info.loss.link
-    targets: Any = info.targets  # those of a classifier: only probabilities are calibrated
-    averaged = scores[0] if len(scores) == 1 else link.average_predictions(scores)
-    losses: Array = targets.log_losses(averaged, y, link)
-    return losses
-
-
-def _is_worth_keeping(runs: list[TrainingRun], was_fitted: bool) -> bool:
-    """Return whether the runs after an interrupt are worth more than the state before the fit."""
-    is_trained = [run.n_iter > 0 for run in runs]
-    if any(run.error is not None for run in runs) or (any(is_trained) and not all(is_trained)):
-        return False
-    # An incomplete first epoch, as of partial_fit, has changed nothing.
-    return all(is_trained) or not (was_fitted or runs[0].incremental)
+    def _fitted_attributes(
+        self,
+        params: dict[str, Any],
+        config: Config,
+        network: Network,
+        targets: Targets,
+        state: TrainState,
+        row_shape: tuple[int, ...],
+        *,
+        incremental: bool = False,
+    ) -> dict[str, Any]:
+        """Return the fitted attributes of networks in this state."""
+        parameters, known = state.inference_parameters(network.layout), self.__dict__
+        predictor = known.get("_predictor")
+        history = history_attributes(state, config, incremental, known.get("best_loss_"))
+        if (
+            predictor is not None
+            and predictor.parameters.theta is parameters.theta
+            and (known["_config"], known["_was_incremental"]) == (config, incremental)
+        ):
+            return history  # `partial_fit` has trained the very arrays that predict
+        return {
+            "_fit_params": params,
+            "_config": config,
+            "_network": network,
+            "_targets": targets,
+            "_state": state,
+            "_predictor": Predictor(network, parameters, FEW_ROWS),
+            "_row_shape": row_shape,
+            "_was_incremental": incremental,
+            "_out_of_fold": None,
+            "n_features_in_": math.prod(row_shape),
+            **targets.attributes,
+            **history,
+        }

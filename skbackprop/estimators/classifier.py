@@ -15,15 +15,14 @@ from ..early_stopping import EarlyStopping
 from ..initializers import Initializer
 from ..layers import LayersLike
 from ..layers.normalization import Normalization
-from ..losses._composite import LossWithLink
 from ..losses.base import Loss
 from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
-from ..nn.data_loader import Dataset
 from ..nn.prediction import OutputGradient
+from ..nn.train_state import TrainState
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
 from ..training.class_weight import ClassWeight
-from ..training.config import TrainingConfig
+from ..training.config import Config
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,
@@ -36,24 +35,24 @@ from ..utils._name_types import (
 from ..utils.arrays import Array, MatrixLike
 from ..weight_averaging import WeightAverage
 from ._decorators import available_if
-from ._fit_context import DataInfo, FitArguments, FitContext, ScoredPredictions
-from ._fitted_attributes import derived
-from ._label_encoding import (
-    BaseLabelEncoder,
-    check_classes_passed,
-    make_target_encoder,
-    rebuild_target_encoder,
-)
 from ._parameter_table import Parameter, get_constraints, get_parameters
 from ._supervised import BaseSupervisedNetwork
+from ._targets import (
+    ClassTargets,
+    LabelTargets,
+    MultilabelTargets,
+    Targets,
+    check_classes_passed,
+    make_label_targets,
+)
 from ._validation import validate_weight
-from .base import check_stochastic
+from .base import PreparedFit, check_stochastic
 
 
 def check_probabilities(classifier: Any) -> bool:
     """Check that the loss of a classifier has probabilities, for `available_if`."""
-    info = vars(classifier).get("_data_info")
-    setting = info.fixed["loss"] if info else classifier.loss
+    fitted = vars(classifier).get("_config")
+    setting = fitted.loss if fitted else classifier.loss
     loss = CLASSIFIER_LOSSES.get(setting) if isinstance(setting, str) else setting
     if not getattr(loss, "supports_predict_proba", True):
         raise AttributeError(
@@ -223,8 +222,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
-        `alpha`. "lbfgs" finds weights that are exactly zero; with stochastic solvers, weights only
-        come close to zero.
+        `alpha`. Weights of irrelevant features come close to zero. "lbfgs" needs ``l1_ratio=0``.
     clip_norm : float or None, default=None
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
@@ -292,8 +290,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         The sorted class labels; for a 0/1 matrix, the numbers of its columns.
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
-        be assigned, as a whole or by item: prediction and further training use the new values. With
-        ``average``, they are the averaged weights.
+        be assigned, as a whole or by item, and changed in place: prediction and further training
+        use the new values. With ``average`` or calibration, they include these, and can only be
+        assigned.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer. They can be assigned as well.
     gains_ : list of arrays of shape (units,), or None
@@ -367,8 +366,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         several members, it is the number for one member.
     out_activation_ : str
         The output activation: "softmax", "logistic" or, for losses without probabilities,
-        "identity". With the loss "log_loss" it can be set after `fit` to "identity", "logistic",
-        "softmax", "tanh", "relu" or "exp", which changes predictions.
+        "identity". It follows from the loss, and cannot be set.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : array of shape (n_features_in_,)
@@ -468,6 +466,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("classifier")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("classifier")
     _losses: ClassVar[Mapping[str, Loss]] = CLASSIFIER_LOSSES
+    _targets: LabelTargets
+    classes_: Array
+    temperature_: float
     _y_numeric = False
 
     def __init__(
@@ -601,66 +602,114 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         AttributeError
             If the solver is not stochastic.
         """
-        arguments = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._train(arguments, incremental=True, classes=classes)
+        return self._fit_rows(
+            *(X, y, sample_weight, X_val, y_val, sample_weight_val),
+            incremental=True,
+            classes=classes,
+        )
 
-    def _fit_target_encoder(
-        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> BaseLabelEncoder:
+    def _make_targets(
+        self,
+        config: Config,
+        y: Any,
+        weight: Array | None,
+        classes: Any,
+        incremental: bool,
+    ) -> LabelTargets:
         if incremental:
             check_classes_passed(classes)
-        return make_target_encoder(table.y, classes)
+        return make_label_targets(y, classes, config)
 
-    def _get_target_encoder(self, info: DataInfo) -> Any:
-        if vars(self).keys().isdisjoint({"_data_info", "classes_", "_label_binarizer"}):
-            return None
-        return info.targets
+    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> LabelTargets:
+        classes = np.asarray(values["classes"])
+        if "is_sparse" in values:
+            return MultilabelTargets(classes, config, bool(values["is_sparse"]))
+        return ClassTargets(classes, config)
 
-    @derived
-    def classes_(self: Any) -> Array:
-        """Return the labels of assigned weights: scikit-learn's if set, else 0, 1, ..."""
-        known = getattr(self, "_label_binarizer", None)  # where scikit-learn has them
-        return np.arange(max(self.n_outputs_, 2)) if known is None else known.classes_
+    @classmethod
+    def from_weights(
+        cls,
+        coefs: Sequence[ArrayLike],
+        intercepts: Sequence[ArrayLike],
+        *,
+        classes: ArrayLike | None = None,
+        multilabel: bool = False,
+        **params: Any,
+    ) -> Self:
+        """Return a fitted classifier with given weights, such as those of another library.
 
-    def _rebuild_target_encoder(self, config: TrainingConfig, n_outputs: int) -> BaseLabelEncoder:
-        kind = getattr(getattr(self, "_label_binarizer", None), "y_type_", None)
-        if kind is None:
-            is_multilabel = n_outputs > 1 and vars(self).get("out_activation_") == "logistic"
-        else:
-            is_multilabel = kind == "multilabel-indicator"
-        return rebuild_target_encoder(self.classes_, n_outputs, is_multilabel)
+        Parameters
+        ----------
+        coefs, intercepts : list of arrays
+            The weights of each layer, of shape (n_inputs, n_units), and its biases, of shape
+            (n_units,). Those of several networks have an axis of networks first.
+        classes : array-like of shape (n_classes,), default=None
+            The labels, sorted; None for 0, 1, ... Two classes need one output of the last layer,
+            more classes need one each.
+        multilabel : bool, default=False
+            Whether each output stands for a label of its own, of a 0/1 matrix.
+        **params : dict
+            Other parameters of the constructor, such as ``activation``. `hidden_layer_sizes` and
+            `n_estimators` follow from the weights.
 
-    def _make_fitted_attributes(self, context: FitContext, continues: bool) -> dict[str, Any]:
-        fitted = super()._make_fitted_attributes(context, continues)
-        return fitted | {"temperature_": context.runs[0].temperature}
+        Returns
+        -------
+        classifier : BackpropClassifier
+            The fitted classifier. It predicts, and can be trained on.
 
-    @derived
-    def temperature_(self: Any) -> float:
-        """Return the temperature of assigned weights."""
-        return 1.0
+        Raises
+        ------
+        ValueError
+            If the shapes do not belong to a network, or not to the classes.
 
-    @property
-    def _labels(self) -> Any:
-        """The encoder of the labels."""
-        return self._data_info.targets
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.neural_network import MLPClassifier
+        >>> from skbackprop import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> theirs = MLPClassifier((8,), tol=0.01, random_state=0).fit(X, y)
+        >>> ours = BackpropClassifier.from_weights(theirs.coefs_, theirs.intercepts_)
+        >>> bool((ours.predict(X) == theirs.predict(X)).all())
+        True
+        """
+
+        def make_targets(config: Config, n_outputs: int) -> Targets:
+            known = np.arange(n_outputs if multilabel else max(n_outputs, 2))
+            labels = known if classes is None else np.asarray(classes)
+            targets: LabelTargets = ClassTargets(labels, config)
+            if multilabel:
+                targets = MultilabelTargets(labels, config, is_sparse=False)
+            if targets.n_outputs != n_outputs:
+                raise ValueError(
+                    f"classes={classes!r} need {targets.n_outputs} output(s), but the last of "
+                    f"coefs has {n_outputs}. Two classes need one output, more classes one each."
+                )
+            return targets
+
+        return cls._from_weights(coefs, intercepts, make_targets, params)
+
+    def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
+        fitted = super()._finish(task, state)
+        return fitted | {"temperature_": float(state.temperature[0, 0])}
 
     # ---------------------------------------------------------------- out of fold
 
     @property
     def oof_decision_function_(self) -> Any:
         """The out-of-fold decision function of each training row."""
-        return self._labels.decision_function(self._get_out_of_fold().scores.copy())
+        return self._targets.decision_function(self._get_out_of_fold().scores.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
         """The out-of-fold probabilities of each training row."""
         check_probabilities(self)
-        return self._probabilities(self._get_out_of_fold().scores.copy())
+        return self._targets.probabilities(self._get_out_of_fold().scores.copy())
 
     @property
     def oof_prediction_(self) -> Any:
         """The out-of-fold prediction of each training row."""
-        return self._decode(self._get_out_of_fold().scores)
+        return self._targets.decode(self._get_out_of_fold().scores)
 
     # ------------------------------------------------------------------ prediction
 
@@ -685,7 +734,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input.
         """
-        return self._predict_in_blocks(X, lambda scores: self._decode(self._average_raw(scores)))
+        return self._predict_in_blocks(
+            X, lambda scores: self._targets.decode(self._average_raw(scores))
+        )
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the raw predictions, before the logistic or softmax function.
@@ -709,7 +760,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If X is not valid input.
         """
         return self._predict_in_blocks(
-            X, lambda scores: self._labels.decision_function(self._average_raw(scores))
+            X, lambda scores: self._targets.decision_function(self._average_raw(scores))
         )
 
     @available_if(check_probabilities)
@@ -739,22 +790,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If the loss has no probabilities.
         """
         return self._predict_in_blocks(
-            X, lambda scores: self._probabilities(self._average_raw(scores))
+            X, lambda scores: self._targets.probabilities(self._average_raw(scores))
         )
-
-    def _probabilities(self, scores: Array) -> Any:
-        """Return the probability of each class; `scores` may be overwritten."""
-        labels, loss = self._labels, self._data_info.loss
-        if isinstance(loss, LossWithLink):
-            return labels.expand_predictions(loss.predict(scores))
-        return labels.probabilities(scores, loss.link)
-
-    def _decode(self, scores: Array) -> Any:
-        """Return the predicted labels for raw predictions."""
-        loss = self._data_info.loss
-        if isinstance(loss, LossWithLink):
-            scores = loss.decision_values(scores)
-        return self._labels.decode(scores)
 
     @available_if(check_probabilities)
     def predict_log_proba(self, X: MatrixLike) -> Array:
@@ -782,14 +819,9 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         AttributeError
             If the loss has no probabilities.
         """
-
-        def transform(scores: Array) -> Any:
-            loss, averaged = self._data_info.loss, self._average_raw(scores)
-            if isinstance(loss, LossWithLink):
-                return np.log(self._probabilities(averaged))
-            return self._labels.probabilities(averaged, loss.link, log=True)
-
-        return self._predict_in_blocks(X, transform)
+        return self._predict_in_blocks(
+            X, lambda scores: self._targets.probabilities(self._average_raw(scores), log=True)
+        )
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
         """Return the gradient of the output by the features of each row (saliency).
@@ -838,7 +870,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         (150, 3, 4)
         """
         check_is_fitted(self)
-        n_outputs = self._labels.n_outputs
+        n_outputs = self._targets.n_outputs
         gradients = self._input_gradients(X, self._output_gradient(of), n_outputs)
         if of == "probability" and len(self.classes_) == 1:
             gradients[...] = 0
@@ -882,15 +914,17 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input, or y has another shape than the predictions.
         """
-        return self._compute_score(self._make_scoring_inputs(X, y, sample_weight))
+        y, predicted = self._predict_for_score(X, y)
+        weight = validate_weight(sample_weight, predicted)
+        return self._score_predictions(y, predicted, weight)
 
-    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
-        predicted = self.predict(X)
-        return ScoredPredictions(y, predicted, validate_weight(sample_weight, predicted))
+    def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
+        """Return the targets and the predictions that the score is computed from."""
+        return y, self.predict(X)
 
-    def _compute_score(self, inputs: ScoredPredictions) -> float:
-        accuracy: float = self._labels.accuracy(*inputs)
-        return accuracy
+    def _score_predictions(self, y: Any, predicted: Any, weight: Array | None) -> float:
+        """Return the score, given what `_predict_for_score` has returned."""
+        return self._targets.accuracy(y, predicted, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

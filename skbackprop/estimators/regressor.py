@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self, cast, overload
+from typing import Any, ClassVar, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,13 +16,11 @@ from ..early_stopping import EarlyStopping
 from ..initializers import Initializer
 from ..layers import LayersLike
 from ..layers.normalization import Normalization
-from ..losses._composite import unwrap_loss
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
-from ..nn.data_loader import Dataset
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
-from ..training.config import TrainingConfig
+from ..training.config import Config
 from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,
@@ -36,11 +33,9 @@ from ..utils._name_types import (
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
 from ._decorators import available_if
-from ._fit_context import DataInfo, FitArguments, ScoredPredictions
-from ._fitted_attributes import OptionalDerivedAttribute
 from ._parameter_table import Parameter, get_constraints, get_parameters
 from ._supervised import BaseSupervisedNetwork
-from ._target_encoding import RegressionTargetEncoder
+from ._targets import NumberTargets
 from ._validation import check_no_missing, validate_weight
 from .base import check_stochastic
 
@@ -206,8 +201,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
-        `alpha`. "lbfgs" finds weights that are exactly zero; with stochastic solvers, weights only
-        come close to zero.
+        `alpha`. Weights of irrelevant features come close to zero. "lbfgs" needs ``l1_ratio=0``.
     clip_norm : float or None, default=None
         The maximum norm of the gradient in each step, penalty included, positive. A longer gradient
         is scaled down to it (Pascanu et al. 2013, algorithm 1). None disables clipping. Not used by
@@ -273,8 +267,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     ----------
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
-        be assigned, as a whole or by item: prediction and further training use the new values. With
-        ``average``, they are the averaged weights.
+        be assigned, as a whole or by item, and changed in place: prediction and further training
+        use the new values. With ``average`` or calibration, they include these, and can only be
+        assigned.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer. They can be assigned as well.
     gains_ : list of arrays of shape (units,), or None
@@ -340,8 +335,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         several members, it is the number for one member.
     out_activation_ : str
         The output activation: "identity", "exp", "ordered" for several quantiles, or
-        "mean_variance". With the losses "squared_error" and "poisson" it can be set after `fit` to
-        "identity", "logistic", "softmax", "tanh", "relu" or "exp", which changes predictions.
+        "mean_variance". It follows from the loss, and cannot be set.
     target_mean_, target_scale_ : array of shape (n_targets,), or None
         The mean and scale that standardize the targets in training; None without ``scale_target``.
     n_features_in_ : int
@@ -456,9 +450,10 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("regressor")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("regressor")
     _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
+    _targets: NumberTargets
 
-    target_mean_: Array | Any | None = cast(Any, OptionalDerivedAttribute("scale_target", bool))
-    target_scale_: Array | Any | None = cast(Any, OptionalDerivedAttribute("scale_target", bool))
+    target_mean_: Array | None
+    target_scale_: Array | None
 
     def __init__(
         self,
@@ -585,32 +580,64 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         AttributeError
             If the solver is not stochastic.
         """
-        arguments = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val)
-        return self._train(arguments, incremental=True)
-
-    def _fit_target_encoder(
-        self, config: TrainingConfig, table: Dataset, dtype: Any, incremental: bool, classes: Any
-    ) -> RegressionTargetEncoder:
-        is_scaled = config.scale_target
-        return RegressionTargetEncoder.fit(
-            config.loss, self.loss, table.y, table.weight, dtype, is_scaled=is_scaled
+        return self._fit_rows(
+            *(X, y, sample_weight, X_val, y_val, sample_weight_val), incremental=True
         )
 
-    def _rebuild_target_encoder(
-        self, config: TrainingConfig, n_outputs: int
-    ) -> RegressionTargetEncoder:
-        n_targets = n_outputs // config.loss.n_outputs_per_target
-        return RegressionTargetEncoder(
-            config.loss, self.loss, n_targets, self.target_mean_, self.target_scale_
-        )
+    def _make_targets(
+        self,
+        config: Config,
+        y: Any,
+        weight: Array | None,
+        classes: Any,
+        incremental: bool,
+    ) -> NumberTargets:
+        return NumberTargets.fit(config.loss, y, weight, is_scaled=config.scale_target)
 
-    def _get_target_encoder(self, info: DataInfo) -> RegressionTargetEncoder:
-        # Mean and scale may have been assigned, for example together with the weights.
-        targets = cast(RegressionTargetEncoder, info.targets)
-        mean, scale = self.target_mean_, self.target_scale_
-        if targets.mean is mean and targets.scale is scale:
-            return targets
-        return replace(targets, mean=mean, scale=scale)
+    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> NumberTargets:
+        return NumberTargets(config.loss, **values)
+
+    @classmethod
+    def from_weights(
+        cls, coefs: Sequence[ArrayLike], intercepts: Sequence[ArrayLike], **params: Any
+    ) -> Self:
+        """Return a fitted regressor with given weights, such as those of another library.
+
+        Parameters
+        ----------
+        coefs, intercepts : list of arrays
+            The weights of each layer, of shape (n_inputs, n_units), and its biases, of shape
+            (n_units,). Those of several networks have an axis of networks first.
+        **params : dict
+            Other parameters of the constructor, such as ``activation``. `hidden_layer_sizes` and
+            `n_estimators` follow from the weights.
+
+        Returns
+        -------
+        regressor : BackpropRegressor
+            The fitted regressor. It predicts, and can be trained on.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not belong to a network.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn.neural_network import MLPRegressor
+        >>> from skbackprop import BackpropRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> theirs = MLPRegressor(hidden_layer_sizes=(8,), tol=10, random_state=0).fit(X, y)
+        >>> ours = BackpropRegressor.from_weights(theirs.coefs_, theirs.intercepts_)
+        >>> bool(abs(ours.predict(X) - theirs.predict(X)).max() < 1e-9)
+        True
+        """
+
+        def make_targets(config: Config, n_outputs: int) -> NumberTargets:
+            return NumberTargets(config.loss, n_outputs // config.loss.n_outputs_per_target)
+
+        return cls._from_weights(coefs, intercepts, make_targets, params)
 
     # ------------------------------------------------------------------ prediction
 
@@ -677,7 +704,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         means = self._predict_means(scores)
         shares, scale = _divide_by_largest(means)
         std = shares.std(axis=0) * scale
-        loss = self._data_info.loss
+        loss = self._targets.loss
         each = [loss.predict_std(own) for own in scores]
         if each[0] is not None:
             shares, scale = _divide_by_largest(self._to_units_of_y(each, from_zero=True))
@@ -687,24 +714,23 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
 
     def _predict_means(self, scores: Array) -> Array:
         """Return the prediction of each member in the units of y."""
-        loss = self._data_info.loss
+        loss = self._targets.loss
         return self._to_units_of_y([loss.predict(own) for own in scores])
 
     def _to_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
         """Return the members' predictions, or deviations `from_zero`, in the units of y."""
-        targets = self._get_target_encoder(self._data_info)
-        rows = targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
+        rows = self._targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
         return rows.reshape(len(each), -1, *rows.shape[1:])
 
     @property
     def _predicts_std(self) -> bool:
         """Whether the loss learns the standard deviation of the targets."""
-        return type(self._data_info.loss).predict_std is not Loss.predict_std
+        return type(self._targets.loss).predict_std is not Loss.predict_std
 
     @property
     def _target_range(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
-        loss = self._data_info.loss
+        loss = self._targets.loss
         return loss.interval_y_true.low, loss.interval_y_true.high
 
     def input_gradient(self, X: MatrixLike) -> Array:
@@ -748,12 +774,12 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         True
         """
         check_is_fitted(self)
-        info = self._data_info
-        outputs = range(info.network.n_units[-1])[info.loss.prediction_columns]
+        loss = self._targets.loss
+        outputs = range(self._network.n_units[-1])[loss.prediction_columns]
         gradients = self._input_gradients(
             X, lambda scores, i: self._prediction_output_gradient(scores, outputs[i]), len(outputs)
         )
-        gradients = np.asarray(self._get_target_encoder(info).gradients_in_units_of_y(gradients))
+        gradients = np.asarray(self._targets.gradients_in_units_of_y(gradients))
         return gradients.reshape(*gradients.shape[:-1], *self._get_row_shape(X))
 
     def score(self, X: MatrixLike, y: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
@@ -786,28 +812,28 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         ValueError
             If X or y is invalid.
         """
+        y, predicted = self._predict_for_score(X, y)
+        weight = validate_weight(sample_weight, predicted)
+        return self._score_predictions(y, predicted, weight)
+
+    def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
+        """Return the targets and the predictions that the score is computed from.
+
+        For D2 they are encoded targets and raw predictions.
+        """
         check_is_fitted(self)
-        return self._compute_score(self._make_scoring_inputs(X, y, sample_weight))
-
-    @property
-    def _is_scored_by_r2(self) -> bool:
-        return isinstance(unwrap_loss(self._data_info.loss), (SquaredError, Poisson))
-
-    def _make_scoring_inputs(self, X: Any, y: Any, sample_weight: Any) -> ScoredPredictions:
-        if self._is_scored_by_r2:
-            predicted = self.predict(X)
-            return ScoredPredictions(y, predicted, validate_weight(sample_weight, predicted))
+        if isinstance(self._targets.loss, (SquaredError, Poisson)):
+            return y, self.predict(X)
         X, y = self._validate_rows(X, y, reset=False)
-        targets = self._get_target_encoder(self._data_info).encode(y, needs_all=False)
-        scores = self._predict_in_blocks(X, self._average_raw)
-        return ScoredPredictions(targets, scores, validate_weight(sample_weight, X))
+        return self._targets.encode(y, False), self._predict_in_blocks(X, self._average_raw)
 
-    def _compute_score(self, inputs: ScoredPredictions) -> float:
-        if self._is_scored_by_r2:
-            return _r2(*inputs)
+    def _score_predictions(self, y: Any, predicted: Array, weight: Array | None) -> float:
+        """Return the score, given what `_predict_for_score` has returned."""
+        loss = self._targets.loss
+        if isinstance(loss, (SquaredError, Poisson)):
+            return _r2(y, predicted, weight)
         with np.errstate(all="ignore"):
-            score: float = self._data_info.loss.score(inputs.predicted, inputs.y, inputs.weight)
-        return score
+            return loss.score(predicted, y, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -16,11 +16,11 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, RobustScaler, Stan
 
 from .. import activations, layers, losses
 from ..layers import pooling
-from ..layers._built_pooling import PoolingWindows
-from ..layers._built_recurrent import split_channels
+from ..layers._recurrence import split_channels
+from ..layers._windows import AxisWindows, as_pair
 from ..layers.attention import compute_sinusoids
 from ..layers.columns import BlockDiagonalDense, Scale
-from ..layers.convolution import Convolution, as_pair
+from ..layers.convolution import Convolution
 from ..layers.dense import Activation, Dense
 from ..layers.embeddings import CategoricalEmbedding, PeriodicEmbedding
 from ..layers.latent import Sampling
@@ -109,7 +109,7 @@ def to_expression(part: Any, *inputs: Any) -> Any:
 
 
 # Methods that compute the outputs of parts.
-_COMPUTING_METHODS = ("forward", "build", "build_direction", "inverse", "predict", "transform")
+_COMPUTING_METHODS = ("forward", "bind", "bind_steps", "inverse", "predict", "transform")
 
 
 def convert(part: Any, *inputs: Any) -> Any:
@@ -287,13 +287,14 @@ def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
 @to_expression.register(Convolution)
 @to_expression.register(layers.DepthwiseConv2D)
 def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
-    geometry, kernels = part.compute_geometry(x.shape), arrays["kernels"]
+    windows, kernels = part.image_windows(x.shape), arrays["kernels"]
     if isinstance(part, layers.Conv1D):  # a sequence is an image of height one
         kernels = kernels[:, None]
-    image = ex.reshape(x, (*geometry.input_size, x.width // math.prod(geometry.input_size)))
+    size = [axis.n_inputs for axis in windows]
+    image = ex.reshape(x, (*size, x.width // math.prod(size)))
     is_depthwise = isinstance(part, layers.DepthwiseConv2D)
     biases = arrays.get("kernel_biases")
-    convolved = ex.convolution(image, kernels, biases, geometry, is_depthwise)
+    convolved = ex.convolution(image, kernels, biases, windows, is_depthwise)
     return ex.reshape(convolved, part.compute_output_shape(x.shape))
 
 
@@ -301,8 +302,8 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
 def _(part: layers.Conv2DTranspose, x: Expr, arrays: Arrays) -> Expr:
     kernels = arrays["kernels"]
     image = ex.reshape(x, (*x.shape[:2], kernels.shape[-1]))
-    geometry = part.compute_geometry(x.shape)
-    return ex.transposed_convolution(image, kernels, arrays.get("kernel_biases"), geometry)
+    windows = part.image_windows(x.shape)
+    return ex.transposed_convolution(image, kernels, arrays.get("kernel_biases"), windows)
 
 
 @to_expression.register
@@ -331,11 +332,11 @@ def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
     shape = part.compute_output_shape(x.shape)
     if isinstance(part, (pooling.GlobalMaxPooling, pooling.GlobalAveragePooling)):
         size = math.prod(x.shape[: part.n_axes])
-        windows: tuple[PoolingWindows, ...] = (PoolingWindows(size, 1, size, size),)
+        windows: tuple[AxisWindows, ...] = (AxisWindows(size, size),)
     else:
         windows = part.compute_windows(x.shape)
     if len(windows) == 1:  # a sequence is an image of height one
-        windows = PoolingWindows(1, 1, 1, 1), *windows
+        windows = AxisWindows(1), *windows
     is_max = isinstance(part, (pooling.MaxPooling, pooling.GlobalMaxPooling))
     image = ex.reshape(x, (*(axis.n_inputs for axis in windows), shape[-1]))
     return ex.reshape(ex.pool(image, "MaxPool" if is_max else "AveragePool", windows), shape)

@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from ..layers._built_convolution import ConvolutionGeometry
-from ..layers._built_pooling import PoolingWindows
+from ..layers._windows import AxisWindows
 from ..layers.base import Shape
 from ..utils.arrays import Array
 
@@ -397,7 +396,7 @@ def convolution(
     x: Expr,
     kernels: Array,
     biases: Array | None,
-    geometry: ConvolutionGeometry,
+    windows: Sequence[AxisWindows],
     is_depthwise: bool = False,
 ) -> Expr:
     """Return the convolution of an image (height, width, channels).
@@ -413,27 +412,27 @@ def convolution(
     by_filter = np.moveaxis(kernels, (-1, -2), (1, 2))
     by_filter = by_filter.reshape(n_estimators * n_filters, *by_filter.shape[2:])
     constants = [by_filter] if biases is None else [by_filter, biases.ravel()]
-    (top, bottom), (left, right) = geometry.padding
     convolved = Expr(
         "Conv",
         (_to_channels_first(x), *map(_to_float32, constants)),
         attributes={
-            "kernel_shape": list(geometry.kernel_size),
-            "strides": list(geometry.strides),
-            "pads": [top, left, bottom, right],
-            "dilations": list(geometry.dilation),
+            "kernel_shape": [axis.size for axis in windows],
+            "strides": [axis.stride for axis in windows],
+            "pads": [*(axis.before for axis in windows), *(axis.after for axis in windows)],
+            "dilations": [axis.dilation for axis in windows],
             "group": n_groups,
         },
     )
-    return _to_channels_last(convolved, n_estimators, *geometry.output_size, n_filters)
+    height, width = (axis.n_outputs for axis in windows)
+    return _to_channels_last(convolved, n_estimators, height, width, n_filters)
 
 
 def transposed_convolution(
-    x: Expr, kernels: Array, biases: Array | None, geometry: ConvolutionGeometry
+    x: Expr, kernels: Array, biases: Array | None, windows: Sequence[AxisWindows]
 ) -> Expr:
     """Return an image to which each pixel of x adds a window, its channels times kernels.
 
-    Kernels have the shape (M, height, width, n_filters, n_channels). The geometry is that of the
+    Kernels have the shape (M, height, width, n_filters, n_channels). The windows are those of the
     convolution from the output to x.
     """
     n_estimators, *size, n_filters, n_channels = kernels.shape
@@ -442,44 +441,41 @@ def transposed_convolution(
     if x.n_estimators == 1:
         by_channel = np.moveaxis(by_channel, 1, 0)
     by_channel = by_channel.reshape(x.n_estimators * n_channels, -1, *size)
-    before = [pair[0] for pair in geometry.padding]
-    # The number of rows and columns after those of the output.
+    # The last window ends this number of rows and columns after the output.
     after = [
-        (n - 1) * stride + k - first - n_outputs
-        for n, stride, k, first, n_outputs in zip(
-            x.shape, geometry.strides, size, before, geometry.input_size, strict=False
-        )
+        (axis.n_outputs - 1) * axis.stride + axis.size - axis.before - axis.n_inputs
+        for axis in windows
     ]
     convolved = Expr(
         "ConvTranspose",
         (_to_channels_first(x), _to_float32(by_channel)),
         attributes={
             "kernel_shape": size,
-            "strides": list(geometry.strides),
-            "pads": [*before, *(max(n, 0) for n in after)],
+            "strides": [axis.stride for axis in windows],
+            "pads": [*(axis.before for axis in windows), *(max(n, 0) for n in after)],
             "output_padding": [max(-n, 0) for n in after],
             "group": x.n_estimators,
         },
     )
-    image = _to_channels_last(convolved, n_estimators, *geometry.input_size, n_filters)
+    height, width = (axis.n_inputs for axis in windows)
+    image = _to_channels_last(convolved, n_estimators, height, width, n_filters)
     return image if biases is None else _elementwise("Add", image, biases)
 
 
 def pool(
-    x: Expr, operator: Literal["MaxPool", "AveragePool"], windows: Sequence[PoolingWindows]
+    x: Expr, operator: Literal["MaxPool", "AveragePool"], windows: Sequence[AxisWindows]
 ) -> Expr:
     """Return the largest value or the mean of each window of an image, without the padding."""
-    after = [
-        max(axis.size + (axis.n_outputs - 1) * axis.stride - axis.before - axis.n_inputs, 0)
-        for axis in windows
-    ]
     pooled = Expr(
         operator,
         (_to_channels_first(x),),
         attributes={
             "kernel_shape": [axis.size for axis in windows],
             "strides": [axis.stride for axis in windows],
-            "pads": [*(axis.before for axis in windows), *after],
+            "pads": [
+                *(axis.before for axis in windows),
+                *(max(axis.after, 0) for axis in windows),
+            ],
         },
     )
     shape = *(axis.n_outputs for axis in windows), x.n_channels

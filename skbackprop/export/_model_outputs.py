@@ -15,14 +15,14 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._fitted_attributes import FittedNetwork, get_fitted_network
-from ..estimators._label_encoding import MultilabelEncoder
 from ..estimators._supervised import n_layers_up_to
+from ..estimators._targets import MultilabelTargets
 from ..estimators._variational import n_encoder_layers
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
+from ..layers.dense import Dropout
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
@@ -145,13 +145,18 @@ def to_outputs(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
 # ------------------------------------------------------------------------------ networks
 
 
-def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
+def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
-    network, parameters = fitted.network.part(layers), fitted.parameters.part(layers)
+    network = estimator._network.part(layers)
+    parameters = estimator._predictor.parameters.part(layers)
     x = ex.reshape(x, network.input_shape)
     open_residuals: list[Expr] = []
     for layer, shape, *kinds in zip(
-        network.layers, network.row_shapes[:-1], parameters.layers, parameters.running, strict=True
+        network.layers,
+        network.row_shapes[:-1],
+        parameters.layers,
+        parameters.buffers_of_layers,
+        strict=True,
     ):
         if isinstance(layer, ResidualStart):
             open_residuals.append(x)
@@ -159,7 +164,7 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
         if isinstance(layer, ResidualEnd):
             x = open_residuals.pop() + x
             continue
-        if layer.training_only:
+        if isinstance(layer, Dropout):
             continue
         specs = (*layer.parameter_specs(shape), *layer.buffer_specs(shape))
         shapes = {spec.name: spec.shape for spec in specs}
@@ -175,13 +180,13 @@ def predict_raw(fitted: FittedNetwork, x: Expr, layers: slice = _ALL) -> Expr:
 
 @to_outputs.register
 def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
-    fitted = get_fitted_network(estimator)
-    raw, link, classes = predict_raw(fitted, x), fitted.loss.link, fitted.targets.classes
+    raw, targets = predict_raw(estimator, x), estimator._targets
+    link, classes = targets.loss.link, targets.classes
     has_probabilities = hasattr(estimator, "predict_proba")
     name = "probabilities" if has_probabilities else "scores"
     # Rounded probabilities may be equal where raw predictions are not.
     is_raw_decisive = raw.n_estimators == 1 or not has_probabilities
-    if isinstance(fitted.targets, MultilabelEncoder):
+    if isinstance(targets, MultilabelTargets):
         values = ex.mean_over_members(convert(link, raw) if has_probabilities else raw)
         if is_raw_decisive:
             label = ModelOutput("label", ex.mean_over_members(raw), threshold=0.0)
@@ -221,25 +226,24 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
 
 @to_outputs.register
 def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
-    fitted = get_fitted_network(estimator)
-    each = _member_predictions(fitted, predict_raw(fitted, x))
-    n_targets = fitted.targets.n_targets
+    each = _member_predictions(estimator, predict_raw(estimator, x))
+    n_targets = estimator._targets.n_targets
     n_each = each.width // n_targets
     shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else each.shape
     return (ModelOutput("variable", ex.reshape(ex.mean_over_members(each), shape)),)
 
 
-def _member_predictions(fitted: FittedNetwork, raw: Expr) -> Expr:
+def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     """Return the predictions of each member, in the units of y."""
-    targets, loss = fitted.targets, fitted.loss
-    predictions = convert(loss, raw)
+    targets = estimator._targets
+    predictions = convert(targets.loss, raw)
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
     mean, scale = (
         np.repeat(values, predictions.width // targets.n_targets)
         for values in (targets.mean, targets.scale)
     )
-    lowest = _LIMITS.tiny if loss.interval_y_true.low == 0 else _LIMITS.min
+    lowest = _LIMITS.tiny if targets.loss.interval_y_true.low == 0 else _LIMITS.min
     scaled = np.maximum(predictions * scale + mean, lowest)
     return cast(Expr, np.minimum(scaled, _LIMITS.max))
 
@@ -251,13 +255,12 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
             "return_std=True needs a BackpropRegressor, whose predict has return_std, got a "
             f"{type(estimator).__name__}. Set return_std=False."
         )
-    fitted = get_fitted_network(estimator)
-    raw = predict_raw(fitted, x)
+    raw, targets = predict_raw(estimator, x), estimator._targets
     (prediction,) = to_outputs(estimator, x)
-    std = ex.std_over_members(_member_predictions(fitted, raw))
-    predicted_std = get_predicted_std(fitted.loss, raw)
+    std = ex.std_over_members(_member_predictions(estimator, raw))
+    predicted_std = get_predicted_std(targets.loss, raw)
     if predicted_std is not None:
-        scale = 1.0 if fitted.targets.scale is None else fitted.targets.scale
+        scale = 1.0 if targets.scale is None else targets.scale
         std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
     return ModelOutput("std", ex.reshape(std, prediction.expression.shape))
 
@@ -265,24 +268,21 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
 @to_outputs.register
 def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
     codes = convert(estimator, x)
-    fitted = get_fitted_network(estimator)
-    raw = predict_raw(fitted, codes, slice(n_encoder_layers(fitted.network), None))
-    reconstruction = convert(fitted.loss.link, raw)
+    raw = predict_raw(estimator, codes, slice(n_encoder_layers(estimator._network), None))
+    reconstruction = convert(estimator._targets.loss.link, raw)
     return ModelOutput("codes", codes), ModelOutput("reconstruction", reconstruction)
 
 
 @to_expression.register
 def _(part: BackpropAutoencoder, x: Expr) -> Expr:
-    fitted = get_fitted_network(part)
-    return predict_raw(fitted, x, slice(n_encoder_layers(fitted.network)))
+    return predict_raw(part, x, slice(n_encoder_layers(part._network)))
 
 
 @to_expression.register
 def _(part: BackpropFeatures, x: Expr) -> Expr:
     (network,) = get_pipeline_steps(part.estimator_)
-    fitted = get_fitted_network(network)
-    n_layers = n_layers_up_to(fitted.network, part.layer)
-    return ex.flatten_members(predict_raw(fitted, x, slice(n_layers)))
+    n_layers = n_layers_up_to(network._network, part.layer)
+    return ex.flatten_members(predict_raw(network, x, slice(n_layers)))
 
 
 # -------------------------------------------------------------------- tabular estimators
@@ -301,10 +301,9 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
         if isinstance(component, CrossFittedEstimators):
             outputs.append(convert_boosting(component, table_view(inputs, x)))
             continue
-        fitted = get_fitted_network(component.networks)
-        raw = predict_raw(fitted, views[component.view])
+        raw = predict_raw(component.networks, views[component.view])
         is_logit = isinstance(component.networks, BackpropClassifier)
-        outputs.append(raw if is_logit else _member_predictions(fitted, raw))
+        outputs.append(raw if is_logit else _member_predictions(component.networks, raw))
     return outputs
 
 

@@ -11,13 +11,12 @@ from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import check_is_fitted
 
 from ..activations import ACTIVATIONS
-from ..estimators._fitted_attributes import get_fitted_network
-from ..estimators._label_encoding import MultilabelEncoder
+from ..estimators._targets import MultilabelTargets
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
-from ..layers import Activation, Dense
+from ..layers import Activation, Dense, Dropout
 from ..losses import LogLoss, Loss, Poisson, SquaredError
-from ..losses._composite import LabelSmoothing
+from ..losses.classification import LabelSmoothing
 from ..nn.network import Network
 
 _LOSSES = {LogLoss: "log_loss", SquaredError: "squared_error", Poisson: "poisson"}
@@ -81,10 +80,9 @@ def to_sklearn(estimator: Any) -> Any:
             f"{type(estimator).__name__}. Of a pipeline, pass the last step, pipeline[-1]."
         )
     check_is_fitted(estimator)
-    fitted = get_fitted_network(estimator)
-    if len(fitted.parameters) > 1:
+    if len(estimator._state) > 1:
         raise ValueError(
-            f"The estimator has {len(fitted.parameters)} networks, but scikit-learn's have one. "
+            f"The estimator has {len(estimator._state)} networks, but scikit-learn's have one. "
             "Set n_estimators=1, and fit again."
         )
     coefs = [np.array(weights) for weights in estimator.coefs_]
@@ -92,17 +90,17 @@ def to_sklearn(estimator: Any) -> Any:
     network = MLPClassifier() if isinstance(estimator, BackpropClassifier) else MLPRegressor()
     settings = estimator.get_params(deep=False) | {
         "hidden_layer_sizes": tuple(weights.shape[1] for weights in coefs[:-1]),
-        "activation": _find_activation(fitted.network),
-        "loss": _find_loss(fitted.loss),
+        "activation": _find_activation(estimator._network),
+        "loss": _find_loss(estimator._targets.loss),
     }
     for name in network.get_params().keys() & settings.keys():
         if name not in _VALUES or settings[name] in _VALUES[name]:
             setattr(network, name, settings[name])
     if isinstance(network, MLPClassifier):
-        _set_classes(network, fitted.targets)
+        _set_classes(network, estimator._targets)
     else:
         network.out_activation_ = "exp" if network.loss == "poisson" else "identity"
-        _unscale_targets(network.loss, fitted.targets, coefs, intercepts)
+        _unscale_targets(network.loss, estimator._targets, coefs, intercepts)
     network.coefs_, network.intercepts_ = coefs, intercepts
     for name in _ATTRIBUTES:
         if hasattr(estimator, name):
@@ -128,7 +126,7 @@ def _find_activation(network: Network) -> str:
     for layer in network.layers:
         if isinstance(layer, Activation):
             functions.append(layer.function)
-        elif not (layer.training_only or (isinstance(layer, Dense) and not layer.scope)):
+        elif not (isinstance(layer, Dropout) or (isinstance(layer, Dense) and not layer.scope)):
             raise ValueError(
                 f"The network has the layer {layer!r}, but scikit-learn's networks have only those "
                 "of hidden_layer_sizes. Fit without other layers, or export it with to_onnx."
@@ -146,7 +144,7 @@ def _find_activation(network: Network) -> str:
 
 def _set_classes(network: Any, labels: Any) -> None:
     """Set the classes of a classifier, or its labels for multilabel targets."""
-    is_multilabel = isinstance(labels, MultilabelEncoder)
+    is_multilabel = isinstance(labels, MultilabelTargets)
     if len(labels.classes) == 1 and not is_multilabel:
         raise ValueError(
             "The network knows only one class, and scikit-learn's networks give two probabilities "

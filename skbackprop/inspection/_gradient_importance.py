@@ -10,7 +10,6 @@ from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._fitted_attributes import get_fitted_network
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import copy_without_feature_names, validate_input
 from ..estimators.classifier import BackpropClassifier
@@ -99,11 +98,10 @@ def gradient_importance(
     check_is_fitted(network)
     if isinstance(estimator, Pipeline) and len(estimator) > 1:
         X = estimator[:-1].transform(X)
-    info = get_fitted_network(network).info
     inputs: Any = validate_input(network, X)
     nameless = copy_without_feature_names(network)  # validated rows have no names
     of_output = {"of": "score" if of is None else of} if is_classifier else {}
-    n_rows = max(1, _BLOCK_SIZE // (info.n_features * info.network.n_units[-1]))
+    n_rows = max(1, _BLOCK_SIZE // (network.n_features_in_ * network.n_outputs_))
     squares = [
         np.square(nameless.input_gradient(inputs[rows], **of_output), dtype=np.float64).sum(axis=0)
         for rows in gen_batches(inputs.shape[0], n_rows)
@@ -113,5 +111,5 @@ def gradient_importance(
     else:  # a CSR matrix
         std = np.sqrt(mean_variance_axis(inputs.astype(np.float64), axis=0)[1])
     importance = std * np.sqrt(sum(squares) / inputs.shape[0])
-    importance[..., info.network.layers[0].categorical_columns] = np.nan
+    importance[..., network._network.layers[0].categorical_columns] = np.nan
     return importance

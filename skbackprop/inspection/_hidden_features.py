@@ -17,7 +17,6 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import EstimatorMixin
-from ..estimators._fitted_attributes import get_fitted_network
 from ..estimators._supervised import n_layers_up_to
 from ..utils.arrays import Array, MatrixLike
 
@@ -163,5 +162,5 @@ def _count_units(network: Any, layer: int) -> int:
     """Return the number of units of a hidden layer of all members of a fitted network."""
     while isinstance(network, FrozenEstimator):
         network = network.estimator
-    info = get_fitted_network(network).info
-    return info.network.n_units[n_layers_up_to(info.network, layer)] * info.n_estimators
+    inner = network._network
+    return inner.n_units[n_layers_up_to(inner, layer)] * len(network._state)

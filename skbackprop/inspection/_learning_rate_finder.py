@@ -14,14 +14,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from ..estimators._fit_context import FitArguments
-from ..estimators.base import BaseNeuralNetwork, make_fit_context
-from ..nn.objective import DivergenceError
-from ..schedules import ConstantRate
+from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..nn.stack import Stack
 from ..training.config import is_lbfgs
-from ..training.loop import make_stack_trainer
-from ..training.parallelism import BlasLimit
-from ..training.training_run import TrainingRun
+from ..training.parallelism import limit_blas
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
 # With fewer steps, the losses cannot be smoothed.
@@ -147,10 +143,7 @@ def find_learning_rate(
     network, X = _split_pipeline(estimator, X, y)
     rates = np.geomspace(smallest, largest, n_steps)
     width = n_steps // 20
-    run = make_fit_context(network, FitArguments(X, y, sample_weight)).runs[0]
-    matmul_size = run.network.max_matmul_size(run.batch_size)
-    with BlasLimit(matmul_size, divides_rows=run.network.divides_rows) as limit, limit:
-        losses = np.array(_train_at_rates(run, rates.tolist(), width))
+    losses = np.array(_train_at_rates(network._prepare(X, y, sample_weight), rates, width))
     if len(losses) < 4 * width:
         raise ValueError(
             f"Training diverged after {len(losses)} steps, at a rate of {rates[len(losses)]:.3g}. "
@@ -195,42 +188,41 @@ def _split_pipeline(estimator: Any, X: Any, y: Any) -> tuple[BaseNeuralNetwork, 
     return network.set_params(early_stopping=False), X
 
 
-def _train_at_rates(run: TrainingRun, rates: list[float], width: int) -> list[float]:
+def _train_at_rates(task: PreparedFit, rates: Array, width: int) -> list[float]:
     """Train one step at each rate until the loss rises, and return the loss before each step."""
-    trainer, batches = make_stack_trainer([run]), _iter_batches(run)
+    batches, network, state = _iter_batches(task), task.training_network, task.state.take(slice(1))
+    # With a single batch, an epoch is a step.
+    batch = next(batches).copy()
+    state.orders, config = [batch], replace(task.config, shuffle=False)
+    stack = Stack(network, task.targets.loss, config, [task.rows], state)
     losses: list[float] = []
-    for rate, rows in zip(rates, batches, strict=False):
-        # With a single batch, an epoch is a step.
-        stack = replace(
-            trainer,
-            state=replace(trainer.state, orders=[rows], rngs=[None], schedule={}),
-            batch_sizes=[len(rows)],
-            schedule=ConstantRate(),
-            rate=np.array([[rate]]),
-        )
-        try:
-            losses += stack.train_epoch(0, 1).tolist()
-        except DivergenceError:
-            break
-        first, last = np.mean(losses[:width]), np.mean(losses[-width:])
-        gain = first - _moving_average(np.array(losses), width).min()
-        if last > first + max(abs(first), gain):
-            break
+    with limit_blas(network.max_matmul_size(len(batch)), divides_rows=network.divides_rows):
+        for rate in rates:
+            loss = stack.train_epoch(np.array([[rate]])).item()
+            if not (math.isfinite(loss) and state.is_finite().all()):
+                break
+            losses.append(loss)
+            first, last = np.mean(losses[:width]), np.mean(losses[-width:])
+            gain = first - _moving_average(np.array(losses), width).min()
+            if last > first + max(abs(first), gain):
+                break
+            batch[...] = next(batches)
+            stack.set_rows([task.rows])
     return losses
 
 
-def _iter_batches(run: TrainingRun) -> Iterator[IndexArray]:
+def _iter_batches(task: PreparedFit) -> Iterator[IndexArray]:
     """Yield the rows of batches of equal size, in the order of training."""
-    (order,), (rng,), weight = run.state.orders, run.state.rngs, run.table.weight
-    order = np.arange(run.n_train) if order is None else order
+    order, rng, weight = task.state.orders[0], task.state.rngs[0], task.rows.weight
+    order = np.arange(task.rows.n_rows) if order is None else order
     if weight is not None:
         order = order[weight[order] > 0]  # the loss of a batch without weights is undefined
-    size = min(run.batch_size, len(order))
+    size = min(task.config.batch_size, len(order))
     while True:
-        if run.config.shuffle and rng is not None:
+        if task.config.shuffle and rng is not None:
             rng.shuffle(order)
         for start in range(0, len(order) - size + 1, size):
-            yield order[start : start + size].copy()
+            yield order[start : start + size]
 
 
 def _moving_average(losses: Array, width: int) -> Array:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from ..activations import ActivationFunction, get_activation
-from ..utils.arrays import Array, max_by_halves, squeeze_member_axis
+from ..utils.arrays import Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
 from .base import (
-    BatchView,
-    BuiltLayer,
+    BoundLayer,
     KernelInit,
     Layer,
     LayerContext,
@@ -22,9 +21,10 @@ from .base import (
     ParameterSpec,
     Shape,
     expand_layers,
+    fill_padding,
     padding_mask,
 )
-from .dense import BuiltPositionwiseDense, Dense, Dropout
+from .dense import Dense, Dropout, bind_dense
 from .normalization import LayerNormalization
 from .residual import Residual
 
@@ -73,15 +73,11 @@ class PositionalEncoding(Layer):
 
     trained: bool = False
 
-    batch_view: ClassVar[BatchView] = "flat"
-    inplace_backward: ClassVar[bool] = True
-    n_buffers: ClassVar[int] = 1
+    batch_view = "flat"
+    backward_reads = "neither"
 
     def __post_init__(self) -> None:
         validate_bool(self, "trained")
-
-    def inplace_forward(self, has_backward: bool) -> bool:
-        return True
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return ()
@@ -99,42 +95,28 @@ class PositionalEncoding(Layer):
     def max_matmul_size(self, input_shape: Shape) -> int:
         return 0
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltPositionalEncoding(context)
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        return math.prod(input_shape)
 
-
-class BuiltPositionalEncoding:
-    """out = x + p, with p as one long row.
-
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, context: LayerContext) -> None:
-        table = context.parameters.get("position_embeddings")
+    def bind(self, context: LayerContext) -> BoundLayer:
+        if self.trained:
+            table = context.parameters["position_embeddings"]
+        else:
+            table = compute_sinusoids(context.input_shape).astype(context.batch.pool.dtype)
+        # NumPy adds one long row faster than a table.
+        row = table.reshape(*table.shape[:-2], 1, -1)
         d_table = context.gradients.get("position_embeddings")
-        if table is None:
-            table = compute_sinusoids(context.input_shape).astype(context.pool.dtype)
-        self._row, self._d_row = (
-            _as_one_row(table),
-            None if d_table is None else _as_one_row(d_table),
-        )
-        self._ones = np.ones((1, context.n_rows), context.pool.dtype)
+        d_row = None if d_table is None else d_table.reshape(row.shape)
+        ones = context.batch.ones(context.batch.n_rows)
 
-    def forward(self, x: Array, out: Array) -> None:
-        np.add(x, self._row, out=out)
+        def forward(x: Array, out: Array) -> None:
+            np.add(x, row, out=out)
 
-    def backward(self, delta: Array) -> Array:
-        if self._d_row is not None:
-            np.matmul(self._ones, delta, out=self._d_row)
-        return delta
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if d_row is not None:
+                np.matmul(ones, delta, out=d_row)
 
-
-def _as_one_row(table: Array) -> Array:
-    """Return a view of (..., steps, channels) as (..., 1, steps * channels)."""
-    return table.reshape(*table.shape[:-2], 1, -1)
+        return forward, backward
 
 
 def compute_sinusoids(shape: Shape) -> Array:
@@ -212,9 +194,7 @@ class MultiHeadAttention(Layer):
     key_size: int | None = None
     is_causal: bool = False
 
-    batch_view: ClassVar[BatchView] = "positions"
-    reads_sequences: ClassVar[bool] = True
-    divides_rows: ClassVar[bool] = True
+    batch_view = "positions"
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_heads")
@@ -246,15 +226,59 @@ class MultiHeadAttention(Layer):
         )
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # Output, queries, keys, values and outputs of heads, with gradients, and the scores.
+        # A row has outputs, queries, keys, values and outputs of heads, all with gradients, and
+        # scores.
         n_steps, width = input_shape[0], self.n_heads * self.compute_key_size(input_shape)
         return 2 * math.prod(input_shape) + n_steps * (8 * width + self.n_heads * n_steps)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltAttention(self, context)
+    def max_matmul_size(self, input_shape: Shape) -> None:
+        return None
+
+    @property
+    def reads_sequences(self) -> bool:
+        return True
+
+    def bind(self, context: LayerContext) -> BoundLayer:
+        batch = context.batch
+        key_size = self.compute_key_size(context.input_shape)
+        name = str(context.index) if context.has_backward else "of any layer"
+        heads = HeadArrays(context, self.n_heads, key_size, name, context.has_backward)
+        d_heads: HeadArrays | None = None
+        if context.has_backward:
+            # Gradients are read only until the backward pass of the layer ends, so that all layers
+            # share their memory.
+            d_heads = HeadArrays(context, self.n_heads, key_size, "gradients", False)
+        project, project_back = bind_dense(
+            context, "attention_kernels", "attention_biases", context.grad_input
+        )
+        merge, merge_back = bind_dense(
+            context,
+            "attention_output_kernels",
+            "attention_output_biases",
+            None if d_heads is None else d_heads.joined,
+        )
+        attend = _bind_attention(context, heads, self.is_causal)
+        attend_back = None if d_heads is None else _bind_attention_back(context, heads, d_heads)
+
+        def forward(x: Array, out: Array) -> None:
+            project(x, heads.projected)
+            attend()
+            merge(heads.joined, out)
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            assert d_heads is not None
+            assert attend_back is not None
+            if context.lengths is not None:
+                shape = -1, batch.n_rows, *context.input_shape
+                fill_padding(delta.reshape(shape), context.lengths)
+            merge_back(heads.joined, None, delta)
+            attend_back()
+            project_back(x, None, d_heads.projected)
+
+        return forward, backward
 
 
-# Scores that are computed at once, so that they stay in the cache over several passes.
+# A block of sequences has at most this many scores, which stay in the cache over several passes.
 _SCORES_AT_ONCE = 1 << 16
 
 
@@ -269,6 +293,8 @@ class HeadArrays:
         The number of heads, and of channels of each.
     name : str
         The name of the memory.
+    keeps_scores : bool
+        Whether the scores of all sequences are kept, for the backward pass.
 
     Attributes
     ----------
@@ -277,153 +303,104 @@ class HeadArrays:
     queries, keys, values, outputs : views of shape (n_sequences, n_heads, n_steps, key_size)
         The matrices of each head, which BLAS takes as they are. The sequences are those of all
         members.
-    joined_by_head : view of shape (n_estimators, n_positions * n_heads, key_size)
-        The outputs, with a row for each head.
+    blocks : list of slice
+        The sequences whose scores are computed at once.
     """
 
-    def __init__(self, context: LayerContext, n_heads: int, key_size: int, name: str) -> None:
-        members, n_positions, n_steps = context.n_estimators, context.n_rows, context.input_shape[0]
-        get, width = context.pool.get, n_heads * key_size
-        projected = get(f"attention projections {name}", (members, n_positions, 3 * width))
-        joined = get(f"attention outputs {name}", (members, n_positions, width))
-        parts = projected.reshape(-1, n_steps, 3, n_heads, key_size)
+    def __init__(
+        self, context: LayerContext, n_heads: int, key_size: int, name: str, keeps_scores: bool
+    ) -> None:
+        batch, n_positions, n_steps = context.batch, context.x_shape[0], context.input_shape[0]
+        width, self._pool = n_heads * key_size, batch.pool
+        self.projected = batch.scratch(f"attention projections {name}", n_positions, 3 * width)
+        self.joined = batch.scratch(f"attention outputs {name}", n_positions, width)
+        parts = self.projected.reshape(-1, n_steps, 3, n_heads, key_size)
         self.queries, self.keys, self.values = (parts[:, :, i].swapaxes(1, 2) for i in range(3))
-        self.outputs = joined.reshape(-1, n_steps, n_heads, key_size).swapaxes(1, 2)
-        self.joined_by_head = joined.reshape(members, -1, key_size)
-        self.projected, self.joined = squeeze_member_axis(projected), squeeze_member_axis(joined)
-
-
-class BuiltAttention:
-    """Self-attention bound to its arrays.
-
-    Scores have the axis of keys before that of queries, since NumPy's maximum over a short last
-    axis takes four times as long. They are computed for blocks of sequences.
-
-    Parameters
-    ----------
-    layer : MultiHeadAttention
-        The settings.
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, layer: MultiHeadAttention, context: LayerContext) -> None:
-        self._context, dtype, n_steps = context, context.pool.dtype, context.input_shape[0]
-        key_size, n_heads = layer.compute_key_size(context.input_shape), layer.n_heads
-        self._scale = dtype.type(1 / math.sqrt(key_size))
-        self._mask = _mask_future(n_steps, dtype) if layer.is_causal else None
-        n_sequences = context.n_estimators * context.n_rows // n_steps
-        self._blocks = split_rows(n_sequences, _SCORES_AT_ONCE // (n_heads * n_steps**2))
-        at_once = max(block.stop - block.start for block in self._blocks)
-        has_backward = context.is_training or context.grad_input is not None
-        name = str(context.index) if has_backward else "of any layer"
-        self._arrays = HeadArrays(context, n_heads, key_size, name)
-        shape, get = (n_heads, n_steps, n_steps), context.pool.get
-        # The weights of the values, for each sequence and head: (..., n_keys, n_queries). They are
-        # kept for the backward pass only.
+        self.outputs = self.joined.reshape(-1, n_steps, n_heads, key_size).swapaxes(1, 2)
+        self._shape = n_heads, n_steps, n_steps
+        self.blocks = split_rows(len(parts), _SCORES_AT_ONCE // math.prod(self._shape))
         self._scores: Array | None = None
-        if has_backward:
-            self._scores = get(f"attention scores {name}", (n_sequences, *shape))
-        self._shape_of_block = at_once, *shape
-        self._of_queries = np.empty((n_sequences, n_heads, 1, n_steps), dtype)
-        self._ones = np.ones((1, n_steps), dtype)
-        d_joined = None
-        if has_backward:
-            # Of no use after a backward pass, so all attention layers share this memory.
-            self._gradients = HeadArrays(context, n_heads, key_size, "gradients")
-            d_joined = self._gradients.joined
-            self._ones_of_channels = np.ones((key_size, 1), dtype)
-            self._sums = np.empty((context.n_estimators, context.n_rows * n_heads, 1), dtype)
-            self._sums_of_heads = self._sums.reshape(n_sequences, n_steps, n_heads).swapaxes(1, 2)
-        parameters, gradients = context.parameters, context.gradients
-        self._projection = BuiltPositionwiseDense(
-            context.n_rows,
-            parameters["attention_kernels"],
-            parameters["attention_biases"],
-            gradients.get("attention_kernels"),
-            gradients.get("attention_biases"),
-            context.grad_input,
-        )
-        self._output_projection = BuiltPositionwiseDense(
-            context.n_rows,
-            parameters["attention_output_kernels"],
-            parameters["attention_output_biases"],
-            gradients.get("attention_output_kernels"),
-            gradients.get("attention_output_biases"),
-            d_joined,
-        )
+        if keeps_scores:
+            self._scores = batch.pool.get(f"attention scores {name}", (len(parts), *self._shape))
 
-    def forward(self, x: Array, out: Array) -> None:
-        self._projection.forward(x, self._arrays.projected)
-        self._is_step = self._find_steps()
-        self._padding_mask: Array | None = None
-        if self._is_step is not None:
-            mask = np.where(self._is_step, 0, -np.inf).astype(out.dtype)
-            self._padding_mask = mask[:, np.newaxis, :, np.newaxis]
-        parallel_for(self._attend, self._blocks)
-        self._output_projection.forward(self._arrays.joined, out)
+    def get_scores(self, block: slice) -> Array:
+        """Return the scores of a block of sequences, of shape (..., n_keys, n_queries).
 
-    def _attend(self, block: slice) -> None:
-        """Compute the weights of a block of sequences, and the outputs of all heads."""
-        own, of_queries = self._arrays, self._of_queries[block]
-        scores = self._scores_of_block(block) if self._scores is None else self._scores[block]
-        np.matmul(own.keys[block], own.queries[block].swapaxes(-1, -2), out=scores)
-        np.multiply(scores, self._scale, out=scores)
-        if self._mask is not None:
-            np.add(scores, self._mask, out=scores)
-        if self._padding_mask is not None:
-            np.add(scores, self._padding_mask[block], out=scores)
-        n_steps = scores.shape[-2]
-        halves = self._context.pool.get_for_thread(
-            "maxima of a block", (*scores.shape[:2], n_steps - n_steps // 2, n_steps)
-        )
+        NumPy's maximum over a short last axis takes four times as long as over that of the keys.
+        """
+        if self._scores is not None:
+            return self._scores[block]
+        shape = block.stop - block.start, *self._shape
+        return self._pool.get_for_thread("scores of a block", shape)
+
+
+def _bind_attention(
+    context: LayerContext, heads: HeadArrays, is_causal: bool
+) -> Callable[[], None]:
+    """Return the forward pass a = softmax(q k^T / sqrt(d)) v of all heads."""
+    pool, (n_sequences, n_heads, n_steps, key_size) = context.batch.pool, heads.queries.shape
+    scale = pool.dtype.type(1 / math.sqrt(key_size))
+    future = _mask_future(n_steps, pool.dtype) if is_causal else None
+    sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
+    ones, n_halves = context.batch.ones(n_steps), n_steps - n_steps // 2
+
+    def attend_block(block: slice, padding: Array | None) -> None:
+        scores, sums_of_block = heads.get_scores(block), sums[block]
+        np.matmul(heads.keys[block], heads.queries[block].swapaxes(-1, -2), out=scores)
+        np.multiply(scores, scale, out=scores)
+        if future is not None:
+            np.add(scores, future, out=scores)
+        if padding is not None:
+            np.add(scores, padding[block], out=scores)
+        halves = pool.get_for_thread("maxima of a block", (len(scores), n_heads, n_halves, n_steps))
         np.subtract(scores, max_by_halves(scores, halves), out=scores)
         np.exp(scores, out=scores)
-        np.matmul(self._ones, scores, out=of_queries)
-        np.divide(scores, of_queries, out=scores)
-        np.matmul(scores.swapaxes(-1, -2), own.values[block], out=own.outputs[block])
+        np.matmul(ones, scores, out=sums_of_block)
+        np.divide(scores, sums_of_block, out=scores)
+        np.matmul(scores.swapaxes(-1, -2), heads.values[block], out=heads.outputs[block])
 
-    def _scores_of_block(self, block: slice) -> Array:
-        """Return memory for the scores of a block."""
-        scores = self._context.pool.get_for_thread("scores of a block", self._shape_of_block)
-        return scores[: block.stop - block.start]
+    def attend() -> None:
+        padding = _mask_padding(context)
+        parallel_for(lambda block: attend_block(block, padding), heads.blocks)
 
-    def _find_steps(self) -> Array | None:
-        """Return which steps of all sequences are no padding; None if all are."""
-        lengths = self._context.lengths
-        if lengths is None:
-            return None
-        n_steps = self._context.input_shape[0]
-        is_step = ~padding_mask(lengths, n_steps)
-        members = np.broadcast_to(is_step, (self._context.n_estimators, *is_step.shape[1:]))
-        return members.reshape(-1, n_steps)
+    return attend
 
-    def backward(self, delta: Array) -> Array:
-        own, back = self._arrays, self._gradients
-        if self._is_step is not None:
-            np.multiply(delta, self._is_step.reshape(*delta.shape[:-1], 1), out=delta)
-        self._output_projection.backward(delta)
-        # With weights s, values v and outputs a = s v with gradient d, the gradient with respect to
-        # the scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sums of a d over
-        # the channels (Dao et al. 2022, appendix B.2).
-        np.multiply(back.joined, own.joined, out=own.joined)
-        np.matmul(own.joined_by_head, self._ones_of_channels, out=self._sums)
-        np.copyto(self._of_queries[:, :, 0], self._sums_of_heads)
-        parallel_for(self._attend_back, self._blocks)
-        return self._projection.backward(back.projected)
 
-    def _attend_back(self, block: slice) -> None:
-        """Write the gradients of queries, keys and values of a block of sequences."""
-        assert self._scores is not None
-        own, back, scores = self._arrays, self._gradients, self._scores[block]
-        d_scores, d_outputs = self._scores_of_block(block), back.outputs[block]
-        np.matmul(own.values[block], d_outputs.swapaxes(-1, -2), out=d_scores)
-        np.subtract(d_scores, self._of_queries[block], out=d_scores)
-        np.multiply(d_scores, scores, out=d_scores)
-        np.multiply(d_scores, self._scale, out=d_scores)
-        np.matmul(scores, d_outputs, out=back.values[block])
-        np.matmul(d_scores.swapaxes(-1, -2), own.keys[block], out=back.queries[block])
-        np.matmul(d_scores, own.queries[block], out=back.keys[block])
+def _bind_attention_back(
+    context: LayerContext, heads: HeadArrays, d_heads: HeadArrays
+) -> Callable[[], None]:
+    """Return the backward pass of all heads, from the gradients of their outputs.
+
+    With weights s, values v and outputs a = s v with gradient d, the gradient with respect to the
+    scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sums of a d over the
+    channels (Dao et al. 2022, appendix B.2).
+    """
+    pool, (n_sequences, n_heads, n_steps, key_size) = context.batch.pool, heads.queries.shape
+    scale = pool.dtype.type(1 / math.sqrt(key_size))
+    sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
+    by_head = heads.joined.reshape(context.batch.n_estimators, -1, key_size)
+    sums_by_head = pool.get("sums over channels", (*by_head.shape[:2], 1))
+    ones = context.batch.ones(key_size).T
+
+    def attend_block_back(block: slice) -> None:
+        weights, d_scores = heads.get_scores(block), d_heads.get_scores(block)
+        d_outputs = d_heads.outputs[block]
+        np.matmul(heads.values[block], d_outputs.swapaxes(-1, -2), out=d_scores)
+        np.subtract(d_scores, sums[block], out=d_scores)
+        np.multiply(d_scores, weights, out=d_scores)
+        np.multiply(d_scores, scale, out=d_scores)
+        np.matmul(weights, d_outputs, out=d_heads.values[block])
+        np.matmul(d_scores.swapaxes(-1, -2), heads.keys[block], out=d_heads.queries[block])
+        np.matmul(d_scores, heads.queries[block], out=d_heads.keys[block])
+
+    def attend_back() -> None:
+        np.multiply(d_heads.joined, heads.joined, out=heads.joined)
+        np.matmul(by_head, ones, out=sums_by_head)
+        by_step = sums_by_head.reshape(n_sequences, n_steps, n_heads)
+        np.copyto(sums[:, :, 0], by_step.swapaxes(1, 2))
+        parallel_for(attend_block_back, heads.blocks)
+
+    return attend_back
 
 
 def _mask_future(n_steps: int, dtype: np.dtype[np.floating]) -> Array:
@@ -431,6 +408,16 @@ def _mask_future(n_steps: int, dtype: np.dtype[np.floating]) -> Array:
     mask = np.zeros((n_steps, n_steps), dtype)
     mask[np.tril_indices(n_steps, -1)] = -np.inf
     return mask
+
+
+def _mask_padding(context: LayerContext) -> Array | None:
+    """Return an array (sequences, 1, keys, 1) of -inf for padding and 0 for steps; or None."""
+    if context.lengths is None:
+        return None
+    n_steps, batch = context.input_shape[0], context.batch
+    mask = np.where(padding_mask(context.lengths, n_steps), -np.inf, 0).astype(batch.pool.dtype)
+    of_members = np.broadcast_to(mask, (batch.n_estimators, *mask.shape[1:]))
+    return of_members.reshape(-1, 1, n_steps, 1)
 
 
 @dataclass(frozen=True)
@@ -508,7 +495,7 @@ class TransformerBlock(Layer):
     key_size: int | None = None
     is_causal: bool = False
 
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_heads", "n_units")

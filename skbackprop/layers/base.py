@@ -1,7 +1,7 @@
-"""Base class of layers, and the arrays that a built layer computes on.
+"""Base class of layers, and the arrays that layers are bound to.
 
 A network is a sequence of layers. A layer is a frozen dataclass that declares its parameters and
-its output shape, and computes on the arrays of a `LayerContext`: those of some members, for one
+its output shape, and binds itself to the arrays of a `LayerContext`: those of some members, for one
 batch shape. A new layer takes one class, and nothing else has to know of it.
 
 The shape of a layer's input is that of one row, without the axis of the rows: ``(8,)`` for eight
@@ -14,21 +14,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from functools import cached_property
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
 from ..activations import ActivationFunction, Relu, get_activation
 from ..initializers import GlorotUniform, Initializer, VarianceScaling
-from ..utils.arrays import Array, BufferPool, FloatOrPerMember, squeeze_member_axis
+from ..utils.arrays import Array, BufferPool, FloatOrPerMember
 from ..utils.configurable import Configurable
+from ..utils.parallel import parallel_for
 from ..utils.suggestions import find_by_name
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one row of a layer's input or output, without the axis of the rows."""
 
-BatchView: TypeAlias = Literal["shaped", "flat", "positions"]
+BatchView: TypeAlias = Literal["shaped", "flat", "positions", "sequences", "any"]
 """How a layer sees a batch of rows: see `Layer.batch_view`."""
+
+BackwardReads: TypeAlias = Literal["input", "output", "both", "neither"]
+"""Which arrays the backward pass of a layer reads: see `Layer.backward_reads`."""
+
+BoundLayer: TypeAlias = tuple[Callable[[Any, Any], object], Callable[[Any, Any, Any], object]]
+"""The functions ``forward(x, out)`` and ``backward(x, out, delta)``: see `Layer.bind`."""
 
 # The buffer that weighs the past batches of running statistics. It has double precision, is not
 # averaged, and no fitted attribute shows it.
@@ -64,7 +72,7 @@ class ParameterSpec:
     initializer: ArrayInitializer = 0.0
     regularized: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of values of a member."""
         return math.prod(self.shape)
@@ -132,8 +140,21 @@ class KernelInit:
 
 
 @dataclass(slots=True)
-class BatchWeights:
-    """Weights of the rows of a training batch.
+class BatchContext:
+    """What all layers of a bound network share: memory, and the weights of the current batch.
+
+    Parameters
+    ----------
+    n_estimators, n_rows : int
+        The number of members, and of rows of a batch.
+    pool : BufferPool
+        The memory for buffers.
+    is_training : bool, default=False
+        Whether batches are training steps, not predictions.
+    takes_padding : bool, default=False
+        Whether batches are sequences that may end in padding.
+    rngs : sequence of Generator, default=()
+        The random generators of stochastic layers in training, one for each member.
 
     Attributes
     ----------
@@ -141,110 +162,198 @@ class BatchWeights:
         The weight of each row in the loss; those of a member sum to one.
     total : float or array of shape (n_estimators, 1)
         The sum of the sample weights of the batch.
+    activity_loss : array of shape (n_estimators, n_rows) or None
+        The sum of the layers' own losses of each row of the current batch; None if no layer has
+        asked for it.
+    open_residuals : list
+        The residual connections around the layer that is bound next.
     """
 
-    weight: FloatOrPerMember = 1.0
-    total: FloatOrPerMember = 1.0
+    n_estimators: int
+    n_rows: int
+    pool: BufferPool
+    is_training: bool = False
+    takes_padding: bool = False
+    rngs: Sequence[np.random.Generator] = ()
+    weight: FloatOrPerMember = field(default=1.0, init=False)
+    total: FloatOrPerMember = field(default=1.0, init=False)
+    activity_loss: Array | None = field(default=None, init=False)
+    open_residuals: list[Any] = field(default_factory=list, init=False)
+    _ones: Array | None = field(default=None, init=False)
+
+    def scratch(self, name: str, *shape: int) -> Array:
+        """Return an uninitialized array of shape (n_estimators, *shape), shared by all layers.
+
+        With a single member it has no member axis.
+        """
+        array = self.pool.get(name, (self.n_estimators, *shape))
+        return array[0] if self.n_estimators == 1 else array
+
+    def get_activity_loss(self) -> Array:
+        """Return the array (n_estimators, n_rows) to which layers with a loss of their own add it.
+
+        In training such a layer adds the loss of each row in its forward pass. In its backward pass
+        it adds the gradient, times `weight`, to the gradient with respect to its input.
+        """
+        if self.activity_loss is None:
+            self.activity_loss = self.scratch("activity loss", self.n_rows)
+        return self.activity_loss
+
+    def ones(self, n: int) -> Array:
+        """Return an array (1, n) of ones, whose product with a matrix is the sum of its rows."""
+        if self._ones is None or self._ones.shape[1] < n:
+            self._ones = np.ones((1, n), self.pool.dtype)
+        return self._ones[:, :n]
 
 
 @dataclass(slots=True)
 class LayerContext:
-    """Arrays and settings of a built layer: those of some members, for one batch shape.
+    """The arrays that a layer is bound to: those of some members, for one batch shape.
 
     All arrays have the member axis first; with a single member they have none.
 
     Parameters
     ----------
+    batch : BatchContext
+        What all layers share.
     index : int
         The index of the layer in the network.
-    n_estimators : int
-        The number of members.
-    input_shape, output_shape : tuple of int
-        The shape of one row before and after the layer.
-    n_rows, n_inputs, n_outputs : int
-        The number of rows of the batch, and of values of one row before and after the layer. For a
-        layer that sees positions, the number of all positions of the batch, and of channels.
-    pool : BufferPool
-        The memory for scratch arrays.
+    input_shape : tuple of int
+        The shape of one row of the input.
+    x_shape, out_shape : tuple of int
+        The shapes in which the layer sees a batch and its output, without the member axis.
     parameters, gradients, buffers : dict of arrays
         The layer's parameters, the arrays to which `backward` writes their gradients, and its
         buffers such as running statistics, all by name. In prediction there are no gradients.
-    is_training : bool, default=False
-        Whether this is a training step, not a prediction.
     grad_input : array of the shape of the input, or None, default=None
         The array to which `backward` writes the gradient with respect to the input. None if it is
         not needed, or if the layer writes it to `delta`.
-    can_overwrite_input : bool, default=False
-        Whether `forward` may overwrite the input, which no other layer reads.
     is_sparse : bool, default=False
         Whether the input is a list of CSR matrices: one for each member, or one for all.
-    rngs : sequence of Generator, default=()
-        The random generators of a stochastic layer, one for each member.
-    batch : BatchWeights
-        The row weights of the current training batch.
-    open_residuals : list
-        The residual connections around the layer: built start layers, which add to a later one.
+    has_backward : bool, default=False
+        Whether the backward pass comes to the layer.
     lengths : array of int of shape (n_estimators or 1, n_rows) or None, default=None
         The number of steps of each sequence of the current batch; those after it are padding. None
         if no sequence has padding.
-    activity_loss : array of shape (n_estimators, n_rows) or None, default=None
-        The sum of the layers' own losses of each row of the current training batch. None in
-        prediction, and if no layer has one.
     """
 
+    batch: BatchContext
     index: int
-    n_estimators: int
     input_shape: Shape
-    output_shape: Shape
-    n_rows: int
-    n_inputs: int
-    n_outputs: int
-    pool: BufferPool
-    parameters: Mapping[str, Array] = field(default_factory=dict)
-    gradients: Mapping[str, Array] = field(default_factory=dict)
-    buffers: Mapping[str, Array] = field(default_factory=dict)
-    is_training: bool = False
+    x_shape: Shape
+    out_shape: Shape
+    parameters: Mapping[str, Array]
+    gradients: Mapping[str, Array]
+    buffers: Mapping[str, Array]
     grad_input: Array | None = None
-    can_overwrite_input: bool = False
     is_sparse: bool = False
-    rngs: Sequence[np.random.Generator] = ()
-    batch: BatchWeights = field(default_factory=BatchWeights)
-    open_residuals: list[Any] = field(default_factory=list)
+    has_backward: bool = False
     lengths: Array | None = None
-    activity_loss: Array | None = None
 
     def scratch(self, name: str, *shape: int) -> Array:
-        """Return the layer's own uninitialized array of shape (n_estimators, *shape)."""
-        array = self.pool.get(f"{name} {self.index}", (self.n_estimators, *shape))
-        return squeeze_member_axis(array)
+        """Return the layer's own uninitialized array of shape (n_estimators, *shape).
 
-    def input_copy(self) -> Array | None:
-        """Return the array for a copy of the input; None if the input may be overwritten."""
-        if self.can_overwrite_input:
-            return None
-        return self.scratch("input", self.n_rows, self.n_inputs)
+        With a single member it has no member axis.
+        """
+        batch = self.batch
+        array = batch.pool.get(f"{name} {self.index}", (batch.n_estimators, *shape))
+        return array[0] if batch.n_estimators == 1 else array
 
     def with_member_axis(self, array: Array) -> Array:
         """Return a view of an array with the member axis, also if all members share it."""
-        return array[None] if self.n_estimators == 1 or array.ndim == 2 else array
-
-    @property
-    def n_positions(self) -> int:
-        """The number of positions of a row: of steps of a sequence, or of pixels."""
-        return math.prod(self.input_shape[:-1])
+        return array[None] if self.batch.n_estimators == 1 or array.ndim == 2 else array
 
 
-class BuiltLayer(Protocol):
-    """A layer bound to the arrays of a `LayerContext`."""
+def sum_rows(matrix: Array, ones: Array, out: Array) -> None:
+    """Write the sum of the rows of a matrix, or of each of several, to `out`.
 
-    def forward(self, x: Any, out: Any) -> None:
-        """Write the layer's output for `x` to `out`."""
+    A product with ones takes a third of the time of a sum. There may be more ones than rows.
+    """
+    product, n_rows = np.dot if matrix.ndim == 2 else np.matmul, matrix.shape[-2]
+    if ones.shape[1] > n_rows:
+        ones = ones[:, :n_rows]
+    if matrix.shape[-1] == 1:
+        # Some BLAS kernels round a dot product by the address of the second factor. The ones are
+        # aligned alike for a member of a stack and for a network alone.
+        product(matrix.swapaxes(-1, -2), ones.T, out=out)
+    else:
+        product(ones, matrix, out=out)
 
-    def backward(self, delta: Array) -> Array:
-        """Write the gradients of the parameters, and return that with respect to the input.
 
-        On return `delta` may be overwritten.
-        """
+def divide_rows(function: Callable[..., object], parts: Sequence[slice]) -> Callable[..., object]:
+    """Return a function of arrays that calls `function` with parts of their rows, in threads.
+
+    The rows are the last axis but one. A single part stands for all rows.
+    """
+    if len(parts) == 1:
+        return function
+
+    def call(*arrays: Array) -> None:
+        def call_part(rows: slice) -> None:
+            function(*[array[..., rows, :] for array in arrays])
+
+        parallel_for(call_part, parts)
+
+    return call
+
+
+class GroupSums:
+    """Sums over groups of rows, which threads compute side by side, and their totals.
+
+    Parameters
+    ----------
+    n_groups : int
+        The number of groups.
+    *totals : arrays or None
+        The arrays for the sums over all groups; None for a sum that is not needed.
+    """
+
+    def __init__(self, n_groups: int, *totals: Array | None) -> None:
+        self._totals = [total for total in totals if total is not None]
+        self._sums = [
+            total[None] if n_groups == 1 else np.empty((n_groups, *total.shape), total.dtype)
+            for total in self._totals
+        ]
+        self._is_needed = [total is not None for total in totals]
+
+    def of_group(self, group: int) -> list[Array | None]:
+        """Return the arrays for the sums over a group."""
+        sums = iter(self._sums)
+        return [next(sums)[group] if is_needed else None for is_needed in self._is_needed]
+
+    def add_up(self) -> None:
+        """Write the totals, once the sums of all groups are complete."""
+        for total, sums in zip(self._totals, self._sums, strict=True):
+            if len(sums) > 1:
+                np.add.reduce(sums, axis=0, out=total)
+
+
+def join_groups(
+    groups: Sequence[slice], passes: Sequence[BoundLayer], sums: GroupSums
+) -> BoundLayer:
+    """Return the passes of a layer that is bound to groups of rows, which threads compute.
+
+    The rows are the last axis but one.
+    """
+    if len(groups) == 1:
+        return passes[0]
+
+    def forward(x: Array, out: Array) -> None:
+        def forward_group(group: int) -> None:
+            rows = groups[group]
+            passes[group][0](x[..., rows, :], out[..., rows, :])
+
+        parallel_for(forward_group, range(len(groups)))
+
+    def backward(x: Array, out: Array, delta: Array) -> None:
+        def backward_group(group: int) -> None:
+            rows = groups[group]
+            passes[group][1](x[..., rows, :], None, delta[..., rows, :])
+
+        parallel_for(backward_group, range(len(groups)))
+        sums.add_up()
+
+    return forward, backward
 
 
 def padding_mask(lengths: Array, n_steps: int) -> Array:
@@ -266,46 +375,37 @@ def padding_mask(lengths: Array, n_steps: int) -> Array:
     return is_padding
 
 
+def fill_padding(sequences: Array, lengths: Array, value: float = 0.0) -> None:
+    """Set the steps after the end of sequences (members, rows, steps, ...) to a value."""
+    is_padding = padding_mask(lengths, sequences.shape[2])
+    axes = (1,) * (sequences.ndim - 3)
+    np.copyto(sequences, value, where=is_padding.reshape(*is_padding.shape, *axes))
+
+
 class Layer(Configurable):
     """Base class of layers: settings, declared parameters, and both passes.
 
-    A layer is a frozen dataclass whose fields are its settings. It defines `forward` and
-    `backward`, and `compute_output_shape` if its output has another shape than its input. A layer
-    that keeps more than its input between the passes, or takes sparse input, defines `build`
-    instead. Its parameters are not penalized unless their `ParameterSpec` says so.
+    A layer is a frozen dataclass whose fields are its settings. It defines `bind`, and
+    `compute_output_shape` if its output has another shape than its input. Its parameters are not
+    penalized unless their `ParameterSpec` says so.
 
     Attributes
     ----------
-    batch_view : {"shaped", "flat", "positions"}, default="shaped"
+    batch_view : {"shaped", "flat", "positions", "sequences", "any"}, default="shaped"
         The shape of `x` for n rows of shape (..., channels). "shaped" is (n, ..., channels).
         "flat" is (n, number of values), for elementwise layers. "positions" is (n * number of
-        positions, channels), for layers that act on the channels of each position.
+        positions, channels), for layers that act on the channels of each position. "sequences" is
+        (n, steps, channels), with one channel for rows of shape (steps,), for layers that read the
+        steps of sequences and leave padding out. A layer of "any" only changes the shape: its
+        output is a view of its input.
+    backward_reads : {"input", "output", "both", "neither"}, default="input"
+        Which of `x` and `out` the backward pass reads; others may be overwritten before. All but
+        "input" are for elementwise layers, which work in place: `out` may be `x` itself unless both
+        are read, and the gradient with respect to the input goes to `delta`.
     stochastic : bool, default=False
-        Whether it draws random numbers in training, from `context.rngs`.
-    training_only : bool, default=False
-        Whether prediction skips the layer, whose output then has the shape of its input.
-    has_activity_loss : bool, default=False
-        Whether the layer adds a loss for each row that depends on its input. In training `forward`
-        adds the value to `context.activity_loss`, if that is not None, and `backward` adds the
-        gradient, times `context.batch.weight`, to the gradient with respect to the input.
-    is_reshape : bool, default=False
-        Whether it changes the shape only, so that its output is a view of its input.
-    reads_sequences : bool, default=False
-        Whether it reads the steps of sequences, and leaves padding out.
-    saves_output : bool, default=False
-        Whether `backward` reads the output of `forward`, which then must not be overwritten.
-    inplace_backward : bool, default=False
-        Whether it writes the gradient with respect to its input to `delta`.
-    takes_sparse, keeps_sparse : bool, default=False
-        Whether it takes sparse input, and whether its output is then sparse.
-    divides_rows : bool, default=False
-        Whether it divides large batches among threads by `parallel_for`, instead of using the
-        threads of BLAS.
-    reads_columns : bool, default=False
-        Whether it must be the first layer, since it reads columns of X.
-    n_buffers : int, default=2
-        Approximate number of arrays of the size of the output that a step reads or writes: the
-        output and its gradient.
+        Whether it draws random numbers in training, from `context.batch.rngs`.
+    takes_sparse : bool, default=False
+        Whether it takes sparse input. The output of elementwise layers is then sparse, too.
 
     See Also
     --------
@@ -324,15 +424,19 @@ class Layer(Configurable):
     ...     def parameter_specs(self, input_shape):
     ...         return (ParameterSpec("shifts", input_shape),)
     ...
-    ...     def forward(self, context, x, out):
-    ...         np.add(x, context.parameters["shifts"], out=out)
+    ...     def bind(self, context):
+    ...         shifts, gradient = context.parameters["shifts"], context.gradients.get("shifts")
     ...
-    ...     def backward(self, context, x, delta):
-    ...         if context.is_training:
-    ...             context.gradients["shifts"][...] = delta.sum(axis=-2, keepdims=True)
-    ...         if context.grad_input is not None:
-    ...             context.grad_input[...] = delta
-    ...         return delta
+    ...         def forward(x, out):
+    ...             np.add(x, shifts, out=out)
+    ...
+    ...         def backward(x, out, delta):
+    ...             if gradient is not None:
+    ...                 gradient[...] = delta.sum(axis=-2, keepdims=True)
+    ...             if context.grad_input is not None:
+    ...                 context.grad_input[...] = delta
+    ...
+    ...         return forward, backward
     >>> from sklearn.datasets import load_iris
     >>> from skbackprop import BackpropClassifier
     >>> X, y = load_iris(return_X_y=True)
@@ -343,22 +447,32 @@ class Layer(Configurable):
 
     batch_view: ClassVar[BatchView] = "shaped"
     stochastic: ClassVar[bool] = False
-    training_only: ClassVar[bool] = False
-    has_activity_loss: ClassVar[bool] = False
-    is_reshape: ClassVar[bool] = False
-    reads_sequences: ClassVar[bool] = False
-    saves_output: ClassVar[bool] = False
-    inplace_backward: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False
-    keeps_sparse: ClassVar[bool] = False
-    divides_rows: ClassVar[bool] = False
-    reads_columns: ClassVar[bool] = False
-    n_buffers: ClassVar[int] = 2
+
+    @property
+    def backward_reads(self) -> BackwardReads:
+        """Which of the arrays of the forward pass the backward pass reads."""
+        return "input"
+
+    @property
+    def reads_sequences(self) -> bool:
+        """Whether it reads the steps of sequences, and leaves padding out."""
+        return self.batch_view == "sequences"
+
+    @property
+    def n_axes(self) -> int:
+        """The number of axes of the positions of a row: one of sequences, two of images."""
+        return 1 if self.reads_sequences else 2
 
     @property
     def categorical_columns(self) -> tuple[int, ...] | slice:
         """The columns of X that hold codes of categories, for which gradients have no meaning."""
         return ()
+
+    @property
+    def reads_columns(self) -> bool:
+        """Whether it must be the first layer, since it reads codes of categories from X."""
+        return self.categorical_columns != ()
 
     @property
     def inner_layers(self) -> tuple[Layer, ...]:
@@ -428,10 +542,6 @@ class Layer(Configurable):
         """Return the error that says what the layer takes, and what it got."""
         return ValueError(f"{self!r} takes {expected}, got rows of shape {input_shape}.")
 
-    def inplace_forward(self, has_backward: bool) -> bool:
-        """Return whether the output overwrites the input where that is allowed."""
-        return False
-
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         """Return the declarations of the trained arrays."""
         return ()
@@ -441,11 +551,18 @@ class Layer(Configurable):
         return ()
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        """Return the approximate number of values of a row that a step reads or writes."""
-        return self.n_buffers * math.prod(self.compute_output_shape(input_shape))
+        """Return the approximate number of values of a row that a step reads or writes.
 
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        """Return the number of multiplications of the largest matrix product, for one row."""
+        By default these are the output and its gradient.
+        """
+        return 2 * math.prod(self.compute_output_shape(input_shape))
+
+    def max_matmul_size(self, input_shape: Shape) -> int | None:
+        """Return the number of multiplications of the largest matrix product, for one row.
+
+        None stands for products of parts of a batch, which `parallel_for` divides among threads
+        instead of BLAS.
+        """
         specs = self.parameter_specs(input_shape)
         return max((spec.size for spec in specs if len(spec.shape) > 1), default=0)
 
@@ -457,22 +574,26 @@ class Layer(Configurable):
         Their mean sample weight is `weight`.
         """
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        """Return the layer bound to the arrays of a context."""
-        return _BuiltSimpleLayer(self, context)
+    def bind(self, context: LayerContext) -> BoundLayer | None:
+        """Return the two passes of the layer, bound to the arrays of a context.
 
-    def forward(self, context: LayerContext, x: Array, out: Array) -> None:
-        """Write the output for `x` to `out`."""
-        raise NotImplementedError(f"{type(self).__name__} must define forward(context, x, out)")
+        They are called for each batch. Parameters and buffers change in place in between, so only
+        the passes may compute from them.
 
-    def backward(self, context: LayerContext, x: Array, delta: Array) -> Array:
-        """Write to `context.gradients`, and return the gradient with respect to `x`.
+        Returns
+        -------
+        passes : pair of functions, or None
+            ``forward(x, out)`` writes the output for `x` to `out`.
 
-        That goes to `context.grad_input`; where it is None, the return value is not used. If
-        `context.is_training` is false, there are no `context.gradients` to write to. On return
-        `delta` may be overwritten.
+            ``backward(x, out, delta)`` gets the same arrays, and `delta`, the gradient with respect
+            to the output. It writes the gradients of the parameters to `context.gradients`, unless
+            there are none, as in prediction. It writes the gradient with respect to the input to
+            `context.grad_input`, unless that is None; elementwise layers write it to `delta`. On
+            return `delta` may be overwritten.
+
+            None stands for a layer that leaves batches as they are, as dropout does in prediction.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define backward(context, x, delta)")
+        raise NotImplementedError(f"{type(self).__name__} must define bind(context)")
 
 
 def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
@@ -497,32 +618,18 @@ _SHAPES = {
 }
 
 
-def check_axes(layer: Layer, input_shape: Shape, n_axes: int) -> None:
+def check_axes(layer: Layer, input_shape: Shape) -> None:
     """Raise a ValueError unless rows are sequences, of one axis, or images, of two.
 
     They may have a further axis of channels.
     """
-    if len(input_shape) not in (n_axes, n_axes + 1):
-        raise layer.input_shape_error(_SHAPES[n_axes], input_shape)
+    if len(input_shape) not in (layer.n_axes, layer.n_axes + 1):
+        raise layer.input_shape_error(_SHAPES[layer.n_axes], input_shape)
 
 
 def has_sequence_layer(layers: Sequence[Layer]) -> bool:
     """Return whether one of some layers, or of the layers within them, reads sequences."""
     return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)
-
-
-class _BuiltSimpleLayer:
-    """A layer that defines `forward` and `backward`, with the input of the current batch."""
-
-    def __init__(self, layer: Layer, context: LayerContext) -> None:
-        self._layer, self._context = layer, context
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._x = x
-        self._layer.forward(self._context, x, out)
-
-    def backward(self, delta: Array) -> Array:
-        return self._layer.backward(self._context, self._x, delta)
 
 
 def check_layers(

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from ..utils.arrays import Array
-from .base import BatchView, BuiltLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
+from .base import BoundLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
+
+
+def view_blocks(array: Array, n_blocks: int, width: int) -> Array:
+    """Return a view of the first columns as (..., n_blocks, n, width), which BLAS takes."""
+    columns = array[..., : n_blocks * width]
+    return columns.reshape(*array.shape[:-1], n_blocks, width).swapaxes(-2, -3)
 
 
 class ColumnLayer(Layer):
@@ -61,30 +66,27 @@ class BlockDiagonalDense(ColumnLayer):
     def max_matmul_size(self, input_shape: Shape) -> int:
         return self.width * self.n_units
 
-    def forward(self, context: LayerContext, x: Array, out: Array) -> None:
-        np.matmul(self._blocks(x, self.width), context.parameters["maps"], out=self._outputs(out))
-        out[..., self.n_blocks * self.n_units :] = x[..., self.n_blocks * self.width :]
+    def bind(self, context: LayerContext) -> BoundLayer:
+        maps, d_maps = context.parameters["maps"], context.gradients.get("maps")
+        grad_input, n_blocks = context.grad_input, self.n_blocks
+        n_mapped, n_outputs = n_blocks * self.width, n_blocks * self.n_units
 
-    def backward(self, context: LayerContext, x: Array, delta: Array) -> Array:
-        d_outputs = self._outputs(delta)
-        if context.is_training:
-            transposed = self._blocks(x, self.width).swapaxes(-1, -2)
-            np.matmul(transposed, d_outputs, out=context.gradients["maps"])
-        if context.grad_input is None:
-            return delta
-        transposed = context.parameters["maps"].swapaxes(-1, -2)
-        np.matmul(d_outputs, transposed, out=self._blocks(context.grad_input, self.width))
-        d_others = context.grad_input[..., self.n_blocks * self.width :]
-        d_others[...] = delta[..., self.n_blocks * self.n_units :]
-        return context.grad_input
+        def forward(x: Array, out: Array) -> None:
+            inputs = view_blocks(x, n_blocks, self.width)
+            np.matmul(inputs, maps, out=view_blocks(out, n_blocks, self.n_units))
+            out[..., n_outputs:] = x[..., n_mapped:]
 
-    def _outputs(self, array: Array) -> Array:
-        return self._blocks(array, self.n_units)
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            d_outputs = view_blocks(delta, n_blocks, self.n_units)
+            if d_maps is not None:
+                inputs = view_blocks(x, n_blocks, self.width)
+                np.matmul(inputs.swapaxes(-1, -2), d_outputs, out=d_maps)
+            if grad_input is not None:
+                d_inputs = view_blocks(grad_input, n_blocks, self.width)
+                np.matmul(d_outputs, maps.swapaxes(-1, -2), out=d_inputs)
+                grad_input[..., n_mapped:] = delta[..., n_outputs:]
 
-    def _blocks(self, array: Array, width: int) -> Array:
-        """Return a view of columns as (..., n_blocks, n, width), whose matrices BLAS takes."""
-        columns = array[..., : self.n_blocks * width]
-        return columns.reshape(*array.shape[:-1], self.n_blocks, width).swapaxes(-2, -3)
+        return forward, backward
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,7 @@ class Scale(Layer):
     (4,)
     """
 
-    batch_view: ClassVar[BatchView] = "flat"
-    inplace_backward: ClassVar[bool] = True
+    batch_view = "flat"
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
@@ -119,31 +120,18 @@ class Scale(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         return (ParameterSpec("scales", (math.prod(input_shape),), initializer=1.0),)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltScale(context)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        scales, d_scales = context.parameters["scales"], context.gradients.get("scales")
+        products = context.scratch("products", *context.x_shape) if context.gradients else None
+        ones, grad_input = context.batch.ones(context.batch.n_rows), context.grad_input
 
+        def forward(x: Array, out: Array) -> None:
+            np.multiply(x, scales, out=out)
 
-class BuiltScale:
-    """z = x * s, bound to its arrays.
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if d_scales is not None:
+                np.matmul(ones, np.multiply(x, delta, out=products), out=d_scales)
+            if grad_input is not None:
+                np.multiply(delta, scales, out=grad_input)
 
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, context: LayerContext) -> None:
-        self._scales, self._d_scales = context.parameters["scales"], context.gradients.get("scales")
-        if self._d_scales is not None:
-            self._products = context.scratch("products", context.n_rows, context.n_inputs)
-            self._ones = np.ones((1, context.n_rows), self._scales.dtype)
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._x = x
-        np.multiply(x, self._scales, out=out)
-
-    def backward(self, delta: Array) -> Array:
-        if self._d_scales is not None:
-            np.multiply(self._x, delta, out=self._products)
-            np.matmul(self._ones, self._products, out=self._d_scales)
-        return np.multiply(delta, self._scales, out=delta)
+        return forward, backward

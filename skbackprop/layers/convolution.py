@@ -7,39 +7,28 @@ image of height one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
 from ..activations import ActivationFunction, get_activation
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
-from ._built_convolution import (
-    CACHED_VALUES_OF_ROW,
-    BuiltConvolution,
-    BuiltDepthwiseConvolution,
-    BuiltTransposedConvolution,
-    BuiltUpSampling,
-    ConvolutionGeometry,
-    Pair,
+from ._convolution_passes import (
+    bind_convolution,
+    bind_depthwise_convolution,
+    bind_transposed_convolution,
 )
-from .base import (
-    BuiltLayer,
-    KernelInit,
-    Layer,
-    LayerContext,
-    ParameterSpec,
-    Shape,
-    check_axes,
-)
+from ._im2col import CACHED_VALUES_OF_ROW, ImageWindows
+from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_pairs
+from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
 from .dense import Activation
 from .reshaping import CropOrPad, Reshape
 
 
-class Convolution(Layer):
+class Convolution(WindowLayer):
     """Base class of convolutions of sequences and images.
 
     A subclass has the fields `activation` and `use_bias`.
@@ -47,12 +36,18 @@ class Convolution(Layer):
 
     activation: str | ActivationFunction | None
     use_bias: bool
+    size_name = "kernel_size"
+    size_text = "the size of its kernel"
 
-    divides_rows: ClassVar[bool] = True
+    def __post_init__(self) -> None:
+        self.validate_windows()
+        if self.activation is not None:
+            get_activation(self.activation)
 
-    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        """Return the sizes and the padding for the shape of one row of the input."""
-        raise NotImplementedError(f"{type(self).__name__} must define compute_geometry(shape)")
+    def image_windows(self, input_shape: Shape) -> ImageWindows:
+        """Return the windows of images. A sequence is an image of height one."""
+        *rows, columns = self.compute_windows(input_shape)
+        return (rows[0] if rows else AxisWindows(1)), columns
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the kernels: the window, and the channels of input and output."""
@@ -71,15 +66,19 @@ class Convolution(Layer):
         return specs if self.use_bias else specs[:1]
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # The columns, the padded input, and the output with its gradient.
-        geometry = self.compute_geometry(input_shape)
-        n_windows, n_padded = math.prod(geometry.output_size), math.prod(geometry.padded_size)
+        # A row has columns, a padded input, and an output with its gradient.
+        windows = self.compute_windows(input_shape)
+        n_windows = math.prod(axis.n_outputs for axis in windows)
+        n_padded = math.prod(axis.n_padded for axis in windows)
         *window, n_channels, n_filters = self.kernel_shape(input_shape)
         n_columns = min(n_windows * math.prod(window) * n_channels, CACHED_VALUES_OF_ROW)
         return n_columns + 2 * n_windows * n_filters + n_padded * n_channels
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltConvolution(context, self.compute_geometry(context.input_shape))
+    def max_matmul_size(self, input_shape: Shape) -> None:
+        return None
+
+    def bind(self, context: LayerContext) -> BoundLayer:
+        return bind_convolution(context, self.image_windows(context.input_shape))
 
 
 @dataclass(frozen=True)
@@ -160,12 +159,12 @@ class Conv1D(Convolution):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
 
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
+    paddings = ("valid", "same", "causal")
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters", "kernel_size", "strides", "dilation")
-        validate_padding(self, "valid", "same", "causal")
-        _validate_activation(self)
+        validate_positive_int(self, "n_filters", "dilation")
+        super().__post_init__()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[1:])
@@ -186,53 +185,16 @@ class Conv1D(Convolution):
         fitted = make_crop_or_pad(shape, input_shape[:1])
         return *layers, Reshape(image_shape), transposed, Reshape(shape), *fitted
 
-    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        n_steps, before = input_shape[0], 0
-        n_rest = self.dilation * (self.kernel_size - 1)
-        if self.padding == "same":
-            before = n_rest // 2
-        elif self.padding == "causal":
-            before = n_rest
-        after = n_rest - before if self.padding == "same" else 0
-        return ConvolutionGeometry(
-            (1, n_steps),
-            (1, self.kernel_size),
-            (1, self.strides),
-            (1, self.dilation),
-            ((0, 0), (before, after)),
-        )
+    def compute_padding(self, n: int, size: int, stride: int) -> Pair:
+        n_zeros = self.dilation * (size - 1)
+        before = {"valid": 0, "same": n_zeros // 2, "causal": n_zeros}[self.padding]
+        return before, n_zeros - before if self.padding == "same" else 0
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return self.kernel_size, math.prod(input_shape[1:]), self.n_filters
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape, 1)
-        n_outputs = self.compute_geometry(input_shape).output_size[1]
-        if n_outputs < 1:
-            raise self.input_shape_error(
-                f"sequences of at least {self._min_steps} steps, the size of its kernel, unless "
-                'padding="same"',
-                input_shape,
-            )
-        return n_outputs, self.n_filters
-
-    @property
-    def _min_steps(self) -> int:
-        """The number of steps from the first to the last that an output reads."""
-        return self.dilation * (self.kernel_size - 1) + 1
-
-    def compute_output_lengths(self, lengths: Array) -> Array | None:
-        if self.padding != "valid":
-            padded: Array = -(-lengths // self.strides)
-            return padded
-        shortest = int(lengths.min())
-        if shortest < self._min_steps:
-            raise ValueError(
-                f"{self!r} takes sequences of at least {self._min_steps} steps, the size of its "
-                f'kernel, got one of {shortest} before its padding. Set padding="same", or remove '
-                "such rows."
-            )
-        return (lengths - self._min_steps) // self.strides + 1
+        return *self.compute_output_size(input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -305,7 +267,7 @@ class Conv2D(Convolution):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_filters")
-        _validate_2d(self)
+        super().__post_init__()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
@@ -314,14 +276,11 @@ class Conv2D(Convolution):
         fitted = make_crop_or_pad(transposed.compute_output_shape(output_shape), input_shape[:2])
         return *_mirrored_activation(self.activation), transposed, *fitted
 
-    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        return _make_geometry(self, (input_shape[0], input_shape[1]))
-
     def kernel_shape(self, input_shape: Shape) -> Shape:
-        return *as_pair(self.kernel_size), math.prod(input_shape[2:]), self.n_filters
+        return *self.window_size, math.prod(input_shape[2:]), self.n_filters
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return *_compute_output_size(self, input_shape), self.n_filters
+        return *self.compute_output_size(input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -385,43 +344,45 @@ class Conv2DTranspose(Convolution):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_filters")
-        _validate_2d(self)
+        super().__post_init__()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
         convolution = Conv2D(n_channels, self.kernel_size, self.strides, self.padding)
         return *_mirrored_activation(self.activation), convolution
 
-    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        """Return the sizes of the convolution from the output to the input."""
-        kernel_size, strides = as_pair(self.kernel_size), as_pair(self.strides)
-        height, width = (n * s for n, s in zip(input_shape, strides, strict=False))
-        if self.padding == "valid":
-            height += max(kernel_size[0] - strides[0], 0)
-            width += max(kernel_size[1] - strides[1], 0)
-        return _make_geometry(self, (height, width))
+    def compute_windows(self, input_shape: Shape) -> tuple[AxisWindows, ...]:
+        """Return the windows of the convolution from the output to the input."""
+        settings = zip(input_shape, self.window_size, self.window_strides, strict=False)
+        size = [
+            n * stride + (max(size - stride, 0) if self.padding == "valid" else 0)
+            for n, size, stride in settings
+        ]
+        return super().compute_windows(tuple(size))
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
-        return *as_pair(self.kernel_size), self.n_filters, math.prod(input_shape[2:])
+        return *self.window_size, self.n_filters, math.prod(input_shape[2:])
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         kernels, *biases = super().parameter_specs(input_shape)
-        initializer = TransposedKernelInit(kernels.shape, self.activation, as_pair(self.strides))
+        initializer = TransposedKernelInit(kernels.shape, self.activation, self.window_strides)
         return replace(kernels, initializer=initializer), *biases
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape, 2)
-        return *self.compute_geometry(input_shape).input_size, self.n_filters
+        check_axes(self, input_shape)
+        size = (axis.n_inputs for axis in self.compute_windows(input_shape))
+        return *size, self.n_filters
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # The columns of the gradient, which is padded, and the output with its gradient.
-        geometry = self.compute_geometry(input_shape)
-        n_windows, n_padded = math.prod(input_shape[:2]), math.prod(geometry.padded_size)
-        window = math.prod(geometry.kernel_size) * self.n_filters
-        return min(n_windows * window, CACHED_VALUES_OF_ROW) + 3 * n_padded * self.n_filters
+        # A row has columns of the padded gradient, and an output with its gradient.
+        windows = self.compute_windows(input_shape)
+        n_padded = math.prod(axis.n_padded for axis in windows)
+        window = math.prod(self.window_size) * self.n_filters
+        n_columns = min(math.prod(input_shape[:2]) * window, CACHED_VALUES_OF_ROW)
+        return n_columns + 3 * n_padded * self.n_filters
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltTransposedConvolution(context, self.compute_geometry(context.input_shape))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        return bind_transposed_convolution(context, self.image_windows(context.input_shape))
 
 
 @dataclass(frozen=True)
@@ -478,20 +439,14 @@ class DepthwiseConv2D(Convolution):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
 
-    def __post_init__(self) -> None:
-        _validate_2d(self)
-
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         output_shape = self.compute_output_shape(input_shape)
-        enlarged = make_upsampling_layers(output_shape, as_pair(self.strides), input_shape[:2])
+        enlarged = make_upsampling_layers(output_shape, self.window_strides, input_shape[:2])
         convolution = DepthwiseConv2D(self.kernel_size, padding="same")
         return *_mirrored_activation(self.activation), *enlarged, convolution
 
-    def compute_geometry(self, input_shape: Shape) -> ConvolutionGeometry:
-        return _make_geometry(self, (input_shape[0], input_shape[1]))
-
     def kernel_shape(self, input_shape: Shape) -> Shape:
-        return *as_pair(self.kernel_size), math.prod(input_shape[2:])
+        return *self.window_size, math.prod(input_shape[2:])
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         kernels, *biases = super().parameter_specs(input_shape)
@@ -501,16 +456,17 @@ class DepthwiseConv2D(Convolution):
         return replace(kernels, initializer=initializer), *biases
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return *_compute_output_size(self, input_shape), math.prod(input_shape[2:])
+        return *self.compute_output_size(input_shape), math.prod(input_shape[2:])
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # The padded input, the products, and the output with its gradient.
-        geometry = self.compute_geometry(input_shape)
-        n_pixels = math.prod(geometry.padded_size) + 3 * math.prod(geometry.output_size)
+        # A row has a padded input, products, and an output with its gradient.
+        windows = self.compute_windows(input_shape)
+        n_padded = math.prod(axis.n_padded for axis in windows)
+        n_pixels = n_padded + 3 * math.prod(axis.n_outputs for axis in windows)
         return n_pixels * math.prod(input_shape[2:])
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltDepthwiseConvolution(context, self.compute_geometry(context.input_shape))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        return bind_depthwise_convolution(context, self.image_windows(context.input_shape))
 
 
 @dataclass(frozen=True)
@@ -577,12 +533,29 @@ class UpSampling2D(Layer):
         validate_pairs(self, "size")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape, 2)
+        check_axes(self, input_shape)
         (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
         return height * down, width * right, *channels
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltUpSampling(context, as_pair(self.size))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        grad_input, (down, right) = context.grad_input, as_pair(self.size)
+        n_rows, height, width, *channels = context.x_shape
+        input_shape = -1, n_rows, height, width, math.prod(channels)
+        output_shape = *input_shape[:3], down, width, right, input_shape[-1]
+
+        def forward(x: Array, out: Array) -> None:
+            images = x.reshape(input_shape)
+            np.copyto(out.reshape(output_shape), images[:, :, :, None, :, None])
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if grad_input is None:
+                return
+            total, copies = grad_input.reshape(input_shape), delta.reshape(output_shape)
+            np.copyto(total, copies[:, :, :, 0, :, 0])
+            for row, column in list(np.ndindex(down, right))[1:]:
+                np.add(total, copies[:, :, :, row, :, column], out=total)
+
+        return forward, backward
 
 
 def make_upsampling_layers(
@@ -616,75 +589,3 @@ def make_crop_or_pad(shape: Shape, sizes: Sequence[int]) -> tuple[Layer, ...]:
 
 def _mirrored_activation(activation: str | ActivationFunction | None) -> tuple[Layer, ...]:
     return () if activation is None else (Activation(activation),)
-
-
-def as_pair(size: int | Pair) -> Pair:
-    """Return (size, size) for a number, and a pair as it is."""
-    return size if isinstance(size, tuple) else (size, size)
-
-
-def _make_geometry(
-    layer: Conv2D | Conv2DTranspose | DepthwiseConv2D, size: Pair
-) -> ConvolutionGeometry:
-    """Return the geometry of a convolution of images of this size."""
-    kernel_size, strides = as_pair(layer.kernel_size), as_pair(layer.strides)
-    if layer.padding == "valid":
-        return ConvolutionGeometry(size, kernel_size, strides)
-    height, width = map(same_padding, size, kernel_size, strides)
-    return ConvolutionGeometry(size, kernel_size, strides, padding=(height, width))
-
-
-def same_padding(n: int, kernel_size: int, stride: int) -> Pair:
-    """Return the zeros before and after n values for ceil(n / stride) windows."""
-    n_zeros = max((math.ceil(n / stride) - 1) * stride + kernel_size - n, 0)
-    return n_zeros // 2, n_zeros - n_zeros // 2
-
-
-def _compute_output_size(layer: Conv2D | DepthwiseConv2D, input_shape: Shape) -> Pair:
-    """Return height and width of the output, or raise a ValueError."""
-    check_axes(layer, input_shape, 2)
-    output_size = layer.compute_geometry(input_shape).output_size
-    if min(output_size) < 1:
-        height, width = as_pair(layer.kernel_size)
-        raise layer.input_shape_error(
-            f"images of at least {height} x {width} pixels, the size of its kernel, unless "
-            'padding="same"',
-            input_shape,
-        )
-    return output_size
-
-
-def _validate_2d(layer: Any) -> None:
-    validate_pairs(layer, "kernel_size", "strides")
-    validate_padding(layer, "valid", "same")
-    _validate_activation(layer)
-
-
-def validate_padding(layer: Any, *names: str) -> None:
-    """Check that `padding` is one of some names."""
-    if layer.padding not in names:
-        raise ValueError(
-            f"padding of {type(layer).__name__} must be one of "
-            f"{', '.join(map(repr, names))}, got {layer.padding!r}."
-        )
-
-
-def _validate_activation(layer: Any) -> None:
-    if layer.activation is not None:
-        get_activation(layer.activation)
-
-
-def validate_pairs(layer: Any, *names: str) -> None:
-    """Check that fields are positive integers or pairs of them, and make tuples of pairs."""
-    for name in names:
-        value = getattr(layer, name)
-        is_pair = isinstance(value, Iterable) and not isinstance(value, str)
-        sizes = list(value) if is_pair else [value]
-        is_valid = all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes)
-        if len(sizes) != (2 if is_pair else 1) or not is_valid or min(sizes) < 1:
-            raise ValueError(
-                f"{name} of {type(layer).__name__} must be a positive int, or a pair of them for "
-                f"height and width, got {value!r}."
-            )
-        numbers = tuple(map(int, sizes))
-        object.__setattr__(layer, name, numbers if is_pair else numbers[0])

@@ -1,13 +1,10 @@
-"""Dense, Activation and Dropout layers.
-
-Bound to the memory of one batch shape, `forward` computes a layer's output from its input, and
-`backward` the gradient with respect to its input from that with respect to its output.
-"""
+"""Dense, Activation and Dropout layers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -16,20 +13,30 @@ from scipy.sparse import csr_array
 
 from ..activations import ActivationFunction, SelfGated, get_activation
 from ..initializers import GlorotUniform, Initializer
-from ..utils.arrays import Array, BufferPool, squeeze_member_axis
+from ..utils.arrays import Array
 from ..utils.configurable import check_in_place
-from ..utils.parallel import parallel_for, split_rows
+from ..utils.parallel import split_rows
 from ..utils.validation import validate_interval, validate_positive_int
 from .base import (
     ArrayInitializer,
-    BatchView,
-    BuiltLayer,
+    BackwardReads,
+    BoundLayer,
+    GroupSums,
     KernelInit,
     Layer,
     LayerContext,
     ParameterSpec,
     Shape,
+    divide_rows,
+    join_groups,
+    sum_rows,
 )
+
+# A thread computes at most this many positions at once.
+_POSITIONS_AT_ONCE = 1_024
+
+# Threads sum the gradients of at most this many groups of positions.
+_N_GROUPS = 4
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,11 @@ class Dense(Layer):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
     initializer: Initializer | None = None
-    # The start of the names of its arrays: hidden layers of an estimator have none.
+    # The names of its arrays start with the scope, which hidden layers of an estimator lack.
     scope: str = field(default="", repr=False)
 
-    batch_view: ClassVar[BatchView] = "positions"
-    takes_sparse: ClassVar[bool] = True
+    batch_view = "positions"
+    takes_sparse = True
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset({"scope"})
 
     def __post_init__(self) -> None:
@@ -103,19 +110,89 @@ class Dense(Layer):
         )
         return specs if self.use_bias else specs[:1]
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        parameters, gradients = context.parameters, context.gradients
-        weights, biases = f"{self.scope}weights", f"{self.scope}biases"
-        arrays = (
-            parameters[weights],
-            parameters.get(biases),
-            gradients.get(weights),
-            gradients.get(biases),
-            context.grad_input,
-        )
-        if len(context.input_shape) > 1:
-            return BuiltPositionwiseDense(context.n_rows, *arrays)
-        return BuiltSparseDense(*arrays) if context.is_sparse else BuiltDense(*arrays)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        names = f"{self.scope}weights", f"{self.scope}biases"
+        return bind_dense(context, *names, context.grad_input)
+
+
+def bind_dense(
+    context: LayerContext, weights: str, biases: str, grad_input: Array | None
+) -> BoundLayer:
+    """Return the passes of z = x W + b of rows, or of positions, which threads divide.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    weights, biases : str
+        The names of W and b. There may be no b.
+    grad_input : array or None
+        The array for the gradient with respect to x.
+    """
+    gradients, n_positions = context.gradients, context.x_shape[0]
+    arrays = context.parameters[weights], context.parameters.get(biases)
+    d_arrays = gradients.get(weights), gradients.get(biases)
+    ones = context.batch.ones(n_positions) if gradients else None
+    if len(context.input_shape) == 1 or n_positions <= _POSITIONS_AT_ONCE:
+        return _bind_products(*arrays, *d_arrays, grad_input, ones, context.is_sparse)
+    groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
+    sums, passes = GroupSums(len(groups), *d_arrays), []
+    for group, rows in enumerate(groups):
+        gradient = None if grad_input is None else grad_input[..., rows, :]
+        d_weights, d_biases = sums.of_group(group)
+        passes.append(_bind_products(*arrays, d_weights, d_biases, gradient, ones))
+    forward = divide_rows(passes[0][0], split_rows(n_positions, _POSITIONS_AT_ONCE))
+    return forward, join_groups(groups, passes, sums)[1]
+
+
+def _bind_products(
+    weights: Array,
+    biases: Array | None,
+    d_weights: Array | None,
+    d_biases: Array | None,
+    grad_input: Array | None,
+    ones: Array | None,
+    is_sparse: bool = False,
+) -> BoundLayer:
+    """Return the passes of z = x W + b for all rows at once."""
+    # For single matrices np.dot has the lowest overhead. For stacks np.matmul is slow with an
+    # inner dimension of one, where the product is a multiplication.
+    is_single = weights.ndim == 2
+    product: Any = np.dot if is_single else np.matmul
+    outer_product = np.multiply if weights.shape[-1] == 1 and not is_single else product
+
+    def forward(x: Any, out: Array) -> None:
+        if is_sparse:
+            _multiply_sparse(x, weights, out)
+        else:
+            product(x, weights, out=out)
+        if biases is not None:
+            np.add(out, biases, out=out)
+
+    def backward(x: Any, out: Array, delta: Array) -> None:
+        if d_weights is not None:
+            if is_sparse:
+                _multiply_sparse([matrix.T for matrix in x], delta, d_weights)
+            else:
+                product(x.swapaxes(-1, -2), delta, out=d_weights)
+        if d_biases is not None and ones is not None:
+            sum_rows(delta, ones, d_biases)
+        if grad_input is not None:
+            outer_product(delta, weights.swapaxes(-1, -2), out=grad_input)
+
+    return forward, backward
+
+
+def _multiply_sparse(matrices: list[Any], b: Array, out: Array) -> None:
+    """Write the products of sparse matrices, one for each member or one for all, with b."""
+    if out.ndim == 2:
+        b, out = b[None], out[None]
+    for member, product in enumerate(out):
+        product[...] = matrices[member % len(matrices)] @ b[member]
+
+
+# A thread computes at most this many values of an activation at once.
+_VALUES_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -142,10 +219,7 @@ class Activation(Layer):
 
     activation: str | ActivationFunction
 
-    batch_view: ClassVar[BatchView] = "flat"
-    saves_output: ClassVar[bool] = True
-    inplace_backward: ClassVar[bool] = True
-    n_buffers: ClassVar[int] = 0
+    batch_view = "flat"
 
     def __post_init__(self) -> None:
         get_activation(self.activation)
@@ -153,306 +227,68 @@ class Activation(Layer):
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
 
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        return 0
+
     @property
     def function(self) -> ActivationFunction:
         """The activation function."""
         return get_activation(self.activation)
 
-    def inplace_forward(self, has_backward: bool) -> bool:
-        return not self.function.needs_preactivation
+    @property
+    def backward_reads(self) -> BackwardReads:
+        return "both" if self.function.needs_preactivation else "output"
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        copy, function = context.input_copy(), self.function
-        parts: Sequence[slice] = ()
-        if context.is_training:
-            parts = split_rows(context.n_rows, _VALUES_AT_ONCE // context.n_outputs)
-        if context.is_training and isinstance(function, SelfGated):
-            shape = context.n_estimators, context.n_rows, context.n_outputs
-            gate = squeeze_member_axis(context.pool.get("gate", shape))  # for all layers
-            return BuiltSelfGated(function, copy, gate, parts)
-        return BuiltActivation(function, copy, parts)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        function = self.function
+        if context.batch.is_training and isinstance(function, SelfGated):
+            return _bind_self_gated(function, context)
 
+        def forward(z: Array, a: Array) -> None:
+            # A method of a user may return its result instead of writing it.
+            result: object = function.forward(z, a)  # type: ignore[func-returns-value]
+            if result is not None:
+                check_in_place(function, "forward(z, a)", "a", result, a)
 
-class BuiltDense:
-    """z = x W + b for all members at once; for a single member without the member axis.
+        def backward(z: Array, a: Array, delta: Array) -> None:
+            result: object = function.backward(z, a, delta)  # type: ignore[func-returns-value]
+            if result is not None:
+                check_in_place(function, "backward(z, a, delta)", "delta", result, delta)
 
-    Parameters
-    ----------
-    weights : array of shape (n_estimators, fan_in, fan_out)
-        The weights.
-    biases : array of shape (n_estimators, 1, fan_out) or None
-        The biases; None before a normalization, which adds them.
-    d_weights, d_biases : arrays of the same shapes, or None
-        The arrays for their gradients; None if these are not needed.
-    grad_input : array of shape (n_estimators, n, fan_in) or None
-        The array for the gradient with respect to the input; None if that is not needed, as in
-        the first layer in training.
-    """
-
-    def __init__(
-        self,
-        weights: Array,
-        biases: Array | None,
-        d_weights: Array | None = None,
-        d_biases: Array | None = None,
-        grad_input: Array | None = None,
-    ) -> None:
-        self.weights, self.biases = weights, biases
-        self.d_weights, self.d_biases, self.grad_input = d_weights, d_biases, grad_input
-        # For single matrices np.dot has the lowest overhead. For stacks np.matmul is slow with an
-        # inner dimension of one, where the product is a multiplication.
-        is_plain = weights.ndim == 2
-        self._has_one_output = weights.shape[-1] == 1
-        self._product = np.dot if is_plain else np.matmul
-        self._outer_product = (
-            np.multiply if self._has_one_output and not is_plain else self._product
-        )
-        if grad_input is not None:
-            self._weights_transposed = weights.swapaxes(-1, -2)
-        self._sum_rows = RowSum()
-
-    def forward(self, x: Any, out: Array) -> None:
-        self._x: Any = x
-        self._product(x, self.weights, out=out)
-        if self.biases is not None:
-            np.add(out, self.biases, out=out)
-
-    def backward(self, delta: Array) -> Array:
-        if self.d_weights is not None:
-            self._product(self._x.swapaxes(-1, -2), delta, out=self.d_weights)
-        if self.d_biases is not None:
-            self._sum_rows(delta, self.d_biases)
-        if self.grad_input is not None:
-            delta = self._outer_product(delta, self._weights_transposed, out=self.grad_input)
-        return delta
+        if not context.batch.is_training:
+            return forward, backward
+        return _divide_values(context, forward), _divide_values(context, backward)
 
 
-# Positions that a thread computes at once, and groups of them with sums of gradients of their own.
-_POSITIONS_AT_ONCE, _N_GROUPS = 1_024, 4
+def _bind_self_gated(function: SelfGated, context: LayerContext) -> BoundLayer:
+    """Return the passes of a = z s(z) in training, where the derivative replaces z."""
+    gates = context.batch.scratch("gates", *context.x_shape)
+
+    def write(z: Array, a: Array, gate: Array) -> None:
+        function.gate(z, gate)
+        np.multiply(gate, z, out=a)
+        function.derivative_from_gate(z, gate)
+
+    def backward(derivative: Array, a: Array, delta: Array) -> None:
+        np.multiply(delta, derivative, out=delta)
+
+    write_parts = _divide_values(context, write)
+    return lambda z, a: write_parts(z, a, gates), _divide_values(context, backward)
 
 
-class BuiltPositionwiseDense(BuiltDense):
-    """Dense layer on the positions of sequences or images, which are many.
-
-    Parameters
-    ----------
-    n_positions : int
-        The number of positions of a batch.
-    *arrays : arrays or None
-        Those of `BuiltDense`.
-    """
-
-    def __init__(self, n_positions: int, *arrays: Any) -> None:
-        super().__init__(*arrays)
-        self._parts = split_rows(n_positions, _POSITIONS_AT_ONCE)
-        self._groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
-        # The sums of each group, and the gradients that they add up to.
-        self._sums = [
-            allocate_partial_sums(total, len(self._groups))
-            for total in (self.d_weights, self.d_biases)
-        ]
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._x, self._out = x, out
-        parallel_for(self._forward_part, self._parts)
-
-    def _forward_part(self, part: slice) -> None:
-        out = self._out[..., part, :]
-        self._product(self._x[..., part, :], self.weights, out=out)
-        if self.biases is not None:
-            np.add(out, self.biases, out=out)
-
-    def backward(self, delta: Array) -> Array:
-        self._delta = delta
-        parallel_for(self._backward_group, range(len(self._groups)))
-        for total, sums in zip((self.d_weights, self.d_biases), self._sums, strict=True):
-            if sums is not None and len(sums) > 1:
-                np.add.reduce(sums, axis=0, out=total)
-        return delta if self.grad_input is None else self.grad_input
-
-    def _backward_group(self, group: int) -> None:
-        part, (d_weights, d_biases) = self._groups[group], self._sums
-        delta = self._delta[..., part, :]
-        if d_weights is not None:
-            inputs = self._x[..., part, :].swapaxes(-1, -2)
-            self._product(inputs, delta, out=d_weights[group])
-        if d_biases is not None:
-            self._sum_rows(delta, d_biases[group])
-        if self.grad_input is not None:
-            grad_input = self.grad_input[..., part, :]
-            self._outer_product(delta, self._weights_transposed, out=grad_input)
+def _divide_values(context: LayerContext, function: Callable[..., object]) -> Callable[..., object]:
+    """Return a function of arrays like the input that calls `function` with parts of them."""
+    n_rows, n_units = context.x_shape
+    if n_rows * n_units <= _VALUES_AT_ONCE:
+        return function
+    return divide_rows(function, split_rows(n_rows, _VALUES_AT_ONCE // n_units))
 
 
-def allocate_partial_sums(total: Array | None, n_parts: int) -> Array | None:
-    """Return memory for the sums of parts of a batch, which are the total itself if it is one."""
-    if total is None or n_parts == 1:
-        return None if total is None else total[np.newaxis]
-    return np.empty((n_parts, *total.shape), total.dtype)
-
-
-class RowSum:
-    """Sum of the rows of matrices: a product with ones takes a third of the time of a sum."""
-
-    def __init__(self) -> None:
-        self._ones: Array | None = None
-
-    def __call__(self, matrix: Array, out: Array) -> None:
-        """Write the sum of the rows of `matrix`, or of each of several, to `out`."""
-        product, n_rows = np.dot if matrix.ndim == 2 else np.matmul, matrix.shape[-2]
-        ones = self._ones
-        if ones is None or ones.shape[1] < n_rows:
-            ones = self._ones = np.ones((1, n_rows), matrix.dtype)
-        if ones.shape[1] > n_rows:
-            ones = ones[:, :n_rows]
-        if matrix.shape[-1] == 1:
-            # Some BLAS kernels round a dot product by the address of the second factor. The ones
-            # are aligned alike for a member of a stack and for a network alone.
-            product(matrix.swapaxes(-1, -2), ones.T, out=out)
-        else:
-            product(ones, matrix, out=out)
-
-
-class BuiltSparseDense(BuiltDense):
-    """Dense layer on sparse input: a list of CSR matrices, one for each member or one for all."""
-
-    def forward(self, x: Any, out: Array) -> None:
-        self._x = x
-        for member, (weights, z) in self._iter_members(self.weights, out):
-            z[...] = x[member % len(x)] @ weights
-        if self.biases is not None:
-            np.add(out, self.biases, out=out)
-
-    def backward(self, delta: Array) -> Array:
-        if self.d_weights is not None:
-            for member, (errors, d_weights) in self._iter_members(delta, self.d_weights):
-                d_weights[...] = self._x[member % len(self._x)].T @ errors
-        if self.d_biases is not None:
-            self._sum_rows(delta, self.d_biases)
-        if self.grad_input is not None:
-            delta = self._outer_product(delta, self._weights_transposed, out=self.grad_input)
-        return delta
-
-    @staticmethod
-    def _iter_members(*arrays: Array) -> Iterator[tuple[int, tuple[Array, ...]]]:
-        """Yield the number of each member, with its part of each array."""
-        stacked = arrays if arrays[0].ndim == 3 else [array[None] for array in arrays]
-        return enumerate(zip(*stacked, strict=True))
-
-
-# Values of an activation that a thread computes at once.
-_VALUES_AT_ONCE = 1 << 17
-
-
-class BuiltActivation:
-    """a = f(z); `out` may be `x` itself if the activation allows it.
-
-    Parameters
-    ----------
-    activation : ActivationFunction
-        The function f.
-    copy : array or None, default=None
-        The array to which z is copied first; None if z may be overwritten.
-    parts : sequence of slice, default=()
-        The parts of the rows that are computed at once; none for all rows.
-    """
-
-    def __init__(
-        self,
-        activation: ActivationFunction,
-        copy: Array | None = None,
-        parts: Sequence[slice] = (),
-    ) -> None:
-        self.activation, self._copy, self._parts = activation, copy, parts
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._z, self._a = self._save(x), out
-        if len(self._parts) > 1:
-            parallel_for(self._forward_rows, self._parts)
-        else:
-            self._forward(self._z, out)
-
-    def _forward_rows(self, rows: slice) -> None:
-        self._forward(self._z[..., rows, :], self._a[..., rows, :])
-
-    def _forward(self, z: Array, a: Array) -> None:
-        # Its type says None, but the method of a user-defined part may return its result instead.
-        result: object = self.activation.forward(z, a)  # type: ignore[func-returns-value]
-        if result is not None:
-            check_in_place(self.activation, "forward(z, a)", "a", result, a)
-
-    def _save(self, x: Array) -> Array:
-        """Return the input, saved for the backward pass."""
-        if self._copy is None:
-            return x
-        np.copyto(self._copy, x)
-        return self._copy
-
-    def backward(self, delta: Array) -> Array:
-        if len(self._parts) > 1:
-            self._delta = delta
-            parallel_for(self._backward_rows, self._parts)
-        else:
-            self._backward(self._z, self._a, delta)
-        return delta
-
-    def _backward_rows(self, rows: slice) -> None:
-        self._backward(self._z[..., rows, :], self._a[..., rows, :], self._delta[..., rows, :])
-
-    def _backward(self, z: Array, a: Array, delta: Array) -> None:
-        # Its type says None, but the method of a user-defined part may return its result instead.
-        result: object = self.activation.backward(z, a, delta)  # type: ignore[func-returns-value]
-        if result is not None:
-            check_in_place(self.activation, "backward(z, a, delta)", "delta", result, delta)
-
-
-class BuiltSelfGated(BuiltActivation):
-    """a = z s(z), with the derivative saved for the backward pass.
-
-    Parameters
-    ----------
-    activation : SelfGated
-        The function f.
-    copy : array or None
-        The array to which z is copied first; None if z may be overwritten.
-    gate : array of the shape of z
-        The array for the gate, which is needed in the forward pass only.
-    parts : sequence of slice
-        The parts of the rows that are computed at once.
-    """
-
-    activation: SelfGated
-
-    def __init__(
-        self, activation: SelfGated, copy: Array | None, gate: Array, parts: Sequence[slice]
-    ) -> None:
-        super().__init__(activation, copy, parts)
-        self._gate = gate
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._z, self._a = self._save(x), out
-        parallel_for(self._forward_rows, self._parts)
-
-    def _forward_rows(self, rows: slice) -> None:
-        z, gate = self._z[..., rows, :], self._gate[..., rows, :]
-        self.activation.gate(z, gate)
-        np.multiply(gate, z, out=self._a[..., rows, :])
-        self.activation.derivative_from_gate(z, gate)
-
-    def _backward_rows(self, rows: slice) -> None:
-        delta = self._delta[..., rows, :]
-        np.multiply(delta, self._z[..., rows, :], out=delta)
-
-    def backward(self, delta: Array) -> Array:
-        self._delta = delta
-        parallel_for(self._backward_rows, self._parts)
-        return delta
-
-
-# The number of 16-bit values, and how many of them a random 64-bit word holds.
+# A mask compares values of 16 bits with the rate. A random word of 64 bits holds four of them.
 _N_VALUES = 1 << 16
 _VALUES_PER_WORD = 4
 
-# Words drawn at once, so that memory does not grow with the network.
+# At most this many words are drawn at once, so that memory does not grow with the network.
 _WORDS_AT_ONCE = 1 << 13
 
 
@@ -500,12 +336,10 @@ class Dropout(Layer):
 
     rate: float
 
-    batch_view: ClassVar[BatchView] = "flat"
-    stochastic: ClassVar[bool] = True
-    training_only: ClassVar[bool] = True
-    inplace_backward: ClassVar[bool] = True
-    takes_sparse: ClassVar[bool] = True
-    keeps_sparse: ClassVar[bool] = True
+    batch_view = "flat"
+    stochastic = True
+    takes_sparse = True
+    backward_reads = "neither"
 
     def __post_init__(self) -> None:
         validate_interval(self, "rate", low=0, high=1, closed="left")
@@ -513,94 +347,53 @@ class Dropout(Layer):
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
+    def bind(self, context: LayerContext) -> BoundLayer | None:
+        batch = context.batch
+        if not batch.is_training:
+            return None
+        threshold, factor = _threshold_and_factor(self.rate)
         if context.is_sparse:
-            return BuiltSparseDropout(self.rate, context.rngs)
-        shape, name = (context.n_rows, context.n_inputs), f"mask {context.index}"
-        return BuiltDropout(self.rate, context.rngs, shape, context.pool, name)
+            return _bind_sparse_dropout(batch.rngs, threshold, factor)
+        n_estimators, size = batch.n_estimators, math.prod(context.x_shape)
+        words = batch.pool.get("random bits", (n_estimators, _n_words(size)), np.uint64)
+        values = words.view(np.uint16)[:, :size]
+        is_kept = batch.pool.get("is kept", (n_estimators, size), np.bool_)
+        mask = context.scratch("mask", *context.x_shape)
+        flat_mask, value = mask.reshape(n_estimators, size), batch.pool.dtype.type(factor)
+
+        def forward(x: Array, out: Array) -> None:
+            for rng, words_of_member in zip(batch.rngs, words, strict=True):
+                _draw_words(rng, words_of_member)
+            np.greater_equal(values, threshold, out=is_kept)
+            np.multiply(is_kept, value, out=flat_mask)
+            np.multiply(x, mask, out=out)
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            np.multiply(delta, mask, out=delta)
+
+        return forward, backward
+
+
+def _bind_sparse_dropout(
+    rngs: Sequence[np.random.Generator], threshold: np.uint16, factor: float
+) -> BoundLayer:
+    """Return the passes of dropout of the stored entries of CSR matrices."""
+
+    def forward(x: list[Any], out: list[Any]) -> None:
+        for member, rng in enumerate(rngs):
+            rows = x[member % len(x)]
+            words = np.empty(_n_words(len(rows.data)), np.uint64)
+            _draw_words(rng, words)
+            data = rows.data * (words.view(np.uint16)[: len(rows.data)] >= threshold)
+            data *= factor
+            out[member] = csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
+
+    return forward, lambda x, out, delta: None
 
 
 @dataclass(frozen=True)
 class HiddenDropout(Dropout):
     """Dropout before a dense layer, by the rates of an estimator's `dropout`."""
-
-
-class BuiltDropout:
-    """out = x * m, with a new random mask m for each batch.
-
-    Parameters
-    ----------
-    rate : float
-        The probability of dropping a unit, in [0, 1).
-    rngs : sequence of Generator
-        The random generator of each member.
-    shape : (n_rows, n_units)
-        The shape of a member's batch.
-    pool : BufferPool
-        The memory for buffers.
-    name : str
-        The name of the mask's buffer; dropout layers share the other buffers.
-    """
-
-    def __init__(
-        self,
-        rate: float,
-        rngs: Sequence[np.random.Generator],
-        shape: tuple[int, int],
-        pool: BufferPool,
-        name: str,
-    ) -> None:
-        n_estimators, size = len(rngs), shape[0] * shape[1]
-        n_words = -(-size // _VALUES_PER_WORD)
-        self._rngs = rngs
-        self._words = pool.get("random bits", (n_estimators, n_words), np.uint64)
-        self._values = self._words.view(np.uint16)[:, :size]
-        self._is_kept = pool.get("is kept", (n_estimators, size), np.bool_)
-        self._flat_mask = pool.get(name, (n_estimators, size))
-        self.mask = squeeze_member_axis(self._flat_mask.reshape(n_estimators, *shape))
-        self._threshold, factor = _threshold_and_factor(rate)
-        self._factor = pool.dtype.type(factor)
-
-    def forward(self, x: Any, out: Array) -> None:
-        for rng, words in zip(self._rngs, self._words, strict=True):
-            _draw(rng, words)
-        np.greater_equal(self._values, self._threshold, out=self._is_kept)
-        np.multiply(self._is_kept, self._factor, out=self._flat_mask)
-        np.multiply(x, self.mask, out=out)
-
-    def backward(self, delta: Array) -> Array:
-        np.multiply(delta, self.mask, out=delta)
-        return delta
-
-
-class BuiltSparseDropout:
-    """Dropout of the stored entries of sparse input, a list of CSR matrices.
-
-    Parameters
-    ----------
-    rate : float
-        The probability of dropping an entry, in [0, 1).
-    rngs : sequence of Generator
-        The random generator of each member.
-    """
-
-    def __init__(self, rate: float, rngs: Sequence[np.random.Generator]) -> None:
-        self._rngs = rngs
-        self._threshold, self._factor = _threshold_and_factor(rate)
-
-    def forward(self, x: Any, out: Any) -> None:
-        for member, rng in enumerate(self._rngs):
-            rows = x[member % len(x)]
-            size = len(rows.data)
-            words = np.empty(-(-size // _VALUES_PER_WORD), np.uint64)
-            _draw(rng, words)
-            is_kept = words.view(np.uint16)[:size] >= self._threshold
-            data = rows.data * is_kept
-            data *= self._factor
-            out[member] = csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
-
-    def backward(self, delta: Array) -> Array:
-        return delta
 
 
 def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
@@ -609,7 +402,12 @@ def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
     return np.uint16(n_dropped), _N_VALUES / (_N_VALUES - n_dropped)
 
 
-def _draw(rng: np.random.Generator, words: Array) -> None:
+def _n_words(n_values: int) -> int:
+    """Return the number of words for so many 16-bit values."""
+    return -(-n_values // _VALUES_PER_WORD)
+
+
+def _draw_words(rng: np.random.Generator, words: Array) -> None:
     """Fill `words` with the next random bits of a generator."""
     for start in range(0, len(words), _WORDS_AT_ONCE):
         part = words[start : start + _WORDS_AT_ONCE]

@@ -6,14 +6,15 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from functools import cache
+from typing import Any, cast
 
 import numpy as np
 
 from ..utils.arrays import Array, iter_row_slices
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
-from .base import BuiltLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
-from .columns import ColumnLayer, Scale
+from .base import BoundLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
+from .columns import ColumnLayer, Scale, view_blocks
 
 # Up to this number of levels, float32 represents all codes exactly.
 _MOST_LEVELS = 1 << 24
@@ -85,8 +86,6 @@ class CategoricalEmbedding(ColumnLayer):
     n_units: int = 8
     scale: float = 0.2
 
-    reads_columns: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
         validate_interval(self, "scale", low=0, closed="left")
@@ -140,63 +139,45 @@ class CategoricalEmbedding(ColumnLayer):
         return 0
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # For each column a code and a row, and for each vector its gradient and its indices.
+        # Each column has a code and a row, and each vector its gradient and its indices.
         return super().memory_per_sample(input_shape) + len(self.categorical_columns) * (
             2 + 2 * self.n_units
         )
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltCategoricalEmbedding(self, context)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        (n_inputs,), n_rows = context.input_shape, context.batch.n_rows
+        n_embedded, grad_input = len(self.sizes), context.grad_input
+        n_others = n_inputs - n_embedded
+        columns = _column_index(self.categorical_columns)
+        others = _column_index([i for i in range(n_inputs) if i not in self.categorical_columns])
+        sizes = np.array(self.sizes)
+        starts = np.cumsum(sizes) - sizes
+        table = EmbeddingTable(context, n_embedded, self.n_units)
 
+        def vectors(outputs: Array) -> Array:
+            """Return a view of the vectors in outputs: (n_estimators, n, n_columns, n_units)."""
+            shape = len(outputs), n_rows, n_embedded, self.n_units
+            return outputs[..., n_others:].reshape(shape)
 
-class BuiltCategoricalEmbedding:
-    """Categorical embedding bound to its arrays.
+        def forward(x: Array, out: Array) -> None:
+            x, out = context.with_member_axis(x), context.with_member_axis(out)
+            out[..., :n_others] = x[..., others]
+            table.look_up(x[..., columns], sizes, starts, vectors(out))
 
-    Parameters
-    ----------
-    layer : CategoricalEmbedding
-        The settings.
-    context : LayerContext
-        The arrays of the layer.
-    """
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if context.gradients:
+                table.sum_gradients(vectors(context.with_member_axis(delta)))
+            if grad_input is not None:
+                grad_input[..., columns] = 0
+                grad_input[..., others] = delta[..., :n_others]
 
-    def __init__(self, layer: CategoricalEmbedding, context: LayerContext) -> None:
-        self._context, self._n_units = context, layer.n_units
-        self._n_embedded, self._n_others = len(layer.sizes), context.n_inputs - len(layer.sizes)
-        self._columns = _column_index(layer.categorical_columns)
-        self._others = _column_index(
-            [i for i in range(context.n_inputs) if i not in layer.categorical_columns]
-        )
-        self._sizes = np.array(layer.sizes)
-        self._starts = np.cumsum(self._sizes) - self._sizes
-        self._table = EmbeddingTable(context, self._n_embedded, layer.n_units)
-
-    def forward(self, x: Array, out: Array) -> None:
-        with_member_axis = self._context.with_member_axis
-        x, out = with_member_axis(x), with_member_axis(out)
-        out[..., : self._n_others] = x[..., self._others]
-        self._table.look_up(x[..., self._columns], self._sizes, self._starts, self._vectors(out))
-
-    def backward(self, delta: Array) -> Array:
-        grad_input = self._context.grad_input
-        if self._context.is_training:
-            self._table.sum_gradients(self._vectors(self._context.with_member_axis(delta)))
-        if grad_input is None:
-            return delta
-        grad_input[..., self._columns] = 0
-        grad_input[..., self._others] = delta[..., : self._n_others]
-        return grad_input
-
-    def _vectors(self, outputs: Array) -> Array:
-        """Return a view of the vectors in outputs: (n_estimators, n, n_columns, n_units)."""
-        columns = outputs[..., self._n_others :]
-        return columns.reshape(*outputs.shape[:-1], self._n_embedded, self._n_units)
+        return forward, backward
 
 
 class EmbeddingTable:
     """Vectors of a trained table "embeddings", looked up by code, and the table's gradient.
 
-    All arrays have the member axis. What is no code has a vector of zeros.
+    All arrays have the member axis. Numbers that are no code have a vector of zeros.
 
     Parameters
     ----------
@@ -210,12 +191,12 @@ class EmbeddingTable:
 
     def __init__(self, context: LayerContext, n_codes: int, n_units: int) -> None:
         self._tables = context.with_member_axis(context.parameters["embeddings"])
-        if context.is_training:
+        if context.gradients:
             gradients = context.with_member_axis(context.gradients["embeddings"])
             self._d_tables = gradients.reshape(len(gradients), -1)
             # Allocating this memory in each step takes longer than the sums.
-            shape = len(gradients), context.n_rows, n_codes, n_units
-            self._indices = context.pool.get(f"indices {context.index}", shape, np.intp)
+            shape = len(gradients), context.batch.n_rows, n_codes, n_units
+            self._indices = context.batch.pool.get(f"indices {context.index}", shape, np.intp)
             self._unit_numbers = np.arange(n_units)
 
     def look_up(self, codes: Array, sizes: Any, starts: Any, vectors: Array) -> None:
@@ -312,8 +293,7 @@ class Embedding(Layer):
     n_units: int
     scale: float = 0.05
 
-    reads_columns: ClassVar[bool] = True
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_tokens", "n_units")
@@ -381,39 +361,23 @@ class Embedding(Layer):
         return 0
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # For each token its row of the table, and for each number of a vector its index.
+        # Each token has a row of the table, and each number of a vector an index.
         return super().memory_per_sample(input_shape) + input_shape[0] * (2 + 2 * self.n_units)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltEmbedding(self, context)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        table = EmbeddingTable(context, *context.out_shape[1:])
+        shape = -1, *context.out_shape[:2]
 
+        def forward(x: Array, out: Array) -> None:
+            table.look_up(x.reshape(shape), self.n_tokens, 0, context.with_member_axis(out))
 
-class BuiltEmbedding:
-    """Embedding of tokens bound to its arrays.
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if context.gradients:
+                table.sum_gradients(context.with_member_axis(delta))
+            if context.grad_input is not None:
+                context.grad_input[...] = 0
 
-    Parameters
-    ----------
-    layer : Embedding
-        The settings.
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, layer: Embedding, context: LayerContext) -> None:
-        self._context, self._n_tokens = context, layer.n_tokens
-        self._table = EmbeddingTable(context, context.n_inputs, layer.n_units)
-
-    def forward(self, x: Array, out: Array) -> None:
-        with_member_axis = self._context.with_member_axis
-        self._table.look_up(with_member_axis(x), self._n_tokens, 0, with_member_axis(out))
-
-    def backward(self, delta: Array) -> Array:
-        if self._context.is_training:
-            self._table.sum_gradients(self._context.with_member_axis(delta))
-        if self._context.grad_input is None:
-            return delta
-        self._context.grad_input[...] = 0
-        return self._context.grad_input
+        return forward, backward
 
 
 def _column_index(columns: Sequence[int]) -> Any:
@@ -447,7 +411,7 @@ def _as_int(number: Any) -> int:
     return operator.index(number)
 
 
-# Rows whose waves are computed at once in prediction, so that they stay in the cache.
+# Prediction computes the waves of at most this many rows at once, which stay in the cache.
 _PERIODIC_ROWS = 256
 
 
@@ -558,113 +522,64 @@ class PeriodicEmbedding(ColumnLayer):
     def max_matmul_size(self, input_shape: Shape) -> int:
         return self.n_frequencies * self.n_units
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltPeriodicEmbedding(self, context)
-
-
-class BuiltPeriodicEmbedding:
-    """Periodic embedding bound to its arrays.
-
-    In arrays of waves the axis of embedded numbers comes before that of rows, so that the matrix
-    of each number is contiguous, for NumPy's sine and for BLAS.
-
-    Parameters
-    ----------
-    layer : PeriodicEmbedding
-        The settings.
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, layer: PeriodicEmbedding, context: LayerContext) -> None:
-        self._context, self._n_units = context, layer.n_units
-        n_embedded, k = layer.n_embedded(context.n_inputs), layer.n_frequencies
-        self._n_mapped = n_embedded * layer.n_units
-        self._columns: Any = slice(None) if layer.features is None else list(layer.features)
-        held = context.parameters if layer.trained else context.buffers
-        self._frequencies = held["frequencies"]
-        self._factors = np.empty_like(self._frequencies)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        n_rows, grad_input = context.batch.n_rows, context.grad_input
+        n_embedded, k = self.n_embedded(context.input_shape[0]), self.n_frequencies
+        columns: Any = slice(None) if self.features is None else list(self.features)
+        frequencies = (context.parameters if self.trained else context.buffers)["frequencies"]
         maps, d_maps = context.parameters["maps"], context.gradients.get("maps")
-        self._of_sines, self._of_cosines = maps[..., :k, :], maps[..., k:, :]
-        if d_maps is not None:
-            self._d_of_sines, self._d_of_cosines = d_maps[..., :k, :], d_maps[..., k:, :]
-        self._d_frequencies = context.gradients.get("frequencies")
-        has_backward = context.is_training or context.grad_input is not None
-        self._n_at_once = context.n_rows if has_backward else min(context.n_rows, _PERIODIC_ROWS)
-        self._shape = n_embedded, k
-        # Two arrays each: sines and cosines, and the gradients with respect to them.
-        self._waves = [self._buffer(name, k) for name in ("sines", "cosines")]
-        self._mapped = self._buffer("mapped", layer.n_units)
-        if context.grad_input is not None or self._d_frequencies is not None:
-            self._slopes = [self._buffer(name, k) for name in ("by sines", "by cosines")]
+        d_frequencies, factors = context.gradients.get("frequencies"), np.empty_like(frequencies)
+        n_at_once = n_rows if context.has_backward else min(n_rows, _PERIODIC_ROWS)
+        n_mapped = n_embedded * self.n_units
 
-    def _buffer(self, name: str, width: int) -> Array:
-        return self._context.scratch(name, self._n_at_once, self._shape[0] * width)
+        @cache
+        def get_scratch(name: str, n_rows: int, width: int) -> Array:
+            # NumPy's sine and BLAS need a contiguous matrix for each column.
+            return context.scratch(name, n_embedded, n_rows, width)
 
-    def forward(self, x: Array, out: Array) -> None:
-        self._x = x
-        np.multiply(self._frequencies, 2 * np.pi, out=self._factors)
-        out[..., self._n_mapped :] = x
-        for start in range(0, self._context.n_rows, self._n_at_once):
-            rows = slice(start, start + self._n_at_once)
-            self._map(x[..., rows, :], out[..., rows, :])
+        def get_numbers(x: Array) -> Array:
+            return x[..., columns].swapaxes(-1, -2)
 
-    def _map(self, x: Array, out: Array) -> None:
-        """Compute the outputs of some rows."""
-        n_rows, k = x.shape[-2], self._shape[1]
-        numbers, outputs = self._numbers(x)[..., None], self._outputs(out)
-        sines, cosines = (_view_by_column(each, self._shape[0], n_rows, k) for each in self._waves)
-        np.multiply(numbers, self._factors[..., None, :], out=cosines)
-        np.sin(cosines, out=sines)
-        np.cos(cosines, out=cosines)
-        np.matmul(sines, self._of_sines, out=outputs)
-        mapped = _view_by_column(self._mapped, self._shape[0], n_rows, self._n_units)
-        outputs += np.matmul(cosines, self._of_cosines, out=mapped)
+        def forward(x: Array, out: Array) -> None:
+            np.multiply(frequencies, 2 * np.pi, out=factors)
+            out[..., n_mapped:] = x
+            for start in range(0, n_rows, n_at_once):
+                rows = slice(start, start + n_at_once)
+                numbers = get_numbers(x[..., rows, :])
+                outputs = view_blocks(out[..., rows, :], n_embedded, self.n_units)
+                n = numbers.shape[-1]
+                sines, cosines = get_scratch("sines", n, k), get_scratch("cosines", n, k)
+                np.multiply(numbers[..., None], factors[..., None, :], out=cosines)
+                np.sin(cosines, out=sines)
+                np.cos(cosines, out=cosines)
+                np.matmul(sines, maps[..., :k, :], out=outputs)
+                mapped = get_scratch("mapped", n, self.n_units)
+                outputs += np.matmul(cosines, maps[..., k:, :], out=mapped)
 
-    def backward(self, delta: Array) -> Array:
-        context, (n_embedded, k), n_rows = self._context, self._shape, self._context.n_rows
-        d_outputs = self._outputs(delta)
-        sines, cosines = (_view_by_column(each, n_embedded, n_rows, k) for each in self._waves)
-        if context.is_training:
-            np.matmul(sines.swapaxes(-1, -2), d_outputs, out=self._d_of_sines)
-            np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=self._d_of_cosines)
-        if self._d_frequencies is None and context.grad_input is None:
-            return delta
-        # With respect to the phases 2 pi f x: cosines * d_sines - sines * d_cosines.
-        by_phases, other = (
-            _view_by_column(each, n_embedded, context.n_rows, k) for each in self._slopes
-        )
-        np.matmul(d_outputs, self._of_sines.swapaxes(-1, -2), out=by_phases)
-        np.matmul(d_outputs, self._of_cosines.swapaxes(-1, -2), out=other)
-        by_phases *= cosines
-        other *= sines
-        by_phases -= other
-        if self._d_frequencies is not None:
-            numbers = self._numbers(self._x)[..., None, :]
-            np.matmul(numbers, by_phases, out=self._d_frequencies[..., None, :])
-            self._d_frequencies *= 2 * np.pi
-        if context.grad_input is None:
-            return delta
-        context.grad_input[...] = delta[..., self._n_mapped :]
-        by_numbers = np.matmul(by_phases, self._factors[..., None])
-        context.grad_input[..., self._columns] += by_numbers[..., 0].swapaxes(-1, -2)
-        return context.grad_input
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            d_outputs = view_blocks(delta, n_embedded, self.n_units)
+            sines, cosines = get_scratch("sines", n_rows, k), get_scratch("cosines", n_rows, k)
+            if d_maps is not None:
+                np.matmul(sines.swapaxes(-1, -2), d_outputs, out=d_maps[..., :k, :])
+                np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=d_maps[..., k:, :])
+            if d_frequencies is None and grad_input is None:
+                return
+            # The gradient by the phases 2 pi f x is cosines * d_sines - sines * d_cosines.
+            d_sines, d_cosines = (get_scratch(name, n_rows, k) for name in ("d sines", "d cosines"))
+            np.matmul(d_outputs, maps[..., :k, :].swapaxes(-1, -2), out=d_sines)
+            np.matmul(d_outputs, maps[..., k:, :].swapaxes(-1, -2), out=d_cosines)
+            np.multiply(d_cosines, sines, out=d_cosines)
+            d_phases = np.multiply(d_sines, cosines, out=d_sines)
+            np.subtract(d_phases, d_cosines, out=d_phases)
+            if d_frequencies is not None:
+                np.matmul(get_numbers(x)[..., None, :], d_phases, out=d_frequencies[..., None, :])
+                np.multiply(d_frequencies, 2 * np.pi, out=d_frequencies)
+            if grad_input is not None:
+                grad_input[...] = delta[..., n_mapped:]
+                d_numbers = np.matmul(d_phases, factors[..., None])
+                grad_input[..., columns] += d_numbers[..., 0].swapaxes(-1, -2)
 
-    def _numbers(self, x: Array) -> Array:
-        """Return the embedded numbers: (..., n_embedded, n)."""
-        return x[..., self._columns].swapaxes(-1, -2)
-
-    def _outputs(self, array: Array) -> Array:
-        """Return a view of the mapped outputs: (..., n_embedded, n, n_units)."""
-        columns = array[..., : self._n_mapped]
-        return columns.reshape(*array.shape[:-1], -1, self._n_units).swapaxes(-2, -3)
-
-
-def _view_by_column(buffer: Array, n_embedded: int, n_rows: int, width: int) -> Array:
-    """Return a view of each member's memory as (..., n_embedded, n_rows, width)."""
-    flat = buffer.reshape(*buffer.shape[:-2], -1)
-    shape = n_embedded, n_rows, width
-    return flat[..., : n_embedded * n_rows * width].reshape(*flat.shape[:-1], *shape)
+        return forward, backward
 
 
 def _validate_columns(features: Any) -> tuple[int, ...]:

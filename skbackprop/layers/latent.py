@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_interval
-from .base import BatchView, BuiltLayer, Layer, LayerContext, Shape
+from .base import BoundLayer, Layer, LayerContext, Shape
 from .dense import Activation
 
 
@@ -59,10 +58,8 @@ class Sampling(Layer):
 
     beta: float = 1.0
 
-    batch_view: ClassVar[BatchView] = "flat"
-    stochastic: ClassVar[bool] = True
-    has_activity_loss: ClassVar[bool] = True
-    n_buffers: ClassVar[int] = 6
+    batch_view = "flat"
+    stochastic = True
 
     def __post_init__(self) -> None:
         validate_interval(self, "beta", low=0, high=np.inf, closed="left")
@@ -72,95 +69,65 @@ class Sampling(Layer):
             raise self.input_shape_error("as many means as log variances", input_shape)
         return (input_shape[0] // 2,)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return (
-            BuiltSampling(self.beta, context)
-            if context.is_training
-            else BuiltSamplingInference(context)
-        )
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        return 6 * input_shape[0] // 2
 
+    def bind(self, context: LayerContext) -> BoundLayer:
+        batch, grad_input, shape = context.batch, context.grad_input, context.out_shape
+        if not batch.is_training:
+            return _bind_means(grad_input)
+        noise, deviation = context.scratch("noise", *shape), context.scratch("deviation", *shape)
+        divergence, loss = batch.scratch("divergence", *shape), batch.get_activity_loss()
+        noise_of_members = context.with_member_axis(noise)
+        # The noise is the same in single and in double precision.
+        drawn = batch.pool.get("normal noise", shape, np.float64)
 
-class BuiltSampling:
-    """z = m + exp(v / 2) * e with new noise e for each batch.
-
-    Parameters
-    ----------
-    beta : float
-        The weight of the divergence.
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, beta: float, context: LayerContext) -> None:
-        self._beta, self._context = beta, context
-        shape = context.n_rows, context.n_outputs
-        self._noise = context.scratch("noise", *shape)
-        self._deviation = context.scratch("deviation", *shape)
-        self._divergence = context.pool.get("divergence", self._noise.shape)
-        self._members = context.with_member_axis(self._noise)
-        # The same noise in single and in double precision.
-        self._drawn = context.pool.get("normal noise", shape, np.float64)
-
-    def forward(self, x: Array, out: Array) -> None:
-        for rng, noise in zip(self._context.rngs, self._members, strict=True):
-            rng.standard_normal(out=self._drawn)
-            noise[...] = self._drawn
-        mean, log_variance = _split(x)
-        divergence, activity_loss = self._divergence, self._context.activity_loss
-        np.multiply(log_variance, 0.5, out=self._deviation)
-        np.exp(self._deviation, out=self._deviation)
-        np.multiply(self._deviation, self._noise, out=out)
-        np.add(out, mean, out=out)
-        if activity_loss is not None:
-            np.square(self._deviation, out=divergence)
+        def forward(x: Array, out: Array) -> None:
+            for rng, noise_of_member in zip(batch.rngs, noise_of_members, strict=True):
+                rng.standard_normal(out=drawn)
+                noise_of_member[...] = drawn
+            mean, log_variance = _split(x)
+            np.multiply(log_variance, 0.5, out=deviation)
+            np.exp(deviation, out=deviation)
+            np.multiply(deviation, noise, out=out)
+            np.add(out, mean, out=out)
+            np.square(deviation, out=divergence)
             np.subtract(divergence, log_variance, out=divergence)
             np.subtract(divergence, 1, out=divergence)
-            activity_loss += 0.5 * self._beta * divergence.sum(axis=-1)
+            np.add(loss, 0.5 * self.beta * divergence.sum(axis=-1), out=loss)
             np.square(mean, out=divergence)
-            activity_loss += 0.5 * self._beta * divergence.sum(axis=-1)
-        self._x = x
+            np.add(loss, 0.5 * self.beta * divergence.sum(axis=-1), out=loss)
 
-    def backward(self, delta: Array) -> Array:
-        grad_input, divergence = self._context.grad_input, self._divergence
-        if grad_input is None:
-            return delta
-        weight = self._beta * self._context.batch.weight
-        mean, _ = _split(self._x)
-        d_mean, d_log_variance = _split(grad_input)
-        np.multiply(mean, weight, out=d_mean)
-        np.add(d_mean, delta, out=d_mean)
-        np.square(self._deviation, out=divergence)
-        np.subtract(divergence, 1, out=divergence)
-        np.multiply(divergence, weight, out=d_log_variance)
-        np.multiply(self._deviation, self._noise, out=divergence)
-        np.multiply(divergence, delta, out=divergence)
-        np.add(d_log_variance, divergence, out=d_log_variance)
-        np.multiply(d_log_variance, 0.5, out=d_log_variance)
-        return grad_input
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if grad_input is None:
+                return
+            weight, (mean, _) = self.beta * batch.weight, _split(x)
+            d_mean, d_log_variance = _split(grad_input)
+            np.multiply(mean, weight, out=d_mean)
+            np.add(d_mean, delta, out=d_mean)
+            np.square(deviation, out=divergence)
+            np.subtract(divergence, 1, out=divergence)
+            np.multiply(divergence, weight, out=d_log_variance)
+            np.multiply(deviation, noise, out=divergence)
+            np.multiply(divergence, delta, out=divergence)
+            np.add(d_log_variance, divergence, out=d_log_variance)
+            np.multiply(d_log_variance, 0.5, out=d_log_variance)
+
+        return forward, backward
 
 
-class BuiltSamplingInference:
-    """z = m, for prediction.
+def _bind_means(grad_input: Array | None) -> BoundLayer:
+    """Return the passes z = m of prediction."""
 
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, context: LayerContext) -> None:
-        self._context = context
-
-    def forward(self, x: Array, out: Array) -> None:
+    def forward(x: Array, out: Array) -> None:
         out[...] = _split(x)[0]
 
-    def backward(self, delta: Array) -> Array:
-        grad_input = self._context.grad_input
-        if grad_input is None:
-            return delta
-        d_mean, d_log_variance = _split(grad_input)
-        d_mean[...], d_log_variance[...] = delta, 0
-        return grad_input
+    def backward(x: Array, out: Array, delta: Array) -> None:
+        if grad_input is not None:
+            d_mean, d_log_variance = _split(grad_input)
+            d_mean[...], d_log_variance[...] = delta, 0
+
+    return forward, backward
 
 
 def _split(x: Array) -> tuple[Array, Array]:

@@ -4,100 +4,48 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
-from ..utils.arrays import Array
-from ..utils.validation import validate_positive_int
-from ._built_convolution import Pair
-from ._built_pooling import (
-    BuiltAveragePooling,
-    BuiltGlobalAverage,
-    BuiltGlobalMax,
-    BuiltMaxPooling,
-    PoolingWindows,
-)
-from .base import BuiltLayer, Layer, LayerContext, Shape, check_axes
-from .convolution import (
-    as_pair,
-    make_upsampling_layers,
-    same_padding,
-    validate_padding,
-    validate_pairs,
-)
+import numpy as np
+
+from ..utils.arrays import BLOCK, Array, max_by_halves
+from ..utils.parallel import parallel_for, split_rows
+from ._window_pooling import WindowPooling, replace_padding
+from ._windows import Pair, WindowLayer
+from .base import BoundLayer, Layer, LayerContext, Shape, check_axes, fill_padding, padding_mask
+from .convolution import make_upsampling_layers
 from .reshaping import Reshape
 
 
-class Pooling(Layer):
+class Pooling(WindowLayer):
     """Base class of layers that pool windows. A subclass has the fields of `MaxPool2D`."""
 
-    pool_size: Any
-    strides: Any
-    padding: Literal["valid", "same"]
-
-    n_axes: ClassVar[int]
+    size_name = "pool_size"
+    size_text = "its pool_size"
 
     def __post_init__(self) -> None:
-        names = ("pool_size",) if self.strides is None else ("pool_size", "strides")
-        if self.n_axes == 1:
-            validate_positive_int(self, *names)
-        else:
-            validate_pairs(self, *names)
-        validate_padding(self, "valid", "same")
+        self.validate_windows()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        strides = [axis.stride for axis in self.compute_windows(input_shape)]
         return make_upsampling_layers(
-            self.compute_output_shape(input_shape), strides, input_shape[: self.n_axes]
+            self.compute_output_shape(input_shape),
+            self.window_strides[: self.n_axes],
+            input_shape[: self.n_axes],
         )
 
-    def compute_windows(self, input_shape: Shape) -> tuple[PoolingWindows, ...]:
-        """Return the windows along each axis, for the shape of one row of the input."""
-        sizes = as_pair(self.pool_size)[: self.n_axes]
-        strides = sizes if self.strides is None else as_pair(self.strides)[: self.n_axes]
-        windows = []
-        for n, size, stride in zip(input_shape, sizes, strides, strict=False):
-            n_outputs, before = (n - size) // stride + 1, 0
-            if self.padding == "same":
-                n_outputs = math.ceil(n / stride)
-                # Where the windows of a sequence are may not depend on the steps after it.
-                before = (
-                    max(size - stride, 0) // 2
-                    if self.n_axes == 1
-                    else same_padding(n, size, stride)[0]
-                )
-            windows.append(PoolingWindows(n, n_outputs, size, stride, before))
-        return tuple(windows)
+    def compute_padding(self, n: int, size: int, stride: int) -> Pair:
+        before, after = super().compute_padding(n, size, stride)
+        if self.padding == "same" and self.n_axes == 1:
+            # Where the windows of a sequence are may not depend on the steps after it.
+            before = max(size - stride, 0) // 2
+            after = (math.ceil(n / stride) - 1) * stride + size - before - n
+        return before, after
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape, self.n_axes)
-        windows = self.compute_windows(input_shape)
-        if min(axis.n_outputs for axis in windows) < 1:
-            size = " x ".join(str(axis.size) for axis in windows)
-            kind = f"sequences of at least {size} steps"
-            if self.n_axes == 2:
-                kind = f"images of at least {size} pixels"
-            raise self.input_shape_error(
-                f'{kind}, its pool_size, unless padding="same"', input_shape
-            )
-        n_channels = math.prod(input_shape[self.n_axes :])
-        return *(axis.n_outputs for axis in windows), n_channels
-
-    def compute_output_lengths(self, lengths: Array) -> Array | None:
-        stride = self.pool_size if self.strides is None else self.strides
-        if self.padding == "same":
-            padded: Array = -(-lengths // stride)
-            return padded
-        shortest = int(lengths.min())
-        if shortest < self.pool_size:
-            raise ValueError(
-                f"{self!r} takes sequences of at least {self.pool_size} steps, its pool_size, got "
-                f'one of {shortest} before its padding. Set padding="same", or remove such rows.'
-            )
-        n_windows: Array = (lengths - self.pool_size) // stride + 1
-        return n_windows
+        return *self.compute_output_size(input_shape), math.prod(input_shape[self.n_axes :])
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # The output and its gradient, and what is between the two axes of an image.
+        # A row has an output with its gradient, and values between the two axes of an image.
         *others, n_channels = self.compute_output_shape(input_shape)
         between = max(others[0] * input_shape[1], input_shape[0] * others[1]) if others[1:] else 0
         return (2 * math.prod(others) + between) * n_channels
@@ -106,15 +54,17 @@ class Pooling(Layer):
 class MaxPooling(Pooling):
     """Base class of layers that take the maximum of windows."""
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltMaxPooling(context, self.compute_windows(context.input_shape))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        pooling = WindowPooling(context, self.compute_windows(context.input_shape), is_max=True)
+        return pooling.forward, pooling.backward
 
 
 class AveragePooling(Pooling):
     """Base class of layers that take the mean of windows."""
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltAveragePooling(context, self.compute_windows(context.input_shape))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        pooling = WindowPooling(context, self.compute_windows(context.input_shape), is_max=False)
+        return pooling.forward, pooling.backward
 
 
 @dataclass(frozen=True)
@@ -164,8 +114,7 @@ class MaxPool1D(MaxPooling):
     strides: int | None = None
     padding: Literal["valid", "same"] = "valid"
 
-    n_axes: ClassVar[int] = 1
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
 
 @dataclass(frozen=True)
@@ -221,8 +170,6 @@ class MaxPool2D(MaxPooling):
     strides: int | Pair | None = None
     padding: Literal["valid", "same"] = "valid"
 
-    n_axes: ClassVar[int] = 2
-
 
 @dataclass(frozen=True)
 class AveragePool1D(AveragePooling):
@@ -266,8 +213,7 @@ class AveragePool1D(AveragePooling):
     strides: int | None = None
     padding: Literal["valid", "same"] = "valid"
 
-    n_axes: ClassVar[int] = 1
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
 
 @dataclass(frozen=True)
@@ -313,13 +259,9 @@ class AveragePool2D(AveragePooling):
     strides: int | Pair | None = None
     padding: Literal["valid", "same"] = "valid"
 
-    n_axes: ClassVar[int] = 2
-
 
 class GlobalPooling(Layer):
     """Base class of layers that pool all positions of a row to one value for each channel."""
-
-    n_axes: ClassVar[int]
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         sizes, output_shape = input_shape[: self.n_axes], self.compute_output_shape(input_shape)
@@ -327,7 +269,7 @@ class GlobalPooling(Layer):
         return Reshape(one_position), *make_upsampling_layers(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape, self.n_axes)
+        check_axes(self, input_shape)
         return (math.prod(input_shape[self.n_axes :]),)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
@@ -340,15 +282,98 @@ class GlobalMaxPooling(GlobalPooling):
     def memory_per_sample(self, input_shape: Shape) -> int:
         return math.prod(input_shape) // 2 + 3 * math.prod(self.compute_output_shape(input_shape))
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltGlobalMax(context, math.prod(context.input_shape[: self.n_axes]))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        batch, grad_input, (n_channels,) = context.batch, context.grad_input, context.out_shape[1:]
+        n_positions = math.prod(context.input_shape[: self.n_axes])
+        input_shape = -1, batch.n_rows, n_positions, n_channels
+        output_shape = batch.n_estimators, batch.n_rows, 1, n_channels
+        size = batch.n_estimators * n_positions * n_channels
+        parts = split_rows(batch.n_rows, 2 * BLOCK // size)
+        largest = batch.pool.get(f"largest {context.index}", output_shape)
+        share = batch.pool.get("share of largest", output_shape)
+        ones = batch.ones(n_positions)
+
+        def find_positions(x: Array) -> Array:
+            positions = x.reshape(input_shape)
+            if context.lengths is None:
+                return positions
+            return replace_padding(context, positions, -np.inf)
+
+        def forward(x: Array, out: Array) -> None:
+            positions = find_positions(x)
+
+            def forward_rows(rows: slice) -> None:
+                shape = (
+                    len(largest),
+                    rows.stop - rows.start,
+                    n_positions - n_positions // 2,
+                    n_channels,
+                )
+                left = batch.pool.get_for_thread("maxima left", shape)
+                np.copyto(largest[:, rows], max_by_halves(positions[:, rows], left))
+
+            parallel_for(forward_rows, parts)
+            pooled = out.reshape(output_shape)
+            np.copyto(pooled, largest)
+            if context.lengths is not None:
+                np.copyto(pooled, 0, where=context.lengths[..., None, None] == 0)
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if grad_input is None:
+                return
+            positions, gradient = find_positions(x), grad_input.reshape(input_shape)
+            d_pooled = delta.reshape(output_shape)
+
+            def backward_rows(rows: slice) -> None:
+                np.equal(positions[:, rows], largest[:, rows], out=gradient[:, rows])
+                np.matmul(ones, gradient[:, rows], out=share[:, rows])
+                np.divide(d_pooled[:, rows], share[:, rows], out=share[:, rows])
+                np.multiply(gradient[:, rows], share[:, rows], out=gradient[:, rows])
+
+            parallel_for(backward_rows, parts)
+            if context.lengths is not None:
+                fill_padding(gradient, context.lengths)
+
+        return forward, backward
 
 
 class GlobalAveragePooling(GlobalPooling):
     """Base class of layers that take the mean of all positions."""
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltGlobalAverage(context, math.prod(context.input_shape[: self.n_axes]))
+    def bind(self, context: LayerContext) -> BoundLayer:
+        batch, grad_input, (n_channels,) = context.batch, context.grad_input, context.out_shape[1:]
+        n_positions = math.prod(context.input_shape[: self.n_axes])
+        input_shape = -1, batch.n_rows, n_positions, n_channels
+        output_shape = batch.n_estimators, batch.n_rows, 1, n_channels
+        equal = np.full((1, n_positions), 1 / n_positions, batch.pool.dtype)
+
+        def compute_weights() -> Array:
+            if context.lengths is None:
+                return equal
+            is_step = ~padding_mask(context.lengths, n_positions)
+            weights = is_step / np.maximum(context.lengths, 1)[..., None]
+            return weights[:, :, None].astype(equal.dtype)
+
+        def forward(x: Array, out: Array) -> None:
+            x, pooled, weights = (
+                x.reshape(input_shape),
+                out.reshape(output_shape),
+                compute_weights(),
+            )
+            if n_channels > 1:
+                np.matmul(weights, x, out=pooled)
+                return
+            # Some BLAS kernels round a dot product by the address of its second factor.
+            products = batch.pool.get("weighted", (len(pooled), *input_shape[1:]))
+            np.multiply(x, weights.swapaxes(-1, -2), out=products)
+            np.add.reduce(products, axis=2, out=pooled[:, :, 0])
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if grad_input is not None:
+                weights, d_pooled = compute_weights().swapaxes(-1, -2), delta.reshape(output_shape)
+                np.multiply(d_pooled, weights, out=grad_input.reshape(input_shape))
+
+        return forward, backward
 
 
 @dataclass(frozen=True)
@@ -373,8 +398,7 @@ class GlobalMaxPool1D(GlobalMaxPooling):
     (32,)
     """
 
-    n_axes: ClassVar[int] = 1
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
 
 @dataclass(frozen=True)
@@ -399,8 +423,6 @@ class GlobalMaxPool2D(GlobalMaxPooling):
     (32,)
     """
 
-    n_axes: ClassVar[int] = 2
-
 
 @dataclass(frozen=True)
 class GlobalAveragePool1D(GlobalAveragePooling):
@@ -422,8 +444,7 @@ class GlobalAveragePool1D(GlobalAveragePooling):
     (32,)
     """
 
-    n_axes: ClassVar[int] = 1
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
 
 @dataclass(frozen=True)
@@ -449,5 +470,3 @@ class GlobalAveragePool2D(GlobalAveragePooling):
     >>> GlobalAveragePool2D().compute_output_shape((7, 7, 32))
     (32,)
     """
-
-    n_axes: ClassVar[int] = 2

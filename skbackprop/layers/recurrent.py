@@ -17,6 +17,7 @@ the IEEE 78(10), 1550-1560.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -26,19 +27,13 @@ from ..activations import ActivationFunction, get_activation
 from ..initializers import VarianceScaling
 from ..utils.arrays import Array
 from ..utils.validation import validate_bool, validate_positive_int
-from ._built_recurrent import (
-    DIRECTIONS,
-    BuiltBidirectional,
-    BuiltGRU,
-    BuiltLSTM,
-    BuiltRecurrent,
-    BuiltSimpleRNN,
-    split_channels,
-)
-from .base import BuiltLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
+from ._recurrence import Direction, Recurrence, StepPasses, split_channels
+from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
 from .convolution import make_upsampling_layers
 from .dense import Dense
 from .reshaping import Reshape
+
+_DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -99,16 +94,34 @@ class ForgetBiasInit:
 
 
 class RecurrentLayer(Layer):
-    """Base class of recurrent layers: shapes and parameters."""
+    """Base class of recurrent layers: shapes and parameters.
+
+    Attributes
+    ----------
+    input_gates, recurrent_gates : sequence of int
+        For each block of the input's product and of the state's: the gate whose weights it has.
+    logistic_gates : sequence of int, default=()
+        The gates that are logistic: s(a) = (1 + tanh(a / 2)) / 2, and the weights take the half.
+    n_blocks : int
+        The number of blocks, which are those of the input and others of the state.
+    n_states : int, default=1
+        The number of arrays that a step passes on; the first one is the output.
+    n_saved : int, default=1
+        The number of further arrays with a value for each step and unit.
+    """
 
     n_units: int
     return_sequences: bool
     truncate: int | None
 
-    n_gates: ClassVar[int]
-    # The number of arrays with a value for each step and unit, beside the gates and the state.
-    n_saved: ClassVar[int]
-    reads_sequences: ClassVar[bool] = True
+    input_gates: ClassVar[Sequence[int]]
+    recurrent_gates: ClassVar[Sequence[int]]
+    logistic_gates: ClassVar[Sequence[int]] = ()
+    n_blocks: ClassVar[int]
+    n_states: ClassVar[int] = 1
+    n_saved: ClassVar[int] = 1
+
+    batch_view = "sequences"
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
@@ -121,41 +134,50 @@ class RecurrentLayer(Layer):
         return _mirror_sequences(self, replace(same, return_sequences=True), input_shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape, 1)
+        check_axes(self, input_shape)
         return (input_shape[0], self.n_units) if self.return_sequences else (self.n_units,)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
         return lengths if self.return_sequences else None
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        n_channels, n_columns = split_channels(input_shape)[1], self.n_gates * self.n_units
+        n_channels, n_columns = split_channels(input_shape)[1], len(self.input_gates) * self.n_units
         # Glorot & Bengio (2010, equation 12), for each gate.
         glorot = VarianceScaling(2 * n_channels / (n_channels + self.n_units), "fan_in")
         kernels, recurrent = (n_channels, n_columns), (self.n_units, n_columns)
         return (
             ParameterSpec("kernels", kernels, KernelInit(kernels, initializer=glorot), True),
             ParameterSpec(
-                "recurrent_kernels", recurrent, OrthogonalInit(self.n_units, self.n_gates), True
+                "recurrent_kernels",
+                recurrent,
+                OrthogonalInit(self.n_units, len(self.input_gates)),
+                True,
             ),
             ParameterSpec("kernel_biases", (n_columns,)),
         )
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return self.build_direction(context)
+    def bind_steps(self, arrays: Recurrence) -> StepPasses:
+        """Return both passes of a step.
 
-    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
-        """Return the layer bound to the arrays of a context, which may read from the end."""
-        raise NotImplementedError(f"{type(self).__name__} must define build_direction(...)")
+        The second one replaces the gates of the step by their gradients. The gradient with respect
+        to the state after the step is in `arrays.d_states`, and that with respect to the state
+        before it takes its place.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define bind_steps(arrays)")
+
+    def bind(self, context: LayerContext) -> BoundLayer:
+        arrays = context.parameters, context.gradients, context.grad_input
+        recurrence = Recurrence(self, context, *arrays)
+        return recurrence.forward, recurrence.backward
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_steps, n_channels = split_channels(input_shape)
-        n_values = (self.n_gates + self.n_saved + 1) * self.n_units
-        outputs = self.n_buffers * math.prod(self.compute_output_shape(input_shape))
-        return n_steps * (n_values + 2 * n_channels) + outputs
+        n_values = (self.n_blocks + self.n_states + self.n_saved) * self.n_units
+        return n_steps * (n_values + 2 * n_channels) + super().memory_per_sample(input_shape)
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         n_steps, n_channels = split_channels(input_shape)
-        return n_steps * max(n_channels, self.n_units) * self.n_gates * self.n_units
+        return n_steps * max(n_channels, self.n_units) * len(self.input_gates) * self.n_units
 
 
 @dataclass(frozen=True)
@@ -230,15 +252,66 @@ class GRU(RecurrentLayer):
     return_sequences: bool = False
     truncate: int | None = None
 
-    n_gates: ClassVar[int] = 3
-    n_saved: ClassVar[int] = 2
+    # The blocks are the candidate n, the gates z and r, and the state's share of the candidate,
+    # q = h U_n + c_n. Their gradients take their places.
+    input_gates = (2, 0, 1)
+    recurrent_gates = (0, 1, 2)
+    logistic_gates = (0, 1)
+    n_blocks = 4
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         own = ParameterSpec("recurrent_biases", (self.n_units,))
         return *super().parameter_specs(input_shape), own
 
-    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
-        return BuiltGRU(self, context, is_reversed)
+    def bind_steps(self, arrays: Recurrence) -> StepPasses:
+        # Each step has its blocks, z and r in one, and the three of the state's product in one.
+        gates_of_step = [(*blocks, blocks[1:3], blocks[1:]) for blocks in arrays.gates]
+        outputs, differences = arrays.outputs, arrays.saved("differences")
+        recurrent, product, (d_h,) = arrays.recurrent, arrays.product, arrays.d_states
+        biases = arrays.parameters["recurrent_biases"]
+        slopes = arrays.blocks("slopes", 2, arrays.n_rows, self.n_units)
+        slope_z, slope_r = slopes
+
+        def step(t: int) -> None:
+            n, z, r, q, gates, _ = gates_of_step[t]
+            output, difference = outputs[t + 1], differences[t]
+            np.matmul(outputs[t], recurrent, out=product)
+            np.add(gates, product[:2], out=gates)
+            np.tanh(gates, out=gates)
+            np.multiply(gates, 0.5, out=gates)
+            np.add(gates, 0.5, out=gates)
+            np.add(product[2], biases, out=q)
+            np.multiply(r, q, out=output)
+            np.add(n, output, out=n)
+            np.tanh(n, out=n)
+            # (1 - z) n + z h = n + z (h - n)
+            np.subtract(outputs[t], n, out=difference)
+            np.multiply(z, difference, out=output)
+            np.add(output, n, out=output)
+
+        def step_back(t: int) -> None:
+            n, z, r, q, gates, recurrent_blocks = gates_of_step[t]
+            # With d for the gradient with respect to the new state: d n = d (1 - z) (1 - n^2),
+            # d z = d (h - n) z (1 - z), d r = d n q r (1 - r), d q = d n r
+            np.subtract(1, gates, out=slopes)
+            np.multiply(n, n, out=n)
+            np.subtract(1, n, out=n)
+            np.multiply(n, slope_z, out=n)
+            np.multiply(n, d_h, out=n)
+            np.multiply(slopes, gates, out=slopes)
+            np.multiply(slope_r, q, out=slope_r)
+            np.multiply(n, r, out=q)
+            np.multiply(n, slope_r, out=r)
+            np.multiply(slope_z, differences[t], out=slope_z)
+            d_through_z = np.multiply(d_h, z, out=slope_r)
+            np.multiply(slope_z, d_h, out=z)
+            if t:
+                np.matmul(recurrent_blocks, recurrent, out=product)
+                np.add(d_through_z, product[0], out=d_h)
+                np.add(d_h, product[1], out=d_h)
+                np.add(d_h, product[2], out=d_h)
+
+        return step, step_back
 
 
 @dataclass(frozen=True)
@@ -316,15 +389,71 @@ class LSTM(RecurrentLayer):
     return_sequences: bool = False
     truncate: int | None = None
 
-    n_gates: ClassVar[int] = 4
-    n_saved: ClassVar[int] = 2
+    # The blocks are the gates i, f and o and the candidate g. Their gradients take their places.
+    input_gates = (0, 1, 3, 2)
+    recurrent_gates = (0, 1, 3, 2)
+    logistic_gates = (0, 1, 3)
+    n_blocks = 4
+    n_states = 2
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         kernels, recurrent, biases = super().parameter_specs(input_shape)
         return kernels, recurrent, replace(biases, initializer=ForgetBiasInit(self.n_units))
 
-    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
-        return BuiltLSTM(self, context, is_reversed)
+    def bind_steps(self, arrays: Recurrence) -> StepPasses:
+        # Each step has its blocks, the logistic ones in one, the first two in one, and all.
+        gates_of_step = [(*b, b[:3], b[:2], b) for b in arrays.gates]
+        outputs = arrays.outputs
+        cells = [state[1] for state in arrays.states]
+        squashed_cells = arrays.saved("squashed cells")
+        recurrent, product, (d_h, d_c) = arrays.recurrent, arrays.product, arrays.d_states
+        slopes = arrays.blocks("slopes", 4, arrays.n_rows, self.n_units)
+        (slope_i, slope_f, slope_o, slope_g), slopes_of_gates = slopes, slopes[:3]
+
+        def step(t: int) -> None:
+            i, f, o, g, gates, _, blocks = gates_of_step[t]
+            cell, squashed = cells[t + 1], squashed_cells[t]
+            np.matmul(outputs[t], recurrent, out=product)
+            np.add(blocks, product, out=blocks)
+            np.tanh(blocks, out=blocks)
+            np.multiply(gates, 0.5, out=gates)
+            np.add(gates, 0.5, out=gates)
+            np.multiply(f, cells[t], out=cell)
+            np.multiply(i, g, out=squashed)
+            np.add(cell, squashed, out=cell)
+            np.tanh(cell, out=squashed)
+            np.multiply(o, squashed, out=outputs[t + 1])
+
+        def step_back(t: int) -> None:
+            i, f, o, g, gates, gates_of_cell, blocks = gates_of_step[t]
+            squashed = squashed_cells[t]
+            # d o = d h tanh(c) o (1 - o), d c += d h o (1 - tanh(c)^2), d i = d c g i (1 - i),
+            # d f = d c c_before f (1 - f), d g = d c i (1 - g^2), d c_before = d c f
+            np.multiply(squashed, squashed, out=slope_g)
+            np.subtract(1, slope_g, out=slope_g)
+            np.multiply(slope_g, o, out=slope_g)
+            np.multiply(slope_g, d_h, out=slope_g)
+            np.add(d_c, slope_g, out=d_c)
+            np.subtract(1, gates, out=slopes_of_gates)
+            np.multiply(slopes_of_gates, gates, out=slopes_of_gates)
+            np.multiply(slope_o, squashed, out=slope_o)
+            np.multiply(slope_o, d_h, out=o)
+            np.multiply(slope_i, g, out=slope_i)
+            np.multiply(slope_f, cells[t], out=slope_f)
+            np.multiply(g, g, out=slope_g)
+            np.subtract(1, slope_g, out=slope_g)
+            np.multiply(slope_g, i, out=slope_g)
+            np.multiply(slope_g, d_c, out=g)
+            d_cell_before = np.multiply(d_c, f, out=slope_g)
+            np.multiply(slopes[:2], d_c, out=gates_of_cell)
+            np.copyto(d_c, d_cell_before)
+            if t:
+                np.matmul(blocks, recurrent, out=product)
+                np.add(product[0], product[1], out=d_h)
+                np.add(d_h, product[2], out=d_h)
+                np.add(d_h, product[3], out=d_h)
+
+        return step, step_back
 
 
 @dataclass(frozen=True)
@@ -392,15 +521,36 @@ class SimpleRNN(RecurrentLayer):
     return_sequences: bool = False
     truncate: int | None = None
 
-    n_gates: ClassVar[int] = 1
-    n_saved: ClassVar[int] = 0
+    # The only block is z = x W + h U + b, and then its gradient.
+    input_gates = (0,)
+    recurrent_gates = (0,)
+    n_blocks = 1
+    n_saved = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         get_activation(self.activation)
 
-    def build_direction(self, context: LayerContext, is_reversed: bool = False) -> BuiltRecurrent:
-        return BuiltSimpleRNN(self, context, is_reversed)
+    def bind_steps(self, arrays: Recurrence) -> StepPasses:
+        function, outputs = get_activation(self.activation), arrays.outputs
+        (recurrent,), (product,), (d_h,) = arrays.recurrent, arrays.product, arrays.d_states
+
+        def step(t: int) -> None:
+            (z,) = arrays.gates[t]
+            np.matmul(outputs[t], recurrent, out=product)
+            np.add(z, product, out=z)
+            function.forward(z, outputs[t + 1])
+
+        def step_back(t: int) -> None:
+            (z,) = arrays.gates[t]
+            # The activation may overwrite its output, which the gradient of U needs.
+            np.copyto(product, outputs[t + 1])
+            function.backward(z, product, d_h)
+            np.copyto(z, d_h)
+            if t:
+                np.matmul(z, recurrent, out=d_h)
+
+        return step, step_back
 
 
 @dataclass(frozen=True)
@@ -457,7 +607,7 @@ class Bidirectional(Layer):
 
     layer: RecurrentLayer
 
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer, RecurrentLayer):
@@ -481,7 +631,7 @@ class Bidirectional(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         return tuple(
             replace(spec, name=f"{direction}_{spec.name}")
-            for direction in DIRECTIONS
+            for direction in _DIRECTIONS
             for spec in self.layer.parameter_specs(input_shape)
         )
 
@@ -491,8 +641,42 @@ class Bidirectional(Layer):
     def max_matmul_size(self, input_shape: Shape) -> int:
         return self.layer.max_matmul_size(input_shape)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltBidirectional(self.layer, context)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        grad_input, n_units = context.grad_input, self.layer.n_units
+        d_backward = None
+        if grad_input is not None:
+            d_backward = context.scratch("backward gradient", *context.x_shape)
+        directions = [
+            Recurrence(
+                self.layer,
+                context,
+                _select_direction(context.parameters, direction),
+                _select_direction(context.gradients, direction),
+                gradient,
+                direction,
+            )
+            for direction, gradient in zip(_DIRECTIONS, (grad_input, d_backward), strict=True)
+        ]
+
+        def forward(x: Array, out: Array) -> None:
+            directions[0].forward(x, out[..., :n_units])
+            directions[1].forward(x, out[..., n_units:])
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            directions[0].backward(x, out, delta[..., :n_units])
+            directions[1].backward(x, out, delta[..., n_units:])
+            if grad_input is not None and d_backward is not None:
+                np.add(grad_input, d_backward, out=grad_input)
+
+        return forward, backward
+
+
+def _select_direction(named: Mapping[str, Array], direction: Direction) -> dict[str, Array]:
+    """Return the arrays of a direction by the names that its layer gives them."""
+    prefix = f"{direction}_"
+    return {
+        name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)
+    }
 
 
 def _mirror_sequences(layer: Layer, decoding: Layer, input_shape: Shape) -> tuple[Layer, ...]:

@@ -6,16 +6,49 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from ..utils.arrays import Array
-from .base import BuiltLayer, Layer, LayerContext, Shape, padding_mask
+from .base import BoundLayer, Layer, LayerContext, Shape, fill_padding
+
+
+class Reshaping(Layer):
+    """Base class of layers whose output is their input in another shape.
+
+    The steps after the end of a sequence become zeros.
+    """
+
+    batch_view = "any"
+    backward_reads = "neither"
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (Reshape(input_shape),)
+
+    def compute_output_lengths(self, lengths: Array) -> Array | None:
+        return None
+
+    def memory_per_sample(self, input_shape: Shape) -> int:
+        return 0
+
+    def bind(self, context: LayerContext) -> BoundLayer | None:
+        if not context.batch.takes_padding:
+            return None
+
+        def forward(x: Array, out: Array) -> None:
+            if not np.may_share_memory(x, out):
+                np.copyto(out, x.reshape(out.shape))
+            _clear_padding(context, out)
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            _clear_padding(context, delta)
+
+        return forward, backward
 
 
 @dataclass(frozen=True)
-class Flatten(Layer):
+class Flatten(Reshaping):
     """Flatten each row to one axis, as dense layers need it.
 
     The estimators do it before their first hidden layer. Padding at the end of a sequence becomes
@@ -32,25 +65,12 @@ class Flatten(Layer):
     (192,)
     """
 
-    is_reshape: ClassVar[bool] = True
-    inplace_backward: ClassVar[bool] = True
-    n_buffers: ClassVar[int] = 0
-
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
 
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (Reshape(input_shape),)
-
-    def compute_output_lengths(self, lengths: Array) -> Array | None:
-        return None
-
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltReshape(context)
-
 
 @dataclass(frozen=True)
-class Reshape(Layer):
+class Reshape(Reshaping):
     """Give each row another shape of as many values.
 
     Parameters
@@ -77,10 +97,6 @@ class Reshape(Layer):
 
     target_shape: tuple[int, ...]
 
-    is_reshape: ClassVar[bool] = True
-    inplace_backward: ClassVar[bool] = True
-    n_buffers: ClassVar[int] = 0
-
     def __post_init__(self) -> None:
         object.__setattr__(self, "target_shape", _validate_shape(self.target_shape))
 
@@ -91,15 +107,6 @@ class Reshape(Layer):
             multiple = "a multiple of " * (-1 in self.target_shape)
             raise self.input_shape_error(f"rows of {multiple}{rest} values", input_shape)
         return shape
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (Reshape(input_shape),)
-
-    def compute_output_lengths(self, lengths: Array) -> Array | None:
-        return None
-
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltReshape(context)
 
 
 @dataclass(frozen=True)
@@ -156,8 +163,34 @@ class Permute(Layer):
     def compute_output_lengths(self, lengths: Array) -> Array | None:
         return lengths if self.dims[0] == 1 else None
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        return BuiltPermute(context, self.dims)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        grad_input = context.grad_input
+        axes, loses_steps = (0, 1, *(d + 1 for d in self.dims)), self.dims[0] != 1
+        inverse = np.argsort(axes).tolist()
+
+        def permute(x: Array) -> Array:
+            """Return a view of the input, or of its gradient, with the axes of the output."""
+            return x.reshape(-1, *context.x_shape).transpose(axes)
+
+        def forward(x: Array, out: Array) -> None:
+            permuted = out.reshape(-1, *context.out_shape)
+            np.copyto(permuted, permute(x))
+            if loses_steps:
+                _clear_padding(context, permuted.transpose(inverse))
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if grad_input is not None:
+                np.copyto(permute(grad_input), delta.reshape(-1, *context.out_shape))
+                if loses_steps:
+                    _clear_padding(context, grad_input)
+
+        return forward, backward
+
+
+def _clear_padding(context: LayerContext, x: Array) -> None:
+    """Set the steps of the input, or of its gradient, after the end of sequences to zero."""
+    if context.lengths is not None:
+        fill_padding(x.reshape(-1, context.batch.n_rows, *context.input_shape), context.lengths)
 
 
 @dataclass(frozen=True)
@@ -187,111 +220,32 @@ class CropOrPad(Layer):
             raise self.input_shape_error(f"{len(self.sizes)} axes and channels", input_shape)
         return *self.sizes, input_shape[-1]
 
-    def forward(self, context: LayerContext, x: Array, out: Array) -> None:
-        out[self._common(context)] = x[self._common(context)]
-        for last, rest in self._repeated(context):
-            out[rest] = out[last]
-
-    def backward(self, context: LayerContext, x: Array, delta: Array) -> Array:
-        if context.grad_input is None:
-            return delta
-        for last, rest in reversed(self._repeated(context)):
-            # As many axes are after the repeated one as slices.
-            delta[last] += delta[rest].sum(axis=1 - len(last), keepdims=True)
-        context.grad_input.fill(0)
-        context.grad_input[self._common(context)] = delta[self._common(context)]
-        return context.grad_input
-
-    def _common(self, context: LayerContext) -> tuple[Any, ...]:
-        """Return where input and output are the same."""
-        sizes = zip(context.input_shape, self.sizes, strict=False)
-        return (..., *(slice(min(n, size)) for n, size in sizes), slice(None))
-
-    def _repeated(self, context: LayerContext) -> list[tuple[tuple[Any, ...], tuple[Any, ...]]]:
-        """Return the last step, row or column of the input, and those after it in the output."""
-        found = []
-        for axis, (n, size) in enumerate(zip(context.input_shape, self.sizes, strict=False)):
-            after = (slice(None),) * (len(self.sizes) - axis)
+    def bind(self, context: LayerContext) -> BoundLayer:
+        sizes = list(zip(context.input_shape, self.sizes, strict=False))
+        # Input and output are the same in their common part.
+        common: Any = (..., *(slice(min(n, size)) for n, size in sizes), slice(None))
+        # The last step, row or column of the input is repeated after it in the output.
+        repeated: list[Any] = []
+        for axis, (n, size) in enumerate(sizes):
+            after = (slice(None),) * (len(sizes) - axis)
             if size > n:
-                found.append(((..., slice(n - 1, n), *after), (..., slice(n, size), *after)))
-        return found
+                repeated.append(((..., slice(n - 1, n), *after), (..., slice(n, size), *after)))
 
+        def forward(x: Array, out: Array) -> None:
+            out[common] = x[common]
+            for last, rest in repeated:
+                out[rest] = out[last]
 
-class BuiltReshape:
-    """A view of the input; the steps after the end of a sequence become zeros.
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            if context.grad_input is None:
+                return
+            for last, rest in reversed(repeated):
+                # As many axes are after the repeated one as slices.
+                delta[last] += delta[rest].sum(axis=1 - len(last), keepdims=True)
+            context.grad_input.fill(0)
+            context.grad_input[common] = delta[common]
 
-    The last layer copies it.
-
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer.
-    """
-
-    def __init__(self, context: LayerContext) -> None:
-        self._context = context
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._clear_padding(x)
-        if not np.may_share_memory(x, out):
-            np.copyto(out, x.reshape(out.shape))
-
-    def backward(self, delta: Array) -> Array:
-        context = self._context
-        delta = delta.reshape(
-            *delta.shape[: delta.ndim - len(context.output_shape)], *context.input_shape
-        )
-        self._clear_padding(delta)
-        return delta
-
-    def _clear_padding(self, x: Array) -> None:
-        """Set the steps after the end of each sequence to zero."""
-        if self._context.lengths is not None:
-            _clear_steps(
-                x.reshape(-1, self._context.n_rows, *self._context.input_shape), self._context
-            )
-
-
-class BuiltPermute:
-    """A copy of the input with its axes in another order.
-
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer.
-    dims : tuple of int
-        The axes of the input in the order of the output, from 1 on.
-    """
-
-    def __init__(self, context: LayerContext, dims: tuple[int, ...]) -> None:
-        self._context = context
-        self._axes = 0, 1, *(d + 1 for d in dims)
-        self._input_shape = -1, context.n_rows, *context.input_shape
-        self._output_shape = -1, context.n_rows, *context.output_shape
-        self._loses_steps = dims[0] != 1
-
-    def forward(self, x: Array, out: Array) -> None:
-        permuted = out.reshape(self._output_shape)
-        np.copyto(permuted, x.reshape(self._input_shape).transpose(self._axes))
-        if self._loses_steps and self._context.lengths is not None:
-            _clear_steps(permuted.transpose(np.argsort(self._axes)), self._context)
-
-    def backward(self, delta: Array) -> Array:
-        grad_input = self._context.grad_input
-        if grad_input is None:
-            return delta
-        gradient = grad_input.reshape(self._input_shape)
-        np.copyto(gradient.transpose(self._axes), delta.reshape(self._output_shape))
-        if self._loses_steps and self._context.lengths is not None:
-            _clear_steps(gradient, self._context)
-        return grad_input
-
-
-def _clear_steps(x: Array, context: LayerContext) -> None:
-    """Set the steps after the end of sequences (members, rows, steps, ...) to zero."""
-    assert context.lengths is not None
-    is_padding = padding_mask(context.lengths, x.shape[2])
-    np.copyto(x, 0, where=is_padding.reshape(*is_padding.shape, *(1,) * (x.ndim - 3)))
+        return forward, backward
 
 
 def _validate_shape(shape: Any) -> tuple[int, ...]:

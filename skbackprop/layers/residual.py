@@ -9,22 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 import numpy as np
 
 from ..utils._name_types import LayerName
 from ..utils.arrays import Array
-from .base import (
-    BatchView,
-    BuiltLayer,
-    Layer,
-    LayerContext,
-    Shape,
-    check_layers,
-    expand_layers,
-    padding_mask,
-)
+from .base import BoundLayer, Layer, LayerContext, Shape, check_layers, expand_layers, padding_mask
 from .embeddings import LAYERS
 
 
@@ -112,48 +103,70 @@ class ResidualStart(Layer):
 
     residual: Residual
 
-    batch_view: ClassVar[BatchView] = "flat"
-    saves_output: ClassVar[bool] = True
-    inplace_backward: ClassVar[bool] = True
+    batch_view = "flat"
+    backward_reads = "output"
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.residual.compute_output_shape(input_shape)
 
-    def inplace_forward(self, has_backward: bool) -> bool:
-        return True
+    def bind(self, context: LayerContext) -> BoundLayer:
+        connection = OpenResidual(context, len(context.batch.open_residuals))
+        context.batch.open_residuals.append(connection)
 
-    def build(self, context: LayerContext) -> BuiltLayer:
-        built = BuiltResidualStart(context)
-        context.open_residuals.append(built)
-        return built
+        def forward(x: Array, out: Array) -> None:
+            if not np.may_share_memory(x, out):
+                np.copyto(out, x)
+            connection.x = out
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            np.add(delta, connection.delta, out=delta)
+
+        return forward, backward
 
 
 @dataclass(frozen=True)
 class ResidualEnd(Layer):
     """Add the input of the residual connection that started last."""
 
-    batch_view: ClassVar[BatchView] = "flat"
-    inplace_backward: ClassVar[bool] = True
+    batch_view = "flat"
+    backward_reads = "neither"
 
-    def inplace_forward(self, has_backward: bool) -> bool:
-        return True
-
-    def build(self, context: LayerContext) -> BuiltLayer:
-        if not context.open_residuals:
+    def bind(self, context: LayerContext) -> BoundLayer:
+        batch = context.batch
+        if not batch.open_residuals:
             raise ValueError(
                 "A part of a network must not start inside a Residual, because it would lack the "
                 "input that is added. Start it before or after the Residual."
             )
-        return BuiltResidualEnd(context, context.open_residuals.pop())
+        start = batch.open_residuals.pop()
+        is_real: Array | None = None
+
+        def forward(x: Array, out: Array) -> None:
+            nonlocal is_real
+            is_real = _find_steps(start.context, context)
+            if is_real is None:
+                np.add(x, start.x, out=out)
+            else:
+                np.copyto(out, x)
+                np.add(out, start.x, out=out, where=is_real)
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            np.copyto(start.delta, delta)
+            if is_real is not None:
+                np.multiply(delta, is_real, out=start.delta)
+
+        return forward, backward
 
 
-class BuiltResidualStart:
-    """The start of a residual connection.
+class OpenResidual:
+    """Arrays that the start and the end of a residual connection share.
 
     Parameters
     ----------
     context : LayerContext
-        The arrays of the layer.
+        The arrays of the start.
+    depth : int
+        The number of connections around it.
 
     Attributes
     ----------
@@ -164,62 +177,23 @@ class BuiltResidualStart:
     """
 
     x: Array
-    delta: Array
 
-    def __init__(self, context: LayerContext) -> None:
+    def __init__(self, context: LayerContext, depth: int) -> None:
         self.context = context
-        self.depth = len(context.open_residuals)
-
-    def forward(self, x: Array, out: Array) -> None:
-        if not np.may_share_memory(x, out):
-            np.copyto(out, x)
-        self.x = out
-
-    def backward(self, delta: Array) -> Array:
-        np.add(delta, self.delta, out=delta)
-        return delta
+        # Connections that follow each other share this memory, but not nested ones.
+        self.delta = context.batch.scratch(f"residual {depth}", *context.x_shape)
 
 
-class BuiltResidualEnd:
-    """The end of a residual connection: y = x + F(x), of which it gets F(x).
+def _find_steps(start: LayerContext, end: LayerContext) -> Array | None:
+    """Return which values of the input of a connection are no padding.
 
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer.
-    start : BuiltResidualStart
-        The start of the connection.
+    None stands for all, also if the padding of its output is the same.
     """
-
-    def __init__(self, context: LayerContext, start: BuiltResidualStart) -> None:
-        self._context, self._start = context, start
-        shape = context.n_estimators, context.n_rows, context.n_outputs
-        # Connections that follow each other can share it, those around each other can't.
-        start.delta = context.pool.get(f"residual {start.depth}", shape)
-        if context.n_estimators == 1:
-            start.delta = start.delta[0]
-
-    def forward(self, x: Array, out: Array) -> None:
-        self._is_real = self._steps_of_changed_lengths()
-        if self._is_real is None:
-            np.add(x, self._start.x, out=out)
-        else:
-            np.copyto(out, x)
-            np.add(out, self._start.x, out=out, where=self._is_real)
-
-    def backward(self, delta: Array) -> Array:
-        np.copyto(self._start.delta, delta)
-        if self._is_real is not None:
-            np.multiply(delta, self._is_real, out=self._start.delta)
-        return delta
-
-    def _steps_of_changed_lengths(self) -> Array | None:
-        """Return which values of x are no padding if F has changed the lengths, else None."""
-        lengths, after = self._start.context.lengths, self._context.lengths
-        if lengths is None or lengths is after:
-            return None
-        if after is not None and np.array_equal(lengths, after):
-            return None
-        n_steps, *rest = self._context.input_shape
-        is_real = (~padding_mask(lengths, n_steps)).repeat(math.prod(rest), axis=-1)
-        return is_real if self._context.n_estimators > 1 else is_real[0]
+    before, after = start.lengths, end.lengths
+    if before is None or before is after:
+        return None
+    if after is not None and np.array_equal(before, after):
+        return None
+    n_steps, *rest = end.input_shape
+    is_real = (~padding_mask(before, n_steps)).repeat(math.prod(rest), axis=-1)
+    return is_real if end.batch.n_estimators > 1 else is_real[0]

@@ -292,3 +292,43 @@ CLASSIFIER_LOSSES: dict[str, ClassifierLoss] = {
     "hinge": Hinge(),
     "squared_hinge": SquaredHinge(),
 }
+
+
+@dataclass(frozen=True)
+class LabelSmoothing(Loss):
+    """Loss of smoothed targets: loss(s, y) = base_loss(s, (1 - a) y + a / K) with a = smoothing.
+
+    K is the number of mutually exclusive classes, or 2 for each of several labels (Szegedy et al.
+    2016, section 7). Validation scores and splits use the true targets.
+
+    Parameters
+    ----------
+    base_loss : ClassifierLoss
+        The loss; it must support probabilities.
+    smoothing : float
+        The share of each target that is spread evenly over all classes, in [0, 1).
+
+    References
+    ----------
+    Szegedy, C., Vanhoucke, V., Ioffe, S., Shlens, J. & Wojna, Z. (2016). Rethinking the
+    inception architecture for computer vision. CVPR.
+    """
+
+    base_loss: ClassifierLoss
+    smoothing: float
+    average_over_outputs: ClassVar[bool] = False
+
+    @property
+    def link(self) -> Link:
+        return self.base_loss.link
+
+    def value(self, raw_prediction: Array, y: Array) -> Array:
+        return self.base_loss.value(raw_prediction, self._smooth(y))
+
+    def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
+        self.base_loss.gradient(raw_prediction, self._smooth(y), out)
+
+    def _smooth(self, y: Array) -> Array:
+        n_classes = y.shape[-1] if self.base_loss.multiclass else 2
+        smoothed = y * (1 - self.smoothing)
+        return np.add(smoothed, self.smoothing / n_classes, out=smoothed)

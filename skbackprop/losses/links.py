@@ -250,50 +250,6 @@ def _copy_outputs_first(raw_prediction: Array) -> Array:
     return np.array(raw_prediction.transpose(last, *range(last)), order="C")
 
 
-class TanhLink(Link):
-    """Predictions tanh(s) of each output."""
-
-    name = "tanh"
-
-    def inverse(self, raw_prediction: Array, out: Array) -> None:
-        np.tanh(raw_prediction, out=out)
-
-    def inverse_backward(self, predictions: Array, delta: Array) -> None:
-        np.multiply(delta, 1 - predictions**2, out=delta)
-
-    def link(self, predictions: Array) -> Array:
-        values = predictions.astype(np.float64)
-        largest = 1 - np.finfo(np.float64).epsneg
-        return np.asarray(np.arctanh(np.clip(values, -largest, largest)))
-
-    def average_predictions(self, raw_prediction: Array) -> Array:
-        return np.asarray(self.link(np.tanh(raw_prediction).mean(axis=0)), raw_prediction.dtype)
-
-    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
-        each = np.tanh(raw_prediction)
-        mean = np.tanh(self.link(each.mean(axis=0)))
-        rise = (1 - each**2) / np.maximum(1 - mean**2, np.finfo(np.float64).epsneg)
-        return np.asarray(delta / len(raw_prediction) * rise, raw_prediction.dtype)
-
-
-class ReluLink(IdentityLink):
-    """Predictions max(s, 0) of each output."""
-
-    name = "relu"
-
-    def inverse(self, raw_prediction: Array, out: Array) -> None:
-        np.maximum(raw_prediction, 0, out=out)
-
-    def inverse_backward(self, predictions: Array, delta: Array) -> None:
-        np.multiply(delta, predictions > 0, out=delta)
-
-    def average_predictions(self, raw_prediction: Array) -> Array:
-        return np.asarray(np.maximum(raw_prediction, 0).mean(axis=0))
-
-    def average_predictions_backward(self, raw_prediction: Array, delta: Array) -> Array:
-        return np.asarray(delta / len(raw_prediction) * (raw_prediction > 0))
-
-
 @dataclass(frozen=True)
 class NonCrossingQuantileLink(Link):
     """Predictions q_1 = s_1 and q_j = q_{j-1} + log(1 + exp(s_j)), in ascending order.
@@ -415,13 +371,3 @@ IDENTITY_LINK = IdentityLink()
 LOG_LINK = LogLink()
 LOGIT_LINK = LogitLink()
 SOFTMAX_LINK = SoftmaxLink()
-
-OUTPUT_ACTIVATIONS: dict[str, Link] = {
-    "identity": IDENTITY_LINK,
-    "exp": LOG_LINK,
-    "logistic": LOGIT_LINK,
-    "softmax": SOFTMAX_LINK,
-    "tanh": TanhLink(),
-    "relu": ReluLink(),
-}
-"""The links by the names that scikit-learn's networks accept as ``out_activation_``."""

@@ -78,12 +78,14 @@ class StackedSearchMixin(EstimatorMixin):
         results["params"] = [dict(candidate) for candidate in results["params"]]
         if isinstance(getattr(search, "best_params_", None), Candidate):
             search.best_params_ = results["params"][search.best_index_]
+        self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(vars(search) | self.get_params(deep=False))
         return self
 
     def _with_stand_in(self) -> Any:
         """Return a copy of the search over stand-ins of the estimator, if these can help."""
         search, estimator = copy.copy(self), self.estimator
+        search.__dict__.pop("feature_names_in_", None)  # of an earlier fit
         if isinstance(estimator, (Pipeline, BaseNeuralNetwork)) and not has_callbacks(estimator):
             search.estimator = StandIn(estimator)
             if self.scoring is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,14 +18,14 @@ from sklearn.utils.metadata_routing import get_routing_for_object
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import _safe_indexing
-from ..estimators._fit_context import ValidatedParams
-from ..estimators._fit_many import FitJob, fit_many
-from ..estimators.base import BaseNeuralNetwork, validate_params
-from ..training.config import is_lbfgs
-from ..training.loop import EpochReport
-from ..training.parallelism import array_split
+from ..estimators._checkpoint import compute_checksum
+from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..nn.train_state import TrainState
+from ..training.config import Config, is_lbfgs
+from ..training.stacks import OnEpoch, train
+from ..training.train import GetState, TrainingInterrupted
 from ..utils.arrays import Array, count_rows
-from ..utils.equality import group_by_equality
+from ..utils.equality import group_by_equality, is_equal
 from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,
@@ -33,6 +34,13 @@ _MIN_CANDIDATES_PER_SPLIT = 8
 
 # X of more bytes is only held for one split at a time.
 _MAX_BYTES_OF_SPLITS = 1 << 26
+
+# The memory that a stack may take, in bytes. It only matters for members that visit their rows in
+# different orders: each then has a copy of the next rows.
+_MAX_STACK_BYTES = 1 << 28
+
+# Parameters by which the validation of data differs.
+_READING = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -48,7 +56,7 @@ class StackMember:
         The index of the candidate.
     estimator : estimator
         The estimator with the parameters of the candidate, not fitted.
-    params : ValidatedParams
+    config : Config
         The validated parameters of its network.
     transformer_params : dict
         The searched parameters of the transformers before the network.
@@ -58,20 +66,18 @@ class StackMember:
         The training rows of the split.
     last : TrainedEstimator or None
         What the candidate was trained to in the round before, to resume training from.
+    stack : int, default=0
+        A number that is the same for candidates whose networks may train in one stack.
     """
 
     number: int
     estimator: Any
-    params: ValidatedParams
+    config: Config
     transformer_params: dict[str, Any]
     split: int
     train: Array
     last: TrainedEstimator | None
-
-    @property
-    def stacking_key(self) -> list[Any]:
-        """What the members of a stack have in common."""
-        return [type(get_network(self.estimator)), *self.params.config.stacking_key]
+    stack: int = 0
 
 
 @dataclass(eq=False)
@@ -134,7 +140,7 @@ class TrainingSplitter:
                 continue
             network.max_iter = self.last_epoch or network.max_iter
             try:
-                params = validate_params(network)
+                config = network._validated_config(network._own_params(), False, False)
             except Exception:  # scikit-learn gets the error in a fit of its own
                 continue
             prefix = get_prefix(estimator)
@@ -145,12 +151,19 @@ class TrainingSplitter:
             }
             members.append(
                 [
-                    StackMember(number, estimator, params, transformer_params, split, train, last)
+                    StackMember(number, estimator, config, transformer_params, split, train, last)
                     for split, (train, last) in enumerate(
                         zip(trains, candidate.trained, strict=True)
                     )
                 ]
             )
+        keys = [
+            [type(get_network(each[0].estimator)), *each[0].config.stacking_key] for each in members
+        ]
+        for stack, group in enumerate(group_by_equality(members, keys)):
+            for each in group:
+                for member in each:
+                    member.stack = stack
         return members
 
 
@@ -201,15 +214,21 @@ def divide_into_jobs(candidates: Any, n_jobs: int, is_large: bool) -> list[list[
     """
     jobs: list[Any] = []
     for alike in group_by_equality(candidates, [each[0].transformer_params for each in candidates]):
-        stacks = group_by_equality(alike, [each[0].stacking_key for each in alike])
-        all_splits = range(len(alike[0]))
-        is_single = is_large or len(alike) >= _MIN_CANDIDATES_PER_SPLIT * len(stacks)
+        alike.sort(key=lambda each: each[0].stack)
+        n_stacks, all_splits = len({each[0].stack for each in alike}), range(len(alike[0]))
+        is_single = is_large or len(alike) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks
         for splits in [[split] for split in all_splits] if is_single else [all_splits]:
-            jobs.append([each[split] for stack in stacks for split in splits for each in stack])
+            jobs.append([each[split] for split in splits for each in alike])
     if n_left := len(jobs) % n_jobs:
         n_parts = n_jobs // n_left
-        parts = [array_split(job, min(len(job), n_parts)) for job in jobs[-n_left:]]
-        jobs[-n_left:] = [part for each in parts for part in each]
+        parts = [
+            np.array_split(np.arange(len(job)), min(len(job), n_parts)) for job in jobs[-n_left:]
+        ]
+        jobs[-n_left:] = [
+            [job[i] for i in part]
+            for job, each in zip(jobs[-n_left:], parts, strict=True)
+            for part in each
+        ]
     return jobs
 
 
@@ -237,29 +256,183 @@ def train_job(
         Whether to print the progress.
     """
     data: dict[int, Any] = {}
-    fits: dict[StackMember, FitJob] = {}
+    fits: list[StackedFit] = []
     for member in members:
         if member.split not in data:
             data[member.split] = fit_transformers(member, X, y, fit_params)
-        if data[member.split] is not None:
-            # Training changes nothing but the random state. A clone would lose attributes that
-            # set_params of a subclass has set beside the parameters.
-            network = copy.copy(get_network(member.estimator))
-            network.random_state = copy.deepcopy(network.random_state)
-            arguments = data[member.split][-1]
-            start = member.last.load("checkpoints") if member.last else None
-            fits[member] = FitJob(network, **arguments, params=member.params, start=start)
-    report = make_progress_report() if verbose else None
-    fit_many(list(fits.values()), report=report, pause_epoch=pause_epoch)
+        if data[member.split] is not None and (fit := prepare_fit(member, data, fits)):
+            fits.append(fit)
+    stacks: dict[tuple[Any, ...], list[StackedFit]] = {}
+    for fit in fits:
+        stacks.setdefault(fit.stacking_key, []).append(fit)
+    for group in stacks.values():
+        train_stack(group, pause_epoch, make_progress_report(len(group)) if verbose else None)
     results: dict[StackMember, TrainedEstimator | None] = dict.fromkeys(members)
-    for member, fit in fits.items():
-        if fit.error is None:
-            fit.estimator.max_iter = pause_epoch or fit.estimator.max_iter  # for scorers
-            fit.estimator.__dict__.pop("_training", None)  # scorers do not continue training
-            checksum, pipeline, _ = data[member.split]
-            trained = with_network(pipeline, fit.estimator)
-            results[member] = TrainedEstimator(checksum, fit.seconds, trained, fit.checkpoints)
+    for fit in fits:
+        if fit.is_fitted:
+            # Scorers see the number of epochs that the network has been trained for.
+            fit.network.max_iter = pause_epoch or fit.network.max_iter
+            checksum, pipeline, _ = data[fit.member.split]
+            trained = with_network(pipeline, fit.network)
+            results[fit.member] = TrainedEstimator(checksum, fit.seconds, trained, fit.resumable)
     return list(results.values())
+
+
+@dataclass(eq=False)
+class StackedFit:
+    """A network of a candidate, which trains in a stack with others.
+
+    Parameters
+    ----------
+    member : StackMember
+        The candidate on a split.
+    network : BaseNeuralNetwork
+        Its network.
+    arguments : dict
+        The arguments of the network's `fit`.
+    task : PreparedFit
+        The validated data, and the state that training starts from.
+    seconds : float
+        The time of the fit so far.
+    is_fitted : bool, default=False
+        Whether the network is fitted.
+    resumable : tuple of (int, TrainState) or None, default=None
+        A checksum of the data, and the state to resume training from after a pause.
+    """
+
+    member: StackMember
+    network: BaseNeuralNetwork
+    arguments: dict[str, Any]
+    task: PreparedFit
+    seconds: float
+    is_fitted: bool = False
+    resumable: tuple[int, TrainState] | None = None
+
+    @property
+    def stacking_key(self) -> tuple[Any, ...]:
+        """What the networks of a stack have in common: parameters, shapes, the kind of the data."""
+        task, state = self.task, self.task.state
+        of_data = (
+            task.row_shape,
+            task.rows.y.shape[1],
+            task.rows.is_sparse,
+            task.rows.weight is None,
+        )
+        return (
+            self.member.stack,
+            type(task.targets),
+            *of_data,
+            state.parameters.dtype,
+            int(state.epoch[0, 0]),
+        )
+
+    @property
+    def checksum(self) -> int:
+        """A number by which equal data is recognized."""
+        parts = self.task.rows.X, self.task.rows.y, self.task.rows.weight
+        return compute_checksum([part for part in parts if part is not None])
+
+    def finish(self, state: TrainState, seconds: float, *, pauses: bool) -> None:
+        """Set the fitted attributes, and keep the state if training only pauses."""
+        start = time.perf_counter()
+        try:
+            if pauses:
+                self.resumable = self.checksum, state.copy().with_own_random_states()
+            self.network._set_fitted(self.task, state)
+            self.is_fitted = True
+        except Exception:  # scikit-learn gets the error in a fit of its own
+            self.resumable = None
+        self.seconds += seconds + time.perf_counter() - start
+
+
+def prepare_fit(
+    member: StackMember, data: dict[int, Any], others: Sequence[StackedFit]
+) -> StackedFit | None:
+    """Return the fit of a candidate's network; None if its parameters or data are invalid.
+
+    `others` are fits before it, whose validated data it shares where that is the same.
+    """
+    start = time.perf_counter()
+    # Training changes nothing but the random state. A clone would lose attributes that set_params
+    # of a subclass has set beside the parameters.
+    network = copy.copy(get_network(member.estimator))
+    network.random_state = copy.deepcopy(network.random_state)
+    if network.random_state is None:  # the others would draw from NumPy's global stream as well
+        network.random_state = np.random.RandomState(np.random.randint(np.iinfo(np.int32).max))
+    arguments = data[member.split][-1]
+    alike = (
+        other.task
+        for other in others
+        if other.arguments is arguments
+        and type(other.network) is type(network)
+        and all(
+            is_equal(getattr(other.network, name, None), getattr(network, name, None))
+            for name in _READING
+        )
+    )
+    try:
+        task = network._prepare(
+            arguments["X"],
+            arguments["y"],
+            **arguments["fit_params"],
+            like=next(alike, None),
+            config=member.config,
+        )
+    except Exception:  # scikit-learn gets the error in a fit of its own
+        return None
+    if get_network(member.estimator).random_state is None:
+        network.random_state = None
+    fit = StackedFit(member, network, arguments, task, time.perf_counter() - start)
+    if member.last is not None and (last := member.last.load("resumable")) is not None:
+        checksum, state = last
+        if checksum == fit.checksum:
+            task.resume(state)
+    return fit
+
+
+def train_stack(
+    fits: Sequence[StackedFit], pause_epoch: int | None, on_epoch: OnEpoch | None
+) -> None:
+    """Train networks that have the same `stacking_key`, and set their fitted attributes.
+
+    If they fail as a whole, none is fitted, and there is a RuntimeWarning: a user-defined part of a
+    network may fail, or may support only single networks.
+    """
+    first, start = fits[0].task, time.perf_counter()
+    sizes = [len(fit.task.state) for fit in fits]
+    epochs = [fit.task.state.epoch.sum() for fit in fits]
+    try:
+        state = train(
+            first.training_network,
+            first.targets.loss,
+            [fit.task.config for fit, n in zip(fits, sizes, strict=True) for _ in range(n)],
+            [fit.task.rows for fit, n in zip(fits, sizes, strict=True) for _ in range(n)],
+            [each for fit in fits for each in fit.task.validation],
+            TrainState.concat([fit.task.state for fit in fits]),
+            on_epoch,
+            pause_epoch,
+            _MAX_STACK_BYTES,
+        )
+    except TrainingInterrupted as error:
+        raise KeyboardInterrupt from error
+    except Exception as error:
+        warnings.warn(
+            f"{len(fits)} estimators are trained one by one, which is slower but gives the same "
+            f"results: training them together raised {error!r}. Custom layers, losses and other "
+            "objects must accept arrays with the member axis first. If you use none, please report "
+            "this.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        return
+    seconds = time.perf_counter() - start
+    ends = np.cumsum(sizes).tolist()
+    parts = [state.take(slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)]
+    done = [part.epoch.sum() - n for part, n in zip(parts, epochs, strict=True)]
+    for fit, part, n in zip(fits, parts, done, strict=True):
+        own = part.copy().with_own_random_states() if len(fits) > 1 else part
+        share = n / sum(done) if sum(done) else 1 / len(fits)
+        fit.finish(own, float(seconds * share), pauses=pause_epoch is not None)
 
 
 def fit_transformers(
@@ -311,19 +484,23 @@ class _ArgumentRecorder(BaseEstimator):
         return get_routing_for_object(self.network)
 
 
-def make_progress_report() -> EpochReport:
+def make_progress_report(n_networks: int) -> OnEpoch:
     """Return a function that prints the epochs of a stack and the networks left.
 
     It prints every few seconds, and when a stack ends.
     """
     last = time.perf_counter()
 
-    def report(n_epochs: int, n_left: int, n_networks: int) -> None:
+    def report(get_state: GetState) -> bool:
         nonlocal last
         now = time.perf_counter()
+        state = get_state()
+        n_left = state.stop_reason.count("")
         if n_left == 0 or now - last > _SECONDS_BETWEEN_LINES:
             last = now
             # A worker process does not flush by itself.
+            n_epochs = int(state.epoch.max())
             print(f"epoch {n_epochs}, {n_left} of {n_networks} networks left", flush=True)
+        return False
 
     return report

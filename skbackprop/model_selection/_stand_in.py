@@ -21,7 +21,7 @@ from ..utils.arrays import IndexArray
 class TrainedEstimator:
     """Estimator of a candidate that has been trained on one split.
 
-    The estimator and its states are pickled once, in the worker that has trained it, and stay
+    The estimator and its state are pickled once, in the worker that has trained it, and stay
     pickled until they are loaded.
 
     Parameters
@@ -32,23 +32,23 @@ class TrainedEstimator:
         The candidate's share of the training time of its stack.
     estimator : estimator or bytes
         The trained estimator.
-    checkpoints : list of TrainingCheckpoint, bytes or None
-        The state of each network, if training only pauses.
+    resumable : tuple of (int, TrainState), bytes or None, default=None
+        A checksum of the data, and the state to resume from, if training only pauses.
     """
 
     checksum: int
     seconds: float
     estimator: Any
-    checkpoints: Any = None
+    resumable: Any = None
 
     def load(self, name: str) -> Any:
-        """Return the "estimator" or the "checkpoints"."""
+        """Return the "estimator" or the "resumable" state."""
         value = getattr(self, name)
         return pickle.loads(value) if isinstance(value, bytes) else value
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(vars(self))
-        for name in ("estimator", "checkpoints"):
+        for name in ("estimator", "resumable"):
             if not isinstance(state[name], bytes):
                 with suppress(Exception):  # classes of the user's script, which joblib can pickle
                     state[name] = pickle.dumps(state[name])
@@ -88,7 +88,7 @@ class Candidate(dict[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without the training states, of which workers that score have no use."""
-        return Candidate, (dict(self), [t and replace(t, checkpoints=None) for t in self.trained])
+        return Candidate, (dict(self), [t and replace(t, resumable=None) for t in self.trained])
 
     def copy(self) -> Candidate:
         """Return a copy that shares the trained estimators, for the next round of a search."""

@@ -1,4 +1,4 @@
-"""Networks as sequences of layers, and the plan by which a pass executes them."""
+"""Networks as sequences of layers, and their passes bound to memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
@@ -14,224 +14,33 @@ from ..activations import ActivationFunction, Relu
 from ..initializers import GlorotUniform, Initializer
 from ..layers.base import (
     NUM_BATCHES_TRACKED,
-    BatchWeights,
-    BuiltLayer,
+    BackwardReads,
+    BatchContext,
+    BatchView,
     Layer,
     LayerContext,
     ParameterSpec,
     Shape,
 )
 from ..layers.dense import Activation, Dense, HiddenDropout
+from ..layers.latent import Sampling
 from ..layers.normalization import Normalization
 from ..layers.pooling import GlobalMaxPooling, MaxPooling
-from ..utils.arrays import Array, BufferPool, iter_row_slices, squeeze_member_axis
-from .parameters import FlatParameters, ParameterLayout, Parameters, RandomStates
+from ..utils.arrays import Array, BufferPool, iter_row_slices
+from .parameters import ParameterLayout, Parameters, RandomStates
 
-OutputPlacement: TypeAlias = Literal["buffer", "input", "matrices", "scores"]
 Specs: TypeAlias = list[tuple[ParameterSpec, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class LayerStep:
-    """A layer in an execution plan, with settings that depend on its neighbors.
+class ExecutedLayer(NamedTuple):
+    """A layer, its number in the network, and the shapes in which it sees a batch of one row."""
 
-    Parameters
-    ----------
-    layer : Layer
-        The layer.
-    index : int
-        Its index in the network.
-    input_shape, output_shape : tuple of int
-        The shape of one row before and after it.
-    is_sparse : bool
-        Whether its input is a list of CSR matrices.
-    can_overwrite_input : bool
-        Whether no other layer reads its input.
-    output : {"buffer", "input", "matrices", "scores"}
-        The memory of its output: a buffer of its own, that of its input, a list of CSR matrices,
-        or that of the raw predictions for the last layer.
-    grad_buffer_index : int or None
-        Which of two buffers holds the gradient with respect to its input: a layer reads one while
-        it fills the other. None if the gradient is not needed, or is computed in place.
-    """
-
+    number: int
     layer: Layer
-    index: int
+    backward_reads: BackwardReads
     input_shape: Shape
-    output_shape: Shape
-    is_sparse: bool
-    can_overwrite_input: bool
-    output: OutputPlacement
-    grad_buffer_index: int | None
-
-    def batch_shape(self, shape: Shape, n_rows: int) -> Shape:
-        """Return the shape in which the layer sees `n_rows` rows of a shape."""
-        if self.layer.batch_view == "flat":
-            return n_rows, math.prod(shape)
-        if self.layer.batch_view == "positions":
-            return n_rows * math.prod(shape[:-1]), shape[-1]
-        return n_rows, *shape
-
-
-class BatchViews:
-    """The shapes in which the layers of an execution plan see a batch.
-
-    Arrays keep their memory between layers. Where a layer sees a batch in another shape than the
-    layer that has written it, there is a view for it, else None.
-
-    Parameters
-    ----------
-    steps : sequence of LayerStep
-        The layers that are executed.
-    n_rows : int
-        The number of rows of the batch.
-    has_members : bool
-        Whether the arrays have a member axis.
-
-    Attributes
-    ----------
-    reads, writes : list of tuples of int
-        The shapes of each layer's input and output, without the member axis.
-    sizes : list of (n_rows, n_inputs, n_outputs)
-        The numbers of rows or positions of each layer, and of values of one before and after it.
-    forward, backward : list of tuples of int or None
-        The views of each layer's input, and of the gradient with respect to its output.
-    scores, grad_input : tuple of int or None
-        The views of the raw predictions for the last layer, and of the gradient with respect to
-        the input after the first one.
-    """
-
-    def __init__(self, steps: Sequence[LayerStep], n_rows: int, has_members: bool) -> None:
-        first, last = steps[0].input_shape, steps[-1].output_shape
-        x_flat, scores_flat = (n_rows, math.prod(first)), (n_rows, math.prod(last))
-        self.reads = [step.batch_shape(step.input_shape, n_rows) for step in steps]
-        self.writes = [step.batch_shape(step.output_shape, n_rows) for step in steps]
-        self.sizes = [
-            (read[0], math.prod(read[1:]), math.prod(written[1:]))
-            for read, written in zip(self.reads, self.writes, strict=True)
-        ]
-
-        def view(shape: Shape, given: Shape) -> Shape | None:
-            # -1 stands for the members, or for one if all of them share the rows.
-            return None if shape == given else (-1, *shape) if has_members else shape
-
-        self.forward = list(map(view, self.reads, [x_flat, *self.writes[:-1]]))
-        self.scores = view(self.writes[-1], scores_flat)
-        self.backward = list(map(view, self.writes, [*self.reads[1:], scores_flat]))
-        self.grad_input = view(x_flat, self.reads[0])
-
-
-# The number of batch sizes whose views a plan keeps.
-_N_SIZES = 8
-
-
-class ExecutionPlan:
-    """The order in which layers are executed forward and backward, and their buffers.
-
-    Parameters
-    ----------
-    layers : sequence of Layer
-        The layers. Prediction skips those for training only.
-    shapes : sequence of tuples of int
-        The shape of one row of the input, and of the output of each layer.
-    is_training : bool
-        Whether gradients are needed down to the first layer with parameters.
-    is_sparse : bool
-        Whether the input is sparse.
-    with_input_gradient : bool, default=False
-        Whether the gradient of a prediction with respect to the input is needed.
-
-    Attributes
-    ----------
-    steps : list of LayerStep
-        The layers that are executed.
-    first_trainable_layer : int
-        The first step that the backward pass reaches.
-    grad_buffer_index : int
-        Which of the two buffers holds the gradient with respect to the raw predictions.
-    """
-
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        shapes: Sequence[Shape],
-        is_training: bool,
-        is_sparse: bool,
-        with_input_gradient: bool = False,
-    ) -> None:
-        has_backward = is_training or with_input_gradient
-        executed = [i for i, layer in enumerate(layers) if is_training or not layer.training_only]
-        # A change of the input's shape alone needs no layer.
-        while layers[executed[0]].is_reshape:
-            del executed[0]
-        executed = _pool_before_relu(layers, executed)
-        last = executed[-1]
-        if has_backward and layers[last].saves_output:
-            raise TypeError(
-                f"{type(layers[last]).__name__} cannot be the last layer in training, because it "
-                "would overwrite the raw predictions. Use the link of the loss instead."
-            )
-        trainable = [
-            step for step, i in enumerate(executed) if layers[i].parameter_specs(shapes[i])
-        ]
-        first = 0 if with_input_gradient else min(trainable, default=len(executed))
-        self.first_trainable_layer = first
-        # The first step whose gradient with respect to the input is needed.
-        first_with_gradient = 0 if with_input_gradient else first + 1
-        self.grad_buffer_index, can_overwrite_input = 0, False
-        input_shape = shapes[executed[0]]
-        self.steps: list[LayerStep] = []
-        for step, i in enumerate(executed):
-            layer = layers[i]
-            if is_sparse and not layer.takes_sparse:
-                raise TypeError(
-                    f"{type(layer).__name__} does not accept sparse input. Pass X.toarray()."
-                )
-            can_overwrite_input = can_overwrite_input and not is_sparse
-            output: OutputPlacement = "buffer"
-            if i == last:
-                output = "scores"
-            elif is_sparse and layer.keeps_sparse:
-                output = "matrices"
-            elif layer.is_reshape or (can_overwrite_input and layer.inplace_forward(has_backward)):
-                output = "input"
-            index = None
-            if has_backward and step >= first and not layer.inplace_backward:
-                index = self.grad_buffer_index if step >= first_with_gradient else None
-                self.grad_buffer_index = 1 - self.grad_buffer_index
-            own = input_shape, layer.compute_output_shape(input_shape)
-            self.steps.append(
-                LayerStep(layer, i, *own, is_sparse, can_overwrite_input, output, index)
-            )
-            input_shape = own[1]
-            is_sparse = is_sparse and layer.keeps_sparse
-            if not layer.is_reshape:
-                can_overwrite_input = not layer.saves_output
-        self._views: dict[tuple[int, bool], BatchViews] = {}
-
-    def batch_views(self, n_rows: int, has_members: bool) -> BatchViews:
-        """Return the shapes in which the layers see a batch, which are cached."""
-        views = self._views.get((n_rows, has_members))
-        if views is None:
-            if len(self._views) >= _N_SIZES:
-                self._views.clear()
-            views = self._views[n_rows, has_members] = BatchViews(self.steps, n_rows, has_members)
-        return views
-
-
-def _pool_before_relu(layers: Sequence[Layer], executed: Sequence[int]) -> list[int]:
-    """Return the layers to execute with each relu after the maxima of windows that follow it.
-
-    The relu of a maximum is the maximum of the relus, and the gradients are equal, too. There are
-    fewer maxima.
-    """
-    order = list(executed)
-    for step in range(len(order) - 1):
-        layer, after = layers[order[step]], layers[order[step + 1]]
-        is_relu = isinstance(layer, Activation) and isinstance(layer.function, Relu)
-        if is_relu and isinstance(after, MaxPooling | GlobalMaxPooling):
-            order[step], order[step + 1] = order[step + 1], order[step]
-    return order
+    x_shape: Shape
+    out_shape: Shape
 
 
 @dataclass(frozen=True)
@@ -260,7 +69,10 @@ class Network:
     @cached_property
     def row_shapes(self) -> tuple[Shape, ...]:
         """The shape of one row of the input, and of the output of each layer."""
-        return compute_row_shapes(self.input_shape, self.layers)
+        shapes = [self.input_shape]
+        for layer in self.layers:
+            shapes.append(layer.compute_output_shape(shapes[-1]))
+        return tuple(shapes)
 
     @cached_property
     def n_units(self) -> tuple[int, ...]:
@@ -290,7 +102,7 @@ class Network:
         for layer, shape in self._layers_and_shapes:
             if layer.reads_sequences:
                 return True
-            if layer.is_reshape or len(shape) != 2 or layer.batch_view == "shaped":
+            if len(shape) != 2 or layer.batch_view in ("shaped", "any"):
                 return False
         return False
 
@@ -381,43 +193,50 @@ class Network:
         return any(layer.stochastic for layer in self.layers)
 
     @cached_property
-    def has_activity_loss(self) -> bool:
-        """Whether a layer has a loss of its own for each row."""
-        return any(layer.has_activity_loss for layer in self.layers)
-
-    def execution_plan(
-        self, is_training: bool, is_sparse: bool, with_input_gradient: bool = False
-    ) -> ExecutionPlan:
-        """Return the plan of a pass, which is cached."""
-        kind = is_training, is_sparse, with_input_gradient
-        if kind not in self._plans:
-            self._plans[kind] = ExecutionPlan(self.layers, self.row_shapes, *kind)
-        return self._plans[kind]
+    def is_variational(self) -> bool:
+        """Whether a layer draws codes from distributions."""
+        return any(isinstance(layer, Sampling) for layer in self.layers)
 
     @cached_property
-    def _plans(self) -> dict[tuple[bool, bool, bool], ExecutionPlan]:
-        return {}
+    def executed_layers(self) -> list[ExecutedLayer]:
+        """The layers in the order of a pass.
+
+        A relu before the maxima of windows comes after them. The relu of a maximum is the maximum
+        of the relus, and the gradients are equal, too. There are fewer maxima.
+        """
+        order = list(range(len(self.layers)))
+        for step in range(len(order) - 1):
+            layer, following = self.layers[order[step]], self.layers[order[step + 1]]
+            is_relu = isinstance(layer, Activation) and isinstance(layer.function, Relu)
+            if is_relu and isinstance(following, MaxPooling | GlobalMaxPooling):
+                order[step], order[step + 1] = order[step + 1], order[step]
+        executed, shape = [], self.input_shape
+        for i in order:
+            layer, input_shape = self.layers[i], shape
+            shape = layer.compute_output_shape(input_shape)
+            x_shape = view_row(layer.batch_view, input_shape)
+            if layer.batch_view == "sequences" and len(x_shape) == 2:
+                x_shape = *x_shape, 1
+            out_shape = view_row(layer.batch_view, shape)
+            reads = layer.backward_reads
+            executed.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
+        return executed
 
     def max_matmul_size(self, n_rows: int) -> int:
         """Return the number of multiplications in the largest matrix product, for `n_rows` rows.
 
         Those of layers that compute a batch in parts do not count.
         """
-        return n_rows * self._max_matmul_size_per_row
+        return n_rows * max(filter(None, self._matmul_sizes), default=0)
 
     @cached_property
     def divides_rows(self) -> bool:
         """Whether a layer computes a batch in parts."""
-        return any(layer.divides_rows for layer in self.layers)
+        return None in self._matmul_sizes
 
     @cached_property
-    def _max_matmul_size_per_row(self) -> int:
-        sizes = [
-            layer.max_matmul_size(shape)
-            for layer, shape in self._layers_and_shapes
-            if not layer.divides_rows
-        ]
-        return max(sizes, default=0)
+    def _matmul_sizes(self) -> list[int | None]:
+        return [layer.max_matmul_size(shape) for layer, shape in self._layers_and_shapes]
 
     @property
     def memory_per_sample(self) -> int:
@@ -462,6 +281,46 @@ class Network:
         """The last network with other dropout rates, which `partial_fit` needs in each call."""
         return {}
 
+    def bind(
+        self,
+        parameters: Parameters,
+        n_rows: int,
+        pool: BufferPool,
+        gradients: Parameters | None = None,
+        sparse: bool = False,
+        rngs: Sequence[np.random.Generator] = (),
+        with_input_gradient: bool = False,
+    ) -> BoundNetwork:
+        """Return the network bound to parameters, and to the memory of one batch shape.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            The parameters of the members. They may change in place between passes.
+        n_rows : int
+            The number of rows of a batch.
+        pool : BufferPool
+            The memory for buffers.
+        gradients : Parameters or None, default=None
+            The arrays for the gradients in training; None in prediction, which needs `forward`
+            only.
+        sparse : bool, default=False
+            Whether the input is a list of CSR matrices.
+        rngs : sequence of Generator, default=()
+            The random generators of each member's stochastic layers in training.
+        with_input_gradient : bool, default=False
+            Whether `backward` is needed in prediction, for the gradient with respect to the input.
+
+        Raises
+        ------
+        TypeError
+            If the input is sparse and a layer does not take it, or if the last layer in training
+            would overwrite the raw predictions.
+        """
+        is_training, takes_padding = gradients is not None, self.takes_padding
+        batch = BatchContext(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
+        return BoundNetwork(self, batch, parameters, gradients, sparse, with_input_gradient)
+
     # ---------------------------------------------------------------------- parameters
 
     def draw_weights(
@@ -471,18 +330,17 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        specs = (spec for own in self._layer_specs[0] for spec in own if spec.name == "weights")
-        return [
-            (initializer or cast(Initializer, spec.initializer)).draw(rng, *spec.shape)
-            for spec in specs
-        ]
+        specs = [spec for own in self._layer_specs[0] for spec in own if spec.name == "weights"]
+        if initializer is not None:
+            return initializer.draw_all(rng, [spec.shape for spec in specs])
+        return [cast(Initializer, spec.initializer).draw(rng, *spec.shape) for spec in specs]
 
     def init_parameters(
         self,
         members: Sequence[Sequence[tuple[Array, Array]]],
         dtype: np.dtype[np.floating],
         rngs: RandomStates = (),
-    ) -> FlatParameters:
+    ) -> Parameters:
         """Return initial parameters with copies of each member's (weights, biases).
 
         All other arrays have their initial values, drawn from each member's random state.
@@ -490,37 +348,9 @@ class Network:
         parameters = self.layout.init(len(members), dtype, rngs)
         for i, layers in enumerate(zip(*members, strict=True)):
             for member, (weights, biases) in enumerate(layers):
-                parameters.weights[i][member] = weights
-                parameters.biases[i][member, 0] = biases
+                parameters.select("weights")[i][member] = weights
+                parameters.select("biases")[i][member, 0] = biases
         return parameters
-
-    def copy_parameters(self, start: Parameters, dtype: np.dtype[np.floating]) -> FlatParameters:
-        """Return flat parameters with copies of all arrays of `start`."""
-        parameters = self.layout.init(len(start), dtype)
-        for name in self.shapes:
-            for own, given in zip(parameters.select(name), start.select(name), strict=True):
-                own[...] = given
-        return parameters
-
-    def parameters(self, named: Mapping[str, Sequence[Array]]) -> Parameters:
-        """Return parameters made of arrays by name, one for each layer that has the array."""
-        rest = {name: iter(arrays) for name, arrays in named.items()}
-        layers, buffers = (
-            [
-                {spec.name: next(rest[spec.name]) for spec in own if spec.name in self.shapes}
-                for own in kind
-            ]
-            for kind in self._layer_specs
-        )
-        return Parameters(layers, buffers)
-
-
-def compute_row_shapes(input_shape: Shape, layers: Sequence[Layer]) -> tuple[Shape, ...]:
-    """Return the shape of one row of the input, and of the output of each layer."""
-    shapes = [input_shape]
-    for layer in layers:
-        shapes.append(layer.compute_output_shape(shapes[-1]))
-    return tuple(shapes)
 
 
 def dense_network(
@@ -557,33 +387,25 @@ def dense_network(
     return Network((n_inputs,), tuple(layers)).with_dropout(dropout)
 
 
-class BuiltNetwork:
-    """Layers of a network bound to parameters, and to the memory of one batch shape.
+class BoundNetwork:
+    """The layers of a network bound to parameters, and to the memory of one batch shape.
+
+    `Network.bind` makes it. Each layer reads and writes the same arrays in each pass, except for
+    the input of the first layer and the output of the last one.
 
     Parameters
     ----------
     network : Network
         The architecture.
-    parameters : Parameters
-        The parameters of the members.
-    n_rows : int
-        The number of rows of a batch.
-    pool : BufferPool
-        The memory for buffers.
-    gradients : Parameters or None, default=None
-        The arrays for the gradients in training; None in prediction, which skips layers for
-        training only and needs `forward` only.
-    sparse : bool, default=False
-        Whether the input is a list of CSR matrices.
-    rngs : sequence of Generator, default=()
-        The random generators of each member's stochastic layers in training.
-    with_input_gradient : bool, default=False
-        Whether `backward` is needed in prediction, for the gradient with respect to the input.
+    batch : BatchContext
+        What the layers share.
+    parameters, gradients, sparse, with_input_gradient
+        Those of `Network.bind`.
 
     Attributes
     ----------
-    batch : BatchWeights
-        The row weights of the current training batch, to be set before `forward`.
+    batch : BatchContext
+        The row weights of the current training batch are to be set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
         The gradient of the loss with respect to the raw predictions, to be set before `backward`.
     activity_loss : array of shape (n_estimators, n_rows) or None
@@ -594,93 +416,166 @@ class BuiltNetwork:
     def __init__(
         self,
         network: Network,
+        batch: BatchContext,
         parameters: Parameters,
-        n_rows: int,
-        pool: BufferPool,
-        gradients: Parameters | None = None,
-        sparse: bool = False,
-        rngs: Sequence[np.random.Generator] = (),
-        with_input_gradient: bool = False,
+        gradients: Parameters | None,
+        sparse: bool,
+        with_input_gradient: bool,
     ) -> None:
-        self.batch = BatchWeights()
-        is_training, n_estimators = gradients is not None, len(parameters)
-        self.activity_loss: Array | None = None
-        if is_training and network.has_activity_loss:
-            self.activity_loss = squeeze_member_axis(
-                pool.get("activity loss", (n_estimators, n_rows))
-            )
+        self.batch, self._layers = batch, network.executed_layers
+        self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
+        self._contexts = self._make_contexts(
+            self._squeeze(parameters.layers),
+            None if gradients is None else self._squeeze(gradients.layers),
+            self._squeeze(parameters.buffers_of_layers),
+            sparse,
+            with_input_gradient,
+        )
+        self._bind_layers()
+        self.activity_loss = batch.activity_loss
+        if batch.is_training or with_input_gradient:
+            self._place_gradients()
 
-        def delta(grad_buffer_index: int, shape: Shape) -> Array:
-            return squeeze_member_axis(
-                pool.get(f"delta {grad_buffer_index}", (n_estimators, *shape))
-            )
+    def _squeeze(self, layers: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
+        """Return arrays by name of each layer, without the member axis of a single member."""
+        if self._members:
+            return layers
+        return [named and {name: array[0] for name, array in named.items()} for named in layers]
 
-        plan = network.execution_plan(is_training, sparse, with_input_gradient)
-        views = plan.batch_views(n_rows, n_estimators > 1)
-        self.layers: list[BuiltLayer] = []
-        contexts: list[LayerContext] = []
-        open_residuals: list[Any] = []
-        outputs: list[Any] = []
-        out: Any = None
-        shapes = zip(plan.steps, views.sizes, views.reads, views.writes, strict=True)
-        for step, sizes, x_shape, out_shape in shapes:
-            i = step.index
-            # Positional: keyword arguments would take as long as the object itself.
-            context = LayerContext(
-                i,
-                n_estimators,
-                step.input_shape,
-                step.output_shape,
-                *sizes,
-                pool,
-                _without_member_axis(parameters.layers[i], n_estimators),
-                _without_member_axis(gradients.layers[i], n_estimators)
-                if gradients is not None
-                else {},
-                _without_member_axis(parameters.running[i], n_estimators),
-                is_training,
-                delta(step.grad_buffer_index, x_shape)
-                if step.grad_buffer_index is not None
-                else None,
-                step.can_overwrite_input,
-                step.is_sparse,
-                rngs,
-                self.batch,
-                open_residuals,
-            )
-            contexts.append(context)
-            if self.activity_loss is not None:
-                context.activity_loss = self.activity_loss
-            self.layers.append(step.layer.build(context))
-            if step.output == "buffer":
-                out = context.scratch("output", *out_shape)
-            elif step.output == "matrices":
-                out = [None] * n_estimators
-            elif step.output == "input":
-                out = out.reshape(*out.shape[: n_estimators > 1], *out_shape)
-            outputs.append(out)
+    def _make_contexts(
+        self,
+        parameters: Sequence[Mapping[str, Array]],
+        gradients: Sequence[Mapping[str, Array]] | None,
+        buffers: Sequence[Mapping[str, Array]],
+        is_sparse: bool,
+        needs_gradient: bool,
+    ) -> list[LayerContext]:
+        """Return the arrays of each layer.
 
-        self._inner = list(zip(self.layers[:-1], views.forward, outputs, strict=False))
-        self._last = self.layers[-1], views.forward[-1], views.scores
-        self._padding = PaddedInput(plan.steps, contexts, n_rows) if network.takes_padding else None
-        if is_training or with_input_gradient:
-            back = list(zip(self.layers, views.backward, strict=True))
-            self._back = back[plan.first_trainable_layer :][::-1]
-            self._input_view = views.grad_input if with_input_gradient else None
-            self.delta = delta(plan.grad_buffer_index, (n_rows, network.n_units[-1]))
+        The gradient with respect to the input of a layer is needed if there are parameters before.
+        """
+        n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
+        for number, _, reads, input_shape, x_shape, out_shape in self._layers:
+            x_shape = n_rows * x_shape[0], *x_shape[1:]
+            grad_input = None
+            if needs_gradient and reads == "input":
+                grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
+                # Two buffers are enough: a layer reads one while it fills the other.
+                self._grad_buffer = 1 - self._grad_buffer
+            own_gradients = {} if gradients is None else gradients[number]
+            needs_gradient = needs_gradient or bool(own_gradients)
+            contexts.append(
+                LayerContext(
+                    self.batch,
+                    number,
+                    input_shape,
+                    x_shape,
+                    (n_rows * out_shape[0], *out_shape[1:]),
+                    parameters[number],
+                    own_gradients,
+                    buffers[number],
+                    grad_input,
+                    is_sparse,
+                    needs_gradient,
+                )
+            )
+            is_sparse = is_sparse and reads != "input"
+        return contexts
+
+    def _bind_layers(self) -> None:
+        """Bind the layers, and find their inputs and outputs.
+
+        Elementwise layers work in place, unless a backward pass reads their input.
+        """
+        # None stands for the input and the output of the network.
+        self._forward: list[tuple[Any, Any, Any]] = []
+        self._bound: list[tuple[ExecutedLayer, LayerContext, Any, Any, Any]] = []
+        x: Any = None
+        shape: Shape = ()
+        can_overwrite = False
+        for executed, context in zip(self._layers, self._contexts, strict=True):
+            layer, reads = executed.layer, executed.backward_reads
+            passes = layer.bind(context)
+            if passes is None:
+                continue
+            if context.is_sparse and not layer.takes_sparse:
+                raise TypeError(
+                    f"{type(layer).__name__} does not accept sparse input. Pass X.toarray()."
+                )
+            if isinstance(x, np.ndarray) and shape != context.x_shape:
+                x = x.reshape(*self._members, *context.x_shape)
+            if reads == "both" and not can_overwrite:
+                copy = context.scratch("input", *context.x_shape)
+                self._forward.append((_copy, x, copy))
+                x = copy
+            is_view, out = layer.batch_view == "any", None
+            if is_view or (can_overwrite and reads in ("output", "neither")):
+                out = x
+                if context.x_shape != context.out_shape:
+                    out = x.reshape(*self._members, *context.out_shape)
+            elif context.is_sparse and reads != "input":
+                out = [None] * self.batch.n_estimators
+            elif context is not self._contexts[-1]:
+                out = context.scratch("output", *context.out_shape)
+            self._forward.append((passes[0], x, out))
+            self._bound.append((executed, context, passes[1], x, out))
+            x, shape = out, context.out_shape
+            if not is_view:
+                can_overwrite = reads in ("input", "neither") and isinstance(x, np.ndarray)
+        self._forward[-1] = *self._forward[-1][:2], None
+        self._x_view = self._view(self._bound[0][1].x_shape)
+        self._scores_view = self._view(self._bound[-1][1].out_shape)
+
+    def _view(self, shape: Shape) -> Shape | None:
+        """Return the shape for a view of rows (n_rows, n_units); None if it is theirs."""
+        if len(shape) == 2 and shape[0] == self.batch.n_rows:
+            return None
+        # -1 stands for the members, or for one if all of them share the rows.
+        return (-1, *shape) if self._members else shape
+
+    def _place_gradients(self) -> None:
+        """Find the gradient with respect to the output of each layer that needs it."""
+        (_, layer, reads, *_), context, *_ = self._bound[-1]
+        if reads in ("output", "both"):
+            raise TypeError(
+                f"{type(layer).__name__} cannot be the last layer in training, because it "
+                "would overwrite the raw predictions. Use the link of the loss instead."
+            )
+        n_rows = self.batch.n_rows
+        shape = n_rows, math.prod(context.out_shape) // n_rows
+        self.delta = delta = self.batch.scratch(f"delta {self._grad_buffer}", *shape)
+        self._backward: list[tuple[Any, Any, Any, Array]] = []
+        for _, context, backward, x, out in reversed(self._bound):
+            if context.has_backward:
+                delta = delta.reshape(*self._members, *context.out_shape)
+                self._backward.append((backward, x, out, delta))
+                delta = delta if context.grad_input is None else context.grad_input
+        self._grad_input = delta.reshape(*self._members, n_rows, -1)
 
     def forward(self, x: Any, scores: Array) -> None:
         """Write the raw predictions for the batch `x` to `scores`."""
-        if self._padding is not None:
-            x = self._padding.apply(x)
+        if self.batch.takes_padding:
+            x = self._replace_padding(x)
         if self.activity_loss is not None:
             self.activity_loss.fill(0)
-        for layer, view, out in self._inner:
-            layer.forward(x if view is None else x.reshape(view), out)
-            x = out
-        layer, view, scores_view = self._last
-        out = scores if scores_view is None else scores.reshape(scores_view)
-        layer.forward(x if view is None else x.reshape(view), out)
+        self._x = first = x if self._x_view is None else x.reshape(self._x_view)
+        last = scores if self._scores_view is None else scores.reshape(self._scores_view)
+        for forward, x, out in self._forward:
+            forward(first if x is None else x, last if out is None else out)
+
+    def _replace_padding(self, x: Array) -> Array:
+        """Tell the layers the lengths of sequences, and return these with zeros for padding."""
+        context = self._contexts[0]
+        rows = x.reshape(-1, self.batch.n_rows, *context.input_shape)
+        lengths = self._layers[0].layer.compute_lengths(rows)
+        if lengths is None and context.lengths is None:
+            return x
+        cleaned = x if lengths is None else np.where(np.isnan(x), 0, x)
+        for executed, context in zip(self._layers, self._contexts, strict=True):
+            context.lengths = lengths
+            if lengths is not None:
+                lengths = executed.layer.compute_output_lengths(lengths)
+        return cleaned
 
     def backward(self) -> Array:
         """Compute the gradients of all parameters from `self.delta`.
@@ -688,50 +583,19 @@ class BuiltNetwork:
         On return `delta` and the outputs of the hidden layers are overwritten. The gradient with
         respect to the input is returned if `with_input_gradient` is set.
         """
-        delta = self.delta
-        for layer, view in self._back:
-            delta = layer.backward(delta if view is None else delta.reshape(view))
-        return delta if self._input_view is None else delta.reshape(self._input_view)
+        for backward, x, out, delta in self._backward:
+            backward(self._x if x is None else x, out, delta)
+        return self._grad_input
 
 
-class PaddedInput:
-    """Replaces the padding of sequences by zeros, and tells layers their lengths.
-
-    Parameters
-    ----------
-    steps : sequence of LayerStep
-        The executed layers.
-    contexts : sequence of LayerContext
-        The arrays of each of them.
-    n_rows : int
-        The number of rows of a batch.
-    """
-
-    def __init__(
-        self, steps: Sequence[LayerStep], contexts: Sequence[LayerContext], n_rows: int
-    ) -> None:
-        self._layers = [step.layer for step in steps]
-        self._contexts, self._n_rows = contexts, n_rows
-        self._is_set = False
-
-    def apply(self, x: Array) -> Array:
-        """Set the lengths of the sequences of a batch for each layer, and return it without NaN."""
-        first = self._contexts[0].input_shape
-        rows = x.reshape(-1, self._n_rows, *first)
-        lengths = self._layers[0].compute_lengths(rows)
-        if lengths is None and not self._is_set:
-            return x
-        self._is_set = lengths is not None
-        cleaned = x if lengths is None else np.where(np.isnan(x), 0, x)
-        for layer, context in zip(self._layers, self._contexts, strict=True):
-            context.lengths = lengths
-            if lengths is not None:
-                lengths = layer.compute_output_lengths(lengths)
-        return cleaned
+def _copy(x: Array, out: Array) -> None:
+    np.copyto(out, x)
 
 
-def _without_member_axis(named: Mapping[str, Array], n_estimators: int) -> Mapping[str, Array]:
-    """Return arrays by name, without the member axis of a single member."""
-    if not named or n_estimators > 1:
-        return named
-    return {name: array[0] for name, array in named.items()}
+def view_row(view: BatchView, shape: Shape) -> Shape:
+    """Return the shape in which a layer sees a batch of one row."""
+    if view == "flat":
+        return 1, math.prod(shape)
+    if view == "positions":
+        return math.prod(shape[:-1]), shape[-1]
+    return 1, *shape

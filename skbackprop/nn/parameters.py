@@ -1,8 +1,9 @@
-"""Parameters of a stack: arrays by name for each layer, and one flat array for training."""
+"""Parameters of a stack: one flat array for training, and views of it for each layer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -21,76 +22,14 @@ class Parameters:
 
     Parameters
     ----------
-    layers : sequence of dict
-        The trained arrays of each layer by name, of shape (n_estimators, ...).
-    running : sequence of dict
-        The buffers of each layer by name, such as running statistics.
-
-    Attributes
-    ----------
-    dtype : dtype
-        The dtype of the trained arrays.
-    """
-
-    def __init__(self, layers: Sequence[NamedArrays], running: Sequence[NamedArrays]) -> None:
-        self.layers, self.running = layers, running
-        first = next(array for named in layers for array in named.values())
-        self.dtype: np.dtype[np.floating] = first.dtype
-        self._n_members = len(first)
-
-    def select(self, name: str) -> list[Array]:
-        """Return the arrays of a name, one for each layer that has one."""
-        return [named[name] for named in (*self.layers, *self.running) if name in named]
-
-    @property
-    def weights(self) -> list[Array]:
-        """The weights of each dense layer."""
-        return self.select("weights")
-
-    @property
-    def biases(self) -> list[Array]:
-        """The biases, in the order of the weights."""
-        return self.select("biases")
-
-    def __len__(self) -> int:
-        return self._n_members
-
-    def part(self, layers: slice) -> Parameters:
-        """Return the parameters of some consecutive layers, without copies."""
-        return Parameters(self.layers[layers], self.running[layers])
-
-    def astype(self, dtype: Any) -> Parameters:
-        """Return the parameters in another dtype, without copies where it is the same."""
-        layers, running = (
-            [{name: a.astype(dtype, copy=False) for name, a in named.items()} for named in kind]
-            for kind in (self.layers, self.running)
-        )
-        return Parameters(layers, running)
-
-    def members(self, members: slice) -> Parameters:
-        """Return the parameters of some members, as views."""
-        if members.stop - members.start == len(self):
-            return self
-        return Parameters(
-            *(
-                [index_state(named, members) for named in kind]
-                for kind in (self.layers, self.running)
-            )
-        )
-
-
-class FlatParameters(Parameters):
-    """Parameters in one flat array, as optimizers need them.
-
-    Parameters
-    ----------
     theta : array of shape (n_estimators, n_parameters)
-        All trained parameters; the arrays of `layers` are views of it.
-    statistics : dict
-        The buffers of all layers, such as running statistics; the arrays of `running` are views of
-        them. No optimizer changes them.
+        All trained parameters, as optimizers need them.
+    buffers : dict
+        Arrays that no optimizer changes, such as running statistics; one for each name.
     layout : ParameterLayout
-        The positions of the arrays.
+        The positions of the layers' arrays.
+    part : slice, default=slice(None)
+        The layers of a network of which only some are used.
 
     Attributes
     ----------
@@ -98,56 +37,76 @@ class FlatParameters(Parameters):
         The part of `theta` that the penalty acts on.
     """
 
-    def __init__(self, theta: Array, statistics: ArrayDict, layout: ParameterLayout) -> None:
-        super().__init__(*layout.views(theta, statistics))
-        self.theta, self.statistics, self._layout = theta, statistics, layout
+    def __init__(
+        self,
+        theta: Array,
+        buffers: ArrayDict,
+        layout: ParameterLayout,
+        part: slice = slice(None),
+    ) -> None:
+        self.theta, self.buffers, self.layout, self._part = theta, buffers, layout, part
         self.regularized = theta[:, : layout.n_regularized]
 
+    @cached_property
+    def _views(self) -> tuple[list[NamedArrays], list[NamedArrays]]:
+        return self.layout.views(self.theta, self.buffers)
+
+    @property
+    def layers(self) -> list[NamedArrays]:
+        """The trained arrays of each layer by name, as views of shape (n_estimators, ...)."""
+        return self._views[0][self._part]
+
+    @property
+    def buffers_of_layers(self) -> list[NamedArrays]:
+        """The buffers of each layer by name, as views of shape (n_estimators, ...)."""
+        return self._views[1][self._part]
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.theta, self.statistics, self._layout)  # the rest are views
+        return type(self), (self.theta, self.buffers, self.layout, self._part)  # not the views
 
-    def members(self, members: Any) -> FlatParameters:
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the trained parameters."""
+        return self.theta.dtype
+
+    def select(self, name: str) -> list[Array]:
+        """Return the arrays of a name, one for each layer that has one."""
+        return [named[name] for named in (*self.layers, *self.buffers_of_layers) if name in named]
+
+    def part(self, layers: slice) -> Parameters:
+        """Return the parameters of some consecutive layers, without copies."""
+        return Parameters(self.theta, self.buffers, self.layout, layers)
+
+    def members(self, members: Any) -> Parameters:
         """Return the parameters of some members: views for a slice, copies for an index array."""
-        if isinstance(members, slice) and members.stop - members.start == len(self):
+        if isinstance(members, slice) and members.indices(len(self)) == (0, len(self), 1):
             return self
-        return self.with_theta(self.theta[members], index_state(self.statistics, members))
+        return self.with_arrays(self.theta[members], index_state(self.buffers, members))
 
-    def with_theta(self, theta: Array, statistics: ArrayDict | None = None) -> FlatParameters:
-        """Return parameters of the same layout in another array.
+    def with_arrays(self, theta: Array, buffers: ArrayDict | None = None) -> Parameters:
+        """Return parameters of the same layout in other arrays.
 
-        Without `statistics` they share the buffers.
+        Without `buffers` they share the buffers.
         """
-        statistics = self.statistics if statistics is None else statistics
-        return FlatParameters(theta, statistics, self._layout)
+        buffers = self.buffers if buffers is None else buffers
+        return Parameters(theta, buffers, self.layout, self._part)
 
-    def scale_last_layer(self, temperature: float) -> FlatParameters:
-        """Return parameters whose raw predictions are divided by a temperature.
+    def with_layout(self, layout: ParameterLayout) -> Parameters:
+        """Return the parameters as those of a network that has more or fewer layers without any."""
+        return Parameters(self.theta, self.buffers, layout)
 
-        The last layer has no activation, so dividing its weights and biases is enough. With
-        temperature 1 the parameters themselves are returned, else copies.
-        """
-        if temperature == 1.0:
-            return self
-        divided = self.with_theta(self.theta.copy())
-        divided.weights[-1][...] /= temperature
-        divided.biases[-1][...] /= temperature
-        return divided
+    def astype(self, dtype: Any) -> Parameters:
+        """Return the parameters in another dtype, without copies where it is the same."""
+        buffers = {name: array.astype(dtype, copy=False) for name, array in self.buffers.items()}
+        return self.with_arrays(self.theta.astype(dtype, copy=False), buffers)
 
-
-def select_averaged_parameters(
-    theta: Array, statistics: ArrayDict, average: ArrayDict
-) -> tuple[Array, ArrayDict]:
-    """Return the averages of flat parameters and of running statistics, as new arrays.
-
-    `average` is the state of a `WeightAverage`. Before averaging has begun, the averages are the
-    current values.
-    """
-    has_begun = average["total"] > 0
-    averaged = {
-        name: np.where(has_begun, average[name], array) if name in average else array
-        for name, array in statistics.items()
-    }
-    return np.where(has_begun, average["average"], theta), averaged
+    def copy(self) -> Parameters:
+        """Return a copy."""
+        buffers = {name: array.copy() for name, array in self.buffers.items()}
+        return self.with_arrays(self.theta.copy(), buffers)
 
 
 class ParameterLayout:
@@ -175,88 +134,87 @@ class ParameterLayout:
     ) -> None:
         self._specs = parameter_specs, buffer_specs
         trained, buffers = (
-            [(layer, spec) for layer, own in enumerate(kind) for spec in own]
+            [(layer, spec) for layer, specs in enumerate(kind) for spec in specs]
             for kind in self._specs
         )
         names = list(dict.fromkeys(spec.name for _, spec in trained))
         trained.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
-        self._theta = _FlatBuffer(trained)
+        self._theta = _place(trained)
         self._buffers = {
-            name: _FlatBuffer([item for item in buffers if item[1].name == name])
+            name: _place([item for item in buffers if item[1].name == name])
             for name in dict.fromkeys(spec.name for _, spec in buffers)
         }
         self.n_regularized = sum(spec.size for _, spec in trained if spec.regularized)
-        self.n_parameters = self._theta.size
+        self.n_parameters = sum(spec.size for _, spec in trained)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._specs
 
     def init(
         self, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates = ()
-    ) -> FlatParameters:
+    ) -> Parameters:
         """Return initial parameters and buffers, drawn from a random state for each member.
 
         Without random states, random values are zero. Weights and their biases always are:
         `Network.draw_weights` draws them.
         """
-        theta = self._theta.init(n_estimators, dtype, rngs)
+        theta = _init_flat(self._theta, n_estimators, dtype, rngs)
         double = np.dtype(np.float64)
-        statistics = {
-            name: flat.init(n_estimators, double if name == NUM_BATCHES_TRACKED else dtype, rngs)
-            for name, flat in self._buffers.items()
+        buffers = {
+            name: _init_flat(
+                placed, n_estimators, double if name == NUM_BATCHES_TRACKED else dtype, rngs
+            )
+            for name, placed in self._buffers.items()
         }
-        return FlatParameters(theta, statistics, self)
+        return Parameters(theta, buffers, self)
 
     def views(
-        self, theta: Array, statistics: ArrayDict
+        self, theta: Array, buffers: ArrayDict
     ) -> tuple[list[NamedArrays], list[NamedArrays]]:
         """Return the trained arrays and the buffers of each layer, as views."""
-        layers: list[dict[str, Array]] = [{} for _ in self._specs[0]]
-        running: list[dict[str, Array]] = [{} for _ in self._specs[0]]
-        for layer, spec, view in self._theta.views(theta):
-            layers[layer][spec.name] = view
-        for name, flat in self._buffers.items():
-            for layer, _, view in flat.views(statistics[name]):
-                running[layer][name] = view
-        return [*layers], [*running]
+        trained: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        untrained: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        for layer, spec, view in _iter_views(self._theta, theta):
+            trained[layer][spec.name] = view
+        for name, placed in self._buffers.items():
+            for layer, _, view in _iter_views(placed, buffers[name]):
+                untrained[layer][name] = view
+        return [*trained], [*untrained]
 
 
-class _FlatBuffer:
-    """Arrays side by side in one row of values for each member.
+_Placed: TypeAlias = list[tuple[int, ParameterSpec, int]]
+"""The layer and the declaration of each array, and its position in a flat array."""
 
-    Parameters
-    ----------
-    specs : sequence of (layer, spec)
-        The index of the layer of each array, and its declaration.
-    """
 
-    def __init__(self, specs: Sequence[tuple[int, ParameterSpec]]) -> None:
-        starts = accumulate((spec.size for _, spec in specs), initial=0)
-        self._placed = [(*item, start) for item, start in zip(specs, starts, strict=False)]
-        self.size = sum(spec.size for _, spec in specs)
+def _place(specs: Sequence[tuple[int, ParameterSpec]]) -> _Placed:
+    """Return arrays with their positions side by side."""
+    starts = accumulate((spec.size for _, spec in specs), initial=0)
+    return [(*item, start) for item, start in zip(specs, starts, strict=False)]
 
-    def init(
-        self, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates = ()
-    ) -> Array:
-        """Return a flat array of initial values."""
-        flat = np.empty((n_estimators, self.size), dtype)
-        for _, spec, view in self.views(flat):
-            initializer = spec.initializer
-            if not (callable(initializer) or isinstance(initializer, Initializer)):
-                view[...] = initializer
-                continue
-            view[...] = 0
-            if callable(initializer) and rngs:
-                for own, rng in zip(view, rngs, strict=True):
-                    own[...] = initializer(rng)
-        return flat
 
-    def views(self, flat: Array) -> Iterable[tuple[int, ParameterSpec, Array]]:
-        """Yield the layer, the declaration and a view of each array in `flat`."""
-        for layer, spec, start in self._placed:
-            columns = flat[:, start : start + spec.size]
-            if len(spec.shape) == 1:
-                # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
-                yield layer, spec, columns[:, None]
-            else:
-                yield layer, spec, columns.reshape(len(columns), *spec.shape)
+def _init_flat(
+    placed: _Placed, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates
+) -> Array:
+    """Return a flat array of initial values."""
+    flat = np.empty((n_estimators, sum(spec.size for _, spec, _ in placed)), dtype)
+    for _, spec, view in _iter_views(placed, flat):
+        initializer = spec.initializer
+        if not (callable(initializer) or isinstance(initializer, Initializer)):
+            view[...] = initializer
+            continue
+        view[...] = 0
+        if callable(initializer) and rngs:
+            for values, rng in zip(view, rngs, strict=True):
+                values[...] = initializer(rng)
+    return flat
+
+
+def _iter_views(placed: _Placed, flat: Array) -> Iterable[tuple[int, ParameterSpec, Array]]:
+    """Yield the layer, the declaration and a view of each array in `flat`."""
+    for layer, spec, start in placed:
+        columns = flat[:, start : start + spec.size]
+        if len(spec.shape) == 1:
+            # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
+            yield layer, spec, columns[:, None]
+        else:
+            yield layer, spec, columns.reshape(len(columns), *spec.shape)

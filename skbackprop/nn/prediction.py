@@ -10,11 +10,15 @@ import numpy as np
 from scipy.sparse import issparse
 
 from ..utils.arrays import Array, BufferPool, squeeze_member_axis
-from .network import BuiltNetwork, Network
+from .network import BoundNetwork, Network
 from .parameters import Parameters
 
 # The number of values in the buffers of a block of rows, for the members computed together.
 _BLOCK_NUMBERS = 1 << 21
+# The number of rows of a block whose buffers fit into the cache of a core, and of such values.
+FEW_ROWS, _FEW_NUMBERS = 256, 1 << 18
+# The number of sizes of blocks whose buffers are kept.
+_N_SIZES = 4
 
 
 def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
@@ -41,56 +45,17 @@ def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = No
     n = X.shape[0] if rows is None else len(rows)
     scores = np.empty((len(parameters), n, network.n_units[-1]), parameters.dtype)
     start = 0
-    for block in iter_predict_raw(network, parameters, X, rows):
+    for block in Predictor(network, parameters).iter_blocks(X, rows):
         stop = start + block.shape[1]
         scores[:, start:stop] = block
         start = stop
     return scores
 
 
-def iter_predict_raw(
-    network: Network, parameters: Parameters, X: Any, rows: Any = None
-) -> Iterator[Array]:
-    """Yield the raw predictions of consecutive blocks of rows, each valid until the next.
+class Predictor:
+    """Raw predictions of a stack, whose bound networks are kept from call to call.
 
-    Parameters are those of `predict_raw`.
-    """
-    n_estimators, dtype, is_sparse = len(parameters), parameters.dtype, issparse(X)
-    n = X.shape[0] if rows is None else len(rows)
-    pool, n_units = BufferPool(dtype), network.activations_per_sample(is_sparse)
-    # As many rows as for one member: a product of another shape may round differently.
-    n_rows = max(1, min(n, _BLOCK_NUMBERS // n_units))
-    n_together = max(1, _BLOCK_NUMBERS // (n_units * n_rows))
-    passes: dict[tuple[int, int], BuiltNetwork] = {}
-    for start in range(0, n, n_rows):
-        part = slice(start, min(start + n_rows, n))
-        size = part.stop - part.start
-        x = X[part] if rows is None else X[rows[part]]
-        x = x if is_sparse else x.astype(dtype, copy=False)
-        scores = pool.get("scores", (n_estimators, size, network.n_units[-1]))
-        for first in range(0, n_estimators, n_together):
-            members = slice(first, min(first + n_together, n_estimators))
-            key = (first, size)
-            if key not in passes:
-                passes[key] = BuiltNetwork(
-                    network, parameters.members(members), size, pool, sparse=is_sparse
-                )
-            passes[key].forward([x] if is_sparse else x, squeeze_member_axis(scores[members]))
-        yield scores
-
-
-# The number of rows of a block in repeated prediction, and the number of values in the outputs of
-# all layers for the members computed together: they fit into the cache of a core.
-ROWS_OF_PREDICTOR = 256
-_NUMBERS_TOGETHER = 1 << 18
-# The number of block sizes for which built networks are cached.
-_N_SIZES = 4
-
-
-class CachedPredictor:
-    """Raw predictions of a fixed stack, whose built networks and buffers are cached.
-
-    It is thread-safe: each thread has its own buffers.
+    It is thread-safe: each thread has buffers of its own.
 
     Parameters
     ----------
@@ -98,44 +63,63 @@ class CachedPredictor:
         The architecture.
     parameters : Parameters
         The parameters of all members; only read.
+    rows_at_once : int or None, default=None
+        The number of rows of a block; None for as many as bounded memory allows.
     """
 
-    def __init__(self, network: Network, parameters: Parameters) -> None:
-        self.network, self.parameters = network, parameters
+    def __init__(
+        self, network: Network, parameters: Parameters, rows_at_once: int | None = None
+    ) -> None:
+        self.network, self.parameters, self._rows_at_once = network, parameters, rows_at_once
         self._threads = threading.local()
 
-    def scores(self, X: Array) -> Array:
-        """Return the raw predictions of rows (n, d), of shape (n_estimators, n, k)."""
-        dtype, n_rows, n_outputs = self.parameters.dtype, len(X), self.network.n_units[-1]
-        scores = np.empty((len(self.parameters), n_rows, n_outputs), dtype)
-        for start in range(0, n_rows, ROWS_OF_PREDICTOR):
-            rows = slice(start, min(start + ROWS_OF_PREDICTOR, n_rows))
-            x = X[rows].astype(dtype, copy=False)
-            for members, built in self._passes(rows.stop - start):
-                built.forward(x, squeeze_member_axis(scores[members, rows]))
-        return scores
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.network, self.parameters, self._rows_at_once)
 
-    def _passes(self, n_rows: int) -> list[tuple[slice, BuiltNetwork]]:
-        """Return the built networks of all members for blocks of `n_rows` rows."""
+    def iter_blocks(self, X: Any, rows: Any = None) -> Iterator[Array]:
+        """Yield the raw predictions of consecutive blocks of rows, of shape (n_estimators, n, k).
+
+        The input is that of `predict_raw`.
+        """
+        n_estimators, dtype, is_sparse = len(self.parameters), self.parameters.dtype, issparse(X)
+        n = X.shape[0] if rows is None else len(rows)
+        n_units = self.network.activations_per_sample(is_sparse)
+        # As many rows as for one member: a product of another shape may round differently.
+        n_rows = self._rows_at_once or max(1, _BLOCK_NUMBERS // n_units)
+        for start in range(0, n, n_rows):
+            part = slice(start, min(start + n_rows, n))
+            size = part.stop - part.start
+            x = X[part] if rows is None else X[rows[part]]
+            x = [x] if is_sparse else x.astype(dtype, copy=False)
+            scores = np.empty((n_estimators, size, self.network.n_units[-1]), dtype)
+            for members, built in self._bind(size, is_sparse):
+                built.forward(x, squeeze_member_axis(scores[members]))
+            yield scores
+
+    def _bind(self, n_rows: int, is_sparse: bool) -> list[tuple[slice, BoundNetwork]]:
+        """Return the networks bound to buffers for a block: all members, or a few at a time."""
         own = vars(self._threads)
-        found: dict[int, list[tuple[slice, BuiltNetwork]]] = own.setdefault("passes", {})
-        if n_rows not in found:
-            if len(found) >= _N_SIZES:
-                found.clear()
+        kept: dict[tuple[int, bool], list[tuple[slice, BoundNetwork]]] = own.setdefault("kept", {})
+        key = n_rows, is_sparse
+        if key not in kept:
+            if len(kept) >= _N_SIZES:
+                kept.clear()
             pool = own.setdefault("pool", BufferPool(self.parameters.dtype))
-            n_together = max(1, _NUMBERS_TOGETHER // (sum(self.network.n_units) * n_rows))
-            n_estimators = len(self.parameters)
-            found[n_rows] = [
+            most = _BLOCK_NUMBERS if self._rows_at_once is None else _FEW_NUMBERS
+            n_units, n = self.network.activations_per_sample(is_sparse), len(self.parameters)
+            n_together = max(1, most // (n_units * n_rows))
+            kept[key] = [
                 (
                     members,
-                    BuiltNetwork(self.network, self.parameters.members(members), n_rows, pool),
+                    self.network.bind(
+                        self.parameters.members(members), n_rows, pool, sparse=is_sparse
+                    ),
                 )
                 for members in (
-                    slice(first, min(first + n_together, n_estimators))
-                    for first in range(0, n_estimators, n_together)
+                    slice(first, min(first + n_together, n)) for first in range(0, n, n_together)
                 )
             ]
-        return found[n_rows]
+        return kept[key]
 
 
 OutputGradient: TypeAlias = Callable[[Array, int], Array]
@@ -175,8 +159,8 @@ def compute_input_gradients(
         part = slice(start, min(start + n_rows, n))
         size = part.stop - part.start
         if size not in passes:
-            passes[size] = BuiltNetwork(
-                network, parameters, size, pool, sparse=is_sparse, with_input_gradient=True
+            passes[size] = network.bind(
+                parameters, size, pool, sparse=is_sparse, with_input_gradient=True
             )
         x = [X[part]] if is_sparse else X[part].astype(dtype, copy=False)
         scores = pool.get("scores", (len(parameters), size, network.n_units[-1]))

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
+from ..schedules import init_plateau_counter
 from ..utils.arrays import (
     Array,
     ArrayDict,
     IndexArray,
-    concatenate_states,
     flatten_dict,
-    index_state,
+    iter_column_blocks,
     join_keys,
     to_python_scalars,
     unflatten_dict,
 )
-from .parameters import FlatParameters, ParameterLayout
+from .parameters import ParameterLayout, Parameters
 
-# The fields that are dicts of arrays.
-_DICTS = ("optimizer", "schedule", "average", "progress")
+# The fields by their kind. Each has a row or an item for every member.
+_DICTS = ("optimizer", "schedule", "average", "plateau", "best")
+_ARRAYS = ("n_samples_seen", "epoch", "loss", "temperature")
+_BIT_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}  # of NumPy, for files
+_LISTS = ("orders", "held_out", "rngs", "masks", "history", "stop_reason")
 
 
 @dataclass
@@ -32,55 +36,98 @@ class TrainState:
 
     Parameters
     ----------
-    parameters : FlatParameters
-        The parameters and the running statistics.
+    parameters : Parameters
+        The parameters that training continues from.
     optimizer, schedule, average : dict
         The states of the optimizer, the schedule and the weight average, a row for each member.
-    progress : dict
-        The counter of epochs without progress, which `PlateauStopper` updates.
+    plateau : dict
+        The counter of epochs without progress.
+    best : dict
+        The "score" and the "epoch" of the best epoch, and its "theta", "buffers/..." and
+        "average/..."; empty if epochs have no score.
     n_samples_seen : array of int of shape (n_estimators, 1)
         The number of samples that each member has been trained on.
+    epoch : array of int of shape (n_estimators, 1)
+        The number of epochs, or of iterations of L-BFGS, since the start of this fit.
+    loss : array of shape (n_estimators, 1)
+        The training loss of the last epoch; infinite before the first.
+    temperature : array of shape (n_estimators, 1)
+        The divisor of raw predictions, after calibration. Training does without it.
     orders : list of IndexArray or None
-        The rows that each member visits, in the order of the last epoch, shuffled in place; None
+        The training rows of each member, in the order of the last epoch, shuffled in place; None
         for all rows in their order. Members that visit the same rows in the same order may share
         one array, which is shuffled once, and whose rows are gathered once.
+    held_out : list of IndexArray or None
+        The rows that each member holds out, if any.
     rngs : list of RandomState or None
         The random state that shuffles each order, shared like the order; None for no shuffling.
-    masks : list of Generator
-        The random generator of each member's dropout masks; empty without dropout.
+    masks : list of Generator or None
+        The random generator of each member's dropout masks.
+    history : list of list of dict
+        A record of each epoch, of this fit and of those that it continues: "epoch", "loss", and
+        with validation rows "validation_loss" and "validation_score".
+    stop_reason : list of str
+        Why the training of each member has ended: "converged", "unconverged", "time_limit",
+        "stopped", "interrupted" or "diverged". Empty while it goes on.
+    stack : BaseStack or None, default=None
+        The stack that is bound to these arrays, which the next call of `partial_fit` uses again.
     """
 
-    parameters: FlatParameters
+    parameters: Parameters
     optimizer: ArrayDict
     schedule: ArrayDict
     average: ArrayDict
-    progress: ArrayDict
+    plateau: ArrayDict
+    best: ArrayDict
     n_samples_seen: Array
+    epoch: Array
+    loss: Array
+    temperature: Array
     orders: list[IndexArray | None]
+    held_out: list[IndexArray | None]
     rngs: list[np.random.RandomState | None]
-    masks: list[np.random.Generator] = field(default_factory=list)
+    masks: list[np.random.Generator | None]
+    history: list[list[dict[str, Any]]]
+    stop_reason: list[str]
+    stack: Any = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def initial(cls, parameters: Parameters, **values: Any) -> Self:
+        """Return the state before the first epoch, with other `values` of some fields."""
+        n = len(parameters)
+        defaults: dict[str, Any] = {
+            **{name: {} for name in _DICTS},
+            **{name: [None] * n for name in _LISTS},
+            "plateau": init_plateau_counter(n),
+            "n_samples_seen": np.zeros((n, 1), dtype=int),
+            "epoch": np.zeros((n, 1), dtype=int),
+            "loss": np.full((n, 1), np.inf),
+            "temperature": np.ones((n, 1)),
+            "history": [[] for _ in range(n)],
+            "stop_reason": [""] * n,
+        }
+        return cls(parameters, **defaults | values)
 
     def __len__(self) -> int:
-        return len(self.parameters.theta)
+        return len(self.parameters)
+
+    # ----------------------------------------------------------------------- members
 
     def take(self, members: Any) -> Self:
         """Return the state of some members.
 
-        Arrays are views for a slice of members, and copies for an index array. Orders and random
-        states are not copied, so that members that share them continue to do so.
+        Arrays are views for a slice of members, and copies for an index array. Items of lists are
+        not copied, so that members that share an order or a random state continue to do so.
         """
         numbers = np.arange(len(self))[members].tolist()
-        return type(self)(
+        return self._map(
             self.parameters.members(members),
-            **_map_dict_fields(lambda name: index_state(getattr(self, name), members)),
-            n_samples_seen=self.n_samples_seen[members],
-            orders=[self.orders[i] for i in numbers],
-            rngs=[self.rngs[i] for i in numbers],
-            masks=[self.masks[i] for i in numbers] if self.masks else [],
+            lambda array: array[members],
+            lambda items: [items[i] for i in numbers],
         )
 
     @classmethod
-    def concatenate(cls, states: Sequence[Self]) -> Self:
+    def concat(cls, states: Sequence[Self]) -> Self:
         """Return the state of all members of several states, of networks of one architecture.
 
         A single state is returned as it is; else the arrays are copied.
@@ -88,65 +135,232 @@ class TrainState:
         first = states[0]
         if len(states) == 1:
             return first
-        return cls(
-            first.parameters.with_theta(
-                np.concatenate([state.parameters.theta for state in states]),
-                concatenate_states([state.parameters.statistics for state in states]),
-            ),
-            **_map_dict_fields(lambda name: concatenate_states([getattr(s, name) for s in states])),
-            n_samples_seen=np.concatenate([state.n_samples_seen for state in states]),
-            orders=[order for state in states for order in state.orders],
-            rngs=[rng for state in states for rng in state.rngs],
-            masks=[masks for state in states for masks in state.masks],
-        )
+        rest: dict[str, Any] = {}
+        if any(state.best for state in states):  # those of other stacks may be without scores
+            states = [state if state.best else state._with_no_best() for state in states]
+        for name in _DICTS:
+            each = [getattr(state, name) for state in states]
+            rest[name] = {key: np.concatenate([own[key] for own in each]) for key in each[0]}
+        for name in _ARRAYS:
+            rest[name] = np.concatenate([getattr(state, name) for state in states])
+        for name in _LISTS:
+            rest[name] = [item for state in states for item in getattr(state, name)]
+        buffers = {
+            name: np.concatenate([state.parameters.buffers[name] for state in states])
+            for name in first.parameters.buffers
+        }
+        theta = np.concatenate([state.parameters.theta for state in states])
+        return cls(first.parameters.with_arrays(theta, buffers), **rest)
 
     def copy(self) -> Self:
-        """Return a deep copy."""
-        # Together, so that members that share an order or a random state share the copy.
-        return self._with_arrays_copied(*copy.deepcopy((self.orders, self.rngs, self.masks)))
+        """Return a copy that shares nothing but the random states."""
+        copies = {id(order): None if order is None else order.copy() for order in self.orders}
+        copied = self._map(self.parameters.copy(), lambda array: array.copy(), list)
+        copied.orders = [copies[id(order)] for order in self.orders]
+        copied.history = [list(records) for records in self.history]
+        return copied
 
-    def shallow_copy(self) -> Self:
-        """Return a copy of a single member's state that shares its random state."""
-        orders = [order if order is None else order.copy() for order in self.orders]
-        masks = copy.deepcopy(self.masks) if self.masks else []
-        return self._with_arrays_copied(orders, list(self.rngs), masks)
+    def with_own_random_states(self) -> Self:
+        """Return the state with copies of its random states, which others may share."""
+        rngs, masks = copy.deepcopy((self.rngs, self.masks))
+        return replace(self, rngs=rngs, masks=masks)
 
-    def _with_arrays_copied(
+    def _map(
         self,
-        orders: list[IndexArray | None],
-        rngs: list[np.random.RandomState | None],
-        masks: list[np.random.Generator],
+        parameters: Parameters,
+        on_array: Callable[[Array], Array],
+        on_list: Callable[[list[Any]], list[Any]],
     ) -> Self:
-        return type(self)(
-            self.parameters.with_theta(
-                self.parameters.theta.copy(), _copy_arrays(self.parameters.statistics)
-            ),
-            **_map_dict_fields(lambda name: _copy_arrays(getattr(self, name))),
-            n_samples_seen=self.n_samples_seen.copy(),
-            orders=orders,
-            rngs=rngs,
-            masks=masks,
+        """Return a state whose fields are functions of these."""
+        values: dict[str, Any] = {}
+        for name in _DICTS:
+            values[name] = {key: on_array(array) for key, array in getattr(self, name).items()}
+        for name in _ARRAYS:
+            values[name] = on_array(getattr(self, name))
+        for name in _LISTS:
+            values[name] = on_list(getattr(self, name))
+        return type(self)(parameters, **values)
+
+    # ---------------------------------------------------------------------- new starts
+
+    def restart(self) -> None:
+        """Begin to count epochs anew, none of which has been scored."""
+        fresh = self.initial(self.parameters)
+        self.plateau, self.best = fresh.plateau, {}
+        self.epoch, self.loss = fresh.epoch, fresh.loss
+        self.stack = None
+
+    def from_predicting(self, parameters: Parameters, *, only_predicts: bool = False) -> Self:
+        """Return the state whose training continues from the parameters that predict.
+
+        Parameters
+        ----------
+        parameters : Parameters
+            The `inference_parameters`, which are copied.
+        only_predicts : bool, default=False
+            Whether to leave out what only training needs.
+        """
+        temperature = np.ones_like(self.temperature)
+        if only_predicts:
+            names = "n_samples_seen", "epoch", "loss", "history", "stop_reason"
+            kept = {name: getattr(self, name) for name in names}
+            best = {name: self.best[name] for name in ("score", "epoch") if name in self.best}
+            return self.initial(parameters, **kept, best=best, temperature=temperature)
+        return replace(
+            self,
+            parameters=parameters.copy(),
+            average={},
+            best={},
+            temperature=temperature,
+            stack=None,
         )
+
+    # ----------------------------------------------------------------- during training
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a member's training goes on."""
+        return "" in self.stop_reason
 
     def trained_arrays(self) -> list[Array]:
         """Return the arrays that steps change, with a row for each member."""
-        states = self.parameters.statistics, self.optimizer, self.average
-        return [self.parameters.theta, *(array for state in states for array in state.values())]
+        buffers = self.parameters.buffers
+        return [
+            self.parameters.theta,
+            *buffers.values(),
+            *self.optimizer.values(),
+            *self.average.values(),
+        ]
+
+    def changed_arrays(self) -> list[Array]:
+        """Return all arrays that an epoch changes, with a row for each member."""
+        counts = *self.schedule.values(), *self.plateau.values()
+        return [*self.trained_arrays(), *counts, self.n_samples_seen, self.epoch, self.loss]
+
+    def is_finite(self) -> Array:
+        """Return for each member whether all its trained arrays are finite."""
+        finite = np.ones(len(self), dtype=bool)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for array in self.trained_arrays():
+                # A finite sum has finite terms only; otherwise it may have overflowed.
+                if not np.isfinite(array.sum()):
+                    finite &= np.isfinite(array).all(axis=1)
+        return finite
+
+    def flush_subnormals(self) -> None:
+        """Replace subnormal numbers by zero.
+
+        A penalty shrinks the weights of unused units without end, and so do moments of zero
+        gradients. Such numbers are negligible, but arithmetic with them is many times slower.
+        """
+        for array in self.trained_arrays():
+            if array.dtype.kind == "f":
+                smallest = np.finfo(array.dtype).smallest_normal
+                for (block,) in iter_column_blocks(array):
+                    block[np.abs(block) < smallest] = 0
+
+    def averaged_parameters(self) -> Parameters:
+        """Return the parameters to predict with: their averages, if there is a weight average.
+
+        Before averaging has begun, the averages are the current values.
+        """
+        parameters, average = self.parameters, self.average
+        if not average:
+            return parameters
+        has_begun = average["total"] > 0
+        buffers = {
+            name: np.where(has_begun, average[name], array) if name in average else array
+            for name, array in parameters.buffers.items()
+        }
+        return parameters.with_arrays(
+            np.where(has_begun, average["average"], parameters.theta), buffers
+        )
+
+    def inference_parameters(self, layout: ParameterLayout) -> Parameters:
+        """Return the parameters to predict with: averaged, of the best call, and calibrated.
+
+        They share memory with those that training continues from, if these are the same. `layout`
+        is that of the network in prediction, which may have fewer layers.
+        """
+        state = self
+        if "theta" in self.best:
+            state = self.copy()
+            state.return_to_best()
+        parameters = state.averaged_parameters().with_layout(layout)
+        if (self.temperature == 1).all():
+            return parameters
+        # The last layer has no activation, so its weights and biases divide raw predictions.
+        divided = parameters.with_arrays(parameters.theta.copy())
+        for name in ("weights", "biases"):
+            last = divided.select(name)[-1]
+            last /= self.temperature.astype(last.dtype).reshape(-1, *[1] * (last.ndim - 1))
+        return divided
+
+    def keep_best(self, scores: Array, *, last_of_equals: bool = False) -> None:
+        """Copy the parameters of the members whose score is the best so far.
+
+        Parameters
+        ----------
+        scores : array of shape (n_estimators, 1)
+            The scores of the epoch; NaN is never the best.
+        last_of_equals : bool, default=False
+            Whether the last of equally good epochs is the best, instead of the first.
+        """
+        if not self.best:
+            self.best = self._with_no_best().best
+        now = {**self._predicting_arrays(), "score": scores, "epoch": self.epoch}
+        limit = self.best["score"]
+        is_best = (scores >= limit if last_of_equals else scores > limit)[:, 0]
+        if is_best.any():
+            best = {name: array.copy() for name, array in self.best.items()}
+            for name, array in now.items():
+                best[name][is_best] = array[is_best]
+            self.best = best
+
+    def _with_no_best(self) -> Self:
+        """Return the state with arrays in `best`, none of which is that of a scored epoch."""
+        never = {"score": np.full(self.epoch.shape, -np.inf), "epoch": np.zeros_like(self.epoch)}
+        arrays = {name: array.copy() for name, array in self._predicting_arrays().items()}
+        return replace(self, best=arrays | never)
+
+    def return_to_best(self) -> None:
+        """Continue from the parameters of the best epoch, where there is one."""
+        has_best = self.best["epoch"][:, 0] > 0
+        for name, array in self._predicting_arrays().items():
+            array[has_best] = self.best[name][has_best]
+
+    def _predicting_arrays(self) -> ArrayDict:
+        """Return the arrays that predictions depend on, by their names in `best`."""
+        arrays = {"theta": self.parameters.theta}
+        for kind, state in (("buffers", self.parameters.buffers), ("average", self.average)):
+            arrays |= {join_keys(kind, name): array for name, array in state.items()}
+        return arrays
+
+    # ------------------------------------------------------------------------- files
 
     def to_arrays(self) -> dict[str, Array]:
         """Return the state as arrays by name, without Python objects, for files."""
-        arrays = {"theta": self.parameters.theta, "n_samples_seen": self.n_samples_seen}
-        dicts = _map_dict_fields(lambda name: getattr(self, name))
-        for kind, state in {"statistics": self.parameters.statistics, **dicts}.items():
-            arrays |= {join_keys(kind, name): array for name, array in state.items()}
-        for i, order in enumerate(self.orders):
-            if order is not None:
-                arrays[join_keys("orders", i)] = order
-        for i, rng in enumerate(self.rngs):
-            if rng is not None:
-                arrays |= dict(flatten_dict(join_keys("rngs", i), rng.get_state(legacy=False)))
-        for i, masks in enumerate(self.masks):
-            arrays |= dict(flatten_dict(join_keys("masks", i), masks.bit_generator.state))
+        dicts = {
+            "buffers": self.parameters.buffers,
+            **{name: getattr(self, name) for name in _DICTS},
+        }
+        arrays = {"theta": self.parameters.theta}
+        arrays |= {
+            join_keys(kind, name): array
+            for kind, state in dicts.items()
+            for name, array in state.items()
+        }
+        arrays |= {name: getattr(self, name) for name in _ARRAYS}
+        arrays["stop_reason"] = np.array(self.stop_reason)
+        arrays["history"] = np.array([json.dumps(records) for records in self.history])
+        for name in ("orders", "held_out", "rngs", "masks"):
+            for i, item in enumerate(getattr(self, name)):
+                if isinstance(item, np.random.RandomState):
+                    item = item.get_state(legacy=False)
+                elif isinstance(item, np.random.Generator):
+                    item = item.bit_generator.state
+                if item is not None:
+                    arrays |= dict(flatten_dict(join_keys(name, i), item))
         return arrays
 
     @classmethod
@@ -160,42 +374,51 @@ class TrainState:
         layout : ParameterLayout
             The layout of the network's parameters.
         """
-        named = unflatten_dict(arrays)
-        n_estimators = len(named["theta"])
+        named = unflatten_dict({name: np.array(array) for name, array in arrays.items()})
+        theta = named["theta"]
 
-        def dict_of(kind: str) -> ArrayDict:
-            return {name: np.array(array) for name, array in named.get(kind, {}).items()}
-
-        def list_of(kind: str, make: Any) -> list[Any]:
+        def list_of(kind: str, make: Callable[[Any], Any]) -> list[Any]:
             found = named.get(kind, {})
-            return [make(found[str(i)]) if str(i) in found else None for i in range(n_estimators)]
+            return [make(found[str(i)]) if str(i) in found else None for i in range(len(theta))]
 
+        values: dict[str, Any] = {name: _join_nested(named.get(name, {})) for name in _DICTS}
         return cls(
-            FlatParameters(np.array(named["theta"]), dict_of("statistics"), layout),
-            **_map_dict_fields(dict_of),
-            n_samples_seen=np.array(named["n_samples_seen"]),
-            orders=list_of("orders", np.array),
+            Parameters(theta, named.get("buffers", {}), layout),
+            **values,
+            **{name: named[name] for name in _ARRAYS},
+            orders=list_of("orders", np.asarray),
+            held_out=list_of("held_out", np.asarray),
             rngs=list_of("rngs", _restore_random_state),
-            masks=list_of("masks", _restore_generator) if "masks" in named else [],
+            masks=list_of("masks", _restore_generator),
+            history=[json.loads(text) for text in named["history"].tolist()],
+            stop_reason=named["stop_reason"].tolist(),
         )
 
 
-def _map_dict_fields(function: Callable[[str], ArrayDict]) -> dict[str, Any]:
-    """Return the value of a function for the name of each field that is a dict of arrays."""
-    return {name: function(name) for name in _DICTS}
+def _join_nested(state: Mapping[str, Any]) -> ArrayDict:
+    """Return the arrays of a state by name, such as those of "average/..." in `best`."""
+    joined: ArrayDict = {}
+    for name, value in state.items():
+        within = _join_nested(value) if isinstance(value, dict) else {"": value}
+        joined |= {join_keys(name, key) if key else name: array for key, array in within.items()}
+    return joined
 
 
-def _copy_arrays(state: ArrayDict) -> ArrayDict:
-    return {name: array.copy() for name, array in state.items()}
+def _make_bit_generator(state: dict[str, Any]) -> Any:
+    """Return a new bit generator of the class that a state names."""
+    name = str(state["bit_generator"])
+    if name not in _BIT_GENERATORS:
+        raise ValueError(f"unknown bit generator {name!r}")
+    return getattr(np.random, name)()
 
 
 def _restore_random_state(state: dict[str, Any]) -> np.random.RandomState:
-    rng = np.random.RandomState(getattr(np.random, str(state["bit_generator"]))())
+    rng = np.random.RandomState(_make_bit_generator(state))
     rng.set_state(to_python_scalars(state))
     return rng
 
 
 def _restore_generator(state: dict[str, Any]) -> np.random.Generator:
-    bit_generator = getattr(np.random, str(state["bit_generator"]))()
+    bit_generator = _make_bit_generator(state)
     bit_generator.state = to_python_scalars(state)
     return np.random.Generator(bit_generator)

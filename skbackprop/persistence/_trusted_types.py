@@ -24,29 +24,11 @@ _PUBLIC_MODULES = (
 _CLASSES = {
     "_conformal_intervals": ["ErrorScale"],
     "conformal": ["ConformalRegressor"],
-    "estimators._fit_context": ["DataInfo"],
-    "estimators._history": ["ImmutableCurve"],
-    "estimators._label_encoding": ["MultilabelEncoder", "SingleLabelEncoder"],
-    "estimators._target_encoding": ["RegressionTargetEncoder"],
-    "estimators.autoencoder": ["BackpropAutoencoder", "ReconstructionTargetEncoder"],
+    "estimators._targets": ["NumberTargets"],
+    "estimators.autoencoder": ["BackpropAutoencoder"],
     "estimators.classifier": ["BackpropClassifier"],
     "estimators.regressor": ["BackpropRegressor"],
-    "layers.base": ["KernelInit", "NormalInit", "ParameterSpec"],
     "layers.columns": ["BlockDiagonalDense"],
-    "layers.convolution": ["TransposedKernelInit"],
-    "layers.dense": ["HiddenDropout"],
-    "layers.latent": ["Bottleneck", "Sampling"],
-    "layers.recurrent": ["ForgetBiasInit", "OrthogonalInit"],
-    "layers.reshaping": ["CropOrPad"],
-    "layers.residual": ["ResidualEnd", "ResidualStart"],
-    "losses._composite": ["LabelSmoothing", "LossWithLink"],
-    "losses.links": [
-        *("GaussianLink", "IdentityLink", "LogLink", "LogitLink", "NonCrossingQuantileLink"),
-        *("ReluLink", "SoftmaxLink", "TanhLink"),
-    ],
-    "nn.network": ["Network"],
-    "nn.parameters": ["FlatParameters", "ParameterLayout"],
-    "nn.train_state": ["TrainState"],
     "tabular._blend": ["CrossFittedEstimators"],
     "tabular._boosted_trees": ["OrdinalTable"],
     "tabular._categorical_encoding": [
@@ -64,10 +46,6 @@ _CLASSES = {
     "tabular._target_encoding": ["TargetEncoding"],
     "tabular._targets": ["ClassifierTargets", "RegressorTargets"],
     "tabular._text": ["TextEncoding"],
-    "training.checkpoint": [
-        *("BestEpoch", "History", "ParameterSnapshot", "TrainingCheckpoint"),
-    ],
-    "training.out_of_fold": ["OutOfFoldPredictions"],
 }
 
 # Parts of fitted searches that skops does not know.

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
+from ..estimators._checkpoint import resume_training
 from ..estimators._decorators import with_callbacks
-from ..estimators._fit_context import DataInfo, FitArguments, FitContext
-from ..estimators.base import BaseNeuralNetwork
+from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
-from ..initializers import Initializer
-from ..nn.network import Network
-from ..nn.prediction import ROWS_OF_PREDICTOR, CachedPredictor
-from ..training.diagnostics import MAX_ITER_REACHED, OUT_OF_TIME
-from ..training.partial_fit_session import PartialFitSession
-from ..training.training_run import TrainingRun
-from ..training.weight_init import Layers
-from ..utils.arrays import Array, DropCachedPropertiesMixin, join_keys
+from ..initializers import Initializer, WeightsAndBiases
+from ..nn.prediction import FEW_ROWS, Predictor
+from ..nn.train_state import TrainState
+from ..training.diagnostics import OUT_OF_TIME
+from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._mixture import fit_softmax_temperature
 from ._model_inputs import FeatureView
 from ._prediction import LabeledRows
@@ -42,9 +39,11 @@ class OutputBiasInit(Initializer):
 
     intercepts: tuple[float, ...]
 
-    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Draw the weights and biases of a member."""
-        *hidden, last = network.shapes["weights"]
+    def draw_all(
+        self, rng: np.random.RandomState, shapes: Sequence[tuple[int, ...]]
+    ) -> list[WeightsAndBiases]:
+        """Draw the weights and biases of all layers."""
+        *hidden, last = shapes
         layers = [
             (rng.normal(0, 2**0.5 / shape[0] ** 0.5, shape), np.zeros(shape[1])) for shape in hidden
         ]
@@ -61,8 +60,6 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         The share of the loss that a cycle must remove so that a longer one begins after it.
     """
 
-    _training: Any
-    _runs: Sequence[TrainingRun]
     min_gain: ClassVar[float] = 0.05
 
     @with_callbacks
@@ -70,45 +67,34 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         self,
         rows: LabeledRows,
         folds: Array | None,
-        checkpoint: tuple[Mapping[str, Array], Path] | None = None,
+        saved: tuple[Mapping[str, Array], Path] | None = None,
     ) -> None:
-        """Train for `max_iter` more epochs, or resume from the arrays of a checkpoint."""
-        self._train(FitArguments(*rows, folds=folds, checkpoint=checkpoint))
+        """Train for `max_iter` more epochs, or take over the arrays of a checkpoint."""
+        if saved is None:
+            self._fit_rows(*rows, folds=folds)
+        else:
+            task = self._prepare(*rows, folds=folds)
+            resume_training(dict(saved[0]), saved[1], task)
+            self._set_fitted(task, task.state)
 
-    def _set_fitted_attributes(
-        self, context: FitContext, continues: bool, session: PartialFitSession | None = None
-    ) -> None:
-        """Set the fitted attributes, without the warnings that are expected after each cycle.
-
-        Each cycle uses up its epochs. If the time limit ends training, there is one warning for
-        all cycles.
-        """
-        expected = MAX_ITER_REACHED, OUT_OF_TIME
-        for run in context.runs:
-            run.warnings = [each for each in run.warnings if not each.startswith(expected)]
-        self._runs = context.runs
-        super()._set_fitted_attributes(context, continues, session)
+    def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
+        """Return the warnings without that of the time limit, which is one for all cycles."""
+        messages = super()._describe_outcome(task, state)
+        return [each for each in messages if not each.startswith(OUT_OF_TIME)]
 
     def cycle_arrays(self) -> dict[str, Array]:
-        """Return copies of the arrays that `fit_cycle` resumes from at the end of a cycle."""
-        return {
-            join_keys("checkpoints", i, name): array.copy()
-            for i, run in enumerate(self._runs)
-            for name, array in run.checkpoint.to_arrays().items()
-        }
+        """Return copies of the arrays that `fit_cycle` takes over at the end of a cycle."""
+        return {name: array.copy() for name, array in self._state.to_arrays().items()}
 
     def finish(self, n_iter: Array) -> None:
         """End training after `n_iter` epochs of each network, and convert to double precision.
 
         In double precision, the prediction of a row does not depend visibly on the other rows.
         """
-        self._data_info: DataInfo = replace(self._data_info, dtype=np.dtype(np.float64))
-        for name in self._name_attributes(self._data_info.network).values():
-            arrays = getattr(self, name)
-            if arrays is not None:
-                setattr(self, name, [array.astype(np.float64) for array in arrays])
+        parameters = self._predictor.parameters.astype(np.float64)
+        state = self._state.from_predicting(parameters, only_predicts=True)
+        self._set_networks(self._config, self._network, self._targets, state)
         self.n_iter_ = n_iter
-        del self._training, self._runs
 
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
@@ -122,10 +108,9 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         """Return the loss of the outputs for rows that were held out."""
         raise NotImplementedError
 
-    def make_predictor(self, dtype: Any) -> CachedPredictor:
+    def make_predictor(self, dtype: Any) -> Predictor:
         """Return a predictor of raw predictions in a dtype."""
-        info = self._data_info
-        return CachedPredictor(info.network, self._fitted_parameters(info).astype(dtype))
+        return Predictor(self._network, self._predictor.parameters.astype(dtype), FEW_ROWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,34 +132,41 @@ class NetworkEnsemble(DropCachedPropertiesMixin):
     @property
     def max_matmul_size(self) -> int:
         """The multiplications of the largest matrix product of a prediction."""
-        return self._in_single.network.max_matmul_size(ROWS_OF_PREDICTOR)
+        return self._in_single.network.max_matmul_size(FEW_ROWS)
 
     def outputs(self, X: Array, single_precision: bool = False) -> Array:
         """Return the outputs of all networks, of shape (n_estimators, n, n_outputs)."""
         predictor = self._in_single if single_precision else self._in_double
         with np.errstate(all="ignore"):
-            return np.asarray(self.networks.component_outputs(predictor.scores(X)))
+            return np.asarray(self.networks.component_outputs(_predict_raw(predictor, X)))
 
     def member_outputs(self, member: int, X: Array) -> Array:
         """Return the outputs of one network, of shape (n, n_outputs), in single precision."""
         with np.errstate(all="ignore"):
-            return np.asarray(self.networks.component_outputs(self._members[member].scores(X))[0])
+            return np.asarray(
+                self.networks.component_outputs(_predict_raw(self._members[member], X))[0]
+            )
 
     @cached_property
-    def _members(self) -> list[CachedPredictor]:
+    def _members(self) -> list[Predictor]:
         network, parameters = self._in_single.network, self._in_single.parameters
         members = [slice(at, at + 1) for at in range(len(parameters))]
-        return [CachedPredictor(network, parameters.members(member)) for member in members]
+        return [Predictor(network, parameters.members(each), FEW_ROWS) for each in members]
 
     @cached_property
-    def _in_double(self) -> CachedPredictor:
-        predictor: CachedPredictor = self.networks.make_predictor(np.float64)
+    def _in_double(self) -> Predictor:
+        predictor: Predictor = self.networks.make_predictor(np.float64)
         return predictor
 
     @cached_property
-    def _in_single(self) -> CachedPredictor:
-        predictor: CachedPredictor = self.networks.make_predictor(np.float32)
+    def _in_single(self) -> Predictor:
+        predictor: Predictor = self.networks.make_predictor(np.float32)
         return predictor
+
+
+def _predict_raw(predictor: Predictor, X: Array) -> Array:
+    """Return raw predictions of shape (n_estimators, n, n_outputs)."""
+    return np.concatenate(list(predictor.iter_blocks(X)), axis=1)
 
 
 class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
@@ -201,7 +193,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         outputs = outputs.reshape(*outputs.shape[:2], -1)
         if not self._predicts_std:
             return outputs
-        each = [self._data_info.loss.predict_std(own) for own in scores]
+        each = [self._targets.loss.predict_std(own) for own in scores]
         std = self._to_units_of_y(each, from_zero=True)
         variance = np.square(std.astype(np.float64))
         return np.concatenate([outputs, variance[..., None]], axis=2)
@@ -210,6 +202,6 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
-        targets = self._get_target_encoder(self._data_info).encode(rows.y, needs_all=False)
+        targets = self._targets.encode(rows.y, needs_all=False)
         scores = self._predict_in_blocks(rows.X, self._average_raw)
-        return 1 - float(self._data_info.loss.score(scores, targets, rows.weight))
+        return 1 - float(self._targets.loss.score(scores, targets, rows.weight))

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.metrics import get_scorer
 from sklearn.utils import Bunch
 
-from ..estimators._scorers import get_scorer_with_suggestion
-from ..training.parallelism import BlasLimit, threads_for_stacks
+from ..training.parallelism import limit_blas, n_blas_threads
 from ..utils.arrays import Array
 from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
 from ._table_encoding import UnscaledRows
@@ -114,10 +114,10 @@ class TabularModel:
         An error or Ctrl-C cancels the items that have not been started.
         """
         is_thread_safe = all(each.is_thread_safe for each in self.components)
-        n_threads = min(threads_for_stacks(), len(items)) if is_thread_safe else 1
+        n_threads = min(n_blas_threads(), len(items)) if is_thread_safe else 1
         largest = max(each.max_matmul_size for each in self.components)
 
-        with BlasLimit(largest, n_side_by_side=n_threads) as limit, limit:
+        with limit_blas(largest, n_side_by_side=n_threads):
             if n_threads == 1:
                 return [function(item) for item in items]
             with ThreadPoolExecutor(n_threads) as pool:
@@ -228,4 +228,4 @@ def apply_scorer(
     """Return the score of predictions, or of probabilities if there are classes."""
     estimator = _PrecomputedPredictions(predictions, classes)
     weighted = {} if weight is None else {"sample_weight": weight}
-    return float(get_scorer_with_suggestion(scoring)(estimator, None, y, **weighted))
+    return float(get_scorer(scoring)(estimator, None, y, **weighted))

@@ -11,8 +11,7 @@ from scipy.optimize import minimize
 from sklearn.metrics import r2_score
 
 from .._conformal_intervals import ErrorScale, UncalibratedBand
-from ..estimators._label_encoding import BaseLabelEncoder, make_target_encoder
-from ..estimators._target_encoding import RegressionTargetEncoder
+from ..estimators._targets import NumberTargets, encode_labels, labels_to_array
 from ..estimators._validation import check_targets, validate_labels, validate_numbers
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import Gaussian, Poisson, Quantile, SquaredError
@@ -33,31 +32,27 @@ class ClassifierTargets:
 
     Parameters
     ----------
-    labels : BaseLabelEncoder
-        The encoder of labels.
+    classes : array of shape (n_classes,)
+        The labels, sorted.
     class_weight : array of shape (n_classes,) or None
         The weight of each class; None for equal weights.
     """
 
-    labels: BaseLabelEncoder
+    classes: Array
     class_weight: Array | None
     min_prediction: ClassVar[float] = -np.inf
 
     @classmethod
     def fit(cls, setting: ClassWeight | None, y: Array, weight: Array | None) -> Self:
         """Fit to valid labels, given the parameter `class_weight`; raise if no row has weight."""
-        labels = make_target_encoder(y)
+        classes = np.unique(labels_to_array(y, "y"))
         if setting is None:
-            return cls(labels, None)
-        class_weight, encoded = validate_class_weight(setting), _class_indices(labels, y)
+            return cls(classes, None)
+        class_weight = validate_class_weight(setting)
+        encoded = EncodedLabels(classes, encode_labels(y, classes)[:, None])
         compute_sample_weight(class_weight, encoded, weight)  # raises without weight
         counts = encoded.count_by_class(weight)
-        return cls(labels, compute_class_weight(class_weight, encoded.classes, counts)[0])
-
-    @property
-    def classes(self) -> Array:
-        """The labels, sorted."""
-        return self.labels.classes
+        return cls(classes, compute_class_weight(class_weight, classes, counts)[0])
 
     @property
     def target_type(self) -> str | None:
@@ -71,7 +66,7 @@ class ClassifierTargets:
 
     def encode(self, y: Any) -> Array:
         """Return the class index of each label; raise if there are unknown ones."""
-        return _class_indices(self.labels, validate_labels(y)).codes[:, 0]
+        return encode_labels(validate_labels(y), self.classes)
 
     def training_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return the weights of rows times those of their classes."""
@@ -79,10 +74,6 @@ class ClassifierTargets:
             return weight
         own = self.class_weight[y]
         return own if weight is None else weight * own
-
-
-def _class_indices(labels: BaseLabelEncoder, y: Array) -> EncodedLabels:
-    return labels.class_indices(labels.encode(y, needs_all=False))
 
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
@@ -99,41 +90,36 @@ class RegressorTargets:
 
     Parameters
     ----------
-    scaling : RegressionTargets
-        The scaled targets of one column, and the loss.
+    numbers : NumberTargets
+        The targets of the networks: the numbers, scaled, and the loss.
     range : tuple of float or None
         The bounds that predictions are clipped to; None for no bounds.
     """
 
-    scaling: RegressionTargetEncoder
+    numbers: NumberTargets
     range: tuple[float, float] | None
     target_type: ClassVar[str] = "continuous"  # as of a `TableEncoder`
     n_classes: ClassVar[None] = None
 
     @classmethod
-    def fit(cls, loss: Loss, setting: Any, y: Array, weight: Array | None, clip: bool) -> Self:
+    def fit(cls, loss: Loss, y: Array, weight: Array | None, clip: bool) -> Self:
         """Fit to targets of shape (n,); raise if the loss does not suit them."""
-        is_scaled = can_be_scaled(loss)
-        scaling = RegressionTargetEncoder.fit(
-            loss, setting, y, weight, np.float32, is_scaled=is_scaled
-        )
-        return cls.from_scaling(scaling, (float(y.min()), float(y.max())) if clip else None)
+        numbers = NumberTargets.fit(loss, y, weight, is_scaled=can_be_scaled(loss))
+        return cls.from_numbers(numbers, (float(y.min()), float(y.max())) if clip else None)
 
     @classmethod
-    def from_scaling(
-        cls, scaling: RegressionTargetEncoder, range: tuple[float, float] | None
-    ) -> Self:
+    def from_numbers(cls, numbers: NumberTargets, range: tuple[float, float] | None) -> Self:
         """Return the targets; raise if the loss cannot be computed from predictions."""
-        targets, loss = cls(scaling, range), scaling.loss
+        loss = numbers.loss
         try:
-            targets.loss.link.link(np.ones((1, targets.loss.n_outputs_per_target)))
+            loss.link.link(np.ones((1, loss.n_outputs_per_target)))
         except NotImplementedError:
             raise ValueError(
-                f"loss={scaling.setting!r} has the link {type(loss.link).__name__}, that does not "
-                "compute scores from predictions, but several networks need them. Define its "
+                f"loss={loss!r} has the link {type(loss.link).__name__}, that does not compute "
+                "scores from predictions, but several networks need them. Define its "
                 "link(predictions)."
             ) from None
-        return targets
+        return cls(numbers, range)
 
     @property
     def min_prediction(self) -> float:
@@ -147,13 +133,13 @@ class RegressorTargets:
     def encode(self, y: Any) -> Array:
         """Return valid numbers; raise if some are outside the range of the loss."""
         numbers = validate_numbers(y)
-        check_targets(numbers, self.loss, self.scaling.setting)
+        check_targets(numbers, self.loss)
         return numbers
 
     @property
     def loss(self) -> Loss:
         """The loss."""
-        return self.scaling.loss
+        return self.numbers.loss
 
     @property
     def has_variance(self) -> bool:
@@ -162,7 +148,7 @@ class RegressorTargets:
 
     def initial_intercepts(self, y: Array, weight: Array | None) -> Array:
         """Return the raw predictions of the best constant for targets of shape (n,)."""
-        encoded = self.scaling.encode(y, needs_all=False)[:, 0].astype(np.float64)
+        encoded = self.numbers.encode(y, needs_all=False)[:, 0].astype(np.float64)
         scores = self.loss.fit_intercept_only(encoded, weight)
         if isinstance(self.loss, (Quantile, Gaussian)):
             scores[1:] = np.maximum(scores[1:], _MIN_RAW_PREDICTION)
@@ -221,7 +207,7 @@ class RegressorTargets:
         outputs = self._clip(outputs)
         if isinstance(self.loss, (SquaredError, Poisson)):
             return float(r2_score(y, outputs[:, 0], sample_weight=weight))
-        encoded = self.scaling.encode(y, needs_all=False)
+        encoded = self.numbers.encode(y, needs_all=False)
         return self.loss.score(self._raw_predictions(outputs), encoded, weight)
 
     def fit_weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
@@ -232,7 +218,7 @@ class RegressorTargets:
         equal = np.full(n_models, 1 / n_models)
         if n_models == 1:
             return equal
-        encoded = self.scaling.encode(y, needs_all=False).astype(np.float64)
+        encoded = self.numbers.encode(y, needs_all=False).astype(np.float64)
 
         def mean_loss(weights: Any) -> float:
             scores = self._raw_predictions(self.mix(outputs, weights))
@@ -247,8 +233,8 @@ class RegressorTargets:
 
     def _raw_predictions(self, outputs: Array) -> Array:
         """Return the raw predictions of a network with these outputs."""
-        scaled = self.scaling.to_training_units(outputs)
+        scaled = self.numbers.to_training_units(outputs)
         if self.has_variance:
-            std = self.scaling.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
+            std = self.numbers.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
             scaled[..., -1] = np.square(std)
         return self.loss.link.link(scaled)

@@ -26,7 +26,6 @@ from ..estimators._decorators import (
     with_parameter_validation,
 )
 from ..estimators._estimator_mixin import EstimatorMixin
-from ..estimators._fit_context import FitArguments
 from ..estimators._validation import (
     prefix_errors,
     replace_attributes,
@@ -205,7 +204,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             If a parameter, a column, y or a weight is not valid. The estimator is left unchanged.
         """
         start = time.perf_counter()
-        given = FitArguments(X, y, sample_weight, X_val, y_val, sample_weight_val, resume_from)
         n_blended = 1 if isinstance(self.blend, str) else len(self.blend or ())
         n_components = len(self._configurations) + n_blended
         context = self._init_callback_context(max_subtasks=n_components)
@@ -214,31 +212,54 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         fitted = shallow_copy(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
-        fitted._fit(given, groups, start, context)
+        fitted._fit_table(
+            X,
+            y,
+            sample_weight,
+            (X_val, y_val, sample_weight_val),
+            groups,
+            resume_from,
+            start,
+            context,
+        )
         replace_attributes(self, fitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
 
-    def _fit(self, given: FitArguments, groups: Any, start: float, context: Any) -> None:
-        """Set the fitted attributes."""
-        if given.y is None:
+    def _fit_table(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        given_validation: tuple[Any, Any, Any],
+        groups: Any,
+        resume_from: Any,
+        start: float,
+        context: Any,
+    ) -> None:
+        """Set the fitted attributes.
+
+        `given_validation` are `X_val`, `y_val` and `sample_weight_val`. Training began at `start`
+        by `time.perf_counter`.
+        """
+        checkpoints = CycleCheckpoints(self, resume_from)
+        if y is None:
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-        columns = read_table(self, given.X, reset=True)
-        user_weight = validate_weight(given.sample_weight, columns.table)
-        y = self._validate_target(given.y)
+        columns = read_table(self, X, reset=True)
+        user_weight = validate_weight(sample_weight, columns.table)
+        y = self._validate_target(y)
         check_consistent_length(columns.table, y)
         self._fit_targets(y, user_weight)
         y = self._targets.encode(y)
         weight = self._targets.training_weight(y, user_weight)
-        checkpoints = CycleCheckpoints(self, given.resume_from)
         rng = checkpoints.start_stream(check_random_state(self.random_state))
-        is_validated = given.has_validation_data
+        is_validated = any(part is not None for part in given_validation)
         group = None
         if groups is not None and not is_validated:
             group = validate_groups(groups, len(y))
         rows = LabeledRows(self._fit_features(columns, y, group, rng), y, weight)
-        validation = self._read_validation(given) if is_validated else None
+        validation = self._read_validation(*given_validation) if is_validated else None
         folds, n_estimators = None, self._resolve_n_estimators(len(y))
         if not is_validated:
             folds = self._make_folds(y, weight, group, n_estimators, rng)
@@ -277,15 +298,20 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         return rows
 
-    def _read_validation(self, given: FitArguments) -> LabeledRows:
+    def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> LabeledRows:
         """Return the user's validation rows."""
-        if given.y_val is None:
+        if X is None:
+            raise ValueError(
+                "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
+                "X_val as well."
+            )
+        if y is None:
             raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
-            columns = read_table(self, given.X_val, reset=False)
-            y = self._targets.encode(given.y_val)
+            columns = read_table(self, X, reset=False)
+            y = self._targets.encode(y)
             check_consistent_length(columns.table, y)
-            weight = validate_weight(given.sample_weight_val, columns.table)
+            weight = validate_weight(sample_weight, columns.table)
             weight = self._targets.training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
@@ -469,6 +495,14 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             check_is_fitted(self)
         rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
         return TabularModel(self._features, self._components, mix).predict(rows)
+
+    def _predict_for_score(self, X: Any, y: Any) -> tuple[Array, Array]:
+        """Return the targets and the mixed outputs that the score is computed from."""
+        return self._targets.encode(y), self._predict(X, self._mix)
+
+    def _score_predictions(self, y: Array, predicted: Array, weight: Array | None) -> float:
+        """Return the score, given what `_predict_for_score` has returned."""
+        return self._score_mixed(predicted, y, weight, None)
 
     # ------------------------------------------------------- explanations, importances
 

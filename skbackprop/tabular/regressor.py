@@ -200,13 +200,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        self._targets = RegressorTargets.fit(loss, self.loss, y, weight, self.clip)
+        self._targets = RegressorTargets.fit(loss, y, weight, self.clip)
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
         return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
 
     def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
-        is_scaled = self._targets.scaling.scale is not None
+        is_scaled = self._targets.numbers.scale is not None
         intercepts = self._targets.initial_intercepts(rows.y, rows.weight).tolist()
         init = OutputBiasInit(tuple(intercepts))
         return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)

@@ -1,33 +1,43 @@
-"""The training configuration: an estimator's parameters as validated objects.
-
-All training reads a `TrainingConfig`; nothing behind it looks at an estimator's parameters.
-"""
+"""An estimator's parameters as validated objects, and the networks that they describe."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 
+from ..activations import ActivationFunction, Identity
 from ..early_stopping import EarlyStopping
-from ..layers.normalization import BatchNormalization
+from ..layers.base import Layer, Shape
+from ..layers.dense import Dense
+from ..layers.latent import Bottleneck, Sampling
+from ..layers.normalization import BatchNormalization, Normalization
 from ..losses.base import Loss
-from ..nn.network import Network
-from ..nn.objective import L1L2, L2
-from ..nn.stack_trainer import PlateauStopper
-from ..nn.update import UpdateRule
+from ..nn.network import Network, dense_network
+from ..nn.penalties import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
-from ..utils.configurable import static_signature
+from ..utils.arrays import FloatOrPerMember
+from ..utils.configurable import index_settings, stack_settings, static_signature
 from ..utils.equality import is_equal
 from ..weight_averaging import AVERAGES, WeightAverage
-from .architecture import MLPSpec
+from .architecture import (
+    check_row_shape,
+    expand_to_vector,
+    get_activations,
+    get_normalization,
+    mirror_layers,
+    validate_dropout,
+    validate_hidden_layer_sizes,
+    validate_input_shape,
+    validate_layers,
+)
 from .class_weight import validate_class_weight
-from .weight_init import WeightInit, make_weight_init
+from .weight_init import get_init
 
 Part = TypeVar("Part")
 
@@ -38,101 +48,219 @@ _ROWS_OF_A_BATCH = 200
 _LBFGS_PATIENCE = 10
 
 # scikit-learn's names of schedules, which have an effect with solver="sgd" only.
-SGD_ONLY_SCHEDULES = ("constant", "invscaling", "adaptive")
+_SGD_ONLY_SCHEDULES = ("constant", "invscaling", "adaptive")
+
+# Fields whose numbers may differ among the networks of a stack: then they are arrays with a row for
+# each network.
+_STACKED = (
+    "penalty",
+    "solver",
+    "clip_norm",
+    "average",
+    "learning_rate",
+    "learning_rate_init",
+    "tol",
+    "n_iter_no_change",
+)
+# Fields that do not matter in a stack.
+_PER_NETWORK = ("init", "class_weight", "gtol", "early_stopping", "verbose")
 
 
-@dataclass(frozen=True)
-class TrainingConfig:
-    """The configuration of training, independent of the data.
+@dataclass(frozen=True, eq=False)
+class Config:
+    """The parameters of an estimator, resolved to objects, under their own names.
 
-    Parameters
-    ----------
-    architecture : MLPSpec
-        The layers of the networks.
-    initial : WeightInit
-        The initial weights: random or given.
-    n_estimators : int
-        The number of networks.
-    dtype : dtype or None
-        The dtype of the parameters; None for the dtype of the data.
-    loss : Loss
-        The loss that the user has chosen; targets may need a variant of it.
-    label_smoothing : float
-        The share of a classifier's targets that is spread over all classes.
-    class_weight : dict, "balanced" or None
-        The weights of a classifier's classes, as `compute_sample_weight` takes them.
-    scale_target : bool
-        Whether a regressor's targets are scaled.
-    penalty : L2
-        The penalty on the weights.
-    solver : Optimizer or LBFGS
-        The stochastic optimizer, or L-BFGS on all rows.
-    schedule : LearningRateSchedule
-        The schedule of the learning rate.
-    rate : float
-        The initial learning rate.
-    clip_norm : float
-        The largest norm of a gradient; infinite for no clipping.
-    average : WeightAverage or None
-        The average of the weights over the steps; None for no average.
-    batch_size : int
-        The number of rows of a batch, if there are as many.
-    shuffle : bool
-        Whether the rows are shuffled before each epoch.
-    time_limit : float
-        The largest number of seconds that a fit trains; infinite for no limit.
-    max_iter : int
-        The largest number of epochs, or of iterations of L-BFGS.
-    tol : float
-        The minimum improvement of the training loss that counts as progress. With L-BFGS, the
-        largest gradient component that counts as zero.
-    n_iter_no_change : float
-        The number of epochs without progress after which training stops; infinite to go on.
-    stopping : EarlyStopping or None
-        The early stopping, by validation rows instead of the training loss; None without.
-    verbose : bool
-        Whether to print the progress of each epoch.
+    Names stand for the objects behind them, flat parameters such as ``momentum`` are settings of
+    these objects, and ``early_stopping`` is None or an `EarlyStopping`, whose ``tol`` and
+    ``n_iter_no_change`` then end training for lack of progress. The `penalty` is that of ``alpha``
+    and ``l1_ratio``, and `gtol` the estimator's ``tol`` for L-BFGS.
     """
 
-    architecture: MLPSpec
-    initial: WeightInit
+    hidden_layer_sizes: tuple[int, ...]
+    activation: tuple[ActivationFunction, ...]
+    normalization: Normalization | None
+    dropout: tuple[float, ...]
+    layers: tuple[Layer, ...]
+    input_shape: Shape | None
+    init: Any
     n_estimators: int
-    dtype: np.dtype[np.floating] | None
+    dtype: np.dtype[Any] | None
     loss: Loss
     label_smoothing: float
     class_weight: Any
     scale_target: bool
     penalty: L2
     solver: Optimizer | LBFGS
-    schedule: LearningRateSchedule
-    rate: float
-    clip_norm: float
+    learning_rate: LearningRateSchedule
+    learning_rate_init: FloatOrPerMember
+    clip_norm: FloatOrPerMember
     average: WeightAverage | None
     batch_size: int
     shuffle: bool
     time_limit: float
     max_iter: int
-    tol: float
-    n_iter_no_change: float
-    stopping: EarlyStopping | None
+    tol: FloatOrPerMember
+    n_iter_no_change: FloatOrPerMember
+    gtol: float
+    early_stopping: EarlyStopping | None
     verbose: bool
+
+    # The parameters that a warm start must not change.
+    fixed: ClassVar[tuple[str, ...]] = (
+        "hidden_layer_sizes",
+        "activation",
+        "loss",
+        "solver",
+        "n_estimators",
+        "scale_target",
+        "layers",
+        "input_shape",
+        "normalization",
+        "dtype",
+    )
+
+    @classmethod
+    def from_params(
+        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **more: Any
+    ) -> Self:
+        """Return the configuration for an estimator's parameters.
+
+        Parameters
+        ----------
+        params : dict
+            The constructor's parameters by name, after the check of the estimator's constraints.
+            Not every estimator has all.
+        losses : dict
+            The estimator's losses by name.
+        **more : dict
+            Fields of a subclass.
+
+        Raises
+        ------
+        ValueError
+            If parameters contradict each other, or a value is invalid in a way that constraints
+            cannot express.
+        """
+        loss, dtype = params["loss"], params["dtype"]
+        layers = validate_layers(params.get("layers"))
+        hidden_layer_sizes = validate_hidden_layer_sizes(params["hidden_layer_sizes"])
+        solver = instantiate(SOLVERS, params["solver"], params)
+        early_stopping = params["early_stopping"]
+        if not isinstance(early_stopping, EarlyStopping):  # a flag stands for the flat parameters
+            kinds = {"early_stopping": EarlyStopping}
+            early_stopping = (
+                instantiate(kinds, "early_stopping", params) if early_stopping else None
+            )
+        is_unscored = early_stopping is not None and early_stopping.scoring is None
+        if is_unscored and params.get("variational"):
+            early_stopping = replace(early_stopping, scoring="loss")
+        batch_size, time_limit = params["batch_size"], params["time_limit"]
+        clip_norm, average = params["clip_norm"], params["average"]
+        alpha, l1_ratio = float(params["alpha"]), float(params["l1_ratio"])
+        tol, n_iter_no_change = float(params["tol"]), float(params["n_iter_no_change"])
+        gtol = tol
+        if early_stopping is not None:
+            tol, n_iter_no_change = early_stopping.tol, early_stopping.n_iter_no_change
+        if isinstance(solver, LBFGS):
+            n_iter_no_change *= _LBFGS_PATIENCE
+        config = cls(
+            hidden_layer_sizes=hidden_layer_sizes,
+            activation=get_activations(params["activation"], hidden_layer_sizes),
+            normalization=get_normalization(params.get("normalization")),
+            dropout=validate_dropout(params["dropout"], len(hidden_layer_sizes)),
+            layers=layers,
+            input_shape=validate_input_shape(params.get("input_shape")),
+            init=get_init(
+                params["init"],
+                params["activation"],
+                is_single_layer=not hidden_layer_sizes
+                and not any(isinstance(layer, Dense) for layer in layers),
+            ),
+            n_estimators=int(params.get("n_estimators", 1)),
+            dtype=None if dtype is None else np.dtype(dtype),
+            loss=losses[loss] if isinstance(loss, str) else loss,
+            label_smoothing=float(params.get("label_smoothing", 0.0)),
+            class_weight=validate_class_weight(params.get("class_weight")),
+            scale_target=bool(params.get("scale_target", False)),
+            penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
+            solver=solver,
+            learning_rate=make_schedule(params),
+            learning_rate_init=float(params["learning_rate_init"]),
+            clip_norm=math.inf if clip_norm is None else float(clip_norm),
+            average=None if isinstance(solver, LBFGS) else instantiate(AVERAGES, average, params),
+            batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
+            shuffle=bool(params["shuffle"]),
+            time_limit=math.inf if time_limit is None else float(time_limit),
+            max_iter=int(params["max_iter"]),
+            tol=tol,
+            n_iter_no_change=n_iter_no_change,
+            gtol=gtol,
+            early_stopping=early_stopping,
+            verbose=bool(params["verbose"]),
+            **more,
+        )
+        config._check_combinations(params)
+        return config
+
+    def _check_combinations(self, params: Mapping[str, Any]) -> None:
+        """Check that the solver, the loss and early stopping allow the other parameters."""
+        if self.is_lbfgs and params["l1_ratio"]:
+            raise ValueError(
+                f"solver={params['solver']!r} needs a smooth objective, so l1_ratio must be 0, got "
+                f"{params['l1_ratio']!r}. Set l1_ratio=0, or choose a stochastic solver such as "
+                "'adam' or 'sgd'."
+            )
+        has_probabilities = getattr(self.loss, "supports_predict_proba", None)
+        calibrates = self.early_stopping is not None and self.early_stopping.calibrate
+        if calibrates and has_probabilities is None:
+            raise ValueError(
+                "EarlyStopping(calibrate=True) is only valid for classifiers, because it "
+                "calibrates probabilities. Set calibrate=False. For calibrated intervals of a "
+                "regressor, use ConformalRegressor."
+            )
+        if has_probabilities is False and (calibrates or self.label_smoothing):
+            setting = (
+                "EarlyStopping(calibrate=True)"
+                if calibrates
+                else f"label_smoothing={self.label_smoothing}"
+            )
+            raise ValueError(
+                f"{setting} needs a loss with probabilities, but loss={params['loss']!r} has only "
+                'decision values. Remove it, or choose another loss, such as "log_loss".'
+            )
 
     @property
     def is_lbfgs(self) -> bool:
         """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)
 
-    def check_network(self, network: Network) -> None:
-        """Check that the solver can train the layers of a network.
+    def network(self, row_shape: Shape, n_outputs: int) -> Network:
+        """Return the network that predicts: the `layers`, the hidden layers and the output layer.
+
+        Dropout, which predictions do without, is left out.
+
+        Parameters
+        ----------
+        row_shape : tuple of int
+            The shape of one row of X.
+        n_outputs : int
+            The number of raw predictions.
+        """
+        input_shape = check_row_shape(self.input_shape, row_shape)
+        layers, (n_units,) = expand_to_vector(self.layers, input_shape)
+        widths = n_units, *self.hidden_layer_sizes, n_outputs
+        dense = dense_network(widths, self.activation, normalization=self.normalization)
+        return Network(input_shape, (*layers, *dense.layers))
+
+    def validate_network(self, network: Network) -> None:
+        """Check that the solver can train the layers of a network, dropout included.
 
         Raises
         ------
         ValueError
             If L-BFGS is to train a layer that is random or takes statistics of batches.
         """
-        if not self.is_lbfgs:
-            return
-        for layer in network.layers:
+        for layer in network.layers if self.is_lbfgs else ():
             if layer.stochastic or isinstance(layer, BatchNormalization):
                 raise ValueError(
                     "solver='lbfgs' needs a deterministic objective and uses no batches, but the "
@@ -141,17 +269,32 @@ class TrainingConfig:
                 )
 
     @property
-    def update_rule(self) -> UpdateRule:
-        """How each step of a stochastic optimizer changes the parameters."""
-        assert isinstance(self.solver, Optimizer)
-        return UpdateRule(self.solver, self.clip_norm, self.average)
+    def dropout_rates(self) -> tuple[float, ...]:
+        """The dropout rate before each dense layer; empty for no dropout."""
+        return self.dropout
 
-    @property
-    def patience(self) -> PlateauStopper:
-        """The rule that ends training for lack of progress."""
-        of: TrainingConfig | EarlyStopping = self.stopping or self
-        n_epochs = of.n_iter_no_change * (_LBFGS_PATIENCE if self.is_lbfgs else 1)
-        return PlateauStopper(of.tol, n_epochs)
+    def check_warm_start(self, last: Config) -> None:
+        """Check that no parameter has changed that must not change while training continues."""
+        for name in self.fixed:
+            before, now = getattr(last, name), getattr(self, name)
+            # The settings of an optimizer may change.
+            is_same = type(before) is type(now) if name == "solver" else is_equal(before, now)
+            if not is_same:
+                raise ValueError(
+                    f"{name} was {before!r} when training began and is {now!r} now, but it must "
+                    "not change while training continues. Set it back, or call fit with "
+                    "warm_start=False to train from scratch."
+                )
+
+    @cached_property
+    def without_time_limit(self) -> Config:
+        """The configuration of training that takes the time it needs."""
+        return replace(self, time_limit=math.inf)
+
+    @cached_property
+    def without_stopping(self) -> Config:
+        """The same, of training that does not stop for lack of progress either."""
+        return replace(self.without_time_limit, n_iter_no_change=math.inf)
 
     @cached_property
     def stacking_key(self) -> list[Any]:
@@ -159,19 +302,20 @@ class TrainingConfig:
 
         The numbers of the penalty, the solver, the schedule and the average may differ by member.
         """
+        names = [each.name for each in fields(self) if each.name not in _PER_NETWORK]
         return [
-            self.architecture,
-            self.n_estimators,
-            self.dtype,
-            self.loss,
-            self.label_smoothing,
+            type(self),
             self.class_weight is None,
-            self.scale_target,
-            self.batch_size,
-            self.max_iter,
-            self.time_limit,
-            *map(static_signature, (self.penalty, self.solver, self.schedule, self.average)),
+            *(
+                static_signature(getattr(self, name)) if name in _STACKED else getattr(self, name)
+                for name in names
+            ),
         ]
+
+    def members(self, members: Any) -> Self:
+        """Return the configuration of some members of a stack, a slice or an index array."""
+        values = {name: index_settings(getattr(self, name), members) for name in _STACKED}
+        return replace(self, **values)
 
     @property
     def n_moments(self) -> int:
@@ -185,89 +329,65 @@ class TrainingConfig:
         return sum(np.shape(array) == theta.shape for state in states for array in state.values())
 
 
-def make_training_config(
-    parameters: Mapping[str, Any],
-    losses: Mapping[str, Loss],
-    kind_of_network: type[MLPSpec],
-) -> TrainingConfig:
-    """Return the training configuration for an estimator's parameters.
+@dataclass(frozen=True, eq=False)
+class AutoencoderConfig(Config):
+    """The parameters of an autoencoder, whose decoder mirrors the encoder.
 
-    Parameters
-    ----------
-    parameters : dict
-        The constructor's parameters by name, after the check of the estimator's constraints. Not
-        every estimator has all.
-    losses : dict
-        The estimator's losses by name.
-    kind_of_network : type
-        Its subclass of `MLPSpec`.
-
-    Raises
-    ------
-    ValueError
-        If parameters contradict each other, or a value is invalid in a way that constraints cannot
-        express.
+    The bottleneck between them has no activation. With `variational`, codes are drawn from normal
+    distributions, whose means and log variances are its units, and `beta` is the weight of their
+    divergence from the standard normal distribution.
     """
-    loss, dtype, stopping = (parameters[name] for name in ("loss", "dtype", "early_stopping"))
-    batch_size, time_limit = parameters["batch_size"], parameters["time_limit"]
-    alpha, l1_ratio = float(parameters["alpha"]), float(parameters["l1_ratio"])
-    clip_norm = parameters["clip_norm"]
-    if not isinstance(stopping, EarlyStopping):  # a flag stands for the flat parameters
-        names = {"early": EarlyStopping}
-        stopping = instantiate(names, "early", parameters) if stopping else None
-    is_variational = bool(parameters.get("variational"))
-    if stopping is not None and is_variational and stopping.scoring is None:
-        stopping = replace(stopping, scoring="loss")
-    config = TrainingConfig(
-        architecture=kind_of_network.from_params(parameters),
-        initial=make_weight_init(parameters),
-        n_estimators=int(parameters.get("n_estimators", 1)),
-        dtype=None if dtype is None else np.dtype(dtype),
-        loss=losses[loss] if isinstance(loss, str) else loss,
-        label_smoothing=float(parameters.get("label_smoothing", 0.0)),
-        class_weight=validate_class_weight(parameters.get("class_weight")),
-        scale_target=bool(parameters.get("scale_target", False)),
-        penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
-        solver=instantiate(SOLVERS, parameters["solver"], parameters),
-        schedule=build_schedule(parameters),
-        rate=float(parameters["learning_rate_init"]),
-        clip_norm=math.inf if clip_norm is None else float(clip_norm),
-        average=(
-            None
-            if is_lbfgs(parameters["solver"])
-            else instantiate(AVERAGES, parameters["average"], parameters)
-        ),
-        batch_size=_ROWS_OF_A_BATCH if isinstance(batch_size, str) else int(batch_size),
-        shuffle=bool(parameters["shuffle"]),
-        time_limit=math.inf if time_limit is None else float(time_limit),
-        max_iter=int(parameters["max_iter"]),
-        tol=float(parameters["tol"]),
-        n_iter_no_change=float(parameters["n_iter_no_change"]),
-        stopping=stopping,
-        verbose=bool(parameters["verbose"]),
-    )
-    _check_probabilities(config, parameters)
-    return config
+
+    n_components: int
+    variational: bool
+    beta: float
+
+    fixed: ClassVar[tuple[str, ...]] = (*Config.fixed, "n_components", "variational")
+
+    @classmethod
+    def from_params(
+        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **more: Any
+    ) -> Self:
+        """Return the configuration for an autoencoder's parameters."""
+        return super().from_params(
+            params,
+            losses,
+            n_components=int(params["n_components"]),
+            variational=bool(params["variational"]),
+            beta=float(params["beta"]),
+        )
+
+    def network(self, row_shape: Shape, n_outputs: int) -> Network:
+        """Return encoder and decoder as one network, whose outputs are as many as its inputs."""
+        input_shape = check_row_shape(self.input_shape, row_shape)
+        layers, (n_units,) = expand_to_vector(self.layers, input_shape)
+        hidden, activation = self.hidden_layer_sizes, self.activation
+        widths = n_units, *hidden, self.n_components, *hidden[::-1], n_units
+        dense = dense_network(widths, (*activation, Identity(), *activation[::-1]))
+        n_before = 2 * len(hidden)
+        bottleneck: tuple[Layer, ...] = dense.layers[n_before], Bottleneck(Identity())
+        if self.variational:
+            statistics = cast(Dense, dense.layers[n_before])
+            units = replace(statistics, n_units=2 * self.n_components)
+            bottleneck = units, Sampling(self.beta)
+        encoder = *layers, *dense.layers[:n_before], *bottleneck
+        decoder = *dense.layers[n_before + 2 :], *mirror_layers(self.layers, input_shape)
+        return Network(input_shape, (*encoder, *decoder))
+
+    @property
+    def dropout_rates(self) -> tuple[float, ...]:
+        """The dropout rate before each dense layer of encoder and decoder."""
+        return (*self.dropout, 0.0, *self.dropout[:0:-1]) if self.dropout else ()
 
 
-def _check_probabilities(config: TrainingConfig, parameters: Mapping[str, Any]) -> None:
-    """Check that the loss allows calibration and label smoothing."""
-    has_probabilities = getattr(config.loss, "supports_predict_proba", None)
-    calibrates = config.stopping is not None and config.stopping.calibrate
-    if calibrates and has_probabilities is None:
-        raise ValueError(
-            "EarlyStopping(calibrate=True) is only valid for classifiers, because it calibrates "
-            "probabilities. Set calibrate=False. For calibrated intervals of a regressor, use "
-            "ConformalRegressor."
-        )
-    if has_probabilities is False and (calibrates or config.label_smoothing):
-        smoothing = f"label_smoothing={config.label_smoothing}"
-        raise ValueError(
-            f"{'EarlyStopping(calibrate=True)' if calibrates else smoothing} needs a loss with "
-            f"probabilities, but loss={parameters['loss']!r} has only decision values. Set "
-            f"{'calibrate=False' if calibrates else 'label_smoothing=0'}, or choose another loss, "
-            'such as "log_loss".'
-        )
+def stack_configs(configs: Sequence[Config]) -> Config:
+    """Return the configuration of a stack, of configurations with one `stacking_key`."""
+    if len(configs) == 1:
+        return configs[0]
+    values = {
+        name: stack_settings([getattr(config, name) for config in configs]) for name in _STACKED
+    }
+    return replace(configs[0], **values)
 
 
 def is_lbfgs(solver: Any) -> bool:
@@ -276,21 +396,7 @@ def is_lbfgs(solver: Any) -> bool:
     return kind is not None and issubclass(kind, LBFGS)
 
 
-def is_warm_start_compatible(name: str, before: Any, now: Any) -> bool:
-    """Return whether training can continue after this change of a parameter.
-
-    The numbers of an optimizer may change. L-BFGS has no state, so all of its settings may.
-    """
-    if name == "solver":
-        before, now = (
-            LBFGS if isinstance(s, LBFGS) else static_signature(s) for s in (before, now)
-        )
-    return is_equal(now, before)
-
-
-def instantiate(
-    table: Mapping[str, type[Part]], setting: Any, parameters: Mapping[str, Any]
-) -> Part:
+def instantiate(table: Mapping[str, type[Part]], setting: Any, params: Mapping[str, Any]) -> Part:
     """Return the object for a name, its fields set to the parameters of the same name.
 
     Other fields keep their defaults. An instance is returned as it is.
@@ -298,16 +404,16 @@ def instantiate(
     if not isinstance(setting, str):
         return setting
     kind: Any = table[setting]
-    names = [field.name for field in fields(kind) if field.name in parameters]
-    built: Part = kind(**{name: parameters[name] for name in names})
+    names = [field.name for field in fields(kind) if field.name in params]
+    built: Part = kind(**{name: params[name] for name in names})
     return built
 
 
-def build_schedule(parameters: Mapping[str, Any]) -> LearningRateSchedule:
+def make_schedule(params: Mapping[str, Any]) -> LearningRateSchedule:
     """Return the schedule; scikit-learn's names have an effect with "sgd" only, as there."""
-    schedule, solver = parameters["learning_rate"], parameters["solver"]
+    schedule, solver = params["learning_rate"], params["solver"]
     if not isinstance(schedule, str):
         return as_schedule(schedule, "learning_rate")
-    if schedule in SGD_ONLY_SCHEDULES and not (isinstance(solver, str) and solver == "sgd"):
+    if schedule in _SGD_ONLY_SCHEDULES and not (isinstance(solver, str) and solver == "sgd"):
         return ConstantRate()
-    return instantiate(SCHEDULES, schedule, parameters)
+    return instantiate(SCHEDULES, schedule, params)

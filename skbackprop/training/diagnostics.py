@@ -3,122 +3,124 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..losses.base import can_be_scaled
+from ..losses.base import Loss, can_be_scaled
+from ..nn.rows import Rows
+from ..nn.train_state import TrainState
+from ..optimizers import LBFGS
 from ..utils.arrays import max_abs
-from .checkpoint import History, StopReason
-from .training_run import TrainingRun
+from .config import Config
 
 # The root mean square of a column from which on X or y counts as not scaled, and the number of
 # evenly spaced rows that it is computed from.
 _LARGEST_RMS, _N_ROWS = 10.0, 1_000
 
-# The start of the warning that max_iter was reached, in scikit-learn's words.
-MAX_ITER_REACHED = "Stochastic Optimizer: Maximum iterations"
+# The beginning of the warning that there was no more time.
 OUT_OF_TIME = "Training ended: time_limit="
 
 
-def warning_kind(message: str) -> str:
-    """Return the words of a warning before its first number."""
-    return re.split(r"[\d(=]", message)[0]
-
-
-def distinct_warnings(runs: Sequence[TrainingRun]) -> list[str]:
-    """Return the distinct warnings of several runs."""
-    return list(dict.fromkeys(message for run in runs for message in run.warnings))
-
-
-def record_outcome(
-    run: TrainingRun, history: History, reason: StopReason, lbfgs_message: str = ""
-) -> None:
-    """Set the history and the stop reason of a run, and its warnings or its error.
+def describe_outcome(
+    config: Config, loss: Loss, rows: Rows, state: TrainState, *, incremental: bool
+) -> list[str]:
+    """Return the distinct warnings about how training ended.
 
     Parameters
     ----------
-    run : TrainingRun
-        The run, whose state is that of the last complete epoch.
-    history : History
-        The epochs that count.
-    reason : StopReason
-        Why training ended.
-    lbfgs_message : str, default=""
-        SciPy's explanation of an L-BFGS that has not converged.
+    config : Config
+        The configuration.
+    loss : Loss
+        The loss.
+    rows : Rows
+        All rows.
+    state : TrainState
+        The state after training.
+    incremental : bool
+        Whether `partial_fit` trained.
+
+    Raises
+    ------
+    ValueError
+        If training of a network diverged and left no weights to keep.
     """
-    run.set_history(history)
-    run.stop_reason, config, best = reason, run.config, history.best
-    if history.validation_scores and best is None:
-        run.warnings.append(
-            "No epoch has a finite validation score, so the weights of the last epoch are kept. "
-            f"{_divergence_advice(run)}"
-        )
-    if reason == "diverged":
-        message = (
-            f"Training diverged in epoch {run.n_iter + 1}: the loss or a parameter is no longer "
-            f"finite. {_divergence_advice(run)}"
-        )
-        if best is None or run.incremental:  # a failed call leaves no result
-            run.error = ValueError(message)
-        else:
-            run.warnings.append(
-                f"{message} The weights of epoch {best.n_iter}, which had the best validation "
-                "score, are kept."
+    messages: dict[str, None] = {}
+    for i, reason in enumerate(state.stop_reason):
+        n_iter = int(state.epoch[i, 0])
+        records = state.history[i][-n_iter:] if n_iter else []
+        best = int(state.best["epoch"][i, 0]) if state.best else 0
+        if state.best and not best and any("validation_score" in own for own in records):
+            messages[
+                "No epoch has a finite validation score, so the weights of the last epoch are "
+                f"kept. {_divergence_advice(config, rows)}"
+            ] = None
+        if reason == "diverged":
+            message = (
+                f"Training diverged in epoch {n_iter + 1}: the loss or a parameter is no longer "
+                f"finite. {_divergence_advice(config, rows)}"
             )
-    elif reason == "time_limit":
-        kept = "The best weights so far are kept." if best else "The last weights are kept."
-        if not run.n_iter:
-            kept = "No epoch is complete. Increase time_limit, or train on fewer rows."
-        run.warnings.append(f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {kept}")
-    elif reason == "unconverged" and config.is_lbfgs:
-        max_fun = getattr(config.solver, "max_fun", math.inf)
-        run.warnings.append(
-            f"lbfgs failed to converge after {run.n_iter} iteration(s) ({lbfgs_message}). Increase "
-            f"max_iter (now {config.max_iter}) or max_fun (now {max_fun}), or scale X, for example "
-            "with sklearn.preprocessing.StandardScaler."
-        )
-    elif reason == "unconverged" and not run.incremental and config.patience.n_epochs != math.inf:
-        advice = _scale_advice(run) or (
-            "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter "
-            "epochs without this warning."
-        )
-        run.warnings.append(
-            f"{MAX_ITER_REACHED} ({config.max_iter}) reached and the optimization hasn't "
-            f"converged yet. {advice}"
-        )
+            if has_failed(state, i, incremental):
+                raise ValueError(message)
+            messages[
+                f"{message} The weights of epoch {best}, which had the best validation score, are "
+                "kept."
+            ] = None
+        elif reason == "time_limit":
+            kept = "The best weights so far are kept." if best else "The last weights are kept."
+            if not n_iter:
+                kept = "No epoch is complete. Increase time_limit, or train on fewer rows."
+            messages[f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {kept}"] = None
+        elif reason == "unconverged" and isinstance(config.solver, LBFGS):
+            messages[
+                f"lbfgs failed to converge after {n_iter} iteration(s). Increase max_iter (now "
+                f"{config.max_iter}) or max_fun (now {config.solver.max_fun}), or scale X, for "
+                "example with sklearn.preprocessing.StandardScaler."
+            ] = None
+        elif reason == "unconverged" and not incremental and config.n_iter_no_change != math.inf:
+            advice = _scale_advice(config, loss, rows) or (
+                "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter "
+                "epochs without this warning."
+            )
+            messages[
+                f"Stochastic Optimizer: Maximum iterations ({config.max_iter}) reached and the "
+                f"optimization hasn't converged yet. {advice}"
+            ] = None
+    return list(messages)
 
 
-def _divergence_advice(run: TrainingRun) -> str:
+def has_failed(state: TrainState, i: int, incremental: bool) -> bool:
+    """Return whether training of a network diverged and left no weights to keep."""
+    has_best = bool(state.best) and state.best["epoch"][i, 0] > 0
+    # A failed call of `partial_fit` leaves no result.
+    return state.stop_reason[i] == "diverged" and (incremental or not has_best)
+
+
+def _divergence_advice(config: Config, rows: Rows) -> str:
     """Return how to avoid divergence, with the learning rate and the scale of the data."""
-    scale = f"Lower learning_rate_init (now {run.config.rate}), or scale the data"
-    if run.config.is_lbfgs:  # which has no learning rate
+    scale = f"Lower learning_rate_init (now {config.learning_rate_init}), or scale the data"
+    if config.is_lbfgs:  # which has no learning rate
         scale = "Scale the data"
     return (
         f"{scale}, for example with sklearn.preprocessing.StandardScaler: the largest absolute "
-        f"value in X is {max_abs(run.table.X):.3g}, in the targets {max_abs(run.table.y):.3g}."
+        f"value in X is {max_abs(rows.X):.3g}, in the targets {max_abs(rows.y):.3g}."
     )
 
 
-def _scale_advice(run: TrainingRun) -> str:
+def _scale_advice(config: Config, loss: Loss, rows: Rows) -> str:
     """Return which of X and y to scale; empty if neither has large values."""
-    table, config = run.table, run.config
     # Layers such as embeddings have scales of their own.
-    if not config.architecture.layers and (size := _root_mean_square(table.X)) > _LARGEST_RMS:
+    if not config.layers and (size := _root_mean_square(rows.X)) > _LARGEST_RMS:
         return (
             f"The values in X are too large, with root mean squares of up to {size:.2g} in a "
             "column: scale X, for example with sklearn.preprocessing.StandardScaler."
         )
-    is_scalable = can_be_scaled(run.objective.loss) and table.y is not table.X
-    if is_scalable and not config.scale_target:
-        size = _root_mean_square(table.y)
-        if size > _LARGEST_RMS:
-            return (
-                f"The targets are too large, with a root mean square of {size:.2g}, because "
-                "initial outputs are near 0: set scale_target=True."
-            )
+    is_scalable = can_be_scaled(loss) and rows.y is not rows.X and not config.scale_target
+    if is_scalable and (size := _root_mean_square(rows.y)) > _LARGEST_RMS:
+        return (
+            f"The targets are too large, with a root mean square of {size:.2g}, because initial "
+            "outputs are near 0: set scale_target=True."
+        )
     return ""
 
 

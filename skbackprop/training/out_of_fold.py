@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..nn.parameters import FlatParameters
+from ..nn.network import Network
+from ..nn.parameters import Parameters
 from ..nn.prediction import predict_raw
-from ..utils.arrays import Array
-from .training_run import TrainingRun
-from .training_task import ValidationData
+from ..nn.rows import Rows
+from ..utils.arrays import Array, IndexArray
+from .validation import Validation
 
 
 class OutOfFoldPredictions(NamedTuple):
@@ -22,7 +23,7 @@ class OutOfFoldPredictions(NamedTuple):
     member : array of int of shape (n_rows,)
         The number of that network.
     scores : array of shape (n_rows, n_outputs)
-        Its raw scores.
+        Its raw predictions.
     score : float
         The estimator's own score of them, with the weights of training.
     """
@@ -33,28 +34,19 @@ class OutOfFoldPredictions(NamedTuple):
 
 
 def predict_out_of_fold(
-    runs: Sequence[TrainingRun], parameters: FlatParameters
+    network: Network,
+    parameters: Parameters,
+    rows: Rows,
+    held_out: Sequence[IndexArray | None],
+    targets: Any,
 ) -> OutOfFoldPredictions:
-    """Return the out-of-fold predictions of networks that were trained with folds.
-
-    Parameters
-    ----------
-    runs : sequence of TrainingRun
-        The runs of all networks, in their order.
-    parameters : FlatParameters
-        The parameters of all networks to predict with.
-    """
-    task = runs[0].task
-    table, network = task.table, task.objective.network
-    member = np.empty(table.n_rows, dtype=np.intp)
-    scores = np.empty((table.n_rows, network.n_units[-1]), parameters.dtype)
+    """Return the out-of-fold predictions of networks, each of which holds out some rows."""
+    member = np.empty(rows.n_rows, dtype=np.intp)
+    scores = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):
-        for i, run in enumerate(runs):
-            rows = run.held_out
-            assert rows is not None
-            member[rows] = i
-            scores[rows] = predict_raw(network, parameters.members(slice(i, i + 1)), table.X, rows)[
-                0
-            ]
-        score = task.evaluator.score(scores, ValidationData(table, None, task.original_y))
+        for i, own in enumerate(held_out):
+            member[own] = i
+            alone = parameters.members(slice(i, i + 1))
+            scores[own] = predict_raw(network, alone, rows.X, own)[0]
+        score = targets.validation_score(scores, Validation(rows, targets, None))
     return OutOfFoldPredictions(member, scores, score)

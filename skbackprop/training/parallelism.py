@@ -7,16 +7,16 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import lru_cache
-from itertools import pairwise
-from typing import Self
+from functools import cache, lru_cache, partial
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from ..nn.data_loader import CHUNK_BYTES
 from ..nn.network import Network
-from ..utils.equality import Item
+from ..nn.rows import CHUNK_BYTES
+from ..utils.arrays import IndexArray
 from ..utils.parallel import ThreadTeam
+from .config import Config
 
 # Multiplications in the largest product of a step. Below the first, BLAS libraries take one
 # thread by themselves; below the second, two threads save little while the cores are idle and
@@ -41,93 +41,24 @@ _WORTH_A_THREAD = 1 << 19
 _FEWEST_MEMBERS = 4
 
 
-@lru_cache(maxsize=1)
-def _threadpool_controller() -> ThreadpoolController:
+@lru_cache(maxsize=2)
+def _libraries(user_api: str) -> ThreadpoolController:
     # Looking the libraries up takes milliseconds, so it is done once a process.
-    return ThreadpoolController().select(user_api="blas")
-
-
-class _BlasUsers:
-    """The contexts in which BLAS is limited to one thread, of all threads of the process.
-
-    The limit holds from the first context that begins to the last that ends. Two overlapping
-    limits of threadpoolctl would not do: the second would find one thread, and in the end leave
-    BLAS with it for good.
-
-    `_apply` makes BLAS what the set of users demands. It may be interrupted anywhere, by Ctrl-C or
-    a fork, and called once more.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._users: set[tuple[int, object]] = set()  # each with the thread that it runs in
-        self._before: list[int] | None = None
-
-    def add(self, user: tuple[int, object]) -> None:
-        """Limit BLAS until this user is discarded."""
-        self._users.add(user)
-        self._apply()
-
-    def discard(self, user: tuple[int, object]) -> None:
-        """Lift the limit if this was the last user; may be called again."""
-        self._users.discard(user)
-        self._apply()
-
-    def _apply(self) -> None:
-        """Set the limit if there are users, else lift it."""
-        with self._lock:
-            if self._users:
-                if self._before is None:
-                    self._before = _n_threads()
-                _set_threads([1] * len(self._before))
-            elif self._before is not None:
-                _set_threads(self._before)
-                self._before = None
-
-    def after_fork(self) -> None:
-        """Forget, in a forked process, the users in threads that it does not have."""
-        self._lock = threading.Lock()  # a thread that is gone may have held the other
-        own = threading.get_ident()
-        self._users = {user for user in self._users if user[0] == own}
-        self._apply()
-
-
-def _n_threads() -> list[int]:
-    """Return the number of threads of each BLAS library."""
-    return [library.num_threads for library in _threadpool_controller().lib_controllers]
-
-
-def _set_threads(numbers: Sequence[int]) -> None:
-    """Set the number of threads of each BLAS library, from whichever thread."""
-    for library, number in zip(_threadpool_controller().lib_controllers, numbers, strict=True):
-        library.set_num_threads(number)
-        # The thread that has set OpenBLAS would else be the only one that can.
-        if hasattr(library, "clear_controlling_thread"):
-            library.clear_controlling_thread()
-
-
-_USERS = _BlasUsers()
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_USERS.after_fork)
-
-
-@lru_cache(maxsize=1)
-def _openmp() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="openmp")
+    return ThreadpoolController().select(user_api=user_api)
 
 
 def openmp_limit(n_elements: int) -> AbstractContextManager[object]:
-    """Return a context in which OpenMP uses one thread in this thread if there is little to do.
+    """Return a context in which OpenMP uses one thread if there is little to do.
 
     Parameters
     ----------
     n_elements : int
         The number of elements of the data that its loops run over.
     """
-    return nullcontext() if n_elements >= _WORTH_OPENMP else _openmp().limit(limits=1)
+    return nullcontext() if n_elements >= _WORTH_OPENMP else _libraries("openmp").limit(limits=1)
 
 
-def threads_for_stacks() -> int:
+def n_blas_threads() -> int:
     """Return how many threads may train stacks side by side: as many as BLAS would use.
 
     A limit of BLAS, as joblib sets it in its workers, limits these threads as well. Code that
@@ -135,17 +66,21 @@ def threads_for_stacks() -> int:
     """
     if threading.current_thread() is not threading.main_thread():
         return 1
-    return max(_n_threads(), default=1)
+    return max((each.num_threads for each in _libraries("blas").lib_controllers), default=1)
 
 
-class BlasLimit:
+@contextmanager
+def limit_blas(
+    max_matmul_size: int,
+    *,
+    is_lbfgs: bool = False,
+    n_side_by_side: int = 1,
+    divides_rows: bool = False,
+) -> Iterator[None]:
     """Context in which BLAS uses one thread where matrix products are too small to share.
 
     Loops over parts of large arrays (`parallel_for`) then take the threads of BLAS, and in any case
     call BLAS with one thread each.
-
-    Enter it twice, ``with BlasLimit(size) as limit, limit:``. Ctrl-C at the start of one exit is
-    then followed by the other, and the limit is lifted in any case. The first entry does nothing.
 
     Parameters
     ----------
@@ -159,50 +94,18 @@ class BlasLimit:
     divides_rows : bool, default=False
         Whether layers compute parts of a batch, whose products are not to be shared.
     """
-
-    def __init__(
-        self,
-        max_matmul_size: int,
-        is_lbfgs: bool = False,
-        n_side_by_side: int = 1,
-        divides_rows: bool = False,
-    ) -> None:
-        is_small = max_matmul_size < _WORTH_MORE_THREADS and (
-            is_lbfgs or divides_rows or max_matmul_size > _ALWAYS_ONE_THREAD
-        )
-        self._is_needed = is_small or n_side_by_side > 1
-        self._team: ThreadTeam | None = None
-        has_large_arrays = divides_rows or max_matmul_size > _ALWAYS_ONE_THREAD
-        if has_large_arrays and n_side_by_side == 1 and (n_threads := threads_for_stacks()) > 1:
-            self._team = ThreadTeam(n_threads, nullcontext if self._is_needed else _limit_blas)
-        self._user = threading.get_ident(), object()
-        self._is_guarded = False
-
-    def __enter__(self) -> Self:
-        if self._is_guarded:
-            if self._is_needed:
-                _USERS.add(self._user)
-            if self._team is not None:
-                self._team.start()
-        self._is_guarded = True
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._team is not None:
-            self._team.stop()
-        if self._is_needed:
-            _USERS.discard(self._user)
-
-
-@contextmanager
-def _limit_blas() -> Iterator[None]:
-    """Context in which BLAS uses one thread."""
-    user = threading.get_ident(), object()
-    try:
-        _USERS.add(user)
+    has_large_arrays = divides_rows or max_matmul_size > _ALWAYS_ONE_THREAD
+    is_small = max_matmul_size < _WORTH_MORE_THREADS and (has_large_arrays or is_lbfgs)
+    is_limited = is_small or n_side_by_side > 1
+    if not (has_large_arrays or is_limited):
         yield
-    finally:
-        _USERS.discard(user)
+        return
+    one_thread = partial(_libraries("blas").limit, limits=1)
+    team: AbstractContextManager[object] = nullcontext()
+    if has_large_arrays and n_side_by_side == 1 and (n_threads := n_blas_threads()) > 1:
+        team = ThreadTeam(n_threads, nullcontext if is_limited else one_thread)
+    with one_thread() if is_limited else nullcontext(), team:
+        yield
 
 
 def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:
@@ -247,6 +150,7 @@ def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
     )
 
 
+@cache
 def total_memory() -> float:
     """Return the bytes of memory of the machine; infinity where it is not known."""
     try:
@@ -307,7 +211,39 @@ def compute_n_stacks(n_estimators: int, size: int, each: int, n_threads: int) ->
     return balanced if n_estimators * each >= balanced * _WORTH_A_THREAD else fewest
 
 
-def array_split(items: Sequence[Item], n_parts: int) -> list[Sequence[Item]]:
-    """Return consecutive parts of nearly equal length."""
-    bounds = [len(items) * part // n_parts for part in range(n_parts + 1)]
-    return [items[start:stop] for start, stop in pairwise(bounds)]
+def split_into_stacks(
+    network: Network,
+    config: Config,
+    n_rows: Sequence[int],
+    epochs: Sequence[int],
+    itemsize: int,
+    max_bytes: int,
+) -> list[IndexArray]:
+    """Return the members of each stack, those with the fewest rows first.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    config : Config
+        The configuration of one of the members. L-BFGS trains each alone.
+    n_rows, epochs : sequence of int
+        The number of training rows of each member, and of its epochs so far, which are equal
+        within a stack.
+    itemsize : int
+        The bytes of a number.
+    max_bytes : int
+        The memory that a stack may take.
+    """
+    order = np.lexsort((n_rows, epochs))
+    if config.is_lbfgs or len(order) == 1:
+        return [order[i : i + 1] for i in range(len(order))]
+    settings = network, config.batch_size, itemsize
+    each, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()
+    size = max_stack_size(*settings, n_rows[0], max_bytes, config.n_moments)
+    changes = np.flatnonzero(np.diff(np.asarray(epochs)[order])) + 1
+    return [
+        part
+        for group in np.split(order, changes)
+        for part in np.array_split(group, compute_n_stacks(len(group), size, each, n_threads))
+    ]

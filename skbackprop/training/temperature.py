@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..nn.network import Network
+from ..nn.parameters import Parameters
+from ..nn.prediction import predict_raw
 from ..utils.arrays import Array, IndexArray
-from .training_run import INTERRUPTS, Interrupt, TrainingRun
+from .validation import Validation
 
 _HIGHEST = 20.0
 _LOWEST = 1 / _HIGHEST
@@ -83,70 +87,48 @@ def fit_temperature(
     return math.exp(found.x), float(found.fun)
 
 
-def fit_temperature_scaling(runs: Sequence[TrainingRun]) -> Interrupt | None:
-    """Set the temperature of the runs of an estimator, fitted to their mean prediction.
-
-    Without validation rows, or after an interrupt, they keep the temperature that they have.
-
-    Parameters
-    ----------
-    runs : sequence of TrainingRun
-        The runs of all networks.
-
-    Returns
-    -------
-    interrupt : Interrupt or None
-        The interrupt, if there was one. It is not raised, so that hours of training are not lost.
-    """
-    if any(run.validation_data is None or run.error is not None for run in runs):
-        return None
-    log_losses = runs[0].task.log_losses
-    if log_losses is None:
-        return None
-    try:
-        temperature = _shared_temperature(runs, log_losses)
-    except INTERRUPTS as interrupt:
-        return interrupt
-    for run in runs:
-        run.temperature = temperature
-    return None
-
-
-def _shared_temperature(
-    runs: Sequence[TrainingRun], log_losses: Callable[[Array, Array], Array]
+def fit_shared_temperature(
+    network: Network,
+    parameters: Parameters,
+    validation: Sequence[Validation],
+    targets: Any,
 ) -> float:
     """Return the temperature of the networks' mean prediction.
 
     With common validation data it is fitted to the mean prediction. With a split for each network,
     every row was trained on by some of them. Then it is fitted to the single networks, each on its
     own rows, and lowered by the share that averaging makes superfluous.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    parameters : Parameters
+        The parameters to predict with, before calibration.
+    validation : sequence of Validation
+        The validation rows of each network.
+    targets : LabelTargets
+        The encoding of the targets, which computes the log losses of mean predictions.
     """
-    n_estimators, parts = len(runs), [_validation_scores(run) for run in runs]
-    if n_estimators == 1 or runs[0].task.validation_data is not None:
-        _, y, weight = parts[0]
-        return _fit_to_scores(log_losses, np.stack([own for own, _, _ in parts]), y, weight)
-    scores, y = (np.concatenate([each[i] for each in parts]) for i in (0, 1))
-    weights = [own for _, _, own in parts if own is not None]  # of all, or of none
-    weight = np.concatenate(weights) if weights else None
-    of_each = _fit_to_scores(log_losses, scores[None], y, weight)
+    n_estimators, scores = len(validation), []
+    with np.errstate(all="ignore"):
+        for i, each in enumerate(validation):
+            alone = parameters.members(slice(i, i + 1))
+            scores += [predict_raw(network, alone, each.rows.X, each.rows.index)[0]]
+    y, weights = [each.y for each in validation], [each.weight for each in validation]
+    if n_estimators == 1 or validation[0] is validation[1]:
+        return _fit_to_scores(targets, np.stack(scores), y[0], weights[0])
+    weight = None
+    if any(own is not None for own in weights):
+        weight = np.concatenate(
+            [np.ones(len(own)) if w is None else w for own, w in zip(y, weights, strict=True)]
+        )
+    joined = np.concatenate(scores)[None], np.concatenate(y)
+    of_each = _fit_to_scores(targets, *joined, weight)
     return of_each * (1 - _LESS * (1 - 1 / n_estimators))
 
 
-def _validation_scores(run: TrainingRun) -> tuple[Array, Array, Array | None]:
-    """Return the scores, targets and weights of the validation rows of a run."""
-    validation_data = run.validation_data
-    assert validation_data is not None
-    X, weight, rows = validation_data.table.X, validation_data.table.weight, validation_data.rows
-    with np.errstate(all="ignore"):
-        (scores,) = run.task.evaluator.predict(run.network, run.inference_parameters, X, rows)
-    if weight is not None and rows is not None:
-        weight = weight[rows]
-    return scores, validation_data.encoded, weight
-
-
-def _fit_to_scores(
-    log_losses: Callable[[Array, Array], Array], scores: Array, y: Array, weight: Array | None
-) -> float:
+def _fit_to_scores(targets: Any, scores: Array, y: Array, weight: Array | None) -> float:
     """Return the temperature that minimizes the loss, or 1 if raw predictions are not finite."""
     if not np.isfinite(scores).all():
         return 1.0
@@ -154,7 +136,7 @@ def _fit_to_scores(
     scores, y = scores[:, some].astype(np.float64), y[some]
     with np.errstate(all="ignore"):
         temperature, _ = fit_temperature(
-            lambda divisor: log_losses(scores / divisor, y),
+            lambda divisor: targets.mean_log_losses(scores / divisor, y),
             take_weights(weight, some),
             spread=_SPREAD,
         )

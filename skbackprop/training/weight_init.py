@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..activations import ActivationFunction, get_activation
-from ..initializers import INITIALIZERS, GlorotUniform, Initializer
+from ..initializers import INITIALIZERS
 from ..nn.network import Network
 from ..utils.arrays import Array
 
@@ -40,24 +38,18 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
     return (shapes[0][-2], *(shape[-1] for shape in shapes))
 
 
-def validate_layers(
-    coefs: Any,
-    intercepts: Any,
-    network: Network,
-    name: str,
-    n_estimators: int = 1,
-    advice: str = "",
+def validate_weights(
+    coefs: Any, intercepts: Any, network: Network, name: str, n_estimators: int = 1
 ) -> list[tuple[Array, Array]]:
     """Validate given weights and biases and return them layer by layer.
 
-    Those of several networks have the member axis first. The biases of a layer may be a matrix
-    with one row.
+    Those of several networks have the member axis first.
 
     Raises
     ------
     ValueError
-        If a shape is not that of the network, or an array has no real numbers. `name` is named in
-        the error, `advice` is added to it.
+        If a shape is not that of the network, or an array has no real numbers; `name` is named in
+        the error.
     """
     shapes = network.shapes["weights"]
     if not (_is_list(coefs) and _is_list(intercepts)):
@@ -68,46 +60,32 @@ def validate_layers(
     if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
         raise ValueError(
             f"{name} must have {len(shapes)} arrays of weights and {len(shapes)} of intercepts, "
-            f"one for each layer, got {len(coefs)} and {len(intercepts)}.{advice}"
+            f"one for each layer, got {len(coefs)} and {len(intercepts)}."
         )
     axis = () if n_estimators == 1 else (n_estimators,)
-    layers = []
-    for i, shape in enumerate(shapes):
-        weights, biases = _as_numbers(coefs[i]), _as_numbers(intercepts[i])
-        needed = axis + shape, axis + shape[1:]
-        if biases.shape == (*axis, 1, *shape[1:]):
-            biases = biases.reshape(needed[1])
-        if (weights.shape, biases.shape) != needed:
-            raise ValueError(
-                f"{name} must have weights of shape {needed[0]} and intercepts of shape "
-                f"{needed[1]} for layer {i}, got {weights.shape} and {biases.shape}.{advice}"
-            )
-        if not {weights.dtype.kind, biases.dtype.kind} <= _REAL:
-            raise ValueError(
-                f"{name} must contain real numbers, got arrays of {weights.dtype} and "
-                f"{biases.dtype} for layer {i}."
-            )
-        layers.append((weights, biases))
-    return layers
+    return [
+        (
+            validate_array(coefs[i], axis + shape, f"{name}: the weights of layer {i}"),
+            validate_array(intercepts[i], axis + shape[1:], f"{name}: the biases of layer {i}"),
+        )
+        for i, shape in enumerate(shapes)
+    ]
 
 
-def validate_arrays(
-    arrays: Any, shapes: Sequence[tuple[int, ...]], name: str, n_estimators: int
-) -> list[Array]:
-    """Validate given arrays, one for each layer that has such, and return them.
+def validate_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
+    """Return an array of real numbers of this shape, after a check.
 
-    Those of several networks have the member axis first.
+    A vector may have an axis of length one before its last, as NumPy's biases often have.
     """
-    axis = () if n_estimators == 1 else (n_estimators,)
-    needed = [axis + shape for shape in shapes]
-    checked = list(map(_as_numbers, arrays)) if _is_list(arrays) else []
-    given = [array.shape for array in checked]
-    if given != needed:
+    array = _as_numbers(value)
+    if array.shape == (*shape[:-1], 1, shape[-1]):
+        array = array.reshape(shape)
+    if array.shape != shape or array.dtype.kind not in _REAL:
         raise ValueError(
-            f"{name} must be a list of arrays of the shapes {needed}, one for each layer with such "
-            f"an array, got {given if _is_list(arrays) else _describe_briefly(arrays)}."
+            f"{name} must be an array of real numbers of shape {shape}, got one of shape "
+            f"{array.shape} and dtype {array.dtype}."
         )
-    return checked
+    return array
 
 
 def _is_list(values: Any) -> bool:
@@ -132,92 +110,55 @@ def _describe_briefly(value: Any) -> str:
     return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
-Layers: TypeAlias = list[tuple[Array, Array]]
-"""The weights and biases of each layer."""
-
 CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
 """The weights and the biases of all layers, as users give them."""
 
 
-@dataclass(frozen=True)
-class RandomInit:
-    """Random initial weights.
+def get_init(init: Any, activation: Any, *, is_single_layer: bool) -> Any:
+    """Return the initializer of all layers, None for the layers' own, or (coefs, intercepts).
 
-    Parameters
-    ----------
-    initializer : Initializer or None
-        Initializer of all layers; None for the layers' own, which suit their activations.
-    of_one_layer : Initializer
-        The initializer of a network with a single layer, which has no activation.
+    Without hidden layers, the activation matters here only, as in scikit-learn.
     """
-
-    initializer: Initializer | None
-    of_one_layer: Initializer
-
-    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Return a member's initial weights and biases, drawn from its stream."""
-        is_one_layer = len(network.shapes["weights"]) == 1
-        of_layers = self.of_one_layer if is_one_layer else None
-        return network.draw_weights(rng, self.initializer or of_layers)
-
-
-@dataclass(frozen=True, eq=False)
-class FixedInit:
-    """Initial weights given by the user.
-
-    Parameters
-    ----------
-    coefs, intercepts : list of arrays
-        One of each for each layer. With a member axis each network has its own, else all start
-        from the same.
-    n_estimators : int
-        The number of networks.
-    """
-
-    coefs: Any
-    intercepts: Any
-    n_estimators: int
-
-    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Validate the weights and return those of one network."""
-        n_given = self.n_estimators if has_member_axis(self.coefs) else 1
-        layers = validate_layers(self.coefs, self.intercepts, network, "init", n_given)
-        if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise ValueError("init must contain only finite numbers, got NaN or infinity.")
-        if n_given == 1:
-            return layers
-        i = member % n_given
-        return [(weights[i], biases[i]) for weights, biases in layers]
-
-
-@runtime_checkable
-class WeightInit(Protocol):
-    """Initial weights of networks: `RandomInit`, `FixedInit` or the like."""
-
-    def layers(self, network: Network, rng: np.random.RandomState, member: int) -> Layers:
-        """Return the initial weights and biases of a network."""
-
-
-def make_weight_init(parameters: Mapping[str, Any]) -> WeightInit:
-    """Return the `WeightInit` for an estimator's parameters."""
-    init = parameters["init"]
-    if isinstance(init, WeightInit):
-        return init
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
             raise ValueError(
                 "init must be a name, an Initializer or a pair (coefs, intercepts), got a "
                 f"{type(init).__name__} of length {len(init)}."
             )
-        coefs, intercepts = init
-        return FixedInit(coefs, intercepts, int(parameters.get("n_estimators", 1)))
-    activation = parameters["activation"]
+        return tuple(init)
+    if init != "auto":
+        return INITIALIZERS[init] if isinstance(init, str) else init
     is_one = isinstance(activation, (str, ActivationFunction))
-    # Without hidden layers the activation only matters here, as in scikit-learn.
-    of_one_layer = get_activation(activation).initializer if is_one else GlorotUniform()
-    if isinstance(init, str):
-        init = None if init == "auto" else INITIALIZERS[init]
-    return RandomInit(init, of_one_layer)
+    return get_activation(activation).initializer if is_single_layer and is_one else None
+
+
+def make_initial_weights(
+    init: Any, network: Network, rng: np.random.RandomState, member: int, n_estimators: int
+) -> list[tuple[Array, Array]]:
+    """Return the initial weights and biases of one network, layer by layer.
+
+    Parameters
+    ----------
+    init : Initializer, None or (coefs, intercepts)
+        As from `get_init`. Given weights with a member axis are those of several networks; without
+        one, all networks start from the same.
+    network : Network
+        The architecture.
+    rng : RandomState
+        The stream that draws.
+    member, n_estimators : int
+        The number of the network, and the number of networks.
+    """
+    if not isinstance(init, tuple):
+        return network.draw_weights(rng, init)
+    coefs, intercepts = init
+    n_given = n_estimators if has_member_axis(coefs) else 1
+    layers = validate_weights(coefs, intercepts, network, "init", n_given)
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise ValueError("init must contain only finite numbers, got NaN or infinity.")
+    if n_given == 1:
+        return layers
+    return [(weights[member], biases[member]) for weights, biases in layers]
 
 
 def get_member_init(init: Any, member: int) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -101,7 +100,7 @@ def iter_row_slices(X: Any) -> Iterator[slice]:
         yield slice(start, min(start + n_rows, len(X)))
 
 
-class LazyMatrix(ABC):
+class LazyMatrix:
     """Matrix whose rows are computed when they are read, so that few are in memory at once.
 
     Parameters
@@ -127,9 +126,9 @@ class LazyMatrix(ABC):
         self.write_rows(rows, out)
         return out
 
-    @abstractmethod
     def write_rows(self, rows: slice | Array, out: Array) -> None:
         """Write rows to an array (n, n_columns), in the dtype of the array."""
+        raise NotImplementedError
 
 
 def max_abs(X: Any) -> float:
@@ -214,13 +213,6 @@ def index_state(state: Mapping[str, Array], members: Any) -> ArrayDict:
     return {name: array[members] for name, array in state.items()}
 
 
-def concatenate_states(states: Sequence[ArrayDict]) -> ArrayDict:
-    """Concatenate states along the member axis; a single state is returned as it is."""
-    if len(states) == 1:
-        return states[0]
-    return {name: np.concatenate([state[name] for state in states]) for name in states[0]}
-
-
 # ------------------------------------- nested dicts as flat dicts of arrays, for files
 
 # The separator in the names of arrays.
@@ -269,6 +261,8 @@ def to_python_scalars(value: Any) -> Any:
 
 def count_rows(value: Any) -> int:
     """Return the number of rows of an array, a data frame or a list; -1 for other values."""
+    if not hasattr(value, "shape") and hasattr(value, "__array__"):
+        value = np.asarray(value)
     if hasattr(value, "shape"):
         return value.shape[0] if value.shape else -1
     return len(value) if hasattr(value, "__len__") and not isinstance(value, str | dict) else -1

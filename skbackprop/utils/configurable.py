@@ -12,11 +12,11 @@ import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
-from .equality import extra_instance_attributes, is_equal
+from .equality import get_contents, is_equal
 from .suggestions import check_keywords, did_you_mean
 
 # Settings of other libraries' optimizers that are parameters of the estimators here.
@@ -252,59 +252,46 @@ def split_nested_params(
     return plain, nested
 
 
-Settings = TypeVar("Settings")
-
-
-def index_settings(settings: Settings, members: Any) -> Settings:
+def index_settings(settings: Any, members: Any) -> Any:
     """Return settings for some members, by indexing arrays of shape (n_estimators, 1).
 
     Settings among the fields are indexed too.
     """
+    if isinstance(settings, np.ndarray) and settings.ndim == 2:  # other arrays are user-defined
+        chosen = settings[members]
+        return float(chosen[0, 0]) if len(chosen) == 1 else chosen
     if not _is_settings(settings):
         return settings
-    whole: Any = settings
-    changes: dict[str, Any] = {}
-    for name in [field.name for field in fields(whole) if field.init]:
-        value = getattr(whole, name)
-        if isinstance(value, np.ndarray) and value.ndim == 2:  # other arrays are user-defined
-            chosen = value[members]
-            changes[name] = float(chosen[0, 0]) if len(chosen) == 1 else chosen
-        elif _is_settings(value):
-            changes[name] = index_settings(value, members)
-    taken: Settings = replace(whole, **changes) if changes else settings
-    return taken
+    values = {field.name: getattr(settings, field.name) for field in fields(settings) if field.init}
+    indexed = {name: index_settings(value, members) for name, value in values.items()}
+    changes = {name: value for name, value in indexed.items() if value is not values[name]}
+    return replace(settings, **changes) if changes else settings
 
 
-def stack_settings(settings: Sequence[Settings]) -> Settings:
+def stack_settings(settings: Sequence[Any]) -> Any:
     """Stack settings of the same `static_signature`, one of each member."""
-    first: Any = settings[0]
+    first = settings[0]
     if all(is_equal(one, first) for one in settings):
-        return settings[0]
-    changes: dict[str, Any] = {}
-    for field in fields(first):
-        values = [getattr(one, field.name) for one in settings]
-        if field.init and not all(is_equal(value, values[0]) for value in values):
-            is_number = isinstance(values[0], float)
-            changes[field.name] = (
-                np.array(values, dtype=float)[:, None] if is_number else stack_settings(values)
-            )
-    joined: Settings = replace(first, **changes)
-    return joined
+        return first
+    if isinstance(first, float):
+        return np.array(settings, dtype=float)[:, None]
+    names = [field.name for field in fields(first) if field.init]
+    return replace(
+        first, **{name: stack_settings([getattr(one, name) for one in settings]) for name in names}
+    )
 
 
 def static_signature(settings: Any) -> tuple[Any, ...]:
     """Return the part of settings that must be equal so that they can be stacked.
 
-    It is everything but the floats of a dataclass, and of dataclasses among its fields.
+    It is everything but floats, alone or among the fields of dataclasses.
     """
+    if isinstance(settings, float):
+        return (float,)
     if not _is_settings(settings):
         return (settings,)
-    rest = [
-        (field.name, static_signature(getattr(settings, field.name)))
-        for field in fields(settings)
-        if not (field.init and isinstance(getattr(settings, field.name), float))
-    ]
-    return (type(settings), *rest)
+    names = [field.name for field in fields(settings)]
+    return (type(settings), *((name, static_signature(getattr(settings, name))) for name in names))
 
 
 def _is_settings(value: Any) -> bool:
@@ -312,5 +299,6 @@ def _is_settings(value: Any) -> bool:
 
     Callables are not, nor instances with attributes beside their fields, which can't be replaced.
     """
-    is_settings = is_dataclass(value) and not callable(value)
-    return is_settings and not extra_instance_attributes(value)
+    if not is_dataclass(value) or callable(value):
+        return False
+    return get_contents(value).keys() <= {field.name for field in fields(value)}

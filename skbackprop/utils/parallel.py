@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Self, TypeVar
 
 Part = TypeVar("Part")
 
@@ -26,7 +26,7 @@ _THREAD = _ThreadState()
 
 
 class ThreadTeam:
-    """Threads that `parallel_for` uses between `start` and `stop`, if called from the same thread.
+    """Context in which `parallel_for`, if called from the same thread, uses several threads.
 
     They start with the first loop. Teams do not nest: the threads of a team, and those of other
     pools, run their loops alone.
@@ -44,13 +44,15 @@ class ThreadTeam:
     ) -> None:
         self._n_threads, self._limit_blas = n_threads, limit_blas
         self._executor: ThreadPoolExecutor | None = None
+        self.process = os.getpid()
 
-    def start(self) -> None:
+    def __enter__(self) -> Self:
         """Make this the team of the current thread."""
         _THREAD.team = self
+        return self
 
-    def stop(self) -> None:
-        """End the threads; may be called again."""
+    def __exit__(self, *error: object) -> None:
+        """End the threads."""
         _THREAD.team = None
         if self._executor is not None:
             self._executor.shutdown()
@@ -81,14 +83,6 @@ class ThreadTeam:
                 other.result()
 
 
-def _reset_team() -> None:
-    _THREAD.team = None
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_reset_team)  # a fork has none of the threads
-
-
 def parallel_for(function: Callable[[Part], None], parts: Sequence[Part]) -> None:
     """Call a function for each part, in the threads of the current `ThreadTeam` if there is one.
 
@@ -101,11 +95,13 @@ def parallel_for(function: Callable[[Part], None], parts: Sequence[Part]) -> Non
     parts : sequence
         The parts, such as slices of rows.
     """
-    if _THREAD.team is None or len(parts) < 2:
+    team = _THREAD.team
+    # A process that is forked has none of the team's threads.
+    if team is None or len(parts) < 2 or team.process != os.getpid():
         for part in parts:
             function(part)
     else:
-        _THREAD.team.run(function, parts)
+        team.run(function, parts)
 
 
 def thread_number() -> int:

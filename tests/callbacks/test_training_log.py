@@ -24,8 +24,6 @@ from skbackprop import (
 )
 from skbackprop.callbacks import TrainingLog
 from skbackprop.callbacks.training_log import COLUMNS
-from skbackprop.training.checkpoint import EpochResult, History
-from skbackprop.utils.atomic_write import write_new_file
 from support import data_for, few_epochs, forks, quick
 
 pytestmark = few_epochs
@@ -59,21 +57,21 @@ SETTINGS = {
     "early stopping": {"early_stopping": True},
     "stopped by the loss": {"early_stopping": EarlyStopping("loss"), "n_iter_no_change": 10},
     "ensemble": {"n_estimators": 3, "early_stopping": True, "n_iter_no_change": 1, "max_iter": 30},
-    "lbfgs": {"solver": "lbfgs"},
-    "lbfgs, early stopping": {"solver": "lbfgs", "early_stopping": True, "max_iter": 30},
 }
 
 
 @FORMATS
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 @pytest.mark.parametrize(
-    "estimator_class", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
+    "estimator_class, settings",
+    [
+        *((BackpropClassifier, settings) for settings in SETTINGS.values()),
+        (BackpropRegressor, SETTINGS["stopped by the loss"]),
+        (BackpropAutoencoder, SETTINGS["early stopping"]),
+    ],
 )
-def test_line_of_each_epoch_has_the_values_of_the_estimator(
+def test_the_line_of_each_epoch_has_the_values_of_the_estimator(
     tmp_path, suffix, settings, estimator_class
 ):
-    if estimator_class is BackpropAutoencoder:
-        settings = {name: value for name, value in settings.items() if name != "n_estimators"}
     model = logged(tmp_path / f"log{suffix}", estimator_class, **settings)
     table = read(tmp_path / f"log{suffix}")
     assert len(table) == np.sum(model.n_iter_)
@@ -110,9 +108,8 @@ def test_times_and_ids_of_fits(tmp_path):
     assert {line["task"] for line in lines} == {"0"}
 
 
-@FORMATS
-def test_members_of_lbfgs_are_logged_at_the_end(tmp_path, suffix):
-    path = tmp_path / f"log{suffix}"
+def test_lbfgs_is_logged_at_the_end(tmp_path):
+    path = tmp_path / "log.csv"
     model = logged(path, BackpropRegressor, solver="lbfgs", n_estimators=2, early_stopping=True)
     table = read(path)
     assert table["member"].tolist() == [0, 1]
@@ -138,19 +135,16 @@ def test_warm_start_counts_its_own_epochs(tmp_path):
 
 
 @FORMATS
-def test_values_that_are_not_finite_can_be_read(tmp_path, suffix, monkeypatch):
-    numbers = [math.nan, math.inf, -math.inf]
-    progress = [History(1, epochs=[EpochResult(*numbers)])]
-    monkeypatch.setattr(
-        "skbackprop.callbacks.training_log.get_current_history", lambda *_: progress
-    )
-    path = tmp_path / f"log{suffix}"
-    model = quick(BackpropRegressor, max_iter=1, n_iter_no_change=np.inf)
-    model.set_callbacks(TrainingLog(path)).fit(*data_for(BackpropRegressor))
+def test_values_that_are_not_finite_can_be_read(tmp_path, suffix):
+    path, (X, y) = tmp_path / f"log{suffix}", data_for(BackpropRegressor)
+    stopping = EarlyStopping(lambda estimator, X, y: math.nan)
+    model = quick(BackpropRegressor, max_iter=1, n_iter_no_change=np.inf, early_stopping=stopping)
+    with np.errstate(over="ignore"):
+        model.set_callbacks(TrainingLog(path)).fit(X, y, X_val=X, y_val=1e200 * y)
     line = read(path).iloc[0]
-    assert math.isnan(line["loss"])
+    assert math.isnan(line["validation_score"])
     if suffix == ".csv":
-        assert (line["validation_loss"], line["validation_score"]) == (math.inf, -math.inf)
+        assert line["validation_loss"] == math.inf
     else:
         strict = json.loads(path.read_text(), parse_constant=pytest.fail)
         assert strict["validation_loss"] is strict["validation_score"] is None
@@ -180,9 +174,8 @@ def test_raises_before_training_if_the_path_is_not_writable(tmp_path, suffix):
     folder.mkdir()
     for path in (tmp_path / "missing" / f"log{suffix}", folder):
         model = quick(BackpropClassifier).set_callbacks(TrainingLog(path))
-        with pytest.raises(OSError, match="TrainingLog cannot write to its path") as caught:
+        with pytest.raises(OSError, match=str(path)):
             model.fit(X, y)
-        assert caught.value.filename == str(path)
         assert not hasattr(model, "coefs_")
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -223,19 +216,6 @@ def test_fits_append_to_an_existing_file(tmp_path, suffix):
         assert len(read(path)) == n_rows
 
 
-def test_new_file_is_written_once_with_and_without_hard_links(tmp_path, monkeypatch):
-    def no_links(*args):
-        raise PermissionError(1, "Operation not permitted")
-
-    write_new_file(tmp_path / "first", b"one")
-    monkeypatch.setattr("os.link", no_links)
-    write_new_file(tmp_path / "second", b"one")
-    for name in ("first", "second"):
-        write_new_file(tmp_path / name, b"two")
-        assert (tmp_path / name).read_bytes() == b"one"
-    assert len(list(tmp_path.iterdir())) == 2
-
-
 def train_and_write(paths, others):
     """Begin when all others do as well."""
     X = np.linspace(0, 1, 20)[:, None]
@@ -245,7 +225,6 @@ def train_and_write(paths, others):
     model.fit(X, X[:, 0])
 
 
-@pytest.mark.long
 def test_two_processes_write_to_one_file(tmp_path):
     paths = [tmp_path / "log.jsonl", tmp_path / "log.csv"]
     context = forks()
@@ -281,14 +260,13 @@ def test_copies_share_the_file(tmp_path):
     assert table["fit"].nunique() == 5
 
 
-@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.long)])
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
-def test_lines_identify_the_fits_of_a_search(tmp_path, n_jobs, search_class):
+def test_lines_identify_the_fits_of_a_search(tmp_path, search_class):
     X, y = data_for(BackpropClassifier)
     model = quick(BackpropClassifier, n_iter_no_change=np.inf, max_iter=3)
     model.set_callbacks(TrainingLog(tmp_path / "log.csv"))
     rates = {"backpropclassifier__learning_rate_init": [0.1, 0.01]}
-    search = search_class(make_pipeline(StandardScaler(), model), rates, cv=2, n_jobs=n_jobs)
+    search = search_class(make_pipeline(StandardScaler(), model), rates, cv=2)
     search.fit(X, y)
     table = read(tmp_path / "log.csv")
     assert table["fit"].nunique() == 1

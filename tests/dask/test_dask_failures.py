@@ -20,7 +20,7 @@ from skbackprop.early_stopping import EarlyStopping
 from support import assert_same_network, class_data, few_epochs, interrupt
 from support.cluster import assert_same_fit, dask_data, make_cluster, settings_of
 
-pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.slow, pytest.mark.usefixtures("one_blas_thread")]
 
 SETTINGS = settings_of(max_iter=8, batch_size=64, solver="sgd")
 X, Y = class_data(64)

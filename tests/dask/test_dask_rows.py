@@ -15,11 +15,7 @@ from scipy import sparse
 from sklearn.base import clone
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.dask import (
-    DaskBackpropClassifier,
-    DaskBackpropRegressor,
-    DaskTabularClassifier,
-)
+from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor, DaskTabularClassifier
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.layers import GRU, Conv2D
 from skbackprop.losses import Quantile
@@ -27,7 +23,7 @@ from skbackprop.optimizers import LBFGS
 from support import NAMES, changed, class_data, few_epochs, label_data, value_data
 from support.cluster import assert_same_fit, dask_data, settings_of
 
-pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.slow, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 N = 40
 SETTINGS = settings_of(batch_size=N, solver="sgd")

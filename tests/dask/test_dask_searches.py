@@ -8,7 +8,7 @@ from sklearn.base import clone
 from support import assert_same_search, class_data, few_epochs, same_bits
 from support.searches import SEARCHES
 
-pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.slow, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 
 @pytest.mark.parametrize("name", SEARCHES)

@@ -21,7 +21,7 @@ from support import few_epochs
 from support.cluster import make_cluster
 from support.tables import BOTH, growing_levels, predict
 
-pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.slow, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 DASK = {TabularClassifier: DaskTabularClassifier, TabularRegressor: DaskTabularRegressor}
 SMALL = {"n_estimators": 2, "max_iter": 1, "random_state": 0}

@@ -14,7 +14,7 @@ from skbackprop.weight_averaging import ExponentialMovingAverage, PolyakAverage
 from support import assert_same_network, class_data, few_epochs, label_data, value_data
 from support.cluster import DASK, assert_same_fit, dask_data, settings_of
 
-pytestmark = [few_epochs, pytest.mark.long, pytest.mark.usefixtures("client", "one_blas_thread")]
+pytestmark = [few_epochs, pytest.mark.slow, pytest.mark.usefixtures("client", "one_blas_thread")]
 
 N = 60
 SGD = {"solver": "sgd", "momentum": 0.0}

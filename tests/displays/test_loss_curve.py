@@ -195,8 +195,7 @@ def test_raises_on_estimators_without_a_loss_curve():
     ):
         with pytest.raises(NotFittedError):
             from_estimator(estimator)
-    rebuilt = BackpropRegressor()
-    rebuilt.coefs_, rebuilt.intercepts_ = [np.ones((2, 1))], [np.ones(1)]
+    rebuilt = BackpropRegressor.from_weights([np.ones((2, 1))], [np.ones(1)])
     unrefitted = GridSearchCV(quick(BackpropRegressor), {"alpha": [0.1]}, refit=False, cv=2)
     for estimator in (LinearRegression().fit(X, y), rebuilt, unrefitted.fit(X, y), "model", None):
         with pytest.raises(TypeError, match="needs a fitted network with a loss_curve_.*, got"):

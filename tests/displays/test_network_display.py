@@ -181,7 +181,6 @@ def test_diagram_has_a_row_for_each_layer_with_weights():
     assert np.argsort(widths).tolist() == [4, 3, 0, 2, 1]
 
 
-@pytest.mark.long
 def test_diagram_of_each_kind_of_estimator():
     auto = quick(BackpropAutoencoder, n_components=2).fit(class_data()[0])
     names = [name for name, *_ in rows_of(NetworkDisplay.from_estimator(auto))]

@@ -6,11 +6,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.model_selection import (
-    GridSearchCV,
-    HalvingGridSearchCV,
-    RandomizedSearchCV,
-)
+from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
@@ -69,7 +65,6 @@ def best_over(search, *names):
 # ------------------------------------------------------------------------------ curves
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
 def test_curve_has_mean_and_standard_deviation_of_the_folds(search_class):
     search = search_class(quick(BackpropClassifier), {"alpha": ALPHAS}, cv=3).fit(*class_data())
@@ -86,7 +81,6 @@ def test_curve_has_mean_and_standard_deviation_of_the_folds(search_class):
     assert legend_texts(display) == [f"best: {search.best_score_:.3g}"]
 
 
-@pytest.mark.long
 def test_curve_has_the_best_of_the_other_parameters_and_names_them(trees):
     display = from_estimator(trees, params="max_depth")
     (line,) = display.lines_
@@ -152,13 +146,6 @@ def test_heat_map_has_a_cell_for_each_pair_of_values(trees):
     assert ax.get_ylim()[0] < ax.get_ylim()[1]
 
 
-def test_large_heat_map_has_no_texts():
-    params = [{"rate": rate, "size": size} for rate in range(3) for size in range(9)]
-    results = {**made_up(range(27)), "params": params}
-    assert SearchDisplay(cv_results=results).plot().text_ == []
-
-
-@pytest.mark.long
 def test_values_that_form_no_grid_are_plotted_over_one_parameter():
     values = {"alpha": np.geomspace(1e-3, 1, 50), "tol": np.linspace(0.01, 0.2, 50)}
     search = ridge(values, RandomizedSearchCV, n_iter=12, random_state=0)

@@ -9,19 +9,15 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from scipy.linalg import subspace_angles
-from sklearn.base import is_outlier_detector
 from sklearn.callback import ScoringMonitor
-from sklearn.datasets import load_digits, load_wine
+from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV, train_test_split
-from sklearn.pipeline import make_pipeline
+from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropGridSearchCV, BackpropRegressor
-from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators.base import make_fit_context
 from skbackprop.layers import (
     GRU,
     Activation,
@@ -31,7 +27,6 @@ from skbackprop.layers import (
     Dense,
     Dropout,
     Embedding,
-    Flatten,
     GlobalAveragePool2D,
     MaxPool2D,
     Reshape,
@@ -40,15 +35,14 @@ from skbackprop.layers import (
 from skbackprop.losses import Gamma, Poisson, Quantile
 from support import (
     NAMES,
-    assert_same_network,
     assert_same_search,
     few_epochs,
+    pairs,
     peak_of,
     pickled,
     safely_saved,
     same_bits,
 )
-from support.stacks import activations_of
 
 pytestmark = few_epochs
 
@@ -84,8 +78,7 @@ def linear(n_components):
 # -------------------------------------------------------------------------- what it learns
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("n_components", [1, 2, 5])
+@pytest.mark.parametrize("n_components", [1, 3])
 def test_without_hidden_layers_it_finds_the_principal_components(n_components):
     """So says Baldi & Hornik (1989): all minima span the space of the largest components."""
     autoencoder, pca = linear(n_components).fit(WINE), PCA(n_components).fit(WINE)
@@ -98,22 +91,9 @@ def test_without_hidden_layers_it_finds_the_principal_components(n_components):
     assert autoencoder.score(WINE) == pytest.approx(pca.explained_variance_ratio_.sum(), abs=1e-6)
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("n_components", [2, 8])
-def test_digits_are_reproduced_better_than_by_principal_components(n_components):
-    train, test = train_test_split(load_digits().data / 16, random_state=0)
-    autoencoder = BackpropAutoencoder(
-        n_components, learning_rate_init=0.003, max_iter=60, random_state=0
-    ).fit(train)
-    pca = PCA(n_components).fit(train)
-
-    error_of_pca = np.square(test - pca.inverse_transform(pca.transform(test))).mean()
-    assert -autoencoder.score_samples(test).mean() < 0.8 * error_of_pca
-
-
-@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
-@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
-@pytest.mark.parametrize("hidden", [(), (5,), (5, 3)])
+@pytest.mark.parametrize(
+    "hidden, solver, weight", pairs([(), (5,), (5, 3)], ["adam", "sgd", "lbfgs"], [None, WEIGHT])
+)
 def test_autoencoder_equals_regressor_of_x_on_x(hidden, solver, weight):
     """Where all activations are the bottleneck's, both are one network, to the bit."""
     settings = {"activation": "identity", "solver": solver, "random_state": 0, "max_iter": 10}
@@ -131,37 +111,17 @@ def test_autoencoder_equals_regressor_of_x_on_x(hidden, solver, weight):
 
 
 def test_activations_and_dropout_are_mirrored_around_the_bottleneck():
+    settings = {"max_iter": 2, "random_state": 0}
     autoencoder = BackpropAutoencoder(
-        2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], max_iter=2
+        2, (6, 4), activation=["relu", "tanh"], dropout=[0.3, 0.2, 0.1], **settings
     ).fit(X)
-    (run,) = make_fit_context(autoencoder, FitArguments(X, None)).runs
-    assert run.network.widths == (D, 6, 4, 2, 4, 6, D)
-    names = [type(function).__name__ for function in activations_of(run.network)]
-    assert names == ["Relu", "Tanh", "Identity", "Tanh", "Relu"]
-    layers = run.network.layers
-    rates = [layer.rate if isinstance(layer, Dropout) else None for layer in layers]
-    before_weights = [
-        rate for rate, layer in zip(rates[:-1], layers[1:], strict=True) if isinstance(layer, Dense)
-    ]
-    assert before_weights == [0.3, 0.2, 0.1, None, 0.1, 0.2]
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
-def test_dropout_of_the_input_teaches_to_fill_in_what_is_missing(container):
-    """A denoising autoencoder (Vincent et al. 2008): its targets are the whole rows."""
-    train, test = train_test_split(load_digits().data / 16, random_state=0)
-    missing = np.random.RandomState(0).uniform(size=test.shape) < 0.3
-    spoiled = np.where(missing, 0, test) / 0.7
-
-    def error(dropout):
-        autoencoder = BackpropAutoencoder(
-            16, learning_rate_init=0.003, max_iter=60, dropout=dropout, random_state=0
-        ).fit(container(train))
-        rows = autoencoder.inverse_transform(autoencoder.transform(container(spoiled)))
-        return np.square(test - rows).mean()
-
-    assert error([0.3, 0.0]) < 0.7 * error(0.0)
+    regressor = BackpropRegressor(
+        (6, 4, 2, 4, 6),
+        activation=["relu", "tanh", "identity", "tanh", "relu"],
+        dropout=[0.3, 0.2, 0.1, 0.0, 0.1, 0.2],
+        **settings,
+    ).fit(X, X)
+    assert same_bits(autoencoder, regressor)
 
 
 # ------------------------------------------------------------------ what it says of a row
@@ -208,23 +168,6 @@ def test_the_scores_of_many_rows_are_computed_in_blocks(monkeypatch):
     np.testing.assert_allclose(autoencoder.score_samples(sparse.csr_array(X)), whole, rtol=1e-12)
 
 
-def test_score_needs_less_memory_than_the_rows(monkeypatch):
-    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 10_000)
-    rows = np.random.RandomState(0).randn(20_000, 40)
-    autoencoder = small(max_iter=1).fit(rows[:20])
-    assert peak_of(autoencoder.score, rows) < rows.nbytes / 2
-
-
-def test_score_of_equal_rows_is_one_or_zero():
-    rows = np.ones((3, 2))
-    autoencoder = BackpropAutoencoder(1, (), max_iter=1, random_state=0).fit(rows)
-    assert autoencoder.score(rows) == 0
-    autoencoder.coefs_ = [np.zeros((2, 1)), np.zeros((1, 2))]
-    autoencoder.intercepts_ = [np.zeros(1), np.ones(2)]
-    assert autoencoder.score(rows) == 1
-    assert autoencoder.score(rows[:1]) == 1
-
-
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 1e5 + 0.001])
 def test_score_of_equal_rows_is_zero_whatever_they_weigh(value, container):
@@ -237,30 +180,16 @@ def test_score_of_equal_rows_is_zero_whatever_they_weigh(value, container):
         assert autoencoder.score(container(others), sample_weight=weight) == 0
 
 
-def test_set_loss_changes_predictions_only_after_refit():
-    autoencoder = small().fit(X)
-    codes = autoencoder.transform(X)
-
-    def predictions():
-        return autoencoder.inverse_transform(codes), autoencoder.score_samples(X)
-
-    before, score = predictions(), autoencoder.score(X)
-    autoencoder.set_params(loss=Poisson())
-    np.testing.assert_equal(predictions(), before)
-    assert autoencoder.score(X) == score
-
-
 @pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_early_stopping_keeps_the_epoch_that_reproduces_held_out_rows_best(
+def test_early_stopping_keeps_the_epoch_that_reproduces_validation_rows_best(
     solver, weight, container
 ):
     autoencoder = small(early_stopping=True, solver=solver, max_iter=30, learning_rate_init=0.05)
-    autoencoder.fit(container(X), sample_weight=weight)
-    held_out = autoencoder._training[0].split[1]
-    weight_held_out = None if weight is None else weight[held_out]
-    score = autoencoder.score(container(X[held_out]), sample_weight=weight_held_out)
+    rows, weight_val = container(X[::3]), None if weight is None else weight[::3]
+    autoencoder.fit(container(X), X_val=rows, sample_weight_val=weight_val)
+    score = autoencoder.score(rows, sample_weight=weight_val)
     assert score == pytest.approx(autoencoder.best_validation_score_)
     assert autoencoder.best_validation_score_ == max(autoencoder.validation_scores_)
 
@@ -268,10 +197,15 @@ def test_early_stopping_keeps_the_epoch_that_reproduces_held_out_rows_best(
 # ------------------------------------------------------------------------------- outliers
 
 
-@pytest.mark.parametrize("container", [np.asarray, sparse.csr_array], ids=["dense", "sparse"])
-@pytest.mark.parametrize("weight", [None, WEIGHT, WEIGHT - 1], ids=["equal", "weighted", "zeros"])
-@pytest.mark.parametrize("contamination", [1e-6, 0.02, 0.1, 1 / 3, 0.5])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case, contamination, weight, container",
+    pairs(
+        list(CASES),
+        [1e-6, 0.02, 1 / 3, 0.5],
+        [None, WEIGHT, WEIGHT - 1],
+        [np.asarray, sparse.csr_array],
+    ),
+)
 def test_outliers_are_the_fewest_rows_that_are_reproduced_worst(
     case, contamination, weight, container
 ):
@@ -296,31 +230,6 @@ def test_outliers_are_the_fewest_rows_that_are_reproduced_worst(
     np.testing.assert_array_equal(decision, scores - autoencoder.offset_)
 
 
-@pytest.mark.parametrize("contamination", [0.1, 0.25, 0.5])
-def test_the_threshold_takes_weights_for_numbers_of_rows(contamination):
-    weighted, repeated = (small(alpha=1.0, contamination=contamination) for _ in range(2))
-    weighted.fit(X, sample_weight=WEIGHT)
-    repeated.fit(np.repeat(X, WEIGHT.astype(int), axis=0))
-    assert weighted.offset_ == pytest.approx(repeated.offset_, rel=1e-8)
-
-
-@pytest.mark.parametrize("n_equal", [3, 20, N])
-def test_rows_that_are_reproduced_alike_are_labeled_alike(n_equal):
-    rows = X.copy()
-    rows[:n_equal] = 10.0
-    labels = small().fit_predict(rows)
-    assert len(set(labels[:n_equal])) == 1
-    assert set(labels) == ({1} if n_equal == N else {-1, 1})
-
-
-def test_contamination_changes_the_threshold_alone():
-    few, many = (small(contamination=share).fit(X) for share in (0.1, 0.4))
-    assert same_bits(few, many)
-    assert few.offset_ < many.offset_
-    few.offset_ = many.offset_
-    np.testing.assert_array_equal(few.predict(X), many.predict(X))
-
-
 @pytest.mark.parametrize("contamination", [0, 0.0, -0.1, 0.51, 1, np.nan, "auto", None])
 def test_contamination_outside_its_range_is_an_error(contamination):
     with pytest.raises(ValueError, match="'contamination' parameter .* must be a float"):
@@ -328,10 +237,7 @@ def test_contamination_outside_its_range_is_an_error(contamination):
 
 
 def test_error_without_threshold_says_how_to_set_it():
-    autoencoder = small().partial_fit(X)
-    by_hand = small()
-    by_hand.coefs_, by_hand.intercepts_ = autoencoder.coefs_, autoencoder.intercepts_
-    for model in (autoencoder, by_hand, small().fit(X).partial_fit(X)):
+    for model in (small().partial_fit(X), small().fit(X).partial_fit(X)):
         for name in ("predict", "decision_function"):
             with pytest.raises(NotFittedError, match=r"offset_ = np\.quantile\(autoencoder\.score"):
                 getattr(model, name)(X)
@@ -349,29 +255,9 @@ def test_callbacks_and_warm_starts_have_the_threshold_of_their_weights():
     assert n_outliers(autoencoder, X) == 5
 
 
-def test_it_is_an_outlier_detector_in_a_pipeline():
-    autoencoder = small(max_iter=300, learning_rate_init=0.01, contamination=0.06)
-    model = make_pipeline(StandardScaler(), autoencoder).fit(X)
-    assert is_outlier_detector(model)
-    assert (model.predict(X) == -1).sum() == 3
-    assert (model.predict(X[:, ::-1] * [1, -1, 1, -1]) == -1).mean() > 0.5
-
-
 # -------------------------------------------------------------------------------- its data
 
 
-@pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])
-@pytest.mark.parametrize("case", CASES)
-def test_sparse_and_dense_rows_train_equal_networks(case, weight):
-    rows = np.where(np.abs(X) > 0.5, X, 0)
-    dense, as_sparse = (small(**CASES[case]) for _ in range(2))
-    dense.fit(rows, sample_weight=weight)
-    as_sparse.fit(sparse.csr_array(rows), sample_weight=weight)
-    close = 1e-4 if case == "float32" else 1e-8
-    assert_same_network(as_sparse, dense, rtol=close, atol=close)
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
     monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 400_000)
@@ -381,16 +267,6 @@ def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
     )
     for method in (autoencoder.fit, autoencoder.transform, autoencoder.score):
         assert peak_of(method, rows) < 8 * 4000 * 2000 / 5
-
-
-def test_dense_rows_are_not_copied():
-    table = make_fit_context(small(), FitArguments(X, None)).runs[0].table
-    assert table.X is X
-    assert table.y is X
-
-
-def test_more_components_than_features_are_allowed():
-    assert small(n_components=9).fit_transform(X).shape == (N, 9)
 
 
 # ------------------------------------------------------------------------------- its layers
@@ -405,14 +281,6 @@ LAYERS = {
     "pooled": [Conv2D(3, 2, activation="relu"), GlobalAveragePool2D()],
 }
 every_layers = pytest.mark.parametrize("layers", LAYERS.values(), ids=LAYERS)
-
-
-@pytest.mark.parametrize("settings", [{"layers": Flatten()}, {"input_shape": (2, 2)}], ids=str)
-def test_layers_that_only_change_the_shape_change_nothing(settings):
-    plain, other = small().fit(X), small(**settings).fit(X)
-    assert same_bits(plain, other)
-    np.testing.assert_array_equal(other.transform(X), plain.transform(X))
-    np.testing.assert_array_equal(other.score_samples(X), plain.score_samples(X))
 
 
 @pytest.mark.parametrize("variational", [False, True])
@@ -439,68 +307,13 @@ def test_rows_come_back_in_the_shape_in_which_they_came(layers, variational):
     assert (shaped.n_outputs_, shaped.n_features_in_) == (60, 60)
 
 
-@pytest.mark.long
 @every_layers
-def test_layers_train_in_pieces_and_come_back_from_pickles_and_files(layers, tmp_path):
-    settings = {"layers": layers, "batch_size": 8, "max_iter": 4}
-    whole, pieces = small(**settings).fit(IMAGES), small(**settings)
-    for _ in range(2):
-        pieces.partial_fit(IMAGES)
+def test_layers_train_in_pieces_and_come_back_from_files(layers, tmp_path):
+    settings = {"layers": layers, "batch_size": 8, "max_iter": 2}
+    whole, pieces = small(**settings).fit(IMAGES), small(**settings).partial_fit(IMAGES)
     for copy in (pickled(pieces, tmp_path), safely_saved(pieces, tmp_path)):
-        for _ in range(2):
-            copy.partial_fit(IMAGES)
-        assert same_bits(copy, whole)
+        assert same_bits(copy.partial_fit(IMAGES), whole)
         assert copy.inverse_transform(copy.transform(IMAGES)).shape == IMAGES.shape
-
-
-@every_layers
-def test_networks_with_layers_are_put_together_from_weights(layers):
-    fitted = small(layers=layers, input_shape=(6, 5, 2)).fit(IMAGES)
-    other = small(layers=layers, input_shape=(6, 5, 2))
-    for name, value in vars(fitted).items():
-        is_array = isinstance(value, list) and all(isinstance(a, np.ndarray) for a in value)
-        if is_array and name.endswith("_"):
-            setattr(other, name, value)
-    rows = IMAGES.reshape(30, -1)
-    np.testing.assert_array_equal(other.transform(rows), fitted.transform(IMAGES))
-    assert other.n_outputs_ == other.n_features_in_ == 60
-
-
-def test_the_number_of_features_follows_from_the_weights_of_both_halves():
-    fitted = small(layers=[Dense(3, "tanh")]).fit(X)
-    other = small(layers=[Dense(3, "tanh")])
-    for name in ("coefs_", "intercepts_", "dense_weights_", "dense_biases_"):
-        setattr(other, name, getattr(fitted, name))
-    assert other.n_features_in_ == D
-    np.testing.assert_array_equal(other.transform(X), fitted.transform(X))
-
-
-@pytest.mark.long
-def test_convolutions_reproduce_digits():
-    train, test = train_test_split(load_digits().images.astype("float32") / 16, random_state=0)
-    layers = [
-        Conv2D(8, 3, padding="same", activation="relu"),
-        Conv2D(16, 3, 2, "same", activation="relu"),
-    ]
-    autoencoder = BackpropAutoencoder(
-        8, (64,), layers=layers, learning_rate_init=0.003, batch_size=64, max_iter=25,
-        random_state=0,
-    ).fit(train)  # fmt: skip
-    pca, flat = PCA(8).fit(train.reshape(-1, 64)), test.reshape(-1, 64)
-    lost = np.square(flat - pca.inverse_transform(pca.transform(flat))).mean()
-    assert -autoencoder.score_samples(test).mean() < 0.8 * lost
-    assert autoencoder.inverse_transform(autoencoder.transform(test)).shape == (450, 8, 8)
-
-
-@pytest.mark.long
-def test_a_search_over_layers_finds_what_scikit_learn_finds():
-    grid = {"layers__0__n_filters": [2, 3], "learning_rate_init": [1e-3, 1e-2]}
-    autoencoder = small(layers=[Conv2D(2, 3)], input_shape=(6, 5, 2))
-    ours, theirs = (
-        kind(autoencoder, grid, cv=3).fit(IMAGES.reshape(30, -1))
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    )
-    assert_same_search(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -523,16 +336,6 @@ def test_layers_that_do_not_fit_are_errors(settings, rows, message):
     with pytest.raises((TypeError, ValueError), match=message):
         autoencoder.fit(rows)
     assert vars(autoencoder) == vars(small(**settings))
-
-
-# ------------------------------------------------------------------------ training in pieces
-
-
-@pytest.mark.parametrize("name", ["n_components", "hidden_layer_sizes"])
-def test_the_architecture_cannot_change_while_training_goes_on(name):
-    autoencoder = small(warm_start=True).fit(X)
-    with pytest.raises(ValueError, match=rf"^{name} was .* when training began and is .*3"):
-        autoencoder.set_params(**{name: 3}).fit(X)
 
 
 # ---------------------------------------------------------------------------------- faults
@@ -588,24 +391,6 @@ def test_codes_of_another_width_or_range_are_an_error():
         autoencoder.inverse_transform(np.full((5, 2), 1e39))
 
 
-def test_dir_has_no_attributes_of_other_estimators():
-    autoencoder = small().fit(X)
-    of_others = ["n_estimators", "normalization", "gains_", "running_means_", "running_variances_"]
-    assert not {*of_others, "estimators_", "target_mean_", "classes_"} & set(dir(autoencoder))
-
-
-def test_a_loss_with_a_range_keeps_reconstructions_in_it():
-    counts = np.random.RandomState(0).poisson(np.exp(X))
-    autoencoder = small(loss=Poisson(), max_iter=100, learning_rate_init=0.01).fit(counts)
-    rows = autoencoder.inverse_transform(autoencoder.transform(counts))
-    assert (rows > 0).all()
-    assert autoencoder.out_activation_ == "exp"
-    assert autoencoder.score(counts) > 0.3
-    np.testing.assert_allclose(
-        autoencoder.score_samples(counts), -np.square(counts - rows).mean(axis=1)
-    )
-
-
 # ---------------------------------------------------------------------- in scikit-learn's hands
 
 
@@ -620,44 +405,35 @@ def test_columns_have_names():
     assert autoencoder.inverse_transform(frame).shape == (N, D)
 
 
+def score_of(estimator, X, y=None):
+    return estimator.score(X)
+
+
 def bits_of(estimator, X, y=None):
     """Return a score that tells any two autoencoders apart."""
     return float(np.sin(1e6 * estimator.score_samples(X)).sum())
 
 
 SEARCHES = {
-    "rates": (small(), {"learning_rate_init": [1e-3, 1e-2], "alpha": [0, 1.0]}, X),
-    "widths": (small(), {"n_components": [1, 2], "learning_rate_init": [1e-3, 1e-2]}, X),
     "early stopping": (
-        small(early_stopping=True, max_iter=20),
+        small(early_stopping=True, batch_size=8, max_iter=20),
         {"learning_rate_init": [1e-2, 0.1], "validation_fraction": [0.1, 0.3]},
-        X,
-    ),
-    "sparse": (
-        small(early_stopping=True, batch_size=8),
-        {"learning_rate_init": [1e-3, 1e-2], "random_state": [0, 1]},
         sparse.csr_array(X),
     ),
-    "dropout": (small(dropout=[0.3, 0.1], batch_size=8), {"learning_rate_init": [1e-3, 1e-2]}, X),
-    "lbfgs": (small(solver="lbfgs"), {"alpha": [0, 1.0]}, X),
-    "failing": (small(solver="sgd", max_iter=20), {"learning_rate_init": [1e-3, 1e200]}, X),
-    "pipeline": (
-        make_pipeline(StandardScaler(), small()),
-        {"backpropautoencoder__learning_rate_init": [1e-3, 1e-2]},
-        X,
+    "layers": (
+        small(layers=[Conv2D(2, 3)], input_shape=(6, 5, 2)),
+        {"layers__0__n_filters": [2, 3], "learning_rate_init": [1e-3, 1e-2]},
+        IMAGES.reshape(30, -1),
     ),
+    "variational": (small(variational=True), {"beta": [0.1, 1.0]}, X),
 }
 
 
-@pytest.mark.long
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
-@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
-@pytest.mark.parametrize("scoring", [None, bits_of], ids=["score", "bits"])
 @pytest.mark.parametrize("case", SEARCHES)
-def test_a_search_finds_what_scikit_learn_finds(case, scoring):
+def test_a_search_finds_what_scikit_learn_finds(case):
     estimator, grid, rows = SEARCHES[case]
     ours, theirs = (
-        kind(estimator, grid, scoring=scoring, cv=3).fit(rows)
+        kind(estimator, grid, scoring={"score": score_of, "bits": bits_of}, refit="score", cv=3)
         for kind in (BackpropGridSearchCV, GridSearchCV)
     )
-    assert_same_search(ours, theirs)
+    assert_same_search(ours.fit(rows), theirs.fit(rows))

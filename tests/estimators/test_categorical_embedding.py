@@ -1,22 +1,16 @@
-"""Does an embedding of categories belong to an estimator as all else does?
+"""Embeddings of categories in an estimator.
 
-That it computes what it says, and learns what it should, is in
+That they compute what they say, and learn what they should, is in
 tests/layers/test_maps_and_embeddings.py.
 """
 
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
-from sklearn.base import clone
-from sklearn.compose import make_column_transformer
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OrdinalEncoder, StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropRegressor
 from skbackprop.callbacks import Checkpoint
-from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding
 from support import BOTH, data_for, few_epochs, quick, safely_saved, same_bits
 
@@ -31,31 +25,6 @@ def coded_data(estimator_class, n=60):
     rng = np.random.default_rng(0)
     X[:, 1], X[:, 3] = rng.integers(-1, 5, n), rng.integers(0, 3, n)
     return X, y
-
-
-@pytest.mark.parametrize("n_levels", [{3: 3, 1: 5}, [(3, 3), (1, 5)], np.array([[1, 5], [3, 3]])])
-def test_levels_may_be_a_dict_or_pairs_in_any_order(n_levels):
-    layer = CategoricalEmbedding(n_levels, n_units=2)
-    assert layer == LAYER
-    assert clone(quick(BackpropRegressor, layers=layer)).layers == LAYER
-    assert eval(repr(layer)) == LAYER
-
-
-@pytest.mark.parametrize(
-    "setting, value",
-    [
-        *(
-            ("n_levels", value)
-            for value in ({}, {-1: 3}, {0: 0}, {0.0: 3}, {0: True}, {0: 2**24 + 1}, None)
-        ),
-        *(("n_levels", value) for value in (7, [3, 4], [(0, 3), (0, 4)], "ab", [(1, 2, 3)])),
-        ("n_units", None),
-        ("scale", -0.1),
-    ],
-)
-def test_settings_out_of_their_range_name_themselves(setting, value):
-    with pytest.raises(ValueError, match=f"{setting} of CategoricalEmbedding must be"):
-        LAYER.set_params(**{setting: value})
 
 
 WRONG = {
@@ -110,18 +79,6 @@ def test_the_prediction_by_hand(n_estimators):
     assert re.search(r"CategoricalEmbedding +6 +16 +embeddings \(8, 2\)", repr(model.summary()))
 
 
-def test_levels_without_a_row_stay_as_they_were_drawn():
-    X, y = coded_data(BackpropRegressor)
-    X[:, 1] = np.minimum(X[:, 1], 2)
-    one, more = (
-        quick(BackpropRegressor, layers=LAYER, max_iter=n, alpha=1.0).fit(X, y).embeddings_[0]
-        for n in (1, 4)
-    )
-    np.testing.assert_array_equal(one[3:5], more[3:5])
-    assert (one[:3] != more[:3]).all()
-
-
-@pytest.mark.long
 @BOTH
 def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class, tmp_path):
     X, y = coded_data(estimator_class)
@@ -136,31 +93,9 @@ def test_training_goes_on_from_files_and_checkpoints_to_the_bit(estimator_class,
     assert same_bits(loaded.fit(X, y), model.fit(X, y))
 
 
-@pytest.mark.parametrize("name", ["X", "X_val"])
-def test_an_estimator_that_is_given_checked_data_checks_the_codes(name):
-    given = dict.fromkeys(["X", "X_val"], coded_data(BackpropRegressor)[0])
-    wrong, y = data_for(BackpropRegressor, n=60)
-    given[name] = wrong
-    watched = {"X_val": given["X_val"], "y_val": y}
-    models = [quick(BackpropRegressor, layers=each) for each in (None, LAYER)]
-    fits = [FitJob(model, given["X"], y, watched) for model in models]
-    fit_many(fits, max_bytes=2**28)
-    assert fits[0].error is None
-    where = "X_val, y_val: " if name == "X_val" else ""
-    assert re.match(f"{where}Column 1 of X must hold codes", str(fits[1].error))
-
-
-@pytest.mark.long
-def test_slopes_of_levels_are_learned_from_a_frame_of_words():
-    """One-hot columns of the same take more rows, or more epochs."""
-    rng = np.random.default_rng(0)
-    codes, x = rng.integers(0, 60, 900), rng.normal(size=900)
-    X = pd.DataFrame({"place": [f"p{code}" for code in codes], "x": x})
-    y = np.sign(rng.normal(size=60))[codes] * x > 0
-    encoder = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1)
-    front = make_column_transformer((StandardScaler(), ["x"]), (encoder, ["place"]))
-    settings = {"learning_rate_init": 0.01, "batch_size": 32, "max_iter": 40, "random_state": 0}
-    layer = CategoricalEmbedding({1: 60})
-    model = make_pipeline(front, BackpropClassifier((32,), layers=layer, **settings))
-    assert model.fit(X[:600], y[:600]).score(X[600:], y[600:]) > 0.85
-    assert model.predict_proba(pd.DataFrame({"place": ["new"], "x": [0.5]})).shape == (1, 2)
+def test_an_estimator_that_is_given_checked_rows_checks_the_codes():
+    """The candidates of a search share rows that are validated once."""
+    X, y = data_for(BackpropRegressor, n=60)
+    rows = quick(BackpropRegressor)._prepare(X, y)
+    with pytest.raises(ValueError, match="Column 1 of X must hold codes"):
+        quick(BackpropRegressor, layers=LAYER)._prepare(X, y, like=rows)

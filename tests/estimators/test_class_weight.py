@@ -1,7 +1,7 @@
-"""Is a weight of a class a weight of its rows? scikit-learn's `compute_sample_weight` says so.
+"""A weight of a class is a weight of its rows, as by scikit-learn's `compute_sample_weight`.
 
 Fits with `class_weight` are compared, to the bit, with fits to rows that are weighted by hand: over
-all kinds of labels and all solvers, in pieces, in stacks and in searches.
+all kinds of labels and all solvers, and in pieces.
 """
 
 import copy
@@ -10,28 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from sklearn.base import clone
-from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score
-from sklearn.model_selection import GridSearchCV
-from sklearn.preprocessing import scale
 from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
-from sklearn.utils.estimator_checks import check_class_weight_balanced_classifiers
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV
-from skbackprop.estimators._fit_context import FitArguments
-from skbackprop.estimators._fit_many import FitJob, fit_many
-from skbackprop.estimators.base import make_fit_context
-from skbackprop.inspection import find_learning_rate
+from skbackprop import BackpropClassifier
 from skbackprop.optimizers import SOLVERS
-from skbackprop.training import loop
 from support import (
     answers,
-    assert_same_search,
     class_data,
     few_epochs,
     label_data,
+    pairs,
     quick,
     same_bits,
     same_values,
@@ -98,11 +87,6 @@ def by_hand(class_weight, y, weight=None):
     return weight * np.prod(found, axis=0)
 
 
-def weights_in(model, y, weight=None):
-    """Return what the rows weigh when training begins."""
-    return make_fit_context(model, FitArguments(X, y, weight)).runs[0].table.weight
-
-
 def assert_same(model, expected):
     """Assert that two fitted networks have the same weights and losses, and say the same."""
     assert same_bits(model, expected)
@@ -120,7 +104,6 @@ def assert_same(model, expected):
 def test_class_weights_equal_those_of_scikit_learn(y, class_weight, weight):
     model = quick(BackpropClassifier, class_weight=class_weight)
     expected = by_hand(class_weight, y, weight)
-    assert weights_in(model, y, weight).tolist() == expected.tolist()
     assert_same(model.fit(X, y, weight), quick(BackpropClassifier).fit(X, y, expected))
 
 
@@ -140,10 +123,12 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["four classes", "two classes", "labels"])
-@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_weights_of_classes_are_weights_of_rows_in_all_training(settings, is_sparse, kind):
+@pytest.mark.parametrize(
+    "name, is_sparse, kind",
+    pairs([*SETTINGS], [False, True], ["four classes", "two classes", "labels"]),
+)
+def test_weights_of_classes_are_weights_of_rows_in_all_training(name, is_sparse, kind):
+    settings = SETTINGS[name]
     y, (*_, class_weight) = KINDS[kind]
     x = sparse.csr_array(X * (X > 0)) if is_sparse else X
     model = quick(BackpropClassifier, class_weight=class_weight, **settings).fit(x, y, ROWS)
@@ -151,18 +136,12 @@ def test_weights_of_classes_are_weights_of_rows_in_all_training(settings, is_spa
     assert_same(model, by_rows)
 
 
-def test_without_weights_of_classes_rows_have_no_weights():
-    model = quick(BackpropClassifier)
-    assert weights_in(model, FOUR) is None
-    assert weights_in(model, FOUR, ROWS).tolist() == ROWS.tolist()
-
-
-def test_rows_of_weight_zero_do_not_count():
+def test_classes_whose_rows_weigh_nothing_are_not_balanced():
     are_there = FOUR < 3
-    model = quick(BackpropClassifier, class_weight="balanced")
-    found = weights_in(model, FOUR, are_there.astype(float))
-    assert found[are_there].tolist() == by_hand("balanced", FOUR[are_there]).tolist()
-    assert not found[~are_there].any()
+    model = quick(BackpropClassifier, class_weight="balanced").fit(X, FOUR, are_there)
+    weight = np.zeros(N)
+    weight[are_there] = by_hand("balanced", FOUR[are_there])
+    assert_same(model, quick(BackpropClassifier).fit(X, FOUR, weight))
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 5.0, 1: 0.5}])
@@ -173,29 +152,6 @@ def test_without_hidden_layers_it_is_scikit_learns_logistic_regression(y, class_
     theirs = LogisticRegression(C=1 / 2.0, class_weight=class_weight, tol=1e-9, max_iter=10_000)
     expected = theirs.fit(X, y, ROWS).predict_proba(X)
     np.testing.assert_allclose(ours.fit(X, y, ROWS).predict_proba(X), expected, atol=1e-4)
-
-
-def test_the_score_of_early_stopping_counts_classes_by_their_weight():
-    settings = {"early_stopping": True, "validation_fraction": 0.4, "class_weight": "balanced"}
-    model = quick(BackpropClassifier, **settings, n_iter_no_change=np.inf).fit(X, TWO)
-    (past,) = model._training
-    held_out = past.split[1]
-    predicted, weight = model.predict(X[held_out]), by_hand("balanced", TWO)[held_out]
-    score = accuracy_score(TWO[held_out], predicted, sample_weight=weight)
-    assert model.best_validation_score_ == pytest.approx(score)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("weights", [[0.8, 0.2], [0.8, 0.1, 0.1]], ids=str)
-def test_it_passes_scikit_learns_check_of_balanced_classes(weights):
-    """The check is not among those of `check_estimator`: it needs data of its own."""
-    n_classes = len(weights)
-    data, y = make_classification(
-        200, 10, n_informative=n_classes, n_classes=n_classes, weights=weights, random_state=0
-    )
-    parts = [part for at in (slice(100), slice(100, None)) for part in (scale(data)[at], y[at])]
-    model = BackpropClassifier((5,), alpha=10.0)
-    check_class_weight_balanced_classifiers("BackpropClassifier", model, *parts, weights)
 
 
 # ------------------------------------------------------------------------------------ what is wrong
@@ -232,79 +188,15 @@ WRONG = {
 @pytest.mark.parametrize("y, class_weight, says", WRONG.values(), ids=WRONG)
 def test_errors_name_the_problem_and_change_nothing(y, class_weight, says, is_partial):
     model = quick(BackpropClassifier).fit(X, y)
-    before = copy.deepcopy(vars(model))
+    before = copy.deepcopy(model)
     model.set_params(class_weight=class_weight)
     with pytest.raises(ValueError, match="class_weight") as error:
         model.partial_fit(X, y) if is_partial else model.fit(X, y)
     assert all(part in str(error.value) for part in says), error.value
-    assert same_values(vars(model.set_params(class_weight=None)), before)
-
-
-def test_no_row_left_beside_weights_of_rows_names_both():
-    model = quick(BackpropClassifier, class_weight={0: 0})
-    with pytest.raises(
-        ValueError, match="class_weight=.* and sample_weight must give at least one row"
-    ):
-        model.fit(X, TWO, (TWO == 0).astype(float))
-    with pytest.raises(ValueError, match="class_weight=.* and sample_weight make .* for a float"):
-        model.set_params(class_weight={0: 1e300}).fit(X, TWO, np.full(N, 1e300))
-
-
-def test_no_row_left_by_early_stopping_names_the_weight_of_classes():
-    """The one row of the class that has a weight is held out with some seeds."""
-    y, messages = np.r_[1, np.zeros(N - 1, int)], set()
-    settings = {"early_stopping": True, "validation_fraction": 0.6, "class_weight": {0: 0}}
-    for seed in range(20):
-        try:
-            quick(BackpropClassifier, random_state=seed, **settings).fit(X, y)
-        except ValueError as error:
-            messages.add(str(error))
-    (message,) = messages
-    assert "leave a training row with a positive weight (with class_weight)" in message
+    assert_same(model.set_params(class_weight=None), before)
 
 
 # ---------------------------------------------------------------------- in pieces, and once more
-
-
-@pytest.mark.parametrize("kind", ["four classes", "words"])
-def test_partial_fit_weighs_rows_by_a_dict(kind):
-    y, (_, class_weight, *_) = KINDS[kind]
-    classes = {"classes": quick(BackpropClassifier).fit(X, y).classes_}
-    model = quick(BackpropClassifier, class_weight=class_weight)
-    by_rows = quick(BackpropClassifier)
-    for rows in (slice(0, N, 2), slice(1, N, 2), slice(9, 12)):
-        # What compute_sample_weight says of all rows holds for some, which may lack a class.
-        weight = by_hand(class_weight, y)[rows]
-        model.partial_fit(X[rows], y[rows], **classes)
-        by_rows.partial_fit(X[rows], y[rows], weight, **classes)
-        classes = {}
-    assert_same(model, by_rows)
-
-
-def test_a_batch_may_lack_classes_that_have_weights():
-    model = quick(BackpropClassifier, class_weight={0: 2.0, 3: 5.0})
-    model.partial_fit(X[FOUR == 1], FOUR[FOUR == 1], classes=range(4))
-    with pytest.raises(ValueError, match=r"only classes of `y`, got \[7\]"):
-        model.set_params(class_weight={7: 1.0}).partial_fit(X, FOUR)
-
-
-def test_partial_fit_refuses_balanced_weights():
-    model = quick(BackpropClassifier, class_weight="balanced")
-    for first in (model, clone(model).fit(X, FOUR)):
-        with pytest.raises(ValueError, match="='balanced' .* partial_fit gets only a part of the"):
-            first.partial_fit(X, FOUR, classes=np.arange(4))
-    assert not hasattr(model, "coefs_")
-
-
-def test_advice_for_partial_fit_works():
-    with pytest.raises(ValueError, match="compute_class_weight"):
-        BackpropClassifier(class_weight="balanced").partial_fit(X, FOUR, classes=range(4))
-    weights = compute_class_weight("balanced", classes=np.arange(4), y=FOUR)
-    advised = dict(zip(np.arange(4), weights, strict=True))
-    session = quick(BackpropClassifier, class_weight=advised, n_iter_no_change=np.inf)
-    for _ in range(session.max_iter):
-        session.partial_fit(X, FOUR, classes=range(4))
-    assert_same(session, clone(session).set_params(class_weight="balanced").fit(X, FOUR))
 
 
 def test_class_weight_may_change_in_a_warm_start():
@@ -317,104 +209,3 @@ def test_class_weight_may_change_in_a_warm_start():
     model.set_params(class_weight={1: 4.0}).partial_fit(X, FOUR)
     by_rows.partial_fit(X, FOUR, by_hand({1: 4.0}, FOUR))
     assert_same(model, by_rows)
-
-
-def test_changed_dict_acts_in_the_next_call():
-    class_weight = {0: 1.0}
-    model = quick(BackpropClassifier, class_weight=class_weight)
-    by_rows = quick(BackpropClassifier)
-    for weight in (1.0, 7.0):
-        class_weight[0] = weight
-        model.partial_fit(X, FOUR, classes=range(4))
-        by_rows.partial_fit(X, FOUR, by_hand({0: weight}, FOUR), classes=range(4))
-    assert_same(model, by_rows)
-
-
-@pytest.mark.long
-def test_the_range_test_weighs_rows_by_their_classes():
-    model = quick(BackpropClassifier, class_weight={0: 9.0})
-    found = find_learning_rate(model, X, FOUR)
-    expected = find_learning_rate(
-        quick(BackpropClassifier), X, FOUR, sample_weight=by_hand({0: 9.0}, FOUR)
-    )
-    assert found.losses.tolist() == expected.losses.tolist()
-
-
-# -------------------------------------------------------------------------- in stacks and searches
-
-MIXTURE = [None, "balanced", {0: 3.0}, {0: 3}, {0: 5.0, 2: 0.1}, {9: 1.0}, {0: -1.0}, None, {}]
-KINDS_OF_SEARCH = BackpropGridSearchCV, GridSearchCV
-
-
-def noted_stacks(monkeypatch):
-    """Return a list in which each stack that is trained together is put."""
-    stacks = []
-
-    class Noting(loop.StochasticTraining):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            stacks.append(self.stack)
-
-    monkeypatch.setattr(loop, "StochasticTraining", Noting)
-    return stacks
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("weight", [None, ROWS], ids=["", "weighted"])
-@pytest.mark.parametrize("changes", [{}, {"early_stopping": True}, {"n_estimators": 2}], ids=str)
-def test_members_of_a_stack_may_differ_in_class_weight(changes, weight, monkeypatch):
-    stacks = noted_stacks(monkeypatch)
-    models = [
-        quick(BackpropClassifier, class_weight=class_weight, alpha=alpha, **changes)
-        for class_weight in MIXTURE
-        for alpha in (0.1, 1.0)
-    ]
-    fits = [FitJob(clone(model), X, FOUR, {"sample_weight": weight}) for model in models]
-    fit_many(fits, 2**28)
-    sizes = [len(stack.tables) for stack in stacks]
-    for fit, model in zip(fits, models, strict=True):
-        if fit.error is None:
-            assert_same(fit.estimator, model.fit(X, FOUR, weight))
-            assert same_values(vars(fit.estimator), vars(model))
-        else:
-            with pytest.raises(ValueError, match="class_weight") as error:
-                model.fit(X, FOUR, weight)
-            assert str(error.value) == str(fit.error)
-    assert [fit.error is None for fit in fits] == 10 * [True] + 4 * [False] + 4 * [True]
-    n_estimators = changes.get("n_estimators", 1)
-    assert sorted(sizes) == [4 * n_estimators, 10 * n_estimators]
-
-
-def test_tables_are_shared_by_those_of_the_same_weights(monkeypatch):
-    stacks = noted_stacks(monkeypatch)
-    several = [{0: 3.0}, {0: 3.0}, {0: 4.0}, "balanced", "balanced"]
-    models = [quick(BackpropClassifier, class_weight=each) for each in several]
-    fit_params = {"sample_weight": ROWS}
-    fit_many([FitJob(model, X, FOUR, fit_params) for model in models], 2**28)
-    (stack,) = stacks
-    are_shared = [[one is other for other in stack.tables] for one in stack.tables]
-    assert are_shared == [[one == other for other in several] for one in several]
-
-
-GRIDS = {
-    "weights": {"class_weight": [None, "balanced", {0: 2.0}, {0: 9.0, 1: 0.5}]},
-    "weights and penalties": {
-        "class_weight": ["balanced", {0: 2.0}, {0: 9.0, 1: 0.5}],
-        "alpha": [0.01, 0.1, 1.0],
-    },
-    "some are wrong": {"class_weight": ["balanced", {0: 2.0}, {8: 1.0}, {0: np.nan}]},
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("grid", GRIDS.values(), ids=GRIDS)
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
-@pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite")
-def test_searches_find_the_same(solver, grid):
-    network = quick(BackpropClassifier, solver=solver, early_stopping=True)
-    ours, theirs = (
-        search(network, grid, cv=3, scoring="balanced_accuracy").fit(X, FOUR)
-        for search in KINDS_OF_SEARCH
-    )
-    assert_same_search(ours, theirs)

@@ -1,9 +1,8 @@
-"""Are the estimators what scikit-learn calls an estimator? Its own checks, in many configurations.
+"""scikit-learn's own checks of estimators, in many configurations.
 
-The defaults pass all of them, other settings those that touch numbers (with --full, all). No check
-is expected to fail. Let through are a ConvergenceWarning (the checks train for a few epochs) and
-scikit-learn's own skip of its array API check. The second half holds sample weights to their
-meaning in numbers: weight 2 is a repeated row, weight 0 a removed one.
+The defaults pass all of them, other settings those that touch numbers. No check is expected to
+fail. The array API check skips itself and is left out. The second half holds sample weights to
+their meaning in numbers: weight 2 is a repeated row, weight 0 a removed one.
 """
 
 from unittest import SkipTest
@@ -11,7 +10,6 @@ from unittest import SkipTest
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
@@ -23,13 +21,12 @@ from skbackprop.optimizers import AdamW
 from skbackprop.schedules import LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import (
-    BOTH,
     assert_same_network,
     class_data,
-    classes_for,
     few_epochs,
     for_check,
     label_data,
+    pairs,
     value_data,
 )
 
@@ -183,69 +180,31 @@ def checks_of(kind, title):
     return {
         title_of(check): check
         for _, check in estimator_checks_generator(estimator_class(**configurations[title]))
-        if check.func.__name__ not in LEFT_OUT.get(title, ())
+        if check.func.__name__ not in {ARRAY_API, *LEFT_OUT.get(title, ())}
     }
 
 
 ALL_CHECKS = {configuration: checks_of(*configuration) for configuration in CONFIGURATIONS}
-DEFAULTS = [configuration for configuration in CONFIGURATIONS if configuration[1] == "defaults"]
-
-
-def each(configurations):
-    return pytest.mark.parametrize("configuration", configurations, ids=": ".join)
-
-
-def has_not(configuration, name):
-    return name not in ALL_CHECKS[configuration]
-
-
-def run(configuration, name, n_epochs=None):
-    """Run one of scikit-learn's checks; a skip inside passes on only from the array API check."""
-    kind, title = configuration
-    estimator_class, configurations = ESTIMATORS[kind]
-    estimator, check = estimator_class(**configurations[title]), ALL_CHECKS[configuration][name]
-    try:
-        check(for_check(estimator, check, n_epochs) if n_epochs else estimator)
-    except SkipTest as skip:
-        if not name.startswith(ARRAY_API):
-            pytest.fail(f"{name} was skipped: {skip}")
-        raise
 
 
 @few_epochs
 @pytest.mark.parametrize(
     "configuration, name",
     [
-        pytest.param(
-            *(own, name),
-            id=f"{own[0]}: {name}",
-            marks=[] if own[0] == "classifier" else pytest.mark.long,
-        )
-        for own in DEFAULTS
-        for name in ALL_CHECKS[own]
+        pytest.param(configuration, name, id=f"{': '.join(configuration)}: {name}")
+        for configuration, checks in ALL_CHECKS.items()
+        for name in checks
+        if configuration[1] == "defaults" or name in OF_NUMBERS
     ],
 )
-def test_defaults_pass_every_check(configuration, name):
-    run(configuration, name, N_EPOCHS)
-
-
-@pytest.mark.long
-@few_epochs
-@pytest.mark.parametrize("name", sorted(OF_NUMBERS))
-@each([configuration for configuration in CONFIGURATIONS if configuration not in DEFAULTS])
-@pytest.mark.without.with_args(has_not)
-def test_other_settings_pass_the_checks_of_numbers(configuration, name):
-    run(configuration, name, N_EPOCHS)
-
-
-@pytest.mark.full
-@few_epochs
-@each(CONFIGURATIONS)
-def test_every_configuration_passes_every_check(configuration):
-    for name in ALL_CHECKS[configuration]:
-        if not name.startswith(ARRAY_API):
-            np.random.seed(0)
-            run(configuration, name)
+def test_it_passes_the_checks_of_scikit_learn(configuration, name):
+    kind, title = configuration
+    estimator_class, configurations = ESTIMATORS[kind]
+    check = ALL_CHECKS[configuration][name]
+    try:
+        check(for_check(estimator_class(**configurations[title]), check, N_EPOCHS))
+    except SkipTest as skip:
+        pytest.fail(f"{name} was skipped: {skip}")
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)
@@ -259,40 +218,6 @@ def test_checks_chosen_or_left_out_by_name_exist(kind):
     }
     assert names >= ROW_EQUIVALENCE | {ARRAY_API} | of_its_own[kind]
     assert {name for checks in ALL_CHECKS.values() for name in checks} >= OF_NUMBERS
-
-
-@few_epochs
-@pytest.mark.parametrize(
-    "estimator_class, method",
-    [
-        (BackpropClassifier, "decision_function"),
-        (BackpropRegressor, "predict"),
-        (BackpropAutoencoder, "transform"),
-        (BackpropAutoencoder, "score_samples"),
-    ],
-)
-def test_float32_outcomes_of_a_row_depend_on_other_rows_by_rounding_only(estimator_class, method):
-    rng = np.random.RandomState(0)
-    X = 3 * rng.uniform(size=(20, 3))
-    model = estimator_class(dtype="float32", random_state=1, **SMALL).fit(X, np.arange(20) % 3)
-    of_rows = getattr(model, method)
-    whole, order = of_rows(X), rng.permutation(20)
-    # A product adds up to twenty float32 terms, and errors are squares of what X is large as.
-    atol = 20 * np.finfo(np.float32).eps * np.square(X).max()
-    one_by_one = np.concatenate([of_rows(X[i : i + 1]) for i in range(20)])
-    np.testing.assert_allclose(whole, one_by_one, rtol=0, atol=atol)
-    np.testing.assert_allclose(whole[order], of_rows(X[order]), rtol=0, atol=atol)
-
-
-@few_epochs
-def test_many_outputs_where_the_check_was_left_out():
-    X, Y = value_data(n_outputs=5)
-    float32 = BackpropRegressor(dtype="float32", max_iter=5).fit(X, Y).predict(X)
-    assert (float32.shape, float32.dtype) == (Y.shape, np.float32)
-    for solver in ("adam", "lbfgs"):
-        model = BackpropRegressor(loss="poisson", solver=solver, max_iter=30).fit(X, np.exp(Y))
-        assert (model.predict(X).shape, model.predict(X).dtype) == (Y.shape, np.float64)
-        assert (model.predict(X) > 0).all()
 
 
 # ------------------------------------------------------------------ weights as numbers of rows
@@ -331,9 +256,7 @@ SOLVERS = {
 
 
 @few_epochs
-@pytest.mark.parametrize("as_sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target, solver, as_sparse", pairs([*TARGETS], [*SOLVERS], [False, True]))
 def test_weight_counts_rows(target, solver, as_sparse):
     """Weights 0, 1, 2, 3 do what leaving out, keeping and repeating the rows does."""
     estimator_class, settings, (X, y) = TARGETS[target]
@@ -349,33 +272,3 @@ def test_weight_counts_rows(target, solver, as_sparse):
     assert_same_network(weighted, repeated, rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(weighted.loss_curve_, repeated.loss_curve_, rtol=1e-9)
     assert weighted.n_iter_ == repeated.n_iter_
-
-
-@few_epochs
-@BOTH
-@pytest.mark.parametrize("dtype, rtol, atol", [("float32", 1e-3, 1e-4), (None, 1e-7, 1e-9)])
-def test_weight_counts_rows_in_partial_fit_to_the_rounding(estimator_class, dtype, rtol, atol):
-    X, y = class_data(N_ROWS)
-    rows = np.repeat(np.arange(N_ROWS), REPEATS)
-    weighted, repeated = (
-        estimator_class((8,), alpha=1.0, dtype=dtype, random_state=7) for _ in range(2)
-    )
-
-    for _ in range(20):
-        weighted.partial_fit(X, y, sample_weight=REPEATS, **classes_for(estimator_class))
-        repeated.partial_fit(X[rows], y[rows], **classes_for(estimator_class))
-
-    assert_same_network(weighted, repeated, rtol=rtol, atol=atol)
-
-
-@BOTH
-def test_equal_weights_without_penalty_are_no_weights(estimator_class):
-    """Only the penalty sees the scale of the weights, since it is divided by their sum."""
-    X, y = class_data(N_ROWS)
-    settings = {"hidden_layer_sizes": (8,), "random_state": 7, "max_iter": 20, "alpha": 0}
-
-    with pytest.warns(ConvergenceWarning):
-        plain = estimator_class(**settings).fit(X, y)
-        tripled = estimator_class(**settings).fit(X, y, sample_weight=np.full(N_ROWS, 3.0))
-
-    assert_same_network(tripled, plain, rtol=1e-7, atol=1e-9)

@@ -1,22 +1,18 @@
-"""Are hidden features what a forward pass by hand makes of X?"""
+"""Hidden features are what a forward pass by hand makes of X."""
 
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import expit
-from sklearn.exceptions import NotFittedError
 
-from skbackprop import BackpropAutoencoder, BackpropRegressor
-from skbackprop.estimators import _fitted_attributes
-from skbackprop.nn import prediction
-from support import BOTH, N, data_for, few_epochs, networks_of, quick
+from skbackprop import BackpropClassifier, BackpropRegressor
+from support import BOTH, N, data_for, few_epochs, networks_of, pairs, quick
 
 pytestmark = few_epochs
 
 WIDTHS = (6, 3)
 # Written out once more, so that the oracle shares nothing with the package.
 FUNCTIONS = {"tanh": np.tanh, "relu": lambda z: np.maximum(z, 0), "logistic": expit}
-NORMALIZATIONS = pytest.mark.parametrize("normalization", [None, "batch", "layer"])
 
 
 def by_hand(model, X, layer, activation):
@@ -34,13 +30,18 @@ def by_hand(model, X, layer, activation):
     return a
 
 
-@BOTH
-@NORMALIZATIONS
-@pytest.mark.parametrize("activation", FUNCTIONS)
-@pytest.mark.parametrize("n_estimators", [1, 3])
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("layer", [0, 1, -1, -2])
-@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize(
+    "estimator_class, normalization, activation, n_estimators, dtype, layer, is_sparse",
+    pairs(
+        [BackpropClassifier, BackpropRegressor],
+        [None, "batch", "layer"],
+        list(FUNCTIONS),
+        [1, 3],
+        ["float64", "float32"],
+        [0, 1, -1, -2],
+        [False, True],
+    ),
+)
 def test_hidden_features_equal_a_forward_pass_by_hand(
     estimator_class, normalization, activation, n_estimators, dtype, layer, is_sparse
 ):
@@ -79,39 +80,6 @@ def test_the_last_layer_is_the_default_and_leads_to_the_scores(estimator_class):
 
 
 @BOTH
-def test_blocks_of_rows_make_no_difference(estimator_class, monkeypatch):
-    X, y = data_for(estimator_class)
-    model = quick(estimator_class, n_estimators=2).fit(X, y)
-    at_once = model.hidden_features(X)
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 100)
-    monkeypatch.setattr(_fitted_attributes, "_BLOCK_SIZE", 50)
-    np.testing.assert_allclose(model.hidden_features(X), at_once, rtol=1e-12)
-
-
-@BOTH
-def test_hidden_features_leave_the_model_unchanged(estimator_class):
-    X, y = data_for(estimator_class)
-    model = quick(estimator_class, normalization="batch").fit(X, y)
-    before, given = {name: id(value) for name, value in vars(model).items()}, X.copy()
-    predicted = model.predict(X)
-    model.hidden_features(X)
-    assert {name: id(value) for name, value in vars(model).items()} == before
-    assert np.array_equal(model.predict(X), predicted)
-    assert np.array_equal(X, given)
-
-
-@BOTH
-def test_network_with_assigned_weights_has_hidden_features(estimator_class):
-    X, _ = data_for(estimator_class)
-    model = estimator_class((2,), activation="relu")
-    model.coefs_ = [np.ones((4, 2)), np.ones((2, 1))]
-    model.intercepts_ = [np.array([0.0, 1.0]), np.zeros(1)]
-    sums = X.sum(axis=1)
-    expected = np.maximum(np.column_stack([sums, sums + 1]), 0)
-    np.testing.assert_allclose(model.hidden_features(X), expected)
-
-
-@BOTH
 @pytest.mark.parametrize("layer", [2, -3, 0.0, "last", None, True])
 def test_missing_layer_is_named(estimator_class, layer):
     X, y = data_for(estimator_class)
@@ -127,20 +95,3 @@ def test_a_network_without_hidden_layers_says_so(estimator_class):
     model = quick(estimator_class, hidden_layer_sizes=()).fit(X, y)
     with pytest.raises(ValueError, match="no hidden layers.*hidden_layer_sizes"):
         model.hidden_features(X)
-
-
-@BOTH
-def test_input_is_checked_as_that_of_predict(estimator_class):
-    X, y = data_for(estimator_class)
-    model = quick(estimator_class)
-    with pytest.raises(NotFittedError):
-        model.hidden_features(X)
-    model.fit(X, y)
-    with pytest.raises(ValueError, match=r"3 features, but .* 4 features"):
-        model.hidden_features(X[:, :3])
-    with pytest.raises(ValueError, match="NaN"):
-        model.hidden_features(np.full_like(X, np.nan))
-
-
-def test_autoencoder_has_codes_instead_of_hidden_features():
-    assert not hasattr(BackpropAutoencoder, "hidden_features")

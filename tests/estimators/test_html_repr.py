@@ -1,9 +1,8 @@
-"""Do notebooks show parameters, attributes and layers?"""
+"""Notebooks show parameters, attributes and layers."""
 
 import re
 from html import unescape
 
-import numpy as np
 import pytest
 import sklearn
 from sklearn.pipeline import make_pipeline
@@ -89,10 +88,12 @@ def test_parameters_and_fitted_attributes_are_shown(name):
     shown_parameters = set(re.findall(r'<td class="param">(\w+)</td>', before.replace("\n", "")))
     assert set(estimator.get_params(deep=False)) <= shown_parameters
     of_fit = {each for each in vars(model) if each.endswith("_") and not each.startswith("_")}
+    if hasattr(model, "coefs_"):
+        of_fit |= {"coefs_", "intercepts_"}
     assert of_fit <= set(re.findall(r'<td class="param">\s*<a[^>]*>\s*(\w+)', after))
 
 
-@EVERY
+@pytest.mark.parametrize("name", ["classifier", "grid", "tabular regressor"])
 def test_display_text_gives_no_html(name):
     with sklearn.config_context(display="text"):
         assert not hasattr(fitted(name), "_repr_html_")
@@ -108,8 +109,7 @@ def test_a_fitted_network_shows_its_layers(name):
     assert [" ".join(row).split() for row in rows] == rows_of(model.summary())
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("name", ["grid", "random", "halving"])
+@pytest.mark.parametrize("name", ["grid", "halving"])
 def test_nested_networks_show_their_layers(name):
     model = fitted(name)
     inner = model.best_estimator_
@@ -125,11 +125,3 @@ def test_a_tabular_estimator_shows_those_of_each_kind_of_networks():
     assert list(found) == ["Layers, 1 of 2", "Layers, 2 of 2"]
     for network, rows in zip(model.networks_, found.values(), strict=True):
         assert [" ".join(row).split() for row in rows] == rows_of(network.summary())
-
-
-def test_weights_that_go_with_no_parameters_are_no_error_to_look_at():
-    model = BackpropClassifier(loss="nonsense")
-    model.coefs_, model.intercepts_ = [np.ones((4, 3))], [np.ones(3)]
-    assert "nonsense" in body_of(model._repr_html_())
-    model.loss = "log_loss"
-    assert layers_of(model._repr_html_())["Layers"][1] == ["input", "4", "0", ""]

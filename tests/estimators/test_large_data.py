@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
-from support import BOTH, answers, class_data, classes_for, few_epochs, peak_of, quick, value_data
+from support import answers, class_data, classes_for, few_epochs, pairs, peak_of, quick, value_data
 
 pytestmark = few_epochs
 ROOT = Path(__file__).parents[2]
@@ -25,14 +25,14 @@ ROOT = Path(__file__).parents[2]
 # ------------------------------------------------------------------------- mapped files
 
 
-@pytest.mark.linux
-@pytest.mark.long
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits memory as Linux does")
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_fits_to_tables_that_are_larger_than_the_memory_allowed(tmp_path):
     """The cases are those of limited.py; that the limit holds is among them."""
     one_thread = dict.fromkeys(["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"], "1")
     environment = os.environ | one_thread | {"PYTHONPATH": str(ROOT)}
-    program = ROOT / "tests" / "support" / "limited.py"
+    program = ROOT / "tests" / "estimators" / "limited.py"
     try:
         for how in ("mapped", "loaded"):
             command = [sys.executable, program, tmp_path, how]
@@ -60,11 +60,12 @@ def mapped(path, X, order="C"):
 
 
 @pytest.mark.parametrize(
-    "estimator_class", [BackpropClassifier, BackpropRegressor, BackpropAutoencoder]
+    "estimator_class, dtype, order, settings",
+    pairs(
+        [BackpropClassifier, BackpropRegressor, BackpropAutoencoder],
+        *(DTYPES, ["C", "F"], [{}, {"early_stopping": True}, {"solver": "lbfgs"}]),
+    ),
 )
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("settings", [{}, {"early_stopping": True}, {"solver": "lbfgs"}])
 def test_numbers_of_any_kind_are_as_good_as_floats(
     estimator_class, dtype, order, settings, tmp_path
 ):
@@ -101,7 +102,6 @@ def test_sums_that_overflow_are_of_finite_numbers_all_the_same():
     quick(BackpropClassifier, learning_rate_init=1e-8).fit(X, y)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("dtype", ["float64", "uint8"])
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_fit_of_an_autoencoder_copies_no_rows(dtype, early_stopping):
@@ -113,23 +113,10 @@ def test_a_fit_of_an_autoencoder_copies_no_rows(dtype, early_stopping):
     assert peak_of(model.fit, X) - peak_of(model.fit, half) < half.nbytes / 3
 
 
-def test_that_output_is_not_finite_is_found_out_without_a_copy():
-    X = np.ones((100_000, 100), dtype="float32")
-    model = BackpropClassifier((4,), batch_size=50, max_iter=1, random_state=0)
-    model.fit(X[:200], np.arange(200) % 2)
-    model.coefs_ = [np.full_like(weights, 1e30) for weights in model.coefs_]
-
-    def predict():
-        with pytest.raises(ValueError, match="The weights are too large for any X"):
-            model.predict(X)
-
-    assert peak_of(predict) < X.nbytes / 10
-
-
 # ------------------------------------------------------------------------- Parquet files
 
 FEATURES = ["height", "width", "depth", "count", "is_new"]
-SIZES = [20, 60, 7, 1]  # rows of a group: of a frame of 61 the last one has a single row, or all do
+SIZES = [20, 60, 7]  # rows of a group: of a frame of 61 the last one may have a single row
 
 
 def frame_for(estimator_class, n=61):
@@ -148,10 +135,13 @@ def file_of(frame, folder, n_rows):
     return pq.ParquetFile(folder / "table.parquet")
 
 
-@pytest.mark.long
-@BOTH
-@pytest.mark.parametrize("n_rows", SIZES)
-@pytest.mark.parametrize("container", [None, pa.Table.to_pandas, pl.from_arrow])
+@pytest.mark.parametrize(
+    "estimator_class, n_rows, container",
+    pairs(
+        [BackpropClassifier, BackpropRegressor],
+        *(SIZES, [None, pa.Table.to_pandas, pl.from_arrow]),
+    ),
+)
 def test_row_groups_train_what_rows_in_memory_train(estimator_class, n_rows, container, tmp_path):
     frame = frame_for(estimator_class)
     file = file_of(frame, tmp_path, n_rows)
@@ -171,35 +161,3 @@ def test_row_groups_train_what_rows_in_memory_train(estimator_class, n_rows, con
     for name in ("coefs_", "intercepts_"):
         for found, expected in zip(getattr(by_groups, name), getattr(by_slices, name), strict=True):
             np.testing.assert_array_equal(found, expected)
-
-
-def test_one_row_group_is_a_partial_fit_of_the_whole(tmp_path):
-    """And batches of its rows, in their order, are what partial_fit makes of them by itself."""
-    frame = frame_for(BackpropRegressor, n=60)
-    whole = quick(BackpropRegressor, batch_size=20, shuffle=False)
-    whole.partial_fit(frame[FEATURES], frame["target"])
-    by_batches = quick(BackpropRegressor, batch_size=20, shuffle=False)
-    for batch in file_of(frame, tmp_path, 60).iter_batches(batch_size=20):
-        table = pa.Table.from_batches([batch])
-        by_batches.partial_fit(table.select(FEATURES), table["target"].to_numpy())
-    for found, expected in zip(by_batches.coefs_, whole.coefs_, strict=True):
-        np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("container", [None, pa.Table.to_pandas, pl.from_arrow])
-@pytest.mark.parametrize("column", ["width", "count", "is_new"])
-def test_missing_values_are_an_error(container, column, tmp_path):
-    frame = frame_for(BackpropRegressor)
-    missing = frame[column].astype(object).where(frame.index != 30)
-    file, model = file_of(frame.assign(**{column: missing}), tmp_path, 20), quick(BackpropRegressor)
-    for i in range(file.num_row_groups):
-        group = file.read_row_group(i)
-        X, y = group.select(FEATURES), group["target"].to_numpy()
-        X = X if container is None else container(X)
-        if i != 1:
-            model.partial_fit(X, y)
-            continue
-        for method, arguments in (("partial_fit", (X, y)), ("predict", (X,))):
-            with pytest.raises(ValueError, match="NaN"):
-                getattr(model, method)(*arguments)
-    assert model.t_ == 41

@@ -1,16 +1,9 @@
-"""Are settings of an estimator's parts read, set and searched by name, as scikit-learn has it?"""
+"""Settings of an estimator's parts are read, set and searched by name, as in scikit-learn."""
 
-import copy
-import pickle
 from dataclasses import dataclass
 
-import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
-from sklearn.multiclass import OneVsRestClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import LeakyRelu
@@ -18,20 +11,10 @@ from skbackprop.initializers import VarianceScaling
 from skbackprop.layers import BatchNormalization, Dense, Dropout, Layer, PeriodicEmbedding
 from skbackprop.layers.base import expand_layers
 from skbackprop.losses import Focal, Huber
-from skbackprop.optimizers import Adam, AdamW
-from skbackprop.schedules import CosineDecay, LinearWarmup
+from skbackprop.optimizers import AdamW
+from skbackprop.schedules import LinearWarmup
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from support import (
-    BOTH,
-    answers,
-    class_data,
-    classes_for,
-    data_for,
-    few_epochs,
-    quick,
-    same_bits,
-    same_values,
-)
+from support import BOTH, few_epochs, quick
 
 pytestmark = few_epochs
 
@@ -84,21 +67,6 @@ def test_settings_of_instances_are_parameters(estimator_class):
     assert not any("__" in name for name in quick(estimator_class).get_params())
 
 
-@BOTH
-def test_the_parts_of_a_list_are_named_by_their_place(estimator_class):
-    model = quick(estimator_class, activation=[LeakyRelu(), "tanh"], hidden_layer_sizes=(3, 3))
-    nested = {name: value for name, value in model.get_params().items() if "__" in name}
-    assert nested == {
-        "activation__0": LeakyRelu(),
-        "activation__0__negative_slope": 0.01,
-        "activation__1": "tanh",
-    }
-    assert clone(model).activation == [LeakyRelu(), "tanh"]
-    for value in ((3, 3), [3], ["relu", "tanh"], [], np.zeros(3)):
-        model = estimator_class(hidden_layer_sizes=value, activation=value)
-        assert not any("__" in name for name in model.get_params())
-
-
 # ---------------------------------------------------------------------------------- setting
 
 
@@ -114,26 +82,6 @@ def test_each_setting_is_set_in_a_part_of_its_own(estimator_class):
         assert {parameter, name} <= changed
         assert all(name.startswith(key) for key in changed)  # the parts that it is within
         assert after[parameter] is not before[parameter]
-
-
-@BOTH
-def test_all_are_set_at_once_and_train_as_if_given(estimator_class):
-    X, y = data_for(estimator_class)
-    changes = changes_of(estimator_class)
-    model = full(estimator_class).set_params(**changes).fit(X, y)
-    parts = {
-        name: INSTANCES.get(name, LOSSES[estimator_class]).set_params(
-            **{
-                key.removeprefix(f"{name}__"): value
-                for key, value in changes.items()
-                if key.startswith(f"{name}__")
-            }
-        )
-        for name in [*INSTANCES, "loss"]
-    }
-    given = quick(estimator_class, **parts).fit(X, y)
-    assert same_bits(model, given)
-    assert not same_bits(model, full(estimator_class).fit(X, y))
 
 
 @BOTH
@@ -181,11 +129,10 @@ def nested_layers():
     ]
 
 
-@BOTH
 @pytest.mark.parametrize("kind", [list, tuple])
-def test_layers_of_a_list_are_read_and_set_by_their_place(estimator_class, kind):
+def test_layers_of_a_list_are_read_and_set_by_their_place(kind):
     layers = kind(nested_layers())
-    model = quick(estimator_class, layers=layers)
+    model = quick(BackpropClassifier, layers=layers)
     params = model.get_params()
     assert params["layers"] is layers
     assert params["layers__1"] is layers[1]
@@ -232,78 +179,3 @@ def test_errors_about_lists_say_what_there_is():
         assert model.layers is layers
         assert model.alpha != 0.5
     assert layers == [Dense(4), "scale", Several([Dropout(0.25)])]
-
-
-def test_layers_are_set_within_pipelines_and_other_estimators():
-    model = quick(BackpropClassifier, hidden_layer_sizes=(), layers=nested_layers())
-    pipeline = make_pipeline(StandardScaler(), OneVsRestClassifier(model))
-    name = "onevsrestclassifier__estimator__layers__1__layers__1__n_units"
-    assert pipeline.get_params()[name] == 3
-    fitted = pipeline.set_params(**{name: 2}).fit(*class_data())
-    assert all(one.dense_weights_[1].shape == (4, 2) for one in fitted[-1].estimators_)
-
-
-# -------------------------------------------------------------------------- what was fitted
-
-
-@BOTH
-@pytest.mark.parametrize("n_estimators", [1, 2])
-def test_what_was_fitted_stays_as_it_is(estimator_class, n_estimators):
-    X, y = data_for(estimator_class)
-    model = full(estimator_class, n_estimators=n_estimators).fit(X, y)
-    said, saved = answers(model, X), copy.deepcopy(model)
-    model.set_params(**changes_of(estimator_class))
-    assert same_values(answers(model, X), said)
-    assert same_values(answers(pickle.loads(pickle.dumps(model)), X), said)
-    model.set_params(**saved.get_params(deep=False))
-    assert same_bits(model, saved)
-
-
-@BOTH
-@pytest.mark.parametrize("incremental", [False, True])
-def test_numbers_of_the_solver_may_change_while_training_goes_on(estimator_class, incremental):
-    """As the flat parameters of a solver by name may, with the same outcome."""
-    X, y = data_for(estimator_class)
-    named = quick(estimator_class, warm_start=True)
-    model = quick(estimator_class, warm_start=True, solver=Adam())
-    for one, name in ((named, "beta_1"), (model, "solver__beta_1")):
-        for value in (0.9, 0.5):
-            one.set_params(**{name: value})
-            one.fit(X, y) if not incremental else one.partial_fit(X, y, **classes_for(type(one)))
-    assert same_bits(named, model)
-    with pytest.raises(ValueError, match=r"solver was Adam\("):
-        model.set_params(solver=AdamW()).fit(X, y)
-
-
-# ------------------------------------------------------------------- scikit-learn around it
-
-
-@BOTH
-def test_it_is_shown(estimator_class):
-    model = full(estimator_class)
-    text = repr(model)
-    assert "weight_decay=0.1" in text
-    assert eval(text, globals()).get_params() == model.get_params()
-    assert "weight_decay" in model._repr_html_()
-
-
-@pytest.mark.long
-def test_scikit_learn_s_search_sets_them():
-    grid = {
-        "solver__weight_decay": [0.0, 50.0],
-        "learning_rate__schedule__final_factor": [0.1, 1.0],
-    }
-    model = quick(BackpropClassifier, solver=AdamW(), learning_rate=LinearWarmup("cosine"))
-    X, y = class_data()
-    search = GridSearchCV(model, grid, cv=2).fit(X, y)
-    best = search.best_params_
-    assert search.best_estimator_.solver == AdamW(weight_decay=best["solver__weight_decay"])
-    instances = {
-        "solver": [AdamW(weight_decay=decay) for decay in (0.0, 50.0)],
-        "learning_rate": [LinearWarmup(CosineDecay(final)) for final in (0.1, 1.0)],
-    }
-    by_instance = GridSearchCV(model, instances, cv=2).fit(X, y)
-    scores, others = (
-        sorted(one.cv_results_["mean_test_score"].tolist()) for one in (search, by_instance)
-    )
-    assert scores == others

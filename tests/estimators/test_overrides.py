@@ -41,13 +41,6 @@ def test_override_is_an_error_when_training_begins(estimator_class, name):
     assert not hasattr(model, "coefs_")
 
 
-def test_override_of_an_instance_is_an_error():
-    model = quick(BackpropClassifier)
-    model._backprop = override
-    with pytest.raises(TypeError, match="overrides _backprop"):
-        model.fit(*data_for(BackpropClassifier))
-
-
 def test_subclass_may_use_other_names():
     """Public overrides, other private methods, and values under the names of methods."""
 

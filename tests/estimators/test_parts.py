@@ -1,18 +1,14 @@
-"""The contract of all parts in an estimator: pieces, ensembles, failed fits, and searches.
+"""The contract of all parts in an estimator: pieces, ensembles, and the best epoch.
 
 A part of a table enters by its name. What a part computes is tested in the file of its kind.
 """
 
-import copy
-
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators._fit_many import FitJob, fit_many
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
@@ -22,12 +18,12 @@ from skbackprop.weight_averaging import AVERAGES, ExponentialMovingAverage, Poly
 from support import (
     BOTH,
     answers,
-    assert_same_search,
     class_data,
     classes_for,
     data_for,
     few_epochs,
     networks_of,
+    pairs,
     pickled,
     quick,
     same_bits,
@@ -90,7 +86,6 @@ SETTINGS = {
     "learning_rate_init": 0.01,
     "n_iter_no_change": np.inf,
 }
-every_part = pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
 
 
 def settings_of(part, estimator_class, **others):
@@ -114,16 +109,16 @@ def assert_same(model, expected, X):
     assert same_values(answers(model, X), answers(expected, X))
 
 
-@BOTH
-@pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-@pytest.mark.parametrize("n_estimators", [1, 3])
-@every_part
-@pytest.mark.without(lambda part, is_sparse, **_: is_sparse and "layers" in part)
+@pytest.mark.parametrize(
+    "name, estimator_class, n_estimators, weighted, is_sparse",
+    pairs([*PARTS], [BackpropClassifier, BackpropRegressor], [1, 3], [False, True], [False, True]),
+)
 def test_pieces_give_the_bits_of_the_whole(
-    part, n_estimators, weighted, is_sparse, estimator_class
+    name, estimator_class, n_estimators, weighted, is_sparse
 ):
     """By calls of `partial_fit`, and by a warm start, with a pickle in between."""
+    part = PARTS[name]
+    is_sparse = is_sparse and "layers" not in part  # which need dense rows
     X, y = positive_data(estimator_class)
     weight = np.random.RandomState(1).uniform(0.1, 3, len(X)) if weighted else None
     X = sparse.csr_array(X) if is_sparse else X
@@ -142,12 +137,14 @@ def test_pieces_give_the_bits_of_the_whole(
     assert_same(by_threes, whole, X)
 
 
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
-@BOTH
-@every_part
+@pytest.mark.parametrize(
+    "name, estimator_class, early_stopping",
+    pairs([*PARTS], [BackpropClassifier, BackpropRegressor], [False, True]),
+)
 def test_the_first_member_of_an_ensemble_is_the_network_alone(
-    part, estimator_class, early_stopping
+    name, estimator_class, early_stopping
 ):
+    part = PARTS[name]
     X, y = positive_data(estimator_class)
     settings = settings_of(part, estimator_class, early_stopping=early_stopping)
     three = quick(estimator_class, n_estimators=3, **settings).fit(X, y)
@@ -155,32 +152,18 @@ def test_the_first_member_of_an_ensemble_is_the_network_alone(
     assert len({network.loss_ for network in three.estimators_}) == 3
 
 
-@pytest.mark.parametrize("n_estimators", [1, 2])
-@every_part
-def test_the_best_epoch_is_kept(part, n_estimators):
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+def test_the_best_epoch_is_kept(part):
     """The score of what is kept, on the rows held out, is the best score of all epochs."""
     X, y = class_data(80)
     settings = {"early_stopping": True, "validation_fraction": 0.4, "max_iter": 15}
-    settings |= {"learning_rate_init": 0.3, "warm_start": True, "n_estimators": n_estimators}
+    settings |= {"learning_rate_init": 0.3, "warm_start": True, "n_estimators": 2}
     model = quick(BackpropClassifier, **settings_of(part, BackpropClassifier, **settings))
     model.fit(X, y)
     for i, network in enumerate(networks_of(model)):
-        held_out = model._training[i].split[1]
+        held_out = model._state.held_out[i]
         assert network.score(X[held_out], y[held_out]) == network.best_validation_score_
         assert network.best_validation_score_ == max(network.validation_scores_)
-
-
-@every_part
-def test_a_failed_fit_leaves_everything(part):
-    X, y = class_data()
-    settings = settings_of(part, BackpropClassifier, warm_start=True) | {"solver": "sgd"}
-    model = quick(BackpropClassifier, **settings).fit(X, y)
-    undisturbed = copy.deepcopy(model)
-    with pytest.raises(ValueError, match="diverged"):
-        model.set_params(learning_rate_init=1e300, alpha=1e300, clip_norm=None).fit(X, y)
-    model.set_params(**undisturbed.get_params())
-    assert_same(model, undisturbed, X)
-    assert_same(model.fit(X, y), undisturbed.fit(X, y), X)
 
 
 @BOTH
@@ -196,38 +179,3 @@ def test_a_name_stands_for_an_instance_with_its_defaults(parameter, estimator_cl
             for value in (name, instance)
         )
         assert_same(by_name, by_instance, X)
-
-
-@pytest.mark.long
-@BOTH
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
-def test_estimators_fitted_together_are_as_if_alone(early_stopping, estimator_class):
-    X, y = positive_data(estimator_class)
-    others = {"early_stopping": early_stopping, "warm_start": True}
-    fits = [
-        FitJob(quick(estimator_class, **settings_of(part, estimator_class, **others)), X, y, {})
-        for part in [{}, *PARTS.values()]
-    ]
-    fit_many(fits, 1 << 30)
-    for fit in fits:
-        alone = copy.deepcopy(fit.estimator).set_params(warm_start=False).fit(X, y)
-        assert_same(fit.estimator, alone, X)
-        assert fit.estimator.validation_scores_ == alone.validation_scores_
-
-
-@pytest.mark.long
-@BOTH
-@pytest.mark.parametrize("early_stopping", [False, True], ids=["", "early stopping"])
-@pytest.mark.parametrize("parameter", [*TABLES, "loss"])
-def test_a_search_finds_what_scikit_learns_finds(parameter, early_stopping, estimator_class):
-    X, y = positive_data(estimator_class)
-    table = LOSSES[estimator_class] if parameter == "loss" else TABLES[parameter]
-    values = [*table, *(part() if isinstance(part, type) else part for part in table.values())]
-    values += SCHEDULE_INSTANCES.values() if parameter == "learning_rate" else []
-    settings = SETTINGS | BESIDE.get(parameter, {}) | {"early_stopping": early_stopping}
-    model, grid = quick(estimator_class, **settings), {parameter: values, "alpha": [1e-4, 1.0]}
-    ours, theirs = (
-        kind(model, grid, cv=3).fit(X, y) for kind in (BackpropGridSearchCV, GridSearchCV)
-    )
-    assert_same_search(ours, theirs)
-    assert_same(ours.best_estimator_, theirs.best_estimator_, X)

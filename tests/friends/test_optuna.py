@@ -69,9 +69,8 @@ def test_each_epoch_is_reported(monitor, direction, curve, n_estimators):
     assert trial.state is TrialState.COMPLETE and same_bits(followed, alone)
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
-def test_pruned_trial_ends_without_changing_the_network(solver):
-    model = quick(BackpropClassifier, **HOLDING_OUT, solver=solver)
+def test_pruned_trial_ends_without_changing_the_network():
+    model = quick(BackpropClassifier, **HOLDING_OUT)
 
     def objective(trial):
         model.set_callbacks(OptunaPruningCallback(trial)).fit(X, Y)

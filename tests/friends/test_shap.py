@@ -28,7 +28,6 @@ def shap():
     return shap
 
 
-@pytest.mark.long
 def test_exact_values_of_a_linear_network(shap):
     X, y = value_data(60)
     model = BackpropRegressor((), solver="lbfgs", max_iter=1000, random_state=0).fit(X, y)
@@ -37,7 +36,6 @@ def test_exact_values_of_a_linear_network(shap):
     np.testing.assert_allclose(found.values, by_hand, atol=1e-9)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "model",
     [
@@ -66,7 +64,6 @@ def test_values_of_each_class_add_up_to_probabilities(shap):
     np.testing.assert_allclose(found.values.sum(axis=2), 0, atol=1e-12)
 
 
-@pytest.mark.long
 def test_explain_returns_the_exact_values_of_shap(shap):
     X, y = class_data(60)
     model = quick(BackpropClassifier).fit(X, y)

@@ -14,7 +14,7 @@ from skbackprop.layers import (
     Scale,
     SimpleRNN,
 )
-from skbackprop.nn.network import BuiltNetwork, Network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import compute_input_gradients
 from skbackprop.utils.arrays import BufferPool
 from support.shaped import drawn_parameters
@@ -112,8 +112,8 @@ def test_outputs_and_gradients_equal_those_of_torch(input_shape, layer, make):
     rng = np.random.RandomState(0)
     X = rng.randn(N_ROWS, *input_shape)
     slope = rng.randn(N_ROWS, network.n_units[-1])
-    gradients = parameters.with_theta(np.empty_like(parameters.theta))
-    built = BuiltNetwork(network, parameters, N_ROWS, BufferPool(np.dtype(float)), gradients)
+    gradients = parameters.with_arrays(np.empty_like(parameters.theta))
+    built = network.bind(parameters, N_ROWS, BufferPool(np.dtype(float)), gradients)
     scores = np.empty_like(slope)
     built.forward(X.reshape(N_ROWS, -1), scores)
     built.delta[...] = slope

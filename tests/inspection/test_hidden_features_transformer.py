@@ -36,7 +36,6 @@ def test_returns_hidden_features_of_a_clone(estimator_class, layer, is_sparse, w
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
 def test_search_over_network_and_layer(search_class):
     X, y = class_data()

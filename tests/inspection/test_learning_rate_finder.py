@@ -33,7 +33,6 @@ def same_result(one, other):
 # --------------------------------------------------------------------------------- result
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("solver", OPTIMIZERS)
 @pytest.mark.parametrize("batch_size", [32, 200])
 def test_suggestion_trains_well(batch_size, solver):
@@ -57,7 +56,6 @@ def test_autoencoder_equals_regressor_of_x_on_x():
     assert same_result(found, find_learning_rate(regressor, X, X))
 
 
-@pytest.mark.long
 def test_rates_are_geometric_and_the_lowest_loss_is_between_them():
     found = find_learning_rate(BackpropClassifier(random_state=0), *DIGITS)
     assert found.rates[0] == 1e-6
@@ -131,7 +129,6 @@ def test_rows_of_weight_zero_are_ignored(estimator_class):
     np.testing.assert_allclose(weighted.losses[:50], expected.losses[:50], rtol=1e-9)
 
 
-@pytest.mark.long
 def test_pipeline_transforms_first():
     X, y = class_data()
     X = 100 * X + 1_000
@@ -147,7 +144,6 @@ def test_pipeline_transforms_first():
 # ---------------------------------------------------------------------------- side effects
 
 
-@pytest.mark.long
 def test_is_reproducible_and_changes_nothing():
     X, y = class_data()
     model = quick(BackpropClassifier, warm_start=True, n_iter_no_change=np.inf).fit(X, y)

@@ -29,7 +29,6 @@ def test_slope_of_partial_dependence_is_mean_gradient(estimator_class, n_estimat
     assert (curve[1] - curve[0]) / (2 * step) == pytest.approx(slope, rel=1e-6)
 
 
-@pytest.mark.long
 def test_permutation_and_gradient_importance_agree():
     X, y = value_data(200, n_features=6)
     y = 3 * X[:, 1] + np.sin(X[:, 4])

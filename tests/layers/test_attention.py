@@ -6,13 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.activations import ACTIVATIONS
-from skbackprop.early_stopping import EarlyStopping
+from skbackprop import BackpropRegressor
 from skbackprop.layers import (
     Dense,
     Dropout,
-    Embedding,
     LayerNormalization,
     MultiHeadAttention,
     PositionalEncoding,
@@ -20,11 +17,17 @@ from skbackprop.layers import (
     TransformerBlock,
 )
 from skbackprop.layers.base import expand_layers
-from skbackprop.nn.network import BuiltNetwork, Network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.utils.arrays import BufferPool
 from support import few_epochs, quick
-from support.shaped import check_gradients, drawn_parameters, forward, padded, shaped_network
+from support.shaped import (
+    check_gradients,
+    drawn_parameters,
+    forward,
+    padded,
+    run_step,
+    shaped_network,
+)
 from support.stacks import DTYPES, assert_same_bits
 
 pytestmark = few_epochs
@@ -175,23 +178,16 @@ class Pass:
     def __init__(self, layers, n_estimators=1, dtype=float):
         self.network = Network(SHAPE, tuple(expand_layers(layers, SHAPE)[0]))
         self.parameters = drawn_parameters(self.network, n_estimators, dtype)
-        self.n_estimators, self.dtype = n_estimators, dtype
 
     def run(self, X, delta, member=None):
         """Return the output, the gradients of all parameters, and that by the input."""
-        members = slice(None) if member is None else slice(member, member + 1)
-        parameters = self.parameters.with_theta(self.parameters.theta[members])
-        n, n_rows, n_steps, _ = (len(parameters), *X.shape[-3:])
-        network = Network((n_steps, N_CHANNELS), self.network.layers)
-        gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
-        pool = BufferPool(np.dtype(self.dtype))
-        built = BuiltNetwork(network, parameters, n_rows, pool, gradients, with_input_gradient=True)
-        out = np.empty((n, n_rows, n_steps * N_CHANNELS), self.dtype)
-        x = X.astype(self.dtype).reshape(*X.shape[:-2], -1)
-        built.forward(x, out if n > 1 else out[0])
-        built.delta[...] = delta.reshape(built.delta.shape)
-        d_x = built.backward().reshape(n, *X.shape[-3:])
-        return out.reshape(n, *X.shape[-3:]), gradients.theta, d_x
+        first, n = (0, len(self.parameters)) if member is None else (member, 1)
+        members = slice(first, first + n)
+        parameters = self.parameters.members(members)
+        network = Network((X.shape[-2], N_CHANNELS), self.network.layers)
+        out, gradients, d_x = run_step(network, parameters, X, delta)
+        shape = len(parameters), *X.shape[-3:]
+        return out.reshape(shape), gradients.theta, d_x.reshape(shape)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -215,23 +211,6 @@ def test_steps_after_the_end_have_no_effect_at_all(layer, dtype):
         np.testing.assert_allclose(d_x[0, row, :length], d_alone[0, 0], rtol=rtol, atol=rtol)
         expected = expected + g_alone
     np.testing.assert_allclose(g, expected, rtol=10 * rtol, atol=10 * rtol)
-
-
-@pytest.mark.parametrize("shared", [True, False], ids=["shared rows", "own rows"])
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "padded"])
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_layer
-def test_members_equal_the_layer_alone_to_the_bit(layer, dtype, lengths, shared):
-    step = Pass([layer], 3, dtype)
-    X = np.array([sequences(seed=0 if shared else seed) for seed in range(3)])
-    if lengths is not None:
-        X = np.array([padded(rows, lengths).reshape(rows.shape) for rows in X])
-    delta = np.random.RandomState(1).normal(size=X.shape)
-    together = step.run(X[0] if shared else X, delta)
-    for member in range(3):
-        alone = step.run(X[member], delta[member], member)
-        for one, other in zip(alone, together, strict=True):
-            assert_same_bits(one[0], other[member])
 
 
 @pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "padded"])
@@ -258,7 +237,7 @@ def test_a_block_equals_that_of_torch(is_causal):
 
     def in_torchs_order(theta):
         norm_1, attention, norm_2, *dense = [
-            own for own in arrays_of(step.parameters.with_theta(theta), 0) if own
+            own for own in arrays_of(step.parameters.with_arrays(theta), 0) if own
         ]
         heads = "attention_kernels", "attention_biases"
         outputs = "attention_output_kernels", "attention_output_biases"
@@ -355,53 +334,3 @@ def test_heads_that_do_not_divide_the_channels_are_an_error(layer):
 def test_settings_out_of_range_name_themselves(layer, setting, value):
     with pytest.raises(ValueError, match=f"{setting} of {type(layer).__name__} must be"):
         layer.set_params(**{setting: value})
-
-
-def test_an_unknown_activation_is_an_error():
-    with pytest.raises(ValueError, match="geluu"):
-        TransformerBlock(2, 3, "geluu")
-    assert TransformerBlock(2, 3, ACTIVATIONS["silu"]).activation == ACTIVATIONS["silu"]
-
-
-# ----------------------------------------------------------------------------- estimators
-
-
-def texts(n_rows=60, seed=0):
-    """Return tokens of sequences of different length, and whether 0 comes before 1."""
-    rng = np.random.default_rng(seed)
-    X = np.full((n_rows, 8), -1)
-    for row in X:
-        tokens = rng.permutation([0, 1, *rng.integers(2, 9, rng.integers(1, 6))])
-        row[: len(tokens)] = tokens
-    return X, (X == 0).argmax(axis=1) < (X == 1).argmax(axis=1)
-
-
-BLOCKS = [Embedding(9, 8), PositionalEncoding(), TransformerBlock(2, 16, dropout=0.1)]
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_member_of_an_ensemble_is_the_network_alone(dtype):
-    X, y = texts()
-    settings = {"layers": BLOCKS, "hidden_layer_sizes": (), "dtype": dtype, "max_iter": 3}
-    one = quick(BackpropClassifier, **settings).fit(X, y)
-    first = quick(BackpropClassifier, **settings, n_estimators=3).fit(X, y).estimators_[0]
-    for name in ("embeddings_", "attention_kernels_", "dense_weights_"):
-        for ours, theirs in zip(getattr(one, name), getattr(first, name), strict=True):
-            assert_same_bits(ours, theirs)
-    assert_same_bits(first.predict_proba(X), one.predict_proba(X))
-
-
-@pytest.mark.long
-def test_a_transformer_learns_which_token_comes_first():
-    X, y = texts(600)
-    model = BackpropClassifier(
-        (),
-        layers=BLOCKS,
-        learning_rate_init=0.01,
-        batch_size=32,
-        max_iter=60,
-        early_stopping=EarlyStopping(n_iter_no_change=20),
-        random_state=0,
-    )
-    model.fit(X, y)
-    assert model.score(*texts(300, seed=1)) > 0.95

@@ -16,18 +16,14 @@ from skbackprop.layers import (
     DepthwiseConv2D,
     Scale,
     UpSampling2D,
-    _built_convolution,
+    _im2col,
 )
 from skbackprop.nn.network import Network
-from skbackprop.nn.objective import L2, Objective
-from skbackprop.nn.prediction import compute_input_gradients, predict_raw
-from skbackprop.testing import check_gradient
+from skbackprop.nn.prediction import predict_raw
 from support import few_epochs
-from support.stacks import LOSSES, assert_same_bits, batch_gradient, some_table
+from support.shaped import check_gradients, drawn_parameters, run_step
 
 pytestmark = few_epochs
-
-LOSS = LOSSES["squared_error-identity"]
 
 CASES = {
     "one pixel": (Conv2D(3, 1), (4, 5, 2)),
@@ -99,14 +95,6 @@ def network_of(layer, shape):
     return Network(shape, (layer,) if layer.parameter_specs(shape) else (Scale(), layer))
 
 
-def parameters_for(network, n_estimators, dtype=float):
-    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
-    parameters = network.layout.init(n_estimators, np.dtype(float), rngs)
-    for theta, rng in zip(parameters.theta, rngs, strict=True):
-        theta += 0.4 * rng.randn(len(theta))
-    return network.copy_parameters(parameters, np.dtype(dtype))
-
-
 def zeros_before(layer, sizes, kernel):
     """Return the zeros before the first value of each axis, and the outputs, by the docstring."""
     strides, spans = layer.strides, getattr(layer, "dilation", 1) * (kernel - 1)
@@ -140,7 +128,7 @@ def convolved(layer, x, kernels, biases):
 @every_case
 def test_output_is_that_of_loops(layer, shape, n_estimators):
     network = network_of(layer, shape)
-    parameters = parameters_for(network, n_estimators)
+    parameters = drawn_parameters(network, n_estimators)
     X = np.random.RandomState(0).randn(4, math.prod(shape))
     out = predict_raw(network, parameters, X).reshape(n_estimators, 4, *network.row_shapes[-1])
     for member in range(n_estimators):
@@ -155,11 +143,11 @@ def test_output_is_that_of_loops(layer, shape, n_estimators):
 @pytest.mark.parametrize("layer, shape", DEPTHWISE.values(), ids=DEPTHWISE)
 def test_depthwise_convolution_is_one_with_zeros_between_channels(layer, shape, n_estimators):
     network = network_of(layer, shape)
-    parameters = parameters_for(network, n_estimators)
+    parameters = drawn_parameters(network, n_estimators)
     n_channels = math.prod(shape[2:])
     conv = Conv2D(n_channels, layer.kernel_size, layer.strides, layer.padding)
     other = network_of(conv, shape)
-    same = parameters_for(other, n_estimators)
+    same = drawn_parameters(other, n_estimators)
     same.theta[...] = 0
     for i in range(n_channels):
         same.select("kernels")[0][..., i, i] = parameters.select("kernels")[0][..., i]
@@ -173,7 +161,7 @@ def test_depthwise_convolution_is_one_with_zeros_between_channels(layer, shape, 
 @pytest.mark.parametrize("padding", ["valid", "same"])
 def test_output_is_scipys_correlation(padding):
     network = network_of(Conv2D(1, 3, padding=padding), (6, 7))
-    parameters = parameters_for(network, 1)
+    parameters = drawn_parameters(network, 1)
     X = np.random.RandomState(0).randn(2, 6, 7)
     out = predict_raw(network, parameters, X.reshape(2, -1)).reshape(2, *network.row_shapes[-1])
     kernel = parameters.select("kernels")[0][0, :, :, 0, 0]
@@ -182,38 +170,10 @@ def test_output_is_scipys_correlation(padding):
         np.testing.assert_allclose(row[..., 0], expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @stacks
 @every_layer
-def test_gradient_matches_finite_differences(layer, shape, n_estimators, dtype):
-    network = network_of(layer, shape)
-    objective, start = Objective(network, LOSS, L2(0.0)), parameters_for(network, n_estimators)
-    widths = math.prod(shape), network.n_units[-1]
-    tables = [some_table(LOSS, 5, widths, seed=i, weighted=True) for i in range(n_estimators)]
-
-    def at(theta):
-        value, g, _ = batch_gradient(objective, tables, start.with_theta(theta))
-        if dtype != np.float64:
-            _, g, _ = batch_gradient(objective, tables, start.with_theta(theta.astype(dtype)))
-            assert g.dtype == dtype
-        return value, g
-
-    rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
-    check_gradient(at, start.theta, n_directions=3, rtol=rtol)
-
-
-@stacks
-@every_layer
-def test_gradient_by_the_input_matches_finite_differences(layer, shape, n_estimators):
-    network = network_of(layer, shape)
-    parameters = parameters_for(network, n_estimators)
-    slope = np.random.RandomState(8).normal(size=(n_estimators, 4, network.n_units[-1]))
-
-    def at(X):
-        gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
-        return (slope * predict_raw(network, parameters, X)).sum(), gradient[..., 0]
-
-    check_gradient(at, np.random.RandomState(9).normal(size=(4, math.prod(shape))))
+def test_gradients_match_finite_differences(layer, shape, n_estimators):
+    check_gradients(network_of(layer, shape), n_estimators, 5, weighted=True)
 
 
 @stacks
@@ -223,38 +183,22 @@ def test_gradient_by_the_input_matches_finite_differences(layer, shape, n_estima
 def test_blocks_of_rows_change_nothing(layer, shape, n_estimators, monkeypatch):
     """The last block of rows is shorter than the others."""
     network = network_of(layer, shape)
-    parameters = parameters_for(network, n_estimators)
-    geometry = layer.compute_geometry(shape)
+    parameters = drawn_parameters(network, n_estimators)
+    windows = layer.compute_windows(shape)
     is_transposed = isinstance(layer, Conv2DTranspose)
     image_shape = network.row_shapes[-1] if is_transposed else shape
-    n_channels = math.prod(image_shape) // math.prod(geometry.input_size)
-    n_columns = math.prod(geometry.output_size) * math.prod(geometry.kernel_size) * n_channels
+    n_channels = math.prod(image_shape) // math.prod(axis.n_inputs for axis in windows)
+    n_columns = n_channels * math.prod(axis.n_outputs * axis.size for axis in windows)
     X = np.random.RandomState(0).randn(7, math.prod(shape))
-    slope = np.random.RandomState(8).normal(size=(n_estimators, 7, network.n_units[-1]))
-    objective = Objective(network, LOSS, L2(0.0))
-    widths = math.prod(shape), network.n_units[-1]
-    tables = [some_table(LOSS, 7, widths, seed=i) for i in range(n_estimators)]
+    delta = np.random.RandomState(8).normal(size=(n_estimators, 7, network.n_units[-1]))
     found = []
     for n_rows in (7, 3, 1):
-        monkeypatch.setattr(_built_convolution, "_CACHED_VALUES", n_rows * n_columns)
-        gradient = compute_input_gradients(network, parameters, X, lambda scores, i: slope, 1)
-        _, by_parameters, _ = batch_gradient(objective, tables, parameters)
-        found.append((gradient, by_parameters, predict_raw(network, parameters, X)))
+        monkeypatch.setattr(_im2col, "_CACHED_VALUES", n_rows * n_columns)
+        out, gradients, d_x = run_step(network, parameters, X, delta)
+        found.append((out, gradients.theta, d_x, predict_raw(network, parameters, X)))
     for values in found[1:]:
         for value, expected in zip(values, found[0], strict=True):
             np.testing.assert_allclose(value, expected, rtol=1e-9, atol=1e-12)
-
-
-@every_layer
-def test_a_member_predicts_as_alone(layer, shape):
-    """Whether members share their rows or not is of no effect."""
-    network = network_of(layer, shape)
-    parameters = parameters_for(network, 3, np.float32)
-    X = np.random.RandomState(0).randn(9, math.prod(shape)).astype(np.float32)
-    out = predict_raw(network, parameters, X)
-    for member in range(3):
-        alone = parameters.with_theta(parameters.theta[member : member + 1])
-        assert_same_bits(predict_raw(network, alone, X), out[member : member + 1])
 
 
 @stacks
@@ -267,8 +211,8 @@ def test_transposed_convolution_is_the_adjoint_of_the_convolution(layer, shape, 
     conv = Conv2D(n_channels, layer.kernel_size, layer.strides, layer.padding)
     convolution = network_of(conv, output_shape)
     assert convolution.row_shapes[-1] == (*shape[:2], n_channels)
-    parameters = parameters_for(network, n_estimators)
-    same = parameters_for(convolution, n_estimators)
+    parameters = drawn_parameters(network, n_estimators)
+    same = drawn_parameters(convolution, n_estimators)
     same.select("kernels")[0][...] = parameters.select("kernels")[0]
     for biases in (*parameters.select("kernel_biases"), *same.select("kernel_biases")):
         biases[...] = 0
@@ -283,7 +227,7 @@ def test_transposed_convolution_is_the_adjoint_of_the_convolution(layer, shape, 
 @every_transposed
 def test_transposed_convolution_adds_kernels_to_the_output(layer, shape):
     network = network_of(layer, shape)
-    parameters = parameters_for(network, 1)
+    parameters = drawn_parameters(network, 1)
     kernels = parameters.select("kernels")[0][0]
     strides, size = np.broadcast_to(layer.strides, 2), np.array(shape[:2])
     kernel, total = np.array(kernels.shape[:2]), np.array(network.row_shapes[-1][:2])
@@ -311,7 +255,7 @@ def test_transposed_convolution_adds_kernels_to_the_output(layer, shape):
 @pytest.mark.parametrize("layer, shape", UPSAMPLED.values(), ids=UPSAMPLED)
 def test_upsampling_repeats_pixels(layer, shape, n_estimators):
     network = network_of(layer, shape)
-    parameters = parameters_for(network, n_estimators)
+    parameters = drawn_parameters(network, n_estimators)
     X = np.random.RandomState(0).randn(4, *shape)
     parameters.select("scales")[0][...] = 1
     down, right = np.broadcast_to(layer.size, 2)
@@ -332,7 +276,7 @@ def test_padding_changes_nothing(layer, shape, n_estimators):
     network, padded = (
         Network((n, *shape[1:]), (layer, Activation("tanh"), second)) for n in (n_steps, n_padded)
     )
-    parameters = parameters_for(network, n_estimators)
+    parameters = drawn_parameters(network, n_estimators)
     X = np.random.RandomState(0).randn(3, *shape)
     P = np.concatenate([X, np.full((3, 4, *shape[1:]), np.nan)], axis=1)
     X, P = X.reshape(3, -1), P.reshape(3, -1)
@@ -343,19 +287,16 @@ def test_padding_changes_nothing(layer, shape, n_estimators):
     n_outputs = out.shape[2]
     np.testing.assert_allclose(out_padded[:, :, :n_outputs], out, atol=1e-14)
 
-    slope = np.random.RandomState(1).randn(*out.shape)
-    slope_padded = np.zeros(out_padded.shape)
-    slope_padded[:, :, :n_outputs] = slope
-    gradient, gradient_padded = (
-        compute_input_gradients(
-            one, parameters, x, lambda scores, i, s=s: s.reshape(n_estimators, 3, -1), 1
-        )
-        for one, x, s in ((network, X, slope), (padded, P, slope_padded))
-    )
-    gradient = gradient.reshape(-1, *shape)
-    gradient_padded = gradient_padded.reshape(-1, n_padded, *shape[1:])
-    np.testing.assert_allclose(gradient_padded[:, :n_steps], gradient, atol=1e-14)
-    assert not gradient_padded[:, n_steps:].any()
+    delta = np.random.RandomState(1).randn(*out.shape)
+    delta_padded = np.zeros(out_padded.shape)
+    delta_padded[:, :, :n_outputs] = delta
+    _, gradients, d_x = run_step(network, parameters, X, delta)
+    _, gradients_padded, d_padded = run_step(padded, parameters, P, delta_padded)
+    np.testing.assert_allclose(gradients_padded.theta, gradients.theta, atol=1e-13)
+    d_padded = d_padded.reshape(n_estimators, 3, n_padded, -1)
+    d_x = d_x.reshape(n_estimators, 3, n_steps, -1)
+    np.testing.assert_allclose(d_padded[:, :, :n_steps], d_x, atol=1e-14)
+    assert not d_padded[:, :, n_steps:].any()
 
 
 @pytest.mark.parametrize("layer", [Conv1D(2, 3), Conv1D(2, 2, dilation=2)], ids=str)
@@ -364,9 +305,9 @@ def test_a_sequence_shorter_than_the_kernel_is_an_error(layer):
     X[3, 2:] = np.nan
     network = network_of(layer, (6,))
     with pytest.raises(ValueError, match="takes sequences of at least 3 steps.* got one of 2"):
-        predict_raw(network, parameters_for(network, 1), X)
+        predict_raw(network, drawn_parameters(network, 1), X)
     other = network_of(replace(layer, padding="same"), (6,))
-    assert np.isfinite(predict_raw(other, parameters_for(other, 1), X)).all()
+    assert np.isfinite(predict_raw(other, drawn_parameters(other, 1), X)).all()
 
 
 # Layer, shape of a row, and the error.

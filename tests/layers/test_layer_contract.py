@@ -5,8 +5,8 @@ A layer of `LAYERS` or `NORMALIZATIONS` enters by its name, one for images or se
 kind.
 """
 
-import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,28 +51,25 @@ from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.latent import Sampling
 from skbackprop.layers.reshaping import CropOrPad, Flatten
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
-from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
+from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from support import few_epochs, grows_by_less
-from support.shaped import check_gradients, shaped_network
+from support import few_epochs, grows_by_less, pairs
+from support.shaped import check_gradients, drawn_parameters, shaped_network
 from support.stacks import (
     DTYPES,
     LOSSES,
     Member,
     assert_each_as_alone,
     assert_same_bits,
+    assert_same_state,
     batch_gradient,
     five_members,
-    interrupt_an_epoch,
-    iter_epochs,
+    in_turn,
     peak_of_an_epoch,
     some_table,
-    stack_of,
-    states_of,
     trained,
 )
 
@@ -218,12 +215,9 @@ WIDENED = {
     "Embedding": lambda width: shaped((6,), Embedding(5, width)),
     "MultiHeadAttention": lambda width: shaped((4, 300), MultiHeadAttention(1, width // 3)),
 }
-every_layer = pytest.mark.parametrize("layers", CASES.values(), ids=CASES)
-equal_and_weighted = pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-dense_and_sparse = pytest.mark.parametrize("is_sparse", [False, True], ids=["dense", "sparse"])
-without_sparse_fronts = pytest.mark.without(
-    lambda layers, is_sparse, **_: is_sparse and "front" in layers
-)
+# Networks that take sparse input.
+DENSE = [name for name, layers in CASES.items() if "front" not in layers]
+every_layer = pytest.mark.parametrize("name", CASES)
 
 
 def shaped(input_shape, *front):
@@ -248,15 +242,6 @@ def network_of(
     widths = math.prod(shape), *hidden, N_TARGETS
     plain = dense_network(widths, activations, (), normalization)
     return Network(input_shape, (*front, *plain.layers)).with_dropout(dropout)
-
-
-def parameters_for(network, seeds, dtype=float):
-    """Return parameters that differ from their initial values."""
-    rngs = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.init(len(seeds), np.dtype(float), rngs)
-    for theta, rng in zip(parameters.theta, rngs, strict=True):
-        theta += 0.4 * rng.randn(len(theta))
-    return network.copy_parameters(parameters, np.dtype(dtype))
 
 
 def codes_of(layers):
@@ -286,45 +271,44 @@ def tables_for(layers, n, n_rows=9, **options):
     return [write_codes(table, layers) for table in tables]
 
 
-def members_for(layers, **options):
-    members = five_members(LOSS, network_of(**layers), **options)
-    for member in members:
-        write_codes(member.table, layers)
-    return members
-
-
 # ----------------------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("stack", ["one", "three", "three on one table"])
-@equal_and_weighted
-@dense_and_sparse
-@pytest.mark.parametrize("activation", ACTIVATIONS)
-@every_layer
-@without_sparse_fronts
-def test_gradient_matches_finite_differences(layers, activation, is_sparse, weighted, stack, dtype):
-    network = network_of(activation=activation, **layers)
-    objective = Objective(network, LOSS, L2(0.0))
-    n = 1 if stack == "one" else 3
-    tables = tables_for(layers, n, weighted=weighted, is_sparse=is_sparse)
+def check_parameter_gradients(layers, stack, dtype, **options):
+    """Compare the gradient by the parameters with finite differences in float64."""
+    network, n = network_of(**layers), 1 if stack == "one" else 3
+    tables = tables_for(layers, n, **options)
     tables = tables[:1] * 3 if stack == "three on one table" else tables
+    start = drawn_parameters(network, n)
 
-    start = parameters_for(network, range(n))
-
-    def gradient(parameters):
+    def gradient(theta):
         rngs = [np.random.default_rng(i) for i in range(n)]
-        return batch_gradient(objective, tables, parameters, rngs)[:2]
+        return batch_gradient(network, LOSS, tables, start.with_arrays(theta), rngs=rngs)[:2]
 
     def at(theta):
-        value, g = gradient(start.with_theta(theta))
+        value, g = gradient(theta)
         if dtype != np.float64:
-            _, g = gradient(start.with_theta(theta.astype(dtype)))
+            _, g = gradient(theta.astype(dtype))
             assert g.dtype == dtype
         return value, g
 
     rtol = {np.float64: 1e-6, np.float32: 1e-3}[dtype]
     check_gradient(at, start.theta, n_directions=3, rtol=rtol)
+
+
+@pytest.mark.parametrize(
+    "name, stack, weighted, dtype",
+    pairs(list(CASES), ["one", "three", "three on one table"], [False, True], DTYPES),
+)
+def test_gradient_matches_finite_differences(name, stack, weighted, dtype):
+    check_parameter_gradients(CASES[name], stack, dtype, weighted=weighted)
+
+
+@pytest.mark.parametrize("activation, name", in_turn(ACTIVATIONS, DENSE))
+@pytest.mark.parametrize("stack", ["one", "three"])
+def test_gradient_with_sparse_input_matches_finite_differences(activation, name, stack):
+    layers = CASES[name] | {"activation": activation}
+    check_parameter_gradients(layers, stack, np.float64, is_sparse=True)
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -335,10 +319,11 @@ def test_equal_layers_share_no_memory_that_backward_reads(shape, layer, n_estima
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @every_layer
-def test_gradient_by_the_input_matches_finite_differences(layers, n_estimators):
+def test_gradient_by_the_input_matches_finite_differences(name, n_estimators):
     """The gradient by codes of categories is zero."""
+    layers = CASES[name]
     network = network_of(**layers).with_dropout(())
-    parameters = parameters_for(network, range(n_estimators))
+    parameters = drawn_parameters(network, n_estimators)
     (table,) = tables_for(layers, 1)
     X, slope = table.X, np.random.RandomState(8).normal(size=(n_estimators, 9, N_TARGETS))
     is_number = np.isfinite(X)
@@ -358,92 +343,81 @@ def test_gradient_by_the_input_matches_finite_differences(layers, n_estimators):
 
 
 @every_layer
-def test_only_matrices_are_regularized(layers):
-    network = network_of(**layers)
-    parameters = parameters_for(network, range(2))
-    pairs = zip(network.layers, network.row_shapes, strict=False)
-    specs = [spec for layer, shape in pairs for spec in layer.parameter_specs(shape)]
+def test_only_matrices_are_regularized(name):
+    network = network_of(**CASES[name])
+    parameters = drawn_parameters(network, 2)
+    shapes = zip(network.layers, network.row_shapes, strict=False)
+    specs = [spec for layer, shape in shapes for spec in layer.parameter_specs(shape)]
     regularized = [spec for spec in specs if spec.regularized]
     assert parameters.regularized.shape == (2, sum(spec.size for spec in regularized))
     assert all(len(spec.shape) > 1 for spec in regularized)
-    for name in network.shapes.keys() - {spec.name for spec in regularized}:
-        assert not any(np.shares_memory(a, parameters.regularized) for a in parameters.select(name))
+    for other in network.shapes.keys() - {spec.name for spec in regularized}:
+        arrays = parameters.select(other)
+        assert not any(np.shares_memory(array, parameters.regularized) for array in arrays)
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+@every_layer
+def test_a_bound_network_follows_arrays_that_change_in_place(name, n_estimators):
+    network = network_of(**CASES[name])
+    (table,) = tables_for(CASES[name], 1)
+    parameters = drawn_parameters(network, n_estimators)
+    other = drawn_parameters(network, n_estimators, first_seed=5)
+    for buffer in other.buffers.values():
+        buffer += 0.3
+    scores = np.empty((n_estimators, 9, N_TARGETS))
+    bound = network.bind(parameters, 9, BufferPool(np.dtype(float)))
+    parameters.theta[...] = other.theta
+    for key, array in other.buffers.items():
+        parameters.buffers[key][...] = array
+    bound.forward(table.X, squeeze_member_axis(scores))
+    assert_same_bits(scores, predict_raw(network, other, table.X))
 
 
 # ------------------------------------------------------------------------------- a stack
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@equal_and_weighted
-@dense_and_sparse
+@pytest.mark.parametrize("dtype, weighted", [(np.float64, True), (np.float32, False)])
 @every_layer
-@without_sparse_fronts
-def test_a_member_of_five_equals_the_network_alone(layers, is_sparse, weighted, dtype):
-    members = members_for(layers, weighted=weighted, is_sparse=is_sparse)
-    average = ExponentialMovingAverage(0.9)
+def test_a_member_of_five_equals_the_network_alone(name, dtype, weighted):
+    check_five_members(CASES[name], dtype, weighted=weighted)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_a_member_of_five_with_sparse_rows_equals_the_network_alone(name):
+    check_five_members(CASES[name], np.float64, weighted=True, is_sparse=True)
+
+
+def check_five_members(layers, dtype, **options):
     network = network_of(**layers)
+    members = five_members(LOSS, network, **options)
+    for member in members:
+        write_codes(member.table, layers)
+    average = ExponentialMovingAverage(0.9)
     assert_each_as_alone(members, 3, network, LOSS, Adam(), dtype=dtype, average=average)
 
 
 @every_layer
-def test_members_that_share_their_rows_are_as_if_they_did_not(layers):
+def test_members_that_share_their_rows_are_as_if_they_did_not(name):
     """One batch for all members has one member on its first axis."""
-    network = network_of(**layers).with_dropout(())
-    (table,) = tables_for(layers, 1, 20, weighted=True)
-    thetas = []
-    for tables in ([table] * 3, [copy.copy(table) for _ in range(3)]):
-        stack = StackTrainer.start(
-            Objective(network, LOSS, L2(0.1)),
-            parameters_for(network, range(3)),
-            tables,
-            optimizer=Adam(),
-            rate=0.01,
-            batch_size=8,
-        )
-        if network.stochastic:
-            stack.state.masks = [np.random.default_rng(seed) for seed in range(3)]
-        list(iter_epochs(stack, 3))
-        thetas.append(stack.parameters.theta)
-    assert_same_bits(*thetas)
+    network = network_of(**CASES[name]).with_dropout(())
+    (table,) = tables_for(CASES[name], 1, 20, weighted=True)
+    shared = [Member(table, seed, 0.01, alpha=0.1, is_shuffled=False) for seed in range(3)]
+    apart = [replace(member, table=replace(table)) for member in shared]
+    states = [trained(members, 3, network, LOSS, Adam()) for members in (shared, apart)]
+    assert_same_state(*states)
 
 
-@every_layer
-def test_an_interrupted_epoch_leaves_everything(layers):
-    network = network_of(**layers)
-    members = members_for(layers, weighted=True)
-    stack = stack_of(members, network, LOSS, SGD(), average=ExponentialMovingAverage(0.9))
-    trained(stack, 1)
-    before = states_of(stack)
-    interrupt_an_epoch(stack)
-    for name, array in states_of(stack).items():
-        assert_same_bits(array, before[name], name)
-
-
-@every_layer
-def test_members_go_on_once_a_diverged_one_has_left(layers):
-    network, members = network_of(**layers), members_for(layers)
-    stack = stack_of(members, network, LOSS, SGD())
-    alone = stack_of(members[3:4], network, LOSS, SGD())
-    stack.parameters.weights[-1][1] = 1e300
-    with pytest.raises(ArithmeticError) as diverged:
-        next(iter_epochs(stack, 3))
-    assert diverged.value.members.tolist() == [False, True, False, False, False]
-    stack.drop_members(diverged.value.members)
-    assert_same_bits(trained(stack, 3)[:, 2:3], trained(alone, 3))
-    for name, array in states_of(alone).items():
-        assert_same_bits(states_of(stack)[name][2:3], array, name)
-
-
-@pytest.mark.parametrize("n_estimators", [1, 3])
+@pytest.mark.slow
 @pytest.mark.parametrize("widened", WIDENED.values(), ids=WIDENED)
-def test_no_allocation_of_an_epoch_grows_with_the_network(widened, n_estimators):
+def test_no_allocation_of_an_epoch_grows_with_the_network(widened):
     """Random words are drawn 8,192 at once, and 65,536 numbers are searched for subnormal ones."""
 
     def peak(width):
         network = network_of(**widened(width))
         table = some_table(LOSS, 300, network.widths, weighted=True)
-        members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
-        return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=128))
+        members = [Member(table, seed, 1e-4) for seed in range(3)]
+        return peak_of_an_epoch(members, network, LOSS, SGD(), batch_size=128)
 
     # A batch of 260 units more would be 33,280 bytes even as booleans.
     assert grows_by_less(peak, 520, 780, 20_000)

@@ -12,33 +12,20 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding
 from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.dense import Dense
-from skbackprop.nn.lbfgs import FullBatchObjective
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
-from support import few_epochs
+from support.shaped import drawn_parameters, run_step
 from support.stacks import LOSSES, some_table
-
-pytestmark = few_epochs
 
 LOSS = LOSSES["squared_error-identity"]
 N_INPUTS, N_TARGETS = 14, 2
 MAPS = BlockDiagonalDense(n_blocks=4, width=3, n_units=2)
 
 
-def parameters_for(network, seeds):
-    """Return parameters that differ from their initial values."""
-    rngs = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.init(len(seeds), np.dtype(float), rngs)
-    for theta, rng in zip(parameters.theta, rngs, strict=True):
-        theta += 0.3 * rng.randn(len(theta))
-    return parameters
-
-
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_each_block_has_its_own_map_and_the_other_inputs_pass_through(n_estimators):
     network = Network((N_INPUTS,), (MAPS,))
-    parameters = parameters_for(network, range(n_estimators))
+    parameters = drawn_parameters(network, n_estimators)
     X = some_table(LOSS, 9, (N_INPUTS, N_TARGETS)).X
     expected = [
         np.hstack([X[:, :12] @ block_diag(*maps), X[:, 12:]])
@@ -76,30 +63,27 @@ def test_maps_are_a_dense_layer_with_a_block_diagonal(front):
     plain = dense_network((10, 5, N_TARGETS), (ACTIVATIONS["tanh"],))
     network = Network((N_INPUTS,), (*front, *plain.layers))
     dense = Network((N_INPUTS,), (Dense(10, use_bias=False), *network.layers[1:]))
-    parameters = parameters_for(network, [0])
-    table = some_table(LOSS, 9, (N_INPUTS, N_TARGETS), weighted=True)
+    parameters = drawn_parameters(network, 1)
+    X = some_table(LOSS, 9, (N_INPUTS, N_TARGETS)).X
     (maps,) = parameters.select("maps")
     twin = dense.layout.init(1, np.dtype(float))
     for name in dense.shapes:
         own = twin.select(name)[1:] if name == "weights" else twin.select(name)
         for array, value in zip(own, parameters.select(name), strict=True):
             array[...] = value
-    twin.weights[0][0] = block_diag(*maps[0], np.eye(2))
-
-    def gradients(network, parameters):
-        whole = FullBatchObjective(Objective(network, LOSS, L2(0.0)), parameters, table, None, 9)
-        return parameters.with_theta(whole(parameters.theta[0].copy())[1][None])
-
-    by_blocks, by_weights = gradients(network, parameters), gradients(dense, twin)
+    twin.select("weights")[0][0] = block_diag(*maps[0], np.eye(2))
+    delta = np.random.RandomState(1).normal(size=(1, 9, N_TARGETS))
+    _, by_blocks, _ = run_step(network, parameters, X, delta)
+    _, by_weights, _ = run_step(dense, twin, X, delta)
     for g, own in enumerate(by_blocks.select("maps")[0][0]):
-        expected = by_weights.weights[0][0, 3 * g : 3 * g + 3, 2 * g : 2 * g + 2]
+        expected = by_weights.select("weights")[0][0, 3 * g : 3 * g + 3, 2 * g : 2 * g + 2]
         np.testing.assert_allclose(own, expected)
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_vectors_follow_the_other_columns_and_what_is_no_code_has_zeros(n_estimators):
     network = Network((4,), (CategoricalEmbedding([(3, 2), (0, 3)], n_units=2),))
-    parameters = parameters_for(network, range(n_estimators))
+    parameters = drawn_parameters(network, n_estimators)
     first = [0, 2, -1, 3, 1.5, 1e300, -1e300, 1]
     X = np.column_stack([first, range(8), range(8, 16), [1, 0, 0, 1, 1, 0, 1, 2]])
     (tables,) = parameters.select("embeddings")

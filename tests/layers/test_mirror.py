@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from skbackprop import BackpropAutoencoder
 from skbackprop import layers as all_layers
 from skbackprop.layers import (
     GRU,
@@ -41,7 +42,11 @@ from skbackprop.layers import (
 )
 from skbackprop.layers.base import expand_layers
 from skbackprop.layers.reshaping import CropOrPad
-from skbackprop.training.architecture import AutoencoderSpec
+from skbackprop.losses import REGRESSOR_LOSSES
+from skbackprop.nn.network import Network
+from skbackprop.nn.prediction import predict_raw
+from skbackprop.training.architecture import mirror_layers
+from skbackprop.training.config import AutoencoderConfig
 
 IMAGE, GRAY, SEQUENCE = (9, 8, 3), (9, 8), (9, 2)
 CASES = [
@@ -99,6 +104,12 @@ def test_every_layer_with_a_mirror_image_is_tested():
     assert mirrored - {all_layers.Normalization} == {type(layer) for layer, _ in CASES}
 
 
+def config_with(layers):
+    """Return the configuration of an autoencoder without hidden layers."""
+    params = BackpropAutoencoder(hidden_layer_sizes=(), layers=layers).get_params(deep=False)
+    return AutoencoderConfig.from_params(params, REGRESSOR_LOSSES)
+
+
 def named(layers):
     """Return the names of layers, and of the functions of activations."""
     return [
@@ -149,10 +160,9 @@ def named(layers):
     ids=str,
 )
 def test_the_decoder_mirrors_the_layers_in_reverse_order(layers, shape, expected):
-    spec = AutoencoderSpec((), (), layers=tuple(layers))
-    mirrored = spec.mirror_layers(shape)
+    mirrored = mirror_layers(layers, shape)
     assert named(mirrored) == expected
-    network = spec.network(shape, 0)
+    network = config_with(layers).network(shape, 0)
     assert network.layers[len(network.layers) - len(mirrored) :] == tuple(mirrored)
     assert network.n_units[-1] == math.prod(shape)
 
@@ -182,13 +192,12 @@ class Wrong(Layer):
 )
 def test_layers_without_a_mirror_image_are_errors(layer, message):
     with pytest.raises(ValueError, match=message):
-        AutoencoderSpec((), (), layers=(Dense(3), layer)).network((4,), 0)
+        config_with([Dense(3), layer]).network((4,), 0)
 
 
 def test_sizes_are_cropped_or_the_last_ones_are_repeated():
     x = np.arange(12.0).reshape(1, 3, 4, 1)
     expected = np.pad(x, [(0, 0), (0, 2), (0, 0), (0, 0)], mode="edge")[:, :, :2]
-    layer, out = CropOrPad((5, 2)), np.empty((1, 5, 2, 1))
-    context = type("Context", (), {"input_shape": (3, 4, 1)})
-    layer.forward(context, x, out)
-    np.testing.assert_array_equal(out, expected)
+    network = Network((3, 4, 1), (Scale(), CropOrPad((5, 2))))
+    out = predict_raw(network, network.layout.init(1, np.dtype(float)), x.reshape(1, -1))
+    np.testing.assert_array_equal(out.reshape(expected.shape), expected)

@@ -22,25 +22,8 @@ from skbackprop.layers import (
 )
 from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
-from skbackprop.optimizers import SGD, Adam
-from support import few_epochs, grows_by_less
-from support.shaped import (
-    LOSS,
-    check_gradients,
-    drawn_parameters,
-    forward,
-    padded,
-    shaped_network,
-)
-from support.stacks import (
-    DTYPES,
-    Member,
-    assert_each_as_alone,
-    five_members,
-    peak_of_an_epoch,
-    some_table,
-    stack_of,
-)
+from support import few_epochs, pairs
+from support.shaped import check_gradients, drawn_parameters, forward, padded, shaped_network
 
 pytestmark = few_epochs
 
@@ -173,42 +156,27 @@ def networks_of(layer, shape, first=False):
     )
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["within", "first"])
-@pytest.mark.parametrize("n_estimators, is_shared", [(1, False), (3, False), (3, True)])
-@every_window
-@every_kind
-@pytest.mark.without(lambda shape, **_: math.prod(shape) > 200)
-def test_gradients_of_windows(kind, n_axes, shape, settings, n_estimators, is_shared, first):
+STACKS = [(1, False), (3, False), (3, True)]
+# Finite differences of more inputs take long.
+SMALL = {name: case for name, case in WINDOWS.items() if math.prod(case[1]) <= 200}
+
+
+@pytest.mark.parametrize(
+    "kind, window, stack, first", pairs(list(KINDS), list(SMALL), STACKS, [False, True])
+)
+def test_gradients_of_windows(kind, window, stack, first):
+    n_axes, shape, settings = SMALL[window]
     layer = KINDS[kind][1][n_axes - 1](**settings)
-    check_gradients(networks_of(layer, shape, first), n_estimators, 5, True, is_shared)
+    check_gradients(networks_of(layer, shape, first), stack[0], 5, True, stack[1])
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["within", "first"])
-@pytest.mark.parametrize("n_estimators, is_shared", [(1, False), (3, False), (3, True)])
-@every_shape
-@every_kind
-def test_gradients_of_global_pooling(kind, n_axes, shape, n_estimators, is_shared, first):
+@pytest.mark.parametrize(
+    "kind, rows, stack, first", pairs(list(KINDS), list(GLOBAL), STACKS, [False, True])
+)
+def test_gradients_of_global_pooling(kind, rows, stack, first):
+    n_axes, shape = GLOBAL[rows]
     network = networks_of(KINDS[kind][2][n_axes - 1](), shape, first)
-    check_gradients(network, n_estimators, 5, True, is_shared)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_window
-@every_kind
-@pytest.mark.without(lambda shape, **_: math.prod(shape) > 200)
-def test_a_member_of_five_equals_the_network_alone(kind, n_axes, shape, settings, dtype):
-    network = networks_of(KINDS[kind][1][n_axes - 1](**settings), shape)
-    members = five_members(LOSS, network, weighted=True)
-    assert_each_as_alone(members, 2, network, LOSS, Adam(), dtype=dtype)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_shape
-@every_kind
-def test_a_member_of_five_with_global_pooling_equals_the_network_alone(kind, n_axes, shape, dtype):
-    network = networks_of(KINDS[kind][2][n_axes - 1](), shape)
-    members = five_members(LOSS, network, weighted=True)
-    assert_each_as_alone(members, 2, network, LOSS, Adam(), dtype=dtype)
+    check_gradients(network, stack[0], 5, True, stack[1])
 
 
 # ------------------------------------------------------------------------------------ ties
@@ -345,18 +313,3 @@ def test_pairs_are_settings_and_strides_are_those_of_the_windows():
     assert MaxPool2D(np.int64(2)) == MaxPool2D()
     assert MaxPool2D(3).compute_output_shape((9, 9, 1)) == (3, 3, 1)
     assert MaxPool2D().set_params(strides=1).compute_output_shape((9, 9, 1)) == (8, 8, 1)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("n_estimators", [1, 3])
-@pytest.mark.parametrize("layer", [MaxPool2D(2), MaxPool2D(3, 1), AveragePool2D(2), None], ids=str)
-def test_no_allocation_of_an_epoch_grows_with_the_image(layer, n_estimators):
-    def peak(size):
-        layers = [GlobalMaxPool2D()] if layer is None else [layer, GlobalAveragePool2D()]
-        network = shaped_network((size, size, 2), [Dense(3), *layers])
-        table = some_table(LOSS, 80, network.widths, weighted=True)
-        members = [Member(table, seed, 1e-4) for seed in range(n_estimators)]
-        return peak_of_an_epoch(stack_of(members, network, LOSS, SGD(), batch_size=32))
-
-    # 32 images of 12 x 12 pixels more would be 9,216 bytes a channel as booleans.
-    assert grows_by_less(peak, 10, 16, 9_000)

@@ -7,11 +7,11 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.layers import GRU, LSTM, Bidirectional, Dropout, SimpleRNN
 from skbackprop.layers.recurrent import OrthogonalInit
-from skbackprop.nn.network import BuiltNetwork, Network
+from skbackprop.nn.network import Network
 from skbackprop.testing import check_gradient
-from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
 from support import few_epochs
-from support.stacks import DTYPES, assert_same_bits
+from support.shaped import run_step
+from support.stacks import assert_same_bits
 
 pytestmark = few_epochs
 
@@ -107,26 +107,12 @@ class Pass:
 
     def run(self, members=slice(None), dtype=float):
         """Return the output, the gradient of the parameters and that of the input."""
-        parameters = self.parameters.with_theta(self.parameters.theta[members].astype(dtype))
-        gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
-        n = len(parameters)
-        x, delta = (
-            squeeze_member_axis(array[members].astype(dtype).reshape(n, N_ROWS, -1))
-            for array in (self.x, self.delta)
-        )
-        pool = BufferPool(np.dtype(dtype))
-        built = BuiltNetwork(
-            self.network, parameters, N_ROWS, pool, gradients, with_input_gradient=True
-        )
-        out = np.empty_like(delta)
-        built.forward(x, out)
-        built.delta[...] = delta
-        d_x = built.backward().reshape(n, N_ROWS, -1).copy()
-        return out.reshape(n, N_ROWS, -1), gradients, d_x
+        parameters = self.parameters.with_arrays(self.parameters.theta[members].astype(dtype))
+        return run_step(self.network, parameters, self.x[members], self.delta[members])
 
     def named(self, theta, member=0):
         """Return the arrays of a member by name, without the axis of the rows of biases."""
-        (arrays,) = self.parameters.with_theta(theta).layers
+        (arrays,) = self.parameters.with_arrays(theta).layers
         return {
             name: array[member, 0] if name.endswith("biases") else array[member]
             for name, array in arrays.items()
@@ -215,21 +201,6 @@ def test_one_step_and_one_unit(kind, n_units, shape):
         assert_same_bits(alone[2], d_x[member : member + 1])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("lengths", [None, LENGTHS], ids=["full", "padded"])
-@pytest.mark.parametrize("truncate", [None, 2])
-@sequences_or_last
-@every_kind
-def test_a_member_equals_the_layer_alone(kind, sequences, truncate, lengths, dtype):
-    computed = Pass(make(kind, 9, return_sequences=sequences, truncate=truncate), 3, lengths)
-    together = computed.run(dtype=dtype)
-    for member in range(3):
-        out, gradients, d_x = computed.run(slice(member, member + 1), dtype=dtype)
-        assert_same_bits(out, together[0][member : member + 1])
-        assert_same_bits(gradients.theta, together[1].theta[member : member + 1])
-        assert_same_bits(d_x, together[2][member : member + 1])
-
-
 @pytest.mark.parametrize("truncate", [None, 2])
 @sequences_or_last
 @every_kind
@@ -259,13 +230,6 @@ def test_the_gradient_reaches_as_many_steps_back_as_truncation_allows(kind):
     np.testing.assert_allclose(d_x[:, -3:], full.reshape(d_x.shape)[:, -3:], rtol=1e-12)
 
 
-def test_recurrent_kernels_are_orthogonal_for_each_gate():
-    drawn = OrthogonalInit(5, 3)(np.random.RandomState(0))
-    assert drawn.shape == (5, 15)
-    for gate in np.split(drawn, 3, axis=1):
-        np.testing.assert_allclose(gate.T @ gate, np.eye(5), atol=1e-12)
-
-
 def test_recurrent_kernels_have_either_sign():
     """Of orthogonal matrices that are uniformly distributed, half have a positive first entry."""
     rng = np.random.RandomState(0)
@@ -285,7 +249,7 @@ def test_initial_weights(kind):
     # Glorot & Bengio (2010, equation 16), for each gate.
     bound = np.sqrt(6 / (20 + 30))
     assert 0.98 * bound < abs(kernels).max() <= bound
-    for gate in np.split(recurrent, layer.n_gates, axis=1):
+    for gate in np.split(recurrent, len(layer.input_gates), axis=1):
         np.testing.assert_allclose(gate.T @ gate, np.eye(30), atol=1e-12)
 
 
@@ -345,18 +309,6 @@ def test_bidirectional_is_a_layer_and_one_on_the_reversed_sequences(
         out.reshape(both.delta.shape), np.concatenate(halves, -1), atol=1e-13
     )
     np.testing.assert_allclose(d_x.reshape(total.shape), total, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@sequences_or_last
-def test_a_member_of_a_bidirectional_layer_equals_it_alone(sequences, dtype):
-    computed = Pass(Bidirectional(GRU(9, return_sequences=sequences)), 3, LENGTHS)
-    out, gradients, d_x = computed.run(dtype=dtype)
-    for member in range(3):
-        alone = computed.run(slice(member, member + 1), dtype=dtype)
-        assert_same_bits(alone[0], out[member : member + 1])
-        assert_same_bits(alone[1].theta, gradients.theta[member : member + 1])
-        assert_same_bits(alone[2], d_x[member : member + 1])
 
 
 def test_lengths_are_found_if_one_member_alone_has_padding():

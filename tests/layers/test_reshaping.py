@@ -21,9 +21,7 @@ from skbackprop.layers import (
 )
 from skbackprop.layers.base import expand_layers
 from skbackprop.nn.network import Network
-from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.stack_trainer import StackTrainer
 from skbackprop.optimizers import Adam
 from support import few_epochs
 from support.shaped import (
@@ -34,14 +32,7 @@ from support.shaped import (
     padded,
     shaped_network,
 )
-from support.stacks import (
-    DTYPES,
-    assert_each_as_alone,
-    assert_same_bits,
-    five_members,
-    iter_epochs,
-    some_table,
-)
+from support.stacks import Member, assert_same_bits, some_table, trained
 
 pytestmark = few_epochs
 
@@ -94,32 +85,15 @@ def test_gradients_match_finite_differences(shape, layers, n_estimators, is_shar
     check_gradients(shaped_network(shape, layers), n_estimators, 6, True, is_shared)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
 @every_place
-def test_a_member_of_five_equals_the_network_alone(shape, layers, dtype):
-    network = shaped_network(shape, layers)
-    members = five_members(LOSS, network, weighted=True)
-    assert_each_as_alone(members, 2, network, LOSS, Adam(), dtype=dtype)
-
-
-@every_place
-@pytest.mark.without(lambda shape, layers: shaped_network(shape, layers).stochastic)
 def test_the_data_stay_as_they_are(shape, layers):
     """Layers in place do not write to a view of X."""
     network = shaped_network(shape, [*layers, Activation("tanh")])
-    table = some_table(LOSS, 20, (network.n_inputs, N_TARGETS))
-    X = table.X.copy()
-    stack = StackTrainer.start(
-        Objective(network, LOSS, L2(0.1)),
-        drawn_parameters(network, 1),
-        [table],
-        optimizer=Adam(),
-        rate=0.01,
-        batch_size=20,
-    )
-    list(iter_epochs(stack, 2))
-    predict_raw(network, drawn_parameters(network, 2), table.X)
-    assert_same_bits(table.X, X)
+    member = Member(some_table(LOSS, 20, (network.n_inputs, N_TARGETS)), is_shuffled=False)
+    X = member.table.X.copy()
+    trained([member], 2, network, LOSS, Adam(), batch_size=20)
+    predict_raw(network, drawn_parameters(network, 2), member.table.X)
+    assert_same_bits(member.table.X, X)
 
 
 # --------------------------------------------------------------------------------- padding

@@ -1,9 +1,6 @@
 """Residual connections: what they compute, where they stand, and what they can not hold."""
 
-import copy
-import pickle
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,31 +19,13 @@ from skbackprop.layers import (
     Residual,
     Scale,
 )
-from skbackprop.layers.base import Layer
+from skbackprop.layers.base import Layer, fill_padding
 from skbackprop.nn.network import Network
-from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.stack_trainer import StackTrainer
-from skbackprop.optimizers import Adam
 from skbackprop.persistence import load, save
-from support import BOTH, data_for, few_epochs, quick
-from support.shaped import (
-    LOSS,
-    N_TARGETS,
-    check_gradients,
-    drawn_parameters,
-    forward,
-    padded,
-    shaped_network,
-)
-from support.stacks import (
-    DTYPES,
-    assert_each_as_alone,
-    assert_same_bits,
-    five_members,
-    iter_epochs,
-    some_table,
-)
+from support import BOTH, data_for, few_epochs, pairs, quick
+from support.shaped import check_gradients, drawn_parameters, forward, padded, shaped_network
+from support.stacks import assert_same_bits
 
 pytestmark = few_epochs
 
@@ -82,7 +61,6 @@ CASES = {
     "reshaped before": ((12,), [Reshape((4, 3)), BLOCK, Flatten(), Residual(Dense(12))]),
     "flattened inside": ((4,), [Dense(5), Residual(Flatten())]),
 }
-every_case = pytest.mark.parametrize("shape, layers", CASES.values(), ids=CASES)
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -98,36 +76,12 @@ def test_the_input_is_added_to_what_the_layers_make_of_it(n_estimators):
     np.testing.assert_allclose(forward((4,), [nested], X, n_estimators), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["equal", "weighted"])
-@pytest.mark.parametrize("n_estimators, is_shared", [(1, False), (3, False), (3, True)])
-@every_case
-def test_gradients_match_finite_differences(shape, layers, n_estimators, is_shared, weighted):
-    check_gradients(shaped_network(shape, layers), n_estimators, 7, weighted, is_shared)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@every_case
-def test_a_member_of_five_equals_the_network_alone(shape, layers, dtype):
-    network = shaped_network(shape, layers)
-    members = five_members(LOSS, network, weighted=True)
-    assert_each_as_alone(members, 2, network, LOSS, Adam(), dtype=dtype)
-
-
-@every_case
-@pytest.mark.without(lambda shape, layers: shaped_network(shape, layers).stochastic)
-def test_members_that_share_their_rows_are_as_if_they_did_not(shape, layers):
-    network = shaped_network(shape, layers)
-    table = some_table(LOSS, 20, (network.n_inputs, N_TARGETS))
-    thetas, X = [], table.X.copy()
-    for tables in ([table] * 3, [copy.copy(table) for _ in range(3)]):
-        start, objective = drawn_parameters(network, 3), Objective(network, LOSS, L2(0.1))
-        stack = StackTrainer.start(
-            objective, start, tables, optimizer=Adam(), rate=0.01, batch_size=8
-        )
-        list(iter_epochs(stack, 2))
-        thetas.append(stack.parameters.theta)
-    assert_same_bits(*thetas)
-    assert_same_bits(table.X, X)
+@pytest.mark.parametrize(
+    "name, stack, weighted", pairs(list(CASES), [(1, False), (3, False), (3, True)], [False, True])
+)
+def test_gradients_match_finite_differences(name, stack, weighted):
+    shape, layers = CASES[name]
+    check_gradients(shaped_network(shape, layers), stack[0], 7, weighted, stack[1])
 
 
 @dataclass(frozen=True)
@@ -136,19 +90,16 @@ class FillPadding(Layer):
 
     value: float
 
-    reads_sequences: ClassVar[bool] = True
+    batch_view = "sequences"
+    backward_reads = "neither"
 
-    def forward(self, context, x, out):
-        np.copyto(out, x)
-        if context.lengths is not None:
-            is_padding = np.arange(context.input_shape[0]) >= context.lengths[..., None]
-            members = np.broadcast_to(is_padding, (context.n_estimators, *is_padding.shape[1:]))
-            context.with_member_axis(out).reshape(*members.shape, -1)[members] = self.value
+    def bind(self, context):
+        def forward(x, out):
+            np.copyto(out, x)
+            if context.lengths is not None:
+                fill_padding(out.reshape(-1, *context.x_shape), context.lengths, self.value)
 
-    def backward(self, context, x, delta):
-        if context.grad_input is not None:
-            np.copyto(context.grad_input, delta)
-        return context.grad_input
+        return forward, lambda x, out, delta: None
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -222,16 +173,6 @@ def test_names_and_single_layers_stand_for_layers():
     assert model.set_params(layers=Residual("scale")).layers == Residual(Scale())
 
 
-def test_networks_are_equal_and_so_are_their_pickles():
-    one, other = (
-        Network((5, 3), Residual([BLOCK, LayerNormalization()]).expand((5, 3))) for _ in range(2)
-    )
-    assert one == other
-    assert pickle.loads(pickle.dumps(one)) == one
-    assert len({pickle.dumps(pickle.loads(pickle.dumps(each))) for each in (one, other)}) == 1
-
-
-@pytest.mark.long
 @BOTH
 def test_an_estimator_trains_and_is_saved_with_it(estimator_class, tmp_path):
     X, y = data_for(estimator_class)

@@ -7,10 +7,10 @@ import pytest
 
 from skbackprop import BackpropClassifier
 from skbackprop.layers import Embedding, PeriodicEmbedding
-from skbackprop.nn.network import BuiltNetwork, Network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
-from skbackprop.utils.arrays import BufferPool
 from support import few_epochs, quick
+from support.shaped import drawn_parameters, run_step
 from support.stacks import DTYPES, assert_same_bits
 
 pytestmark = few_epochs
@@ -19,30 +19,17 @@ LAYER = Embedding(7, 3)
 TOKENS = np.array([[0, 6, 6, 1], [3, -1, -1, -1], [5, 5, 5, 5], [2, 0, -1, -1]])
 
 
-def parameters_for(network, n_estimators, dtype=float):
-    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
-    return network.layout.init(n_estimators, np.dtype(dtype), rngs)
-
-
 def table_gradients(tokens, delta, dtype=float):
     """Return the gradients of the tables, computed by the layer alone."""
-    n_estimators = len(delta)
     network = Network(tokens.shape[-1:], (LAYER,))
-    parameters = parameters_for(network, n_estimators, dtype)
-    gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
-    pool = BufferPool(np.dtype(dtype))
-    built = BuiltNetwork(network, parameters, tokens.shape[-2], pool, gradients)
-    shape = delta.shape if n_estimators > 1 else delta.shape[1:]
-    built.forward(tokens.astype(dtype), np.empty(shape, dtype))
-    built.delta[...] = delta.reshape(shape)
-    built.backward()
+    _, gradients, _ = run_step(network, drawn_parameters(network, len(delta), dtype), tokens, delta)
     return gradients.select("embeddings")[0]
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
 def test_each_token_has_its_vector_and_all_else_zeros(n_estimators):
     network = Network((4,), (LAYER,))
-    parameters = parameters_for(network, n_estimators)
+    parameters = drawn_parameters(network, n_estimators)
     X = TOKENS.astype(float)
     X[2] = [7, 1.5, -2, 1e300]
     scores = predict_raw(network, parameters, X).reshape(n_estimators, 4, 4, 3)
@@ -84,7 +71,7 @@ def test_the_gradient_by_tokens_is_zero():
     slope = np.ones((2, 4, 12))
     X = TOKENS.astype(float)
     gradient = compute_input_gradients(
-        network, parameters_for(network, 2), X, lambda scores, i: slope, 1
+        network, drawn_parameters(network, 2), X, lambda scores, i: slope, 1
     )
     assert not gradient.any()
 
@@ -151,16 +138,3 @@ def test_settings_out_of_range_name_themselves(setting, value):
 def test_initial_vectors_have_the_given_deviation():
     (spec,) = Embedding(5000, 8, scale=0.3).parameter_specs((4,))
     assert spec.initializer(np.random.RandomState(0)).std() == pytest.approx(0.3, rel=0.05)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("n_estimators", [1, 2])
-def test_a_fit_learns_which_tokens_count(n_estimators):
-    rng = np.random.default_rng(0)
-    X = rng.integers(0, 7, (200, 5))
-    y = (X == 3).sum(axis=1) > 0
-    settings = {"learning_rate_init": 0.05, "max_iter": 60, "random_state": 0, "batch_size": 50}
-    model = BackpropClassifier((8,), layers=[LAYER], n_estimators=n_estimators, **settings)
-    model.fit(X, y)
-    assert model.score(X, y) > 0.97
-    assert model.embeddings_[0].shape == ((7, 3) if n_estimators == 1 else (2, 7, 3))

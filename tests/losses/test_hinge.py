@@ -8,13 +8,7 @@ from sklearn.svm import LinearSVC
 
 from skbackprop import BackpropClassifier
 from skbackprop.losses import Hinge, SquaredHinge
-from support import (
-    class_data,
-    few_epochs,
-    label_data,
-    networks_of,
-    quick,
-)
+from support import class_data, few_epochs, label_data, networks_of, quick
 
 pytestmark = few_epochs
 
@@ -96,18 +90,3 @@ def test_there_are_no_probabilities(loss, method):
         assert not hasattr(model, method)
         assert not hasattr(networks_of(model)[0], method)
     assert hasattr(quick(BackpropClassifier), method)
-
-
-@every_name
-@every_data
-@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
-def test_labels_follow_the_decision_values(loss, data, solver):
-    X, y = data
-    settings = {"loss": loss, "solver": solver, "learning_rate_init": 0.02, "max_iter": 100}
-    model = quick(BackpropClassifier, **settings).fit(X, y)
-    assert model.out_activation_ == "identity"
-    scores = model.decision_function(X)
-    assert scores.shape == (y.shape if y.ndim == 2 or y.max() == 1 else (len(y), 3))
-    expected = scores.argmax(axis=1) if y.max() == 2 else scores > 0
-    np.testing.assert_array_equal(model.predict(X), expected)
-    assert model.score(X, y) > 0.8

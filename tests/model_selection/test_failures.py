@@ -76,7 +76,6 @@ def test_error_score_replaces_the_score(error_score, scoring, return_train_score
     )
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_divergence_fails_its_candidate_only(solver, early_stopping):
@@ -105,6 +104,7 @@ class Failing(TransformerMixin, BaseEstimator):
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start of processes
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_failing_transformer_fails_its_candidates_only(n_jobs):

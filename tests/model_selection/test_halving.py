@@ -32,27 +32,16 @@ from skbackprop import (
     BackpropGridSearchCV,
     BackpropHalvingGridSearchCV,
     BackpropHalvingRandomSearchCV,
-    BackpropRegressor,
 )
 from skbackprop.optimizers import SGD, AdamW
-from support import (
-    answers,
-    assert_same_search,
-    bits,
-    class_data,
-    few_epochs,
-    quick,
-    value_data,
-)
+from support import answers, assert_same_search, bits, class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
 N = 41  # two splits of it differ in size
 X, Y = class_data(N)
-VALUES = value_data(N)
 N_EPOCHS = 9
 CLASSIFIER = quick(BackpropClassifier, max_iter=N_EPOCHS, batch_size=10)
-REGRESSOR = quick(BackpropRegressor, max_iter=N_EPOCHS, batch_size=10)
 STEADY = clone(CLASSIFIER).set_params(n_iter_no_change=np.inf)
 GRID = {"learning_rate_init": [0.001, 0.01, 0.1], "alpha": [0.0, 0.3, 1.0]}
 LAST = "backpropclassifier__"
@@ -159,7 +148,6 @@ CASES = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_matches_scikit_learn_to_the_bit(case):
     estimator, grid, data = CASES[case]
@@ -172,7 +160,6 @@ def test_matches_scikit_learn_to_the_bit(case):
         np.testing.assert_array_equal(actual, expected, strict=True)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "settings",
     [
@@ -191,7 +178,6 @@ def test_rounds_match_scikit_learn(settings):
     assert_halving_equals(**settings)
 
 
-@pytest.mark.long
 @EVERY_SEARCH
 def test_resource_may_be_rows(ours, theirs):
     settings = {"resource": "n_samples", "max_resources": "auto", "min_resources": 12}
@@ -200,14 +186,12 @@ def test_resource_may_be_rows(ours, theirs):
     assert_same_halving(*(fit_search(kind, estimator, **settings) for kind in (ours, theirs)))
 
 
-@pytest.mark.long
 def test_resource_may_be_any_parameter():
     """With n_estimators as resource, training starts again in each round."""
     settings = {"resource": "n_estimators", "max_resources": 4, "factor": 2}
     assert_halving_equals(STEADY, {"learning_rate_init": [0.001, 0.01, 0.1]}, **settings)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("random_state", [0, None, np.random.RandomState(0)])
 def test_random_halving_draws_the_candidates_of_scikit_learn(random_state):
     found = []
@@ -220,7 +204,7 @@ def test_random_halving_draws_the_candidates_of_scikit_learn(random_state):
     assert found[0].n_candidates_ == [4, 2]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start
 @pytest.mark.parametrize("case", ["early stopping", "masks and statistics", "averages", "pipeline"])
 def test_two_processes_give_equal_results(case):
@@ -230,7 +214,6 @@ def test_two_processes_give_equal_results(case):
     assert_same_halving(paired, alone)
 
 
-@pytest.mark.long
 def test_splits_sample_weights_and_groups():
     weights = {"sample_weight": WEIGHT, "groups": np.arange(N) % 7}
     assert_halving_equals(fit_params=weights, cv=GroupKFold(2), scoring=bits)
@@ -239,7 +222,6 @@ def test_splits_sample_weights_and_groups():
 # ----------------------------------------------------------------------- nothing is trained twice
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("estimator", [STEADY, make_pipeline(StandardScaler(), STEADY)])
 def test_survivors_resume_training(estimator, stack_sizes):
     """Nine candidates train for an epoch, three up to the third, one up to the ninth.
@@ -283,7 +265,6 @@ class Drawing(TransformerMixin, BaseEstimator):
         return X @ self.mixed_
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("random_state, goes_on", [(0, True), (None, False)])
 def test_training_starts_again_if_the_rows_have_changed(random_state, goes_on, stack_sizes):
     estimator = make_pipeline(Drawing(random_state), STEADY)
@@ -293,7 +274,6 @@ def test_training_starts_again_if_the_rows_have_changed(random_state, goes_on, s
     assert stack_sizes == [9] * 2 * rounds[0] + [6] * rounds[1] + [2] * rounds[2] + [1] * 9
 
 
-@pytest.mark.long
 def test_schedules_count_progress_towards_the_last_round():
     """The last score of the survivor equals that of training at once."""
     estimator = clone(STEADY).set_params(learning_rate="cosine", solver="sgd")
@@ -360,7 +340,6 @@ def test_raises_if_resources_and_candidates_are_both_exhaust():
 # ------------------------------------------------------------------------------------ failures
 
 
-@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:One or more of the:UserWarning")
 @pytest.mark.parametrize(
     "grid",

@@ -27,7 +27,6 @@ from sklearn.model_selection import (
     RandomizedSearchCV,
     RepeatedStratifiedKFold,
     ShuffleSplit,
-    cross_val_score,
     cross_validate,
 )
 from sklearn.pipeline import make_pipeline
@@ -40,7 +39,6 @@ from skbackprop import (
     BackpropHalvingGridSearchCV,
     BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
-    BackpropRegressor,
 )
 from skbackprop.activations import Logistic
 from skbackprop.optimizers import SGD, Adam
@@ -54,19 +52,16 @@ from support import (
     few_epochs,
     label_data,
     outcome,
-    pickled,
     quick,
-    safely_saved,
     same_bits,
-    value_data,
 )
 
 pytestmark = few_epochs
 
 N = 41  # two splits of it differ in size
-CLASSIFIER, REGRESSOR = quick(BackpropClassifier), quick(BackpropRegressor)
+CLASSIFIER = quick(BackpropClassifier)
 RATES = {"learning_rate_init": [0.001, 0.01, 0.1], "alpha": [0.0, 0.3]}
-CLASSES, VALUES = class_data(N), value_data(N)
+CLASSES = class_data(N)
 WEIGHT = np.random.RandomState(0).uniform(0.1, 3, N) * (np.arange(N) % 5 > 0)
 GROUPS = np.arange(N) % 7
 TWO_PROCESSES = pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start
@@ -192,7 +187,6 @@ CASES = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", CASES)
 def test_grid_search_matches_scikit_learn_to_the_bit(case):
     estimator, grid, data = CASES[case]
@@ -205,14 +199,12 @@ def test_grid_search_matches_scikit_learn_to_the_bit(case):
         np.testing.assert_array_equal(actual, expected, strict=True)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("weight", [WEIGHT, WEIGHT.tolist(), None])
 @pytest.mark.parametrize("estimator", [CLASSIFIER, quick(BackpropClassifier, **STOPPING)])
 def test_splits_sample_weights(estimator, weight):
     assert_search_equals(estimator, fit_params={"sample_weight": weight}, scoring="neg_log_loss")
 
 
-@pytest.mark.long
 def test_splits_arguments_of_pipeline_steps():
     weights = {"standardscaler__sample_weight": WEIGHT, f"{LAST}sample_weight": WEIGHT[::-1]}
     grid = {f"{LAST}alpha": [0, 1], "pca__n_components": [2, 3]}
@@ -222,7 +214,6 @@ def test_splits_arguments_of_pipeline_steps():
     assert (scores[0] != scores[1]).all()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("random_state", [0, None, np.random.RandomState(0)])
 @pytest.mark.parametrize("estimator", [CLASSIFIER, SCALED], ids=["network", "pipeline"])
 def test_random_search_draws_the_candidates_of_scikit_learn(estimator, random_state):
@@ -275,7 +266,6 @@ def test_constructor_has_the_parameters_of_scikit_learn(ours, theirs, settings):
     assert issubclass(ours, theirs)
 
 
-@pytest.mark.long
 @DROP_INS
 @pytest.mark.parametrize("refit", [True, False])
 def test_attributes_are_those_of_scikit_learn(ours, theirs, settings, refit):
@@ -295,7 +285,6 @@ def second(results):
     return 1
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "scoring, refit",
     [
@@ -334,7 +323,6 @@ SPLITTERS = {
 }
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "case, data",
     [
@@ -353,14 +341,6 @@ def test_splits_that_change_with_each_call_are_drawn_once():
         np.random.seed(0)
         found.append(fitted(kind, cv=ShuffleSplit(3, test_size=0.3), scoring=bits))
     assert_same_search(*found)
-
-
-@pytest.mark.long
-def test_splits_are_drawn_from_a_generator():
-    ours, theirs = (
-        fitted(kind, cv=(half for half in HALVES)) for kind in (BackpropGridSearchCV, GridSearchCV)
-    )
-    assert_same_search(ours, theirs)
 
 
 @pytest.mark.parametrize(
@@ -386,31 +366,6 @@ def test_errors_match_scikit_learn(estimator, grid, changes):
     assert len(kinds) == 1 and issubclass(*kinds, Exception)
 
 
-@DROP_INS
-def test_results_are_pickled_and_saved(ours, theirs, settings, tmp_path):
-    search = fitted(ours, **settings)
-    for copied in (pickled, safely_saved):
-        assert_same_search(copied(search, tmp_path), search)
-
-
-@pytest.mark.long
-def test_search_within_cross_validation_and_pipelines():
-    for_search = {"backpropclassifier__alpha": [0, 1]}
-    scores = [
-        [
-            cross_val_score(kind(SCALED, for_search, cv=2), *CLASSES, cv=2, scoring="neg_log_loss"),
-            cross_validate(
-                make_pipeline(MinMaxScaler(), kind(CLASSIFIER, RATES, cv=2)),
-                *CLASSES,
-                cv=2,
-                scoring="neg_log_loss",
-            )["test_score"],
-        ]
-        for kind in (BackpropGridSearchCV, GridSearchCV)
-    ]
-    np.testing.assert_array_equal(*scores)
-
-
 # -------------------------------------------------------------------------- metadata routing
 
 
@@ -419,14 +374,12 @@ def routed_classifier():
     return network.set_score_request(sample_weight=True)
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("routing")
 def test_weights_and_groups_are_routed():
     metadata = {"sample_weight": WEIGHT, "groups": GROUPS}
     assert_search_equals(routed_classifier(), RATES, fit_params=metadata, cv=GroupKFold(3))
 
 
-@pytest.mark.long
 @pytest.mark.usefixtures("routing")
 @pytest.mark.parametrize("to_scaler", [True, False])
 def test_weights_are_routed_into_a_pipeline(to_scaler):
@@ -457,7 +410,9 @@ def test_raises_on_metadata_that_is_not_requested():
             fitted(kind, fit_params={"sample_weight": WEIGHT})
 
 
-@pytest.mark.long
+# --------------------------------------------------------------------------------- processes
+
+
 @pytest.mark.usefixtures("routing")
 def test_search_is_routed_to_from_outside():
     scores = [
@@ -472,10 +427,6 @@ def test_search_is_routed_to_from_outside():
     np.testing.assert_array_equal(*scores)
 
 
-# --------------------------------------------------------------------------------- processes
-
-
-@pytest.mark.long
 @TWO_PROCESSES
 @pytest.mark.parametrize("case", ["early stopping", "pipeline", "steps"])
 def test_two_processes_give_equal_results(case):

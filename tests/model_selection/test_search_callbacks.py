@@ -9,7 +9,6 @@ from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalvingGridSearchCV
 from support import assert_same_search, bits, class_data, few_epochs, quick
-from support.searches import CallbackRecorder
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -18,6 +17,40 @@ N_EPOCHS = 4
 NETWORK = quick(BackpropClassifier, max_iter=N_EPOCHS)
 GRID = {"learning_rate_init": [0.001, 0.01, 0.1], "hidden_layer_sizes": [(5,), (6,)]}
 HALVING = {"resource": "max_iter", "max_resources": N_EPOCHS, "factor": 2}
+
+
+class CallbackRecorder:
+    """Record the tasks that begin and end; the end of the task `error_in` raises an error.
+
+    A task is the names and ids of its parents and its own.
+    """
+
+    def __init__(self, error_in=()):
+        self.error_in, self.begun, self.ended, self.is_set_up = error_in, [], [], False
+
+    def setup(self, estimator, context):
+        self.is_set_up = True
+
+    def teardown(self, estimator, context):
+        self.is_set_up = False
+
+    def on_fit_task_begin(self, estimator, context):
+        self.begun.append(_path_of(context))
+
+    def on_fit_task_end(self, estimator, context):
+        path = _path_of(context)
+        self.ended.append(path)
+        if self.error_in and path[-len(self.error_in) :] == self.error_in:
+            raise ZeroDivisionError("a mistake in a callback")
+
+    def named(self, name):
+        """Return the ended tasks with a name."""
+        return [path for path in self.ended if path[-1][0] == name]
+
+
+def _path_of(context):
+    parents = () if context.parent is None else _path_of(context.parent)
+    return (*parents, (context.task_name, context.task_id))
 
 
 def fit_search(kind, callback=None, estimator=NETWORK, grid=GRID, **settings):

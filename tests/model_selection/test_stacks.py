@@ -83,7 +83,6 @@ def test_each_split_of_many_candidates_is_a_stack(stack_sizes):
     assert stack_sizes == [12] * 2 * N_EPOCHS
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("in_pipeline", [False, True])
 @pytest.mark.parametrize(
     "grid, n_stacks",
@@ -281,22 +280,10 @@ class OwnScore(BackpropClassifier):
         return 2 * super().score(X, y, sample_weight)
 
 
-class OwnParameter(BackpropClassifier):
-    """A network whose constructor computes a parameter from `width`."""
-
-    def __init__(self, width=3):
-        super().__init__((width,), max_iter=3, random_state=0)
-        self.width = width
-
-
 @pytest.mark.parametrize("kind", [OwnFit, OwnScore])
 def test_subclass_with_its_own_method_is_used(kind):
     fit_both(quick(kind), RATES, scoring=None)
     fit_both(quick(kind), RATES)
-
-
-def test_candidates_keep_what_set_params_sets():
-    fit_both(OwnParameter(), {"width": [3, 5]})
 
 
 def whole_pipeline(estimator, X, y):
@@ -306,6 +293,7 @@ def whole_pipeline(estimator, X, y):
     return accuracy_score(y, estimator.predict(X)) + estimator[0].mean_[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_jobs", [None, 2])
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start of processes
 def test_scorers_get_the_users_estimator(n_jobs):
@@ -344,6 +332,7 @@ def test_verbose_prints_the_progress_of_stacks(capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:joblib")  # a slow start of processes
 @pytest.mark.parametrize("backend", ["threading", "loky"])
 def test_workers_of_any_backend_give_equal_results(backend):

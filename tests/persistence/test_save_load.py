@@ -36,15 +36,7 @@ from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import CosineDecay, LinearWarmup
 from skbackprop.tabular import TableEncoder
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from support import (
-    answers,
-    cases,
-    few_epochs,
-    quick,
-    safely_saved,
-    same_bits,
-    same_values,
-)
+from support import answers, cases, few_epochs, quick, safely_saved, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -138,7 +130,6 @@ def test_loaded_networks_predict_the_same(name, tmp_path):
     assert_same(safely_saved(cases.model(name), tmp_path), cases.model(name), cases.rows_of(name))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("estimator, X, y", MODELS.values(), ids=MODELS)
 def test_loaded_tables_searches_and_meta_estimators_predict_the_same(estimator, X, y, tmp_path):
     model = clone(estimator).fit(X, y)
@@ -150,7 +141,7 @@ def test_unfitted_estimators_keep_their_parameters(tmp_path):
         assert repr(safely_saved(estimator, tmp_path)) == repr(estimator)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, y", [(TabularClassifier, WORDS), (TabularRegressor, NUMBERS)])
 def test_boosting_is_loaded_and_stays_part_of_the_model(kind, y, tmp_path):
     model = kind(**TABULAR, blend="boosting").fit(TABLE, y)
@@ -178,7 +169,6 @@ def test_trees_that_encode_categories_otherwise_must_be_trusted(tmp_path):
 # ------------------------------------------------------------------------ resumed training
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
 def test_warm_start_resumes_to_the_bit(settings, tmp_path):
     model = quick(BackpropClassifier, warm_start=True, **settings).fit(X, Y)
@@ -187,15 +177,6 @@ def test_warm_start_resumes_to_the_bit(settings, tmp_path):
         each.set_params(max_iter=3).fit(X, Y)
     assert same_bits(loaded, pickled)
     assert_same(loaded, pickled, X)
-
-
-def test_partial_fit_resumes_to_the_bit(tmp_path):
-    model, whole = (quick(BackpropRegressor, dropout=0.2) for _ in range(2))
-    for _ in range(3):
-        model.partial_fit(X, NUMBERS)
-        whole.partial_fit(X, NUMBERS)
-        model = safely_saved(model, tmp_path)
-    assert same_bits(model, whole)
 
 
 # ----------------------------------------------------------------------------- callbacks

@@ -184,48 +184,18 @@ def is_close(found, said):
 
 # A value of each parameter that is another than the default.
 _OTHER_VALUES = {
-    "n_components": 3,
-    "hidden_layer_sizes": (5,),
-    "activation": "tanh",
-    "loss": {BackpropClassifier: "focal", BackpropRegressor: "huber"},
-    "solver": "sgd",
-    "alpha": 0.5,
-    "batch_size": 50,
-    "learning_rate": CosineDecay(0.5),
-    "learning_rate_init": 0.5,
-    "power_t": 0.3,
-    "max_iter": 20,
-    "shuffle": False,
-    "random_state": 3,
-    "tol": 0.5,
-    "verbose": True,
-    "warm_start": True,
-    "momentum": 0.5,
-    "nesterovs_momentum": False,
-    "early_stopping": True,
-    "validation_fraction": 0.3,
-    "beta_1": 0.5,
-    "beta_2": 0.5,
-    "epsilon": 0.5,
-    "n_iter_no_change": 5,
-    "max_fun": 100,
-    "n_estimators": 3,
-    "class_weight": {BackpropClassifier: {0: 2.0}},
-    "label_smoothing": 0.1,
-    "scale_target": True,
-    "contamination": 0.3,
-    "l1_ratio": 0.5,
-    "clip_norm": 1.0,
-    "variational": True,
-    "beta": 0.5,
-    "layers": "scale",
-    "input_shape": (2, 2),
-    "dropout": 0.5,
-    "normalization": "batch",
-    "average": ExponentialMovingAverage(0.5),
-    "init": "he_normal",
-    "time_limit": 60,
-    "dtype": "float32",
+    **{"hidden_layer_sizes": (6,), "activation": "tanh", "solver": "sgd", "alpha": 0.5},
+    **{"loss": {BackpropClassifier: "focal", BackpropRegressor: "huber"}, "l1_ratio": 0.5},
+    **{"batch_size": 50, "learning_rate": CosineDecay(0.5), "learning_rate_init": 0.5},
+    **{"power_t": 0.3, "max_iter": 20, "shuffle": False, "random_state": 3, "tol": 0.5},
+    **{"verbose": True, "warm_start": True, "momentum": 0.5, "nesterovs_momentum": False},
+    **{"early_stopping": True, "validation_fraction": 0.3, "n_iter_no_change": 5, "max_fun": 100},
+    **{"beta_1": 0.5, "beta_2": 0.5, "epsilon": 0.5, "n_estimators": 3, "scale_target": True},
+    **{"class_weight": {BackpropClassifier: {0: 2.0}}, "label_smoothing": 0.1, "clip_norm": 1.0},
+    **{"layers": "scale", "input_shape": (2, 2), "dropout": 0.5, "normalization": "batch"},
+    **{"average": ExponentialMovingAverage(0.5), "init": "he_normal", "time_limit": 60},
+    **{"n_components": 3, "variational": True, "beta": 0.5, "contamination": 0.3},
+    **{"dtype": "float32"},
 }
 # What makes the parameter matter.
 _BESIDE = {
@@ -242,20 +212,24 @@ _BESIDE = {
 
 
 # The parameters in which members of a stack may differ. The others are part of their
-# `TrainingConfig.stacking_key`.
-MAY_DIFFER = {"alpha", "average", "beta_1", "beta_2", "class_weight", "clip_norm"}
-MAY_DIFFER |= {"contamination", "early_stopping", "epsilon", "init", "l1_ratio"}
-MAY_DIFFER |= {"learning_rate", "learning_rate_init", "max_fun", "momentum"}
-MAY_DIFFER |= {"n_iter_no_change", "power_t", "random_state", "shuffle", "tol"}
-MAY_DIFFER |= {"validation_fraction", "verbose", "warm_start"}
+# `Config.stacking_key`.
+MAY_DIFFER = {
+    *("alpha", "average", "beta_1", "beta_2", "class_weight", "clip_norm", "contamination"),
+    *("early_stopping", "epsilon", "init", "l1_ratio", "learning_rate", "learning_rate_init"),
+    *("max_fun", "momentum", "n_iter_no_change", "power_t", "random_state", "tol"),
+    *("validation_fraction", "verbose", "warm_start"),
+}
+
+
+def other_value(kind, name):
+    """Return a value of a parameter that is another than the default."""
+    other = _OTHER_VALUES[name]
+    return other.get(kind, Huber()) if isinstance(other, dict) else other
 
 
 def two_that_differ_in(row, **settings):
     """Return two estimators with these settings that differ in the parameter of a row alone."""
     classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
     kind = classes.get(row.estimators[0], BackpropAutoencoder)
-    other = _OTHER_VALUES[row.name]
-    if isinstance(other, dict):
-        other = other.get(kind, Huber())
     one = kind(**settings | _BESIDE.get(row.name, {}))
-    return one, clone(one).set_params(**{row.name: other})
+    return one, clone(one).set_params(**{row.name: other_value(kind, row.name)})

@@ -5,9 +5,9 @@ import numpy as np
 from skbackprop.layers.base import expand_layers
 from skbackprop.layers.reshaping import Flatten
 from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import L2, Objective
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
+from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
 
 from .stacks import LOSSES, batch_gradient, some_table
 
@@ -23,13 +23,13 @@ def shaped_network(input_shape, layers):
     return Network(input_shape, (*layers, *dense_network((*shape, N_TARGETS), ()).layers))
 
 
-def drawn_parameters(network, n_estimators, dtype=float):
+def drawn_parameters(network, n_estimators, dtype=float, first_seed=0):
     """Return parameters that differ from their initial values."""
-    rngs = [np.random.RandomState(seed) for seed in range(n_estimators)]
-    parameters = network.layout.init(n_estimators, np.dtype(float), rngs)
+    rngs = [np.random.RandomState(first_seed + i) for i in range(n_estimators)]
+    parameters = network.layout.init(n_estimators, np.dtype(dtype), rngs)
     for theta, rng in zip(parameters.theta, rngs, strict=True):
         theta += 0.4 * rng.randn(len(theta))
-    return network.copy_parameters(parameters, np.dtype(dtype))
+    return parameters.astype(dtype)
 
 
 def forward(input_shape, layers, X, n_estimators=1):
@@ -39,6 +39,31 @@ def forward(input_shape, layers, X, n_estimators=1):
     parameters = drawn_parameters(network, n_estimators)
     scores = predict_raw(network, parameters, X.reshape(len(X), -1))
     return scores.reshape(*scores.shape[:2], *network.row_shapes[-1])
+
+
+def run_step(network, parameters, x, delta, rngs=()):
+    """Return the output of a training step, the gradients, and the gradient by the input.
+
+    `delta` is the gradient by the output, of shape (n_estimators, n_rows, ...). So is `x`, or it
+    has no axis of members if they share their rows.
+    """
+    n_estimators, dtype = len(parameters), parameters.dtype
+    delta = delta.astype(dtype).reshape(n_estimators, -1, network.n_units[-1])
+    x = x.astype(dtype).reshape(-1, delta.shape[1], network.n_inputs)
+    gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
+    bound = network.bind(
+        parameters,
+        delta.shape[1],
+        BufferPool(dtype),
+        gradients,
+        rngs=rngs,
+        with_input_gradient=True,
+    )
+    out = np.empty_like(delta)
+    bound.forward(squeeze_member_axis(x), squeeze_member_axis(out))
+    bound.delta[...] = squeeze_member_axis(delta)
+    d_x = bound.backward().reshape(n_estimators, *x.shape[1:])
+    return out, gradients, d_x.copy()
 
 
 def padded(X, lengths):
@@ -55,10 +80,11 @@ def check_gradients(network, n_estimators=1, n_rows=7, weighted=False, is_shared
     With `is_shared` all members have the same rows. NaN in X has a gradient of zero. A network with
     dropout is checked by its parameters only, with the same masks in each call.
     """
-    n_inputs, start = network.n_inputs, drawn_parameters(network, n_estimators)
+    n_inputs, n_outputs = network.n_inputs, network.n_units[-1]
+    start = drawn_parameters(network, n_estimators)
     seeds = [0] * n_estimators if is_shared else range(n_estimators)
     tables = [
-        some_table(LOSS, n_rows, (n_inputs, N_TARGETS), weighted=weighted, seed=seed)
+        some_table(LOSS, n_rows, (n_inputs, n_outputs), weighted=weighted, seed=seed)
         for seed in seeds
     ]
     tables = tables[:1] * n_estimators if is_shared else tables
@@ -68,14 +94,13 @@ def check_gradients(network, n_estimators=1, n_rows=7, weighted=False, is_shared
 
     def by_parameters(theta):
         rngs = [np.random.default_rng(i) for i in range(n_estimators)]
-        objective = Objective(network, LOSS, L2(0.0))
-        return batch_gradient(objective, tables, start.with_theta(theta), rngs)[:2]
+        return batch_gradient(network, LOSS, tables, start.with_arrays(theta), rngs=rngs)[:2]
 
     check_gradient(by_parameters, start.theta, n_directions=4)
     if network.stochastic:
         return
     X = tables[0].X
-    slope = np.random.RandomState(8).normal(size=(n_estimators, n_rows, N_TARGETS))
+    slope = np.random.RandomState(8).normal(size=(n_estimators, n_rows, n_outputs))
     is_padding = np.isnan(X)
 
     def by_input(x):

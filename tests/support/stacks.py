@@ -1,35 +1,40 @@
-"""Losses, data and stacks of networks for the tests of layers and nn."""
+"""Losses, data and stacks of networks for the tests of layers, parts and training."""
 
-import copy
 from dataclasses import dataclass, fields, is_dataclass, replace
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
-import pytest
 from scipy import sparse
 
+from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
-from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Loss, Quantile
-from skbackprop.nn.data_loader import DataLoader, Dataset
-from skbackprop.nn.network import Network, dense_network
-from skbackprop.nn.objective import L2, LossAndGradient, Objective
-from skbackprop.nn.stack_trainer import StackTrainer
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Quantile
+from skbackprop.nn.network import dense_network
+from skbackprop.nn.penalties import L2
+from skbackprop.nn.rows import Batches, Rows
+from skbackprop.nn.step import Step, sum_losses
 from skbackprop.nn.train_state import TrainState
-from skbackprop.nn.update import UpdateRule
-from skbackprop.optimizers import Optimizer
-from skbackprop.schedules import ConstantRate, LearningRateSchedule, init_plateau_counter
+from skbackprop.schedules import ConstantRate
+from skbackprop.training.config import Config, stack_configs
+from skbackprop.training.train import train_epochs
 from skbackprop.utils.arrays import BufferPool
-from skbackprop.weight_averaging import WeightAverage
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
+FREE, CONSTANT = L2(), ConstantRate()
+# Dense or sparse rows, of equal weight or not.
+KINDS_OF_ROWS = [
+    {"is_sparse": is_sparse, "weighted": weighted}
+    for is_sparse in (False, True)
+    for weighted in (False, True)
+]
 
 # Every loss through every link that it can have.
 LOSSES = {
     f"{name}-{loss.link.name}": loss
     for name, loss in [
-        *((name, loss) for name, loss in REGRESSOR_LOSSES.items()),
+        *REGRESSOR_LOSSES.items(),
         ("quantiles", Quantile((0.1, 0.5, 0.9))),
         *(
             (name, replace(loss, multiclass=multiclass))
@@ -70,15 +75,9 @@ def column(values):
     return float(values[0]) if len(values) == 1 else np.array(values, dtype=float)[:, None]
 
 
-def crossed(names, first, second):
-    """Run over each value of two tables beside one of the other.
-
-    For parts of which the one begins where the other has ended, so that no two can meet.
-    """
-    one, other = next(iter(first)), next(iter(second))
-    pairs = [(name, other) for name in first] + [(one, name) for name in second if name != other]
-    values = [(first[a], second[b]) for a, b in pairs]
-    return pytest.mark.parametrize(names, values, ids=["-".join(pair) for pair in pairs])
+def in_turn(values, others):
+    """Return each of some values with one of some others, which take turns."""
+    return list(zip(values, cycle(others), strict=False))
 
 
 def public_kinds(module, base):
@@ -120,14 +119,14 @@ def some_targets(loss, n_rows, n_outputs, rng):
 
 
 def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):
-    """Return float64 data for a network of these widths; with `weighted`, a third weighs zero."""
+    """Return float64 rows for a network of these widths; with `weighted`, a third weighs zero."""
     rng = np.random.RandomState(seed)
     X = rng.randn(n_rows, widths[0])
     if is_sparse:
         X = sparse.csr_array(X * (rng.rand(*X.shape) < 0.5))
     y = some_targets(loss, n_rows, widths[-1], rng)
     weight = rng.uniform(0.1, 3, n_rows) * (np.arange(n_rows) % 3 > 0) if weighted else None
-    return Dataset(X, y, weight)
+    return Rows(X, y, weight)
 
 
 # ------------------------------------------------------------------------------- networks
@@ -157,91 +156,54 @@ def some_parameters(network, seeds, dtype=np.float64):
     """
     rngs = [np.random.RandomState(seed) for seed in seeds]
     parameters = network.layout.init(len(rngs), np.dtype(np.float64), rngs)
-    drawn = [*parameters.weights, *parameters.biases]
+    all_weights, all_biases = parameters.select("weights"), parameters.select("biases")
     for member, rng in enumerate(rngs):
-        for array in drawn:
+        for array in (*all_weights, *all_biases):
             array[member] = rng.randn(*array.shape[1:])
-    for weights, biases in zip(parameters.weights, parameters.biases, strict=True):
+    for weights, biases in zip(all_weights, all_biases, strict=True):
         weights *= 1.2 / np.sqrt(weights.shape[-2])
         biases *= 0.5
     for gains in parameters.select("gains"):
         gains += np.array([0.3 * rng.randn(1, gains.shape[-1]) for rng in rngs])
-    return parameters.with_theta(parameters.theta.astype(dtype))
+    return parameters.with_arrays(parameters.theta.astype(dtype))
 
 
-def batch_gradient(objective, tables, parameters, rngs=()):
+def make_config(loss, **changes):
+    """Return the configuration of one network, with some fields changed."""
+    params = BackpropRegressor(loss=loss, n_iter_no_change=np.inf).get_params(deep=False)
+    return replace(Config.from_params(params, {}), **changes)
+
+
+def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     """Return the value of a batch of all rows, added over the members, its gradient, and scores."""
-    gradients = parameters.with_theta(np.full_like(parameters.theta, np.nan))
+    gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
     pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    loader = DataLoader(tables, [None] * len(tables), [n_rows] * len(tables), pool)
-    gradient = LossAndGradient(
-        objective, parameters, gradients, n_rows, pool, loader.is_sparse, rngs
-    )
-    (chunk,) = loader.chunks()
-    measures = np.array([gradient(batch) for batch in chunk.batches], dtype=float).T
-    sums = objective.batch_losses(chunk) + objective.penalty.value(measures)
-    return (sums[:, 0] / loader.total_weights).sum(), gradients.theta, chunk.scores
+    state = TrainState.initial(parameters, masks=list(rngs) or [None] * len(tables))
+    batches = Batches(tables, state.orders, [n_rows] * len(tables), pool)
+    config = make_config(loss, penalty=penalty)
+    step = Step(network, loss, config, state, gradients, n_rows, pool, batches.is_sparse)
+    ((chunk,),) = [list(batches.chunks())]
+    (batch,) = chunk.batches
+    step.backpropagate(batch)
+    sums = step.add_penalty(batch.total)
+    losses = sum_losses(loss, chunk)[:, 0] + penalty.value(sums[:, None])[:, 0]
+    return (losses / batches.total_weights).sum(), gradients.theta, chunk.scores
 
 
-@dataclass(frozen=True)
-class Falling(LearningRateSchedule):
-    """rate = base * (1 - progress), which depends on how many epochs there are in all."""
-
-    def rate(self, state, base, progress):
-        return base * (1 - progress)
+# --------------------------------------------------------------------------------- stacks
 
 
 @dataclass(frozen=True)
 class Member:
     """What one member of a stack has to itself."""
 
-    table: Dataset
+    table: Rows
     seed: int = 0
     rate: float = 0.05
     alpha: float = 0.0
     factor: float = 1.0  # of all numbers of the optimizer, the schedule and the average
     is_shuffled: bool = True
-
-
-def stack_of(
-    members,
-    network: Network,
-    loss: Loss,
-    optimizer: Optimizer,
-    *,
-    schedule: LearningRateSchedule | None = None,
-    batch_size=8,
-    dtype=np.float64,
-    average: WeightAverage | None = None,
-):
-    """Return a stack of these members at the start of training."""
-    parameters = some_parameters(network, [member.seed for member in members], dtype)
-    schedule = schedule or ConstantRate()
-    factors = [member.factor for member in members]
-    optimizer, schedule = per_member(optimizer, factors), per_member(schedule, factors)
-    average = None if average is None else per_member(average, factors)
-    n_samples_seen = np.zeros((len(members), 1))
-    return StackTrainer(
-        Objective(network, loss, L2(column([member.alpha for member in members]))),
-        TrainState(
-            parameters,
-            optimizer=optimizer.init(parameters.theta),
-            schedule=schedule.init(len(members)),
-            average=average.init(parameters.theta, n_samples_seen, parameters.statistics)
-            if average
-            else {},
-            progress=init_plateau_counter(len(members)),
-            n_samples_seen=n_samples_seen,
-            orders=[np.arange(m.table.n_rows) if m.is_shuffled else None for m in members],
-            rngs=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
-            masks=[np.random.default_rng(m.seed) for m in members] if network.stochastic else [],
-        ),
-        [member.table for member in members],
-        [min(batch_size, member.table.n_rows) for member in members],
-        UpdateRule(optimizer, average=average),
-        schedule,
-        np.array([[member.rate] for member in members]),
-    )
+    n_epochs: float = np.inf  # without progress, before it leaves the stack
 
 
 def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
@@ -266,60 +228,81 @@ def five_members(loss, network=NETWORK, weighted=False, is_sparse=False):
     ]
 
 
-def iter_epochs(stack, n_epochs, n_done=0):
-    """Train a stack for an epoch each time the next item is asked for, and yield its losses."""
-    for epoch in range(n_done, n_epochs):
-        yield stack.train_epoch(epoch, n_epochs)
+def iter_epochs(
+    members,
+    n_epochs,
+    network,
+    loss,
+    optimizer,
+    *,
+    schedule=CONSTANT,
+    average=None,
+    batch_size=8,
+    dtype=np.float64,
+    state=None,
+    **changes,
+):
+    """Train members as a stack; yield a function that returns the state before and after epochs.
+
+    Training resumes from a `state`, if there is one. More keyword arguments are fields of the
+    configuration.
+    """
+    configs = [
+        make_config(
+            loss,
+            penalty=L2(member.alpha),
+            solver=per_member(optimizer, [member.factor]),
+            learning_rate=per_member(schedule, [member.factor]),
+            learning_rate_init=member.rate,
+            average=None if average is None else per_member(average, [member.factor]),
+            batch_size=batch_size,
+            max_iter=n_epochs,
+            n_iter_no_change=member.n_epochs,
+            **changes,
+        )
+        for member in members
+    ]
+    config, tables = stack_configs(configs), [member.table for member in members]
+    state = state or _first_state(members, network, config, dtype)
+    yield from train_epochs(network, loss, config, tables, [None] * len(members), state)
 
 
-class Interrupted(BaseException):
-    """What a user's Ctrl-C is: no ordinary exception."""
+def _first_state(members, network, config, dtype):
+    parameters = some_parameters(network, [member.seed for member in members], dtype)
+    theta, average, n = parameters.theta, config.average, len(members)
+    seen = np.zeros((n, 1), dtype=int)
+    return TrainState.initial(
+        parameters,
+        optimizer=config.solver.init(theta),
+        schedule=config.learning_rate.init(n),
+        average={} if average is None else average.init(theta, seen, parameters.buffers),
+        orders=[np.arange(m.table.n_rows) if m.is_shuffled else None for m in members],
+        rngs=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
+        masks=[np.random.default_rng(m.seed) if network.stochastic else None for m in members],
+    )
 
 
-def interrupt_an_epoch(stack):
-    """Begin the second of four epochs, and interrupt it after the third step."""
-    optimizer, n_steps = type(stack.rule.optimizer), []
-    step = optimizer.step
-
-    def failing_step(*arguments):
-        step(*arguments)
-        n_steps.append(1)
-        if len(n_steps) == 3:
-            raise Interrupted
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizer, "step", failing_step)
-        with pytest.raises(Interrupted):
-            next(iter_epochs(stack, 4, 1))
+def trained(members, n_epochs, *arguments, **options):
+    """Return the state of a stack of these members after so many epochs."""
+    for get_state in iter_epochs(members, n_epochs, *arguments, **options):
+        state = get_state()
+    return state
 
 
-def states_of(stack):
-    """Return copies of all arrays that training changes, each with a row for every member."""
-    return {
-        "theta": stack.parameters.theta.copy(),
-        "n_samples_seen": stack.state.n_samples_seen.copy(),
-        **{f"optimizer {name}": array.copy() for name, array in stack.state.optimizer.items()},
-        **{f"schedule {name}": array.copy() for name, array in stack.state.schedule.items()},
-        **{f"running {name}": array.copy() for name, array in stack.parameters.statistics.items()},
-        **({"next masks": next_masks(stack)} if stack.state.masks else {}),
-        **{f"average {name}": array.copy() for name, array in stack.state.average.items()},
-    }
+def losses_of(state):
+    """Return the losses of the epochs, a list for each member."""
+    return [[record["loss"] for record in records] for records in state.history]
 
 
-def peak_of_an_epoch(stack):
+def peak_of_an_epoch(members, *arguments, **options):
     """Return the most memory that an epoch takes beyond what was there before it, in bytes.
 
     It is the least of three epochs, because other threads of the process may allocate as well.
     """
-    epochs = iter_epochs(stack, 6)
-    next(epochs)
-    next(epochs)
+    epochs = iter_epochs(members, 6, *arguments, **options)
+    for _ in range(3):
+        next(epochs)
     return min(peak_of(next, epochs) for _ in range(3))
-
-
-def next_masks(stack):
-    """Return a number of each member's stream of masks, without a step of it."""
-    return np.array([[copy.deepcopy(rng).random()] for rng in stack.state.masks])
 
 
 def assert_same_bits(actual, expected, what=""):
@@ -331,26 +314,21 @@ def assert_same_bits(actual, expected, what=""):
         raise AssertionError(f"{what} differs in the sign of a zero")
 
 
-def trained(stack, n_epochs):
-    """Return the losses of each epoch, a column for each member; the schedule hears of them."""
-    losses = []
-    for values in iter_epochs(stack, n_epochs):
-        losses.append(values)
-        state = stack.state
-        stack.schedule.on_epoch_end(
-            state.schedule, stack.rate, values[:, None], state.n_samples_seen
-        )
-    return np.array(losses)
+def assert_same_state(state, expected, what=""):
+    """Assert that two states are equal in all that training changes."""
+    arrays, references = state.to_arrays(), expected.to_arrays()
+    assert arrays.keys() == references.keys(), what
+    for name, array in references.items():
+        assert_same_bits(arrays[name], array, f"{name} {what}")
 
 
 def assert_each_as_alone(members, n_epochs, *arguments, **options):
-    """Assert that a stack ends as its members do when each is trained in a stack of one."""
-    stack = stack_of(members, *arguments, **options)
-    losses, states = trained(stack, n_epochs), states_of(stack)
+    """Assert that members of a stack end as they do when each is trained in a stack of one.
+
+    Returns the state of the stack.
+    """
+    together = trained(members, n_epochs, *arguments, **options)
     for i, member in enumerate(members):
-        alone = stack_of([member], *arguments, **options)
-        assert_same_bits(trained(alone, n_epochs)[:, 0], losses[:, i], f"losses of member {i}")
-        for name, array in states_of(alone).items():
-            assert_same_bits(states[name][i : i + 1], array, f"{name} of member {i}")
-        if member.is_shuffled:
-            assert_same_bits(stack.state.orders[i], alone.state.orders[0], f"order of member {i}")
+        alone = trained([member], n_epochs, *arguments, **options)
+        assert_same_state(together.take(slice(i, i + 1)), alone, f"of member {i}")
+    return together

@@ -6,7 +6,6 @@ written down.
 
 import itertools
 from types import SimpleNamespace
-from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -25,9 +24,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
-from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
@@ -53,7 +51,6 @@ def data_for(kind):
 # ------------------------------------------------------------------- training and weights
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_classifiers_are_cross_fitted_and_weighted_by_likelihood(n_classes):
     X, y = load_wine(return_X_y=True)
@@ -131,7 +128,6 @@ class Knowing(ClassifierMixin, BaseEstimator):
         return np.c_[1 - second, second]
 
 
-@pytest.mark.long
 def test_useless_models_have_no_weight_and_overconfident_ones_are_calibrated():
     rng = np.random.RandomState(0)
     y = rng.randint(2, size=300)
@@ -147,7 +143,6 @@ def test_useless_models_have_no_weight_and_overconfident_ones_are_calibrated():
     np.testing.assert_allclose(regressor.fit(X, y).weights_[1:], [0, 1], atol=0.1)
 
 
-@pytest.mark.long
 @BOTH
 def test_blending_does_not_change_the_networks(kind):
     X, y = data_for(kind)
@@ -175,7 +170,6 @@ def many_levels(n=1800):
     return table, (level < 150) + 0.1 * rng.randn(n)
 
 
-@pytest.mark.long
 def test_boosting_gets_missing_values_and_category_codes():
     table, y = many_levels()
     model = TabularRegressor(**SMALL, blend=["boosting", Ridge()]).fit(table, y)
@@ -211,19 +205,6 @@ def test_boosting_of_the_user_gets_the_table():
     assert own.categorical_features == "from_dtype"
 
 
-@pytest.mark.long
-@BOTH
-def test_sparse_tables_and_pipelines(kind):
-    from scipy import sparse
-
-    X, y = data_for(kind)
-    last = LogisticRegression() if kind is TabularClassifier else Ridge()
-    blend = ["boosting", make_pipeline(StandardScaler(), last)]
-    model = kind(**SMALL, blend=blend).fit(sparse.csr_array(X), y)
-    predictions = predict(model, sparse.csr_array(X))
-    np.testing.assert_allclose(predict(model, X), predictions, rtol=1e-6)
-
-
 # ----------------------------------------------------------------------------- awkward data
 
 
@@ -250,7 +231,6 @@ def test_columns_without_values_are_left_out(kind, blend, known):
         np.testing.assert_array_equal(found, predict(model, table))
 
 
-@pytest.mark.long
 def test_folds_without_some_classes():
     X = np.random.RandomState(0).randn(30, 2)
     y = np.r_[np.zeros(20), np.ones(9), 2]
@@ -284,7 +264,6 @@ class WithWeights(WithoutWeights):
         return self
 
 
-@pytest.mark.long
 def test_sample_weights_are_passed_on():
     X, y = data_for(TabularRegressor)
     weight = np.r_[np.zeros(100), np.full(len(y) - 100, 3.0)]
@@ -350,7 +329,6 @@ def test_errors_of_blended_estimators_change_nothing(kind, other, error):
 # ------------------------------------------------------------------------- conventions
 
 
-@pytest.mark.long
 def test_seeds_are_drawn_for_random_states_of_none():
     X, y = data_for(TabularRegressor)
     pipeline = make_pipeline(FunctionTransformer(), RandomForestRegressor(3))
@@ -382,7 +360,6 @@ def test_a_time_limit_leaves_out_estimators_and_stops_boosting(is_boosting, monk
         assert 10 <= each.n_iter_ < each.max_iter == 1000
 
 
-@pytest.mark.long
 def test_boosting_with_a_time_limit_equals_boosting_without():
     X, y = data_for(TabularClassifier)
     whole = TabularClassifier(**SMALL, blend="boosting").fit(X, y)
@@ -398,7 +375,6 @@ def test_boosting_with_a_time_limit_equals_boosting_without():
 # ------------------------------------------------------- rows to watch, losses and intervals
 
 
-@pytest.mark.long
 @BOTH
 def test_one_clone_with_validation_data(kind):
     X, y = data_for(kind)
@@ -414,7 +390,6 @@ def test_one_clone_with_validation_data(kind):
     assert np.isfinite(predict(model, X)).all()
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "loss", ["squared_error", "absolute_error", "poisson", "gamma", Quantile(0.8)], ids=str
 )
@@ -429,7 +404,6 @@ def test_boosting_minimizes_the_same_loss(loss):
     assert np.isfinite(model.predict(X)).all()
 
 
-@pytest.mark.long
 @BOTH
 def test_boosting_is_blended_by_default_from_500_rows_on(kind):
     X, y = mixed_data(kind, 500)
@@ -440,7 +414,6 @@ def test_boosting_is_blended_by_default_from_500_rows_on(kind):
         np.testing.assert_array_equal(predict(model, X), predict(same, X))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("loss", ["huber", "tweedie", "gaussian", Quantile([0.1, 0.9])], ids=str)
 def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(loss):
     X, y = mixed_data(TabularRegressor, 500)
@@ -451,7 +424,6 @@ def test_networks_are_alone_by_default_with_losses_that_boosting_does_not_have(l
     np.testing.assert_array_equal(model.predict(X), alone.predict(X))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("kind", [HistGradientBoostingClassifier, HistGradientBoostingRegressor])
 def test_boosting_predicts_the_same_with_a_table_of_ordinals(kind):
     """Codes are missing, some were not seen in training, and one column is numbers in between."""
@@ -479,7 +451,6 @@ def test_boosting_predicts_the_same_with_a_table_of_ordinals(kind):
     np.testing.assert_array_equal(predict_rows(rows), before)
 
 
-@pytest.mark.long
 def test_raises_on_losses_that_cannot_be_blended():
     X, y = data_for(TabularRegressor)
     for loss in ("huber", "log_cosh", "tweedie"):
@@ -501,34 +472,3 @@ def test_predictions_outside_the_range_of_the_loss_are_clipped():
     assert model.blended_[0][0].predict(component_inputs(model, X)[1]).min() < 0
     assert model.predict(X).min() > 0
     assert np.isfinite(model.oof_score_)
-
-
-class CountingThreads(HistGradientBoostingClassifier):
-    """Gradient boosting that records how many threads OpenMP has while it is fitted or predicts."""
-
-    counts: ClassVar[list[int]] = []
-
-    def fit(self, *args, **arguments):
-        self._count()
-        return super().fit(*args, **arguments)
-
-    def predict_proba(self, X):
-        self._count()
-        return super().predict_proba(X)
-
-    def _count(self):
-        libraries = [each for each in threadpool_info() if each["user_api"] == "openmp"]
-        self.counts.extend(each["num_threads"] for each in libraries)
-
-
-@pytest.mark.long
-def test_trees_of_small_tables_have_one_thread():
-    """Threads that wait for each other cost most where other processes are running."""
-    X, y = data_for(TabularClassifier)
-    CountingThreads.counts.clear()
-    with threadpool_limits(2, user_api="openmp"):
-        model = TabularClassifier(**SMALL, blend=[CountingThreads(max_iter=2)]).fit(X, y)
-        n_in_fit = len(CountingThreads.counts)
-        model.predict_proba(X)
-    assert len(CountingThreads.counts) > n_in_fit or not CountingThreads.counts
-    assert set(CountingThreads.counts) <= {1}

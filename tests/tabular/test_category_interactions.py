@@ -108,7 +108,6 @@ def test_a_line_does_not_depend_on_the_target_of_its_row():
         np.testing.assert_array_equal(rows(changed)[1][row], expected[row])
 
 
-@pytest.mark.long
 def test_lines_lower_the_error_on_new_rows():
     frame, y = growing_levels(600)
     new, y_new = growing_levels(600, seed=1)
@@ -157,7 +156,6 @@ def test_targets_of_any_unit(unit):
     np.testing.assert_allclose(coefficients[1], unit * coefficients[0], rtol=1e-9)
 
 
-@pytest.mark.long
 def test_lines_in_explanations_importances_and_files(tmp_path):
     frame, y = growing_levels(300)
     frame["time"] = frame["time"].where(frame.index % 50 > 0)

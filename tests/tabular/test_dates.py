@@ -55,7 +55,6 @@ def test_parts_match_pandas():
 
 
 BERLIN = "Europe/Berlin"
-KNOWN = [each for each in MOMENTS if each is not None]
 MAKERS = {
     "pandas, microseconds": lambda m: pd.DataFrame({"when": pd.Series(m, dtype="M8[us]")}),
     "pandas, nanoseconds": lambda m: pd.DataFrame({"when": pd.Series(m, dtype="M8[ns]")}),
@@ -294,7 +293,6 @@ def test_mixed_types_of_dates_are_dates():
     np.testing.assert_array_equal(encoder.transform(frame), expected)
 
 
-@pytest.mark.long
 def test_networks_learn_seasons_from_dates():
     rng = np.random.RandomState(0)
     dates = pd.Timestamp("2015-01-01") + pd.to_timedelta(rng.randint(0, 3000, 400), unit="D")

@@ -12,13 +12,10 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.model_selection import KFold
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OrdinalEncoder, TargetEncoder
 
-from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._read_table import FEW_ROWS
-from support import few_epochs
 
 # ------------------------------------------------------------------------------- numbers
 
@@ -556,18 +553,3 @@ def test_target_type_is_inferred_or_given():
     assert encoder.output_types_.tolist().count("target") == 1
     encoder = TableEncoder(max_categories=10).fit(frame, counts)
     assert encoder.output_types_.tolist().count("target") == 4
-
-
-# ------------------------------------------------------------------------------ together
-
-
-@few_epochs
-@pytest.mark.parametrize("estimator_class", [BackpropClassifier, BackpropRegressor])
-def test_pipeline_with_a_network_learns_from_a_raw_table(estimator_class):
-    frame, effect = many_levels()
-    y = effect > 0 if estimator_class is BackpropClassifier else effect
-    network = estimator_class(max_iter=100, random_state=0)
-    model = make_pipeline(TableEncoder(random_state=0), network)
-    assert model.fit(frame[:300], y[:300]).score(frame[300:], y[300:]) > 0.7
-    with_arrays = make_pipeline(TableEncoder(), estimator_class(max_iter=2, random_state=0))
-    assert with_arrays.fit(sparse.csr_array(np.eye(30)), y[:30]).predict(np.eye(30)).shape == (30,)

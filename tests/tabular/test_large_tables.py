@@ -12,7 +12,6 @@ from skbackprop import TabularRegressor
 from skbackprop.tabular import _model_inputs, _robust_scaling, base
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._table_encoding import FittedEncoding
-from skbackprop.tabular._text import infer_kind_of_strings
 from skbackprop.utils.arrays import max_abs
 from support import peak_of
 from support.tables import BOTH, columns_of, mixed_data, predict
@@ -79,7 +78,6 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
         assert max_abs(lazy) == np.abs(expected).max()
 
 
-@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("is_validated", [False, True])
 def test_networks_are_the_same_on_inputs_that_are_computed_for_each_batch(
@@ -143,7 +141,7 @@ def test_what_is_trained_on_fewer_rows(kind, monkeypatch):
     assert len(model.blended_) == 1
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @BOTH
 def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     """Bytes for each row, from two sizes: what does not grow with the rows is no matter."""
@@ -159,19 +157,3 @@ def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     assert width > 16 * (1 + WIDTH)
     # A quarter of the widest input, in millions of bytes: other threads may allocate thousands.
     assert (peaks[1] - peaks[0]) / (sizes[1] - sizes[0]) < 4 * width / 4
-
-
-def test_missing_values_do_not_make_categories_of_text():
-    texts = [f"two words {at}" for at in range(40)]
-    assert infer_kind_of_strings([*texts, *[None] * 400]) == "text"
-    assert infer_kind_of_strings([*texts, *[texts[0]] * 400]) == "category"
-
-
-@BOTH
-def test_a_table_of_many_blocks_is_permuted_as_one_of_few(kind, monkeypatch):
-    X, y = mixed_data(kind)
-    model = kind(**SMALL).fit(X, y)
-    expected = model.permutation_importance(X, y, random_state=0, n_repeats=1).importances
-    monkeypatch.setattr("skbackprop.tabular._prediction._ROWS_AT_ONCE", 16)
-    found = model.permutation_importance(X, y, random_state=0, n_repeats=1).importances
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)

@@ -16,7 +16,6 @@ from support.tables import BOTH, component_inputs, mixed_data
 SETTINGS = {"n_estimators": 3, "max_iter": 20, "blend": None, "random_state": 0}
 
 
-@pytest.mark.long
 @BOTH
 def test_importances_order_columns(kind):
     X, y = mixed_data(kind, 300)
@@ -33,7 +32,6 @@ def test_importances_order_columns(kind):
     np.testing.assert_array_equal(again.importances, found.importances)
 
 
-@pytest.mark.long
 @BOTH
 def test_importances_are_out_of_fold(kind):
     X, y = mixed_data(kind, 60)
@@ -60,7 +58,6 @@ def test_importances_are_out_of_fold(kind):
     assert found.importances[1, 0] == pytest.approx(expected, abs=1e-5)
 
 
-@pytest.mark.long
 def test_scoring_and_sample_weights():
     X, y = mixed_data(TabularClassifier, 300)
     model = TabularClassifier(**SETTINGS).fit(X, y)
@@ -79,7 +76,6 @@ def test_scoring_and_sample_weights():
     assert found.importances.shape == (3, 2)
 
 
-@pytest.mark.long
 def test_categories_are_permuted_with_their_target_statistics():
     rng = np.random.RandomState(0)
     level = rng.randint(60, size=600)
@@ -92,7 +88,6 @@ def test_categories_are_permuted_with_their_target_statistics():
     assert abs(found[1]) < 0.05
 
 
-@pytest.mark.long
 @BOTH
 def test_feature_importances_after_permutation_importance(kind):
     X, y = mixed_data(kind, 80)
@@ -110,7 +105,6 @@ def test_feature_importances_after_permutation_importance(kind):
     assert not hasattr(model.fit(X, y), "feature_importances_")
 
 
-@pytest.mark.long
 @BOTH
 def test_raises_on_other_rows_than_those_of_fit(kind):
     X, y = mixed_data(kind, 80)

@@ -92,7 +92,6 @@ def test_a_line_is_printed_for_each_cycle(kind, is_kept, monkeypatch, capsys):
 # ------------------------------------------------------------------------------ callbacks
 
 
-@pytest.mark.long
 @BOTH
 def test_callbacks_are_called_after_each_epoch(kind, tmp_path):
     X, y = data_for(kind)
@@ -158,7 +157,6 @@ FIT_ARGUMENTS = {
 }
 
 
-@pytest.mark.long
 @BOTH
 @pytest.mark.parametrize("setting", FIT_ARGUMENTS)
 @pytest.mark.parametrize("n_epochs", [3, 5, 7])
@@ -205,10 +203,10 @@ def test_raises_on_checkpoints_of_other_fits(tmp_path):
         (X, np.roll(y, 1)),
         (X, y, np.arange(len(y)) % 2),
     ]:
-        with pytest.raises(ValueError, match="the checkpoint is of other data"):
+        with pytest.raises(ValueError, match="the checksum of the data was"):
             model.fit(*data, resume_from=path)
     with pytest.raises(
-        ValueError, match="by a TabularClassifier, but this estimator is a Backprop"
+        ValueError, match="class was TabularClassifier at the checkpoint and is Backprop"
     ):
         BackpropClassifier().fit(X, y, resume_from=path)
     np.testing.assert_array_equal(model.predict_proba(X), before)

@@ -5,7 +5,6 @@ what they learn there from the formulas; tables are those of the encoder's tests
 """
 
 import pickle
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ import polars as pl
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.callback import ProgressBar
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
@@ -44,23 +42,6 @@ SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
 
 
 # ------------------------------------------------------------------------------- tables
-
-
-LIBRARIES = {
-    "polars": pl.from_pandas,
-    "pyarrow": lambda X: pl.from_pandas(X).to_arrow(),
-    "objects": lambda X: X.to_numpy(dtype=object),
-}
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("library", LIBRARIES)
-@BOTH
-def test_all_libraries_give_the_same_predictions(kind, library):
-    X, y = mixed_data(kind)
-    converted = LIBRARIES[library](X)
-    found = predict(kind(**SMALL).fit(converted, y), converted)
-    np.testing.assert_allclose(found, predict(kind(**SMALL).fit(X, y), X), rtol=1e-4)
 
 
 @BOTH
@@ -122,7 +103,6 @@ def test_a_handful_of_rows(kind, is_blended, n_rows):
     assert np.isfinite(predict(model, X)).all()
 
 
-@pytest.mark.long
 def test_labels_of_any_kind():
     X, _ = load_wine(return_X_y=True)
     X = X[:30]
@@ -175,7 +155,6 @@ def test_numeric_blocks_match_the_transformers():
         start += n_bins
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("n_classes", [2, 3])
 def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
     X, y = load_wine(return_X_y=True)
@@ -210,7 +189,6 @@ def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
     np.testing.assert_array_equal(model.predict(X), model.predict_proba(X).argmax(axis=1))
 
 
-@pytest.mark.long
 def test_predictions_are_clipped_means_of_the_networks():
     X, y = load_diabetes(return_X_y=True)
     model = TabularRegressor(3, max_iter=5, blend=None, random_state=0).fit(X, y)
@@ -224,13 +202,6 @@ def test_predictions_are_clipped_means_of_the_networks():
     np.testing.assert_array_equal(model.weights_, [1.0])
     assert model.oof_score_ == pytest.approx(r2_score(y, model.oof_prediction_))
     assert model.oof_prediction_.min() >= y.min()
-
-
-@pytest.mark.long
-def test_predictions_follow_the_scale_of_y():
-    X, y = load_diabetes(return_X_y=True)
-    one, other = (TabularRegressor(**SMALL).fit(X, target) for target in (y, 1e6 * y - 1e9))
-    np.testing.assert_allclose(1e6 * one.predict(X) - 1e9, other.predict(X), rtol=1e-4)
 
 
 def test_initial_predictions_are_near_the_class_shares():
@@ -250,7 +221,6 @@ def test_initial_predictions_are_near_the_class_shares():
 # ------------------------------------------------------------------------------ training
 
 
-@pytest.mark.long
 @BOTH
 def test_a_random_state_moves_on(kind):
     X, y = mixed_data(kind)
@@ -260,7 +230,6 @@ def test_a_random_state_moves_on(kind):
     assert (first != second).any()
 
 
-@pytest.mark.long
 @BOTH
 def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
     X, y = mixed_data(kind)
@@ -270,16 +239,18 @@ def test_pickled_and_cloned_estimators_with_a_blend_predict_the_same(kind):
         np.testing.assert_array_equal(predict(other, X), predict(model, X))
 
 
-@pytest.mark.long
+HALVING = {"resource": "n_samples", "random_state": 0}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "search_class, settings",
+    "kind, search_class, settings",
     [
-        (GridSearchCV, {}),
-        (BackpropGridSearchCV, {}),
-        (BackpropHalvingGridSearchCV, {"resource": "n_samples", "random_state": 0}),
+        (TabularRegressor, GridSearchCV, {}),
+        (TabularClassifier, BackpropGridSearchCV, {}),
+        (TabularRegressor, BackpropHalvingGridSearchCV, HALVING),
     ],
 )
-@BOTH
 def test_searches(kind, search_class, settings):
     X, y = mixed_data(kind)
     grid = {"n_estimators": [2, 3], "categorical_features": ["from_dtype", ["city"]]}
@@ -289,46 +260,6 @@ def test_searches(kind, search_class, settings):
     assert found.best_estimator_.n_estimators == found.best_params_["n_estimators"]
 
 
-class TaskRecorder:
-    """Callback that records the tasks that begin and end."""
-
-    max_propagation_depth = None
-
-    def __init__(self):
-        self.hooks = []
-        for hook in ("setup", "teardown", "on_fit_task_begin", "on_fit_task_end"):
-            setattr(self, hook, partial(self._record, hook.rpartition("_")[2]))
-
-    def _record(self, hook, estimator, context):
-        self.hooks.append((hook, context.task_name))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("blend", [None, "boosting"])
-@BOTH
-def test_callbacks_are_called_for_all_tasks(kind, blend):
-    X, y = mixed_data(kind)
-    recorder, model = TaskRecorder(), kind(**SMALL | {"blend": blend})
-    model.set_callbacks(recorder, ProgressBar()).fit(X, y)
-
-    def tasks(name, inner=()):
-        return [("begin", name), *inner, ("end", name)]
-
-    # The task of a cycle is that of the fit of its networks.
-    cycle = tasks("fit", 3 * tasks("epoch"))
-    blended = tasks("blend", 2 * tasks("fold")) if blend else []
-    ensembles = len(model.networks_) * tasks("ensemble", cycle)
-    assert recorder.hooks == [
-        ("setup", "fit"),
-        *tasks("fit", [*blended, *ensembles]),
-        ("teardown", "fit"),
-    ]
-    with pytest.raises(ValueError, match="infinit"):
-        model.fit(X.assign(none=np.inf), y)
-    assert recorder.hooks[-1] == ("teardown", "fit")
-
-
-@pytest.mark.long
 @pytest.mark.parametrize("class_weight", ["balanced", {"yes": 3.0, "no": 0.5}])
 def test_class_weights_are_factors_of_row_weights(class_weight):
     X, y = mixed_data(TabularClassifier)
@@ -361,15 +292,6 @@ def test_raises_on_wrong_class_weights(class_weight, error):
         model.fit(X, y, X_val=X, y_val=y)
 
 
-def test_raises_if_class_weights_leave_no_validation_row():
-    X, y = np.arange(20.0)[:, None], np.array(["yes", "no"] * 10)
-    model = TabularClassifier(**SMALL, class_weight={"yes": 1, "no": 0})
-    with pytest.raises(ValueError, match="X_val, y_val: class_weight gives every row"):
-        model.fit(X, y, X_val=X[1::2], y_val=y[1::2])
-    with pytest.raises(ValueError, match="sample_weight times class_weight is positive for one"):
-        model.fit(X[:3], y[1:4])
-
-
 @pytest.mark.parametrize(
     "y, error",
     [
@@ -385,7 +307,6 @@ def test_raises_on_targets_that_are_not_numbers(y, error):
         TabularRegressor(**SMALL).fit(X, y, np.ones(20))
 
 
-@pytest.mark.long
 @BOTH
 def test_rows_with_zero_weight(kind):
     X, y = mixed_data(kind)
@@ -404,7 +325,7 @@ def test_rows_with_zero_weight(kind):
         assert np.isfinite(model.predict_proba(X)).all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_new_rows_are_predicted_better_than_by_boosting():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     ours, boosted = (

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.sparse import csr_array
-from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.inspection import partial_dependence
 from sklearn.linear_model import Ridge
@@ -45,7 +44,6 @@ def by_definition(model, row, background):
     return np.array(values)
 
 
-@pytest.mark.long
 @BOTH
 def test_values_are_those_of_the_definition_for_the_whole_model(kind):
     X, y = mixed_data(kind, 60)
@@ -73,7 +71,6 @@ def wide_table(n=60, seed=0):
     return table
 
 
-@pytest.mark.long
 @BOTH
 def test_shares_sum_to_predictions(kind):
     X = wide_table()
@@ -98,7 +95,6 @@ def test_shares_sum_to_predictions(kind):
     np.testing.assert_allclose(finer.predictions, expected, atol=1e-12)
 
 
-@pytest.mark.long
 def test_blended_linear_model_has_known_values():
     rng = np.random.RandomState(0)
     X = rng.randn(60, 3)
@@ -156,19 +152,6 @@ def test_background_has_rows_with_weight_and_few_numbers():
     assert len(pickle.dumps(model.background_)) < 5000
 
 
-@pytest.mark.long
-def test_background_does_not_depend_on_blended_estimators():
-    """The mean prediction of the background is to differ by the models alone."""
-    X, y = mixed_data(TabularRegressor, 300)
-    one, other = (
-        TabularRegressor(**SETTINGS | {"blend": blend}).fit(X, y)
-        for blend in (None, [HistGradientBoostingRegressor(max_iter=3)])
-    )
-    for rows, others in zip(one.background_[:2], other.background_[:2], strict=True):
-        np.testing.assert_array_equal(rows, others)
-
-
-@pytest.mark.long
 def test_saved_estimators_explain_the_same(tmp_path):
     X, y = mixed_data(TabularRegressor, 60)
     model = TabularRegressor(**SETTINGS).fit(X, y)

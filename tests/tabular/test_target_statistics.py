@@ -6,9 +6,8 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 from skbackprop import BackpropRegressor, TabularClassifier, TabularRegressor
-from skbackprop.tabular import TableEncoder, base
+from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._table_encoding import FittedEncoding
-from skbackprop.tabular._training_cycles import TrainingData
 from support.cases import SHORT
 from support.tables import BOTH, columns_of
 
@@ -93,67 +92,12 @@ def test_the_statistics_of_a_level_by_hand():
         assert numbers[row, 0] == pytest.approx(expected, rel=1e-12)
 
 
-@BOTH
-def test_models_are_trained_on_statistics_without_the_own_target(kind, monkeypatch):
-    """In networks and blended estimators: all are given the rows of `FittedEncoding.fit`."""
-    frame, y = many_levels()
-    y = y if kind is TabularRegressor else y > 0
-    seen = []
-
-    def record(function):
-        def recorded(*args):
-            (data,) = (each for each in args if isinstance(each, TrainingData))
-            seen.append(data.rows.X)
-            return function(*args)
-
-        return recorded
-
-    for name in ("train_networks", "cross_fit"):
-        monkeypatch.setattr(base, name, record(getattr(base, name)))
-    fitted = []
-    original = FittedEncoding.fit.__func__
-
-    def fit(cls, *args, **settings):
-        fitted.append(original(cls, *args, **settings))
-        return fitted[-1]
-
-    monkeypatch.setattr(FittedEncoding, "fit", classmethod(fit))
-    model = kind(**SMALL | {"blend": "boosting"}, categorical_features=["level"]).fit(frame, y)
-    ((encoding, rows),), features = fitted, model._features
-    assert encoding.categories.statistics is not None
-    components = [*model._components[-1:], *model._components[:-1]]
-    views = [features.make_training_input(rows, each.view) for each in components]
-    assert len(seen) == len(views)
-    for found, expected in zip(seen, views, strict=True):
-        np.testing.assert_array_equal(found, expected)
-    # The same rows again, as permutation_importance needs them.
-    again = features.encoding.read_training_rows(columns_of(frame))
-    np.testing.assert_array_equal(again.numbers, rows.numbers)
-    in_sample = features.encoding.read_rows(columns_of(frame))
-    assert not np.allclose(in_sample.numbers, rows.numbers)
-
-
 def test_pipelines_are_trained_on_statistics_without_the_own_target():
     frame, y = many_levels()
     encoder = TableEncoder(min_frequency=1, random_state=0)
     pipeline = make_pipeline(encoder, BackpropRegressor((3,), **SHORT)).fit(frame, y)
     alone = BackpropRegressor((3,), **SHORT).fit(encoder.fit_transform(frame, y), y)
     np.testing.assert_array_equal(pipeline[-1].coefs_[0], alone.coefs_[0])
-
-
-@pytest.mark.long
-@BOTH
-def test_importances_of_levels_without_effect_are_small(kind):
-    rng = np.random.RandomState(0)
-    frame = pd.DataFrame({"x": rng.randn(600), "level": [f"l{at % 200}" for at in range(600)]})
-    y = frame["x"] + rng.randn(600)
-    y = y if kind is TabularRegressor else y > 0
-    model = kind(n_estimators=3, max_iter=8, random_state=0).fit(frame, y)
-    assert model._features.encoding.categories.statistics is not None
-    found = model.permutation_importance(frame, y, random_state=0).importances_mean
-    assert found[0] > 0.1 > 0.05 > abs(found[1])
-    with pytest.raises(ValueError, match="600 rows that fit was given"):
-        model.permutation_importance(frame[::-1], y[::-1])
 
 
 # ------------------------------------------------------------------------------- identifiers
@@ -177,29 +121,15 @@ def test_nothing_is_learned_from_unique_identifiers(kind, blend):
             assert not importances.importances[1].any()
 
 
-@pytest.mark.long
-def test_out_of_fold_scores_of_identifiers_are_those_of_chance():
+@pytest.mark.parametrize("blend", [None, "boosting"])
+def test_out_of_fold_scores_of_identifiers_are_those_of_chance(blend):
     """Of ten rows each: the sum of the targets of an identifier must not be found out."""
     rng = np.random.RandomState(0)
     frame = pd.DataFrame({"x": rng.randn(600), "id": [f"i{at % 60}" for at in range(600)]})
     y = rng.randn(600) > 0
-    model = TabularClassifier(random_state=0, blend=None).fit(frame, y)
+    model = TabularClassifier(random_state=0, blend=blend).fit(frame, y)
     assert model._features.encoding.categories.statistics is not None
     assert model.oof_score_ < 0.57
-
-
-def test_categories_with_an_output_of_their_own_have_the_overall_mean():
-    """Else networks could compute the target of a row from what other folds have left of a sum."""
-    frame, y = many_levels()
-    encoder = TableEncoder(random_state=0, max_categories=11).fit(frame, y)
-    statistics = encoder._encoding.categories.statistics
-    (table,), (fold_table,) = statistics.tables, statistics.fold_tables
-    frequent = [name.removeprefix("level_") for name in encoder.get_feature_names_out()[2:]]
-    assert frequent.pop() == "infrequent"
-    has_output = np.isin(encoder.categories_[0], frequent)
-    assert has_output.sum() == 10
-    assert (table[1:] == table[0]).tolist() == has_output.tolist()
-    assert ((fold_table[:, 1:] == fold_table[:, :1]).all(axis=0) == has_output).all()
 
 
 def test_background_rows_have_out_of_fold_statistics():

@@ -316,7 +316,6 @@ def test_outputs_of_all_kinds_are_in_order(encoding):
 # ------------------------------------------------------------------------------ estimators
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("blend", [None, "boosting"])
 def test_networks_learn_from_text(blend):
     rng = np.random.RandomState(0)
@@ -334,7 +333,6 @@ def test_networks_learn_from_text(blend):
     assert np.array_equal(again.predict_proba(frame), model.predict_proba(frame))
 
 
-@pytest.mark.long
 def test_estimators_take_column_kinds():
     frame = mixed_frame(60)
     kinds = {"income": "number", "zip": "category"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
-from skbackprop import TabularClassifier, TabularRegressor
+from skbackprop import TabularClassifier
 from skbackprop.tabular import _training_cycles, base
 from skbackprop.tabular._networks import (
     TabularClassifierNetworks,
@@ -82,7 +82,6 @@ def in_cycles(monkeypatch):
     return arrange
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     "losses, n_cycles",
     [
@@ -195,7 +194,6 @@ def test_an_ensemble_goes_on_if_it_improves_a_mixture(n_networks):
     assert set(vars(model)) == before
 
 
-@pytest.mark.long
 @BOTH
 def test_a_network_does_not_depend_on_its_held_out_targets(kind, monkeypatch):
     X, y = data_for(kind)
@@ -211,16 +209,3 @@ def test_a_network_does_not_depend_on_its_held_out_targets(kind, monkeypatch):
     )
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
     assert np.abs(of_first - of_second).max() > 0.01
-
-
-@pytest.mark.long
-def test_out_of_fold_score_of_noise_is_negative():
-    """Of a network that chose its epoch by its fold, R2 would be above zero here."""
-    rng = np.random.RandomState(0)
-    scores = []
-    for seed in range(4):
-        X, y = rng.normal(size=(80, 8)), rng.normal(size=80)
-        scores.append(
-            TabularRegressor(max_iter=12, blend=None, random_state=seed).fit(X, y).oof_score_
-        )
-    assert np.mean(scores) < 0

@@ -27,12 +27,7 @@ from skbackprop.activations import ActivationFunction
 from skbackprop.losses import Focal, Quantile
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.optimizers import SGD, Adam, AdamW
-from skbackprop.schedules import (
-    CosineDecay,
-    LearningRateSchedule,
-    LinearWarmup,
-    StepDecay,
-)
+from skbackprop.schedules import CosineDecay, LearningRateSchedule, LinearWarmup, StepDecay
 from skbackprop.utils.configurable import Configurable
 from skbackprop.utils.equality import group_by_equality, is_equal
 
@@ -351,6 +346,16 @@ def test_raises_on_what_is_no_number(part):
                     part.set_params(**{name: wrong})
 
 
+def test_numbers_become_floats_and_each_member_is_checked():
+    for value in (1, np.float64(0.3), np.float32(0.25)):
+        assert type(SGD(value).momentum) is float
+    column = np.array([[0.5], [1.0]])
+    assert SGD(column).momentum is column
+    for wrong in (column + 0.1, column[0], np.array(0.5), column.T, column.astype(str)):
+        with pytest.raises(ValueError, match="momentum of SGD must be a number in the range"):
+            SGD(wrong)
+
+
 UNFINISHED = [
     *(
         (activations.ActivationFunction, "forward", 2),
@@ -364,7 +369,7 @@ UNFINISHED = [
     *((losses.Link, "log_inverse", 1), (losses.Link, "log_partition", 1), (losses.Link, "link", 1)),
     (losses.Link, "average_predictions", 1),
     (initializers.Initializer, "draw", 3),
-    *((layers.Normalization, "forward", 3), (layers.Normalization, "backward", 3)),
+    (layers.Normalization, "bind", 1),
     (weight_averaging.WeightAverage, "update_total", 2),
 ]
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import signal
 import threading
 import time
 from contextlib import nullcontext
@@ -25,10 +26,8 @@ from skbackprop.utils.parallel import ThreadTeam, parallel_for, split_rows, thre
 
 @pytest.fixture
 def team():
-    team = ThreadTeam(3, nullcontext)
-    team.start()
-    yield team
-    team.stop()
+    with ThreadTeam(3, nullcontext) as team:
+        yield team
 
 
 def test_each_part_is_computed_once_and_threads_share_them(team):
@@ -79,8 +78,9 @@ def test_threads_treat_floating_point_errors_as_the_caller(team):
     assert set(sizes) == {4096}
 
 
-def test_without_a_team_or_after_it_loops_run_alone(team):
-    team.stop()
+def test_after_a_team_loops_run_alone():
+    with ThreadTeam(3, nullcontext):
+        parallel_for(lambda part: None, range(5))
     numbers = []
     parallel_for(lambda part: numbers.append(threading.get_ident()), range(5))
     assert set(numbers) == {threading.get_ident()}
@@ -92,6 +92,8 @@ def test_a_fork_runs_loops_alone(team):
     parallel_for(lambda part: time.sleep(0.001), range(9))
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(5)  # rather than waiting for threads that the fork does not have
         found = []
         parallel_for(found.append, range(9))
         os._exit(0 if found == list(range(9)) else 1)
@@ -114,24 +116,23 @@ NETWORKS = {
     "images": (
         [Conv2D(4, 3, activation="relu"), MaxPool2D(2), Conv2D(6, 3), AveragePool2D(2)],
         (20, 20, 2),
+        2,
     ),
-    "decoder": ([Conv2DTranspose(4, 3, 2, activation="silu"), MaxPool2D(3, 2)], (12, 12, 2)),
-    "overlapping": ([Conv2D(8, 1), MaxPool2D(3, 2, padding="same")], (24, 24, 3)),
-    "sequences": ([Conv1D(8, 5, activation="gelu"), GlobalMaxPool1D()], (150, 3)),
-    "attention": ([TransformerBlock(2, 32)], (24, 16)),
+    "decoder": ([Conv2DTranspose(4, 3, 2, activation="silu"), MaxPool2D(3, 2)], (12, 12, 2), 1),
+    "overlapping": ([Conv2D(8, 1), MaxPool2D(3, 2, padding="same")], (24, 24, 3), 1),
+    "sequences": ([Conv1D(8, 5, activation="gelu"), GlobalMaxPool1D()], (150, 3), 2),
+    "attention": ([TransformerBlock(2, 32)], (24, 16), 1),
 }
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("n_estimators", [1, 2])
-@pytest.mark.parametrize("layers, shape", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("layers, shape, n_estimators", NETWORKS.values(), ids=NETWORKS)
 def test_the_number_of_threads_changes_no_bit(layers, shape, n_estimators, monkeypatch):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(256, *shape)).astype(np.float32)
     y = (X.reshape(len(X), -1)[:, : math.prod(shape) // 2].mean(axis=1) > 0).astype(int)
     trained = []
     for n_threads in (1, 2, 3):
-        monkeypatch.setattr(parallelism, "threads_for_stacks", lambda n=n_threads: n)
+        monkeypatch.setattr(parallelism, "n_blas_threads", lambda n=n_threads: n)
         model = BackpropClassifier(
             (),
             layers=layers,

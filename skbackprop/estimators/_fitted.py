@@ -1,0 +1,428 @@
+"""Fitted state of the networks: parameter arrays, pickles, prediction and summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import issparse, vstack
+from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_is_fitted
+
+from ..losses.base import Loss
+from ..nn.network import Network
+from ..nn.parameters import Parameters
+from ..nn.prediction import FEW_ROWS, Predictor, predict_raw
+from ..nn.train_state import TrainState
+from ..training.config import Config
+from ..training.out_of_fold import OutOfFoldPredictions
+from ..training.weight_init import validate_array
+from ..utils.arrays import Array, max_abs
+from ._estimator_mixin import EstimatorMixin
+from ._history import get_curve
+from ._targets import Targets
+from ._validation import validate_input
+from .summary import FittedAttributesHTML, Summary, summarize_network
+
+# Size of the raw predictions that are turned into predictions at once.
+_BLOCK_SIZE = 1 << 18
+
+# Rows that are predicted at once to find the cause of output that is not finite.
+_ROWS_AT_ONCE = 1 << 10
+
+# The attributes of the arrays that layers have in common with scikit-learn's networks, or that
+# normalization adds. Other arrays have the name of the layer's array and an underscore.
+_ARRAY_ATTRIBUTES = {
+    "weights": "coefs_",
+    "biases": "intercepts_",
+    "gains": "gains_",
+    "means": "running_means_",
+    "variances": "running_variances_",
+}
+
+# Attributes that pickles and copies leave out: they can be derived, or belong to a running fit.
+_TRANSIENT = (
+    *("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"),
+    *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"),
+)
+
+
+class ParameterList(list[Array]):
+    """The arrays of one kind of a fitted network, a view of its parameters for each layer.
+
+    Items that are assigned are copied into the network.
+
+    Parameters
+    ----------
+    arrays : sequence of arrays
+        The views.
+    assign : callable
+        Writes an array to the network, given its position in the list.
+    """
+
+    def __init__(self, arrays: Sequence[Array], assign: Callable[[int, Any], None]) -> None:
+        super().__init__(arrays)
+        self._assign = assign
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(self),)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        numbers = range(len(self))[index]
+        pairs = zip(numbers, value, strict=True) if isinstance(index, slice) else [(numbers, value)]
+        for i, array in pairs:
+            self._assign(i, array)
+
+    def _refuse(self, *args: Any) -> Any:
+        raise TypeError(
+            "A fitted network cannot have more or fewer layers. Assign an array of the same shape "
+            "to an item of the list, or all arrays to the attribute."
+        )
+
+    append = extend = insert = pop = remove = clear = _refuse
+    __delitem__ = __iadd__ = __imul__ = _refuse
+
+
+class FittedMixin(EstimatorMixin):
+    """Fitted state of the networks: parameter arrays, pickles, prediction and summary.
+
+    With several members, an attribute is an array or list with one value for each member.
+    """
+
+    _losses: ClassVar[Mapping[str, Loss]]  # by name
+
+    _fit_params: dict[str, Any]  # the constructor's parameters at the last fit
+    _config: Config  # the same as objects
+    _network: Network  # the layers in prediction
+    _targets: Targets
+    _state: TrainState
+    _predictor: Predictor  # with the parameters to predict with
+    _row_shape: tuple[int, ...]
+    _out_of_fold: OutOfFoldPredictions | None = None  # None without folds
+    _was_incremental: bool  # whether the last training was `partial_fit`
+
+    # The types are those that reading returns.
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    gains_: list[Array] | None
+    running_means_: list[Array] | None
+    running_variances_: list[Array] | None
+    scales_: list[Array]
+    embeddings_: list[Array]
+    frequencies_: list[Array]
+    maps_: list[Array]
+    n_features_in_: int
+    feature_names_in_: Array
+    loss_: float | Any
+    best_loss_: float | Any | None
+    best_validation_score_: float | Any | None
+    n_iter_: int | Any
+    best_iter_: int | Any
+    converged_: bool | Any
+    t_: int | Any
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return "_state" in vars(self)
+
+    def _make_config(self, params: Mapping[str, Any]) -> Config:
+        return Config.from_params(params, self._losses)
+
+    # --------------------------------------------------------------- parameter arrays
+
+    @property
+    def _array_names(self) -> dict[str, str]:
+        """The names of the layers' arrays by attribute."""
+        return {_ARRAY_ATTRIBUTES.get(name, f"{name}_"): name for name in self._network.shapes}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.endswith("_") and not name.startswith("_") and "_state" in self.__dict__:
+            if name in self._array_names:
+                return self._get_arrays(name)
+            if name in _ARRAY_ATTRIBUTES.values() and "normalization" in self._parameter_table:
+                return None
+        if hasattr(type(self), name):  # a property or method that gives a reason
+            return object.__getattribute__(self, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __dir__(self) -> list[str]:
+        """Return the names of attributes, those of the networks' arrays among them."""
+        own = self._array_names if "_state" in vars(self) else ()
+        return [*super().__dir__(), *own]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.endswith("_") and "_state" in vars(self) and name in self._array_names:
+            arrays = self._get_arrays(name)
+            if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != len(arrays):
+                raise ValueError(
+                    f"{name} must be a list of {len(arrays)} arrays of the shapes "
+                    f"{[array.shape for array in arrays]}, got {value!r}. The layers of a fitted "
+                    f"network cannot be changed: create a new {type(self).__name__} for another "
+                    "network."
+                )
+            arrays[:] = value
+        elif name == "feature_names_in_" and value is None:  # the columns have no names
+            self.__dict__.pop(name, None)
+        elif name in ("coefs_", "intercepts_"):
+            raise AttributeError(
+                f"{name} can only be assigned after fit. To make a fitted {type(self).__name__} "
+                f"from weights, call {type(self).__name__}.from_weights(coefs, intercepts)."
+            )
+        else:
+            super().__setattr__(name, value)
+
+    def _get_arrays(self, name: str) -> ParameterList:
+        """Return the arrays of an attribute, as views of the parameters to predict with."""
+        parameters, kind = self._predictor.parameters, self._array_names[name]
+        members = 0 if len(parameters) == 1 else slice(None)
+        arrays = [
+            array[members, 0] if len(shape) == 1 else array[members]
+            for array, shape in zip(
+                parameters.select(kind), self._network.shapes[kind], strict=True
+            )
+        ]
+        if parameters.theta is not self._state.parameters.theta:
+            # Training would not continue from what is written to them.
+            for array in arrays:
+                array.flags.writeable = False
+
+        def assign(i: int, value: Any) -> None:
+            array = validate_array(value, arrays[i].shape, f"{name}[{i}]")
+            self._continue_from_predicting_parameters()
+            target = self._get_arrays(name)[i]
+            target[...] = array
+
+        return ParameterList(arrays, assign)
+
+    def _continue_from_predicting_parameters(self) -> None:
+        """Let training continue from the parameters that predict, before some are assigned.
+
+        Averages, the best call of `partial_fit` and the temperature are then part of them.
+        """
+        parameters = self._predictor.parameters
+        if parameters.theta is not self._state.parameters.theta:
+            self._state = self._state.from_predicting(parameters)
+            self._predictor = Predictor(self._network, self._state.parameters)
+
+    # ------------------------------------------------------------ other fitted attributes
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """The training loss of each epoch, of all fits that continued each other."""
+        return get_curve(self._state, "loss_curve_")
+
+    @property
+    def validation_loss_curve_(self) -> list[float] | None:
+        """The loss of the validation rows after each epoch."""
+        return get_curve(self._state, "validation_loss_curve_")
+
+    @property
+    def validation_scores_(self) -> list[float] | None:
+        """The score of the validation rows after each epoch."""
+        has_scores = self._config.early_stopping is not None
+        return get_curve(self._state, "validation_scores_") if has_scores else None
+
+    @property
+    def n_layers_(self) -> int:
+        """The number of layers with weights, and the input."""
+        return len(self._network.widths)
+
+    @property
+    def n_outputs_(self) -> int:
+        """The number of raw predictions of a row."""
+        return self._network.n_units[-1]
+
+    @property
+    def n_parameters_(self) -> int:
+        """The number of learned parameters of one network."""
+        return self._network.layout.n_parameters
+
+    @property
+    def out_activation_(self) -> str:
+        """The name of the function that makes predictions of raw predictions."""
+        return self._targets.loss.link.name
+
+    # ------------------------------------------------------------------------ pickles
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the attributes, with the networks as arrays.
+
+        They leave out what only training needs, unless training is meant to continue.
+        """
+        attributes = super().__getstate__()
+        kept = {name: value for name, value in attributes.items() if name not in _TRANSIENT}
+        if "_state" in attributes:
+            state = self._state
+            if not (self.warm_start or self._was_incremental):
+                state = state.from_predicting(self._predictor.parameters, only_predicts=True)
+            kept["_fitted"] = {
+                "targets": self._targets.to_dict(),
+                "n_outputs": self._network.n_units[-1],
+                "state": state.to_arrays(),
+                "out_of_fold": None if self._out_of_fold is None else tuple(self._out_of_fold),
+            }
+        return kept
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        rest = dict(attributes)
+        fitted = rest.pop("_fitted", None)
+        super().__setstate__(rest)
+        if fitted is not None:
+            config = self._make_config(self._fit_params)
+            network = config.network(self._row_shape, fitted["n_outputs"])
+            targets = self._restore_targets(config, fitted["targets"])
+            state = TrainState.from_arrays(fitted["state"], network.layout)
+            self._set_networks(config, network, targets, state)
+            held_out = fitted["out_of_fold"]
+            self._out_of_fold = held_out and OutOfFoldPredictions(*held_out)
+
+    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> Targets:
+        """Return the targets that `Targets.to_dict` has described."""
+        raise NotImplementedError
+
+    def _set_networks(
+        self, config: Config, network: Network, targets: Targets, state: TrainState
+    ) -> None:
+        """Set the networks that predict."""
+        predictor = Predictor(network, state.inference_parameters(network.layout), FEW_ROWS)
+        self.__dict__.update(
+            _config=config,
+            _network=network,
+            _targets=targets,
+            _state=state,
+            _predictor=predictor,
+        )
+
+    # ---------------------------------------------------------------------- summary
+
+    def summary(self) -> Summary:
+        """Return a table of the layers, with their outputs and numbers of parameters.
+
+        It shows `layers` and the hidden layers with the shapes of their outputs, but not the
+        dropout of the parameter `dropout`. Running statistics of batch normalization are not
+        learned by gradients and are not counted.
+
+        Returns
+        -------
+        summary : Summary
+            A table, shown as text or, in a notebook, as HTML. Its rows are in ``layers``.
+
+        Raises
+        ------
+        NotFittedError
+            If the network is not fitted, as the numbers of inputs and outputs are unknown.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbackprop import BackpropClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = BackpropClassifier((), solver="lbfgs", max_iter=1000)
+        >>> model.fit(X, y).summary()
+        BackpropClassifier
+        layer    outputs  parameters  shapes
+        input          4           0
+        Dense          3          15  weights (4, 3), biases (3,)
+        softmax        3           0
+        total                     15
+        """
+        check_is_fitted(self)
+        name, link = type(self).__name__, self._targets.loss.link
+        return summarize_network(name, self._network, link.name, len(self._state))
+
+    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
+        """Return the HTML of the fitted attributes and of the layers."""
+        attributes = super()._get_fitted_attr_html(doc_link)
+        is_fitted = self.__sklearn_is_fitted__()
+        return FittedAttributesHTML(attributes, [self.summary()] if is_fitted else [])
+
+    # ------------------------------------------------------------------- prediction
+
+    def _predict_in_blocks(
+        self, X: Any, transform: Callable[[Array], Any], n_layers: int | None = None
+    ) -> Any:
+        """Return predictions, computed from raw predictions in blocks of rows.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input, which is validated.
+        transform : callable
+            Turns raw predictions of shape (n_estimators, n, k), which it may overwrite, into
+            predictions of n rows: an array, a CSR matrix, or a tuple of arrays.
+        n_layers : int or None, default=None
+            Use the outputs of the first `n_layers` layers in place of the raw predictions.
+
+        Returns
+        -------
+        predictions : array, CSR matrix or tuple of arrays
+            The predictions of all rows.
+        """
+        check_is_fitted(self)
+        X = validate_input(self, X)
+        predictor = self._predictor
+        network, parameters = predictor.network, predictor.parameters
+        if n_layers is not None:
+            layers = slice(n_layers)
+            predictor = Predictor(network.part(layers), parameters.part(layers))
+        elif X.shape[0] > FEW_ROWS:
+            predictor = Predictor(network, parameters)
+        n_rows = max(1, _BLOCK_SIZE // (len(parameters) * predictor.network.n_units[-1]))
+
+        def blocks() -> Iterator[Any]:
+            for block in predictor.iter_blocks(X):
+                for start in range(0, block.shape[1], n_rows):
+                    raw = block[:, start : start + n_rows]
+                    yield transform(check_finite_output(raw, predictor.network, parameters, X))
+
+        with np.errstate(all="ignore"):
+            return join_blocks(blocks(), X.shape[0])
+
+
+def join_blocks(blocks: Iterable[Any], n_rows: int) -> Any:
+    """Return the predictions of all rows from those of consecutive blocks of rows.
+
+    A prediction is an array, a CSR matrix or a tuple of arrays.
+    """
+    arrays: list[Array] = []
+    matrices: list[Any] = []
+    is_tuple, start = False, 0
+    for block in blocks:
+        if issparse(block):
+            matrices.append(block)
+            continue
+        is_tuple = isinstance(block, tuple)
+        parts = block if is_tuple else (block,)
+        if len(parts[0]) == n_rows:
+            return block
+        if not arrays:
+            arrays = [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
+        stop = start + len(parts[0])
+        for array, part in zip(arrays, parts, strict=True):
+            array[start:stop] = part
+        start = stop
+    if matrices:
+        return vstack(matrices)
+    return tuple(arrays) if is_tuple else arrays[0]
+
+
+def check_finite_output(outputs: Array, network: Network, parameters: Parameters, X: Any) -> Array:
+    """Return outputs of a network for X, or raise an error with the likely cause."""
+    if np.isfinite(outputs.sum()) or np.isfinite(outputs).all():
+        return outputs
+    largest, largest_weight = max_abs(X), max_abs(parameters.theta)
+    sizes = (
+        f"the largest absolute value in X is {largest:.3g} and in the weights {largest_weight:.3g}"
+    )
+    # With X scaled to at most 1 in absolute value, only the weights can be the cause.
+    if all(
+        np.isfinite(predict_raw(network, parameters, X[rows] / (largest or 1.0))).all()
+        for rows in gen_batches(X.shape[0], _ROWS_AT_ONCE)
+    ):
+        advice = "Check that X has the same scale as the training data."
+    else:
+        advice = (
+            "The weights are too large for any X. If training made them, it diverged: lower "
+            "learning_rate_init or scale the training data, and fit again."
+        )
+    raise ValueError(f"The network's output on X is not finite: {sizes}. {advice}")

@@ -1,0 +1,558 @@
+"""Targets of the networks: encoding, decoding, loss and scores.
+
+There is one class for each kind of target: numbers, one column of labels, and a multilabel 0/1
+matrix. The autoencoder's are its input.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from scipy.sparse import csr_matrix, find, issparse
+from sklearn.metrics import accuracy_score
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import assert_all_finite
+
+from ..losses.base import Loss, can_be_scaled
+from ..losses.classification import ClassifierLoss, LabelSmoothing
+from ..nn.network import Network
+from ..nn.parameters import Parameters
+from ..nn.prediction import predict_raw
+from ..nn.rows import Rows
+from ..nn.step import loss_normalizer
+from ..training.class_weight import EncodedLabels, compute_sample_weight, reject_balanced
+from ..training.config import Config
+from ..training.validation import Validation
+from ..utils.arrays import Array, as_dense, max_abs
+from ._validation import (
+    check_no_missing,
+    check_targets,
+    is_plain_target,
+    unify_label_dtype,
+)
+
+# The classes of a column of a 0/1 matrix.
+_BINARY = np.arange(2)
+
+# Rows whose losses are computed in one block.
+_ROWS_AT_ONCE = 1 << 14
+
+
+class Targets(ABC):
+    """Targets of an estimator.
+
+    Attributes
+    ----------
+    loss : Loss
+        The loss for these targets.
+    """
+
+    loss: Loss
+
+    @abstractmethod
+    def with_config(self, config: Config) -> Self:
+        """Return the same targets with the loss of another configuration."""
+
+    @abstractmethod
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        """Return validated y as the network's targets: an array of shape (n, k).
+
+        With `needs_all`, y must contain every class of the first y.
+        """
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """The fitted attributes of the targets."""
+        return {}
+
+    def strata(self, y: Array) -> Array | None:
+        """Return the class of each row of encoded targets; None if rows have no single class."""
+        return None
+
+    def check_classes(self, classes: Any) -> None:
+        """Check that `classes` of a further `partial_fit` are those of the first one."""
+        return
+
+    def apply_class_weight(
+        self, config: Config, y: Array, weight: Array | None, *, incremental: bool = False
+    ) -> Array | None:
+        """Return the weights of rows of encoded targets, multiplied by the class weights."""
+        return weight
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the targets can be restored from, without the loss."""
+        return {}
+
+    # ------------------------------------------------------------------- validation
+
+    def validation_predictions(self, network: Network, parameters: Parameters, rows: Rows) -> Array:
+        """Return the raw predictions of every member for validation rows."""
+        return predict_raw(network, parameters, rows.X, rows.index)
+
+    def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
+        """Return the mean loss of one member's predictions."""
+        y, values = held_out.y, np.empty(len(predictions))
+        for start in range(0, len(predictions), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            scores, targets = predictions[None, part], y[None, part]
+            in_double = scores.astype(np.float64), as_dense(targets).astype(np.float64)
+            values[part] = self.loss.value(*in_double)[0]
+        return weighted_mean(values, held_out.weight) / loss_normalizer(network, self.loss)
+
+    @abstractmethod
+    def validation_score(self, predictions: Array, held_out: Validation) -> float:
+        """Return the estimator's own score of one member's predictions."""
+
+
+def weighted_mean(values: Array, weight: Array | None) -> float:
+    """Return the weighted mean of losses; rows of weight zero may have any loss."""
+    if weight is None:
+        return float(values.mean())
+    return float(np.average(values[weight > 0], weights=weight[weight > 0]))
+
+
+@dataclass(frozen=True, eq=False)
+class NumberTargets(Targets):
+    """Targets of a regressor: scaled if requested, one for each network output.
+
+    Parameters
+    ----------
+    loss : Loss
+        The loss, which may have several outputs for each target and restrict their range.
+    n_targets : int
+        The number of targets.
+    mean, scale : array of shape (n_targets,) or None
+        Subtracted from and divided by in scaling; None without scaling.
+    """
+
+    loss: Loss
+    n_targets: int
+    mean: Array | None = None
+    scale: Array | None = None
+
+    @classmethod
+    def fit(cls, loss: Loss, y: Array, weight: Array | None, *, is_scaled: bool) -> NumberTargets:
+        """Return the targets for y, with the weighted mean and scale if `is_scaled`."""
+        y = y[:, None] if y.ndim == 1 else y
+        check_targets(y, loss)
+        if not is_scaled:
+            return cls(loss, y.shape[1])
+        check_can_be_scaled(loss)
+        mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.interval_y_true.low == 0)
+        if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
+            raise ValueError(
+                f"y is too large to be scaled: its largest absolute value is {max_abs(y):.3g}. "
+                "Scale y down."
+            )
+        return cls(loss, y.shape[1], mean, scale)
+
+    def with_config(self, config: Config) -> Self:
+        return self  # a warm start must not change the loss
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {"target_mean_": self.mean, "target_scale_": self.scale}
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        y = y[:, None] if y.ndim == 1 else y
+        if y.shape[1] != self.n_targets:
+            raise ValueError(
+                f"y must have {self.n_targets} column(s), as in training, got {y.shape[1]}."
+            )
+        check_targets(y, self.loss)
+        if self.mean is not None and self.scale is not None:
+            y = (y.astype(np.float64) - self.mean) / self.scale
+        each = self.loss.n_outputs_per_target
+        return y if each == 1 else np.repeat(y, each, axis=1)
+
+    def inverse_transform(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of shape (n, k, ...) in the units of y, in float64 if y is scaled.
+
+        Single precision would round away a spread that is small compared with the mean. With
+        `from_zero` the values are deviations, to which the mean is not added. A single target has
+        no axis in the result.
+        """
+        if self.mean is not None and self.scale is not None:
+            axes = (-1, *[1] * (values.ndim - 2))
+            limits = np.finfo(np.float64)
+            lowest = limits.tiny if self.loss.interval_y_true.low == 0 else limits.min
+            with np.errstate(over="ignore"):
+                values = values.astype(np.float64) * self.scale.reshape(axes)
+                if not from_zero:
+                    values += self.mean.reshape(axes)
+            values = np.clip(values, lowest, limits.max)
+        return values if values.shape[1] > 1 else values[:, 0]
+
+    def to_training_units(self, values: Array, *, from_zero: bool = False) -> Array:
+        """Return predictions of one target, or deviations `from_zero`, in the network's units.
+
+        They are in double precision.
+        """
+        values = values.astype(np.float64)
+        if self.mean is not None and self.scale is not None:
+            values = (values - (0.0 if from_zero else self.mean[0])) / self.scale[0]
+        return values
+
+    def gradients_in_units_of_y(self, gradients: Array) -> Array:
+        """Return gradients of predictions, of shape (n, d, k * c), in the units of y.
+
+        The features become the last axis. Axes of a single target, or of a single prediction for
+        each target, are dropped.
+        """
+        by_target = gradients.reshape(*gradients.shape[:2], self.n_targets, -1)
+        if self.scale is not None:
+            by_target = by_target * self.scale[:, None].astype(gradients.dtype)
+        features_last = np.moveaxis(by_target, 1, -1)
+        axes = tuple(axis for axis in (1, 2) if features_last.shape[axis] == 1)
+        return np.ascontiguousarray(features_last.squeeze(axis=axes))
+
+    def validation_score(self, predictions: Array, held_out: Validation) -> float:
+        return self.loss.score(predictions, held_out.y, held_out.weight)
+
+
+def check_can_be_scaled(loss: Loss) -> None:
+    """Check that a loss accepts scaled targets."""
+    if not can_be_scaled(loss):
+        minimum, maximum, _ = loss.interval_y_true
+        raise ValueError(
+            "scale_target=True needs a loss that accepts all targets or all y >= 0, but "
+            f"loss={loss!r} needs y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
+        )
+
+
+def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:
+    """Return the mean and the standard deviation of targets of shape (n, k).
+
+    For targets that must stay positive, return zero and the mean.
+    """
+    counted = y if weight is None else y[weight > 0]
+    low, high = counted.min(axis=0), counted.max(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.average(y, axis=0, weights=weight)
+        # The mean of a constant column is exactly its value.
+        mean = np.where(low == high, counted[0], mean)
+        if is_positive:
+            mean, scale = np.zeros_like(mean), mean
+        else:
+            # Deviations are divided by a power of two, which causes no rounding, so that the
+            # largest is between 1/2 and 1, and squares neither overflow nor underflow.
+            exponent = np.frexp(np.maximum(high - mean, mean - low))[1]
+            squares = np.square(np.ldexp(y - mean, -exponent))
+            scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
+    return mean, np.where(scale == 0, 1.0, scale)  # of constant targets
+
+
+class LabelTargets(Targets):
+    """Targets of a classifier: labels as 0/1 targets, and raw predictions ("scores") as labels.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        The sorted labels.
+    n_outputs : int
+        The number of outputs of the network.
+    config : Config
+        The loss that the user has chosen, and the label smoothing.
+    multiclass : bool
+        Whether there is one label for each row, of three classes or more.
+    """
+
+    def __init__(self, classes: Array, n_outputs: int, config: Config, *, multiclass: bool) -> None:
+        self.classes, self.n_outputs, self._config = classes, n_outputs, config
+        chosen: Any = config.loss
+        loss: ClassifierLoss = replace(chosen, multiclass=multiclass)
+        smoothing = config.label_smoothing
+        self.loss = LabelSmoothing(loss, smoothing) if smoothing else loss
+
+    @abstractmethod
+    def _codes(self, values: Array, threshold: float) -> Array:
+        """Return class indices of shape (n, 1), or 0/1 indicators of shape (n, n_classes).
+
+        `values` are raw predictions, with a `threshold` of 0, or encoded targets, with 0.5.
+        """
+
+    @abstractmethod
+    def class_indices(self, y: Array) -> EncodedLabels:
+        """Return the class indices of encoded targets."""
+
+    @abstractmethod
+    def log_losses(self, scores: Array, y: Array) -> Array:
+        """Return the negative log-likelihood of each row's encoded targets."""
+
+    @abstractmethod
+    def decode(self, scores: Array) -> Any:
+        """Return the predicted labels for raw predictions of shape (n, k)."""
+
+    @abstractmethod
+    def probabilities(self, scores: Array, *, log: bool = False) -> Array:
+        """Return the probability of each class, or its logarithm; `scores` may be overwritten."""
+
+    def decision_function(self, scores: Array) -> Array:
+        """Return raw predictions in the shape of scikit-learn's decision functions."""
+        return scores if scores.shape[1] > 1 else scores[:, 0]
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return {"classes_": self.classes}
+
+    def check_classes(self, classes: Any) -> None:
+        if classes is not None and not np.array_equal(_sort_classes(classes), self.classes):
+            raise ValueError(
+                f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
+                f"{self.classes!r}."
+            )
+
+    def apply_class_weight(
+        self, config: Config, y: Array, weight: Array | None, *, incremental: bool = False
+    ) -> Array | None:
+        if config.class_weight is None:
+            return weight
+        if incremental:
+            reject_balanced(config.class_weight)
+        return compute_sample_weight(config.class_weight, self.class_indices(y), weight)
+
+    def validation_score(self, predictions: Array, held_out: Validation) -> float:
+        is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)
+        return float(np.average(is_correct, weights=held_out.weight))
+
+    def mean_log_losses(self, scores: Array, y: Array) -> Array:
+        """Return the log loss of each row, by the mean prediction of several networks."""
+        is_one = len(scores) == 1
+        averaged = scores[0] if is_one else self.loss.link.average_predictions(scores)
+        return self.log_losses(averaged, y)
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        """Return the accuracy of predicted labels."""
+        with np.errstate(invalid="ignore"):
+            return float(accuracy_score(y, predicted, sample_weight=weight))
+
+    def _probabilities(self, scores: Array, log: bool) -> Array:
+        """Return probabilities, in place of the raw predictions, or their logarithms."""
+        link = self.loss.link
+        if log:
+            return link.log_inverse(scores)
+        link.inverse(scores, scores)
+        # Probabilities are never 0, as their logarithms are finite, nor 1 for two classes.
+        limits = np.finfo(scores.dtype)
+        largest = 1 - limits.epsneg if link.name == "logistic" else 1
+        return np.clip(scores, limits.smallest_subnormal, largest, out=scores)
+
+
+class ClassTargets(LabelTargets):
+    """One column of labels: one output for up to two classes, else one for each class.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        The sorted labels.
+    config : Config
+        The loss that the user has chosen, and the label smoothing.
+    """
+
+    def __init__(self, classes: Array, config: Config) -> None:
+        if not len(classes):
+            raise ValueError("classes must contain the labels of `y`, got an empty array.")
+        n_outputs = 1 if len(classes) <= 2 else len(classes)
+        super().__init__(classes, n_outputs, config, multiclass=n_outputs > 1)
+
+    def with_config(self, config: Config) -> Self:
+        return self if config is self._config else type(self)(self.classes, config)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": self.classes}
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        codes = encode_labels(y, self.classes, is_warm_fit=needs_all)
+        if needs_all and len(np.unique(codes)) < len(self.classes):
+            raise ValueError(
+                "warm_start can only be used where `y` has the same classes as in the previous "
+                f"call to fit. Previously got {self.classes}, `y` has {np.unique(y)}. Use "
+                "partial_fit for data that lacks some classes."
+            )
+        if self.n_outputs == 1:  # with a single class, all targets are 0
+            return codes[:, None].astype(np.int8)
+        targets = np.zeros((len(codes), self.n_outputs), dtype=np.int8)
+        targets[np.arange(len(codes)), codes] = 1
+        return targets
+
+    def _codes(self, values: Array, threshold: float) -> Array:
+        if len(self.classes) == 1:
+            return np.zeros((len(values), 1), dtype=int)
+        if values.shape[1] > 1:
+            return values.argmax(axis=1)[:, None]
+        return (values > threshold).astype(int)
+
+    def class_indices(self, y: Array) -> EncodedLabels:
+        return EncodedLabels(self.classes, self._codes(y, 0.5))
+
+    def log_losses(self, scores: Array, y: Array) -> Array:
+        log_probabilities = self.probabilities(scores, log=True)
+        return -np.take_along_axis(log_probabilities, self._codes(y, 0.5), axis=1)[:, 0]
+
+    def strata(self, y: Array) -> Array | None:
+        return self._codes(y, 0.5)[:, 0]
+
+    def decode(self, scores: Array) -> Any:
+        return self.classes[self._codes(scores, 0)[:, 0]]
+
+    def probabilities(self, scores: Array, *, log: bool = False) -> Array:
+        if len(self.classes) == 1:
+            return np.full_like(scores, 0 if log else 1)
+        by_class = scores if scores.shape[1] > 1 else np.hstack([-scores, scores])
+        return self._probabilities(by_class, log)
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        is_plain = is_plain_target(y, len(predicted), numeric=False) and y.ndim == 1
+        if weight is None and is_plain and y.dtype.kind == predicted.dtype.kind:
+            # scikit-learn's checks take longer than the prediction of some hundred rows.
+            return float(np.mean(y == predicted))
+        y = check_no_missing(as_dense(y))
+        if getattr(y, "ndim", 1) == 1:
+            y = unify_label_dtype(np.asarray(y), "`y`")
+        return super().accuracy(y, predicted, weight)
+
+
+def encode_labels(y: Any, classes: Array, *, is_warm_fit: bool = False) -> Array:
+    """Return the index of each label of one column in sorted classes; raise if one is unknown."""
+    if issparse(y) or y.ndim != 1:
+        raise ValueError(
+            f"y must be one column of labels, as in training, got an array of shape {y.shape}. "
+            f"The classes are {classes}."
+        )
+    y = unify_label_dtype(y, "`y`")
+    try:
+        codes = np.searchsorted(classes, y)
+        codes[codes == len(classes)] = 0
+        unknown = classes[codes] != y
+    except TypeError:  # strings and numbers cannot be compared
+        unknown = np.ones(len(y), dtype=bool)
+    if unknown.any():
+        advice = (
+            " With warm_start=True, fit keeps the classes of the previous call. Set "
+            "warm_start=False to train from scratch."
+        )
+        raise ValueError(
+            f"`y` has classes not in `self.classes_`: {_format_values(np.unique(y[unknown]))}. "
+            f"`self.classes_` has {classes}.{advice if is_warm_fit else ''}"
+        )
+    return codes
+
+
+class MultilabelTargets(LabelTargets):
+    """Any number of labels for each row: a 0/1 matrix with a column for each label.
+
+    Parameters
+    ----------
+    classes : array of shape (n_classes,)
+        The labels.
+    config : Config
+        The loss that the user has chosen, and the label smoothing.
+    is_sparse : bool
+        Whether predictions are sparse matrices.
+    """
+
+    def __init__(self, classes: Array, config: Config, is_sparse: bool) -> None:
+        super().__init__(classes, len(classes), config, multiclass=False)
+        self.is_sparse = is_sparse
+
+    def with_config(self, config: Config) -> Self:
+        return self if config is self._config else type(self)(self.classes, config, self.is_sparse)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": self.classes, "is_sparse": self.is_sparse}
+
+    def encode(self, y: Any, needs_all: bool) -> Array:
+        y = as_dense(y)
+        if y.ndim != 2 or y.shape[1] != len(self.classes):
+            raise ValueError(
+                f"y must be an indicator matrix of {len(self.classes)} columns, as in training, "
+                f"got an array of shape {y.shape}."
+            )
+        _check_indicators(y)
+        return np.asarray(y != 0, dtype=np.int8)
+
+    def _codes(self, values: Array, threshold: float) -> Array:
+        return (values > threshold).astype(int)
+
+    def class_indices(self, y: Array) -> EncodedLabels:
+        return EncodedLabels(_BINARY, self._codes(y, 0.5))
+
+    def decode(self, scores: Array) -> Any:
+        indicator = self._codes(scores, 0)
+        return csr_matrix(indicator) if self.is_sparse else indicator
+
+    def probabilities(self, scores: Array, *, log: bool = False) -> Array:
+        return self._probabilities(scores, log)
+
+    def log_losses(self, scores: Array, y: Array) -> Array:
+        return -self.loss.link.log_inverse(np.where(y != 0, scores, -scores)).sum(axis=1)
+
+    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+        is_sparse = issparse(y)
+        y = y if is_sparse else np.asarray(check_no_missing(y))
+        _check_indicators(y)
+        return super().accuracy(y.astype(np.int8), predicted, weight)
+
+
+def make_label_targets(y: Any, classes: Any, config: Config) -> LabelTargets:
+    """Return the targets for labels `y`, of `classes` if these are known in advance."""
+    if classes is not None:
+        classes = _sort_classes(classes)
+    if y.ndim == 2:
+        _check_indicators(y)
+        known = np.arange(y.shape[1]) if classes is None else classes
+        return MultilabelTargets(known, config, bool(issparse(y)))
+    labels = labels_to_array(y, "y")
+    return ClassTargets(np.unique(labels) if classes is None else classes, config)
+
+
+def check_classes_passed(classes: Any) -> None:
+    """Check that `classes` are passed to the first call of partial_fit."""
+    if classes is None:
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit, and by name: "
+            "partial_fit(X, y, classes=...)."
+        )
+
+
+def _sort_classes(classes: Any) -> Array:
+    """Return the `classes` of one column sorted, after validation."""
+    return np.unique(labels_to_array(check_no_missing(classes, name="classes"), "classes"))
+
+
+def labels_to_array(labels: Any, name: str) -> Array:
+    """Return the labels of one column as an array of numbers or of strings."""
+    labels = unify_label_dtype(np.asarray(labels), name)
+    assert_all_finite(labels, input_name=name)
+    with np.errstate(invalid="ignore"):  # of floats that no integer can hold
+        target_type = type_of_target(labels)
+    if target_type not in ("binary", "multiclass"):
+        raise ValueError(
+            f"Unknown label type: {target_type}. {name} must contain class labels, such as strings "
+            "or integers."
+        )
+    return labels
+
+
+def _check_indicators(y: Any) -> None:
+    """Check that y, dense or sparse, has only zeros and ones."""
+    values = y if isinstance(y, np.ndarray) else find(y)[2]
+    invalid = ~((values == 0) | (values == 1))
+    if invalid.any():
+        raise ValueError(
+            "y of several columns must contain only zeros and ones, 1 for each label of a row, got "
+            f"{', '.join(_format_values(values[invalid]))}. For several columns of other labels, "
+            "use sklearn.multioutput.MultiOutputClassifier, which fits a network for each column."
+        )
+
+
+def _format_values(values: Array, n_max: int = 5) -> list[str]:
+    """Return the first distinct values as strings, for an error."""
+    found = list(dict.fromkeys(map(str, values.tolist())))
+    return found if len(found) <= n_max else [*found[:n_max], "..."]

@@ -1,0 +1,340 @@
+"""Rows of data, and the shuffled batches of them for each member of a stack.
+
+A chunk is several batches of one size: one call gathers their rows, and the batches are views of
+its buffers, created once. Members may differ in their rows, their order and their number of rows.
+Members whose next batches have one size form a group and go through the network together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from ..utils.arrays import (
+    Array,
+    BufferPool,
+    FloatOrPerMember,
+    IndexArray,
+    LazyMatrix,
+    squeeze_member_axis,
+)
+
+# Bytes of input that a chunk gathers at once, or of targets if a row has more of them, rounded to
+# whole batches.
+CHUNK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows of a table with their targets and weights.
+
+    Parameters
+    ----------
+    X : array, LazyMatrix or CSR matrix of shape (n, d)
+        The input.
+    y : array or CSR matrix of shape (n, k)
+        The encoded targets, of any dtype that the batches' dtype can hold. Batches are dense.
+    weight : array of shape (n,) or None, default=None
+        The sample weights; None for equal weights.
+    original_y : array-like, default=None
+        The targets as the user has given them, for scorers.
+    index : array of int or None, default=None
+        The rows that are meant; None for all.
+    """
+
+    X: Any
+    y: Any
+    weight: Array | None = None
+    original_y: Any = None
+    index: IndexArray | None = None
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return int(self.X.shape[0]) if self.index is None else len(self.index)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether X is sparse."""
+        return bool(sparse.issparse(self.X))
+
+    def select(self, values: Any) -> Any:
+        """Return the items of an array of all rows that belong to these rows."""
+        return values if self.index is None or values is None else values[self.index]
+
+    def has_same(self, other: Rows) -> bool:
+        """Return whether others are the same rows of the same table."""
+        if other.X is not self.X or other.y is not self.y:
+            return False
+        if self.index is None or other.index is None:
+            return self.index is other.index
+        return self.index is other.index or np.array_equal(self.index, other.index)
+
+
+@dataclass
+class Batch:
+    """Data of a training step, as views of a chunk's buffers.
+
+    With a single member the arrays have no member axis. If several members see the same rows, the
+    member axis of all arrays but `scores` has length one, and broadcasts.
+
+    Attributes
+    ----------
+    x : array of shape (n_estimators, n, d), or a list of CSR matrices
+        The input.
+    y, scores : arrays of shape (n_estimators, n, k)
+        The targets, and the array for the raw predictions.
+    weight : array of shape (n_estimators, n, 1), or float
+        The factor of each row's gradient.
+    total : array of shape (n_estimators, 1), or float
+        The total weight of the rows over which the loss is averaged, by which `weight` is divided.
+    is_empty : array of bool of shape (n_estimators,), or None
+        The members whose batch has only rows of weight zero; None if there are none.
+    activity_loss : float64 array of shape (n_estimators,), or None
+        The weighted sum over the rows of the layers' own losses, as of the last step; None if no
+        layer has one.
+    """
+
+    x: Any
+    y: Array
+    scores: Array
+    weight: FloatOrPerMember
+    total: FloatOrPerMember
+    is_empty: Array | None = None
+    activity_loss: Array | None = None
+
+    def member(self, i: int) -> Batch:
+        """Return the batch of the i-th member alone, as views."""
+
+        def own(value: Any) -> Any:
+            return value if isinstance(value, float) else value[min(i, len(value) - 1)]
+
+        x = [own(self.x)] if isinstance(self.x, list) else own(self.x)
+        total = own(self.total)
+        return Batch(x, own(self.y), self.scores[i], own(self.weight), float(np.squeeze(total)))
+
+
+@dataclass
+class Chunk:
+    """Consecutive batches of one size of a group of members, and their buffers."""
+
+    members: slice
+    batch_size: int
+    batches: list[Batch]
+    x: Array | None
+    y: Array
+    scores: Array
+    raw_weight: Array | None = None
+    weight: Array | None = None
+
+
+class Batches:
+    """Batches of an epoch of a stack.
+
+    Parameters
+    ----------
+    rows : sequence of Rows
+        The data of each member, all dense or all sparse.
+    orders : sequence of IndexArray or None
+        The rows that each member visits, in order; None for all rows in their order. Members are
+        sorted by the number of rows that they visit, the fewest first. If all share one table and
+        one order, as the same objects, the rows are gathered once.
+    batch_sizes : sequence of int
+        The batch size of each member; equal except for members with fewer rows.
+    pool : BufferPool
+        The memory for buffers.
+    mean_over : {"batch", "epoch"}, default="batch"
+        The rows over which the loss is averaged: those of a batch (stochastic solvers), or of all
+        batches, whose gradients are then summed.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Rows],
+        orders: Sequence[IndexArray | None],
+        batch_sizes: Sequence[int],
+        pool: BufferPool,
+        mean_over: str = "batch",
+    ) -> None:
+        self.rows, self.orders = list(rows), list(orders)
+        self.batch_sizes = list(batch_sizes)
+        self.pool = pool
+        self.is_sparse = rows[0].is_sparse
+        self.is_shared = all(self._visits_the_same(0, i) for i in range(len(rows)))
+        self.n_rows = np.array(
+            [
+                each.n_rows if order is None else len(order)
+                for each, order in zip(rows, orders, strict=True)
+            ]
+        )
+        if (np.diff(self.n_rows) < 0).any():
+            raise ValueError(
+                "The members of a stack must be sorted by their number of rows, the fewest first, "
+                f"got {self.n_rows.tolist()}."
+            )
+        self.total_weights = self._total_weights()
+        self._mean_over_epoch = mean_over == "epoch"
+        self._is_weighted = any(each.weight is not None for each in rows)
+        self._chunks: list[tuple[int, Chunk]] = []
+        self._plan()
+
+    def set_rows(self, rows: Sequence[Rows]) -> None:
+        """Replace the rows by others of the same number and kind."""
+        self.rows = list(rows)
+        self.total_weights = self._total_weights()
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield each row of each member once. A chunk is valid until the next."""
+        for start, chunk in self._chunks:
+            self._fill(chunk, start)
+            yield chunk
+
+    def _visits_the_same(self, i: int, j: int) -> bool:
+        """Return whether two members visit the same rows in the same order."""
+        return self.rows[i] is self.rows[j] and self.orders[i] is self.orders[j]
+
+    def _total_weights(self) -> Array:
+        """Return the total weight of the rows of each member, of shape (n_estimators,)."""
+        totals = self.n_rows.astype(float)
+        for member, (rows, order) in enumerate(zip(self.rows, self.orders, strict=True)):
+            if rows.weight is not None:
+                weight = rows.weight
+                # Summed in the order of the table: the sum must not depend on the shuffling.
+                if order is not None and len(order) < rows.n_rows:
+                    weight = weight[np.sort(order)]
+                totals[member] = weight.sum(dtype=float)
+        return totals
+
+    def _plan(self) -> None:
+        """Split the epoch where the group or the batch size changes, or where a chunk is full."""
+        n_rows, n_estimators = self.n_rows.tolist(), len(self.rows)
+        buffers: dict[tuple[int, int, int, int], Chunk] = {}
+        done = [0] * n_estimators
+        while done != n_rows:
+            # The size of each member's next batch; members with equal sizes form a group.
+            sizes = [min(b, n - d) for b, n, d in zip(self.batch_sizes, n_rows, done, strict=True)]
+            start = 0
+            while start < n_estimators:
+                size, at, stop = sizes[start], done[start], start + 1
+                while stop < n_estimators and (sizes[stop], done[stop]) == (size, at):
+                    stop += 1
+                if size:
+                    n_whole = min(n - at for n in n_rows[start:stop]) // size
+                    n_batches = min(n_whole, self._max_batches_per_chunk(size))
+                    key = start, stop, size, n_batches
+                    if key not in buffers:
+                        buffers[key] = self._allocate(slice(start, stop), size, n_batches)
+                    self._chunks.append((at, buffers[key]))
+                    done[start:stop] = [at + size * n_batches] * (stop - start)
+                start = stop
+
+    def _max_batches_per_chunk(self, batch_size: int) -> int:
+        if self.is_sparse:
+            return 1
+        first = self.rows[0]
+        row_bytes = max(first.X.shape[1], first.y.shape[1]) * self.pool.dtype.itemsize
+        return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
+
+    def _allocate(self, members: slice, batch_size: int, n_batches: int) -> Chunk:
+        """Return a chunk of undefined content."""
+        n_estimators, n_rows = members.stop - members.start, batch_size * n_batches
+        n_sources = 1 if self.is_shared else n_estimators
+        n_outputs = self.rows[0].y.shape[1]
+
+        def buffer(name: str, n: int, width: int) -> Array:
+            return self.pool.get(name, (n, n_rows, width))
+
+        chunk = Chunk(
+            members,
+            batch_size,
+            [],
+            None if self.is_sparse else buffer("x", n_sources, self.rows[0].X.shape[1]),
+            buffer("y", n_sources, n_outputs),
+            buffer("scores", n_estimators, n_outputs),
+        )
+        if self._is_weighted:
+            # In double precision, since weights of any scale are normalized before use.
+            chunk.raw_weight = np.empty((n_sources, n_rows, 1))
+            chunk.weight = buffer("weight", n_sources, 1)
+
+        def view(array: Array) -> Array:
+            return squeeze_member_axis(array) if n_estimators == 1 else array
+
+        total = float(self.n_rows[0] if self._mean_over_epoch else batch_size)
+        for start in range(0, n_rows, batch_size):
+            rows = slice(start, start + batch_size)
+            chunk.batches.append(
+                Batch(
+                    [None] * n_sources if chunk.x is None else view(chunk.x)[..., rows, :],
+                    view(chunk.y)[..., rows, :],
+                    view(chunk.scores)[..., rows, :],
+                    1 / total if chunk.weight is None else view(chunk.weight)[..., rows, :],
+                    total,
+                )
+            )
+        return chunk
+
+    def _fill(self, chunk: Chunk, start: int) -> None:
+        """Gather the rows of a chunk, from the member's row `start` on in its order."""
+        stop = start + chunk.batch_size * len(chunk.batches)
+        for i in range(len(chunk.y)):
+            member = chunk.members.start + i
+            if i and self._visits_the_same(member - 1, member):
+                if chunk.x is None:
+                    chunk.batches[0].x[i] = chunk.batches[0].x[i - 1]
+                for array in (chunk.x, chunk.y, chunk.raw_weight):
+                    if array is not None:
+                        array[i] = array[i - 1]
+                continue
+            rows, order = self.rows[member], self.orders[member]
+            part: Any = slice(start, stop) if order is None else order[start:stop]
+            if chunk.x is None:
+                chunk.batches[0].x[i] = rows.X[part]
+            else:
+                _gather(rows.X, part, chunk.x[i])
+            _gather(rows.y, part, chunk.y[i])
+            if chunk.raw_weight is not None:
+                if rows.weight is None:
+                    chunk.raw_weight[i] = 1
+                else:
+                    _gather(rows.weight, part, chunk.raw_weight[i, :, 0])
+        if chunk.raw_weight is not None:
+            self._normalize_weights(chunk)
+
+    def _normalize_weights(self, chunk: Chunk) -> None:
+        """Divide the weights by their sums, and mark batches of weight zero."""
+        assert chunk.raw_weight is not None
+        assert chunk.weight is not None
+        by_batch = (len(chunk.y), len(chunk.batches), chunk.batch_size, 1)
+        raw = chunk.raw_weight.reshape(by_batch)
+        if self._mean_over_epoch:
+            members = slice(chunk.members.start, chunk.members.start + len(chunk.y))
+            totals = self.total_weights[members, None]
+            totals = np.repeat(totals, len(chunk.batches), axis=1)
+        else:
+            totals = raw.sum(axis=(2, 3))
+        divisors = np.where(totals == 0, 1, totals)[:, :, None, None]
+        np.divide(raw, divisors, out=chunk.weight.reshape(by_batch), casting="same_kind")
+        is_single = chunk.members.stop - chunk.members.start == 1
+        for batch, total in zip(chunk.batches, totals.T, strict=True):
+            batch.total = float(total[0]) if is_single else total[:, None]
+            batch.is_empty = None if total.all() else total == 0
+
+
+def _gather(source: Any, rows: Any, out: Array) -> None:
+    """Copy rows of an array, a lazy or a CSR matrix to `out`, in the dtype of `out`."""
+    if isinstance(source, LazyMatrix):
+        source.write_rows(rows, out)
+    elif not isinstance(source, np.ndarray):
+        source[rows].astype(out.dtype, copy=False).toarray(out=out)
+    elif isinstance(rows, slice):
+        np.copyto(out, source[rows])
+    elif source.dtype == out.dtype and source.flags.c_contiguous and out.flags.c_contiguous:
+        # Indices are in range; mode="clip" avoids the buffer of NumPy's check.
+        np.take(source, rows, axis=0, out=out, mode="clip")
+    else:
+        out[...] = source[rows]

@@ -1,0 +1,222 @@
+"""Training step: gradient, clipping, weight decay, optimizer step and weight averaging."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..losses.base import Loss
+from ..optimizers import LBFGS, Optimizer
+from ..utils.arrays import Array, BufferPool, FloatOrPerMember, iter_column_blocks
+from ..utils.configurable import check_in_place
+from .network import Network
+from .parameters import Parameters
+from .rows import Batch, Chunk
+from .train_state import TrainState
+
+# Within these bounds a sum of squares neither overflows nor loses small values, in any dtype.
+_TINY, _HUGE = 1e-30, 1e30
+
+
+class Step:
+    """Training step of some members, bound to one batch size, to their state and gradients.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    loss : Loss
+        The loss of a row. That of the layers that have a loss of their own is added.
+    config : Config
+        The configuration of these members.
+    state : TrainState
+        Their state, changed in place.
+    gradients : Parameters
+        The arrays for their gradients; each step overwrites them.
+    n_rows : int
+        The number of rows of a batch.
+    pool : BufferPool
+        The memory for buffers.
+    is_sparse : bool
+        Whether the input is sparse.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        config: Any,
+        state: TrainState,
+        gradients: Parameters,
+        n_rows: int,
+        pool: BufferPool,
+        is_sparse: bool,
+    ) -> None:
+        self._loss: Any = loss
+        self._penalty, self._weights = config.penalty, state.parameters.regularized
+        masks = [mask for mask in state.masks if mask is not None]
+        self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, masks)
+        self._has_penalty = bool(np.any(self._penalty.alpha))
+        self._no_sums = np.zeros(len(state))
+        self._blocks = [
+            (weights, gradient, pool.get("penalty", weights.shape))
+            for weights, gradient in iter_column_blocks(self._weights, gradients.regularized)
+        ]
+        self._is_checked = False
+        self._n_rows, self._theta, self._g = n_rows, state.parameters.theta, gradients.theta
+        self._optimizer, self._moments = config.solver, state.optimizer
+        self._decays = not isinstance(config.solver, LBFGS) and (
+            type(config.solver).decay is not Optimizer.decay
+        )
+        self._clips, self._clip_norm = bool(np.isfinite(config.clip_norm).any()), config.clip_norm
+        self._average, self._averages = config.average, state.average
+        self._buffers = state.parameters.buffers
+
+    def set_rate(self, rates: Array) -> None:
+        """Set the learning rate of each member, an array of shape (n_estimators, 1)."""
+        self.rates = rates
+        self._rate: FloatOrPerMember = rates.item() if len(rates) == 1 else rates
+
+    def __call__(self, batch: Batch) -> Array:
+        """Make the step for a batch; return the sums over the weights for the penalty."""
+        self.backpropagate(batch)
+        sums = self.add_penalty(batch.total)
+        theta, g, rate = self._theta, self._g, self._rate
+        if self._clips:
+            clip_by_global_norm(g, self._clip_norm)
+        if self._decays:
+            self._optimizer.decay(self._weights, rate)
+        result = self._optimizer.step(theta, g, self._moments, rate)
+        if result is not None:
+            check_in_place(self._optimizer, "step(theta, g, state, rate)", "theta", result, theta)
+        if self._average is not None:
+            self._average.update(theta, g, self._averages, self._n_rows, self._buffers)
+        return sums
+
+    def backpropagate(self, batch: Batch) -> None:
+        """Write the raw predictions to the batch, and the gradient of the loss to `gradients`."""
+        weights = self._pass.batch
+        weights.weight, weights.total = batch.weight, batch.total
+        self._pass.forward(batch.x, batch.scores)
+        if self._pass.activity_loss is not None:
+            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, batch)
+        delta = self._pass.delta
+        if self._is_checked:
+            self._loss.gradient(batch.scores, batch.y, delta)
+        else:
+            self._check_gradient(batch, delta)
+        np.multiply(delta, batch.weight, out=delta)
+        self._pass.backward()
+
+    def _check_gradient(self, batch: Batch, delta: Array) -> None:
+        """Compute the gradient of the first batch, and check that the loss has written it."""
+        delta.fill(np.nan)
+        result = self._loss.gradient(batch.scores, batch.y, delta)
+        check_in_place(self._loss, "gradient(raw_prediction, y, out)", "out", result, delta)
+        if np.isnan(delta).all() and np.isfinite(batch.scores).all():
+            raise TypeError(
+                f"{type(self._loss).__name__}.gradient(raw_prediction, y, out) must write the "
+                "gradient to out, but wrote nothing or only NaN. Write out[...] = result, or use "
+                "out=out in NumPy functions."
+            )
+        self._is_checked = True
+
+    def add_penalty(self, total: FloatOrPerMember) -> Array:
+        """Add the gradient of the penalty, divided by `total`, the weight of the rows.
+
+        Returns the sums over the weights from which the penalty computes its value, of shape
+        (n_estimators,).
+        """
+        if not self._has_penalty:
+            return self._no_sums
+        self._penalty.add_gradient(self._blocks, 1 / total)
+        sums: Array = self._penalty.accumulate(self._weights)
+        return sums
+
+
+def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
+    """Clip the gradients of each member in place by their global norm.
+
+    g = clip_norm / |g| * g where |g| > clip_norm, with the Euclidean norm over all parameters of a
+    member (Pascanu et al. 2013, algorithm 1). Gradients that are not finite stay as they are; the
+    end of the epoch checks for them.
+
+    Parameters
+    ----------
+    g : array of shape (n_estimators, p)
+        The gradients.
+    clip_norm : float or array of shape (n_estimators, 1)
+        The maximum norm; infinity for no clipping.
+    """
+    bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
+    for own, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
+        if not _TINY < square < _HUGE:
+            _clip_extreme(own, bound)
+        elif (norm := math.sqrt(square)) > bound:
+            np.multiply(own, bound / norm, out=own)
+
+
+def _clip_extreme(g: Array, clip_norm: float) -> None:
+    """Clip the gradient of one member whose squares overflow or underflow."""
+    largest = float(np.abs(g).max())
+    if not 0 < largest < math.inf:
+        return
+    scaled = g / largest
+    norm = float(np.linalg.norm(scaled))
+    if norm > clip_norm / largest:
+        np.multiply(scaled, clip_norm / norm, out=g)
+
+
+def _sum_by_weight(values: Array, batch: Batch) -> Array:
+    """Return the weighted sum over the rows of a batch, in double precision, for each member."""
+    in_double = np.atleast_2d(values).astype(np.float64)
+    weight = batch.weight[..., 0] if isinstance(batch.weight, np.ndarray) else batch.weight
+    return np.asarray((in_double * weight).sum(axis=1) * np.ravel(batch.total))
+
+
+def loss_normalizer(network: Network, loss: Loss) -> int:
+    """Return the number of targets by which the reported loss of a row is divided.
+
+    The gradient is that of the sum over the targets.
+    """
+    return network.n_units[-1] // loss.n_outputs_per_target if loss.average_over_outputs else 1
+
+
+def sum_losses(loss: Loss, chunk: Chunk) -> Array:
+    """Return the weighted loss of each batch of a chunk with computed raw predictions.
+
+    It includes the layers' own losses.
+
+    Returns
+    -------
+    losses : float64 array of shape (n_estimators, n_batches)
+        Sums over the rows of each batch, not divided by their weight.
+    """
+    values = loss.value(chunk.scores, chunk.y)
+    if np.shape(values) != chunk.scores.shape[:-1]:
+        raise ValueError(
+            f"{type(loss).__name__}.value(raw_prediction, y) must return the loss of each row, of "
+            f"shape (networks, n) = {chunk.scores.shape[:-1]}, but returned the shape "
+            f"{np.shape(values)} for raw predictions of shape {chunk.scores.shape}. Sum over the "
+            "last axis."
+        )
+    if chunk.raw_weight is not None:
+        values = values * chunk.raw_weight[:, :, 0]
+    # Converted first, since a sum that converts adds up in another order in a larger stack.
+    values = values.astype(np.float64, copy=False)
+    by_batch = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
+    sums = np.asarray(by_batch.sum(axis=2))
+    for i, batch in enumerate(chunk.batches):
+        if batch.activity_loss is not None:
+            sums[:, i] += batch.activity_loss
+    return sums
+
+
+def fsum_or_nan(values: list[float]) -> float:
+    """Return the exactly rounded sum, or NaN if it is not finite."""
+    try:
+        return math.fsum(values)
+    except (ValueError, OverflowError):
+        return math.nan

@@ -1,0 +1,160 @@
+"""Training of networks of one architecture: in stacks and threads, or by L-BFGS."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..losses.base import Loss
+from ..nn.full_batch import rows_of_block
+from ..nn.network import Network
+from ..nn.rows import Rows
+from ..nn.train_state import TrainState
+from ..utils.equality import is_equal
+from .config import Config, stack_configs
+from .lbfgs import train_by_lbfgs
+from .parallelism import limit_blas, n_blas_threads, split_into_stacks
+from .train import GetState, MakeStack, TrainingInterrupted, join_members, train_epochs
+from .validation import Validation
+
+OnEpoch: TypeAlias = Callable[[GetState], bool]
+"""Called after each epoch with a function that returns the state; returns whether to stop."""
+
+
+def train(
+    network: Network,
+    loss: Loss,
+    configs: Sequence[Config],
+    rows: Sequence[Rows],
+    validation: Sequence[Validation | None],
+    state: TrainState,
+    on_epoch: OnEpoch | None = None,
+    until: int | None = None,
+    max_bytes: int = sys.maxsize,
+    make_stack: MakeStack | None = None,
+) -> TrainState:
+    """Train networks and return their state.
+
+    Stacks train an epoch in turn, or side by side in threads. Members that L-BFGS trains take
+    turns.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture, with the layers for training only.
+    loss : Loss
+        The loss.
+    configs : sequence of Config
+        The configuration of each network, of one `stacking_key`.
+    rows, validation : sequence of Rows, of Validation or None
+        The training and the validation rows of each network.
+    state : TrainState
+        The state of all networks, which may be changed in place.
+    on_epoch : callable or None, default=None
+        Called after each epoch; with L-BFGS at the end only.
+    until : int or None, default=None
+        The epoch after which training pauses; None to train to ``max_iter``.
+    max_bytes : int, default=2**63 - 1
+        The memory that a stack may take.
+    make_stack : callable or None, default=None
+        Makes the only stack, of members that a cluster trains; None to train here.
+
+    Raises
+    ------
+    TrainingInterrupted
+        On Ctrl-C, or when the connection to a cluster is lost. Its state is that after the last
+        complete epoch.
+    """
+    config, start = configs[0], time.monotonic()
+    seconds = config.time_limit * len(state) / config.n_estimators
+    n_rows = [
+        each.n_rows if order is None else len(order)
+        for each, order in zip(rows, state.orders, strict=True)
+    ]
+    itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
+    parts = [np.arange(len(state))]
+    if make_stack is None:
+        parts = split_into_stacks(network, config, n_rows, epochs, itemsize, max_bytes)
+    n_threads = min(len(parts), n_blas_threads()) if len(parts) > 1 and not config.is_lbfgs else 1
+    n_turns = -(-len(parts) // n_threads)
+    train_part = train_by_lbfgs if config.is_lbfgs else partial(train_epochs, make_stack=make_stack)
+    iterators: list[Iterator[GetState]] = []
+    for i, part in enumerate(parts):
+        numbers = part.tolist()
+        each = state if numbers == list(range(len(state))) else state.take(part)
+        own_rows = [rows[i] for i in numbers]
+        _share_orders(own_rows, each)
+        iterator = train_part(
+            network,
+            loss,
+            stack_configs([configs[i] for i in numbers]),
+            own_rows,
+            [validation[i] for i in numbers],
+            each,
+            until,
+            (start + seconds * (i // n_threads + 1) / n_turns, start + seconds),
+        )
+        iterators.append(iterator)
+    if config.is_lbfgs:
+        n_at_once = rows_of_block(network, max(n_rows), rows[0].is_sparse)
+    else:
+        n_at_once = min(config.batch_size, max(n_rows))
+    blas = limit_blas(
+        network.max_matmul_size(n_at_once),
+        is_lbfgs=config.is_lbfgs,
+        n_side_by_side=n_threads,
+        divides_rows=network.divides_rows,
+    )
+    states = [next(iterator) for iterator in iterators]
+
+    def train_epoch(i: int) -> bool:
+        """Train a stack for an epoch; return whether there was one."""
+        try:
+            states[i] = next(iterators[i])
+        except StopIteration:
+            return False
+        except TrainingInterrupted as interrupt:
+            last = interrupt.state
+            states[i] = lambda: last
+            raise
+        return True
+
+    def join(reason: str) -> TrainState:
+        """Return the state of all members; those that are not done get a reason to stop."""
+        joined = join_members(
+            [(part, get_state()) for part, get_state in zip(parts, states, strict=True)]
+        )
+        joined.stop_reason = [known or reason for known in joined.stop_reason]
+        return joined
+
+    try:
+        with blas, ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext() as pool:
+            map_stacks: Any = map if pool is None else pool.map
+            while any(list(map_stacks(train_epoch, range(len(parts))))):
+                if on_epoch is not None and on_epoch(partial(join, "")):
+                    return join("stopped")
+    except (KeyboardInterrupt, TrainingInterrupted) as error:
+        cause = error.__cause__ if isinstance(error, TrainingInterrupted) else error
+        raise TrainingInterrupted(join("interrupted")) from cause
+    return join("")
+
+
+def _share_orders(rows: Sequence[Rows], state: TrainState) -> None:
+    """Share the order and the random state of neighboring members that visit the same rows.
+
+    Their rows are then shuffled once, and gathered once for each batch.
+    """
+    for i in range(1, len(state)):
+        orders, rngs = state.orders[i - 1 : i + 1], state.rngs[i - 1 : i + 1]
+        if rows[i - 1] is not rows[i] or None in rngs or not is_equal(*orders):
+            continue
+        positions = [rng.get_state(legacy=False) for rng in rngs if rng is not None]
+        if is_equal(*positions):
+            state.orders[i], state.rngs[i] = state.orders[i - 1], state.rngs[i - 1]

@@ -1,0 +1,307 @@
+"""How training starts: initial or continued states, and the rows that each network trains on."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from sklearn.utils import check_random_state
+
+from ..early_stopping import EarlyStopping
+from ..layers.dense import dropout_rng
+from ..nn.network import Network
+from ..nn.rows import Rows
+from ..nn.train_state import TrainState
+from ..optimizers import Optimizer
+from ..utils.arrays import Array, ArrayDict, IndexArray
+from .config import Config
+from .splitting import (
+    are_groups_whole,
+    draw_folds,
+    draw_group_folds,
+    group_train_validation_split,
+    n_weighted_groups,
+    train_validation_split,
+)
+from .weight_init import make_initial_weights
+
+Split: TypeAlias = tuple[IndexArray, IndexArray]
+"""The training rows and the held-out rows."""
+
+_LARGEST_SEED = np.iinfo(np.int32).max
+
+
+def spawn_rngs(random_state: Any, n_estimators: int) -> list[np.random.RandomState]:
+    """Return a stream for each network; the first is the user's own.
+
+    Without a seed that is NumPy's global stream, as in scikit-learn. The seeds of the others are
+    drawn from a copy, so that the first network does not depend on their number.
+    """
+    first: np.random.RandomState = check_random_state(random_state)
+    if n_estimators == 1:
+        return [first]
+    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_estimators - 1).tolist()
+    return [first, *map(np.random.RandomState, seeds)]
+
+
+def start_training(
+    network: Network,
+    config: Config,
+    rows: Rows,
+    random_state: Any,
+    *,
+    dtype: Any = None,
+    last: TrainState | None = None,
+    incremental: bool = False,
+    restarts: bool = True,
+    is_unchanged: bool = False,
+    holds_out: bool = False,
+    strata: Array | None = None,
+    groups: Array | None = None,
+    folds: Array | None = None,
+    is_train: Array | None = None,
+) -> TrainState:
+    """Return the state before the first epoch: of new networks, or of those that train on.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture, with the layers for training only.
+    config : Config
+        The configuration.
+    rows : Rows
+        All rows.
+    random_state : int, RandomState or None
+        The estimator's parameter.
+    dtype : dtype, default=None
+        The dtype of new parameters.
+    last : TrainState or None, default=None
+        The state after the last training. A warm start continues from a copy of it; `partial_fit`
+        changes it in place.
+    incremental : bool, default=False
+        Whether `partial_fit` trains.
+    restarts : bool, default=True
+        Whether the count of epochs and the best score start anew.
+    is_unchanged : bool, default=False
+        Whether the configuration is that of the last training.
+    holds_out : bool, default=False
+        Whether early stopping holds out rows.
+    strata : array of int of shape (n_rows,) or None, default=None
+        The class of each row, to stratify by.
+    groups : array of int of shape (n_rows,) or None, default=None
+        The group of each row, which splits keep together; None for no groups.
+    folds : array of int of shape (n_rows,) or None, default=None
+        The number of the network that holds out each row.
+    is_train : array of bool of shape (n_rows,) or None, default=None
+        Whether networks may be trained on each row; None for all rows.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows or groups to hold out, or no training row has weight.
+    """
+    if last is None:
+        rngs = spawn_rngs(random_state, config.n_estimators)
+    else:
+        rngs = [rng for rng in last.rngs if rng is not None]
+        if len(rngs) < len(last):  # pickled without what only training needs
+            rngs = spawn_rngs(random_state, len(last))
+    stopping = config.early_stopping if holds_out else None
+    draws_folds = folds is None and stopping is not None and stopping.validation_fraction == "folds"
+    # Before the networks draw: neither depends on the other.
+    fold_rng = _make_fold_rng(rngs) if draws_folds else None
+    if last is None:
+        state = _init_state(network, config, dtype, rngs)
+    else:
+        # The arrays of a network of an ensemble are views of the ensemble's.
+        is_view = last.parameters.theta.base is not None
+        state = last if incremental and not is_view else last.copy()
+        state.rngs, state.stop_reason = [*rngs], [""] * len(state)
+        if state.parameters.layout is not network.layout:
+            state.parameters = state.parameters.with_layout(network.layout)
+        if network.stochastic and None in state.masks:
+            state.masks = [dropout_rng(rng) for rng in rngs]
+        if restarts:
+            state.restart()
+        if not incremental:
+            state.temperature = np.ones_like(state.temperature)
+    if state.stack is None or not is_unchanged:
+        _init_optimization(state, config)
+    if fold_rng is not None:
+        folds = _draw_folds(state, rows, strata, groups, fold_rng)
+    for i in range(len(state)):
+        split: Split | None = None
+        last_split = _last_split(state, i, rows.n_rows)
+        if folds is not None:
+            is_own = folds == i
+            split = (
+                _row_numbers(~is_own if is_train is None else is_train & ~is_own),
+                (_row_numbers(is_own)),
+            )
+            if last_split is not None and all(map(_are_same_rows, last_split, split)):
+                split = last_split
+        elif stopping is not None:
+            split = _draw_split(stopping, rows, strata, groups, rngs[i], last_split)
+        elif is_train is not None:
+            split = _row_numbers(is_train), np.zeros(0, np.int32)
+        if split is not None:
+            _check_weights(rows, split[0], config)
+            state.orders[i], state.held_out[i] = split
+            continue
+        order, state.held_out[i] = state.orders[i], None
+        if not config.shuffle:
+            state.orders[i] = None
+        elif order is None or len(order) != rows.n_rows:
+            state.orders[i] = np.arange(rows.n_rows)
+    return state
+
+
+def _make_fold_rng(rngs: Sequence[np.random.RandomState]) -> np.random.RandomState:
+    """Return the stream that draws folds, given those of the networks.
+
+    Its seed comes after those of the networks, so that their draws do not depend on it.
+    """
+    seeds = copy.deepcopy(rngs[0]).randint(_LARGEST_SEED, size=len(rngs))
+    return np.random.RandomState(seeds[-1])
+
+
+def _init_state(
+    network: Network, config: Config, dtype: Any, rngs: Sequence[np.random.RandomState]
+) -> TrainState:
+    """Return the state of new networks, whose initial weights the streams draw."""
+    states = []
+    for member, rng in enumerate(rngs):
+        masks = [dropout_rng(rng) if network.stochastic else None]
+        weights = make_initial_weights(config.init, network, rng, member, len(rngs))
+        parameters = network.init_parameters([weights], dtype, [rng])
+        states.append(TrainState.initial(parameters, rngs=[rng], masks=masks))
+    return TrainState.concat(states)
+
+
+def _init_optimization(state: TrainState, config: Config) -> None:
+    """Set the states of optimizer, schedule and average: the last ones, or new ones."""
+    theta = state.parameters.theta
+    optimizer: ArrayDict = {}
+    average: ArrayDict = {}
+    schedule: ArrayDict = {}
+    if isinstance(config.solver, Optimizer):
+        optimizer, schedule = config.solver.init(theta), config.learning_rate.init(len(state))
+        if config.average is not None:
+            average = config.average.init(theta, state.n_samples_seen, state.parameters.buffers)
+    state.optimizer = _continue(state.optimizer, optimizer)
+    state.schedule = _continue(state.schedule, schedule)
+    state.average = _continue(state.average, average)
+
+
+def _continue(last: ArrayDict, initial: ArrayDict) -> ArrayDict:
+    """Return the last state, or the initial one if that has other arrays."""
+    shapes, initial_shapes = (
+        {name: np.shape(array) for name, array in state.items()} for state in (last, initial)
+    )
+    return last if shapes == initial_shapes else initial
+
+
+def _last_split(state: TrainState, i: int, n_rows: int) -> Split | None:
+    """Return the split of the last training if it was one of as many rows."""
+    order, held_out = state.orders[i], state.held_out[i]
+    if order is None or held_out is None or len(order) + len(held_out) != n_rows:
+        return None
+    return order, held_out
+
+
+def _are_same_rows(one: IndexArray, other: IndexArray) -> bool:
+    return len(one) == len(other) and np.array_equal(np.sort(one), np.sort(other))
+
+
+def _row_numbers(mask: Array) -> IndexArray:
+    """Return the numbers of rows, in four bytes each, since networks keep several copies."""
+    rows: Any = np.flatnonzero(mask)
+    return rows.astype(np.int32) if len(mask) <= np.iinfo(np.int32).max else rows
+
+
+def _check_weights(rows: Rows, train: IndexArray, config: Config) -> None:
+    if rows.weight is not None and not rows.weight[train].any():
+        is_by_class = config.class_weight is not None
+        by_what = "weight (with class_weight)" if is_by_class else "sample_weight"
+        raise ValueError(
+            f"early_stopping must leave a training row with a positive {by_what}, but holds out "
+            "all such rows. Remove the rows of weight zero, or set early_stopping=False."
+        )
+
+
+def _draw_split(
+    stopping: EarlyStopping,
+    rows: Rows,
+    strata: Array | None,
+    groups: Array | None,
+    rng: np.random.RandomState,
+    last: Split | None,
+) -> Split:
+    """Return the last split if it is still valid, else a new one."""
+    n, n_held_out = rows.n_rows, stopping.n_held_out(rows.n_rows)
+    if n_held_out >= n:
+        raise ValueError(
+            f"early_stopping=True must leave rows to train on, but holds out {n_held_out} rows of "
+            f"n_samples = {n}. Use more rows, a smaller validation_fraction (now "
+            f"{stopping.validation_fraction}), or early_stopping=False."
+        )
+    if groups is not None:
+        if last is not None and are_groups_whole(groups, last):
+            return last
+        return group_train_validation_split(groups, n_held_out / n, rng, strata, rows.weight)
+    if last is not None and len(last[1]) == n_held_out:
+        return last
+    return train_validation_split(n, n_held_out, rng, strata)
+
+
+def _draw_folds(
+    state: TrainState,
+    rows: Rows,
+    strata: Array | None,
+    groups: Array | None,
+    rng: np.random.RandomState,
+) -> Array:
+    """Return the number of the network that holds out each row: the last folds, or new ones.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two networks, or fewer rows, or groups, than networks.
+    """
+    n_rows, n_folds = rows.n_rows, len(state)
+    requirement = 'EarlyStopping(validation_fraction="folds") needs'
+    if n_folds < 2:
+        raise ValueError(
+            f"{requirement} several networks, each of which holds out one fold, got "
+            "n_estimators=1. Set n_estimators to the number of folds, at least 2, or "
+            "validation_fraction to a share of the rows."
+        )
+    if n_rows < n_folds:
+        raise ValueError(
+            f"{requirement} at least one row for each network to hold out, got n_samples = "
+            f"{n_rows} and n_estimators={n_folds}. Use more rows, or set n_estimators to at most "
+            f"{n_rows}."
+        )
+    last = [_last_split(state, i, n_rows) for i in range(n_folds)]
+    held_out = [split[1] for split in last if split is not None]
+    is_known = len(held_out) == n_folds and _are_same_rows(
+        np.concatenate(held_out), np.arange(n_rows)
+    )
+    if is_known and (groups is None or are_groups_whole(groups, held_out)):
+        folds = np.empty(n_rows, dtype=np.intp)
+        for fold, own in enumerate(held_out):
+            folds[own] = fold
+        return folds
+    if groups is None:
+        return draw_folds(n_rows, n_folds, rng, strata)
+    n_groups = n_weighted_groups(groups, rows.weight)
+    if n_groups < n_folds:
+        raise ValueError(
+            f"{requirement} at least one group with positive weight for each network to hold out, "
+            f"got {n_groups} groups and n_estimators={n_folds}. Use rows of more groups, set "
+            f"n_estimators to at most {n_groups}, or fit without groups."
+        )
+    has_weight = None if rows.weight is None else rows.weight > 0
+    return draw_group_folds(groups, n_folds, rng, strata, has_weight)
