@@ -121,7 +121,7 @@ PARTS = {
         "skbackprop.callbacks.training_log.TrainingLog",
         content=mapping(path=plain(str(trace))),
     ),
-    "our own save": lambda trace: called("skbackprop.persistence.save_load.save", 1, str(trace)),
+    "our own save": lambda trace: called("skbackprop.persistence.save", 1, str(trace)),
     "a cache of joblib, which unpickles": lambda trace: called("joblib.memory.Memory", str(trace)),
 }
 

@@ -1,10 +1,18 @@
-"""Save a fitted estimator to a skops file, and load it without running code from the file."""
+"""Safe files: save and load estimators without running code from the file.
+
+A file names the class of each of its objects. `load` looks up only the names listed here, and those
+of scikit-learn, NumPy and SciPy that skops trusts. All of them are classes that hold values and do
+nothing but check them when they are created. Callbacks are not trusted, because they write files.
+The only trusted functions are the metrics of scikit-learn's scorers.
+"""
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 from collections.abc import Sequence
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -12,13 +20,61 @@ from typing import Any
 from zipfile import ZIP_DEFLATED
 
 import numpy as np
+from sklearn.metrics import get_scorer, get_scorer_names
 
-from ..tabular._blend import BOOSTED
-from ..tabular._boosted_trees import OrdinalTable
-from ..utils.arrays import Array
-from ..utils.atomic_write import atomic_write
-from ..utils.optional_dependencies import require_extra
-from ._trusted_types import get_trusted_types
+from .tabular._blend import BOOSTED
+from .tabular._boosted_trees import OrdinalTable
+from .utils.arrays import Array
+from .utils.atomic_write import atomic_write
+from .utils.optional_dependencies import require_extra
+
+__all__ = ["get_trusted_types", "load", "save"]
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+# Modules whose public classes are parameters of estimators or estimators themselves.
+_PUBLIC_MODULES = (
+    *("activations", "early_stopping", "initializers", "inspection", "layers", "losses"),
+    *("model_selection", "optimizers", "schedules", "tabular", "weight_averaging"),
+)
+
+# Other classes whose instances are part of fitted estimators, by module.
+_CLASSES = {
+    "_conformal_intervals": ["ErrorScale"],
+    "conformal": ["ConformalRegressor"],
+    "estimators._targets": ["NumberTargets"],
+    "estimators.autoencoder": ["BackpropAutoencoder"],
+    "estimators.classifier": ["BackpropClassifier"],
+    "estimators.regressor": ["BackpropRegressor"],
+    "layers.columns": ["BlockDiagonalDense"],
+    "tabular._blend": ["CrossFittedEstimators"],
+    "tabular._boosted_trees": ["OrdinalTable"],
+    "tabular._categorical_encoding": [
+        *("CategoricalEncoding", "CategoryLevels", "OneHot", "OrdinalCodes"),
+    ],
+    "tabular._category_interactions": ["CategoryInteractions"],
+    "tabular._dates": ["DateEncoding", "TimeEncoding"],
+    "tabular._model_inputs": ["FeatureBuilder", "NumericBlockEncoder"],
+    "tabular._networks": [
+        *("NetworkEnsemble", "OutputBiasInit"),
+        *("TabularClassifierNetworks", "TabularRegressorNetworks"),
+    ],
+    "tabular._robust_scaling": ["RobustScaling"],
+    "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],
+    "tabular._target_encoding": ["TargetEncoding"],
+    "tabular._targets": ["ClassifierTargets", "RegressorTargets"],
+    "tabular._text": ["TextEncoding"],
+}
+
+# Parts of fitted searches that skops does not know.
+_OTHERS = (
+    *("numpy.dtype", "sklearn.utils._bunch.Bunch"),
+    *(f"sklearn.model_selection._split.{kind}KFold" for kind in ("", "Group", "Stratified")),
+    *(f"sklearn.metrics._scorer._{kind}Scorer" for kind in ("", "Multimetric", "Passthrough")),
+)
 
 # The trees of scikit-learn's gradient boosting. It follows their indices without checks.
 _TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
@@ -133,6 +189,34 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     if _TREE not in trusted:
         _check_trees(estimator)
     return estimator
+
+
+def get_trusted_types() -> list[str]:
+    """Return the names of the types that `load` trusts in addition to those of skops.
+
+    Other programs that read skops files need them: ``skops.io.load(file, trusted=...)``, or
+    MLflow's ``skops_trusted_types``.
+
+    Returns
+    -------
+    names : list of str
+        The full names, sorted.
+
+    Examples
+    --------
+    >>> from skbackprop.persistence import get_trusted_types
+    >>> "skbackprop.estimators.classifier.BackpropClassifier" in get_trusted_types()
+    True
+    """
+    modules = (import_module(f"skbackprop.{name}") for name in _PUBLIC_MODULES)
+    public = (getattr(module, name) for module in modules for name in module.__all__)
+    metrics = (get_scorer(name)._score_func for name in get_scorer_names())
+    names = {
+        f"{each.__module__}.{each.__qualname__}"
+        for each in (*filter(inspect.isclass, public), *metrics)
+    }
+    names |= {f"skbackprop.{module}.{name}" for module, own in _CLASSES.items() for name in own}
+    return sorted(names.union(_OTHERS))
 
 
 def _import_skops(caller: str) -> ModuleType:
