@@ -1,17 +1,19 @@
-"""Prediction intervals of guaranteed coverage, by split conformal prediction.
+"""Prediction intervals of guaranteed coverage, by conformal prediction.
 
 The errors of an estimator on held-out rows determine the width of its intervals for new rows
 (Papadopoulos et al. 2002). The conformity score measures these errors relative to a band around the
-prediction.
+prediction. The held-out rows are those of one model (split conformal prediction), or each model of
+several has its own fold (CV+).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from copy import copy
 from inspect import signature
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from sklearn import get_config
@@ -23,68 +25,180 @@ from sklearn.utils import check_array, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
 
-from ._conformal_intervals import UncalibratedBand, conformal_quantile_rank, min_calibration_samples
 from ._sklearn import HasMethods, Interval, StrOptions, _safe_indexing
 from .estimators._decorators import with_parameter_validation
 from .estimators._estimator_mixin import EstimatorMixin
 from .utils.arrays import Array, MatrixLike, count_rows
 
-# ----------------------------------------------------------------------------------- bands
+# Number of bisection steps to find an end of a CV+ interval.
+_N_BISECTIONS = 32
+
+# The most ranges of predictions whose errors are averaged, and the fewest rows of each.
+_MAX_RANGES, _MIN_ROWS = 8, 20
+# The mean error of a range is shrunk toward that of all rows, which counts like so many rows.
+_N_PRIOR_ROWS = 10
 
 
-def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> UncalibratedBand:
-    """Return the band of a fitted estimator that a conformity score measures errors from."""
-    if conformity_score == "scaled":
-        last, X_last = _unwrap_with_input(estimator, X)
-        mean, std = last.predict(X_last, return_std=True)
-        return UncalibratedBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
-    predictions = _to_float64(estimator.predict(X))
-    if conformity_score == "quantile":
-        return UncalibratedBand.from_quantiles(predictions)
-    return UncalibratedBand(predictions, 0.0, 1.0)
+class ErrorScale(NamedTuple):
+    """Mean absolute error as a function of the prediction, relative to that of all rows.
 
+    Errors are averaged over ranges of predictions with about as many rows each. The function is
+    linear between the mean predictions of two ranges, and constant beyond the first and the last.
 
-def _to_float64(values: Any) -> Array:
-    """Return targets or predictions as float64; a single column becomes one-dimensional."""
-    values = np.asarray(values, dtype=np.float64)
-    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+    Parameters
+    ----------
+    predictions : array of shape (n_ranges,)
+        The mean prediction of each range, in ascending order.
+    errors : array of shape (n_ranges,)
+        Its mean absolute error, shrunk toward that of all rows, and divided by it.
 
-
-def _unwrap_with_input(estimator: Any, X: Any = None) -> tuple[Any, Any]:
-    """Return the estimator inside pipelines and searches, and the X that is passed to it."""
-    if isinstance(estimator, FrozenEstimator):
-        return _unwrap_with_input(estimator.estimator, X)
-    if isinstance(estimator, Pipeline):
-        if X is not None and len(estimator) > 1:
-            X = estimator[:-1].transform(X)
-        return _unwrap_with_input(estimator[-1], X)
-    if hasattr(estimator, "best_estimator_"):
-        return _unwrap_with_input(estimator.best_estimator_, X)
-    return estimator, X
-
-
-def _predicts_std(estimator: Any) -> bool:
-    """Return whether a fitted estimator predicts the standard deviation of the targets.
-
-    Estimators of this package always return one; without a suitable loss it is only the
-    disagreement of the networks.
+    References
+    ----------
+    Davidian, M. & Carroll, R. J. (1987). Variance function estimation. Journal of the American
+    Statistical Association 82(400), 1079-1091.
     """
-    last, _ = _unwrap_with_input(estimator)
-    learns: bool | None = getattr(last, "_predicts_std", None)
-    return _supports_return_std(last) if learns is None else bool(learns)
+
+    predictions: Array
+    errors: Array
+
+    @classmethod
+    def fit(cls, predictions: Array, errors: Array) -> Self:
+        """Fit to the predictions of rows that were held out, and their absolute errors."""
+        n_ranges = max(1, min(_MAX_RANGES, len(errors) // _MIN_ROWS))
+        bounds = np.unique(np.quantile(predictions, np.linspace(0, 1, n_ranges + 1)[1:-1]))
+        found, index, counts = np.unique(
+            np.searchsorted(bounds, predictions), return_inverse=True, return_counts=True
+        )
+        means = np.bincount(index, predictions) / counts
+        largest = errors.max()
+        if not largest > 0:
+            return cls(means, np.ones(len(found)))
+        relative = errors / largest
+        prior = relative.mean()
+        sums = np.bincount(index, relative) + _N_PRIOR_ROWS * prior
+        return cls(means, sums / (counts + _N_PRIOR_ROWS) / prior)
+
+    def at(self, predictions: Array) -> Array:
+        """Return the relative error at predictions of any shape."""
+        return np.interp(predictions, self.predictions, self.errors)
 
 
-def _get_target_range(estimator: Any) -> tuple[float, float]:
-    """Return the lowest and the highest target that a fitted estimator accepts."""
-    last, _ = _unwrap_with_input(estimator)
-    known: tuple[float, float] | None = getattr(last, "_target_range", None)
-    if known is not None:  # an estimator of this package
-        return known
-    return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
+class UncalibratedBand(NamedTuple):
+    """Uncorrected prediction interval of each target, and the unit of its correction.
+
+    With half-width 0 and unit 1, the score of a target is its distance from the center.
+
+    Parameters
+    ----------
+    center : array
+        The centers of the intervals.
+    half_width : array or float
+        Half the widths of the intervals.
+    unit : array or float
+        The distance by which a correction of 1 moves both ends.
+    """
+
+    center: Array
+    half_width: Array | float
+    unit: Array | float
+
+    @classmethod
+    def from_mean_and_std(cls, mean: Array, std: Array) -> Self:
+        """Return a band of width zero with unit std: the score is abs(y - mean) / std."""
+        return cls(mean, 0.0, std)
+
+    @classmethod
+    def from_quantiles(cls, quantiles: Array) -> Self:
+        """Return the band between the lowest and the highest quantile along the last axis.
+
+        The score is max(low - y, y - high).
+        """
+        low, high = quantiles[..., 0], quantiles[..., -1]
+        return cls((low + high) / 2, (high - low) / 2, 1.0)
+
+    def conformity_scores(self, y: Array) -> Array:
+        """Return the distance of each target from the band in units, negative inside."""
+        return np.asarray((np.abs(y - self.center) - self.half_width) / self.unit)
+
+    def expand(self, correction: Array | float) -> Array:
+        """Return both ends on a new last axis, moved outward by a correction in units.
+
+        A negative correction moves them inward, at most to the center.
+        """
+        half_width = np.maximum(self.half_width + correction * self.unit, 0)
+        return np.stack([self.center - half_width, self.center + half_width], axis=-1)
 
 
-def _supports_return_std(estimator: Any) -> bool:
-    return "return_std" in signature(estimator.predict).parameters
+def conformal_quantile_rank(n: int, coverage: float) -> int:
+    """Return the rank of the correction among n scores, ceil((n + 1) coverage)."""
+    return max(1, math.ceil(round((n + 1) * coverage, 9)))  # 100 * 0.55 is larger than 55
+
+
+def min_calibration_samples(coverage: float) -> int:
+    """Return the smallest n whose rank is at most n: n >= coverage / (1 - coverage)."""
+    return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
+
+
+def cv_plus_interval(band: UncalibratedBand, scores: Sequence[Array], coverage: float) -> Array:
+    """Return CV+ intervals of several models, each with the scores of its held-out fold.
+
+    Let c_k, h_k and u_k be center, half-width and unit of model k, and s_i the score of row i by
+    the model k(i) that has held it out. The upper end for x is the ceil((n + 1) coverage)-th
+    smallest of all ``c_k(i)(x) + h_k(i)(x) + s_i u_k(i)(x)``, the lower end the corresponding
+    largest of ``c_k(i)(x) - h_k(i)(x) - s_i u_k(i)(x)`` (Barber et al. 2021, section 3.1). With
+    one model, this is split conformal prediction.
+
+    The memory is proportional to models times new rows, and does not depend on n.
+
+    Parameters
+    ----------
+    band : UncalibratedBand
+        Bands of each model for the new rows: arrays of shape (n_models, n_new), or floats.
+    scores : sequence of arrays of shape (n_k,)
+        The scores of each model's fold, in ascending order.
+    coverage : float
+        The share of targets that the intervals contain, in (0, 1).
+
+    Returns
+    -------
+    intervals : array of shape (n_new, 2)
+        Lower and upper ends. If they are in the wrong order, both are replaced by their mean.
+
+    References
+    ----------
+    Barber, R. F., Candès, E. J., Ramdas, A. & Tibshirani, R. J. (2021). Predictive inference with
+    the jackknife+. Annals of Statistics 49(1), 486-507.
+    """
+    rank = conformal_quantile_rank(sum(map(len, scores)), coverage)
+    unit = np.broadcast_to(band.unit, band.center.shape)
+    upper = _kth_smallest(band.center + band.half_width, unit, scores, rank)
+    lower = -_kth_smallest(band.half_width - band.center, unit, scores, rank)
+    in_order = lower <= upper
+    middle = lower + (upper - lower) / 2
+    return np.stack([np.where(in_order, lower, middle), np.where(in_order, upper, middle)], axis=-1)
+
+
+def _kth_smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int) -> Array:
+    """Return the rank-th smallest of all ``start + unit * score`` for each new row.
+
+    It is found by bisection, and rounded up.
+    """
+    n = sum(map(len, scores))
+    filled = [k for k, fold in enumerate(scores) if len(fold)]
+    # The number with the same relative rank within each model: the smallest and the largest of
+    # these enclose the result.
+    own_ranks = [math.ceil(rank * len(scores[k]) / n) for k in filled]
+    own = [scores[k][rank - 1] for k, rank in zip(filled, own_ranks, strict=True)]
+    ends = start[filled] + unit[filled] * np.array(own)[:, None]
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    for _ in range(_N_BISECTIONS):
+        middle = low + (high - low) / 2
+        n_up_to = np.zeros(len(middle), dtype=np.intp)
+        for k in filled:
+            n_up_to += np.searchsorted(scores[k], (middle - start[k]) / unit[k], side="right")
+        is_enough = n_up_to >= rank
+        high, low = np.where(is_enough, middle, high), np.where(is_enough, low, middle)
+    return np.asarray(high)
 
 
 # ------------------------------------------------------------------------------- estimator
@@ -449,3 +563,58 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         tags.input_tags, tags.target_tags = copy(inner.input_tags), copy(inner.target_tags)
         tags.target_tags.required = True
         return tags
+
+
+def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> UncalibratedBand:
+    """Return the band of a fitted estimator that a conformity score measures errors from."""
+    if conformity_score == "scaled":
+        last, X_last = _unwrap_with_input(estimator, X)
+        mean, std = last.predict(X_last, return_std=True)
+        return UncalibratedBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
+    predictions = _to_float64(estimator.predict(X))
+    if conformity_score == "quantile":
+        return UncalibratedBand.from_quantiles(predictions)
+    return UncalibratedBand(predictions, 0.0, 1.0)
+
+
+def _to_float64(values: Any) -> Array:
+    """Return targets or predictions as float64; a single column becomes one-dimensional."""
+    values = np.asarray(values, dtype=np.float64)
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _unwrap_with_input(estimator: Any, X: Any = None) -> tuple[Any, Any]:
+    """Return the estimator inside pipelines and searches, and the X that is passed to it."""
+    if isinstance(estimator, FrozenEstimator):
+        return _unwrap_with_input(estimator.estimator, X)
+    if isinstance(estimator, Pipeline):
+        if X is not None and len(estimator) > 1:
+            X = estimator[:-1].transform(X)
+        return _unwrap_with_input(estimator[-1], X)
+    if hasattr(estimator, "best_estimator_"):
+        return _unwrap_with_input(estimator.best_estimator_, X)
+    return estimator, X
+
+
+def _predicts_std(estimator: Any) -> bool:
+    """Return whether a fitted estimator predicts the standard deviation of the targets.
+
+    Estimators of this package always return one; without a suitable loss it is only the
+    disagreement of the networks.
+    """
+    last, _ = _unwrap_with_input(estimator)
+    learns: bool | None = getattr(last, "_predicts_std", None)
+    return _supports_return_std(last) if learns is None else bool(learns)
+
+
+def _get_target_range(estimator: Any) -> tuple[float, float]:
+    """Return the lowest and the highest target that a fitted estimator accepts."""
+    last, _ = _unwrap_with_input(estimator)
+    known: tuple[float, float] | None = getattr(last, "_target_range", None)
+    if known is not None:  # an estimator of this package
+        return known
+    return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
+
+
+def _supports_return_std(estimator: Any) -> bool:
+    return "return_std" in signature(estimator.predict).parameters

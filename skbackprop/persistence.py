@@ -43,8 +43,7 @@ _PUBLIC_MODULES = (
 
 # Other classes whose instances are part of fitted estimators, by module.
 _CLASSES = {
-    "_conformal_intervals": ["ErrorScale"],
-    "conformal": ["ConformalRegressor"],
+    "conformal": ["ConformalRegressor", "ErrorScale"],
     "estimators._targets": ["NumberTargets"],
     "estimators.autoencoder": ["BackpropAutoencoder"],
     "estimators.classifier": ["BackpropClassifier"],

@@ -31,7 +31,7 @@ from skbackprop import (
     ConformalRegressor,
     TabularRegressor,
 )
-from skbackprop._conformal_intervals import conformal_quantile_rank
+from skbackprop.conformal import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile
 from support import few_epochs, pickled, quick, value_data
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skbackprop._conformal_intervals import (
+from skbackprop.conformal import (
     UncalibratedBand,
     conformal_quantile_rank,
     cv_plus_interval,

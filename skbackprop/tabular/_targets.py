@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.metrics import r2_score
 
-from .._conformal_intervals import ErrorScale, UncalibratedBand
+from ..conformal import ErrorScale, UncalibratedBand
 from ..estimators._targets import NumberTargets, encode_labels, labels_to_array
 from ..estimators._validation import check_targets, validate_labels, validate_numbers
 from ..losses.base import Loss, can_be_scaled

@@ -12,7 +12,7 @@ from sklearn.base import RegressorMixin
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from .._conformal_intervals import (
+from ..conformal import (
     cv_plus_interval,
     min_calibration_samples,
 )

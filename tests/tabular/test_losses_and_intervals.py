@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 
 from skbackprop import ConformalRegressor, TabularRegressor
-from skbackprop._conformal_intervals import (
+from skbackprop.conformal import (
     ErrorScale,
     UncalibratedBand,
     conformal_quantile_rank,

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop._conformal_intervals import conformal_quantile_rank
+from skbackprop.conformal import conformal_quantile_rank
 from skbackprop.tabular._mixture import compute_probabilities, fit_softmax_temperature
 from support.tables import BOTH, component_inputs, mixed_data
 
