@@ -536,14 +536,12 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
     @property
     def n_features_in_(self) -> int:
         """The number of features."""
-        n_features: int = self.estimator_.n_features_in_
-        return n_features
+        return self.estimator_.n_features_in_
 
     @property
     def feature_names_in_(self) -> Array:
         """The names of the features, if X had names."""
-        names: Array = self.estimator_.feature_names_in_
-        return names
+        return self.estimator_.feature_names_in_
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Return the metadata routing of `fit`, see scikit-learn's user guide.
@@ -603,16 +601,14 @@ def _predicts_std(estimator: Any) -> bool:
     disagreement of the networks.
     """
     last, _ = _unwrap_with_input(estimator)
-    learns: bool | None = getattr(last, "_predicts_std", None)
-    return _supports_return_std(last) if learns is None else bool(learns)
+    return bool(getattr(last, "_predicts_std", _supports_return_std(last)))
 
 
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
     last, _ = _unwrap_with_input(estimator)
-    known: tuple[float, float] | None = getattr(last, "_target_range", None)
-    if known is not None:  # an estimator of this package
-        return known
+    if hasattr(last, "_target_range"):  # an estimator of this package
+        return last._target_range
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
 
 

@@ -2,8 +2,7 @@
 
 from ..estimators.explanation import Explanation
 from ..estimators.summary import Summary
-from ._explain import explain
-from ._gradient_importance import gradient_importance
+from ._explain import explain, gradient_importance
 from ._hidden_features import BackpropFeatures
 from ._learning_rate_finder import LearningRateFinderResult, find_learning_rate
 

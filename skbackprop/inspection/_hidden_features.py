@@ -129,20 +129,17 @@ class BackpropFeatures(
             If the network has no such hidden layer, or X is invalid input for it.
         """
         check_is_fitted(self)
-        features: Array = self.estimator_.hidden_features(X, self.layer)
-        return features
+        return self.estimator_.hidden_features(X, self.layer)
 
     @property
     def n_features_in_(self) -> int:
         """The number of features seen during `fit`."""
-        n_features: int = self.estimator_.n_features_in_
-        return n_features
+        return self.estimator_.n_features_in_
 
     @property
     def feature_names_in_(self) -> Array:
         """The names of the features seen during `fit`, if X had names."""
-        names: Array = self.estimator_.feature_names_in_
-        return names
+        return self.estimator_.feature_names_in_
 
     @property
     def _n_features_out(self) -> int:
