@@ -1,11 +1,9 @@
 """Plots of networks, their training, searches and explanations, in scikit-learn's display API."""
 
 from .explanation import ExplanationDisplay
-from .learning_rate import LearningRateDisplay
-from .loss_curve import LossCurveDisplay
-from .network import NetworkDisplay
+from .network import NetworkDisplay, WeightsDisplay
 from .search import SearchDisplay
-from .weights import WeightsDisplay
+from .training import LearningRateDisplay, LossCurveDisplay
 
 __all__ = [
     "ExplanationDisplay",

@@ -60,8 +60,6 @@ class ExplanationDisplay:
     'contribution to the prediction'
     """
 
-    ax_: Any
-    figure_: Any
     bars_: Any
     points_: Any
 

@@ -1,17 +1,27 @@
-"""Draw the layers of a network as a diagram."""
+"""Plot a network: its layers as a diagram, and its weights as images or histograms."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import pairwise
-from math import log2, prod
+from math import ceil, log2, prod, sqrt
+from numbers import Integral
 from typing import Any, Self
 
+import numpy as np
+from sklearn.utils import check_scalar
+
 from ..estimators.summary import LayerSummary, Summary, format_shape
+from ..utils.arrays import Array
 from ._plotting import first_network, get_axes
 
 # Height of a row of the diagram in a new figure, in inches, and of its bar, as a share of the row.
 _ROW_HEIGHT, _BAR_HEIGHT = 0.6, 0.55
+# Height of the highest bar of a histogram, as a share of its row.
+_MAX_HEIGHT = 0.85
+# The gray of the gaps between images.
+_GRAY = 0.83
 
 
 class NetworkDisplay:
@@ -55,8 +65,6 @@ class NetworkDisplay:
     ['hidden 1', 'hidden 2']
     """
 
-    ax_: Any
-    figure_: Any
     bars_: list[Any]
     text_: list[Any]
 
@@ -187,3 +195,198 @@ def _to_words(kind: str) -> str:
     if kind.isupper() or re.search(r"\d", kind):
         return kind
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
+
+
+class WeightsDisplay:
+    """Plot of a network's weights: images of the first layer, or histograms of all layers.
+
+    Use `from_estimator` to create it. With an `image_shape`, the weights of each unit of the first
+    layer, or the filters of a first `Conv2D`, are images: red where a pixel excites the unit, blue
+    where it inhibits the unit, on the same scale for all units. Otherwise each layer has a
+    histogram with a height of its own. The first layer is on top.
+
+    Parameters
+    ----------
+    weights : list of arrays of shape (fan_in, fan_out)
+        The weights of each layer.
+    image_shape : tuple of int or None, default=None
+        The shape of the input or kernel as an image: (height, width), or (height, width, 3) in
+        color.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    image_ : matplotlib AxesImage or None
+        The images in one sheet; None for histograms.
+    units_ : array of int
+        The plotted units, row by row; empty for histograms.
+    histograms_ : list of matplotlib PolyCollection
+        The histograms; empty for images.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.datasets import load_digits
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.displays import WeightsDisplay
+    >>> X, y = load_digits(return_X_y=True)
+    >>> model = BackpropClassifier((16,), max_iter=10, n_iter_no_change=np.inf, random_state=0)
+    >>> display = WeightsDisplay.from_estimator(model.fit(X / 16, y), image_shape=(8, 8))
+    >>> len(display.units_)
+    16
+    """
+
+    image_: Any
+    units_: Array
+    histograms_: list[Any]
+
+    def __init__(
+        self, *, weights: Sequence[Array], image_shape: tuple[int, ...] | None = None
+    ) -> None:
+        self.weights = weights
+        self.image_shape = image_shape
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        image_shape: tuple[int, ...] | None = None,
+        max_units: int = 64,
+        ax: Any = None,
+    ) -> Self:
+        """Plot the weights of a fitted network.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted network or tabular estimator of this package, or a pipeline, search or other
+            meta-estimator around one. The first network of an ensemble is plotted; for another one,
+            pass it from `estimators_` or `networks_`.
+        image_shape : tuple of int or None, default=None
+            The shape of the input, or of the kernels of a first `Conv2D`, as an image:
+            (height, width), or (height, width, 3) in color. None for histograms.
+        max_units : int, default=64
+            Maximum number of units to plot: those with the largest weights.
+        ax : matplotlib Axes, default=None
+            Axes to plot on; None for a new figure.
+
+        Returns
+        -------
+        display : WeightsDisplay
+            The display, plotted.
+
+        Raises
+        ------
+        TypeError
+            If the estimator contains no network of this package.
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If `image_shape` does not match the number of inputs.
+        ImportError
+            If matplotlib is not installed.
+        """
+        fitted = first_network(cls.__name__, estimator)
+        network, parameters = fitted._network, fitted._predictor.parameters
+        layers, shapes = network.layers, network.row_shapes[:-1]
+        # Those of layers that read columns of X, such as embeddings, are left out. Kernels have a
+        # column for each filter.
+        weights = [
+            arrays[spec.name][0].reshape(-1, spec.shape[-1])
+            for layer, shape, arrays in zip(layers, shapes, parameters.layers, strict=True)
+            if not layer.reads_columns
+            for spec in layer.parameter_specs(shape)
+            if spec.regularized
+        ]
+        return cls(weights=weights, image_shape=image_shape).plot(ax, max_units=max_units)
+
+    def plot(self, ax: Any = None, *, max_units: int = 64) -> Self:
+        """Plot the weights.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on; None for a new figure.
+        max_units : int, default=64
+            Maximum number of units to plot: those with the largest weights.
+
+        Returns
+        -------
+        display : WeightsDisplay
+            The display itself.
+
+        Raises
+        ------
+        TypeError
+            If `ax` is not matplotlib axes.
+        ValueError
+            If `image_shape` is not valid, or `max_units` is not positive.
+        ImportError
+            If matplotlib is not installed.
+        """
+        check_scalar(max_units, "max_units", Integral, min_val=1)
+        shape, n_inputs = self.image_shape, len(self.weights[0])
+        if shape is not None:
+            shape = tuple(np.ravel(shape).tolist())
+            is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+            if not is_image or min(shape) < 1 or prod(shape) != n_inputs:
+                raise ValueError(
+                    "image_shape must be (height, width), or (height, width, 3) for color images, "
+                    f"with as many values as the {n_inputs} inputs of each unit of the first "
+                    f"layer, got {self.image_shape!r}."
+                )
+        self.ax_ = get_axes(type(self).__name__, ax)
+        self.figure_ = self.ax_.figure
+        self.image_, self.units_, self.histograms_ = None, np.array([], dtype=int), []
+        if shape is None:
+            self._plot_histograms()
+        else:
+            self._plot_images(shape, max_units)
+        return self
+
+    def _plot_images(self, shape: tuple[int, ...], max_units: int) -> None:
+        """Plot the images of the units in a sheet of about square shape."""
+        ax, first = self.ax_, np.asarray(self.weights[0])
+        largest = np.argsort(-np.abs(first).max(axis=0), kind="stable")[:max_units]
+        self.units_ = np.sort(largest)
+        images = first[:, self.units_].T.reshape(-1, *shape)
+        bound = float(np.abs(images).max()) or 1.0
+        if len(shape) == 3:
+            self.image_ = ax.imshow(_tile((images / bound + 1) / 2, _GRAY), interpolation="nearest")
+        else:
+            style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+            self.image_ = ax.imshow(_tile(images, np.nan), interpolation="nearest", **style)
+            ax.figure.colorbar(self.image_, ax=ax, label="weight")
+        n_units, n_shown = first.shape[1], len(self.units_)
+        count = f"{n_shown} of {n_units}" if n_shown < n_units else f"{n_units}"
+        ax.set(xticks=[], yticks=[], facecolor=str(_GRAY), title=f"first layer: {count} units")
+
+    def _plot_histograms(self) -> None:
+        """Plot a histogram for each layer, the first layer on top."""
+        ax, n_layers = self.ax_, len(self.weights)
+        for layer, weights in enumerate(self.weights):
+            floor = n_layers - 1 - layer
+            # About the best number of bins for normally distributed weights.
+            counts, edges = np.histogram(weights, int(np.clip(sqrt(weights.size), 10, 80)))
+            heights = floor + _MAX_HEIGHT * np.append(counts, counts[-1]) / counts.max()
+            style: dict[str, Any] = {"facecolor": f"C{layer}", "alpha": 0.7, "step": "post"}
+            self.histograms_.append(ax.fill_between(edges, floor, heights, **style))
+        labels = [f"{len(weights)} x {weights.shape[1]}" for weights in self.weights]
+        ax.set_yticks([n_layers - 0.55 - layer for layer in range(n_layers)], labels)
+        ax.set(xlabel="weight", ylabel="layer: inputs x units")
+
+
+def _tile(images: Array, fill: float) -> Array:
+    """Return images in one sheet of about square shape, with gaps of one pixel between them."""
+    n, height, width = images.shape[:3]
+    n_columns = ceil(sqrt(n * height / width))
+    n_rows = ceil(n / n_columns)
+    tiles = np.full((n_rows * n_columns, height + 1, width + 1, *images.shape[3:]), fill)
+    tiles[:n, :-1, :-1] = images
+    tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:]).swapaxes(1, 2)
+    sheet = tiles.reshape(n_rows * (height + 1), n_columns * (width + 1), *images.shape[3:])
+    return sheet[:-1, :-1]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -19,6 +18,9 @@ _MAX_TEXT_CELLS = 8
 
 # Labels of values are rotated if they have more characters than this together.
 _MAX_LABEL_CHARACTERS = 40
+
+# The row of ``cv_results`` that is plotted for each combination of values, by their indices.
+_Cells: TypeAlias = Mapping[tuple[int, ...], int]
 
 
 class SearchDisplay:
@@ -77,8 +79,6 @@ class SearchDisplay:
     ('learning_rate_init', 'log')
     """
 
-    ax_: Any
-    figure_: Any
     lines_: list[Any]
     image_: Any
     text_: list[Any]
@@ -157,9 +157,8 @@ class SearchDisplay:
         if metric not in metrics:
             raise ValueError(f"metric must be one of {metrics}, got {metric!r}.")
         if score_name is None:
-            score_name = _make_score_name(
-                search.scoring if metric == "score" else metric, negate_score
-            )
+            scoring = search.scoring if metric == "score" else metric
+            score_name = _make_score_name(scoring, negate_score)
         resource = getattr(search, "resource", None)
         # Of a pipeline, the resource may be given without the name of the step.
         endings = (name for name in results["params"][0] if name.endswith(f"__{resource}"))
@@ -197,36 +196,38 @@ class SearchDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        scores = np.asarray(self.cv_results[f"mean_test_{self.metric}"], float)
+        results, has_rounds = self.cv_results, "n_resources" in self.cv_results
+        scores = np.asarray(results[f"mean_test_{self.metric}"], float)
         if np.isnan(scores).all():
             raise ValueError(
                 "The search has nothing to plot, because all of its fits failed. Set "
                 'error_score="raise" and fit again to see the error.'
             )
-        means = -scores if negate_score else scores
         # From the worst to the best. Of equal scores the first one is the best.
         order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable")[::-1]
-        rounds = np.asarray(self.cv_results.get("iter", np.zeros(len(scores), int)))
-        best = order[rounds[order] == rounds.max()][-1]
+        rounds = np.asarray(results.get("iter", np.zeros(len(scores), int)))
+        self._means = -scores if negate_score else scores
+        self._best = order[rounds[order] == rounds.max()][-1]
         self.ax_ = ax = get_axes(type(self).__name__, ax)
         self.figure_, self.lines_, self.image_, self.text_ = ax.figure, [], None, []
-        paths = self._group_rounds()
-        if "n_resources" in self.cv_results and self.params is None:
-            self._plot_rounds(paths, means, rounds, best)
+        if has_rounds and self.params is None:
+            self._plot_rounds(rounds)
         else:
-            last = {path[-1] for path in paths}
-            candidates = [i for i in order.tolist() if i in last]
+            candidates = order.tolist()
+            if has_rounds:
+                last = {rows[-1] for rows in self._group_rounds()}
+                candidates = [i for i in candidates if i in last]
             axes, others = self._choose_axes(candidates)
             # In each cell the best candidate is the last one, which stays.
             cells = {tuple(axis.codes[i] for axis in axes): i for i in candidates}
             if others:
                 ax.set_title(f"best over {', '.join(others)}", fontsize="medium", wrap=True)
             if len(axes) == 2:
-                self._plot_heatmap(axes, cells, means, best, negate_score)
+                self._plot_heatmap(axes, cells, "viridis_r" if negate_score else "viridis")
                 return self
             # Values that were tried with different values of the other parameters are not joined.
             is_joined = axes[0].is_numeric and (not others or len(candidates) > len(cells))
-            self._plot_curve(axes[0], cells, means, best, "-" if is_joined else "none")
+            self._plot_curve(axes[0], cells, "-" if is_joined else "none")
         ax.set_ylabel(self.score_name)
         ax.legend()
         if negate_score:
@@ -235,24 +236,24 @@ class SearchDisplay:
 
     def _group_rounds(self) -> list[list[int]]:
         """Return the rows of ``cv_results`` of each candidate, in the order of the rounds."""
-        paths: dict[str, list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for i, params in enumerate(self.cv_results["params"]):
             key = repr({name: value for name, value in params.items() if name != self.resource})
-            paths.setdefault(key if "n_resources" in self.cv_results else str(i), []).append(i)
-        return list(paths.values())
+            groups.setdefault(key, []).append(i)
+        return list(groups.values())
 
     def _choose_axes(self, candidates: Sequence[int]) -> tuple[list[ParameterAxis], list[str]]:
         """Return the axes of the parameters to plot, and the names of the other varied ones."""
         all_params = self.cv_results["params"]
         names = dict.fromkeys(name for params in all_params for name in params)
         names.pop(self.resource, None)
-        axes = {name: ParameterAxis.from_params(all_params, name) for name in names}
-        varied = [name for name in axes if len(axes[name].values) > 1] or [*axes][:1]
+        axes = {name: ParameterAxis(name, all_params) for name in names}
+        varied = [name for name in axes if len(axes[name].labels) > 1] or [*axes][:1]
         if self.params is None:
             # The sort is stable: among equals the first one comes first.
-            chosen = sorted(varied, key=lambda name: -len(axes[name].values))[:2]
+            chosen = sorted(varied, key=lambda name: -len(axes[name].labels))[:2]
             cells = {tuple(axes[name].codes[i] for name in chosen) for i in candidates}
-            if 2 * len(cells) < np.prod([len(axes[name].values) for name in chosen]):
+            if 2 * len(cells) < np.prod([len(axes[name].labels) for name in chosen]):
                 chosen = chosen[:1]
         else:
             endings = [f"__{param}" for param in self.params]
@@ -264,19 +265,12 @@ class SearchDisplay:
             )
         return [axes[name] for name in chosen], [name for name in varied if name not in chosen]
 
-    def _plot_curve(
-        self,
-        axis: ParameterAxis,
-        cells: Mapping[tuple[int, ...], int],
-        means: Array,
-        best: int,
-        linestyle: str,
-    ) -> None:
+    def _plot_curve(self, axis: ParameterAxis, cells: _Cells, linestyle: str) -> None:
         """Plot the score over one parameter."""
-        ax, codes = self.ax_, sorted(code for (code,) in cells)
-        x = np.array([axis.positions[code] for code in codes])
-        rows = [cells[(code,)] for code in codes]
-        y, std = means[rows], np.asarray(self.cv_results[f"std_test_{self.metric}"], float)[rows]
+        ax, means, best = self.ax_, self._means, self._best
+        codes, rows = zip(*sorted((code, i) for (code,), i in cells.items()), strict=True)
+        x, y = axis.positions[list(codes)], means[list(rows)]
+        std = np.asarray(self.cv_results[f"std_test_{self.metric}"], float)[list(rows)]
         self.lines_ = ax.plot(x, y, linestyle=linestyle, marker="o")
         ax.errorbar(x, y, std, fmt="none", ecolor=self.lines_[0].get_color(), capsize=2)
         place = axis.positions[axis.codes[best]]
@@ -288,28 +282,21 @@ class SearchDisplay:
             linear = {} if x[0] > 0 else {"linthresh": np.abs(x[x != 0]).min()}
             ax.set_xscale("log" if x[0] > 0 else "symlog", **linear)
 
-    def _plot_heatmap(
-        self,
-        axes: Sequence[ParameterAxis],
-        cells: Mapping[tuple[int, ...], int],
-        means: Array,
-        best: int,
-        negate_score: bool,
-    ) -> None:
+    def _plot_heatmap(self, axes: Sequence[ParameterAxis], cells: _Cells, cmap: str) -> None:
         """Plot a cell for each pair of values, colored by its score."""
         from matplotlib.patches import Rectangle
 
-        ax, (across, along) = self.ax_, axes
-        shown = np.full((len(along.values), len(across.values)), np.nan)
+        ax, means, (across, along) = self.ax_, self._means, axes
+        shown = np.full((len(along.labels), len(across.labels)), np.nan)
         for (column, row), i in cells.items():
             shown[row, column] = means[i]
-        style = {"cmap": "viridis_r" if negate_score else "viridis", "origin": "lower"}
-        self.image_ = ax.imshow(shown, aspect="auto", interpolation="nearest", **style)
+        style = {"cmap": cmap, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
+        self.image_ = ax.imshow(shown, **style)
         ax.figure.colorbar(self.image_, ax=ax, label=self.score_name)
         ax.set(xlabel=across.name, ylabel=along.name)
         across.label_ticks(ax.xaxis)
         along.label_ticks(ax.yaxis)
-        corner = across.codes[best] - 0.5, along.codes[best] - 0.5
+        corner = across.codes[self._best] - 0.5, along.codes[self._best] - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, color="C1", lw=3))
         for cell, i in cells.items() if max(shown.shape) <= _MAX_TEXT_CELLS else ():
             # The other end of the color map is legible on the cell.
@@ -317,73 +304,69 @@ class SearchDisplay:
             text = ax.text(*cell, f"{means[i]:.3g}", ha="center", va="center", color=color)
             self.text_.append(text)
 
-    def _plot_rounds(
-        self, paths: Sequence[Sequence[int]], means: Array, rounds: Array, best: int
-    ) -> None:
+    def _plot_rounds(self, rounds: Array) -> None:
         """Plot the score of each candidate over the resources of the halving rounds."""
-        ax, resources = self.ax_, np.asarray(self.cv_results["n_resources"])
+        ax, means, best = self.ax_, self._means, self._best
+        resources = np.asarray(self.cv_results["n_resources"])
         labels = [
             f"after {resources[rounds == i][0]:g}: {n - n_next} dropped, {n_next} remaining"
             for i, (n, n_next) in enumerate(pairwise(np.bincount(rounds)))
         ]
         labels.append("last round")
-        for path in sorted(paths, key=lambda path: (best in path, rounds[path[-1]])):
-            i = rounds[path[-1]]
+        for rows in sorted(self._group_rounds(), key=lambda rows: (best in rows, rounds[rows[-1]])):
+            i = rounds[rows[-1]]
             style: dict[str, Any] = {"color": f"C{i}", "label": labels[i]}
-            if best in path:
+            if best in rows:
                 label = f"best: {means[best]:.3g}"
                 style = {"color": ax.xaxis.label.get_color(), "linewidth": 2, "label": label}
             labels[i] = "_"  # the legend leaves out labels that begin with an underscore
-            self.lines_ += ax.plot(resources[path], means[path], marker=".", **style)
+            self.lines_ += ax.plot(resources[rows], means[rows], marker=".", **style)
         ticks = np.unique(resources)
         ax.set(xscale="log", xlabel="samples" if self.resource == "n_samples" else self.resource)
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         ax.minorticks_off()
 
 
-@dataclass(frozen=True)
 class ParameterAxis:
     """Values of a searched parameter, and their positions on an axis.
+
+    Values are compared by their text. Numbers are sorted.
 
     Parameters
     ----------
     name : str
         The name of the parameter.
-    values : list
-        The values that were tried, sorted if they are numbers.
-    codes : list of int
-        For each row of ``cv_results``, the index of its value.
+    params : list of dict
+        The parameters of each row of ``cv_results``.
+
+    Attributes
+    ----------
     is_numeric : bool
         Whether all values are numbers.
+    codes : list of int
+        For each row of ``cv_results``, the index of its value.
+    labels : list of str
+        The text of each value.
+    positions : array
+        The positions of the values on an axis: numbers, or the indices of other values.
     """
 
-    name: str
-    values: list[Any]
-    codes: list[int]
-    is_numeric: bool
-
-    @classmethod
-    def from_params(cls, params: Sequence[Mapping[str, Any]], name: str) -> ParameterAxis:
-        """Return the axis of a parameter. Values are compared by their text."""
+    def __init__(self, name: str, params: Sequence[Mapping[str, Any]]) -> None:
         column = [each.get(name, "not set") for each in params]
-        keys = [repr(value) for value in column]
-        unique = dict(zip(keys, column, strict=True))
-        is_numeric = all(isinstance(v, Real) and not isinstance(v, bool) for v in unique.values())
-        ordered = sorted(unique, key=lambda key: unique[key]) if is_numeric else list(unique)
-        codes = [ordered.index(key) for key in keys]
-        return cls(name, [unique[key] for key in ordered], codes, is_numeric)
-
-    @property
-    def positions(self) -> list[float]:
-        """The positions of the values on an axis: numbers, or the indices of other values."""
-        return self.values if self.is_numeric else list(range(len(self.values)))
+        by_text = {repr(value): value for value in column}
+        is_numeric = all(isinstance(v, Real) and not isinstance(v, bool) for v in by_text.values())
+        texts = sorted(by_text, key=by_text.__getitem__) if is_numeric else list(by_text)
+        values = [by_text[text] for text in texts]
+        self.name, self.is_numeric = name, is_numeric
+        self.codes = [texts.index(repr(value)) for value in column]
+        self.labels = [f"{value:.4g}" if is_numeric else str(value) for value in values]
+        self.positions = np.array(values) if is_numeric else np.arange(len(values))
 
     def label_ticks(self, axis: Any) -> None:
         """Set a tick with the value's text at each index of a matplotlib axis."""
-        labels = [f"{value:.4g}" if self.is_numeric else str(value) for value in self.values]
-        is_long = axis.axis_name == "x" and sum(map(len, labels)) > _MAX_LABEL_CHARACTERS
+        is_long = axis.axis_name == "x" and sum(map(len, self.labels)) > _MAX_LABEL_CHARACTERS
         style: dict[str, Any] = {"rotation": 45, "ha": "right"} if is_long else {}
-        axis.set_ticks(range(len(labels)), labels, **style)
+        axis.set_ticks(range(len(self.labels)), self.labels, **style)
 
 
 def _make_score_name(scoring: Any, negate_score: bool) -> str:
