@@ -20,7 +20,6 @@ from sklearn import get_config
 from sklearn.base import MetaEstimatorMixin, RegressorMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
@@ -28,6 +27,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._sklearn import HasMethods, Interval, StrOptions, _safe_indexing
 from .estimators._decorators import with_parameter_validation
 from .estimators._estimator_mixin import EstimatorMixin
+from .estimators._meta_estimators import get_pipeline_steps
 from .utils.arrays import Array, MatrixLike, count_rows
 
 # Number of bisection steps to find an end of a CV+ interval.
@@ -454,7 +454,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
                 f"each target, but for targets of shape {y.shape} the estimator's predictions have "
                 f"the shape {shape}. Use another conformity_score or estimator."
             )
-        if kind == "scaled" and not _supports_return_std(_unwrap_with_input(fitted)[0]):
+        if kind == "scaled" and not _supports_return_std(get_pipeline_steps(fitted)[-1]):
             raise ValueError(
                 'conformity_score="scaled" needs an estimator with predict(X, return_std=True), '
                 f'got {self.estimator!r}. Use "absolute" instead.'
@@ -566,8 +566,10 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
 def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> UncalibratedBand:
     """Return the band of a fitted estimator that a conformity score measures errors from."""
     if conformity_score == "scaled":
-        last, X_last = _unwrap_with_input(estimator, X)
-        mean, std = last.predict(X_last, return_std=True)
+        *transformers, last = get_pipeline_steps(estimator)
+        for step in transformers:
+            X = step.transform(X)
+        mean, std = last.predict(X, return_std=True)
         return UncalibratedBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
     predictions = _to_float64(estimator.predict(X))
     if conformity_score == "quantile":
@@ -581,32 +583,19 @@ def _to_float64(values: Any) -> Array:
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
-def _unwrap_with_input(estimator: Any, X: Any = None) -> tuple[Any, Any]:
-    """Return the estimator inside pipelines and searches, and the X that is passed to it."""
-    if isinstance(estimator, FrozenEstimator):
-        return _unwrap_with_input(estimator.estimator, X)
-    if isinstance(estimator, Pipeline):
-        if X is not None and len(estimator) > 1:
-            X = estimator[:-1].transform(X)
-        return _unwrap_with_input(estimator[-1], X)
-    if hasattr(estimator, "best_estimator_"):
-        return _unwrap_with_input(estimator.best_estimator_, X)
-    return estimator, X
-
-
 def _predicts_std(estimator: Any) -> bool:
     """Return whether a fitted estimator predicts the standard deviation of the targets.
 
     Estimators of this package always return one; without a suitable loss it is only the
     disagreement of the networks.
     """
-    last, _ = _unwrap_with_input(estimator)
+    last = get_pipeline_steps(estimator)[-1]
     return bool(getattr(last, "_predicts_std", _supports_return_std(last)))
 
 
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
-    last, _ = _unwrap_with_input(estimator)
+    last = get_pipeline_steps(estimator)[-1]
     if hasattr(last, "_target_range"):  # an estimator of this package
         return last._target_range
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._meta_estimators import get_pipeline_steps
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
 from ..utils.optional_dependencies import require_extra
@@ -17,8 +16,8 @@ from ..utils.optional_dependencies import require_extra
 # Values that span more than this factor are plotted on a logarithmic scale.
 _WIDE_FACTOR = 20
 
-# Attributes in which meta-estimators keep the estimator that they fitted.
-_FITTED_ATTRIBUTES = ("best_estimator_", "estimator_", "regressor_")
+# Attributes in which other meta-estimators than searches keep the estimator that they fitted.
+_FITTED_ATTRIBUTES = ("estimator_", "regressor_")
 
 
 def check_matplotlib(caller: str) -> None:
@@ -73,16 +72,13 @@ def unwrap_estimator(estimator: Any) -> list[Any]:
     NotFittedError
         If the estimator is not fitted.
     """
-    if isinstance(estimator, FrozenEstimator):
-        return unwrap_estimator(estimator.estimator)
-    if isinstance(estimator, Pipeline):
-        return unwrap_estimator(estimator.steps[-1][1])
-    if hasattr(estimator, "fit") and not isinstance(estimator, type):
-        check_is_fitted(estimator)
+    last = get_pipeline_steps(estimator)[-1]
+    if hasattr(last, "fit") and not isinstance(last, type):
+        check_is_fitted(last)
     for name in _FITTED_ATTRIBUTES:
-        if name in getattr(estimator, "__dict__", {}):
-            return unwrap_estimator(getattr(estimator, name))
-    return list(estimator.networks_) if isinstance(estimator, BaseTabular) else [estimator]
+        if name in getattr(last, "__dict__", {}):
+            return unwrap_estimator(getattr(last, name))
+    return list(last.networks_) if isinstance(last, BaseTabular) else [last]
 
 
 def first_network(caller: str, estimator: Any) -> BaseNeuralNetwork:

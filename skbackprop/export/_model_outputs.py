@@ -11,10 +11,9 @@ from functools import singledispatch
 from typing import Any, cast
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
-from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._meta_estimators import get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
 from ..estimators._targets import MultilabelTargets
 from ..estimators._variational import n_encoder_layers
@@ -105,23 +104,6 @@ def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, tuple
         if return_std:
             outputs = (*outputs, _std_output(last, x))
     return row, outputs
-
-
-def get_pipeline_steps(estimator: Any) -> list[Any]:
-    """Return the steps of a pipeline, of a search's best pipeline, or the estimator itself."""
-    if isinstance(estimator, Pipeline):
-        each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
-        return [part for step in each for part in get_pipeline_steps(step)]
-    if hasattr(estimator, "cv_results_"):  # a search
-        if not hasattr(estimator, "best_estimator_"):
-            raise TypeError(
-                f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
-                "estimator. Fit it with refit=True."
-            )
-        return get_pipeline_steps(estimator.best_estimator_)
-    if isinstance(estimator, FrozenEstimator):
-        return get_pipeline_steps(estimator.estimator)
-    return [estimator]
 
 
 def has_formulas(estimator: Any) -> bool:

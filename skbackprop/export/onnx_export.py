@@ -14,6 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._meta_estimators import get_pipeline_steps
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -28,21 +29,15 @@ from ..tabular import (
 from ..tabular._read_table import is_numeric
 from ..utils.optional_dependencies import require_extra
 from ._expressions import FLOAT, ML_DOMAIN, ML_OPSET, OPSET, Expr, list_nodes
-from ._model_outputs import ModelOutput, build_outputs, get_pipeline_steps, has_formulas
+from ._model_outputs import ModelOutput, build_outputs, has_formulas
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
 
-_CLASSIFIERS = (BackpropClassifier, TabularClassifier)
-_REGRESSORS = (BackpropRegressor, TabularRegressor)
-_TRANSFORMERS = (
-    *(BackpropAutoencoder, BackpropFeatures),
-    *(TableEncoder, PeriodicFeatures, PiecewiseLinearEncoder),
-)
 # The opset of ONNX 1.8 for trees and categories.
 _ML_OPSET = 2
 # The options of skl2onnx's own converters of classifiers, which its parser applies.
-_OPTIONS = {
+_CLASSIFIER_OPTIONS = {
     "zipmap": [True, False, "columns"],
     "nocl": [True, False],
     "output_class_labels": [False, True],
@@ -116,6 +111,11 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     True
     """
     check_is_fitted(estimator)
+    if hasattr(estimator, "cv_results_") and not hasattr(estimator, "best_estimator_"):
+        raise TypeError(
+            f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
+            "estimator. Fit it with refit=True."
+        )
     if not has_formulas(estimator):
         return _convert_by_skl2onnx(estimator, X, return_std)
     return make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
@@ -195,13 +195,15 @@ def register_converters() -> None:
     """
     with require_extra("register_converters", extra="onnx"):
         from skl2onnx import update_registered_converter
-    for kind in (*_CLASSIFIERS, *_REGRESSORS, *_TRANSFORMERS):
-        options = _OPTIONS if kind in _CLASSIFIERS else None
-        parser = _parse_transformer if kind in _TRANSFORMERS else None
-        alias = f"Skbackprop{kind.__name__}"
-        update_registered_converter(
-            kind, alias, _set_types, _convert, parser=parser, options=options
-        )
+    encoders = TableEncoder, PeriodicFeatures, PiecewiseLinearEncoder
+    for kinds, parameters in (
+        ((BackpropClassifier, TabularClassifier), {"options": _CLASSIFIER_OPTIONS}),
+        ((BackpropRegressor, TabularRegressor), {}),
+        ((BackpropAutoencoder, BackpropFeatures, *encoders), {"parser": _parse_transformer}),
+    ):
+        for kind in kinds:
+            alias = f"Skbackprop{kind.__name__}"
+            update_registered_converter(kind, alias, _set_types, _convert, **parameters)
 
 
 def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
@@ -287,22 +289,21 @@ def _rename_probabilities_to_scores(model: Any) -> None:
 
 
 def _build_operator_outputs(operator: Any) -> tuple[Expr, list[ModelOutput]]:
-    """Return the input of an operator of skl2onnx, and the outputs that it has."""
-    row, outputs = build_outputs(operator.raw_operator)
-    return row, [_convert_classes(output) for output in outputs[: len(operator.outputs)]]
+    """Return the input of an operator of skl2onnx, and the outputs that it has.
 
-
-def _convert_classes(output: ModelOutput) -> ModelOutput:
-    """Return an output whose classes, if any, are strings or integers, as skl2onnx needs."""
-    if output.classes is None or output.classes.dtype == object:
-        return output
-    integers = output.classes.astype(np.int64)
-    if (integers != output.classes).any():
-        raise ValueError(
-            "skl2onnx supports only labels that are strings or integers, got "
-            f"{output.classes[:5]}. Number the classes from 0, and fit again."
-        )
-    return replace(output, classes=integers)
+    Classes are strings or integers, as skl2onnx needs.
+    """
+    row, (first, *others) = build_outputs(operator.raw_operator)
+    classes = first.classes
+    if classes is not None and classes.dtype != object:
+        integers = classes.astype(np.int64)
+        if (integers != classes).any():
+            raise ValueError(
+                "skl2onnx supports only labels that are strings or integers, got "
+                f"{classes[:5]}. Number the classes from 0, and fit again."
+            )
+        first = replace(first, classes=integers)
+    return row, [first, *others][: len(operator.outputs)]
 
 
 def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
@@ -336,20 +337,17 @@ def _set_types(operator: Any) -> None:
 
 
 def _float_type(operator: Any) -> Any:
+    """Return the type of floats in the precision of the input."""
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    return DoubleTensorType if _is_double(operator) else FloatTensorType
-
-
-def _is_double(operator: Any) -> bool:
-    from skl2onnx.common.data_types import DoubleTensorType
-
-    return isinstance(operator.inputs[0].type, DoubleTensorType)
+    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
+    return DoubleTensorType if is_double else FloatTensorType
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
     from onnx import TensorProto, helper
+    from skl2onnx.common.data_types import DoubleTensorType
 
     def add_node(
         kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any
@@ -365,7 +363,7 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     add_node("Cast", [operator.inputs[0].full_name], names[row], to=FLOAT)
     for output, variable in zip(outputs, operator.outputs, strict=True):
         tensor = output.tensor
-        if output.dtype == np.float32 and _is_double(operator):
+        if isinstance(variable.type, DoubleTensorType):
             tensor = Expr("Cast", (tensor,), attributes={"to": TensorProto.DOUBLE})
         names[tensor] = variable.full_name
     nodes, constants = list_nodes(names, new_name)

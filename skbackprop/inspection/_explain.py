@@ -9,12 +9,12 @@ import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
-from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import _safe_indexing
+from ..estimators._meta_estimators import get_pipeline_steps
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import copy_without_feature_names, validate_input
 from ..estimators.classifier import BackpropClassifier
@@ -303,7 +303,7 @@ def gradient_importance(
     >>> gradient_importance(model.fit(X, y), X).round(1)
     array([2. , 0.7, 0. ])
     """
-    network = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    *transformers, network = get_pipeline_steps(estimator)
     if not isinstance(network, BaseSupervisedNetwork):
         raise TypeError(
             "estimator must be a BackpropClassifier, a BackpropRegressor or a Pipeline that ends "
@@ -313,8 +313,8 @@ def gradient_importance(
     if of is not None and not has_scores:
         raise ValueError(f"of must be None for a regressor, got {of!r}.")
     check_is_fitted(network)
-    if isinstance(estimator, Pipeline) and len(estimator) > 1:
-        X = estimator[:-1].transform(X)
+    for step in transformers:
+        X = step.transform(X)
     inputs: Any = validate_input(network, X)
     nameless = copy_without_feature_names(network)  # validated rows have no names
     of_output = {"of": "score" if of is None else of} if has_scores else {}

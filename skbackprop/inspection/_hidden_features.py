@@ -17,6 +17,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import EstimatorMixin
+from ..estimators._meta_estimators import get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
 from ..utils.arrays import Array, MatrixLike
 
@@ -157,7 +158,6 @@ class BackpropFeatures(
 
 def _count_units(network: Any, layer: int) -> int:
     """Return the number of units of a hidden layer of all members of a fitted network."""
-    while isinstance(network, FrozenEstimator):
-        network = network.estimator
+    (network,) = get_pipeline_steps(network)
     inner = network._network
     return inner.n_units[n_layers_up_to(inner, layer)] * len(network._state)
