@@ -40,7 +40,7 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
             'gradient boosting can: fit with blend="auto", or with blend=None.'
         )
     intercepts = np.zeros((len(members), n_classes or 1))
-    trees: list[dict[str, Array]] = []
+    trees, targets = list[dict[str, Array]](), list[Array]()
     for member, clone in enumerate(members):
         outputs = np.zeros(1, dtype=np.intp)
         if n_classes is not None:
@@ -59,17 +59,15 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
             for iteration in clone._predictors:
                 for tree, output in zip(iteration, outputs.tolist(), strict=True):
                     nodes = _make_tree_nodes(tree, table)
-                    n_nodes = len(nodes["kind"])
+                    n_nodes = len(nodes["modes"])
                     if n_nodes == 1:  # a tree without a split is a constant
                         intercepts[member, output] += tree.nodes["value"][0]
                         continue
-                    nodes["tree"] = np.full(n_nodes, len(trees))
-                    nodes["target"] = np.full(n_nodes, member * len(intercepts.T) + output)
-                    trees.append(nodes)
+                    trees.append(nodes | {"treeids": np.full(n_nodes, len(trees))})
+                    targets.append(np.full(n_nodes, member * len(intercepts.T) + output))
     sums: Any = np.isnan(ex.take_columns(x, [0])) * 0.0
     if trees:
-        joined = {name: np.concatenate([nodes[name] for nodes in trees]) for name in trees[0]}
-        sums = ex.forest(x, joined, *intercepts.shape)
+        sums = ex.forest(x, _join(trees), np.concatenate(targets), *intercepts.shape)
     # Not as base_values, which some runtimes add to outputs with trees only.
     raw = sums + intercepts
     if n_classes is not None:
@@ -89,12 +87,12 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
     nodes = tree.nodes
     is_leaf, column = nodes["is_leaf"].astype(bool), nodes["feature_idx"]
     own = {
-        "kind": np.where(is_leaf, LEAF, AT_MOST),
-        "column": column if table is None else table.columns[column],
-        "number": np.where(is_leaf, nodes["value"], _round_thresholds(nodes["num_threshold"])),
-        "yes": nodes["left"].astype(np.int64),
-        "no": nodes["right"].astype(np.int64),
-        "is_yes_if_missing": nodes["missing_go_to_left"].astype(bool),
+        "modes": np.where(is_leaf, LEAF, AT_MOST),
+        "featureids": column if table is None else table.columns[column],
+        "values": np.where(is_leaf, nodes["value"], _round_thresholds(nodes["num_threshold"])),
+        "truenodeids": nodes["left"].astype(np.int64),
+        "falsenodeids": nodes["right"].astype(np.int64),
+        "missing_value_tracks_true": nodes["missing_go_to_left"].astype(np.int64),
     }
     parts, n_nodes = [own], len(nodes)
     for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
@@ -104,25 +102,28 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
         bits = tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
         goes_left = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(bool)
         # Missing and unknown categories equal none, and reach the end of the chain.
-        ends = own["yes"][node], own["no"][node]
-        missing_goes_left = own["is_yes_if_missing"][node]
+        ends = own["truenodeids"][node], own["falsenodeids"][node]
+        missing_goes_left = bool(own["missing_value_tracks_true"][node])
         yes, no = ends[::-1] if missing_goes_left else ends
         compared = codes[goes_left[ordinals[codes].astype(np.intp)] != missing_goes_left]
         ids = np.array([node, *range(n_nodes, n_nodes + len(compared) - 1)])
         chain = {
-            "kind": np.full(len(ids), EQUALS),
-            "column": np.full(len(ids), own["column"][node]),
-            "number": compared if len(compared) else np.array([-1.0]),
-            "yes": np.full(len(ids), yes),
-            "no": np.append(ids[1:], no),
-            "is_yes_if_missing": np.zeros(len(ids), dtype=bool),
+            "modes": np.full(len(ids), EQUALS),
+            "featureids": np.full(len(ids), own["featureids"][node]),
+            "values": compared if len(compared) else np.array([-1.0]),
+            "truenodeids": np.full(len(ids), yes),
+            "falsenodeids": np.append(ids[1:], no),
+            "missing_value_tracks_true": np.zeros(len(ids), dtype=np.int64),
         }
         for name, values in chain.items():
             own[name][node] = values[0]
         parts.append({name: values[1:] for name, values in chain.items()})
         n_nodes += len(ids) - 1
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in own}
-    return joined | {"node": np.arange(n_nodes)}
+    return _join(parts) | {"nodeids": np.arange(n_nodes)}
+
+
+def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _round_thresholds(thresholds: Array) -> Array:

@@ -137,7 +137,7 @@ def find_converter(converters: Any, kind: type) -> Any:
     return function if is_same else converters.dispatch(object)
 
 
-# ------------------------------------------------------------------- activations, links
+# ------------------------------------------------------- activations, links, losses, scalers
 
 
 def _softplus(z: Any) -> Any:
@@ -153,6 +153,11 @@ def _mish(part: activations.Mish, z: Any) -> Any:
     e = np.exp(np.minimum(z, part.MAX_EXP_ARGUMENT))
     n = e * (e + 2.0)
     return z * (n / (n + 2.0))
+
+
+def _scale_columns(x: Any, center: Array | None, scale: Array | None) -> Any:
+    centered = x if center is None else x - center
+    return centered if scale is None else centered * (1 / scale)
 
 
 def _exp(part: links.LogLink, raw: Any) -> Any:
@@ -181,6 +186,10 @@ _FORMULAS: dict[type, Callable[..., Any]] = {
     losses.Quantile: lambda part, raw: to_expression(part.link, raw),  # the quantiles of a target
     losses.Gaussian: lambda part, raw: ex.take_columns(
         raw, range(raw.width)[part.prediction_columns]
+    ),
+    RobustScaler: lambda part, x: _scale_columns(x, part.center_, part.scale_),
+    StandardScaler: lambda part, x: _scale_columns(
+        x, part.mean_ if part.with_mean else None, part.scale_
     ),
 }
 for _kind, _formula in _FORMULAS.items():
@@ -330,7 +339,7 @@ def _(part: CropOrPad, x: Expr, arrays: Arrays) -> Expr:
 @to_expression.register(pooling.GlobalAveragePooling)
 def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
     shape = part.compute_output_shape(x.shape)
-    if isinstance(part, (pooling.GlobalMaxPooling, pooling.GlobalAveragePooling)):
+    if isinstance(part, pooling.GlobalPooling):
         size = math.prod(x.shape[: part.n_axes])
         windows: tuple[AxisWindows, ...] = (AxisWindows(size, size),)
     else:
@@ -343,7 +352,11 @@ def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
 
 
 _RECURRENT_ARRAYS = ("kernels", "recurrent_kernels", "kernel_biases", "recurrent_biases")
-_RECURRENT_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu", "logistic": "Sigmoid"}
+_RECURRENT_ACTIVATIONS = {
+    activations.Tanh: "Tanh",
+    activations.Relu: "Relu",
+    activations.Logistic: "Sigmoid",
+}
 
 
 @to_expression.register(layers.GRU)
@@ -354,14 +367,12 @@ def _(part: RecurrentLayer, x: Expr, arrays: Arrays, is_reversed: bool = False) 
     attributes: dict[str, Any] = {"direction": "reverse"} if is_reversed else {}
     if isinstance(part, layers.SimpleRNN):
         operator, function = "RNN", type(activations.get_activation(part.activation))
-        names = _RECURRENT_ACTIVATIONS
-        by_type = {type(activations.ACTIVATIONS[name]): names[name] for name in names}
-        if function not in by_type:
+        if function not in _RECURRENT_ACTIVATIONS:
             raise TypeError(
                 f"SimpleRNN with activation={part.activation!r} cannot be exported. Use one of "
-                f"{list(names)}, and fit again."
+                "['tanh', 'relu', 'logistic'], and fit again."
             )
-        attributes["activations"] = [by_type[function]]
+        attributes["activations"] = [_RECURRENT_ACTIVATIONS[function]]
     sequence = ex.reshape(x, split_channels(x.shape))
     constants = [arrays[name] for name in _RECURRENT_ARRAYS if name in arrays]
     return ex.recurrence(sequence, operator, constants, part.return_sequences, attributes)
@@ -435,12 +446,6 @@ def _(part: Sampling, x: Expr, arrays: Arrays) -> Any:
 
 
 @to_expression.register
-def _(part: StandardScaler, x: Any) -> Any:
-    centered = x if part.mean_ is None or not part.with_mean else x - part.mean_
-    return centered if part.scale_ is None else centered * (1 / part.scale_)
-
-
-@to_expression.register
 def _(part: MinMaxScaler, x: Any) -> Any:
     scaled = x * part.scale_ + part.min_
     low, high = part.feature_range
@@ -451,12 +456,6 @@ def _(part: MinMaxScaler, x: Any) -> Any:
 def _(part: MaxAbsScaler, x: Any) -> Any:
     scaled = x * (1 / part.scale_)
     return np.minimum(np.maximum(scaled, -1.0), 1.0) if getattr(part, "clip", False) else scaled
-
-
-@to_expression.register
-def _(part: RobustScaler, x: Any) -> Any:
-    centered = x - part.center_ if part.with_centering else x
-    return centered * (1 / part.scale_) if part.with_scaling else centered
 
 
 # ------------------------------------------------------------------- encoders of tables
@@ -537,19 +536,15 @@ def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callabl
 
 def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
     """Return a function that looks up the codes of a column in a table (n_codes, width)."""
-    codes = [
-        *range(1, len(levels.frequent) + 1),
-        *[len(levels.frequent) + 1] * len(levels.infrequent),
-    ]
-    by_level = dict(zip((*levels.frequent, *levels.infrequent), codes, strict=True))
-    missing_code = by_level.pop(None, 0)
-    is_level = np.equal(x, _levels_to_numbers(levels.label, list(by_level)))
+    known = [level for level in (*levels.frequent, *levels.infrequent) if level is not None]
+    codes, (missing_code,) = levels.encode(known), levels.encode([None])
+    is_level = np.equal(x, _levels_to_numbers(levels.label, known))
 
     def look_up(table: Array) -> Expr:
         differences = table - table[0]
         values = table[0] + np.isnan(x) * differences[missing_code]
-        if by_level:
-            values = values + ex.dense(is_level, differences[None, list(by_level.values())])
+        if known:
+            values = values + ex.dense(is_level, differences[None, codes])
         return cast(Expr, values)
 
     return look_up

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any, Literal
 
@@ -148,31 +148,23 @@ def list_nodes(
         constants[name := new_name("constant")] = value
         return name
 
-    for expression in _topological_sort(names):
-        if not expression.operator:
-            continue
-        if expression not in named:
-            named[expression] = new_name(expression.operator.lower())
-        inputs = [name_of(each) for each in expression.inputs]
-        nodes.append((expression, inputs, named[expression]))
-    return nodes, constants
-
-
-def _topological_sort(outputs: Iterable[Expr]) -> list[Expr]:
-    """Return the outputs and all their direct and indirect inputs, each after its inputs."""
-    found: dict[Expr, None] = {}
-    stack = [(output, False) for output in outputs]
+    # An expression is opened, then its inputs are finished, then it is finished itself.
+    finished = set[Expr]()
+    stack = [(output, False) for output in names]
     while stack:
-        expression, has_inputs = stack.pop()
-        if expression in found:
-            continue
-        if has_inputs:
-            found[expression] = None
-        else:
+        expression, is_open = stack.pop()
+        if not is_open and expression not in finished:
             stack.append((expression, True))
             inputs = [each for each in expression.inputs if isinstance(each, Expr)]
             stack += [(each, False) for each in reversed(inputs)]
-    return list(found)
+        elif expression not in finished and expression.operator:
+            if expression not in named:
+                named[expression] = new_name(expression.operator.lower())
+            input_names = [name_of(each) for each in expression.inputs]
+            nodes.append((expression, input_names, named[expression]))
+        if is_open:
+            finished.add(expression)
+    return nodes, constants
 
 
 # ------------------------------------------------------------------ elementwise functions
@@ -309,34 +301,26 @@ def gather(x: Expr, tables: Array) -> Expr:
     return found if x.width == 1 else _reshape(found, n_estimators, x.width * width)
 
 
-def forest(x: Expr, nodes: Mapping[str, Array], n_estimators: int, width: int) -> Expr:
+def forest(
+    x: Expr, nodes: Mapping[str, Array], targets: Array, n_estimators: int, width: int
+) -> Expr:
     """Return sums of the leaves that a row reaches in trees, for each output of each member.
 
-    The nodes are arrays of shape (n_nodes,). In each tree they are numbered from 0, the root.
-
-    - ``tree``, ``node``: the numbers of the tree and of the node in it.
-    - ``kind``: one of `LEAF`, `AT_MOST` and `EQUALS`, which compare a value of x with ``number``.
-    - ``column``: the column of the value.
-    - ``number``: the number, or the value of a leaf.
-    - ``yes``, ``no``: the next nodes.
-    - ``is_yes_if_missing``: whether NaN leads to ``yes``.
-    - ``target``: the number of the output that the tree adds to: ``member * width + output``.
+    The nodes are arrays of shape (n_nodes,), by the names that the attributes ``nodes_...`` of
+    ONNX's TreeEnsembleRegressor have: treeids, nodeids, modes (one of `LEAF`, `AT_MOST` and
+    `EQUALS`), featureids, values (also those of leaves), truenodeids, falsenodeids and
+    missing_value_tracks_true. In each tree they are numbered from 0, the root. The targets are the
+    numbers of the outputs that the tree of a node adds to: ``member * width + output``.
     """
-    is_leaf = nodes["kind"] == LEAF
-    _to_float32(nodes["number"][is_leaf])
-    arrays = {
-        "nodes_treeids": nodes["tree"],
-        "nodes_nodeids": nodes["node"],
-        "nodes_modes": nodes["kind"],
-        "nodes_featureids": nodes["column"],
-        "nodes_values": np.where(is_leaf, 0.0, nodes["number"]),
-        "nodes_truenodeids": nodes["yes"],
-        "nodes_falsenodeids": nodes["no"],
-        "nodes_missing_value_tracks_true": nodes["is_yes_if_missing"].astype(np.int64),
-        "target_treeids": nodes["tree"][is_leaf],
-        "target_nodeids": nodes["node"][is_leaf],
-        "target_ids": nodes["target"][is_leaf],
-        "target_weights": nodes["number"][is_leaf],
+    is_leaf = nodes["modes"] == LEAF
+    weights = nodes["values"][is_leaf]
+    _to_float32(weights)
+    arrays = {f"nodes_{name}": array for name, array in nodes.items()} | {
+        "nodes_values": np.where(is_leaf, 0.0, nodes["values"]),
+        "target_treeids": nodes["treeids"][is_leaf],
+        "target_nodeids": nodes["nodeids"][is_leaf],
+        "target_ids": targets[is_leaf],
+        "target_weights": weights,
     }
     attributes: dict[str, Any] = {name: array.tolist() for name, array in arrays.items()}
     attributes["n_targets"] = n_estimators * width
@@ -412,19 +396,11 @@ def convolution(
     by_filter = np.moveaxis(kernels, (-1, -2), (1, 2))
     by_filter = by_filter.reshape(n_estimators * n_filters, *by_filter.shape[2:])
     constants = [by_filter] if biases is None else [by_filter, biases.ravel()]
-    convolved = Expr(
-        "Conv",
-        (_to_channels_first(x), *map(_to_float32, constants)),
-        attributes={
-            "kernel_shape": [axis.size for axis in windows],
-            "strides": [axis.stride for axis in windows],
-            "pads": [*(axis.before for axis in windows), *(axis.after for axis in windows)],
-            "dilations": [axis.dilation for axis in windows],
-            "group": n_groups,
-        },
+    operands, dilations = (x, *map(_to_float32, constants)), [axis.dilation for axis in windows]
+    shape = *(axis.n_outputs for axis in windows), n_filters
+    return _over_windows(
+        "Conv", operands, windows, n_estimators, shape, dilations=dilations, group=n_groups
     )
-    height, width = (axis.n_outputs for axis in windows)
-    return _to_channels_last(convolved, n_estimators, height, width, n_filters)
 
 
 def transposed_convolution(
@@ -446,19 +422,15 @@ def transposed_convolution(
         (axis.n_outputs - 1) * axis.stride + axis.size - axis.before - axis.n_inputs
         for axis in windows
     ]
-    convolved = Expr(
+    image = _over_windows(
         "ConvTranspose",
-        (_to_channels_first(x), _to_float32(by_channel)),
-        attributes={
-            "kernel_shape": size,
-            "strides": [axis.stride for axis in windows],
-            "pads": [*(axis.before for axis in windows), *(max(n, 0) for n in after)],
-            "output_padding": [max(-n, 0) for n in after],
-            "group": x.n_estimators,
-        },
+        (x, _to_float32(by_channel)),
+        [replace(axis, after=n) for axis, n in zip(windows, after, strict=True)],
+        n_estimators,
+        (*(axis.n_inputs for axis in windows), n_filters),
+        output_padding=[max(-n, 0) for n in after],
+        group=x.n_estimators,
     )
-    height, width = (axis.n_inputs for axis in windows)
-    image = _to_channels_last(convolved, n_estimators, height, width, n_filters)
     return image if biases is None else _elementwise("Add", image, biases)
 
 
@@ -466,39 +438,39 @@ def pool(
     x: Expr, operator: Literal["MaxPool", "AveragePool"], windows: Sequence[AxisWindows]
 ) -> Expr:
     """Return the largest value or the mean of each window of an image, without the padding."""
-    pooled = Expr(
-        operator,
-        (_to_channels_first(x),),
-        attributes={
-            "kernel_shape": [axis.size for axis in windows],
-            "strides": [axis.stride for axis in windows],
-            "pads": [
-                *(axis.before for axis in windows),
-                *(max(axis.after, 0) for axis in windows),
-            ],
-        },
-    )
     shape = *(axis.n_outputs for axis in windows), x.n_channels
-    return _to_channels_last(pooled, x.n_estimators, *shape)
+    return _over_windows(operator, (x,), windows, x.n_estimators, shape)
 
 
-def _to_channels_first(image: Expr) -> Expr:
-    """Return a tensor (n, n_estimators * channels, height, width) of images."""
-    if image.n_estimators == 1:
-        return Expr("Transpose", (image,), attributes={"perm": [0, 3, 1, 2]})
-    height, width, n_channels = image.shape
-    by_row = Expr("Transpose", (image,), attributes={"perm": [1, 0, 4, 2, 3]})
-    return _reshape(by_row, 1, image.n_estimators * n_channels, height, width)
-
-
-def _to_channels_last(
-    tensor: Expr, n_estimators: int, height: int, width: int, n_channels: int
+def _over_windows(
+    operator: str,
+    operands: Sequence[Any],
+    windows: Sequence[AxisWindows],
+    n_estimators: int,
+    shape: Shape,
+    **attributes: Any,
 ) -> Expr:
-    """Return images of such a tensor."""
-    shape = height, width, n_channels
+    """Return images (height, width, channels) by an operator over windows of images.
+
+    The first operand is the images, and the others are constants. The operator computes with
+    tensors (n, n_estimators * channels, height, width).
+    """
+    image, *constants = operands
+    if image.n_estimators == 1:
+        tensor = Expr("Transpose", (image,), attributes={"perm": [0, 3, 1, 2]})
+    else:
+        by_row = Expr("Transpose", (image,), attributes={"perm": [1, 0, 4, 2, 3]})
+        *size, n_channels = image.shape
+        tensor = _reshape(by_row, 1, image.n_estimators * n_channels, *size)
+    attributes |= {
+        "kernel_shape": [axis.size for axis in windows],
+        "strides": [axis.stride for axis in windows],
+        "pads": [*(axis.before for axis in windows), *(max(axis.after, 0) for axis in windows)],
+    }
+    tensor = Expr(operator, (tensor, *constants), attributes=attributes)
     if n_estimators == 1:
         return Expr("Transpose", (tensor,), shape, attributes={"perm": [0, 2, 3, 1]})
-    by_row = _reshape(tensor, 1, n_estimators, n_channels, height, width)
+    by_row = _reshape(tensor, 1, n_estimators, shape[-1], *shape[:-1])
     return Expr("Transpose", (by_row,), shape, n_estimators, {"perm": [1, 0, 3, 4, 2]})
 
 
