@@ -28,7 +28,10 @@ _VALUES = {
     "early_stopping": (False, True),
 }
 # The fitted attributes that both have, if they are set.
-_ATTRIBUTES = ("feature_names_in_", "loss_", "n_features_in_", "n_iter_", "n_layers_", "n_outputs_")
+_ATTRIBUTES = (
+    *("feature_names_in_", "loss_", "loss_curve_", "n_features_in_", "n_iter_", "n_layers_"),
+    *("n_outputs_", "t_"),
+)
 
 
 def to_sklearn(estimator: Any) -> Any:
@@ -105,7 +108,7 @@ def to_sklearn(estimator: Any) -> Any:
     for name in _ATTRIBUTES:
         if hasattr(estimator, name):
             setattr(network, name, getattr(estimator, name))
-    _set_training_state(network, estimator)
+    _set_training_state(network, estimator.validation_scores_ or [])
     return network
 
 
@@ -172,16 +175,13 @@ def _unscale_targets(loss: str, targets: Any, coefs: list[Any], intercepts: list
         intercepts[-1] += targets.mean
 
 
-def _set_training_state(network: Any, estimator: Any) -> None:
+def _set_training_state(network: Any, scores: list[float]) -> None:
     """Set what `partial_fit` and a warm start of scikit-learn's networks need."""
-    network.t_ = int(getattr(estimator, "t_", 0))
-    network.loss_curve_ = list(getattr(estimator, "loss_curve_", ()))
     network._no_improvement_count = 0
     network._best_coefs = [weights.copy() for weights in network.coefs_]
     network._best_intercepts = [biases.copy() for biases in network.intercepts_]
     network.best_loss_ = min(network.loss_curve_, default=np.inf)
     network.validation_scores_ = network.best_validation_score_ = None
     if network.early_stopping:
-        scores = list(getattr(estimator, "validation_scores_", None) or ())
         network.validation_scores_ = scores
         network.best_loss_, network.best_validation_score_ = None, max(scores, default=-np.inf)
