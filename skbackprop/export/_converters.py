@@ -21,8 +21,6 @@ from ..layers._windows import AxisWindows, as_pair
 from ..layers.attention import compute_sinusoids
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.convolution import Convolution
-from ..layers.dense import Activation, Dense
-from ..layers.embeddings import CategoricalEmbedding, PeriodicEmbedding
 from ..layers.latent import Sampling
 from ..layers.recurrent import RecurrentLayer
 from ..layers.reshaping import CropOrPad
@@ -145,7 +143,7 @@ def _softplus(z: Any) -> Any:
 
 
 def _gelu_tanh(part: activations.GeluTanh, z: Any) -> Any:
-    x = np.minimum(np.maximum(z, -10.0), 10.0)  # outside, the gate is 0 or 1
+    x = ex.clip(z, -10.0, 10.0)  # outside, the gate is 0 or 1
     return z * expit(x * (part.LINEAR + part.CUBIC * np.square(x)))
 
 
@@ -162,7 +160,7 @@ def _scale_columns(x: Any, center: Array | None, scale: Array | None) -> Any:
 
 def _exp(part: links.LogLink, raw: Any) -> Any:
     bound = links.max_exp_argument(np.dtype(np.float32))
-    return np.exp(np.minimum(np.maximum(raw, -bound), bound))
+    return np.exp(ex.clip(raw, -bound, bound))
 
 
 _FORMULAS: dict[type, Callable[..., Any]] = {
@@ -229,13 +227,13 @@ def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
 
 
 @to_expression.register
-def _(part: Dense, x: Expr, arrays: Arrays) -> Any:
+def _(part: layers.Dense, x: Expr, arrays: Arrays) -> Any:
     scope = part.scope
     return ex.dense(x, arrays[f"{scope}weights"], arrays.get(f"{scope}biases"))
 
 
 @to_expression.register
-def _(part: Activation, x: Expr, arrays: Arrays) -> Any:
+def _(part: layers.Activation, x: Expr, arrays: Arrays) -> Any:
     return convert(part.function, x)
 
 
@@ -271,7 +269,7 @@ def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
 
 
 @to_expression.register
-def _(part: PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
+def _(part: layers.PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
     frequencies, maps, k = arrays["frequencies"], arrays["maps"], part.n_frequencies
     n_estimators, n_embedded, _ = frequencies.shape
     columns = range(n_embedded) if part.features is None else part.features
@@ -283,7 +281,7 @@ def _(part: PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
 
 
 @to_expression.register
-def _(part: CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
+def _(part: layers.CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
     tables = np.split(arrays["embeddings"], np.cumsum(part.sizes)[:-1], axis=1)
     vectors = [
         ex.gather(ex.take_columns(x, [column]), table)
@@ -448,14 +446,13 @@ def _(part: Sampling, x: Expr, arrays: Arrays) -> Any:
 @to_expression.register
 def _(part: MinMaxScaler, x: Any) -> Any:
     scaled = x * part.scale_ + part.min_
-    low, high = part.feature_range
-    return np.minimum(np.maximum(scaled, low), high) if part.clip else scaled
+    return ex.clip(scaled, *part.feature_range) if part.clip else scaled
 
 
 @to_expression.register
 def _(part: MaxAbsScaler, x: Any) -> Any:
     scaled = x * (1 / part.scale_)
-    return np.minimum(np.maximum(scaled, -1.0), 1.0) if getattr(part, "clip", False) else scaled
+    return ex.clip(scaled, -1.0, 1.0) if part.clip else scaled
 
 
 # ------------------------------------------------------------------- encoders of tables
@@ -486,8 +483,7 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     levels, encoder = encoding.categories.levels, encoding.categories.encoder
     if isinstance(encoder, OneHot):
         for look_up, outputs, names in zip(lookups, encoder.positions, encoder.names, strict=True):
-            if len(names):
-                encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
+            encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
     else:
         for i in encoder.columns:
             encoded.append(lookups[i](np.arange(levels[i].n_codes + 1)[:, None]))
@@ -580,25 +576,21 @@ def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
 
 def _scale(x: Expr, scaling: RobustScaling) -> Any:
     """Return columns scaled and clipped smoothly."""
-    z = np.minimum(np.maximum((x - scaling.center) * scaling.scale, -1e9), 1e9)
+    z = ex.clip((x - scaling.center) * scaling.scale, -1e9, 1e9)
     return z / np.sqrt(1.0 + np.square(z / 3.0))
 
 
 def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns
-    outputs = []
-    if len(scaled):
-        clipped = _scale(ex.take_columns(x, scaled), numbers.take(scaled))
-        outputs.append(ex.fill_nan(clipped, numbers.fill[scaled]))
-    if len(two_valued):
-        own = numbers.take(two_valued)
-        z = (ex.take_columns(x, two_valued) - own.center) * own.scale
-        z = np.minimum(np.maximum(z, 0.0), 1.0)
-        outputs.append(ex.fill_nan(z, numbers.fill[two_valued]))
-    if len(with_missing):
-        outputs.append(np.isnan(ex.take_columns(x, with_missing)))
-    return outputs
+    two = numbers.take(two_valued)
+    z = _scale(ex.take_columns(x, scaled), numbers.take(scaled))
+    share = ex.clip((ex.take_columns(x, two_valued) - two.center) * two.scale, 0.0, 1.0)
+    return [
+        ex.fill_nan(z, numbers.fill[scaled]),
+        ex.fill_nan(share, two.fill),
+        np.isnan(ex.take_columns(x, with_missing)),
+    ]
 
 
 @to_expression.register
@@ -615,7 +607,7 @@ def _(part: PeriodicFeatures, x: Expr) -> Any:
 def bin_fractions(x: Expr, lower: Array, width: Array, least: Array, most: Array) -> Any:
     """Return how much of each bin lies below x."""
     fractions = (x - lower) * np.minimum(1 / width, np.finfo(np.float32).max)
-    return np.minimum(np.maximum(fractions, least), most)
+    return ex.clip(fractions, least, most)
 
 
 def cosine_waves(x: Expr, frequencies: Array, phases: Array) -> Any:

@@ -226,6 +226,11 @@ def _is_zero(x: Any) -> bool:
     return not isinstance(x, Expr) and np.ndim(x) == 0 and x == 0
 
 
+def clip(x: Any, low: Any, high: Any) -> Any:
+    """Return values limited to the range from low to high."""
+    return np.minimum(np.maximum(x, low), high)
+
+
 def fill_nan(x: Expr, fill: Any) -> Expr:
     """Return values in which NaN, for missing values, is replaced."""
     return _elementwise("Where", _elementwise("IsNaN", x), fill, x)

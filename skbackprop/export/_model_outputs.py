@@ -133,13 +133,9 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     parameters = estimator._predictor.parameters.part(layers)
     x = ex.reshape(x, network.input_shape)
     open_residuals: list[Expr] = []
-    for layer, shape, *kinds in zip(
-        network.layers,
-        network.row_shapes[:-1],
-        parameters.layers,
-        parameters.buffers_of_layers,
-        strict=True,
-    ):
+    n_estimators = len(parameters)
+    named = [a | b for a, b in zip(parameters.layers, parameters.buffers_of_layers, strict=True)]
+    for layer, shape, own in zip(network.layers, network.row_shapes[:-1], named, strict=True):
         if isinstance(layer, ResidualStart):
             open_residuals.append(x)
             continue
@@ -148,14 +144,9 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
             continue
         if isinstance(layer, Dropout):
             continue
-        specs = (*layer.parameter_specs(shape), *layer.buffer_specs(shape))
-        shapes = {spec.name: spec.shape for spec in specs}
+        specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
         # Layers compute with arrays that have an axis for the rows.
-        arrays = {
-            name: array.reshape(len(array), *shapes[name])
-            for kind in kinds
-            for name, array in kind.items()
-        }
+        arrays = {spec.name: own[spec.name].reshape(n_estimators, *spec.shape) for spec in specs}
         x = convert(layer, x, arrays)
     return ex.reshape(x, (x.width,))
 
@@ -168,19 +159,15 @@ def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     name = "probabilities" if has_probabilities else "scores"
     # Rounded probabilities may be equal where raw predictions are not.
     is_raw_decisive = raw.n_estimators == 1 or not has_probabilities
-    if isinstance(targets, MultilabelTargets):
-        values = ex.mean_over_members(convert(link, raw) if has_probabilities else raw)
-        if is_raw_decisive:
-            label = ModelOutput("label", ex.mean_over_members(raw), threshold=0.0)
-        else:
-            label = ModelOutput("label", values, threshold=0.5)
+    is_multilabel = isinstance(targets, MultilabelTargets)
+    by_class = raw if raw.width > 1 or is_multilabel else ex.concat([-raw, raw])
+    values = ex.mean_over_members(convert(link, by_class) if has_probabilities else raw)
+    decisive = ex.mean_over_members(by_class) if is_raw_decisive else values
+    if is_multilabel:
+        label = ModelOutput("label", decisive, threshold=0.0 if is_raw_decisive else 0.5)
         return label, ModelOutput(name, values)
-    by_class = raw if raw.width > 1 else ex.concat([-raw, raw])
     if len(classes) == 1:
         values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
-    else:
-        values = ex.mean_over_members(convert(link, by_class) if has_probabilities else raw)
-        decisive = ex.mean_over_members(by_class) if is_raw_decisive else values
     return make_label_output("label", decisive, classes), ModelOutput(name, values)
 
 
@@ -331,6 +318,5 @@ def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
         mixed = mixed + weight * ex.mean_over_members(outputs)
     if estimator._targets.range is not None:
-        low, high = estimator._targets.range
-        mixed = np.minimum(np.maximum(mixed, low), high)
+        mixed = ex.clip(mixed, *estimator._targets.range)
     return (ModelOutput("variable", mixed),)
