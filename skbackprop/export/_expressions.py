@@ -4,7 +4,7 @@ An `Expr` stands for an array of values for each row: a vector, the steps and ch
 sequence, or an image. Operators and NumPy functions combine expressions, so that a formula is plain
 NumPy: ``z * expit(z)``. Functions of this module make the expressions that are not elementwise:
 `dense`, `softmax`, `take_columns` and so on. Nodes are those of opset 13, which newer ones have
-too. This module does not import onnx.
+too. Only `write_nodes` imports onnx.
 """
 
 from __future__ import annotations
@@ -110,21 +110,16 @@ class Expr(NDArrayOperatorsMixin):
         """The number of values of a position, which is a row if the shape has one axis."""
         return self.shape[-1]
 
-    @property
-    def domain(self) -> str:
-        """The domain of the operator; empty for that of most operators."""
-        return ML_DOMAIN if self.operator == "TreeEnsembleRegressor" else ""
-
 
 def model_input(n_inputs: int) -> Expr:
     """Return the input of a model."""
     return Expr("", shape=(n_inputs,))
 
 
-def list_nodes(
+def write_nodes(
     names: Mapping[Expr, str], new_name: Callable[[str], str]
-) -> tuple[list[tuple[Expr, list[str], str]], dict[str, Array]]:
-    """Return the nodes of a model, each after its inputs, and its constants.
+) -> tuple[list[Any], list[Any]]:
+    """Return the nodes of an ONNX model, each after its inputs, and its constants.
 
     Parameters
     ----------
@@ -135,33 +130,37 @@ def list_nodes(
 
     Returns
     -------
-    nodes : list of (Expr, list of str, str)
-        Each expression, with the names of its inputs and of its output.
-    constants : dict of arrays
-        The constants, by name.
+    nodes : list of onnx.NodeProto
+        The nodes. Their names are those of their outputs.
+    constants : list of onnx.TensorProto
+        The constants.
     """
-    nodes, constants, named = list[tuple[Expr, list[str], str]](), dict[str, Array](), dict(names)
+    from onnx import helper, numpy_helper
+
+    nodes, constants, named = list[Any](), list[Any](), dict(names)
 
     def name_of(value: Expr | Array) -> str:
         if isinstance(value, Expr):
             return named[value]
-        constants[name := new_name("constant")] = value
-        return name
+        constants.append(numpy_helper.from_array(value, new_name("constant")))
+        return constants[-1].name
 
     # An expression is opened, then its inputs are finished, then it is finished itself.
     finished = set[Expr]()
     stack = [(output, False) for output in names]
     while stack:
         expression, is_open = stack.pop()
+        kind, operands = expression.operator, expression.inputs
         if not is_open and expression not in finished:
             stack.append((expression, True))
-            inputs = [each for each in expression.inputs if isinstance(each, Expr)]
+            inputs = [each for each in operands if isinstance(each, Expr)]
             stack += [(each, False) for each in reversed(inputs)]
-        elif expression not in finished and expression.operator:
+        elif expression not in finished and kind:
             if expression not in named:
-                named[expression] = new_name(expression.operator.lower())
-            input_names = [name_of(each) for each in expression.inputs]
-            nodes.append((expression, input_names, named[expression]))
+                named[expression] = new_name(kind.lower())
+            output, domain = named[expression], ML_DOMAIN if kind == "TreeEnsembleRegressor" else ""
+            settings = {"name": output, "domain": domain, **expression.attributes}
+            nodes.append(helper.make_node(kind, [*map(name_of, operands)], [output], **settings))
         if is_open:
             finished.add(expression)
     return nodes, constants

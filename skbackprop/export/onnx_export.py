@@ -28,7 +28,7 @@ from ..tabular import (
 )
 from ..tabular._read_table import is_numeric
 from ..utils.optional_dependencies import require_extra
-from ._expressions import FLOAT, ML_DOMAIN, ML_OPSET, OPSET, Expr, list_nodes
+from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
 from ._model_outputs import ModelOutput, build_outputs, has_formulas
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
@@ -124,7 +124,6 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
 def make_model(name: str, row: Expr, outputs: Sequence[ModelOutput]) -> Any:
     """Return an ONNX model of expressions."""
     with require_extra("to_onnx", extra="onnx"):
-        import onnx
         from onnx import helper
 
     def make_info(name: str, dtype: Any, *shape: int) -> Any:
@@ -133,20 +132,15 @@ def make_model(name: str, row: Expr, outputs: Sequence[ModelOutput]) -> Any:
 
     numbers = count()
     names = {row: "X"} | {output.tensor: output.name for output in outputs}
-    nodes, constants = list_nodes(names, lambda name: f"{name}_{next(numbers)}")
+    nodes, constants = write_nodes(names, lambda name: f"{name}_{next(numbers)}")
     graph = helper.make_graph(
-        [
-            helper.make_node(
-                each.operator, inputs, [output], output, domain=each.domain, **each.attributes
-            )
-            for each, inputs, output in nodes
-        ],
+        nodes,
         name,
         [make_info("X", np.float32, row.width)],
         [make_info(each.name, each.dtype, *each.row_shape) for each in outputs],
-        [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()],
+        constants,
     )
-    opsets = {"": OPSET} | {each.domain: ML_OPSET for each, *_ in nodes if each.domain}
+    opsets = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
@@ -346,30 +340,24 @@ def _float_type(operator: Any) -> Any:
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
-    from onnx import TensorProto, helper
+    from onnx import TensorProto, helper, numpy_helper
     from skl2onnx.common.data_types import DoubleTensorType
 
-    def add_node(
-        kind: str, inputs: list[str], output: str, domain: str = "", **attributes: Any
-    ) -> None:
-        name = scope.get_unique_operator_name(kind)
-        version = ML_OPSET if domain == ML_DOMAIN else OPSET
-        container.add_node(
-            kind, inputs, [output], op_domain=domain, op_version=version, name=name, **attributes
-        )
-
-    new_name, (row, outputs) = scope.get_unique_variable_name, _build_operator_outputs(operator)
-    names = {row: new_name("row")}
-    add_node("Cast", [operator.inputs[0].full_name], names[row], to=FLOAT)
+    row, outputs = _build_operator_outputs(operator)
+    names = {row: scope.get_unique_variable_name("row")}
+    source = operator.inputs[0].full_name
+    cast = helper.make_node("Cast", [source], [names[row]], domain="", to=FLOAT)
     for output, variable in zip(outputs, operator.outputs, strict=True):
         tensor = output.tensor
         if isinstance(variable.type, DoubleTensorType):
             tensor = Expr("Cast", (tensor,), attributes={"to": TensorProto.DOUBLE})
         names[tensor] = variable.full_name
-    nodes, constants = list_nodes(names, new_name)
-    for name, array in constants.items():
-        kind = helper.np_dtype_to_tensor_dtype(array.dtype)
-        values = [text.encode() for text in array] if array.dtype == object else array.ravel()
-        container.add_initializer(name, kind, array.shape, values)
-    for each, inputs, output_name in nodes:
-        add_node(each.operator, inputs, output_name, each.domain, **each.attributes)
+    nodes, constants = write_nodes(names, scope.get_unique_variable_name)
+    for node in (cast, *nodes):
+        node.name = scope.get_unique_operator_name(node.op_type)
+        container.nodes.append(node)
+        version = ML_OPSET if node.domain else OPSET
+        container.node_domain_version_pair_sets.add((node.domain, version))
+    for constant in constants:  # of equal ones, the container has one
+        values = list(constant.string_data) or numpy_helper.to_array(constant).ravel()
+        container.add_initializer(constant.name, constant.data_type, constant.dims, values)
