@@ -126,18 +126,18 @@ class LossCurveDisplay:
         curves, units = {}, set()
         for name, estimator in estimators.items():
             networks = unwrap_estimator(estimator)
-            if any(getattr(network, "loss_curve_", None) is None for network in networks):
+            if not all(getattr(network, "loss_curve_", None) for network in networks):
                 raise TypeError(
                     "LossCurveDisplay needs a fitted network with a loss_curve_, such as a "
                     "BackpropClassifier, a TabularClassifier, or a pipeline or refitted search of "
                     f"one, got {estimator!r}."
                 )
             for number, network in enumerate(networks, 1):
-                label = [str(name)] if name else []
+                parts = [str(name)]
                 if len(networks) > 1:
                     sizes = "-".join(map(str, network.hidden_layer_sizes))
-                    label.append(f"{number}: {sizes} units")
-                curves[", ".join(label)] = get_full_history(network)
+                    parts.append(f"{number}: {sizes} units")
+                curves[", ".join(filter(None, parts))] = get_full_history(network)
                 uses_lbfgs = is_lbfgs(getattr(network, "solver", None))
                 units.add("iteration" if uses_lbfgs else "epoch")
         return cls(curves=curves, unit=" or ".join(sorted(units))).plot(ax)
