@@ -525,7 +525,7 @@ def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callabl
         pairs = zip(fitted.categories, fitted.numbers, fitted.coefficients, strict=True)
         for at, own, table in pairs:
             number = ex.take_columns(x, [encoding.numeric_columns[own]])
-            z = ex.fill_nan(_scale(number, scaling.take([own])), np.zeros(1))
+            z = ex.fill_nan(_scale(number, scaling, [own]), np.zeros(1))
             numbers.append(lookups[at](table[:, :1]) + lookups[at](table[:, 1:]) * z)
     return ex.concat(numbers), lookups
 
@@ -574,21 +574,21 @@ def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
     return numbers
 
 
-def _scale(x: Expr, scaling: RobustScaling) -> Any:
+def _scale(x: Expr, scaling: RobustScaling, columns: Any) -> Any:
     """Return columns scaled and clipped smoothly."""
-    z = ex.clip((x - scaling.center) * scaling.scale, -1e9, 1e9)
+    z = ex.clip((x - scaling.center[columns]) * scaling.scale[columns], -1e9, 1e9)
     return z / np.sqrt(1.0 + np.square(z / 3.0))
 
 
 def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns
-    two = numbers.take(two_valued)
-    z = _scale(ex.take_columns(x, scaled), numbers.take(scaled))
-    share = ex.clip((ex.take_columns(x, two_valued) - two.center) * two.scale, 0.0, 1.0)
+    z = _scale(ex.take_columns(x, scaled), numbers, scaled)
+    center, scale = numbers.center[two_valued], numbers.scale[two_valued]
+    share = ex.clip((ex.take_columns(x, two_valued) - center) * scale, 0.0, 1.0)
     return [
         ex.fill_nan(z, numbers.fill[scaled]),
-        ex.fill_nan(share, two.fill),
+        ex.fill_nan(share, numbers.fill[two_valued]),
         np.isnan(ex.take_columns(x, with_missing)),
     ]
 
