@@ -135,7 +135,7 @@ def find_converter(converters: Any, kind: type) -> Any:
     return function if is_same else converters.dispatch(object)
 
 
-# ------------------------------------------------------- activations, links, losses, scalers
+# ------------------------------------------------- activations, links, losses; short formulas
 
 
 def _softplus(z: Any) -> Any:
@@ -185,6 +185,12 @@ _FORMULAS: dict[type, Callable[..., Any]] = {
     losses.Gaussian: lambda part, raw: ex.take_columns(
         raw, range(raw.width)[part.prediction_columns]
     ),
+    layers.Activation: lambda part, x, arrays: convert(part.function, x),
+    layers.Flatten: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
+    layers.Permute: lambda part, x, arrays: ex.transpose(x, [axis - 1 for axis in part.dims]),
+    layers.Reshape: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
+    Sampling: lambda part, x, arrays: ex.take_columns(x, range(x.width // 2)),
+    Scale: lambda part, x, arrays: x * arrays["scales"],
     RobustScaler: lambda part, x: _scale_columns(x, part.center_, part.scale_),
     StandardScaler: lambda part, x: _scale_columns(
         x, part.mean_ if part.with_mean else None, part.scale_
@@ -233,11 +239,6 @@ def _(part: layers.Dense, x: Expr, arrays: Arrays) -> Any:
 
 
 @to_expression.register
-def _(part: layers.Activation, x: Expr, arrays: Arrays) -> Any:
-    return convert(part.function, x)
-
-
-@to_expression.register
 def _(part: layers.BatchNormalization, x: Expr, arrays: Arrays) -> Any:
     factor = arrays[f"{part.scope}gains"] / np.sqrt(arrays[f"{part.scope}variances"] + part.epsilon)
     return x * factor + (arrays[f"{part.scope}biases"] - arrays[f"{part.scope}means"] * factor)
@@ -253,12 +254,6 @@ def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
     variance = ex.reduce_sum(np.square(centered)) * (1 / x.n_channels)
     denominator = np.sqrt(variance + part.epsilon / size / size)
     return centered / denominator * arrays[f"{part.scope}gains"] + arrays[f"{part.scope}biases"]
-
-
-@to_expression.register(layers.Flatten)
-@to_expression.register(layers.Reshape)
-def _(part: layers.Flatten | layers.Reshape, x: Expr, arrays: Arrays) -> Expr:
-    return ex.reshape(x, part.compute_output_shape(x.shape))
 
 
 @to_expression.register
@@ -421,23 +416,8 @@ def _(part: layers.PositionalEncoding, x: Expr, arrays: Arrays) -> Any:
 
 
 @to_expression.register
-def _(part: layers.Permute, x: Expr, arrays: Arrays) -> Expr:
-    return ex.transpose(x, [dimension - 1 for dimension in part.dims])
-
-
-@to_expression.register
 def _(part: layers.Embedding, x: Expr, arrays: Arrays) -> Expr:
     return ex.reshape(ex.gather(x, arrays["embeddings"]), part.compute_output_shape(x.shape))
-
-
-@to_expression.register
-def _(part: Scale, x: Expr, arrays: Arrays) -> Any:
-    return x * arrays["scales"]
-
-
-@to_expression.register
-def _(part: Sampling, x: Expr, arrays: Arrays) -> Any:
-    return ex.take_columns(x, range(x.width // 2))
 
 
 # -------------------------------------------------------------- transformers of pipelines
