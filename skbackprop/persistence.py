@@ -22,8 +22,7 @@ from zipfile import ZIP_DEFLATED
 import numpy as np
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from .tabular._blend import BOOSTED
-from .tabular._boosted_trees import OrdinalTable
+from .tabular._blend import BOOSTED, OrdinalTable
 from .utils.arrays import Array
 from .utils.atomic_write import atomic_write
 from .utils.optional_dependencies import require_extra
@@ -49,23 +48,20 @@ _CLASSES = {
     "estimators.classifier": ["BackpropClassifier"],
     "estimators.regressor": ["BackpropRegressor"],
     "layers.columns": ["BlockDiagonalDense"],
-    "tabular._blend": ["CrossFittedEstimators"],
-    "tabular._boosted_trees": ["OrdinalTable"],
+    "tabular._blend": ["CrossFittedEstimators", "OrdinalTable"],
     "tabular._categorical_encoding": [
-        *("CategoricalEncoding", "CategoryLevels", "OneHot", "OrdinalCodes"),
+        *("CategoricalEncoding", "CategoryLevels", "OneHot", "OrdinalCodes", "TargetEncoding"),
     ],
     "tabular._category_interactions": ["CategoryInteractions"],
-    "tabular._dates": ["DateEncoding", "TimeEncoding"],
-    "tabular._model_inputs": ["FeatureBuilder", "NumericBlockEncoder"],
+    "tabular._column_encodings": ["DateEncoding", "TextEncoding", "TimeEncoding"],
+    "tabular._model_inputs": ["FeatureBuilder"],
     "tabular._networks": [
-        *("NetworkEnsemble", "OutputBiasInit"),
+        "OutputBiasInit",
         *("TabularClassifierNetworks", "TabularRegressorNetworks"),
     ],
     "tabular._robust_scaling": ["RobustScaling"],
     "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],
-    "tabular._target_encoding": ["TargetEncoding"],
     "tabular._targets": ["ClassifierTargets", "RegressorTargets"],
-    "tabular._text": ["TextEncoding"],
 }
 
 # Parts of fitted searches that skops does not know.

@@ -21,14 +21,18 @@ from ..estimators._parameter_table import COUNT
 from ..estimators._validation import prefix_errors, validate_weight
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..tabular._blend import AUTO
-from ..tabular._categorical_encoding import CategoricalEncoding, CategoryLevels
-from ..tabular._column_kinds import find_kinds
+from ..tabular._categorical_encoding import (
+    N_FOLDS,
+    CategoricalEncoding,
+    CategoryLevels,
+    TargetEncoding,
+    TargetMoments,
+)
+from ..tabular._column_values import Kind, is_missing
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
-from ..tabular._networks import NetworkEnsemble, TabularClassifierNetworks, TabularRegressorNetworks
-from ..tabular._object_values import is_missing
-from ..tabular._read_table import Kind, TableColumns, read_table
+from ..tabular._networks import TabularClassifierNetworks, TabularRegressorNetworks
+from ..tabular._read_table import TableColumns, find_kinds, read_table
 from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
-from ..tabular._target_encoding import N_FOLDS, TargetEncoding, TargetMoments
 from ..tabular._training_cycles import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     N_ESTIMATORS,
@@ -84,16 +88,6 @@ class DaskRegressorNetworks(BlockNetworkMixin, TabularRegressorNetworks, DaskBac
     """Networks of a `DaskTabularRegressor` in training."""
 
     _local: ClassVar[type[BaseNeuralNetwork]] = TabularRegressorNetworks
-
-
-class SampledTrainingData(TrainingData):
-    """Training data of which the rows are a sample."""
-
-    @property
-    def n_train(self) -> int:
-        """The number of training rows of a network."""
-        n_rows: int = self.estimator._blocks.n_rows
-        return n_rows if self.folds is None else n_rows - n_rows // self.n_estimators
 
 
 class DaskTabularMixin(DaskMixin, BaseTabular):
@@ -174,6 +168,11 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
     def _resolve_n_estimators(self, n_rows: int) -> int:
         return self._n_networks
 
+    def _count_training_rows(self, n_rows: int, folds: Array | None) -> int:
+        """Return the number of training rows of a network, of all rows."""
+        n_rows = self._blocks.n_rows
+        return n_rows if folds is None else n_rows - n_rows // (int(folds.max()) + 1)
+
     def _make_folds(
         self,
         y: Array,
@@ -252,9 +251,6 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
 
     # -------------------------------------------------------------------- networks
 
-    def _fit_models(self, data: TrainingData) -> Array:
-        return super()._fit_models(SampledTrainingData(*data))
-
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return untrained networks for all rows, whose batches are shared by the workers."""
         params = super()._make_ensemble(defaults, data).get_params(deep=False)
@@ -276,8 +272,6 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         """Fit the networks, and convert them to local ones."""
         outputs = super()._fit_components(data)
         self.networks_ = [networks.to_local() for networks in self.networks_]
-        pairs = zip(self.networks_, self._components, strict=True)
-        self._components = [NetworkEnsemble(networks, each.view) for networks, each in pairs]
         return outputs
 
     def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:

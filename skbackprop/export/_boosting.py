@@ -7,8 +7,7 @@ from typing import Any, cast
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
-from ..tabular._blend import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators
-from ..tabular._boosted_trees import OrdinalTable
+from ..tabular._blend import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import AT_MOST, EQUALS, LEAF, Expr

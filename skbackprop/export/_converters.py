@@ -27,8 +27,8 @@ from ..layers.reshaping import CropOrPad
 from ..losses import links
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
+from ..tabular._column_values import find_role, to_floats
 from ..tabular._model_inputs import FeatureBuilder
-from ..tabular._object_values import find_role, to_floats
 from ..tabular._robust_scaling import RobustScaling
 from ..tabular._table_encoding import FittedEncoding
 from ..utils.arrays import Array
@@ -483,7 +483,7 @@ def table_view(features: FeatureBuilder, x: Expr) -> Expr:
 
 def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callable[[Array], Expr]]]:
     """Return numbers, with target statistics, and the lookup of each column of categories."""
-    for encoded in encoding.column_encodings:
+    for encoded in encoding.column_encodings.values():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
             f"{encoded.kind}. Remove the column, or convert it to numbers before fit, for example "
@@ -499,14 +499,14 @@ def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callabl
     if statistics is not None:
         by_target = [lookups[i] for i in categories.target_encoded]
         for table, column in zip(statistics.tables, statistics.columns, strict=True):
-            numbers.append(by_target[column](table[:, None]))
+            numbers.append(by_target[column](table[-1][:, None]))
     if encoding.interactions is not None:
         fitted, scaling = encoding.interactions, encoding.numbers
         pairs = zip(fitted.categories, fitted.numbers, fitted.coefficients, strict=True)
         for at, own, table in pairs:
             number = ex.take_columns(x, [encoding.numeric_columns[own]])
             z = ex.fill_nan(_scale(number, scaling, [own]), np.zeros(1))
-            numbers.append(lookups[at](table[:, :1]) + lookups[at](table[:, 1:]) * z)
+            numbers.append(lookups[at](table[-1][:, :1]) + lookups[at](table[-1][:, 1:]) * z)
     return ex.concat(numbers), lookups
 
 

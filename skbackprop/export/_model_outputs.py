@@ -26,8 +26,8 @@ from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import CrossFittedEstimators
-from ..tabular._mixture import ensemble_temperature
-from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, NumericBlockEncoder
+from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, FeatureBuilder
+from ..tabular._targets import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._boosting import convert_boosting
@@ -263,22 +263,22 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
     encoded = encode_table(inputs.encoding, x)
     if not encoded.width:
         encoded = np.isnan(ex.take_columns(x, [0])) * 0.0
-    embedded = encoded if inputs.blocks is None else _add_blocks(inputs.blocks, encoded)
+    embedded = _add_blocks(inputs, encoded) if inputs.n_blocks else encoded
     views = {"encoded": encoded, "embedded": embedded}
     outputs = []
     for component in estimator._components:
         if isinstance(component, CrossFittedEstimators):
             outputs.append(convert_boosting(component, table_view(inputs, x)))
             continue
-        raw = predict_raw(component.networks, views[component.view])
-        is_logit = isinstance(component.networks, BackpropClassifier)
-        outputs.append(raw if is_logit else _member_predictions(component.networks, raw))
+        raw = predict_raw(component, views[component.view])
+        is_logit = isinstance(component, BackpropClassifier)
+        outputs.append(raw if is_logit else _member_predictions(component, raw))
     return outputs
 
 
-def _add_blocks(blocks: NumericBlockEncoder, encoded: Expr) -> Expr:
+def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
     """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
-    n = len(blocks)
+    n = blocks.n_blocks
     waves = cosine_waves(encoded, blocks.frequencies, blocks.phases)
     columns = np.repeat(np.arange(n), N_BINS)
     each = (blocks.lower, blocks.width, blocks.least, blocks.most)

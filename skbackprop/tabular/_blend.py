@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,8 +19,7 @@ from .._sklearn import warn
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.parallelism import openmp_limit
-from ..utils.arrays import Array
-from ._boosted_trees import replace_ordinal_encoding
+from ..utils.arrays import Array, IndexArray
 from ._model_inputs import FeatureView, draw_seed
 from ._training_cycles import TrainingData
 
@@ -167,19 +166,25 @@ class CrossFittedEstimators:
         """Whether several threads may predict at once, which is known of boosting only."""
         return all(isinstance(each, (*BOOSTED, DummyClassifier)) for each in self.estimators)
 
-    def outputs(self, X: Array, single_precision: bool = False) -> Array:
-        """Return the outputs of all clones, of shape (n_estimators, n, n_outputs)."""
-        return np.array([self.member_outputs(at, X) for at in range(len(self.estimators))])
+    def outputs(self, X: Array, single_precision: bool = False, member: int | None = None) -> Array:
+        """Return the logits, or the predicted numbers, of all clones or of one.
 
-    def member_outputs(self, member: int, X: Array) -> Array:
-        """Return the logits, or the predicted numbers, of one clone, of shape (n, n_outputs).
+        Returns
+        -------
+        outputs : array of shape (n_clones, n, n_outputs)
+            In double precision.
 
         Raises
         ------
         ValueError
             If predictions are not finite, or do not have the right shape.
         """
-        estimator, X = self.estimators[member], X.astype(np.float64, copy=False)
+        X = X.astype(np.float64, copy=False)
+        chosen = self.estimators if member is None else [self.estimators[member]]
+        return np.array([self._predict_outputs(estimator, X) for estimator in chosen])
+
+    def _predict_outputs(self, estimator: Any, X: Array) -> Array:
+        """Return the outputs of a clone, of shape (n, n_outputs)."""
         # A clone may not have seen all classes.
         n_columns = 1 if self.n_classes is None else len(estimator.classes_)
         predict = estimator.predict if self.n_classes is None else estimator.predict_proba
@@ -230,7 +235,7 @@ def cross_fit(
     """
     name, n_classes = type(estimator).__name__, targets.n_classes
     # In double precision, so that the prediction of a row depends on it alone.
-    rows = data.rows._replace(X=data.rows.X[:].astype(np.float64, copy=False))
+    rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
     data = data._replace(rows=rows)
     n_clones = 1 if data.folds is None else data.n_estimators
     task = data.context.subcontext("blend", max_subtasks=n_clones)
@@ -262,11 +267,10 @@ def cross_fit(
     component = CrossFittedEstimators(
         choose_view(estimator), clones, n_classes, targets.min_prediction
     )
-    if data.validation is not None:
-        return component, component.outputs(data.validation.X[:])
-    assert data.folds is not None
+    if data.folds is None:
+        return component, component.outputs(data.held_out.X[:])
     held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
-    by_fold = [component.member_outputs(fold, rows.X[own]) for fold, own in enumerate(held_out)]
+    by_fold = [component.outputs(rows.X[own], member=at)[0] for at, own in enumerate(held_out)]
     outputs = np.empty((1, len(rows.y), by_fold[0].shape[1]))
     outputs[0, np.concatenate(held_out)] = np.concatenate(by_fold)
     return component, outputs
@@ -286,7 +290,7 @@ def _fit_fold(
     seconds: float,
 ) -> Any:
     """Fit a clone to all rows except those of a fold."""
-    X, y, weight = data.rows
+    X, y, weight = data.rows.X, data.rows.y, data.rows.weight
     is_train = np.ones(len(y), dtype=bool) if data.folds is None else data.folds != fold
     if weight is not None:
         is_train &= weight > 0
@@ -345,3 +349,61 @@ def _fit_boosting(own: Any, X: Array, y: Array, arguments: dict[str, Any], secon
             break
         own.set_params(max_iter=min(n_trees, own.n_iter_ + n_more)).fit(X, y, **arguments)
     own.set_params(warm_start=False, max_iter=n_trees)
+
+
+# ----------------------------------------------------- categories in gradient boosting
+
+# Codes of categories are from 0 to 255, as gradient boosting allows.
+_N_CODES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class OrdinalTable:
+    """Ordinal encoding of columns of codes, in place of scikit-learn's in gradient boosting.
+
+    It gives the same values. Scikit-learn's encoder takes longer than the trees for a few rows.
+
+    Parameters
+    ----------
+    columns : array of int of shape (n_columns,)
+        The order in which the trees number the columns: those of codes first.
+    ordinals : array of shape (n_coded, 257)
+        The ordinal of each code, NaN for codes that were not seen in training. The last place is
+        for missing values.
+    """
+
+    columns: IndexArray
+    ordinals: Array
+
+    def transform(self, X: Array) -> Array:
+        """Return rows with ordinals in place of codes, and the columns in their order."""
+        X = np.asarray(X, dtype=np.float64)[:, self.columns]
+        coded = slice(len(self.ordinals))
+        codes = np.nan_to_num(X[:, coded], nan=_N_CODES).astype(np.intp)
+        X[:, coded] = self.ordinals[np.arange(len(self.ordinals)), codes]
+        return X
+
+
+def replace_ordinal_encoding(boosting: Any, is_nominal: Array) -> None:
+    """Replace the encoding of categories of fitted gradient boosting by a table, in place.
+
+    Predictions stay the same.
+
+    Parameters
+    ----------
+    boosting : estimator
+        The fitted estimator.
+    is_nominal : array of bool of shape (n_columns,)
+        The columns that hold codes from 0 to 255, or NaN. If others are categorical, the encoding
+        stays as it is.
+    """
+    is_categorical = boosting.is_categorical_
+    if is_categorical is None or (is_categorical & ~is_nominal).any():
+        return
+    categories = boosting._preprocessor.named_transformers_["encoder"].categories_
+    ordinals = np.full((len(categories), _N_CODES + 1), np.nan)
+    for row, seen in zip(ordinals, categories, strict=True):
+        codes = seen[~np.isnan(seen)].astype(np.intp)
+        row[codes] = np.arange(len(codes))
+    columns = np.argsort(~is_categorical, kind="stable")
+    boosting._preprocessor = OrdinalTable(columns, ordinals)

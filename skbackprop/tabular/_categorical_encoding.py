@@ -11,18 +11,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import repeat
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from scipy import sparse
+from sklearn.model_selection import KFold
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import type_of_target
 
+from ..estimators._validation import validate_labels, validate_numbers
+from ..training.splitting import draw_group_folds
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._object_values import find_roles, is_missing, raise_unsupported
+from ._column_values import find_roles, is_missing, raise_unsupported
 from ._read_table import TableColumns
-from ._target_encoding import TargetEncoding
 
 # The name of the output, or code, of infrequent categories.
 INFREQUENT = "infrequent"
+
+# The number of folds of out-of-fold target statistics.
+N_FOLDS = 5
 
 
 def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
@@ -125,12 +131,6 @@ class OneHot(DropCachedPropertiesMixin):
     names: tuple[tuple[str, ...], ...]
     output_type: ClassVar[str] = "one_hot"
 
-    @classmethod
-    def fit(cls, columns: Sequence[CategoryLevels], max_categories: float) -> Self:
-        """Assign outputs to codes; beyond `max_categories` the least frequent share one."""
-        outputs = [_assign_outputs(levels, max_categories) for levels in columns]
-        return cls(tuple(each for each, _ in outputs), tuple(names for _, names in outputs))
-
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
@@ -148,21 +148,11 @@ class OneHot(DropCachedPropertiesMixin):
 
     def encode(self, codes: Array, out: Array) -> None:
         """Write the outputs for codes (n, columns) to `out` (n, n_outputs)."""
-        out[:] = 0
-        out[self._active_outputs(codes)] = 1
-
-    def encode_sparse(self, codes: Array) -> sparse.csc_array:
-        """Return the outputs for codes (n, columns) as a sparse matrix."""
-        rows, outputs = self._active_outputs(codes)
-        shape = (len(codes), self.n_outputs)
-        return sparse.csc_array((np.ones(len(rows)), (rows, outputs)), shape=shape)
-
-    def _active_outputs(self, codes: Array) -> tuple[Array, Array]:
-        """Return the rows and the outputs that are one."""
         starts, output_of_code = self._table
         outputs = output_of_code[starts + codes]
         rows, columns = np.nonzero(outputs >= 0)
-        return rows, outputs[rows, columns]
+        out[:] = 0
+        out[rows, outputs[rows, columns]] = 1
 
     @cached_property
     def _table(self) -> tuple[Array, Array]:
@@ -190,11 +180,6 @@ class OrdinalCodes:
     columns: tuple[int, ...]
     output_type: ClassVar[str] = "ordinal"
 
-    @classmethod
-    def fit(cls, columns: Sequence[CategoryLevels]) -> Self:
-        """Find the columns that are not constant."""
-        return cls(tuple(at for at, levels in enumerate(columns) if levels.n_codes > 1))
-
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
@@ -208,9 +193,188 @@ class OrdinalCodes:
         """Write the outputs for codes (n, columns) to `out` (n, n_outputs)."""
         out[:] = codes[:, self.columns]
 
-    def encode_sparse(self, codes: Array) -> sparse.csc_array:
-        """Return the outputs for codes (n, columns) as a sparse matrix."""
-        return sparse.csc_array(codes[:, self.columns].astype(np.float64))
+
+# ------------------------------------------------------------------- target statistics
+
+
+class TargetMoments(NamedTuple):
+    """Number, mean and sum of squared deviations of the targets in each group of rows.
+
+    Those of several blocks of rows can be merged (Chan, Golub & LeVeque 1983, section 2).
+
+    Parameters
+    ----------
+    counts, means, squares : arrays of one shape
+        The moments, in statistics of a column of shape (n_outputs, n_folds, n_codes).
+    """
+
+    counts: Array
+    means: Array
+    squares: Array
+
+    @classmethod
+    def of_rows(
+        cls, codes: Array, folds: Array, targets: Array, n_folds: int, n_codes: int
+    ) -> Self:
+        """Return the moments by fold and code, given targets of shape (n_outputs, n)."""
+        shape = len(targets), n_folds, n_codes
+        groups, n_groups = folds.astype(np.intp) * n_codes + codes, n_folds * n_codes
+        counts = np.bincount(groups, minlength=n_groups)
+        means, squares = np.empty((2, len(targets), n_groups))
+        for at, target in enumerate(targets):
+            means[at] = np.bincount(groups, target, n_groups) / np.maximum(counts, 1)
+            squares[at] = np.bincount(groups, np.square(target - means[at][groups]), n_groups)
+        counts = np.broadcast_to(counts.astype(np.float64), means.shape)
+        return cls(*(each.reshape(shape) for each in (counts, means, squares)))
+
+    def merge(self, axis: int) -> Self:
+        """Return the moments of groups that are joined along an axis."""
+        counts = self.counts.sum(axis, keepdims=True)
+        means = (self.counts * self.means).sum(axis, keepdims=True) / np.maximum(counts, 1)
+        between = self.counts * np.square(self.means - means)
+        squares = (self.squares + between).sum(axis, keepdims=True)
+        return type(self)(*(each.squeeze(axis) for each in (counts, means, squares)))
+
+    def shrink(self) -> Array:
+        """Return the mean of each code, shrunk towards that of all; first the mean of all.
+
+        The weight of the mean of a code is n / (n + v / V), with the variance v of its targets and
+        the variance V of all (Micci-Barreca 2001, section 3), as in scikit-learn's `TargetEncoder`.
+
+        Returns
+        -------
+        statistics : array of shape (n_outputs, 1 + n_codes)
+        """
+        overall = self.merge(-1)
+        variance = (overall.squares / np.maximum(overall.counts, 1))[..., None]
+        overall_mean = overall.means[..., None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            own = variance * self.counts
+            weight = own / (own + self.squares / self.counts)
+        weight = np.nan_to_num(weight)  # for codes without rows, and constant targets
+        statistics = weight * self.means + (1 - weight) * overall_mean
+        return np.concatenate([overall_mean, statistics], axis=-1)
+
+
+def draw_target_folds(n_rows: int, random_state: Any, groups: Array | None) -> Array:
+    """Draw the fold of each row for what is learned from the target; no fold splits a group."""
+    folds = np.empty(n_rows, dtype=np.uint8)
+    if groups is None:
+        splitter = KFold(min(N_FOLDS, n_rows), shuffle=True, random_state=random_state)
+        for fold, (_, held_out) in enumerate(splitter.split(folds)):
+            folds[held_out] = fold
+    else:
+        rng = check_random_state(random_state)
+        n_folds = min(N_FOLDS, int(groups.max()) + 1)
+        folds[:] = draw_group_folds(groups, n_folds, rng, None)
+    return folds
+
+
+def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
+    """Return the targets of statistics, of shape (n_outputs, n), and the class of each or None.
+
+    With more than two classes there is an indicator of each class.
+    """
+    if target_type == "auto":
+        y = validate_labels(y)
+        target_type = type_of_target(y, input_name="y")
+    if target_type == "continuous":
+        return validate_numbers(y)[None].astype(np.float64), [None]
+    if target_type not in ("binary", "multiclass"):
+        raise ValueError(
+            f"target_type='auto' takes y for {target_type!r}, but target statistics need classes "
+            "or numbers. Set target_type, or fit without y."
+        )
+    classes, codes = np.unique(validate_labels(y), return_inverse=True)
+    if target_type == "binary":
+        return codes[None].astype(np.float64), [None]
+    return (codes == np.arange(len(classes))[:, None]).astype(np.float64), list(classes)
+
+
+@dataclass(frozen=True)
+class TargetEncoding:
+    """Target statistics of codes: shrunken means of the target of each category.
+
+    Each column has one output; with more than two classes, one for each class.
+
+    Parameters
+    ----------
+    tables : tuple of arrays of shape (n_folds + 1, 1 + n_codes)
+        For each output, the statistic of each code without the rows of each fold; last, that of all
+        rows. Unknown categories have the mean of the target.
+    columns : tuple of int
+        The column of each output.
+    classes : tuple
+        The class of each output, or None.
+    folds : array of int of shape (n_rows,)
+        The fold of each training row.
+    """
+
+    tables: tuple[Array, ...]
+    columns: tuple[int, ...]
+    classes: tuple[Any, ...]
+    folds: Array
+
+    @classmethod
+    def fit(
+        cls,
+        codes: Array,
+        y: Any,
+        target_type: str,
+        random_state: Any,
+        groups: Array | None = None,
+    ) -> Self:
+        """Fit to codes (n, k) and targets; no fold splits a group."""
+        folds = draw_target_folds(len(codes), random_state, groups)
+        targets, classes = target_outputs(y, target_type)
+        n_folds = int(folds.max()) + 1
+        moments = [
+            TargetMoments.of_rows(own - 1, folds, targets, n_folds, int(own.max()))
+            for own in codes.T
+        ]
+        return cls.from_moments(moments, classes, folds)
+
+    @classmethod
+    def from_moments(
+        cls, moments: Sequence[TargetMoments], classes: Sequence[Any], folds: Array
+    ) -> Self:
+        """Return the statistics, given the moments of each column by fold and code."""
+        tables: list[Array] = []
+        for own in moments:
+            # Summed anew for each fold, so that rounding does not depend on its rows either.
+            without = [
+                TargetMoments(*(np.delete(array, fold, axis=1) for array in own))
+                for fold in range(own.counts.shape[1])
+            ]
+            statistics = [part.merge(1).shrink() for part in (*without, own)]
+            tables += list(np.stack(statistics, axis=1))
+        columns = np.repeat(np.arange(len(moments)), len(classes))
+        classes = tuple(classes) * len(moments)
+        return cls(tuple(tables), tuple(columns.tolist()), classes, folds)
+
+    def without_codes(self, codes: Sequence[Array]) -> Self:
+        """Return statistics that are the overall mean for some codes of each column.
+
+        If a model can identify a category, and its statistic differs between folds, then the model
+        can learn the targets of the rows of a fold from the statistic of the others: the sum of
+        both is the same for all rows of the category.
+        """
+        tables = tuple(table.copy() for table in self.tables)
+        for table, column in zip(tables, self.columns, strict=True):
+            table[:, codes[column]] = table[:, :1]
+        return replace(self, tables=tables)
+
+    def encode(self, codes: Array, folds: Array | None = None) -> Array:
+        """Return the outputs for codes (n, k); with folds, from the targets of other folds alone.
+
+        Unknown categories have the mean of the target.
+        """
+        rows = -1 if folds is None else folds
+        pairs = zip(self.tables, self.columns, strict=True)
+        return np.column_stack([table[rows, codes[:, column]] for table, column in pairs])
+
+
+# ----------------------------------------------------------------- categorical columns
 
 
 @dataclass(frozen=True)
@@ -246,27 +410,24 @@ class CategoricalEncoding:
         max_categories: float,
         encoding: str = "one_hot",
     ) -> Self:
-        """Return an encoding, "one_hot" or "ordinal", without target statistics."""
+        """Return an encoding, "one_hot" or "ordinal", without target statistics.
+
+        Beyond `max_categories`, the least frequent categories of a column share one output.
+        """
         if encoding == "ordinal":
-            return cls(columns, levels, OrdinalCodes.fit(levels), [])
+            varied = tuple(at for at, own in enumerate(levels) if own.n_codes > 1)
+            return cls(columns, levels, OrdinalCodes(varied), [])
+        outputs = [_assign_outputs(own, max_categories) for own in levels]
+        positions = tuple(own for own, _ in outputs)
+        names = tuple(own for _, own in outputs)
         many = [at for at, own in enumerate(levels) if own.n_codes > max_categories]
-        return cls(columns, levels, OneHot.fit(levels, max_categories), many)
+        return cls(columns, levels, OneHot(positions, names), many)
 
     def with_statistics(self, statistics: TargetEncoding) -> Self:
         """Return the encoding with target statistics, of codes without an output of their own."""
         assert isinstance(self.encoder, OneHot)
         codes = [self.encoder.codes_with_output(at) for at in self.target_encoded]
         return replace(self, statistics=statistics.without_codes(codes))
-
-    @property
-    def n_codes(self) -> list[int]:
-        """The number of codes of each column."""
-        return [own.n_codes for own in self.levels]
-
-    @property
-    def n_statistics(self) -> int:
-        """The number of outputs of target statistics."""
-        return 0 if self.statistics is None else len(self.statistics.columns)
 
     def read_codes(self, table: TableColumns) -> Array:
         """Return the codes of the categorical columns of a table."""
@@ -278,10 +439,7 @@ class CategoricalEncoding:
     def encode_target(self, codes: Array, folds: Array | None) -> Array:
         """Return target statistics (n, n_statistics); with folds, those out of fold."""
         assert self.statistics is not None
-        own = codes[:, self.target_encoded]
-        if folds is None:
-            return self.statistics.encode(own)
-        return self.statistics.encode_training_rows(own, folds)
+        return self.statistics.encode(codes[:, self.target_encoded], folds)
 
 
 def _assign_outputs(

@@ -31,51 +31,32 @@ _MAX_RATIO = 0.75
 _TESTED_ROWS, _TESTED_NUMBERS = 20_000, 64
 
 
-class _WithinSums(NamedTuple):
-    """Counts, means, and sums of squares and products within categories, of shape (k, m) or (k,).
-
-    They are those of m numbers z and the target y.
-    """
-
-    counts: Array
-    mean_z: Array
-    mean_y: Array
-    zz: Array
-    zy: Array
-    yy: Array
-
-    @classmethod
-    def of_rows(cls, codes: Array, z: Array, y: Array, n_codes: int) -> Self:
-        """Return the sums of numbers (n, m), whose categories have codes from 1 on."""
-        shape = n_codes, len(codes)
-        rows = sparse.csr_array((np.ones(len(codes)), (codes - 1, np.arange(len(codes)))), shape)
-        counts: Array = np.asarray(rows.sum(axis=1))
-        divisor = np.maximum(counts, 1)
-        mean_z, mean_y = np.asarray(rows @ z) / divisor[:, None], np.asarray(rows @ y) / divisor
-        dz, dy = z - mean_z[codes - 1], y - mean_y[codes - 1]
-        zz, zy, yy = (
-            np.asarray(rows @ each) for each in (np.square(dz), dz * dy[:, None], np.square(dy))
-        )
-        return cls(counts, mean_z, mean_y, zz, zy, yy)
-
-
 class _SlopeTest(NamedTuple):
-    """Analysis of variance of the slopes of each of m numbers, as arrays of shape (m,).
+    """Analysis of variance of the slopes of each of m numbers z.
 
     Parameters
     ----------
-    slope : array
+    counts, mean_y : arrays of shape (k,)
+        The number of rows of each category, and the mean of the target y.
+    mean_z, zz, zy : arrays of shape (k, m)
+        The means of the numbers, and the sums of squares and products within categories.
+    slope : array of shape (m,)
         The common slope b of all categories.
-    between : array
+    between : array of shape (m,)
         The sum of squares by which slopes of their own lower the squared error.
-    n_slopes : array
+    n_slopes : array of shape (m,)
         The number of categories with a slope.
-    within : array
+    within : array of shape (m,)
         The variance sigma^2 of the errors from lines of their own; NaN without enough rows.
-    df : array
+    df : array of shape (m,)
         Its degrees of freedom.
     """
 
+    counts: Array
+    mean_y: Array
+    mean_z: Array
+    zz: Array
+    zy: Array
     slope: Array
     between: Array
     n_slopes: Array
@@ -83,18 +64,26 @@ class _SlopeTest(NamedTuple):
     df: Array
 
     @classmethod
-    def of_sums(cls, sums: _WithinSums) -> Self:
-        """Return the analysis of variance, given the sums within categories."""
-        has_slope = sums.zz > 1e-12 * sums.zz.sum(axis=0)
-        explained = np.divide(sums.zy**2, sums.zz, out=np.zeros_like(sums.zz), where=has_slope)
-        total = np.maximum(sums.zz.sum(axis=0), np.finfo(float).tiny)
-        slope = sums.zy.sum(axis=0) / total
+    def of_rows(cls, codes: Array, z: Array, y: Array, n_codes: int) -> Self:
+        """Return the analysis of numbers (n, m), whose categories have codes from 1 on."""
+        shape = n_codes, len(codes)
+        rows = sparse.csr_array((np.ones(len(codes)), (codes - 1, np.arange(len(codes)))), shape)
+        counts: Array = np.asarray(rows.sum(axis=1))
+        divisor = np.maximum(counts, 1)
+        mean_z, mean_y = np.asarray(rows @ z) / divisor[:, None], np.asarray(rows @ y) / divisor
+        dz, dy = z - mean_z[codes - 1], y - mean_y[codes - 1]
+        products = (np.square(dz), dz * dy[:, None], np.square(dy))
+        zz, zy, yy = (np.asarray(rows @ product) for product in products)
+        has_slope = zz > 1e-12 * zz.sum(axis=0)
+        explained = np.divide(zy**2, zz, out=np.zeros_like(zz), where=has_slope)
+        total = np.maximum(zz.sum(axis=0), np.finfo(float).tiny)
+        slope = zy.sum(axis=0) / total
         n_slopes = has_slope.sum(axis=0)
-        df = sums.counts.sum() - np.count_nonzero(sums.counts) - n_slopes
-        rest = np.maximum(sums.yy.sum() - explained.sum(axis=0), 0)
-        between = np.maximum(explained.sum(axis=0) - sums.zy.sum(axis=0) ** 2 / total, 0)
+        df = counts.sum() - np.count_nonzero(counts) - n_slopes
+        rest = np.maximum(yy.sum() - explained.sum(axis=0), 0)
+        between = np.maximum(explained.sum(axis=0) - zy.sum(axis=0) ** 2 / total, 0)
         within = np.where(df > 0, rest / np.maximum(df, 1), np.nan)
-        return cls(slope, between, n_slopes, within, df)
+        return cls(counts, mean_y, mean_z, zz, zy, slope, between, n_slopes, within, df)
 
     @property
     def gain(self) -> Array:
@@ -137,24 +126,23 @@ def fit_random_slopes(
     lines = np.zeros((1 + n_codes, 2))
     if not len(y):
         return lines
-    sums = _WithinSums.of_rows(codes, z[:, None], y, n_codes)
-    test = _SlopeTest.of_sums(sums)
-    zz, zy, mean_z = sums.zz[:, 0], sums.zy[:, 0], sums.mean_z[:, 0]
+    test = _SlopeTest.of_rows(codes, z[:, None], y, n_codes)
+    counts, zz, zy, mean_z = test.counts, test.zz[:, 0], test.zy[:, 0], test.mean_z[:, 0]
     slope, within = float(test.slope[0]), float(np.nan_to_num(test.within[0]))
     tau2 = 0.0
     if not are_parallel and test.df[0] > 0 and test.n_slopes[0] > 1:
         excess = float(test.between[0]) - (test.n_slopes[0] - 1) * within
         tau2 = max(0.0, excess / (zz.sum() - np.square(zz).sum() / zz.sum()))
     precision = zz * tau2 + within
-    is_known = (sums.counts > 0) & (precision > 0)
+    is_known = (counts > 0) & (precision > 0)
     divisor = np.where(is_known, precision, 1)
     slopes = np.where(is_known, (zy * tau2 + slope * within) / divisor, slope)
     middle = z.mean()
-    heights = sums.mean_y - slopes * (mean_z - middle)
-    has_rows = sums.counts > 0
-    noise = within / np.maximum(sums.counts, 1)
+    heights = test.mean_y - slopes * (mean_z - middle)
+    has_rows = counts > 0
+    noise = within / np.maximum(counts, 1)
     noise += np.where(is_known, within * tau2 / divisor, tau2) * np.square(mean_z - middle)
-    weight = sums.counts / sums.counts.sum()
+    weight = counts / counts.sum()
     mean = weight @ heights
     spread = max(0.0, float(weight @ (np.square(heights - mean) - noise)))
     share = np.divide(spread, spread + noise, out=np.ones(n_codes), where=spread + noise > 0)
@@ -177,10 +165,9 @@ class CategoryInteractions:
         For each pair, the position of the categorical column.
     numbers : tuple of int
         For each pair, the position of the numeric column.
-    coefficients : tuple of arrays of shape (1 + n_codes, 2)
-        For each pair, the intercept and the slope of each code; code 0 is an unknown category.
-    fold_coefficients : tuple of arrays of shape (n_folds, 1 + n_codes, 2)
-        For each pair, the lines without the rows of each fold.
+    coefficients : tuple of arrays of shape (n_folds + 1, 1 + n_codes, 2)
+        For each pair, the intercept and the slope of each code without the rows of each fold; last,
+        those of all rows. Code 0 is an unknown category.
     folds : array of int of shape (n_rows,)
         The fold of each training row.
 
@@ -196,7 +183,6 @@ class CategoryInteractions:
     categories: tuple[int, ...]
     numbers: tuple[int, ...]
     coefficients: tuple[Array, ...]
-    fold_coefficients: tuple[Array, ...]
     folds: Array
 
     @classmethod
@@ -238,39 +224,28 @@ class CategoryInteractions:
         if not tried:
             return None
         folds, chosen = draw_folds(), list[tuple[float, int, int, Array]]()
+        without_fold = [folds != fold for fold in range(int(folds.max()) + 1)]
         for category, number in tried:
-            own_codes = codes[:, category].astype(np.intp)
+            own_codes, n_own = codes[:, category].astype(np.intp), n_codes[category]
             own_z = _fill(z[:, number])
-            errors, own_lines = [], []
+            errors, lines = [], []
             for are_parallel in (False, True):
-                fold_lines = np.stack(
-                    [
-                        fit_random_slopes(
-                            own_codes[out], own_z[out], y[out], n_codes[category], are_parallel
-                        )
-                        for out in (folds != fold for fold in range(int(folds.max()) + 1))
-                    ]
-                )
-                predicted = _predict_lines(fold_lines[folds, own_codes], own_z)
+                of_folds = [
+                    fit_random_slopes(own_codes[rows], own_z[rows], y[rows], n_own, are_parallel)
+                    for rows in without_fold
+                ]
+                lines.append(np.stack(of_folds))
+                predicted = _predict_lines(lines[-1][folds, own_codes], own_z)
                 errors.append(np.square(y - predicted).sum())
-                own_lines.append(unit * fold_lines)
             if errors[0] < _MAX_RATIO * errors[1]:
-                chosen.append((errors[0], category, number, own_lines[0]))
+                of_all = fit_random_slopes(own_codes, own_z, y, n_own)
+                coefficients = unit * np.concatenate([lines[0], of_all[None]])
+                chosen.append((errors[0], category, number, coefficients))
         if not chosen:
             return None
         chosen = sorted(chosen, key=lambda pair: pair[0])[:MAX_PAIRS]
-        lines = [
-            unit
-            * fit_random_slopes(
-                codes[:, category].astype(np.intp),
-                _fill(z[:, number]),
-                y,
-                n_codes[category],
-            )
-            for _, category, number, _ in chosen
-        ]
-        _, categories, numbers, fold_coefficients = zip(*chosen, strict=True)
-        return cls(categories, numbers, tuple(lines), fold_coefficients, folds)
+        _, categories, numbers, all_coefficients = zip(*chosen, strict=True)
+        return cls(categories, numbers, all_coefficients, folds)
 
     def encode(self, codes: Array, z: Array, folds: Array | None = None) -> Array:
         """Return the predictions of lines, of shape (n, n_pairs); with folds, those out of fold.
@@ -286,10 +261,8 @@ class CategoryInteractions:
         """
         encoded = np.empty((len(codes), len(self.coefficients)))
         for pair, category in enumerate(self.categories):
-            own = codes[:, category]
-            lines = self.coefficients[pair][own]
-            if folds is not None:
-                lines = self.fold_coefficients[pair][folds, own]
+            rows = -1 if folds is None else folds
+            lines = self.coefficients[pair][rows, codes[:, category]]
             encoded[:, pair] = _predict_lines(lines, _fill(z[:, pair]))
         return encoded
 
@@ -319,7 +292,7 @@ def _find_promising_pairs(
     for category, column in product(np.flatnonzero(is_used).tolist(), blocks):
         own_codes = codes[rows, category].astype(np.intp)
         own_z = _fill(z[rows][:, column])
-        test = _SlopeTest.of_sums(_WithinSums.of_rows(own_codes, own_z, target, n_codes[category]))
+        test = _SlopeTest.of_rows(own_codes, own_z, target, n_codes[category])
         is_useful = (test.n_slopes > 2) & (test.df > 0) & (test.gain > _MIN_GAIN)
         for at in np.flatnonzero(is_useful & (test.p_value < _MAX_P_VALUE)).tolist():
             found.append((float(test.gain[at]), category, int(column[at])))

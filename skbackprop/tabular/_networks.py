@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +15,14 @@ from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..initializers import Initializer, WeightsAndBiases
+from ..layers.columns import BlockDiagonalDense
 from ..nn.prediction import FEW_ROWS, Predictor
+from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.diagnostics import OUT_OF_TIME
-from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._mixture import fit_softmax_temperature
+from ..utils.arrays import Array
 from ._model_inputs import FeatureView
-from ._prediction import LabeledRows
+from ._targets import fit_softmax_temperature
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,21 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     """
 
     min_gain: ClassVar[float] = 0.05
+    is_thread_safe: ClassVar[bool] = True  # several threads may predict at once
 
     @with_callbacks
     def fit_cycle(
         self,
-        rows: LabeledRows,
+        rows: Rows,
         folds: Array | None,
         saved: tuple[Mapping[str, Array], Path] | None = None,
     ) -> None:
         """Train for `max_iter` more epochs, or take over the arrays of a checkpoint."""
+        self.__dict__.pop("_predictors", None)
         if saved is None:
-            self._fit_rows(*rows, folds=folds)
+            self._fit_rows(rows.X, rows.y, rows.weight, folds=folds)
         else:
-            task = self._prepare(*rows, folds=folds)
+            task = self._prepare(rows.X, rows.y, rows.weight, folds=folds)
             resume_training(dict(saved[0]), saved[1], task)
             self._set_fitted(task, task.state)
 
@@ -96,83 +98,54 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         self._set_networks(self._config, self._network, self._targets, state)
         self.n_iter_ = n_iter
 
+    # ------------------------------------------------------- a component of a mixture
+
+    @property
+    def view(self) -> FeatureView:
+        """The representation of rows that the networks take."""
+        return "embedded" if isinstance(self.layers[0], BlockDiagonalDense) else "encoded"
+
+    @property
+    def max_matmul_size(self) -> int:
+        """The multiplications of the largest matrix product of a prediction."""
+        return self._network.max_matmul_size(FEW_ROWS)
+
+    def outputs(self, X: Array, single_precision: bool = False, member: int | None = None) -> Array:
+        """Return the outputs of all networks, or of one, of shape (n_networks, n, n_outputs)."""
+        predictors = self.__dict__.setdefault("_predictors", {})
+        if (single_precision, member) not in predictors:
+            parameters = self._predictor.parameters.astype(
+                np.float32 if single_precision else np.float64
+            )
+            if member is not None:
+                parameters = parameters.members(slice(member, member + 1))
+            predictors[single_precision, member] = Predictor(self._network, parameters, FEW_ROWS)
+        with np.errstate(all="ignore"):
+            blocks = list(predictors[single_precision, member].iter_blocks(X))
+            return np.asarray(self.component_outputs(np.concatenate(blocks, axis=1)))
+
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
         return self.component_outputs(self._get_out_of_fold().scores[None].copy())
 
     def component_outputs(self, scores: Array) -> Array:
-        """Return the outputs of a component, given raw predictions of all networks."""
+        """Return the outputs of a component, given raw predictions of networks."""
         return scores
 
-    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
+    def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the loss of the outputs for rows that were held out."""
         raise NotImplementedError
 
-    def make_predictor(self, dtype: Any) -> Predictor:
-        """Return a predictor of raw predictions in a dtype."""
-        return Predictor(self._network, self._predictor.parameters.astype(dtype), FEW_ROWS)
-
-
-@dataclass(frozen=True, eq=False)
-class NetworkEnsemble(DropCachedPropertiesMixin):
-    """Ensemble of networks, one for each fold.
-
-    Parameters
-    ----------
-    networks : TabularNetworkMixin
-        The fitted networks.
-    view : FeatureView
-        The representation of rows that they take.
-    """
-
-    networks: Any
-    view: FeatureView
-    is_thread_safe: ClassVar[bool] = True  # several threads may predict at once
-
-    @property
-    def max_matmul_size(self) -> int:
-        """The multiplications of the largest matrix product of a prediction."""
-        return self._in_single.network.max_matmul_size(FEW_ROWS)
-
-    def outputs(self, X: Array, single_precision: bool = False) -> Array:
-        """Return the outputs of all networks, of shape (n_estimators, n, n_outputs)."""
-        predictor = self._in_single if single_precision else self._in_double
-        with np.errstate(all="ignore"):
-            return np.asarray(self.networks.component_outputs(_predict_raw(predictor, X)))
-
-    def member_outputs(self, member: int, X: Array) -> Array:
-        """Return the outputs of one network, of shape (n, n_outputs), in single precision."""
-        with np.errstate(all="ignore"):
-            return np.asarray(
-                self.networks.component_outputs(_predict_raw(self._members[member], X))[0]
-            )
-
-    @cached_property
-    def _members(self) -> list[Predictor]:
-        network, parameters = self._in_single.network, self._in_single.parameters
-        members = [slice(at, at + 1) for at in range(len(parameters))]
-        return [Predictor(network, parameters.members(each), FEW_ROWS) for each in members]
-
-    @cached_property
-    def _in_double(self) -> Predictor:
-        predictor: Predictor = self.networks.make_predictor(np.float64)
-        return predictor
-
-    @cached_property
-    def _in_single(self) -> Predictor:
-        predictor: Predictor = self.networks.make_predictor(np.float32)
-        return predictor
-
-
-def _predict_raw(predictor: Predictor, X: Array) -> Array:
-    """Return raw predictions of shape (n_estimators, n, n_outputs)."""
-    return np.concatenate(list(predictor.iter_blocks(X)), axis=1)
+    def __getstate__(self) -> dict[str, Any]:
+        attributes = super().__getstate__()
+        attributes.pop("_predictors", None)
+        return attributes
 
 
 class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
     """Networks of a `TabularClassifier`, whose outputs are logits."""
 
-    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
+    def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the mean log loss with the best temperature.
 
         It is independent of overconfidence, which temperature scaling corrects, so that it is no
@@ -198,7 +171,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         variance = np.square(std.astype(np.float64))
         return np.concatenate([outputs, variance[..., None]], axis=2)
 
-    def loss_of_outputs(self, outputs: Array, rows: LabeledRows, is_out_of_fold: bool) -> float:
+    def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)

@@ -1,25 +1,31 @@
-"""Predictions of a tabular estimator, and importances of columns.
+"""Predictions of tabular estimators, their explanations, and importances of columns.
 
-Its components are ensembles of networks, and clones of other estimators, with a member for each
-fold. For classes their outputs are logits, a single one for two classes. For numbers they are a
-prediction, one for each of several quantiles, or a mean and a variance.
+The components of an estimator are ensembles of networks, and clones of other estimators, with a
+member for each fold. For classes their outputs are logits, a single one for two classes. For
+numbers they are a prediction, one for each of several quantiles, or a mean and a variance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from numbers import Integral
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
-from sklearn.utils import Bunch
+from sklearn.utils import Bunch, check_consistent_length, check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
+from ..estimators._validation import prefix_errors, validate_weight
+from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
 from ..training.parallelism import limit_blas, n_blas_threads
-from ..utils.arrays import Array
-from ._model_inputs import WIDTH, FeatureBuilder, FeatureView
+from ..utils.arrays import Array, MatrixLike, as_dense
+from ._model_inputs import WIDTH, FeatureBuilder
+from ._read_table import read_table
 from ._table_encoding import UnscaledRows
 
 # Limits of the rows that are predicted at once, and of the elements of their widest view.
@@ -30,92 +36,103 @@ _ELEMENTS_AT_ONCE = 1 << 22
 # differ by a few millionths from those in double precision.
 MANY_ROWS = 4096
 
+# The background that a fitted estimator keeps has fewer rows if it would have more numbers.
+_BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
+
+Mix: TypeAlias = Callable[[Sequence[Array]], Array]
+"""Returns predictions for n rows, given a list with the outputs of each component."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class LabeledRows(NamedTuple):
-    """Rows with their targets and weights.
+class TabularPredictionMixin(metaclass=ABCMeta):
+    """Predictions of a fitted tabular estimator, explanations, and importances of columns."""
 
-    Parameters
-    ----------
-    X : UnscaledRows or array of shape (n, n_inputs)
-        The rows, of a table or in the view of a component.
-    y : array of shape (n,)
-        The targets: numbers, or class indices.
-    weight : array of shape (n,) or None
-        The weight of each row.
-    """
+    _targets: Any  # ClassifierTargets or RegressorTargets
+    _features: FeatureBuilder
+    _blended: list[Any]  # CrossFittedEstimators
+    networks_: list[Any]
+    oof_member_: Array
+    background_: UnscaledRows | None
 
-    X: Any
-    y: Array
-    weight: Array | None
+    @abstractmethod
+    def _mix(self, outputs: Sequence[Array]) -> Array:
+        """Return the mixture of the outputs of all components."""
 
-    def flat(self) -> list[Any]:
-        """Return the arrays of rows of a table."""
-        return [*self.X, self.y, self.weight]
+    @abstractmethod
+    def _is_out_of_fold(self, mixed: Array) -> bool:
+        """Return whether mixed outputs are close to those of the training rows."""
 
+    @abstractmethod
+    def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+        """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
 
-@dataclass(frozen=True)
-class TabularModel:
-    """Fitted tabular estimator: from the rows of a table to predictions.
-
-    Parameters
-    ----------
-    features : FeatureBuilder
-        Builds the inputs of the components.
-    components : sequence of NetworkEnsemble or CrossFittedEstimators
-        The components.
-    mix : callable
-        Returns predictions for n rows, given a list with the outputs of each component.
-    """
-
-    features: FeatureBuilder
-    components: Sequence[Any]
-    mix: Callable[[Sequence[Array]], Array]
+    # ------------------------------------------------------------------ prediction
 
     @property
-    def views(self) -> set[FeatureView]:
-        """The views of rows that the components take."""
-        return {each.view for each in self.components}
+    def _components(self) -> list[Any]:
+        """The components of the mixture, each with `view` and `outputs`."""
+        return [*self.networks_, *self._blended]
 
     @property
-    def rows_at_once(self) -> int:
+    def _rows_at_once(self) -> int:
         """The number of rows that are predicted at once."""
-        width = self.features.n_encoded + self.features.n_blocks * WIDTH
+        width = self._features.n_encoded + self._features.n_blocks * WIDTH
         return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
 
-    def predict(self, rows: UnscaledRows) -> Array:
+    def _predict(self, X: Any, mix: Mix) -> Array:
+        """Return what `mix` computes from the outputs of all components."""
+        if not hasattr(self, "networks_"):  # a hundred times as fast as check_is_fitted
+            check_is_fitted(self)
+        rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
+        return self._predict_in_blocks(rows, mix)
+
+    def _predict_for_score(self, X: Any, y: Any) -> tuple[Array, Array]:
+        """Return the targets and the mixed outputs that the score is computed from."""
+        return self._targets.encode(y), self._predict(X, self._mix)
+
+    def _score_predictions(self, y: Array, predicted: Array, weight: Array | None) -> float:
+        """Return the score, given what `_predict_for_score` has returned."""
+        return self._score_mixed(predicted, y, weight, None)
+
+    def _predict_in_blocks(self, rows: UnscaledRows, mix: Mix) -> Array:
         """Predict rows, in blocks that limit memory and run in several threads."""
-        n_rows, block_size, views = len(rows.codes), self.rows_at_once, self.views
-
-        def predict_block(block: UnscaledRows) -> Array:
-            return self.predict_inputs(self.features.make_inputs(block, views), n_rows > MANY_ROWS)
-
+        n_rows, block_size = len(rows.codes), self._rows_at_once
         if n_rows <= block_size:
-            return predict_block(rows)
+            return self._predict_rows(rows, mix)
         blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
-        return np.concatenate(
-            self.map_in_threads(lambda block: predict_block(rows.take(block)), blocks)
+
+        def predict(block: slice) -> Array:
+            return self._predict_rows(rows.take(block), mix, n_rows > MANY_ROWS)
+
+        return np.concatenate(self._map_in_threads(predict, blocks))
+
+    def _predict_rows(
+        self,
+        rows: UnscaledRows,
+        mix: Mix,
+        single_precision: bool = False,
+        member: int | None = None,
+    ) -> Array:
+        """Predict rows at once, by all members of the components or by one of each."""
+        components = self._components
+        inputs = self._features.make_inputs(rows, {each.view for each in components})
+        return mix(
+            [each.outputs(inputs[each.view], single_precision, member) for each in components]
         )
 
-    def predict_inputs(
-        self, inputs: Mapping[FeatureView, Array], single_precision: bool = False
-    ) -> Array:
-        """Predict rows in all views at once."""
-        outputs = [each.outputs(inputs[each.view], single_precision) for each in self.components]
-        return self.mix(outputs)
-
-    def map_in_threads(
+    def _map_in_threads(
         self, function: Callable[[Item], Result], items: Sequence[Item]
     ) -> list[Result]:
         """Apply a function that predicts to items, in threads if all components allow it.
 
         An error or Ctrl-C cancels the items that have not been started.
         """
-        is_thread_safe = all(each.is_thread_safe for each in self.components)
+        components = self._components
+        is_thread_safe = all(each.is_thread_safe for each in components)
         n_threads = min(n_blas_threads(), len(items)) if is_thread_safe else 1
-        largest = max(each.max_matmul_size for each in self.components)
+        largest = max(each.max_matmul_size for each in components)
 
         with limit_blas(largest, n_side_by_side=n_threads):
             if n_threads == 1:
@@ -127,77 +144,193 @@ class TabularModel:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
 
+    def _predict_out_of_fold(self, rows: UnscaledRows) -> Array:
+        """Predict each training row by the members that held out its fold."""
+        folds, size = self.oof_member_, self._rows_at_once
+        predictions: list[Array] = []
+        rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
+        for member, of_fold in enumerate(rows_of_fold):
+            for start in range(0, len(of_fold), size):
+                part = rows.take(of_fold[start : start + size])
+                predictions.append(self._predict_rows(part, self._mix, True, member))
+        by_fold = np.concatenate(predictions)
+        in_order = np.empty_like(by_fold)
+        in_order[np.concatenate(rows_of_fold)] = by_fold
+        return in_order
 
-def predict_out_of_fold(model: TabularModel, rows: UnscaledRows, folds: Array) -> Array:
-    """Predict each row by the members that held out its fold."""
-    predictions: list[Array] = []
-    rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
-    for member, of_fold in enumerate(rows_of_fold):
-        for start in range(0, len(of_fold), model.rows_at_once):
-            part = rows.take(of_fold[start : start + model.rows_at_once])
-            inputs = model.features.make_inputs(part, model.views)
-            outputs = [
-                each.member_outputs(member, inputs[each.view])[None] for each in model.components
-            ]
-            predictions.append(model.mix(outputs))
-    by_fold = np.concatenate(predictions)
-    in_order = np.empty_like(by_fold)
-    in_order[np.concatenate(rows_of_fold)] = by_fold
-    return in_order
+    # ------------------------------------------------------- explanations, importances
+
+    def _explain(
+        self,
+        X: Any,
+        background: Any,
+        mix: Mix,
+        output_names: list[str] | None,
+        n_permutations: int | None,
+        random_state: Any,
+    ) -> Explanation:
+        """Return the contribution of each column to what `mix` computes from the outputs.
+
+        Numbers and codes of a column are switched together. Predictions for coalitions are computed
+        in single precision. Those for whole rows, to which the contributions sum, are those of
+        `predict`.
+        """
+        check_is_fitted(self)
+        columns, encoding = read_table(self, X, reset=False), self._features.encoding
+        others = vars(self).get("background_")
+        if background is not None:
+            with prefix_errors("background"):
+                table = read_table(self, background, reset=False)
+                others = encoding.read_rows(table).take(draw_background(table.n_rows, random_state))
+        elif others is None:
+            raise ValueError(
+                "background must be given, because this estimator keeps no training rows in "
+                "background_. Pass training rows, or fit again."
+            )
+
+        def predict(matrix: Array, single_precision: bool = True) -> Array:
+            return self._predict_rows(encoding.from_matrix(matrix), mix, single_precision)
+
+        rows, switched = encoding.read_rows(columns), encoding.to_matrix(others)
+        return make_explanation(
+            predict,
+            encoding.to_matrix(rows),
+            switched,
+            encoding.matrix_sources,
+            self._predict_in_blocks(rows, mix),
+            predict(switched, single_precision=False),
+            columns.to_array(),
+            columns.names,
+            output_names,
+            n_permutations,
+            random_state,
+            rows_at_once=self._rows_at_once,
+            map_rows=lambda function, items: self._map_in_threads(function, list(items)),
+        )
+
+    def permutation_importance(
+        self,
+        X: MatrixLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        scoring: Any = None,
+        n_repeats: int = 5,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> Bunch:
+        """Return how much permuting each column lowers the out-of-fold score.
+
+        Pass the training data, because `fit` does not keep it. The score of out-of-fold predictions
+        is used, so importances hold for new rows, and no rows have to be set aside. Columns are
+        those of the table, not of its encoding. This method also sets ``feature_importances_`` to
+        the mean importances.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
+            The training table, with rows in the order of `fit`.
+        y : array-like of shape (n_samples,)
+            The target of the training table.
+        sample_weight : array-like of shape (n_samples,), default=None
+            The weight of each row in the score; None for equal weights.
+        scoring : str, callable or None, default=None
+            A scorer as in scikit-learn; None for the score of ``oof_score_``. For a classifier,
+            "neg_log_loss" is finer than accuracy.
+        n_repeats : int, default=5
+            The number of permutations of each column.
+        random_state : int, RandomState instance or None, default=None
+            Seed of the permutations.
+
+        Returns
+        -------
+        result : Bunch
+            As in scikit-learn's function of this name: ``importances_mean`` and
+            ``importances_std``, of shape (n_features,), and ``importances``, of shape
+            (n_features, n_repeats).
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        ValueError
+            If X is not the training table, or if `fit` had no folds because of X_val, or ran on a
+            Dask cluster.
+
+        Notes
+        -----
+        If several columns have the same information, each of them has a low importance, because the
+        model can use the other ones. Target statistics of categories are out of fold, as in `fit`.
+
+        References
+        ----------
+        Breiman, "Random forests", Machine Learning 45, 2001, section 10.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "oof_member_"):
+            raise ValueError(
+                "permutation_importance needs to know which rows each network has held out, but "
+                "with X_val there are none, and those on a Dask cluster are not kept. Pass rows "
+                "that were not trained on to sklearn.inspection.permutation_importance."
+            )
+        check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
+        encoding = self._features.encoding
+        columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
+        check_consistent_length(columns.table, y_encoded)
+        weight = validate_weight(sample_weight, columns.table)
+        rows, n_rows = encoding.read_training_rows(columns), len(self.oof_member_)
+        if columns.n_rows != n_rows or not self._is_out_of_fold(self._predict_out_of_fold(rows)):
+            raise ValueError(
+                f"X must be the table of {n_rows} rows that fit was given, in the same order, got "
+                f"{columns.n_rows} other row(s). For other rows use "
+                "sklearn.inspection.permutation_importance."
+            )
+        n_columns, matrix = len(encoding.kinds), encoding.to_matrix(rows)
+        rng = check_random_state(random_state)
+        seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
+
+        def score(matrix: Array) -> float:
+            mixed = self._predict_out_of_fold(encoding.from_matrix(matrix, encoding.folds))
+            return self._score_mixed(mixed, y_encoded, weight, scoring)
+
+        baseline = score(matrix)
+
+        def score_drops(column: int) -> list[float]:
+            own = np.random.RandomState(seeds[column])
+            is_own = encoding.matrix_sources == column
+            orders = (own.permutation(n_rows) for _ in range(n_repeats))
+            return [baseline - score(np.where(is_own, matrix[rows], matrix)) for rows in orders]
+
+        importances = np.array(self._map_in_threads(score_drops, range(n_columns)))
+        self._importances = importances.mean(axis=1)
+        return Bunch(
+            importances_mean=self._importances,
+            importances_std=importances.std(axis=1),
+            importances=importances,
+        )
+
+    @property
+    def feature_importances_(self) -> Array:
+        """The means of the last call of `permutation_importance`."""
+        if not hasattr(self, "_importances"):
+            raise AttributeError(
+                "feature_importances_ is not computed yet. Call permutation_importance(X, y) "
+                "first, with the table that fit was given."
+            )
+        importances: Array = self._importances
+        return importances
 
 
-def permutation_importance(
-    model: TabularModel,
-    rows: UnscaledRows,
-    folds: Array,
-    score: Callable[[Array], float],
-    n_repeats: int,
-    rng: np.random.RandomState,
-) -> Bunch:
-    """Return how much permuting each column lowers the score (Breiman 2001, section 10).
-
-    Parameters
-    ----------
-    model : TabularModel
-        The model.
-    rows : UnscaledRows
-        The training rows.
-    folds : array of int of shape (n_rows,)
-        The member of each component that held out each row.
-    score : callable
-        Returns the score of predictions.
-    n_repeats : int
-        The number of permutations of each column.
-    rng : RandomState
-        Draws the permutations.
-
-    Returns
-    -------
-    result : Bunch
-        As of scikit-learn's `permutation_importance`.
-    """
-    encoding = model.features.encoding
-    n_columns, matrix = len(encoding.kinds), encoding.to_matrix(rows)
-    seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
-    baseline = score(
-        predict_out_of_fold(model, encoding.from_matrix(matrix, encoding.folds), folds)
-    )
-
-    def score_drops(column: int) -> list[float]:
-        own, drops = np.random.RandomState(seeds[column]), []
-        is_own = encoding.matrix_sources == column
-        for _ in range(n_repeats):
-            permuted = np.where(is_own, matrix[own.permutation(len(matrix))], matrix)
-            own_rows = encoding.from_matrix(permuted, encoding.folds)
-            drops.append(baseline - score(predict_out_of_fold(model, own_rows, folds)))
-        return drops
-
-    importances = np.array(model.map_in_threads(score_drops, range(n_columns)))
-    return Bunch(
-        importances_mean=importances.mean(axis=1),
-        importances_std=importances.std(axis=1),
-        importances=importances,
-    )
+def keep_background(
+    rows: UnscaledRows, weight: Array | None, rng: np.random.RandomState
+) -> UnscaledRows:
+    """Return a few training rows with weight, to explain others by."""
+    n_rows, n_codes = rows.codes.shape
+    candidates = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
+    width = rows.numbers.shape[1] + n_codes
+    n_kept = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
+    if len(candidates) > n_kept:
+        candidates = np.sort(rng.choice(candidates, n_kept, replace=False))
+    return UnscaledRows(as_dense(rows.numbers[candidates]), rows.codes[candidates])
 
 
 class _PrecomputedPredictions(BaseEstimator):

@@ -2,95 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
-from reprlib import repr as short_repr
+from numbers import Integral
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
+from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array
-from ._dates import (
+from ._column_values import (
+    Kind,
     as_microseconds,
     as_seconds,
-    dates_to_microseconds,
-    durations_to_seconds,
-    times_to_seconds,
-)
-from ._object_values import (
-    PLURALS,
-    Role,
     check_role,
     check_supported,
+    dates_to_microseconds,
+    durations_to_seconds,
     find_role,
     find_roles,
+    infer_column_kind,
+    infer_kind_of_strings,
     is_missing,
+    parse_iso_date,
+    parse_number,
     raise_infinite,
     raise_unsupported,
+    times_to_seconds,
     to_floats,
 )
-from ._text import infer_kind_of_strings, parse_number
 
-# "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
-Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
+# The kinds of columns that `column_kinds` may name.
+VALID_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
 
-_KIND_OF_ROLE: Mapping[Role, Kind] = MappingProxyType(
-    {
-        "number": "number",
-        "level": "category",
-        "date": "date",
-        "time": "time",
-        "duration": "duration",
-    }
-)
-
-
-def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
-    """Return the kind of a column of objects; an empty one is numeric.
-
-    Raises
-    ------
-    TypeError
-        If a value is not supported.
-    ValueError
-        If numbers, dates, times or durations are mixed with other values.
-    """
-    types = check_supported(values, label)
-    if len(types) > 1:  # NaN is a missing value, not a number
-        types = find_roles([value for value in values if not is_missing(value)])
-    found = [role for role in _KIND_OF_ROLE if role in types]
-    if "level" in types:
-        levels = [value for value in values if find_role(type(value)) in ("level", "missing")]
-        kind = infer_kind_of_strings(levels)
-        if found == ["level"]:
-            return kind
-        if (kind, found) in (
-            ("numeric_string", ["number", "level"]),
-            ("date", ["level", "date"]),
-        ):
-            return kind
-    if len(found) > 1:
-        first, second = found[:2]
-        row, value = _find_first(values, second)
-        raise ValueError(
-            f"{label} holds {PLURALS[first]} ({types[first].__name__}) and {PLURALS[second]} "
-            f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert the "
-            'column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings with '
-            "astype(str)."
-        )
-    return _KIND_OF_ROLE[found[0]] if found else "number"
-
-
-def _find_first(values: Iterable[Any], role: Role) -> tuple[int, Any]:
-    """Return the position of the first value of a role, and the value."""
-    return next(each for each in enumerate(values) if find_role(type(each[1])) == role)
-
+# The kinds of columns that are read as one number.
+NUMERIC_KINDS = ("number", "numeric_string", "duration")
 
 _CONVERSIONS: Mapping[Any, Callable[[Sequence[Any]], Array]] = MappingProxyType(
     {"date": dates_to_microseconds, "time": times_to_seconds, "duration": durations_to_seconds}
@@ -132,19 +85,28 @@ class TableColumns(ABC):
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
 
-    def numbers(self, columns: Sequence[int]) -> Any:
-        """Return numeric columns as a float64 matrix, with NaN for missing values."""
+    def to_array(self) -> Array:
+        """Return the table as an array, of objects if it is not one of numbers."""
+        values = np.empty((self.n_rows, self.n_columns), dtype=object)
+        for column in range(self.n_columns):
+            values[:, column] = self.values(column)
+        return values
+
+    def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Any:
+        """Return columns that are read as one number as a float64 matrix."""
         matrix = np.empty((self.n_rows, len(columns)))
         for position, column in enumerate(columns):
-            matrix[:, position] = self._floats(column)
-        return self._check_finite(matrix, columns)
+            matrix[:, position] = self.read(column, kinds[column])
+        return matrix
 
     def read(self, column: int, kind: Kind) -> Any:
-        """Return a column of any kind but "number" and "category" as it is encoded.
+        """Return a column of any kind but "category" as it is encoded.
 
         Text is a list, dates are datetime64[us], and all else is float64. Missing values and
         strings that are no number or date are NaN or NaT.
         """
+        if kind == "number":
+            return self._check_finite(self._floats(column), column)
         times = self._times(column)
         if kind == "date" and times.dtype.kind == "M":
             return as_microseconds(times)
@@ -157,7 +119,7 @@ class TableColumns(ABC):
         if kind == "numeric_string":
             check_role(values, "number", label, strings=True)
             values = [parse_number(value) if isinstance(value, str) else value for value in values]
-            return self._check_finite(to_floats(values, label)[:, None], [column])[:, 0]
+            return self._check_finite(to_floats(values, label), column)
         assert kind in ("date", "time", "duration")
         check_role(values, kind, label, strings=kind == "date")
         return _CONVERSIONS[kind](values)
@@ -169,12 +131,11 @@ class TableColumns(ABC):
     def _floats(self, column: int) -> Array:
         return to_floats(self.values(column), self.label(column))
 
-    def _check_finite(self, matrix: Array, columns: Sequence[int]) -> Array:
-        """Return a matrix of columns; raise if it has infinite values."""
-        is_infinite = np.isinf(matrix)
-        if is_infinite.any():
-            raise_infinite(self.label(columns[int(is_infinite.any(axis=0).argmax())]))
-        return matrix
+    def _check_finite(self, numbers: Array, column: int) -> Array:
+        """Return the numbers of a column; raise if some are infinite."""
+        if np.isinf(numbers).any():
+            raise_infinite(self.label(column))
+        return numbers
 
 
 class ArrayColumns(TableColumns):
@@ -191,21 +152,25 @@ class ArrayColumns(TableColumns):
             return "date"
         return "duration" if dtype == "m" else "number"
 
-    def numbers(self, columns: Sequence[int]) -> Array:
-        """Return numeric columns as a float64 matrix, with NaN for missing values."""
-        X = self.table
-        if X.dtype.kind in "fiub":
-            with np.errstate(over="ignore"):  # infinite values are checked next
-                numbers = X[:, columns].astype(np.float64)
-            return self._check_finite(numbers, columns)
-        if X.dtype.kind == "O" and self.n_rows <= FEW_ROWS:
-            # Convert all columns at once, which is four times as fast for a single row.
-            chosen = X[:, columns]
-            if find_roles(chosen.ravel().tolist()).keys() <= {"number"}:
-                with suppress(OverflowError):  # raised again below, with the name of the column
-                    return self._check_finite(chosen.astype(np.float64), columns)
-        matrix: Array = super().numbers(columns)
-        return matrix
+    def to_array(self) -> Array:
+        """Return the table as an array."""
+        table: Array = self.table
+        return table
+
+    def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Array:
+        """Return columns that are read as one number as a float64 matrix."""
+        dtype, numbers = self.table.dtype.kind, np.empty(0)
+        is_fast = dtype in "fiub" or (dtype == "O" and self.n_rows <= FEW_ROWS)
+        # Convert all columns at once, which is four times as fast for a single row.
+        if is_fast and all(kinds[column] == "number" for column in columns):
+            chosen = self.table[:, columns]
+            if dtype != "O" or find_roles(chosen.ravel().tolist()).keys() <= {"number"}:
+                with suppress(OverflowError), np.errstate(over="ignore"):
+                    numbers = chosen.astype(np.float64)
+                    if not np.isinf(numbers).any():
+                        return numbers
+        numbers = super().numbers(columns, kinds)  # raises with the name of an infinite column
+        return numbers
 
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
@@ -288,11 +253,17 @@ class SparseColumns(TableColumns):
         """Return that a column is numeric."""
         return "number"
 
-    def numbers(self, columns: Sequence[int]) -> Any:
+    def to_array(self) -> Array:
+        """Return the table as an array."""
+        return np.asarray(self.X.toarray())
+
+    def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Any:
         """Return columns as a sparse matrix of float64."""
         X = self.X[:, columns].astype(np.float64)
-        if np.isinf(X.data).any():
-            self._check_finite(X.toarray(), columns)
+        is_infinite = np.isinf(X.data)
+        if is_infinite.any():
+            at = np.searchsorted(X.indptr, is_infinite.argmax(), side="right") - 1
+            raise_infinite(self.label(columns[int(at)]))
         return X
 
     def values(self, column: int) -> list[Any]:
@@ -412,3 +383,92 @@ def _as_array(X: Any) -> Any:
 def is_numeric(dtype: Any) -> bool:
     """Return whether a narwhals dtype is numeric or boolean."""
     return dtype.is_numeric() or dtype == nw.Boolean
+
+
+# ------------------------------------------------------------------ kinds of columns
+
+
+def find_kinds(
+    columns: TableColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
+) -> list[Kind]:
+    """Return the kind of each column.
+
+    `column_kinds` comes first, then `categorical_features`, and then the values.
+
+    Raises
+    ------
+    ValueError
+        If a column can't be of the given kind, or is categorical without being named.
+    """
+    by_dtype = isinstance(categorical_features, str)
+    is_category = np.zeros(columns.n_columns, dtype=bool)
+    if not by_dtype:
+        given = _check_categorical_features(columns.table, categorical_features)
+        is_category = is_category if given is None else given
+    given_kinds = _kinds_by_position(column_kinds, columns)
+    kinds: list[Kind] = []
+    for column in range(columns.n_columns):
+        given_kind = given_kinds.get(column, "category" if is_category[column] else None)
+        if given_kind == "category":
+            kinds.append("category")
+            continue
+        kind = columns.kind(column)
+        if given_kind is not None:
+            kind = _override_kind(columns, column, kind, given_kind)
+        elif kind == "category" and not by_dtype:
+            raise ValueError(
+                f"{columns.label(column)} is not numeric, but is not among the "
+                f"categorical_features={categorical_features!r}. Add it, convert it to numbers, or "
+                'set categorical_features="from_dtype" to treat all such columns as categories.'
+            )
+        kinds.append(kind)
+    return kinds
+
+
+def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) -> dict[int, Kind]:
+    """Return `column_kinds` by the positions of columns."""
+    names = None if columns.names is None else list(columns.names)
+    by_position: dict[int, Kind] = {}
+    for key, kind in column_kinds.items():
+        if kind not in VALID_KINDS:
+            raise ValueError(
+                f"column_kinds must map each column to one of {list(VALID_KINDS)}, got {kind!r} "
+                f"for the column {key!r}."
+            )
+        if names is not None and key in names:
+            by_position[names.index(key)] = kind
+        elif isinstance(key, Integral) and 0 <= int(key) < columns.n_columns:
+            by_position[int(key)] = kind
+        else:
+            known = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
+            raise ValueError(
+                f"column_kinds must name columns of X, got {key!r}. The columns are {known}."
+            )
+    return by_position
+
+
+def _override_kind(columns: TableColumns, column: int, kind: Kind, given: Kind) -> Kind:
+    """Return the given kind of a column whose values are of another; raise if it can't be."""
+    if given == kind or (given == "number" and kind in NUMERIC_KINDS):
+        return kind
+    label = columns.label(column)
+    is_string = kind in ("category", "text", "date", "numeric_string")
+    if given == "text" and not isinstance(columns, SparseColumns):
+        return "text"
+    if given in ("number", "date") and is_string:
+        known = [value for value in columns.values(column) if not is_missing(value)]
+        strings = [value for value in known if isinstance(value, str)]
+        if given == "number":
+            if not all(math.isnan(parse_number(value)) for value in strings):
+                return "numeric_string"
+        elif all(
+            find_role(type(value)) == "date"
+            or (isinstance(value, str) and (value.isspace() or not value or parse_iso_date(value)))
+            for value in known
+        ):
+            return "date"
+    raise ValueError(
+        f"{label} can't be of the kind {given!r} that column_kinds gives: its values are of the "
+        f"kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
+        "ISO 8601 format such as '2024-12-31'. Convert the column, or remove it from column_kinds."
+    )

@@ -69,10 +69,6 @@ class RobustScaling(DropCachedPropertiesMixin):
         each = [[getattr(own, field.name) for own in scalings] for field in fields(cls)]
         return cls(*map(np.concatenate, each))
 
-    def take(self, columns: Array | list[int]) -> Self:
-        """Return the scaling of some columns."""
-        return type(self)(*(getattr(self, field.name)[columns] for field in fields(type(self))))
-
     def scale_together(self, values: Array) -> Self:
         """Return a scaling with one factor for all columns, whose variances then sum to one.
 
@@ -94,20 +90,20 @@ class RobustScaling(DropCachedPropertiesMixin):
         """The number of outputs."""
         return sum(map(len, self.input_columns))
 
-    def scale_values(self, values: Array) -> Array:
-        """Return a matrix (n, k) with each column scaled and clipped, and NaN as before."""
-        scaled, two_valued, _ = self.input_columns
+    def scale_values(self, values: Array, columns: Any = slice(None)) -> Array:
+        """Return a matrix of some columns, scaled and clipped, and NaN as before."""
+        scaled, two_valued = self.scaled[columns], self.two_valued[columns]
         with np.errstate(over="ignore", invalid="ignore"):  # for values close to infinity
-            x = (values - self.center) * self.scale
+            x = (values - self.center[columns]) * self.scale[columns]
         x[:, scaled] = smooth_clip(x[:, scaled])
-        if len(two_valued):
+        if two_valued.any():
             x[:, two_valued] = np.clip(x[:, two_valued], 0, 1)
         return np.asarray(x)
 
     def scaled_output(self, values: Any, output: int) -> Array:
         """Return a scaled output in single precision, for a matrix (n, k) of numbers."""
         column = self.input_columns[0][[output]]
-        x = self.take(column).scale_values(as_dense(values[:, column])).astype(np.float32)
+        x = self.scale_values(as_dense(values[:, column]), column).astype(np.float32)
         return _fill_nan(x, self.fill[column])[:, 0]
 
     def write_outputs(self, x: Array, out: Array) -> None:

@@ -11,15 +11,19 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
-from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
-from ._categorical_encoding import CategoricalEncoding, CategoryLevels, count_categories
+from ..utils.arrays import Array, as_dense
+from ._categorical_encoding import (
+    CategoricalEncoding,
+    CategoryLevels,
+    TargetEncoding,
+    count_categories,
+    draw_target_folds,
+)
 from ._category_interactions import CategoryInteractions
-from ._column_kinds import NUMERIC_KINDS, find_kinds
-from ._dates import DateEncoding, TimeEncoding
-from ._read_table import Kind, SparseColumns, TableColumns
+from ._column_encodings import DateEncoding, TextEncoding, TimeEncoding
+from ._column_values import Kind
+from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
 from ._robust_scaling import RobustScaling
-from ._target_encoding import TargetEncoding, draw_target_folds
-from ._text import TextEncoding
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
@@ -59,7 +63,7 @@ class OutputColumn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FittedEncoding(DropCachedPropertiesMixin):
+class FittedEncoding:
     """Encoding fitted to a table.
 
     Parameters
@@ -73,13 +77,12 @@ class FittedEncoding(DropCachedPropertiesMixin):
         Encodes categories.
     is_sparse : bool
         Whether the table was sparse.
-    kinds : sequence of str, default=()
+    kinds : sequence of str
         The kind of each column.
-    encoded_columns : sequence of int, default=()
-        The columns that are encoded as several numbers: dates, times of day and text.
-    column_encodings : sequence of ColumnEncoding, default=()
-        Their encodings. Text comes last.
-    interactions : CategoryInteractions or None, default=None
+    column_encodings : dict
+        The encoding of each column of dates, times of day and text as several numbers. Text comes
+        last.
+    interactions : CategoryInteractions or None
         Interactions of a categorical and a numeric column.
     """
 
@@ -87,10 +90,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
     numbers: RobustScaling
     categories: CategoricalEncoding
     is_sparse: bool
-    kinds: Sequence[Kind] = ()
-    encoded_columns: Sequence[int] = ()
-    column_encodings: Sequence[ColumnEncoding] = ()
-    interactions: CategoryInteractions | None = None
+    kinds: Sequence[Kind]
+    column_encodings: Mapping[int, ColumnEncoding]
+    interactions: CategoryInteractions | None
 
     @classmethod
     def fit(
@@ -181,7 +183,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
         encoded_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
         encoded_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
         is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
-        numbers = _read_numbers(columns, numeric_columns, kinds)
+        numbers = columns.numbers(numeric_columns, kinds)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
         interactions = None
         if y is not None and not is_sparse and numeric_columns and len(categories.columns):
@@ -192,7 +194,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
                 scalings[0].scaled,
                 y,
                 draw_folds if statistics is None else lambda: statistics.folds,
-                categories.n_codes,
+                [own.n_codes for own in categories.levels],
             )
         if statistics is not None:
             blocks.append(categories.encode_target(codes, statistics.folds))
@@ -201,19 +203,19 @@ class FittedEncoding(DropCachedPropertiesMixin):
             own_z = z[:, interactions.numbers]
             blocks.append(interactions.encode(codes, own_z, interactions.folds))
             scalings.append(RobustScaling.fit(blocks[-1]))
-        encodings = list[ColumnEncoding]()
+        encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
-            own, encoded = _fit_column_encoding(columns, column, kinds[column], random_state)
-            encodings.append(own)
+            encodings[column], encoded, scaling = _fit_column_encoding(
+                columns, column, kinds[column], random_state
+            )
             blocks.append(encoded)
-            scalings.append(_fit_scaling_of_encoded(encoded, kinds[column] == "text"))
+            scalings.append(scaling)
         fitted = cls(
             numeric_columns,
             RobustScaling.concatenate(scalings),
             categories,
             is_sparse,
             kinds,
-            encoded_columns,
             encodings,
             interactions,
         )
@@ -225,21 +227,21 @@ class FittedEncoding(DropCachedPropertiesMixin):
         With folds, what was learned from the target is out of fold.
         """
         codes = self.categories.read_codes(columns)
-        numbers = _read_numbers(columns, self.numeric_columns, self.kinds)
+        numbers = columns.numbers(self.numeric_columns, self.kinds)
         blocks = [numbers]
         if self.categories.statistics is not None:
             blocks.append(self.categories.encode_target(codes, folds))
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
-        for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
+        for column, own in self.column_encodings.items():
             blocks.append(own.encode(columns.read(column, self.kinds[column])))
         return UnscaledRows(_join_columns(blocks), codes)
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
         assert self.interactions is not None
-        z = numbers[:, self.interactions.numbers]
-        scaling = self.numbers.take(list(self.interactions.numbers))
-        return self.interactions.encode(codes, scaling.scale_values(z), folds)
+        columns = list(self.interactions.numbers)
+        z = self.numbers.scale_values(numbers[:, columns], columns)
+        return self.interactions.encode(codes, z, folds)
 
     @property
     def folds(self) -> Array | None:
@@ -258,10 +260,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
     def encode(self, rows: UnscaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""
         if self.is_sparse:
-            blocks = [
-                self.numbers.encode_sparse(rows.numbers),
-                self.categories.encoder.encode_sparse(rows.codes),
-            ]
+            categories = np.empty((len(rows.codes), self.categories.encoder.n_outputs), dtype)
+            self.categories.encoder.encode(rows.codes, categories)
+            blocks = [self.numbers.encode_sparse(rows.numbers), sparse.csc_array(categories)]
             return sparse.hstack(blocks, format="csr", dtype=dtype)
         out = np.empty((len(rows.codes), self.n_outputs), dtype=dtype)
         self.write(rows._replace(numbers=as_dense(rows.numbers)), out)
@@ -288,7 +289,9 @@ class FittedEncoding(DropCachedPropertiesMixin):
         n_numbers = len(self.numbers.center)
         numbers, codes = matrix[:, :n_numbers], matrix[:, n_numbers:].astype(np.intp)
         if self.interactions is not None:
-            first = len(self.numeric_columns) + self.categories.n_statistics
+            statistics = self.categories.statistics
+            n_statistics = 0 if statistics is None else len(statistics.columns)
+            first = len(self.numeric_columns) + n_statistics
             n_pairs = len(self.interactions.coefficients)
             numbers = numbers.copy()
             numbers[:, first : first + n_pairs] = self._encode_interactions(numbers, codes, folds)
@@ -311,7 +314,8 @@ class FittedEncoding(DropCachedPropertiesMixin):
     @property
     def n_embedded(self) -> int:
         """The number of scaled outputs, which come first, without those of text."""
-        return sum(self._inputs()[at].type != "text" for at in self.numbers.input_columns[0])
+        inputs = self._inputs()
+        return sum(inputs[at].type != "text" for at in self.numbers.input_columns[0])
 
     @property
     def n_outputs(self) -> int:
@@ -332,7 +336,7 @@ class FittedEncoding(DropCachedPropertiesMixin):
             for category, number in pairs:
                 suffix = f"_interaction_{self.numeric_columns[number]}"
                 inputs.append(OutputColumn("target", categories.columns[category], suffix))
-        for column, own in zip(self.encoded_columns, self.column_encodings, strict=True):
+        for column, own in self.column_encodings.items():
             inputs += [OutputColumn(own.output_type, column, suffix) for suffix in own.suffixes]
         return inputs
 
@@ -365,25 +369,10 @@ def _fit_levels(
     return levels, np.column_stack(codes)
 
 
-def _read_numbers(
-    columns: TableColumns, numeric_columns: Sequence[int], kinds: Sequence[Kind]
-) -> Any:
-    """Return numeric columns as a matrix, some of them converted."""
-    plain = [column for column in numeric_columns if kinds[column] == "number"]
-    if len(plain) == len(numeric_columns):
-        return columns.numbers(plain)
-    matrix = np.empty((columns.n_rows, len(numeric_columns)))
-    matrix[:, np.isin(numeric_columns, plain)] = columns.numbers(plain)
-    for position, column in enumerate(numeric_columns):
-        if column not in plain:
-            matrix[:, position] = columns.read(column, kinds[column])
-    return matrix
-
-
 def _fit_column_encoding(
     columns: TableColumns, column: int, kind: Kind, random_state: Any
-) -> tuple[ColumnEncoding, Array]:
-    """Return the encoding of a column as several numbers, and these numbers."""
+) -> tuple[ColumnEncoding, Array, RobustScaling]:
+    """Return the encoding of a column as several numbers, these numbers, and their scaling."""
     values, label = columns.read(column, kind), columns.label(column)
     encoding: ColumnEncoding
     if kind == "date":
@@ -392,17 +381,13 @@ def _fit_column_encoding(
         encoding = TimeEncoding(label)
     else:
         encoding = TextEncoding.fit(values, label, check_random_state(random_state))
-    return encoding, encoding.encode(values)
-
-
-def _fit_scaling_of_encoded(values: Array, is_text: bool) -> RobustScaling:
-    """Return the scaling of the encoding of one column."""
-    scaling = RobustScaling.fit(values)
+    encoded = encoding.encode(values)
+    scaling = RobustScaling.fit(encoded)
     # All numbers of a value are missing together, so that one indicator is enough.
-    is_first = np.arange(values.shape[1]) == 0
+    is_first = np.arange(encoded.shape[1]) == 0
     scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
     # Each text counts like one number, and later components for less than the first ones.
-    return scaling.scale_together(values) if is_text else scaling
+    return encoding, encoded, scaling.scale_together(encoded) if kind == "text" else scaling
 
 
 def _scale_in_blocks(scaling: RobustScaling, values: Array) -> Array:

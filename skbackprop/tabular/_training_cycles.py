@@ -1,29 +1,35 @@
-"""Training of networks in cycles: data, settings, and the rule of the cycles."""
+"""Training of networks in cycles: data, settings, the rule of the cycles, and checkpoints."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Self
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from .._sklearn import warn
+from ..estimators._checkpoint import (
+    describe_fit,
+    not_readable,
+    read_checkpoint,
+    select_state,
+    write_checkpoint,
+)
+from ..estimators._validation import shallow_copy
 from ..layers.base import Layer
 from ..layers.columns import BlockDiagonalDense, Scale
+from ..nn.rows import Rows
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.diagnostics import OUT_OF_TIME
-from ..utils.arrays import Array
-from ._checkpoints import CycleCheckpoints
-from ._model_inputs import WIDTH, FeatureView
-from ._networks import NetworkEnsemble
-from ._prediction import LabeledRows
+from ..utils.arrays import Array, flatten_dict, join_keys, to_python_scalars, unflatten_dict
+from ._model_inputs import WIDTH
 
 # -------------------------------------------------------------------------------- settings
 
@@ -173,14 +179,17 @@ class TrainingData(NamedTuple):
 
     Parameters
     ----------
-    rows : LabeledRows
+    rows : Rows
         The training rows, in the view of the component.
+    n_train : int
+        The number of training rows of the model with the largest fold.
     n_estimators : int
         The number of models.
     folds : array of int of shape (n,) or None
         The model that holds out each row; None if there are validation rows.
-    validation : LabeledRows or None
-        The user's validation rows. With them all models are trained on all training rows.
+    held_out : Rows
+        The rows that models are evaluated on: the training rows, out of fold, or the user's
+        validation rows. With the latter, all models are trained on all training rows.
     rng : RandomState
         Source of all randomness.
     time_limit : float
@@ -193,26 +202,16 @@ class TrainingData(NamedTuple):
         Keeps the networks after each cycle.
     """
 
-    rows: LabeledRows
+    rows: Rows
+    n_train: int
     n_estimators: int
     folds: Array | None
-    validation: LabeledRows | None
+    held_out: Rows
     rng: np.random.RandomState
     time_limit: float
     estimator: Any
     context: Any
     checkpoints: CycleCheckpoints
-
-    @property
-    def held_out(self) -> LabeledRows:
-        """The rows that models are evaluated on."""
-        return self.rows if self.validation is None else self.validation
-
-    @property
-    def n_train(self) -> int:
-        """The number of training rows of the model with the largest fold."""
-        n_held_out = 0 if self.folds is None else int(np.bincount(self.folds).max())
-        return len(self.rows.y) - n_held_out
 
 
 # A time limit that ends training before the first epoch.
@@ -245,66 +244,25 @@ def affordable_networks(
     return max(2, int(seconds * _MULTIPLY_ADDS / (3 * n_weights * n_rows)))
 
 
-class CycleResult(NamedTuple):
-    """Result of a training cycle.
+def has_enough_gain(min_gain: float, loss: float, best_loss: float, index: int) -> bool:
+    """Return whether a cycle lowers the loss enough for a longer one.
 
     Parameters
     ----------
-    networks : TabularNetworkMixin
-        The networks.
-    outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
-        The out-of-fold outputs of the training rows, or those of all networks for validation rows.
-    loss : float
-        The loss of the outputs.
-    n_iter : array of int of shape (n_estimators,)
-        The epochs of all cycles so far.
-    is_complete : bool
-        Whether all epochs of the cycle were trained.
+    min_gain : float
+        The share of the loss that a cycle must remove so that a longer one begins after it.
+    loss, best_loss : float
+        The loss after the cycle, and the lowest one of earlier cycles.
+    index : int
+        The number of earlier cycles; at least 1.
     """
-
-    networks: Any
-    outputs: Array
-    loss: float
-    n_iter: Array
-    is_complete: bool
-
-    @classmethod
-    def evaluate(cls, networks: Any, data: TrainingData, n_iter_before: Array | int) -> Self:
-        """Evaluate networks at the end of a cycle."""
-        if data.validation is None:
-            outputs = networks.out_of_fold_outputs()
-        else:
-            outputs = NetworkEnsemble(networks, "encoded").outputs(data.validation.X)
-        loss = networks.loss_of_outputs(outputs, data.held_out, data.validation is None)
-        is_complete = bool((networks.n_iter_ == networks.max_iter).all())
-        return cls(networks, outputs, loss, networks.n_iter_ + n_iter_before, is_complete)
-
-    def is_useful(self, best_loss: float, n_train: int) -> bool:
-        """Return whether the cycle is kept, given the lowest loss of earlier cycles."""
-        has_tolerance = self.is_complete and n_train <= VERY_MANY_ROWS
-        return not self.loss > best_loss * (1 + TOLERANCE if has_tolerance else 1)
-
-    def lowers(self, best_loss: float, index: int) -> bool:
-        """Return whether the cycle lowers the loss enough for a longer one.
-
-        Parameters
-        ----------
-        best_loss : float
-            The lowest loss of earlier cycles.
-        index : int
-            The number of earlier cycles; at least 1.
-        """
-        min_gain = self.networks.min_gain * (_GAIN_FOR_THIRD_CYCLE if index == 1 else 1)
-        return best_loss - self.loss > min_gain * abs(best_loss)
+    min_gain *= _GAIN_FOR_THIRD_CYCLE if index == 1 else 1
+    return best_loss - loss > min_gain * abs(best_loss)
 
 
 def train_networks(
-    networks: Any,
-    view: FeatureView,
-    number: int,
-    data: TrainingData,
-    is_promising: Callable[[Array], bool],
-) -> tuple[NetworkEnsemble, Array, bool]:
+    networks: Any, number: int, data: TrainingData, is_promising: Callable[[Array], bool]
+) -> tuple[Any, Array, bool]:
     """Train networks in cycles, up to the last useful one.
 
     After the second cycle, another one begins only if the last one has lowered the loss enough. All
@@ -315,8 +273,6 @@ def train_networks(
     ----------
     networks : TabularNetworkMixin
         The untrained networks.
-    view : FeatureView
-        The representation of rows that they take.
     number : int
         The number of the ensemble, from 1 on.
     data : TrainingData
@@ -326,7 +282,7 @@ def train_networks(
 
     Returns
     -------
-    ensemble : NetworkEnsemble
+    networks : TabularNetworkMixin
         The trained networks.
     outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
         Their out-of-fold outputs, or those for validation rows.
@@ -336,7 +292,8 @@ def train_networks(
     estimator, end = data.estimator, time.perf_counter() + data.time_limit
     task = data.context.subcontext("ensemble", max_subtasks=None)
     task.call_on_fit_task_begin(estimator=estimator)
-    kept: CycleResult | None = None
+    kept: Any = None
+    n_iter: Any = 0
     best_loss, seconds, is_stopped, is_cut_short = math.inf, 0.0, False, False
     cycles = cycle_lengths(data.n_train, estimator.max_iter)
     for index, n_epochs in enumerate(cycles):
@@ -347,27 +304,36 @@ def train_networks(
             if is_cut_short or is_stopped:
                 break
         limit = None if math.isinf(end) else max(end - start, MIN_TIME)
-        networks = copy.copy(networks).set_params(max_iter=n_epochs, time_limit=limit)
+        networks = shallow_copy(networks)  # whose state the next cycle copies
+        networks.max_iter, networks.time_limit = n_epochs, limit
         is_stopped = _train_cycle(networks, f"{number}_{index}", task, data)
-        cycle = CycleResult.evaluate(networks, data, 0 if kept is None else kept.n_iter)
-        seconds, is_useful = time.perf_counter() - start, cycle.is_useful(best_loss, data.n_train)
-        if index == 0:
-            continues = is_promising(cycle.outputs)
+        is_complete = bool((networks.n_iter_ == n_epochs).all())
+        if data.folds is not None:
+            outputs = networks.out_of_fold_outputs()
         else:
-            continues = is_useful and cycle.lowers(best_loss, index)
+            outputs = networks.outputs(data.held_out.X)
+        loss = networks.loss_of_outputs(outputs, data.held_out, data.folds is not None)
+        seconds = time.perf_counter() - start
+        has_tolerance = is_complete and data.n_train <= VERY_MANY_ROWS
+        is_useful = not loss > best_loss * (1 + TOLERANCE if has_tolerance else 1)
+        if index == 0:
+            continues = is_promising(outputs)
+        else:
+            min_gain = networks.min_gain
+            continues = is_useful and has_enough_gain(min_gain, loss, best_loss, index)
         if estimator.verbose:
             n_trained, not_kept = int(networks.n_iter_.max()), "" if is_useful else " (not kept)"
             print(
                 f"[{type(estimator).__name__}] ensemble {number}, cycle {index + 1}: "
-                f"{n_trained} epochs, validation loss {cycle.loss:.4g}{not_kept}",
+                f"{n_trained} epochs, validation loss {loss:.4g}{not_kept}",
                 flush=True,
             )
         is_over = start + seconds >= end
-        is_cut_short |= not cycle.is_complete and is_over
-        is_stopped |= not cycle.is_complete and not is_over
+        is_cut_short |= not is_complete and is_over
+        is_stopped |= not is_complete and not is_over
         if is_useful:
-            best_loss = cycle.loss if kept is None else min(best_loss, cycle.loss)
-            kept = cycle
+            best_loss = loss if kept is None else min(best_loss, loss)
+            kept, kept_outputs, n_iter = networks, outputs, n_iter + networks.n_iter_
         if not continues:
             break
     is_stopped |= task.call_on_fit_task_end(estimator=estimator)
@@ -375,30 +341,103 @@ def train_networks(
     if is_cut_short:
         warn(
             f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble gets "
-            f"a share. Networks of {kept.n_iter.min()} to {kept.n_iter.max()} epochs are kept. "
-            "Increase time_limit, or train fewer networks.",
+            f"a share. Networks of {n_iter.min()} to {n_iter.max()} epochs are kept. Increase "
+            "time_limit, or train fewer networks.",
             ConvergenceWarning,
         )
-    kept.networks.finish(kept.n_iter)
-    return NetworkEnsemble(kept.networks, view), kept.outputs, is_stopped
+    kept.finish(n_iter)
+    return kept, kept_outputs, is_stopped
 
 
 def _train_cycle(networks: Any, name: str, task: Any, data: TrainingData) -> bool:
     """Train networks for a cycle; return whether a callback ends training after it."""
-    callbacks = getattr(data.estimator, "_skl_callbacks", [])
+    estimator, checkpoints = data.estimator, data.checkpoints
     networks.set_callbacks(
         *(
-            each
-            for each in callbacks
-            if not (hasattr(each, "max_propagation_depth") or getattr(each, "resumes", False))
+            callback
+            for callback in getattr(estimator, "_skl_callbacks", [])
+            if not hasattr(callback, "max_propagation_depth")
+            and not getattr(callback, "resumes", False)
         )
     )
     cycle_task = task.subcontext("cycle")
     with cycle_task.propagate_callback_context(networks):
-        cycle_task.call_on_fit_task_begin(estimator=data.estimator)
-        networks.fit_cycle(data.rows, data.folds, data.checkpoints.read(name))
-        is_stopped: bool = cycle_task.call_on_fit_task_end(estimator=data.estimator)
+        cycle_task.call_on_fit_task_begin(estimator=estimator)
+        networks.fit_cycle(data.rows, data.folds, checkpoints.read(name))
+        is_stopped: bool = cycle_task.call_on_fit_task_end(estimator=estimator)
     networks.set_callbacks()
     if (networks.n_iter_ == networks.max_iter).all():
-        data.checkpoints.save(name, networks)
+        checkpoints.save(name, networks)
     return is_stopped
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+# Parameters that may differ when a fit is resumed.
+_FREE = {"verbose", "random_state"}
+
+
+class CycleCheckpoints:
+    """The networks after each complete training cycle, in the file of a callback `Checkpoint`.
+
+    A resumed fit takes the same steps as the first one, but for cycles that the file has.
+
+    Parameters
+    ----------
+    estimator : estimator
+        The tabular estimator.
+    resume_from : str, path or None
+        The file to resume from.
+    """
+
+    def __init__(self, estimator: Any, resume_from: Any) -> None:
+        self._estimator = estimator
+        callbacks = getattr(estimator, "_skl_callbacks", [])
+        self._callbacks = [each for each in callbacks if getattr(each, "resumes", False)]
+        self._path = Path(resume_from or "")
+        self._read = {} if resume_from is None else read_checkpoint(self._path)
+        self._described: dict[str, Array] = {}
+        self._arrays = {
+            name.removeprefix("state/"): array
+            for name, array in self._read.items()
+            if name.startswith("state/")
+        }
+
+    def start_stream(self, rng: np.random.RandomState) -> np.random.RandomState:
+        """Return the random stream of the fit; that of the first fit if it is resumed."""
+        if self._read:
+            rng = np.random.RandomState()
+            try:
+                state = unflatten_dict(_select(self._arrays, "stream"))
+                rng.set_state(to_python_scalars(state))
+            except Exception as error:
+                raise not_readable(self._path) from error
+        elif self._callbacks:
+            self._arrays = dict(flatten_dict("stream", rng.get_state(legacy=False)))
+        return rng
+
+    def check_data(self, data: Sequence[Any]) -> None:
+        """Check that parameters and data of a resumed fit are those of the checkpoint."""
+        if self._read or self._callbacks:
+            self._described = describe_fit(self._estimator, data, _FREE)
+        if self._read:
+            select_state(self._read, self._described)
+
+    def read(self, cycle: str) -> tuple[Mapping[str, Array], Path] | None:
+        """Return the networks after a cycle as arrays, and their file; None if it has none."""
+        arrays = _select(self._arrays, join_keys("cycles", cycle))
+        return (arrays, self._path) if arrays else None
+
+    def save(self, cycle: str, networks: Any) -> None:
+        """Write the file of each callback, with the networks after one more cycle."""
+        if self._callbacks:
+            for name, array in networks.cycle_arrays().items():
+                self._arrays[join_keys("cycles", cycle, name)] = array
+        for callback in self._callbacks:
+            write_checkpoint(callback.path, self._described, self._arrays)
+
+
+def _select(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
+    """Return the arrays whose names begin with a prefix, by the rest of their names."""
+    start = join_keys(prefix, "")
+    return {name.removeprefix(start): arrays[name] for name in arrays if name.startswith(start)}

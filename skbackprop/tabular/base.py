@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from abc import ABCMeta, abstractmethod
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -16,8 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Bunch, check_consistent_length, check_random_state, check_scalar
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import check_consistent_length, check_random_state
 
 from .._sklearn import Interval, StrOptions, warn
 from ..estimators._decorators import (
@@ -33,20 +33,13 @@ from ..estimators._validation import (
     validate_groups,
     validate_weight,
 )
-from ..estimators.explanation import Explanation
 from ..estimators.summary import FittedAttributesHTML
+from ..nn.rows import Rows
 from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
-from ._checkpoints import CycleCheckpoints
-from ._explanation import explain_table, keep_background, read_background
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
-from ._prediction import (
-    LabeledRows,
-    TabularModel,
-    permutation_importance,
-    predict_out_of_fold,
-)
+from ._prediction import TabularPredictionMixin, keep_background
 from ._read_table import TableColumns, read_table
 from ._table_encoding import FittedEncoding, UnscaledRows
 from ._training_cycles import (
@@ -56,6 +49,7 @@ from ._training_cycles import (
     MIN_TIME,
     N_ESTIMATORS,
     VERY_MANY_ROWS,
+    CycleCheckpoints,
     EnsembleSettings,
     TrainingData,
     affordable_networks,
@@ -65,7 +59,7 @@ from ._training_cycles import (
 )
 
 
-class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
+class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     """Base class of `TabularClassifier` and `TabularRegressor`."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -85,8 +79,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
 
     n_features_in_: int
     feature_names_in_: Array
-    _targets: Any  # ClassifierTargets or RegressorTargets
-    background_: UnscaledRows | None
 
     n_estimators: Any
     categorical_features: Any
@@ -109,7 +101,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         """Set `_targets`, and attributes of the target, given a valid y and the user's weights."""
 
     @abstractmethod
-    def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
+    def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         """Return untrained networks for training rows."""
 
     @abstractmethod
@@ -127,24 +119,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
     def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
         """Return the loss of mixed outputs, which ensembles must lower."""
 
-    def _fit_intervals(self, mixed: Array, rows: LabeledRows, folds: Array | None) -> None:
+    def _fit_intervals(self, mixed: Array, rows: Rows, folds: Array | None) -> None:
         """Fit prediction intervals to mixed outputs for held-out rows."""
-
-    @abstractmethod
-    def _mix(self, outputs: Sequence[Array]) -> Array:
-        """Return the mixture of the outputs of all components."""
 
     @abstractmethod
     def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
         """Set the out-of-fold attributes, given mixed outputs and the user's weights."""
-
-    @abstractmethod
-    def _is_out_of_fold(self, mixed: Array) -> bool:
-        """Return whether mixed outputs are close to those of the training rows."""
-
-    @abstractmethod
-    def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
-        """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
 
     # -------------------------------------------------------------------- training
 
@@ -258,26 +238,43 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         group = None
         if groups is not None and not is_validated:
             group = validate_groups(groups, len(y))
-        rows = LabeledRows(self._fit_features(columns, y, group, rng), y, weight)
-        validation = self._read_validation(*given_validation) if is_validated else None
-        folds, n_estimators = None, self._resolve_n_estimators(len(y))
-        if not is_validated:
+        held_out = rows = Rows(self._fit_features(columns, y, group, rng), y, weight)
+        if is_validated:
+            held_out = self._read_validation(*given_validation)
+        n_estimators = self._resolve_n_estimators(len(y))
+        arrays, folds = [*rows.X, y, weight], None
+        if is_validated:
+            arrays += [*held_out.X, held_out.y, held_out.weight]
+        else:
             folds = self._make_folds(y, weight, group, n_estimators, rng)
             n_estimators = int(folds.max()) + 1
-        checkpoints.check_data([*rows.flat(), folds, *(validation.flat() if validation else ())])
+            arrays.append(folds)
+        checkpoints.check_data(arrays)
         # The rows are the same whatever estimators draw seeds in between.
         background_stream = copy.deepcopy(rng)
         spent = time.perf_counter() - start
-        time_limit = math.inf if self.time_limit is None else self.time_limit - spent
-        mixed = self._fit_models(
-            TrainingData(
-                rows, n_estimators, folds, validation, rng, time_limit, self, context, checkpoints
-            )
+        data = TrainingData(
+            rows,
+            self._count_training_rows(len(y), folds),
+            n_estimators,
+            folds,
+            held_out,
+            rng,
+            math.inf if self.time_limit is None else self.time_limit - spent,
+            self,
+            context,
+            checkpoints,
         )
+        mixed = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
+        self._fit_intervals(mixed, held_out, folds)
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixed, y, user_weight)
         self.background_ = keep_background(rows.X, weight, background_stream)
+
+    def _count_training_rows(self, n_rows: int, folds: Array | None) -> int:
+        """Return the number of training rows of the network with the largest fold."""
+        return n_rows if folds is None else n_rows - int(np.bincount(folds).max())
 
     def _fit_features(
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
@@ -298,7 +295,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         return rows
 
-    def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> LabeledRows:
+    def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         """Return the user's validation rows."""
         if X is None:
             raise ValueError(
@@ -318,7 +315,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
                     "class_weight gives every row the weight zero. Give a positive weight to a "
                     "class in y_val, or pass rows of other classes."
                 )
-            return LabeledRows(self._features.encoding.read_rows(columns), y, weight)
+            return Rows(self._features.encoding.read_rows(columns), y, weight)
 
     def _make_folds(
         self,
@@ -381,13 +378,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             )
         return min(n_estimators, n_affordable)
 
-    def _fit_models(self, data: TrainingData) -> Array:
-        """Fit the components and their mixture, and return mixed outputs for held-out rows."""
-        outputs, held_out = self._fit_components(data), data.held_out
-        mixed = self._fit_mixture(outputs, held_out.y, held_out.weight)
-        self._fit_intervals(mixed, held_out, data.folds)
-        return mixed
-
     def _fit_components(self, data: TrainingData) -> list[Array]:
         """Fit all components, set the attributes for them, and return their held-out outputs.
 
@@ -406,49 +396,49 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
 
         def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
-            rows = self._rows_in_view(data.rows, view)
-            validation = data.validation and self._rows_in_view(data.validation, view)
+            rows = held_out = self._rows_in_view(data.rows, view)
+            if data.folds is None:
+                held_out = self._rows_in_view(data.held_out, view)
             left = data.time_limit - (time.perf_counter() - start)
             limit, rng = max(left / n_left, MIN_TIME), rngs[component]
-            return data._replace(rows=rows, validation=validation, rng=rng, time_limit=limit)
+            return data._replace(rows=rows, held_out=held_out, rng=rng, time_limit=limit)
 
-        blended, trained = list[tuple[Any, Array]](), list[tuple[Any, Array]]()
-        first_outputs, is_stopped = list[Array](), False
+        blended, networks = list[Any](), list[Any]()
+        blended_outputs, outputs, first_outputs = list[Array](), list[Array](), list[Array]()
+        is_stopped = False
 
-        def is_promising(outputs: Array) -> bool:
-            earlier = [first_outputs.copy(), [own_outputs for _, own_outputs in trained]]
-            first_outputs.append(outputs)
-            return not trained or self._improves_mixture(
-                outputs, earlier, data.held_out, MIN_GAIN_OF_ENSEMBLE
+        def is_promising(of_first_cycle: Array) -> bool:
+            earlier = [first_outputs.copy(), outputs]
+            first_outputs.append(of_first_cycle)
+            return not networks or self._improves_mixture(
+                of_first_cycle, earlier, data.held_out, MIN_GAIN_OF_ENSEMBLE
             )
 
         for index, estimator in enumerate(blend):
             own = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            component = cross_fit(estimator, self._targets, self._features.is_nominal, own)
-            if component is not None:
-                blended.append(component)
+            found = cross_fit(estimator, self._targets, self._features.is_nominal, own)
+            if found is not None:
+                blended.append(found[0])
+                blended_outputs.append(found[1])
         for index, defaults in enumerate(configurations):
-            view: FeatureView = "embedded" if defaults.embeds else "encoded"
-            own = data_for(index, view, n_networks - index)
-            if trained and (own.time_limit == MIN_TIME or is_stopped):
+            own = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
+            if networks and (own.time_limit == MIN_TIME or is_stopped):
                 break
-            networks = self._make_ensemble(defaults, own)
-            ensemble, outputs, is_stopped = train_networks(
-                networks, view, index + 1, own, is_promising
+            ensemble = self._make_ensemble(defaults, own)
+            ensemble, own_outputs, is_stopped = train_networks(
+                ensemble, index + 1, own, is_promising
             )
-            trained.append((ensemble, outputs))
-        if self.blend == AUTO and n_rows > VERY_MANY_ROWS:
-            others = [[outputs for _, outputs in trained]]
-            blended = [
-                (component, outputs)
-                for component, outputs in blended
-                if self._improves_mixture(outputs, others, data.held_out, MIN_GAIN_OF_BOOSTING)
-            ]
-        self._components: list[Any] = [each for each, _ in trained + blended]
-        self.networks_ = [each.networks for each, _ in trained]
-        self.n_iter_ = np.array([networks.n_iter_ for networks in self.networks_])
-        self.blended_ = [each.estimators for each, _ in blended]
-        return [outputs for _, outputs in trained + blended]
+            networks.append(ensemble)
+            outputs.append(own_outputs)
+        if self.blend == AUTO and n_rows > VERY_MANY_ROWS and blended:
+            gain = MIN_GAIN_OF_BOOSTING
+            if not self._improves_mixture(blended_outputs[0], [outputs], data.held_out, gain):
+                blended, blended_outputs = [], []
+        self.networks_ = networks
+        self._blended = blended
+        self.n_iter_ = np.array([each.n_iter_ for each in networks])
+        self.blended_ = [each.estimators for each in blended]
+        return outputs + blended_outputs
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
@@ -456,12 +446,12 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
         params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
         return self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
 
-    def _rows_in_view(self, rows: LabeledRows, view: FeatureView) -> LabeledRows:
+    def _rows_in_view(self, rows: Rows, view: FeatureView) -> Rows:
         """Return encoded rows of a table in a view."""
-        return rows._replace(X=self._features.make_training_input(rows.X, view))
+        return replace(rows, X=self._features.make_training_input(rows.X, view))
 
     def _improves_mixture(
-        self, outputs: Array, earlier: Sequence[list[Array]], rows: LabeledRows, min_gain: float
+        self, outputs: Array, earlier: Sequence[list[Array]], rows: Rows, min_gain: float
     ) -> bool:
         """Return whether a component improves one of several mixtures enough to be worth its time.
 
@@ -471,7 +461,7 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             The held-out outputs of the component.
         earlier : sequence of lists of arrays
             Those of the other components in each mixture.
-        rows : LabeledRows
+        rows : Rows
             The held-out rows.
         min_gain : float
             The share of the loss of a mixture that the component must remove.
@@ -486,157 +476,6 @@ class BaseTabular(CallbackSupportMixin, EstimatorMixin, metaclass=ABCMeta):
             if alone - mixed > min_gain * alone:
                 return True
         return False
-
-    # ------------------------------------------------------------------ prediction
-
-    def _predict(self, X: Any, mix: Callable[[Sequence[Array]], Array]) -> Array:
-        """Return what `mix` computes from the outputs of all components."""
-        if not hasattr(self, "_components"):  # a hundred times as fast as check_is_fitted
-            check_is_fitted(self)
-        rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
-        return TabularModel(self._features, self._components, mix).predict(rows)
-
-    def _predict_for_score(self, X: Any, y: Any) -> tuple[Array, Array]:
-        """Return the targets and the mixed outputs that the score is computed from."""
-        return self._targets.encode(y), self._predict(X, self._mix)
-
-    def _score_predictions(self, y: Array, predicted: Array, weight: Array | None) -> float:
-        """Return the score, given what `_predict_for_score` has returned."""
-        return self._score_mixed(predicted, y, weight, None)
-
-    # ------------------------------------------------------- explanations, importances
-
-    def _explain(
-        self,
-        X: Any,
-        background: Any,
-        mix: Callable[[Sequence[Array]], Array],
-        output_names: list[str] | None,
-        n_permutations: int | None,
-        random_state: Any,
-    ) -> Explanation:
-        """Return the share of each column in what `mix` computes from the outputs."""
-        check_is_fitted(self)
-        columns = read_table(self, X, reset=False)
-        rows = vars(self).get("background_")
-        if background is not None:
-            with prefix_errors("background"):
-                given = read_table(self, background, reset=False)
-                rows = read_background(given, self._features, random_state)
-        elif rows is None:
-            raise ValueError(
-                "background must be given, because this estimator keeps no training rows in "
-                "background_. Pass training rows, or fit again."
-            )
-        return explain_table(
-            TabularModel(self._features, self._components, mix),
-            columns,
-            rows,
-            output_names,
-            n_permutations,
-            random_state,
-        )
-
-    def permutation_importance(
-        self,
-        X: MatrixLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        *,
-        scoring: Any = None,
-        n_repeats: int = 5,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> Bunch:
-        """Return how much permuting each column lowers the out-of-fold score.
-
-        Pass the training data, because `fit` does not keep it. The score of out-of-fold predictions
-        is used, so importances hold for new rows, and no rows have to be set aside. Columns are
-        those of the table, not of its encoding. This method also sets ``feature_importances_`` to
-        the mean importances.
-
-        Parameters
-        ----------
-        X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
-            The training table, with rows in the order of `fit`.
-        y : array-like of shape (n_samples,)
-            The target of the training table.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row in the score; None for equal weights.
-        scoring : str, callable or None, default=None
-            A scorer as in scikit-learn; None for the score of ``oof_score_``. For a classifier,
-            "neg_log_loss" is finer than accuracy.
-        n_repeats : int, default=5
-            The number of permutations of each column.
-        random_state : int, RandomState instance or None, default=None
-            Seed of the permutations.
-
-        Returns
-        -------
-        result : Bunch
-            As in scikit-learn's function of this name: ``importances_mean`` and
-            ``importances_std``, of shape (n_features,), and ``importances``, of shape
-            (n_features, n_repeats).
-
-        Raises
-        ------
-        NotFittedError
-            If the estimator is not fitted.
-        ValueError
-            If X is not the training table, or if `fit` had no folds because of X_val, or ran on a
-            Dask cluster.
-
-        Notes
-        -----
-        If several columns have the same information, each of them has a low importance, because the
-        model can use the other ones. Target statistics of categories are out of fold, as in `fit`.
-
-        References
-        ----------
-        Breiman, "Random forests", Machine Learning 45, 2001, section 10.
-        """
-        check_is_fitted(self)
-        if not hasattr(self, "oof_member_"):
-            raise ValueError(
-                "permutation_importance needs to know which rows each network has held out, but "
-                "with X_val there are none, and those on a Dask cluster are not kept. Pass rows "
-                "that were not trained on to sklearn.inspection.permutation_importance."
-            )
-        check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
-        columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
-        check_consistent_length(columns.table, y_encoded)
-        weight = validate_weight(sample_weight, columns.table)
-        model = TabularModel(self._features, self._components, self._mix)
-        rows, n_rows = self._features.encoding.read_training_rows(columns), len(self.oof_member_)
-        is_training_table = columns.n_rows == n_rows and self._is_out_of_fold(
-            predict_out_of_fold(model, rows, self.oof_member_)
-        )
-        if not is_training_table:
-            raise ValueError(
-                f"X must be the table of {n_rows} rows that fit was given, in the same order, got "
-                f"{columns.n_rows} other row(s). For other rows use "
-                "sklearn.inspection.permutation_importance."
-            )
-        result = permutation_importance(
-            model,
-            rows,
-            self.oof_member_,
-            lambda mixed: self._score_mixed(mixed, y_encoded, weight, scoring),
-            n_repeats,
-            check_random_state(random_state),
-        )
-        self._importances = result.importances_mean
-        return result
-
-    @property
-    def feature_importances_(self) -> Array:
-        """The means of the last call of `permutation_importance`."""
-        if not hasattr(self, "_importances"):
-            raise AttributeError(
-                "feature_importances_ is not computed yet. Call permutation_importance(X, y) "
-                "first, with the table that fit was given."
-            )
-        importances: Array = self._importances
-        return importances
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return the HTML of the fitted attributes and the layers."""

@@ -11,21 +11,22 @@ from sklearn.base import ClassifierMixin
 from .._sklearn import StrOptions
 from ..estimators._validation import validate_labels
 from ..estimators.explanation import Explanation, output_transform
+from ..nn.rows import Rows
 from ..training.class_weight import (
     ClassWeight,
 )
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
-from ._mixture import (
+from ._networks import OutputBiasInit, TabularClassifierNetworks
+from ._prediction import apply_scorer
+from ._targets import (
+    ClassifierTargets,
     average_probabilities,
     compute_probabilities,
     fit_softmax_temperature,
     mixture_weights_nll,
     safe_log,
 )
-from ._networks import OutputBiasInit, TabularClassifierNetworks
-from ._prediction import LabeledRows, apply_scorer
-from ._targets import ClassifierTargets
 from ._training_cycles import FOR_CLASSES, EnsembleSettings
 from .base import BaseTabular
 
@@ -193,7 +194,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         blended = resolve_blend(self.blend, n_rows)
         return blended if len(self.classes_) > 1 else []
 
-    def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
+    def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         shares = np.bincount(rows.y, rows.weight, len(self.classes_))
         # A class without weight counts as half a row.
         prior = np.log(np.maximum(shares, 0.5 * shares.sum() / len(rows.y)))

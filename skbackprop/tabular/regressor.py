@@ -24,11 +24,12 @@ from ..estimators._validation import (
 from ..estimators.explanation import Explanation
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES
+from ..nn.rows import Rows
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
 from ._networks import OutputBiasInit, TabularRegressorNetworks
-from ._prediction import LabeledRows, apply_scorer
+from ._prediction import apply_scorer
 from ._targets import RegressorTargets
 from ._training_cycles import FOR_NUMBERS, EnsembleSettings
 from .base import BaseTabular
@@ -205,7 +206,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _blended_estimators(self, n_rows: int) -> list[Any]:
         return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
 
-    def _make_networks(self, params: dict[str, Any], rows: LabeledRows) -> Any:
+    def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         is_scaled = self._targets.numbers.scale is not None
         intercepts = self._targets.initial_intercepts(rows.y, rows.weight).tolist()
         init = OutputBiasInit(tuple(intercepts))
@@ -216,8 +217,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.weights_ = self._targets.fit_weights(by_component, y, weight)
         return self._targets.mix(by_component, self.weights_.tolist())
 
-    def _fit_intervals(self, mixed: Array, rows: LabeledRows, folds: Array | None) -> None:
-        _, y, weight = rows
+    def _fit_intervals(self, mixed: Array, rows: Rows, folds: Array | None) -> None:
+        y, weight = rows.y, rows.weight
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
         self._error_scale = self._targets.fit_error_scale(mixed[has_weight], y[has_weight])

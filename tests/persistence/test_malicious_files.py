@@ -25,7 +25,7 @@ from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import SOLVERS
 from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import SCHEDULES
-from skbackprop.tabular._boosted_trees import replace_ordinal_encoding
+from skbackprop.tabular._blend import replace_ordinal_encoding
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
 CLASSIFIER = "skbackprop.estimators.classifier.BackpropClassifier"

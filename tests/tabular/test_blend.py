@@ -30,8 +30,8 @@ from sklearn.svm import SVC
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular import _blend
-from skbackprop.tabular._boosted_trees import replace_ordinal_encoding
-from skbackprop.tabular._mixture import (
+from skbackprop.tabular._blend import replace_ordinal_encoding
+from skbackprop.tabular._targets import (
     compute_probabilities,
     fit_softmax_temperature,
     mixture_weights_nll,

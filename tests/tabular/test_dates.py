@@ -10,7 +10,8 @@ import pytest
 
 from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._dates import DateEncoding, dates_to_microseconds
+from skbackprop.tabular._column_encodings import DateEncoding
+from skbackprop.tabular._column_values import dates_to_microseconds
 from skbackprop.tabular._read_table import FEW_ROWS
 
 # Before 1970, a leap day, the last day of a leap year, and Mondays and Sundays.

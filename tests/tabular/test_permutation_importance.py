@@ -45,7 +45,7 @@ def test_importances_are_out_of_fold(kind):
     for row, member in enumerate(model.oof_member_):
         inputs = component_inputs(model, permuted.iloc[[row]])
         outputs = [
-            each.member_outputs(member, x)[None]
+            each.outputs(x, single_precision=True, member=member)
             for each, x in zip(model._components, inputs, strict=True)
         ]
         predictions.append(model._mix(outputs)[0])

@@ -14,13 +14,13 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import TabularClassifier
+from skbackprop.nn.rows import Rows
 from skbackprop.tabular import _training_cycles, base
 from skbackprop.tabular._networks import (
     TabularClassifierNetworks,
     TabularNetworkMixin,
     TabularRegressorNetworks,
 )
-from skbackprop.tabular._prediction import LabeledRows
 from skbackprop.tabular._training_cycles import (
     FOR_CLASSES,
     FOR_NUMBERS,
@@ -134,7 +134,7 @@ def test_a_cycle_begins_if_it_ends_within_the_time_limit(kind, seconds, n_cycles
     monkeypatch.setattr(_training_cycles, "time", clock)
     monkeypatch.setattr(_training_cycles, "cycle_lengths", lambda *_: [1, 2, 4])
     monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf)
-    monkeypatch.setattr(_training_cycles.CycleResult, "lowers", lambda *_: True)
+    monkeypatch.setattr(_training_cycles, "has_enough_gain", lambda *_: True)
     X, y = data_for(kind)
     model = kind(**SMALL, time_limit=seconds * len(kind._configurations))
     n_epochs = sum([1, 2, 4][:n_cycles])
@@ -182,7 +182,7 @@ def test_an_ensemble_goes_on_if_it_improves_a_mixture(n_networks):
         signs + 2 * noise[1],
         4 * signs + noise[0],
     )
-    rows, before = LabeledRows(None, y, None), set(vars(model))
+    rows, before = Rows(None, y), set(vars(model))
     for outputs, earlier, expected in [
         (same, [[weak], [weak]], False),
         (other, [[weak], [weak]], True),
@@ -205,7 +205,7 @@ def test_a_network_does_not_depend_on_its_held_out_targets(kind, monkeypatch):
     others[folds == 0] = np.random.RandomState(0).permutation(y[folds == 0])
     ensembles = [kind(**SMALL).fit(X, targets)._components[0] for targets in (y, others)]
     (first, second), (of_first, of_second) = (
-        [each.networks.coefs_[0][member] for each in ensembles] for member in (0, 1)
+        [each.coefs_[0][member] for each in ensembles] for member in (0, 1)
     )
     np.testing.assert_allclose(first, second, rtol=1e-3, atol=1e-5)
     assert np.abs(of_first - of_second).max() > 0.01

@@ -1,14 +1,11 @@
-"""Strings: which are numbers, dates, text or categories, and the encoding of numbers and text."""
+"""Encodings of a column as several numbers: dates, times of day and text."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy import sparse
@@ -16,19 +13,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._dates import parse_iso_date
-from ._object_values import is_missing
-
-# Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
-_NUMBER = re.compile(
-    r"\s*([+-]?(?!0[\d,])(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
-    r"\s*(%?)\s*",
-    re.ASCII,
-)
-
-# A column of strings is text if it has more distinct values than this, if more than this share of
-# its values are distinct, and if these have at least this many words on average.
-MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
+from ._column_values import SECONDS_A_DAY, is_missing
 
 # The number of hashed n-grams, the maximum number of outputs, and of rows that these are fitted to.
 N_NGRAMS, N_COMPONENTS, MAX_FITTED_TEXTS = 8192, 30, 20_000
@@ -37,35 +22,82 @@ _MIN_SINGULAR = 1e-6
 _TEXTS_AT_ONCE = 4096
 
 
-def parse_number(text: str) -> float:
-    """Return the number in a string, NaN if there is none; a percentage is divided by 100."""
-    found = _NUMBER.fullmatch(text)
-    if found is None:
-        return np.nan
-    number = float(found[1].replace(",", ""))
-    return number / 100 if found[2] else number
+def _cycle(share: Array) -> list[Array]:
+    """Return the sine and cosine of shares of a period.
 
-
-def infer_kind_of_strings(
-    values: Sequence[Any],
-) -> Literal["numeric_string", "date", "text", "category"]:
-    """Return the kind of a column of strings and missing values.
-
-    Blank strings are missing in columns of numbers and dates.
+    They are rounded, so that sin(pi) equals sin(0), and constant columns stay constant.
     """
-    counts = {value: n for value, n in Counter(values).items() if not is_missing(value)}
-    if not all(isinstance(value, str) for value in counts):
-        return "category"
-    written = [value for value in counts if value and not value.isspace()]
-    if written and not any(math.isnan(parse_number(value)) for value in written):
-        return "numeric_string"
-    if written and all(parse_iso_date(value) is not None for value in written):
-        return "date"
-    # Text has many distinct values, of several words on average.
-    is_text = len(written) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
-        len(value.split()) for value in written
-    ) >= MIN_WORDS * len(written)
-    return "text" if is_text else "category"
+    return [np.round(function(2 * np.pi * share), 12) for function in (np.sin, np.cos)]
+
+
+@dataclass(frozen=True)
+class DateEncoding:
+    """Encoding of a column of dates: parts of the calendar as cycles, and the time passed.
+
+    Parameters
+    ----------
+    label : str
+        The name of the column in errors.
+    first : int
+        The first date of the training table, in microseconds since 1970.
+    """
+
+    label: str
+    first: int
+    output_type: ClassVar[str] = "date"
+    kind: ClassVar[str] = "date"
+    suffixes: ClassVar[tuple[str, ...]] = (
+        *("_year", "_month_sin", "_month_cos", "_weekday_sin", "_weekday_cos"),
+        *("_yearday_sin", "_yearday_cos", "_hour_sin", "_hour_cos", "_elapsed"),
+    )
+
+    @classmethod
+    def fit(cls, dates: Array, label: str) -> Self:
+        """Find the first date."""
+        known = dates[~np.isnat(dates)]
+        return cls(label, int(known.min().astype(np.int64)) if len(known) else 0)
+
+    def encode(self, dates: Array) -> Array:
+        """Return the parts of dates (n,) as a matrix (n, 10), with NaN for missing values.
+
+        Cycles are the sine and cosine of 2 pi times m/12, w/7, d/D and s/86400: m full months and
+        d full days of a year of D days, w days since Monday, and s seconds since midnight.
+        """
+        days, months, years = (dates.astype(f"M8[{unit}]") for unit in "DMY")
+        day = np.timedelta64(1, "D")
+        day_of_year = (days - years.astype("M8[D]")) / day
+        n_days = ((years + 1).astype("M8[D]") - years.astype("M8[D]")) / day
+        parts = [
+            years.astype(np.int64) + 1970,
+            *_cycle(months.astype(np.int64) % 12 / 12),
+            *_cycle((days.astype(np.int64) + 3) % 7 / 7),
+            *_cycle(day_of_year / n_days),
+            *_cycle((dates - days) / day),
+            (dates.astype(np.int64) - self.first) / (SECONDS_A_DAY * 1e6),
+        ]
+        encoded = np.column_stack(parts).astype(np.float64, copy=False)
+        encoded[np.isnat(dates)] = np.nan
+        return encoded
+
+
+@dataclass(frozen=True)
+class TimeEncoding:
+    """Encoding of a column of times of day: the hour as a number and as a cycle.
+
+    Parameters
+    ----------
+    label : str
+        The name of the column in errors.
+    """
+
+    label: str
+    output_type: ClassVar[str] = "date"
+    kind: ClassVar[str] = "time"
+    suffixes: ClassVar[tuple[str, ...]] = ("_hour", "_hour_sin", "_hour_cos")
+
+    def encode(self, seconds: Array) -> Array:
+        """Return the parts of times (n,), in seconds since midnight, as a matrix (n, 3)."""
+        return np.column_stack([seconds / 3600, *_cycle(seconds / SECONDS_A_DAY)])
 
 
 _VECTORIZER = HashingVectorizer(

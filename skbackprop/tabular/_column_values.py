@@ -1,0 +1,335 @@
+"""Values of columns: roles such as number, level or date, kinds, checks, and conversions.
+
+Dates are converted to arrays of datetime64[us], times of day and durations to arrays of seconds. A
+date with a time zone stands for its wall-clock time.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from reprlib import repr as short_repr
+from types import MappingProxyType
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+
+from ..utils.arrays import Array
+
+# "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
+Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
+
+Role = Literal["number", "level", "missing", "date", "time", "duration", "other"]
+
+# The roles of values that are not missing.
+PLURALS: Mapping[Any, str] = MappingProxyType(
+    {
+        "number": "numbers",
+        "level": "other values",
+        "date": "dates",
+        "time": "times of day",
+        "duration": "durations",
+    }
+)
+
+_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fraction)
+_DURATIONS = (datetime.timedelta, np.timedelta64)
+# Types with a missing value of their own, which differs from itself.
+_WITH_NAN = (float, np.floating, Decimal, np.datetime64, np.timedelta64)
+
+
+def _role_of_type(type_: type) -> Role:
+    """Return the role of the values of a type; "other" for unsupported types."""
+    if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
+        return "missing"
+    # Durations come before numbers, since timedelta64 is an integer type of NumPy.
+    if issubclass(type_, _DURATIONS):
+        return "duration"
+    if issubclass(type_, (datetime.date, np.datetime64)) or type_.__name__ == "Period":  # of pandas
+        return "date"
+    if issubclass(type_, datetime.time):
+        return "time"
+    if issubclass(type_, _NUMBERS):
+        return "number"
+    if issubclass(type_, (complex, np.complexfloating)) or type_.__hash__ is None:
+        return "other"
+    return "level"
+
+
+find_role: Callable[[type], Role] = cache(_role_of_type)
+
+
+def find_roles(values: Sequence[Any]) -> dict[Role, type]:
+    """Return the roles of values, each with one of their types."""
+    return {find_role(type_): type_ for type_ in set(map(type, values))}
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a value is None, NaN, NaT, or pandas's NA."""
+    is_nan = isinstance(value, _WITH_NAN) and value != value
+    return is_nan or find_role(type(value)) == "missing"
+
+
+def check_supported(values: Sequence[Any], label: str) -> dict[Role, type]:
+    """Return the roles of values; raise if some are not supported."""
+    types = find_roles(values)
+    if "other" in types:
+        raise_unsupported(values, label)
+    return types
+
+
+def to_floats(values: Sequence[Any], label: str) -> Array:
+    """Return the values of a numeric column as float64, with NaN for missing values.
+
+    Parameters
+    ----------
+    values : sequence
+        The values.
+    label : str
+        The name of the column in errors.
+
+    Raises
+    ------
+    TypeError
+        If a value is not supported.
+    ValueError
+        If a value is not a number.
+    """
+    types = check_role(values, "number", label)
+    if "missing" in types:  # NumPy converts None to NaN, but not the NA of pandas
+        values = [np.nan if find_role(type(value)) == "missing" else value for value in values]
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        raise_infinite(label)
+
+
+def check_role(
+    values: Sequence[Any], role: Role, label: str, *, strings: bool = False
+) -> dict[Role, type]:
+    """Return the roles of values; raise if some are not of the role that they had in `fit`.
+
+    Strings are accepted with `strings`, and missing values always.
+    """
+    types = check_supported(values, label)
+    accepted = {role, "missing"}
+    if types.keys() <= accepted:
+        return types
+    for row, value in enumerate(values):
+        if find_role(type(value)) in accepted or is_missing(value):
+            continue
+        if strings and isinstance(value, str):
+            continue
+        remedy = "numbers, with NaN for missing ones," if role == "number" else PLURALS[role]
+        raise ValueError(
+            f"{label} held {PLURALS[role]} in fit, but now holds {short_repr(value)} "
+            f"({type(value).__name__}) in row {row}. Convert the column to "
+            f"{remedy} or fit again."
+        )
+    return types
+
+
+def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
+    """Raise an error about a column with lists, dicts, complex numbers and the like.
+
+    The error names the first such value, or the first one that is not missing if only the dtype of
+    the column is unsupported.
+    """
+
+    def is_unsupported(value: Any) -> bool:
+        try:
+            hash(value)
+        except TypeError:  # such as a tuple of lists
+            return True
+        return find_role(type(value)) == "other"
+
+    rows = [row for row, value in enumerate(values) if is_unsupported(value)]
+    row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
+    value = values[row]
+    raise TypeError(
+        f"{label} holds {short_repr(value)} in row {row}: argument must be a string "
+        f"or a number, not {type(value).__name__!r}. Split such values into one column for each "
+        "part, or remove the column."
+    )
+
+
+def raise_infinite(label: str) -> NoReturn:
+    """Raise an error about a column with infinite values."""
+    raise ValueError(
+        f"{label} has infinite values (infinity, or a value too large for float64). Replace them "
+        "with NaN if they stand for missing values, or with the largest plausible value."
+    )
+
+
+# ----------------------------------------------------------------------- dates and times
+
+# Dates are clipped to this many years around 1970, so that their differences fit into 64 bits.
+_MAX_YEARS = 140_000
+
+SECONDS_A_DAY = 86_400
+_SECONDS_A_MONTH = 30.436875 * SECONDS_A_DAY  # of the Gregorian calendar, on average
+
+_ISO_DATE = re.compile(r"\s*(\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?)\s*")
+
+
+def as_microseconds(dates: Array) -> Array:
+    """Return an array of datetime64 of any unit as datetime64[us], clipped to its range."""
+    unit, _ = np.datetime_data(dates.dtype)
+    if unit not in ("us", "ns", "ps", "fs", "as", "generic"):
+        limits = np.array([-_MAX_YEARS, _MAX_YEARS], "M8[Y]").astype(dates.dtype)
+        dates = np.where(np.isnat(dates), dates, np.clip(dates, *limits))
+    return dates.astype("M8[us]")
+
+
+def as_seconds(durations: Array) -> Array:
+    """Return an array of timedelta64 of any unit as float64 seconds, with NaN for NaT."""
+    unit, _ = np.datetime_data(durations.dtype)
+    if unit in ("Y", "M"):
+        seconds = durations.astype("m8[M]") / np.timedelta64(1, "M") * _SECONDS_A_MONTH
+    else:
+        seconds = durations / np.timedelta64(1, "s")
+    return np.asarray(seconds, dtype=np.float64)
+
+
+def parse_iso_date(text: str) -> datetime.datetime | None:
+    """Return a date in ISO 8601 form, with or without a time; None if the text is none."""
+    found = _ISO_DATE.fullmatch(text)
+    if found is None:
+        return None
+    try:
+        return datetime.datetime.fromisoformat(found[1].rstrip())
+    except ValueError:
+        return None
+
+
+def dates_to_microseconds(values: Sequence[Any]) -> Array:
+    """Return dates of any types as datetime64[us], with NaT for missing values and other strings.
+
+    A period is its first moment.
+    """
+    not_a_date = np.datetime64("NaT", "us")
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, str):
+            value = parse_iso_date(value)
+        if is_missing(value):
+            return not_a_date
+        value = getattr(value, "start_time", value)  # of a Period of pandas
+        if hasattr(value, "tz_localize"):  # a Timestamp of pandas
+            value = value.tz_localize(None).to_datetime64()
+        if isinstance(value, np.datetime64):
+            return as_microseconds(np.array([value]))[0]
+        if isinstance(value, datetime.datetime):
+            value = value.replace(tzinfo=None)
+        return np.datetime64(value, "us")
+
+    return np.array([convert(value) for value in values], dtype="M8[us]")
+
+
+def times_to_seconds(values: Sequence[Any]) -> Array:
+    """Return times of day as seconds since midnight, with NaN for missing values."""
+    seconds = [
+        np.nan
+        if is_missing(time)
+        else time.hour * 3600.0 + time.minute * 60 + time.second + time.microsecond / 1e6
+        for time in values
+    ]
+    return np.array(seconds, dtype=np.float64)
+
+
+def durations_to_seconds(values: Sequence[Any]) -> Array:
+    """Return durations of any types as seconds, with NaN for missing values."""
+
+    def convert(value: Any) -> float:
+        if is_missing(value):
+            return np.nan
+        if isinstance(value, np.timedelta64):
+            return float(as_seconds(np.array([value]))[0])
+        return float(value.total_seconds())
+
+    return np.array([convert(value) for value in values], dtype=np.float64)
+
+
+# ------------------------------------------------------------------------------ kinds
+
+# Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
+_NUMBER = re.compile(
+    r"\s*([+-]?(?!0[\d,])(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
+    r"\s*(%?)\s*",
+    re.ASCII,
+)
+
+# A column of strings is text if it has more distinct values than this, if more than this share of
+# its values are distinct, and if these have at least this many words on average.
+MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
+
+
+def parse_number(text: str) -> float:
+    """Return the number in a string, NaN if there is none; a percentage is divided by 100."""
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return np.nan
+    number = float(found[1].replace(",", ""))
+    return number / 100 if found[2] else number
+
+
+def infer_kind_of_strings(values: Sequence[Any]) -> Kind:
+    """Return the kind of a column of strings and missing values.
+
+    Blank strings are missing in columns of numbers and dates.
+    """
+    counts = {value: n for value, n in Counter(values).items() if not is_missing(value)}
+    if not all(isinstance(value, str) for value in counts):
+        return "category"
+    written = [value for value in counts if value and not value.isspace()]
+    if written and not any(math.isnan(parse_number(value)) for value in written):
+        return "numeric_string"
+    if written and all(parse_iso_date(value) is not None for value in written):
+        return "date"
+    # Text has many distinct values, of several words on average.
+    is_text = len(written) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
+        len(value.split()) for value in written
+    ) >= MIN_WORDS * len(written)
+    return "text" if is_text else "category"
+
+
+def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
+    """Return the kind of a column of objects; an empty one is numeric.
+
+    Raises
+    ------
+    TypeError
+        If a value is not supported.
+    ValueError
+        If numbers, dates, times or durations are mixed with other values.
+    """
+    types = check_supported(values, label)
+    if len(types) > 1:  # NaN is a missing value, not a number
+        types = find_roles([value for value in values if not is_missing(value)])
+    found = [role for role in PLURALS if role in types]
+    if "level" in types:
+        levels = [value for value in values if find_role(type(value)) in ("level", "missing")]
+        kind = infer_kind_of_strings(levels)
+        if found == ["level"]:
+            return kind
+        if (kind, found) in (
+            ("numeric_string", ["number", "level"]),
+            ("date", ["level", "date"]),
+        ):
+            return kind
+    if len(found) > 1:
+        first, second = found[:2]
+        row, value = next(at for at in enumerate(values) if find_role(type(at[1])) == second)
+        raise ValueError(
+            f"{label} holds {PLURALS[first]} ({types[first].__name__}) and {PLURALS[second]} "
+            f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert the "
+            'column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings with '
+            "astype(str)."
+        )
+    return found[0] if found else "number"
