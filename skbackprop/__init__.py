@@ -6,10 +6,11 @@ from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
 from .estimators.regressor import BackpropRegressor
 from .inspection._learning_rate_finder import find_learning_rate
-from .model_selection._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from .model_selection._search_successive_halving import (
+from .model_selection._search import (
+    BackpropGridSearchCV,
     BackpropHalvingGridSearchCV,
     BackpropHalvingRandomSearchCV,
+    BackpropRandomizedSearchCV,
 )
 from .tabular.classifier import TabularClassifier
 from .tabular.regressor import TabularRegressor

@@ -19,8 +19,7 @@ from .initializers import GlorotUniform, Initializer, VarianceScaling
 from .utils._name_types import ActivationName
 from .utils.arrays import Array
 from .utils.configurable import Configurable
-from .utils.suggestions import find_by_name
-from .utils.validation import validate_interval
+from .utils.validation import find_by_name, validate_interval
 
 __all__ = [
     "ACTIVATIONS",

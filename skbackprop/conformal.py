@@ -25,9 +25,11 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted
 
 from ._sklearn import HasMethods, Interval, StrOptions, _safe_indexing
-from .estimators._decorators import with_parameter_validation
-from .estimators._estimator_mixin import EstimatorMixin
-from .estimators._meta_estimators import get_pipeline_steps
+from .estimators._estimator_mixin import (
+    EstimatorMixin,
+    get_pipeline_steps,
+    with_parameter_validation,
+)
 from .utils.arrays import Array, MatrixLike, count_rows
 
 # Number of bisection steps to find an end of a CV+ interval.

@@ -22,10 +22,10 @@ from zipfile import ZIP_DEFLATED
 import numpy as np
 from sklearn.metrics import get_scorer, get_scorer_names
 
+from .estimators._checkpoint import atomic_write
 from .tabular._blend import BOOSTED, OrdinalTable
 from .utils.arrays import Array
-from .utils.atomic_write import atomic_write
-from .utils.optional_dependencies import require_extra
+from .utils.validation import require_extra
 
 __all__ = ["get_trusted_types", "load", "save"]
 

@@ -17,8 +17,7 @@ import numpy as np
 from .utils._name_types import ScheduleName
 from .utils.arrays import Array, ArrayDict, FloatOrPerMember
 from .utils.configurable import Configurable
-from .utils.suggestions import find_by_name
-from .utils.validation import validate_interval
+from .utils.validation import find_by_name, validate_interval
 
 __all__ = [
     "SCHEDULES",

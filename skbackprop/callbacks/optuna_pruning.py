@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from ..estimators.base import BaseNeuralNetwork
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 
 MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss"]
 """The values of an epoch that can be reported."""

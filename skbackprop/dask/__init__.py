@@ -2,7 +2,7 @@
 
 from importlib import import_module
 
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 
 with require_extra("skbackprop.dask", extra="dask"):
     for _module in ("dask.array", "dask.dataframe", "distributed"):

@@ -16,7 +16,7 @@ import dask
 import numpy as np
 import pandas as pd
 
-from ..estimators._decorators import available_if
+from ..estimators._estimator_mixin import available_if
 from ..estimators._parameter_table import COUNT
 from ..estimators._targets import Targets
 from ..estimators._validation import prefix_errors, validate_weight
@@ -30,8 +30,8 @@ from ..optimizers import OPTIMIZERS
 from ..training.architecture import check_first_layer
 from ..training.class_weight import BALANCED
 from ..training.config import Config
-from ..training.stacks import OnEpoch
-from ..training.train import MakeStack
+from ..training.epochs import MakeStack
+from ..training.train import OnEpoch
 from ._base import DaskMixin, with_sync_every
 from ._blocks import (
     Block,

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._meta_estimators import get_pipeline_steps
+from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 
 # Values that span more than this factor are plotted on a logarithmic scale.
 _WIDE_FACTOR = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from ..estimators._history import LossCurves, get_full_history
+from ..estimators._fitted import LossCurves, get_full_history
 from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
 from ..training.config import is_lbfgs
 from ._plotting import check_matplotlib, get_axes, set_log_scale_if_wide, unwrap_estimator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..training.diagnostics import has_failed
-from ..training.train import GetState
+from ..training.epochs import GetState
 
 
 class CallbackHook:

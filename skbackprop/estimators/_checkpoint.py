@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from uuid import uuid4
 
 import numpy as np
 
 from ..nn.train_state import TrainState
 from ..utils.arrays import Array, ArrayDict
-from ..utils.atomic_write import atomic_write
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+    """Context with a binary file that takes the place of `path` when the context ends.
+
+    After an error, an older file of this name stays as it was. An OSError names `path`.
+    """
+    draft = path.with_name(f".{path.name}-{uuid4().hex}")
+    try:
+        with draft.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
 
 _FORMAT = "skbackprop checkpoint, version 3"
 

@@ -1,20 +1,27 @@
-"""Base class of all public estimators: nested parameters, and errors with suggestions."""
+"""Base class of all public estimators, decorators of their methods, and meta-estimators' parts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import unwrap
 from numbers import Real
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
+from sklearn import callback
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils import metaestimators
 
-from .._sklearn import StrOptions
+from .._sklearn import StrOptions, _fit_context
 from ..utils.configurable import (
     Configurable,
     get_nested_params,
     set_nested_params,
     split_nested_params,
 )
-from ..utils.suggestions import check_keywords, did_you_mean
+from ..utils.validation import check_keywords, did_you_mean
 
 
 class EstimatorMixin(BaseEstimator):
@@ -101,3 +108,56 @@ class EstimatorMixin(BaseEstimator):
             if name == "learning_rate" and isinstance(value, Real):
                 suggestion = f" Did you mean learning_rate_init={value!r}?"
             raise type(error)(f"{error}{suggestion}") from None
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
+    """Make a method available only if a check of the estimator passes."""
+    decorator: Callable[[Method], Method] = metaestimators.available_if(check)
+    return decorator
+
+
+def with_callbacks(method: Method) -> Method:
+    """Set up callbacks before a fit, and tear them down after it."""
+    decorated: Method = callback.with_callbacks(method)
+    return decorated
+
+
+def with_parameter_validation(prefer_skip_nested_validation: bool) -> Callable[[Method], Method]:
+    """Validate the parameters by their constraints at the beginning of a fit.
+
+    Parameters
+    ----------
+    prefer_skip_nested_validation : bool
+        Whether to skip the validation in fits of inner estimators.
+    """
+    decorator: Callable[[Method], Method] = _fit_context(
+        prefer_skip_nested_validation=prefer_skip_nested_validation
+    )
+    return decorator
+
+
+def with_argument_suggestions(method: Method) -> Method:
+    """Decorate a method: an unknown argument raises a TypeError with a suggestion."""
+    innermost = unwrap(method)
+
+    @wraps(method)
+    def checked(self: Any, *args: Any, **arguments: Any) -> Any:
+        check_keywords(innermost, arguments, (*self._get_param_names(), "set_callbacks"))
+        return method(self, *args, **arguments)
+
+    return cast(Method, checked)
+
+
+def get_pipeline_steps(estimator: Any) -> list[Any]:
+    """Return the steps of a pipeline, of a search's best pipeline, or the estimator itself."""
+    if isinstance(estimator, Pipeline):
+        each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
+        return [part for step in each for part in get_pipeline_steps(step)]
+    if hasattr(estimator, "best_estimator_"):  # a refitted search
+        return get_pipeline_steps(estimator.best_estimator_)
+    if isinstance(estimator, FrozenEstimator):
+        return get_pipeline_steps(estimator.estimator)
+    return [estimator]

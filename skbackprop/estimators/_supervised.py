@@ -19,14 +19,14 @@ from sklearn.utils.validation import check_is_fitted
 from ..nn.network import Network
 from ..nn.prediction import OutputGradient, compute_input_gradients
 from ..nn.train_state import TrainState
-from ..training.config import Config
-from ..training.out_of_fold import OutOfFoldPredictions
-from ..training.weight_init import (
+from ..training.architecture import (
     get_member_init,
     has_member_axis,
     layer_widths,
     make_initial_weights,
 )
+from ..training.config import Config
+from ..training.validation import OutOfFoldPredictions
 from ..utils.arrays import Array, MatrixLike
 from ._fitted import check_finite_output
 from ._targets import Targets

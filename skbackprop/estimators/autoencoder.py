@@ -29,9 +29,9 @@ from ..nn.step import loss_normalizer
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
+from ..training.architecture import CoefsAndIntercepts
 from ..training.config import AutoencoderConfig, Config
 from ..training.validation import Validation
-from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AutoencoderLossName,
     AverageName,
@@ -41,7 +41,7 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
 from ..weight_averaging import WeightAverage
-from ._decorators import available_if, with_argument_suggestions, with_callbacks
+from ._estimator_mixin import available_if, with_argument_suggestions, with_callbacks
 from ._fitted import check_finite_output
 from ._parameter_table import AUTOENCODER_LOSSES, Parameter, get_constraints, get_parameters
 from ._targets import Targets, weighted_mean

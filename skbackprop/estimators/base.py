@@ -18,7 +18,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from .._sklearn import warn
-from ..nn.full_batch import rows_of_block
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import FEW_ROWS, Predictor
@@ -27,16 +26,15 @@ from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome
-from ..training.out_of_fold import predict_out_of_fold
+from ..training.epochs import MakeStack, TrainingInterrupted
+from ..training.lbfgs import rows_of_block
 from ..training.parallelism import check_batch_memory
-from ..training.stacks import OnEpoch, train
 from ..training.start import start_training
-from ..training.temperature import fit_shared_temperature
-from ..training.train import MakeStack, TrainingInterrupted
-from ..training.validation import Validation
+from ..training.train import OnEpoch, train
+from ..training.validation import Validation, fit_shared_temperature, predict_out_of_fold
 from ..utils.arrays import Array, MatrixLike
-from ..utils.equality import is_equal
-from ..utils.suggestions import did_you_mean
+from ..utils.configurable import is_equal
+from ..utils.validation import did_you_mean
 from ._callbacks import CallbackHook
 from ._checkpoint import (
     describe_fit,
@@ -45,9 +43,8 @@ from ._checkpoint import (
     select_state,
     write_checkpoint,
 )
-from ._decorators import with_argument_suggestions, with_callbacks
-from ._fitted import FittedMixin
-from ._history import history_attributes
+from ._estimator_mixin import with_argument_suggestions, with_callbacks
+from ._fitted import FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
     check_scalar_score,

@@ -21,9 +21,9 @@ from ..nn.prediction import OutputGradient
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
+from ..training.architecture import CoefsAndIntercepts
 from ..training.class_weight import ClassWeight
 from ..training.config import Config
-from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,
     ClassifierLossName,
@@ -34,7 +34,7 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, MatrixLike
 from ..weight_averaging import WeightAverage
-from ._decorators import available_if
+from ._estimator_mixin import available_if
 from ._parameter_table import Parameter, get_constraints, get_parameters
 from ._supervised import BaseSupervisedNetwork
 from ._targets import (

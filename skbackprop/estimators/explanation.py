@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import factorial
 from numbers import Integral
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit
 from sklearn.utils import check_random_state, check_scalar
 
 from ..utils.arrays import Array, IndexArray
-from ..utils.shapley import compute_shapley_values
 
 ExplainedOutput: TypeAlias = Literal["probability", "log_odds"]
 
@@ -168,3 +169,203 @@ def output_transform(output: Any) -> Callable[[Array], Array]:
 def log_odds(probabilities: Array) -> Array:
     """Return log(p / (1 - p)) of probabilities p, with finite values for 0 and 1."""
     return np.asarray(logit(np.clip(probabilities, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)))
+
+
+# Values are exact up to so many columns, which takes 2**n_columns predictions for each pair of a
+# row and a background row.
+MAX_EXACT_COLUMNS = 6
+
+# The limit of elements of the coalitions that are built at once.
+_COALITION_ELEMENTS = 1 << 22
+
+HybridPredictor: TypeAlias = Callable[[IndexArray, NDArray[np.bool_]], Array]
+"""Returns predictions (n, n_outputs) for an explained row, given the background row that each
+hybrid is made with, and whether each column is that of the explained row, of shape (n, n_columns).
+"""
+RowMapper: TypeAlias = Callable[[Callable[[int], Array], Iterable[int]], Iterable[Array]]
+
+
+def compute_shapley_values(
+    predict: Callable[[Array], Array],
+    rows: Array,
+    background: Array,
+    sources: IndexArray,
+    predictions: Array,
+    background_predictions: Array,
+    n_columns: int,
+    n_permutations: int | None,
+    rng: np.random.RandomState,
+    rows_at_once: int = 1 << 14,
+    map_rows: RowMapper = map,
+) -> Array:
+    """Return the interventional Shapley values of rows.
+
+    The value of a set S of columns of row x is v(S) = mean_b f(x_S, b_rest), over background rows
+    b (Janzing et al. 2020). The Shapley value of column j is its mean gain v(S + j) - v(S) over the
+    permutations of all columns, where S are the columns before j (Shapley 1953). Permutations are
+    sampled (Strumbelj & Kononenko 2014), and come in antithetic pairs: an order and its reverse
+    (Mitchell et al. 2022). The values of a row sum to its prediction minus the mean prediction of
+    the background, whatever the number of permutations.
+
+    Parameters
+    ----------
+    predict : callable
+        Returns the predictions for a matrix of rows, of shape (n, n_outputs). It may be called in
+        several threads.
+    rows, background : array of shape (n_rows or n_background, width)
+        The explained and the background rows as matrices.
+    sources : IndexArray of shape (width,)
+        The column of the table that each column of the matrices comes from.
+    predictions, background_predictions : array of shape (n_rows or n_background, n_outputs)
+        The predictions for the explained and for the background rows.
+    n_columns : int
+        The number of columns of the table.
+    n_permutations : int or None
+        The number of permutations for each background row; None for exact values up to
+        `MAX_EXACT_COLUMNS` columns, and 1 for more.
+    rng : RandomState
+        Draws the permutations, which are the same for all rows.
+    rows_at_once : int, default=16384
+        The maximum number of rows that are predicted at once.
+    map_rows : callable, default=map
+        Applies a function to rows.
+
+    Returns
+    -------
+    values : array of shape (n_rows, n_columns, n_outputs)
+
+    References
+    ----------
+    Janzing, D., Minorics, L. & Bloebaum, P. (2020). Feature relevance quantification in explainable
+    AI: a causal problem. AISTATS.
+
+    Mitchell, R., Cooper, J., Frank, E. & Holmes, G. (2022). Sampling permutations for Shapley value
+    estimation. Journal of Machine Learning Research 23(43).
+
+    Shapley, L. S. (1953). A value for n-person games. Contributions to the Theory of Games 2.
+
+    Strumbelj, E. & Kononenko, I. (2014). Explaining prediction models and individual predictions
+    with feature contributions. Knowledge and Information Systems 41, 647-665.
+    """
+    of_background = background_predictions.astype(np.float64)
+    own = predictions.astype(np.float64)
+    is_exact = n_permutations is None and n_columns <= MAX_EXACT_COLUMNS
+    if not is_exact:
+        orders = draw_permutations(len(background), n_columns, n_permutations or 1, rng)
+
+    def explain_row(row: int) -> Array:
+        def predict_hybrids(at: IndexArray, is_own: NDArray[np.bool_]) -> Array:
+            parts = [
+                slice(start, start + rows_at_once) for start in range(0, len(at), rows_at_once)
+            ]
+            return np.concatenate(
+                [
+                    predict(np.where(is_own[part][:, sources], rows[row], background[at[part]]))
+                    for part in parts
+                ]
+            )
+
+        is_nan = (rows[row] != rows[row]) & (background != background)
+        at, column = np.nonzero((rows[row] != background) & ~is_nan)
+        differs = np.zeros((len(background), n_columns), dtype=bool)
+        differs[at, sources[column]] = True
+        if is_exact:
+            return _exact_values(predict_hybrids, differs, own[row], of_background)
+        return _sampled_values(predict_hybrids, differs, own[row], of_background, orders)
+
+    return np.array(list(map_rows(explain_row, range(len(own)))))
+
+
+def draw_permutations(
+    n_background: int, n_columns: int, n_permutations: int, rng: np.random.RandomState
+) -> IndexArray:
+    """Return permutations, each second one the reverse of the one before.
+
+    With an odd number for each background row, pairs belong to neighboring background rows. Most of
+    the error is that of the background sample, so that one permutation for each of more rows is
+    better than two for each of fewer.
+
+    Returns
+    -------
+    orders : IndexArray of shape (n_background, n_permutations, n_columns)
+    """
+    n_orders = n_background * n_permutations
+    orders = rng.uniform(size=((n_orders + 1) // 2, n_columns)).argsort(axis=1)
+    both = np.stack([orders, orders[:, ::-1]], axis=1).reshape(-1, n_columns)[:n_orders]
+    in_rows: IndexArray = both.reshape(n_background, n_permutations, n_columns)
+    return in_rows
+
+
+def _exact_values(
+    predict: HybridPredictor, differs: NDArray[np.bool_], own: Array, background: Array
+) -> Array:
+    """Return the Shapley values of one row from the predictions of all coalitions."""
+    n_background, n_columns = differs.shape
+    codes = np.arange(1 << n_columns)
+    powers = 1 << np.arange(n_columns)
+    coalitions = (codes[:, None] & powers) > 0
+    # Columns that do not differ do not matter, so that many coalitions have the same prediction.
+    differing: IndexArray = differs.astype(np.intp) @ powers
+    reduced = codes & differing[:, None]
+    by_coalition = np.empty((*reduced.shape, own.shape[-1]))
+    by_coalition[np.arange(n_background), differing] = own
+    by_coalition[:, 0] = background
+    is_new = (reduced == codes) & (codes > 0) & (codes != differing[:, None])
+    at, code = np.nonzero(is_new)
+    if len(at):
+        by_coalition[at, code] = predict(at, coalitions[code])
+    means = np.take_along_axis(by_coalition, reduced[..., None], axis=1).mean(axis=0)
+    size = coalitions.sum(axis=1)
+    weights = np.array(
+        [factorial(s) * factorial(n_columns - s - 1) for s in range(n_columns)], dtype=float
+    ) / factorial(n_columns)
+    values = np.empty((n_columns, own.shape[-1]))
+    for column, power in enumerate(powers):
+        without = codes[~coalitions[:, column]]
+        values[column] = weights[size[without]] @ (means[without + power] - means[without])
+    return values
+
+
+def _sampled_values(
+    predict: HybridPredictor,
+    differs: NDArray[np.bool_],
+    own: Array,
+    background: Array,
+    orders: IndexArray,
+) -> Array:
+    """Return the Shapley values of one row from permutations of each background row."""
+    n_columns, n_outputs = orders.shape[-1], len(own)
+    values = np.zeros((n_columns, n_outputs))
+    for at, order in _iter_permutation_blocks(orders):
+        changes = differs[at[:, None], order]
+        # The columns that differ are switched one after another.
+        path, step = np.nonzero(changes)
+        n_switched = changes.cumsum(axis=1)
+        position, last = n_switched[path, step], n_switched[path, -1]
+        is_between = position < last
+        after = np.empty((len(path), n_outputs))
+        after[~is_between] = own
+        if is_between.any():
+            ranks = order.argsort(axis=1)
+            chosen = path[is_between]
+            is_own = ranks[chosen] <= step[is_between][:, None]
+            after[is_between] = predict(at[chosen], is_own)
+        before = np.empty_like(after)
+        before[1:] = after[:-1]
+        is_first = position == 1
+        before[is_first] = background[at[path[is_first]]]
+        columns, gains = order[path, step], after - before
+        for output in range(n_outputs):
+            values[:, output] += np.bincount(columns, gains[:, output], n_columns)
+    values /= orders.shape[0] * orders.shape[1]
+    return values
+
+
+def _iter_permutation_blocks(orders: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
+    """Yield the background rows and the orders of blocks of permutations."""
+    n_background, n_permutations, n_columns = orders.shape
+    at = np.repeat(np.arange(n_background), n_permutations)
+    by_path: Any = orders.reshape(-1, n_columns)
+    size = max(1, _COALITION_ELEMENTS // n_columns**2)
+    for start in range(0, len(at), size):
+        yield at[start : start + size], by_path[start : start + size]

@@ -20,8 +20,8 @@ from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..optimizers import LBFGS, Optimizer
 from ..schedules import LearningRateSchedule
+from ..training.architecture import CoefsAndIntercepts
 from ..training.config import Config
-from ..training.weight_init import CoefsAndIntercepts
 from ..utils._name_types import (
     AverageName,
     InitializerName,
@@ -32,7 +32,7 @@ from ..utils._name_types import (
 )
 from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
 from ..weight_averaging import WeightAverage
-from ._decorators import available_if
+from ._estimator_mixin import available_if
 from ._parameter_table import Parameter, get_constraints, get_parameters
 from ._supervised import BaseSupervisedNetwork
 from ._targets import NumberTargets

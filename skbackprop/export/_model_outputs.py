@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._meta_estimators import get_pipeline_steps
+from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
 from ..estimators._targets import MultilabelTargets
 from ..estimators._variational import n_encoder_layers

@@ -14,7 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._meta_estimators import get_pipeline_steps
+from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -27,7 +27,7 @@ from ..tabular import (
     TabularRegressor,
 )
 from ..tabular._read_table import is_numeric
-from ..utils.optional_dependencies import require_extra
+from ..utils.validation import require_extra
 from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
 from ._model_outputs import ModelOutput, build_outputs, has_formulas
 

@@ -14,7 +14,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import _safe_indexing
-from ..estimators._meta_estimators import get_pipeline_steps
+from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators._supervised import BaseSupervisedNetwork
 from ..estimators._validation import copy_without_feature_names, validate_input
 from ..estimators.classifier import BackpropClassifier

@@ -16,8 +16,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._estimator_mixin import EstimatorMixin
-from ..estimators._meta_estimators import get_pipeline_steps
+from ..estimators._estimator_mixin import EstimatorMixin, get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
 from ..utils.arrays import Array, MatrixLike
 

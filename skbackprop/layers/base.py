@@ -24,7 +24,7 @@ from ..initializers import GlorotUniform, Initializer, VarianceScaling
 from ..utils.arrays import Array, BufferPool, FloatOrPerMember
 from ..utils.configurable import Configurable
 from ..utils.parallel import parallel_for
-from ..utils.suggestions import find_by_name
+from ..utils.validation import find_by_name
 
 Shape: TypeAlias = tuple[int, ...]
 """The shape of one row of a layer's input or output, without the axis of the rows."""

@@ -17,11 +17,12 @@ from ..activations import ActivationFunction, get_activation
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
 from ._convolution_passes import (
+    CACHED_VALUES_OF_ROW,
+    ImageWindows,
     bind_convolution,
     bind_depthwise_convolution,
     bind_transposed_convolution,
 )
-from ._im2col import CACHED_VALUES_OF_ROW, ImageWindows
 from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_pairs
 from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
 from .dense import Activation

@@ -1,7 +1,11 @@
 """Hyperparameter searches that train candidates as stacks of networks."""
 
-from ._search import BackpropGridSearchCV, BackpropRandomizedSearchCV
-from ._search_successive_halving import BackpropHalvingGridSearchCV, BackpropHalvingRandomSearchCV
+from ._search import (
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropHalvingRandomSearchCV,
+    BackpropRandomizedSearchCV,
+)
 
 __all__ = [
     "BackpropGridSearchCV",

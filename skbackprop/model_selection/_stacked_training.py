@@ -22,10 +22,10 @@ from ..estimators._checkpoint import compute_checksum
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..nn.train_state import TrainState
 from ..training.config import Config, is_lbfgs
-from ..training.stacks import OnEpoch, train
-from ..training.train import GetState, TrainingInterrupted
+from ..training.epochs import GetState, TrainingInterrupted
+from ..training.train import OnEpoch, train
 from ..utils.arrays import Array, count_rows
-from ..utils.equality import group_by_equality, is_equal
+from ..utils.configurable import group_by_equality, is_equal
 from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,

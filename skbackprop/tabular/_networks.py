@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..estimators._checkpoint import resume_training
-from ..estimators._decorators import with_callbacks
+from ..estimators._estimator_mixin import with_callbacks
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor

@@ -23,7 +23,7 @@ from ..training.class_weight import (
     compute_sample_weight,
     validate_class_weight,
 )
-from ..training.temperature import fit_temperature, subsample_index, take_weights
+from ..training.validation import fit_temperature, subsample_index, take_weights
 from ..utils.arrays import Array
 
 _TINY = np.finfo(np.float64).tiny

@@ -20,12 +20,12 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, check_random_state
 
 from .._sklearn import Interval, StrOptions, warn
-from ..estimators._decorators import (
+from ..estimators._estimator_mixin import (
+    EstimatorMixin,
     with_argument_suggestions,
     with_callbacks,
     with_parameter_validation,
 )
-from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators._validation import (
     prefix_errors,
     replace_attributes,

@@ -11,8 +11,7 @@ from sklearn.base import TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import Interval, StrOptions, _check_feature_names_in
-from ..estimators._decorators import with_parameter_validation
-from ..estimators._estimator_mixin import EstimatorMixin
+from ..estimators._estimator_mixin import EstimatorMixin, with_parameter_validation
 from ..estimators._validation import replace_attributes, shallow_copy
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._read_table import read_table

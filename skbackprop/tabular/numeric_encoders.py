@@ -12,8 +12,7 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._sklearn import Interval, _check_feature_names_in
-from ..estimators._decorators import with_parameter_validation
-from ..estimators._estimator_mixin import EstimatorMixin
+from ..estimators._estimator_mixin import EstimatorMixin, with_parameter_validation
 from ..utils.arrays import Array
 
 _FLOATS = (np.float64, np.float32)

@@ -18,17 +18,17 @@ from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import BatchNormalization, Normalization
 from ..losses.base import Loss
 from ..nn.network import Network, dense_network
-from ..nn.penalties import L1L2, L2
+from ..nn.step import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.arrays import FloatOrPerMember
-from ..utils.configurable import index_settings, stack_settings, static_signature
-from ..utils.equality import is_equal
+from ..utils.configurable import index_settings, is_equal, stack_settings, static_signature
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import (
     check_row_shape,
     expand_to_vector,
     get_activations,
+    get_init,
     get_normalization,
     mirror_layers,
     validate_dropout,
@@ -37,7 +37,6 @@ from .architecture import (
     validate_layers,
 )
 from .class_weight import validate_class_weight
-from .weight_init import get_init
 
 Part = TypeVar("Part")
 

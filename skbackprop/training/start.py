@@ -16,6 +16,7 @@ from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..optimizers import Optimizer
 from ..utils.arrays import Array, ArrayDict, IndexArray
+from .architecture import make_initial_weights
 from .config import Config
 from .splitting import (
     are_groups_whole,
@@ -25,7 +26,6 @@ from .splitting import (
     n_weighted_groups,
     train_validation_split,
 )
-from .weight_init import make_initial_weights
 
 Split: TypeAlias = tuple[IndexArray, IndexArray]
 """The training rows and the held-out rows."""

@@ -22,7 +22,8 @@ from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegresso
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.nn import stack
-from skbackprop.training import parallelism, stacks
+from skbackprop.training import parallelism
+from skbackprop.training import train as train_module
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import class_data, data_for, few_epochs, forks, peak_of, quick, same_bits, same_values
 from support.cases import two_that_differ_in
@@ -171,11 +172,11 @@ def test_members_left_behind_by_a_time_limit_catch_up(n_stacks, tmp_path, monkey
     settings = {"n_estimators": 4}
     whole = small(BackpropRegressor, **settings).fit(*data)
     times = iter([0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0])
-    for module in (parallelism, stacks):
+    for module in (parallelism, train_module):
         monkeypatch.setattr(module, "n_blas_threads", lambda: 1)
     with monkeypatch.context() as patch:
         patch.setattr(parallelism, "max_stack_size", lambda *arguments: 2)
-        for module in (stack, stacks):
+        for module in (stack, train_module):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
         model = small(BackpropRegressor, **settings, time_limit=2)
         model.set_callbacks(Checkpoint(path)).fit(*data)

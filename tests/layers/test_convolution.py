@@ -16,7 +16,7 @@ from skbackprop.layers import (
     DepthwiseConv2D,
     Scale,
     UpSampling2D,
-    _im2col,
+    _convolution_passes,
 )
 from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import predict_raw
@@ -193,7 +193,7 @@ def test_blocks_of_rows_change_nothing(layer, shape, n_estimators, monkeypatch):
     delta = np.random.RandomState(8).normal(size=(n_estimators, 7, network.n_units[-1]))
     found = []
     for n_rows in (7, 3, 1):
-        monkeypatch.setattr(_im2col, "_CACHED_VALUES", n_rows * n_columns)
+        monkeypatch.setattr(_convolution_passes, "_CACHED_VALUES", n_rows * n_columns)
         out, gradients, d_x = run_step(network, parameters, X, delta)
         found.append((out, gradients.theta, d_x, predict_raw(network, parameters, X)))
     for values in found[1:]:

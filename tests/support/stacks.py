@@ -11,13 +11,12 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Quantile
 from skbackprop.nn.network import dense_network
-from skbackprop.nn.penalties import L2
 from skbackprop.nn.rows import Batches, Rows
-from skbackprop.nn.step import Step, sum_losses
+from skbackprop.nn.step import L2, Step, sum_losses
 from skbackprop.nn.train_state import TrainState
 from skbackprop.schedules import ConstantRate
 from skbackprop.training.config import Config, stack_configs
-from skbackprop.training.train import train_epochs
+from skbackprop.training.epochs import train_epochs
 from skbackprop.utils.arrays import BufferPool
 from support import peak_of, same_values
 

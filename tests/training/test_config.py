@@ -24,7 +24,7 @@ from skbackprop.schedules import (
 )
 from skbackprop.training.architecture import validate_hidden_layer_sizes
 from skbackprop.training.config import Config, instantiate, make_schedule
-from skbackprop.utils.equality import is_equal
+from skbackprop.utils.configurable import is_equal
 from skbackprop.weight_averaging import AVERAGES, PolyakAverage
 from support import data_for, quick, some_parameters
 from support.cases import MAY_DIFFER, two_that_differ_in

@@ -15,13 +15,12 @@ from sklearn.linear_model import Ridge
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.losses import ClassifierLoss, Poisson, SquaredError
-from skbackprop.nn.full_batch import FullBatchObjective
-from skbackprop.nn.penalties import L2
 from skbackprop.nn.prediction import predict_raw
+from skbackprop.nn.step import L2
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
-from skbackprop.training.lbfgs import train_by_lbfgs
+from skbackprop.training.lbfgs import FullBatchObjective, train_by_lbfgs
 from support import (
     BOTH,
     assert_same_network,

@@ -14,7 +14,7 @@ from scipy.special import xlogy
 from sklearn.metrics import log_loss
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
-from skbackprop.training.temperature import fit_temperature, subsample_index
+from skbackprop.training.validation import fit_temperature, subsample_index
 from support import assert_same_network, class_data, few_epochs, label_data, quick, same_bits
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]

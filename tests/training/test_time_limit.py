@@ -12,8 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from skbackprop import BackpropRegressor
 from skbackprop.callbacks import Checkpoint
-from skbackprop.nn import full_batch, stack
-from skbackprop.training import parallelism, stacks
+from skbackprop.nn import stack
+from skbackprop.training import lbfgs, parallelism
+from skbackprop.training import train as train_module
 from support import BOTH, classes_for, data_for, few_epochs, quick, same_bits, same_values
 
 N = 60
@@ -27,7 +28,7 @@ def clock(monkeypatch):
     seconds = itertools.count()
     # Not that of the whole process: other threads may look at it, and make it go on.
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
-    for module in (stack, full_batch, stacks):
+    for module in (stack, lbfgs, train_module):
         monkeypatch.setattr(module, "time", clock)
 
 
@@ -119,7 +120,7 @@ def test_all_stacks_have_a_part_of_the_time_of_the_first_epoch(n_stacks, monkeyp
     """One after the other, each makes four steps, in a quarter of 18 seconds or the like."""
     X, y = data_for(BackpropRegressor, N)
     monkeypatch.setattr(parallelism, "max_stack_size", lambda *arguments: 4 // n_stacks)
-    for module in (parallelism, stacks):
+    for module in (parallelism, train_module):
         monkeypatch.setattr(module, "n_blas_threads", lambda: 1)
     # The look at the clock that ends the epoch of a stack takes time from the next one.
     settings = IN_ORDER | {"n_estimators": 4, "time_limit": 5 * n_stacks - 1}

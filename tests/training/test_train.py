@@ -14,9 +14,10 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import LearningRateSchedule
-from skbackprop.training import parallelism, stacks
-from skbackprop.training.stacks import train
-from skbackprop.training.train import TrainingInterrupted
+from skbackprop.training import parallelism
+from skbackprop.training import train as train_module
+from skbackprop.training.epochs import TrainingInterrupted
+from skbackprop.training.train import train
 from support import BOTH, changed, data_for, few_epochs, quick, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -179,7 +180,7 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
 def cut_stacks(monkeypatch, size, n_threads=1):
     """Let stacks hold so many members, and train in so many threads."""
     monkeypatch.setattr(parallelism, "max_stack_size", lambda *arguments: size)
-    for module in (parallelism, stacks):
+    for module in (parallelism, train_module):
         monkeypatch.setattr(module, "n_blas_threads", lambda: n_threads)
 
 

@@ -28,8 +28,7 @@ from skbackprop.losses import Focal, Quantile
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.optimizers import SGD, Adam, AdamW
 from skbackprop.schedules import CosineDecay, LearningRateSchedule, LinearWarmup, StepDecay
-from skbackprop.utils.configurable import Configurable
-from skbackprop.utils.equality import group_by_equality, is_equal
+from skbackprop.utils.configurable import Configurable, group_by_equality, is_equal
 
 MODULES = [activations, weight_averaging, initializers, layers, losses, optimizers, schedules]
 # All parts that a user can make, with their defaults, and arguments of those that need some.

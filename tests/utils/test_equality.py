@@ -10,7 +10,7 @@ import pytest
 from skbackprop.activations import LeakyRelu
 from skbackprop.losses import Huber
 from skbackprop.optimizers import SGD, Adam
-from skbackprop.utils.equality import is_equal
+from skbackprop.utils.configurable import is_equal
 
 
 class Odd:

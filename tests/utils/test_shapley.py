@@ -6,7 +6,11 @@ from math import factorial
 import numpy as np
 import pytest
 
-from skbackprop.utils.shapley import MAX_EXACT_COLUMNS, compute_shapley_values, draw_permutations
+from skbackprop.estimators.explanation import (
+    MAX_EXACT_COLUMNS,
+    compute_shapley_values,
+    draw_permutations,
+)
 
 N_COLUMNS = 5
 RNG = np.random.RandomState(0)

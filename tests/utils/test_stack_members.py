@@ -13,8 +13,7 @@ from skbackprop.schedules import (
     LinearWarmup,
     StepDecay,
 )
-from skbackprop.utils.configurable import index_settings, stack_settings, static_signature
-from skbackprop.utils.equality import is_equal
+from skbackprop.utils.configurable import index_settings, is_equal, stack_settings, static_signature
 from support.stacks import assert_same_bits
 
 

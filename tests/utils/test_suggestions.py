@@ -25,7 +25,7 @@ from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.schedules import SCHEDULES
 from skbackprop.tabular import TableEncoder
 from skbackprop.utils.configurable import Configurable
-from skbackprop.utils.suggestions import _read_synonyms, did_you_mean
+from skbackprop.utils.validation import _read_synonyms, did_you_mean
 from support import class_data, few_epochs, quick
 
 pytestmark = few_epochs
