@@ -1,4 +1,4 @@
-"""Tests of the source tree: imports, names, docstrings, and code in the documentation.
+"""Tests of the source tree: imports, names, docstrings, size, and code in the documentation.
 
 The direction of imports is checked by import-linter, see `[tool.importlinter]` in pyproject.toml.
 """
@@ -7,8 +7,10 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import io
 import re
 import sys
+import tokenize
 import tomllib
 from collections import Counter
 from functools import cache
@@ -44,6 +46,7 @@ from skbackprop import (
     testing,
     weight_averaging,
 )
+from support import few_epochs
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "skbackprop"
@@ -320,6 +323,58 @@ def test_public_names_have_examples():
 def test_public_names_exist():
     for module in PUBLIC_MODULES:
         assert all(hasattr(module, name) for name in module.__all__)
+
+
+# ------------------------------------------------------------------------------------ size
+
+# Code lines of each room, without blank lines, comments and docstrings, and the functions, files
+# and classes that one `fit` passes through. A change that needs more raises a number, and says why.
+CEILINGS = {
+    **{"": 33, "_sklearn": 44, "activations": 294, "callbacks": 220, "conformal": 262},
+    **{"dask": 1101, "displays": 668, "early_stopping": 50, "estimators": 3260, "export": 1385},
+    **{"initializers": 62, "inspection": 361, "layers": 3145, "losses": 674},
+    **{"model_selection": 567, "nn": 1455, "optimizers": 207, "persistence": 136, "schedules": 232},
+    **{"tabular": 3502, "testing": 148, "training": 1743, "utils": 585, "weight_averaging": 71},
+}
+WALK_OF_A_FIT = (324, 35, 27)
+
+
+def count_code_lines(source):
+    tree = ast.walk(ast.parse(source))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docs = [each.body[0] for each in tree if isinstance(each, kinds) and ast.get_docstring(each)]
+    found, empty = set(), {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER}
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in empty | {tokenize.INDENT, tokenize.DEDENT}:
+            found |= set(range(token.start[0], token.end[0] + 1))
+    return len(found.difference(*(range(doc.lineno, doc.end_lineno + 1) for doc in docs)))
+
+
+def test_rooms_do_not_exceed_their_ceilings():
+    source = '"""A module."""\n\n# A comment.\ndef f(x):\n    """Double."""\n    return (\n2 * x)\n'
+    assert count_code_lines(source) == 3
+    lines = Counter()
+    for name, path in MODULES.items():
+        lines[name.partition(".")[0]] += count_code_lines(path.read_text())
+    assert {room: n for room, n in lines.items() if n > CEILINGS[room]} == {}
+
+
+@few_epochs
+def test_a_fit_passes_through_no_more_of_the_package():
+    codes, kinds = set(), set()
+
+    def visit(frame, event, argument):
+        if event == "call" and frame.f_code.co_filename.startswith(str(PACKAGE)):
+            codes.add(frame.f_code)
+            kinds.add(type(frame.f_locals.get("self")))
+
+    X = np.random.default_rng(0).normal(size=(600, 8))
+    network = BackpropClassifier((5,), max_iter=2, random_state=0).fit(X, X[:, 0] > 0)
+    sys.setprofile(visit)
+    network.fit(X, X[:, 0] > 0)
+    sys.setprofile(None)
+    found = len(codes), len({code.co_filename for code in codes}), len(kinds - {type(None)})
+    assert all(n <= ceiling for n, ceiling in zip(found, WALK_OF_A_FIT, strict=True)), found
 
 
 # -------------------------------------------------------------------------------- releases

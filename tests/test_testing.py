@@ -79,25 +79,6 @@ def test_the_error_is_relative_to_the_norm_of_the_gradient():
     assert check_gradient(cubes, [1.0], step=0.1, rtol=1) == pytest.approx(0.01 / 3, rel=1e-3)
 
 
-def test_tolerances_and_directions_are_used():
-    points = []
-
-    def slightly_wrong(theta):
-        points.append(theta.copy())
-        value, gradient = cubes(theta)
-        return value, 1.01 * gradient
-
-    check_gradient(slightly_wrong, THETA, atol=1.0)
-    points.clear()
-    check_gradient(slightly_wrong, THETA, rtol=0.02, n_directions=3, random_state=1)
-    expected = points.copy()
-    check_gradient(
-        slightly_wrong, THETA, rtol=0.02, n_directions=3, random_state=np.random.RandomState(1)
-    )
-    assert len(expected) == 1 + 2 * 3
-    np.testing.assert_array_equal(points[len(expected) :], expected)
-
-
 def test_check_gradient_copies_theta_and_gradient():
     theta, memory = THETA.copy(), np.empty_like(THETA)
 
