@@ -127,9 +127,10 @@ def train(
 
     def join(reason: str) -> TrainState:
         """Return the state of all members; those that are not done get a reason to stop."""
-        joined = join_members(
-            [(part, get_state()) for part, get_state in zip(parts, states, strict=True)]
-        )
+        own = [get_state() for get_state in states]
+        for each in own if len(parts) > 1 else ():
+            each.stack = None  # a cycle of references, which holds memory
+        joined = join_members([*zip(parts, own, strict=True)])
         joined.stop_reason = [known or reason for known in joined.stop_reason]
         return joined
 
