@@ -167,11 +167,21 @@ _ARRAY_ATTRIBUTES = {
     "variances": "running_variances_",
 }
 
+# The attributes in which a fitted network is held.
+FITTED_PARTS = (
+    *("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold", "_array_names"),
+)
+
 # Attributes that pickles and copies leave out: they can be derived, or belong to a running fit.
 _TRANSIENT = (
-    *("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"),
+    *FITTED_PARTS,
     *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"),
 )
+
+
+def name_arrays(network: Network) -> dict[str, str]:
+    """Return the names of the layers' arrays by the attributes that show them."""
+    return {_ARRAY_ATTRIBUTES.get(name, f"{name}_"): name for name in network.shapes}
 
 
 class ParameterList(list[Array]):
@@ -224,6 +234,7 @@ class FittedMixin(EstimatorMixin):
     _targets: Targets
     _state: TrainState
     _predictor: Predictor  # with the parameters to predict with
+    _array_names: dict[str, str]  # of the layers, by attribute
     _row_shape: tuple[int, ...]
     _out_of_fold: OutOfFoldPredictions | None = None  # None without folds
     _was_incremental: bool  # whether the last training was `partial_fit`
@@ -255,11 +266,6 @@ class FittedMixin(EstimatorMixin):
         return Config.from_params(params, self._losses)
 
     # --------------------------------------------------------------- parameter arrays
-
-    @property
-    def _array_names(self) -> dict[str, str]:
-        """The names of the layers' arrays by attribute."""
-        return {_ARRAY_ATTRIBUTES.get(name, f"{name}_"): name for name in self._network.shapes}
 
     def __getattr__(self, name: str) -> Any:
         if name.endswith("_") and not name.startswith("_") and "_state" in self.__dict__:
@@ -417,6 +423,7 @@ class FittedMixin(EstimatorMixin):
             _targets=targets,
             _state=state,
             _predictor=predictor,
+            _array_names=name_arrays(network),
         )
 
     # ---------------------------------------------------------------------- summary

@@ -44,7 +44,7 @@ from ._checkpoint import (
     write_checkpoint,
 )
 from ._estimator_mixin import with_argument_suggestions, with_callbacks
-from ._fitted import FittedMixin, history_attributes
+from ._fitted import FITTED_PARTS, FittedMixin, history_attributes, name_arrays
 from ._targets import Targets
 from ._validation import (
     check_scalar_score,
@@ -535,9 +535,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
     def _without_state(self) -> Self:
         """Return a shallow copy that is not fitted."""
         copy = shallow_copy(self)
-        for name in ("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"):
+        for name in (*FITTED_PARTS, "feature_names_in_"):
             copy.__dict__.pop(name, None)
-        copy.__dict__.pop("feature_names_in_", None)
         return copy
 
     # --------------------------------------------------------------------------- training
@@ -577,8 +576,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         """
         for message in self._describe_outcome(task, state):
             warn(message, ConvergenceWarning)
-        for name, value in self._finish(task, state).items():
-            super().__setattr__(name, value)
+        self.__dict__.update(self._finish(task, state))
+        if self.__dict__.get("feature_names_in_", "") is None:  # the columns have no names
+            del self.feature_names_in_
 
     def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings about how training has ended."""
@@ -647,6 +647,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             "_targets": targets,
             "_state": state,
             "_predictor": Predictor(network, parameters, FEW_ROWS),
+            "_array_names": name_arrays(network),
             "_row_shape": row_shape,
             "_was_incremental": incremental,
             "_out_of_fold": None,
