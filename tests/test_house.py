@@ -1,7 +1,4 @@
-"""Tests of the source tree: imports, names, docstrings, size, and code in the documentation.
-
-The direction of imports is checked by import-linter, see `[tool.importlinter]` in pyproject.toml.
-"""
+"""Tests of the source tree: imports, names, docstrings, size, and code in the documentation."""
 
 import ast
 import importlib
@@ -327,14 +324,14 @@ def test_public_names_exist():
 
 # ------------------------------------------------------------------------------------ size
 
-# Code lines of each room, without blank lines, comments and docstrings, and the functions, files
-# and classes that one `fit` passes through. A change that needs more raises a number, and says why.
+# Code lines of each subpackage, without comments and docstrings, and the functions, files and
+# classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
     **{"": 33, "_sklearn": 44, "activations": 294, "callbacks": 220, "conformal": 262},
     **{"dask": 1101, "displays": 668, "early_stopping": 50, "estimators": 3265, "export": 1385},
     **{"initializers": 62, "inspection": 361, "layers": 3145, "losses": 674},
     **{"model_selection": 567, "nn": 1455, "optimizers": 207, "persistence": 136, "schedules": 232},
-    **{"tabular": 3502, "testing": 148, "training": 1743, "utils": 585, "weight_averaging": 71},
+    **{"tabular": 3502, "testing": 148, "training": 1744, "utils": 585, "weight_averaging": 71},
 }
 WALK_OF_A_FIT = (324, 35, 27)
 
@@ -350,13 +347,14 @@ def count_code_lines(source):
     return len(found.difference(*(range(doc.lineno, doc.end_lineno + 1) for doc in docs)))
 
 
-def test_rooms_do_not_exceed_their_ceilings():
+def test_subpackages_do_not_exceed_their_ceilings():
     source = '"""A module."""\n\n# A comment.\ndef f(x):\n    """Double."""\n    return (\n2 * x)\n'
     assert count_code_lines(source) == 3
     lines = Counter()
     for name, path in MODULES.items():
         lines[name.partition(".")[0]] += count_code_lines(path.read_text())
-    assert {room: n for room, n in lines.items() if n > CEILINGS[room]} == {}
+    over = {name: n - CEILINGS[name] for name, n in lines.items() if n > CEILINGS[name]}
+    assert over == {}, "code lines above CEILINGS: raise them, and say why in the commit message"
 
 
 @few_epochs

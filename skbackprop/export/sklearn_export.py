@@ -14,7 +14,7 @@ from ..activations import ACTIVATIONS
 from ..estimators._targets import MultilabelTargets
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
-from ..layers import Activation, Dense, Dropout
+from ..layers import Activation, Dense
 from ..losses import LogLoss, Loss, Poisson, SquaredError
 from ..losses.classification import LabelSmoothing
 from ..nn.network import Network
@@ -129,7 +129,7 @@ def _find_activation(network: Network) -> str:
     for layer in network.layers:
         if isinstance(layer, Activation):
             functions.append(layer.function)
-        elif not (isinstance(layer, Dropout) or (isinstance(layer, Dense) and not layer.scope)):
+        elif not (layer.stochastic or (isinstance(layer, Dense) and not layer.scope)):
             raise ValueError(
                 f"The network has the layer {layer!r}, but scikit-learn's networks have only those "
                 "of hidden_layer_sizes. Fit without other layers, or export it with to_onnx."

@@ -16,7 +16,7 @@ from ..activations import ActivationFunction, get_activation
 from ..initializers import INITIALIZERS
 from ..layers import LAYERS
 from ..layers.base import Layer, Shape, check_layers, expand_layers
-from ..layers.dense import Activation, Dropout
+from ..layers.dense import Activation
 from ..layers.normalization import NORMALIZATIONS, Normalization
 from ..layers.reshaping import Flatten, Reshape
 from ..nn.network import Network
@@ -103,7 +103,8 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
         if isinstance(layer, Activation) and isinstance(following, Normalization):
             mirrored[i : i + 2] = following, layer
     # Raw predictions have one axis, and the loss has the link after them.
-    while mirrored and isinstance(mirrored[-1], (Activation, Dropout, Normalization, Reshape)):
+    shown = Activation, Normalization, Reshape
+    while mirrored and (mirrored[-1].stochastic or isinstance(mirrored[-1], shown)):
         mirrored.pop()
     return expand_layers(mirrored, (math.prod(shapes[-1]),))[0]
 

@@ -223,6 +223,7 @@ MAY_DIFFER = {
 
 def other_value(kind, name):
     """Return a value of a parameter that is another than the default."""
+    assert name in _OTHER_VALUES, f"{name}: add another value to _OTHER_VALUES in {__file__}"
     other = _OTHER_VALUES[name]
     return other.get(kind, Huber()) if isinstance(other, dict) else other
 
