@@ -398,10 +398,6 @@ class Layer(Configurable):
         (n, steps, channels), with one channel for rows of shape (steps,), for layers that read the
         steps of sequences and leave padding out. A layer of "any" only changes the shape: its
         output is a view of its input.
-    backward_reads : {"input", "output", "both", "neither"}, default="input"
-        Which of `x` and `out` the backward pass reads; others may be overwritten before. All but
-        "input" are for elementwise layers, which work in place: `out` may be `x` itself unless both
-        are read, and the gradient with respect to the input goes to `delta`.
     stochastic : bool, default=False
         Whether it draws random numbers in training, from `context.batch.rngs`.
     takes_sparse : bool, default=False
@@ -451,7 +447,11 @@ class Layer(Configurable):
 
     @property
     def backward_reads(self) -> BackwardReads:
-        """Which of the arrays of the forward pass the backward pass reads."""
+        """Which of `x` and `out` the backward pass reads; others may be overwritten before.
+
+        All but "input" are for elementwise layers, which work in place: `out` may be `x` itself
+        unless both are read, and the gradient with respect to the input goes to `delta`.
+        """
         return "input"
 
     @property
