@@ -430,9 +430,8 @@ def train_stack(
     parts = [state.take(slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)]
     done = [part.epoch.sum() - n for part, n in zip(parts, epochs, strict=True)]
     for fit, part, n in zip(fits, parts, done, strict=True):
-        own = part.copy().with_own_random_states() if len(fits) > 1 else part
         share = n / sum(done) if sum(done) else 1 / len(fits)
-        fit.finish(own, float(seconds * share), pauses=pause_epoch is not None)
+        fit.finish(part, float(seconds * share), pauses=pause_epoch is not None)
 
 
 def fit_transformers(

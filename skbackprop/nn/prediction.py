@@ -83,9 +83,10 @@ class Predictor:
         """
         n_estimators, dtype, is_sparse = len(self.parameters), self.parameters.dtype, issparse(X)
         n = X.shape[0] if rows is None else len(rows)
-        n_units = self.network.activations_per_sample(is_sparse)
-        # As many rows as for one member: a product of another shape may round differently.
-        n_rows = self._rows_at_once or max(1, _BLOCK_NUMBERS // n_units)
+        n_rows = self._rows_at_once
+        if n_rows is None:
+            # As many rows as for one member: a product of another shape may round differently.
+            n_rows = max(1, _BLOCK_NUMBERS // self.network.activations_per_sample(is_sparse))
         for start in range(0, n, n_rows):
             part = slice(start, min(start + n_rows, n))
             size = part.stop - part.start

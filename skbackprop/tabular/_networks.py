@@ -122,7 +122,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
             predictors[single_precision, member] = Predictor(self._network, parameters, FEW_ROWS)
         with np.errstate(all="ignore"):
             blocks = list(predictors[single_precision, member].iter_blocks(X))
-            return np.asarray(self.component_outputs(np.concatenate(blocks, axis=1)))
+            scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+            return np.asarray(self.component_outputs(scores))
 
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
