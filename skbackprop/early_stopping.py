@@ -99,7 +99,7 @@ class EarlyStopping(Configurable):
                 "scoring of EarlyStopping must be None, 'loss', the name of a scorer or a "
                 f"callable, got {self.scoring!r}."
             )
-        fraction = _validate_fraction(self.validation_fraction)
+        fraction = _validate_held_out(self.validation_fraction)
         object.__setattr__(self, "validation_fraction", fraction)
         validate_interval(self, "n_iter_no_change", low=1)
         validate_interval(self, "tol", low=0, closed="left")
@@ -116,7 +116,7 @@ class EarlyStopping(Configurable):
         return max(2, math.ceil(float(self.validation_fraction) * n_rows))
 
 
-def _validate_fraction(value: Any) -> float | str:
+def _validate_held_out(value: Any) -> float | str:
     """Return a share of the rows as a float, a number of rows as an int, or "folds"."""
     if isinstance(value, str) and value == "folds":
         return value

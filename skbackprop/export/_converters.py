@@ -458,7 +458,7 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     TypeError
         If there are columns of dates, times or text, or of categories that are not numbers.
     """
-    numbers, lookups = _read_columns(encoding, x)
+    numbers, lookups = _convert_columns(encoding, x)
     encoded = _encode_numbers(encoding.numbers, numbers)
     levels, encoder = encoding.categories.levels, encoding.categories.encoder
     if isinstance(encoder, OneHot):
@@ -472,7 +472,7 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
 
 def table_view(features: FeatureBuilder, x: Expr) -> Expr:
     """Return the view "table" of the rows: numbers, and codes of categories."""
-    numbers, lookups = _read_columns(features.encoding, x)
+    numbers, lookups = _convert_columns(features.encoding, x)
     columns = [numbers]
     for look_up, codes in zip(lookups, features.codes, strict=True):
         is_known = np.isfinite(codes)[:, None]
@@ -481,7 +481,9 @@ def table_view(features: FeatureBuilder, x: Expr) -> Expr:
     return ex.concat(columns)
 
 
-def _read_columns(encoding: FittedEncoding, x: Expr) -> tuple[Expr, list[Callable[[Array], Expr]]]:
+def _convert_columns(
+    encoding: FittedEncoding, x: Expr
+) -> tuple[Expr, list[Callable[[Array], Expr]]]:
     """Return numbers, with target statistics, and the lookup of each column of categories."""
     for encoded in encoding.column_encodings.values():
         raise TypeError(

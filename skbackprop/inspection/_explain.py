@@ -181,12 +181,12 @@ def _encode_tables(
         table = np.concatenate([own, background])
         columns = np.arange(table.shape[1])
         by_column = [table[:, column].tolist() for column in columns]
-        codes = np.stack([_encode_values(values) for values in by_column], axis=1)
+        codes = np.stack([_find_first_rows(values) for values in by_column], axis=1)
         return codes, lambda rows: table[rows, columns], None
     frames = [nw.from_native(each, eager_only=True) for each in (own, background)]
     frame = nw.concat([frames[0], frames[1].select(frames[0].columns)])
     names = list(frame.columns)
-    codes = np.stack([_encode_values(frame[name].to_list()) for name in names], axis=1)
+    codes = np.stack([_find_first_rows(frame[name].to_list()) for name in names], axis=1)
 
     def decode(rows: Array) -> Any:
         pairs = zip(names, rows.T.tolist(), strict=True)
@@ -195,7 +195,7 @@ def _encode_tables(
     return codes, decode, names
 
 
-def _encode_values(values: list[Any]) -> Array:
+def _find_first_rows(values: list[Any]) -> Array:
     """Return the first row of the value of each row; missing values are equal."""
     codes: dict[Any, int] = {}
     try:

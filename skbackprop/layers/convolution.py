@@ -24,7 +24,7 @@ from ._convolution_passes import (
     bind_transposed_convolution,
 )
 from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_pairs
-from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
+from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_row_axes
 from .dense import Activation
 from .reshaping import CropOrPad, Reshape
 
@@ -370,7 +370,7 @@ class Conv2DTranspose(Convolution):
         return replace(kernels, initializer=initializer), *biases
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape)
+        check_row_axes(self, input_shape)
         size = (axis.n_inputs for axis in self.compute_windows(input_shape))
         return *size, self.n_filters
 
@@ -534,7 +534,7 @@ class UpSampling2D(Layer):
         validate_pairs(self, "size")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape)
+        check_row_axes(self, input_shape)
         (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
         return height * down, width * right, *channels
 

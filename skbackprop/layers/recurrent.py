@@ -28,7 +28,7 @@ from ..initializers import VarianceScaling
 from ..utils.arrays import Array
 from ..utils.validation import validate_bool, validate_positive_int
 from ._recurrence import Direction, Recurrence, StepPasses, split_channels
-from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_axes
+from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_row_axes
 from .convolution import make_upsampling_layers
 from .dense import Dense
 from .reshaping import Reshape
@@ -134,7 +134,7 @@ class RecurrentLayer(Layer):
         return _mirror_sequences(self, replace(same, return_sequences=True), input_shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_axes(self, input_shape)
+        check_row_axes(self, input_shape)
         return (input_shape[0], self.n_units) if self.return_sequences else (self.n_units,)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
