@@ -333,7 +333,7 @@ class FittedMixin(EstimatorMixin):
         """
         parameters = self._predictor.parameters
         if parameters.theta is not self._state.parameters.theta:
-            self._state = self._state.from_predicting(parameters)
+            self._state = self._state.with_parameters(parameters)
             self._predictor = Predictor(self._network, self._state.parameters)
 
     # ------------------------------------------------------------ other fitted attributes
@@ -386,7 +386,7 @@ class FittedMixin(EstimatorMixin):
         if "_state" in attributes:
             state = self._state
             if not (self.warm_start or self._was_incremental):
-                state = state.from_predicting(self._predictor.parameters, only_predicts=True)
+                state = state.with_parameters(self._predictor.parameters, only_predicts=True)
             kept["_fitted"] = {
                 "targets": self._targets.to_dict(),
                 "n_outputs": self._network.n_units[-1],

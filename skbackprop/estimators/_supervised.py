@@ -123,7 +123,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         alone.n_estimators = 1
         alone.random_state = copy.deepcopy(self.random_state)
         alone.init = get_member_init(self.init, i)
-        state = self._state.take(slice(i, i + 1)).from_predicting(
+        state = self._state.take(slice(i, i + 1)).with_parameters(
             self._predictor.parameters.members(slice(i, i + 1)), only_predicts=True
         )
         fitted = alone._fitted_attributes(

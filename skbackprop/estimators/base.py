@@ -27,7 +27,7 @@ from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome
 from ..training.epochs import MakeStack, TrainingInterrupted
-from ..training.lbfgs import rows_of_block
+from ..training.lbfgs import compute_block_size
 from ..training.parallelism import check_batch_memory
 from ..training.start import start_training
 from ..training.train import OnEpoch, train
@@ -347,7 +347,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             rows,
             self.random_state,
             dtype=config.dtype or infer_dtype(rows.X),
-            last=self._state if continues else None,
+            last_state=self._state if continues else None,
             incremental=incremental,
             restarts=not (incremental and continues and self._was_incremental)
             or not is_equal(config.early_stopping, self._config.early_stopping),
@@ -478,7 +478,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         n_rows = task.rows.n_rows if order is None else len(order)
         n_at_once = min(config.batch_size, n_rows)
         if config.is_lbfgs:
-            n_at_once = rows_of_block(task.network, n_rows, task.rows.is_sparse)
+            n_at_once = compute_block_size(task.network, n_rows, task.rows.is_sparse)
         itemsize = task.state.parameters.dtype.itemsize
         check_batch_memory(task.training_network, n_at_once, itemsize)
         is_by_batch = not (task.incremental or config.is_lbfgs or isinstance(self.batch_size, str))

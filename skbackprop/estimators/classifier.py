@@ -698,18 +698,18 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     @property
     def oof_decision_function_(self) -> Any:
         """The out-of-fold decision function of each training row."""
-        return self._targets.decision_function(self._get_out_of_fold().scores.copy())
+        return self._targets.decision_function(self._get_out_of_fold().predictions.copy())
 
     @property
     def oof_predict_proba_(self) -> Any:
         """The out-of-fold probabilities of each training row."""
         check_probabilities(self)
-        return self._targets.probabilities(self._get_out_of_fold().scores.copy())
+        return self._targets.probabilities(self._get_out_of_fold().predictions.copy())
 
     @property
     def oof_prediction_(self) -> Any:
         """The out-of-fold prediction of each training row."""
-        return self._targets.decode(self._get_out_of_fold().scores)
+        return self._targets.decode(self._get_out_of_fold().predictions)
 
     # ------------------------------------------------------------------ prediction
 

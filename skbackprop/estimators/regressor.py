@@ -686,7 +686,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     @property
     def oof_prediction_(self) -> Array:
         """The out-of-fold prediction of each training row."""
-        return self._predict_mean(self._get_out_of_fold().scores[None].copy())
+        return self._predict_mean(self._get_out_of_fold().predictions[None].copy())
 
     def _predict_mean(self, scores: Array) -> Array:
         """Return the mean of the members' predictions."""

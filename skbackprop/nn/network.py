@@ -114,7 +114,7 @@ class Network:
     @cached_property
     def has_weights(self) -> tuple[bool, ...]:
         """Whether each layer has an array named "weights", as dense layers have."""
-        return tuple(any(spec.name == "weights" for spec in own) for own in self._layer_specs[0])
+        return tuple("weights" in {s.name for s in specs} for specs in self._layer_specs[0])
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -123,17 +123,17 @@ class Network:
         return (self.n_inputs, *(n for has_weights, n in outputs if has_weights))
 
     def validate_padding(self, X: Any) -> None:
-        """Check that NaN in X is padding at the end of sequences, which the network leaves out.
+        """Check that NaN in X is padding at the end of sequences, which layers skip.
 
         Raises
         ------
         ValueError
-            If there is other NaN.
+            If there are other NaNs.
         """
         if not self.reads_sequences:
             return
-        for rows in iter_row_slices(X):
-            values = X[rows]
+        for block in iter_row_slices(X):
+            values = X[block]
             if X.dtype.kind != "f" or not np.isnan(values.sum()):
                 continue
             shape = self.input_shape if len(self.input_shape) > 1 else (*self.input_shape, 1)
@@ -147,32 +147,32 @@ class Network:
                 row, step = np.argwhere(is_wrong)[0]
                 if is_padding[row].all():
                     raise ValueError(
-                        f"Row {rows.start + row} of X contains only NaN, which stands for padding, "
+                        f"Row {block.start + row} of X contains only NaN, which means padding, "
                         "but a sequence needs at least one step. Remove the row."
                     )
-                takes = (
+                rule = (
                     "NaN is only allowed as padding, at the end of a sequence and in all its "
                     "channels"
                     if self.takes_padding
                     else f"The first layer, {self.layers[0]!r}, does not accept NaN"
                 )
                 raise ValueError(
-                    f"Input X contains NaN in row {rows.start + row}, step {step}. {takes}. "
+                    f"Input X contains NaN in row {block.start + row}, step {step}. {rule}. "
                     "Impute missing values within sequences, for example by interpolation."
                 )
 
     def activations_per_sample(self, is_sparse: bool) -> int:
-        """Return the number of values of a row in the buffers of a pass, without sparse input."""
+        """Return how many values of each row a pass buffers, not counting sparse input."""
         n_units = sum(self.widths[1:] if is_sparse else self.widths)
         shapes = self.row_shapes
-        each = zip(self.memory_per_sample_of_layers, shapes[:-1], shapes[1:], strict=True)
-        return n_units + sum(n for n, *around in each if max(map(len, around)) > 1)
+        layers = zip(self.memory_per_sample_of_layers, shapes[:-1], shapes[1:], strict=True)
+        return n_units + sum(n for n, *row_shapes in layers if max(map(len, row_shapes)) > 1)
 
     @cached_property
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:
         """The shapes of a member's arrays by name, one for each layer that has the array."""
         shapes: dict[str, list[tuple[int, ...]]] = {}
-        for spec in (spec for kind in self._layer_specs for own in kind for spec in own):
+        for spec in (spec for layers in self._layer_specs for specs in layers for spec in specs):
             if spec.name != NUM_BATCHES_TRACKED:
                 shapes.setdefault(spec.name, []).append(spec.shape)
         return shapes
@@ -180,8 +180,8 @@ class Network:
     @cached_property
     def n_up_to_activation(self) -> tuple[int, ...]:
         """The number of layers up to and including each activation."""
-        counted = enumerate(self.layers, start=1)
-        return tuple(n for n, layer in counted if isinstance(layer, Activation))
+        pairs = enumerate(self.layers, start=1)
+        return tuple(n for n, layer in pairs if isinstance(layer, Activation))
 
     def part(self, layers: slice) -> Network:
         """Return a network of some consecutive layers."""
@@ -201,16 +201,16 @@ class Network:
     def executed_layers(self) -> list[ExecutedLayer]:
         """The layers in the order of a pass.
 
-        A relu before the maxima of windows comes after them. The relu of a maximum is the maximum
-        of the relus, and the gradients are equal, too. There are fewer maxima.
+        A ReLU before max pooling is executed after it: outputs and gradients are the same, and
+        the ReLU has fewer values to compute.
         """
         order = list(range(len(self.layers)))
         for step in range(len(order) - 1):
-            layer, following = self.layers[order[step]], self.layers[order[step + 1]]
+            layer, next_layer = self.layers[order[step]], self.layers[order[step + 1]]
             is_relu = isinstance(layer, Activation) and isinstance(layer.function, Relu)
-            if is_relu and isinstance(following, MaxPooling | GlobalMaxPooling):
+            if is_relu and isinstance(next_layer, MaxPooling | GlobalMaxPooling):
                 order[step], order[step + 1] = order[step + 1], order[step]
-        executed, shape = [], self.input_shape
+        layers, shape = [], self.input_shape
         for i in order:
             layer, input_shape = self.layers[i], shape
             shape = layer.compute_output_shape(input_shape)
@@ -219,13 +219,13 @@ class Network:
                 x_shape = *x_shape, 1
             out_shape = view_row(layer.batch_view, shape)
             reads = layer.backward_reads
-            executed.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
-        return executed
+            layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
+        return layers
 
     def max_matmul_size(self, n_rows: int) -> int:
         """Return the number of multiplications in the largest matrix product, for `n_rows` rows.
 
-        Those of layers that compute a batch in parts do not count.
+        Products of layers that compute a batch in parts do not count.
         """
         return n_rows * max(filter(None, self._matmul_sizes), default=0)
 
@@ -240,12 +240,12 @@ class Network:
 
     @property
     def memory_per_sample(self) -> int:
-        """The approximate number of values of a row that a step reads or writes."""
+        """The approximate number of values that a step reads or writes for each row."""
         return 2 * self.n_inputs + sum(self.memory_per_sample_of_layers)
 
     @cached_property
     def memory_per_sample_of_layers(self) -> tuple[int, ...]:
-        """The approximate number of values of a row that each layer reads or writes in a step."""
+        """The approximate number of values that a step reads or writes for a row, by layer."""
         return tuple(layer.memory_per_sample(shape) for layer, shape in self._layers_and_shapes)
 
     def with_dropout(self, rates: Sequence[float]) -> Network:
@@ -257,28 +257,28 @@ class Network:
         if not (any(rates) or self.stochastic):
             return self
         rates = tuple(rates)
-        other = self._dropout_variant.get(rates)
-        if other is None:
-            rest = iter(rates)
+        variant = self._dropout_variant.get(rates)
+        if variant is None:
+            rate_iterator = iter(rates)
             layers: list[Layer] = []
             for layer, has_weights in zip(self.layers, self.has_weights, strict=True):
                 if has_weights:
                     if layers and isinstance(layers[-1], HiddenDropout):
                         layers.pop()
-                    rate = next(rest, 0.0)
+                    rate = next(rate_iterator, 0.0)
                     if rate > 0:
                         layers.append(HiddenDropout(rate))
                 layers.append(layer)
-            other = Network(self.input_shape, tuple(layers))
+            variant = Network(self.input_shape, tuple(layers))
             if not self.stochastic:
-                other._dropout_variant[()] = self
+                variant._dropout_variant[()] = self
             self._dropout_variant.clear()
-            self._dropout_variant[rates] = other
-        return other
+            self._dropout_variant[rates] = variant
+        return variant
 
     @cached_property
     def _dropout_variant(self) -> dict[tuple[float, ...], Network]:
-        """The last network with other dropout rates, which `partial_fit` needs in each call."""
+        """The last network with other dropout rates; each call of `partial_fit` needs it."""
         return {}
 
     def bind(
@@ -307,7 +307,7 @@ class Network:
         sparse : bool, default=False
             Whether the input is a list of CSR matrices.
         rngs : sequence of Generator, default=()
-            The random generators of each member's stochastic layers in training.
+            The random generator of each member's stochastic layers in training.
         with_input_gradient : bool, default=False
             Whether `backward` is needed in prediction, for the gradient with respect to the input.
 
@@ -330,7 +330,7 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        specs = [spec for own in self._layer_specs[0] for spec in own if spec.name == "weights"]
+        specs = [spec for layer in self._layer_specs[0] for spec in layer if spec.name == "weights"]
         if initializer is not None:
             return initializer.draw_all(rng, [spec.shape for spec in specs])
         return [cast(Initializer, spec.initializer).draw(rng, *spec.shape) for spec in specs]
@@ -374,10 +374,10 @@ def dense_network(
     normalization : Normalization or None, default=None
         The normalization before each activation.
     """
-    n_inputs, *hidden, n_outputs = widths
+    n_inputs, *hidden_widths, n_outputs = widths
     layers: list[Layer] = []
     initializer: Initializer = GlorotUniform()
-    for n_units, activation in zip(hidden, activations, strict=True):
+    for n_units, activation in zip(hidden_widths, activations, strict=True):
         initializer = activation.initializer
         layers.append(Dense(n_units, None, normalization is None, initializer))
         if normalization is not None:
@@ -398,9 +398,9 @@ class BoundNetwork:
     network : Network
         The architecture.
     batch : BatchContext
-        What the layers share.
+        The batch context that the layers share.
     parameters, gradients, sparse, with_input_gradient
-        Those of `Network.bind`.
+        As in `Network.bind`.
 
     Attributes
     ----------
@@ -434,13 +434,13 @@ class BoundNetwork:
         self._bind_layers()
         self.activity_loss = batch.activity_loss
         if batch.is_training or with_input_gradient:
-            self._place_gradients()
+            self._bind_gradients()
 
     def _squeeze(self, layers: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
         """Return arrays by name of each layer, without the member axis of a single member."""
         if self._members:
             return layers
-        return [named and {name: array[0] for name, array in named.items()} for named in layers]
+        return [arrays and {name: array[0] for name, array in arrays.items()} for arrays in layers]
 
     def _make_contexts(
         self,
@@ -452,7 +452,7 @@ class BoundNetwork:
     ) -> list[LayerContext]:
         """Return the arrays of each layer.
 
-        The gradient with respect to the input of a layer is needed if there are parameters before.
+        A layer needs the gradient with respect to its input if a layer before it has parameters.
         """
         n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
         for number, _, reads, input_shape, x_shape, out_shape in self._layers:
@@ -462,8 +462,8 @@ class BoundNetwork:
                 grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
                 # Two buffers are enough: a layer reads one while it fills the other.
                 self._grad_buffer = 1 - self._grad_buffer
-            own_gradients = {} if gradients is None else gradients[number]
-            needs_gradient = needs_gradient or bool(own_gradients)
+            layer_gradients = {} if gradients is None else gradients[number]
+            needs_gradient = needs_gradient or bool(layer_gradients)
             contexts.append(
                 LayerContext(
                     self.batch,
@@ -472,7 +472,7 @@ class BoundNetwork:
                     x_shape,
                     (n_rows * out_shape[0], *out_shape[1:]),
                     parameters[number],
-                    own_gradients,
+                    layer_gradients,
                     buffers[number],
                     grad_input,
                     is_sparse,
@@ -483,18 +483,18 @@ class BoundNetwork:
         return contexts
 
     def _bind_layers(self) -> None:
-        """Bind the layers, and find their inputs and outputs.
+        """Bind the layers to their input and output arrays.
 
         Elementwise layers work in place, unless a backward pass reads their input.
         """
         # None stands for the input and the output of the network.
         self._forward: list[tuple[Any, Any, Any]] = []
-        self._bound: list[tuple[ExecutedLayer, LayerContext, Any, Any, Any]] = []
+        self._bound_layers: list[tuple[ExecutedLayer, LayerContext, Any, Any, Any]] = []
         x: Any = None
         shape: Shape = ()
         can_overwrite = False
-        for executed, context in zip(self._layers, self._contexts, strict=True):
-            layer, reads = executed.layer, executed.backward_reads
+        for executed_layer, context in zip(self._layers, self._contexts, strict=True):
+            layer, reads = executed_layer.layer, executed_layer.backward_reads
             passes = layer.bind(context)
             if passes is None:
                 continue
@@ -518,24 +518,24 @@ class BoundNetwork:
             elif context is not self._contexts[-1]:
                 out = context.scratch("output", *context.out_shape)
             self._forward.append((passes[0], x, out))
-            self._bound.append((executed, context, passes[1], x, out))
+            self._bound_layers.append((executed_layer, context, passes[1], x, out))
             x, shape = out, context.out_shape
             if not is_view:
                 can_overwrite = reads in ("input", "neither") and isinstance(x, np.ndarray)
         self._forward[-1] = *self._forward[-1][:2], None
-        self._x_view = self._view(self._bound[0][1].x_shape)
-        self._scores_view = self._view(self._bound[-1][1].out_shape)
+        self._x_view = self._view(self._bound_layers[0][1].x_shape)
+        self._out_view = self._view(self._bound_layers[-1][1].out_shape)
 
     def _view(self, shape: Shape) -> Shape | None:
-        """Return the shape for a view of rows (n_rows, n_units); None if it is theirs."""
+        """Return the shape in which a layer views rows of shape (n_rows, n_units), if another."""
         if len(shape) == 2 and shape[0] == self.batch.n_rows:
             return None
         # -1 stands for the members, or for one if all of them share the rows.
         return (-1, *shape) if self._members else shape
 
-    def _place_gradients(self) -> None:
-        """Find the gradient with respect to the output of each layer that needs it."""
-        (_, layer, reads, *_), context, *_ = self._bound[-1]
+    def _bind_gradients(self) -> None:
+        """Bind each layer to the gradient with respect to its output, if it needs one."""
+        (_, layer, reads, *_), context, *_ = self._bound_layers[-1]
         if reads in ("output", "both"):
             raise TypeError(
                 f"{type(layer).__name__} cannot be the last layer in training, because it "
@@ -545,37 +545,37 @@ class BoundNetwork:
         shape = n_rows, math.prod(context.out_shape) // n_rows
         self.delta = delta = self.batch.scratch(f"delta {self._grad_buffer}", *shape)
         self._backward: list[tuple[Any, Any, Any, Array]] = []
-        for _, context, backward, x, out in reversed(self._bound):
+        for _, context, backward, x, out in reversed(self._bound_layers):
             if context.has_backward:
                 delta = delta.reshape(*self._members, *context.out_shape)
                 self._backward.append((backward, x, out, delta))
                 delta = delta if context.grad_input is None else context.grad_input
         self._grad_input = delta.reshape(*self._members, n_rows, -1)
 
-    def forward(self, x: Any, scores: Array) -> None:
-        """Write the raw predictions for the batch `x` to `scores`."""
+    def forward(self, x: Any, predictions: Array) -> None:
+        """Write the raw predictions for the batch `x` to `predictions`."""
         if self.batch.takes_padding:
             x = self._replace_padding(x)
         if self.activity_loss is not None:
             self.activity_loss.fill(0)
-        self._x = first = x if self._x_view is None else x.reshape(self._x_view)
-        last = scores if self._scores_view is None else scores.reshape(self._scores_view)
+        self._x = first_x = x if self._x_view is None else x.reshape(self._x_view)
+        last_out = predictions if self._out_view is None else predictions.reshape(self._out_view)
         for forward, x, out in self._forward:
-            forward(first if x is None else x, last if out is None else out)
+            forward(first_x if x is None else x, last_out if out is None else out)
 
     def _replace_padding(self, x: Array) -> Array:
-        """Tell the layers the lengths of sequences, and return these with zeros for padding."""
+        """Set the lengths of sequences in the contexts; return the input with zeros for padding."""
         context = self._contexts[0]
         rows = x.reshape(-1, self.batch.n_rows, *context.input_shape)
         lengths = self._layers[0].layer.compute_lengths(rows)
         if lengths is None and context.lengths is None:
             return x
-        cleaned = x if lengths is None else np.where(np.isnan(x), 0, x)
-        for executed, context in zip(self._layers, self._contexts, strict=True):
+        values = x if lengths is None else np.where(np.isnan(x), 0, x)
+        for executed_layer, context in zip(self._layers, self._contexts, strict=True):
             context.lengths = lengths
             if lengths is not None:
-                lengths = executed.layer.compute_output_lengths(lengths)
-        return cleaned
+                lengths = executed_layer.layer.compute_output_lengths(lengths)
+        return values
 
     def backward(self) -> Array:
         """Compute the gradients of all parameters from `self.delta`.

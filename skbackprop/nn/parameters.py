@@ -29,7 +29,7 @@ class Parameters:
     layout : ParameterLayout
         The positions of the layers' arrays.
     part : slice, default=slice(None)
-        The layers of a network of which only some are used.
+        The layers that `layers` and `buffers_of_layers` return.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Parameters:
 
     def select(self, name: str) -> list[Array]:
         """Return the arrays of a name, one for each layer that has one."""
-        return [named[name] for named in (*self.layers, *self.buffers_of_layers) if name in named]
+        return [item[name] for item in (*self.layers, *self.buffers_of_layers) if name in item]
 
     def part(self, layers: slice) -> Parameters:
         """Return the parameters of some consecutive layers, without copies."""
@@ -95,7 +95,7 @@ class Parameters:
         return Parameters(theta, buffers, self.layout, self._part)
 
     def with_layout(self, layout: ParameterLayout) -> Parameters:
-        """Return the parameters as those of a network that has more or fewer layers without any."""
+        """Return the parameters for a network that differs only in layers without parameters."""
         return Parameters(self.theta, self.buffers, layout)
 
     def astype(self, dtype: Any) -> Parameters:
@@ -133,19 +133,19 @@ class ParameterLayout:
         buffer_specs: Sequence[Sequence[ParameterSpec]],
     ) -> None:
         self._specs = parameter_specs, buffer_specs
-        trained, buffers = (
-            [(layer, spec) for layer, specs in enumerate(kind) for spec in specs]
-            for kind in self._specs
+        parameters, buffers = (
+            [(layer, spec) for layer, specs in enumerate(layers) for spec in specs]
+            for layers in self._specs
         )
-        names = list(dict.fromkeys(spec.name for _, spec in trained))
-        trained.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
-        self._theta = _place(trained)
+        names = list(dict.fromkeys(spec.name for _, spec in parameters))
+        parameters.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
+        self._theta = _compute_placements(parameters)
         self._buffers = {
-            name: _place([item for item in buffers if item[1].name == name])
+            name: _compute_placements([item for item in buffers if item[1].name == name])
             for name in dict.fromkeys(spec.name for _, spec in buffers)
         }
-        self.n_regularized = sum(spec.size for _, spec in trained if spec.regularized)
-        self.n_parameters = sum(spec.size for _, spec in trained)
+        self.n_regularized = sum(spec.size for _, spec in parameters if spec.regularized)
+        self.n_parameters = sum(spec.size for _, spec in parameters)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._specs
@@ -155,16 +155,16 @@ class ParameterLayout:
     ) -> Parameters:
         """Return initial parameters and buffers, drawn from a random state for each member.
 
-        Without random states, random values are zero. Weights and their biases always are:
-        `Network.draw_weights` draws them.
+        Without random states, random values are zero. Weights and their biases are always zero,
+        because `Network.draw_weights` draws them.
         """
         theta = _init_flat(self._theta, n_estimators, dtype, rngs)
-        double = np.dtype(np.float64)
+        float64 = np.dtype(np.float64)
         buffers = {
             name: _init_flat(
-                placed, n_estimators, double if name == NUM_BATCHES_TRACKED else dtype, rngs
+                placements, n_estimators, float64 if name == NUM_BATCHES_TRACKED else dtype, rngs
             )
-            for name, placed in self._buffers.items()
+            for name, placements in self._buffers.items()
         }
         return Parameters(theta, buffers, self)
 
@@ -172,32 +172,32 @@ class ParameterLayout:
         self, theta: Array, buffers: ArrayDict
     ) -> tuple[list[NamedArrays], list[NamedArrays]]:
         """Return the trained arrays and the buffers of each layer, as views."""
-        trained: list[dict[str, Array]] = [{} for _ in self._specs[0]]
-        untrained: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        parameters: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        buffer_views: list[dict[str, Array]] = [{} for _ in self._specs[0]]
         for layer, spec, view in _iter_views(self._theta, theta):
-            trained[layer][spec.name] = view
-        for name, placed in self._buffers.items():
-            for layer, _, view in _iter_views(placed, buffers[name]):
-                untrained[layer][name] = view
-        return [*trained], [*untrained]
+            parameters[layer][spec.name] = view
+        for name, placements in self._buffers.items():
+            for layer, _, view in _iter_views(placements, buffers[name]):
+                buffer_views[layer][name] = view
+        return [*parameters], [*buffer_views]
 
 
-_Placed: TypeAlias = list[tuple[int, ParameterSpec, int]]
+_Placements: TypeAlias = list[tuple[int, ParameterSpec, int]]
 """The layer and the declaration of each array, and its position in a flat array."""
 
 
-def _place(specs: Sequence[tuple[int, ParameterSpec]]) -> _Placed:
-    """Return arrays with their positions side by side."""
-    starts = accumulate((spec.size for _, spec in specs), initial=0)
-    return [(*item, start) for item, start in zip(specs, starts, strict=False)]
+def _compute_placements(specs: Sequence[tuple[int, ParameterSpec]]) -> _Placements:
+    """Return the positions of arrays side by side in a flat array."""
+    offsets = accumulate((spec.size for _, spec in specs), initial=0)
+    return [(*item, offset) for item, offset in zip(specs, offsets, strict=False)]
 
 
 def _init_flat(
-    placed: _Placed, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates
+    placements: _Placements, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates
 ) -> Array:
     """Return a flat array of initial values."""
-    flat = np.empty((n_estimators, sum(spec.size for _, spec, _ in placed)), dtype)
-    for _, spec, view in _iter_views(placed, flat):
+    flat = np.empty((n_estimators, sum(spec.size for _, spec, _ in placements)), dtype)
+    for _, spec, view in _iter_views(placements, flat):
         initializer = spec.initializer
         if not (callable(initializer) or isinstance(initializer, Initializer)):
             view[...] = initializer
@@ -209,10 +209,10 @@ def _init_flat(
     return flat
 
 
-def _iter_views(placed: _Placed, flat: Array) -> Iterable[tuple[int, ParameterSpec, Array]]:
+def _iter_views(placements: _Placements, flat: Array) -> Iterable[tuple[int, ParameterSpec, Array]]:
     """Yield the layer, the declaration and a view of each array in `flat`."""
-    for layer, spec, start in placed:
-        columns = flat[:, start : start + spec.size]
+    for layer, spec, offset in placements:
+        columns = flat[:, offset : offset + spec.size]
         if len(spec.shape) == 1:
             # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
             yield layer, spec, columns[:, None]

@@ -13,10 +13,10 @@ from ..utils.arrays import Array, BufferPool, squeeze_member_axis
 from .network import BoundNetwork, Network
 from .parameters import Parameters
 
-# The number of values in the buffers of a block of rows, for the members computed together.
-_BLOCK_NUMBERS = 1 << 21
-# The number of rows of a block whose buffers fit into the cache of a core, and of such values.
-FEW_ROWS, _FEW_NUMBERS = 256, 1 << 18
+# The number of buffered values of a block of rows, for the members computed together.
+_BLOCK_VALUES = 1 << 21
+# The number of rows, and of buffered values, of a block that fits into the cache of a core.
+FEW_ROWS, _FEW_VALUES = 256, 1 << 18
 # The number of sizes of blocks whose buffers are kept.
 _N_SIZES = 4
 
@@ -24,7 +24,7 @@ _N_SIZES = 4
 def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
     """Return the raw predictions of a stack, computed in blocks of rows.
 
-    Those of a member do not depend on the number of members.
+    The predictions of a member do not depend on the number of members.
 
     Parameters
     ----------
@@ -39,23 +39,23 @@ def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = No
 
     Returns
     -------
-    scores : array of shape (n_estimators, n, k)
+    predictions : array of shape (n_estimators, n, k)
         In the dtype of the parameters.
     """
     n = X.shape[0] if rows is None else len(rows)
-    scores = np.empty((len(parameters), n, network.n_units[-1]), parameters.dtype)
+    predictions = np.empty((len(parameters), n, network.n_units[-1]), parameters.dtype)
     start = 0
     for block in Predictor(network, parameters).iter_blocks(X, rows):
         stop = start + block.shape[1]
-        scores[:, start:stop] = block
+        predictions[:, start:stop] = block
         start = stop
-    return scores
+    return predictions
 
 
 class Predictor:
-    """Raw predictions of a stack, whose bound networks are kept from call to call.
+    """Predictor of a stack, which reuses its buffers from call to call.
 
-    It is thread-safe: each thread has buffers of its own.
+    It is thread-safe, because each thread has its own buffers.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Predictor:
     parameters : Parameters
         The parameters of all members; only read.
     rows_at_once : int or None, default=None
-        The number of rows of a block; None for as many as bounded memory allows.
+        The number of rows of a block; None for the largest blocks within a memory limit.
     """
 
     def __init__(
@@ -79,37 +79,37 @@ class Predictor:
     def iter_blocks(self, X: Any, rows: Any = None) -> Iterator[Array]:
         """Yield the raw predictions of consecutive blocks of rows, of shape (n_estimators, n, k).
 
-        The input is that of `predict_raw`.
+        Parameters are those of `predict_raw`.
         """
         n_estimators, dtype, is_sparse = len(self.parameters), self.parameters.dtype, issparse(X)
         n = X.shape[0] if rows is None else len(rows)
         n_rows = self._rows_at_once
         if n_rows is None:
-            # As many rows as for one member: a product of another shape may round differently.
-            n_rows = max(1, _BLOCK_NUMBERS // self.network.activations_per_sample(is_sparse))
+            # The number of members must not change the shape of products: it affects rounding.
+            n_rows = max(1, _BLOCK_VALUES // self.network.activations_per_sample(is_sparse))
         for start in range(0, n, n_rows):
             part = slice(start, min(start + n_rows, n))
             size = part.stop - part.start
             x = X[part] if rows is None else X[rows[part]]
             x = [x] if is_sparse else x.astype(dtype, copy=False)
-            scores = np.empty((n_estimators, size, self.network.n_units[-1]), dtype)
-            for members, built in self._bind(size, is_sparse):
-                built.forward(x, squeeze_member_axis(scores[members]))
-            yield scores
+            predictions = np.empty((n_estimators, size, self.network.n_units[-1]), dtype)
+            for members, bound_network in self._bind(size, is_sparse):
+                bound_network.forward(x, squeeze_member_axis(predictions[members]))
+            yield predictions
 
     def _bind(self, n_rows: int, is_sparse: bool) -> list[tuple[slice, BoundNetwork]]:
         """Return the networks bound to buffers for a block: all members, or a few at a time."""
-        own = vars(self._threads)
-        kept: dict[tuple[int, bool], list[tuple[slice, BoundNetwork]]] = own.setdefault("kept", {})
+        local = vars(self._threads)
+        networks: dict[Any, list[tuple[slice, BoundNetwork]]] = local.setdefault("networks", {})
         key = n_rows, is_sparse
-        if key not in kept:
-            if len(kept) >= _N_SIZES:
-                kept.clear()
-            pool = own.setdefault("pool", BufferPool(self.parameters.dtype))
-            most = _BLOCK_NUMBERS if self._rows_at_once is None else _FEW_NUMBERS
+        if key not in networks:
+            if len(networks) >= _N_SIZES:
+                networks.clear()
+            pool = local.setdefault("pool", BufferPool(self.parameters.dtype))
+            max_values = _BLOCK_VALUES if self._rows_at_once is None else _FEW_VALUES
             n_units, n = self.network.activations_per_sample(is_sparse), len(self.parameters)
-            n_together = max(1, most // (n_units * n_rows))
-            kept[key] = [
+            n_together = max(1, max_values // (n_units * n_rows))
+            networks[key] = [
                 (
                     members,
                     self.network.bind(
@@ -117,10 +117,10 @@ class Predictor:
                     ),
                 )
                 for members in (
-                    slice(first, min(first + n_together, n)) for first in range(0, n, n_together)
+                    slice(start, min(start + n_together, n)) for start in range(0, n, n_together)
                 )
             ]
-        return kept[key]
+        return networks[key]
 
 
 OutputGradient: TypeAlias = Callable[[Array, int], Array]
@@ -155,7 +155,7 @@ def compute_input_gradients(
     n, is_sparse, dtype = X.shape[0], issparse(X), parameters.dtype
     gradients = np.empty((n, network.n_inputs, n_quantities), dtype)
     pool, passes = BufferPool(dtype), {}
-    n_rows = max(1, min(n, _BLOCK_NUMBERS // (len(parameters) * network.memory_per_sample)))
+    n_rows = max(1, min(n, _BLOCK_VALUES // (len(parameters) * network.memory_per_sample)))
     for start in range(0, n, n_rows):
         part = slice(start, min(start + n_rows, n))
         size = part.stop - part.start
@@ -164,11 +164,11 @@ def compute_input_gradients(
                 parameters, size, pool, sparse=is_sparse, with_input_gradient=True
             )
         x = [X[part]] if is_sparse else X[part].astype(dtype, copy=False)
-        scores = pool.get("scores", (len(parameters), size, network.n_units[-1]))
+        predictions = pool.get("predictions", (len(parameters), size, network.n_units[-1]))
         for quantity in range(n_quantities):
-            passes[size].forward(x, squeeze_member_axis(scores))
-            passes[size].delta[...] = squeeze_member_axis(slope(scores, quantity))
-            by_input = passes[size].backward()
+            passes[size].forward(x, squeeze_member_axis(predictions))
+            passes[size].delta[...] = squeeze_member_axis(slope(predictions, quantity))
+            gradient = passes[size].backward()
             # The function depends on all members, so their gradients are summed.
-            gradients[part, :, quantity] = by_input if by_input.ndim == 2 else by_input.sum(axis=0)
+            gradients[part, :, quantity] = gradient if gradient.ndim == 2 else gradient.sum(axis=0)
     return gradients

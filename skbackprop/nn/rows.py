@@ -23,14 +23,13 @@ from ..utils.arrays import (
     squeeze_member_axis,
 )
 
-# Bytes of input that a chunk gathers at once, or of targets if a row has more of them, rounded to
-# whole batches.
+# Size of a chunk's input in bytes, or of its targets if they are wider, rounded to whole batches.
 CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Rows of a table with their targets and weights.
+    """Selected rows of a table, with their targets and weights.
 
     Parameters
     ----------
@@ -43,7 +42,7 @@ class Rows:
     original_y : array-like, default=None
         The targets as the user has given them, for scorers.
     index : array of int or None, default=None
-        The rows that are meant; None for all.
+        The numbers of the selected rows of X; None for all.
     """
 
     X: Any
@@ -63,11 +62,11 @@ class Rows:
         return bool(sparse.issparse(self.X))
 
     def select(self, values: Any) -> Any:
-        """Return the items of an array of all rows that belong to these rows."""
+        """Return the items of these rows, from an array for the whole table."""
         return values if self.index is None or values is None else values[self.index]
 
-    def has_same(self, other: Rows) -> bool:
-        """Return whether others are the same rows of the same table."""
+    def has_same_rows(self, other: Rows) -> bool:
+        """Return whether two selections have the same rows of one table."""
         if other.X is not self.X or other.y is not self.y:
             return False
         if self.index is None or other.index is None:
@@ -80,18 +79,18 @@ class Batch:
     """Data of a training step, as views of a chunk's buffers.
 
     With a single member the arrays have no member axis. If several members see the same rows, the
-    member axis of all arrays but `scores` has length one, and broadcasts.
+    member axis of all arrays but `predictions` has length one, and broadcasts.
 
     Attributes
     ----------
     x : array of shape (n_estimators, n, d), or a list of CSR matrices
         The input.
-    y, scores : arrays of shape (n_estimators, n, k)
+    y, predictions : arrays of shape (n_estimators, n, k)
         The targets, and the array for the raw predictions.
     weight : array of shape (n_estimators, n, 1), or float
         The factor of each row's gradient.
     total : array of shape (n_estimators, 1), or float
-        The total weight of the rows over which the loss is averaged, by which `weight` is divided.
+        The total weight of the rows over which the loss is averaged; `weight` is divided by it.
     is_empty : array of bool of shape (n_estimators,), or None
         The members whose batch has only rows of weight zero; None if there are none.
     activity_loss : float64 array of shape (n_estimators,), or None
@@ -101,21 +100,21 @@ class Batch:
 
     x: Any
     y: Array
-    scores: Array
+    predictions: Array
     weight: FloatOrPerMember
     total: FloatOrPerMember
     is_empty: Array | None = None
     activity_loss: Array | None = None
 
     def member(self, i: int) -> Batch:
-        """Return the batch of the i-th member alone, as views."""
+        """Return the batch of a single member, as views."""
 
-        def own(value: Any) -> Any:
+        def get(value: Any) -> Any:
             return value if isinstance(value, float) else value[min(i, len(value) - 1)]
 
-        x = [own(self.x)] if isinstance(self.x, list) else own(self.x)
-        total = own(self.total)
-        return Batch(x, own(self.y), self.scores[i], own(self.weight), float(np.squeeze(total)))
+        x = [get(self.x)] if isinstance(self.x, list) else get(self.x)
+        total = float(np.squeeze(get(self.total)))
+        return Batch(x, get(self.y), self.predictions[i], get(self.weight), total)
 
 
 @dataclass
@@ -127,7 +126,7 @@ class Chunk:
     batches: list[Batch]
     x: Array | None
     y: Array
-    scores: Array
+    predictions: Array
     raw_weight: Array | None = None
     weight: Array | None = None
 
@@ -167,8 +166,8 @@ class Batches:
         self.is_shared = all(self._visits_the_same(0, i) for i in range(len(rows)))
         self.n_rows = np.array(
             [
-                each.n_rows if order is None else len(order)
-                for each, order in zip(rows, orders, strict=True)
+                member_rows.n_rows if order is None else len(order)
+                for member_rows, order in zip(rows, orders, strict=True)
             ]
         )
         if (np.diff(self.n_rows) < 0).any():
@@ -178,7 +177,7 @@ class Batches:
             )
         self.total_weights = self._total_weights()
         self._mean_over_epoch = mean_over == "epoch"
-        self._is_weighted = any(each.weight is not None for each in rows)
+        self._is_weighted = any(member_rows.weight is not None for member_rows in rows)
         self._chunks: list[tuple[int, Chunk]] = []
         self._plan()
 
@@ -188,7 +187,7 @@ class Batches:
         self.total_weights = self._total_weights()
 
     def chunks(self) -> Iterator[Chunk]:
-        """Yield each row of each member once. A chunk is valid until the next."""
+        """Yield chunks with each row of each member once. A chunk is valid until the next one."""
         for start, chunk in self._chunks:
             self._fill(chunk, start)
             yield chunk
@@ -203,46 +202,47 @@ class Batches:
         for member, (rows, order) in enumerate(zip(self.rows, self.orders, strict=True)):
             if rows.weight is not None:
                 weight = rows.weight
-                # Summed in the order of the table: the sum must not depend on the shuffling.
+                # In the order of the table, the sum does not depend on the shuffling.
                 if order is not None and len(order) < rows.n_rows:
                     weight = weight[np.sort(order)]
                 totals[member] = weight.sum(dtype=float)
         return totals
 
     def _plan(self) -> None:
-        """Split the epoch where the group or the batch size changes, or where a chunk is full."""
+        """Split an epoch into chunks by group and batch size, and where a chunk is full."""
         n_rows, n_estimators = self.n_rows.tolist(), len(self.rows)
         buffers: dict[tuple[int, int, int, int], Chunk] = {}
-        done = [0] * n_estimators
-        while done != n_rows:
+        n_done = [0] * n_estimators
+        while n_done != n_rows:
             # The size of each member's next batch; members with equal sizes form a group.
-            sizes = [min(b, n - d) for b, n, d in zip(self.batch_sizes, n_rows, done, strict=True)]
+            triples = zip(self.batch_sizes, n_rows, n_done, strict=True)
+            sizes = [min(size, n - n_before) for size, n, n_before in triples]
             start = 0
             while start < n_estimators:
-                size, at, stop = sizes[start], done[start], start + 1
-                while stop < n_estimators and (sizes[stop], done[stop]) == (size, at):
+                size, position, stop = sizes[start], n_done[start], start + 1
+                while stop < n_estimators and (sizes[stop], n_done[stop]) == (size, position):
                     stop += 1
                 if size:
-                    n_whole = min(n - at for n in n_rows[start:stop]) // size
-                    n_batches = min(n_whole, self._max_batches_per_chunk(size))
+                    n_full = min(n - position for n in n_rows[start:stop]) // size
+                    n_batches = min(n_full, self._max_batches_per_chunk(size))
                     key = start, stop, size, n_batches
                     if key not in buffers:
                         buffers[key] = self._allocate(slice(start, stop), size, n_batches)
-                    self._chunks.append((at, buffers[key]))
-                    done[start:stop] = [at + size * n_batches] * (stop - start)
+                    self._chunks.append((position, buffers[key]))
+                    n_done[start:stop] = [position + size * n_batches] * (stop - start)
                 start = stop
 
     def _max_batches_per_chunk(self, batch_size: int) -> int:
         if self.is_sparse:
             return 1
-        first = self.rows[0]
-        row_bytes = max(first.X.shape[1], first.y.shape[1]) * self.pool.dtype.itemsize
+        rows = self.rows[0]
+        row_bytes = max(rows.X.shape[1], rows.y.shape[1]) * self.pool.dtype.itemsize
         return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
 
     def _allocate(self, members: slice, batch_size: int, n_batches: int) -> Chunk:
         """Return a chunk of undefined content."""
         n_estimators, n_rows = members.stop - members.start, batch_size * n_batches
-        n_sources = 1 if self.is_shared else n_estimators
+        n_tables = 1 if self.is_shared else n_estimators
         n_outputs = self.rows[0].y.shape[1]
 
         def buffer(name: str, n: int, width: int) -> Array:
@@ -252,27 +252,27 @@ class Batches:
             members,
             batch_size,
             [],
-            None if self.is_sparse else buffer("x", n_sources, self.rows[0].X.shape[1]),
-            buffer("y", n_sources, n_outputs),
-            buffer("scores", n_estimators, n_outputs),
+            None if self.is_sparse else buffer("x", n_tables, self.rows[0].X.shape[1]),
+            buffer("y", n_tables, n_outputs),
+            buffer("predictions", n_estimators, n_outputs),
         )
         if self._is_weighted:
-            # In double precision, since weights of any scale are normalized before use.
-            chunk.raw_weight = np.empty((n_sources, n_rows, 1))
-            chunk.weight = buffer("weight", n_sources, 1)
+            # Weights may have any scale, so double precision holds them until normalization.
+            chunk.raw_weight = np.empty((n_tables, n_rows, 1))
+            chunk.weight = buffer("weight", n_tables, 1)
 
         def view(array: Array) -> Array:
             return squeeze_member_axis(array) if n_estimators == 1 else array
 
         total = float(self.n_rows[0] if self._mean_over_epoch else batch_size)
         for start in range(0, n_rows, batch_size):
-            rows = slice(start, start + batch_size)
+            row_slice = slice(start, start + batch_size)
             chunk.batches.append(
                 Batch(
-                    [None] * n_sources if chunk.x is None else view(chunk.x)[..., rows, :],
-                    view(chunk.y)[..., rows, :],
-                    view(chunk.scores)[..., rows, :],
-                    1 / total if chunk.weight is None else view(chunk.weight)[..., rows, :],
+                    [None] * n_tables if chunk.x is None else view(chunk.x)[..., row_slice, :],
+                    view(chunk.y)[..., row_slice, :],
+                    view(chunk.predictions)[..., row_slice, :],
+                    1 / total if chunk.weight is None else view(chunk.weight)[..., row_slice, :],
                     total,
                 )
             )
@@ -309,32 +309,32 @@ class Batches:
         """Divide the weights by their sums, and mark batches of weight zero."""
         assert chunk.raw_weight is not None
         assert chunk.weight is not None
-        by_batch = (len(chunk.y), len(chunk.batches), chunk.batch_size, 1)
-        raw = chunk.raw_weight.reshape(by_batch)
+        shape = (len(chunk.y), len(chunk.batches), chunk.batch_size, 1)
+        weights = chunk.raw_weight.reshape(shape)
         if self._mean_over_epoch:
             members = slice(chunk.members.start, chunk.members.start + len(chunk.y))
             totals = self.total_weights[members, None]
             totals = np.repeat(totals, len(chunk.batches), axis=1)
         else:
-            totals = raw.sum(axis=(2, 3))
+            totals = weights.sum(axis=(2, 3))
         divisors = np.where(totals == 0, 1, totals)[:, :, None, None]
-        np.divide(raw, divisors, out=chunk.weight.reshape(by_batch), casting="same_kind")
+        np.divide(weights, divisors, out=chunk.weight.reshape(shape), casting="same_kind")
         is_single = chunk.members.stop - chunk.members.start == 1
         for batch, total in zip(chunk.batches, totals.T, strict=True):
             batch.total = float(total[0]) if is_single else total[:, None]
             batch.is_empty = None if total.all() else total == 0
 
 
-def _gather(source: Any, rows: Any, out: Array) -> None:
+def _gather(source: Any, indices: Any, out: Array) -> None:
     """Copy rows of an array, a lazy or a CSR matrix to `out`, in the dtype of `out`."""
     if isinstance(source, LazyMatrix):
-        source.write_rows(rows, out)
+        source.write_rows(indices, out)
     elif not isinstance(source, np.ndarray):
-        source[rows].astype(out.dtype, copy=False).toarray(out=out)
-    elif isinstance(rows, slice):
-        np.copyto(out, source[rows])
+        source[indices].astype(out.dtype, copy=False).toarray(out=out)
+    elif isinstance(indices, slice):
+        np.copyto(out, source[indices])
     elif source.dtype == out.dtype and source.flags.c_contiguous and out.flags.c_contiguous:
         # Indices are in range; mode="clip" avoids the buffer of NumPy's check.
-        np.take(source, rows, axis=0, out=out, mode="clip")
+        np.take(source, indices, axis=0, out=out, mode="clip")
     else:
-        out[...] = source[rows]
+        out[...] = source[indices]

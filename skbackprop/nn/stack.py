@@ -23,7 +23,7 @@ class TimeLimitReached(Exception):
 
 
 class BaseStack(ABC):
-    """Networks of one architecture that train epoch by epoch, each of which can be undone.
+    """Networks of one architecture that train epoch by epoch, with rollback of an epoch.
 
     Parameters
     ----------
@@ -41,30 +41,30 @@ class BaseStack(ABC):
     def __init__(self, config: Any, state: TrainState) -> None:
         self.config, self.state, n = config, state, len(state)
         self.initial_rate = np.broadcast_to(config.learning_rate_init, (n, 1)).astype(float)
-        # Members that share an order share its random state; it is shuffled once.
+        # Members that share an order share its random state, so each order is shuffled once.
         pairs = zip(state.orders, state.rngs, strict=True)
-        self._shuffled = list(
+        self._orders = list(
             {
                 id(order): (order, rng)
                 for order, rng in pairs
                 if config.shuffle and order is not None and rng is not None
             }.values()
         )
-        self._changed = state.changed_arrays()
-        self._saved = [np.empty_like(array) for array in self._changed]
-        self._saved_orders = [np.empty_like(order) for order, _ in self._shuffled]
-        self._positions: list[Any] | None = None
+        self._arrays = state.changed_arrays()
+        self._saved_arrays = [np.empty_like(array) for array in self._arrays]
+        self._saved_orders = [np.empty_like(order) for order, _ in self._orders]
+        self._rng_states: list[Any] | None = None
         self._n_records, self._best, self._reasons = [0] * n, state.best, list(state.stop_reason)
 
     def set_rows(self, rows: Sequence[Rows]) -> bool:
-        """Replace the rows by others of the same number and kind; return whether they are."""
+        """Replace the rows by as many of the same kind; return whether that is possible."""
         return False
 
     @abstractmethod
     def train_epoch(self, rate: Array, deadline: float = math.inf) -> Array:
         """Make the steps of an epoch; return each member's mean loss, penalty included.
 
-        The mean goes over the epoch's batches as they were visited, each by its weight.
+        The loss of each batch is computed before its step, and counts by the batch's weight.
 
         Parameters
         ----------
@@ -81,49 +81,47 @@ class BaseStack(ABC):
         Raises
         ------
         TimeLimitReached
-            After the deadline. The state is then that after the batches so far.
+            After the deadline. The state is then that after the last complete step.
         """
 
     # ---------------------------------------------------------------- rollback
 
     def save(self, *, with_random_states: bool = True) -> None:
-        """Copy all that an epoch changes.
+        """Copy all that an epoch changes, for `restore`.
 
-        To read the position of a random state takes as long as a step on a few rows.
+        Reading a random state takes as long as a step on a few rows, so it is optional.
         """
-        for copy, array in zip(self._saved, self._changed, strict=True):
+        for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             copy[...] = array
-        for copy, (order, _) in zip(self._saved_orders, self._shuffled, strict=True):
+        for copy, (order, _) in zip(self._saved_orders, self._orders, strict=True):
             copy[...] = order
         state = self.state
         self._n_records = [len(records) for records in state.history]
         self._best, self._reasons = state.best, list(state.stop_reason)
-        self._positions = None
+        self._rng_states = None
         if with_random_states:
-            self._positions = [rng.get_state(legacy=False) for _, rng in self._shuffled]
-            self._positions += [mask.bit_generator.state for mask in self._masks]
+            self._rng_states = [rng.get_state(legacy=False) for _, rng in self._orders]
+            self._rng_states += [mask.bit_generator.state for mask in self._masks]
 
     def restore(self) -> None:
         """Restore the state of the last `save`."""
-        for copy, array in zip(self._saved, self._changed, strict=True):
+        for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             array[...] = copy
-        for copy, (order, _) in zip(self._saved_orders, self._shuffled, strict=True):
+        for copy, (order, _) in zip(self._saved_orders, self._orders, strict=True):
             order[...] = copy
         state = self.state
         for records, n_records in zip(state.history, self._n_records, strict=True):
             del records[n_records:]
         state.best, state.stop_reason = self._best, list(self._reasons)
-        if self._positions is not None:
-            for position, (_, rng) in zip(self._positions, self._shuffled, strict=False):
-                rng.set_state(position)
-            for position, mask in zip(
-                self._positions[len(self._shuffled) :], self._masks, strict=True
-            ):
-                mask.bit_generator.state = position
+        if self._rng_states is not None:
+            for copy, (_, rng) in zip(self._rng_states, self._orders, strict=False):
+                rng.set_state(copy)
+            for copy, mask in zip(self._rng_states[len(self._orders) :], self._masks, strict=True):
+                mask.bit_generator.state = copy
 
     def restore_members(self, members: Array) -> None:
-        """Restore the arrays of some members, an array of bool, whose training ends."""
-        for copy, array in zip(self._saved, self._changed, strict=True):
+        """Restore the arrays of the members whose training ends, by an array of bool."""
+        for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             array[members] = copy[members]
 
     @property
@@ -162,8 +160,8 @@ class Stack(BaseStack):
         self._pool = BufferPool(theta.dtype)
         self._gradients = state.parameters.with_arrays(np.empty_like(theta))
         n_rows = [
-            each.n_rows if order is None else len(order)
-            for each, order in zip(rows, state.orders, strict=True)
+            member_rows.n_rows if order is None else len(order)
+            for member_rows, order in zip(rows, state.orders, strict=True)
         ]
         sizes = [min(config.batch_size, size) for size in n_rows]
         self.batches = Batches(rows, state.orders, sizes, self._pool)
@@ -175,11 +173,11 @@ class Stack(BaseStack):
         for order, last_order in zip(self.state.orders, batches.orders, strict=True):
             if order is not last_order:
                 return False
-        for new, old in zip(rows, batches.rows, strict=True):
+        for new_rows, old_rows in zip(rows, batches.rows, strict=True):
             if (
-                new.n_rows != old.n_rows
-                or new.is_sparse != old.is_sparse
-                or (new.weight is None) != (old.weight is None)
+                new_rows.n_rows != old_rows.n_rows
+                or new_rows.is_sparse != old_rows.is_sparse
+                or (new_rows.weight is None) != (old_rows.weight is None)
             ):
                 return False
         batches.set_rows(rows)
@@ -188,65 +186,65 @@ class Stack(BaseStack):
     # ------------------------------------------------------------------- epochs
 
     def train_epoch(self, rate: Array, deadline: float = math.inf) -> Array:
-        for order, rng in self._shuffled:
+        for order, rng in self._orders:
             rng.shuffle(order)
-        sums: list[list[float]] = [[] for _ in range(len(self.state))]
+        terms: list[list[float]] = [[] for _ in range(len(self.state))]
         with np.errstate(all="ignore"):
-            np.setbufsize(BUFFER_SIZE)  # until the end of the context
+            np.setbufsize(BUFFER_SIZE)  # errstate restores the size at its end
             for chunk in self.batches.chunks():
-                sums_of_weights = self._train_chunk(chunk, rate, deadline)
+                weight_sums = self._train_chunk(chunk, rate, deadline)
                 penalty = self._config_of(chunk.members).penalty
-                penalties = penalty.value(np.array(sums_of_weights, dtype=float).T)
+                penalties = penalty.value(np.array(weight_sums, dtype=float).T)
                 losses = sum_losses(self._loss, chunk) / self._normalizer
-                both = zip(losses.tolist(), penalties.tolist(), strict=True)
-                for own_sums, (of_rows, of_weights) in zip(sums[chunk.members], both, strict=True):
-                    own_sums += of_rows
-                    own_sums += of_weights
+                lists = terms[chunk.members], losses.tolist(), penalties.tolist()
+                for member_terms, batch_losses, batch_penalties in zip(*lists, strict=True):
+                    member_terms += batch_losses
+                    member_terms += batch_penalties
             self.state.flush_subnormals()
-            # Exactly rounded sums do not depend on how an epoch was cut into chunks.
-            totals = np.array([fsum_or_nan(values) for values in sums])
+            # Exactly rounded sums do not depend on how an epoch is split into chunks.
+            totals = np.array([fsum_or_nan(values) for values in terms])
             return np.asarray(totals / self.batches.total_weights)
 
     def _train_chunk(self, chunk: Chunk, rate: Array, deadline: float) -> list[Array]:
-        """Make a step for each batch of a chunk; return the sums over the weights before each."""
+        """Make a step for each batch of a chunk; return the sums for the penalty."""
         step = self._step(chunk.members, chunk.batch_size)
         step.set_rate(rate[chunk.members])
-        sums_of_weights: list[Array] = []
+        weight_sums: list[Array] = []
         try:
             for batch in chunk.batches:
                 if deadline != math.inf and time.monotonic() > deadline:
                     raise TimeLimitReached
-                sums_of_weights.append(
+                weight_sums.append(
                     step(batch)
                     if batch.is_empty is None
                     else self._step_separately(step, chunk, batch)
                 )
         finally:
             n_samples_seen = self.state.n_samples_seen[chunk.members]
-            n_samples_seen += len(sums_of_weights) * chunk.batch_size
-        return sums_of_weights
+            n_samples_seen += len(weight_sums) * chunk.batch_size
+        return weight_sums
 
     def _step_separately(self, step: Step, chunk: Chunk, batch: Batch) -> Array:
         """Make a step for each member whose batch has a positive weight."""
-        batch.scores[...] = 0
-        sums_of_weights = np.zeros(chunk.members.stop - chunk.members.start)
-        is_empty = np.broadcast_to(np.asarray(batch.is_empty), sums_of_weights.shape)
-        batch.activity_loss = np.zeros(len(sums_of_weights))
+        batch.predictions[...] = 0
+        weight_sums = np.zeros(chunk.members.stop - chunk.members.start)
+        is_empty = np.broadcast_to(np.asarray(batch.is_empty), weight_sums.shape)
+        batch.activity_loss = np.zeros(len(weight_sums))
         for i in np.flatnonzero(~is_empty).tolist():
             member = chunk.members.start + i
-            alone = self._step(slice(member, member + 1), chunk.batch_size)
-            alone.set_rate(step.rates[i : i + 1])
-            own = batch.member(i)
-            sums_of_weights[i : i + 1] = alone(own)
-            if own.activity_loss is not None:
-                batch.activity_loss[i] = own.activity_loss.item()
-        return sums_of_weights
+            member_step = self._step(slice(member, member + 1), chunk.batch_size)
+            member_step.set_rate(step.rates[i : i + 1])
+            member_batch = batch.member(i)
+            weight_sums[i : i + 1] = member_step(member_batch)
+            if member_batch.activity_loss is not None:
+                batch.activity_loss[i] = member_batch.activity_loss.item()
+        return weight_sums
 
     def _config_of(self, members: slice) -> Any:
         """Return the configuration of some members."""
-        return self.config if self._are_all(members) else self.config.members(members)
+        return self.config if self._is_whole_stack(members) else self.config.members(members)
 
-    def _are_all(self, members: slice) -> bool:
+    def _is_whole_stack(self, members: slice) -> bool:
         return bool(members.stop - members.start == len(self.state))
 
     def _step(self, members: slice, batch_size: int) -> Step:
@@ -256,7 +254,7 @@ class Stack(BaseStack):
                 self._network,
                 self._loss,
                 self._config_of(members),
-                self.state if self._are_all(members) else self.state.take(members),
+                self.state if self._is_whole_stack(members) else self.state.take(members),
                 self._gradients.members(members),
                 batch_size,
                 self._pool,

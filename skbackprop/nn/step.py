@@ -24,7 +24,7 @@ from .parameters import Parameters
 from .rows import Batch, Chunk
 from .train_state import TrainState
 
-# Columns that are summed at once.
+# The number of columns that are summed at once.
 _COLUMNS = 4096
 
 
@@ -32,7 +32,7 @@ _COLUMNS = 4096
 class L2:
     """L2 penalty: alpha / 2 * sum(W^2), divided by the total weight of the training rows.
 
-    It is the base class of penalties.
+    Other penalties derive from this class.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class L2:
 
     def value(self, sums: Array) -> Array:
         """Return undivided penalties from float64 sums of shape (n_estimators, n_steps)."""
-        # With alpha = 0 the sum of squares may overflow.
+        # Where alpha is 0, the sum of squares may have overflowed.
         return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * sums)
 
     def add_gradient(
@@ -123,7 +123,7 @@ class Step:
     network : Network
         The architecture.
     loss : Loss
-        The loss of a row. That of the layers that have a loss of their own is added.
+        The loss of a row, to which layers may add losses of their own.
     config : Config
         The configuration of these members.
     state : TrainState
@@ -154,7 +154,7 @@ class Step:
         masks = [mask for mask in state.masks if mask is not None]
         self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, masks)
         self._has_penalty = bool(np.any(self._penalty.alpha))
-        self._no_sums = np.zeros(len(state))
+        self._zero_sums = np.zeros(len(state))
         self._blocks = [
             (weights, gradient, pool.get("penalty", weights.shape))
             for weights, gradient in iter_column_blocks(self._weights, gradients.regularized)
@@ -192,14 +192,14 @@ class Step:
 
     def backpropagate(self, batch: Batch) -> None:
         """Write the raw predictions to the batch, and the gradient of the loss to `gradients`."""
-        weights = self._pass.batch
-        weights.weight, weights.total = batch.weight, batch.total
-        self._pass.forward(batch.x, batch.scores)
+        context = self._pass.batch
+        context.weight, context.total = batch.weight, batch.total
+        self._pass.forward(batch.x, batch.predictions)
         if self._pass.activity_loss is not None:
             batch.activity_loss = _sum_by_weight(self._pass.activity_loss, batch)
         delta = self._pass.delta
         if self._is_checked:
-            self._loss.gradient(batch.scores, batch.y, delta)
+            self._loss.gradient(batch.predictions, batch.y, delta)
         else:
             self._check_gradient(batch, delta)
         np.multiply(delta, batch.weight, out=delta)
@@ -208,9 +208,9 @@ class Step:
     def _check_gradient(self, batch: Batch, delta: Array) -> None:
         """Compute the gradient of the first batch, and check that the loss has written it."""
         delta.fill(np.nan)
-        result = self._loss.gradient(batch.scores, batch.y, delta)
+        result = self._loss.gradient(batch.predictions, batch.y, delta)
         check_in_place(self._loss, "gradient(raw_prediction, y, out)", "out", result, delta)
-        if np.isnan(delta).all() and np.isfinite(batch.scores).all():
+        if np.isnan(delta).all() and np.isfinite(batch.predictions).all():
             raise TypeError(
                 f"{type(self._loss).__name__}.gradient(raw_prediction, y, out) must write the "
                 "gradient to out, but wrote nothing or only NaN. Write out[...] = result, or use "
@@ -225,7 +225,7 @@ class Step:
         (n_estimators,).
         """
         if not self._has_penalty:
-            return self._no_sums
+            return self._zero_sums
         self._penalty.add_gradient(self._blocks, 1 / total)
         sums: Array = self._penalty.accumulate(self._weights)
         return sums
@@ -236,7 +236,7 @@ def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
 
     g = clip_norm / |g| * g where |g| > clip_norm, with the Euclidean norm over all parameters of a
     member (Pascanu et al. 2013, algorithm 1). Gradients that are not finite stay as they are; the
-    end of the epoch checks for them.
+    training checks for them after each epoch.
 
     Parameters
     ----------
@@ -246,11 +246,11 @@ def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
         The maximum norm; infinity for no clipping.
     """
     bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
-    for own, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
+    for gradient, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
         if not _TINY < square < _HUGE:
-            _clip_extreme(own, bound)
+            _clip_extreme(gradient, bound)
         elif (norm := math.sqrt(square)) > bound:
-            np.multiply(own, bound / norm, out=own)
+            np.multiply(gradient, bound / norm, out=gradient)
 
 
 def _clip_extreme(g: Array, clip_norm: float) -> None:
@@ -266,43 +266,43 @@ def _clip_extreme(g: Array, clip_norm: float) -> None:
 
 def _sum_by_weight(values: Array, batch: Batch) -> Array:
     """Return the weighted sum over the rows of a batch, in double precision, for each member."""
-    in_double = np.atleast_2d(values).astype(np.float64)
+    losses = np.atleast_2d(values).astype(np.float64)
     weight = batch.weight[..., 0] if isinstance(batch.weight, np.ndarray) else batch.weight
-    return np.asarray((in_double * weight).sum(axis=1) * np.ravel(batch.total))
+    return np.asarray((losses * weight).sum(axis=1) * np.ravel(batch.total))
 
 
 def loss_normalizer(network: Network, loss: Loss) -> int:
     """Return the number of targets by which the reported loss of a row is divided.
 
-    The gradient is that of the sum over the targets.
+    Only the reported loss is a mean: the gradient is that of the sum over the targets.
     """
     return network.n_units[-1] // loss.n_outputs_per_target if loss.average_over_outputs else 1
 
 
 def sum_losses(loss: Loss, chunk: Chunk) -> Array:
-    """Return the weighted loss of each batch of a chunk with computed raw predictions.
+    """Return the weighted loss of each batch of a chunk, from its raw predictions.
 
-    It includes the layers' own losses.
+    The losses of layers are included.
 
     Returns
     -------
     losses : float64 array of shape (n_estimators, n_batches)
         Sums over the rows of each batch, not divided by their weight.
     """
-    values = loss.value(chunk.scores, chunk.y)
-    if np.shape(values) != chunk.scores.shape[:-1]:
+    values = loss.value(chunk.predictions, chunk.y)
+    if np.shape(values) != chunk.predictions.shape[:-1]:
         raise ValueError(
             f"{type(loss).__name__}.value(raw_prediction, y) must return the loss of each row, of "
-            f"shape (networks, n) = {chunk.scores.shape[:-1]}, but returned the shape "
-            f"{np.shape(values)} for raw predictions of shape {chunk.scores.shape}. Sum over the "
-            "last axis."
+            f"shape (networks, n) = {chunk.predictions.shape[:-1]}, but returned the shape "
+            f"{np.shape(values)} for raw predictions of shape {chunk.predictions.shape}. Sum over "
+            "the last axis."
         )
     if chunk.raw_weight is not None:
         values = values * chunk.raw_weight[:, :, 0]
-    # Converted first, since a sum that converts adds up in another order in a larger stack.
+    # A sum that also converts adds in an order that depends on the size of the stack.
     values = values.astype(np.float64, copy=False)
-    by_batch = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
-    sums = np.asarray(by_batch.sum(axis=2))
+    batch_losses = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
+    sums = np.asarray(batch_losses.sum(axis=2))
     for i, batch in enumerate(chunk.batches):
         if batch.activity_loss is not None:
             sums[:, i] += batch.activity_loss

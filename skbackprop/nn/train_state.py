@@ -23,7 +23,7 @@ from ..utils.arrays import (
 )
 from .parameters import ParameterLayout, Parameters
 
-# The fields by their kind. Each has a row or an item for every member.
+# The names of the fields by type. Each field has a row or an item for every member.
 _DICTS = ("optimizer", "schedule", "average", "plateau", "best")
 _ARRAYS = ("n_samples_seen", "epoch", "loss", "temperature")
 _BIT_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}  # of NumPy, for files
@@ -52,7 +52,7 @@ class TrainState:
     loss : array of shape (n_estimators, 1)
         The training loss of the last epoch; infinite before the first.
     temperature : array of shape (n_estimators, 1)
-        The divisor of raw predictions, after calibration. Training does without it.
+        The divisor of raw predictions, after calibration. Training ignores it.
     orders : list of IndexArray or None
         The training rows of each member, in the order of the last epoch, shuffled in place; None
         for all rows in their order. Members that visit the same rows in the same order may share
@@ -130,38 +130,38 @@ class TrainState:
     def concat(cls, states: Sequence[Self]) -> Self:
         """Return the state of all members of several states, of networks of one architecture.
 
-        A single state is returned as it is; else the arrays are copied.
+        A single state is returned as it is; otherwise the arrays are copied.
         """
-        first = states[0]
+        first_state = states[0]
         if len(states) == 1:
-            return first
-        rest: dict[str, Any] = {}
-        if any(state.best for state in states):  # those of other stacks may be without scores
+            return first_state
+        fields: dict[str, Any] = {}
+        if any(state.best for state in states):  # other stacks may have no validation scores
             states = [state if state.best else state._with_no_best() for state in states]
         for name in _DICTS:
-            each = [getattr(state, name) for state in states]
-            rest[name] = {key: np.concatenate([own[key] for own in each]) for key in each[0]}
+            dicts = [getattr(state, name) for state in states]
+            fields[name] = {key: np.concatenate([item[key] for item in dicts]) for key in dicts[0]}
         for name in _ARRAYS:
-            rest[name] = np.concatenate([getattr(state, name) for state in states])
+            fields[name] = np.concatenate([getattr(state, name) for state in states])
         for name in _LISTS:
-            rest[name] = [item for state in states for item in getattr(state, name)]
+            fields[name] = [item for state in states for item in getattr(state, name)]
         buffers = {
             name: np.concatenate([state.parameters.buffers[name] for state in states])
-            for name in first.parameters.buffers
+            for name in first_state.parameters.buffers
         }
         theta = np.concatenate([state.parameters.theta for state in states])
-        return cls(first.parameters.with_arrays(theta, buffers), **rest)
+        return cls(first_state.parameters.with_arrays(theta, buffers), **fields)
 
     def copy(self) -> Self:
         """Return a copy that shares nothing but the random states."""
-        copies = {id(order): None if order is None else order.copy() for order in self.orders}
-        copied = self._map(self.parameters.copy(), lambda array: array.copy(), list)
-        copied.orders = [copies[id(order)] for order in self.orders]
-        copied.history = [list(records) for records in self.history]
-        return copied
+        orders = {id(order): None if order is None else order.copy() for order in self.orders}
+        state = self._map(self.parameters.copy(), lambda array: array.copy(), list)
+        state.orders = [orders[id(order)] for order in self.orders]
+        state.history = [list(records) for records in self.history]
+        return state
 
     def with_own_random_states(self) -> Self:
-        """Return the state with copies of its random states, which others may share."""
+        """Return the state with copies of its random states, which other states may share."""
         rngs, masks = copy.deepcopy((self.rngs, self.masks))
         return replace(self, rngs=rngs, masks=masks)
 
@@ -171,7 +171,7 @@ class TrainState:
         on_array: Callable[[Array], Array],
         on_list: Callable[[list[Any]], list[Any]],
     ) -> Self:
-        """Return a state whose fields are functions of these."""
+        """Return a state with functions applied to all arrays and to all lists."""
         values: dict[str, Any] = {}
         for name in _DICTS:
             values[name] = {key: on_array(array) for key, array in getattr(self, name).items()}
@@ -184,28 +184,28 @@ class TrainState:
     # ---------------------------------------------------------------------- new starts
 
     def restart(self) -> None:
-        """Begin to count epochs anew, none of which has been scored."""
-        fresh = self.initial(self.parameters)
-        self.plateau, self.best = fresh.plateau, {}
-        self.epoch, self.loss = fresh.epoch, fresh.loss
+        """Reset the count of epochs, the loss, the best epoch and the plateau counter."""
+        initial_state = self.initial(self.parameters)
+        self.plateau, self.best = initial_state.plateau, {}
+        self.epoch, self.loss = initial_state.epoch, initial_state.loss
         self.stack = None
 
-    def from_predicting(self, parameters: Parameters, *, only_predicts: bool = False) -> Self:
-        """Return the state whose training continues from the parameters that predict.
+    def with_parameters(self, parameters: Parameters, *, only_predicts: bool = False) -> Self:
+        """Return the state that continues from the parameters used in prediction.
 
         Parameters
         ----------
         parameters : Parameters
             The `inference_parameters`, which are copied.
         only_predicts : bool, default=False
-            Whether to leave out what only training needs.
+            Whether to leave out the fields that only training needs.
         """
         temperature = np.ones_like(self.temperature)
         if only_predicts:
             names = "n_samples_seen", "epoch", "loss", "history", "stop_reason"
-            kept = {name: getattr(self, name) for name in names}
+            values = {name: getattr(self, name) for name in names}
             best = {name: self.best[name] for name in ("score", "epoch") if name in self.best}
-            return self.initial(parameters, **kept, best=best, temperature=temperature)
+            return self.initial(parameters, **values, best=best, temperature=temperature)
         return replace(
             self,
             parameters=parameters.copy(),
@@ -219,7 +219,7 @@ class TrainState:
 
     @property
     def is_active(self) -> bool:
-        """Whether a member's training goes on."""
+        """Whether at least one member is still training."""
         return "" in self.stop_reason
 
     def trained_arrays(self) -> list[Array]:
@@ -250,17 +250,17 @@ class TrainState:
     def flush_subnormals(self) -> None:
         """Replace subnormal numbers by zero.
 
-        A penalty shrinks the weights of unused units without end, and so do moments of zero
-        gradients. Such numbers are negligible, but arithmetic with them is many times slower.
+        A penalty shrinks the weights of unused units without end, and moments of zero gradients
+        shrink as well. Subnormal numbers are negligible but many times slower in arithmetic.
         """
         for array in self.trained_arrays():
             if array.dtype.kind == "f":
-                smallest = np.finfo(array.dtype).smallest_normal
+                smallest_normal = np.finfo(array.dtype).smallest_normal
                 for (block,) in iter_column_blocks(array):
-                    block[np.abs(block) < smallest] = 0
+                    block[np.abs(block) < smallest_normal] = 0
 
     def averaged_parameters(self) -> Parameters:
-        """Return the parameters to predict with: their averages, if there is a weight average.
+        """Return the parameters for prediction: their averages, if there is a weight average.
 
         Before averaging has begun, the averages are the current values.
         """
@@ -277,10 +277,10 @@ class TrainState:
         )
 
     def inference_parameters(self, layout: ParameterLayout) -> Parameters:
-        """Return the parameters to predict with: averaged, of the best call, and calibrated.
+        """Return the parameters for prediction: of the best epoch, averaged and calibrated.
 
-        They share memory with those that training continues from, if these are the same. `layout`
-        is that of the network in prediction, which may have fewer layers.
+        They share memory with the training parameters where both are the same. `layout` is that of
+        the network in prediction, which may have fewer layers.
         """
         state = self
         if "theta" in self.best:
@@ -289,48 +289,48 @@ class TrainState:
         parameters = state.averaged_parameters().with_layout(layout)
         if (self.temperature == 1).all():
             return parameters
-        # The last layer has no activation, so its weights and biases divide raw predictions.
-        divided = parameters.with_arrays(parameters.theta.copy())
+        # The last layer has no activation, so scaling its parameters scales raw predictions.
+        calibrated_parameters = parameters.with_arrays(parameters.theta.copy())
         for name in ("weights", "biases"):
-            last = divided.select(name)[-1]
-            last /= self.temperature.astype(last.dtype).reshape(-1, *[1] * (last.ndim - 1))
-        return divided
+            array = calibrated_parameters.select(name)[-1]
+            array /= self.temperature.astype(array.dtype).reshape(-1, *[1] * (array.ndim - 1))
+        return calibrated_parameters
 
-    def keep_best(self, scores: Array, *, last_of_equals: bool = False) -> None:
+    def keep_best(self, scores: Array, *, prefer_last: bool = False) -> None:
         """Copy the parameters of the members whose score is the best so far.
 
         Parameters
         ----------
         scores : array of shape (n_estimators, 1)
             The scores of the epoch; NaN is never the best.
-        last_of_equals : bool, default=False
-            Whether the last of equally good epochs is the best, instead of the first.
+        prefer_last : bool, default=False
+            Whether the last one of equally good epochs counts as the best, not the first.
         """
         if not self.best:
             self.best = self._with_no_best().best
-        now = {**self._predicting_arrays(), "score": scores, "epoch": self.epoch}
-        limit = self.best["score"]
-        is_best = (scores >= limit if last_of_equals else scores > limit)[:, 0]
+        current_arrays = {**self._inference_arrays(), "score": scores, "epoch": self.epoch}
+        best_scores = self.best["score"]
+        is_best = (scores >= best_scores if prefer_last else scores > best_scores)[:, 0]
         if is_best.any():
             best = {name: array.copy() for name, array in self.best.items()}
-            for name, array in now.items():
+            for name, array in current_arrays.items():
                 best[name][is_best] = array[is_best]
             self.best = best
 
     def _with_no_best(self) -> Self:
-        """Return the state with arrays in `best`, none of which is that of a scored epoch."""
-        never = {"score": np.full(self.epoch.shape, -np.inf), "epoch": np.zeros_like(self.epoch)}
-        arrays = {name: array.copy() for name, array in self._predicting_arrays().items()}
-        return replace(self, best=arrays | never)
+        """Return the state with arrays in `best` that stand for no epoch, with score -inf."""
+        marks = {"score": np.full(self.epoch.shape, -np.inf), "epoch": np.zeros_like(self.epoch)}
+        arrays = {name: array.copy() for name, array in self._inference_arrays().items()}
+        return replace(self, best=arrays | marks)
 
     def return_to_best(self) -> None:
-        """Continue from the parameters of the best epoch, where there is one."""
+        """Set the parameters to those of the best epoch, for members that have one."""
         has_best = self.best["epoch"][:, 0] > 0
-        for name, array in self._predicting_arrays().items():
+        for name, array in self._inference_arrays().items():
             array[has_best] = self.best[name][has_best]
 
-    def _predicting_arrays(self) -> ArrayDict:
-        """Return the arrays that predictions depend on, by their names in `best`."""
+    def _inference_arrays(self) -> ArrayDict:
+        """Return the arrays that predictions depend on, by name as in `best`."""
         arrays = {"theta": self.parameters.theta}
         for kind, state in (("buffers", self.parameters.buffers), ("average", self.average)):
             arrays |= {join_keys(kind, name): array for name, array in state.items()}
@@ -365,7 +365,7 @@ class TrainState:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], layout: ParameterLayout) -> Self:
-        """Return the state that `to_arrays` has described, with copies of the arrays.
+        """Return the state from the arrays of `to_arrays`, which are copied.
 
         Parameters
         ----------
@@ -374,34 +374,34 @@ class TrainState:
         layout : ParameterLayout
             The layout of the network's parameters.
         """
-        named = unflatten_dict({name: np.array(array) for name, array in arrays.items()})
-        theta = named["theta"]
+        tree = unflatten_dict({name: np.array(array) for name, array in arrays.items()})
+        theta = tree["theta"]
 
-        def list_of(kind: str, make: Callable[[Any], Any]) -> list[Any]:
-            found = named.get(kind, {})
-            return [make(found[str(i)]) if str(i) in found else None for i in range(len(theta))]
+        def restore_list(kind: str, make: Callable[[Any], Any]) -> list[Any]:
+            items = tree.get(kind, {})
+            return [make(items[str(i)]) if str(i) in items else None for i in range(len(theta))]
 
-        values: dict[str, Any] = {name: _join_nested(named.get(name, {})) for name in _DICTS}
+        values: dict[str, Any] = {name: _join_nested(tree.get(name, {})) for name in _DICTS}
         return cls(
-            Parameters(theta, named.get("buffers", {}), layout),
+            Parameters(theta, tree.get("buffers", {}), layout),
             **values,
-            **{name: named[name] for name in _ARRAYS},
-            orders=list_of("orders", np.asarray),
-            held_out=list_of("held_out", np.asarray),
-            rngs=list_of("rngs", _restore_random_state),
-            masks=list_of("masks", _restore_generator),
-            history=[json.loads(text) for text in named["history"].tolist()],
-            stop_reason=named["stop_reason"].tolist(),
+            **{name: tree[name] for name in _ARRAYS},
+            orders=restore_list("orders", np.asarray),
+            held_out=restore_list("held_out", np.asarray),
+            rngs=restore_list("rngs", _restore_random_state),
+            masks=restore_list("masks", _restore_generator),
+            history=[json.loads(text) for text in tree["history"].tolist()],
+            stop_reason=tree["stop_reason"].tolist(),
         )
 
 
 def _join_nested(state: Mapping[str, Any]) -> ArrayDict:
     """Return the arrays of a state by name, such as those of "average/..." in `best`."""
-    joined: ArrayDict = {}
+    arrays: ArrayDict = {}
     for name, value in state.items():
-        within = _join_nested(value) if isinstance(value, dict) else {"": value}
-        joined |= {join_keys(name, key) if key else name: array for key, array in within.items()}
-    return joined
+        subtree = _join_nested(value) if isinstance(value, dict) else {"": value}
+        arrays |= {join_keys(name, key) if key else name: array for key, array in subtree.items()}
+    return arrays
 
 
 def _make_bit_generator(state: dict[str, Any]) -> Any:

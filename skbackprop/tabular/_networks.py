@@ -94,7 +94,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         In double precision, the prediction of a row does not depend visibly on the other rows.
         """
         parameters = self._predictor.parameters.astype(np.float64)
-        state = self._state.from_predicting(parameters, only_predicts=True)
+        state = self._state.with_parameters(parameters, only_predicts=True)
         self._set_networks(self._config, self._network, self._targets, state)
         self.n_iter_ = n_iter
 
@@ -127,7 +127,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
-        return self.component_outputs(self._get_out_of_fold().scores[None].copy())
+        return self.component_outputs(self._get_out_of_fold().predictions[None].copy())
 
     def component_outputs(self, scores: Array) -> Array:
         """Return the outputs of a component, given raw predictions of networks."""

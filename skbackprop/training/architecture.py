@@ -1,4 +1,4 @@
-"""Layers and initial weights for the parameters of estimators, and their checks."""
+"""Validation of architecture parameters, and the layers and weights that they describe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..utils.arrays import Array
 
 
 def check_row_shape(input_shape: Shape | None, row_shape: Shape) -> Shape:
-    """Return the input shape for rows of X of this shape.
+    """Validate the shape of the rows of X, and return the input shape of the network.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def check_row_shape(input_shape: Shape | None, row_shape: Shape) -> Shape:
 
 def expand_to_vector(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
     """Return the executed layers before the dense ones, and the shape (n_units,) after them."""
-    shape, executed = input_shape, list[Layer]()
+    shape, executed_layers = input_shape, list[Layer]()
     # The layer that has read a sequence and returned a vector.
     reader: Layer | None = None
     for i, layer in enumerate(layers):
@@ -52,18 +52,18 @@ def expand_to_vector(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[
                 "vector for each row. Set return_sequences=True there, or remove one of the two."
             )
         try:
-            expanded, shape = expand_layers([layer], shape)
+            parts, shape = expand_layers([layer], shape)
         except ValueError as error:
             raise ValueError(f"layers[{i}]: {error}") from None
-        executed += expanded
+        executed_layers += parts
         if len(shape) > 1:
             reader = None
         elif layer.reads_sequences:
             reader = layer
     if len(shape) > 1:
-        executed.append(Flatten())
+        executed_layers.append(Flatten())
         shape = (math.prod(shape),)
-    return executed, shape
+    return executed_layers, shape
 
 
 def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
@@ -77,9 +77,9 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
     shapes = [input_shape]
     for layer in layers:
         shapes.append(expand_layers([layer], shapes[-1])[1])
-    mirrored: list[Layer] = []
+    decoder: list[Layer] = []
     if len(shapes[-1]) > 1:
-        mirrored.append(Reshape(shapes[-1]))
+        decoder.append(Reshape(shapes[-1]))
     for i, layer in reversed(list(enumerate(layers))):
         try:
             image = layer.mirror(shapes[i])
@@ -95,18 +95,18 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
                 f"layers[{i}]: the mirror image of {layer!r} returns rows of shape {shape}, "
                 f"but must return as many values as {shapes[i]} has."
             )
-        mirrored += image
-        if shape != shapes[i]:  # of one channel, without an axis for it
-            mirrored.append(Reshape(shapes[i]))
-    for i in range(len(mirrored) - 1):
-        layer, following = mirrored[i : i + 2]
-        if isinstance(layer, Activation) and isinstance(following, Normalization):
-            mirrored[i : i + 2] = following, layer
-    # Raw predictions have one axis, and the loss has the link after them.
-    shown = Activation, Normalization, Reshape
-    while mirrored and (mirrored[-1].stochastic or isinstance(mirrored[-1], shown)):
-        mirrored.pop()
-    return expand_layers(mirrored, (math.prod(shapes[-1]),))[0]
+        decoder += image
+        if shape != shapes[i]:  # one channel may come without an axis
+            decoder.append(Reshape(shapes[i]))
+    for i in range(len(decoder) - 1):
+        layer, next_layer = decoder[i : i + 2]
+        if isinstance(layer, Activation) and isinstance(next_layer, Normalization):
+            decoder[i : i + 2] = next_layer, layer
+    # Raw predictions have one axis, and the loss applies the link function to them.
+    dropped = Activation, Normalization, Reshape
+    while decoder and (decoder[-1].stochastic or isinstance(decoder[-1], dropped)):
+        decoder.pop()
+    return expand_layers(decoder, (math.prod(shapes[-1]),))[0]
 
 
 def _mirrored_layers() -> list[str]:
@@ -157,16 +157,16 @@ def get_activations(
     n_hidden = len(hidden_layer_sizes)
     if isinstance(activation, (str, ActivationFunction)):
         return (get_activation(activation),) * n_hidden
-    each = tuple(str(part) if isinstance(part, str) else part for part in activation)
-    for part in each:
-        get_activation(part)
-    if len(each) != n_hidden:
+    entries = tuple(str(entry) if isinstance(entry, str) else entry for entry in activation)
+    for entry in entries:
+        get_activation(entry)
+    if len(entries) != n_hidden:
         raise ValueError(
             f"activation must have one entry for each of the {n_hidden} hidden layer(s) of "
-            f"hidden_layer_sizes={tuple(hidden_layer_sizes)!r}, got {len(each)}. Pass one for each "
-            "layer, or a single name or ActivationFunction for all."
+            f"hidden_layer_sizes={tuple(hidden_layer_sizes)!r}, got {len(entries)}. Pass one for "
+            "each layer, or a single name or ActivationFunction for all."
         )
-    return tuple(map(get_activation, each))
+    return tuple(map(get_activation, entries))
 
 
 def get_normalization(normalization: str | Normalization | None) -> Normalization | None:
@@ -221,7 +221,7 @@ _REAL = frozenset("biuf")
 
 
 def has_member_axis(coefs: Any) -> bool:
-    """Return whether weights are those of several networks."""
+    """Return whether weights have a member axis, as those of several networks have."""
     return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
 
 
@@ -231,7 +231,7 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If there are no weights, or they are no matrices; `name` is named in the error.
+        If `coefs` is not a list of matrices; `name` is the parameter's name for the message.
     """
     shapes = [np.shape(weights) for weights in coefs] if _is_list(coefs) else []
     if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
@@ -245,15 +245,15 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
 def validate_weights(
     coefs: Any, intercepts: Any, network: Network, name: str, n_estimators: int = 1
 ) -> list[tuple[Array, Array]]:
-    """Validate given weights and biases and return them layer by layer.
+    """Validate the weights and biases of a user and return them layer by layer.
 
-    Those of several networks have the member axis first.
+    Arrays of several networks have the member axis first.
 
     Raises
     ------
     ValueError
-        If a shape is not that of the network, or an array has no real numbers; `name` is named in
-        the error.
+        If a shape does not match the network, or an array does not hold real numbers; `name` is
+        the parameter's name for the message.
     """
     shapes = network.shapes["weights"]
     if not (_is_list(coefs) and _is_list(intercepts)):
@@ -321,7 +321,7 @@ CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
 def get_init(init: Any, activation: Any, *, is_single_layer: bool) -> Any:
     """Return the initializer of all layers, None for the layers' own, or (coefs, intercepts).
 
-    Without hidden layers, the activation matters here only, as in scikit-learn.
+    Without hidden layers, the activation only selects the initializer, as in scikit-learn.
     """
     if isinstance(init, (tuple, list)):
         if len(init) != 2:
@@ -332,8 +332,8 @@ def get_init(init: Any, activation: Any, *, is_single_layer: bool) -> Any:
         return tuple(init)
     if init != "auto":
         return INITIALIZERS[init] if isinstance(init, str) else init
-    is_one = isinstance(activation, (str, ActivationFunction))
-    return get_activation(activation).initializer if is_single_layer and is_one else None
+    is_single = isinstance(activation, (str, ActivationFunction))
+    return get_activation(activation).initializer if is_single_layer and is_single else None
 
 
 def make_initial_weights(
@@ -344,23 +344,23 @@ def make_initial_weights(
     Parameters
     ----------
     init : Initializer, None or (coefs, intercepts)
-        As from `get_init`. Given weights with a member axis are those of several networks; without
-        one, all networks start from the same.
+        As from `get_init`. Weights with a member axis differ by network; without one, all networks
+        start from the same weights.
     network : Network
         The architecture.
     rng : RandomState
-        The stream that draws.
+        The random stream for the weights.
     member, n_estimators : int
         The number of the network, and the number of networks.
     """
     if not isinstance(init, tuple):
         return network.draw_weights(rng, init)
     coefs, intercepts = init
-    n_given = n_estimators if has_member_axis(coefs) else 1
-    layers = validate_weights(coefs, intercepts, network, "init", n_given)
+    n_networks = n_estimators if has_member_axis(coefs) else 1
+    layers = validate_weights(coefs, intercepts, network, "init", n_networks)
     if not all(np.isfinite(array).all() for layer in layers for array in layer):
         raise ValueError("init must contain only finite numbers, got NaN or infinity.")
-    if n_given == 1:
+    if n_networks == 1:
         return layers
     return [(weights[member], biases[member]) for weights, biases in layers]
 

@@ -1,7 +1,7 @@
 """Class weights: validation, and the sample weights that they imply.
 
-Numbers are checked with the parameters, classes with the labels. After that, class weights are
-sample weights, and training does not know of classes.
+The numbers are validated with the parameters, the classes with y. Class weights then become
+sample weights, so training handles only sample weights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from ..utils.arrays import Array
 
 BALANCED = "balanced"
-"""The name of weights with which all classes count the same."""
+"""The name of the weights that give all classes the same total weight."""
 
 ClassWeight: TypeAlias = Literal["balanced"] | Mapping[Any, float]
 """The weights of the classes."""
@@ -55,7 +55,7 @@ def validate_class_weight(class_weight: Any) -> Any:
     """
     if class_weight is None or isinstance(class_weight, str):
         return class_weight
-    checked = {}
+    weights = {}
     for label, weight in class_weight.items():
         number = math.nan
         if isinstance(weight, Real) and not isinstance(weight, bool):
@@ -66,8 +66,8 @@ def validate_class_weight(class_weight: Any) -> Any:
                 "class_weight must contain a finite, non-negative number for each class, got "
                 f"{weight!r} for the class {label!r}."
             )
-        checked[label.item() if isinstance(label, np.generic) else label] = number
-    return checked
+        weights[label.item() if isinstance(label, np.generic) else label] = number
+    return weights
 
 
 def reject_balanced(class_weight: Any) -> None:
@@ -76,7 +76,7 @@ def reject_balanced(class_weight: Any) -> None:
     Raises
     ------
     ValueError
-        If weights are "balanced": they depend on the number of rows of each class.
+        If weights are "balanced", because they depend on the number of rows of each class.
     """
     if class_weight == BALANCED:
         raise ValueError(
@@ -89,7 +89,7 @@ def reject_balanced(class_weight: Any) -> None:
 
 
 def compute_sample_weight(class_weight: Any, labels: EncodedLabels, weight: Array | None) -> Array:
-    """Return the weight of each row: its own times those of its classes in all columns.
+    """Return the weight of each row: the product of its sample weight and its class weights.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def compute_sample_weight(class_weight: Any, labels: EncodedLabels, weight: Arra
     labels : EncodedLabels
         The labels.
     weight : array of shape (n,) or None
-        The rows' own weights, which also count for "balanced"; None for ones.
+        The sample weights, which also count for "balanced"; None for ones.
 
     Raises
     ------
@@ -106,12 +106,12 @@ def compute_sample_weight(class_weight: Any, labels: EncodedLabels, weight: Arra
         If `compute_class_weight` raises it, if no row is left with a weight, or if the sum of the
         weights overflows.
     """
-    of_classes = compute_class_weight(class_weight, labels.classes, labels.count_by_class(weight))
+    factors = compute_class_weight(class_weight, labels.classes, labels.count_by_class(weight))
     with np.errstate(over="ignore", invalid="ignore"):
-        of_rows = apply_class_weight(of_classes, labels, weight)
-        total = of_rows.sum()
+        row_weights = apply_class_weight(factors, labels, weight)
+        total = row_weights.sum()
     check_total_weight(total, class_weight, weight)
-    return of_rows
+    return row_weights
 
 
 def compute_class_weight(class_weight: Any, classes: Array, counts: Array) -> Array:
@@ -134,12 +134,12 @@ def compute_class_weight(class_weight: Any, classes: Array, counts: Array) -> Ar
     ValueError
         If a label of the dict is no class, or if a dict is given for several columns.
     """
-    of_classes = np.ones(counts.shape)
+    class_weights = np.ones(counts.shape)
     if class_weight == BALANCED:
-        for own, n_rows in zip(of_classes, counts, strict=True):
-            present = n_rows[n_rows > 0]
-            own[n_rows > 0] = present.sum() / (len(present) * present)
-        return of_classes
+        for weights, totals in zip(class_weights, counts, strict=True):
+            nonzeros = totals[totals > 0]
+            weights[totals > 0] = nonzeros.sum() / (len(nonzeros) * nonzeros)
+        return class_weights
     if len(counts) > 1:
         raise ValueError(
             "class_weight must be 'balanced' or None for a 0/1 matrix y, got "
@@ -148,37 +148,37 @@ def compute_class_weight(class_weight: Any, classes: Array, counts: Array) -> Ar
             "classes 0 and 1 for each column."
         )
     positions = {label: i for i, label in enumerate(classes.tolist())}
-    unknown = [label for label in class_weight if label not in positions]
-    if unknown:
+    unknown_labels = [label for label in class_weight if label not in positions]
+    if unknown_labels:
         raise ValueError(
-            f"class_weight must contain only classes of `y`, got {unknown}. The classes are "
+            f"class_weight must contain only classes of `y`, got {unknown_labels}. The classes are "
             f"{classes}."
         )
-    for label, own in class_weight.items():
-        of_classes[0, positions[label]] = own
-    return of_classes
+    for label, label_weight in class_weight.items():
+        class_weights[0, positions[label]] = label_weight
+    return class_weights
 
 
-def apply_class_weight(of_classes: Array, labels: EncodedLabels, weight: Array | None) -> Array:
+def apply_class_weight(class_weights: Array, labels: EncodedLabels, weight: Array | None) -> Array:
     """Return the weight of each row, given the class weights of each column."""
-    pairs = zip(of_classes, labels.codes.T, strict=True)
-    of_rows: Array = np.prod([own[codes] for own, codes in pairs], axis=0)
+    pairs = zip(class_weights, labels.codes.T, strict=True)
+    row_weights: Array = np.prod([column[codes] for column, codes in pairs], axis=0)
     if weight is not None:
-        of_rows *= weight
-    return of_rows
+        row_weights *= weight
+    return row_weights
 
 
 def check_total_weight(total: float, class_weight: Any, weight: Array | None) -> None:
     """Check that the sum of the row weights is finite and not zero."""
     if total > 0 and np.isfinite(total):
         return
-    by_rows = "" if weight is None else " and sample_weight"
+    suffix = "" if weight is None else " and sample_weight"
     if total == 0:
         raise ValueError(
-            f"class_weight={class_weight!r}{by_rows} must give at least one row a positive weight. "
+            f"class_weight={class_weight!r}{suffix} must give at least one row a positive weight. "
             "Give a class of y a positive weight."
         )
     raise ValueError(
-        f"class_weight={class_weight!r}{by_rows} make row weights with a sum that is too large for "
+        f"class_weight={class_weight!r}{suffix} make row weights with a sum that is too large for "
         "a float. Scale the weights down."
     )

@@ -61,7 +61,7 @@ _STACKED = (
     "tol",
     "n_iter_no_change",
 )
-# Fields that do not matter in a stack.
+# Fields that networks of one stack need not have in common.
 _PER_NETWORK = ("init", "class_weight", "gtol", "early_stopping", "verbose")
 
 
@@ -69,10 +69,10 @@ _PER_NETWORK = ("init", "class_weight", "gtol", "early_stopping", "verbose")
 class Config:
     """The parameters of an estimator, resolved to objects, under their own names.
 
-    Names stand for the objects behind them, flat parameters such as ``momentum`` are settings of
-    these objects, and ``early_stopping`` is None or an `EarlyStopping`, whose ``tol`` and
-    ``n_iter_no_change`` then end training for lack of progress. The `penalty` is that of ``alpha``
-    and ``l1_ratio``, and `gtol` the estimator's ``tol`` for L-BFGS.
+    Names are replaced by the objects they stand for, whose settings include flat parameters such as
+    ``momentum``. ``early_stopping`` is None or an `EarlyStopping`; its ``tol`` and
+    ``n_iter_no_change`` then replace those of the estimator. The `penalty` combines ``alpha`` and
+    ``l1_ratio``, and `gtol` is the estimator's ``tol`` for L-BFGS.
     """
 
     hidden_layer_sizes: tuple[int, ...]
@@ -104,8 +104,8 @@ class Config:
     early_stopping: EarlyStopping | None
     verbose: bool
 
-    # The parameters that a warm start must not change.
-    fixed: ClassVar[tuple[str, ...]] = (
+    # The parameters that a warm start must keep.
+    fixed_names: ClassVar[tuple[str, ...]] = (
         "hidden_layer_sizes",
         "activation",
         "loss",
@@ -120,7 +120,7 @@ class Config:
 
     @classmethod
     def from_params(
-        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **more: Any
+        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **extra_fields: Any
     ) -> Self:
         """Return the configuration for an estimator's parameters.
 
@@ -131,8 +131,8 @@ class Config:
             Not every estimator has all.
         losses : dict
             The estimator's losses by name.
-        **more : dict
-            Fields of a subclass.
+        **extra_fields : dict
+            The fields of a subclass.
 
         Raises
         ------
@@ -196,7 +196,7 @@ class Config:
             gtol=gtol,
             early_stopping=early_stopping,
             verbose=bool(params["verbose"]),
-            **more,
+            **extra_fields,
         )
         config._check_combinations(params)
         return config
@@ -236,7 +236,7 @@ class Config:
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return the network that predicts: the `layers`, the hidden layers and the output layer.
 
-        Dropout, which predictions do without, is left out.
+        It has no dropout layers, because prediction does not use them.
 
         Parameters
         ----------
@@ -257,7 +257,7 @@ class Config:
         Raises
         ------
         ValueError
-            If L-BFGS is to train a layer that is random or takes statistics of batches.
+            If the solver is L-BFGS and a layer is random or uses batch statistics.
         """
         for layer in network.layers if self.is_lbfgs else ():
             if layer.stochastic or isinstance(layer, BatchNormalization):
@@ -272,27 +272,27 @@ class Config:
         """The dropout rate before each dense layer; empty for no dropout."""
         return self.dropout
 
-    def check_warm_start(self, last: Config) -> None:
-        """Check that no parameter has changed that must not change while training continues."""
-        for name in self.fixed:
-            before, now = getattr(last, name), getattr(self, name)
-            # The settings of an optimizer may change.
-            is_same = type(before) is type(now) if name == "solver" else is_equal(before, now)
+    def check_warm_start(self, last_config: Config) -> None:
+        """Check that no parameter has changed that a warm start must keep."""
+        for name in self.fixed_names:
+            start, value = getattr(last_config, name), getattr(self, name)
+            # The settings of an optimizer may change, but not its class.
+            is_same = type(start) is type(value) if name == "solver" else is_equal(start, value)
             if not is_same:
                 raise ValueError(
-                    f"{name} was {before!r} when training began and is {now!r} now, but it must "
+                    f"{name} was {start!r} when training began and is {value!r} now, but it must "
                     "not change while training continues. Set it back, or call fit with "
                     "warm_start=False to train from scratch."
                 )
 
     @cached_property
     def without_time_limit(self) -> Config:
-        """The configuration of training that takes the time it needs."""
+        """The configuration without a time limit."""
         return replace(self, time_limit=math.inf)
 
     @cached_property
     def without_stopping(self) -> Config:
-        """The same, of training that does not stop for lack of progress either."""
+        """The configuration without a time limit and without stopping for lack of progress."""
         return replace(self.without_time_limit, n_iter_no_change=math.inf)
 
     @cached_property
@@ -301,7 +301,7 @@ class Config:
 
         The numbers of the penalty, the solver, the schedule and the average may differ by member.
         """
-        names = [each.name for each in fields(self) if each.name not in _PER_NETWORK]
+        names = [field.name for field in fields(self) if field.name not in _PER_NETWORK]
         return [
             type(self),
             self.class_weight is None,
@@ -318,7 +318,7 @@ class Config:
 
     @property
     def n_moments(self) -> int:
-        """The number of arrays, each like the parameters, that optimizer and average keep."""
+        """The number of arrays of the parameters' shape that optimizer and average keep."""
         if isinstance(self.solver, LBFGS):
             return 0
         theta = np.zeros((1, 2))
@@ -341,11 +341,11 @@ class AutoencoderConfig(Config):
     variational: bool
     beta: float
 
-    fixed: ClassVar[tuple[str, ...]] = (*Config.fixed, "n_components", "variational")
+    fixed_names: ClassVar[tuple[str, ...]] = (*Config.fixed_names, "n_components", "variational")
 
     @classmethod
     def from_params(
-        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **more: Any
+        cls, params: Mapping[str, Any], losses: Mapping[str, Loss], **extra_fields: Any
     ) -> Self:
         """Return the configuration for an autoencoder's parameters."""
         return super().from_params(
@@ -360,10 +360,10 @@ class AutoencoderConfig(Config):
         """Return encoder and decoder as one network, whose outputs are as many as its inputs."""
         input_shape = check_row_shape(self.input_shape, row_shape)
         layers, (n_units,) = expand_to_vector(self.layers, input_shape)
-        hidden, activation = self.hidden_layer_sizes, self.activation
-        widths = n_units, *hidden, self.n_components, *hidden[::-1], n_units
+        hidden_widths, activation = self.hidden_layer_sizes, self.activation
+        widths = n_units, *hidden_widths, self.n_components, *hidden_widths[::-1], n_units
         dense = dense_network(widths, (*activation, Identity(), *activation[::-1]))
-        n_before = 2 * len(hidden)
+        n_before = 2 * len(hidden_widths)
         bottleneck: tuple[Layer, ...] = dense.layers[n_before], Bottleneck(Identity())
         if self.variational:
             statistics = cast(Dense, dense.layers[n_before])
@@ -404,12 +404,12 @@ def instantiate(table: Mapping[str, type[Part]], setting: Any, params: Mapping[s
         return setting
     kind: Any = table[setting]
     names = [field.name for field in fields(kind) if field.name in params]
-    built: Part = kind(**{name: params[name] for name in names})
-    return built
+    part: Part = kind(**{name: params[name] for name in names})
+    return part
 
 
 def make_schedule(params: Mapping[str, Any]) -> LearningRateSchedule:
-    """Return the schedule; scikit-learn's names have an effect with "sgd" only, as there."""
+    """Return the schedule; as in scikit-learn, its names have an effect with "sgd" only."""
     schedule, solver = params["learning_rate"], params["solver"]
     if not isinstance(schedule, str):
         return as_schedule(schedule, "learning_rate")

@@ -14,11 +14,11 @@ from ..optimizers import LBFGS
 from ..utils.arrays import max_abs
 from .config import Config
 
-# The root mean square of a column from which on X or y counts as not scaled, and the number of
-# evenly spaced rows that it is computed from.
+# X or y counts as unscaled if the root mean square of a column is larger than this. It is computed
+# from this number of evenly spaced rows.
 _LARGEST_RMS, _N_ROWS = 10.0, 1_000
 
-# The beginning of the warning that there was no more time.
+# The beginning of the warning that training has reached its time limit.
 OUT_OF_TIME = "Training ended: time_limit="
 
 
@@ -49,8 +49,8 @@ def describe_outcome(
     for i, reason in enumerate(state.stop_reason):
         n_iter = int(state.epoch[i, 0])
         records = state.history[i][-n_iter:] if n_iter else []
-        best = int(state.best["epoch"][i, 0]) if state.best else 0
-        if state.best and not best and any("validation_score" in own for own in records):
+        epoch = int(state.best["epoch"][i, 0]) if state.best else 0
+        if state.best and not epoch and any("validation_score" in item for item in records):
             messages[
                 "No epoch has a finite validation score, so the weights of the last epoch are "
                 f"kept. {_divergence_advice(config, rows)}"
@@ -63,14 +63,14 @@ def describe_outcome(
             if has_failed(state, i, incremental):
                 raise ValueError(message)
             messages[
-                f"{message} The weights of epoch {best}, which had the best validation score, are "
+                f"{message} The weights of epoch {epoch}, which had the best validation score, are "
                 "kept."
             ] = None
         elif reason == "time_limit":
-            kept = "The best weights so far are kept." if best else "The last weights are kept."
+            note = "The best weights so far are kept." if epoch else "The last weights are kept."
             if not n_iter:
-                kept = "No epoch is complete. Increase time_limit, or train on fewer rows."
-            messages[f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {kept}"] = None
+                note = "No epoch is complete. Increase time_limit, or train on fewer rows."
+            messages[f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {note}"] = None
         elif reason == "unconverged" and isinstance(config.solver, LBFGS):
             messages[
                 f"lbfgs failed to converge after {n_iter} iteration(s). Increase max_iter (now "
@@ -92,14 +92,14 @@ def describe_outcome(
 def has_failed(state: TrainState, i: int, incremental: bool) -> bool:
     """Return whether training of a network diverged and left no weights to keep."""
     has_best = bool(state.best) and state.best["epoch"][i, 0] > 0
-    # A failed call of `partial_fit` leaves no result.
+    # A failed call of `partial_fit` keeps no weights.
     return state.stop_reason[i] == "diverged" and (incremental or not has_best)
 
 
 def _divergence_advice(config: Config, rows: Rows) -> str:
     """Return how to avoid divergence, with the learning rate and the scale of the data."""
     scale = f"Lower learning_rate_init (now {config.learning_rate_init}), or scale the data"
-    if config.is_lbfgs:  # which has no learning rate
+    if config.is_lbfgs:  # L-BFGS has no learning rate
         scale = "Scale the data"
     return (
         f"{scale}, for example with sklearn.preprocessing.StandardScaler: the largest absolute "
@@ -109,7 +109,7 @@ def _divergence_advice(config: Config, rows: Rows) -> str:
 
 def _scale_advice(config: Config, loss: Loss, rows: Rows) -> str:
     """Return which of X and y to scale; empty if neither has large values."""
-    # Layers such as embeddings have scales of their own.
+    # Layers such as embeddings may need large values.
     if not config.layers and (size := _root_mean_square(rows.X)) > _LARGEST_RMS:
         return (
             f"The values in X are too large, with root mean squares of up to {size:.2g} in a "

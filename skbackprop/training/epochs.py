@@ -25,7 +25,7 @@ GetState: TypeAlias = Callable[[], TrainState]
 MakeStack: TypeAlias = Callable[[Config, TrainState, Sequence[int]], BaseStack]
 """Makes the stack of some members from their configuration, their state and their numbers."""
 
-# Errors that leave the last complete epoch: Ctrl-C, and the loss of the workers of a cluster.
+# After Ctrl-C, or the loss of a cluster's workers, the last complete epoch is kept.
 _INTERRUPTS = KeyboardInterrupt, ConnectionError
 
 
@@ -74,8 +74,8 @@ def train_epochs(
     until : int or None, default=None
         The epoch after which training pauses; None to train to ``max_iter``.
     deadlines : tuple of float, default=(np.inf, np.inf)
-        The times, by `time.monotonic`, at which the first epoch ends in its midst, and at which
-        training ends with the last complete epoch.
+        The times, by `time.monotonic`, after which no further batch begins: in the first epoch,
+        whose steps are kept, and in later epochs, which are then undone.
     make_stack : callable or None, default=None
         Makes the stack that trains some of the members; None for a `Stack` with their rows.
 
@@ -90,62 +90,62 @@ def train_epochs(
         On Ctrl-C, or when the connection to a cluster is lost.
     """
     until = config.max_iter if until is None else until
-    members, ended = np.arange(len(state)), list[tuple[Array, TrainState]]()
+    members, parts = np.arange(len(state)), list[tuple[Array, TrainState]]()
     stack: BaseStack | None = state.stack
     if stack is not None and not (stack.config is config and stack.set_rows(rows)):
         stack = None
     is_complete = True
     try:
         while True:
-            over = [i for i, reason in enumerate(state.stop_reason) if reason]
-            if 0 < len(over) < len(members):  # these members leave the stack
-                going = [i for i, reason in enumerate(state.stop_reason) if not reason]
-                left = members[over], state.take(over)
-                ended, members, state = [*ended, left], members[going], state.take(going)
+            ended = [i for i, reason in enumerate(state.stop_reason) if reason]
+            if 0 < len(ended) < len(members):  # these members leave the stack
+                active = [i for i, reason in enumerate(state.stop_reason) if not reason]
+                part = members[ended], state.take(ended)
+                parts, members, state = [*parts, part], members[active], state.take(active)
                 stack = None
-            yield partial(join_members, [*ended, (members, state)])
+            yield partial(join_members, [*parts, (members, state)])
             n_done = int(state.epoch[0, 0])
             if not state.is_active or n_done >= until:
                 return
             numbers = members.tolist()
             if stack is None:
-                own_config = config.members(members) if ended else config
+                stack_config = config.members(members) if parts else config
                 if make_stack is None:
-                    stack = Stack(network, loss, own_config, [rows[i] for i in numbers], state)
+                    stack = Stack(network, loss, stack_config, [rows[i] for i in numbers], state)
                 else:
-                    stack = make_stack(own_config, state, numbers)
+                    stack = make_stack(stack_config, state, numbers)
                 state.stack = stack if until - n_done == 1 else None
-            # `partial_fit` has a single epoch, after which nothing continues if it fails.
+            # After a failed epoch of `partial_fit` no epoch follows that draws random numbers.
             stack.save(with_random_states=until - n_done > 1)
             is_complete = False
             try:
                 losses = stack.train_epoch(_learning_rate(stack), deadlines[n_done > 0])
             except TimeLimitReached:
-                lost = ~state.is_finite()
+                is_diverged = ~state.is_finite()
                 if n_done:
                     stack.restore()
-                elif lost.any():
-                    stack.restore_members(lost)
+                elif is_diverged.any():
+                    stack.restore_members(is_diverged)
                 state.stop_reason = [
-                    "diverged" if is_lost and not n_done else "time_limit" for is_lost in lost
+                    "diverged" if flag and not n_done else "time_limit" for flag in is_diverged
                 ]
             else:
-                diverged = ~(np.isfinite(losses) & state.is_finite())
-                if diverged.any() and state.stack is stack:  # a call is all or nothing
+                is_diverged = ~(np.isfinite(losses) & state.is_finite())
+                if is_diverged.any() and state.stack is stack:  # a call of `partial_fit` is undone
                     stack.restore()
-                    state.stop_reason = ["diverged" if lost else "stopped" for lost in diverged]
+                    state.stop_reason = ["diverged" if flag else "stopped" for flag in is_diverged]
                 else:
-                    if diverged.any():
-                        stack.restore_members(diverged)
-                        state.stop_reason = ["diverged" if lost else "" for lost in diverged]
+                    if is_diverged.any():
+                        stack.restore_members(is_diverged)
+                        state.stop_reason = ["diverged" if flag else "" for flag in is_diverged]
                     _end_epoch(network, stack, [validation[i] for i in numbers], losses)
             is_complete = True
     except BaseException as error:
         if stack is not None and not is_complete:
-            stack.restore()  # `partial_fit` trains the state of its estimator
+            stack.restore()  # an estimator may hold this state
         if not isinstance(error, _INTERRUPTS):
             raise
-        raise TrainingInterrupted(join_members([*ended, (members, state)])) from error
+        raise TrainingInterrupted(join_members([*parts, (members, state)])) from error
 
 
 def _learning_rate(stack: BaseStack) -> Array:
@@ -161,58 +161,58 @@ def _end_epoch(
     validation: Sequence[Validation | None],
     losses: Array,
 ) -> None:
-    """Score and record an epoch, keep the best parameters, and find who stops after it."""
+    """Score and record an epoch, keep the best parameters, and set the reasons to stop."""
     config, state = stack.config, stack.state
     schedule = config.learning_rate
-    going = [i for i, reason in enumerate(state.stop_reason) if not reason]
-    checked = [validation[i] if i in going else None for i in range(len(state))]
-    results = evaluate(network, state, checked)
-    state.epoch[going] += 1
-    state.loss[going, 0] = losses[going]
-    monitored, scores = losses[:, None].copy(), np.full((len(state), 1), np.nan)
-    for i in going:
+    active = [i for i, reason in enumerate(state.stop_reason) if not reason]
+    active_validation = [validation[i] if i in active else None for i in range(len(state))]
+    results = evaluate(network, state, active_validation)
+    state.epoch[active] += 1
+    state.loss[active, 0] = losses[active]
+    objective, scores = losses[:, None].copy(), np.full((len(state), 1), np.nan)
+    for i in active:
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)
         if "validation_score" in record:
             scores[i] = record["validation_score"]
-            monitored[i] = math.inf if math.isnan(scores[i, 0]) else -scores[i, 0]
-    schedule.on_epoch_end(state.schedule, stack.initial_rate, monitored, state.n_samples_seen)
-    if any(each is not None and each.scoring is not None for each in validation):
+            objective[i] = math.inf if math.isnan(scores[i, 0]) else -scores[i, 0]
+    schedule.on_epoch_end(state.schedule, stack.initial_rate, objective, state.n_samples_seen)
+    if any(part is not None and part.scoring is not None for part in validation):
         state.keep_best(scores)
     if config.verbose:  # `partial_fit` has a single epoch
         print_epoch(state, 1 if state.stack is stack else int(state.epoch.max()))
-    stops = np.zeros_like(scores, dtype=bool)
+    stop_mask = np.zeros_like(scores, dtype=bool)
     if np.isfinite(config.n_iter_no_change).any():
-        stalled = is_stalled(config, state, monitored)
+        stall_mask = is_stalled(config, state, objective)
         may_stop = schedule.may_stop(state.schedule, len(state))
-        state.plateau["count"][stalled & ~may_stop] = 0
-        stops = stalled & may_stop
+        state.plateau["count"][stall_mask & ~may_stop] = 0
+        stop_mask = stall_mask & may_stop
         if config.verbose:
-            for i in np.flatnonzero(stalled).tolist():
+            for i in np.flatnonzero(stall_mask).tolist():
                 rate = _learning_rate(stack)[i, 0]
-                lower = f"Setting learning rate to {rate:f}"
+                message = f"Setting learning rate to {rate:f}"
                 print_stall(
                     config.members(slice(i, i + 1)),
                     not np.isnan(scores[i, 0]),
-                    schedule.convergence_message if stops[i, 0] else lower,
+                    schedule.convergence_message if stop_mask[i, 0] else message,
                 )
-    for i in going:
-        if stops[i, 0]:
+    for i in active:
+        if stop_mask[i, 0]:
             state.stop_reason[i] = "converged"
         elif state.epoch[i, 0] >= config.max_iter:
             state.stop_reason[i] = "unconverged"
 
 
 def print_epoch(state: TrainState, number: int) -> None:
-    """Print the losses and scores of the last epoch; of several networks, their means."""
+    """Print the loss and the score of the last epoch, averaged over the networks."""
     pairs = zip(state.history, state.stop_reason, strict=True)
-    last = [records[-1] for records, reason in pairs if reason != "diverged"]
-    if not last:
+    last_records = [records[-1] for records, reason in pairs if reason != "diverged"]
+    if not last_records:
         return
     means = {
-        name: float(np.mean([record[name] for record in last]))
+        name: float(np.mean([record[name] for record in last_records]))
         for name in ("loss", "validation_loss", "validation_score")
-        if all(name in record for record in last)
+        if all(name in record for record in last_records)
     }
     print(f"Iteration {number}, loss = {means['loss']:.8f}")
     if "validation_score" in means:
@@ -221,41 +221,41 @@ def print_epoch(state: TrainState, number: int) -> None:
         print(f"Validation loss: {means['validation_loss']:f}")
 
 
-def is_stalled(config: Config, state: TrainState, monitored: Array) -> Array:
-    """Return which members make no progress any more, after an epoch.
+def is_stalled(config: Config, state: TrainState, objective: Array) -> Array:
+    """Return which members have stopped making progress, after an epoch.
 
     Parameters
     ----------
     config : Config
         The configuration of the members.
     state : TrainState
-        Their state, in which epochs without progress are counted.
-    monitored : array of shape (n_estimators, 1)
-        The monitored value, lower is better.
+        Their state, which counts the epochs without progress.
+    objective : array of shape (n_estimators, 1)
+        The loss or the negated score; lower is better.
 
     Returns
     -------
     stalled : array of bool of shape (n_estimators, 1)
-        Whether more than ``n_iter_no_change`` epochs were without progress.
+        Whether more than ``n_iter_no_change`` consecutive epochs made no progress.
     """
-    update_plateau_counter(state.plateau, monitored, config.tol)
+    update_plateau_counter(state.plateau, objective, config.tol)
     return np.asarray(state.plateau["count"] > config.n_iter_no_change)
 
 
 def print_stall(config: Config, is_scored: bool, consequence: str) -> None:
     """Print that progress has stalled, and the consequence."""
-    monitored = "Validation score" if is_scored else "Training loss"
+    quantity = "Validation score" if is_scored else "Training loss"
     print(
-        f"{monitored} did not improve more than tol={config.tol:f} for "
+        f"{quantity} did not improve more than tol={config.tol:f} for "
         f"{config.n_iter_no_change:.0f} consecutive epochs. {consequence}"
     )
 
 
 def join_members(parts: Sequence[tuple[Array, TrainState]]) -> TrainState:
-    """Return the state of all members, in their order, from their numbers and states in parts."""
+    """Join parts, each the numbers and the state of some members, in the order of the members."""
     if len(parts) == 1 and len(parts[0][0]) == 1:
         return parts[0][1]
     members = np.concatenate([numbers for numbers, _ in parts])
     states = [state for _, state in parts if len(state)]
-    joined = states[0] if len(states) == 1 else TrainState.concat(states)
-    return joined if (np.diff(members) > 0).all() else joined.take(np.argsort(members))
+    result = states[0] if len(states) == 1 else TrainState.concat(states)
+    return result if (np.diff(members) > 0).all() else result.take(np.argsort(members))

@@ -26,7 +26,7 @@ from .validation import Validation, evaluate
 _ACTIVATIONS = 1 << 20
 
 
-def rows_of_block(network: Network, n_rows: int, is_sparse: bool) -> int:
+def compute_block_size(network: Network, n_rows: int, is_sparse: bool) -> int:
     """Return the number of rows that go through the network at once."""
     return max(1, min(n_rows, _ACTIVATIONS // network.activations_per_sample(is_sparse)))
 
@@ -34,7 +34,7 @@ def rows_of_block(network: Network, n_rows: int, is_sparse: bool) -> int:
 class FullBatchObjective:
     """Objective of one network over all rows, as a function of its flat parameters.
 
-    The gradients of blocks of rows are summed, so memory is bounded.
+    Memory is bounded, because the gradients of blocks of rows are summed.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class FullBatchObjective:
         The rows.
     state : TrainState
         The state of one network. Each call overwrites its parameters.
-    row_block : int
+    block_size : int
         The number of rows of a block.
     deadline : float, default=np.inf
         The time, by `time.monotonic`, after which no further block begins.
@@ -61,7 +61,7 @@ class FullBatchObjective:
         config: Any,
         rows: Rows,
         state: TrainState,
-        row_block: int,
+        block_size: int,
         deadline: float = math.inf,
     ) -> None:
         self._network, self._loss, self._config, self._state = network, loss, config, state
@@ -69,7 +69,7 @@ class FullBatchObjective:
         self._gradients = parameters.with_arrays(np.empty_like(parameters.theta))
         self._sum = np.empty_like(parameters.theta)
         self._pool = BufferPool(parameters.theta.dtype)
-        self._batches = Batches([rows], state.orders, [row_block], self._pool, mean_over="epoch")
+        self._batches = Batches([rows], state.orders, [block_size], self._pool, mean_over="epoch")
         self._steps: dict[int, Step] = {}
         self._total = float(self._batches.total_weights.item())
 
@@ -135,51 +135,51 @@ def train_by_lbfgs(
     """Train one network by L-BFGS (Byrd et al. 1995), in double precision.
 
     Parameters are those of `train_epochs`, for a single member. An iteration counts as an epoch.
-    The state is yielded before the first iteration and after the last one only, because SciPy's
-    own state is no part of it.
+    The state is yielded only before the first iteration and after the last one, because it does
+    not contain the internal state of SciPy.
     """
     yield lambda: state
     if state.stop_reason != [""]:
         return
-    (own_rows,), solver = rows, config.solver
+    (member_rows,), solver = rows, config.solver
     assert isinstance(solver, LBFGS)
     dtype = state.parameters.dtype
     state.parameters = state.parameters.astype(np.float64)
     order = state.orders[0]
-    n_rows = own_rows.n_rows if order is None else len(order)
-    block = rows_of_block(network, n_rows, own_rows.is_sparse)
-    objective = FullBatchObjective(network, loss, config, own_rows, state, block, deadlines[0])
+    n_rows = member_rows.n_rows if order is None else len(order)
+    size = compute_block_size(network, n_rows, member_rows.is_sparse)
+    objective = FullBatchObjective(network, loss, config, member_rows, state, size, deadlines[0])
     theta, last_x = state.parameters.theta, state.parameters.theta[0].copy()
-    # Several targets have their mean loss reported, and their sum minimized.
-    not_reported = 1 - 1 / loss_normalizer(network, loss)
+    # With several targets, training minimizes the sum of their losses but reports the mean.
+    unreported_share = 1 - 1 / loss_normalizer(network, loss)
 
-    def reported(result: optimize.OptimizeResult) -> float:
+    def reported_loss(result: optimize.OptimizeResult) -> float:
         value = float(result.fun)
-        return value - not_reported * (value - objective.penalty(result.x))
+        return value - unreported_share * (value - objective.penalty(result.x))
 
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = intermediate_result.x
-        (found,) = evaluate(network, state, validation)
+        (evaluation,) = evaluate(network, state, validation)
         last_x[:] = intermediate_result.x
         state.epoch += 1
-        state.loss[...] = reported(intermediate_result)
-        record = {"epoch": int(state.epoch.item()), "loss": float(state.loss.item()), **found}
+        state.loss[...] = reported_loss(intermediate_result)
+        record = {"epoch": int(state.epoch.item()), "loss": float(state.loss.item()), **evaluation}
         state.history[0].append(record)
         if config.verbose:
             print_epoch(state, int(state.epoch.item()))
-        if "validation_score" not in found:
+        if "validation_score" not in evaluation:
             return
-        score = found["validation_score"]
-        # Of equally good iterations the last has the lowest loss. On few rows many are equal.
-        state.keep_best(np.array([[score]]), last_of_equals=True)
-        monitored = np.array([[math.inf if math.isnan(score) else -score]])
-        if is_stalled(config, state, monitored).item():
+        score = evaluation["validation_score"]
+        # The last of equally good iterations has the lowest loss. Few rows give many ties.
+        state.keep_best(np.array([[score]]), prefer_last=True)
+        objective_value = np.array([[math.inf if math.isnan(score) else -score]])
+        if is_stalled(config, state, objective_value).item():
             if config.verbose:
                 print_stall(config, True, "Stopping.")
             raise StopIteration
 
-    if any(each is not None and each.scoring is not None for each in validation):
-        state.keep_best(np.array([[math.nan]]))  # there may be no iteration
+    if any(part is not None and part.scoring is not None for part in validation):
+        state.keep_best(np.array([[math.nan]]))  # training may end before the first iteration
     reason = "time_limit"
     try:
         with np.errstate(all="ignore"):
@@ -198,7 +198,7 @@ def train_by_lbfgs(
             )
         if np.isfinite(result.fun) and np.isfinite(result.x).all():
             last_x[:] = result.x
-            state.loss[...] = reported(result)
+            state.loss[...] = reported_loss(result)
             is_converged = result.status in (0, _STOPPED_BY_CALLBACK)
             reason = "converged" if is_converged else "unconverged"
         else:

@@ -18,32 +18,31 @@ from ..utils.arrays import IndexArray
 from ..utils.parallel import ThreadTeam
 from .config import Config
 
-# Multiplications in the largest product of a step. Below the first, BLAS libraries take one
-# thread by themselves; below the second, two threads save little while the cores are idle and
-# cost up to a hundred times the product where another process holds one of them.
+# Multiplications in the largest product of a step. Below the first number, BLAS libraries use one
+# thread by themselves. Below the second, two threads save little on idle cores, and take up to a
+# hundred times as long if another process uses one of the cores.
 _ALWAYS_ONE_THREAD = 2**18
 _WORTH_MORE_THREADS = 10**7
 
-# Elements of data from which on more threads pay in scikit-learn's boosting. Below, its short loops
-# take no less time on two idle cores than on one. Where other processes held the cores, they took
-# forty times the time.
+# scikit-learn's boosting uses several threads from this number of elements on. Below it, its short
+# loops are no faster on two idle cores, and forty times slower on cores that are in use.
 _WORTH_OPENMP = 2**20
 
-# Bytes that a step of a stack may touch. Measured on a core with 2 MB of second-level cache: below,
-# a member's time falls with the size of the stack; above, it stays or rises again.
+# Bytes that a step of a stack may touch. Up to this number, the time per member falls with the size
+# of the stack; above, it stays or rises (measured on a core with 2 MB of second-level cache).
 CACHE_BYTES = 1 << 22
 
-# Bytes of a step from which on a thread of its own pays: enough work between two calls of Python,
-# which only one thread can make at a time.
+# A stack gets a separate thread if its step touches at least this number of bytes. Smaller steps
+# spend too much of their time in Python, which runs one thread at a time.
 _WORTH_A_THREAD = 1 << 19
 
-# In smaller stacks the member axis costs as much as the shared overhead saves.
+# In smaller stacks, the member axis costs as much time as the shared overhead saves.
 _FEWEST_MEMBERS = 4
 
 
 @lru_cache(maxsize=2)
 def _libraries(user_api: str) -> ThreadpoolController:
-    # Looking the libraries up takes milliseconds, so it is done once a process.
+    # Looking up the libraries takes milliseconds, so each process does it once.
     return ThreadpoolController().select(user_api=user_api)
 
 
@@ -61,12 +60,12 @@ def openmp_limit(n_elements: int) -> AbstractContextManager[object]:
 def n_blas_threads() -> int:
     """Return how many threads may train stacks side by side: as many as BLAS would use.
 
-    A limit of BLAS, as joblib sets it in its workers, limits these threads as well. Code that
-    already runs in one of several threads gets one.
+    A limit of BLAS threads, as joblib sets it in its workers, also limits these threads. Code that
+    does not run in the main thread gets one thread.
     """
     if threading.current_thread() is not threading.main_thread():
         return 1
-    return max((each.num_threads for each in _libraries("blas").lib_controllers), default=1)
+    return max((library.num_threads for library in _libraries("blas").lib_controllers), default=1)
 
 
 @contextmanager
@@ -111,7 +110,7 @@ def limit_blas(
 def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:
     """Return roughly how many bytes a step touches for each member of a stack.
 
-    They are the parameters, gradients, moments and averages, and the activations of a batch.
+    The step touches parameters, gradients, moments, averages and the activations of a batch.
     """
     n_arrays = 2 + n_moments
     return itemsize * (
@@ -134,19 +133,19 @@ def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
     Raises
     ------
     MemoryError
-        If they are not; the message names the layer that needs most.
+        If they are not; the message names the layer that needs the most memory.
     """
-    needed, available = itemsize * n_rows * network.memory_per_sample, total_memory()
-    if needed <= available:
+    needed_bytes, available_bytes = itemsize * n_rows * network.memory_per_sample, total_memory()
+    if needed_bytes <= available_bytes:
         return
     sizes = network.memory_per_sample_of_layers
-    largest = max(range(len(sizes)), key=sizes.__getitem__)
-    own = itemsize * n_rows * sizes[largest]
+    layer = max(range(len(sizes)), key=sizes.__getitem__)
+    layer_bytes = itemsize * n_rows * sizes[layer]
     raise MemoryError(
-        f"A training step on {n_rows:,} rows needs about {needed / 2**30:,.1f} GiB, "
-        f"{own / 2**30:,.1f} GiB of it for {network.layers[largest]!r}, but this machine has "
-        f"{available / 2**30:,.1f} GiB. Set a smaller batch_size (or another solver, if it is "
-        "lbfgs), or reduce the layer."
+        f"A training step on {n_rows:,} rows needs about {needed_bytes / 2**30:,.1f} GiB, "
+        f"{layer_bytes / 2**30:,.1f} GiB of it for {network.layers[layer]!r}, but this machine has "
+        f"{available_bytes / 2**30:,.1f} GiB. Set a smaller batch_size (or another solver, if it "
+        "is lbfgs), or reduce the layer."
     )
 
 
@@ -182,18 +181,18 @@ def max_stack_size(
     max_bytes : int
         The memory limit of a stack, including copies for rollback and gathered rows.
     n_moments : int, default=2
-        The number of arrays, each like the parameters, that optimizer and average keep.
+        The number of arrays of the parameters' shape that optimizer and average keep.
     """
-    each = bytes_per_member(network, batch_size, itemsize, n_moments)
+    member_bytes = bytes_per_member(network, batch_size, itemsize, n_moments)
     n_inputs, *_, n_outputs = network.n_units
     n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
-    gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
-    n_estimators = min(CACHE_BYTES // each, max_bytes // (3 * each + gathered))
+    row_bytes = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
+    n_estimators = min(CACHE_BYTES // member_bytes, max_bytes // (3 * member_bytes + row_bytes))
     return n_estimators if n_estimators >= _FEWEST_MEMBERS else 1
 
 
-def compute_n_stacks(n_estimators: int, size: int, each: int, n_threads: int) -> int:
-    """Return the number of stacks for these members, so that all threads have equal work.
+def compute_n_stacks(n_estimators: int, size: int, member_bytes: int, n_threads: int) -> int:
+    """Return the number of stacks for some members, so that all threads have equal work.
 
     Parameters
     ----------
@@ -201,14 +200,14 @@ def compute_n_stacks(n_estimators: int, size: int, each: int, n_threads: int) ->
         The number of members.
     size : int
         The largest number of members in a stack.
-    each : int
+    member_bytes : int
         The `bytes_per_member`.
     n_threads : int
         The number of threads that may train stacks side by side.
     """
-    fewest = -(-n_estimators // size)
-    balanced = min(n_estimators, -(-fewest // n_threads) * n_threads)
-    return balanced if n_estimators * each >= balanced * _WORTH_A_THREAD else fewest
+    n_min = -(-n_estimators // size)
+    n_balanced = min(n_estimators, -(-n_min // n_threads) * n_threads)
+    return n_balanced if n_estimators * member_bytes >= n_balanced * _WORTH_A_THREAD else n_min
 
 
 def split_into_stacks(
@@ -226,7 +225,7 @@ def split_into_stacks(
     network : Network
         The architecture.
     config : Config
-        The configuration of one of the members. L-BFGS trains each alone.
+        The configuration of one of the members. L-BFGS trains each member alone.
     n_rows, epochs : sequence of int
         The number of training rows of each member, and of its epochs so far, which are equal
         within a stack.
@@ -239,11 +238,11 @@ def split_into_stacks(
     if config.is_lbfgs or len(order) == 1:
         return [order[i : i + 1] for i in range(len(order))]
     settings = network, config.batch_size, itemsize
-    each, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()
+    n_bytes, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()
     size = max_stack_size(*settings, n_rows[0], max_bytes, config.n_moments)
-    changes = np.flatnonzero(np.diff(np.asarray(epochs)[order])) + 1
+    boundaries = np.flatnonzero(np.diff(np.asarray(epochs)[order])) + 1
     return [
         part
-        for group in np.split(order, changes)
-        for part in np.array_split(group, compute_n_stacks(len(group), size, each, n_threads))
+        for group in np.split(order, boundaries)
+        for part in np.array_split(group, compute_n_stacks(len(group), size, n_bytes, n_threads))
     ]

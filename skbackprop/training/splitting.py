@@ -1,7 +1,7 @@
 """Splits into training and validation rows, and folds, by class and by group.
 
-Splits equal those of scikit-learn. `train_test_split` goes through Python lists of all row numbers,
-which for a million rows take more memory than a fit may.
+Splits equal those of scikit-learn. Its `train_test_split` is not used, because it makes Python
+lists of all row numbers, which take too much memory for a million rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..utils.arrays import Array, IndexArray
 
 # With more groups than these, folds have about the right shares of classes by chance, and
 # scikit-learn's search for stratified folds takes a millisecond for each group.
-_MOST_STRATIFIED = 1000
+_MAX_STRATIFIED = 1000
 
 
 def train_validation_split(
@@ -32,8 +32,8 @@ def train_validation_split(
     rng : RandomState
         Draws the split.
     classes : array of int of shape (n_rows,) or None
-        The class of each row, to stratify by. Without effect if a class has fewer than two rows,
-        or one side has fewer rows than there are classes.
+        The class of each row, to stratify by. They are ignored if a class has fewer than two rows,
+        or if one side has fewer rows than there are classes.
     """
     if classes is not None:
         counts = np.bincount(classes)
@@ -58,7 +58,7 @@ def _stratified_split(
         train[n_train : n_train + n] = rows[:n]
         held_out[n_out : n_out + m] = rows[n : n + m]
         n_train, n_out = n_train + n, n_out + m
-    # Shuffling in place makes the draws of a permutation.
+    # Shuffling in place draws the same numbers as a permutation.
     rng.shuffle(train)
     rng.shuffle(held_out)
     return train, held_out
@@ -84,7 +84,7 @@ def draw_folds(
     if classes is not None:
         order = order[np.argsort(classes[order], kind="stable")]
     folds = np.empty(n_rows, dtype=np.intp)
-    # Dealt out like cards, class by class: each goes on where the one before it has ended.
+    # The sorted rows are dealt to the folds in turn, so class shares differ by one row at most.
     folds[order] = np.arange(n_rows) % n_folds
     return folds
 
@@ -112,36 +112,36 @@ def draw_group_folds(
     classes : array of int of shape (n_rows,) or None
         The class of each row.
     has_weight : array of bool of shape (n_rows,) or None, default=None
-        Which rows have a weight above zero; None for all. Each fold has some of them; groups
-        without weight are assigned separately.
+        Which rows have a weight above zero; None for all. Each fold has such rows; groups without
+        weight are assigned separately.
     """
     n_groups = int(groups.max()) + 1
     if has_weight is not None:
-        counts = (np.bincount(groups, has_weight) > 0)[groups]
-        if not counts.all():
+        is_weighted = (np.bincount(groups, has_weight) > 0)[groups]
+        if not is_weighted.all():
             folds: Array = rng.randint(n_folds, size=n_groups)[groups]
-            _, known = np.unique(groups[counts], return_inverse=True)
-            own = None if classes is None else classes[counts]
-            folds[counts] = draw_group_folds(known, n_folds, rng, own)
+            _, weighted_groups = np.unique(groups[is_weighted], return_inverse=True)
+            weighted_classes = None if classes is None else classes[is_weighted]
+            folds[is_weighted] = draw_group_folds(weighted_groups, n_folds, rng, weighted_classes)
             return folds
-    # Among groups of one size, the first goes to the emptiest fold.
-    names = rng.permutation(n_groups)[groups]
+    # Splitters take groups of one size in their order, so random names make folds random.
+    shuffled_groups = rng.permutation(n_groups)[groups]
     seed = rng.randint(np.iinfo(np.int32).max)
     if (
         classes is not None
-        and n_groups <= _MOST_STRATIFIED
+        and n_groups <= _MAX_STRATIFIED
         and n_folds <= np.bincount(classes).max()
     ):
         with warnings.catch_warnings():  # about classes with fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-            folds = _folds_of_splitter(splits, classes, names)
+            folds = _folds_of_splitter(splits, classes, shuffled_groups)
         if np.bincount(folds, minlength=n_folds).all():
             return folds
-    return _folds_of_splitter(GroupKFold(n_folds), names, names)
+    return _folds_of_splitter(GroupKFold(n_folds), shuffled_groups, shuffled_groups)
 
 
-# The number of parts of the groups, some of which are held out.
+# Groups are divided into this number of parts, some of which are held out.
 _N_PARTS = 20
 
 
@@ -183,8 +183,8 @@ def group_train_validation_split(
         )
     has_weight = None if weight is None else weight > 0
     parts = draw_group_folds(groups, n_parts, rng, classes, has_weight)
-    is_out = parts < min(max(1, round(share * n_parts)), n_parts - 1)
-    return np.flatnonzero(~is_out), np.flatnonzero(is_out)
+    is_held_out = parts < min(max(1, round(share * n_parts)), n_parts - 1)
+    return np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)
 
 
 def n_weighted_groups(groups: Array, weight: Array | None) -> int:

@@ -34,16 +34,16 @@ _LARGEST_SEED = np.iinfo(np.int32).max
 
 
 def spawn_rngs(random_state: Any, n_estimators: int) -> list[np.random.RandomState]:
-    """Return a stream for each network; the first is the user's own.
+    """Return a random stream for each network; the first is the user's own.
 
-    Without a seed that is NumPy's global stream, as in scikit-learn. The seeds of the others are
-    drawn from a copy, so that the first network does not depend on their number.
+    Without a seed, the first is NumPy's global stream, as in scikit-learn. A copy of it draws the
+    seeds of the others, so that the first network does not depend on their number.
     """
-    first: np.random.RandomState = check_random_state(random_state)
+    rng: np.random.RandomState = check_random_state(random_state)
     if n_estimators == 1:
-        return [first]
-    seeds = copy.deepcopy(first).randint(_LARGEST_SEED, size=n_estimators - 1).tolist()
-    return [first, *map(np.random.RandomState, seeds)]
+        return [rng]
+    seeds = copy.deepcopy(rng).randint(_LARGEST_SEED, size=n_estimators - 1).tolist()
+    return [rng, *map(np.random.RandomState, seeds)]
 
 
 def start_training(
@@ -53,7 +53,7 @@ def start_training(
     random_state: Any,
     *,
     dtype: Any = None,
-    last: TrainState | None = None,
+    last_state: TrainState | None = None,
     incremental: bool = False,
     restarts: bool = True,
     is_unchanged: bool = False,
@@ -63,7 +63,7 @@ def start_training(
     folds: Array | None = None,
     is_train: Array | None = None,
 ) -> TrainState:
-    """Return the state before the first epoch: of new networks, or of those that train on.
+    """Return the state before the first epoch, of new networks or of a warm start.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def start_training(
         The estimator's parameter.
     dtype : dtype, default=None
         The dtype of new parameters.
-    last : TrainState or None, default=None
+    last_state : TrainState or None, default=None
         The state after the last training. A warm start continues from a copy of it; `partial_fit`
         changes it in place.
     incremental : bool, default=False
@@ -85,7 +85,7 @@ def start_training(
     restarts : bool, default=True
         Whether the count of epochs and the best score start anew.
     is_unchanged : bool, default=False
-        Whether the configuration is that of the last training.
+        Whether the configuration is the same as in the last training.
     holds_out : bool, default=False
         Whether early stopping holds out rows.
     strata : array of int of shape (n_rows,) or None, default=None
@@ -102,22 +102,22 @@ def start_training(
     ValueError
         If there are too few rows or groups to hold out, or no training row has weight.
     """
-    if last is None:
+    if last_state is None:
         rngs = spawn_rngs(random_state, config.n_estimators)
     else:
-        rngs = [rng for rng in last.rngs if rng is not None]
-        if len(rngs) < len(last):  # pickled without what only training needs
-            rngs = spawn_rngs(random_state, len(last))
-    stopping = config.early_stopping if holds_out else None
-    draws_folds = folds is None and stopping is not None and stopping.validation_fraction == "folds"
-    # Before the networks draw: neither depends on the other.
+        rngs = [rng for rng in last_state.rngs if rng is not None]
+        if len(rngs) < len(last_state):  # a pickle may lack random states
+            rngs = spawn_rngs(random_state, len(last_state))
+    early_stopping = config.early_stopping if holds_out else None
+    draws_folds = folds is None and getattr(early_stopping, "validation_fraction", None) == "folds"
+    # Folds are seeded before the networks draw, so neither depends on the other's draws.
     fold_rng = _make_fold_rng(rngs) if draws_folds else None
-    if last is None:
+    if last_state is None:
         state = _init_state(network, config, dtype, rngs)
     else:
-        # The arrays of a network of an ensemble are views of the ensemble's.
-        is_view = last.parameters.theta.base is not None
-        state = last if incremental and not is_view else last.copy()
+        # A network of an ensemble shares arrays with it, which training must not change.
+        is_view = last_state.parameters.theta.base is not None
+        state = last_state if incremental and not is_view else last_state.copy()
         state.rngs, state.stop_reason = [*rngs], [""] * len(state)
         if state.parameters.layout is not network.layout:
             state.parameters = state.parameters.with_layout(network.layout)
@@ -135,15 +135,15 @@ def start_training(
         split: Split | None = None
         last_split = _last_split(state, i, rows.n_rows)
         if folds is not None:
-            is_own = folds == i
+            is_held_out = folds == i
             split = (
-                _row_numbers(~is_own if is_train is None else is_train & ~is_own),
-                (_row_numbers(is_own)),
+                _row_numbers(~is_held_out if is_train is None else is_train & ~is_held_out),
+                (_row_numbers(is_held_out)),
             )
             if last_split is not None and all(map(_are_same_rows, last_split, split)):
                 split = last_split
-        elif stopping is not None:
-            split = _draw_split(stopping, rows, strata, groups, rngs[i], last_split)
+        elif early_stopping is not None:
+            split = _draw_split(early_stopping, rows, strata, groups, rngs[i], last_split)
         elif is_train is not None:
             split = _row_numbers(is_train), np.zeros(0, np.int32)
         if split is not None:
@@ -159,9 +159,9 @@ def start_training(
 
 
 def _make_fold_rng(rngs: Sequence[np.random.RandomState]) -> np.random.RandomState:
-    """Return the stream that draws folds, given those of the networks.
+    """Return the random stream for folds, given the streams of the networks.
 
-    Its seed comes after those of the networks, so that their draws do not depend on it.
+    Its seed is drawn after the seeds of the networks, which therefore do not depend on it.
     """
     seeds = copy.deepcopy(rngs[0]).randint(_LARGEST_SEED, size=len(rngs))
     return np.random.RandomState(seeds[-1])
@@ -170,7 +170,7 @@ def _make_fold_rng(rngs: Sequence[np.random.RandomState]) -> np.random.RandomSta
 def _init_state(
     network: Network, config: Config, dtype: Any, rngs: Sequence[np.random.RandomState]
 ) -> TrainState:
-    """Return the state of new networks, whose initial weights the streams draw."""
+    """Return the state of new networks, whose initial weights are drawn from the streams."""
     states = []
     for member, rng in enumerate(rngs):
         masks = [dropout_rng(rng) if network.stochastic else None]
@@ -181,7 +181,7 @@ def _init_state(
 
 
 def _init_optimization(state: TrainState, config: Config) -> None:
-    """Set the states of optimizer, schedule and average: the last ones, or new ones."""
+    """Keep the states of optimizer, schedule and average if they fit, or initialize them."""
     theta = state.parameters.theta
     optimizer: ArrayDict = {}
     average: ArrayDict = {}
@@ -190,33 +190,33 @@ def _init_optimization(state: TrainState, config: Config) -> None:
         optimizer, schedule = config.solver.init(theta), config.learning_rate.init(len(state))
         if config.average is not None:
             average = config.average.init(theta, state.n_samples_seen, state.parameters.buffers)
-    state.optimizer = _continue(state.optimizer, optimizer)
-    state.schedule = _continue(state.schedule, schedule)
-    state.average = _continue(state.average, average)
+    state.optimizer = _last_or_default(state.optimizer, optimizer)
+    state.schedule = _last_or_default(state.schedule, schedule)
+    state.average = _last_or_default(state.average, average)
 
 
-def _continue(last: ArrayDict, initial: ArrayDict) -> ArrayDict:
-    """Return the last state, or the initial one if that has other arrays."""
-    shapes, initial_shapes = (
-        {name: np.shape(array) for name, array in state.items()} for state in (last, initial)
+def _last_or_default(last_state: ArrayDict, default: ArrayDict) -> ArrayDict:
+    """Return the last state if its arrays have the shapes of the default, else the default."""
+    last_shapes, default_shapes = (
+        {name: np.shape(array) for name, array in state.items()} for state in (last_state, default)
     )
-    return last if shapes == initial_shapes else initial
+    return last_state if last_shapes == default_shapes else default
 
 
 def _last_split(state: TrainState, i: int, n_rows: int) -> Split | None:
-    """Return the split of the last training if it was one of as many rows."""
+    """Return the last split if it has the same number of rows."""
     order, held_out = state.orders[i], state.held_out[i]
     if order is None or held_out is None or len(order) + len(held_out) != n_rows:
         return None
     return order, held_out
 
 
-def _are_same_rows(one: IndexArray, other: IndexArray) -> bool:
-    return len(one) == len(other) and np.array_equal(np.sort(one), np.sort(other))
+def _are_same_rows(rows: IndexArray, other_rows: IndexArray) -> bool:
+    return len(rows) == len(other_rows) and np.array_equal(np.sort(rows), np.sort(other_rows))
 
 
 def _row_numbers(mask: Array) -> IndexArray:
-    """Return the numbers of rows, in four bytes each, since networks keep several copies."""
+    """Return row numbers as 32-bit integers if possible, since networks keep several copies."""
     rows: Any = np.flatnonzero(mask)
     return rows.astype(np.int32) if len(mask) <= np.iinfo(np.int32).max else rows
 
@@ -224,35 +224,35 @@ def _row_numbers(mask: Array) -> IndexArray:
 def _check_weights(rows: Rows, train: IndexArray, config: Config) -> None:
     if rows.weight is not None and not rows.weight[train].any():
         is_by_class = config.class_weight is not None
-        by_what = "weight (with class_weight)" if is_by_class else "sample_weight"
+        weight_name = "weight (with class_weight)" if is_by_class else "sample_weight"
         raise ValueError(
-            f"early_stopping must leave a training row with a positive {by_what}, but holds out "
-            "all such rows. Remove the rows of weight zero, or set early_stopping=False."
+            f"early_stopping must leave a training row with a positive {weight_name}, but holds "
+            "out all such rows. Remove the rows of weight zero, or set early_stopping=False."
         )
 
 
 def _draw_split(
-    stopping: EarlyStopping,
+    early_stopping: EarlyStopping,
     rows: Rows,
     strata: Array | None,
     groups: Array | None,
     rng: np.random.RandomState,
-    last: Split | None,
+    last_split: Split | None,
 ) -> Split:
     """Return the last split if it is still valid, else a new one."""
-    n, n_held_out = rows.n_rows, stopping.n_held_out(rows.n_rows)
+    n, n_held_out = rows.n_rows, early_stopping.n_held_out(rows.n_rows)
     if n_held_out >= n:
         raise ValueError(
             f"early_stopping=True must leave rows to train on, but holds out {n_held_out} rows of "
             f"n_samples = {n}. Use more rows, a smaller validation_fraction (now "
-            f"{stopping.validation_fraction}), or early_stopping=False."
+            f"{early_stopping.validation_fraction}), or early_stopping=False."
         )
     if groups is not None:
-        if last is not None and are_groups_whole(groups, last):
-            return last
+        if last_split is not None and are_groups_whole(groups, last_split):
+            return last_split
         return group_train_validation_split(groups, n_held_out / n, rng, strata, rows.weight)
-    if last is not None and len(last[1]) == n_held_out:
-        return last
+    if last_split is not None and len(last_split[1]) == n_held_out:
+        return last_split
     return train_validation_split(n, n_held_out, rng, strata)
 
 
@@ -284,15 +284,15 @@ def _draw_folds(
             f"{n_rows} and n_estimators={n_folds}. Use more rows, or set n_estimators to at most "
             f"{n_rows}."
         )
-    last = [_last_split(state, i, n_rows) for i in range(n_folds)]
-    held_out = [split[1] for split in last if split is not None]
-    is_known = len(held_out) == n_folds and _are_same_rows(
+    last_splits = [_last_split(state, i, n_rows) for i in range(n_folds)]
+    held_out = [split[1] for split in last_splits if split is not None]
+    has_last_folds = len(held_out) == n_folds and _are_same_rows(
         np.concatenate(held_out), np.arange(n_rows)
     )
-    if is_known and (groups is None or are_groups_whole(groups, held_out)):
+    if has_last_folds and (groups is None or are_groups_whole(groups, held_out)):
         folds = np.empty(n_rows, dtype=np.intp)
-        for fold, own in enumerate(held_out):
-            folds[own] = fold
+        for fold, rows_of_fold in enumerate(held_out):
+            folds[rows_of_fold] = fold
         return folds
     if groups is None:
         return draw_folds(n_rows, n_folds, rng, strata)

@@ -19,7 +19,7 @@ from ..nn.train_state import TrainState
 from ..utils.configurable import is_equal
 from .config import Config, stack_configs
 from .epochs import GetState, MakeStack, TrainingInterrupted, join_members, train_epochs
-from .lbfgs import rows_of_block, train_by_lbfgs
+from .lbfgs import compute_block_size, train_by_lbfgs
 from .parallelism import limit_blas, n_blas_threads, split_into_stacks
 from .validation import Validation
 
@@ -74,8 +74,8 @@ def train(
     config, start = configs[0], time.monotonic()
     seconds = config.time_limit * len(state) / config.n_estimators
     n_rows = [
-        each.n_rows if order is None else len(order)
-        for each, order in zip(rows, state.orders, strict=True)
+        member_rows.n_rows if order is None else len(order)
+        for member_rows, order in zip(rows, state.orders, strict=True)
     ]
     itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
     parts = [np.arange(len(state))]
@@ -87,22 +87,22 @@ def train(
     iterators: list[Iterator[GetState]] = []
     for i, part in enumerate(parts):
         numbers = part.tolist()
-        each = state if numbers == list(range(len(state))) else state.take(part)
-        own_rows = [rows[i] for i in numbers]
-        _share_orders(own_rows, each)
+        part_state = state if numbers == list(range(len(state))) else state.take(part)
+        part_rows = [rows[i] for i in numbers]
+        _share_orders(part_rows, part_state)
         iterator = train_part(
             network,
             loss,
             stack_configs([configs[i] for i in numbers]),
-            own_rows,
+            part_rows,
             [validation[i] for i in numbers],
-            each,
+            part_state,
             until,
             (start + seconds * (i // n_threads + 1) / n_turns, start + seconds),
         )
         iterators.append(iterator)
     if config.is_lbfgs:
-        n_at_once = rows_of_block(network, max(n_rows), rows[0].is_sparse)
+        n_at_once = compute_block_size(network, max(n_rows), rows[0].is_sparse)
     else:
         n_at_once = min(config.batch_size, max(n_rows))
     blas = limit_blas(
@@ -114,25 +114,25 @@ def train(
     states = [next(iterator) for iterator in iterators]
 
     def train_epoch(i: int) -> bool:
-        """Train a stack for an epoch; return whether there was one."""
+        """Train a stack for an epoch; return False if its training has ended."""
         try:
             states[i] = next(iterators[i])
         except StopIteration:
             return False
         except TrainingInterrupted as interrupt:
-            last = interrupt.state
-            states[i] = lambda: last
+            last_state = interrupt.state
+            states[i] = lambda: last_state
             raise
         return True
 
     def join(reason: str) -> TrainState:
-        """Return the state of all members; those that are not done get a reason to stop."""
-        own = [get_state() for get_state in states]
-        for each in own if len(parts) > 1 else ():
-            each.stack = None  # a cycle of references, which holds memory
-        joined = join_members([*zip(parts, own, strict=True)])
-        joined.stop_reason = [known or reason for known in joined.stop_reason]
-        return joined
+        """Return the state of all members; set the reason to stop of those still training."""
+        part_states = [get_state() for get_state in states]
+        for part_state in part_states if len(parts) > 1 else ():
+            part_state.stack = None  # a reference cycle would keep the memory
+        result = join_members([*zip(parts, part_states, strict=True)])
+        result.stop_reason = [item or reason for item in result.stop_reason]
+        return result
 
     try:
         with blas, ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext() as pool:

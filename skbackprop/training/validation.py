@@ -76,9 +76,9 @@ class Validation:
             loss = math.inf
             if is_finite:
                 loss = self.targets.validation_loss(network, predictions, self)
-            found = {"validation_loss": float(loss)}
+            result = {"validation_loss": float(loss)}
             if self.scoring is None:
-                return found
+                return result
             if not is_finite:
                 score = math.nan
             elif self.scoring == "loss":
@@ -87,7 +87,7 @@ class Validation:
                 score = self.targets.validation_score(predictions, self)
         if is_finite and callable(self.scoring):
             score = self.scoring(parameters, self, predictions)
-        return found | {"validation_score": float(score)}
+        return result | {"validation_score": float(score)}
 
 
 def evaluate(
@@ -103,41 +103,41 @@ def evaluate(
     results: list[dict[str, float]] = []
     while len(results) < len(validation):
         start, stop = len(results), len(results) + 1
-        first = validation[start]
-        if first is None:
+        reference = validation[start]
+        if reference is None:
             results.append({})
             continue
-        while stop < len(validation) and _has_same_rows(first, validation[stop]):
+        while stop < len(validation) and _has_same_rows(reference, validation[stop]):
             stop += 1
         members = parameters.members(slice(start, stop))
         with np.errstate(all="ignore"):
-            predictions = first.targets.validation_predictions(network, members, first.rows)
-        for i, each in enumerate(validation[start:stop]):
-            assert each is not None
-            alone = members.members(slice(i, i + 1))
-            results.append(each.score(network, alone, predictions[i]))
+            predictions = reference.targets.validation_predictions(network, members, reference.rows)
+        for i, part in enumerate(validation[start:stop]):
+            assert part is not None
+            member_parameters = members.members(slice(i, i + 1))
+            results.append(part.score(network, member_parameters, predictions[i]))
     return results
 
 
 def _has_same_rows(one: Validation, other: Validation | None) -> bool:
-    return other is not None and (one is other or one.rows.has_same(other.rows))
+    return other is not None and (one is other or one.rows.has_same_rows(other.rows))
 
 
 class OutOfFoldPredictions(NamedTuple):
-    """The prediction of each row by the network that has held it out.
+    """The prediction of each row by the network that holds it out.
 
     Parameters
     ----------
     member : array of int of shape (n_rows,)
         The number of that network.
-    scores : array of shape (n_rows, n_outputs)
-        Its raw predictions.
+    predictions : array of shape (n_rows, n_outputs)
+        The raw predictions of that network.
     score : float
-        The estimator's own score of them, with the weights of training.
+        The estimator's own score of the predictions, with the weights of training.
     """
 
     member: Array
-    scores: Array
+    predictions: Array
     score: float
 
 
@@ -150,37 +150,37 @@ def predict_out_of_fold(
 ) -> OutOfFoldPredictions:
     """Return the out-of-fold predictions of networks, each of which holds out some rows."""
     member = np.empty(rows.n_rows, dtype=np.intp)
-    scores = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
+    predictions = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):
-        for i, own in enumerate(held_out):
-            member[own] = i
-            alone = parameters.members(slice(i, i + 1))
-            scores[own] = predict_raw(network, alone, rows.X, own)[0]
-        score = targets.validation_score(scores, Validation(rows, targets, None))
-    return OutOfFoldPredictions(member, scores, score)
+        for i, index in enumerate(held_out):
+            member[index] = i
+            member_parameters = parameters.members(slice(i, i + 1))
+            predictions[index] = predict_raw(network, member_parameters, rows.X, index)[0]
+        score = targets.validation_score(predictions, Validation(rows, targets, None))
+    return OutOfFoldPredictions(member, predictions, score)
 
 
-_HIGHEST = 20.0
-_LOWEST = 1 / _HIGHEST
+_MAX_TEMPERATURE = 20.0
+_MIN_TEMPERATURE = 1 / _MAX_TEMPERATURE
 
-# Rows that determine a temperature to a hundredth; of more, a sample is used.
-_MOST_ROWS = 1 << 15
+# This number of rows determines a temperature to a hundredth. Of more rows, a sample is used.
+_MAX_ROWS = 1 << 15
 
 # The prior standard deviation of the logarithm of a temperature: a factor of two.
-_SPREAD = math.log(2)
+_PRIOR_SPREAD = math.log(2)
 
-# The share by which the temperature of the mean of very many networks is below that of each.
-_LESS = 0.2
+# Averaging very many networks lowers the temperature of a single network by this share.
+_AVERAGING_SHARE = 0.2
 
 
 def subsample_index(n: int) -> slice | IndexArray:
-    """Return an index of a random sample of n rows, the same each time, or of all if few.
+    """Return the index of a random sample of n rows, the same in each call, or of all if few.
 
-    Evenly spaced rows might be all of one class, where classes take turns.
+    Evenly spaced rows are no alternative: where classes alternate, they might be of one class.
     """
-    if n <= _MOST_ROWS:
+    if n <= _MAX_ROWS:
         return slice(None)
-    return np.sort(np.random.default_rng(0).choice(n, _MOST_ROWS, replace=False, shuffle=False))
+    return np.sort(np.random.default_rng(0).choice(n, _MAX_ROWS, replace=False, shuffle=False))
 
 
 def take_weights(weight: Array | None, rows: slice | IndexArray) -> Array | None:
@@ -191,13 +191,13 @@ def take_weights(weight: Array | None, rows: slice | IndexArray) -> Array | None
 def fit_temperature(
     losses_at: Callable[[float], Array],
     weight: Array | None,
-    lowest: float = _LOWEST,
+    lowest: float = _MIN_TEMPERATURE,
     spread: float = math.inf,
 ) -> tuple[float, float]:
     """Return the temperature T of maximum likelihood (Guo et al. 2017, section 4.2).
 
     T minimizes the mean loss plus (log T / spread)^2 / (2 n): the mode of the posterior if log T
-    is normally distributed. So with few rows T is near one, and it is finite where all
+    is normally distributed. With few rows T is therefore near one, and T is finite even if all
     predictions are right. With weights w, the number of rows is n = sum(w)^2 / sum(w^2).
 
     Parameters
@@ -214,19 +214,20 @@ def fit_temperature(
     Returns
     -------
     temperature, loss : float
-        The temperature, at most 20, and the minimum: the mean log loss if `spread` is infinite.
+        The temperature, at most 20, and the minimum, which is the mean log loss if `spread` is
+        infinite.
     """
 
     def loss(log_temperature: float) -> float:
         losses = losses_at(math.exp(log_temperature))
         shares = np.ones(len(losses)) if weight is None else weight / weight.max()
         n = shares.sum() ** 2 / np.square(shares).sum()
-        doubt = (log_temperature / spread) ** 2 / (2 * n)
-        return float(np.average(losses, weights=weight) + doubt)
+        log_prior = (log_temperature / spread) ** 2 / (2 * n)
+        return float(np.average(losses, weights=weight) + log_prior)
 
-    bounds = math.log(lowest), math.log(_HIGHEST)
-    found = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
-    return math.exp(found.x), float(found.fun)
+    bounds = math.log(lowest), math.log(_MAX_TEMPERATURE)
+    optimum = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-3})
+    return math.exp(optimum.x), float(optimum.fun)
 
 
 def fit_shared_temperature(
@@ -235,51 +236,51 @@ def fit_shared_temperature(
     validation: Sequence[Validation],
     targets: Any,
 ) -> float:
-    """Return the temperature of the networks' mean prediction.
+    """Return the temperature for the mean prediction of several networks.
 
-    With common validation data it is fitted to the mean prediction. With a split for each network,
-    every row was trained on by some of them. Then it is fitted to the single networks, each on its
-    own rows, and lowered by the share that averaging makes superfluous.
+    With common validation rows it is fitted to the mean prediction. With a split for each network,
+    every row is a training row of some networks. The temperature is then fitted to the predictions
+    of each network for its own validation rows, and lowered by the effect of averaging.
 
     Parameters
     ----------
     network : Network
         The architecture.
     parameters : Parameters
-        The parameters to predict with, before calibration.
+        The parameters for prediction, before calibration.
     validation : sequence of Validation
         The validation rows of each network.
     targets : LabelTargets
-        The encoding of the targets, which computes the log losses of mean predictions.
+        The encoded targets, which compute the log losses of mean predictions.
     """
-    n_estimators, scores = len(validation), []
+    n_estimators, predictions = len(validation), []
     with np.errstate(all="ignore"):
-        for i, each in enumerate(validation):
-            alone = parameters.members(slice(i, i + 1))
-            scores += [predict_raw(network, alone, each.rows.X, each.rows.index)[0]]
-    y, weights = [each.y for each in validation], [each.weight for each in validation]
+        for i, part in enumerate(validation):
+            member = parameters.members(slice(i, i + 1))
+            predictions += [predict_raw(network, member, part.rows.X, part.rows.index)[0]]
+    y, weights = [part.y for part in validation], [part.weight for part in validation]
     if n_estimators == 1 or validation[0] is validation[1]:
-        return _fit_to_scores(targets, np.stack(scores), y[0], weights[0])
+        return _fit_to_predictions(targets, np.stack(predictions), y[0], weights[0])
     weight = None
-    if any(own is not None for own in weights):
+    if any(weight is not None for weight in weights):
         weight = np.concatenate(
-            [np.ones(len(own)) if w is None else w for own, w in zip(y, weights, strict=True)]
+            [np.ones(len(item)) if w is None else w for item, w in zip(y, weights, strict=True)]
         )
-    joined = np.concatenate(scores)[None], np.concatenate(y)
-    of_each = _fit_to_scores(targets, *joined, weight)
-    return of_each * (1 - _LESS * (1 - 1 / n_estimators))
+    arrays = np.concatenate(predictions)[None], np.concatenate(y)
+    temperature = _fit_to_predictions(targets, *arrays, weight)
+    return temperature * (1 - _AVERAGING_SHARE * (1 - 1 / n_estimators))
 
 
-def _fit_to_scores(targets: Any, scores: Array, y: Array, weight: Array | None) -> float:
+def _fit_to_predictions(targets: Any, predictions: Array, y: Array, weight: Array | None) -> float:
     """Return the temperature that minimizes the loss, or 1 if raw predictions are not finite."""
-    if not np.isfinite(scores).all():
+    if not np.isfinite(predictions).all():
         return 1.0
-    some = subsample_index(len(y))
-    scores, y = scores[:, some].astype(np.float64), y[some]
+    sample = subsample_index(len(y))
+    predictions, y = predictions[:, sample].astype(np.float64), y[sample]
     with np.errstate(all="ignore"):
         temperature, _ = fit_temperature(
-            lambda divisor: targets.mean_log_losses(scores / divisor, y),
-            take_weights(weight, some),
-            spread=_SPREAD,
+            lambda divisor: targets.mean_log_losses(predictions / divisor, y),
+            take_weights(weight, sample),
+            spread=_PRIOR_SPREAD,
         )
     return temperature

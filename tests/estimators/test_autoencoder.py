@@ -163,7 +163,7 @@ def test_codes_reconstructions_and_scores_are_those_of_the_formula(case, contain
 def test_the_scores_of_many_rows_are_computed_in_blocks(monkeypatch):
     autoencoder = small().fit(X)
     whole = autoencoder.score_samples(X)
-    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 200)
+    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_VALUES", 200)
     np.testing.assert_allclose(autoencoder.score_samples(X), whole, rtol=1e-12)
     np.testing.assert_allclose(autoencoder.score_samples(sparse.csr_array(X)), whole, rtol=1e-12)
 
@@ -260,7 +260,7 @@ def test_callbacks_and_warm_starts_have_the_threshold_of_their_weights():
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_sparse_rows_are_never_dense_all_at_once(early_stopping, monkeypatch):
-    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_NUMBERS", 400_000)
+    monkeypatch.setattr("skbackprop.nn.prediction._BLOCK_VALUES", 400_000)
     rows = sparse.random_array((4000, 2000), density=0.002, format="csr", random_state=0)
     autoencoder = small(
         early_stopping=early_stopping, validation_fraction=0.5, batch_size=50, max_iter=1

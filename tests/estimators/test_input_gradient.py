@@ -168,7 +168,7 @@ def test_single_precision_agrees_with_double(estimator_class, n_estimators, is_s
 
 def test_memory_is_bounded(monkeypatch):
     """Beyond the result, it takes what a block of rows does, however many there are."""
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1 << 14)
+    monkeypatch.setattr(prediction, "_BLOCK_VALUES", 1 << 14)
     X, y = value_data(500)
     model = quick(BackpropRegressor, hidden_layer_sizes=(100,)).fit(X, y)
     model.input_gradient(X)

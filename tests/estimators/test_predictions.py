@@ -72,7 +72,7 @@ PREDICTING = {
 @pytest.mark.parametrize("name", PREDICTING)
 def test_memory_of_predictions_is_that_of_the_result_and_of_a_block(name, monkeypatch):
     """The raw scores of all rows, of which everything else is made, take 8 MB a member here."""
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 1 << 16)
+    monkeypatch.setattr(prediction, "_BLOCK_VALUES", 1 << 16)
     monkeypatch.setattr(_fitted, "_BLOCK_SIZE", 1 << 14)
     estimator_class, settings, y = PREDICTING[name]
     X = np.random.RandomState(0).randn(20_000, 3)
@@ -90,7 +90,7 @@ def test_blocks_of_rows_make_no_difference(name, monkeypatch):
     X = np.random.RandomState(0).randn(300, 3)
     model = estimator_class((100,), max_iter=1, random_state=0, **settings).fit(X, y)
     expected = answers(model, X)
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", 10_000)
+    monkeypatch.setattr(prediction, "_BLOCK_VALUES", 10_000)
     monkeypatch.setattr(_fitted, "_BLOCK_SIZE", 1 << 10)
     for found, reference in zip(answers(model, np.tile(X, (2, 1))), expected, strict=True):
         np.testing.assert_allclose(found, np.concatenate([reference] * 2), rtol=1e-12)

@@ -82,7 +82,7 @@ def test_predictions_depend_neither_on_blocks_nor_on_other_members(
     parameters = some_parameters(NETWORK, range(7), dtype)
     X, some = container(inputs(NETWORK, 50, dtype)), np.array([5, 1, 1, 11, 0])
     at_once = predict_raw(NETWORK, parameters, X)
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(prediction, "_BLOCK_VALUES", numbers)
     together, eps = predict_raw(NETWORK, parameters, X), np.finfo(dtype).eps
     assert together.dtype == dtype
     np.testing.assert_allclose(together, at_once, rtol=100 * eps, atol=100 * eps)
@@ -102,7 +102,7 @@ def test_prediction_of_many_rows_adds_a_bounded_block(layers):
         X = np.ones((4_000, 50), np.float32)
     parameters = drawn_parameters(network, 1, np.float32)
     # In one piece the hidden layer would take 24 MB, or the vectors of all steps 51 MB.
-    assert peak_of(predict_raw, network, parameters, X) < 2 * 4 * prediction._BLOCK_NUMBERS
+    assert peak_of(predict_raw, network, parameters, X) < 2 * 4 * prediction._BLOCK_VALUES
 
 
 def test_wide_sparse_input_is_predicted_in_large_blocks():
@@ -164,5 +164,5 @@ def test_input_gradients_match_finite_differences(network, n_estimators, monkeyp
             X,
         )
     size = 5 * n_estimators * network.memory_per_sample
-    monkeypatch.setattr(prediction, "_BLOCK_NUMBERS", size)
+    monkeypatch.setattr(prediction, "_BLOCK_VALUES", size)
     np.testing.assert_allclose(gradients_of(network, parameters, X), gradients, rtol=1e-12)

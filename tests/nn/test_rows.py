@@ -39,7 +39,7 @@ def contents(batches):
 def copied(chunk, batch, i):
     """Return copies of a batch's arrays for the i-th member of its chunk."""
     is_alone = chunk.members.stop - chunk.members.start == 1
-    assert batch.scores.ndim == (2 if is_alone else 3)
+    assert batch.predictions.ndim == (2 if is_alone else 3)
     empty = np.ravel(False if batch.is_empty is None else batch.is_empty)
     is_empty = bool(empty[min(i, len(empty) - 1)])
     own = batch if is_alone else batch.member(i)
@@ -133,7 +133,7 @@ def test_rows_of_an_index():
     assert rows.n_rows == 2
     np.testing.assert_array_equal(rows.select(rows.X), [[7], [2]])
     same = Rows(rows.X, rows.y, index=rows.index.copy())
-    assert rows.has_same(same)
-    assert not rows.has_same(Rows(rows.X, rows.y, index=np.array([2, 7])))
-    assert not rows.has_same(Rows(rows.X, rows.y))
-    assert not rows.has_same(Rows(rows.X.copy(), rows.y, index=rows.index))
+    assert rows.has_same_rows(same)
+    assert not rows.has_same_rows(Rows(rows.X, rows.y, index=np.array([2, 7])))
+    assert not rows.has_same_rows(Rows(rows.X, rows.y))
+    assert not rows.has_same_rows(Rows(rows.X.copy(), rows.y, index=rows.index))

@@ -186,7 +186,7 @@ def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     step.backpropagate(batch)
     sums = step.add_penalty(batch.total)
     losses = sum_losses(loss, chunk)[:, 0] + penalty.value(sums[:, None])[:, 0]
-    return (losses / batches.total_weights).sum(), gradients.theta, chunk.scores
+    return (losses / batches.total_weights).sum(), gradients.theta, chunk.predictions
 
 
 # --------------------------------------------------------------------------------- stacks

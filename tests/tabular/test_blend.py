@@ -74,7 +74,7 @@ def test_classifiers_are_cross_fitted_and_weighted_by_likelihood(n_classes):
     powers = predictions ** (1 / model.temperatures_[-1])
     likelihoods = [powers[np.arange(len(y)), y] / powers.sum(axis=1)]
     for networks, temperature in zip(model.networks_, model.temperatures_, strict=False):
-        out_of_fold = compute_probabilities(networks._get_out_of_fold().scores, temperature)
+        out_of_fold = compute_probabilities(networks._get_out_of_fold().predictions, temperature)
         likelihoods.insert(-1, out_of_fold[np.arange(len(y)), y])
     expected = mixture_weights_nll(np.array(likelihoods), None)
     np.testing.assert_allclose(model.weights_, expected, atol=1e-3)

@@ -101,18 +101,18 @@ batch_sizes, itemsizes = st.integers(1, 500), st.sampled_from([4, 8])
 @given(
     n_estimators=st.integers(1, 100),
     size=st.integers(1, 70),
-    each=st.integers(1, 2**21),
+    member_bytes=st.integers(1, 2**21),
     n_threads=st.integers(1, 8),
 )
 def test_the_number_of_stacks_respects_size_and_keeps_threads_busy(
-    n_estimators, size, each, n_threads
+    n_estimators, size, member_bytes, n_threads
 ):
-    n = compute_n_stacks(n_estimators, size, each, n_threads)
+    n = compute_n_stacks(n_estimators, size, member_bytes, n_threads)
     fewest = -(-n_estimators // size)
     assert fewest <= n <= n_estimators
     assert n in (fewest, n_estimators) or n % n_threads == 0
-    assert n == fewest or n_estimators * each / n >= _WORTH_A_THREAD
-    assert compute_n_stacks(n_estimators, size, each, 1) == fewest
+    assert n == fewest or n_estimators * member_bytes / n >= _WORTH_A_THREAD
+    assert compute_n_stacks(n_estimators, size, member_bytes, 1) == fewest
 
 
 @settings(max_examples=50)
@@ -123,12 +123,12 @@ def test_stacks_fit_into_the_cache_and_the_memory_limit(
     def n_estimators(itemsize=itemsize, n_rows=n_rows, max_bytes=max_bytes):
         return max_stack_size(network, batch_size, itemsize, n_rows, max_bytes)
 
-    n, each = n_estimators(), bytes_per_member(network, batch_size, itemsize)
+    n, n_bytes = n_estimators(), bytes_per_member(network, batch_size, itemsize)
     n_inputs, n_outputs = network.widths[0], network.widths[-1]
     n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
     gathered = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
     assert n == 1 or n >= _FEWEST_MEMBERS
-    assert n == 1 or (n * each <= CACHE_BYTES and n * (each + gathered) <= max_bytes)
+    assert n == 1 or (n * n_bytes <= CACHE_BYTES and n * (n_bytes + gathered) <= max_bytes)
     assert n_estimators(max_bytes=2 * max_bytes) >= n
     assert n_estimators(n_rows=2 * n_rows) <= n
     assert n_estimators(itemsize=4) >= n_estimators(itemsize=8)
