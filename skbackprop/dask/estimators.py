@@ -66,7 +66,7 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
     ) -> PreparedFit:
         """Validate parameters and data; with `blocks`, X and y are a sample of all rows."""
         continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
-        config = self._validated_config(self._own_params(), continues, incremental)
+        config = self._validated_config(self._get_init_params(), continues, incremental)
         class_weight, sample = config.class_weight, Block(X, y, sample_weight)
         if blocks is None:
             self._check_supported(config, X_val, incremental)

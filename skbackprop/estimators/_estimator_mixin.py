@@ -1,4 +1,4 @@
-"""Base class of all public estimators, decorators of their methods, and meta-estimators' parts."""
+"""Base class of all public estimators, decorators of their methods, and steps of pipelines."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class EstimatorMixin(BaseEstimator):
         except ValueError as error:
             name = str(error).split("'")[1]  # in "The 'name' parameter of ... must be ..."
             value, constraints = getattr(self, name), self._parameter_constraints[name]
-            options = [each.options for each in constraints if isinstance(each, StrOptions)]
+            options = [item.options for item in constraints if isinstance(item, StrOptions)]
             suggestion = did_you_mean(value, sorted(set().union(*options)))
             if name == "learning_rate" and isinstance(value, Real):
                 suggestion = f" Did you mean learning_rate_init={value!r}?"
@@ -144,18 +144,18 @@ def with_argument_suggestions(method: Method) -> Method:
     innermost = unwrap(method)
 
     @wraps(method)
-    def checked(self: Any, *args: Any, **arguments: Any) -> Any:
+    def wrapper(self: Any, *args: Any, **arguments: Any) -> Any:
         check_keywords(innermost, arguments, (*self._get_param_names(), "set_callbacks"))
         return method(self, *args, **arguments)
 
-    return cast(Method, checked)
+    return cast(Method, wrapper)
 
 
 def get_pipeline_steps(estimator: Any) -> list[Any]:
     """Return the steps of a pipeline, of a search's best pipeline, or the estimator itself."""
     if isinstance(estimator, Pipeline):
-        each = (step for _, step in estimator.steps if step not in (None, "passthrough"))
-        return [part for step in each for part in get_pipeline_steps(step)]
+        steps = (step for _, step in estimator.steps if step not in (None, "passthrough"))
+        return [part for step in steps for part in get_pipeline_steps(step)]
     if hasattr(estimator, "best_estimator_"):  # a refitted search
         return get_pipeline_steps(estimator.best_estimator_)
     if isinstance(estimator, FrozenEstimator):

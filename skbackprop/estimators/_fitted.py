@@ -50,7 +50,7 @@ def history_attributes(
 ) -> dict[str, Any]:
     """Return the fitted attributes about the last training, per member if there are several.
 
-    The best loss of `partial_fit` is that of all calls, and of the fit before them.
+    After `partial_fit`, the best loss is the lowest of all its calls and of the fit before them.
     """
     n, is_scored, values = len(state), config.early_stopping is not None, []
     last_best = np.full(n, np.inf) if last_best_loss is None else np.ravel(last_best_loss)
@@ -79,11 +79,11 @@ def history_attributes(
 
 
 def get_curve(state: TrainState, name: str) -> Any:
-    """Return a curve over all fits, or a list of curves of several members; None without."""
+    """Return a curve over all fits, a list of curves of several members, or None."""
     key = CURVES[name]
     # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
     kind = float if key == "validation_score" else np.float64
-    curves = [[kind(record[key]) for record in own if key in record] for own in state.history]
+    curves = [[kind(record[key]) for record in items if key in record] for items in state.history]
     if key == "validation_loss" and not any(curves):
         return None
     return curves[0] if len(curves) == 1 else curves
@@ -134,10 +134,10 @@ def get_full_history(estimator: Any) -> list[LossCurves]:
     n_estimators = np.size(estimator.best_iter_) if is_ours else 1
     curves = [_get_curves(estimator, name, n_estimators) for name in CURVES]
     if is_ours:
-        best = np.atleast_1d(estimator.best_iter_)
+        best_iter = np.atleast_1d(estimator.best_iter_)
         if not estimator._was_incremental:  # best_iter_ is counted in the last fit
-            best = best + [len(losses) for losses in curves[0]] - estimator.n_iter_
-        best_epochs = best.tolist()
+            best_iter = best_iter + [len(losses) for losses in curves[0]] - estimator.n_iter_
+        best_epochs = best_iter.tolist()
     else:  # scikit-learn keeps the first of equal best scores
         best_epochs = [1 + int(np.argmax(scores)) if scores else 0 for scores in curves[2]]
     return [LossCurves(*member) for member in zip(*curves, best_epochs, strict=True)]
@@ -151,10 +151,10 @@ def _get_curves(estimator: Any, name: str, n_estimators: int) -> Sequence[list[f
     return [list(curve) for curve in ([value] if n_estimators == 1 else value)]
 
 
-# Size of the raw predictions that are turned into predictions at once.
+# The number of raw predictions that are turned into predictions at once.
 _BLOCK_SIZE = 1 << 18
 
-# Rows that are predicted at once to find the cause of output that is not finite.
+# The number of rows predicted at once in the search for the cause of non-finite outputs.
 _ROWS_AT_ONCE = 1 << 10
 
 # The attributes of the arrays that layers have in common with scikit-learn's networks, or that
@@ -172,7 +172,7 @@ FITTED_PARTS = (
     *("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold", "_array_names"),
 )
 
-# Attributes that pickles and copies leave out: they can be derived, or belong to a running fit.
+# Attributes without a place in pickles and copies: derived ones, and those of a running fit.
 _TRANSIENT = (
     *FITTED_PARTS,
     *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"),
@@ -229,11 +229,11 @@ class FittedMixin(EstimatorMixin):
     _losses: ClassVar[Mapping[str, Loss]]  # by name
 
     _fit_params: dict[str, Any]  # the constructor's parameters at the last fit
-    _config: Config  # the same as objects
+    _config: Config  # these parameters as objects
     _network: Network  # the layers in prediction
     _targets: Targets
     _state: TrainState
-    _predictor: Predictor  # with the parameters to predict with
+    _predictor: Predictor  # with the parameters for prediction
     _array_names: dict[str, str]  # of the layers, by attribute
     _row_shape: tuple[int, ...]
     _out_of_fold: OutOfFoldPredictions | None = None  # None without folds
@@ -279,8 +279,8 @@ class FittedMixin(EstimatorMixin):
 
     def __dir__(self) -> list[str]:
         """Return the names of attributes, those of the networks' arrays among them."""
-        own = self._array_names if "_state" in vars(self) else ()
-        return [*super().__dir__(), *own]
+        array_names = self._array_names if "_state" in vars(self) else ()
+        return [*super().__dir__(), *array_names]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.endswith("_") and "_state" in vars(self) and name in self._array_names:
@@ -304,7 +304,7 @@ class FittedMixin(EstimatorMixin):
             super().__setattr__(name, value)
 
     def _get_arrays(self, name: str) -> ParameterList:
-        """Return the arrays of an attribute, as views of the parameters to predict with."""
+        """Return the arrays of an attribute, as views of the parameters for prediction."""
         parameters, kind = self._predictor.parameters, self._array_names[name]
         members = 0 if len(parameters) == 1 else slice(None)
         arrays = [
@@ -314,22 +314,22 @@ class FittedMixin(EstimatorMixin):
             )
         ]
         if parameters.theta is not self._state.parameters.theta:
-            # Training would not continue from what is written to them.
+            # Training does not continue from these arrays, so they are read-only.
             for array in arrays:
                 array.flags.writeable = False
 
         def assign(i: int, value: Any) -> None:
             array = validate_array(value, arrays[i].shape, f"{name}[{i}]")
-            self._continue_from_predicting_parameters()
+            self._continue_from_inference_parameters()
             target = self._get_arrays(name)[i]
             target[...] = array
 
         return ParameterList(arrays, assign)
 
-    def _continue_from_predicting_parameters(self) -> None:
-        """Let training continue from the parameters that predict, before some are assigned.
+    def _continue_from_inference_parameters(self) -> None:
+        """Continue training from the parameters used in prediction, before some are assigned.
 
-        Averages, the best call of `partial_fit` and the temperature are then part of them.
+        They already contain the weight average, the best epoch and the temperature.
         """
         parameters = self._predictor.parameters
         if parameters.theta is not self._state.parameters.theta:
@@ -371,7 +371,7 @@ class FittedMixin(EstimatorMixin):
 
     @property
     def out_activation_(self) -> str:
-        """The name of the function that makes predictions of raw predictions."""
+        """The name of the function that turns raw predictions into predictions."""
         return self._targets.loss.link.name
 
     # ------------------------------------------------------------------------ pickles
@@ -379,43 +379,43 @@ class FittedMixin(EstimatorMixin):
     def __getstate__(self) -> dict[str, Any]:
         """Return the attributes, with the networks as arrays.
 
-        They leave out what only training needs, unless training is meant to continue.
+        Fields that only training needs are left out, unless training is likely to continue.
         """
         attributes = super().__getstate__()
-        kept = {name: value for name, value in attributes.items() if name not in _TRANSIENT}
+        result = {name: value for name, value in attributes.items() if name not in _TRANSIENT}
         if "_state" in attributes:
             state = self._state
             if not (self.warm_start or self._was_incremental):
                 state = state.with_parameters(self._predictor.parameters, only_predicts=True)
-            kept["_fitted"] = {
+            result["_fitted"] = {
                 "targets": self._targets.to_dict(),
                 "n_outputs": self._network.n_units[-1],
                 "state": state.to_arrays(),
                 "out_of_fold": None if self._out_of_fold is None else tuple(self._out_of_fold),
             }
-        return kept
+        return result
 
     def __setstate__(self, attributes: dict[str, Any]) -> None:
-        rest = dict(attributes)
-        fitted = rest.pop("_fitted", None)
-        super().__setstate__(rest)
+        values = dict(attributes)
+        fitted = values.pop("_fitted", None)
+        super().__setstate__(values)
         if fitted is not None:
             config = self._make_config(self._fit_params)
             network = config.network(self._row_shape, fitted["n_outputs"])
             targets = self._restore_targets(config, fitted["targets"])
             state = TrainState.from_arrays(fitted["state"], network.layout)
             self._set_networks(config, network, targets, state)
-            held_out = fitted["out_of_fold"]
-            self._out_of_fold = held_out and OutOfFoldPredictions(*held_out)
+            out_of_fold = fitted["out_of_fold"]
+            self._out_of_fold = out_of_fold and OutOfFoldPredictions(*out_of_fold)
 
     def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> Targets:
-        """Return the targets that `Targets.to_dict` has described."""
+        """Return the targets from the result of `Targets.to_dict`."""
         raise NotImplementedError
 
     def _set_networks(
         self, config: Config, network: Network, targets: Targets, state: TrainState
     ) -> None:
-        """Set the networks that predict."""
+        """Set the networks for prediction."""
         predictor = Predictor(network, state.inference_parameters(network.layout), FEW_ROWS)
         self.__dict__.update(
             _config=config,
@@ -505,8 +505,8 @@ class FittedMixin(EstimatorMixin):
         def blocks() -> Iterator[Any]:
             for block in predictor.iter_blocks(X):
                 for start in range(0, block.shape[1], n_rows):
-                    raw = block[:, start : start + n_rows]
-                    yield transform(check_finite_output(raw, predictor.network, parameters, X))
+                    outputs = block[:, start : start + n_rows]
+                    yield transform(check_finite_output(outputs, predictor.network, parameters, X))
 
         with np.errstate(all="ignore"):
             return join_blocks(blocks(), X.shape[0])
@@ -543,13 +543,11 @@ def check_finite_output(outputs: Array, network: Network, parameters: Parameters
     """Return outputs of a network for X, or raise an error with the likely cause."""
     if np.isfinite(outputs.sum()) or np.isfinite(outputs).all():
         return outputs
-    largest, largest_weight = max_abs(X), max_abs(parameters.theta)
-    sizes = (
-        f"the largest absolute value in X is {largest:.3g} and in the weights {largest_weight:.3g}"
-    )
+    max_x, max_weight = max_abs(X), max_abs(parameters.theta)
+    sizes = f"the largest absolute value in X is {max_x:.3g} and in the weights {max_weight:.3g}"
     # With X scaled to at most 1 in absolute value, only the weights can be the cause.
     if all(
-        np.isfinite(predict_raw(network, parameters, X[rows] / (largest or 1.0))).all()
+        np.isfinite(predict_raw(network, parameters, X[rows] / (max_x or 1.0))).all()
         for rows in gen_batches(X.shape[0], _ROWS_AT_ONCE)
     ):
         advice = "Check that X has the same scale as the training data."

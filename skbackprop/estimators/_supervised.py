@@ -1,6 +1,6 @@
 """Base class of classifier and regressor: ensembles, hidden features, input gradients.
 
-The autoencoder has none of these: averaged codes of several networks would mean nothing, and
+The autoencoder has none of these, because codes of several networks have no meaningful average, and
 batch-normalized codes would depend on the other rows of a batch.
 """
 
@@ -45,14 +45,14 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         make_targets: Callable[[Config, int], Targets],
         params: Mapping[str, Any],
     ) -> Self:
-        """Return a fitted estimator with given weights."""
-        n_features, *hidden, n_outputs = layer_widths(coefs, "coefs")
-        settings: dict[str, Any] = {"hidden_layer_sizes": tuple(hidden), **params}
+        """Return a fitted estimator with the weights of the user."""
+        n_features, *hidden_widths, n_outputs = layer_widths(coefs, "coefs")
+        settings: dict[str, Any] = {"hidden_layer_sizes": tuple(hidden_widths), **params}
         if has_member_axis(coefs):
             settings["n_estimators"] = len(coefs[0])
         estimator = cls(**settings, init=(coefs, intercepts))
-        own_params = estimator._own_params()
-        config = estimator._validated_config(own_params, continues=False, incremental=False)
+        all_params = estimator._get_init_params()
+        config = estimator._validated_config(all_params, continues=False, incremental=False)
         if config.layers or config.normalization is not None:
             raise ValueError(
                 "from_weights makes networks of dense layers alone, so layers and normalization "
@@ -67,18 +67,18 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         state = TrainState.initial(network.init_parameters(layers, dtype))
         estimator.__dict__.update(
             estimator._fitted_attributes(
-                own_params, config, network, make_targets(config, n_outputs), state, (n_features,)
+                all_params, config, network, make_targets(config, n_outputs), state, (n_features,)
             )
         )
         return estimator
 
     # --------------------------------------------------------------------- ensembles
 
-    def _average_raw(self, scores: Array) -> Array:
-        """Return the raw prediction whose prediction is the mean of the members' predictions."""
-        if len(scores) == 1:
-            return scores[0]
-        return self._targets.loss.link.average_predictions(scores)
+    def _average_raw(self, raw_predictions: Array) -> Array:
+        """Return raw predictions that stand for the mean of the members' predictions."""
+        if len(raw_predictions) == 1:
+            return raw_predictions[0]
+        return self._targets.loss.link.average_predictions(raw_predictions)
 
     def _get_out_of_fold(self) -> OutOfFoldPredictions:
         """Return the out-of-fold predictions."""
@@ -105,7 +105,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
     def estimators_(self) -> list[Self]:
         """The members as estimators of one network each, which share this estimator's weights.
 
-        A single network has no `estimators_`, so that recursion over members ends.
+        A single network has no `estimators_`, which ends the recursion over members.
         """
         check_is_fitted(self)
         n = len(self._state)
@@ -119,15 +119,15 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
 
     def _take_member(self, i: int) -> Self:
         """Return one of several networks as an estimator, which shares its weights."""
-        alone = self._without_state()
-        alone.n_estimators = 1
-        alone.random_state = copy.deepcopy(self.random_state)
-        alone.init = get_member_init(self.init, i)
+        member = self._without_state()
+        member.n_estimators = 1
+        member.random_state = copy.deepcopy(self.random_state)
+        member.init = get_member_init(self.init, i)
         state = self._state.take(slice(i, i + 1)).with_parameters(
             self._predictor.parameters.members(slice(i, i + 1)), only_predicts=True
         )
-        fitted = alone._fitted_attributes(
-            alone._own_params(),
+        fitted = member._fitted_attributes(
+            member._get_init_params(),
             replace(self._config, n_estimators=1),
             self._network,
             self._targets,
@@ -135,8 +135,8 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
             self._row_shape,
             incremental=self._was_incremental,
         )
-        alone.__dict__.update(fitted)
-        return alone
+        member.__dict__.update(fitted)
+        return member
 
     # --------------------------------------------------------------- hidden features
 
@@ -181,11 +181,11 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         """
         check_is_fitted(self)
 
-        def side_by_side(units: Array) -> Array:
+        def concat_members(units: Array) -> Array:
             return units[0] if len(units) == 1 else np.hstack(list(units))
 
         n_layers = n_layers_up_to(self._network, layer)
-        return np.asarray(self._predict_in_blocks(X, side_by_side, n_layers))
+        return np.asarray(self._predict_in_blocks(X, concat_members, n_layers))
 
     # --------------------------------------------------------------- input gradients
 
@@ -202,19 +202,20 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         is_shaped = len(self._network.input_shape) > 1 and not issparse(X)
         return np.shape(X)[1:] if is_shaped else (self.n_features_in_,)
 
-    def _raw_output_gradient(self, scores: Array, output: int) -> Array:
+    def _raw_output_gradient(self, raw_predictions: Array, output: int) -> Array:
         """Return the derivatives of an averaged raw prediction by those of each member."""
-        delta = np.zeros_like(scores[0])
+        delta = np.zeros_like(raw_predictions[0])
         delta[:, output] = 1
-        if len(scores) == 1:
+        if len(raw_predictions) == 1:
             return delta[None]
-        return self._targets.loss.link.average_predictions_backward(scores, delta)
+        return self._targets.loss.link.average_predictions_backward(raw_predictions, delta)
 
-    def _prediction_output_gradient(self, scores: Array, output: int) -> Array:
+    def _prediction_output_gradient(self, raw_predictions: Array, output: int) -> Array:
         """Return the derivatives of an averaged prediction by the members' raw predictions."""
-        mean, delta, link = np.empty_like(scores), np.zeros_like(scores), self._targets.loss.link
-        link.inverse(scores, mean)
-        delta[..., output] = 1 / len(scores)
+        link = self._targets.loss.link
+        mean, delta = np.empty_like(raw_predictions), np.zeros_like(raw_predictions)
+        link.inverse(raw_predictions, mean)
+        delta[..., output] = 1 / len(raw_predictions)
         link.inverse_backward(mean, delta)
         return delta
 
@@ -226,7 +227,7 @@ def n_layers_up_to(network: Network, layer: Any) -> int:
 
 
 def validate_layer_index(layer: Any, n_hidden: int) -> int:
-    """Return the index of a hidden layer, which may be negative, after a check."""
+    """Validate the index of a hidden layer, which may be negative, and return it."""
     if not n_hidden:
         raise ValueError(
             "The network has no hidden layers, so it has no hidden features. Set "

@@ -1,7 +1,7 @@
 """Targets of the networks: encoding, decoding, loss and scores.
 
 There is one class for each kind of target: numbers, one column of labels, and a multilabel 0/1
-matrix. The autoencoder's are its input.
+matrix. The targets of the autoencoder are its input.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Targets(ABC):
         return None
 
     def check_classes(self, classes: Any) -> None:
-        """Check that `classes` of a further `partial_fit` are those of the first one."""
+        """Check that `classes` are the same as in the first call of `partial_fit`."""
         return
 
     def apply_class_weight(
@@ -83,7 +83,7 @@ class Targets(ABC):
         return weight
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what the targets can be restored from, without the loss."""
+        """Return the values that restore the targets, without the loss."""
         return {}
 
     # ------------------------------------------------------------------- validation
@@ -97,9 +97,9 @@ class Targets(ABC):
         y, values = held_out.y, np.empty(len(predictions))
         for start in range(0, len(predictions), _ROWS_AT_ONCE):
             part = slice(start, start + _ROWS_AT_ONCE)
-            scores, targets = predictions[None, part], y[None, part]
-            in_double = scores.astype(np.float64), as_dense(targets).astype(np.float64)
-            values[part] = self.loss.value(*in_double)[0]
+            outputs, targets = predictions[None, part], y[None, part]
+            arguments = outputs.astype(np.float64), as_dense(targets).astype(np.float64)
+            values[part] = self.loss.value(*arguments)[0]
         return weighted_mean(values, held_out.weight) / loss_normalizer(network, self.loss)
 
     @abstractmethod
@@ -125,7 +125,7 @@ class NumberTargets(Targets):
     n_targets : int
         The number of targets.
     mean, scale : array of shape (n_targets,) or None
-        Subtracted from and divided by in scaling; None without scaling.
+        The values that scaling subtracts and divides by; None without scaling.
     """
 
     loss: Loss
@@ -168,8 +168,8 @@ class NumberTargets(Targets):
         check_targets(y, self.loss)
         if self.mean is not None and self.scale is not None:
             y = (y.astype(np.float64) - self.mean) / self.scale
-        each = self.loss.n_outputs_per_target
-        return y if each == 1 else np.repeat(y, each, axis=1)
+        n_outputs = self.loss.n_outputs_per_target
+        return y if n_outputs == 1 else np.repeat(y, n_outputs, axis=1)
 
     def inverse_transform(self, values: Array, *, from_zero: bool = False) -> Array:
         """Return predictions of shape (n, k, ...) in the units of y, in float64 if y is scaled.
@@ -181,12 +181,12 @@ class NumberTargets(Targets):
         if self.mean is not None and self.scale is not None:
             axes = (-1, *[1] * (values.ndim - 2))
             limits = np.finfo(np.float64)
-            lowest = limits.tiny if self.loss.interval_y_true.low == 0 else limits.min
+            minimum = limits.tiny if self.loss.interval_y_true.low == 0 else limits.min
             with np.errstate(over="ignore"):
                 values = values.astype(np.float64) * self.scale.reshape(axes)
                 if not from_zero:
                     values += self.mean.reshape(axes)
-            values = np.clip(values, lowest, limits.max)
+            values = np.clip(values, minimum, limits.max)
         return values if values.shape[1] > 1 else values[:, 0]
 
     def to_training_units(self, values: Array, *, from_zero: bool = False) -> Array:
@@ -205,12 +205,12 @@ class NumberTargets(Targets):
         The features become the last axis. Axes of a single target, or of a single prediction for
         each target, are dropped.
         """
-        by_target = gradients.reshape(*gradients.shape[:2], self.n_targets, -1)
+        target_gradients = gradients.reshape(*gradients.shape[:2], self.n_targets, -1)
         if self.scale is not None:
-            by_target = by_target * self.scale[:, None].astype(gradients.dtype)
-        features_last = np.moveaxis(by_target, 1, -1)
-        axes = tuple(axis for axis in (1, 2) if features_last.shape[axis] == 1)
-        return np.ascontiguousarray(features_last.squeeze(axis=axes))
+            target_gradients = target_gradients * self.scale[:, None].astype(gradients.dtype)
+        result = np.moveaxis(target_gradients, 1, -1)
+        axes = tuple(axis for axis in (1, 2) if result.shape[axis] == 1)
+        return np.ascontiguousarray(result.squeeze(axis=axes))
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         return self.loss.score(predictions, held_out.y, held_out.weight)
@@ -231,25 +231,25 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
 
     For targets that must stay positive, return zero and the mean.
     """
-    counted = y if weight is None else y[weight > 0]
-    low, high = counted.min(axis=0), counted.max(axis=0)
+    rows = y if weight is None else y[weight > 0]
+    minimum, maximum = rows.min(axis=0), rows.max(axis=0)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(y, axis=0, weights=weight)
         # The mean of a constant column is exactly its value.
-        mean = np.where(low == high, counted[0], mean)
+        mean = np.where(minimum == maximum, rows[0], mean)
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:
             # Deviations are divided by a power of two, which causes no rounding, so that the
             # largest is between 1/2 and 1, and squares neither overflow nor underflow.
-            exponent = np.frexp(np.maximum(high - mean, mean - low))[1]
+            exponent = np.frexp(np.maximum(maximum - mean, mean - minimum))[1]
             squares = np.square(np.ldexp(y - mean, -exponent))
             scale = np.ldexp(np.sqrt(np.average(squares, axis=0, weights=weight)), exponent)
-    return mean, np.where(scale == 0, 1.0, scale)  # of constant targets
+    return mean, np.where(scale == 0, 1.0, scale)  # constant targets are not scaled
 
 
 class LabelTargets(Targets):
-    """Targets of a classifier: labels as 0/1 targets, and raw predictions ("scores") as labels.
+    """Targets of a classifier: encodes labels as 0/1 targets, and decodes raw predictions.
 
     Parameters
     ----------
@@ -265,8 +265,8 @@ class LabelTargets(Targets):
 
     def __init__(self, classes: Array, n_outputs: int, config: Config, *, multiclass: bool) -> None:
         self.classes, self.n_outputs, self._config = classes, n_outputs, config
-        chosen: Any = config.loss
-        loss: ClassifierLoss = replace(chosen, multiclass=multiclass)
+        base_loss: Any = config.loss
+        loss: ClassifierLoss = replace(base_loss, multiclass=multiclass)
         smoothing = config.label_smoothing
         self.loss = LabelSmoothing(loss, smoothing) if smoothing else loss
 
@@ -279,23 +279,23 @@ class LabelTargets(Targets):
 
     @abstractmethod
     def class_indices(self, y: Array) -> EncodedLabels:
-        """Return the class indices of encoded targets."""
+        """Return encoded targets as class indices."""
 
     @abstractmethod
-    def log_losses(self, scores: Array, y: Array) -> Array:
+    def log_losses(self, outputs: Array, y: Array) -> Array:
         """Return the negative log-likelihood of each row's encoded targets."""
 
     @abstractmethod
-    def decode(self, scores: Array) -> Any:
+    def decode(self, outputs: Array) -> Any:
         """Return the predicted labels for raw predictions of shape (n, k)."""
 
     @abstractmethod
-    def probabilities(self, scores: Array, *, log: bool = False) -> Array:
-        """Return the probability of each class, or its logarithm; `scores` may be overwritten."""
+    def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
+        """Return the probability of each class, or its logarithm; `outputs` may be overwritten."""
 
-    def decision_function(self, scores: Array) -> Array:
+    def decision_function(self, outputs: Array) -> Array:
         """Return raw predictions in the shape of scikit-learn's decision functions."""
-        return scores if scores.shape[1] > 1 else scores[:, 0]
+        return outputs if outputs.shape[1] > 1 else outputs[:, 0]
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -321,27 +321,27 @@ class LabelTargets(Targets):
         is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)
         return float(np.average(is_correct, weights=held_out.weight))
 
-    def mean_log_losses(self, scores: Array, y: Array) -> Array:
+    def mean_log_losses(self, outputs: Array, y: Array) -> Array:
         """Return the log loss of each row, by the mean prediction of several networks."""
-        is_one = len(scores) == 1
-        averaged = scores[0] if is_one else self.loss.link.average_predictions(scores)
-        return self.log_losses(averaged, y)
+        is_single = len(outputs) == 1
+        mean_outputs = outputs[0] if is_single else self.loss.link.average_predictions(outputs)
+        return self.log_losses(mean_outputs, y)
 
-    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+    def accuracy(self, y: Any, y_pred: Any, weight: Any) -> float:
         """Return the accuracy of predicted labels."""
         with np.errstate(invalid="ignore"):
-            return float(accuracy_score(y, predicted, sample_weight=weight))
+            return float(accuracy_score(y, y_pred, sample_weight=weight))
 
-    def _probabilities(self, scores: Array, log: bool) -> Array:
+    def _probabilities(self, outputs: Array, log: bool) -> Array:
         """Return probabilities, in place of the raw predictions, or their logarithms."""
         link = self.loss.link
         if log:
-            return link.log_inverse(scores)
-        link.inverse(scores, scores)
-        # Probabilities are never 0, as their logarithms are finite, nor 1 for two classes.
-        limits = np.finfo(scores.dtype)
-        largest = 1 - limits.epsneg if link.name == "logistic" else 1
-        return np.clip(scores, limits.smallest_subnormal, largest, out=scores)
+            return link.log_inverse(outputs)
+        link.inverse(outputs, outputs)
+        # No probability is 0, since logarithms are finite, or 1 if there are two classes.
+        limits = np.finfo(outputs.dtype)
+        maximum = 1 - limits.epsneg if link.name == "logistic" else 1
+        return np.clip(outputs, limits.smallest_subnormal, maximum, out=outputs)
 
 
 class ClassTargets(LabelTargets):
@@ -391,35 +391,35 @@ class ClassTargets(LabelTargets):
     def class_indices(self, y: Array) -> EncodedLabels:
         return EncodedLabels(self.classes, self._codes(y, 0.5))
 
-    def log_losses(self, scores: Array, y: Array) -> Array:
-        log_probabilities = self.probabilities(scores, log=True)
+    def log_losses(self, outputs: Array, y: Array) -> Array:
+        log_probabilities = self.probabilities(outputs, log=True)
         return -np.take_along_axis(log_probabilities, self._codes(y, 0.5), axis=1)[:, 0]
 
     def strata(self, y: Array) -> Array | None:
         return self._codes(y, 0.5)[:, 0]
 
-    def decode(self, scores: Array) -> Any:
-        return self.classes[self._codes(scores, 0)[:, 0]]
+    def decode(self, outputs: Array) -> Any:
+        return self.classes[self._codes(outputs, 0)[:, 0]]
 
-    def probabilities(self, scores: Array, *, log: bool = False) -> Array:
+    def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
         if len(self.classes) == 1:
-            return np.full_like(scores, 0 if log else 1)
-        by_class = scores if scores.shape[1] > 1 else np.hstack([-scores, scores])
+            return np.full_like(outputs, 0 if log else 1)
+        by_class = outputs if outputs.shape[1] > 1 else np.hstack([-outputs, outputs])
         return self._probabilities(by_class, log)
 
-    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
-        is_plain = is_plain_target(y, len(predicted), numeric=False) and y.ndim == 1
-        if weight is None and is_plain and y.dtype.kind == predicted.dtype.kind:
-            # scikit-learn's checks take longer than the prediction of some hundred rows.
-            return float(np.mean(y == predicted))
+    def accuracy(self, y: Any, y_pred: Any, weight: Any) -> float:
+        is_plain = is_plain_target(y, len(y_pred), numeric=False) and y.ndim == 1
+        if weight is None and is_plain and y.dtype.kind == y_pred.dtype.kind:
+            # scikit-learn's checks would take longer than predicting some hundred rows.
+            return float(np.mean(y == y_pred))
         y = check_no_missing(as_dense(y))
         if getattr(y, "ndim", 1) == 1:
             y = unify_label_dtype(np.asarray(y), "`y`")
-        return super().accuracy(y, predicted, weight)
+        return super().accuracy(y, y_pred, weight)
 
 
 def encode_labels(y: Any, classes: Array, *, is_warm_fit: bool = False) -> Array:
-    """Return the index of each label of one column in sorted classes; raise if one is unknown."""
+    """Return the index of each label of one column in sorted classes; labels must be known."""
     if issparse(y) or y.ndim != 1:
         raise ValueError(
             f"y must be one column of labels, as in training, got an array of shape {y.shape}. "
@@ -429,16 +429,16 @@ def encode_labels(y: Any, classes: Array, *, is_warm_fit: bool = False) -> Array
     try:
         codes = np.searchsorted(classes, y)
         codes[codes == len(classes)] = 0
-        unknown = classes[codes] != y
+        is_unknown = classes[codes] != y
     except TypeError:  # strings and numbers cannot be compared
-        unknown = np.ones(len(y), dtype=bool)
-    if unknown.any():
+        is_unknown = np.ones(len(y), dtype=bool)
+    if is_unknown.any():
         advice = (
             " With warm_start=True, fit keeps the classes of the previous call. Set "
             "warm_start=False to train from scratch."
         )
         raise ValueError(
-            f"`y` has classes not in `self.classes_`: {_format_values(np.unique(y[unknown]))}. "
+            f"`y` has classes not in `self.classes_`: {_format_values(np.unique(y[is_unknown]))}. "
             f"`self.classes_` has {classes}.{advice if is_warm_fit else ''}"
         )
     return codes
@@ -483,31 +483,31 @@ class MultilabelTargets(LabelTargets):
     def class_indices(self, y: Array) -> EncodedLabels:
         return EncodedLabels(_BINARY, self._codes(y, 0.5))
 
-    def decode(self, scores: Array) -> Any:
-        indicator = self._codes(scores, 0)
+    def decode(self, outputs: Array) -> Any:
+        indicator = self._codes(outputs, 0)
         return csr_matrix(indicator) if self.is_sparse else indicator
 
-    def probabilities(self, scores: Array, *, log: bool = False) -> Array:
-        return self._probabilities(scores, log)
+    def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
+        return self._probabilities(outputs, log)
 
-    def log_losses(self, scores: Array, y: Array) -> Array:
-        return -self.loss.link.log_inverse(np.where(y != 0, scores, -scores)).sum(axis=1)
+    def log_losses(self, outputs: Array, y: Array) -> Array:
+        return -self.loss.link.log_inverse(np.where(y != 0, outputs, -outputs)).sum(axis=1)
 
-    def accuracy(self, y: Any, predicted: Any, weight: Any) -> float:
+    def accuracy(self, y: Any, y_pred: Any, weight: Any) -> float:
         is_sparse = issparse(y)
         y = y if is_sparse else np.asarray(check_no_missing(y))
         _check_indicators(y)
-        return super().accuracy(y.astype(np.int8), predicted, weight)
+        return super().accuracy(y.astype(np.int8), y_pred, weight)
 
 
 def make_label_targets(y: Any, classes: Any, config: Config) -> LabelTargets:
-    """Return the targets for labels `y`, of `classes` if these are known in advance."""
+    """Return the targets for labels `y`, with `classes` if they are passed in advance."""
     if classes is not None:
         classes = _sort_classes(classes)
     if y.ndim == 2:
         _check_indicators(y)
-        known = np.arange(y.shape[1]) if classes is None else classes
-        return MultilabelTargets(known, config, bool(issparse(y)))
+        label_names = np.arange(y.shape[1]) if classes is None else classes
+        return MultilabelTargets(label_names, config, bool(issparse(y)))
     labels = labels_to_array(y, "y")
     return ClassTargets(np.unique(labels) if classes is None else classes, config)
 
@@ -530,7 +530,7 @@ def labels_to_array(labels: Any, name: str) -> Array:
     """Return the labels of one column as an array of numbers or of strings."""
     labels = unify_label_dtype(np.asarray(labels), name)
     assert_all_finite(labels, input_name=name)
-    with np.errstate(invalid="ignore"):  # of floats that no integer can hold
+    with np.errstate(invalid="ignore"):  # floats may be too large for an integer
         target_type = type_of_target(labels)
     if target_type not in ("binary", "multiclass"):
         raise ValueError(
@@ -543,16 +543,16 @@ def labels_to_array(labels: Any, name: str) -> Array:
 def _check_indicators(y: Any) -> None:
     """Check that y, dense or sparse, has only zeros and ones."""
     values = y if isinstance(y, np.ndarray) else find(y)[2]
-    invalid = ~((values == 0) | (values == 1))
-    if invalid.any():
+    mask = ~((values == 0) | (values == 1))
+    if mask.any():
         raise ValueError(
             "y of several columns must contain only zeros and ones, 1 for each label of a row, got "
-            f"{', '.join(_format_values(values[invalid]))}. For several columns of other labels, "
+            f"{', '.join(_format_values(values[mask]))}. For several columns of other labels, "
             "use sklearn.multioutput.MultiOutputClassifier, which fits a network for each column."
         )
 
 
 def _format_values(values: Array, n_max: int = 5) -> list[str]:
     """Return the first distinct values as strings, for an error."""
-    found = list(dict.fromkeys(map(str, values.tolist())))
-    return found if len(found) <= n_max else [*found[:n_max], "..."]
+    strings = list(dict.fromkeys(map(str, values.tolist())))
+    return strings if len(strings) <= n_max else [*strings[:n_max], "..."]

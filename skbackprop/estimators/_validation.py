@@ -1,7 +1,7 @@
 """Validation of X, y, sample weights and groups, with a fast path for plain arrays.
 
 scikit-learn's checks take longer than a training step of a small network. A plain NumPy array of
-the right width passes all of them if its values are finite, so only this is checked.
+the right width passes all of them if its values are finite, so only finiteness is checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..utils.arrays import Array, LazyMatrix, as_dense
 
 _FLOATS = (np.float64, np.float32)
 
-# The private methods of scikit-learn's networks, which are never called here.
+# The private methods of scikit-learn's networks, which skbackprop never calls.
 _PRIVATE_METHODS = [
     name
     for kind in (MLPClassifier, *MLPRegressor.__mro__)
@@ -56,17 +56,17 @@ def reject_unused_overrides(estimator: Any) -> None:
 
 def shallow_copy(estimator: Estimator) -> Estimator:
     """Return a shallow copy with the same attributes, to which checks may write."""
-    other = object.__new__(type(estimator))
-    other.__dict__.update(estimator.__dict__)
-    return other
+    copy = object.__new__(type(estimator))
+    copy.__dict__.update(estimator.__dict__)
+    return copy
 
 
 def copy_without_feature_names(estimator: Estimator) -> Estimator:
-    """Return a shallow copy that takes rows without feature names, and does not warn."""
-    other = shallow_copy(estimator)
-    if hasattr(other, "feature_names_in_"):
-        del other.feature_names_in_
-    return other
+    """Return a shallow copy that accepts X without feature names without a warning."""
+    copy = shallow_copy(estimator)
+    if hasattr(copy, "feature_names_in_"):
+        del copy.feature_names_in_
+    return copy
 
 
 def replace_attributes(estimator: Any, fitted: Any) -> None:
@@ -79,7 +79,7 @@ def replace_attributes(estimator: Any, fitted: Any) -> None:
 
 @contextmanager
 def prefix_errors(name: str) -> Iterator[None]:
-    """Prefix the errors of checks with the names of the arguments."""
+    """Context that puts the names of arguments before the messages of errors."""
     try:
         yield
     except ValueError as error:
@@ -110,7 +110,7 @@ def validate_input(estimator: Any, X: Any) -> Any:
 
 def validate_features(estimator: Any, X: Any, reset: bool) -> Any:
     """Return validated X; `reset` sets the number, the names and the shape of features."""
-    if isinstance(X, LazyMatrix):  # its rows are valid where they are made
+    if isinstance(X, LazyMatrix):  # the rows of a LazyMatrix are validated
         if reset:
             estimator._row_shape, estimator.n_features_in_ = (X.shape[1],), X.shape[1]
         return X
@@ -143,14 +143,14 @@ def validate_features_and_targets(
 
 
 def get_row_shape(estimator: Any) -> tuple[int, ...]:
-    """Return the shape of one row of the X that an estimator was or is being fitted to."""
+    """Return the shape of one row of the training input."""
     return estimator._row_shape or (int(estimator.n_features_in_),)
 
 
 def _flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
-    """Return X with one axis for each row, if the network has `layers`, which take rows of more.
+    """Flatten the rows of X to one axis each, if the estimator has `layers`.
 
-    `reset` sets the shape of a row, which `get_row_shape` returns.
+    `reset` sets the shape of a row for `get_row_shape`.
     """
     if reset:
         estimator._row_shape = None
@@ -172,8 +172,8 @@ def _flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
 def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
     """Return the options of scikit-learn's check of X.
 
-    A numeric array may be larger than memory, so it is not converted: batches are. Sequences may
-    end in NaN, which the network checks.
+    A numeric array is not converted, because it may be larger than memory; its batches are. The
+    network checks that NaN is padding at the end of sequences.
     """
     is_numeric = isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8
     layers = getattr(estimator, "layers", None)
@@ -233,8 +233,8 @@ def infer_dtype(X: Any) -> np.dtype[np.floating]:
 # ----------------------------------------------------------------------------------------- y
 
 
-def check_no_missing(y: Any, what: str = "labels", name: str = "Input y") -> Any:
-    """Return y after a check for missing values; errors call its values `what`, and y `name`.
+def check_no_missing(y: Any, kind: str = "labels", name: str = "Input y") -> Any:
+    """Return y after a check for missing values; errors call its values `kind`, and y `name`.
 
     A list with strings becomes an array of objects, since NumPy would convert the 1 in
     ``[1, "a"]``, or a NaN, to a string.
@@ -245,7 +245,7 @@ def check_no_missing(y: Any, what: str = "labels", name: str = "Input y") -> Any
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         y = values = np.asarray(y, dtype=object)
     if values.dtype == object and any(map(_is_missing, values.flat)):
-        raise ValueError(f"{name} contains missing {what} (None or NaN). Remove or replace them.")
+        raise ValueError(f"{name} contains missing {kind} (None or NaN). Remove or replace them.")
     return y
 
 
@@ -261,10 +261,10 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
         return labels
     are_strings = np.fromiter((isinstance(label, str) for label in labels), bool, len(labels))
     if are_strings.any() and not are_strings.all():
-        string, other = labels[are_strings.argmax()], labels[are_strings.argmin()]
+        string, number = labels[are_strings.argmax()], labels[are_strings.argmin()]
         raise ValueError(
             f"{name} must contain only strings or only numbers in each column, got {string!r} and "
-            f"{other!r}. Convert the labels to one type."
+            f"{number!r}. Convert the labels to one type."
         )
     return np.array(labels.tolist())
 
@@ -302,22 +302,22 @@ def as_numbers(y: Any) -> Array:
     return numbers
 
 
-def check_targets(y: Any, loss: Loss, what: str = "targets y") -> None:
+def check_targets(y: Any, loss: Loss, subject: str = "targets y") -> None:
     """Check that all targets are in the range of a loss."""
     if not getattr(loss, "supports_predict_proba", True):
         raise ValueError(
-            f"loss={loss!r} is a loss of classifiers, which does not predict {what}. Use it in "
+            f"loss={loss!r} is a loss of classifiers, which does not predict {subject}. Use it in "
             "BackpropClassifier, or choose another loss."
         )
-    lowest, highest, (limit, high, low_inclusive) = y.min(), y.max(), loss.interval_y_true
-    if lowest < limit or (lowest == limit and not low_inclusive):
-        sign, found = ">=" if low_inclusive else ">", lowest
-    elif highest > high:
-        sign, found, limit = "<=", highest, high
+    minimum, maximum, (bound, upper, low_inclusive) = y.min(), y.max(), loss.interval_y_true
+    if minimum < bound or (minimum == bound and not low_inclusive):
+        sign, value = ">=" if low_inclusive else ">", minimum
+    elif maximum > upper:
+        sign, value, bound = "<=", maximum, upper
     else:
         return
     raise ValueError(
-        f"loss={loss!r} needs {what} {sign} {limit:g}, but {what[-1]} contains {found:g}. "
+        f"loss={loss!r} needs {subject} {sign} {bound:g}, but {subject[-1]} contains {value:g}. "
         "Choose a loss for this range of targets, such as 'squared_error'."
     )
 
@@ -403,6 +403,6 @@ def _is_finite(values: Array) -> bool:
     """
     if values.dtype.kind != "f":
         return True
-    wide = np.float64 if values.dtype.itemsize < 4 else None
+    dtype = np.float64 if values.dtype.itemsize < 4 else None
     with np.errstate(over="ignore", invalid="ignore"):
-        return math.isfinite(values.sum(dtype=wide))
+        return math.isfinite(values.sum(dtype=dtype))

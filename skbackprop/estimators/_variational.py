@@ -14,10 +14,10 @@ from ..nn.parameters import Parameters
 from ..nn.prediction import Predictor, predict_raw
 from ..utils.arrays import Array, IndexArray, as_dense
 
-# The seed of the noise in evaluations, which are the same in each call.
+# The seed of the noise in evaluations, whose results are therefore the same in each call.
 _SEED = 0
 
-# Numbers in the decoded draws of a block of rows.
+# The number of values in the decoded draws of a block of rows.
 _BLOCK_SIZE = 1 << 19
 
 
@@ -39,7 +39,7 @@ def kl_divergences(mean: Array, log_variance: Array) -> Array:
 def variational_losses(
     loss: Loss, network: Network, parameters: Parameters, X: Any, rows: IndexArray | None
 ) -> Array:
-    """Return the negative evidence lower bound of each member and row, for one fixed draw each.
+    """Return the negative evidence lower bound of each member and row, from one draw each.
 
     It is the loss of the decoded draw plus beta times the divergence (Kingma & Welling 2014,
     equation 10 with L = 1).
@@ -49,17 +49,17 @@ def variational_losses(
     n, start, rng = n_encoder_layers(network), 0, np.random.default_rng(_SEED)
     beta = cast(Sampling, network.layers[n - 1]).beta
     encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
-    of_decoder = parameters.part(slice(n, None))
+    decoder_parameters = parameters.part(slice(n, None))
     for block in Predictor(encoder, parameters.part(slice(n - 1))).iter_blocks(X, rows):
         part = slice(start, start + block.shape[1])
         start = part.stop
         x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
         mean, log_variance = np.split(block.astype(np.float64), 2, axis=-1)
         codes = mean + np.exp(log_variance / 2) * rng.standard_normal(mean.shape[1:])
-        for member, own in enumerate(codes):
-            alone = of_decoder.members(slice(member, member + 1))
-            scores = predict_raw(decoder, alone, own).astype(np.float64)
-            losses[member, part] = loss.value(scores, x[None])[0]
+        for member, member_codes in enumerate(codes):
+            member_parameters = decoder_parameters.members(slice(member, member + 1))
+            outputs = predict_raw(decoder, member_parameters, member_codes).astype(np.float64)
+            losses[member, part] = loss.value(outputs, x[None])[0]
         losses[:, part] += beta * kl_divergences(mean, log_variance)
     return losses
 
@@ -73,24 +73,24 @@ def log_likelihoods(
     ``log 1/K sum_k p(x | z_k) p(z_k) / q(z_k | x)`` (Burda et al. 2016, equation 8). All rows have
     the same noise, so the result for a row does not depend on others.
     """
-    found = np.empty(X.shape[0])
+    result = np.empty(X.shape[0])
     n, start = n_encoder_layers(network), 0
     beta, n_components = cast(Sampling, network.layers[n - 1]).beta, network.n_units[n]
     encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
-    of_decoder = parameters.part(slice(n, None))
+    decoder_parameters = parameters.part(slice(n, None))
     noise = np.random.default_rng(_SEED).standard_normal((n_draws, n_components))
     n_at_once = max(1, _BLOCK_SIZE // (n_draws * network.n_units[-1]))
     for block in Predictor(encoder, parameters.part(slice(n - 1))).iter_blocks(X):
-        for first in range(0, block.shape[1], n_at_once):
-            statistics = block[0, first : first + n_at_once].astype(np.float64)
+        for offset in range(0, block.shape[1], n_at_once):
+            statistics = block[0, offset : offset + n_at_once].astype(np.float64)
             part = slice(start, start + len(statistics))
             start = part.stop
             x = as_dense(X[part]).astype(np.float64)
             mean, log_variance = np.split(statistics[:, None], 2, axis=-1)
             codes = mean + np.exp(log_variance / 2) * noise
-            scores = predict_raw(decoder, of_decoder, codes.reshape(-1, n_components))
-            scores = scores.reshape(*codes.shape[:2], -1).astype(np.float64)
-            log_ratios = loss.log_likelihood(scores, x[:, None], beta)
+            outputs = predict_raw(decoder, decoder_parameters, codes.reshape(-1, n_components))
+            outputs = outputs.reshape(*codes.shape[:2], -1).astype(np.float64)
+            log_ratios = loss.log_likelihood(outputs, x[:, None], beta)
             log_ratios += 0.5 * (noise**2 + log_variance - codes**2).sum(axis=-1)
-            found[part] = logsumexp(log_ratios, axis=1) - np.log(n_draws)
-    return found
+            result[part] = logsumexp(log_ratios, axis=1) - np.log(n_draws)
+    return result

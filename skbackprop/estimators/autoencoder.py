@@ -674,9 +674,9 @@ class BackpropAutoencoder(
         fitted["offset_"], loss = None, task.targets.loss
         has_scores = loss.has_likelihood or not task.network.is_variational
         if has_scores and not task.incremental:
-            other = shallow_copy(self)
-            other.__dict__.update(fitted)
-            scores = other._score_rows(task.rows.X, check=False)
+            estimator = shallow_copy(self)
+            estimator.__dict__.update(fitted)
+            scores = estimator._score_rows(task.rows.X, check=False)
             weight = task.rows.weight
             fitted["offset_"] = _contamination_threshold(scores, self.contamination, weight)
         return fitted
@@ -965,7 +965,7 @@ class BackpropAutoencoder(
 
 
 def _reject_padding(X: Any) -> None:
-    """Raise an error for NaN, which a layer may take for padding."""
+    """Raise an error for NaN, which sequence layers would treat as padding."""
     if not issparse(X) and X.dtype.kind == "f" and np.isnan(X.sum()) and np.isnan(X).any():
         raise ValueError(
             "Input X contains NaN, but an autoencoder cannot reproduce the padding of sequences. "
@@ -982,8 +982,8 @@ def _check_count(name: str, value: Any) -> None:
 class ReconstructionTargets(Targets):
     """Targets of an autoencoder: its input.
 
-    Networks are scored by the squared error of each row. With drawn codes, their loss is the
-    negative evidence lower bound.
+    The validation score is computed from the squared error of each row. With drawn codes, the
+    validation loss is the negative evidence lower bound.
 
     Parameters
     ----------
@@ -1009,15 +1009,15 @@ class ReconstructionTargets(Targets):
 
     def validation_predictions(self, network: Network, parameters: Parameters, rows: Rows) -> Array:
         """Return the mean squared error and the loss of each row, along the last axis."""
-        found, loss = np.empty((len(parameters), rows.n_rows, 2)), self.loss
-        for part, scores, x in _iter_blocks(network, parameters, rows.X, rows.index):
-            in_double = x.astype(np.float64)
+        result, loss = np.empty((len(parameters), rows.n_rows, 2)), self.loss
+        for part, raw_predictions, x in _iter_blocks(network, parameters, rows.X, rows.index):
+            targets = x.astype(np.float64)
             if not network.is_variational:
-                found[:, part, 1] = loss.value(scores.astype(np.float64), in_double[None])
-            found[:, part, 0] = _compute_block_errors(scores, in_double, loss.link)
+                result[:, part, 1] = loss.value(raw_predictions.astype(np.float64), targets[None])
+            result[:, part, 0] = _compute_block_errors(raw_predictions, targets, loss.link)
         if network.is_variational:
-            found[:, :, 1] = variational_losses(loss, network, parameters, rows.X, rows.index)
-        return found
+            result[:, :, 1] = variational_losses(loss, network, parameters, rows.X, rows.index)
+        return result
 
     def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
         losses = weighted_mean(predictions[:, 1], held_out.weight)
@@ -1048,8 +1048,8 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
     values, shares = scores[weight > 0][order], weight[weight > 0][order]
     # Equal rows may have scores that differ by rounding.
     is_first = np.append(True, np.diff(values) > _ROUNDING * np.abs(values[1:]))
-    values, up_to = values[is_first], np.cumsum(np.add.reduceat(shares, np.flatnonzero(is_first)))
-    n_below = 1 + int(np.searchsorted(up_to, contamination * up_to[-1] * (1 - _ROUNDING)))
+    values, sums = values[is_first], np.cumsum(np.add.reduceat(shares, np.flatnonzero(is_first)))
+    n_below = 1 + int(np.searchsorted(sums, contamination * sums[-1] * (1 - _ROUNDING)))
     if n_below >= len(values):
         return float(values[-1])
     return float(values[n_below - 1] + values[n_below]) / 2
@@ -1058,8 +1058,8 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
     """Return the mean squared error of each member and row, computed in blocks of rows."""
     errors = np.empty((len(parameters), X.shape[0]))
-    for part, scores, x in _iter_blocks(network, parameters, X, None):
-        errors[:, part] = _compute_block_errors(scores, x, link)
+    for part, raw_predictions, x in _iter_blocks(network, parameters, X, None):
+        errors[:, part] = _compute_block_errors(raw_predictions, x, link)
     return errors
 
 
@@ -1070,26 +1070,26 @@ def _iter_blocks(
     n_at_once = max(1, _BLOCK_SIZE // (len(parameters) * X.shape[1]))
     start = 0
     for block in Predictor(network, parameters).iter_blocks(X, rows):
-        for first in range(0, block.shape[1], n_at_once):
-            scores = block[:, first : first + n_at_once]
-            part = slice(start, start + scores.shape[1])
-            yield part, scores, _dense_block(X, rows, part)
+        for offset in range(0, block.shape[1], n_at_once):
+            raw_predictions = block[:, offset : offset + n_at_once]
+            part = slice(start, start + raw_predictions.shape[1])
+            yield part, raw_predictions, _dense_block(X, rows, part)
             start = part.stop
 
 
 def _dense_block(X: Any, rows: IndexArray | None, part: slice) -> Array:
-    """Return a block of X, or of the given rows of X, as a dense array."""
+    """Return a block of X, or of some rows of X, as a dense array."""
     block: Array = as_dense(X[part] if rows is None else X[rows[part]])
     return block
 
 
-def _compute_block_errors(scores: Array, x: Array, link: Link) -> Array:
-    """Return the mean squared error of each member and row; `scores` is overwritten.
+def _compute_block_errors(raw_predictions: Array, x: Array, link: Link) -> Array:
+    """Return the mean squared error of each member and row; `raw_predictions` is overwritten.
 
     It is computed in double precision, as the residuals of good reconstructions are small.
     """
-    link.inverse(scores, scores)
-    difference = np.subtract(scores, x, dtype=np.float64)
+    link.inverse(raw_predictions, raw_predictions)
+    difference = np.subtract(raw_predictions, x, dtype=np.float64)
     errors: Array = np.square(difference, out=difference).mean(axis=2)
     return errors
 
@@ -1097,20 +1097,20 @@ def _compute_block_errors(scores: Array, x: Array, link: Link) -> Array:
 def _mean_variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:
     """Return the mean variance of the features, in double precision and in blocks of rows.
 
-    Deviations are taken from one of the rows first: for equal rows they are exactly zero.
+    One of the rows is subtracted from all others first, so equal rows have exactly zero variance.
     """
     n_rows, n_features = X.shape[0] if rows is None else len(rows), X.shape[1]
     share = np.ones(n_rows) if weight is None else weight
     share = share / share.sum()
-    first = int(np.argmax(share > 0))
-    origin = _dense_block(X, rows, slice(first, first + 1))
-    rows_at_once = max(1, _BLOCK_SIZE // n_features)
+    row = int(np.argmax(share > 0))
+    origin = _dense_block(X, rows, slice(row, row + 1))
+    n_at_once = max(1, _BLOCK_SIZE // n_features)
 
     def blocks() -> Iterator[tuple[Array, Array]]:
-        for part in gen_batches(n_rows, rows_at_once):
+        for part in gen_batches(n_rows, n_at_once):
             block = _dense_block(X, rows, part)
             yield share[part], np.subtract(block, origin, dtype=np.float64, order="C")
 
-    mean = np.sum([own @ x for own, x in blocks()], axis=0)
-    squares = [own @ np.square(np.subtract(x, mean, out=x), out=x) for own, x in blocks()]
+    mean = np.sum([shares @ x for shares, x in blocks()], axis=0)
+    squares = [shares @ np.square(np.subtract(x, mean, out=x), out=x) for shares, x in blocks()]
     return float(np.sum(squares, axis=0).mean())

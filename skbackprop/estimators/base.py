@@ -81,11 +81,11 @@ class PreparedFit:
     params : dict
         The constructor's parameters.
     config : Config
-        The same, validated.
+        The validated parameters.
     network : Network
         The layers in prediction.
     targets : Targets
-        The encoding of the targets, with the loss for it.
+        The encoding of the targets, with the loss.
     rows : Rows
         All rows.
     validation : list of Validation or None
@@ -101,7 +101,7 @@ class PreparedFit:
     has_folds : bool
         Whether each row is held out by one of the networks.
     blocks : Blocks or None, default=None
-        All rows on the workers of a cluster, of which `rows` is a sample then.
+        All rows, on the workers of a cluster; `rows` is then a sample of them.
     """
 
     params: dict[str, Any]
@@ -125,23 +125,23 @@ class PreparedFit:
     @property
     def data(self) -> list[Any]:
         """The arrays of all rows, and of validation rows that the user has given."""
-        given = self.validation[0]
-        tables = [self.rows] if given is None else [self.rows, given.rows]
+        validation = self.validation[0]
+        tables = [self.rows] if validation is None else [self.rows, validation.rows]
         return [part for rows in tables for part in (rows.X, rows.y, rows.weight)]
 
     def resume(self, state: TrainState) -> None:
         """Start from another state, and validate on the rows that it holds out."""
         self.state = state
         self.validation = [
-            each if each is None or index is None else each.with_index(index)
-            for each, index in zip(self.validation, state.held_out, strict=True)
+            part if part is None or index is None else part.with_index(index)
+            for part, index in zip(self.validation, state.held_out, strict=True)
         ]
 
 
 class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
     """Base of all estimators; not to be used directly."""
 
-    # As for splitters: groups given to a search or a pipeline are passed on to early stopping.
+    # Searches and pipelines pass their groups on to early stopping, as they do to splitters.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]]
@@ -155,7 +155,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
     @classmethod
     @cache
     def _get_param_names(cls) -> Any:
-        # scikit-learn reads the signature each time, four times for every fit of a search.
+        # scikit-learn reads the signature in each call, four times for every fit of a search.
         return super()._get_param_names()
 
     @abstractmethod
@@ -261,7 +261,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             if interrupt is not None and (task.incremental or not is_kept):
                 raise interrupt from None
         if not task.incremental:
-            state.stack = None  # whose buffers only the next call of `partial_fit` would need
+            state.stack = None  # only `partial_fit` uses its buffers again
         if hook is not None and interrupt is None:
             try:
                 hook.end(lambda: state)
@@ -269,7 +269,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
                 interrupt = error
         try:
             self._set_fitted(task, state)
-        except KeyboardInterrupt:  # during calibration, without which the networks are kept
+        except KeyboardInterrupt:  # the networks are kept without calibration
             state.temperature[...] = 1
             self._set_fitted(replace(task, validation=[]), state)
             raise
@@ -296,7 +296,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         like: PreparedFit | None = None,
         config: Config | None = None,
     ) -> PreparedFit:
-        """Validate parameters and data, and return what training takes.
+        """Validate parameters and data, and return the prepared fit.
 
         Parameters
         ----------
@@ -309,12 +309,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         folds, is_train : array or None, default=None
             The network that holds out each row, and whether networks may be trained on it.
         like : PreparedFit or None, default=None
-            The fit of another estimator to the very same rows, which are not validated again.
+            The fit of another estimator to the same rows, which are not validated again.
         config : Config or None, default=None
             The validated parameters; None to validate them.
         """
         continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
-        params = self._own_params()
+        params = self._get_init_params()
         if config is None:
             config = self._validated_config(params, continues, incremental)
         if like is None:
@@ -328,9 +328,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             row_shape, names = like.row_shape, like.feature_names
             check_first_layer(config.layers, rows.X)
         network = self._make_network(config, row_shape, rows, continues)
-        given: Validation | None = None
+        val_rows: Validation | None = None
         if X_val is not None:
-            given = self._validate_validation_rows(
+            val_rows = self._validate_validation_rows(
                 reader, config, network, targets, X_val, y_val, sample_weight_val
             )
         elif y_val is not None or sample_weight_val is not None:
@@ -338,7 +338,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
                 "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
                 "X_val as well."
             )
-        holds_out = given is None and not incremental and config.early_stopping is not None
+        holds_out = val_rows is None and not incremental and config.early_stopping is not None
         training_network = network.with_dropout(config.dropout_rates)
         config.validate_network(training_network)
         state = start_training(
@@ -358,7 +358,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             folds=folds,
             is_train=is_train,
         )
-        validation: list[Validation | None] = [given] * len(state)
+        validation: list[Validation | None] = [val_rows] * len(state)
         if holds_out:
             scoring = self._get_scoring(config, network, targets)
             validation = [
@@ -385,21 +385,21 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         self._check_batch_size(task)
         return task
 
-    def _own_params(self) -> dict[str, Any]:
-        """Return the constructor's parameters; `get_params` would read the signature."""
+    def _get_init_params(self) -> dict[str, Any]:
+        """Return the constructor's parameters, faster than `get_params`."""
         return {name: getattr(self, name) for name in self._parameter_table}
 
     def _validated_config(
         self, params: dict[str, Any], continues: bool, incremental: bool
     ) -> Config:
-        """Return the validated parameters; a warm start must not change some of the last fit.
+        """Return the validated parameters; a warm start must keep some of the last fit.
 
-        A `partial_fit` takes the last ones if no parameter has changed: validation would take as
-        long as training on a batch of a few rows.
+        If no parameter has changed, `partial_fit` reuses the last configuration, because validation
+        takes as long as training on a few rows.
         """
-        last = self._fit_params if incremental and continues else None
+        start = self._fit_params if incremental and continues else None
         is_immutable = _MUTABLE.isdisjoint(map(type, params.values()))
-        if last and is_immutable and all(map(operator.is_, params.values(), last.values())):
+        if start and is_immutable and all(map(operator.is_, params.values(), start.values())):
             return self._config
         reject_unused_overrides(self)
         self._validate_params()
@@ -432,9 +432,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             targets.check_classes(classes)
         else:
             targets = self._make_targets(config, y, weight, classes, incremental)
-        encoded = targets.encode(y, needs_all=continues and not incremental)
-        weight = targets.apply_class_weight(config, encoded, weight, incremental=incremental)
-        return Rows(X, encoded, weight, y), targets
+        encoded_y = targets.encode(y, needs_all=continues and not incremental)
+        weight = targets.apply_class_weight(config, encoded_y, weight, incremental=incremental)
+        return Rows(X, encoded_y, weight, y), targets
 
     def _validate_validation_rows(
         self,
@@ -451,16 +451,16 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             X, y = reader._validate_rows(X, y, reset=False)
             check_first_layer(config.layers, X)
             network.validate_padding(X)
-            encoded = targets.encode(y, needs_all=False)
+            encoded_y = targets.encode(y, needs_all=False)
             weight = validate_weight(sample_weight, X)
-            weight = targets.apply_class_weight(config, encoded, weight)
+            weight = targets.apply_class_weight(config, encoded_y, weight)
         scoring = self._get_scoring(config, network, targets)
-        return Validation(Rows(X, encoded, weight, y), targets, scoring)
+        return Validation(Rows(X, encoded_y, weight, y), targets, scoring)
 
     def _make_network(
         self, config: Config, row_shape: tuple[int, ...], rows: Rows, continues: bool
     ) -> Network:
-        """Return the layers in prediction, the last ones if training continues."""
+        """Return the layers in prediction, those of the last fit if training continues."""
         n_outputs = rows.y.shape[1]
         if continues and n_outputs != self._network.n_units[-1]:
             raise ValueError(
@@ -473,7 +473,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         return network
 
     def _check_batch_size(self, task: PreparedFit) -> None:
-        """Check that a batch fits into memory, and warn if it has more rows than there are."""
+        """Check that a batch fits into memory, and warn if batch_size is larger than the data."""
         config, (order, *_) = task.config, task.state.orders
         n_rows = task.rows.n_rows if order is None else len(order)
         n_at_once = min(config.batch_size, n_rows)
@@ -490,7 +490,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             )
 
     def _get_scoring(self, config: Config, network: Network, targets: Targets) -> Any:
-        """Return the validation score, as `Validation` takes it."""
+        """Return the `scoring` of `Validation`."""
         if config.early_stopping is None:
             return None
         scoring = config.early_stopping.scoring
@@ -501,31 +501,31 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         except ValueError as error:
             suggestion = did_you_mean(scoring, ["loss", *get_scorer_names()])
             raise ValueError(f"{error}{suggestion}") from None
-        alone = self._without_state()
+        template = self._without_state()
         if config.n_estimators > 1:
-            alone.n_estimators = 1
-        alone.__dict__.update(
+            template.n_estimators = 1
+        template.__dict__.update(
             n_features_in_=network.n_inputs,
             _row_shape=network.input_shape,
-            _fit_params=alone._own_params(),
+            _fit_params=template._get_init_params(),
             _was_incremental=False,
             **targets.attributes,
         )
 
         def score(parameters: Parameters, validation: Validation, predictions: Array) -> float:
-            estimator = shallow_copy(alone)
+            estimator = shallow_copy(template)
             estimator._set_networks(config, network, targets, TrainState.initial(parameters))
             weight = validation.weight
-            weighted = {} if weight is None else {"sample_weight": weight}
-            found = scorer(estimator, validation.input, validation.original_y, **weighted)
-            return check_scalar_score(found, scoring)
+            options = {} if weight is None else {"sample_weight": weight}
+            result = scorer(estimator, validation.input, validation.original_y, **options)
+            return check_scalar_score(result, scoring)
 
         return score
 
     def _write_checkpoint(self, path: Path) -> None:
         """Write the training state to a file, as the fitted estimator of a callback.
 
-        There is none after a first epoch that a time limit has cut short.
+        No file is written if a time limit has cut the first epoch short.
         """
         task: PreparedFit = self._task
         state: TrainState = self._training_state
@@ -567,7 +567,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         )
 
     def _set_fitted(self, task: PreparedFit, state: TrainState) -> None:
-        """Set the fitted attributes, all at once, after a check of how training has ended.
+        """Set all fitted attributes at once, unless training has diverged.
 
         Raises
         ------
@@ -587,12 +587,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         )
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
-        """Return the fitted attributes after training, which changes the state accordingly."""
+        """Return the fitted attributes, after a return to the best epoch and calibration."""
         config, network, targets = task.config, task.network, task.targets
         if "theta" in state.best and not task.incremental:
             state.return_to_best()
             state.best = {name: state.best[name] for name in ("score", "epoch")}
-        validation = [each for each in task.validation if each is not None]
+        validation = [part for part in task.validation if part is not None]
         if validation and config.early_stopping is not None and config.early_stopping.calibrate:
             state.temperature[...] = 1
             state.temperature[...] = fit_shared_temperature(
@@ -631,15 +631,15 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         incremental: bool = False,
     ) -> dict[str, Any]:
         """Return the fitted attributes of networks in this state."""
-        parameters, known = state.inference_parameters(network.layout), self.__dict__
-        predictor = known.get("_predictor")
-        history = history_attributes(state, config, incremental, known.get("best_loss_"))
+        parameters, attributes = state.inference_parameters(network.layout), self.__dict__
+        predictor = attributes.get("_predictor")
+        history = history_attributes(state, config, incremental, attributes.get("best_loss_"))
         if (
             predictor is not None
             and predictor.parameters.theta is parameters.theta
-            and (known["_config"], known["_was_incremental"]) == (config, incremental)
+            and (attributes["_config"], attributes["_was_incremental"]) == (config, incremental)
         ):
-            return history  # `partial_fit` has trained the very arrays that predict
+            return history  # `partial_fit` trains the arrays of the predictor
         return {
             "_fit_params": params,
             "_config": config,

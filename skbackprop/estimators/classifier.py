@@ -675,8 +675,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         """
 
         def make_targets(config: Config, n_outputs: int) -> Targets:
-            known = np.arange(n_outputs if multilabel else max(n_outputs, 2))
-            labels = known if classes is None else np.asarray(classes)
+            default_labels = np.arange(n_outputs if multilabel else max(n_outputs, 2))
+            labels = default_labels if classes is None else np.asarray(classes)
             targets: LabelTargets = ClassTargets(labels, config)
             if multilabel:
                 targets = MultilabelTargets(labels, config, is_sparse=False)
@@ -735,7 +735,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If X is not valid input.
         """
         return self._predict_in_blocks(
-            X, lambda scores: self._targets.decode(self._average_raw(scores))
+            X, lambda outputs: self._targets.decode(self._average_raw(outputs))
         )
 
     def decision_function(self, X: MatrixLike) -> Array:
@@ -760,7 +760,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If X is not valid input.
         """
         return self._predict_in_blocks(
-            X, lambda scores: self._targets.decision_function(self._average_raw(scores))
+            X, lambda outputs: self._targets.decision_function(self._average_raw(outputs))
         )
 
     @available_if(check_probabilities)
@@ -790,7 +790,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If the loss has no probabilities.
         """
         return self._predict_in_blocks(
-            X, lambda scores: self._targets.probabilities(self._average_raw(scores))
+            X, lambda outputs: self._targets.probabilities(self._average_raw(outputs))
         )
 
     @available_if(check_probabilities)
@@ -820,7 +820,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
             If the loss has no probabilities.
         """
         return self._predict_in_blocks(
-            X, lambda scores: self._targets.probabilities(self._average_raw(scores), log=True)
+            X, lambda outputs: self._targets.probabilities(self._average_raw(outputs), log=True)
         )
 
     def input_gradient(self, X: MatrixLike, of: Literal["score", "probability"] = "score") -> Array:
@@ -875,8 +875,8 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         if of == "probability" and len(self.classes_) == 1:
             gradients[...] = 0
         outputs = () if n_outputs == 1 else (n_outputs,)
-        features_last = np.ascontiguousarray(np.moveaxis(gradients, 1, -1))
-        return features_last.reshape(len(gradients), *outputs, *self._get_row_shape(X))
+        result = np.ascontiguousarray(np.moveaxis(gradients, 1, -1))
+        return result.reshape(len(gradients), *outputs, *self._get_row_shape(X))
 
     def _output_gradient(self, of: Any) -> OutputGradient:
         """Return the function that starts backpropagation of the output `of`."""
@@ -914,17 +914,17 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         ValueError
             If X is not valid input, or y has another shape than the predictions.
         """
-        y, predicted = self._predict_for_score(X, y)
-        weight = validate_weight(sample_weight, predicted)
-        return self._score_predictions(y, predicted, weight)
+        y, y_pred = self._predict_for_score(X, y)
+        weight = validate_weight(sample_weight, y_pred)
+        return self._score_predictions(y, y_pred, weight)
 
     def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
         """Return the targets and the predictions that the score is computed from."""
         return y, self.predict(X)
 
-    def _score_predictions(self, y: Any, predicted: Any, weight: Array | None) -> float:
-        """Return the score, given what `_predict_for_score` has returned."""
-        return self._targets.accuracy(y, predicted, weight)
+    def _score_predictions(self, y: Any, y_pred: Any, weight: Array | None) -> float:
+        """Return the score from the results of `_predict_for_score`."""
+        return self._targets.accuracy(y, y_pred, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

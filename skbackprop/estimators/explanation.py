@@ -171,11 +171,11 @@ def log_odds(probabilities: Array) -> Array:
     return np.asarray(logit(np.clip(probabilities, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)))
 
 
-# Values are exact up to so many columns, which takes 2**n_columns predictions for each pair of a
-# row and a background row.
+# Values are exact up to this number of columns. They take 2**n_columns predictions for each pair of
+# a row and a background row.
 MAX_EXACT_COLUMNS = 6
 
-# The limit of elements of the coalitions that are built at once.
+# The maximum number of elements of the coalitions in memory.
 _COALITION_ELEMENTS = 1 << 22
 
 HybridPredictor: TypeAlias = Callable[[IndexArray, NDArray[np.bool_]], Array]
@@ -247,43 +247,43 @@ def compute_shapley_values(
     Strumbelj, E. & Kononenko, I. (2014). Explaining prediction models and individual predictions
     with feature contributions. Knowledge and Information Systems 41, 647-665.
     """
-    of_background = background_predictions.astype(np.float64)
-    own = predictions.astype(np.float64)
+    background_outputs = background_predictions.astype(np.float64)
+    outputs = predictions.astype(np.float64)
     is_exact = n_permutations is None and n_columns <= MAX_EXACT_COLUMNS
     if not is_exact:
         orders = draw_permutations(len(background), n_columns, n_permutations or 1, rng)
 
     def explain_row(row: int) -> Array:
-        def predict_hybrids(at: IndexArray, is_own: NDArray[np.bool_]) -> Array:
+        def predict_hybrids(index: IndexArray, mask: NDArray[np.bool_]) -> Array:
             parts = [
-                slice(start, start + rows_at_once) for start in range(0, len(at), rows_at_once)
+                slice(start, start + rows_at_once) for start in range(0, len(index), rows_at_once)
             ]
             return np.concatenate(
                 [
-                    predict(np.where(is_own[part][:, sources], rows[row], background[at[part]]))
+                    predict(np.where(mask[part][:, sources], rows[row], background[index[part]]))
                     for part in parts
                 ]
             )
 
         is_nan = (rows[row] != rows[row]) & (background != background)
-        at, column = np.nonzero((rows[row] != background) & ~is_nan)
+        index, column = np.nonzero((rows[row] != background) & ~is_nan)
         differs = np.zeros((len(background), n_columns), dtype=bool)
-        differs[at, sources[column]] = True
+        differs[index, sources[column]] = True
         if is_exact:
-            return _exact_values(predict_hybrids, differs, own[row], of_background)
-        return _sampled_values(predict_hybrids, differs, own[row], of_background, orders)
+            return _exact_values(predict_hybrids, differs, outputs[row], background_outputs)
+        return _sampled_values(predict_hybrids, differs, outputs[row], background_outputs, orders)
 
-    return np.array(list(map_rows(explain_row, range(len(own)))))
+    return np.array(list(map_rows(explain_row, range(len(outputs)))))
 
 
 def draw_permutations(
     n_background: int, n_columns: int, n_permutations: int, rng: np.random.RandomState
 ) -> IndexArray:
-    """Return permutations, each second one the reverse of the one before.
+    """Return permutations, every second of which is the reverse of the one before.
 
-    With an odd number for each background row, pairs belong to neighboring background rows. Most of
-    the error is that of the background sample, so that one permutation for each of more rows is
-    better than two for each of fewer.
+    With an odd number per background row, pairs belong to neighboring background rows. Most of the
+    error comes from the background sample, so one permutation for each of many rows is better than
+    two for each of half as many rows.
 
     Returns
     -------
@@ -291,70 +291,70 @@ def draw_permutations(
     """
     n_orders = n_background * n_permutations
     orders = rng.uniform(size=((n_orders + 1) // 2, n_columns)).argsort(axis=1)
-    both = np.stack([orders, orders[:, ::-1]], axis=1).reshape(-1, n_columns)[:n_orders]
-    in_rows: IndexArray = both.reshape(n_background, n_permutations, n_columns)
-    return in_rows
+    pairs = np.stack([orders, orders[:, ::-1]], axis=1).reshape(-1, n_columns)[:n_orders]
+    result: IndexArray = pairs.reshape(n_background, n_permutations, n_columns)
+    return result
 
 
 def _exact_values(
-    predict: HybridPredictor, differs: NDArray[np.bool_], own: Array, background: Array
+    predict: HybridPredictor, differs: NDArray[np.bool_], output: Array, background: Array
 ) -> Array:
     """Return the Shapley values of one row from the predictions of all coalitions."""
     n_background, n_columns = differs.shape
     codes = np.arange(1 << n_columns)
     powers = 1 << np.arange(n_columns)
     coalitions = (codes[:, None] & powers) > 0
-    # Columns that do not differ do not matter, so that many coalitions have the same prediction.
-    differing: IndexArray = differs.astype(np.intp) @ powers
-    reduced = codes & differing[:, None]
-    by_coalition = np.empty((*reduced.shape, own.shape[-1]))
-    by_coalition[np.arange(n_background), differing] = own
-    by_coalition[:, 0] = background
-    is_new = (reduced == codes) & (codes > 0) & (codes != differing[:, None])
-    at, code = np.nonzero(is_new)
-    if len(at):
-        by_coalition[at, code] = predict(at, coalitions[code])
-    means = np.take_along_axis(by_coalition, reduced[..., None], axis=1).mean(axis=0)
+    # Equal columns do not affect predictions, so many coalitions have the same prediction.
+    full_codes: IndexArray = differs.astype(np.intp) @ powers
+    effective_codes = codes & full_codes[:, None]
+    outputs = np.empty((*effective_codes.shape, output.shape[-1]))
+    outputs[np.arange(n_background), full_codes] = output
+    outputs[:, 0] = background
+    is_new = (effective_codes == codes) & (codes > 0) & (codes != full_codes[:, None])
+    index, code = np.nonzero(is_new)
+    if len(index):
+        outputs[index, code] = predict(index, coalitions[code])
+    means = np.take_along_axis(outputs, effective_codes[..., None], axis=1).mean(axis=0)
     size = coalitions.sum(axis=1)
     weights = np.array(
         [factorial(s) * factorial(n_columns - s - 1) for s in range(n_columns)], dtype=float
     ) / factorial(n_columns)
-    values = np.empty((n_columns, own.shape[-1]))
+    values = np.empty((n_columns, output.shape[-1]))
     for column, power in enumerate(powers):
-        without = codes[~coalitions[:, column]]
-        values[column] = weights[size[without]] @ (means[without + power] - means[without])
+        others = codes[~coalitions[:, column]]
+        values[column] = weights[size[others]] @ (means[others + power] - means[others])
     return values
 
 
 def _sampled_values(
     predict: HybridPredictor,
     differs: NDArray[np.bool_],
-    own: Array,
+    prediction: Array,
     background: Array,
     orders: IndexArray,
 ) -> Array:
     """Return the Shapley values of one row from permutations of each background row."""
-    n_columns, n_outputs = orders.shape[-1], len(own)
+    n_columns, n_outputs = orders.shape[-1], len(prediction)
     values = np.zeros((n_columns, n_outputs))
-    for at, order in _iter_permutation_blocks(orders):
-        changes = differs[at[:, None], order]
+    for index, order in _iter_permutation_blocks(orders):
+        is_change = differs[index[:, None], order]
         # The columns that differ are switched one after another.
-        path, step = np.nonzero(changes)
-        n_switched = changes.cumsum(axis=1)
-        position, last = n_switched[path, step], n_switched[path, -1]
-        is_between = position < last
-        after = np.empty((len(path), n_outputs))
-        after[~is_between] = own
+        path, step = np.nonzero(is_change)
+        n_switched = is_change.cumsum(axis=1)
+        position, n_changes = n_switched[path, step], n_switched[path, -1]
+        is_between = position < n_changes
+        v_after = np.empty((len(path), n_outputs))
+        v_after[~is_between] = prediction
         if is_between.any():
             ranks = order.argsort(axis=1)
-            chosen = path[is_between]
-            is_own = ranks[chosen] <= step[is_between][:, None]
-            after[is_between] = predict(at[chosen], is_own)
-        before = np.empty_like(after)
-        before[1:] = after[:-1]
+            inner_path = path[is_between]
+            is_explained = ranks[inner_path] <= step[is_between][:, None]
+            v_after[is_between] = predict(index[inner_path], is_explained)
+        v_before = np.empty_like(v_after)
+        v_before[1:] = v_after[:-1]
         is_first = position == 1
-        before[is_first] = background[at[path[is_first]]]
-        columns, gains = order[path, step], after - before
+        v_before[is_first] = background[index[path[is_first]]]
+        columns, gains = order[path, step], v_after - v_before
         for output in range(n_outputs):
             values[:, output] += np.bincount(columns, gains[:, output], n_columns)
     values /= orders.shape[0] * orders.shape[1]
@@ -364,8 +364,8 @@ def _sampled_values(
 def _iter_permutation_blocks(orders: IndexArray) -> Iterator[tuple[IndexArray, IndexArray]]:
     """Yield the background rows and the orders of blocks of permutations."""
     n_background, n_permutations, n_columns = orders.shape
-    at = np.repeat(np.arange(n_background), n_permutations)
-    by_path: Any = orders.reshape(-1, n_columns)
+    index = np.repeat(np.arange(n_background), n_permutations)
+    flat_orders: Any = orders.reshape(-1, n_columns)
     size = max(1, _COALITION_ELEMENTS // n_columns**2)
-    for start in range(0, len(at), size):
-        yield at[start : start + size], by_path[start : start + size]
+    for start in range(0, len(index), size):
+        yield index[start : start + size], flat_orders[start : start + size]

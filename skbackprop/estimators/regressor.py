@@ -688,39 +688,39 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         """The out-of-fold prediction of each training row."""
         return self._predict_mean(self._get_out_of_fold().predictions[None].copy())
 
-    def _predict_mean(self, scores: Array) -> Array:
+    def _predict_mean(self, raw_predictions: Array) -> Array:
         """Return the mean of the members' predictions."""
-        means = self._predict_means(scores)
+        means = self._predict_means(raw_predictions)
         if len(means) == 1:
             return means[0]
         shares, scale = _divide_by_largest(means)
         return np.asarray(shares.mean(axis=0) * scale, means.dtype)
 
-    def _predict_mean_and_std(self, scores: Array) -> tuple[Array, Array]:
+    def _predict_mean_and_std(self, raw_predictions: Array) -> tuple[Array, Array]:
         """Return the mean and the standard deviation of the mixture of the members.
 
-        Its variance is the mean of their variances plus the variance of their means.
+        The variance is the mean of the members' variances plus the variance of their means.
         """
-        means = self._predict_means(scores)
+        means = self._predict_means(raw_predictions)
         shares, scale = _divide_by_largest(means)
         std = shares.std(axis=0) * scale
         loss = self._targets.loss
-        each = [loss.predict_std(own) for own in scores]
-        if each[0] is not None:
-            shares, scale = _divide_by_largest(self._to_units_of_y(each, from_zero=True))
+        stds = [loss.predict_std(member) for member in raw_predictions]
+        if stds[0] is not None:
+            shares, scale = _divide_by_largest(self._to_units_of_y(stds, from_zero=True))
             std = np.hypot(std, np.sqrt(np.square(shares).mean(axis=0)) * scale)
-        largest = np.finfo(means.dtype).max
-        return self._predict_mean(scores), np.asarray(np.minimum(std, largest), means.dtype)
+        limit = np.finfo(means.dtype).max
+        return self._predict_mean(raw_predictions), np.asarray(np.minimum(std, limit), means.dtype)
 
-    def _predict_means(self, scores: Array) -> Array:
+    def _predict_means(self, raw_predictions: Array) -> Array:
         """Return the prediction of each member in the units of y."""
         loss = self._targets.loss
-        return self._to_units_of_y([loss.predict(own) for own in scores])
+        return self._to_units_of_y([loss.predict(member) for member in raw_predictions])
 
-    def _to_units_of_y(self, each: Any, *, from_zero: bool = False) -> Array:
+    def _to_units_of_y(self, values: Any, *, from_zero: bool = False) -> Array:
         """Return the members' predictions, or deviations `from_zero`, in the units of y."""
-        rows = self._targets.inverse_transform(np.concatenate(each), from_zero=from_zero)
-        return rows.reshape(len(each), -1, *rows.shape[1:])
+        result = self._targets.inverse_transform(np.concatenate(values), from_zero=from_zero)
+        return result.reshape(len(values), -1, *result.shape[1:])
 
     @property
     def _predicts_std(self) -> bool:
@@ -777,7 +777,7 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         loss = self._targets.loss
         outputs = range(self._network.n_units[-1])[loss.prediction_columns]
         gradients = self._input_gradients(
-            X, lambda scores, i: self._prediction_output_gradient(scores, outputs[i]), len(outputs)
+            X, lambda raw, i: self._prediction_output_gradient(raw, outputs[i]), len(outputs)
         )
         gradients = np.asarray(self._targets.gradients_in_units_of_y(gradients))
         return gradients.reshape(*gradients.shape[:-1], *self._get_row_shape(X))
@@ -812,14 +812,14 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         ValueError
             If X or y is invalid.
         """
-        y, predicted = self._predict_for_score(X, y)
-        weight = validate_weight(sample_weight, predicted)
-        return self._score_predictions(y, predicted, weight)
+        y, y_pred = self._predict_for_score(X, y)
+        weight = validate_weight(sample_weight, y_pred)
+        return self._score_predictions(y, y_pred, weight)
 
     def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
         """Return the targets and the predictions that the score is computed from.
 
-        For D2 they are encoded targets and raw predictions.
+        D2 needs encoded targets and raw predictions.
         """
         check_is_fitted(self)
         if isinstance(self._targets.loss, (SquaredError, Poisson)):
@@ -827,13 +827,13 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         X, y = self._validate_rows(X, y, reset=False)
         return self._targets.encode(y, False), self._predict_in_blocks(X, self._average_raw)
 
-    def _score_predictions(self, y: Any, predicted: Array, weight: Array | None) -> float:
-        """Return the score, given what `_predict_for_score` has returned."""
+    def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
+        """Return the score from the results of `_predict_for_score`."""
         loss = self._targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
-            return _r2(y, predicted, weight)
+            return _r2(y, y_pred, weight)
         with np.errstate(all="ignore"):
-            return loss.score(predicted, y, weight)
+            return loss.score(y_pred, y, weight)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -843,49 +843,47 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         return tags
 
 
-def _divide_by_largest(each: Any) -> tuple[Array, Array]:
+def _divide_by_largest(values: Any) -> tuple[Array, Array]:
     """Return values divided by the largest along the first axis, and that largest value.
 
-    Squares of the shares do not overflow. Both are in double precision.
+    Both are in double precision. Squares of the divided values do not overflow.
     """
-    each = np.asarray(each, dtype=np.float64)
-    largest = np.abs(each).max(axis=0)
-    scale = np.where(largest > 0, largest, 1.0)
-    return each / scale, scale
+    values = np.asarray(values, dtype=np.float64)
+    maxima = np.abs(values).max(axis=0)
+    scale = np.where(maxima > 0, maxima, 1.0)
+    return values / scale, scale
 
 
-def _r2(y: Any, predicted: Array, weight: Array | None) -> float:
+def _r2(y: Any, y_pred: Array, weight: Array | None) -> float:
     """Return scikit-learn's R2, also for values whose squares overflow or underflow."""
     y = check_no_missing(as_dense(y), "values")
     values = np.asarray(y)
     assert_all_finite(values, input_name="y")
-    if values.shape == predicted.shape and values.dtype.kind in "iuf":
-        limits = np.finfo(np.result_type(values, predicted))
-        least, most = (
+    if values.shape == y_pred.shape and values.dtype.kind in "iuf":
+        limits = np.finfo(np.result_type(values, y_pred))
+        lower, upper = (
             float(limits.tiny) ** 0.5 * _MAX_SUMMED_SQUARES,
             float(limits.max) ** 0.5 / _MAX_SUMMED_SQUARES,
         )
-        largest = max(max_abs(values), max_abs(predicted))
-        if 0 < largest < least or largest > most:
-            y, predicted, weight = _scale_down(values, predicted, weight)
-    return float(r2_score(y, predicted, sample_weight=weight))
+        maximum = max(max_abs(values), max_abs(y_pred))
+        if 0 < maximum < lower or maximum > upper:
+            y, y_pred, weight = _scale_down(values, y_pred, weight)
+    return float(r2_score(y, y_pred, sample_weight=weight))
 
 
-def _scale_down(
-    y: Array, predicted: Array, weight: Array | None
-) -> tuple[Array, Array, Array | None]:
+def _scale_down(y: Array, y_pred: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
     """Return the rows with positive weight, each target divided by a power of two.
 
     The targets are then at most 1 in absolute value. R2 does not change, as powers of two
     cause no rounding.
     """
     if weight is not None:
-        counted = weight > 0
-        y, predicted, weight = y[counted], predicted[counted], weight[counted]
-    pair = np.array([y, predicted], dtype=np.float64)
+        has_weight = weight > 0
+        y, y_pred, weight = y[has_weight], y_pred[has_weight], weight[has_weight]
+    pair = np.array([y, y_pred], dtype=np.float64)
     _, exponents = np.frexp(np.abs(pair).max(axis=(0, 1), initial=0))
-    y, predicted = np.ldexp(pair, -exponents)
-    return y, predicted, weight
+    y, y_pred = np.ldexp(pair, -exponents)
+    return y, y_pred, weight
 
 
 # The number of squares that can be summed without overflow.

@@ -94,9 +94,9 @@ class Summary:
 
     def __repr__(self) -> str:
         table = [_HEADINGS, *self._rows()]
-        left, *right = (max(map(len, cells)) for cells in list(zip(*table, strict=True))[:3])
+        width, *widths = (max(map(len, cells)) for cells in list(zip(*table, strict=True))[:3])
         lines = [
-            f"{kind:<{left}}  {outputs:>{right[0]}}  {parameters:>{right[1]}}  {shapes}".rstrip()
+            f"{kind:<{width}}  {outputs:>{widths[0]}}  {parameters:>{widths[1]}}  {shapes}".rstrip()
             for kind, outputs, parameters, shapes in table
         ]
         return "\n".join([self.estimator, *lines])
@@ -150,10 +150,10 @@ def summarize_network(
     rows = [LayerSummary("input", network.input_shape, 0, {})]
     for layer, shape in zip(network.layers, network.row_shapes[:-1], strict=True):
         specs = layer.parameter_specs(shape)
-        named = layer.function if isinstance(layer, Activation) else layer
+        item = layer.function if isinstance(layer, Activation) else layer
         rows.append(
             LayerSummary(
-                type(named).__name__,
+                type(item).__name__,
                 layer.compute_output_shape(shape),
                 sum(spec.size for spec in specs),
                 {spec.name: spec.shape for spec in specs},
@@ -185,7 +185,7 @@ class FittedAttributesHTML:
         n = len(self._summaries)
         for i, summary in enumerate(self._summaries, 1):
             number = "" if n == 1 else f", {i} of {n}"
-            # In the style of scikit-learn's tables.
+            # The classes are those of scikit-learn's tables.
             rows = summary.to_html_rows('<tr class="default">')
             html += (
                 f'<div class="estimator-table"><details><summary>Layers{number}</summary>'

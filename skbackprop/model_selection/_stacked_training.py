@@ -140,7 +140,7 @@ class TrainingSplitter:
                 continue
             network.max_iter = self.last_epoch or network.max_iter
             try:
-                config = network._validated_config(network._own_params(), False, False)
+                config = network._validated_config(network._get_init_params(), False, False)
             except Exception:  # scikit-learn gets the error in a fit of its own
                 continue
             prefix = get_prefix(estimator)
