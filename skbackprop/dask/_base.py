@@ -34,15 +34,15 @@ def with_sync_every(cls: Estimator) -> Estimator:
         local.__init__(self, *args, **params)
         self.sync_every = sync_every
 
-    inherited, own = inspect.signature(local.__init__), inspect.signature(init)
-    parameters = [*inherited.parameters.values(), own.parameters["sync_every"]]
+    local_signature, signature = inspect.signature(local.__init__), inspect.signature(init)
+    parameters = [*local_signature.parameters.values(), signature.parameters["sync_every"]]
     estimator.__init__ = init
-    estimator.__init__.__signature__ = inherited.replace(parameters=parameters)
+    estimator.__init__.__signature__ = local_signature.replace(parameters=parameters)
     if estimator.__doc__ and local.__doc__:
-        before, heading, after = inspect.cleandoc(estimator.__doc__).partition(_PARAMETERS)
+        head, heading, tail = inspect.cleandoc(estimator.__doc__).partition(_PARAMETERS)
         _, _, text = inspect.cleandoc(local.__doc__).partition(_PARAMETERS)
-        texts, _, _ = text.partition("\n\nAttributes\n")
-        estimator.__doc__ = f"{before}{heading}{texts}\n{after}\n"
+        descriptions, _, _ = text.partition("\n\nAttributes\n")
+        estimator.__doc__ = f"{head}{heading}{descriptions}\n{tail}\n"
     return cls
 
 
@@ -131,10 +131,10 @@ class DaskMixin:
         check_is_fitted(self)
         estimator: Any = super()
         state = estimator.__getstate__()
-        other = object.__new__(self._local)
-        left_out = "sync_every", "_blocks"
-        other.__setstate__({name: v for name, v in state.items() if name not in left_out})
-        return other
+        local = object.__new__(self._local)
+        cluster_attributes = "sync_every", "_blocks"
+        local.__setstate__({name: v for name, v in state.items() if name not in cluster_attributes})
+        return local
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the score of the local estimator.
@@ -162,8 +162,8 @@ class DaskMixin:
         with translate_comm_errors():
             parts = dask.compute(*map_rows(partial(_predict_block, local), X, y, sample_weight))
         columns = zip(*(part for part in parts if part is not None), strict=True)
-        found = (None if each[0] is None else np.concatenate(each) for each in columns)
-        return float(local._score_predictions(*found))
+        arguments = (None if column[0] is None else np.concatenate(column) for column in columns)
+        return float(local._score_predictions(*arguments))
 
     def _map(self, method: str, X: Any, *arguments: Any) -> Any:
         """Return the output of a method of the local estimator.
@@ -176,7 +176,7 @@ class DaskMixin:
         row = np.full((1, local.n_features_in_), self._fill_value)
         outputs = getattr(copy_without_feature_names(local), method)(row, *arguments)
         meta, model = _stack(outputs)[:0], delayed(local, traverse=False)
-        call = partial(_call_method, method=method, arguments=arguments, empty=meta)
+        call = partial(_call_method, method=method, arguments=arguments, empty_output=meta)
         if isinstance(X, da.Array):
             if any(n > 1 for n in X.numblocks[1:]):
                 X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
@@ -185,29 +185,29 @@ class DaskMixin:
                 "drop_axis": list(range(meta.ndim, X.ndim)),
                 "new_axis": list(range(X.ndim, meta.ndim)),
             }
-            found = X.map_blocks(call, model, chunks=chunks, meta=meta, **axes)
+            result = X.map_blocks(call, model, chunks=chunks, meta=meta, **axes)
         else:
-            found = X.map_partitions(call, model, meta=meta)
-        return (found[..., 0], found[..., 1]) if isinstance(outputs, tuple) else found
+            result = X.map_partitions(call, model, meta=meta)
+        return (result[..., 0], result[..., 1]) if isinstance(outputs, tuple) else result
 
 
 def _predict_block(
     local: Any, X: Any, y: Any, weight: Any = None
 ) -> tuple[Array, Array, Array | None] | None:
-    """Return what the score of a block is computed from; None if it is empty."""
+    """Return the targets, predictions and weights of a block; None if it is empty."""
     if not X.shape[0]:
         return None
     if weight is not None:
         weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    y, predicted = local._predict_for_score(X, y)
-    return np.asarray(y), predicted, weight
+    y, y_pred = local._predict_for_score(X, y)
+    return np.asarray(y), y_pred, weight
 
 
 def _call_method(
-    X: Any, local: Any, method: str, arguments: tuple[Any, ...], empty: Array
+    X: Any, local: Any, method: str, arguments: tuple[Any, ...], empty_output: Array
 ) -> Array:
     """Return the output of a method for a block of rows."""
-    return _stack(getattr(local, method)(X, *arguments)) if X.shape[0] else empty
+    return _stack(getattr(local, method)(X, *arguments)) if X.shape[0] else empty_output
 
 
 def _stack(outputs: Any) -> Array:

@@ -1,7 +1,7 @@
 """Blocks of rows of Dask collections, as futures on the workers.
 
-Functions that run on the workers take a `Block` and its number. Only small results come to the
-client, and a sample of the rows.
+Functions that run on the workers take a `Block` and its number. The client only receives small
+results and a sample of the rows.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ClusterLostError(ConnectionError):
 
     @classmethod
     def for_reason(cls, reason: str) -> Self:
-        """Return the error with a reason, and with what to do."""
+        """Return the error with a reason and with advice."""
         return cls(
             f"The cluster has lost rows or cannot be reached: {reason}. Dask recomputes the rows "
             "of a dead worker if they come from files or arrays, but not if they were put on the "
@@ -95,7 +95,7 @@ class Block(NamedTuple):
 
     def take(self, rows: Array) -> Block:
         """Return some of the rows."""
-        return Block(*(None if each is None else _take(each, rows) for each in self))
+        return Block(*(None if part is None else _take(part, rows) for part in self))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Blocks:
     numbers : list of int
         The numbers of the blocks in the collections that they come from.
     sizes : list of int
-        The number of rows of each.
+        The number of rows of each block.
     shards : list of lists of int
         The indices of the blocks of each shard; a worker trains on one shard.
     """
@@ -128,7 +128,7 @@ class Blocks:
         return sum(self.sizes)
 
     def map(self, function: Callable[..., Block], **arguments: Any) -> Blocks:
-        """Return the blocks that a function of each block and its number makes."""
+        """Apply a function to each block and its number, and return the resulting blocks."""
         futures = self.client.map(function, self.futures, self.numbers, pure=False, **arguments)
         return replace(self, futures=futures)
 
@@ -145,8 +145,8 @@ class Blocks:
     def find_holders(self, indices: Iterable[int]) -> list[str | None]:
         """Return the worker that holds each of some blocks; None for those not in memory."""
         futures = [self.futures[i] for i in indices]
-        held = self.client.who_has(futures)
-        return [next(iter(held.get(future.key, ())), None) for future in futures]
+        holders = self.client.who_has(futures)
+        return [next(iter(holders.get(future.key, ())), None) for future in futures]
 
     def sum_weights_by_label(self) -> list[pd.Series]:
         """Return the total weight of each label in each block, for one column of labels."""
@@ -172,12 +172,12 @@ class Blocks:
         share = min(1.0, size / self.n_rows)
         labels: list[list[Any]] = [[] for _ in self.futures]
         if by_label:
-            found = pd.concat(dict(enumerate(by_label))).index
-            for block, label in found[~found.get_level_values(1).duplicated()]:
+            index = pd.concat(dict(enumerate(by_label))).index
+            for block, label in index[~index.get_level_values(1).duplicated()]:
                 labels[block].append(label)
         parts = self.compute(_draw_sample, labels, share=share, seed=seed)
         return Block(
-            *(None if each[0] is None else concatenate(each) for each in zip(*parts, strict=True))
+            *(None if item[0] is None else concatenate(item) for item in zip(*parts, strict=True))
         )
 
 
@@ -187,9 +187,9 @@ def read_blocks(client: Client, X: Any, y: Any, weight: Any) -> Blocks:
     futures: list[Any] = [None] * len(rows)
     # Blocks that are not in memory yet are distributed evenly, and in the same way in each fit.
     n_groups = 1 if futures_of([X, y, weight]) else max(1, len(workers))
-    for at in range(min(n_groups, len(rows))):
-        where = {"workers": workers[at], "allow_other_workers": True} if n_groups > 1 else {}
-        futures[at::n_groups] = client.compute(rows[at::n_groups], **where)
+    for group in range(min(n_groups, len(rows))):
+        options = {"workers": workers[group], "allow_other_workers": True} if n_groups > 1 else {}
+        futures[group::n_groups] = client.compute(rows[group::n_groups], **options)
     blocks = Blocks(client, futures, list(range(len(futures))), [], [])
     sizes = blocks.compute(_check_block)
     numbers = [number for number, size in enumerate(sizes) if size]
@@ -227,10 +227,10 @@ def assign_blocks(
 
 
 def map_rows(function: Callable[..., Any], X: Any, y: Any, weight: Any) -> list[Any]:
-    """Return the results of a function of X, y and the weight of each block, not computed yet.
+    """Return delayed results of a function of X, y and the weight of each block.
 
-    Dask optimizes the reading of all of them together, so that blocks of files of which few columns
-    are read may be joined.
+    Dask optimizes the reading for all results together, so it may join blocks of files of which it
+    reads few columns.
 
     Parameters
     ----------
@@ -264,8 +264,8 @@ def map_rows(function: Callable[..., Any], X: Any, y: Any, weight: Any) -> list[
         options = {"align_dataframes": False, "enforce_metadata": False, "meta": (None, object)}
         blocks = dd.map_partitions(function, *frames, **options).to_delayed()
         graph = blocks[0].dask
-        needed = {key for task in graph.values() for key in getattr(task, "dependencies", ())}
-        if not needed <= graph.keys():  # Dask has joined blocks of one of the frames
+        dependencies = {key for task in graph.values() for key in getattr(task, "dependencies", ())}
+        if not dependencies <= graph.keys():  # Dask has joined blocks of one of the frames
             blocks = []
     if not blocks:
         raise ValueError(
@@ -284,7 +284,7 @@ def _to_delayed(value: Any, X: da.Array) -> list[Any]:
         return list(value.to_delayed())
     if any(n > 1 for n in value.numblocks[1:]):
         value = value.rechunk(dict.fromkeys(range(1, value.ndim), -1))
-    if value.shape[0] == X.shape[0]:  # NaN if unknown
+    if value.shape[0] == X.shape[0]:  # an unknown size is NaN
         value = value.rechunk({0: X.chunks[0]})
     return list(value.to_delayed().ravel())
 
@@ -298,8 +298,8 @@ def scale_to_totals(sample: Block, totals: pd.Series) -> Block:
     """Return a sample in which each label has the total weight that it has in all rows."""
     y = pd.Series(np.asarray(sample.y).ravel())
     weight = pd.Series(1.0 if sample.weight is None else np.asarray(sample.weight), y.index)
-    own = weight.groupby(y).transform("sum")
-    factors = (y.map(totals) / own.where(own > 0)).fillna(0.0)
+    sample_totals = weight.groupby(y).transform("sum")
+    factors = (y.map(totals) / sample_totals.where(sample_totals > 0)).fillna(0.0)
     return sample._replace(weight=(weight * factors).to_numpy())
 
 
@@ -325,7 +325,7 @@ def _check_block(block: Block, number: int) -> int:
             f"y of block {number} must be dense, got a sparse array. Pass y.map_blocks(lambda "
             "block: block.toarray())."
         )
-    sizes = [each.shape[0] for each in block if each is not None]
+    sizes = [part.shape[0] for part in block if part is not None]
     if len(set(sizes)) > 1:
         raise ValueError(
             f"block {number} of X: X, y and sample_weight have inconsistent numbers of samples: "
@@ -342,11 +342,11 @@ def _sum_weights_by_label(block: Block, number: int) -> pd.Series:
 
 def _draw_sample(block: Block, number: int, labels: list[Any], share: float, seed: int) -> Block:
     """Return rows of a block, each with a probability, and the first row of some labels."""
-    chosen = np.random.RandomState([seed, number]).random_sample(len(block.y)) < share
+    mask = np.random.RandomState([seed, number]).random_sample(len(block.y)) < share
     if labels:
         y = pd.Series(np.asarray(block.y).ravel())
-        chosen |= (y.isin(labels) & ~y.duplicated()).to_numpy()
-    return block.take(np.flatnonzero(chosen))
+        mask |= (y.isin(labels) & ~y.duplicated()).to_numpy()
+    return block.take(np.flatnonzero(mask))
 
 
 def _take(values: Any, rows: Array) -> Any:

@@ -1,8 +1,8 @@
 """Training on the workers: local steps from a common state, whose results are averaged.
 
 The rows are divided into shards, one for each worker, where an actor trains on it. Other workers
-can compute the blocks of a shard again, and a call depends on its arguments alone. So a call that
-has lost a worker is repeated with new actors.
+can compute the blocks of a shard again, and a call depends only on its arguments. A call that loses
+a worker is therefore repeated with new actors.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..training.config import Config
 from ..utils.arrays import Array, IndexArray, LazyMatrix
 from ._blocks import Block, Blocks, ClusterLostError, concatenate, translate_comm_errors
 
-# Seconds that a cluster may have no workers, and between two checks whether the workers of a call
-# are alive; consecutive failures of a call before it is given up, and the first pause in seconds
-# between them, which doubles each time.
+# Seconds after which a call fails if the cluster has no workers, and seconds between checks that
+# the workers of a call are alive. A call may fail this often in a row. The pause in seconds after
+# a failure doubles each time.
 _NO_WORKERS_TIMEOUT, _RESULT_TIMEOUT = 60.0, 2.0
 _MAX_FAILURES = 6
 _RETRY_PAUSE = 0.2
@@ -35,7 +35,7 @@ _RETRY_PAUSE = 0.2
 # The bound of the seeds of orders and masks.
 _MAX_SEED = np.iinfo(np.int32).max
 
-# The state by whose root adaptive optimizers divide their steps: the first of these that exists.
+# Adaptive optimizers divide steps by the root of the first of these states that exists.
 _SECOND_MOMENTS = "largest_second_moment", "second_moment", "sum_of_squares"
 
 
@@ -49,7 +49,7 @@ class RoundResult(NamedTuple):
     weights : array of shape (n_estimators,)
         The total weight of the rows.
     losses : array of shape (n_estimators,)
-        Their mean loss, penalty included.
+        The mean loss of the rows, including the penalty.
     """
 
     state: TrainState
@@ -76,8 +76,8 @@ class StackedRows(LazyMatrix):
         rows = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
         source = np.searchsorted(self._starts, rows, side="right") - 1
         for i in np.unique(source).tolist():
-            own = np.flatnonzero(source == i)
-            out[own] = self._parts[i][rows[own] - self._starts[i]]
+            places = np.flatnonzero(source == i)
+            out[places] = self._parts[i][rows[places] - self._starts[i]]
 
 
 class ShardTrainer:
@@ -132,7 +132,7 @@ class ShardTrainer:
     def train(self, *arguments: Any) -> RoundResult | Exception:
         """Return the result of `make_steps`, or the exception that it raises.
 
-        So the client can tell an error of the computation from one of the connection.
+        This lets the client tell errors of the computation from errors of the connection.
         """
         try:
             return self.make_steps(*arguments)
@@ -153,7 +153,7 @@ class ShardTrainer:
         Parameters
         ----------
         state : TrainState
-            The parameters, statistics and moments before, which do not change.
+            The parameters, statistics and moments before the round, which do not change.
         rates : array of shape (n_estimators, 1)
             The learning rates.
         members : sequence of int
@@ -171,7 +171,7 @@ class ShardTrainer:
         for i, member in enumerate(members):
             order = self._draw_order(member, order_seeds[i])
             start, stop = (
-                len(order) * at // self._n_rounds for at in (round_number, round_number + 1)
+                len(order) * number // self._n_rounds for number in (round_number, round_number + 1)
             )
             if start == stop:
                 continue
@@ -181,34 +181,34 @@ class ShardTrainer:
                 if mask is not None:
                     seed = mask_seeds[i], self._number, round_number
                     mask.bit_generator.state = np.random.default_rng(seed).bit_generator.state
-            # The loss of a stack is the mean over its rows as if each was visited once.
+            # The mean loss of a stack counts each row once, but steps may visit rows twice.
             total = stack.train_epoch(rates[i : i + 1]) * stack.batches.total_weights
             losses[i] = total.item() / self._total_weight(rows)
-            for array, trained in zip(
+            for array, source in zip(
                 state.trained_arrays(), stack.state.trained_arrays(), strict=True
             ):
-                array[i] = trained[0]
+                array[i] = source[0]
         return RoundResult(state, weights, losses)
 
     def _bind(self, state: TrainState, i: int, rows: IndexArray) -> tuple[Stack, IndexArray]:
-        """Return a stack of the i-th network alone, and the rows of its epoch, which is a round.
+        """Return a stack of the i-th network, and the rows of its epoch, which is a round.
 
-        The batches have one size. Some rows are visited twice if their number is no multiple of the
-        number of steps.
+        All batches have the same size. Some rows are visited twice if their number is not a
+        multiple of the number of steps.
         """
         batch_size = -(-len(rows) // self._n_steps)
         rows = np.resize(rows, batch_size * self._n_steps)
         if batch_size not in self._stacks:
             masks = [np.random.default_rng() if self._network.stochastic else None]
             order = rows.copy()
-            alone = replace(state.take(slice(i, i + 1)).copy(), orders=[order], masks=masks)
+            member_state = replace(state.take(slice(i, i + 1)).copy(), orders=[order], masks=masks)
             config = replace(self._config, batch_size=batch_size)
-            stack = Stack(self._network, self._loss, config, [self._rows], alone)
+            stack = Stack(self._network, self._loss, config, [self._rows], member_state)
             self._stacks[batch_size] = stack, order
         stack, order = self._stacks[batch_size]
         order[:] = rows
-        for own, array in zip(stack.state.trained_arrays(), state.trained_arrays(), strict=True):
-            own[0] = array[i]
+        for target, array in zip(stack.state.trained_arrays(), state.trained_arrays(), strict=True):
+            target[0] = array[i]
         return stack, order
 
     def _draw_order(self, member: int, seed: int | None) -> IndexArray:
@@ -264,7 +264,7 @@ class ShardPool:
         n_train: int,
     ) -> None:
         self._actors: list[Any] = []
-        self._futures: list[Future] = []  # actors live as long as these
+        self._futures: list[Future] = []  # an actor lives as long as its future
         self.n_train, self._client = n_train, blocks.client
         weights = np.array(blocks.compute(_total_weight))
         if not 0 < weights.sum() < math.inf:
@@ -274,28 +274,28 @@ class ShardPool:
                 "down."
             )
         # With synchronous steps the shards share a batch, else each has its own.
-        n_steps_alone = -(-n_train // config.batch_size)
+        n_single_steps = -(-n_train // config.batch_size)
         n_batches = 1 if sync_every == 1 else len(blocks.shards)
         n_steps = -(-n_train // (config.batch_size * n_batches))
         self.n_rounds = -(-n_steps // sync_every)
         self.n_steps = -(-n_steps // self.n_rounds)
-        self._places = blocks.find_holders([own[0] for own in blocks.shards])  # the workers
+        self._workers = blocks.find_holders([numbers[0] for numbers in blocks.shards])
         # The client averages the weights over the steps, and draws the seeds of orders.
         config = replace(config, average=None, shuffle=False, early_stopping=None, init=None)
         self._arguments: list[tuple[Any, ...]] = []
-        for number, own in enumerate(blocks.shards):
-            weight_of_batch = weights[own].sum() / (self.n_rounds * self.n_steps)
-            weight_alone = weights.sum() / n_steps_alone
-            scale = weight_alone / weight_of_batch if weight_of_batch else 1.0
+        for number, numbers in enumerate(blocks.shards):
+            batch_weight = weights[numbers].sum() / (self.n_rounds * self.n_steps)
+            single_weight = weights.sum() / n_single_steps
+            scale = single_weight / batch_weight if batch_weight else 1.0
             settings = network, loss, config, self.n_rounds, self.n_steps, number, scale
-            self._arguments.append((*settings, *(blocks.futures[i] for i in own)))
+            self._arguments.append((*settings, *(blocks.futures[i] for i in numbers)))
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._drop_actors()
-        self._arguments = []  # which hold the rows
+        self._arguments = []  # they hold the rows
 
     def train(self, *arguments: Any) -> list[RoundResult]:
         """Return the results of `ShardTrainer.make_steps` on all shards.
@@ -307,7 +307,7 @@ class ShardPool:
         Exception
             If an actor has raised it.
         """
-        last: Exception | None = None
+        last_error: Exception | None = None
         for n_failures in range(_MAX_FAILURES):
             if self._client.status != "running":
                 raise ClusterLostError.for_reason(f"the client is {self._client.status}")
@@ -319,14 +319,14 @@ class ShardPool:
                 break
             except ClusterLostError:
                 raise
-            except Exception as error:  # of a lost worker or connection
-                last = error
+            except Exception as error:  # a worker or connection is lost
+                last_error = error
                 self._drop_actors()
                 time.sleep(_RETRY_PAUSE * 2**n_failures)
         else:
             raise ClusterLostError.for_reason(
-                f"workers were lost {_MAX_FAILURES} times in a row: {last}"
-            ) from last
+                f"workers were lost {_MAX_FAILURES} times in a row: {last_error}"
+            ) from last_error
         for result in results:
             if isinstance(result, Exception):
                 raise result
@@ -338,13 +338,13 @@ class ShardPool:
             try:
                 return call.result(timeout=_RESULT_TIMEOUT)
             except TimeoutError:
-                if call.done() or not set(self._places) <= self._client.nthreads().keys():
+                if call.done() or not set(self._workers) <= self._client.nthreads().keys():
                     raise
 
     def spread(self) -> None:
         """Move shards of lost workers, which others took over, to workers without a shard."""
-        is_crowded = len(set(self._places)) < len(self._places)
-        if is_crowded and len(self._client.nthreads()) > len(set(self._places)):
+        is_crowded = len(set(self._workers)) < len(self._workers)
+        if is_crowded and len(self._client.nthreads()) > len(set(self._workers)):
             self._drop_actors()
 
     def _make_actors(self) -> None:
@@ -352,20 +352,20 @@ class ShardPool:
         with translate_comm_errors():
             self._client.wait_for_workers(1, timeout=_NO_WORKERS_TIMEOUT)
         workers = list(self._client.nthreads())
-        free = [worker for worker in workers if worker not in self._places]
-        for number, place in enumerate(self._places):
-            if place not in workers or place in self._places[:number]:
-                self._places[number] = free.pop() if free else workers[number % len(workers)]
+        spares = [worker for worker in workers if worker not in self._workers]
+        for number, worker in enumerate(self._workers):
+            if worker not in workers or worker in self._workers[:number]:
+                self._workers[number] = spares.pop() if spares else workers[number % len(workers)]
         self._futures = [
             self._client.submit(
                 ShardTrainer,
-                *own,
+                *arguments,
                 actor=True,
-                workers=[place],
+                workers=[worker],
                 allow_other_workers=True,
                 pure=False,
             )
-            for own, place in zip(self._arguments, self._places, strict=True)
+            for arguments, worker in zip(self._arguments, self._workers, strict=True)
         ]
         with translate_comm_errors(), self._client.as_current():  # the client of actors' calls
             self._actors = [future.result() for future in self._futures]
@@ -389,8 +389,8 @@ class ClusterStack(BaseStack):
     In each round all shards start from the same state, and steps are made on batches of their own
     rows (Stich 2019, algorithm 1). Then parameters, statistics and moments are averaged (Reddi et
     al. 2021), weighted by the total weight of the rows. All shards take part in the same number of
-    steps, so that the weighted loss of all rows is minimized (Wang et al. 2020, section 3). After
-    rounds of one step, the result of plain SGD is that of one machine.
+    steps, so that the weighted loss of all rows is minimized (Wang et al. 2020, section 3). With
+    rounds of one step, plain SGD gives the same result as on one machine.
 
     Parameters
     ----------
@@ -401,7 +401,7 @@ class ClusterStack(BaseStack):
     state : TrainState
         The training state, changed in place.
     members : sequence of int
-        Their numbers.
+        The numbers of the members.
 
     References
     ----------
@@ -426,32 +426,32 @@ class ClusterStack(BaseStack):
         if self.config.shuffle:
             order_seeds = [int(rng.randint(_MAX_SEED)) for rng in state.rngs if rng is not None]
         mask_seeds = [0 if mask is None else int(mask.integers(_MAX_SEED)) for mask in state.masks]
-        # The arrays that local steps change, without what the workers do not need.
-        shared = TrainState.initial(state.parameters, optimizer=state.optimizer)
+        # Local steps need these fields of the state only.
+        shared_state = TrainState.initial(state.parameters, optimizer=state.optimizer)
         losses, weights = np.zeros((2, len(state)))
         for number in range(pool.n_rounds):
             if time.monotonic() > deadline:
                 raise TimeLimitReached
-            results = pool.train(shared, rate, self._members, order_seeds, mask_seeds, number)
-            average_results(shared, results)
-            first, last = (pool.n_train * at // pool.n_rounds for at in (number, number + 1))
-            state.n_samples_seen += last - first
-            self._update_average(last - first)
+            results = pool.train(shared_state, rate, self._members, order_seeds, mask_seeds, number)
+            average_results(shared_state, results)
+            start, stop = (pool.n_train * i // pool.n_rounds for i in (number, number + 1))
+            state.n_samples_seen += stop - start
+            self._update_average(stop - start)
             for result in results:
                 losses += result.weights * result.losses
                 weights += result.weights
         return np.asarray(losses / weights)
 
     def _update_average(self, n_rows: int) -> None:
-        """Update the average of the weights, as if all steps of the round had led to this state."""
+        """Update the weight average as if the state had been the same in all steps of the round."""
         average, state, n_steps = self.config.average, self.state, self._pool.n_steps
         if average is None:
             return
         theta, buffers = state.parameters.theta, state.parameters.buffers
-        overwritten = np.empty_like(theta)
+        scratch = np.empty_like(theta)
         for step in range(n_steps):
-            n_rows_of_step = n_rows * (step + 1) // n_steps - n_rows * step // n_steps
-            average.update(theta, overwritten, state.average, n_rows_of_step, buffers)
+            n_step_rows = n_rows * (step + 1) // n_steps - n_rows * step // n_steps
+            average.update(theta, scratch, state.average, n_step_rows, buffers)
 
 
 def average_results(state: TrainState, results: Sequence[RoundResult]) -> None:
@@ -467,24 +467,24 @@ def average_results(state: TrainState, results: Sequence[RoundResult]) -> None:
     state : TrainState
         The state before the round, changed in place.
     results : sequence of RoundResult
-        The results of the round. Shards without rows return what they were given.
+        The results of the round. Shards without rows return the state unchanged.
     """
     weights = np.array([result.weights for result in results])[..., None]
-    totals, equal = weights.sum(axis=0), np.full(weights.shape, 1 / len(results))
-    parts = np.divide(weights, totals, out=equal, where=totals > 0)
+    totals, shares = weights.sum(axis=0), np.full(weights.shape, 1 / len(results))
+    shares = np.divide(weights, totals, out=shares, where=totals > 0)
 
     def average(arrays: Iterable[Array]) -> Any:
-        return sum(part * array for part, array in zip(parts, arrays, strict=True))
+        return sum(share * array for share, array in zip(shares, arrays, strict=True))
 
     columns = zip(*(result.state.trained_arrays() for result in results), strict=True)
     means = [average(column) for column in columns]
     moment = next((name for name in _SECOND_MOMENTS if name in state.optimizer), None)
     if moment is not None and len(results) > 1:
-        before, after = state.optimizer[moment], [result.state for result in results]
-        scales = [np.sqrt((before + own.optimizer[moment]) / 2) for own in after]
-        pairs = zip(scales, after, strict=True)
-        weighted, total = average(s * own.parameters.theta for s, own in pairs), average(scales)
-        np.divide(weighted, total, out=means[0], where=total > 0)
+        start, states = state.optimizer[moment], [result.state for result in results]
+        scales = [np.sqrt((start + item.optimizer[moment]) / 2) for item in states]
+        pairs = zip(scales, states, strict=True)
+        sums, total = average(s * item.parameters.theta for s, item in pairs), average(scales)
+        np.divide(sums, total, out=means[0], where=total > 0)
     for array, mean in zip(state.trained_arrays(), means, strict=True):
         # Counts of steps are equal, up to rounding.
         np.copyto(array, mean if array.dtype.kind == "f" else np.rint(mean), casting="unsafe")

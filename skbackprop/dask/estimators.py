@@ -1,7 +1,7 @@
 """Classifier and regressor for data on the workers of a Dask cluster.
 
-The workers hold the rows and train. The client has a sample of the rows, on which the checks and
-the settings of the local estimators are based.
+The workers hold the rows and train. The checks and settings of the local estimators use a sample of
+the rows on the client.
 """
 
 from __future__ import annotations
@@ -120,10 +120,10 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
             return super()._train(task, on_epoch, until, partial(ClusterStack, pool))
 
     def _check_batch_size(self, task: Any) -> None:
-        """Do nothing: batches are shared by the workers, and made of more rows than the sample."""
+        """Do nothing, because workers share batches, and the sample has fewer rows than a batch."""
 
     def _check_supported(self, config: Config, X_val: Any, incremental: bool) -> None:
-        """Check that a Dask estimator can train as the parameters say."""
+        """Check that a Dask estimator supports the parameters."""
         name = type(self).__name__
         if config.is_lbfgs:
             raise ValueError(
@@ -350,15 +350,15 @@ def _encode_block(
     class_weight: Mapping[Any, float] | None,
     holds_out: bool,
 ) -> Block:
-    """Return checked rows, with the network's targets and the weights of training."""
+    """Return validated rows, with encoded targets and training weights."""
     with prefix_errors(f"block {number} of X"):
         X, y = reader._validate_rows(block.X, block.y, reset=False)
         check_first_layer(layers, X)
         network.validate_padding(X)
-        encoded, weight = targets.encode(y, needs_all=False), block.weight
+        encoded_y, weight = targets.encode(y, needs_all=False), block.weight
         if weight is not None:
             weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
     if class_weight is not None:
-        of_classes = pd.Series(y).map(class_weight).fillna(1.0).to_numpy()
-        weight = of_classes if weight is None else weight * of_classes
-    return Block(X, encoded, weight, block.folds if holds_out else None)
+        class_weights = pd.Series(y).map(class_weight).fillna(1.0).to_numpy()
+        weight = class_weights if weight is None else weight * class_weights
+    return Block(X, encoded_y, weight, block.folds if holds_out else None)

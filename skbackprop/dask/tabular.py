@@ -1,7 +1,7 @@
 """Classifier and regressor for raw tables on the workers of a Dask cluster.
 
-The features are those of the local estimators, fitted to a sample of the rows. The levels of
-categories and their target statistics alone come from all rows.
+The features are those of the local estimators, fitted to a sample of the rows. Only the levels of
+categories and their target statistics come from all rows.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ from .estimators import (
 # The smallest number of rows of a sample.
 _MIN_SAMPLE_ROWS = 1 << 13
 
-# Workers share the batches of local networks, but each takes at least so many rows.
+# Workers share each batch, but each worker takes at least this number of rows.
 _MIN_BATCH_SIZE = 16
 
 
@@ -140,7 +140,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             self.__dict__.pop(name, None)
 
     def _check_supported(self, groups: Any, resume_from: Any) -> None:
-        """Raise if parameters or arguments are not available on a cluster."""
+        """Check that parameters and arguments are available on a cluster."""
         name, local = type(self).__name__, self._local.__name__
         if self.blend not in (None, AUTO):
             raise ValueError(
@@ -155,7 +155,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
                 f"{local}."
             )
         callbacks = getattr(self, "_skl_callbacks", [])
-        if resume_from is not None or any(getattr(each, "resumes", False) for each in callbacks):
+        if resume_from is not None or any(getattr(item, "resumes", False) for item in callbacks):
             raise ValueError(
                 f"resume_from and the callback Checkpoint are not available in {name}, which "
                 "survives the loss of workers without them. Leave them out, or train the local "
@@ -169,7 +169,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return self._n_networks
 
     def _count_training_rows(self, n_rows: int, folds: Array | None) -> int:
-        """Return the number of training rows of a network, of all rows."""
+        """Return the number of training rows of a network, on all workers."""
         n_rows = self._blocks.n_rows
         return n_rows if folds is None else n_rows - n_rows // (int(folds.max()) + 1)
 
@@ -181,7 +181,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         n_folds: int,
         rng: np.random.RandomState,
     ) -> Array:
-        """Return the folds of the sample; raise if its rows do not suffice."""
+        """Return the folds of the sample, after a check that it has enough rows."""
         folds = self._sample_folds
         if not np.bincount(folds, minlength=n_folds).all():
             raise ValueError(
@@ -229,21 +229,21 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
     ) -> CategoricalEncoding:
         """Return the categories, and target statistics, of all rows.
 
-        Sums of targets, and of their squares, are those of differences from `center`.
+        `center` is subtracted from the targets before they and their squares are summed.
         """
-        chosen = [at for at, kind in enumerate(kinds) if kind == "category"]
+        indices = [index for index, kind in enumerate(kinds) if kind == "category"]
         blocks = self._blocks.compute(
-            _sum_by_category, reader=reader, targets=self._targets, center=center, chosen=chosen
+            _sum_by_category, reader=reader, targets=self._targets, center=center, indices=indices
         )
         sums = [_sum_groups(pd.concat(parts)) for parts in zip(*blocks, strict=True)]
         levels = [
-            CategoryLevels.fit(_count_levels(own), columns.label(at), MIN_FREQUENCY)
-            for at, own in zip(chosen, sums, strict=True)
+            CategoryLevels.fit(_count_levels(counts_of_levels), columns.label(index), MIN_FREQUENCY)
+            for index, counts_of_levels in zip(indices, sums, strict=True)
         ]
-        categories = CategoricalEncoding.from_levels(chosen, levels, MAX_CATEGORIES)
+        categories = CategoricalEncoding.from_levels(indices, levels, MAX_CATEGORIES)
         if not (len(categories.target_encoded) and self._targets.target_type):
             return categories
-        moments = [_make_moments(sums[at], levels[at], center) for at in categories.target_encoded]
+        moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]
         n_outputs = len(moments[0].counts)
         classes = [None] if n_outputs == 1 else list(range(n_outputs))
         statistics = TargetEncoding.from_moments(moments, classes, self._sample_folds)
@@ -467,8 +467,8 @@ def _check_block(
 ) -> Block:
     """Return a block with checked targets and weights, and with folds.
 
-    The fold of a row depends on the seed, on the number of the block and on the row's place there,
-    so that any worker assigns the same.
+    The fold of a row depends on the seed, the number of the block and the position of the row in
+    it, so all workers assign the same folds.
     """
     if issparse(block.X):
         raise TypeError(
@@ -522,7 +522,7 @@ def _sum_by_category(
     reader: TableEncoder,
     targets: Any,
     center: float,
-    chosen: Sequence[int],
+    indices: Sequence[int],
 ) -> list[pd.DataFrame]:
     """Return the sums of targets by level and fold, for each of some columns.
 
@@ -536,8 +536,8 @@ def _sum_by_category(
     sums = []
     with prefix_errors(f"block {number} of X"):
         columns = read_table(reader, block.X, reset=False)
-        for at in chosen:
-            levels = pd.Series(columns.values(at), dtype=object)
+        for index in indices:
+            levels = pd.Series(columns.values(index), dtype=object)
             sums.append(_sum_groups(rows.assign(level=levels, fold=block.folds)))
     return sums
 
@@ -548,7 +548,7 @@ def _sum_groups(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _count_levels(sums: pd.DataFrame) -> dict[Any, int]:
-    """Return the number of rows of each level; None is the missing one."""
+    """Return the number of rows of each level; None stands for missing values."""
     counts = sums.groupby("level", dropna=False, sort=False)[0].sum().astype(int)
     return {None if is_missing(level) else level: count for level, count in counts.items()}
 
@@ -557,8 +557,8 @@ def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: float) -> 
     """Return the moments of targets by fold and code, given their sums by level and fold."""
     codes, folds = levels.encode(sums["level"].tolist()) - 1, sums["fold"].to_numpy(int)
     table = np.zeros((sums.shape[1] - 2, folds.max() + 1, levels.n_codes))
-    for at, own in enumerate(table):
-        np.add.at(own, (folds, codes), sums[at].to_numpy())
+    for output, output_table in enumerate(table):
+        np.add.at(output_table, (folds, codes), sums[output].to_numpy())
     counts, totals, squares = table[:1], *np.split(table[1:], 2)
     means = totals / np.maximum(counts, 1)
     squares = np.maximum(squares - counts * np.square(means), 0)

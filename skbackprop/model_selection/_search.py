@@ -87,9 +87,9 @@ class StackedSearchMixin(EstimatorMixin):
         return self
 
     def _with_stand_in(self) -> Any:
-        """Return a copy of the search over stand-ins of the estimator, if these can help."""
+        """Return a copy of the search, over stand-ins if the estimator may be a network."""
         search, estimator = copy.copy(self), self.estimator
-        search.__dict__.pop("feature_names_in_", None)  # of an earlier fit
+        search.__dict__.pop("feature_names_in_", None)  # an earlier fit may have set them
         if isinstance(estimator, (Pipeline, BaseNeuralNetwork)) and not has_callbacks(estimator):
             search.estimator = StandIn(estimator)
             if self.scoring is None:
@@ -97,7 +97,7 @@ class StackedSearchMixin(EstimatorMixin):
         return search
 
     def _get_routed_params_for_fit(self, params: dict[str, Any]) -> Any:
-        """Return where scikit-learn passes arguments of `fit`; stand-ins also get the rows."""
+        """Return the routed arguments of `fit`; stand-ins also get the rows."""
         if not isinstance(self.estimator, StandIn):
             return super()._get_routed_params_for_fit(params)
         rows = {"rows": params.pop("rows")}
@@ -110,7 +110,7 @@ class StackedSearchMixin(EstimatorMixin):
     def _run_stacked(
         self, run_search: Any, backend: Any, evaluate_candidates: Any, callback_ctx: Any = None
     ) -> None:
-        """Run a strategy of scikit-learn, whose candidates are trained before their evaluation.
+        """Run a search strategy of scikit-learn; train the candidates before their evaluation.
 
         Parameters
         ----------
@@ -119,11 +119,11 @@ class StackedSearchMixin(EstimatorMixin):
         backend : ParallelBackendBase
             The backend of joblib that trains.
         evaluate_candidates : callable
-            The function of scikit-learn that a strategy is given.
+            The function of scikit-learn that a strategy calls.
         callback_ctx : CallbackContext or None, default=None
             The context of callbacks, in versions of scikit-learn that have them.
         """
-        # scikit-learn pickles the search for each fit in a worker, so these must not stay.
+        # scikit-learn pickles the search for each fit in a worker, so attributes must be small.
         del self._run_search
         fit_params = self.__dict__.pop("_fit_params")
         last_candidates: list[Candidate] = []
@@ -136,12 +136,12 @@ class StackedSearchMixin(EstimatorMixin):
             **context: Any,
         ) -> dict[str, Any]:
             candidates = [
-                Candidate(each, getattr(each, "trained", ())) for each in candidate_params
+                Candidate(params, getattr(params, "estimators", ())) for params in candidate_params
             ]
             for candidate in last_candidates:
-                candidate.trained.clear()
+                candidate.estimators.clear()
             last_candidates[:] = candidates
-            if not hasattr(self, "_skl_callbacks"):  # else pickled with each fit, in whole
+            if not hasattr(self, "_skl_callbacks"):  # it would be pickled with each fit
                 context.clear()
             splitter = cv or self._checked_cv_orig
             results: dict[str, Any] = evaluate_candidates(
@@ -157,8 +157,8 @@ class StackedSearchMixin(EstimatorMixin):
 
         takes_context = "callback_ctx" in signature(run_search).parameters
         run_search(train_and_evaluate, **({"callback_ctx": callback_ctx} if takes_context else {}))
-        for candidate in last_candidates:  # the final fit trains
-            candidate.trained.clear()
+        for candidate in last_candidates:  # the final fit trains again
+            candidate.estimators.clear()
 
     @property
     def _epochs(self) -> tuple[int | None, int | None]:
@@ -433,16 +433,16 @@ class StackedHalvingMixin(StackedSearchMixin):
     def _with_stand_in(self) -> Any:
         """Return a copy with the full name of the resource, and the estimator's value for "auto".
 
-        The full name has the last step of a pipeline.
+        In a pipeline, the full name contains the last step.
         """
-        search, known = super()._with_stand_in(), self.estimator.get_params()
+        search, params = super()._with_stand_in(), self.estimator.get_params()
         full_name = get_prefix(self.estimator) + self.resource
-        if self.resource not in known and full_name in known:
+        if self.resource not in params and full_name in params:
             search.resource = full_name
-        value = known.get(search.resource)
+        value = params.get(search.resource)
         if self.max_resources == "auto" and isinstance(value, Integral):
             search.max_resources = value
-        if search.resource not in (*known, "n_samples"):
+        if search.resource not in (*params, "n_samples"):
             search.estimator = self.estimator  # scikit-learn's error names its class
         return search
 

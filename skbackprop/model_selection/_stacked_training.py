@@ -32,15 +32,15 @@ from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
 # that is faster than stacks over several splits.
 _MIN_CANDIDATES_PER_SPLIT = 8
 
-# X of more bytes is only held for one split at a time.
+# If X has more bytes than these, a job holds one split at a time.
 _MAX_BYTES_OF_SPLITS = 1 << 26
 
 # The memory that a stack may take, in bytes. It only matters for members that visit their rows in
 # different orders: each then has a copy of the next rows.
 _MAX_STACK_BYTES = 1 << 28
 
-# Parameters by which the validation of data differs.
-_READING = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
+# Parameters that affect the validation of data.
+_VALIDATION_PARAMETERS = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -64,8 +64,8 @@ class StackMember:
         The index of the split.
     train : array
         The training rows of the split.
-    last : TrainedEstimator or None
-        What the candidate was trained to in the round before, to resume training from.
+    source : TrainedEstimator or None
+        The result of the last round, from which training resumes.
     stack : int, default=0
         A number that is the same for candidates whose networks may train in one stack.
     """
@@ -76,7 +76,7 @@ class StackMember:
     transformer_params: dict[str, Any]
     split: int
     train: Array
-    last: TrainedEstimator | None
+    source: TrainedEstimator | None
     stack: int = 0
 
 
@@ -115,7 +115,7 @@ class TrainingSplitter:
         n_jobs, verbose = effective_n_jobs(self.search.n_jobs), self.search.verbose
         splits = [(np.asarray(train), test) for train, test in self.splitter.split(X, y, **params)]
         for candidate in self.candidates:
-            candidate.trained = candidate.trained or [None] * len(splits)
+            candidate.estimators = candidate.estimators or [None] * len(splits)
         members = self._make_members([train for train, _ in splits])
         if verbose:
             print(f"{len(members)} of {len(self.candidates)} candidates train in stacks.")
@@ -125,9 +125,9 @@ class TrainingSplitter:
             delayed(train_job)(job, X, y, self.fit_params, self.pause_epoch, verbose)
             for job in jobs
         )
-        for job, trained in zip(jobs, results, strict=True):
-            for member, result in zip(job, trained, strict=True):
-                self.candidates[member.number].trained[member.split] = result
+        for job, job_results in zip(jobs, results, strict=True):
+            for member, result in zip(job, job_results, strict=True):
+                self.candidates[member.number].estimators[member.split] = result
         return splits
 
     def _make_members(self, trains: Sequence[Array]) -> list[list[StackMember]]:
@@ -141,7 +141,7 @@ class TrainingSplitter:
             network.max_iter = self.last_epoch or network.max_iter
             try:
                 config = network._validated_config(network._get_init_params(), False, False)
-            except Exception:  # scikit-learn gets the error in a fit of its own
+            except Exception:  # scikit-learn reports the error in its own fit
                 continue
             prefix = get_prefix(estimator)
             transformer_params = {
@@ -151,18 +151,18 @@ class TrainingSplitter:
             }
             members.append(
                 [
-                    StackMember(number, estimator, config, transformer_params, split, train, last)
-                    for split, (train, last) in enumerate(
-                        zip(trains, candidate.trained, strict=True)
+                    StackMember(number, estimator, config, transformer_params, split, train, item)
+                    for split, (train, item) in enumerate(
+                        zip(trains, candidate.estimators, strict=True)
                     )
                 ]
             )
         keys = [
-            [type(get_network(each[0].estimator)), *each[0].config.stacking_key] for each in members
+            [type(get_network(item[0].estimator)), *item[0].config.stacking_key] for item in members
         ]
         for stack, group in enumerate(group_by_equality(members, keys)):
-            for each in group:
-                for member in each:
+            for splits in group:
+                for member in splits:
                     member.stack = stack
         return members
 
@@ -194,8 +194,8 @@ def has_callbacks(estimator: Any) -> bool:
 def can_stack(estimator: Any) -> bool:
     """Return whether an estimator can be trained with others.
 
-    Callbacks follow a single fit. A subclass with its own `fit` has to be fitted by that. Kernel
-    matrices are split by rows and columns.
+    Estimators with callbacks, with a `fit` of a subclass, or with kernel matrices, which are split
+    by rows and columns, are fitted by scikit-learn.
     """
     network = get_network(estimator)
     return (
@@ -207,18 +207,18 @@ def can_stack(estimator: Any) -> bool:
 
 
 def divide_into_jobs(candidates: Any, n_jobs: int, is_large: bool) -> list[list[StackMember]]:
-    """Return the members that are trained at once, with one setting of transformers each.
+    """Return jobs: lists of members with equal transformers, which are trained at once.
 
     Candidates of one architecture are neighbors. If there are many of them, or the data is large,
-    each split has a job of its own. The last jobs are divided among workers that would have none.
+    each split has its own job. The last jobs are divided among workers that would have no job.
     """
     jobs: list[Any] = []
-    for alike in group_by_equality(candidates, [each[0].transformer_params for each in candidates]):
-        alike.sort(key=lambda each: each[0].stack)
-        n_stacks, all_splits = len({each[0].stack for each in alike}), range(len(alike[0]))
-        is_single = is_large or len(alike) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks
+    for group in group_by_equality(candidates, [item[0].transformer_params for item in candidates]):
+        group.sort(key=lambda item: item[0].stack)
+        n_stacks, all_splits = len({item[0].stack for item in group}), range(len(group[0]))
+        is_single = is_large or len(group) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks
         for splits in [[split] for split in all_splits] if is_single else [all_splits]:
-            jobs.append([each[split] for split in splits for each in alike])
+            jobs.append([item[split] for split in splits for item in group])
     if n_left := len(jobs) % n_jobs:
         n_parts = n_jobs // n_left
         parts = [
@@ -226,8 +226,8 @@ def divide_into_jobs(candidates: Any, n_jobs: int, is_large: bool) -> list[list[
         ]
         jobs[-n_left:] = [
             [job[i] for i in part]
-            for job, each in zip(jobs[-n_left:], parts, strict=True)
-            for part in each
+            for job, job_parts in zip(jobs[-n_left:], parts, strict=True)
+            for part in job_parts
         ]
     return jobs
 
@@ -270,11 +270,11 @@ def train_job(
     results: dict[StackMember, TrainedEstimator | None] = dict.fromkeys(members)
     for fit in fits:
         if fit.is_fitted:
-            # Scorers see the number of epochs that the network has been trained for.
+            # Scorers read the number of epochs from max_iter.
             fit.network.max_iter = pause_epoch or fit.network.max_iter
             checksum, pipeline, _ = data[fit.member.split]
-            trained = with_network(pipeline, fit.network)
-            results[fit.member] = TrainedEstimator(checksum, fit.seconds, trained, fit.resumable)
+            estimator = with_network(pipeline, fit.network)
+            results[fit.member] = TrainedEstimator(checksum, fit.seconds, estimator, fit.resumable)
     return list(results.values())
 
 
@@ -310,9 +310,9 @@ class StackedFit:
 
     @property
     def stacking_key(self) -> tuple[Any, ...]:
-        """What the networks of a stack have in common: parameters, shapes, the kind of the data."""
+        """The parameters, shapes and kind of data that the networks of a stack have in common."""
         task, state = self.task, self.task.state
-        of_data = (
+        data_key = (
             task.row_shape,
             task.rows.y.shape[1],
             task.rows.is_sparse,
@@ -321,14 +321,14 @@ class StackedFit:
         return (
             self.member.stack,
             type(task.targets),
-            *of_data,
+            *data_key,
             state.parameters.dtype,
             int(state.epoch[0, 0]),
         )
 
     @property
     def checksum(self) -> int:
-        """A number by which equal data is recognized."""
+        """A checksum of the data, to recognize equal data."""
         parts = self.task.rows.X, self.task.rows.y, self.task.rows.weight
         return compute_checksum([part for part in parts if part is not None])
 
@@ -340,34 +340,34 @@ class StackedFit:
                 self.resumable = self.checksum, state.copy().with_own_random_states()
             self.network._set_fitted(self.task, state)
             self.is_fitted = True
-        except Exception:  # scikit-learn gets the error in a fit of its own
+        except Exception:  # scikit-learn reports the error in its own fit
             self.resumable = None
         self.seconds += seconds + time.perf_counter() - start
 
 
 def prepare_fit(
-    member: StackMember, data: dict[int, Any], others: Sequence[StackedFit]
+    member: StackMember, data: dict[int, Any], previous_fits: Sequence[StackedFit]
 ) -> StackedFit | None:
     """Return the fit of a candidate's network; None if its parameters or data are invalid.
 
-    `others` are fits before it, whose validated data it shares where that is the same.
+    It shares the validated data of `previous_fits` where the data is the same.
     """
     start = time.perf_counter()
-    # Training changes nothing but the random state. A clone would lose attributes that set_params
-    # of a subclass has set beside the parameters.
+    # A shallow copy is enough, because training only changes the random state. A clone would lose
+    # attributes that the set_params of a subclass has set beside the parameters.
     network = copy.copy(get_network(member.estimator))
     network.random_state = copy.deepcopy(network.random_state)
-    if network.random_state is None:  # the others would draw from NumPy's global stream as well
+    if network.random_state is None:  # candidates must not share NumPy's global stream
         network.random_state = np.random.RandomState(np.random.randint(np.iinfo(np.int32).max))
     arguments = data[member.split][-1]
-    alike = (
-        other.task
-        for other in others
-        if other.arguments is arguments
-        and type(other.network) is type(network)
+    tasks = (
+        item.task
+        for item in previous_fits
+        if item.arguments is arguments
+        and type(item.network) is type(network)
         and all(
-            is_equal(getattr(other.network, name, None), getattr(network, name, None))
-            for name in _READING
+            is_equal(getattr(item.network, name, None), getattr(network, name, None))
+            for name in _VALIDATION_PARAMETERS
         )
     )
     try:
@@ -375,16 +375,16 @@ def prepare_fit(
             arguments["X"],
             arguments["y"],
             **arguments["fit_params"],
-            like=next(alike, None),
+            like=next(tasks, None),
             config=member.config,
         )
-    except Exception:  # scikit-learn gets the error in a fit of its own
+    except Exception:  # scikit-learn reports the error in its own fit
         return None
     if get_network(member.estimator).random_state is None:
         network.random_state = None
     fit = StackedFit(member, network, arguments, task, time.perf_counter() - start)
-    if member.last is not None and (last := member.last.load("resumable")) is not None:
-        checksum, state = last
+    if member.source is not None and (snapshot := member.source.load("resumable")) is not None:
+        checksum, state = snapshot
         if checksum == fit.checksum:
             task.resume(state)
     return fit
@@ -395,19 +395,19 @@ def train_stack(
 ) -> None:
     """Train networks that have the same `stacking_key`, and set their fitted attributes.
 
-    If they fail as a whole, none is fitted, and there is a RuntimeWarning: a user-defined part of a
+    If training fails, no network is fitted, and there is a RuntimeWarning. A user-defined part of a
     network may fail, or may support only single networks.
     """
-    first, start = fits[0].task, time.perf_counter()
+    task, start = fits[0].task, time.perf_counter()
     sizes = [len(fit.task.state) for fit in fits]
     epochs = [fit.task.state.epoch.sum() for fit in fits]
     try:
         state = train(
-            first.training_network,
-            first.targets.loss,
+            task.training_network,
+            task.targets.loss,
             [fit.task.config for fit, n in zip(fits, sizes, strict=True) for _ in range(n)],
             [fit.task.rows for fit, n in zip(fits, sizes, strict=True) for _ in range(n)],
-            [each for fit in fits for each in fit.task.validation],
+            [part for fit in fits for part in fit.task.validation],
             TrainState.concat([fit.task.state for fit in fits]),
             on_epoch,
             pause_epoch,
@@ -428,9 +428,9 @@ def train_stack(
     seconds = time.perf_counter() - start
     ends = np.cumsum(sizes).tolist()
     parts = [state.take(slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)]
-    done = [part.epoch.sum() - n for part, n in zip(parts, epochs, strict=True)]
-    for fit, part, n in zip(fits, parts, done, strict=True):
-        share = n / sum(done) if sum(done) else 1 / len(fits)
+    n_epochs = [part.epoch.sum() - n for part, n in zip(parts, epochs, strict=True)]
+    for fit, part, n in zip(fits, parts, n_epochs, strict=True):
+        share = n / sum(n_epochs) if sum(n_epochs) else 1 / len(fits)
         fit.finish(part, float(seconds * share), pauses=pause_epoch is not None)
 
 
@@ -459,7 +459,7 @@ def fit_transformers(
         for name, value in fit_params.items()
     }
     checksum = checksum_of_rows(params.pop("rows"))
-    X, y = (each if each is None else _safe_indexing(each, member.train) for each in (X, y))
+    X, y = (data if data is None else _safe_indexing(data, member.train) for data in (X, y))
     recorder = _ArgumentRecorder(get_network(member.estimator))
     estimator = with_network(clone(member.estimator), recorder)
     try:
@@ -488,15 +488,15 @@ def make_progress_report(n_networks: int) -> OnEpoch:
 
     It prints every few seconds, and when a stack ends.
     """
-    last = time.perf_counter()
+    last_time = time.perf_counter()
 
     def report(get_state: GetState) -> bool:
-        nonlocal last
-        now = time.perf_counter()
+        nonlocal last_time
+        current_time = time.perf_counter()
         state = get_state()
         n_left = state.stop_reason.count("")
-        if n_left == 0 or now - last > _SECONDS_BETWEEN_LINES:
-            last = now
+        if n_left == 0 or current_time - last_time > _SECONDS_BETWEEN_LINES:
+            last_time = current_time
             # A worker process does not flush by itself.
             n_epochs = int(state.epoch.max())
             print(f"epoch {n_epochs}, {n_left} of {n_networks} networks left", flush=True)

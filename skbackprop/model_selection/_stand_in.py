@@ -50,57 +50,57 @@ class TrainedEstimator:
         state = dict(vars(self))
         for name in ("estimator", "resumable"):
             if not isinstance(state[name], bytes):
-                with suppress(Exception):  # classes of the user's script, which joblib can pickle
+                with suppress(Exception):  # joblib pickles classes of the user's script
                     state[name] = pickle.dumps(state[name])
         return state
 
 
 def checksum_of_rows(rows: IndexArray) -> int:
-    """Return a number by which training rows are recognized."""
+    """Return a checksum that identifies training rows."""
     return zlib.crc32(rows.tobytes())
 
 
 class Candidate(dict[str, Any]):
-    """Parameters of a candidate, which bring the estimators trained with them to its stand-in.
+    """Parameters of a candidate, with the estimators trained by them for its stand-in.
 
     scikit-learn clones the parameters of a candidate and passes the clone to `set_params`. The
-    clone has one more item. Everywhere else, a candidate is the dict of its parameters.
+    clone has the estimators as one more item. Otherwise, a candidate is a dict of parameters.
 
     Parameters
     ----------
     parameters : dict
         The parameters.
-    trained : iterable of TrainedEstimator or None, default=()
-        The estimator of each split; None for splits on which scikit-learn trains it.
+    estimators : iterable of TrainedEstimator or None, default=()
+        The trained estimator of each split; None for splits on which scikit-learn trains it.
     """
 
-    def __init__(self, parameters: dict[str, Any], trained: Iterable[Any] = ()) -> None:
+    def __init__(self, parameters: dict[str, Any], estimators: Iterable[Any] = ()) -> None:
         super().__init__(parameters)
-        self.trained: list[TrainedEstimator | None] = list(trained)
+        self.estimators: list[TrainedEstimator | None] = list(estimators)
 
     @property
     def seconds(self) -> list[float]:
         """The training time of each split; 0 for splits on which scikit-learn trains."""
-        return [trained.seconds if trained else 0.0 for trained in self.trained]
+        return [item.seconds if item else 0.0 for item in self.estimators]
 
     def __sklearn_clone__(self) -> dict[str, Any]:
-        return {**clone(dict(self), safe=False), "_trained": self.trained}
+        return {**clone(dict(self), safe=False), "_estimators": self.estimators}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle without the training states, of which workers that score have no use."""
-        return Candidate, (dict(self), [t and replace(t, resumable=None) for t in self.trained])
+        """Pickle without training states, because workers that score do not need them."""
+        return Candidate, (dict(self), [t and replace(t, resumable=None) for t in self.estimators])
 
     def copy(self) -> Candidate:
         """Return a copy that shares the trained estimators, for the next round of a search."""
-        return Candidate(self, self.trained)
+        return Candidate(self, self.estimators)
 
 
 class StandIn(CallbackSupportMixin):
     """Estimator whose `fit` takes over an estimator that has been trained on the same rows.
 
     In `fit` it becomes an instance of the user's class, since scorers may use any method or
-    attribute of the estimator that they get. If no trained estimator has its rows, it becomes the
-    user's unfitted estimator, and fits itself.
+    attribute of the estimator that they get. If there is no trained estimator for its rows, it
+    becomes the user's unfitted estimator, and fits itself.
 
     Parameters
     ----------
@@ -111,16 +111,16 @@ class StandIn(CallbackSupportMixin):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
         self.params: dict[str, Any] = {}
-        self.trained: Sequence[Any] = ()
+        self.estimators: Sequence[Any] = ()
 
     def __sklearn_clone__(self) -> StandIn:
         return StandIn(self.estimator)
 
     def __sklearn_tags__(self) -> Any:
-        if not any(self.trained):
+        if not any(self.estimators):
             return get_tags(self._with_params())
         tags = get_tags(self.estimator)
-        tags.input_tags.pairwise = False  # else it would not be trained
+        tags.input_tags.pairwise = False  # pairwise estimators are not stacked
         return tags
 
     def __repr__(self) -> str:
@@ -133,9 +133,9 @@ class StandIn(CallbackSupportMixin):
         """Return the parameters of the user's estimator."""
         return self.estimator.get_params(deep)
 
-    def set_params(self, *, _trained: Sequence[Any] = (), **params: Any) -> Self:
+    def set_params(self, *, _estimators: Sequence[Any] = (), **params: Any) -> Self:
         """Set the parameters of a candidate, and the estimators trained with them."""
-        self.params, self.trained = params, _trained
+        self.params, self.estimators = params, _estimators
         return self
 
     def get_metadata_routing(self) -> Any:
@@ -146,13 +146,13 @@ class StandIn(CallbackSupportMixin):
     def fit(self, X: Any, y: Any = None, *, rows: IndexArray, **params: Any) -> Self:
         """Become the estimator that has been trained on these rows, or fit the user's estimator."""
         checksum = checksum_of_rows(rows)
-        found = [each for each in self.trained if each and each.checksum == checksum]
-        become = found[0].load("estimator") if found else self._with_params()
-        for name in ("estimator", "params", "trained"):
+        matches = [item for item in self.estimators if item and item.checksum == checksum]
+        estimator = matches[0].load("estimator") if matches else self._with_params()
+        for name in ("estimator", "params", "estimators"):
             delattr(self, name)
-        self.__dict__.update(vars(become) | vars(self))  # the callbacks are those of the search
-        self.__class__ = type(become)
-        if not found:
+        self.__dict__.update(vars(estimator) | vars(self))  # callbacks of the search stay
+        self.__class__ = type(estimator)
+        if not matches:
             return self.fit(X, *([] if y is None else [y]), **params)
         if hasattr(self, "_skl_callbacks"):
             context = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)

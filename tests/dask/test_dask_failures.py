@@ -90,7 +90,7 @@ def test_shares_of_lost_workers_move_to_new_ones(short_timeouts, monkeypatch):
 
     def record_places(self):
         original(self)
-        places.append(len(set(self._places)))
+        places.append(len(set(self._workers)))
 
     def remove_worker():
         cluster.scale(1)
