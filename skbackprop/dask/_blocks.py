@@ -143,7 +143,7 @@ class Blocks:
             return list(self.client.gather(futures))
 
     def find_holders(self, indices: Iterable[int]) -> list[str | None]:
-        """Return the worker that holds each of some blocks; None for those not in memory."""
+        """Return the worker that holds each block; None for blocks that are not in memory."""
         futures = [self.futures[i] for i in indices]
         holders = self.client.who_has(futures)
         return [next(iter(holders.get(future.key, ())), None) for future in futures]
@@ -290,12 +290,12 @@ def _to_delayed(value: Any, X: da.Array) -> list[Any]:
 
 
 def sum_by_label(by_label: Sequence[pd.Series]) -> pd.Series:
-    """Return the total weight of each label, given those in each block."""
+    """Return the total weight of each label from its weights in each block."""
     return pd.concat(by_label).groupby(level=0, sort=False).sum()
 
 
 def scale_to_totals(sample: Block, totals: pd.Series) -> Block:
-    """Return a sample in which each label has the total weight that it has in all rows."""
+    """Scale the weights of a sample so that each label has its total weight in all rows."""
     y = pd.Series(np.asarray(sample.y).ravel())
     weight = pd.Series(1.0 if sample.weight is None else np.asarray(sample.weight), y.index)
     sample_totals = weight.groupby(y).transform("sum")
@@ -341,7 +341,7 @@ def _sum_weights_by_label(block: Block, number: int) -> pd.Series:
 
 
 def _draw_sample(block: Block, number: int, labels: list[Any], share: float, seed: int) -> Block:
-    """Return rows of a block, each with a probability, and the first row of some labels."""
+    """Return a random part of a block, with the first row of some labels."""
     mask = np.random.RandomState([seed, number]).random_sample(len(block.y)) < share
     if labels:
         y = pd.Series(np.asarray(block.y).ravel())

@@ -127,7 +127,7 @@ class ShardTrainer:
         self._rows = Rows(matrix, targets, weight)
         self._folds = None if folds[0] is None else np.concatenate(folds)
         self._orders: dict[int, tuple[int | None, IndexArray]] = {}
-        self._stacks: dict[int, tuple[Stack, IndexArray]] = {}  # by the batch size
+        self._stacks: dict[int, tuple[Stack, IndexArray]] = {}  # batch sizes are the keys
 
     def train(self, *arguments: Any) -> RoundResult | Exception:
         """Return the result of `make_steps`, or the exception that it raises.
@@ -367,7 +367,7 @@ class ShardPool:
             )
             for arguments, worker in zip(self._arguments, self._workers, strict=True)
         ]
-        with translate_comm_errors(), self._client.as_current():  # the client of actors' calls
+        with translate_comm_errors(), self._client.as_current():  # actors call through it
             self._actors = [future.result() for future in self._futures]
 
     def _drop_actors(self) -> None:

@@ -105,7 +105,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         X: Any,
         y: Any,
         sample_weight: Any,
-        given_validation: tuple[Any, Any, Any],
+        validation_data: tuple[Any, Any, Any],
         groups: Any,
         resume_from: Any,
         start: float,
@@ -113,14 +113,14 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
     ) -> None:
         """Set the fitted attributes, as for the rows of a sample."""
         self._check_supported(groups, resume_from)
-        given_validation = dask.compute(*given_validation)
+        validation_data = dask.compute(*validation_data)
         blocks = read_blocks(get_current_client(self), X, y, sample_weight)
         seed = draw_seed(check_random_state(self.random_state))
         self._n_networks = self.n_estimators
         if self.n_estimators == AUTO:
             has_many_rows = blocks.n_rows > MAX_ROWS_OF_FULL_ENSEMBLE
             self._n_networks = N_ESTIMATORS // 2 if has_many_rows else N_ESTIMATORS
-        is_validated = any(part is not None for part in given_validation)
+        is_validated = any(part is not None for part in validation_data)
         self._blocks = blocks.map(
             _check_block,
             validate_target=self._validate_target,
@@ -134,7 +134,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             sample = scale_to_totals(sample, sum_by_label(by_label))
         self._sample_folds = sample.folds
         super()._fit_table(
-            *(sample.X, sample.y, sample.weight, given_validation, None, None, start, context)
+            *(sample.X, sample.y, sample.weight, validation_data, None, None, start, context)
         )
         for name in ("_blocks", "_n_networks", "_sample_folds", "oof_member_"):
             self.__dict__.pop(name, None)
@@ -274,8 +274,8 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         self.networks_ = [networks.to_local() for networks in self.networks_]
         return outputs
 
-    def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
-        self.oof_score_ = self._score_mixed(mixed, y, weight, None)
+    def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
+        self.oof_score_ = self._score_mixture(mixture, y, weight, None)
 
 
 @with_sync_every

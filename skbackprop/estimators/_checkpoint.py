@@ -75,7 +75,7 @@ def compute_checksum(parts: Sequence[Any]) -> int:
     for part in parts:
         rows: Any = part[np.unique(np.linspace(0, part.shape[0] - 1, _CHECKED_ROWS).astype(int))]
         arrays = [rows]
-        if hasattr(rows, "indptr"):  # a CSR matrix
+        if hasattr(rows, "indptr"):  # it is a CSR matrix
             rows.sort_indices()
             arrays = [rows.indptr, rows.indices, rows.data]
         for array in (np.array(part.shape), *arrays):

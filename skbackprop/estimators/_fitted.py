@@ -513,7 +513,7 @@ class FittedMixin(EstimatorMixin):
 
 
 def join_blocks(blocks: Iterable[Any], n_rows: int) -> Any:
-    """Return the predictions of all rows from those of consecutive blocks of rows.
+    """Join the predictions of consecutive blocks of rows.
 
     A prediction is an array, a CSR matrix or a tuple of arrays.
     """

@@ -1,4 +1,4 @@
-"""Table of the estimators' parameters: defaults, constraints, types and what they may change.
+"""Table of the estimators' parameters: defaults, constraints, types and effects.
 
 `make reference` writes the constructors, docstrings and docs/api.md from this table and the texts
 of docs/parameters.toml.

@@ -203,7 +203,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         return np.shape(X)[1:] if is_shaped else (self.n_features_in_,)
 
     def _raw_output_gradient(self, raw_predictions: Array, output: int) -> Array:
-        """Return the derivatives of an averaged raw prediction by those of each member."""
+        """Return the derivatives of an averaged raw prediction by the members' raw predictions."""
         delta = np.zeros_like(raw_predictions[0])
         delta[:, output] = 1
         if len(raw_predictions) == 1:

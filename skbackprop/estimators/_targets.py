@@ -116,7 +116,7 @@ def weighted_mean(values: Array, weight: Array | None) -> float:
 
 @dataclass(frozen=True, eq=False)
 class NumberTargets(Targets):
-    """Targets of a regressor: scaled if requested, one for each network output.
+    """Targets of a regressor: numbers, scaled if requested.
 
     Parameters
     ----------
@@ -345,7 +345,7 @@ class LabelTargets(Targets):
 
 
 class ClassTargets(LabelTargets):
-    """One column of labels: one output for up to two classes, else one for each class.
+    """Targets for one column of labels: one output for up to two classes, else one per class.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def encode_labels(y: Any, classes: Array, *, is_warm_fit: bool = False) -> Array
 
 
 class MultilabelTargets(LabelTargets):
-    """Any number of labels for each row: a 0/1 matrix with a column for each label.
+    """Targets for any number of labels per row: a 0/1 matrix with a column for each label.
 
     Parameters
     ----------

@@ -198,7 +198,7 @@ _TABLE_ERRORS = (
 def _suggest_tabular(estimator: Any) -> Iterator[None]:
     """Add the estimators that accept missing values and strings to scikit-learn's errors."""
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
+        with np.errstate(over="ignore", invalid="ignore"):  # the check sums all values
             yield
     except (ValueError, TypeError) as error:
         message = str(error).partition("\n")[0]
@@ -281,7 +281,7 @@ def validate_numbers(y: Any) -> Array:
     """Return one column of targets as finite float64."""
     numbers = as_numbers(column_or_1d(check_no_missing(y, "values"), warn=True))
     numbers = numbers.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # in the sum that checks finiteness
+    with np.errstate(over="ignore", invalid="ignore"):  # the check sums all values
         assert_all_finite(numbers, input_name="y")
     return numbers
 
@@ -397,7 +397,7 @@ def is_plain_target(y: Any, n_rows: int, numeric: bool) -> bool:
 
 
 def _is_finite(values: Array) -> bool:
-    """Return whether the sum of the values, and so each of them, is finite.
+    """Return whether the sum of the values, and so each value, is finite.
 
     It is also False if the sum of finite values overflows.
     """

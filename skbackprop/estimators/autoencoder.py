@@ -1032,7 +1032,7 @@ class ReconstructionTargets(Targets):
 def _explained_variance(
     errors: Array, X: Any, rows: IndexArray | None, weight: Array | None
 ) -> float:
-    """Return R2 of rows, given the mean squared error of each."""
+    """Return R2 of rows from the mean squared error of each row."""
     error, variance = float(np.average(errors, weights=weight)), _mean_variance(X, rows, weight)
     return 1 - error / variance if variance else float(error == 0)
 

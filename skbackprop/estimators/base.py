@@ -124,7 +124,7 @@ class PreparedFit:
 
     @property
     def data(self) -> list[Any]:
-        """The arrays of all rows, and of validation rows that the user has given."""
+        """The arrays of all rows, and of the rows of X_val."""
         validation = self.validation[0]
         tables = [self.rows] if validation is None else [self.rows, validation.rows]
         return [part for rows in tables for part in (rows.X, rows.y, rows.weight)]
@@ -167,7 +167,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         classes: Any,
         incremental: bool,
     ) -> Targets:
-        """Return the encoding of the first targets; `classes` are given to `partial_fit`."""
+        """Return the encoding of targets; `classes` is an argument of `partial_fit`."""
 
     @with_argument_suggestions
     @with_callbacks
@@ -548,7 +548,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         until: int | None = None,
         make_stack: MakeStack | None = None,
     ) -> TrainState:
-        """Return the state after training; `make_stack` is that of `train`."""
+        """Return the state after training; parameters are as in `train`."""
         config, state, n = task.config, task.state, len(task.state)
         if task.incremental:
             until = int(state.epoch[0, 0]) + 1

@@ -123,7 +123,7 @@ class StackedSearchMixin(EstimatorMixin):
         callback_ctx : CallbackContext or None, default=None
             The context of callbacks, in versions of scikit-learn that have them.
         """
-        # scikit-learn pickles the search for each fit in a worker, so attributes must be small.
+        # scikit-learn pickles the search for each fit in a worker, so this is removed.
         del self._run_search
         fit_params = self.__dict__.pop("_fit_params")
         last_candidates: list[Candidate] = []

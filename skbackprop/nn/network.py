@@ -59,7 +59,7 @@ class Network:
     layers: tuple[Layer, ...]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.input_shape, self.layers)  # without cached properties
+        return type(self), (self.input_shape, self.layers)  # cached properties are left out
 
     @property
     def n_inputs(self) -> int:

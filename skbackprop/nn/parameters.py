@@ -62,7 +62,7 @@ class Parameters:
         return self._views[1][self._part]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.theta, self.buffers, self.layout, self._part)  # not the views
+        return type(self), (self.theta, self.buffers, self.layout, self._part)  # views are left out
 
     def __len__(self) -> int:
         return len(self.theta)

@@ -21,7 +21,7 @@ FEW_ROWS, _FEW_VALUES = 256, 1 << 18
 _N_SIZES = 4
 
 
-def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = None) -> Array:
+def predict_raw(network: Network, parameters: Parameters, X: Any, index: Any = None) -> Array:
     """Return the raw predictions of a stack, computed in blocks of rows.
 
     The predictions of a member do not depend on the number of members.
@@ -34,18 +34,18 @@ def predict_raw(network: Network, parameters: Parameters, X: Any, rows: Any = No
         The parameters of all members; only read.
     X : array or CSR matrix of shape (n, d)
         The input, the same for all members.
-    rows : IndexArray or None, default=None
-        The rows to predict; None for all.
+    index : IndexArray or None, default=None
+        The numbers of the rows to predict; None for all rows.
 
     Returns
     -------
     predictions : array of shape (n_estimators, n, k)
         In the dtype of the parameters.
     """
-    n = X.shape[0] if rows is None else len(rows)
+    n = X.shape[0] if index is None else len(index)
     predictions = np.empty((len(parameters), n, network.n_units[-1]), parameters.dtype)
     start = 0
-    for block in Predictor(network, parameters).iter_blocks(X, rows):
+    for block in Predictor(network, parameters).iter_blocks(X, index):
         stop = start + block.shape[1]
         predictions[:, start:stop] = block
         start = stop
@@ -76,13 +76,13 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.network, self.parameters, self._rows_at_once)
 
-    def iter_blocks(self, X: Any, rows: Any = None) -> Iterator[Array]:
+    def iter_blocks(self, X: Any, index: Any = None) -> Iterator[Array]:
         """Yield the raw predictions of consecutive blocks of rows, of shape (n_estimators, n, k).
 
         Parameters are those of `predict_raw`.
         """
         n_estimators, dtype, is_sparse = len(self.parameters), self.parameters.dtype, issparse(X)
-        n = X.shape[0] if rows is None else len(rows)
+        n = X.shape[0] if index is None else len(index)
         n_rows = self._rows_at_once
         if n_rows is None:
             # The number of members must not change the shape of products: it affects rounding.
@@ -90,7 +90,7 @@ class Predictor:
         for start in range(0, n, n_rows):
             part = slice(start, min(start + n_rows, n))
             size = part.stop - part.start
-            x = X[part] if rows is None else X[rows[part]]
+            x = X[part] if index is None else X[index[part]]
             x = [x] if is_sparse else x.astype(dtype, copy=False)
             predictions = np.empty((n_estimators, size, self.network.n_units[-1]), dtype)
             for members, bound_network in self._bind(size, is_sparse):

@@ -84,7 +84,7 @@ class L1L2(L2):
     l1_ratio: FloatOrPerMember = 0.5
 
     def accumulate(self, weights: Array) -> Array:
-        # In float64 and in fixed pieces, so that sums do not depend on the size of the stack.
+        # Sums in float64 over fixed pieces do not depend on the size of the stack.
         magnitudes = np.zeros(len(weights))
         for start in range(0, weights.shape[1], _COLUMNS):
             magnitudes += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)

@@ -26,7 +26,7 @@ from .parameters import ParameterLayout, Parameters
 # The names of the fields by type. Each field has a row or an item for every member.
 _DICTS = ("optimizer", "schedule", "average", "plateau", "best")
 _ARRAYS = ("n_samples_seen", "epoch", "loss", "temperature")
-_BIT_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}  # of NumPy, for files
+_BIT_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}  # files may name these
 _LISTS = ("orders", "held_out", "rngs", "masks", "history", "stop_reason")
 
 
@@ -238,7 +238,7 @@ class TrainState:
         return [*self.trained_arrays(), *counts, self.n_samples_seen, self.epoch, self.loss]
 
     def is_finite(self) -> Array:
-        """Return for each member whether all its trained arrays are finite."""
+        """Return whether all trained arrays of each member are finite."""
         finite = np.ones(len(self), dtype=bool)
         with np.errstate(over="ignore", invalid="ignore"):
             for array in self.trained_arrays():
@@ -396,7 +396,7 @@ class TrainState:
 
 
 def _join_nested(state: Mapping[str, Any]) -> ArrayDict:
-    """Return the arrays of a state by name, such as those of "average/..." in `best`."""
+    """Flatten a nested state to arrays by name, such as "average/..." in `best`."""
     arrays: ArrayDict = {}
     for name, value in state.items():
         subtree = _join_nested(value) if isinstance(value, dict) else {"": value}

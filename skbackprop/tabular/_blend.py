@@ -44,7 +44,7 @@ _SETTINGS: dict[str, Any] = {
 # average, and cost up to a quarter of the error with 12; with 800 rows it gained 1.6 percent.
 MIN_ROWS_OF_AUTO = 500
 
-# The losses that boosting has as well, by their names there.
+# The losses that gradient boosting supports, with their names in scikit-learn.
 _LOSSES: dict[type[Loss], str] = {
     SquaredError: "squared_error",
     AbsoluteError: "absolute_error",
@@ -79,38 +79,38 @@ def resolve_blend(
     if isinstance(blend, str) and blend == AUTO:
         has_loss = loss is None or (type(loss) in _LOSSES and loss.n_outputs_per_target == 1)
         blend = BOOSTING if has_loss and n_rows >= MIN_ROWS_OF_AUTO else None
-    listed = [blend] if isinstance(blend, str) else list(blend or [])
-    if listed and loss is not None and loss.n_outputs_per_target > 1:
+    items = [blend] if isinstance(blend, str) else list(blend or [])
+    if items and loss is not None and loss.n_outputs_per_target > 1:
         raise ValueError(
             f"blend must be None with loss={setting!r}, got {blend!r}. The networks predict "
             "several numbers for each target, which cannot be averaged with the one of other "
             "estimators. Set blend=None, or a loss with one prediction."
         )
     estimators = []
-    for each in listed:
-        if isinstance(each, str) and each == BOOSTING:
-            each = (
+    for item in items:
+        if isinstance(item, str) and item == BOOSTING:
+            item = (
                 HistGradientBoostingClassifier(**_SETTINGS)
                 if loss is None
                 else HistGradientBoostingRegressor(**_SETTINGS, **_boosting_loss(loss, setting))
             )
-        elif isinstance(each, (str, type)) or not hasattr(each, "fit"):
+        elif isinstance(item, (str, type)) or not hasattr(item, "fit"):
             raise TypeError(
-                f'blend must hold estimators, or "{BOOSTING}", got {each!r}. Pass '
+                f'blend must hold estimators, or "{BOOSTING}", got {item!r}. Pass '
                 f'blend="{BOOSTING}", or a list such as [RandomForestClassifier()].'
             )
-        elif loss is None and not (is_classifier(each) and hasattr(each, "predict_proba")):
+        elif loss is None and not (is_classifier(item) and hasattr(item, "predict_proba")):
             raise ValueError(
-                f"blend must hold classifiers with predict_proba, got {each!r}, which has no "
+                f"blend must hold classifiers with predict_proba, got {item!r}, which has no "
                 "predict_proba. Pass another classifier, or wrap this one in "
                 "sklearn.calibration.CalibratedClassifierCV."
             )
-        elif loss is not None and not is_regressor(each):
+        elif loss is not None and not is_regressor(item):
             raise ValueError(
-                f"blend must hold regressors, got {each!r}, which is not a regressor. Pass a "
+                f"blend must hold regressors, got {item!r}, which is not a regressor. Pass a "
                 "regressor."
             )
-        estimators.append(each)
+        estimators.append(item)
     return estimators
 
 
@@ -128,11 +128,11 @@ def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
     return {"loss": name}
 
 
-# Gradient boosting with a time limit starts with so many trees, and then doubles them.
+# With a time limit, gradient boosting starts with this number of trees and then doubles it.
 _FIRST_TREES = 10
 
-# Boosting takes no column without values. It chooses bins on a sample of 200,000 rows, so that a
-# column with a smaller share of values than this may have none there.
+# Boosting rejects columns without values. It chooses bins on a sample of 200,000 rows, in which a
+# column with a smaller share of values than this may have none.
 _MIN_SHARE_OF_VALUES = 1e-4
 
 # Probabilities below this are treated as zero.
@@ -146,7 +146,7 @@ class CrossFittedEstimators:
     Parameters
     ----------
     view : FeatureView
-        The representation of rows that they take.
+        The representation of rows that the estimators take.
     estimators : sequence of estimators
         The fitted clones.
     n_classes : int or None
@@ -159,12 +159,12 @@ class CrossFittedEstimators:
     estimators: Sequence[Any]
     n_classes: int | None
     minimum: float
-    max_matmul_size: ClassVar[int] = 0  # which is not known
+    max_matmul_size: ClassVar[int] = 0  # its products are not known
 
     @property
     def is_thread_safe(self) -> bool:
-        """Whether several threads may predict at once, which is known of boosting only."""
-        return all(isinstance(each, (*BOOSTED, DummyClassifier)) for each in self.estimators)
+        """Whether several threads may predict at once; only boosting is known to allow it."""
+        return all(isinstance(item, (*BOOSTED, DummyClassifier)) for item in self.estimators)
 
     def outputs(self, X: Array, single_precision: bool = False, member: int | None = None) -> Array:
         """Return the logits, or the predicted numbers, of all clones or of one.
@@ -180,8 +180,8 @@ class CrossFittedEstimators:
             If predictions are not finite, or do not have the right shape.
         """
         X = X.astype(np.float64, copy=False)
-        chosen = self.estimators if member is None else [self.estimators[member]]
-        return np.array([self._predict_outputs(estimator, X) for estimator in chosen])
+        estimators = self.estimators if member is None else [self.estimators[member]]
+        return np.array([self._predict_outputs(estimator, X) for estimator in estimators])
 
     def _predict_outputs(self, estimator: Any, X: Array) -> Array:
         """Return the outputs of a clone, of shape (n, n_outputs)."""
@@ -219,7 +219,7 @@ def cross_fit(
     estimator : estimator
         The estimator.
     targets : ClassifierTargets or RegressorTargets
-        What was learned of the target.
+        The encoding of the target.
     is_nominal : array of bool of shape (n_inputs,)
         The columns of the view "table" that hold categories.
     data : TrainingData
@@ -230,11 +230,11 @@ def cross_fit(
     component : CrossFittedEstimators
         The fitted clones.
     outputs : array of shape (1, n, n_outputs)
-        Their out-of-fold outputs, or those for validation rows. Instead of both, None if the time
-        limit does not allow all folds.
+        The out-of-fold outputs, or the outputs for validation rows. The function returns None if
+        the time limit does not allow all folds.
     """
     name, n_classes = type(estimator).__name__, targets.n_classes
-    # In double precision, so that the prediction of a row depends on it alone.
+    # In double precision, other rows do not affect the prediction of a row.
     rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
     data = data._replace(rows=rows)
     n_clones = 1 if data.folds is None else data.n_estimators
@@ -242,15 +242,15 @@ def cross_fit(
     task.call_on_fit_task_begin(estimator=data.estimator)
     start, clones = time.perf_counter(), list[Any]()
     for fold in range(n_clones):
-        spent, n_to_come = time.perf_counter() - start, n_clones - fold
-        left = data.time_limit - spent
-        is_boosting = isinstance(estimator, BOOSTED)  # which stops in time by itself
-        if clones and (left <= 0 if is_boosting else spent / fold * n_to_come > left):
+        seconds, n_left = time.perf_counter() - start, n_clones - fold
+        budget = data.time_limit - seconds
+        is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
+        if clones and (budget <= 0 if is_boosting else seconds / fold * n_left > budget):
             break
         fold_task = task.subcontext("fold")
         fold_task.call_on_fit_task_begin(estimator=data.estimator)
         try:
-            clones.append(_fit_fold(estimator, n_classes, is_nominal, data, fold, left / n_to_come))
+            clones.append(_fit_fold(estimator, n_classes, is_nominal, data, fold, budget / n_left))
         except Exception as error:
             error.add_note(f"Raised by {estimator!r} of blend, in fold {fold}.")
             raise
@@ -270,14 +270,14 @@ def cross_fit(
     if data.folds is None:
         return component, component.outputs(data.held_out.X[:])
     held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
-    by_fold = [component.outputs(rows.X[own], member=at)[0] for at, own in enumerate(held_out)]
+    by_fold = [component.outputs(rows.X[index], member=i)[0] for i, index in enumerate(held_out)]
     outputs = np.empty((1, len(rows.y), by_fold[0].shape[1]))
     outputs[0, np.concatenate(held_out)] = np.concatenate(by_fold)
     return component, outputs
 
 
 def choose_view(estimator: Any) -> FeatureView:
-    """Return the view of rows for an estimator: boosting takes the table itself."""
+    """Return the view of rows for an estimator; boosting reads the table itself."""
     return "table" if isinstance(estimator, BOOSTED) else "encoded"
 
 
@@ -297,22 +297,22 @@ def _fit_fold(
     X, y = X[is_train], y[is_train]
     if n_classes is not None and (y == y[0]).all():
         return DummyClassifier().fit(X, y)
-    own = clone(estimator)
+    model = clone(estimator)
     # Draw a seed for each random_state that is None, so that the fit is reproducible.
-    for name, value in sorted(own.get_params().items()):
+    for name, value in sorted(model.get_params().items()):
         if name.split("__")[-1] == "random_state" and value is None:
-            own.set_params(**{name: draw_seed(data.rng)})
+            model.set_params(**{name: draw_seed(data.rng)})
     arguments = {}
-    if weight is not None and has_fit_parameter(own, "sample_weight"):
+    if weight is not None and has_fit_parameter(model, "sample_weight"):
         arguments["sample_weight"] = weight[is_train]
-    if not isinstance(own, BOOSTED):
-        return own.fit(X, y, **arguments)
-    # Constants are never split, so that columns without values are left out.
+    if not isinstance(model, BOOSTED):
+        return model.fit(X, y, **arguments)
+    # Trees ignore columns without values, because constants are never split.
     X[:, np.isnan(X).mean(axis=0) > 1 - _MIN_SHARE_OF_VALUES] = 0.0
-    if isinstance(own.categorical_features, str):  # "from_dtype"
-        own.set_params(categorical_features=is_nominal if is_nominal.any() else None)
-    if own.early_stopping is True:
-        # By the rows of the fold, or the validation rows, with weight and a known class.
+    if isinstance(model.categorical_features, str):  # "from_dtype"
+        model.set_params(categorical_features=is_nominal if is_nominal.any() else None)
+    if model.early_stopping is True:
+        # Early stopping uses held-out rows with weight and a known class.
         rows, classes = data.held_out, np.unique(y)
         is_used = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds == fold
         if n_classes is not None:
@@ -325,30 +325,30 @@ def _fit_fold(
             if rows.weight is not None:
                 arguments["sample_weight_val"] = rows.weight[is_used]
         else:
-            own.set_params(validation_fraction=None)
+            model.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
-        _fit_boosting(own, X, y, arguments, seconds)
-    replace_ordinal_encoding(own, is_nominal)
-    return own
+        _fit_boosting(model, X, y, arguments, seconds)
+    replace_ordinal_encoding(model, is_nominal)
+    return model
 
 
-def _fit_boosting(own: Any, X: Array, y: Array, arguments: dict[str, Any], seconds: float) -> None:
+def _fit_boosting(model: Any, X: Array, y: Array, options: dict[str, Any], seconds: float) -> None:
     """Fit gradient boosting as far as the time allows.
 
-    With a time limit the number of trees at most doubles by warm start, as long as there is time.
+    With a time limit, warm starts at most double the number of trees as long as there is time.
     """
     if math.isinf(seconds):
-        own.fit(X, y, **arguments)
+        model.fit(X, y, **options)
         return
-    start, n_trees = time.perf_counter(), own.max_iter
-    own.set_params(warm_start=True, max_iter=min(_FIRST_TREES, n_trees)).fit(X, y, **arguments)
-    while own.n_iter_ == own.max_iter < n_trees:
-        spent = time.perf_counter() - start
-        n_more = min(own.n_iter_, int(own.n_iter_ * (seconds - spent) / spent))
+    start, n_trees = time.perf_counter(), model.max_iter
+    model.set_params(warm_start=True, max_iter=min(_FIRST_TREES, n_trees)).fit(X, y, **options)
+    while model.n_iter_ == model.max_iter < n_trees:
+        duration = time.perf_counter() - start
+        n_more = min(model.n_iter_, int(model.n_iter_ * (seconds - duration) / duration))
         if n_more < 1:
             break
-        own.set_params(max_iter=min(n_trees, own.n_iter_ + n_more)).fit(X, y, **arguments)
-    own.set_params(warm_start=False, max_iter=n_trees)
+        model.set_params(max_iter=min(n_trees, model.n_iter_ + n_more)).fit(X, y, **options)
+    model.set_params(warm_start=False, max_iter=n_trees)
 
 
 # ----------------------------------------------------- categories in gradient boosting
@@ -402,8 +402,8 @@ def replace_ordinal_encoding(boosting: Any, is_nominal: Array) -> None:
         return
     categories = boosting._preprocessor.named_transformers_["encoder"].categories_
     ordinals = np.full((len(categories), _N_CODES + 1), np.nan)
-    for row, seen in zip(ordinals, categories, strict=True):
-        codes = seen[~np.isnan(seen)].astype(np.intp)
+    for row, column_categories in zip(ordinals, categories, strict=True):
+        codes = column_categories[~np.isnan(column_categories)].astype(np.intp)
         row[codes] = np.arange(len(codes))
     columns = np.argsort(~is_categorical, kind="stable")
     boosting._preprocessor = OrdinalTable(columns, ordinals)

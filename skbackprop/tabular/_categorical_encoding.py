@@ -32,7 +32,7 @@ N_FOLDS = 5
 
 
 def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
-    """Return how often each category occurs; those of several blocks of rows can be added."""
+    """Count each category; counts of several blocks of rows can be added."""
     if "other" in find_roles(values):
         raise_unsupported(values, label)
     try:
@@ -52,9 +52,9 @@ class CategoryLevels(DropCachedPropertiesMixin):
     Parameters
     ----------
     frequent : tuple
-        The categories with a code of their own, in the order of the codes.
+        The categories with their own code, in the order of the codes.
     infrequent : tuple
-        The infrequent ones, which share the code after that.
+        The infrequent categories, which share the next code.
     counts : tuple of int
         The number of occurrences of each code from 1 on.
     label : str
@@ -72,7 +72,7 @@ class CategoryLevels(DropCachedPropertiesMixin):
         levels = [level for level in counts if level is not None]
         try:
             levels.sort()
-        except TypeError:  # of several types
+        except TypeError:  # levels have several types
             levels.sort(key=lambda level: (type(level).__name__, str(level)))
         if None in counts:
             levels.append(None)
@@ -102,9 +102,9 @@ class CategoryLevels(DropCachedPropertiesMixin):
         """Return the code of each value."""
         if "other" in find_roles(values):
             raise_unsupported(values, self.label)
-        found = map(self._codes.get, values, repeat(0))
+        codes_of_values = map(self._codes.get, values, repeat(0))
         try:
-            codes = np.fromiter(found, dtype=np.intp, count=len(values))
+            codes = np.fromiter(codes_of_values, dtype=np.intp, count=len(values))
         except TypeError:  # a tuple of lists is not hashable
             raise_unsupported(values, self.label)
         missing_code = self._codes.get(None, 0)
@@ -148,23 +148,23 @@ class OneHot(DropCachedPropertiesMixin):
 
     def encode(self, codes: Array, out: Array) -> None:
         """Write the outputs for codes (n, columns) to `out` (n, n_outputs)."""
-        starts, output_of_code = self._table
-        outputs = output_of_code[starts + codes]
+        offsets, flat_outputs = self._table
+        outputs = flat_outputs[offsets + codes]
         rows, columns = np.nonzero(outputs >= 0)
         out[:] = 0
         out[rows, outputs[rows, columns]] = 1
 
     @cached_property
     def _table(self) -> tuple[Array, Array]:
-        """Where each column starts in a flat array of the outputs of all codes, and that array."""
+        """The offset of each column in a flat array of the outputs of all codes, and that array."""
         lengths = [len(positions) for positions in self.positions]
         first_outputs = np.cumsum([0, *map(len, self.names)])
         by_column = [
-            np.where(np.array(positions) < 0, -1, np.array(positions) + first)
-            for positions, first in zip(self.positions, first_outputs, strict=False)
+            np.where(np.array(positions) < 0, -1, np.array(positions) + offset)
+            for positions, offset in zip(self.positions, first_outputs, strict=False)
         ]
-        starts = np.cumsum([0, *lengths])[: len(lengths)]
-        return starts, np.concatenate([np.empty(0, dtype=np.intp), *by_column])
+        offsets = np.cumsum([0, *lengths])[: len(lengths)]
+        return offsets, np.concatenate([np.empty(0, dtype=np.intp), *by_column])
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class OrdinalCodes:
     Parameters
     ----------
     columns : tuple of int
-        These columns.
+        The columns that are not constant.
     """
 
     columns: tuple[int, ...]
@@ -200,7 +200,7 @@ class OrdinalCodes:
 class TargetMoments(NamedTuple):
     """Number, mean and sum of squared deviations of the targets in each group of rows.
 
-    Those of several blocks of rows can be merged (Chan, Golub & LeVeque 1983, section 2).
+    Moments of several blocks of rows can be merged (Chan, Golub & LeVeque 1983, section 2).
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ class TargetMoments(NamedTuple):
     squares: Array
 
     @classmethod
-    def of_rows(
+    def from_rows(
         cls, codes: Array, folds: Array, targets: Array, n_folds: int, n_codes: int
     ) -> Self:
         """Return the moments by fold and code, given targets of shape (n_outputs, n)."""
@@ -221,11 +221,11 @@ class TargetMoments(NamedTuple):
         groups, n_groups = folds.astype(np.intp) * n_codes + codes, n_folds * n_codes
         counts = np.bincount(groups, minlength=n_groups)
         means, squares = np.empty((2, len(targets), n_groups))
-        for at, target in enumerate(targets):
-            means[at] = np.bincount(groups, target, n_groups) / np.maximum(counts, 1)
-            squares[at] = np.bincount(groups, np.square(target - means[at][groups]), n_groups)
+        for i, target in enumerate(targets):
+            means[i] = np.bincount(groups, target, n_groups) / np.maximum(counts, 1)
+            squares[i] = np.bincount(groups, np.square(target - means[i][groups]), n_groups)
         counts = np.broadcast_to(counts.astype(np.float64), means.shape)
-        return cls(*(each.reshape(shape) for each in (counts, means, squares)))
+        return cls(*(array.reshape(shape) for array in (counts, means, squares)))
 
     def merge(self, axis: int) -> Self:
         """Return the moments of groups that are joined along an axis."""
@@ -233,10 +233,10 @@ class TargetMoments(NamedTuple):
         means = (self.counts * self.means).sum(axis, keepdims=True) / np.maximum(counts, 1)
         between = self.counts * np.square(self.means - means)
         squares = (self.squares + between).sum(axis, keepdims=True)
-        return type(self)(*(each.squeeze(axis) for each in (counts, means, squares)))
+        return type(self)(*(array.squeeze(axis) for array in (counts, means, squares)))
 
     def shrink(self) -> Array:
-        """Return the mean of each code, shrunk towards that of all; first the mean of all.
+        """Return the mean of all rows, and the mean of each code shrunk towards it.
 
         The weight of the mean of a code is n / (n + v / V), with the variance v of its targets and
         the variance V of all (Micci-Barreca 2001, section 3), as in scikit-learn's `TargetEncoder`.
@@ -249,15 +249,15 @@ class TargetMoments(NamedTuple):
         variance = (overall.squares / np.maximum(overall.counts, 1))[..., None]
         overall_mean = overall.means[..., None]
         with np.errstate(invalid="ignore", divide="ignore"):
-            own = variance * self.counts
-            weight = own / (own + self.squares / self.counts)
-        weight = np.nan_to_num(weight)  # for codes without rows, and constant targets
+            noise = variance * self.counts
+            weight = noise / (noise + self.squares / self.counts)
+        weight = np.nan_to_num(weight)  # NaN of codes without rows, and of constant targets
         statistics = weight * self.means + (1 - weight) * overall_mean
         return np.concatenate([overall_mean, statistics], axis=-1)
 
 
 def draw_target_folds(n_rows: int, random_state: Any, groups: Array | None) -> Array:
-    """Draw the fold of each row for what is learned from the target; no fold splits a group."""
+    """Draw the fold of each row for target statistics; no fold splits a group."""
     folds = np.empty(n_rows, dtype=np.uint8)
     if groups is None:
         splitter = KFold(min(N_FOLDS, n_rows), shuffle=True, random_state=random_state)
@@ -271,7 +271,7 @@ def draw_target_folds(n_rows: int, random_state: Any, groups: Array | None) -> A
 
 
 def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
-    """Return the targets of statistics, of shape (n_outputs, n), and the class of each or None.
+    """Return the targets of statistics, of shape (n_outputs, n), and their classes or None.
 
     With more than two classes there is an indicator of each class.
     """
@@ -329,8 +329,8 @@ class TargetEncoding:
         targets, classes = target_outputs(y, target_type)
         n_folds = int(folds.max()) + 1
         moments = [
-            TargetMoments.of_rows(own - 1, folds, targets, n_folds, int(own.max()))
-            for own in codes.T
+            TargetMoments.from_rows(column - 1, folds, targets, n_folds, int(column.max()))
+            for column in codes.T
         ]
         return cls.from_moments(moments, classes, folds)
 
@@ -340,13 +340,13 @@ class TargetEncoding:
     ) -> Self:
         """Return the statistics, given the moments of each column by fold and code."""
         tables: list[Array] = []
-        for own in moments:
-            # Summed anew for each fold, so that rounding does not depend on its rows either.
-            without = [
-                TargetMoments(*(np.delete(array, fold, axis=1) for array in own))
-                for fold in range(own.counts.shape[1])
+        for column_moments in moments:
+            # Each fold has its own sums, so that its rows do not even affect rounding.
+            fold_moments = [
+                TargetMoments(*(np.delete(array, fold, axis=1) for array in column_moments))
+                for fold in range(column_moments.counts.shape[1])
             ]
-            statistics = [part.merge(1).shrink() for part in (*without, own)]
+            statistics = [part.merge(1).shrink() for part in (*fold_moments, column_moments)]
             tables += list(np.stack(statistics, axis=1))
         columns = np.repeat(np.arange(len(moments)), len(classes))
         classes = tuple(classes) * len(moments)
@@ -355,9 +355,8 @@ class TargetEncoding:
     def without_codes(self, codes: Sequence[Array]) -> Self:
         """Return statistics that are the overall mean for some codes of each column.
 
-        If a model can identify a category, and its statistic differs between folds, then the model
-        can learn the targets of the rows of a fold from the statistic of the others: the sum of
-        both is the same for all rows of the category.
+        Otherwise a model could learn the targets of a fold from the statistics of a category that
+        it can identify, because the sum of the targets in and out of the fold is always the same.
         """
         tables = tuple(table.copy() for table in self.tables)
         for table, column in zip(tables, self.columns, strict=True):
@@ -365,7 +364,7 @@ class TargetEncoding:
         return replace(self, tables=tables)
 
     def encode(self, codes: Array, folds: Array | None = None) -> Array:
-        """Return the outputs for codes (n, k); with folds, from the targets of other folds alone.
+        """Return the outputs for codes (n, k); with folds, from the targets of other folds only.
 
         Unknown categories have the mean of the target.
         """
@@ -386,14 +385,14 @@ class CategoricalEncoding:
     columns : sequence of int
         The categorical columns.
     levels : sequence of CategoryLevels
-        The categories of each.
+        The categories of each column.
     encoder : OneHot or OrdinalCodes
         Encodes codes as outputs.
     target_encoded : sequence of int
         The positions, among the categorical columns, of those with more categories than have
         one-hot outputs, which may have target statistics.
     statistics : TargetEncoding or None, default=None
-        Their target statistics.
+        The target statistics of these columns.
     """
 
     columns: Sequence[int]
@@ -415,18 +414,18 @@ class CategoricalEncoding:
         Beyond `max_categories`, the least frequent categories of a column share one output.
         """
         if encoding == "ordinal":
-            varied = tuple(at for at, own in enumerate(levels) if own.n_codes > 1)
-            return cls(columns, levels, OrdinalCodes(varied), [])
-        outputs = [_assign_outputs(own, max_categories) for own in levels]
-        positions = tuple(own for own, _ in outputs)
-        names = tuple(own for _, own in outputs)
-        many = [at for at, own in enumerate(levels) if own.n_codes > max_categories]
-        return cls(columns, levels, OneHot(positions, names), many)
+            columns_to_encode = tuple(i for i, item in enumerate(levels) if item.n_codes > 1)
+            return cls(columns, levels, OrdinalCodes(columns_to_encode), [])
+        outputs = [_assign_outputs(item, max_categories) for item in levels]
+        positions = tuple(item for item, _ in outputs)
+        names = tuple(item for _, item in outputs)
+        large_columns = [i for i, item in enumerate(levels) if item.n_codes > max_categories]
+        return cls(columns, levels, OneHot(positions, names), large_columns)
 
     def with_statistics(self, statistics: TargetEncoding) -> Self:
-        """Return the encoding with target statistics, of codes without an output of their own."""
+        """Return the encoding with target statistics for codes that share an output."""
         assert isinstance(self.encoder, OneHot)
-        codes = [self.encoder.codes_with_output(at) for at in self.target_encoded]
+        codes = [self.encoder.codes_with_output(i) for i in self.target_encoded]
         return replace(self, statistics=statistics.without_codes(codes))
 
     def read_codes(self, table: TableColumns) -> Array:
@@ -437,7 +436,7 @@ class CategoricalEncoding:
         return codes
 
     def encode_target(self, codes: Array, folds: Array | None) -> Array:
-        """Return target statistics (n, n_statistics); with folds, those out of fold."""
+        """Return target statistics (n, n_statistics), which are out of fold if there are folds."""
         assert self.statistics is not None
         return self.statistics.encode(codes[:, self.target_encoded], folds)
 
@@ -453,9 +452,9 @@ def _assign_outputs(
         return (-1, -1, 0), (names[1],)
     if k <= max_categories:
         return tuple(range(-1, k)), tuple(names)
-    by_count = sorted(range(len(levels.frequent)), key=lambda at: -levels.counts[at])
-    chosen = sorted(by_count[: int(max_categories) - 1])
-    positions = np.full(k + 1, len(chosen))
+    by_count = sorted(range(len(levels.frequent)), key=lambda i: -levels.counts[i])
+    frequent = sorted(by_count[: int(max_categories) - 1])
+    positions = np.full(k + 1, len(frequent))
     positions[0] = -1
-    positions[np.array(chosen) + 1] = range(len(chosen))
-    return tuple(positions.tolist()), (*(names[at] for at in chosen), INFREQUENT)
+    positions[np.array(frequent) + 1] = range(len(frequent))
+    return tuple(positions.tolist()), (*(names[i] for i in frequent), INFREQUENT)

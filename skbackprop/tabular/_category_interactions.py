@@ -18,10 +18,10 @@ from scipy.stats import f as f_distribution
 
 from ..utils.arrays import Array
 
-# The most pairs of a categorical and a numeric column that are encoded, and that are tried.
+# The maximum number of pairs of columns that are encoded, and that are tried.
 MAX_PAIRS, _MAX_TRIED = 3, 6
-# A pair is tried if categories have so many rows on average, the F-test finds different slopes at
-# this level, and they lower the variance of errors by this share.
+# A pair is tried if categories have at least this number of rows on average, the F-test finds
+# different slopes at this level, and different slopes lower the variance of errors by this share.
 _MIN_ROWS, _MAX_P_VALUE, _MIN_GAIN = 4, 0.001, 0.05
 # A pair is encoded if the out-of-fold squared error of its lines is less than this share of that of
 # parallel lines. With pairs above 0.8 the error of networks rose by up to 6 % on one of three
@@ -43,13 +43,13 @@ class _SlopeTest(NamedTuple):
     slope : array of shape (m,)
         The common slope b of all categories.
     between : array of shape (m,)
-        The sum of squares by which slopes of their own lower the squared error.
+        The sum of squares by which separate slopes lower the squared error.
     n_slopes : array of shape (m,)
         The number of categories with a slope.
     within : array of shape (m,)
-        The variance sigma^2 of the errors from lines of their own; NaN without enough rows.
+        The variance sigma^2 of the errors from separate lines; NaN without enough rows.
     df : array of shape (m,)
-        Its degrees of freedom.
+        The degrees of freedom of that variance.
     """
 
     counts: Array
@@ -64,7 +64,7 @@ class _SlopeTest(NamedTuple):
     df: Array
 
     @classmethod
-    def of_rows(cls, codes: Array, z: Array, y: Array, n_codes: int) -> Self:
+    def from_rows(cls, codes: Array, z: Array, y: Array, n_codes: int) -> Self:
         """Return the analysis of numbers (n, m), whose categories have codes from 1 on."""
         shape = n_codes, len(codes)
         rows = sparse.csr_array((np.ones(len(codes)), (codes - 1, np.arange(len(codes)))), shape)
@@ -80,17 +80,17 @@ class _SlopeTest(NamedTuple):
         slope = zy.sum(axis=0) / total
         n_slopes = has_slope.sum(axis=0)
         df = counts.sum() - np.count_nonzero(counts) - n_slopes
-        rest = np.maximum(yy.sum() - explained.sum(axis=0), 0)
+        residual = np.maximum(yy.sum() - explained.sum(axis=0), 0)
         between = np.maximum(explained.sum(axis=0) - zy.sum(axis=0) ** 2 / total, 0)
-        within = np.where(df > 0, rest / np.maximum(df, 1), np.nan)
+        within = np.where(df > 0, residual / np.maximum(df, 1), np.nan)
         return cls(counts, mean_y, mean_z, zz, zy, slope, between, n_slopes, within, df)
 
     @property
     def gain(self) -> Array:
-        """The share by which the variance of errors is lower with slopes of their own."""
+        """The share by which separate slopes lower the variance of errors."""
         df = self.df + self.n_slopes - 1
-        common = (self.within * self.df + self.between) / np.maximum(df, 1)
-        return 1 - self.within / np.maximum(common, np.finfo(float).tiny)
+        common_variance = (self.within * self.df + self.between) / np.maximum(df, 1)
+        return 1 - self.within / np.maximum(common_variance, np.finfo(float).tiny)
 
     @property
     def p_value(self) -> Array:
@@ -103,7 +103,7 @@ class _SlopeTest(NamedTuple):
 def fit_random_slopes(
     codes: Array, z: Array, y: Array, n_codes: int, are_parallel: bool = False
 ) -> Array:
-    """Return the intercept and the slope of the line of each category; first those of all.
+    """Return the intercept and the slope of each category, after those of all rows.
 
     Slopes are shrunk toward the common one by the variance tau^2 of DerSimonian & Laird (1986,
     section 3), and the heights of lines at the mean of z toward the mean height.
@@ -126,7 +126,7 @@ def fit_random_slopes(
     lines = np.zeros((1 + n_codes, 2))
     if not len(y):
         return lines
-    test = _SlopeTest.of_rows(codes, z[:, None], y, n_codes)
+    test = _SlopeTest.from_rows(codes, z[:, None], y, n_codes)
     counts, zz, zy, mean_z = test.counts, test.zz[:, 0], test.zy[:, 0], test.mean_z[:, 0]
     slope, within = float(test.slope[0]), float(np.nan_to_num(test.within[0]))
     tau2 = 0.0
@@ -134,14 +134,14 @@ def fit_random_slopes(
         excess = float(test.between[0]) - (test.n_slopes[0] - 1) * within
         tau2 = max(0.0, excess / (zz.sum() - np.square(zz).sum() / zz.sum()))
     precision = zz * tau2 + within
-    is_known = (counts > 0) & (precision > 0)
-    divisor = np.where(is_known, precision, 1)
-    slopes = np.where(is_known, (zy * tau2 + slope * within) / divisor, slope)
+    is_precise = (counts > 0) & (precision > 0)
+    divisor = np.where(is_precise, precision, 1)
+    slopes = np.where(is_precise, (zy * tau2 + slope * within) / divisor, slope)
     middle = z.mean()
     heights = test.mean_y - slopes * (mean_z - middle)
     has_rows = counts > 0
     noise = within / np.maximum(counts, 1)
-    noise += np.where(is_known, within * tau2 / divisor, tau2) * np.square(mean_z - middle)
+    noise += np.where(is_precise, within * tau2 / divisor, tau2) * np.square(mean_z - middle)
     weight = counts / counts.sum()
     mean = weight @ heights
     spread = max(0.0, float(weight @ (np.square(heights - mean) - noise)))
@@ -202,7 +202,7 @@ class CategoryInteractions:
         codes : array of int of shape (n, n_categorical)
             The codes of categories.
         z : array of shape (n, n_numbers)
-            The scaled numbers; those that are missing are taken for 0.
+            The scaled numbers; NaN counts as 0.
         may_interact : array of bool of shape (n_numbers,)
             The numbers that may interact.
         y : array of shape (n,)
@@ -217,38 +217,38 @@ class CategoryInteractions:
         interactions : CategoryInteractions or None
             The interactions; None if there is no such pair.
         """
-        # A power of two, which does not round, makes squares finite.
+        # Division by a power of two does not round, and makes squares finite.
         unit = float(np.ldexp(1.0, int(np.frexp(np.abs(y).max())[1])))
         y = y / unit
-        tried = _find_promising_pairs(codes, z, may_interact, y, n_codes)
-        if not tried:
+        pairs = _find_promising_pairs(codes, z, may_interact, y, n_codes)
+        if not pairs:
             return None
-        folds, chosen = draw_folds(), list[tuple[float, int, int, Array]]()
+        folds, results = draw_folds(), list[tuple[float, int, int, Array]]()
         without_fold = [folds != fold for fold in range(int(folds.max()) + 1)]
-        for category, number in tried:
-            own_codes, n_own = codes[:, category].astype(np.intp), n_codes[category]
-            own_z = _fill(z[:, number])
+        for category, number in pairs:
+            column_codes, k = codes[:, category].astype(np.intp), n_codes[category]
+            numbers_z = _fill(z[:, number])
             errors, lines = [], []
             for are_parallel in (False, True):
-                of_folds = [
-                    fit_random_slopes(own_codes[rows], own_z[rows], y[rows], n_own, are_parallel)
+                fold_lines = [
+                    fit_random_slopes(column_codes[rows], numbers_z[rows], y[rows], k, are_parallel)
                     for rows in without_fold
                 ]
-                lines.append(np.stack(of_folds))
-                predicted = _predict_lines(lines[-1][folds, own_codes], own_z)
-                errors.append(np.square(y - predicted).sum())
+                lines.append(np.stack(fold_lines))
+                y_pred = _predict_lines(lines[-1][folds, column_codes], numbers_z)
+                errors.append(np.square(y - y_pred).sum())
             if errors[0] < _MAX_RATIO * errors[1]:
-                of_all = fit_random_slopes(own_codes, own_z, y, n_own)
-                coefficients = unit * np.concatenate([lines[0], of_all[None]])
-                chosen.append((errors[0], category, number, coefficients))
-        if not chosen:
+                all_lines = fit_random_slopes(column_codes, numbers_z, y, k)
+                coefficients = unit * np.concatenate([lines[0], all_lines[None]])
+                results.append((errors[0], category, number, coefficients))
+        if not results:
             return None
-        chosen = sorted(chosen, key=lambda pair: pair[0])[:MAX_PAIRS]
-        _, categories, numbers, all_coefficients = zip(*chosen, strict=True)
+        results = sorted(results, key=lambda pair: pair[0])[:MAX_PAIRS]
+        _, categories, numbers, all_coefficients = zip(*results, strict=True)
         return cls(categories, numbers, all_coefficients, folds)
 
     def encode(self, codes: Array, z: Array, folds: Array | None = None) -> Array:
-        """Return the predictions of lines, of shape (n, n_pairs); with folds, those out of fold.
+        """Return the predictions of lines, of shape (n, n_pairs), out of fold if there are folds.
 
         Parameters
         ----------
@@ -283,18 +283,18 @@ def _find_promising_pairs(
     y: Array,
     n_codes: Sequence[int],
 ) -> list[tuple[int, int]]:
-    """Return the pairs whose slopes differ most by the F-test, the most useful first."""
+    """Return the pairs whose slopes differ by the F-test, by decreasing gain."""
     numbers = np.flatnonzero(may_interact)
     rows = slice(None, None, -(-len(y) // _TESTED_ROWS))
-    target, found = y[rows].astype(np.float64), list[tuple[float, int, int]]()
+    target, results = y[rows].astype(np.float64), list[tuple[float, int, int]]()
     is_used = [3 <= k <= len(y) / _MIN_ROWS for k in n_codes]
     blocks = np.array_split(numbers, -(-len(numbers) // _TESTED_NUMBERS)) if len(numbers) else []
     for category, column in product(np.flatnonzero(is_used).tolist(), blocks):
-        own_codes = codes[rows, category].astype(np.intp)
-        own_z = _fill(z[rows][:, column])
-        test = _SlopeTest.of_rows(own_codes, own_z, target, n_codes[category])
+        column_codes = codes[rows, category].astype(np.intp)
+        block_z = _fill(z[rows][:, column])
+        test = _SlopeTest.from_rows(column_codes, block_z, target, n_codes[category])
         is_useful = (test.n_slopes > 2) & (test.df > 0) & (test.gain > _MIN_GAIN)
-        for at in np.flatnonzero(is_useful & (test.p_value < _MAX_P_VALUE)).tolist():
-            found.append((float(test.gain[at]), category, int(column[at])))
-    found.sort(reverse=True)
-    return [(category, number) for _, category, number in found[:_MAX_TRIED]]
+        for i in np.flatnonzero(is_useful & (test.p_value < _MAX_P_VALUE)).tolist():
+            results.append((float(test.gain[i]), category, int(column[i])))
+    results.sort(reverse=True)
+    return [(category, number) for _, category, number in results[:_MAX_TRIED]]

@@ -15,7 +15,7 @@ from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._column_values import SECONDS_A_DAY, is_missing
 
-# The number of hashed n-grams, the maximum number of outputs, and of rows that these are fitted to.
+# The number of hashed n-grams, and the maximum numbers of outputs and of fitted rows.
 N_NGRAMS, N_COMPONENTS, MAX_FITTED_TEXTS = 8192, 30, 20_000
 # Components with a smaller share of the largest singular value are rounding errors.
 _MIN_SINGULAR = 1e-6
@@ -25,25 +25,25 @@ _TEXTS_AT_ONCE = 4096
 def _cycle(share: Array) -> list[Array]:
     """Return the sine and cosine of shares of a period.
 
-    They are rounded, so that sin(pi) equals sin(0), and constant columns stay constant.
+    Both are rounded, so that sin(pi) equals sin(0) and constant columns stay constant.
     """
     return [np.round(function(2 * np.pi * share), 12) for function in (np.sin, np.cos)]
 
 
 @dataclass(frozen=True)
 class DateEncoding:
-    """Encoding of a column of dates: parts of the calendar as cycles, and the time passed.
+    """Encoding of a column of dates: parts of the calendar as cycles, and the elapsed time.
 
     Parameters
     ----------
     label : str
         The name of the column in errors.
-    first : int
+    start : int
         The first date of the training table, in microseconds since 1970.
     """
 
     label: str
-    first: int
+    start: int
     output_type: ClassVar[str] = "date"
     kind: ClassVar[str] = "date"
     suffixes: ClassVar[tuple[str, ...]] = (
@@ -54,8 +54,8 @@ class DateEncoding:
     @classmethod
     def fit(cls, dates: Array, label: str) -> Self:
         """Find the first date."""
-        known = dates[~np.isnat(dates)]
-        return cls(label, int(known.min().astype(np.int64)) if len(known) else 0)
+        valid_dates = dates[~np.isnat(dates)]
+        return cls(label, int(valid_dates.min().astype(np.int64)) if len(valid_dates) else 0)
 
     def encode(self, dates: Array) -> Array:
         """Return the parts of dates (n,) as a matrix (n, 10), with NaN for missing values.
@@ -73,11 +73,11 @@ class DateEncoding:
             *_cycle((days.astype(np.int64) + 3) % 7 / 7),
             *_cycle(day_of_year / n_days),
             *_cycle((dates - days) / day),
-            (dates.astype(np.int64) - self.first) / (SECONDS_A_DAY * 1e6),
+            (dates.astype(np.int64) - self.start) / (SECONDS_A_DAY * 1e6),
         ]
-        encoded = np.column_stack(parts).astype(np.float64, copy=False)
-        encoded[np.isnat(dates)] = np.nan
-        return encoded
+        matrix = np.column_stack(parts).astype(np.float64, copy=False)
+        matrix[np.isnat(dates)] = np.nan
+        return matrix
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class TextEncoding(DropCachedPropertiesMixin):
     hashes : array of int of shape (n_hashes,)
         The hashes of n-grams that occur.
     idf : array of shape (n_hashes,)
-        The inverse document frequency of each.
+        The inverse document frequency of each hash.
     unknown_idf : float
-        That of all other hashes.
+        The inverse document frequency of all other hashes.
     components : array of shape (n_hashes, n_components)
         The right singular vectors.
 
@@ -146,12 +146,12 @@ class TextEncoding(DropCachedPropertiesMixin):
     @classmethod
     def fit(cls, values: Sequence[Any], label: str, rng: np.random.RandomState) -> Self:
         """Fit to a column, or to a random part of a very long one."""
-        known = [str(value) for value in values if not is_missing(value)]
-        if len(known) > MAX_FITTED_TEXTS:
-            chosen = rng.choice(len(known), MAX_FITTED_TEXTS, replace=False)
-            known = [known[row] for row in chosen]
-        n_components = min(N_COMPONENTS, len(known))
-        counts = _count_ngrams(known)
+        texts = [str(value) for value in values if not is_missing(value)]
+        if len(texts) > MAX_FITTED_TEXTS:
+            rows = rng.choice(len(texts), MAX_FITTED_TEXTS, replace=False)
+            texts = [texts[row] for row in rows]
+        n_components = min(N_COMPONENTS, len(texts))
+        counts = _count_ngrams(texts)
         hashes = np.unique(counts.indices)
         if not len(hashes):
             return cls(label, hashes, np.empty(0), 1.0, np.empty((0, 0), np.float32))
@@ -166,12 +166,12 @@ class TextEncoding(DropCachedPropertiesMixin):
     @property
     def suffixes(self) -> tuple[str, ...]:
         """The suffix of the name of each output."""
-        return tuple(f"_svd{at}" for at in range(self.components.shape[1]))
+        return tuple(f"_svd{i}" for i in range(self.components.shape[1]))
 
     def encode(self, values: Sequence[Any]) -> Array:
         """Return the components of texts, with NaN for missing values; 0 for empty ones."""
         idf, components = self._by_hash
-        encoded = np.empty((len(values), components.shape[1]))
+        matrix = np.empty((len(values), components.shape[1]))
         for start in range(0, len(values), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
             texts = ["" if is_missing(value) else str(value) for value in values[part]]
@@ -179,9 +179,9 @@ class TextEncoding(DropCachedPropertiesMixin):
             counts.data *= idf[counts.indices]
             rows = np.repeat(np.arange(len(texts)), np.diff(counts.indptr))
             norms = np.sqrt(np.bincount(rows, counts.data**2, minlength=len(texts)))
-            encoded[part] = (counts @ components) / np.where(norms == 0, 1, norms)[:, np.newaxis]
-        encoded[[is_missing(value) for value in values]] = np.nan
-        return encoded
+            matrix[part] = (counts @ components) / np.where(norms == 0, 1, norms)[:, np.newaxis]
+        matrix[[is_missing(value) for value in values]] = np.nan
+        return matrix
 
     @cached_property
     def _by_hash(self) -> tuple[Array, Array]:
@@ -193,7 +193,7 @@ class TextEncoding(DropCachedPropertiesMixin):
 
 
 def _count_ngrams(texts: list[str]) -> sparse.csr_array:
-    """Return how often each hash of an n-gram occurs in each text."""
+    """Count each hash of an n-gram in each text."""
     if not texts:
         return sparse.csr_array((0, N_NGRAMS))
     return sparse.csr_array(_VECTORIZER.transform(texts))

@@ -46,7 +46,7 @@ _WITH_NAN = (float, np.floating, Decimal, np.datetime64, np.timedelta64)
 
 def _role_of_type(type_: type) -> Role:
     """Return the role of the values of a type; "other" for unsupported types."""
-    if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # of pandas
+    if type_ is type(None) or type_.__name__ in ("NAType", "NaTType"):  # pandas has these
         return "missing"
     # Durations come before numbers, since timedelta64 is an integer type of NumPy.
     if issubclass(type_, _DURATIONS):
@@ -145,7 +145,7 @@ def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
     def is_unsupported(value: Any) -> bool:
         try:
             hash(value)
-        except TypeError:  # such as a tuple of lists
+        except TypeError:  # a tuple of lists is not hashable
             return True
         return find_role(type(value)) == "other"
 
@@ -173,7 +173,7 @@ def raise_infinite(label: str) -> NoReturn:
 _MAX_YEARS = 140_000
 
 SECONDS_A_DAY = 86_400
-_SECONDS_A_MONTH = 30.436875 * SECONDS_A_DAY  # of the Gregorian calendar, on average
+_SECONDS_A_MONTH = 30.436875 * SECONDS_A_DAY  # the mean of the Gregorian calendar
 
 _ISO_DATE = re.compile(r"\s*(\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?)\s*")
 
@@ -198,12 +198,12 @@ def as_seconds(durations: Array) -> Array:
 
 
 def parse_iso_date(text: str) -> datetime.datetime | None:
-    """Return a date in ISO 8601 form, with or without a time; None if the text is none."""
-    found = _ISO_DATE.fullmatch(text)
-    if found is None:
+    """Return a date in ISO 8601 form, with or without a time; None for other texts."""
+    match = _ISO_DATE.fullmatch(text)
+    if match is None:
         return None
     try:
-        return datetime.datetime.fromisoformat(found[1].rstrip())
+        return datetime.datetime.fromisoformat(match[1].rstrip())
     except ValueError:
         return None
 
@@ -211,7 +211,7 @@ def parse_iso_date(text: str) -> datetime.datetime | None:
 def dates_to_microseconds(values: Sequence[Any]) -> Array:
     """Return dates of any types as datetime64[us], with NaT for missing values and other strings.
 
-    A period is its first moment.
+    A period is represented by its start.
     """
     not_a_date = np.datetime64("NaT", "us")
 
@@ -220,8 +220,8 @@ def dates_to_microseconds(values: Sequence[Any]) -> Array:
             value = parse_iso_date(value)
         if is_missing(value):
             return not_a_date
-        value = getattr(value, "start_time", value)  # of a Period of pandas
-        if hasattr(value, "tz_localize"):  # a Timestamp of pandas
+        value = getattr(value, "start_time", value)  # pandas.Period has it
+        if hasattr(value, "tz_localize"):  # pandas.Timestamp has it
             value = value.tz_localize(None).to_datetime64()
         if isinstance(value, np.datetime64):
             return as_microseconds(np.array([value]))[0]
@@ -258,7 +258,7 @@ def durations_to_seconds(values: Sequence[Any]) -> Array:
 
 # ------------------------------------------------------------------------------ kinds
 
-# Digits with or without commas between thousands. Leading zeros are those of codes, not of numbers.
+# Numbers are digits with or without commas between thousands. Codes may have leading zeros.
 _NUMBER = re.compile(
     r"\s*([+-]?(?!0[\d,])(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
     r"\s*(%?)\s*",
@@ -272,11 +272,11 @@ MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
 
 def parse_number(text: str) -> float:
     """Return the number in a string, NaN if there is none; a percentage is divided by 100."""
-    found = _NUMBER.fullmatch(text)
-    if found is None:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
         return np.nan
-    number = float(found[1].replace(",", ""))
-    return number / 100 if found[2] else number
+    number = float(match[1].replace(",", ""))
+    return number / 100 if match[2] else number
 
 
 def infer_kind_of_strings(values: Sequence[Any]) -> Kind:
@@ -287,15 +287,15 @@ def infer_kind_of_strings(values: Sequence[Any]) -> Kind:
     counts = {value: n for value, n in Counter(values).items() if not is_missing(value)}
     if not all(isinstance(value, str) for value in counts):
         return "category"
-    written = [value for value in counts if value and not value.isspace()]
-    if written and not any(math.isnan(parse_number(value)) for value in written):
+    strings = [value for value in counts if value and not value.isspace()]
+    if strings and not any(math.isnan(parse_number(value)) for value in strings):
         return "numeric_string"
-    if written and all(parse_iso_date(value) is not None for value in written):
+    if strings and all(parse_iso_date(value) is not None for value in strings):
         return "date"
     # Text has many distinct values, of several words on average.
-    is_text = len(written) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
-        len(value.split()) for value in written
-    ) >= MIN_WORDS * len(written)
+    is_text = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
+        len(value.split()) for value in strings
+    ) >= MIN_WORDS * len(strings)
     return "text" if is_text else "category"
 
 
@@ -312,24 +312,24 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     types = check_supported(values, label)
     if len(types) > 1:  # NaN is a missing value, not a number
         types = find_roles([value for value in values if not is_missing(value)])
-    found = [role for role in PLURALS if role in types]
+    roles = [role for role in PLURALS if role in types]
     if "level" in types:
         levels = [value for value in values if find_role(type(value)) in ("level", "missing")]
         kind = infer_kind_of_strings(levels)
-        if found == ["level"]:
+        if roles == ["level"]:
             return kind
-        if (kind, found) in (
+        if (kind, roles) in (
             ("numeric_string", ["number", "level"]),
             ("date", ["level", "date"]),
         ):
             return kind
-    if len(found) > 1:
-        first, second = found[:2]
-        row, value = next(at for at in enumerate(values) if find_role(type(at[1])) == second)
+    if len(roles) > 1:
+        role, other_role = roles[:2]
+        row, value = next(p for p in enumerate(values) if find_role(type(p[1])) == other_role)
         raise ValueError(
-            f"{label} holds {PLURALS[first]} ({types[first].__name__}) and {PLURALS[second]} "
-            f"({types[second].__name__}), such as {short_repr(value)} in row {row}. Convert the "
-            'column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings with '
-            "astype(str)."
+            f"{label} holds {PLURALS[role]} ({types[role].__name__}) and {PLURALS[other_role]} "
+            f"({types[other_role].__name__}), such as {short_repr(value)} in row {row}. Convert "
+            'the column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings '
+            "with astype(str)."
         )
-    return found[0] if found else "number"
+    return roles[0] if roles else "number"

@@ -29,14 +29,14 @@ N_FREQUENCIES, N_BINS = 16, 16
 # The number of columns of the block of one number.
 WIDTH = N_FREQUENCIES + N_BINS
 
-# Numbers have blocks if those of all rows, or of so many, have at most so many elements.
+# Numbers have blocks only if these have at most this many elements, for up to this many rows.
 _MAX_BLOCK_ELEMENTS, _BLOCK_ROWS = 1 << 28, 1 << 15
 
 # The number of rows whose blocks are computed at once, so that temporaries stay in the cache.
 _ROWS_OF_BLOCKS = 256
 
-# Training rows of at most so many elements in a view are computed once: 64 MB. More of them are
-# computed for each batch, which takes about a twentieth of the time of a step.
+# If a view of the training rows has at most this number of elements (64 MB), it is computed once.
+# Otherwise it is computed for each batch, in about a twentieth of the time of a step.
 _MAX_DENSE_ELEMENTS = 1 << 24
 
 
@@ -98,9 +98,9 @@ class FeatureBuilder:
                 least[column, 0], most[column, n_bins - 1] = -1.0, 2.0
         waves = np.empty((2, n_numbers, N_FREQUENCIES), np.float32)
         if n_numbers:
-            drawn = PeriodicFeatures(N_FREQUENCIES, random_state=draw_seed(rng))
-            drawn.fit(np.zeros((1, n_numbers)))
-            waves[:] = 2 * np.pi * drawn.frequencies_, drawn.phases_
+            features = PeriodicFeatures(N_FREQUENCIES, random_state=draw_seed(rng))
+            features.fit(np.zeros((1, n_numbers)))
+            waves[:] = 2 * np.pi * features.frequencies_, features.phases_
         return cls(encoding, codes, waves[0], waves[1], lower, width, least, most, shift)
 
     @property
@@ -152,11 +152,11 @@ class FeatureBuilder:
 
     def write_view(self, rows: UnscaledRows, view: FeatureView, out: Array) -> None:
         """Write a view of rows, other than "table", to an array."""
-        first = self.n_blocks * WIDTH if view == "embedded" else 0
-        if not self.encoding.n_outputs:  # a column of zeros
-            out[:, first:] = 0
-        self.encoding.write(rows, out[:, first : first + self.encoding.n_outputs])
-        if first:
+        n_embedded = self.n_blocks * WIDTH if view == "embedded" else 0
+        if not self.encoding.n_outputs:  # the only column is zero
+            out[:, n_embedded:] = 0
+        self.encoding.write(rows, out[:, n_embedded : n_embedded + self.encoding.n_outputs])
+        if n_embedded:
             self._write_blocks(out)
 
     def _write_blocks(self, out: Array) -> None:
@@ -166,14 +166,14 @@ class FeatureBuilder:
         for start in range(0, len(out), _ROWS_OF_BLOCKS):
             rows = out[start : start + _ROWS_OF_BLOCKS]
             blocks = rows[:, :first_number].reshape(len(rows), n_blocks, WIDTH)
-            # On matrices of all blocks side by side, in a third of the time of arrays of blocks.
+            # Matrices of all blocks side by side take a third of the time of arrays of blocks.
             x = np.repeat(rows[:, first_number : first_number + n_blocks], N_BINS, axis=1)
             values = x * self.frequencies.reshape(-1)
             values += self.phases.reshape(-1)
             np.cos(values, out=values)
             blocks[:, :, :N_FREQUENCIES] = values.reshape(len(rows), n_blocks, N_FREQUENCIES)
             x -= self.lower.reshape(-1)
-            with np.errstate(over="ignore"):  # for values far outside of narrow bins
+            with np.errstate(over="ignore"):  # values may be far outside of narrow bins
                 x /= self.width.reshape(-1)
             np.maximum(x, self.least.reshape(-1), out=x)
             np.minimum(x, self.most.reshape(-1), out=x)

@@ -29,7 +29,7 @@ from ._targets import fit_softmax_temperature
 class OutputBiasInit(Initializer):
     """Initial weights with which the first predictions are close to a constant.
 
-    Hidden weights have the variance 2 / fan_in, those of the last layer 0.01 / fan_in.
+    Hidden weights have the variance 2 / fan_in, output weights 0.01 / fan_in.
 
     Parameters
     ----------
@@ -43,11 +43,11 @@ class OutputBiasInit(Initializer):
         self, rng: np.random.RandomState, shapes: Sequence[tuple[int, ...]]
     ) -> list[WeightsAndBiases]:
         """Draw the weights and biases of all layers."""
-        *hidden, last = shapes
+        *shapes, output_shape = shapes
         layers = [
-            (rng.normal(0, 2**0.5 / shape[0] ** 0.5, shape), np.zeros(shape[1])) for shape in hidden
+            (rng.normal(0, 2**0.5 / shape[0] ** 0.5, shape), np.zeros(shape[1])) for shape in shapes
         ]
-        weights = rng.normal(0, 0.1 / last[0] ** 0.5, last)
+        weights = rng.normal(0, 0.1 / output_shape[0] ** 0.5, output_shape)
         return [*layers, (weights, np.array(self.intercepts))]
 
 
@@ -68,21 +68,21 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         self,
         rows: Rows,
         folds: Array | None,
-        saved: tuple[Mapping[str, Array], Path] | None = None,
+        checkpoint: tuple[Mapping[str, Array], Path] | None = None,
     ) -> None:
         """Train for `max_iter` more epochs, or take over the arrays of a checkpoint."""
         self.__dict__.pop("_predictors", None)
-        if saved is None:
+        if checkpoint is None:
             self._fit_rows(rows.X, rows.y, rows.weight, folds=folds)
         else:
             task = self._prepare(rows.X, rows.y, rows.weight, folds=folds)
-            resume_training(dict(saved[0]), saved[1], task)
+            resume_training(dict(checkpoint[0]), checkpoint[1], task)
             self._set_fitted(task, task.state)
 
     def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
-        """Return the warnings without that of the time limit, which is one for all cycles."""
+        """Return the warnings without the time limit, which has one warning for all cycles."""
         messages = super()._describe_outcome(task, state)
-        return [each for each in messages if not each.startswith(OUT_OF_TIME)]
+        return [text for text in messages if not text.startswith(OUT_OF_TIME)]
 
     def cycle_arrays(self) -> dict[str, Array]:
         """Return copies of the arrays that `fit_cycle` takes over at the end of a cycle."""
@@ -91,7 +91,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     def finish(self, n_iter: Array) -> None:
         """End training after `n_iter` epochs of each network, and convert to double precision.
 
-        In double precision, the prediction of a row does not depend visibly on the other rows.
+        In double precision, other rows have no visible effect on the prediction of a row.
         """
         parameters = self._predictor.parameters.astype(np.float64)
         state = self._state.with_parameters(parameters, only_predicts=True)
@@ -129,9 +129,9 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
         return self.component_outputs(self._get_out_of_fold().predictions[None].copy())
 
-    def component_outputs(self, scores: Array) -> Array:
+    def component_outputs(self, raw_predictions: Array) -> Array:
         """Return the outputs of a component, given raw predictions of networks."""
-        return scores
+        return raw_predictions
 
     def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the loss of the outputs for rows that were held out."""
@@ -149,8 +149,8 @@ class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
     def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the mean log loss with the best temperature.
 
-        It is independent of overconfidence, which temperature scaling corrects, so that it is no
-        reason to stop training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
+        Overconfidence, which temperature scaling corrects, does not affect this loss, so it does
+        not stop training (Holzmueller et al. 2025, arXiv 2501.19195, section 3).
         """
         _, loss = fit_softmax_temperature(outputs, rows.y, rows.weight)
         return loss
@@ -161,14 +161,14 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
 
     min_gain = 0.1  # squared errors fall twice as fast as errors
 
-    def component_outputs(self, scores: Array) -> Array:
+    def component_outputs(self, raw_predictions: Array) -> Array:
         """Return predictions, one for each quantile, or mean and variance of all networks."""
-        outputs = self._predict_means(scores)
+        outputs = self._predict_means(raw_predictions)
         outputs = outputs.reshape(*outputs.shape[:2], -1)
         if not self._predicts_std:
             return outputs
-        each = [self._targets.loss.predict_std(own) for own in scores]
-        std = self._to_units_of_y(each, from_zero=True)
+        stds = [self._targets.loss.predict_std(member) for member in raw_predictions]
+        std = self._to_units_of_y(stds, from_zero=True)
         variance = np.square(std.astype(np.float64))
         return np.concatenate([outputs, variance[..., None]], axis=2)
 
@@ -177,5 +177,5 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
         targets = self._targets.encode(rows.y, needs_all=False)
-        scores = self._predict_in_blocks(rows.X, self._average_raw)
-        return 1 - float(self._targets.loss.score(scores, targets, rows.weight))
+        raw_predictions = self._predict_in_blocks(rows.X, self._average_raw)
+        return 1 - float(self._targets.loss.score(raw_predictions, targets, rows.weight))

@@ -32,11 +32,11 @@ from ._table_encoding import UnscaledRows
 _ROWS_AT_ONCE = 4096
 _ELEMENTS_AT_ONCE = 1 << 22
 
-# Networks predict more rows than this in single precision, in less than half the time. Predictions
-# differ by a few millionths from those in double precision.
+# Networks predict more rows than this in single precision, which takes less than half the time and
+# changes predictions by a few millionths.
 MANY_ROWS = 4096
 
-# The background that a fitted estimator keeps has fewer rows if it would have more numbers.
+# A fitted estimator keeps at most this many numbers as background, but at least this many rows.
 _BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
 
 Mix: TypeAlias = Callable[[Sequence[Array]], Array]
@@ -61,11 +61,11 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         """Return the mixture of the outputs of all components."""
 
     @abstractmethod
-    def _is_out_of_fold(self, mixed: Array) -> bool:
+    def _is_out_of_fold(self, mixture: Array) -> bool:
         """Return whether mixed outputs are close to those of the training rows."""
 
     @abstractmethod
-    def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
 
     # ------------------------------------------------------------------ prediction
@@ -82,8 +82,8 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
 
     def _predict(self, X: Any, mix: Mix) -> Array:
-        """Return what `mix` computes from the outputs of all components."""
-        if not hasattr(self, "networks_"):  # a hundred times as fast as check_is_fitted
+        """Return the result of `mix` for the outputs of all components."""
+        if not hasattr(self, "networks_"):  # check_is_fitted takes a hundred times as long
             check_is_fitted(self)
         rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
         return self._predict_in_blocks(rows, mix)
@@ -92,9 +92,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         """Return the targets and the mixed outputs that the score is computed from."""
         return self._targets.encode(y), self._predict(X, self._mix)
 
-    def _score_predictions(self, y: Array, predicted: Array, weight: Array | None) -> float:
-        """Return the score, given what `_predict_for_score` has returned."""
-        return self._score_mixed(predicted, y, weight, None)
+    def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
+        """Return the score from the results of `_predict_for_score`."""
+        return self._score_mixture(outputs, y, weight, None)
 
     def _predict_in_blocks(self, rows: UnscaledRows, mix: Mix) -> Array:
         """Predict rows, in blocks that limit memory and run in several threads."""
@@ -115,11 +115,11 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         single_precision: bool = False,
         member: int | None = None,
     ) -> Array:
-        """Predict rows at once, by all members of the components or by one of each."""
+        """Predict rows in one block, by all members of each component or by one."""
         components = self._components
-        inputs = self._features.make_inputs(rows, {each.view for each in components})
+        inputs = self._features.make_inputs(rows, {part.view for part in components})
         return mix(
-            [each.outputs(inputs[each.view], single_precision, member) for each in components]
+            [part.outputs(inputs[part.view], single_precision, member) for part in components]
         )
 
     def _map_in_threads(
@@ -127,14 +127,14 @@ class TabularPredictionMixin(metaclass=ABCMeta):
     ) -> list[Result]:
         """Apply a function that predicts to items, in threads if all components allow it.
 
-        An error or Ctrl-C cancels the items that have not been started.
+        An error or Ctrl-C cancels the items that have not started.
         """
         components = self._components
-        is_thread_safe = all(each.is_thread_safe for each in components)
+        is_thread_safe = all(component.is_thread_safe for component in components)
         n_threads = min(n_blas_threads(), len(items)) if is_thread_safe else 1
-        largest = max(each.max_matmul_size for each in components)
+        max_size = max(component.max_matmul_size for component in components)
 
-        with limit_blas(largest, n_side_by_side=n_threads):
+        with limit_blas(max_size, n_side_by_side=n_threads):
             if n_threads == 1:
                 return [function(item) for item in items]
             with ThreadPoolExecutor(n_threads) as pool:
@@ -148,15 +148,15 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         """Predict each training row by the members that held out its fold."""
         folds, size = self.oof_member_, self._rows_at_once
         predictions: list[Array] = []
-        rows_of_fold = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
-        for member, of_fold in enumerate(rows_of_fold):
-            for start in range(0, len(of_fold), size):
-                part = rows.take(of_fold[start : start + size])
+        fold_rows = [np.flatnonzero(folds == fold) for fold in range(folds.max() + 1)]
+        for member, rows_held_out in enumerate(fold_rows):
+            for start in range(0, len(rows_held_out), size):
+                part = rows.take(rows_held_out[start : start + size])
                 predictions.append(self._predict_rows(part, self._mix, True, member))
-        by_fold = np.concatenate(predictions)
-        in_order = np.empty_like(by_fold)
-        in_order[np.concatenate(rows_of_fold)] = by_fold
-        return in_order
+        fold_predictions = np.concatenate(predictions)
+        result = np.empty_like(fold_predictions)
+        result[np.concatenate(fold_rows)] = fold_predictions
+        return result
 
     # ------------------------------------------------------- explanations, importances
 
@@ -169,20 +169,19 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         n_permutations: int | None,
         random_state: Any,
     ) -> Explanation:
-        """Return the contribution of each column to what `mix` computes from the outputs.
+        """Return the contribution of each column to the result of `mix`.
 
         Numbers and codes of a column are switched together. Predictions for coalitions are computed
-        in single precision. Those for whole rows, to which the contributions sum, are those of
-        `predict`.
+        in single precision. Contributions sum to predictions of whole rows, as of `predict`.
         """
         check_is_fitted(self)
         columns, encoding = read_table(self, X, reset=False), self._features.encoding
-        others = vars(self).get("background_")
+        sample = vars(self).get("background_")
         if background is not None:
             with prefix_errors("background"):
                 table = read_table(self, background, reset=False)
-                others = encoding.read_rows(table).take(draw_background(table.n_rows, random_state))
-        elif others is None:
+                sample = encoding.read_rows(table).take(draw_background(table.n_rows, random_state))
+        elif sample is None:
             raise ValueError(
                 "background must be given, because this estimator keeps no training rows in "
                 "background_. Pass training rows, or fit again."
@@ -191,14 +190,14 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         def predict(matrix: Array, single_precision: bool = True) -> Array:
             return self._predict_rows(encoding.from_matrix(matrix), mix, single_precision)
 
-        rows, switched = encoding.read_rows(columns), encoding.to_matrix(others)
+        rows, background_matrix = encoding.read_rows(columns), encoding.to_matrix(sample)
         return make_explanation(
             predict,
             encoding.to_matrix(rows),
-            switched,
+            background_matrix,
             encoding.matrix_sources,
             self._predict_in_blocks(rows, mix),
-            predict(switched, single_precision=False),
+            predict(background_matrix, single_precision=False),
             columns.to_array(),
             columns.names,
             output_names,
@@ -289,16 +288,16 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         seeds = rng.randint(np.iinfo(np.int32).max, size=n_columns)
 
         def score(matrix: Array) -> float:
-            mixed = self._predict_out_of_fold(encoding.from_matrix(matrix, encoding.folds))
-            return self._score_mixed(mixed, y_encoded, weight, scoring)
+            mixture = self._predict_out_of_fold(encoding.from_matrix(matrix, encoding.folds))
+            return self._score_mixture(mixture, y_encoded, weight, scoring)
 
         baseline = score(matrix)
 
         def score_drops(column: int) -> list[float]:
-            own = np.random.RandomState(seeds[column])
-            is_own = encoding.matrix_sources == column
-            orders = (own.permutation(n_rows) for _ in range(n_repeats))
-            return [baseline - score(np.where(is_own, matrix[rows], matrix)) for rows in orders]
+            column_rng = np.random.RandomState(seeds[column])
+            is_column = encoding.matrix_sources == column
+            orders = (column_rng.permutation(n_rows) for _ in range(n_repeats))
+            return [baseline - score(np.where(is_column, matrix[rows], matrix)) for rows in orders]
 
         importances = np.array(self._map_in_threads(score_drops, range(n_columns)))
         self._importances = importances.mean(axis=1)
@@ -323,18 +322,18 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 def keep_background(
     rows: UnscaledRows, weight: Array | None, rng: np.random.RandomState
 ) -> UnscaledRows:
-    """Return a few training rows with weight, to explain others by."""
+    """Return a few training rows with weight, as the background of explanations."""
     n_rows, n_codes = rows.codes.shape
     candidates = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
     width = rows.numbers.shape[1] + n_codes
-    n_kept = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
-    if len(candidates) > n_kept:
-        candidates = np.sort(rng.choice(candidates, n_kept, replace=False))
+    n_max = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
+    if len(candidates) > n_max:
+        candidates = np.sort(rng.choice(candidates, n_max, replace=False))
     return UnscaledRows(as_dense(rows.numbers[candidates]), rows.codes[candidates])
 
 
 class _PrecomputedPredictions(BaseEstimator):
-    """Estimator with given predictions, or with probabilities of classes, for scorers."""
+    """Estimator for scorers, with precomputed predictions or probabilities of classes."""
 
     def __init__(self, predictions: Array, classes: Array | None) -> None:
         self.predictions, self.classes = predictions, classes
@@ -360,5 +359,5 @@ def apply_scorer(
 ) -> float:
     """Return the score of predictions, or of probabilities if there are classes."""
     estimator = _PrecomputedPredictions(predictions, classes)
-    weighted = {} if weight is None else {"sample_weight": weight}
-    return float(get_scorer(scoring)(estimator, None, y, **weighted))
+    options = {} if weight is None else {"sample_weight": weight}
+    return float(get_scorer(scoring)(estimator, None, y, **options))

@@ -49,8 +49,8 @@ _CONVERSIONS: Mapping[Any, Callable[[Sequence[Any]], Array]] = MappingProxyType(
     {"date": dates_to_microseconds, "time": times_to_seconds, "duration": durations_to_seconds}
 )
 
-# Access to a column of a frame takes up to a tenth of a millisecond. A frame with so few rows is
-# read as an array of objects.
+# A frame with at most this number of rows is read as an array of objects, because access to each
+# column of a frame takes up to a tenth of a millisecond.
 FEW_ROWS = 64
 
 # The kinds of NumPy dtypes that a column may have.
@@ -86,14 +86,14 @@ class TableColumns(ABC):
         """Return the values of a column as Python objects."""
 
     def to_array(self) -> Array:
-        """Return the table as an array, of objects if it is not one of numbers."""
+        """Return the table as an array, of objects if it is not numeric."""
         values = np.empty((self.n_rows, self.n_columns), dtype=object)
         for column in range(self.n_columns):
             values[:, column] = self.values(column)
         return values
 
     def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Any:
-        """Return columns that are read as one number as a float64 matrix."""
+        """Return columns with one number per value as a float64 matrix."""
         matrix = np.empty((self.n_rows, len(columns)))
         for position, column in enumerate(columns):
             matrix[:, position] = self.read(column, kinds[column])
@@ -102,8 +102,8 @@ class TableColumns(ABC):
     def read(self, column: int, kind: Kind) -> Any:
         """Return a column of any kind but "category" as it is encoded.
 
-        Text is a list, dates are datetime64[us], and all else is float64. Missing values and
-        strings that are no number or date are NaN or NaT.
+        Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
+        strings without a number or date are NaN or NaT.
         """
         if kind == "number":
             return self._check_finite(self._floats(column), column)
@@ -125,7 +125,7 @@ class TableColumns(ABC):
         return _CONVERSIONS[kind](values)
 
     def _times(self, column: int) -> Array:
-        """Return a column as datetime64 or timedelta64 if it has such a dtype, else as it is."""
+        """Return a column as datetime64 or timedelta64 if it has such a dtype, else unchanged."""
         return np.empty(0)
 
     def _floats(self, column: int) -> Array:
@@ -158,15 +158,15 @@ class ArrayColumns(TableColumns):
         return table
 
     def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Array:
-        """Return columns that are read as one number as a float64 matrix."""
+        """Return columns with one number per value as a float64 matrix."""
         dtype, numbers = self.table.dtype.kind, np.empty(0)
         is_fast = dtype in "fiub" or (dtype == "O" and self.n_rows <= FEW_ROWS)
         # Convert all columns at once, which is four times as fast for a single row.
         if is_fast and all(kinds[column] == "number" for column in columns):
-            chosen = self.table[:, columns]
-            if dtype != "O" or find_roles(chosen.ravel().tolist()).keys() <= {"number"}:
+            part = self.table[:, columns]
+            if dtype != "O" or find_roles(part.ravel().tolist()).keys() <= {"number"}:
                 with suppress(OverflowError), np.errstate(over="ignore"):
-                    numbers = chosen.astype(np.float64)
+                    numbers = part.astype(np.float64)
                     if not np.isinf(numbers).any():
                         return numbers
         numbers = super().numbers(columns, kinds)  # raises with the name of an infinite column
@@ -262,8 +262,8 @@ class SparseColumns(TableColumns):
         X = self.X[:, columns].astype(np.float64)
         is_infinite = np.isinf(X.data)
         if is_infinite.any():
-            at = np.searchsorted(X.indptr, is_infinite.argmax(), side="right") - 1
-            raise_infinite(self.label(columns[int(at)]))
+            position = np.searchsorted(X.indptr, is_infinite.argmax(), side="right") - 1
+            raise_infinite(self.label(columns[int(position)]))
         return X
 
     def values(self, column: int) -> list[Any]:
@@ -337,16 +337,16 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
             "frame with column names. Pass a data frame, such as pandas.DataFrame(rows), or an "
             "array of shape (n_samples, n_features)."
         )
-    known = set(names)
+    names_in_fit = set(names)
     for i, row in enumerate(rows):
-        own = list(row.keys())
-        if set(own) != known:
-            lacking = [name for name in names if name not in own]
-            unknown = [name for name in own if name not in known]
+        row_names = list(row.keys())
+        if set(row_names) != names_in_fit:
+            missing_names = [name for name in names if name not in row_names]
+            unknown_names = [name for name in row_names if name not in names_in_fit]
             raise ValueError(
                 f"{'A row' if len(rows) == 1 else f'Row {i}'} must have the column names of the "
-                f"table given to fit. Missing names: {lacking or 'none'}; unknown names: "
-                f"{unknown or 'none'}. Use None for missing values."
+                f"table given to fit. Missing names: {missing_names or 'none'}; unknown names: "
+                f"{unknown_names or 'none'}. Use None for missing values."
             )
     values = (row[name] for row in rows for name in names)
     return ArrayColumns(_to_objects(values, (len(rows), len(names))), names)
@@ -366,7 +366,7 @@ def _as_array(X: Any) -> Any:
     if isinstance(X, (list, tuple)):
         try:
             array = np.asarray(X)
-        except ValueError:  # for lists within rows; a better error follows
+        except ValueError:  # rows contain lists; a better error follows
             array = np.asarray(X, dtype=object)
         X = np.asarray(X, dtype=object) if array.dtype.kind == "U" else array
     X = check_array(
@@ -398,23 +398,23 @@ def find_kinds(
     Raises
     ------
     ValueError
-        If a column can't be of the given kind, or is categorical without being named.
+        If a column can't be of the user's kind, or is categorical without being named.
     """
     by_dtype = isinstance(categorical_features, str)
     is_category = np.zeros(columns.n_columns, dtype=bool)
     if not by_dtype:
-        given = _check_categorical_features(columns.table, categorical_features)
-        is_category = is_category if given is None else given
-    given_kinds = _kinds_by_position(column_kinds, columns)
+        mask = _check_categorical_features(columns.table, categorical_features)
+        is_category = is_category if mask is None else mask
+    kinds_by_position = _kinds_by_position(column_kinds, columns)
     kinds: list[Kind] = []
     for column in range(columns.n_columns):
-        given_kind = given_kinds.get(column, "category" if is_category[column] else None)
-        if given_kind == "category":
+        choice = kinds_by_position.get(column, "category" if is_category[column] else None)
+        if choice == "category":
             kinds.append("category")
             continue
         kind = columns.kind(column)
-        if given_kind is not None:
-            kind = _override_kind(columns, column, kind, given_kind)
+        if choice is not None:
+            kind = _override_kind(columns, column, kind, choice)
         elif kind == "category" and not by_dtype:
             raise ValueError(
                 f"{columns.label(column)} is not numeric, but is not among the "
@@ -440,35 +440,35 @@ def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) 
         elif isinstance(key, Integral) and 0 <= int(key) < columns.n_columns:
             by_position[int(key)] = kind
         else:
-            known = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
+            valid_keys = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
             raise ValueError(
-                f"column_kinds must name columns of X, got {key!r}. The columns are {known}."
+                f"column_kinds must name columns of X, got {key!r}. The columns are {valid_keys}."
             )
     return by_position
 
 
-def _override_kind(columns: TableColumns, column: int, kind: Kind, given: Kind) -> Kind:
-    """Return the given kind of a column whose values are of another; raise if it can't be."""
-    if given == kind or (given == "number" and kind in NUMERIC_KINDS):
+def _override_kind(columns: TableColumns, column: int, kind: Kind, choice: Kind) -> Kind:
+    """Return the kind of a column that the user names, after a check of the values."""
+    if choice == kind or (choice == "number" and kind in NUMERIC_KINDS):
         return kind
     label = columns.label(column)
     is_string = kind in ("category", "text", "date", "numeric_string")
-    if given == "text" and not isinstance(columns, SparseColumns):
+    if choice == "text" and not isinstance(columns, SparseColumns):
         return "text"
-    if given in ("number", "date") and is_string:
-        known = [value for value in columns.values(column) if not is_missing(value)]
-        strings = [value for value in known if isinstance(value, str)]
-        if given == "number":
+    if choice in ("number", "date") and is_string:
+        values = [value for value in columns.values(column) if not is_missing(value)]
+        strings = [value for value in values if isinstance(value, str)]
+        if choice == "number":
             if not all(math.isnan(parse_number(value)) for value in strings):
                 return "numeric_string"
         elif all(
             find_role(type(value)) == "date"
             or (isinstance(value, str) and (value.isspace() or not value or parse_iso_date(value)))
-            for value in known
+            for value in values
         ):
             return "date"
     raise ValueError(
-        f"{label} can't be of the kind {given!r} that column_kinds gives: its values are of the "
+        f"{label} can't be of the kind {choice!r} that column_kinds gives: its values are of the "
         f"kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
         "ISO 8601 format such as '2024-12-31'. Convert the column, or remove it from column_kinds."
     )

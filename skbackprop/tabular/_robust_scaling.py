@@ -13,11 +13,11 @@ from scipy import sparse
 
 from ..utils.arrays import Array, DropCachedPropertiesMixin, as_dense
 
-# Beyond this the smooth clip equals its bound but for rounding, and the square is still finite.
+# Beyond this value the smooth clip equals its bound up to rounding, and the square is finite.
 _FAR = 1e9
 
 
-# Quartiles that differ by at most this share of the range are equal but for rounding.
+# Quartiles that differ by at most this share of the range are equal up to rounding.
 _ROUNDING = 10 * np.finfo(np.float64).eps
 
 
@@ -66,8 +66,8 @@ class RobustScaling(DropCachedPropertiesMixin):
     @classmethod
     def concatenate(cls, scalings: Sequence[Self]) -> Self:
         """Return the scaling of the columns of several scalings."""
-        each = [[getattr(own, field.name) for own in scalings] for field in fields(cls)]
-        return cls(*map(np.concatenate, each))
+        arrays = [[getattr(scaling, field.name) for scaling in scalings] for field in fields(cls)]
+        return cls(*map(np.concatenate, arrays))
 
     def scale_together(self, values: Array) -> Self:
         """Return a scaling with one factor for all columns, whose variances then sum to one.
@@ -91,9 +91,9 @@ class RobustScaling(DropCachedPropertiesMixin):
         return sum(map(len, self.input_columns))
 
     def scale_values(self, values: Array, columns: Any = slice(None)) -> Array:
-        """Return a matrix of some columns, scaled and clipped, and NaN as before."""
+        """Return a matrix of some columns, scaled and clipped; NaN stays NaN."""
         scaled, two_valued = self.scaled[columns], self.two_valued[columns]
-        with np.errstate(over="ignore", invalid="ignore"):  # for values close to infinity
+        with np.errstate(over="ignore", invalid="ignore"):  # values may be close to infinity
             x = (values - self.center[columns]) * self.scale[columns]
         x[:, scaled] = smooth_clip(x[:, scaled])
         if two_valued.any():
@@ -109,10 +109,10 @@ class RobustScaling(DropCachedPropertiesMixin):
     def write_outputs(self, x: Array, out: Array) -> None:
         """Write the outputs for a matrix (n, k) of scaled values to `out` (n, n_outputs)."""
         scaled, two_valued, with_missing = self.input_columns
-        first, second = len(scaled), len(scaled) + len(two_valued)
-        out[:, :first] = _fill_nan(x[:, scaled], self.fill[scaled])
-        out[:, first:second] = _fill_nan(x[:, two_valued], self.fill[two_valued])
-        out[:, second:] = np.isnan(x[:, with_missing])
+        n_scaled, n_values = len(scaled), len(scaled) + len(two_valued)
+        out[:, :n_scaled] = _fill_nan(x[:, scaled], self.fill[scaled])
+        out[:, n_scaled:n_values] = _fill_nan(x[:, two_valued], self.fill[two_valued])
+        out[:, n_values:] = np.isnan(x[:, with_missing])
 
     def encode_sparse(self, values: Any) -> sparse.csc_array:
         """Return the outputs for a sparse matrix (n, k) whose columns are not centered."""
@@ -153,15 +153,15 @@ def _fit_columns(values: Array, centered: bool) -> list[Array]:
         warnings.filterwarnings("ignore", "All-NaN", RuntimeWarning)
         if values.size:
             quartiles = np.nanquantile(values, [0, 0.25, 0.5, 0.75, 1], axis=0)
-        low, first, median, third, high = quartiles
-        spread, width = third - first, high - low
+        minimum, q1, median, q3, maximum = quartiles
+        spread, width = q3 - q1, maximum - minimum
         is_spread = (spread > _ROUNDING * width) & np.isfinite(1 / spread)
         scale = np.where(is_spread, 1 / spread, 2 / width)
     is_constant = is_empty | ~((width > 0) & np.isfinite(scale))
-    two_valued = ((values == low) | (values == high) | is_missing).all(axis=0) & ~is_constant
+    two_valued = ((values == minimum) | (values == maximum) | is_missing).all(axis=0) & ~is_constant
     if not centered:
-        two_valued &= low == 0
-    center = np.where(two_valued, low, median if centered else 0.0)
+        two_valued &= minimum == 0
+    center = np.where(two_valued, minimum, median if centered else 0.0)
     center = np.where(is_constant, 0.0, center)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         scale = np.where(is_constant, 0.0, np.where(two_valued, 1 / width, scale))

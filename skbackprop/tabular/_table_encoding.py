@@ -122,16 +122,16 @@ class FittedEncoding:
             target = target[:, 0]
         if target is not None and target.ndim != 1:
             target = None
-        category_columns = [at for at, kind in enumerate(kinds) if kind == "category"]
+        category_columns = [i for i, kind in enumerate(kinds) if kind == "category"]
         levels, codes = _fit_levels(columns, category_columns, min_frequency)
         check_consistent_length(columns.table, target)
         categories = CategoricalEncoding.from_levels(
             category_columns, levels, max_categories, encoding
         )
         if target is not None and len(categories.target_encoded):
-            own = codes[:, categories.target_encoded].astype(np.intp)
+            target_codes = codes[:, categories.target_encoded].astype(np.intp)
             categories = categories.with_statistics(
-                TargetEncoding.fit(own, target, target_type, random_state, groups)
+                TargetEncoding.fit(target_codes, target, target_type, random_state, groups)
             )
         has_interactions = with_interactions and target_type == "continuous"
         return cls.from_categories(
@@ -155,7 +155,7 @@ class FittedEncoding:
         y: Array | None,
         draw_folds: Callable[[], Array],
     ) -> tuple[Self, UnscaledRows]:
-        """Fit the encoding of numbers, dates and text, given that of categories.
+        """Fit the encoding of numbers, dates and text, with a fitted encoding of categories.
 
         Parameters
         ----------
@@ -179,9 +179,9 @@ class FittedEncoding:
         rows : UnscaledRows
             The rows of `columns`, with out-of-fold target statistics.
         """
-        numeric_columns = [at for at, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
-        encoded_columns = [at for at, kind in enumerate(kinds) if kind in ("date", "time")]
-        encoded_columns += [at for at, kind in enumerate(kinds) if kind == "text"]
+        numeric_columns = [i for i, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
+        encoded_columns = [i for i, kind in enumerate(kinds) if kind in ("date", "time")]
+        encoded_columns += [i for i, kind in enumerate(kinds) if kind == "text"]
         is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
         numbers = columns.numbers(numeric_columns, kinds)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
@@ -194,21 +194,21 @@ class FittedEncoding:
                 scalings[0].scaled,
                 y,
                 draw_folds if statistics is None else lambda: statistics.folds,
-                [own.n_codes for own in categories.levels],
+                [item.n_codes for item in categories.levels],
             )
         if statistics is not None:
             blocks.append(categories.encode_target(codes, statistics.folds))
             scalings.append(RobustScaling.fit(blocks[-1], centered=not is_sparse))
         if interactions is not None:
-            own_z = z[:, interactions.numbers]
-            blocks.append(interactions.encode(codes, own_z, interactions.folds))
+            pair_z = z[:, interactions.numbers]
+            blocks.append(interactions.encode(codes, pair_z, interactions.folds))
             scalings.append(RobustScaling.fit(blocks[-1]))
         encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
-            encodings[column], encoded, scaling = _fit_column_encoding(
+            encodings[column], numbers_of_column, scaling = _fit_column_encoding(
                 columns, column, kinds[column], random_state
             )
-            blocks.append(encoded)
+            blocks.append(numbers_of_column)
             scalings.append(scaling)
         fitted = cls(
             numeric_columns,
@@ -224,7 +224,7 @@ class FittedEncoding:
     def read_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return the rows of a table as numbers and codes.
 
-        With folds, what was learned from the target is out of fold.
+        With folds, target statistics and interactions are out of fold.
         """
         codes = self.categories.read_codes(columns)
         numbers = columns.numbers(self.numeric_columns, self.kinds)
@@ -233,8 +233,8 @@ class FittedEncoding:
             blocks.append(self.categories.encode_target(codes, folds))
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
-        for column, own in self.column_encodings.items():
-            blocks.append(own.encode(columns.read(column, self.kinds[column])))
+        for column, encoding in self.column_encodings.items():
+            blocks.append(encoding.encode(columns.read(column, self.kinds[column])))
         return UnscaledRows(_join_columns(blocks), codes)
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
@@ -245,17 +245,17 @@ class FittedEncoding:
 
     @property
     def folds(self) -> Array | None:
-        """The fold of each training row in what was learned from the target, if anything was."""
-        for learned in (self.interactions, self.categories.statistics):
-            if learned is not None:
-                return learned.folds
+        """The fold of each training row in target statistics and interactions, if there are any."""
+        for part in (self.interactions, self.categories.statistics):
+            if part is not None:
+                return part.folds
         return None
 
     def read_training_rows(self, columns: TableColumns) -> UnscaledRows:
         """Return the rows of `fit`, with out-of-fold target statistics and interactions."""
         folds = self.folds
-        is_known = folds is not None and len(folds) == columns.n_rows
-        return self.read_rows(columns, folds if is_known else None)
+        has_folds = folds is not None and len(folds) == columns.n_rows
+        return self.read_rows(columns, folds if has_folds else None)
 
     def encode(self, rows: UnscaledRows, dtype: np.dtype[np.floating]) -> Any:
         """Return the outputs for rows; a CSR array if the training table was sparse."""
@@ -291,31 +291,31 @@ class FittedEncoding:
         if self.interactions is not None:
             statistics = self.categories.statistics
             n_statistics = 0 if statistics is None else len(statistics.columns)
-            first = len(self.numeric_columns) + n_statistics
+            start = len(self.numeric_columns) + n_statistics
             n_pairs = len(self.interactions.coefficients)
             numbers = numbers.copy()
-            numbers[:, first : first + n_pairs] = self._encode_interactions(numbers, codes, folds)
+            numbers[:, start : start + n_pairs] = self._encode_interactions(numbers, codes, folds)
         return UnscaledRows(numbers, codes)
 
     @property
     def matrix_sources(self) -> Array:
         """The column of the table that each column of a matrix comes from.
 
-        Interactions count as those of the categorical column.
+        The source of an interaction is the categorical column.
         """
-        return np.array([each.column for each in self._inputs()] + list(self.categories.columns))
+        return np.array([item.column for item in self._inputs()] + list(self.categories.columns))
 
     def name_kinds(self, names: Any) -> dict[Any, str]:
-        """Return the kind of each column, as users see it, by its name or its position."""
+        """Return the public kind of each column, by its name or its position."""
         keys = range(len(self.kinds)) if names is None else names
         public = ["number" if kind == "numeric_string" else kind for kind in self.kinds]
         return dict(zip(keys, public, strict=True))
 
     @property
     def n_embedded(self) -> int:
-        """The number of scaled outputs, which come first, without those of text."""
+        """The number of scaled outputs, which come first, without the outputs of text."""
         inputs = self._inputs()
-        return sum(inputs[at].type != "text" for at in self.numbers.input_columns[0])
+        return sum(inputs[i].type != "text" for i in self.numbers.input_columns[0])
 
     @property
     def n_outputs(self) -> int:
@@ -323,32 +323,32 @@ class FittedEncoding:
         return self.numbers.n_outputs + self.categories.encoder.n_outputs
 
     def _inputs(self) -> list[OutputColumn]:
-        """Describe each of the numbers that are scaled."""
+        """Return a description of each number that is scaled."""
         inputs = [OutputColumn("number", column, "") for column in self.numeric_columns]
         categories, statistics = self.categories, self.categories.statistics
         if statistics is not None:
-            for at, class_ in zip(statistics.columns, statistics.classes, strict=True):
+            for i, class_ in zip(statistics.columns, statistics.classes, strict=True):
                 suffix = "_target" if class_ is None else f"_target_{class_}"
-                column = categories.columns[categories.target_encoded[at]]
+                column = categories.columns[categories.target_encoded[i]]
                 inputs.append(OutputColumn("target", column, suffix))
         if self.interactions is not None:
             pairs = zip(self.interactions.categories, self.interactions.numbers, strict=True)
             for category, number in pairs:
                 suffix = f"_interaction_{self.numeric_columns[number]}"
                 inputs.append(OutputColumn("target", categories.columns[category], suffix))
-        for column, own in self.column_encodings.items():
-            inputs += [OutputColumn(own.output_type, column, suffix) for suffix in own.suffixes]
+        for column, item in self.column_encodings.items():
+            inputs += [OutputColumn(item.output_type, column, suffix) for suffix in item.suffixes]
         return inputs
 
     def outputs(self) -> list[OutputColumn]:
-        """Describe each output, in their order."""
+        """Return a description of each output, in order."""
         inputs, encoder = self._inputs(), self.categories.encoder
         scaled, two_valued, with_missing = self.numbers.input_columns
-        outputs = [inputs[at] for at in scaled]
-        outputs += [inputs[at]._replace(type="two_valued") for at in two_valued]
-        outputs += [OutputColumn("missing", inputs[at].column, "_missing") for at in with_missing]
-        for at, suffix in encoder.outputs():
-            column = self.categories.columns[at]
+        outputs = [inputs[i] for i in scaled]
+        outputs += [inputs[i]._replace(type="two_valued") for i in two_valued]
+        outputs += [OutputColumn("missing", inputs[i].column, "_missing") for i in with_missing]
+        for i, suffix in encoder.outputs():
+            column = self.categories.columns[i]
             outputs.append(OutputColumn(encoder.output_type, column, suffix))
         return outputs
 
@@ -361,9 +361,9 @@ def _fit_levels(
     for column in category_columns:
         values = columns.values(column)
         label = columns.label(column)
-        own = CategoryLevels.fit(count_categories(values, label), label, min_frequency)
-        codes.append(own.encode(values).astype(np.min_scalar_type(own.n_codes)))
-        levels.append(own)
+        column_levels = CategoryLevels.fit(count_categories(values, label), label, min_frequency)
+        codes.append(column_levels.encode(values).astype(np.min_scalar_type(column_levels.n_codes)))
+        levels.append(column_levels)
     if not codes:
         return levels, np.empty((columns.n_rows, 0), np.uint8)
     return levels, np.column_stack(codes)
@@ -381,26 +381,26 @@ def _fit_column_encoding(
         encoding = TimeEncoding(label)
     else:
         encoding = TextEncoding.fit(values, label, check_random_state(random_state))
-    encoded = encoding.encode(values)
-    scaling = RobustScaling.fit(encoded)
-    # All numbers of a value are missing together, so that one indicator is enough.
-    is_first = np.arange(encoded.shape[1]) == 0
+    matrix = encoding.encode(values)
+    scaling = RobustScaling.fit(matrix)
+    # One indicator is enough, because all numbers of a value are missing together.
+    is_first = np.arange(matrix.shape[1]) == 0
     scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
-    # Each text counts like one number, and later components for less than the first ones.
-    return encoding, encoded, scaling.scale_together(encoded) if kind == "text" else scaling
+    # With one factor, a text counts like one number, and later components count less.
+    return encoding, matrix, scaling.scale_together(matrix) if kind == "text" else scaling
 
 
 def _scale_in_blocks(scaling: RobustScaling, values: Array) -> Array:
     """Return scaled numbers in single precision."""
-    scaled = np.empty(values.shape, np.float32)
+    result = np.empty(values.shape, np.float32)
     for start in range(0, len(values), _ROWS):
         block = slice(start, start + _ROWS)
-        scaled[block] = scaling.scale_values(values[block])
-    return scaled
+        result[block] = scaling.scale_values(values[block])
+    return result
 
 
 def _join_columns(blocks: Sequence[Any]) -> Any:
-    """Return one matrix of the columns of several; a CSR array if the first one is sparse."""
+    """Join matrices by columns; return a CSR array if the first one is sparse."""
     if not isinstance(blocks[0], np.ndarray):
         return sparse.hstack([blocks[0], *map(sparse.csr_array, blocks[1:])], format="csr")
     return np.hstack(blocks) if len(blocks) > 1 else blocks[0]

@@ -33,7 +33,7 @@ _TINY = np.finfo(np.float64).tiny
 # make it too soft. Temperatures below one, as after few epochs, are kept.
 _ENSEMBLE_EXPONENT = 0.5
 
-# A few rows cannot justify a lower temperature, that is more confident predictions.
+# A lower temperature means more confident predictions, which few rows cannot justify.
 _MIN_TEMPERATURE = 0.5
 
 # The number of steps of expectation maximization.
@@ -63,9 +63,9 @@ class ClassifierTargets:
         if setting is None:
             return cls(classes, None)
         class_weight = validate_class_weight(setting)
-        encoded = EncodedLabels(classes, encode_labels(y, classes)[:, None])
-        compute_sample_weight(class_weight, encoded, weight)  # raises without weight
-        counts = encoded.count_by_class(weight)
+        labels = EncodedLabels(classes, encode_labels(y, classes)[:, None])
+        compute_sample_weight(class_weight, labels, weight)  # raises if no row has weight
+        counts = labels.count_by_class(weight)
         return cls(classes, compute_class_weight(class_weight, classes, counts)[0])
 
     @property
@@ -79,15 +79,15 @@ class ClassifierTargets:
         return len(self.classes)
 
     def encode(self, y: Any) -> Array:
-        """Return the class index of each label; raise if there are unknown ones."""
+        """Return the class index of each label; labels must be known."""
         return encode_labels(validate_labels(y), self.classes)
 
     def training_weight(self, y: Array, weight: Array | None) -> Array | None:
-        """Return the weights of rows times those of their classes."""
+        """Return the weights of rows times the weights of their classes."""
         if self.class_weight is None:
             return weight
-        own = self.class_weight[y]
-        return own if weight is None else weight * own
+        class_weights = self.class_weight[y]
+        return class_weights if weight is None else weight * class_weights
 
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
@@ -97,7 +97,7 @@ _MIN_RAW_PREDICTION = -3.0
 
 @dataclass(frozen=True, eq=False)
 class RegressorTargets:
-    """Targets and loss of a regressor, and what can be computed from its outputs.
+    """Targets and loss of a regressor, with the computations on its outputs.
 
     Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and a
     variance, as the loss determines.
@@ -135,7 +135,7 @@ class RegressorTargets:
         return float(np.finfo(np.float32).tiny) if self.loss.interval_y_true.low == 0 else -np.inf
 
     def training_weight(self, y: Array, weight: Array | None) -> Array | None:
-        """Return the weights of rows in training, which are those of the user."""
+        """Return the training weights, which are the sample weights."""
         return weight
 
     def encode(self, y: Any) -> Array:
@@ -156,11 +156,11 @@ class RegressorTargets:
 
     def initial_intercepts(self, y: Array, weight: Array | None) -> Array:
         """Return the raw predictions of the best constant for targets of shape (n,)."""
-        encoded = self.numbers.encode(y, needs_all=False)[:, 0].astype(np.float64)
-        scores = self.loss.fit_intercept_only(encoded, weight)
+        encoded_y = self.numbers.encode(y, needs_all=False)[:, 0].astype(np.float64)
+        intercepts = self.loss.fit_intercept_only(encoded_y, weight)
         if isinstance(self.loss, (Quantile, Gaussian)):
-            scores[1:] = np.maximum(scores[1:], _MIN_RAW_PREDICTION)
-        return scores
+            intercepts[1:] = np.maximum(intercepts[1:], _MIN_RAW_PREDICTION)
+        return intercepts
 
     def mix(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
         """Return the outputs of a mixture of models, by default with equal weights.
@@ -170,18 +170,18 @@ class RegressorTargets:
         """
         if weights is None:
             weights = [1 / len(outputs)] * len(outputs)
-        pairs = [(w, own.astype(np.float64)) for w, own in zip(weights, outputs, strict=True)]
-        mixed = np.asarray(sum(weight * own for weight, own in pairs))
+        pairs = [(w, item.astype(np.float64)) for w, item in zip(weights, outputs, strict=True)]
+        mixture = np.asarray(sum(weight * item for weight, item in pairs))
         if self.has_variance:
-            mean = mixed[..., 0].copy()
-            mixed[..., -1] += sum(w * np.square(own[..., 0] - mean) for w, own in pairs)
-        return mixed
+            mean = mixture[..., 0].copy()
+            mixture[..., -1] += sum(w * np.square(item[..., 0] - mean) for w, item in pairs)
+        return mixture
 
     def predictions(self, outputs: Array) -> Array:
         """Return predictions within the range: (..., n), or (..., n, n_quantiles)."""
-        alone = self._clip(outputs)
-        alone = alone[..., :-1] if self.has_variance else alone
-        return alone if alone.shape[-1] > 1 else alone[..., 0]
+        predictions = self._clip(outputs)
+        predictions = predictions[..., :-1] if self.has_variance else predictions
+        return predictions if predictions.shape[-1] > 1 else predictions[..., 0]
 
     def fit_error_scale(self, outputs: Array, y: Array) -> ErrorScale | None:
         """Fit the error as a function of the prediction, for losses with a single output."""
@@ -193,8 +193,8 @@ class RegressorTargets:
     def prediction_band(self, outputs: Array, error_scale: ErrorScale | None) -> UncalibratedBand:
         """Return the band that conformal intervals start from, of shape (..., n).
 
-        Quantiles are not clipped. At the bounds of the range many would be equal, and so would be
-        the conformity scores of targets there, so that intervals would cover too much.
+        Quantiles are not clipped. Many clipped quantiles would be equal, as would be the conformity
+        scores of targets at the bounds, and intervals would cover too much.
         """
         if outputs.shape[-1] > 1 and not self.has_variance:
             return UncalibratedBand.from_quantiles(outputs)
@@ -204,48 +204,48 @@ class RegressorTargets:
 
     def _clip(self, outputs: Array) -> Array:
         """Return a copy whose predictions, but not variances, are within the range."""
-        clipped = outputs.copy()
+        copy = outputs.copy()
         if self.range is not None:
-            predictions = clipped[..., :-1] if self.has_variance else clipped
+            predictions = copy[..., :-1] if self.has_variance else copy
             np.clip(predictions, *self.range, out=predictions)
-        return clipped
+        return copy
 
     def score(self, outputs: Array, y: Array, weight: Array | None) -> float:
         """Return R2, or D2 of the loss, for outputs (n, n_outputs) and targets (n,)."""
         outputs = self._clip(outputs)
         if isinstance(self.loss, (SquaredError, Poisson)):
             return float(r2_score(y, outputs[:, 0], sample_weight=weight))
-        encoded = self.numbers.encode(y, needs_all=False)
-        return self.loss.score(self._raw_predictions(outputs), encoded, weight)
+        encoded_y = self.numbers.encode(y, needs_all=False)
+        return self.loss.score(self._raw_predictions(outputs), encoded_y, weight)
 
     def fit_weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         """Return the non-negative weights of models, with sum one, that minimize the loss."""
         n_models = len(outputs)
         if isinstance(self.loss, SquaredError):
-            return stacking_weights_nnls(np.array([own[:, 0] for own in outputs]), y, weight)
-        equal = np.full(n_models, 1 / n_models)
+            return stacking_weights_nnls(np.array([item[:, 0] for item in outputs]), y, weight)
+        start = np.full(n_models, 1 / n_models)
         if n_models == 1:
-            return equal
-        encoded = self.numbers.encode(y, needs_all=False).astype(np.float64)
+            return start
+        encoded_y = self.numbers.encode(y, needs_all=False).astype(np.float64)
 
         def mean_loss(weights: Any) -> float:
-            scores = self._raw_predictions(self.mix(outputs, weights))
-            losses = self.loss.value(scores[None], encoded[None])[0]
+            raw_predictions = self._raw_predictions(self.mix(outputs, weights))
+            losses = self.loss.value(raw_predictions[None], encoded_y[None])[0]
             return float(np.average(losses, weights=weight))
 
         sum_is_one: Any = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
         bounds = [(0, 1)] * n_models
-        found = minimize(mean_loss, equal, method="SLSQP", bounds=bounds, constraints=sum_is_one).x
-        found = np.clip(found, 0, None) / np.clip(found, 0, None).sum()
-        return min(equal, found, key=mean_loss)
+        shares = minimize(mean_loss, start, method="SLSQP", bounds=bounds, constraints=sum_is_one).x
+        shares = np.clip(shares, 0, None) / np.clip(shares, 0, None).sum()
+        return min(start, shares, key=mean_loss)
 
     def _raw_predictions(self, outputs: Array) -> Array:
         """Return the raw predictions of a network with these outputs."""
-        scaled = self.numbers.to_training_units(outputs)
+        values = self.numbers.to_training_units(outputs)
         if self.has_variance:
             std = self.numbers.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
-            scaled[..., -1] = np.square(std)
-        return self.loss.link.link(scaled)
+            values[..., -1] = np.square(std)
+        return self.loss.link.link(values)
 
 
 # ------------------------------------------------------------------------ mixtures
@@ -254,14 +254,14 @@ class RegressorTargets:
 def average_probabilities(logits: Array, temperature: float) -> Array:
     """Return the average probabilities of networks, given logits (n_networks, n, n_outputs).
 
-    The temperature is that of single networks.
+    The temperature is the one of single networks.
     """
     divisor = ensemble_temperature(temperature, len(logits))
     return np.asarray(compute_probabilities(logits, divisor).mean(axis=0))
 
 
 def ensemble_temperature(temperature: float, n_networks: int) -> float:
-    """Return the temperature of networks that are averaged, given that of single networks."""
+    """Return the temperature for averaged networks from the temperature of single networks."""
     return temperature if n_networks == 1 else min(temperature, temperature**_ENSEMBLE_EXPONENT)
 
 
@@ -270,12 +270,12 @@ def safe_log(shares: Array) -> Array:
     return np.asarray(np.log(np.maximum(shares, _TINY)))
 
 
-def compute_probabilities(scores: Array, temperature: float = 1.0) -> Array:
+def compute_probabilities(raw_predictions: Array, temperature: float = 1.0) -> Array:
     """Return the probability of each class, given logits and a temperature.
 
     Parameters
     ----------
-    scores : array of shape (..., n_outputs)
+    raw_predictions : array of shape (..., n_outputs)
         Logits; a single one for two classes.
     temperature : float, default=1.0
         The divisor of the logits; probabilities are less confident above one.
@@ -284,14 +284,14 @@ def compute_probabilities(scores: Array, temperature: float = 1.0) -> Array:
     -------
     probabilities : array of shape (..., n_classes), in double precision
     """
-    logits = scores.astype(np.float64) / temperature
+    logits = raw_predictions.astype(np.float64) / temperature
     if logits.shape[-1] > 1:
         return np.asarray(softmax(logits, axis=-1))
     return np.concatenate([expit(-logits), expit(logits)], axis=-1)
 
 
 def fit_softmax_temperature(
-    scores: Array, codes: Array, weight: Array | None
+    raw_predictions: Array, codes: Array, weight: Array | None
 ) -> tuple[float, float]:
     """Return the temperature of maximum likelihood, and the mean log loss with it.
 
@@ -299,7 +299,7 @@ def fit_softmax_temperature(
 
     Parameters
     ----------
-    scores : array of shape (n, n_outputs) or (n_models, n, n_outputs)
+    raw_predictions : array of shape (n, n_outputs) or (n_models, n, n_outputs)
         Logits, of one or several models; a single one for two classes.
     codes : array of int of shape (n,)
         The class of each row.
@@ -308,15 +308,15 @@ def fit_softmax_temperature(
     """
     rows = subsample_index(len(codes))
     codes, weight = codes[rows], take_weights(weight, rows)
-    logits = scores[..., rows, :].astype(np.float64)
+    logits = raw_predictions[..., rows, :].astype(np.float64)
     if logits.shape[-1] == 1:
         logits = np.concatenate([np.zeros_like(logits), logits], axis=-1)
     logits -= logits.max(axis=-1, keepdims=True)
-    own = logits[..., np.arange(len(codes)), codes]
+    true_logits = logits[..., np.arange(len(codes)), codes]
 
     def losses_at(temperature: float) -> Array:
-        scaled = logits / temperature
-        losses = np.log(np.exp(scaled, out=scaled).sum(axis=-1)) - own / temperature
+        values = logits / temperature
+        losses = np.log(np.exp(values, out=values).sum(axis=-1)) - true_logits / temperature
         return np.asarray(losses.reshape(-1, len(codes)).mean(axis=0))
 
     return fit_temperature(losses_at, weight, _MIN_TEMPERATURE)
@@ -325,8 +325,8 @@ def fit_softmax_temperature(
 def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:
     """Return the mixture weights of maximum likelihood.
 
-    They are found by expectation maximization: the weight of a model is the mean of its shares in
-    the likelihood of each row.
+    Expectation maximization finds them: the weight of a model is the mean of its shares in the
+    likelihood of each row.
 
     Parameters
     ----------

@@ -42,8 +42,8 @@ class EnsembleSettings:
     ----------
     embeds : bool
         Whether inputs include a block of encodings of each number.
-    hidden : tuple of int
-        The units of the hidden layers.
+    hidden_layer_sizes : tuple of int
+        The number of units of each hidden layer.
     dropout : float
         The dropout rate.
     weight_decay : float
@@ -55,7 +55,7 @@ class EnsembleSettings:
     """
 
     embeds: bool
-    hidden: tuple[int, ...]
+    hidden_layer_sizes: tuple[int, ...]
     dropout: float
     weight_decay: float
     max_batch_size: int
@@ -67,8 +67,8 @@ class EnsembleSettings:
 BATCH_SIZE = 256
 MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
 
-# The default number of networks of an ensemble. Above so many rows half of them suffice, since
-# networks that were trained on more rows differ less.
+# The default number of networks of an ensemble. Above this number of rows half of them suffice,
+# because networks differ less if they are trained on more rows.
 N_ESTIMATORS, MAX_ROWS_OF_FULL_ENSEMBLE = 8, 200_000
 
 FOR_CLASSES = (
@@ -106,10 +106,10 @@ def network_params(
     """
     embedding = [BlockDiagonalDense(n_blocks, WIDTH, N_EMBEDDED)] if n_blocks else []
     layers: list[Layer] = [*embedding, Scale()]
-    # Batches of almost equal size: a step on a small rest would be too noisy.
+    # Batches have almost equal sizes, because a step on a small rest would be too noisy.
     batch_size = -(-n_train // _steps_per_epoch(n_train, defaults.max_batch_size))
     return {
-        "hidden_layer_sizes": defaults.hidden,
+        "hidden_layer_sizes": defaults.hidden_layer_sizes,
         "layers": layers,
         "activation": "silu",
         "dropout": defaults.dropout,
@@ -132,8 +132,8 @@ _MAX_CYCLES = 5
 # A third cycle, which takes more than half of the time of three, begins if the second one reached
 # this share of the gain that later ones take.
 _GAIN_FOR_THIRD_CYCLE = 0.2
-# The number of steps of the first cycle, and the bounds of its epochs. Many rows pay for more of
-# them, until the steps of even the shortest cycle are many.
+# The number of steps of the first cycle, and the bounds of its epochs. With many rows, more epochs
+# pay off, until even the shortest cycle has many steps.
 _STEPS, _MIN_EPOCHS, _MAX_EPOCHS = 100, 2, 8
 _MIN_EPOCHS_OF_MANY, _EPOCHS_TIMES_ROWS = 6, 1_500_000
 
@@ -142,8 +142,8 @@ _MIN_EPOCHS_OF_MANY, _EPOCHS_TIMES_ROWS = 6, 1_500_000
 # very many rows differ too little for that.
 TOLERANCE = 0.01
 
-# After its first cycle, the training of a further ensemble goes on if it lowers the loss of the
-# earlier ensembles by this share. All cycles of an ensemble that adds nothing take 40 % of a fit.
+# A further ensemble trains on after its first cycle if it lowers the loss of the earlier ensembles
+# by this share. All cycles of a useless ensemble would take 40 % of a fit.
 MIN_GAIN_OF_ENSEMBLE = 0.005
 
 # With very many rows, boosting that lowers the out-of-fold loss by less than this share is not
@@ -153,7 +153,7 @@ MIN_GAIN_OF_BOOSTING = 0.02
 
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
-    """Return the number of epochs of each training cycle, as many cycles as there may be.
+    """Return the number of epochs of each possible training cycle.
 
     Parameters
     ----------
@@ -162,14 +162,14 @@ def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
     max_iter : int or None
         The maximum number of epochs of all cycles; None for no limit.
     """
-    first = min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / _steps_per_epoch(n_train))))
+    n_first = min(_MAX_EPOCHS, max(_MIN_EPOCHS, round(_STEPS / _steps_per_epoch(n_train))))
     if n_train > MANY_ROWS:
-        many = min(_MIN_EPOCHS_OF_MANY, round(_EPOCHS_TIMES_ROWS / n_train))
-        first = max(first, many)
-    cycles, left = [], math.inf if max_iter is None else max_iter
+        n_min = min(_MIN_EPOCHS_OF_MANY, round(_EPOCHS_TIMES_ROWS / n_train))
+        n_first = max(n_first, n_min)
+    cycles, n_left = [], math.inf if max_iter is None else max_iter
     for cycle in range(_MAX_CYCLES):
-        n_epochs = int(min(first * 2**cycle, left))
-        left -= n_epochs
+        n_epochs = int(min(n_first * 2**cycle, n_left))
+        n_left -= n_epochs
         cycles += [n_epochs] if n_epochs else []
     return cycles
 
@@ -191,15 +191,15 @@ class TrainingData(NamedTuple):
         The rows that models are evaluated on: the training rows, out of fold, or the user's
         validation rows. With the latter, all models are trained on all training rows.
     rng : RandomState
-        Source of all randomness.
+        The source of all random numbers.
     time_limit : float
         The maximum number of seconds; may be infinite.
     estimator : estimator
         The tabular estimator.
     context : CallbackContext
-        Its callback context.
+        The callback context of the estimator.
     checkpoints : CycleCheckpoints
-        Keeps the networks after each cycle.
+        The checkpoints of the networks after each cycle.
     """
 
     rows: Rows
@@ -225,7 +225,7 @@ _MULTIPLY_ADDS = 5e9
 def affordable_networks(
     defaults: EnsembleSettings, n_inputs: int, n_blocks: int, n_rows: int, seconds: float
 ) -> int:
-    """Return how many networks can be trained in so many seconds; at least 2.
+    """Return how many networks can be trained within a time, at least 2.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def affordable_networks(
     seconds : float
         The time for all networks.
     """
-    widths = [n_inputs + N_EMBEDDED * n_blocks, *defaults.hidden, 1]
+    widths = [n_inputs + N_EMBEDDED * n_blocks, *defaults.hidden_layer_sizes, 1]
     n_weights = N_EMBEDDED * WIDTH * n_blocks + sum(a * b for a, b in pairwise(widths))
     # Training multiplies each weight three times for each row.
     return max(2, int(seconds * _MULTIPLY_ADDS / (3 * n_weights * n_rows)))
@@ -285,27 +285,27 @@ def train_networks(
     networks : TabularNetworkMixin
         The trained networks.
     outputs : array of shape (1, n, n_outputs) or (n_estimators, n, n_outputs)
-        Their out-of-fold outputs, or those for validation rows.
+        The out-of-fold outputs, or the outputs for validation rows.
     is_stopped : bool
         Whether a callback has ended training.
     """
     estimator, end = data.estimator, time.perf_counter() + data.time_limit
     task = data.context.subcontext("ensemble", max_subtasks=None)
     task.call_on_fit_task_begin(estimator=estimator)
-    kept: Any = None
+    best_networks: Any = None
     n_iter: Any = 0
     best_loss, seconds, is_stopped, is_cut_short = math.inf, 0.0, False, False
     cycles = cycle_lengths(data.n_train, estimator.max_iter)
     for index, n_epochs in enumerate(cycles):
         start = time.perf_counter()
-        if kept is not None:
-            # The time of an epoch is that of the last cycle.
+        if best_networks is not None:
+            # The time of an epoch is estimated from the last cycle.
             is_cut_short |= end - start < seconds / cycles[index - 1] * n_epochs
             if is_cut_short or is_stopped:
                 break
-        limit = None if math.isinf(end) else max(end - start, MIN_TIME)
-        networks = shallow_copy(networks)  # whose state the next cycle copies
-        networks.max_iter, networks.time_limit = n_epochs, limit
+        time_limit = None if math.isinf(end) else max(end - start, MIN_TIME)
+        networks = shallow_copy(networks)  # the next cycle copies their state
+        networks.max_iter, networks.time_limit = n_epochs, time_limit
         is_stopped = _train_cycle(networks, f"{number}_{index}", task, data)
         is_complete = bool((networks.n_iter_ == n_epochs).all())
         if data.folds is not None:
@@ -322,22 +322,22 @@ def train_networks(
             min_gain = networks.min_gain
             continues = is_useful and has_enough_gain(min_gain, loss, best_loss, index)
         if estimator.verbose:
-            n_trained, not_kept = int(networks.n_iter_.max()), "" if is_useful else " (not kept)"
+            n_trained, suffix = int(networks.n_iter_.max()), "" if is_useful else " (not kept)"
             print(
                 f"[{type(estimator).__name__}] ensemble {number}, cycle {index + 1}: "
-                f"{n_trained} epochs, validation loss {loss:.4g}{not_kept}",
+                f"{n_trained} epochs, validation loss {loss:.4g}{suffix}",
                 flush=True,
             )
         is_over = start + seconds >= end
         is_cut_short |= not is_complete and is_over
         is_stopped |= not is_complete and not is_over
         if is_useful:
-            best_loss = loss if kept is None else min(best_loss, loss)
-            kept, kept_outputs, n_iter = networks, outputs, n_iter + networks.n_iter_
+            best_loss = loss if best_networks is None else min(best_loss, loss)
+            best_networks, best_outputs, n_iter = networks, outputs, n_iter + networks.n_iter_
         if not continues:
             break
     is_stopped |= task.call_on_fit_task_end(estimator=estimator)
-    assert kept is not None  # the first cycle is always useful
+    assert best_networks is not None  # the first cycle is always useful
     if is_cut_short:
         warn(
             f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble gets "
@@ -345,8 +345,8 @@ def train_networks(
             "time_limit, or train fewer networks.",
             ConvergenceWarning,
         )
-    kept.finish(n_iter)
-    return kept, kept_outputs, is_stopped
+    best_networks.finish(n_iter)
+    return best_networks, best_outputs, is_stopped
 
 
 def _train_cycle(networks: Any, name: str, task: Any, data: TrainingData) -> bool:
@@ -374,13 +374,13 @@ def _train_cycle(networks: Any, name: str, task: Any, data: TrainingData) -> boo
 # ---------------------------------------------------------------------- checkpoints
 
 # Parameters that may differ when a fit is resumed.
-_FREE = {"verbose", "random_state"}
+_OMIT = {"verbose", "random_state"}
 
 
 class CycleCheckpoints:
     """The networks after each complete training cycle, in the file of a callback `Checkpoint`.
 
-    A resumed fit takes the same steps as the first one, but for cycles that the file has.
+    A resumed fit repeats the steps of the first one, except for cycles in the file.
 
     Parameters
     ----------
@@ -393,19 +393,19 @@ class CycleCheckpoints:
     def __init__(self, estimator: Any, resume_from: Any) -> None:
         self._estimator = estimator
         callbacks = getattr(estimator, "_skl_callbacks", [])
-        self._callbacks = [each for each in callbacks if getattr(each, "resumes", False)]
+        self._callbacks = [item for item in callbacks if getattr(item, "resumes", False)]
         self._path = Path(resume_from or "")
-        self._read = {} if resume_from is None else read_checkpoint(self._path)
-        self._described: dict[str, Array] = {}
+        self._checkpoint = {} if resume_from is None else read_checkpoint(self._path)
+        self._description: dict[str, Array] = {}
         self._arrays = {
             name.removeprefix("state/"): array
-            for name, array in self._read.items()
+            for name, array in self._checkpoint.items()
             if name.startswith("state/")
         }
 
     def start_stream(self, rng: np.random.RandomState) -> np.random.RandomState:
-        """Return the random stream of the fit; that of the first fit if it is resumed."""
-        if self._read:
+        """Return the random stream of the fit, or of the first fit if it is resumed."""
+        if self._checkpoint:
             rng = np.random.RandomState()
             try:
                 state = unflatten_dict(_select(self._arrays, "stream"))
@@ -417,11 +417,11 @@ class CycleCheckpoints:
         return rng
 
     def check_data(self, data: Sequence[Any]) -> None:
-        """Check that parameters and data of a resumed fit are those of the checkpoint."""
-        if self._read or self._callbacks:
-            self._described = describe_fit(self._estimator, data, _FREE)
-        if self._read:
-            select_state(self._read, self._described)
+        """Check that a resumed fit has the parameters and data of the checkpoint."""
+        if self._checkpoint or self._callbacks:
+            self._description = describe_fit(self._estimator, data, _OMIT)
+        if self._checkpoint:
+            select_state(self._checkpoint, self._description)
 
     def read(self, cycle: str) -> tuple[Mapping[str, Array], Path] | None:
         """Return the networks after a cycle as arrays, and their file; None if it has none."""
@@ -434,7 +434,7 @@ class CycleCheckpoints:
             for name, array in networks.cycle_arrays().items():
                 self._arrays[join_keys("cycles", cycle, name)] = array
         for callback in self._callbacks:
-            write_checkpoint(callback.path, self._described, self._arrays)
+            write_checkpoint(callback.path, self._description, self._arrays)
 
 
 def _select(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

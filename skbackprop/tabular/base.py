@@ -94,7 +94,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     @staticmethod
     @abstractmethod
     def _validate_target(y: Any) -> Array:
-        """Return the user's y as a 1d array; raise if it is not valid."""
+        """Return the validated y of the user as a 1d array."""
 
     @abstractmethod
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
@@ -106,7 +106,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     @abstractmethod
     def _blended_estimators(self, n_rows: int) -> list[Any]:
-        """Return the estimators of `blend` for so many rows."""
+        """Return the estimators of `blend` for a number of rows."""
 
     @abstractmethod
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
@@ -116,14 +116,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """
 
     @abstractmethod
-    def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
         """Return the loss of mixed outputs, which ensembles must lower."""
 
-    def _fit_intervals(self, mixed: Array, rows: Rows, folds: Array | None) -> None:
+    def _fit_intervals(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         """Fit prediction intervals to mixed outputs for held-out rows."""
 
     @abstractmethod
-    def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
+    def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         """Set the out-of-fold attributes, given mixed outputs and the user's weights."""
 
     # -------------------------------------------------------------------- training
@@ -211,7 +211,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         X: Any,
         y: Any,
         sample_weight: Any,
-        given_validation: tuple[Any, Any, Any],
+        validation_data: tuple[Any, Any, Any],
         groups: Any,
         resume_from: Any,
         start: float,
@@ -219,7 +219,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     ) -> None:
         """Set the fitted attributes.
 
-        `given_validation` are `X_val`, `y_val` and `sample_weight_val`. Training began at `start`
+        `validation_data` are `X_val`, `y_val` and `sample_weight_val`. Training began at `start`
         by `time.perf_counter`.
         """
         checkpoints = CycleCheckpoints(self, resume_from)
@@ -234,13 +234,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         y = self._targets.encode(y)
         weight = self._targets.training_weight(y, user_weight)
         rng = checkpoints.start_stream(check_random_state(self.random_state))
-        is_validated = any(part is not None for part in given_validation)
+        is_validated = any(part is not None for part in validation_data)
         group = None
         if groups is not None and not is_validated:
             group = validate_groups(groups, len(y))
         held_out = rows = Rows(self._fit_features(columns, y, group, rng), y, weight)
         if is_validated:
-            held_out = self._read_validation(*given_validation)
+            held_out = self._read_validation(*validation_data)
         n_estimators = self._resolve_n_estimators(len(y))
         arrays, folds = [*rows.X, y, weight], None
         if is_validated:
@@ -250,9 +250,9 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             n_estimators = int(folds.max()) + 1
             arrays.append(folds)
         checkpoints.check_data(arrays)
-        # The rows are the same whatever estimators draw seeds in between.
+        # A copy of the stream draws the same rows, however many seeds estimators draw.
         background_stream = copy.deepcopy(rng)
-        spent = time.perf_counter() - start
+        seconds_spent = time.perf_counter() - start
         data = TrainingData(
             rows,
             self._count_training_rows(len(y), folds),
@@ -260,16 +260,16 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             folds,
             held_out,
             rng,
-            math.inf if self.time_limit is None else self.time_limit - spent,
+            math.inf if self.time_limit is None else self.time_limit - seconds_spent,
             self,
             context,
             checkpoints,
         )
-        mixed = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
-        self._fit_intervals(mixed, held_out, folds)
+        mixture = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
+        self._fit_intervals(mixture, held_out, folds)
         if folds is not None:
             self.oof_member_ = folds
-            self._set_out_of_fold(mixed, y, user_weight)
+            self._set_out_of_fold(mixture, y, user_weight)
         self.background_ = keep_background(rows.X, weight, background_stream)
 
     def _count_training_rows(self, n_rows: int, folds: Array | None) -> int:
@@ -325,7 +325,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_folds: int,
         rng: np.random.RandomState,
     ) -> Array:
-        """Return the fold of each row; raise if there are not two rows, or groups, with weight."""
+        """Return the fold of each row; two rows, or groups, must have weight."""
         if len(y) < 2:
             raise ValueError(
                 f"n_samples={len(y)}, but at least 2 rows are needed, one to train on and one to "
@@ -383,61 +383,61 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
         Each component gets an equal share of the time left. The estimators of `blend` come first.
         One network ensemble is always trained, since networks can use any time. With very many
-        rows, boosting that was not asked for is kept only where it improves the mixture.
+        rows, the boosting of "auto" is kept only if it improves the mixture.
         """
         start, n_rows = time.perf_counter(), len(data.rows.y)
-        # From very many rows the first ensemble learns what a second one would add, at twice the
-        # time of a prediction.
+        # With very many rows, a second ensemble would double the time of predictions without a gain
+        # in accuracy.
         configurations = self._configurations[: 1 if n_rows > VERY_MANY_ROWS else None]
         n_networks = len(configurations)
         blend = self._blended_estimators(n_rows)
         n_components = n_networks + len(blend)
-        # The randomness of a component does not depend on the others.
+        # Each component has its own stream, so components do not affect each other.
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
 
         def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
             rows = held_out = self._rows_in_view(data.rows, view)
             if data.folds is None:
                 held_out = self._rows_in_view(data.held_out, view)
-            left = data.time_limit - (time.perf_counter() - start)
-            limit, rng = max(left / n_left, MIN_TIME), rngs[component]
+            seconds_left = data.time_limit - (time.perf_counter() - start)
+            limit, rng = max(seconds_left / n_left, MIN_TIME), rngs[component]
             return data._replace(rows=rows, held_out=held_out, rng=rng, time_limit=limit)
 
         blended, networks = list[Any](), list[Any]()
         blended_outputs, outputs, first_outputs = list[Array](), list[Array](), list[Array]()
         is_stopped = False
 
-        def is_promising(of_first_cycle: Array) -> bool:
-            earlier = [first_outputs.copy(), outputs]
-            first_outputs.append(of_first_cycle)
+        def is_promising(cycle_outputs: Array) -> bool:
+            mixtures = [first_outputs.copy(), outputs]
+            first_outputs.append(cycle_outputs)
             return not networks or self._improves_mixture(
-                of_first_cycle, earlier, data.held_out, MIN_GAIN_OF_ENSEMBLE
+                cycle_outputs, mixtures, data.held_out, MIN_GAIN_OF_ENSEMBLE
             )
 
         for index, estimator in enumerate(blend):
-            own = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            found = cross_fit(estimator, self._targets, self._features.is_nominal, own)
-            if found is not None:
-                blended.append(found[0])
-                blended_outputs.append(found[1])
+            part = data_for(n_networks + index, choose_view(estimator), n_components - index)
+            result = cross_fit(estimator, self._targets, self._features.is_nominal, part)
+            if result is not None:
+                blended.append(result[0])
+                blended_outputs.append(result[1])
         for index, defaults in enumerate(configurations):
-            own = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
-            if networks and (own.time_limit == MIN_TIME or is_stopped):
+            part = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
+            if networks and (part.time_limit == MIN_TIME or is_stopped):
                 break
-            ensemble = self._make_ensemble(defaults, own)
-            ensemble, own_outputs, is_stopped = train_networks(
-                ensemble, index + 1, own, is_promising
+            ensemble = self._make_ensemble(defaults, part)
+            ensemble, ensemble_outputs, is_stopped = train_networks(
+                ensemble, index + 1, part, is_promising
             )
             networks.append(ensemble)
-            outputs.append(own_outputs)
+            outputs.append(ensemble_outputs)
         if self.blend == AUTO and n_rows > VERY_MANY_ROWS and blended:
             gain = MIN_GAIN_OF_BOOSTING
             if not self._improves_mixture(blended_outputs[0], [outputs], data.held_out, gain):
                 blended, blended_outputs = [], []
         self.networks_ = networks
         self._blended = blended
-        self.n_iter_ = np.array([each.n_iter_ for each in networks])
-        self.blended_ = [each.estimators for each in blended]
+        self.n_iter_ = np.array([item.n_iter_ for item in networks])
+        self.blended_ = [item.estimators for item in blended]
         return outputs + blended_outputs
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
@@ -451,16 +451,16 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         return replace(rows, X=self._features.make_training_input(rows.X, view))
 
     def _improves_mixture(
-        self, outputs: Array, earlier: Sequence[list[Array]], rows: Rows, min_gain: float
+        self, outputs: Array, mixtures: Sequence[list[Array]], rows: Rows, min_gain: float
     ) -> bool:
-        """Return whether a component improves one of several mixtures enough to be worth its time.
+        """Return whether a component improves one of several mixtures enough.
 
         Parameters
         ----------
         outputs : array
             The held-out outputs of the component.
-        earlier : sequence of lists of arrays
-            Those of the other components in each mixture.
+        mixtures : sequence of lists of arrays
+            The outputs of the other components in each mixture.
         rows : Rows
             The held-out rows.
         min_gain : float
@@ -468,19 +468,19 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """
 
         def loss_of_mixture(components: Sequence[Array]) -> float:
-            mixed = shallow_copy(self)._fit_mixture(components, rows.y, rows.weight)
-            return self._loss_of_mixed(mixed, rows.y, rows.weight)
+            mixture = shallow_copy(self)._fit_mixture(components, rows.y, rows.weight)
+            return self._mixture_loss(mixture, rows.y, rows.weight)
 
-        for others in earlier:
-            alone, mixed = loss_of_mixture(others), loss_of_mixture([*others, outputs])
-            if alone - mixed > min_gain * alone:
+        for components in mixtures:
+            loss, mixture = loss_of_mixture(components), loss_of_mixture([*components, outputs])
+            if loss - mixture > min_gain * loss:
                 return True
         return False
 
     def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
         """Return the HTML of the fitted attributes and the layers."""
         attributes = super()._get_fitted_attr_html(doc_link)
-        return FittedAttributesHTML(attributes, [each.summary() for each in self.networks_])
+        return FittedAttributesHTML(attributes, [item.summary() for item in self.networks_])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -204,42 +204,42 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         self.temperatures_ = np.array(
-            [fit_softmax_temperature(own, y, weight)[0] for own in outputs]
+            [fit_softmax_temperature(logits, y, weight)[0] for logits in outputs]
         )
         pairs = zip(outputs, self.temperatures_, strict=True)
-        by_component = np.array([average_probabilities(*pair) for pair in pairs])
-        self.weights_ = mixture_weights_nll(by_component[:, np.arange(len(y)), y], weight)
-        mixed = np.tensordot(self.weights_, by_component, 1)
-        self._last_temperature, _ = fit_softmax_temperature(safe_log(mixed), y, weight)
-        return self._rescale(mixed)
+        probabilities = np.array([average_probabilities(*pair) for pair in pairs])
+        self.weights_ = mixture_weights_nll(probabilities[:, np.arange(len(y)), y], weight)
+        mixture = np.tensordot(self.weights_, probabilities, 1)
+        self._last_temperature, _ = fit_softmax_temperature(safe_log(mixture), y, weight)
+        return self._rescale(mixture)
 
-    def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
-        return -float(np.average(safe_log(mixed[np.arange(len(y)), y]), weights=weight))
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
+        return -float(np.average(safe_log(mixture[np.arange(len(y)), y]), weights=weight))
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
-        mixed = 0.0
-        for each, temperature, weight in zip(
+        mixture = 0.0
+        for logits, temperature, weight in zip(
             outputs, self.temperatures_, self.weights_, strict=True
         ):
-            mixed = mixed + weight * average_probabilities(each, temperature)
-        return self._rescale(np.asarray(mixed))
+            mixture = mixture + weight * average_probabilities(logits, temperature)
+        return self._rescale(np.asarray(mixture))
 
-    def _rescale(self, mixed: Array) -> Array:
+    def _rescale(self, mixture: Array) -> Array:
         """Return mixed probabilities, calibrated by the last temperature."""
-        rescaled = compute_probabilities(safe_log(mixed), self._last_temperature)
-        return rescaled if len(self.classes_) > 1 else np.ones((len(rescaled), 1))
+        probabilities = compute_probabilities(safe_log(mixture), self._last_temperature)
+        return probabilities if len(self.classes_) > 1 else np.ones((len(probabilities), 1))
 
-    def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
-        self.oof_predict_proba_ = mixed
-        self.oof_prediction_ = self.classes_[mixed.argmax(axis=1)]
-        self.oof_score_ = self._score_mixed(mixed, y, weight, None)
+    def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
+        self.oof_predict_proba_ = mixture
+        self.oof_prediction_ = self.classes_[mixture.argmax(axis=1)]
+        self.oof_score_ = self._score_mixture(mixture, y, weight, None)
 
-    def _is_out_of_fold(self, mixed: Array) -> bool:
-        return np.allclose(mixed, self.oof_predict_proba_, rtol=0.01, atol=0.01)
+    def _is_out_of_fold(self, mixture: Array) -> bool:
+        return np.allclose(mixture, self.oof_predict_proba_, rtol=0.01, atol=0.01)
 
-    def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         scoring = "accuracy" if scoring is None else scoring
-        return apply_scorer(scoring, mixed, self.classes_, self.classes_[y], weight)
+        return apply_scorer(scoring, mixture, self.classes_, self.classes_[y], weight)
 
     # ------------------------------------------------------------------ prediction
 

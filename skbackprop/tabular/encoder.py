@@ -336,15 +336,15 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         fitted.column_kinds_ = encoding.name_kinds(names)
         fitted.is_categorical_ = np.zeros(fitted.n_features_in_, dtype=bool)
         fitted.is_categorical_[list(encoding.categories.columns)] = True
-        fitted.categories_ = [list(each.frequent) for each in levels]
-        fitted.infrequent_categories_ = [list(each.infrequent) for each in levels]
+        fitted.categories_ = [list(item.frequent) for item in levels]
+        fitted.infrequent_categories_ = [list(item.infrequent) for item in levels]
         fitted.output_types_ = np.array([output.type for output in outputs], dtype=object)
         fitted.input_columns_ = np.array([output.column for output in outputs], dtype=np.intp)
         fitted.n_numeric_ = len(scaled)
         fitted.center_ = encoding.numbers.center[scaled]
         fitted.scale_ = encoding.numbers.scale[scaled]
         fitted.sparse_output_ = encoding.is_sparse
-        n_codes = [each.n_codes + 1 for each in levels if each.n_codes > 1]
+        n_codes = [item.n_codes + 1 for item in levels if item.n_codes > 1]
         is_ordinal = self.encoding == "ordinal"
         fitted.cardinalities_ = np.array(n_codes if is_ordinal else [], dtype=np.intp)
         replace_attributes(self, fitted)
@@ -367,11 +367,11 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
 
 def _make_unique(names: list[str]) -> list[str]:
     """Return names with a number appended to duplicates."""
-    unique: dict[str, None] = {}  # an ordered set
+    result: dict[str, None] = {}  # an ordered set
     for name in names:
         candidate, number = name, 1
-        while candidate in unique:
+        while candidate in result:
             number += 1
             candidate = f"{name}_{number}"
-        unique[candidate] = None
-    return list(unique)
+        result[candidate] = None
+    return list(result)

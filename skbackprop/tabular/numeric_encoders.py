@@ -128,14 +128,14 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         """
         check_is_fitted(self)
         numbers: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
-        feature, lower, width, least, most = self._bins()
+        feature, lower, width, minimum, maximum = self._bins()
         out = np.empty((len(numbers), len(feature)), dtype=numbers.dtype)
         for rows in gen_batches(len(numbers), max(1, _BLOCK // max(1, len(feature)))):
-            with np.errstate(over="ignore"):  # for values far outside of narrow bins
-                filled = numbers[rows][:, feature] - lower
-                filled /= width
-            np.clip(filled, least, most, out=filled)
-            out[rows] = filled - 0.5
+            with np.errstate(over="ignore"):  # values may be far outside of narrow bins
+                fractions = numbers[rows][:, feature] - lower
+                fractions /= width
+            np.clip(fractions, minimum, maximum, out=fractions)
+            out[rows] = fractions - 0.5
         return out
 
     def get_feature_names_out(self, input_features: Any = None) -> Array:
@@ -160,15 +160,15 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         """
         check_is_fitted(self)
         names = zip(_check_feature_names_in(self, input_features), self.n_bins_, strict=True)
-        found = [f"{name}_bin{at}" for name, n_bins in names for at in range(n_bins)]
-        return np.array(found, dtype=object)
+        output_names = [f"{name}_bin{i}" for name, n_bins in names for i in range(n_bins)]
+        return np.array(output_names, dtype=object)
 
     def _bins(self) -> tuple[Array, Array, Array, Array, Array]:
         """Return the feature, lower edge, width, and bounds of the fraction of each output."""
         feature = np.repeat(np.arange(self.n_features_in_), self.n_bins_)
-        empty: Array = np.empty(0)
-        lower = np.concatenate([empty, *(edges[:-1] for edges in self.bin_edges_)])
-        width = np.concatenate([empty, *(np.diff(edges) for edges in self.bin_edges_)])
+        no_edges: Array = np.empty(0)
+        lower = np.concatenate([no_edges, *(edges[:-1] for edges in self.bin_edges_)])
+        width = np.concatenate([no_edges, *(np.diff(edges) for edges in self.bin_edges_)])
         is_last = np.append(feature[1:] != feature[:-1], True)[: len(feature)]
         is_first = np.append(True, feature[1:] != feature[:-1])[: len(feature)]
         return feature, lower, width, np.where(is_first, -1.0, 0.0), np.where(is_last, 2.0, 1.0)
@@ -325,5 +325,5 @@ class PeriodicFeatures(TransformerMixin, EstimatorMixin):
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
         n_frequencies = self.frequencies_.shape[1]
-        found = [f"{name}_cos{at}" for name in names for at in range(n_frequencies)]
-        return np.array(found, dtype=object)
+        output_names = [f"{name}_cos{i}" for name in names for i in range(n_frequencies)]
+        return np.array(output_names, dtype=object)

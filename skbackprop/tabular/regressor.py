@@ -213,42 +213,42 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        by_component = [self._targets.mix(list(own)) for own in outputs]
-        self.weights_ = self._targets.fit_weights(by_component, y, weight)
-        return self._targets.mix(by_component, self.weights_.tolist())
+        components = [self._targets.mix(list(item)) for item in outputs]
+        self.weights_ = self._targets.fit_weights(components, y, weight)
+        return self._targets.mix(components, self.weights_.tolist())
 
-    def _fit_intervals(self, mixed: Array, rows: Rows, folds: Array | None) -> None:
+    def _fit_intervals(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         y, weight = rows.y, rows.weight
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
-        self._error_scale = self._targets.fit_error_scale(mixed[has_weight], y[has_weight])
-        band = self._targets.prediction_band(mixed, self._error_scale)
+        self._error_scale = self._targets.fit_error_scale(mixture[has_weight], y[has_weight])
+        band = self._targets.prediction_band(mixture, self._error_scale)
         scores = band.conformity_scores(y)
         # Sorted conformity scores of each fold, or of all validation rows.
         self._scores = [
             np.sort(scores[has_weight & (folds == fold)]) for fold in range(folds.max() + 1)
         ]
 
-    def _loss_of_mixed(self, mixed: Array, y: Array, weight: Array | None) -> float:
-        return 1 - self._targets.score(mixed, y, weight)
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
+        return 1 - self._targets.score(mixture, y, weight)
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
-        by_component = [self._targets.mix(list(own)) for own in outputs]
-        return self._targets.mix(by_component, self.weights_.tolist())
+        components = [self._targets.mix(list(item)) for item in outputs]
+        return self._targets.mix(components, self.weights_.tolist())
 
-    def _set_out_of_fold(self, mixed: Array, y: Array, weight: Array | None) -> None:
-        self.oof_prediction_ = self._targets.predictions(mixed)
-        self.oof_score_ = self._targets.score(mixed, y, weight)
+    def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
+        self.oof_prediction_ = self._targets.predictions(mixture)
+        self.oof_score_ = self._targets.score(mixture, y, weight)
 
-    def _is_out_of_fold(self, mixed: Array) -> bool:
+    def _is_out_of_fold(self, mixture: Array) -> bool:
         tolerance = 0.01 * np.ptp(self.oof_prediction_)
-        found = self._targets.predictions(mixed)
-        return np.allclose(found, self.oof_prediction_, rtol=0, atol=tolerance)
+        predictions = self._targets.predictions(mixture)
+        return np.allclose(predictions, self.oof_prediction_, rtol=0, atol=tolerance)
 
-    def _score_mixed(self, mixed: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
         if scoring is None:
-            return self._targets.score(mixed, y, weight)
-        return apply_scorer(scoring, self._targets.predictions(mixed), None, y, weight)
+            return self._targets.score(mixture, y, weight)
+        return apply_scorer(scoring, self._targets.predictions(mixture), None, y, weight)
 
     # ------------------------------------------------------------------ prediction
 
@@ -290,8 +290,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """
         if not return_std:
             return self._predict(X, lambda outputs: self._targets.predictions(self._mix(outputs)))
-        both = self._predict(X, self._mean_and_std)
-        return both[:, 0], both[:, 1]
+        columns = self._predict(X, self._mean_and_std)
+        return columns[:, 0], columns[:, 1]
 
     def explain(
         self,
@@ -366,13 +366,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _mean_and_std(self, outputs: Sequence[Array]) -> Array:
         """Return predictions and their standard deviations along a second axis."""
-        mixed = self._mix(outputs)
-        mean = self._targets.predictions(mixed)
+        mixture = self._mix(outputs)
+        mean = self._targets.predictions(mixture)
         if self._targets.has_variance:
-            return np.stack([mean, np.sqrt(mixed[..., -1])], axis=1)
+            return np.stack([mean, np.sqrt(mixture[..., -1])], axis=1)
         squares = sum(
-            weight * np.square(self._targets.predictions(own) - mean).mean(axis=0)
-            for weight, own in zip(self.weights_, outputs, strict=True)
+            weight * np.square(self._targets.predictions(item) - mean).mean(axis=0)
+            for weight, item in zip(self.weights_, outputs, strict=True)
         )
         return np.stack([mean, np.sqrt(squares)], axis=1)
 
@@ -464,20 +464,20 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         is_number = isinstance(coverage, Real) and not isinstance(coverage, bool)
         if not (is_number and 0 < coverage < 1):
             raise ValueError(f"coverage must be a number in the range (0, 1), got {coverage!r}.")
-        n_rows, needed = sum(map(len, self._scores)), min_calibration_samples(coverage)
-        if n_rows < needed:
+        n_rows, n_min = sum(map(len, self._scores)), min_calibration_samples(coverage)
+        if n_rows < n_min:
             raise ValueError(
-                f"coverage={coverage} needs at least {needed} held-out rows with positive weight, "
+                f"coverage={coverage} needs at least {n_min} held-out rows with positive weight, "
                 f"but the regressor was fitted with {n_rows}. Use more rows, or a lower coverage."
             )
         return self._predict(X, lambda outputs: self._intervals(outputs, float(coverage)))
 
     def _intervals(self, outputs: Sequence[Array], coverage: float) -> Array:
         if len(self._scores) == 1:
-            by_fold = self._mix(outputs)[None]
+            fold_outputs = self._mix(outputs)[None]
         else:  # model k of each component held out fold k
-            by_fold = self._targets.mix(outputs, self.weights_.tolist())
-        band = self._targets.prediction_band(by_fold, self._error_scale)
+            fold_outputs = self._targets.mix(outputs, self.weights_.tolist())
+        band = self._targets.prediction_band(fold_outputs, self._error_scale)
         return np.clip(cv_plus_interval(band, self._scores, coverage), *self._target_range)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:

@@ -59,7 +59,7 @@ def validate_class_weight(class_weight: Any) -> Any:
     for label, weight in class_weight.items():
         number = math.nan
         if isinstance(weight, Real) and not isinstance(weight, bool):
-            with suppress(OverflowError):  # of an integer too large for a float
+            with suppress(OverflowError):  # an integer may be too large for a float
                 number = float(weight)
         if not 0 <= number < math.inf:
             raise ValueError(

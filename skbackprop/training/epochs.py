@@ -97,11 +97,11 @@ def train_epochs(
     is_complete = True
     try:
         while True:
-            ended = [i for i, reason in enumerate(state.stop_reason) if reason]
-            if 0 < len(ended) < len(members):  # these members leave the stack
-                active = [i for i, reason in enumerate(state.stop_reason) if not reason]
-                part = members[ended], state.take(ended)
-                parts, members, state = [*parts, part], members[active], state.take(active)
+            indices = [i for i, reason in enumerate(state.stop_reason) if reason]
+            if 0 < len(indices) < len(members):  # these members leave the stack
+                survivors = [i for i, reason in enumerate(state.stop_reason) if not reason]
+                part = members[indices], state.take(indices)
+                parts, members, state = [*parts, part], members[survivors], state.take(survivors)
                 stack = None
             yield partial(join_members, [*parts, (members, state)])
             n_done = int(state.epoch[0, 0])
@@ -164,13 +164,13 @@ def _end_epoch(
     """Score and record an epoch, keep the best parameters, and set the reasons to stop."""
     config, state = stack.config, stack.state
     schedule = config.learning_rate
-    active = [i for i, reason in enumerate(state.stop_reason) if not reason]
-    active_validation = [validation[i] if i in active else None for i in range(len(state))]
-    results = evaluate(network, state, active_validation)
-    state.epoch[active] += 1
-    state.loss[active, 0] = losses[active]
+    members = [i for i, reason in enumerate(state.stop_reason) if not reason]
+    member_validation = [validation[i] if i in members else None for i in range(len(state))]
+    results = evaluate(network, state, member_validation)
+    state.epoch[members] += 1
+    state.loss[members, 0] = losses[members]
     objective, scores = losses[:, None].copy(), np.full((len(state), 1), np.nan)
-    for i in active:
+    for i in members:
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)
         if "validation_score" in record:
@@ -196,7 +196,7 @@ def _end_epoch(
                     not np.isnan(scores[i, 0]),
                     schedule.convergence_message if stop_mask[i, 0] else message,
                 )
-    for i in active:
+    for i in members:
         if stop_mask[i, 0]:
             state.stop_reason[i] = "converged"
         elif state.epoch[i, 0] >= config.max_iter:

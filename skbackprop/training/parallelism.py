@@ -154,7 +154,7 @@ def total_memory() -> float:
     """Return the bytes of memory of the machine; infinity where it is not known."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # on Windows
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
         return math.inf
 
 

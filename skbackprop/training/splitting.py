@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
 
-# With more groups than these, folds have about the right shares of classes by chance, and
+# With more groups than this, folds have about the right shares of classes by chance, and
 # scikit-learn's search for stratified folds takes a millisecond for each group.
 _MAX_STRATIFIED = 1000
 
@@ -84,7 +84,7 @@ def draw_folds(
     if classes is not None:
         order = order[np.argsort(classes[order], kind="stable")]
     folds = np.empty(n_rows, dtype=np.intp)
-    # The sorted rows are dealt to the folds in turn, so class shares differ by one row at most.
+    # The sorted rows go to the folds in turn, so class counts differ by one row at most.
     folds[order] = np.arange(n_rows) % n_folds
     return folds
 
@@ -124,7 +124,7 @@ def draw_group_folds(
             weighted_classes = None if classes is None else classes[is_weighted]
             folds[is_weighted] = draw_group_folds(weighted_groups, n_folds, rng, weighted_classes)
             return folds
-    # Splitters take groups of one size in their order, so random names make folds random.
+    # Splitters take groups of one size in the order of their numbers, which are shuffled.
     shuffled_groups = rng.permutation(n_groups)[groups]
     seed = rng.randint(np.iinfo(np.int32).max)
     if (
@@ -132,7 +132,7 @@ def draw_group_folds(
         and n_groups <= _MAX_STRATIFIED
         and n_folds <= np.bincount(classes).max()
     ):
-        with warnings.catch_warnings():  # about classes with fewer rows than folds
+        with warnings.catch_warnings():  # classes may have fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
             folds = _folds_of_splitter(splits, classes, shuffled_groups)

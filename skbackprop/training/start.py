@@ -1,4 +1,4 @@
-"""How training starts: initial or continued states, and the rows that each network trains on."""
+"""Start of training: initial or continued states, and splits into training and held-out rows."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def _draw_folds(
     groups: Array | None,
     rng: np.random.RandomState,
 ) -> Array:
-    """Return the number of the network that holds out each row: the last folds, or new ones.
+    """Return the fold of each row, which one network holds out: the last folds or new ones.
 
     Raises
     ------

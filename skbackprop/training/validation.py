@@ -93,7 +93,7 @@ class Validation:
 def evaluate(
     network: Network, state: TrainState, validation: Sequence[Validation | None]
 ) -> list[dict[str, float]]:
-    """Return the losses and scores of the networks of a stack; none without validation rows.
+    """Return the loss and the score of each network of a stack, if it has validation rows.
 
     Neighboring members with the same validation rows predict together.
     """
@@ -148,7 +148,7 @@ def predict_out_of_fold(
     held_out: Sequence[IndexArray | None],
     targets: Any,
 ) -> OutOfFoldPredictions:
-    """Return the out-of-fold predictions of networks, each of which holds out some rows."""
+    """Return the out-of-fold predictions of networks that each hold out some rows."""
     member = np.empty(rows.n_rows, dtype=np.intp)
     predictions = np.empty((rows.n_rows, network.n_units[-1]), parameters.dtype)
     with np.errstate(all="ignore"):

@@ -43,7 +43,7 @@ def test_slopes_are_shrunk_as_much_as_the_variances_say():
     """By the variances that the rows were drawn with, the best linear predictor is known."""
     codes, z, y, _, slopes = rows_of_lines(40_000, 4000, 0.5, 2.0)
     found = fit_random_slopes(codes, z, y, 4000)[1:, 1]
-    sums = _SlopeTest.of_rows(codes, z[:, None], y, 4000)
+    sums = _SlopeTest.from_rows(codes, z[:, None], y, 4000)
     zz, own = sums.zz[:, 0], sums.zy[:, 0] / sums.zz[:, 0]
     share = 0.25 / (0.25 + 4 / zz)
     np.testing.assert_allclose(found, 1 + share * (own - 1), atol=0.1)
@@ -70,7 +70,7 @@ def test_the_f_test_is_that_of_nested_models():
         squares(np.column_stack([dummies, z])),
         squares(np.hstack([dummies, dummies * z[:, None]])),
     )
-    test = _SlopeTest.of_rows(codes, z[:, None], y, 4)
+    test = _SlopeTest.from_rows(codes, z[:, None], y, 4)
     assert test.within[0] == pytest.approx(own / (120 - 8))
     assert test.between[0] == pytest.approx(common - own)
     assert test.gain[0] == pytest.approx(1 - own / 112 / (common / 115))
