@@ -248,12 +248,12 @@ def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
     bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
     for gradient, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
         if not _TINY < square < _HUGE:
-            _clip_extreme(gradient, bound)
+            _clip_overflowing(gradient, bound)
         elif (norm := math.sqrt(square)) > bound:
             np.multiply(gradient, bound / norm, out=gradient)
 
 
-def _clip_extreme(g: Array, clip_norm: float) -> None:
+def _clip_overflowing(g: Array, clip_norm: float) -> None:
     """Clip the gradient of one member whose squares overflow or underflow."""
     largest = float(np.abs(g).max())
     if not 0 < largest < math.inf:

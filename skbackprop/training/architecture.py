@@ -242,7 +242,7 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
     return (shapes[0][-2], *(shape[-1] for shape in shapes))
 
 
-def validate_weights(
+def validate_coefs(
     coefs: Any, intercepts: Any, network: Network, name: str, n_estimators: int = 1
 ) -> list[tuple[Array, Array]]:
     """Validate the weights and biases of a user and return them layer by layer.
@@ -357,7 +357,7 @@ def make_initial_weights(
         return network.draw_weights(rng, init)
     coefs, intercepts = init
     n_networks = n_estimators if has_member_axis(coefs) else 1
-    layers = validate_weights(coefs, intercepts, network, "init", n_networks)
+    layers = validate_coefs(coefs, intercepts, network, "init", n_networks)
     if not all(np.isfinite(array).all() for layer in layers for array in layer):
         raise ValueError("init must contain only finite numbers, got NaN or infinity.")
     if n_networks == 1:
