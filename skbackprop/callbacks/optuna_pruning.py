@@ -50,7 +50,7 @@ class OptunaPruningCallback:
     Notes
     -----
     Optuna's steps are epochs, counted from 1. A value that is not finite is reported as NaN, which
-    pruners rank last.
+    pruners rank last. A fit by L-BFGS has a single step, at its end, so it is not ended early.
 
     References
     ----------
