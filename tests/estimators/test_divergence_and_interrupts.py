@@ -52,6 +52,7 @@ def test_divergence_after_a_scored_epoch_keeps_the_best_weights_and_warns():
     assert regressor.best_validation_score_ == max(regressor.validation_scores_)
     best = BackpropRegressor(**settings | {"max_iter": regressor.best_iter_}).fit(X, y)
     assert_same_network(regressor, best, rtol=0, atol=0)
+    assert regressor.t_ == regressor.n_iter_ * best.t_ / best.n_iter_
     assert np.isfinite(regressor.predict(X)).all()
 
 

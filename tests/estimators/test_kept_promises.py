@@ -1,0 +1,127 @@
+"""Promises that cross several parts, each by a case in which a slip would show."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.model_selection import GridSearchCV, cross_val_score
+
+from skbackprop import (
+    BackpropClassifier,
+    BackpropGridSearchCV,
+    BackpropHalvingGridSearchCV,
+    BackpropRegressor,
+)
+from skbackprop.estimators.explanation import compute_shapley_values
+from skbackprop.optimizers import Adam
+from skbackprop.tabular._categorical_encoding import TargetEncoding
+from skbackprop.training.start import _make_fold_rng, spawn_rngs
+from support import BOTH, class_data, data_for, few_epochs, interrupt, quick, same_bits, value_data
+
+pytestmark = few_epochs
+
+
+def test_weights_of_a_further_call_divide_its_own_loss():
+    X, y = value_data()
+    models = [quick(BackpropRegressor, alpha=0.0) for _ in range(2)]
+    for model, factor in zip(models, (1, 10), strict=True):
+        model.partial_fit(X, y, np.ones(len(y))).partial_fit(X, y, np.full(len(y), factor))
+    np.testing.assert_allclose(models[1].loss_curve_, models[0].loss_curve_, rtol=1e-12)
+
+
+def test_a_balanced_weight_needs_all_rows():
+    X, y = class_data()
+    with pytest.raises(ValueError, match="balanced"):
+        quick(BackpropClassifier, class_weight="balanced").partial_fit(X, y, classes=np.unique(y))
+
+
+READ_OTHERWISE = [("scale_target", [False, True]), ("loss", ["huber", "poisson"])]
+
+
+@pytest.mark.parametrize("name, values", READ_OTHERWISE)
+def test_candidates_do_not_share_targets_that_differ(name, values):
+    X, y = value_data()
+    network = quick(BackpropRegressor, max_iter=5)
+    searches = [
+        kind(network, {name: values}, cv=2) for kind in (BackpropGridSearchCV, GridSearchCV)
+    ]
+    ours, theirs = (search.fit(X, 50 + y).cv_results_["mean_test_score"] for search in searches)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_schedules_of_a_halving_search_end_with_its_last_round():
+    X, y = class_data()
+    network = BackpropClassifier((4,), max_iter=17, learning_rate="cosine", random_state=0)
+    grid = {"alpha": [1e-4, 1e-2, 0.1, 1.0]}
+    settings = {"factor": 2, "min_resources": 4, "cv": 2, "scoring": "neg_log_loss"}
+    search = BackpropHalvingGridSearchCV(network, grid, **settings).fit(X, y)
+    assert search.n_resources_ == [4, 8, 16]
+    last = network.set_params(alpha=search.best_params_["alpha"], max_iter=16)
+    assert search.best_score_ == cross_val_score(last, X, y, cv=2, scoring="neg_log_loss").mean()
+
+
+def test_a_warm_fit_that_diverges_late_leaves_the_curve():
+    X, y = value_data()
+    settings = {"solver": "sgd", "activation": "identity", "warm_start": True, "max_iter": 5}
+    model = BackpropRegressor((4,), learning_rate_init=1e-3, random_state=0, **settings).fit(X, y)
+    curve = list(model.loss_curve_)
+    with pytest.raises(ValueError, match="diverged in epoch [2-9]"):
+        model.set_params(learning_rate_init=1e6, max_iter=50).fit(X, y)
+    assert model.loss_curve_ == curve
+
+
+@BOTH
+def test_ctrl_c_in_the_first_epoch_keeps_a_fitted_model(estimator_class, monkeypatch):
+    model = quick(estimator_class).fit(*data_for(estimator_class))
+    before = copy.deepcopy(model)
+    interrupt(monkeypatch, Adam, "step", 0)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(*data_for(estimator_class))
+    assert same_bits(model, before)
+
+
+@pytest.mark.parametrize("average", [None, "ema"])
+def test_arrays_that_training_would_not_continue_from_are_read_only(average):
+    model = quick(BackpropRegressor, average=average).fit(*value_data())
+    assert model.coefs_[0].flags.writeable == (average is None)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_an_array_without_names_warns_after_a_frame(method):
+    X, y = value_data()
+    frame = pd.DataFrame(X).add_prefix("x")
+    model = getattr(quick(BackpropRegressor), method)(frame, y)
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        model.predict(X)
+
+
+def test_folds_have_a_stream_of_their_own():
+    rngs = spawn_rngs(0, 3)
+    draws = [_make_fold_rng(rngs).randint(2**31, size=4).tolist() for _ in range(2)]
+    assert draws[0] == draws[1]
+    assert draws[0] not in [copy.deepcopy(rng).randint(2**31, size=4).tolist() for rng in rngs]
+
+
+def test_a_level_of_one_fold_has_the_mean_of_the_others():
+    codes, y = np.array([[1]] * 10 + [[2]] + [[1]] * 9), 100 + np.arange(20.0)
+    encoding = TargetEncoding.fit(codes, y, "continuous", 0)
+    folds = encoding.folds
+    np.testing.assert_allclose(encoding.encode(codes, folds)[10], y[folds != folds[10]].mean())
+
+
+def test_two_orders_are_exact_for_interactions_of_pairs():
+    rng = np.random.RandomState(0)
+    x, background = rng.randn(1, 8), rng.randn(5, 8)
+
+    def predict(rows):
+        return (rows[:, 0] * rows[:, 1] + rows[:, 2] * rows[:, 3] + rows[:, 6] * rows[:, 7])[
+            :, None
+        ]
+
+    values = compute_shapley_values(
+        predict, x, background, np.arange(8), predict(x), predict(background), 8, 2, rng
+    )
+    (x0, x1), (b0, b1) = x[0, :2], background[:, :2].T
+    expected = np.mean((x0 * x1 - b0 * x1 + x0 * b1 - b0 * b1) / 2)
+    assert values.ravel()[0] == pytest.approx(expected, rel=1e-10)
