@@ -328,10 +328,10 @@ def test_public_names_exist():
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
     **{"": 33, "_sklearn": 44, "activations": 294, "callbacks": 220, "conformal": 262},
-    **{"dask": 1101, "displays": 668, "early_stopping": 50, "estimators": 3262, "export": 1387},
+    **{"dask": 1101, "displays": 668, "early_stopping": 50, "estimators": 3260, "export": 1387},
     **{"initializers": 62, "inspection": 361, "layers": 3145, "losses": 674},
     **{"model_selection": 566, "nn": 1455, "optimizers": 207, "persistence": 136, "schedules": 232},
-    **{"tabular": 3503, "testing": 148, "training": 1744, "utils": 585, "weight_averaging": 71},
+    **{"tabular": 3503, "testing": 148, "training": 1738, "utils": 585, "weight_averaging": 71},
 }
 WALK_OF_A_FIT = (324, 35, 27)
 

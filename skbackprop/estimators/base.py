@@ -292,7 +292,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         incremental: bool = False,
         classes: Any = None,
         folds: Array | None = None,
-        is_train: Array | None = None,
         like: PreparedFit | None = None,
         config: Config | None = None,
     ) -> PreparedFit:
@@ -306,8 +305,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             Whether this is a call of `partial_fit`.
         classes : array-like or None, default=None
             The labels that any call of `partial_fit` will contain.
-        folds, is_train : array or None, default=None
-            The network that holds out each row, and whether networks may be trained on it.
+        folds : array or None, default=None
+            The network that holds out each row.
         like : PreparedFit or None, default=None
             The fit of another estimator to the same rows, which are not validated again.
         config : Config or None, default=None
@@ -356,7 +355,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             strata=targets.strata(rows.y) if holds_out else None,
             groups=None if groups is None else validate_groups(groups, rows.n_rows, 1),
             folds=folds,
-            is_train=is_train,
         )
         validation: list[Validation | None] = [val_rows] * len(state)
         if holds_out:

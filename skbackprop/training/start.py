@@ -61,7 +61,6 @@ def start_training(
     strata: Array | None = None,
     groups: Array | None = None,
     folds: Array | None = None,
-    is_train: Array | None = None,
 ) -> TrainState:
     """Return the state before the first epoch, of new networks or of a warm start.
 
@@ -94,8 +93,6 @@ def start_training(
         The group of each row, which splits keep together; None for no groups.
     folds : array of int of shape (n_rows,) or None, default=None
         The number of the network that holds out each row.
-    is_train : array of bool of shape (n_rows,) or None, default=None
-        Whether networks may be trained on each row; None for all rows.
 
     Raises
     ------
@@ -136,16 +133,11 @@ def start_training(
         last_split = _last_split(state, i, rows.n_rows)
         if folds is not None:
             is_held_out = folds == i
-            split = (
-                _row_numbers(~is_held_out if is_train is None else is_train & ~is_held_out),
-                (_row_numbers(is_held_out)),
-            )
+            split = _row_numbers(~is_held_out), _row_numbers(is_held_out)
             if last_split is not None and all(map(_are_same_rows, last_split, split)):
                 split = last_split
         elif early_stopping is not None:
             split = _draw_split(early_stopping, rows, strata, groups, rngs[i], last_split)
-        elif is_train is not None:
-            split = _row_numbers(is_train), np.zeros(0, np.int32)
         if split is not None:
             _check_weights(rows, split[0], config)
             state.orders[i], state.held_out[i] = split
