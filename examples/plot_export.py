@@ -62,7 +62,7 @@ with TemporaryDirectory() as folder:
             found[name].append((len(content) / 1024, np.mean(label == y_test)))
             print(
                 f"{width} units, {name}: {len(content)} bytes, accuracy {found[name][-1][1]:.3f}, "
-                f"probabilities differ by {difference:.0e} at most"
+                f"probabilities off by {difference:.0e}"
             )
 
 row = X_test[:1]
