@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from skbackprop import BackpropRegressor
+from skbackprop import BackpropGridSearchCV, BackpropRegressor
 from skbackprop.callbacks import Checkpoint
 from skbackprop.nn import stack
 from skbackprop.training import lbfgs, parallelism
@@ -44,6 +44,16 @@ def test_complete_epochs_are_kept(estimator_class, time_limit, n_epochs):
     expected = quick(estimator_class, **SETTINGS | {"max_iter": n_epochs}).fit(*data)
     assert same_bits(model, expected)
     assert model.t_ == expected.t_ == n_epochs * N
+
+
+@pytest.mark.usefixtures("clock")
+def test_each_candidate_of_a_search_has_its_own_time():
+    """Three batches of thirty rows take three seconds, alone or of all candidates together."""
+    network = quick(BackpropRegressor, time_limit=6, **SETTINGS)
+    settings = {"cv": 2, "refit": False, "scoring": lambda model, X, y: model.n_iter_}
+    search = BackpropGridSearchCV(network, {"alpha": [0.1, 0.2, 0.3, 0.4]}, **settings)
+    results = search.fit(*data_for(BackpropRegressor, N)).cv_results_
+    assert results["mean_test_score"].tolist() == [SETTINGS["max_iter"]] * 4
 
 
 @BOTH
