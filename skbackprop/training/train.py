@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -85,11 +86,12 @@ def train(
     n_turns = -(-len(parts) // n_threads)
     train_part = train_by_lbfgs if config.is_lbfgs else partial(train_epochs, make_stack=make_stack)
     iterators: list[Iterator[GetState]] = []
+    used_rngs: set[int] = set()
     for i, part in enumerate(parts):
         numbers = part.tolist()
         part_state = state if numbers == list(range(len(state))) else state.take(part)
         part_rows = [rows[i] for i in numbers]
-        _share_orders(part_rows, part_state)
+        _share_orders(part_rows, part_state, used_rngs)
         iterator = train_part(
             network,
             loss,
@@ -146,15 +148,23 @@ def train(
     return join("")
 
 
-def _share_orders(rows: Sequence[Rows], state: TrainState) -> None:
+def _share_orders(rows: Sequence[Rows], state: TrainState, used_rngs: set[int]) -> None:
     """Share the order and the random state of neighboring members that visit the same rows.
 
-    Their rows are then shuffled once, and gathered once for each batch.
+    Their rows are then shuffled once, and gathered once for each batch. Stacks share nothing: a
+    stack gets copies if its random state is among `used_rngs`, the ids of those of other stacks.
     """
+    rngs, copies = list(state.rngs), dict[int, Any]()
+    for i, (order, rng) in enumerate(zip(state.orders, rngs, strict=True)):
+        if rng is not None and id(rng) in used_rngs:
+            if id(rng) not in copies:
+                copies[id(rng)] = copy.deepcopy((order, rng))
+            state.orders[i], state.rngs[i] = copies[id(rng)]
+    used_rngs.update(map(id, rngs))
     for i in range(1, len(state)):
         orders, rngs = state.orders[i - 1 : i + 1], state.rngs[i - 1 : i + 1]
-        if rows[i - 1] is not rows[i] or None in rngs or not is_equal(*orders):
+        if rows[i - 1] is not rows[i] or None in rngs or orders[0] is orders[1]:
             continue
         positions = [rng.get_state(legacy=False) for rng in rngs if rng is not None]
-        if is_equal(*positions):
+        if is_equal(*orders) and is_equal(*positions):
             state.orders[i], state.rngs[i] = state.orders[i - 1], state.rngs[i - 1]
