@@ -146,7 +146,7 @@ class StackedSearchMixin(EstimatorMixin):
             splitter = cv or self._checked_cv_orig
             results: dict[str, Any] = evaluate_candidates(
                 candidates,
-                TrainingSplitter(self, splitter, candidates, fit_params, backend, *self._epochs),
+                TrainingSplitter(self, splitter, candidates, fit_params, backend),
                 more_results,
                 **context,
             )

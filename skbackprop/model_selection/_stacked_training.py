@@ -6,7 +6,8 @@ import copy
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,14 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from .._sklearn import _safe_indexing
 from ..estimators._checkpoint import compute_checksum
+from ..estimators._validation import shallow_copy
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..nn.train_state import TrainState
 from ..training.config import Config, is_lbfgs
 from ..training.epochs import GetState, TrainingInterrupted
 from ..training.train import OnEpoch, train
 from ..utils.arrays import Array, count_rows
-from ..utils.configurable import group_by_equality, is_equal
+from ..utils.configurable import number_by_equality
 from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,
@@ -39,8 +41,10 @@ _MAX_BYTES_OF_SPLITS = 1 << 26
 # different orders: each then has a copy of the next rows.
 _MAX_STACK_BYTES = 1 << 28
 
-# Parameters that affect the validation of data.
-_VALIDATION_PARAMETERS = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
+# The fields of Config that affect the validation of data, and those that affect the first state of
+# networks of one stack.
+_DATA_FIELDS = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
+_START_FIELDS = ("init", "class_weight", "early_stopping", "solver", "learning_rate", "average")
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -50,6 +54,8 @@ _SECONDS_BETWEEN_LINES = 5.0
 class StackMember:
     """A candidate on one split, whose network can train in a stack.
 
+    The last four fields are the same numbers for candidates with equal settings.
+
     Parameters
     ----------
     number : int
@@ -58,26 +64,32 @@ class StackMember:
         The estimator with the parameters of the candidate, not fitted.
     config : Config
         The validated parameters of its network.
-    transformer_params : dict
-        The searched parameters of the transformers before the network.
     split : int
         The index of the split.
     train : array
         The training rows of the split.
     source : TrainedEstimator or None
         The result of the last round, from which training resumes.
-    stack : int, default=0
-        A number that is the same for candidates whose networks may train in one stack.
+    transformers : int
+        Settings of the transformers before the network.
+    stack : int
+        Settings that the networks of a stack have in common.
+    data : int
+        Settings of the validation of data.
+    start : int
+        Settings of the first state of networks of one stack.
     """
 
     number: int
     estimator: Any
     config: Config
-    transformer_params: dict[str, Any]
     split: int
     train: Array
     source: TrainedEstimator | None
-    stack: int = 0
+    transformers: int
+    stack: int
+    data: int
+    start: int
 
 
 @dataclass(eq=False)
@@ -87,7 +99,9 @@ class TrainingSplitter:
     Parameters
     ----------
     search : estimator
-        The search over stand-ins.
+        The search over stand-ins. In successive halving, its `_epochs` are the epoch at which
+        training pauses in this round, and the number of epochs of the last round, towards which
+        schedules count their progress. Training resumes from the states of the round before.
     splitter : splitter
         The splitter of the search.
     candidates : list of Candidate
@@ -96,10 +110,6 @@ class TrainingSplitter:
         Further arguments of the estimator's `fit`, with the indices of all ``rows``.
     backend : ParallelBackendBase
         The backend of joblib that trains.
-    pause_epoch, last_epoch : int or None
-        In successive halving, the epoch at which training pauses in this round, and the number of
-        epochs of the last round, towards which schedules count their progress. Training resumes
-        from the states of the round before. None to train to the end.
     """
 
     search: Any
@@ -107,64 +117,78 @@ class TrainingSplitter:
     candidates: list[Candidate]
     fit_params: dict[str, Any]
     backend: Any
-    pause_epoch: int | None
-    last_epoch: int | None
 
     def split(self, X: Any, y: Any = None, **params: Any) -> list[tuple[Array, Array]]:
         """Return the splits, after the candidates have been trained on them."""
         n_jobs, verbose = effective_n_jobs(self.search.n_jobs), self.search.verbose
+        pause_epoch, last_epoch = self.search._epochs
         splits = [(np.asarray(train), test) for train, test in self.splitter.split(X, y, **params)]
         for candidate in self.candidates:
             candidate.estimators = candidate.estimators or [None] * len(splits)
-        members = self._make_members([train for train, _ in splits])
+        members = self._make_members([train for train, _ in splits], last_epoch)
         if verbose:
             print(f"{len(members)} of {len(self.candidates)} candidates train in stacks.")
         is_large = getattr(X, "nbytes", 0) > _MAX_BYTES_OF_SPLITS
         jobs = divide_into_jobs(members, n_jobs, is_large)
         results = Parallel(n_jobs, self.backend)(
-            delayed(train_job)(job, X, y, self.fit_params, self.pause_epoch, verbose)
-            for job in jobs
+            delayed(train_job)(job, X, y, self.fit_params, pause_epoch, verbose) for job in jobs
         )
         for job, job_results in zip(jobs, results, strict=True):
             for member, result in zip(job, job_results, strict=True):
                 self.candidates[member.number].estimators[member.split] = result
         return splits
 
-    def _make_members(self, trains: Sequence[Array]) -> list[list[StackMember]]:
+    def _make_members(
+        self, trains: Sequence[Array], last_epoch: int | None
+    ) -> list[list[StackMember]]:
         """Return the candidates that can train in a stack, each on all splits."""
-        members, unfitted = [], self.search.estimator.estimator
+        parts: list[tuple[int, Any, Config]] = []
+        keys: list[tuple[list[Any], ...]] = []
         for number, candidate in enumerate(self.candidates):
-            estimator = clone(unfitted).set_params(**clone(dict(candidate), safe=False))
+            estimator = clone(self.search.estimator.estimator)
+            estimator.set_params(**clone(dict(candidate), safe=False))
             network = get_network(estimator)
-            if not can_stack(estimator) or (self.last_epoch and is_lbfgs(network.solver)):
+            if not can_stack(estimator) or (last_epoch and is_lbfgs(network.solver)):
                 continue
-            network.max_iter = self.last_epoch or network.max_iter
+            network.max_iter = last_epoch or network.max_iter
             try:
                 config = network._validated_config(network._get_init_params(), False, False)
             except Exception:  # scikit-learn reports the error in its own fit
                 continue
-            prefix = get_prefix(estimator)
-            transformer_params = {
-                name: value
-                for name, value in candidate.items()
-                if not f"{name}__".startswith(prefix)
-            }
-            members.append(
-                [
-                    StackMember(number, estimator, config, transformer_params, split, train, item)
-                    for split, (train, item) in enumerate(
-                        zip(trains, candidate.estimators, strict=True)
-                    )
-                ]
-            )
-        keys = [
-            [type(get_network(item[0].estimator)), *item[0].config.stacking_key] for item in members
+            parts.append((number, estimator, config))
+            keys.append(_make_keys(candidate, estimator, config, number))
+        numbers = zip(*map(number_by_equality, zip(*keys, strict=True)), strict=True)
+        return [
+            [
+                StackMember(*part, split, train, item, *part_numbers)
+                for split, (train, item) in enumerate(
+                    zip(trains, self.candidates[part[0]].estimators, strict=True)
+                )
+            ]
+            for part, part_numbers in zip(parts, numbers, strict=True)
         ]
-        for stack, group in enumerate(group_by_equality(members, keys)):
-            for splits in group:
-                for member in splits:
-                    member.stack = stack
-        return members
+
+
+def _make_keys(
+    candidate: Candidate, estimator: Any, config: Config, number: int
+) -> tuple[list[Any], ...]:
+    """Return the settings that the last fields of `StackMember` stand for."""
+    network, prefix = get_network(estimator), get_prefix(estimator)
+    transformers = {
+        name: value for name, value in candidate.items() if not f"{name}__".startswith(prefix)
+    }
+    # Candidates that draw from other streams, or hold out rows, start by themselves.
+    is_alone = config.early_stopping is not None or not isinstance(network.random_state, Integral)
+    return (
+        [transformers],
+        [type(network), *config.stacking_key],
+        [type(network), *(getattr(config, name) for name in _DATA_FIELDS)],
+        [
+            network.random_state,
+            number if is_alone else None,
+            *(getattr(config, name) for name in _START_FIELDS),
+        ],
+    )
 
 
 def get_network(estimator: Any) -> Any:
@@ -206,30 +230,31 @@ def can_stack(estimator: Any) -> bool:
     )
 
 
-def divide_into_jobs(candidates: Any, n_jobs: int, is_large: bool) -> list[list[StackMember]]:
+def divide_into_jobs(
+    candidates: Sequence[list[StackMember]], n_jobs: int, is_large: bool
+) -> list[list[StackMember]]:
     """Return jobs: lists of members with equal transformers, which are trained at once.
 
     Candidates of one architecture are neighbors. If there are many of them, or the data is large,
     each split has its own job. The last jobs are divided among workers that would have no job.
     """
-    jobs: list[Any] = []
-    for group in group_by_equality(candidates, [item[0].transformer_params for item in candidates]):
-        group.sort(key=lambda item: item[0].stack)
-        n_stacks, all_splits = len({item[0].stack for item in group}), range(len(group[0]))
-        is_single = is_large or len(group) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks
-        for splits in [[split] for split in all_splits] if is_single else [all_splits]:
-            jobs.append([item[split] for split in splits for item in group])
-    if n_left := len(jobs) % n_jobs:
-        n_parts = n_jobs // n_left
-        parts = [
-            np.array_split(np.arange(len(job)), min(len(job), n_parts)) for job in jobs[-n_left:]
-        ]
-        jobs[-n_left:] = [
-            [job[i] for i in part]
-            for job, job_parts in zip(jobs[-n_left:], parts, strict=True)
-            for part in job_parts
-        ]
-    return jobs
+    groups: dict[int, list[list[StackMember]]] = {}
+    for members in sorted(candidates, key=lambda members: members[0].stack):
+        groups.setdefault(members[0].transformers, []).append(members)
+    jobs: list[list[StackMember]] = []
+    for group in groups.values():
+        n_stacks = len({members[0].stack for members in group})
+        is_divided = is_large or len(group) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks
+        by_split = [list(members) for members in zip(*group, strict=True)]
+        jobs += by_split if is_divided else [[member for part in by_split for member in part]]
+    n_last = len(jobs) % n_jobs
+    n_parts = n_jobs // n_last if n_last else 1
+    parts = [
+        job[len(job) * i // n_parts : len(job) * (i + 1) // n_parts]
+        for job in jobs[len(jobs) - n_last :]
+        for i in range(n_parts)
+    ]
+    return [*jobs[: len(jobs) - n_last], *filter(None, parts)]
 
 
 def train_job(
@@ -255,27 +280,20 @@ def train_job(
     verbose : int
         Whether to print the progress.
     """
-    data: dict[int, Any] = {}
-    fits: list[StackedFit] = []
-    for member in members:
-        if member.split not in data:
-            data[member.split] = fit_transformers(member, X, y, fit_params)
-        if data[member.split] is not None and (fit := prepare_fit(member, data, fits)):
-            fits.append(fit)
+    splits: dict[int, Any] = {}
+    tasks: dict[tuple[int, ...], PreparedFit] = {}
+    fits: list[StackedFit | None] = []
     stacks: dict[tuple[Any, ...], list[StackedFit]] = {}
-    for fit in fits:
-        stacks.setdefault(fit.stacking_key, []).append(fit)
+    for member in members:
+        if member.split not in splits:
+            splits[member.split] = fit_transformers(member, X, y, fit_params)
+        fit = splits[member.split] and prepare_fit(member, splits[member.split], tasks)
+        fits.append(fit)
+        if fit is not None:
+            stacks.setdefault(fit.stacking_key, []).append(fit)
     for group in stacks.values():
         train_stack(group, pause_epoch, make_progress_report(len(group)) if verbose else None)
-    results: dict[StackMember, TrainedEstimator | None] = dict.fromkeys(members)
-    for fit in fits:
-        if fit.is_fitted:
-            # Scorers read the number of epochs from max_iter.
-            fit.network.max_iter = pause_epoch or fit.network.max_iter
-            checksum, pipeline, _ = data[fit.member.split]
-            estimator = with_network(pipeline, fit.network)
-            results[fit.member] = TrainedEstimator(checksum, fit.seconds, estimator, fit.resumable)
-    return list(results.values())
+    return [fit.result if fit and fit.network.__sklearn_is_fitted__() else None for fit in fits]
 
 
 @dataclass(eq=False)
@@ -288,105 +306,92 @@ class StackedFit:
         The candidate on a split.
     network : BaseNeuralNetwork
         Its network.
-    arguments : dict
-        The arguments of the network's `fit`.
     task : PreparedFit
         The validated data, and the state that training starts from.
-    seconds : float
-        The time of the fit so far.
-    is_fitted : bool, default=False
-        Whether the network is fitted.
-    resumable : tuple of (int, TrainState) or None, default=None
-        A checksum of the data, and the state to resume training from after a pause.
+    result : TrainedEstimator
+        The estimator with this network, and the time of the fit so far.
     """
 
     member: StackMember
     network: BaseNeuralNetwork
-    arguments: dict[str, Any]
     task: PreparedFit
-    seconds: float
-    is_fitted: bool = False
-    resumable: tuple[int, TrainState] | None = None
+    result: TrainedEstimator
 
     @property
     def stacking_key(self) -> tuple[Any, ...]:
         """The parameters, shapes and kind of data that the networks of a stack have in common."""
-        task, state = self.task, self.task.state
-        data_key = (
-            task.row_shape,
-            task.rows.y.shape[1],
-            task.rows.is_sparse,
-            task.rows.weight is None,
-        )
-        return (
-            self.member.stack,
-            type(task.targets),
-            *data_key,
-            state.parameters.dtype,
-            int(state.epoch[0, 0]),
-        )
+        task, rows, state = self.task, self.task.rows, self.task.state
+        shapes = task.row_shape, rows.y.shape[1], rows.is_sparse, rows.weight is None
+        kinds = type(task.targets), state.parameters.dtype, int(state.epoch[0, 0])
+        return self.member.stack, *shapes, *kinds
 
     @property
     def checksum(self) -> int:
         """A checksum of the data, to recognize equal data."""
-        parts = self.task.rows.X, self.task.rows.y, self.task.rows.weight
-        return compute_checksum([part for part in parts if part is not None])
+        return compute_checksum([part for part in self.task.data if part is not None])
 
-    def finish(self, state: TrainState, seconds: float, *, pauses: bool) -> None:
+    def finish(self, state: TrainState, seconds: float, pause_epoch: int | None) -> None:
         """Set the fitted attributes, and keep the state if training only pauses."""
         start = time.perf_counter()
         try:
-            if pauses:
-                self.resumable = self.checksum, state.copy().with_own_random_states()
+            if pause_epoch is not None:
+                own_state = state.copy().with_own_random_states()
+                self.result.resumable = self.checksum, own_state
+                self.network.max_iter = pause_epoch  # scorers read the number of epochs from it
             self.network._set_fitted(self.task, state)
-            self.is_fitted = True
         except Exception:  # scikit-learn reports the error in its own fit
-            self.resumable = None
-        self.seconds += seconds + time.perf_counter() - start
+            return
+        self.result.seconds += seconds + time.perf_counter() - start
 
 
 def prepare_fit(
-    member: StackMember, data: dict[int, Any], previous_fits: Sequence[StackedFit]
+    member: StackMember,
+    transformed_split: tuple[int, Any, dict[str, Any]],
+    tasks: dict[tuple[int, ...], PreparedFit],
 ) -> StackedFit | None:
     """Return the fit of a candidate's network; None if its parameters or data are invalid.
 
-    It shares the validated data of `previous_fits` where the data is the same.
+    Parameters
+    ----------
+    member : StackMember
+        The candidate on a split.
+    transformed_split : tuple
+        The result of `fit_transformers` on this split.
+    tasks : dict
+        The first fit of each split with equal settings of the data, and with equal settings of the
+        start. Other fits share its validated data, or all but their parameters.
     """
     start = time.perf_counter()
+    checksum, pipeline, arguments = transformed_split
     # A shallow copy is enough, because training only changes the random state. A clone would lose
     # attributes that the set_params of a subclass has set beside the parameters.
-    network = copy.copy(get_network(member.estimator))
-    network.random_state = copy.deepcopy(network.random_state)
-    if network.random_state is None:  # candidates must not share NumPy's global stream
-        network.random_state = np.random.RandomState(np.random.randint(np.iinfo(np.int32).max))
-    arguments = data[member.split][-1]
-    tasks = (
-        item.task
-        for item in previous_fits
-        if item.arguments is arguments
-        and type(item.network) is type(network)
-        and all(
-            is_equal(getattr(item.network, name, None), getattr(network, name, None))
-            for name in _VALIDATION_PARAMETERS
-        )
-    )
+    network = shallow_copy(get_network(member.estimator))
+    data_key = member.split, member.data
+    start_key = *data_key, member.stack, member.start
     try:
-        task = network._prepare(
-            arguments["X"],
-            arguments["y"],
-            **arguments["fit_params"],
-            like=next(tasks, None),
-            config=member.config,
-        )
+        if start_key in tasks:
+            params = network._get_init_params()
+            task = replace(tasks[start_key], params=params, config=member.config)
+        else:
+            random_state = network.random_state
+            network.random_state = copy.deepcopy(random_state)
+            if random_state is None:  # candidates must not share NumPy's global stream
+                seed = np.random.randint(np.iinfo(np.int32).max)
+                network.random_state = np.random.RandomState(seed)
+            task = network._prepare(**arguments, like=tasks.get(data_key), config=member.config)
+            if random_state is None:
+                network.random_state = None
+            tasks[start_key] = task
+            tasks.setdefault(data_key, task)
     except Exception:  # scikit-learn reports the error in its own fit
         return None
-    if get_network(member.estimator).random_state is None:
-        network.random_state = None
-    fit = StackedFit(member, network, arguments, task, time.perf_counter() - start)
+    result = TrainedEstimator(checksum, 0.0, with_network(pipeline, network))
+    fit = StackedFit(member, network, replace(task), result)
     if member.source is not None and (snapshot := member.source.load("resumable")) is not None:
-        checksum, state = snapshot
-        if checksum == fit.checksum:
-            task.resume(state)
+        last_checksum, state = snapshot
+        if last_checksum == fit.checksum:
+            fit.task.resume(state)
+    result.seconds = time.perf_counter() - start
     return fit
 
 
@@ -400,15 +405,20 @@ def train_stack(
     """
     task, start = fits[0].task, time.perf_counter()
     sizes = [len(fit.task.state) for fit in fits]
-    epochs = [fit.task.state.epoch.sum() for fit in fits]
+    tasks = [fit.task for fit, n in zip(fits, sizes, strict=True) for _ in range(n)]
+    state = TrainState.concat([fit.task.state for fit in fits])
+    # Fits with the same start share one state. `train` copies the orders that it must not share.
+    state.history = [list(records) for records in state.history]
+    state.masks = [copy.deepcopy(mask) for mask in state.masks]
+    first_epochs = state.epoch[:, 0].copy()
     try:
         state = train(
             task.training_network,
             task.targets.loss,
-            [fit.task.config for fit, n in zip(fits, sizes, strict=True) for _ in range(n)],
-            [fit.task.rows for fit, n in zip(fits, sizes, strict=True) for _ in range(n)],
+            [item.config for item in tasks],
+            [item.rows for item in tasks],
             [part for fit in fits for part in fit.task.validation],
-            TrainState.concat([fit.task.state for fit in fits]),
+            state,
             on_epoch,
             pause_epoch,
             _MAX_STACK_BYTES,
@@ -425,13 +435,14 @@ def train_stack(
             stacklevel=3,
         )
         return
-    seconds = time.perf_counter() - start
-    ends = np.cumsum(sizes).tolist()
-    parts = [state.take(slice(end - n, end)) for end, n in zip(ends, sizes, strict=True)]
-    n_epochs = [part.epoch.sum() - n for part, n in zip(parts, epochs, strict=True)]
-    for fit, part, n in zip(fits, parts, n_epochs, strict=True):
-        share = n / sum(n_epochs) if sum(n_epochs) else 1 / len(fits)
-        fit.finish(part, float(seconds * share), pauses=pause_epoch is not None)
+    seconds_per_epoch = (time.perf_counter() - start) / max(
+        1, (state.epoch[:, 0] - first_epochs).sum()
+    )
+    end = 0
+    for fit, n in zip(fits, sizes, strict=True):
+        members, end = slice(end, end + n), end + n
+        n_epochs = (state.epoch[members, 0] - first_epochs[members]).sum()
+        fit.finish(state.take(members), float(seconds_per_epoch * n_epochs), pause_epoch)
 
 
 def fit_transformers(
@@ -443,10 +454,10 @@ def fit_transformers(
     -------
     checksum : int
         The `checksum_of_rows` of the training rows.
-    estimator : estimator
+    pipeline : estimator
         The pipeline, fitted except for its network.
     arguments : dict
-        The arguments of the network's `fit`: X, y and fit_params.
+        The arguments of the network's `fit`.
 
     Notes
     -----
@@ -461,7 +472,7 @@ def fit_transformers(
     checksum = checksum_of_rows(params.pop("rows"))
     X, y = (data if data is None else _safe_indexing(data, member.train) for data in (X, y))
     recorder = _ArgumentRecorder(get_network(member.estimator))
-    estimator = with_network(clone(member.estimator), recorder)
+    estimator = clone(with_network(member.estimator, recorder))
     try:
         estimator.fit(X, y, **params)
     except Exception:
@@ -476,7 +487,10 @@ class _ArgumentRecorder(BaseEstimator):
         self.network = network
 
     def fit(self, X: Any, y: Any = None, **fit_params: Any) -> _ArgumentRecorder:
-        self.arguments_ = {"X": X, "y": y, "fit_params": fit_params}
+        self.arguments_ = {"X": X, "y": y, **fit_params}
+        return self
+
+    def __sklearn_clone__(self) -> _ArgumentRecorder:
         return self
 
     def get_metadata_routing(self) -> Any:

@@ -13,29 +13,23 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache, cached_property
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 
 from .validation import check_keywords, did_you_mean
 
-Item = TypeVar("Item")
 
-
-def group_by_equality(items: Sequence[Item], keys: Sequence[Any]) -> list[list[Item]]:
-    """Group items with equal keys, in the order of first appearance.
+def number_by_equality(keys: Sequence[Any]) -> list[int]:
+    """Return a number for each key, the same for equal keys: the index of the first of them.
 
     Keys are compared, not hashed, since they may hold user-defined objects.
     """
-    groups: list[tuple[Any, list[Item]]] = []
-    for item, key in zip(items, keys, strict=True):
-        for first_key, group in groups:
-            if is_equal(first_key, key):
-                group.append(item)
-                break
-        else:
-            groups.append((key, [item]))
-    return [group for _, group in groups]
+    numbers: list[int] = []
+    for i, key in enumerate(keys):
+        equal = (j for j in dict.fromkeys(numbers) if is_equal(keys[j], key))
+        numbers.append(next(equal, i))
+    return numbers
 
 
 def is_equal(one: Any, other: Any) -> bool:
@@ -48,8 +42,10 @@ def is_equal(one: Any, other: Any) -> bool:
     """
     if one is other:
         return True
-    # NumPy's float32(0.9) does not equal 0.9.
-    one, other = (v.item() if isinstance(v, np.generic) else v for v in (one, other))
+    if isinstance(one, np.generic):  # NumPy's float32(0.9) does not equal 0.9
+        one = one.item()
+    if isinstance(other, np.generic):
+        other = other.item()
     if type(one) is not type(other) and _abstract_type(one) is not _abstract_type(other):
         return False
     if isinstance(one, np.ndarray):

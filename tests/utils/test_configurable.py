@@ -28,7 +28,7 @@ from skbackprop.losses import Focal, Quantile
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.optimizers import SGD, Adam, AdamW
 from skbackprop.schedules import CosineDecay, LearningRateSchedule, LinearWarmup, StepDecay
-from skbackprop.utils.configurable import Configurable, group_by_equality, is_equal
+from skbackprop.utils.configurable import Configurable, is_equal, number_by_equality
 
 MODULES = [activations, weight_averaging, initializers, layers, losses, optimizers, schedules]
 # All parts that a user can make, with their defaults, and arguments of those that need some.
@@ -410,4 +410,4 @@ def test_objects_in_a_tuple_are_values(copied):
     assert not is_equal(part, other)
     assert not is_equal(part, nested(rate=0.3))
     assert eval(repr(part), vars(layers)) == part
-    assert group_by_equality([1, 2, 3], [[part], [other], [copied(part)]]) == [[1, 3], [2]]
+    assert number_by_equality([[part], [other], [copied(part)]]) == [0, 1, 0]
