@@ -53,7 +53,8 @@ class EstimatorMixin(BaseEstimator):
         params: dict[str, Any] = super().get_params(deep)
         if deep:
             for name in self._get_param_names():
-                params |= get_nested_params(name, params[name])
+                if isinstance(params[name], (Configurable, list, tuple)):
+                    params |= get_nested_params(name, params[name])
         return params
 
     def set_params(self, **params: Any) -> Self:

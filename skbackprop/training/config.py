@@ -301,15 +301,14 @@ class Config:
 
         The numbers of the penalty, the solver, the schedule and the average may differ by member.
         """
-        names = [field.name for field in fields(self) if field.name not in _PER_NETWORK]
-        return [
-            type(self),
-            self.class_weight is None,
-            *(
-                static_signature(getattr(self, name)) if name in _STACKED else getattr(self, name)
-                for name in names
-            ),
-        ]
+        key: list[Any] = [type(self), self.class_weight is None]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in _STACKED:
+                key.append(static_signature(value))
+            elif field.name not in _PER_NETWORK:
+                key.append(value)
+        return key
 
     def members(self, members: Any) -> Self:
         """Return the configuration of some members of a stack, a slice or an index array."""

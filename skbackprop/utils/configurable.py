@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache, cached_property
+from itertools import repeat, starmap
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, cast
 
@@ -51,7 +52,8 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(is_equal, one, other))
+        pairs = [(a, b) for a, b in zip(one, other, strict=False) if a is not b]
+        return len(one) == len(other) and all(starmap(is_equal, pairs))
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
@@ -337,8 +339,8 @@ def index_settings(settings: Any, members: Any) -> Any:
 
 def stack_settings(settings: Sequence[Any]) -> Any:
     """Stack settings of the same `static_signature`, one of each member."""
-    first = settings[0]
-    if all(is_equal(one, first) for one in settings):
+    first, *others = {id(one): one for one in settings}.values()
+    if all(map(is_equal, others, repeat(first))):
         return first
     if isinstance(first, float):
         return np.array(settings, dtype=float)[:, None]
