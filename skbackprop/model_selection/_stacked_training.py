@@ -7,7 +7,9 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from numbers import Integral
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -22,10 +24,12 @@ from .._sklearn import _safe_indexing
 from ..estimators._checkpoint import compute_checksum
 from ..estimators._validation import shallow_copy
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.config import Config, is_lbfgs
 from ..training.epochs import GetState, TrainingInterrupted
 from ..training.train import OnEpoch, train
+from ..training.validation import Validation
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import number_by_equality
 from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
@@ -41,10 +45,12 @@ _MAX_BYTES_OF_SPLITS = 1 << 26
 # different orders: each then has a copy of the next rows.
 _MAX_STACK_BYTES = 1 << 28
 
-# The fields of Config that affect the validation of data, and those that affect the first state of
+# The parameters that affect the validation of data, and those that affect the first state of
 # networks of one stack.
-_DATA_FIELDS = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
-_START_FIELDS = ("init", "class_weight", "early_stopping", "solver", "learning_rate", "average")
+_get_data_settings = attrgetter(
+    *("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
+)
+_get_start_settings = attrgetter("init", "class_weight", "solver", "learning_rate", "average")
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -182,12 +188,8 @@ def _make_keys(
     return (
         [transformers],
         [type(network), *config.stacking_key],
-        [type(network), *(getattr(config, name) for name in _DATA_FIELDS)],
-        [
-            network.random_state,
-            number if is_alone else None,
-            *(getattr(config, name) for name in _START_FIELDS),
-        ],
+        [type(network), *_get_data_settings(config)],
+        [number if is_alone else None, network.random_state, *_get_start_settings(config)],
     )
 
 
@@ -212,7 +214,8 @@ def with_network(estimator: Any, network: Any) -> Any:
 
 def has_callbacks(estimator: Any) -> bool:
     """Return whether an estimator, or the last step of a pipeline, has callbacks."""
-    return any(hasattr(part, "_skl_callbacks") for part in (estimator, get_network(estimator)))
+    parts = estimator, get_network(estimator)
+    return hasattr(parts[0], "_skl_callbacks") or hasattr(parts[1], "_skl_callbacks")
 
 
 def can_stack(estimator: Any) -> bool:
@@ -244,17 +247,17 @@ def divide_into_jobs(
     jobs: list[list[StackMember]] = []
     for group in groups.values():
         n_stacks = len({members[0].stack for members in group})
-        is_divided = is_large or len(group) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks
-        by_split = [list(members) for members in zip(*group, strict=True)]
-        jobs += by_split if is_divided else [[member for part in by_split for member in part]]
+        if is_large or len(group) >= _MIN_CANDIDATES_PER_SPLIT * n_stacks:
+            jobs += map(list, zip(*group, strict=True))
+        else:
+            jobs.append([*chain(*zip(*group, strict=True))])
     n_last = len(jobs) % n_jobs
-    n_parts = n_jobs // n_last if n_last else 1
-    parts = [
-        job[len(job) * i // n_parts : len(job) * (i + 1) // n_parts]
-        for job in jobs[len(jobs) - n_last :]
-        for i in range(n_parts)
-    ]
-    return [*jobs[: len(jobs) - n_last], *filter(None, parts)]
+    last_jobs, jobs = jobs[len(jobs) - n_last :], jobs[: len(jobs) - n_last]
+    for job in last_jobs:
+        n_parts = min(len(job), n_jobs // n_last)
+        bounds = [len(job) * i // n_parts for i in range(n_parts + 1)]
+        jobs += [job[start:end] for start, end in pairwise(bounds)]
+    return jobs
 
 
 def train_job(
@@ -404,20 +407,27 @@ def train_stack(
     network may fail, or may support only single networks.
     """
     task, start = fits[0].task, time.perf_counter()
-    sizes = [len(fit.task.state) for fit in fits]
-    tasks = [fit.task for fit, n in zip(fits, sizes, strict=True) for _ in range(n)]
-    state = TrainState.concat([fit.task.state for fit in fits])
-    # Fits with the same start share one state. `train` copies the orders that it must not share.
-    state.history = [list(records) for records in state.history]
-    state.masks = [copy.deepcopy(mask) for mask in state.masks]
+    configs: list[Config] = []
+    rows: list[Rows] = []
+    validation: list[Validation | None] = []
+    states: list[TrainState] = []
+    for fit in fits:
+        states.append(fit.task.state)
+        configs += [fit.task.config] * len(fit.task.state)
+        rows += [fit.task.rows] * len(fit.task.state)
+        validation += fit.task.validation
+    state = TrainState.concat(states)
+    # Fits with equal starts have one state. `train` copies the orders that stacks cannot share.
+    state.history = [*map(list, state.history)]
+    state.masks = [*map(copy.deepcopy, state.masks)]
     first_epochs = state.epoch[:, 0].copy()
     try:
         state = train(
             task.training_network,
             task.targets.loss,
-            [item.config for item in tasks],
-            [item.rows for item in tasks],
-            [part for fit in fits for part in fit.task.validation],
+            configs,
+            rows,
+            validation,
             state,
             on_epoch,
             pause_epoch,
@@ -435,14 +445,13 @@ def train_stack(
             stacklevel=3,
         )
         return
-    seconds_per_epoch = (time.perf_counter() - start) / max(
-        1, (state.epoch[:, 0] - first_epochs).sum()
-    )
+    n_epochs = state.epoch[:, 0] - first_epochs
+    seconds_per_epoch = (time.perf_counter() - start) / max(1, n_epochs.sum())
     end = 0
-    for fit, n in zip(fits, sizes, strict=True):
-        members, end = slice(end, end + n), end + n
-        n_epochs = (state.epoch[members, 0] - first_epochs[members]).sum()
-        fit.finish(state.take(members), float(seconds_per_epoch * n_epochs), pause_epoch)
+    for fit in fits:
+        members = slice(end, end := end + len(fit.task.state))
+        seconds = float(seconds_per_epoch * n_epochs[members].sum())
+        fit.finish(state.take(members), seconds, pause_epoch)
 
 
 def fit_transformers(
@@ -470,7 +479,8 @@ def fit_transformers(
         for name, value in fit_params.items()
     }
     checksum = checksum_of_rows(params.pop("rows"))
-    X, y = (data if data is None else _safe_indexing(data, member.train) for data in (X, y))
+    X = _safe_indexing(X, member.train)
+    y = None if y is None else _safe_indexing(y, member.train)
     recorder = _ArgumentRecorder(get_network(member.estimator))
     estimator = clone(with_network(member.estimator, recorder))
     try:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, TargetTags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from ..utils.arrays import IndexArray
@@ -117,11 +117,9 @@ class StandIn(CallbackSupportMixin):
         return StandIn(self.estimator)
 
     def __sklearn_tags__(self) -> Any:
-        if not any(self.estimators):
-            return get_tags(self._with_params())
-        tags = get_tags(self.estimator)
-        tags.input_tags.pairwise = False  # pairwise estimators are not stacked
-        return tags
+        if any(self.estimators):  # not for kernel matrices, which are split by rows and columns
+            return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+        return get_tags(self._with_params() if self.params else self.estimator)
 
     def __repr__(self) -> str:
         return repr(self.estimator)
