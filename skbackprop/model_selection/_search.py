@@ -8,7 +8,7 @@ from functools import partial
 from inspect import signature
 from math import floor, log
 from numbers import Integral
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 from typing import Any, Self, TypeVar, cast
 
 import numpy as np
@@ -23,7 +23,7 @@ from sklearn.utils import Bunch
 from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators.base import BaseNeuralNetwork
 from ..utils.arrays import count_rows
-from ._stacked_training import TrainingSplitter, get_prefix, has_callbacks
+from ._stacked_training import get_prefix, has_callbacks, train_candidates
 from ._stand_in import Candidate, StandIn
 
 Search = TypeVar("Search", bound=type)
@@ -143,12 +143,16 @@ class StackedSearchMixin(EstimatorMixin):
             last_candidates[:] = candidates
             if not hasattr(self, "_skl_callbacks"):  # it would be pickled with each fit
                 context.clear()
-            splitter = cv or self._checked_cv_orig
+
+            def split(X: Any, y: Any = None, **params: Any) -> list[tuple[Any, Any]]:
+                splits = (cv or self._checked_cv_orig).split(X, y, **params)
+                splits = [(np.asarray(train), test) for train, test in splits]
+                trains = [train for train, _ in splits]
+                train_candidates(self, candidates, trains, X, y, fit_params, backend)
+                return splits
+
             results: dict[str, Any] = evaluate_candidates(
-                candidates,
-                TrainingSplitter(self, splitter, candidates, fit_params, backend),
-                more_results,
-                **context,
+                candidates, SimpleNamespace(split=split), more_results, **context
             )
             seconds.extend(candidate.seconds for candidate in candidates)
             results["mean_fit_time"] += np.mean(seconds, axis=1)
@@ -176,17 +180,11 @@ def with_constructor(base: Any, **defaults: Any) -> Callable[[Search], Search]:
     **defaults : dict
         Other defaults of keyword-only parameters.
     """
-    function = base.__init__
+    init = base.__init__
 
     def decorate(search: Search) -> Search:
-        constructor = FunctionType(
-            function.__code__,
-            function.__globals__,
-            function.__name__,
-            function.__defaults__,
-            function.__closure__,
-        )
-        constructor.__kwdefaults__ = function.__kwdefaults__ | defaults
+        constructor = FunctionType(init.__code__, init.__globals__, closure=init.__closure__)
+        constructor.__kwdefaults__ = init.__kwdefaults__ | defaults
         cast(Any, search).__init__ = constructor
         return search
 

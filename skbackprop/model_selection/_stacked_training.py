@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from numbers import Integral
 from operator import attrgetter
 from typing import Any
 
@@ -60,8 +59,6 @@ _SECONDS_BETWEEN_LINES = 5.0
 class StackMember:
     """A candidate on one split, whose network can train in a stack.
 
-    The last four fields are the same numbers for candidates with equal settings.
-
     Parameters
     ----------
     number : int
@@ -76,14 +73,10 @@ class StackMember:
         The training rows of the split.
     source : TrainedEstimator or None
         The result of the last round, from which training resumes.
-    transformers : int
-        Settings of the transformers before the network.
-    stack : int
-        Settings that the networks of a stack have in common.
-    data : int
-        Settings of the validation of data.
-    start : int
-        Settings of the first state of networks of one stack.
+    transformers, stack, data, start : int
+        Numbers that are equal for candidates with equal settings of the transformers, of what the
+        networks of a stack have in common, of the validation of data, and of the first state of the
+        networks of a stack.
     """
 
     number: int
@@ -98,9 +91,16 @@ class StackMember:
     start: int
 
 
-@dataclass(eq=False)
-class TrainingSplitter:
-    """Splitter that trains the candidates of a search when scikit-learn asks for the splits.
+def train_candidates(
+    search: Any,
+    candidates: Sequence[Candidate],
+    trains: Sequence[Array],
+    X: Any,
+    y: Any,
+    fit_params: dict[str, Any],
+    backend: Any,
+) -> None:
+    """Train the candidates of a search in stacks, and give them the trained estimators.
 
     Parameters
     ----------
@@ -108,89 +108,73 @@ class TrainingSplitter:
         The search over stand-ins. In successive halving, its `_epochs` are the epoch at which
         training pauses in this round, and the number of epochs of the last round, towards which
         schedules count their progress. Training resumes from the states of the round before.
-    splitter : splitter
-        The splitter of the search.
-    candidates : list of Candidate
-        The candidates, which get their trained estimators.
+    candidates : sequence of Candidate
+        The candidates.
+    trains : sequence of array
+        The training rows of each split.
+    X, y : array-like
+        All data.
     fit_params : dict
         Further arguments of the estimator's `fit`, with the indices of all ``rows``.
     backend : ParallelBackendBase
         The backend of joblib that trains.
     """
-
-    search: Any
-    splitter: Any
-    candidates: list[Candidate]
-    fit_params: dict[str, Any]
-    backend: Any
-
-    def split(self, X: Any, y: Any = None, **params: Any) -> list[tuple[Array, Array]]:
-        """Return the splits, after the candidates have been trained on them."""
-        n_jobs, verbose = effective_n_jobs(self.search.n_jobs), self.search.verbose
-        pause_epoch, last_epoch = self.search._epochs
-        splits = [(np.asarray(train), test) for train, test in self.splitter.split(X, y, **params)]
-        for candidate in self.candidates:
-            candidate.estimators = candidate.estimators or [None] * len(splits)
-        members = self._make_members([train for train, _ in splits], last_epoch)
-        if verbose:
-            print(f"{len(members)} of {len(self.candidates)} candidates train in stacks.")
-        is_large = getattr(X, "nbytes", 0) > _MAX_BYTES_OF_SPLITS
-        jobs = divide_into_jobs(members, n_jobs, is_large)
-        results = Parallel(n_jobs, self.backend)(
-            delayed(train_job)(job, X, y, self.fit_params, pause_epoch, verbose) for job in jobs
-        )
-        for job, job_results in zip(jobs, results, strict=True):
-            for member, result in zip(job, job_results, strict=True):
-                self.candidates[member.number].estimators[member.split] = result
-        return splits
-
-    def _make_members(
-        self, trains: Sequence[Array], last_epoch: int | None
-    ) -> list[list[StackMember]]:
-        """Return the candidates that can train in a stack, each on all splits."""
-        parts: list[tuple[int, Any, Config]] = []
-        keys: list[tuple[list[Any], ...]] = []
-        for number, candidate in enumerate(self.candidates):
-            estimator = clone(self.search.estimator.estimator)
-            estimator.set_params(**clone(dict(candidate), safe=False))
-            network = get_network(estimator)
-            if not can_stack(estimator) or (last_epoch and is_lbfgs(network.solver)):
-                continue
-            network.max_iter = last_epoch or network.max_iter
-            try:
-                config = network._validated_config(network._get_init_params(), False, False)
-            except Exception:  # scikit-learn reports the error in its own fit
-                continue
-            parts.append((number, estimator, config))
-            keys.append(_make_keys(candidate, estimator, config, number))
-        numbers = zip(*map(number_by_equality, zip(*keys, strict=True)), strict=True)
-        return [
-            [
-                StackMember(*part, split, train, item, *part_numbers)
-                for split, (train, item) in enumerate(
-                    zip(trains, self.candidates[part[0]].estimators, strict=True)
-                )
-            ]
-            for part, part_numbers in zip(parts, numbers, strict=True)
-        ]
-
-
-def _make_keys(
-    candidate: Candidate, estimator: Any, config: Config, number: int
-) -> tuple[list[Any], ...]:
-    """Return the settings that the last fields of `StackMember` stand for."""
-    network, prefix = get_network(estimator), get_prefix(estimator)
-    transformers = {
-        name: value for name, value in candidate.items() if not f"{name}__".startswith(prefix)
-    }
-    # Candidates that draw from other streams, or hold out rows, start by themselves.
-    is_alone = config.early_stopping is not None or not isinstance(network.random_state, Integral)
-    return (
-        [transformers],
-        [type(network), *config.stacking_key],
-        [type(network), *_get_data_settings(config)],
-        [number if is_alone else None, network.random_state, *_get_start_settings(config)],
+    n_jobs, verbose, (pause_epoch, last_epoch) = (
+        effective_n_jobs(search.n_jobs),
+        search.verbose,
+        search._epochs,
     )
+    for candidate in candidates:
+        candidate.estimators = candidate.estimators or [None] * len(trains)
+    members = make_members(search.estimator.estimator, candidates, trains, last_epoch)
+    if verbose:
+        print(f"{len(members)} of {len(candidates)} candidates train in stacks.")
+    jobs = divide_into_jobs(members, n_jobs, getattr(X, "nbytes", 0) > _MAX_BYTES_OF_SPLITS)
+    results = Parallel(n_jobs, backend)(
+        delayed(train_job)(job, X, y, fit_params, pause_epoch, verbose) for job in jobs
+    )
+    for job, job_results in zip(jobs, results, strict=True):
+        for member, result in zip(job, job_results, strict=True):
+            candidates[member.number].estimators[member.split] = result
+
+
+def make_members(
+    unfitted: Any, candidates: Sequence[Candidate], trains: Sequence[Array], last_epoch: int | None
+) -> list[list[StackMember]]:
+    """Return the candidates that can train in a stack, each on all splits."""
+    parts: list[tuple[int, Any, Config]] = []
+    keys: list[tuple[list[Any], ...]] = []
+    for number, candidate in enumerate(candidates):
+        estimator = clone(unfitted).set_params(**clone(dict(candidate), safe=False))
+        network, prefix = get_network(estimator), get_prefix(estimator)
+        if not can_stack(estimator) or (last_epoch and is_lbfgs(network.solver)):
+            continue
+        network.max_iter = last_epoch or network.max_iter
+        if network.random_state is None:  # candidates must not share NumPy's global stream
+            network.random_state = np.random.randint(np.iinfo(np.int32).max)
+        try:
+            config = network._validated_config(network._get_init_params(), False, False)
+        except Exception:  # scikit-learn reports the error in its own fit
+            continue
+        parts.append((number, estimator, config))
+        names = [name for name in candidate if not f"{name}__".startswith(prefix)]
+        alone = None if config.early_stopping is None else number  # it draws held-out rows
+        keys.append(
+            (
+                [(name, candidate[name]) for name in names],
+                [type(network), *config.stacking_key],
+                [type(network), *_get_data_settings(config)],
+                [alone, network.random_state, *_get_start_settings(config)],
+            )
+        )
+    numbers = zip(*map(number_by_equality, zip(*keys, strict=True)), strict=True)
+    return [
+        [
+            StackMember(*part, i, trains[i], source, *part_numbers)
+            for i, source in enumerate(candidates[part[0]].estimators)
+        ]
+        for part, part_numbers in zip(parts, numbers, strict=True)
+    ]
 
 
 def get_network(estimator: Any) -> Any:
@@ -376,14 +360,8 @@ def prepare_fit(
             params = network._get_init_params()
             task = replace(tasks[start_key], params=params, config=member.config)
         else:
-            random_state = network.random_state
-            network.random_state = copy.deepcopy(random_state)
-            if random_state is None:  # candidates must not share NumPy's global stream
-                seed = np.random.randint(np.iinfo(np.int32).max)
-                network.random_state = np.random.RandomState(seed)
+            network.random_state = copy.deepcopy(network.random_state)
             task = network._prepare(**arguments, like=tasks.get(data_key), config=member.config)
-            if random_state is None:
-                network.random_state = None
             tasks[start_key] = task
             tasks.setdefault(data_key, task)
     except Exception:  # scikit-learn reports the error in its own fit
