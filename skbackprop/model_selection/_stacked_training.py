@@ -31,7 +31,7 @@ from ..training.train import OnEpoch, train
 from ..training.validation import Validation
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import number_by_equality
-from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows
+from ._stand_in import Candidate, RepeatedTransform, TrainedEstimator, checksum_of_rows
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,
 # that is faster than stacks over several splits.
@@ -463,6 +463,9 @@ def fit_transformers(
     estimator = clone(with_network(member.estimator, recorder))
     try:
         estimator.fit(X, y, **params)
+        for _, step in getattr(estimator, "steps", [])[:-1]:
+            if hasattr(step, "transform"):
+                step.transform = RepeatedTransform(step)
     except Exception:
         return None
     return checksum, estimator, recorder.arguments_

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import zlib
 from collections.abc import Iterable, Sequence
@@ -9,12 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags, TargetTags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from ..utils.arrays import IndexArray
+from ..utils.arrays import IndexArray, count_rows
+from ..utils.configurable import is_equal
 
 
 @dataclass(eq=False)
@@ -58,6 +61,43 @@ class TrainedEstimator:
 def checksum_of_rows(rows: IndexArray) -> int:
     """Return a checksum that identifies training rows."""
     return zlib.crc32(rows.tobytes())
+
+
+class RepeatedTransform:
+    """Method `transform` of a fitted transformer, which computes equal rows once.
+
+    The candidates of a split share their transformers, and scikit-learn transforms the same rows
+    for each of them.
+
+    Parameters
+    ----------
+    transformer : estimator
+        The transformer.
+    """
+
+    def __init__(self, transformer: Any) -> None:
+        self.transformer = transformer
+        self.results: dict[int, tuple[Any, Any]] = {}  # by the number of rows
+
+    def __call__(self, X: Any, **params: Any) -> Any:
+        n_rows, transform = count_rows(X), type(self.transformer).transform
+        if params:
+            return transform(self.transformer, X, **params)
+        if n_rows not in self.results or not _are_same_rows(X, self.results[n_rows][0]):
+            X_copy = copy.deepcopy(X)  # a transformer may overwrite its input
+            self.results[n_rows] = X_copy, transform(self.transformer, X)
+        return copy.deepcopy(self.results[n_rows][1])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"results": {}}
+
+
+def _are_same_rows(X: Any, other: Any) -> bool:
+    if type(X) is not type(other):
+        return False
+    if hasattr(X, "equals"):  # a data frame
+        return bool(X.equals(other))
+    return is_equal(vars(X), vars(other)) if issparse(X) else is_equal(X, other)
 
 
 class Candidate(dict[str, Any]):

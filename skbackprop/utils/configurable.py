@@ -50,7 +50,8 @@ def is_equal(one: Any, other: Any) -> bool:
     if type(one) is not type(other) and _abstract_type(one) is not _abstract_type(other):
         return False
     if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other)
+        can_be_nan = one.dtype.kind == "f"
+        return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=can_be_nan)
     if isinstance(one, (list, tuple)):
         pairs = [(a, b) for a, b in zip(one, other, strict=False) if a is not b]
         return len(one) == len(other) and all(starmap(is_equal, pairs))
