@@ -503,7 +503,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         if config.n_estimators > 1:
             template.n_estimators = 1
         template.__dict__.update(
-            n_features_in_=network.n_inputs,
+            n_features_in_=network.n_units[0],
             _row_shape=network.input_shape,
             _fit_params=template._get_init_params(),
             _was_incremental=False,

@@ -153,7 +153,7 @@ def compute_input_gradients(
         In the dtype of the parameters; dense for sparse X too.
     """
     n, is_sparse, dtype = X.shape[0], issparse(X), parameters.dtype
-    gradients = np.empty((n, network.n_inputs, n_quantities), dtype)
+    gradients = np.empty((n, network.n_units[0], n_quantities), dtype)
     pool, passes = BufferPool(dtype), {}
     n_rows = max(1, min(n, _BLOCK_VALUES // (len(parameters) * network.memory_per_sample)))
     for start in range(0, n, n_rows):

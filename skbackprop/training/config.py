@@ -17,7 +17,7 @@ from ..layers.dense import Dense
 from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import BatchNormalization, Normalization
 from ..losses.base import Loss
-from ..nn.network import Network, dense_network
+from ..nn.network import Network, dense_layers
 from ..nn.step import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
@@ -246,10 +246,10 @@ class Config:
             The number of raw predictions.
         """
         input_shape = check_row_shape(self.input_shape, row_shape)
-        layers, (n_units,) = expand_to_vector(self.layers, input_shape)
-        widths = n_units, *self.hidden_layer_sizes, n_outputs
-        dense = dense_network(widths, self.activation, normalization=self.normalization)
-        return Network(input_shape, (*layers, *dense.layers))
+        layers, _ = expand_to_vector(self.layers, input_shape)
+        widths, activation = self.hidden_layer_sizes, self.activation
+        layers += dense_layers(widths, activation, n_outputs, self.normalization)
+        return Network(input_shape, tuple(layers))
 
     def validate_network(self, network: Network) -> None:
         """Check that the solver can train the layers of a network, dropout included.
@@ -361,16 +361,16 @@ class AutoencoderConfig(Config):
         input_shape = check_row_shape(self.input_shape, row_shape)
         layers, (n_units,) = expand_to_vector(self.layers, input_shape)
         hidden_widths, activation = self.hidden_layer_sizes, self.activation
-        widths = n_units, *hidden_widths, self.n_components, *hidden_widths[::-1], n_units
-        dense = dense_network(widths, (*activation, Identity(), *activation[::-1]))
+        widths = *hidden_widths, self.n_components, *hidden_widths[::-1]
+        dense = dense_layers(widths, (*activation, Identity(), *activation[::-1]), n_units)
         n_before = 2 * len(hidden_widths)
-        bottleneck: tuple[Layer, ...] = dense.layers[n_before], Bottleneck(Identity())
+        bottleneck: tuple[Layer, ...] = dense[n_before], Bottleneck(Identity())
         if self.variational:
-            statistics = cast(Dense, dense.layers[n_before])
+            statistics = cast(Dense, dense[n_before])
             units = replace(statistics, n_units=2 * self.n_components)
             bottleneck = units, Sampling(self.beta)
-        encoder = *layers, *dense.layers[:n_before], *bottleneck
-        decoder = *dense.layers[n_before + 2 :], *mirror_layers(self.layers, input_shape)
+        encoder = *layers, *dense[:n_before], *bottleneck
+        decoder = *dense[n_before + 2 :], *mirror_layers(self.layers, input_shape)
         return Network(input_shape, (*encoder, *decoder))
 
     @property

@@ -12,7 +12,6 @@ from skbackprop.activations import ACTIVATIONS, LeakyRelu, Relu, Tanh
 from skbackprop.estimators._parameter_table import PARAMETERS, get_parameters
 from skbackprop.initializers import INITIALIZERS, GlorotUniform, VarianceScaling
 from skbackprop.losses import CLASSIFIER_LOSSES
-from skbackprop.nn.network import dense_network
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam, AdamW
 from skbackprop.schedules import (
     SCHEDULES,
@@ -28,7 +27,7 @@ from skbackprop.utils.configurable import is_equal
 from skbackprop.weight_averaging import AVERAGES, PolyakAverage
 from support import data_for, quick, some_parameters
 from support.cases import MAY_DIFFER, two_that_differ_in
-from support.stacks import activations_of
+from support.stacks import activations_of, dense_network
 
 
 def settings(**changes):
@@ -98,8 +97,8 @@ def test_scikit_learns_schedules_by_name_need_sgd_and_others_do_not():
 
 def test_networks():
     network = config(hidden_layer_sizes=(6, 5), activation="tanh").network((4,), 3)
-    assert network == dense_network((4, 6, 5, 3), (Tanh(), Tanh()))
-    assert config(hidden_layer_sizes=()).network((4,), 3) == dense_network((4, 3), ())
+    assert network.layers == dense_network((4, 6, 5, 3), (Tanh(), Tanh())).layers
+    assert config(hidden_layer_sizes=()).network((4,), 3).layers == dense_network((4, 3), ()).layers
     each = config(hidden_layer_sizes=(6, 5), activation=["relu", LeakyRelu(0.3)])
     assert activations_of(each.network((4,), 3)) == [Relu(), LeakyRelu(0.3)]
 
