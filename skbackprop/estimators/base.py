@@ -26,11 +26,11 @@ from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome
-from ..training.epochs import MakeStack, TrainingInterrupted
+from ..training.epochs import MakeStack
 from ..training.lbfgs import compute_block_size
 from ..training.parallelism import check_batch_memory
 from ..training.start import start_training
-from ..training.train import OnEpoch, train
+from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..training.validation import Validation, fit_shared_temperature, predict_out_of_fold
 from ..utils.arrays import Array, MatrixLike
 from ..utils.configurable import is_equal

@@ -142,8 +142,8 @@ class Batches:
         The rows that each member visits, in order; None for all rows in their order. Members are
         sorted by the number of rows that they visit, the fewest first. If all share one table and
         one order, as the same objects, the rows are gathered once.
-    batch_sizes : sequence of int
-        The batch size of each member; equal except for members with fewer rows.
+    batch_size : int
+        The number of rows of a batch. Members with fewer rows have smaller batches.
     pool : BufferPool
         The memory for buffers.
     mean_over : {"batch", "epoch"}, default="batch"
@@ -155,29 +155,28 @@ class Batches:
         self,
         rows: Sequence[Rows],
         orders: Sequence[IndexArray | None],
-        batch_sizes: Sequence[int],
+        batch_size: int,
         pool: BufferPool,
         mean_over: str = "batch",
     ) -> None:
         self.rows, self.orders = list(rows), list(orders)
-        self.batch_sizes = list(batch_sizes)
         self.pool = pool
         self.is_sparse = rows[0].is_sparse
-        self.is_shared = all(self._visits_the_same(0, i) for i in range(len(rows)))
-        self.n_rows = np.array(
-            [
-                member_rows.n_rows if order is None else len(order)
-                for member_rows, order in zip(rows, orders, strict=True)
-            ]
-        )
-        if (np.diff(self.n_rows) < 0).any():
+        self.is_shared, n_rows = True, list[int]()
+        self._is_weighted = False
+        for i, (member_rows, order) in enumerate(zip(rows, orders, strict=True)):
+            n_rows.append(member_rows.n_rows if order is None else len(order))
+            self.is_shared &= self._visits_the_same(0, i)
+            self._is_weighted |= member_rows.weight is not None
+        if n_rows != sorted(n_rows):
             raise ValueError(
                 "The members of a stack must be sorted by their number of rows, the fewest first, "
-                f"got {self.n_rows.tolist()}."
+                f"got {n_rows}."
             )
+        self.n_rows = np.array(n_rows)
+        self.batch_sizes = np.minimum(self.n_rows, batch_size).tolist()
         self.total_weights = self._total_weights()
         self._mean_over_epoch = mean_over == "epoch"
-        self._is_weighted = any(member_rows.weight is not None for member_rows in rows)
         self._chunks: list[tuple[int, Chunk]] = []
         self._plan()
 

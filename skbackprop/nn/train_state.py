@@ -109,7 +109,7 @@ class TrainState:
         return cls(parameters, **defaults | values)
 
     def __len__(self) -> int:
-        return len(self.parameters)
+        return len(self.epoch)
 
     # ----------------------------------------------------------------------- members
 

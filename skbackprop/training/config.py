@@ -228,7 +228,7 @@ class Config:
                 'decision values. Remove it, or choose another loss, such as "log_loss".'
             )
 
-    @property
+    @cached_property
     def is_lbfgs(self) -> bool:
         """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)

@@ -25,23 +25,6 @@ GetState: TypeAlias = Callable[[], TrainState]
 MakeStack: TypeAlias = Callable[[Config, TrainState, Sequence[int]], BaseStack]
 """Makes the stack of some members from their configuration, their state and their numbers."""
 
-# After Ctrl-C, or the loss of a cluster's workers, the last complete epoch is kept.
-_INTERRUPTS = KeyboardInterrupt, ConnectionError
-
-
-class TrainingInterrupted(Exception):
-    """Training was interrupted by Ctrl-C, or has lost its connection to a cluster.
-
-    Parameters
-    ----------
-    state : TrainState
-        The state after the last complete epoch.
-    """
-
-    def __init__(self, state: TrainState) -> None:
-        super().__init__("Training was interrupted.")
-        self.state = state
-
 
 def train_epochs(
     network: Network,
@@ -86,8 +69,9 @@ def train_epochs(
 
     Raises
     ------
-    TrainingInterrupted
-        On Ctrl-C, or when the connection to a cluster is lost.
+    KeyboardInterrupt, ConnectionError
+        On Ctrl-C, or when the connection to a cluster is lost. The state is then that after the
+        last complete epoch.
     """
     until = config.max_iter if until is None else until
     members, parts = np.arange(len(state)), list[tuple[Array, TrainState]]()
@@ -140,12 +124,10 @@ def train_epochs(
                         state.stop_reason = ["diverged" if flag else "" for flag in is_diverged]
                     _end_epoch(network, stack, [validation[i] for i in numbers], losses)
             is_complete = True
-    except BaseException as error:
+    except BaseException:
         if stack is not None and not is_complete:
             stack.restore()  # an estimator may hold this state
-        if not isinstance(error, _INTERRUPTS):
-            raise
-        raise TrainingInterrupted(join_members([*parts, (members, state)])) from error
+        raise
 
 
 def _learning_rate(stack: BaseStack) -> Array:

@@ -163,36 +163,31 @@ def _init_state(
     network: Network, config: Config, dtype: Any, rngs: Sequence[np.random.RandomState]
 ) -> TrainState:
     """Return the state of new networks, whose initial weights are drawn from the streams."""
-    states = []
+    weights, masks = [], list[np.random.Generator | None]()
     for member, rng in enumerate(rngs):
-        masks = [dropout_rng(rng) if network.stochastic else None]
-        weights = make_initial_weights(config.init, network, rng, member, len(rngs))
-        parameters = network.init_parameters([weights], dtype, [rng])
-        states.append(TrainState.initial(parameters, rngs=[rng], masks=masks))
-    return TrainState.concat(states)
+        masks.append(dropout_rng(rng) if network.stochastic else None)
+        weights.append(make_initial_weights(config.init, network, rng, member, len(rngs)))
+    parameters = network.init_parameters(weights, dtype, rngs)
+    return TrainState.initial(parameters, rngs=[*rngs], masks=masks)
 
 
 def _init_optimization(state: TrainState, config: Config) -> None:
     """Keep the states of optimizer, schedule and average if they fit, or initialize them."""
     theta = state.parameters.theta
-    optimizer: ArrayDict = {}
-    average: ArrayDict = {}
-    schedule: ArrayDict = {}
+    new: dict[str, ArrayDict] = {"optimizer": {}, "schedule": {}, "average": {}}
     if isinstance(config.solver, Optimizer):
-        optimizer, schedule = config.solver.init(theta), config.learning_rate.init(len(state))
+        new["optimizer"] = config.solver.init(theta)
+        new["schedule"] = config.learning_rate.init(len(state))
         if config.average is not None:
-            average = config.average.init(theta, state.n_samples_seen, state.parameters.buffers)
-    state.optimizer = _last_or_default(state.optimizer, optimizer)
-    state.schedule = _last_or_default(state.schedule, schedule)
-    state.average = _last_or_default(state.average, average)
-
-
-def _last_or_default(last_state: ArrayDict, default: ArrayDict) -> ArrayDict:
-    """Return the last state if its arrays have the shapes of the default, else the default."""
-    last_shapes, default_shapes = (
-        {name: np.shape(array) for name, array in state.items()} for state in (last_state, default)
-    )
-    return last_state if last_shapes == default_shapes else default
+            buffers = state.parameters.buffers
+            new["average"] = config.average.init(theta, state.n_samples_seen, buffers)
+    for name, arrays in new.items():
+        last_arrays = getattr(state, name)
+        fits = last_arrays.keys() == arrays.keys()
+        for key in arrays if fits else ():
+            fits = fits and np.shape(last_arrays[key]) == np.shape(arrays[key])
+        if not fits:
+            setattr(state, name, arrays)
 
 
 def _last_split(state: TrainState, i: int, n_rows: int) -> Split | None:

@@ -184,7 +184,7 @@ def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
     pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
     state = TrainState.initial(parameters, masks=list(rngs) or [None] * len(tables))
-    batches = Batches(tables, state.orders, [n_rows] * len(tables), pool)
+    batches = Batches(tables, state.orders, n_rows, pool)
     config = make_config(loss, penalty=penalty)
     step = Step(network, loss, config, state, gradients, n_rows, pool, batches.is_sparse)
     ((chunk,),) = [list(batches.chunks())]
