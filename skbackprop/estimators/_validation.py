@@ -46,7 +46,7 @@ Estimator = TypeVar("Estimator")
 def reject_unused_overrides(estimator: Any) -> None:
     """Raise a TypeError if an estimator overrides a method that would never be called."""
     for name in _PRIVATE_METHODS:
-        if callable(getattr(estimator, name, None)):
+        if callable(getattr(type(estimator), name, None)):
             raise TypeError(
                 f"{type(estimator).__name__} overrides {name}, a private method of scikit-learn's "
                 "networks that skbackprop never calls. Remove it, and see "
