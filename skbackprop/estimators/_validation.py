@@ -24,9 +24,9 @@ from sklearn.utils.validation import (
 )
 
 from .._sklearn import _check_sample_weight
-from ..layers.base import has_sequence_layer
+from ..layers import LAYERS
+from ..layers.base import check_layers, has_sequence_layer
 from ..losses.base import Loss
-from ..training.architecture import validate_layers
 from ..utils.arrays import Array, LazyMatrix, as_dense
 
 _FLOATS = (np.float64, np.float32)
@@ -177,7 +177,7 @@ def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
     """
     is_numeric = isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8
     layers = getattr(estimator, "layers", None)
-    is_padded = layers is not None and has_sequence_layer(validate_layers(layers))
+    is_padded = layers is not None and has_sequence_layer(check_layers(layers, LAYERS))
     return {
         "accept_sparse": "csr",
         "dtype": None if is_numeric else _FLOATS,

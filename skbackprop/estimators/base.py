@@ -44,7 +44,7 @@ from ._checkpoint import (
     write_checkpoint,
 )
 from ._estimator_mixin import with_argument_suggestions, with_callbacks
-from ._fitted import FITTED_PARTS, FittedMixin, history_attributes, name_arrays
+from ._fitted import FITTED_PARTS, FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
     check_scalar_score,
@@ -401,7 +401,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             return self._config
         reject_unused_overrides(self)
         self._validate_params()
-        config = self._make_config(params)
+        config = self._config_class.from_params(params, self._losses)
         if continues:
             config.check_warm_start(self._config)
         return config
@@ -645,7 +645,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             "_targets": targets,
             "_state": state,
             "_predictor": Predictor(network, parameters, FEW_ROWS),
-            "_array_names": name_arrays(network),
             "_row_shape": row_shape,
             "_was_incremental": incremental,
             "_out_of_fold": None,

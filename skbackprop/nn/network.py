@@ -66,6 +66,11 @@ class Network:
         The approximate number of values that a step reads or writes for a row, by layer.
     memory_per_sample : int
         The approximate number of values that a step reads or writes for a row.
+    max_matmul_size : int
+        The number of multiplications in the largest matrix product, for each row. Products of
+        layers that compute a batch in parts do not count.
+    divides_rows : bool
+        Whether a layer computes a batch in parts.
     stochastic : bool
         Whether a layer draws random numbers in training.
     reads_sequences : bool
@@ -78,7 +83,7 @@ class Network:
         self.shapes: dict[str, list[Shape]] = {}
         self.widths, self.memory_per_sample_of_layers = [self.n_units[0]], list[int]()
         self.stochastic = self.reads_sequences = False
-        self._matmul_sizes: list[int | None] = []
+        self.max_matmul_size, self.divides_rows = 0, False
         self._weight_specs: list[ParameterSpec] = []
         parameter_specs, buffer_specs = [], []
         for layer in layers:
@@ -94,7 +99,9 @@ class Network:
                     self._weight_specs.append(spec)
                     self.widths.append(self.n_units[-1])
             self.memory_per_sample_of_layers.append(layer.memory_per_sample(shape))
-            self._matmul_sizes.append(layer.max_matmul_size(shape))
+            matmul_size = layer.max_matmul_size(shape)
+            self.max_matmul_size = max(self.max_matmul_size, matmul_size or 0)
+            self.divides_rows |= matmul_size is None
             self.stochastic |= layer.stochastic
             self.reads_sequences |= layer.reads_sequences
         self.memory_per_sample = 2 * self.n_units[0] + sum(self.memory_per_sample_of_layers)
@@ -200,18 +207,6 @@ class Network:
             reads = layer.backward_reads
             layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
         return layers
-
-    def max_matmul_size(self, n_rows: int) -> int:
-        """Return the number of multiplications in the largest matrix product, for `n_rows` rows.
-
-        Products of layers that compute a batch in parts do not count.
-        """
-        return n_rows * max(filter(None, self._matmul_sizes), default=0)
-
-    @property
-    def divides_rows(self) -> bool:
-        """Whether a layer computes a batch in parts."""
-        return None in self._matmul_sizes
 
     def with_dropout(self, rates: Sequence[float]) -> Network:
         """Return the network with dropout before each layer that has weights.

@@ -60,9 +60,8 @@ class Parameters:
         """Return the `views`, without the member axis if there is a single member."""
         if len(self.theta) > 1:
             return self.views
-        buffers = {name: array[0] for name, array in self.buffers.items()}
-        trained, buffers_of_layers = self.layout.views(self.theta[0], buffers)
-        return trained[self._part], buffers_of_layers[self._part]
+        trained, buffers = self.layout.views(self.theta, self.buffers, members=0)
+        return trained[self._part], buffers[self._part]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.theta, self.buffers, self.layout, self._part)  # views are left out
@@ -184,10 +183,13 @@ class ParameterLayout:
                 array[...] = initializer
         return parameters
 
-    def views(self, theta: Array, buffers: ArrayDict) -> tuple[list[ArrayDict], list[ArrayDict]]:
+    def views(
+        self, theta: Array, buffers: ArrayDict, members: slice | int = slice(None)
+    ) -> tuple[list[ArrayDict], list[ArrayDict]]:
         """Return the trained arrays and the buffers of each layer by name, as views.
 
-        `theta` and `buffers` may lack the member axis. Vectors get an axis before their last one.
+        Vectors get an axis before their last one. With a number for `members`, the arrays are
+        those of one member, without the member axis.
         """
         views: tuple[list[ArrayDict], list[ArrayDict]] = [], []
         for _ in self._specs[0]:
@@ -195,11 +197,11 @@ class ParameterLayout:
             views[1].append({})
         for number, spec, is_buffer, offset in self._placements:
             flat = buffers[spec.name] if is_buffer else theta
-            columns = flat[..., offset : offset + spec.size]
+            columns = flat[members, offset : offset + spec.size]
             views[is_buffer][number][spec.name] = (
                 # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
                 columns[..., None, :]
                 if len(spec.shape) == 1
-                else columns.reshape(*flat.shape[:-1], *spec.shape)
+                else columns.reshape(*columns.shape[:-1], *spec.shape)
             )
         return views

@@ -42,18 +42,14 @@ class BaseStack(ABC):
         self.config, self.state, n = config, state, len(state)
         self.initial_rate = np.broadcast_to(config.learning_rate_init, (n, 1)).astype(float)
         # Members that share an order share its random state, so each order is shuffled once.
-        pairs = zip(state.orders, state.rngs, strict=True)
-        self._orders = list(
-            {
-                id(order): (order, rng)
-                for order, rng in pairs
-                if config.shuffle and order is not None and rng is not None
-            }.values()
-        )
-        self._arrays = state.changed_arrays()
-        self._saved_arrays = [np.empty_like(array) for array in self._arrays]
-        self._saved_orders = [np.empty_like(order) for order, _ in self._orders]
-        self._masks = [mask for mask in state.masks if mask is not None]
+        orders: dict[int, tuple[Array, np.random.RandomState]] = {}
+        for order, rng in zip(state.orders, state.rngs, strict=True):
+            if config.shuffle and order is not None and rng is not None:
+                orders[id(order)] = order, rng
+        self._orders = list(orders.values())
+        self._masks = list(filter(None, state.masks))
+        self._arrays = state.changed_arrays() + [order for order, _ in self._orders]
+        self._saved_arrays = list(map(np.empty_like, self._arrays))
         self._rng_states: list[Any] | None = None
         self._n_records, self._best, self._reasons = [0] * n, state.best, list(state.stop_reason)
 
@@ -94,10 +90,8 @@ class BaseStack(ABC):
         """
         for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             copy[...] = array
-        for copy, (order, _) in zip(self._saved_orders, self._orders, strict=True):
-            copy[...] = order
         state = self.state
-        self._n_records = [len(records) for records in state.history]
+        self._n_records = list(map(len, state.history))
         self._best, self._reasons = state.best, list(state.stop_reason)
         self._rng_states = None
         if with_random_states:
@@ -108,8 +102,6 @@ class BaseStack(ABC):
         """Restore the state of the last `save`."""
         for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             array[...] = copy
-        for copy, (order, _) in zip(self._saved_orders, self._orders, strict=True):
-            order[...] = copy
         state = self.state
         for records, n_records in zip(state.history, self._n_records, strict=True):
             del records[n_records:]
@@ -122,7 +114,7 @@ class BaseStack(ABC):
 
     def restore_members(self, members: Array) -> None:
         """Restore the arrays of the members whose training ends, by an array of bool."""
-        for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
+        for copy, array in zip(self._saved_arrays, self.state.changed_arrays(), strict=False):
             array[members] = copy[members]
 
 

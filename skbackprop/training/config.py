@@ -12,10 +12,11 @@ import numpy as np
 
 from ..activations import ActivationFunction, Identity
 from ..early_stopping import EarlyStopping
-from ..layers.base import Layer, Shape
+from ..layers import LAYERS
+from ..layers.base import Layer, Shape, check_layers
 from ..layers.dense import Dense
 from ..layers.latent import Bottleneck, Sampling
-from ..layers.normalization import BatchNormalization, Normalization
+from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
 from ..losses.base import Loss
 from ..nn.network import Network, dense_layers
 from ..nn.step import L1L2, L2
@@ -29,12 +30,10 @@ from .architecture import (
     expand_to_vector,
     get_activations,
     get_init,
-    get_normalization,
     mirror_layers,
     validate_dropout,
     validate_hidden_layer_sizes,
     validate_input_shape,
-    validate_layers,
 )
 from .class_weight import validate_class_weight
 
@@ -141,7 +140,10 @@ class Config:
             cannot express.
         """
         loss, dtype = params["loss"], params["dtype"]
-        layers = validate_layers(params.get("layers"))
+        layers, normalization = params.get("layers"), params.get("normalization")
+        layers = () if layers is None else check_layers(layers, LAYERS)
+        if isinstance(normalization, str):
+            normalization = NORMALIZATIONS[normalization]()
         hidden_layer_sizes = validate_hidden_layer_sizes(params["hidden_layer_sizes"])
         solver = instantiate(SOLVERS, params["solver"], params)
         early_stopping = params["early_stopping"]
@@ -165,7 +167,7 @@ class Config:
         config = cls(
             hidden_layer_sizes=hidden_layer_sizes,
             activation=get_activations(params["activation"], hidden_layer_sizes),
-            normalization=get_normalization(params.get("normalization")),
+            normalization=normalization,
             dropout=validate_dropout(params["dropout"], len(hidden_layer_sizes)),
             layers=layers,
             input_shape=validate_input_shape(params.get("input_shape")),
@@ -403,8 +405,8 @@ def instantiate(table: Mapping[str, type[Part]], setting: Any, params: Mapping[s
     if not isinstance(setting, str):
         return setting
     kind: Any = table[setting]
-    names = [field.name for field in fields(kind) if field.name in params]
-    part: Part = kind(**{name: params[name] for name in names})
+    settings = {field.name: params[field.name] for field in fields(kind) if field.name in params}
+    part: Part = kind(**settings)
     return part
 
 

@@ -122,7 +122,9 @@ def train_epochs(
                     if is_diverged.any():
                         stack.restore_members(is_diverged)
                         state.stop_reason = ["diverged" if flag else "" for flag in is_diverged]
-                    _end_epoch(network, stack, [validation[i] for i in numbers], losses)
+                    reasons = zip(state.stop_reason, numbers, strict=True)
+                    scored_parts = [None if reason else validation[i] for reason, i in reasons]
+                    _end_epoch(network, stack, scored_parts, losses)
             is_complete = True
     except BaseException:
         if stack is not None and not is_complete:
@@ -143,23 +145,26 @@ def _end_epoch(
     validation: Sequence[Validation | None],
     losses: Array,
 ) -> None:
-    """Score and record an epoch, keep the best parameters, and set the reasons to stop."""
+    """Score and record an epoch, keep the best parameters, and set the reasons to stop.
+
+    Members whose training has ended have a reason in the state, and no validation rows.
+    """
     config, state = stack.config, stack.state
     schedule = config.learning_rate
-    members = [i for i, reason in enumerate(state.stop_reason) if not reason]
-    member_validation = [validation[i] if i in members else None for i in range(len(state))]
-    results = evaluate(network, state, member_validation)
-    state.epoch[members] += 1
-    state.loss[members, 0] = losses[members]
-    objective, scores = losses[:, None].copy(), np.full((len(state), 1), np.nan)
-    for i in members:
+    is_training = np.equal(state.stop_reason, "")
+    state.epoch[is_training] += 1
+    state.loss[is_training, 0] = losses[is_training]
+    objective, scores, has_scores = losses[:, None].copy(), np.full((len(state), 1), np.nan), False
+    results = evaluate(network, state, validation)
+    for i in np.flatnonzero(is_training).tolist():
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)
         if "validation_score" in record:
+            has_scores = True
             scores[i] = record["validation_score"]
             objective[i] = math.inf if math.isnan(scores[i, 0]) else -scores[i, 0]
     schedule.on_epoch_end(state.schedule, stack.initial_rate, objective, state.n_samples_seen)
-    if any(part is not None and part.scoring is not None for part in validation):
+    if has_scores:
         state.keep_best(scores)
     if config.verbose:  # `partial_fit` has a single epoch
         print_epoch(state, 1 if state.stack is stack else int(state.epoch.max()))
@@ -178,7 +183,7 @@ def _end_epoch(
                     not np.isnan(scores[i, 0]),
                     schedule.convergence_message if stop_mask[i, 0] else message,
                 )
-    for i in members:
+    for i in np.flatnonzero(is_training).tolist():
         if stop_mask[i, 0]:
             state.stop_reason[i] = "converged"
         elif state.epoch[i, 0] >= config.max_iter:

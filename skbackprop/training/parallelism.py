@@ -236,7 +236,7 @@ def split_into_stacks(
     """
     order = np.lexsort((n_rows, epochs))
     if config.is_lbfgs or len(order) == 1:
-        return [order[i : i + 1] for i in range(len(order))]
+        return list(order[:, None])
     settings = network, config.batch_size, itemsize
     n_bytes, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()
     size = max_stack_size(*settings, n_rows[0], max_bytes, config.n_moments)

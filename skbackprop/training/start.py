@@ -128,25 +128,25 @@ def start_training(
         _init_optimization(state, config)
     if fold_rng is not None:
         folds = _draw_folds(state, rows, strata, groups, fold_rng)
-    for i in range(len(state)):
-        split: Split | None = None
-        last_split = _last_split(state, i, rows.n_rows)
+    for i, order in enumerate(state.orders):
         if folds is not None:
+            last_split = _last_split(state, i, rows.n_rows)
             is_held_out = folds == i
             split = _row_numbers(~is_held_out), _row_numbers(is_held_out)
             if last_split is not None and all(map(_are_same_rows, last_split, split)):
                 split = last_split
         elif early_stopping is not None:
+            last_split = _last_split(state, i, rows.n_rows)
             split = _draw_split(early_stopping, rows, strata, groups, rngs[i], last_split)
-        if split is not None:
-            _check_weights(rows, split[0], config)
-            state.orders[i], state.held_out[i] = split
+        else:
+            state.held_out[i] = None
+            if not config.shuffle:
+                state.orders[i] = None
+            elif order is None or len(order) != rows.n_rows:
+                state.orders[i] = np.arange(rows.n_rows)
             continue
-        order, state.held_out[i] = state.orders[i], None
-        if not config.shuffle:
-            state.orders[i] = None
-        elif order is None or len(order) != rows.n_rows:
-            state.orders[i] = np.arange(rows.n_rows)
+        _check_weights(rows, split[0], config)
+        state.orders[i], state.held_out[i] = split
     return state
 
 
@@ -168,7 +168,9 @@ def _init_state(
         masks.append(dropout_rng(rng) if network.stochastic else None)
         weights.append(make_initial_weights(config.init, network, rng, member, len(rngs)))
     parameters = network.init_parameters(weights, dtype, rngs)
-    return TrainState.initial(parameters, rngs=[*rngs], masks=masks)
+    state = TrainState.initial(parameters)
+    state.rngs, state.masks = [*rngs], masks
+    return state
 
 
 def _init_optimization(state: TrainState, config: Config) -> None:

@@ -101,17 +101,18 @@ def train(
     n_turns = -(-len(parts) // n_threads)
     train_part = train_by_lbfgs if config.is_lbfgs else partial(train_epochs, make_stack=make_stack)
     iterators: list[Iterator[GetState]] = []
+    members = list(zip(configs, rows, validation, strict=True))
     for i, part in enumerate(parts):
         numbers = part.tolist()
         part_state = state if numbers == list(range(len(state))) else state.take(part)
-        part_rows = [rows[i] for i in numbers]
+        part_configs, part_rows, part_validation = zip(*[members[i] for i in numbers], strict=True)
         _share_orders(part_rows, part_state)
         iterator = train_part(
             network,
             loss,
-            stack_configs([configs[i] for i in numbers]),
+            stack_configs(part_configs),
             part_rows,
-            [validation[i] for i in numbers],
+            part_validation,
             part_state,
             until,
             (start + seconds * (i // n_threads + 1) / n_turns, start + seconds),
@@ -122,7 +123,7 @@ def train(
     else:
         n_at_once = min(config.batch_size, max(n_rows))
     blas = limit_blas(
-        network.max_matmul_size(n_at_once),
+        n_at_once * network.max_matmul_size,
         is_lbfgs=config.is_lbfgs,
         n_side_by_side=n_threads,
         divides_rows=network.divides_rows,
