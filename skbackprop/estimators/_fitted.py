@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -498,42 +498,30 @@ class FittedMixin(EstimatorMixin):
         elif X.shape[0] > FEW_ROWS:
             predictor = Predictor(network, parameters)
         n_rows = max(1, _BLOCK_SIZE // (len(parameters) * predictor.network.n_units[-1]))
+        arrays: list[Array] = []
+        matrices: list[Any] = []
+        n_done = 0
 
-        def blocks() -> Iterator[Any]:
+        with np.errstate(all="ignore"):
             for block in predictor.iter_blocks(X):
                 for start in range(0, block.shape[1], n_rows):
                     outputs = block[:, start : start + n_rows]
-                    yield transform(check_finite_output(outputs, predictor.network, parameters, X))
-
-        with np.errstate(all="ignore"):
-            return join_blocks(blocks(), X.shape[0])
-
-
-def join_blocks(blocks: Iterable[Any], n_rows: int) -> Any:
-    """Join the predictions of consecutive blocks of rows.
-
-    A prediction is an array, a CSR matrix or a tuple of arrays.
-    """
-    arrays: list[Array] = []
-    matrices: list[Any] = []
-    is_tuple, start = False, 0
-    for block in blocks:
-        if issparse(block):
-            matrices.append(block)
-            continue
-        is_tuple = isinstance(block, tuple)
-        parts = block if is_tuple else (block,)
-        if len(parts[0]) == n_rows:
-            return block
-        if not arrays:
-            arrays = [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
-        stop = start + len(parts[0])
-        for array, part in zip(arrays, parts, strict=True):
-            array[start:stop] = part
-        start = stop
-    if matrices:
-        return vstack(matrices)
-    return tuple(arrays) if is_tuple else arrays[0]
+                    check_finite_output(outputs, predictor.network, parameters, X)
+                    result = transform(outputs)
+                    if outputs.shape[1] == X.shape[0]:
+                        return result
+                    if issparse(result):
+                        matrices.append(result)
+                        continue
+                    parts = result if isinstance(result, tuple) else (result,)
+                    if not arrays:
+                        arrays = [np.empty((X.shape[0], *a.shape[1:]), a.dtype) for a in parts]
+                    for array, part in zip(arrays, parts, strict=True):
+                        array[n_done : n_done + len(part)] = part
+                    n_done += outputs.shape[1]
+        if matrices:
+            return vstack(matrices)
+        return tuple(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def check_finite_output(outputs: Array, network: Network, parameters: Parameters, X: Any) -> Array:

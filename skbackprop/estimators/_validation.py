@@ -380,7 +380,7 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
         and X.dtype.type in _FLOATS
         and len(X) > 0
         and X.shape[1] == estimator.n_features_in_
-        and not hasattr(estimator, "feature_names_in_")
+        and "feature_names_in_" not in vars(estimator)
         and _is_finite(X)
     )
 

@@ -82,8 +82,8 @@ class PreparedFit:
         The constructor's parameters.
     config : Config
         The validated parameters.
-    network : Network
-        The layers in prediction.
+    network, training_network : Network
+        The layers in prediction, and those in training, with dropout.
     targets : Targets
         The encoding of the targets, with the loss.
     rows : Rows
@@ -107,6 +107,7 @@ class PreparedFit:
     params: dict[str, Any]
     config: Config
     network: Network
+    training_network: Network
     targets: Targets
     rows: Rows
     validation: list[Validation | None]
@@ -116,11 +117,6 @@ class PreparedFit:
     incremental: bool
     has_folds: bool
     blocks: Any = None
-
-    @property
-    def training_network(self) -> Network:
-        """The layers in training, with dropout."""
-        return self.network.with_dropout(self.config.dropout_rates)
 
     @property
     def data(self) -> list[Any]:
@@ -249,7 +245,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             arrays = select_state(read_checkpoint(resume_from), describe_fit(self, task.data))
             resume_training(arrays, resume_from, task)
         hook = None
-        if hasattr(self, "_skl_callbacks") and not task.incremental:
+        if "_skl_callbacks" in vars(self) and not task.incremental:
             hook = CallbackHook(self, task, X, y, sample_weight)
         interrupt: BaseException | None = None
         try:
@@ -321,7 +317,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             rows, targets = self._validate_rows_and_targets(
                 reader, config, X, y, sample_weight, classes, continues, incremental
             )
-            row_shape, names = get_row_shape(reader), getattr(reader, "feature_names_in_", None)
+            row_shape, names = get_row_shape(reader), vars(reader).get("feature_names_in_")
         else:
             reader, rows, targets = self, like.rows, like.targets.with_config(config)
             row_shape, names = like.row_shape, like.feature_names
@@ -371,6 +367,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             params,
             config,
             network,
+            training_network,
             targets,
             rows,
             validation,

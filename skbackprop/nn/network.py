@@ -84,6 +84,7 @@ class Network:
         self.widths, self.memory_per_sample_of_layers = [self.n_units[0]], list[int]()
         self.stochastic = self.reads_sequences = False
         self.max_matmul_size, self.divides_rows = 0, False
+        n_activations = 0
         self._weight_specs: list[ParameterSpec] = []
         parameter_specs, buffer_specs = [], []
         for layer in layers:
@@ -99,12 +100,15 @@ class Network:
                     self._weight_specs.append(spec)
                     self.widths.append(self.n_units[-1])
             self.memory_per_sample_of_layers.append(layer.memory_per_sample(shape))
+            if max(len(shape), len(self.row_shapes[-1])) > 1:
+                n_activations += self.memory_per_sample_of_layers[-1]
             matmul_size = layer.max_matmul_size(shape)
             self.max_matmul_size = max(self.max_matmul_size, matmul_size or 0)
             self.divides_rows |= matmul_size is None
             self.stochastic |= layer.stochastic
             self.reads_sequences |= layer.reads_sequences
         self.memory_per_sample = 2 * self.n_units[0] + sum(self.memory_per_sample_of_layers)
+        self._n_activations = n_activations + sum(self.widths)
         self.layout = ParameterLayout(parameter_specs, buffer_specs)
         # The last network with other dropout rates; each call of `partial_fit` needs it.
         self._dropout_variant: dict[tuple[float, ...], Network] = {}
@@ -163,10 +167,7 @@ class Network:
 
     def activations_per_sample(self, is_sparse: bool) -> int:
         """Return how many values of each row a pass buffers, not counting sparse input."""
-        n_units = sum(self.widths[1:] if is_sparse else self.widths)
-        shapes = self.row_shapes
-        layers = zip(self.memory_per_sample_of_layers, shapes[:-1], shapes[1:], strict=True)
-        return n_units + sum(n for n, *row_shapes in layers if max(map(len, row_shapes)) > 1)
+        return self._n_activations - self.widths[0] if is_sparse else self._n_activations
 
     @cached_property
     def n_up_to_activation(self) -> tuple[int, ...]:

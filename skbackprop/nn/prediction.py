@@ -109,17 +109,12 @@ class Predictor:
             max_values = _BLOCK_VALUES if self._rows_at_once is None else _FEW_VALUES
             n_units, n = self.network.activations_per_sample(is_sparse), len(self.parameters)
             n_together = max(1, max_values // (n_units * n_rows))
-            networks[key] = [
-                (
-                    members,
-                    self.network.bind(
-                        self.parameters.members(members), n_rows, pool, sparse=is_sparse
-                    ),
-                )
-                for members in (
-                    slice(start, min(start + n_together, n)) for start in range(0, n, n_together)
-                )
-            ]
+            networks[key] = []
+            for start in range(0, n, n_together):
+                members = slice(start, min(start + n_together, n))
+                parameters = self.parameters.members(members)
+                bound_network = self.network.bind(parameters, n_rows, pool, sparse=is_sparse)
+                networks[key].append((members, bound_network))
         return networks[key]
 
 
