@@ -587,15 +587,13 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         if "theta" in state.best and not task.incremental:
             state.return_to_best()
             state.best = {name: state.best[name] for name in ("score", "epoch")}
-        validation = [part for part in task.validation if part is not None]
-        if validation and config.early_stopping is not None and config.early_stopping.calibrate:
-            state.temperature[...] = 1
-            state.temperature[...] = fit_shared_temperature(
-                network,
-                state.inference_parameters(network.layout),
-                validation,
-                targets,
-            )
+        if config.early_stopping is not None and config.early_stopping.calibrate:
+            validation = [part for part in task.validation if part is not None]
+            if validation:
+                state.temperature[...] = 1
+                state.temperature[...] = fit_shared_temperature(
+                    network, state.inference_parameters(network.layout), validation, targets
+                )
         attributes = self._fitted_attributes(
             task.params,
             config,

@@ -95,8 +95,11 @@ class BaseStack(ABC):
         self._best, self._reasons = state.best, list(state.stop_reason)
         self._rng_states = None
         if with_random_states:
-            self._rng_states = [rng.get_state(legacy=False) for _, rng in self._orders]
-            self._rng_states += [mask.bit_generator.state for mask in self._masks]
+            self._rng_states = []
+            for _, rng in self._orders:
+                self._rng_states.append(rng.get_state(legacy=False))
+            for mask in self._masks:
+                self._rng_states.append(mask.bit_generator.state)
 
     def restore(self) -> None:
         """Restore the state of the last `save`."""

@@ -156,7 +156,7 @@ class Step:
     ) -> None:
         self._loss: Any = loss
         self.penalty, self._weights = config.penalty, state.parameters.regularized
-        masks = [mask for mask in state.masks if mask is not None]
+        masks = list(filter(None, state.masks))
         self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, masks)
         self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))

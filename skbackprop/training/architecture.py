@@ -186,15 +186,13 @@ def validate_input_shape(input_shape: Any) -> Shape | None:
 
 def validate_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """Validate `dropout` and return the rates of input and hidden layers; empty if all are 0."""
-    if isinstance(dropout, Real):
-        rates = [0.0] + [dropout] * n_hidden
-    else:
-        is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
-        rates = list(dropout) if is_array or isinstance(dropout, (list, tuple)) else []
-    is_valid = len(rates) == 1 + n_hidden and all(
-        isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and 0 <= rate < 1
-        for rate in [dropout if isinstance(dropout, Real) else 0.0, *rates]
-    )
+    is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
+    is_sequence = is_array or isinstance(dropout, (list, tuple))
+    rates = list(dropout) if is_sequence else [0.0] + [dropout] * n_hidden
+    is_valid = len(rates) == 1 + n_hidden
+    for rate in rates if is_sequence else [dropout]:
+        is_number = isinstance(rate, Real) and not isinstance(rate, bool)
+        is_valid = is_valid and is_number and 0 <= rate < 1
     if not is_valid:
         raise ValueError(
             "dropout must be one rate in [0, 1) for all hidden layers, or a sequence of "

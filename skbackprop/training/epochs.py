@@ -81,23 +81,22 @@ def train_epochs(
     is_complete = True
     try:
         while True:
-            indices = [i for i, reason in enumerate(state.stop_reason) if reason]
-            if 0 < len(indices) < len(members):  # these members leave the stack
-                survivors = [i for i, reason in enumerate(state.stop_reason) if not reason]
-                part = members[indices], state.take(indices)
-                parts, members, state = [*parts, part], members[survivors], state.take(survivors)
-                stack = None
+            has_ended = np.not_equal(state.stop_reason, "")
+            if has_ended.any() and not has_ended.all():  # these members leave the stack
+                parts = [*parts, (members[has_ended], state.take(has_ended))]
+                survivors = np.flatnonzero(~has_ended).tolist()
+                members, state = members[survivors], state.take(survivors)
+                config, stack = config.members(survivors), None
+                rows, validation = [rows[i] for i in survivors], [validation[i] for i in survivors]
             yield partial(join_members, [*parts, (members, state)])
             n_done = int(state.epoch[0, 0])
-            if not state.is_active or n_done >= until:
+            if has_ended.all() or n_done >= until:
                 return
-            numbers = members.tolist()
             if stack is None:
-                stack_config = config.members(members) if parts else config
                 if make_stack is None:
-                    stack = Stack(network, loss, stack_config, [rows[i] for i in numbers], state)
+                    stack = Stack(network, loss, config, rows, state)
                 else:
-                    stack = make_stack(stack_config, state, numbers)
+                    stack = make_stack(config, state, members.tolist())
                 state.stack = stack if until - n_done == 1 else None
             # After a failed epoch of `partial_fit` no epoch follows that draws random numbers.
             stack.save(with_random_states=until - n_done > 1)
@@ -122,9 +121,9 @@ def train_epochs(
                     if is_diverged.any():
                         stack.restore_members(is_diverged)
                         state.stop_reason = ["diverged" if flag else "" for flag in is_diverged]
-                    reasons = zip(state.stop_reason, numbers, strict=True)
-                    scored_parts = [None if reason else validation[i] for reason, i in reasons]
-                    _end_epoch(network, stack, scored_parts, losses)
+                        pairs = zip(is_diverged, validation, strict=True)
+                        validation = [None if flag else part for flag, part in pairs]
+                    _end_epoch(network, stack, validation, losses)
             is_complete = True
     except BaseException:
         if stack is not None and not is_complete:

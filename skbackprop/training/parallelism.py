@@ -235,7 +235,7 @@ def split_into_stacks(
         The memory that a stack may take.
     """
     order = np.lexsort((n_rows, epochs))
-    if config.is_lbfgs or len(order) == 1:
+    if config.is_lbfgs:
         return list(order[:, None])
     settings = network, config.batch_size, itemsize
     n_bytes, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()

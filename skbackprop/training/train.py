@@ -95,7 +95,7 @@ def train(
     ]
     itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
     parts = [np.arange(len(state))]
-    if make_stack is None:
+    if make_stack is None and len(state) > 1:
         parts = split_into_stacks(network, config, n_rows, epochs, itemsize, max_bytes)
     n_threads = min(len(parts), n_blas_threads()) if len(parts) > 1 and not config.is_lbfgs else 1
     n_turns = -(-len(parts) // n_threads)
@@ -106,7 +106,8 @@ def train(
         numbers = part.tolist()
         part_state = state if numbers == list(range(len(state))) else state.take(part)
         part_configs, part_rows, part_validation = zip(*[members[i] for i in numbers], strict=True)
-        _share_orders(part_rows, part_state)
+        if len(part) > 1:
+            _share_orders(part_rows, part_state)
         iterator = train_part(
             network,
             loss,
@@ -136,7 +137,8 @@ def train(
         for _, part_state in pairs if len(pairs) > 1 else ():
             part_state.stack = None  # a reference cycle would keep the memory
         result = join_members(pairs)
-        result.stop_reason = [item or reason for item in result.stop_reason]
+        if reason:
+            result.stop_reason = [item or reason for item in result.stop_reason]
         return result
 
     try:
