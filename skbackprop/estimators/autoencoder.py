@@ -450,6 +450,7 @@ class BackpropAutoencoder(
     _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("autoencoder")
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("autoencoder")
     _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
+    _config_class: ClassVar[type[Config]] = AutoencoderConfig
 
     offset_: float | None
 
@@ -652,9 +653,6 @@ class BackpropAutoencoder(
         if self.layers is not None:
             _reject_padding(X)
         return X, X
-
-    def _make_config(self, params: Mapping[str, Any]) -> Config:
-        return AutoencoderConfig.from_params(params, self._losses)
 
     def _make_targets(
         self,

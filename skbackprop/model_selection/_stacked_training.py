@@ -26,8 +26,8 @@ from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.config import Config, is_lbfgs
-from ..training.epochs import GetState, TrainingInterrupted
-from ..training.train import OnEpoch, train
+from ..training.epochs import GetState
+from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..training.validation import Validation
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import number_by_equality
