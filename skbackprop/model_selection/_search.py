@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Callable, Iterable
 from functools import partial
 from inspect import signature
@@ -102,10 +103,9 @@ class StackedSearchMixin(EstimatorMixin):
             return super()._get_routed_params_for_fit(params)
         rows = {"rows": params.pop("rows")}
         routed = super()._get_routed_params_for_fit(params)
-        self._fit_params = routed.estimator.fit | rows
-        return Bunch(
-            estimator=Bunch(fit=self._fit_params), splitter=routed.splitter, scorer=routed.scorer
-        )
+        self._fit_params = routed.estimator.fit
+        routed.estimator = Bunch(fit=self._fit_params | rows)
+        return routed
 
     def _run_stacked(
         self, run_search: Any, backend: Any, evaluate_candidates: Any, callback_ctx: Any = None
@@ -121,13 +121,13 @@ class StackedSearchMixin(EstimatorMixin):
         evaluate_candidates : callable
             The function of scikit-learn that a strategy calls.
         callback_ctx : CallbackContext or None, default=None
-            The context of callbacks, in versions of scikit-learn that have them.
+            The context of callbacks.
         """
         # scikit-learn pickles the search for each fit in a worker, so this is removed.
         del self._run_search
         fit_params = self.__dict__.pop("_fit_params")
         last_candidates: list[Candidate] = []
-        seconds: list[list[float]] = []
+        seconds: list[float] = []
 
         def train_and_evaluate(
             candidate_params: Iterable[dict[str, Any]],
@@ -136,7 +136,7 @@ class StackedSearchMixin(EstimatorMixin):
             **context: Any,
         ) -> dict[str, Any]:
             candidates = [
-                Candidate(params, getattr(params, "estimators", ())) for params in candidate_params
+                Candidate(params, getattr(params, "estimators", {})) for params in candidate_params
             ]
             for candidate in last_candidates:
                 candidate.estimators.clear()
@@ -145,18 +145,21 @@ class StackedSearchMixin(EstimatorMixin):
                 context.clear()
 
             def split(X: Any, y: Any = None, **params: Any) -> list[tuple[Any, Any]]:
-                splits = (cv or self._checked_cv_orig).split(X, y, **params)
-                splits = [(np.asarray(train), test) for train, test in splits]
-                trains = [train for train, _ in splits]
+                splits, trains, all_rows = [], dict[int, Any](), np.arange(count_rows(X))
+                for train, test in (cv or self._checked_cv_orig).split(X, y, **params):
+                    rows = all_rows[np.asarray(train)]
+                    trains[zlib.crc32(rows.tobytes())] = rows
+                    splits.append((rows, test))
                 train_candidates(self, candidates, trains, X, y, fit_params, backend)
                 return splits
 
             results: dict[str, Any] = evaluate_candidates(
                 candidates, SimpleNamespace(split=split), more_results, **context
             )
-            seconds.extend(candidate.seconds for candidate in candidates)
-            results["mean_fit_time"] += np.mean(seconds, axis=1)
-            results["std_fit_time"] += np.std(seconds, axis=1)
+            for candidate in candidates:
+                trained = candidate.estimators.values()
+                seconds.append(sum(item.seconds for item in trained) / self.n_splits_)
+            results["mean_fit_time"] += seconds
             return results
 
         takes_context = "callback_ctx" in signature(run_search).parameters

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from operator import attrgetter
@@ -31,7 +31,7 @@ from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..training.validation import Validation
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import number_by_equality
-from ._stand_in import Candidate, RepeatedTransform, TrainedEstimator, checksum_of_rows
+from ._stand_in import Candidate, RepeatedTransform, TrainedEstimator
 
 # The candidates of one split share the rows of every batch. From about this many candidates on,
 # that is faster than stacks over several splits.
@@ -67,10 +67,10 @@ class StackMember:
         The estimator with the parameters of the candidate, not fitted.
     config : Config
         The validated parameters of its network.
-    split : int
-        The index of the split.
-    train : array
+    rows : array
         The training rows of the split.
+    checksum : int
+        Their checksum.
     source : TrainedEstimator or None
         The result of the last round, from which training resumes.
     transformers, stack, data, start : int
@@ -82,8 +82,8 @@ class StackMember:
     number: int
     estimator: Any
     config: Config
-    split: int
-    train: Array
+    rows: Array
+    checksum: int
     source: TrainedEstimator | None
     transformers: int
     stack: int
@@ -94,7 +94,7 @@ class StackMember:
 def train_candidates(
     search: Any,
     candidates: Sequence[Candidate],
-    trains: Sequence[Array],
+    trains: Mapping[int, Array],
     X: Any,
     y: Any,
     fit_params: dict[str, Any],
@@ -110,22 +110,17 @@ def train_candidates(
         schedules count their progress. Training resumes from the states of the round before.
     candidates : sequence of Candidate
         The candidates.
-    trains : sequence of array
-        The training rows of each split.
+    trains : dict
+        The training rows of each split, by their checksum.
     X, y : array-like
         All data.
     fit_params : dict
-        Further arguments of the estimator's `fit`, with the indices of all ``rows``.
+        Further arguments of the estimator's `fit`.
     backend : ParallelBackendBase
         The backend of joblib that trains.
     """
-    n_jobs, verbose, (pause_epoch, last_epoch) = (
-        effective_n_jobs(search.n_jobs),
-        search.verbose,
-        search._epochs,
-    )
-    for candidate in candidates:
-        candidate.estimators = candidate.estimators or [None] * len(trains)
+    n_jobs, verbose = effective_n_jobs(search.n_jobs), search.verbose
+    pause_epoch, last_epoch = search._epochs
     members = make_members(search.estimator.estimator, candidates, trains, last_epoch)
     if verbose:
         print(f"{len(members)} of {len(candidates)} candidates train in stacks.")
@@ -133,13 +128,18 @@ def train_candidates(
     results = Parallel(n_jobs, backend)(
         delayed(train_job)(job, X, y, fit_params, pause_epoch, verbose) for job in jobs
     )
-    for job, job_results in zip(jobs, results, strict=True):
-        for member, result in zip(job, job_results, strict=True):
-            candidates[member.number].estimators[member.split] = result
+    for candidate in candidates:
+        candidate.estimators = {}
+    for member, result in zip(chain(*jobs), chain(*results), strict=True):
+        if result is not None:
+            candidates[member.number].estimators[member.checksum] = result
 
 
 def make_members(
-    unfitted: Any, candidates: Sequence[Candidate], trains: Sequence[Array], last_epoch: int | None
+    unfitted: Any,
+    candidates: Sequence[Candidate],
+    trains: Mapping[int, Array],
+    last_epoch: int | None,
 ) -> list[list[StackMember]]:
     """Return the candidates that can train in a stack, each on all splits."""
     parts: list[tuple[int, Any, Config]] = []
@@ -157,24 +157,26 @@ def make_members(
         except Exception:  # scikit-learn reports the error in its own fit
             continue
         parts.append((number, estimator, config))
-        names = [name for name in candidate if not f"{name}__".startswith(prefix)]
+        transformer_settings = [
+            item for item in candidate.items() if not f"{item[0]}__".startswith(prefix)
+        ]
         alone = None if config.early_stopping is None else number  # it draws held-out rows
         keys.append(
             (
-                [(name, candidate[name]) for name in names],
+                transformer_settings,
                 [type(network), *config.stacking_key],
                 [type(network), *_get_data_settings(config)],
                 [alone, network.random_state, *_get_start_settings(config)],
             )
         )
     numbers = zip(*map(number_by_equality, zip(*keys, strict=True)), strict=True)
-    return [
-        [
-            StackMember(*part, i, trains[i], source, *part_numbers)
-            for i, source in enumerate(candidates[part[0]].estimators)
-        ]
-        for part, part_numbers in zip(parts, numbers, strict=True)
-    ]
+    members: list[list[StackMember]] = []
+    for part, part_numbers in zip(parts, numbers, strict=True):
+        members.append([])
+        for checksum, rows in trains.items():
+            source = candidates[part[0]].estimators.get(checksum)
+            members[-1].append(StackMember(*part, rows, checksum, source, *part_numbers))
+    return members
 
 
 def get_network(estimator: Any) -> Any:
@@ -261,7 +263,7 @@ def train_job(
     X, y : array-like
         All data.
     fit_params : dict
-        Further arguments of `fit`, with the indices of all ``rows``.
+        Further arguments of `fit`.
     pause_epoch : int or None
         The epoch after which training pauses; None to train to the end.
     verbose : int
@@ -272,9 +274,10 @@ def train_job(
     fits: list[StackedFit | None] = []
     stacks: dict[tuple[Any, ...], list[StackedFit]] = {}
     for member in members:
-        if member.split not in splits:
-            splits[member.split] = fit_transformers(member, X, y, fit_params)
-        fit = splits[member.split] and prepare_fit(member, splits[member.split], tasks)
+        if member.checksum not in splits:
+            splits[member.checksum] = fit_transformers(member, X, y, fit_params)
+        split = splits[member.checksum]
+        fit = None if split is None else prepare_fit(member, tasks, *split)
         fits.append(fit)
         if fit is not None:
             stacks.setdefault(fit.stacking_key, []).append(fit)
@@ -333,8 +336,9 @@ class StackedFit:
 
 def prepare_fit(
     member: StackMember,
-    transformed_split: tuple[int, Any, dict[str, Any]],
     tasks: dict[tuple[int, ...], PreparedFit],
+    pipeline: Any,
+    arguments: dict[str, Any],
 ) -> StackedFit | None:
     """Return the fit of a candidate's network; None if its parameters or data are invalid.
 
@@ -342,18 +346,17 @@ def prepare_fit(
     ----------
     member : StackMember
         The candidate on a split.
-    transformed_split : tuple
-        The result of `fit_transformers` on this split.
     tasks : dict
         The first fit of each split with equal settings of the data, and with equal settings of the
         start. Other fits share its validated data, or all but their parameters.
+    pipeline, arguments
+        The results of `fit_transformers` on this split.
     """
     start = time.perf_counter()
-    checksum, pipeline, arguments = transformed_split
     # A shallow copy is enough, because training only changes the random state. A clone would lose
     # attributes that the set_params of a subclass has set beside the parameters.
     network = shallow_copy(get_network(member.estimator))
-    data_key = member.split, member.data
+    data_key = member.checksum, member.data
     start_key = *data_key, member.stack, member.start
     try:
         if start_key in tasks:
@@ -366,7 +369,7 @@ def prepare_fit(
             tasks.setdefault(data_key, task)
     except Exception:  # scikit-learn reports the error in its own fit
         return None
-    result = TrainedEstimator(checksum, 0.0, with_network(pipeline, network))
+    result = TrainedEstimator(0.0, with_network(pipeline, network))
     fit = StackedFit(member, network, replace(task), result)
     if member.source is not None and (snapshot := member.source.load("resumable")) is not None:
         last_checksum, state = snapshot
@@ -432,15 +435,11 @@ def train_stack(
         fit.finish(state.take(members), seconds, pause_epoch)
 
 
-def fit_transformers(
-    member: StackMember, X: Any, y: Any, fit_params: dict[str, Any]
-) -> tuple[int, Any, dict[str, Any]] | None:
+def fit_transformers(member: StackMember, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:
     """Fit the transformers of a member's pipeline, if it is one, to its training rows.
 
     Returns
     -------
-    checksum : int
-        The `checksum_of_rows` of the training rows.
     pipeline : estimator
         The pipeline, fitted except for its network.
     arguments : dict
@@ -451,14 +450,12 @@ def fit_transformers(
     The function returns None if `fit` fails: a transformer may raise an error, and a subclass of
     Pipeline may need its network. scikit-learn then fits the candidate as a whole.
     """
-    n_rows = len(fit_params["rows"])
-    params = {
-        name: _safe_indexing(value, member.train) if count_rows(value) == n_rows else value
-        for name, value in fit_params.items()
-    }
-    checksum = checksum_of_rows(params.pop("rows"))
-    X = _safe_indexing(X, member.train)
-    y = None if y is None else _safe_indexing(y, member.train)
+    params = dict(fit_params)
+    for name, value in fit_params.items():
+        if count_rows(value) == count_rows(X):
+            params[name] = _safe_indexing(value, member.rows)
+    X = _safe_indexing(X, member.rows)
+    y = None if y is None else _safe_indexing(y, member.rows)
     recorder = _ArgumentRecorder(get_network(member.estimator))
     estimator = clone(with_network(member.estimator, recorder))
     try:
@@ -468,7 +465,7 @@ def fit_transformers(
                 step.transform = RepeatedTransform(step)
     except Exception:
         return None
-    return checksum, estimator, recorder.arguments_
+    return estimator, recorder.arguments_
 
 
 class _ArgumentRecorder(BaseEstimator):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -29,8 +29,6 @@ class TrainedEstimator:
 
     Parameters
     ----------
-    checksum : int
-        The `checksum_of_rows` of the training rows.
     seconds : float
         The candidate's share of the training time of its stack.
     estimator : estimator or bytes
@@ -39,7 +37,6 @@ class TrainedEstimator:
         A checksum of the data, and the state to resume from, if training only pauses.
     """
 
-    checksum: int
     seconds: float
     estimator: Any
     resumable: Any = None
@@ -56,11 +53,6 @@ class TrainedEstimator:
                 with suppress(Exception):  # joblib pickles classes of the user's script
                     state[name] = pickle.dumps(state[name])
         return state
-
-
-def checksum_of_rows(rows: IndexArray) -> int:
-    """Return a checksum that identifies training rows."""
-    return zlib.crc32(rows.tobytes())
 
 
 class RepeatedTransform:
@@ -110,25 +102,24 @@ class Candidate(dict[str, Any]):
     ----------
     parameters : dict
         The parameters.
-    estimators : iterable of TrainedEstimator or None, default=()
-        The trained estimator of each split; None for splits on which scikit-learn trains it.
+    estimators : dict
+        The trained estimators by the checksum of their training rows; without those of splits on
+        which scikit-learn trains.
     """
 
-    def __init__(self, parameters: dict[str, Any], estimators: Iterable[Any] = ()) -> None:
+    def __init__(
+        self, parameters: dict[str, Any], estimators: Mapping[int, TrainedEstimator]
+    ) -> None:
         super().__init__(parameters)
-        self.estimators: list[TrainedEstimator | None] = list(estimators)
-
-    @property
-    def seconds(self) -> list[float]:
-        """The training time of each split; 0 for splits on which scikit-learn trains."""
-        return [item.seconds if item else 0.0 for item in self.estimators]
+        self.estimators = dict(estimators)
 
     def __sklearn_clone__(self) -> dict[str, Any]:
         return {**clone(dict(self), safe=False), "_estimators": self.estimators}
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle without training states, because workers that score do not need them."""
-        return Candidate, (dict(self), [t and replace(t, resumable=None) for t in self.estimators])
+        trained = {key: replace(item, resumable=None) for key, item in self.estimators.items()}
+        return Candidate, (dict(self), trained)
 
     def copy(self) -> Candidate:
         """Return a copy that shares the trained estimators, for the next round of a search."""
@@ -151,13 +142,13 @@ class StandIn(CallbackSupportMixin):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
         self.params: dict[str, Any] = {}
-        self.estimators: Sequence[Any] = ()
+        self.estimators: Mapping[int, TrainedEstimator] = {}
 
     def __sklearn_clone__(self) -> StandIn:
         return StandIn(self.estimator)
 
     def __sklearn_tags__(self) -> Any:
-        if any(self.estimators):  # not for kernel matrices, which are split by rows and columns
+        if self.estimators:  # not for kernel matrices, which are split by rows and columns
             return Tags(estimator_type=None, target_tags=TargetTags(required=False))
         return get_tags(self._with_params() if self.params else self.estimator)
 
@@ -171,9 +162,9 @@ class StandIn(CallbackSupportMixin):
         """Return the parameters of the user's estimator."""
         return self.estimator.get_params(deep)
 
-    def set_params(self, *, _estimators: Sequence[Any] = (), **params: Any) -> Self:
+    def set_params(self, *, _estimators: Any = None, **params: Any) -> Self:
         """Set the parameters of a candidate, and the estimators trained with them."""
-        self.params, self.estimators = params, _estimators
+        self.params, self.estimators = params, _estimators or {}
         return self
 
     def get_metadata_routing(self) -> Any:
@@ -183,14 +174,13 @@ class StandIn(CallbackSupportMixin):
     @with_callbacks
     def fit(self, X: Any, y: Any = None, *, rows: IndexArray, **params: Any) -> Self:
         """Become the estimator that has been trained on these rows, or fit the user's estimator."""
-        checksum = checksum_of_rows(rows)
-        matches = [item for item in self.estimators if item and item.checksum == checksum]
-        estimator = matches[0].load("estimator") if matches else self._with_params()
+        trained = self.estimators.get(zlib.crc32(rows.tobytes()))
+        estimator = self._with_params() if trained is None else trained.load("estimator")
         for name in ("estimator", "params", "estimators"):
             delattr(self, name)
         self.__dict__.update(vars(estimator) | vars(self))  # callbacks of the search stay
         self.__class__ = type(estimator)
-        if not matches:
+        if trained is None:
             return self.fit(X, *([] if y is None else [y]), **params)
         if hasattr(self, "_skl_callbacks"):
             context = self._init_callback_context().call_on_fit_task_begin(estimator=self, X=X, y=y)
