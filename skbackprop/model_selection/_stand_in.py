@@ -76,8 +76,10 @@ class RepeatedTransform:
         if params:
             return transform(self.transformer, X, **params)
         if n_rows not in self.results or not _are_same_rows(X, self.results[n_rows][0]):
-            X_copy = copy.deepcopy(X)  # a transformer may overwrite its input
-            self.results[n_rows] = X_copy, transform(self.transformer, X)
+            rows, result = copy.deepcopy(X), transform(self.transformer, X)
+            if not _are_same_rows(X, rows):  # it overwrites its input
+                return result
+            self.results[n_rows] = rows, result
         return copy.deepcopy(self.results[n_rows][1])
 
     def __getstate__(self) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import ClassVar
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
+from scipy import sparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.decomposition import PCA, KernelPCA
 from sklearn.feature_extraction.text import CountVectorizer
@@ -202,6 +204,41 @@ def test_searched_steps_are_settings(fits):
     grid = {"noted": steps, "backpropclassifier": [NETWORK, quick(BackpropClassifier, alpha=1)]}
     BackpropGridSearchCV(make_pipeline(Noted(), NETWORK), grid, cv=2, refit=False).fit(X, Y)
     assert sorted(factor for factor, _ in fits) == [2, 2, 3, 3]
+
+
+class Shifting(TransformerMixin, BaseEstimator):
+    """Subtract one, in a copy or in place, and record the calls of `transform`."""
+
+    calls: ClassVar[list] = []
+
+    def __init__(self, in_place=False):
+        self.in_place = in_place
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X):
+        self.calls.append((self.in_place, X.shape[0]))
+        X = X if self.in_place else X.copy()
+        values = X.data if sparse.issparse(X) else X
+        values -= 1
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+@pytest.mark.parametrize("to_rows", [np.array, pd.DataFrame, sparse.csr_array])
+def test_equal_rows_are_transformed_once(to_rows):
+    """Transformers that overwrite their input are called each time, as by scikit-learn."""
+    model = make_pipeline(Shifting(), Shifting(in_place=True), NETWORK)
+    grid, data = {f"{LAST}alpha": [0, 1, 2]}, (to_rows(X), Y)
+    fit_both(model, grid, data, return_train_score=False)
+    Shifting.calls.clear()
+    BackpropGridSearchCV(model, grid, cv=KFold(2), refit=False).fit(*data)
+    in_fits = [(in_place, n) for n in (20, 21) for in_place in (False, True)]
+    in_scores = [(False, 20), (False, 21), *[(True, 20), (True, 21)] * 3]
+    assert sorted(Shifting.calls) == sorted(in_fits + in_scores)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
