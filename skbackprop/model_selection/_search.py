@@ -283,9 +283,10 @@ class BackpropGridSearchCV(StackedSearchMixin, GridSearchCV):
     have callbacks, or that fail in their stack, and fails where their own `fit` fails.
 
     Transformers of a pipeline are fitted once for each split and each setting of their own
-    parameters. A transformer that draws random numbers without a seed therefore draws the same
-    numbers for all candidates of a split. The trained networks of all candidates stay in memory
-    until they are scored.
+    parameters. With one process, they also transform the rows that are scored only once.
+    A transformer that draws random numbers without a seed therefore draws the same numbers for all
+    candidates of a split. The trained networks of all candidates stay in memory until they are
+    scored.
 
     Examples
     --------
@@ -398,9 +399,10 @@ class BackpropRandomizedSearchCV(StackedSearchMixin, RandomizedSearchCV):
     have callbacks, or that fail in their stack, and fails where their own `fit` fails.
 
     Transformers of a pipeline are fitted once for each split and each setting of their own
-    parameters. A transformer that draws random numbers without a seed therefore draws the same
-    numbers for all candidates of a split. The trained networks of all candidates stay in memory
-    until they are scored.
+    parameters. With one process, they also transform the rows that are scored only once.
+    A transformer that draws random numbers without a seed therefore draws the same numbers for all
+    candidates of a split. The trained networks of all candidates stay in memory until they are
+    scored.
 
     References
     ----------

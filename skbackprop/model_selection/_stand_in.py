@@ -16,7 +16,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags, TargetTags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
-from ..utils.arrays import IndexArray, count_rows
+from ..utils.arrays import IndexArray
 from ..utils.configurable import is_equal
 
 
@@ -69,21 +69,20 @@ class RepeatedTransform:
 
     def __init__(self, transformer: Any) -> None:
         self.transformer = transformer
-        self.results: dict[int, tuple[Any, Any]] = {}  # by the number of rows
+        self.results: list[tuple[Any, Any]] = []  # of test and training rows, for example
 
     def __call__(self, X: Any, **params: Any) -> Any:
-        n_rows, transform = count_rows(X), type(self.transformer).transform
-        if params:
-            return transform(self.transformer, X, **params)
-        if n_rows not in self.results or not _are_same_rows(X, self.results[n_rows][0]):
-            rows, result = copy.deepcopy(X), transform(self.transformer, X)
-            if not _are_same_rows(X, rows):  # it overwrites its input
-                return result
-            self.results[n_rows] = rows, result
-        return copy.deepcopy(self.results[n_rows][1])
+        for rows, result in [] if params else self.results:
+            if _are_same_rows(X, rows):
+                return copy.deepcopy(result)
+        rows = copy.deepcopy(X)
+        result = type(self.transformer).transform(self.transformer, X, **params)
+        if not params and _are_same_rows(X, rows):  # otherwise it overwrites its input
+            self.results = [*self.results[-1:], (rows, result)]
+        return copy.deepcopy(result)
 
     def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"results": {}}
+        return vars(self) | {"results": []}
 
 
 def _are_same_rows(X: Any, other: Any) -> bool:

