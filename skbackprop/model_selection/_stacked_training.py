@@ -144,9 +144,16 @@ def make_members(
     """Return the candidates that can train in a stack, each on all splits."""
     parts: list[tuple[int, Any, Config]] = []
     keys: list[tuple[list[Any], ...]] = []
+    prefix = get_prefix(unfitted)
     for number, candidate in enumerate(candidates):
-        estimator = clone(unfitted).set_params(**clone(dict(candidate), safe=False))
-        network, prefix = get_network(estimator), get_prefix(estimator)
+        settings = clone(dict(candidate), safe=False)
+        if all(name.startswith(prefix) for name in settings):  # the transformers are cloned later
+            network = clone(get_network(unfitted))
+            network.set_params(**{name.removeprefix(prefix): settings[name] for name in settings})
+            estimator = with_network(unfitted, network)
+        else:
+            estimator = clone(unfitted).set_params(**settings)
+            network = get_network(estimator)
         if not can_stack(estimator) or (last_epoch and is_lbfgs(network.solver)):
             continue
         network.max_iter = last_epoch or network.max_iter
