@@ -6,6 +6,8 @@ import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
+from operator import attrgetter, itemgetter
 from typing import Any, Self
 
 import numpy as np
@@ -143,20 +145,16 @@ class TrainState:
         if len(states) == 1:
             return first_state
         fields: dict[str, Any] = {}
-        if any(state.best for state in states):  # other stacks may have no validation scores
+        if any(map(attrgetter("best"), states)):  # other stacks may have no validation scores
             states = [state if state.best else state._with_no_best() for state in states]
         for name in _DICTS:
-            dicts = [getattr(state, name) for state in states]
-            fields[name] = {key: np.concatenate([item[key] for item in dicts]) for key in dicts[0]}
+            fields[name] = _concatenate([*map(attrgetter(name), states)])
         for name in _ARRAYS:
-            fields[name] = np.concatenate([getattr(state, name) for state in states])
+            fields[name] = np.concatenate([*map(attrgetter(name), states)])
         for name in _LISTS:
-            fields[name] = [item for state in states for item in getattr(state, name)]
-        buffers = {
-            name: np.concatenate([state.parameters.buffers[name] for state in states])
-            for name in first_state.parameters.buffers
-        }
-        theta = np.concatenate([state.parameters.theta for state in states])
+            fields[name] = [*chain(*map(attrgetter(name), states))]
+        buffers = _concatenate([*map(attrgetter("parameters.buffers"), states)])
+        theta = np.concatenate([*map(attrgetter("parameters.theta"), states)])
         return cls(first_state.parameters.with_arrays(theta, buffers), **fields)
 
     def copy(self) -> Self:
@@ -400,6 +398,11 @@ class TrainState:
             history=[json.loads(text) for text in tree["history"].tolist()],
             stop_reason=tree["stop_reason"].tolist(),
         )
+
+
+def _concatenate(dicts: Sequence[ArrayDict]) -> ArrayDict:
+    """Return the arrays of all members, from dicts of the arrays of some."""
+    return {key: np.concatenate([*map(itemgetter(key), dicts)]) for key in dicts[0]}
 
 
 def _join_nested(state: Mapping[str, Any]) -> ArrayDict:
