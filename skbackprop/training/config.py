@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
@@ -384,9 +385,7 @@ def stack_configs(configs: Sequence[Config]) -> Config:
     """Return the configuration of a stack, of configurations with one `stacking_key`."""
     if len(configs) == 1:
         return configs[0]
-    values = {
-        name: stack_settings([getattr(config, name) for config in configs]) for name in _STACKED
-    }
+    values = {name: stack_settings([*map(attrgetter(name), configs)]) for name in _STACKED}
     return replace(configs[0], **values)
 
 

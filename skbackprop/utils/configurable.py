@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass, replace
 from functools import cache, cached_property
 from itertools import repeat, starmap
 from numbers import Integral, Real
+from operator import attrgetter
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -340,15 +341,16 @@ def index_settings(settings: Any, members: Any) -> Any:
 
 def stack_settings(settings: Sequence[Any]) -> Any:
     """Stack settings of the same `static_signature`, one of each member."""
-    first, *others = {id(one): one for one in settings}.values()
+    first, *others = dict(zip(map(id, settings), settings, strict=True)).values()
     if all(map(is_equal, others, repeat(first))):
         return first
     if isinstance(first, float):
         return np.array(settings, dtype=float)[:, None]
-    names = [field.name for field in fields(first) if field.init]
-    return replace(
-        first, **{name: stack_settings([getattr(one, name) for one in settings]) for name in names}
-    )
+    changes: dict[str, Any] = {}
+    for field in fields(first):
+        if field.init:
+            changes[field.name] = stack_settings([*map(attrgetter(field.name), settings)])
+    return replace(first, **changes)
 
 
 def static_signature(settings: Any) -> tuple[Any, ...]:
@@ -360,8 +362,10 @@ def static_signature(settings: Any) -> tuple[Any, ...]:
         return (float,)
     if not _is_settings(settings):
         return (settings,)
-    names = [field.name for field in fields(settings)]
-    return (type(settings), *((name, static_signature(getattr(settings, name))) for name in names))
+    signature: list[Any] = [type(settings)]
+    for field in fields(settings):
+        signature.append((field.name, static_signature(getattr(settings, field.name))))
+    return tuple(signature)
 
 
 def _is_settings(value: Any) -> bool:
@@ -371,4 +375,4 @@ def _is_settings(value: Any) -> bool:
     """
     if not is_dataclass(value) or callable(value):
         return False
-    return get_contents(value).keys() <= {field.name for field in fields(value)}
+    return get_contents(value).keys() <= value.__dataclass_fields__.keys()
