@@ -235,6 +235,11 @@ class Config:
         """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)
 
+    @cached_property
+    def stops_without_progress(self) -> bool:
+        """Whether training of a network may stop before ``max_iter``, for lack of progress."""
+        return bool(np.isfinite(self.n_iter_no_change).any())
+
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return the network that predicts: the `layers`, the hidden layers and the output layer.
 
