@@ -19,7 +19,7 @@ from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
 from ..losses.base import Loss
 from ..nn.network import Network, dense_layers
-from ..nn.step import L1L2, L2
+from ..nn.stack import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.arrays import FloatOrPerMember

@@ -13,8 +13,7 @@ from scipy import optimize
 from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.rows import Batches, Rows
-from ..nn.stack import TimeLimitReached
-from ..nn.step import Step, fsum_or_nan, loss_normalizer, sum_losses
+from ..nn.stack import Step, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool
