@@ -81,7 +81,7 @@ class StackedSearchMixin(EstimatorMixin):
         super(StackedSearchMixin, search).fit(X, y, **params)
         results = search.cv_results_
         results["params"] = [dict(candidate) for candidate in results["params"]]
-        if isinstance(getattr(search, "best_params_", None), Candidate):
+        if hasattr(search, "best_params_"):
             search.best_params_ = results["params"][search.best_index_]
         self.__dict__.pop("feature_names_in_", None)
         self.__dict__.update(vars(search) | self.get_params(deep=False))
