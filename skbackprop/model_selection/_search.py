@@ -37,7 +37,6 @@ class StackedSearchMixin(EstimatorMixin):
     take over the trained estimators. Scores, failures and the final fit are scikit-learn's.
     """
 
-    best_estimator_: Any
     best_index_: int
     best_params_: dict[str, Any]
     best_score_: float
@@ -45,7 +44,6 @@ class StackedSearchMixin(EstimatorMixin):
     multimetric_: bool
     n_splits_: int
     refit_time_: float
-    scorer_: Any
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
         """Train and score all candidates, then fit the best candidate to all data.

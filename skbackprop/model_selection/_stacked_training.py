@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, pairwise
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -23,12 +23,10 @@ from .._sklearn import _safe_indexing
 from ..estimators._checkpoint import compute_checksum
 from ..estimators._validation import shallow_copy
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
-from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.config import Config, is_lbfgs
 from ..training.epochs import GetState
 from ..training.train import OnEpoch, TrainingInterrupted, train
-from ..training.validation import Validation
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import number_by_equality
 from ._stand_in import Candidate, RepeatedTransform, TrainedEstimator
@@ -46,10 +44,8 @@ _MAX_STACK_BYTES = 1 << 28
 
 # The parameters that affect the validation of data, and those that affect the first state of
 # networks of one stack.
-_get_data_settings = attrgetter(
-    *("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
-)
-_get_start_settings = attrgetter("init", "class_weight", "solver", "learning_rate", "average")
+_DATA_SETTINGS = ("dtype", "loss", "scale_target", "class_weight", "layers", "input_shape")
+_START_SETTINGS = ("init", "class_weight", "solver", "learning_rate", "average")
 
 # Seconds between two lines on the progress of a stack.
 _SECONDS_BETWEEN_LINES = 5.0
@@ -172,8 +168,8 @@ def make_members(
             (
                 transformer_settings,
                 [type(network), *config.stacking_key],
-                [type(network), *_get_data_settings(config)],
-                [alone, network.random_state, *_get_start_settings(config)],
+                [type(network), *attrgetter(*_DATA_SETTINGS)(config)],
+                [alone, network.random_state, *attrgetter(*_START_SETTINGS)(config)],
             )
         )
     numbers = zip(*map(number_by_equality, zip(*keys, strict=True)), strict=True)
@@ -248,8 +244,7 @@ def divide_into_jobs(
     last_jobs, jobs = jobs[len(jobs) - n_last :], jobs[: len(jobs) - n_last]
     for job in last_jobs:
         n_parts = min(len(job), n_jobs // n_last)
-        bounds = [len(job) * i // n_parts for i in range(n_parts + 1)]
-        jobs += [job[start:end] for start, end in pairwise(bounds)]
+        jobs += [part.tolist() for part in np.array_split(np.array(job), n_parts)]
     return jobs
 
 
@@ -394,28 +389,20 @@ def train_stack(
     If training fails, no network is fitted, and there is a RuntimeWarning. A user-defined part of a
     network may fail, or may support only single networks.
     """
-    task, start = fits[0].task, time.perf_counter()
-    configs: list[Config] = []
-    rows: list[Rows] = []
-    validation: list[Validation | None] = []
-    states: list[TrainState] = []
-    for fit in fits:
-        states.append(fit.task.state)
-        configs += [fit.task.config] * len(fit.task.state)
-        rows += [fit.task.rows] * len(fit.task.state)
-        validation += fit.task.validation
-    state = TrainState.concat(states)
+    start, tasks = time.perf_counter(), [fit.task for fit in fits]
+    members = [task for task in tasks for _ in range(len(task.state))]
+    state = TrainState.concat([*map(attrgetter("state"), tasks)])
     # Fits with equal starts have one state. `train` copies the orders that stacks cannot share.
     state.history = [*map(list, state.history)]
     state.masks = [*map(copy.deepcopy, state.masks)]
     first_epochs = state.epoch[:, 0].copy()
     try:
         state = train(
-            task.training_network,
-            task.targets.loss,
-            configs,
-            rows,
-            validation,
+            tasks[0].training_network,
+            tasks[0].targets.loss,
+            [*map(attrgetter("config"), members)],
+            [*map(attrgetter("rows"), members)],
+            [*chain(*map(attrgetter("validation"), tasks))],
             state,
             on_epoch,
             pause_epoch,
@@ -437,9 +424,9 @@ def train_stack(
     seconds_per_epoch = (time.perf_counter() - start) / max(1, n_epochs.sum())
     end = 0
     for fit in fits:
-        members = slice(end, end := end + len(fit.task.state))
-        seconds = float(seconds_per_epoch * n_epochs[members].sum())
-        fit.finish(state.take(members), seconds, pause_epoch)
+        numbers = slice(end, end := end + len(fit.task.state))
+        seconds = float(seconds_per_epoch * n_epochs[numbers].sum())
+        fit.finish(state.take(numbers), seconds, pause_epoch)
 
 
 def fit_transformers(member: StackMember, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:
@@ -501,13 +488,11 @@ def make_progress_report(n_networks: int) -> OnEpoch:
 
     def report(get_state: GetState) -> bool:
         nonlocal last_time
-        current_time = time.perf_counter()
         state = get_state()
-        n_left = state.stop_reason.count("")
-        if n_left == 0 or current_time - last_time > _SECONDS_BETWEEN_LINES:
-            last_time = current_time
+        n_epochs, n_left = int(state.epoch.max()), state.stop_reason.count("")
+        if n_left == 0 or time.perf_counter() - last_time > _SECONDS_BETWEEN_LINES:
+            last_time = time.perf_counter()
             # A worker process does not flush by itself.
-            n_epochs = int(state.epoch.max())
             print(f"epoch {n_epochs}, {n_left} of {n_networks} networks left", flush=True)
         return False
 

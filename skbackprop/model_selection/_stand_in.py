@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 import zlib
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -108,11 +107,9 @@ class Candidate(dict[str, Any]):
         which scikit-learn trains.
     """
 
-    def __init__(
-        self, parameters: dict[str, Any], estimators: Mapping[int, TrainedEstimator]
-    ) -> None:
+    def __init__(self, parameters: dict[str, Any], estimators: dict[int, Any]) -> None:
         super().__init__(parameters)
-        self.estimators = dict(estimators)
+        self.estimators = estimators.copy()
 
     def __sklearn_clone__(self) -> dict[str, Any]:
         return {**clone(dict(self), safe=False), "_estimators": self.estimators}
@@ -143,7 +140,7 @@ class StandIn(CallbackSupportMixin):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
         self.params: dict[str, Any] = {}
-        self.estimators: Mapping[int, TrainedEstimator] = {}
+        self.estimators: dict[int, TrainedEstimator] = {}
 
     def __sklearn_clone__(self) -> StandIn:
         return StandIn(self.estimator)
