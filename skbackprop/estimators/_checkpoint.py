@@ -65,14 +65,15 @@ def describe_fit(estimator: Any, data: Sequence[Any], omit: Container[str] = _OM
     for name, value in estimator.get_params(deep=False).items():
         if name not in omit:
             description[f"params/{name}"] = np.array(re.sub(r" at 0x[0-9a-fA-F]+", "", repr(value)))
-    checksum = compute_checksum([part for part in data if part is not None])
-    return description | {"data": np.array(checksum)}
+    return description | {"data": np.array(compute_checksum(data))}
 
 
 def compute_checksum(parts: Sequence[Any]) -> int:
-    """Return a checksum of up to a thousand rows of arrays or sparse matrices."""
+    """Return a checksum of up to a thousand rows of arrays or sparse matrices, but for None."""
     checksum = 0
     for part in parts:
+        if part is None:
+            continue
         rows: Any = part[np.unique(np.linspace(0, part.shape[0] - 1, _CHECKED_ROWS).astype(int))]
         arrays = [rows]
         if hasattr(rows, "indptr"):  # it is a CSR matrix

@@ -203,8 +203,7 @@ def with_network(estimator: Any, network: Any) -> Any:
 
 def has_callbacks(estimator: Any) -> bool:
     """Return whether an estimator, or the last step of a pipeline, has callbacks."""
-    parts = estimator, get_network(estimator)
-    return hasattr(parts[0], "_skl_callbacks") or hasattr(parts[1], "_skl_callbacks")
+    return any(hasattr(part, "_skl_callbacks") for part in (estimator, get_network(estimator)))
 
 
 def can_stack(estimator: Any) -> bool:
@@ -317,18 +316,13 @@ class StackedFit:
         kinds = type(task.targets), state.parameters.dtype, int(state.epoch[0, 0])
         return self.member.stack, *shapes, *kinds
 
-    @property
-    def checksum(self) -> int:
-        """A checksum of the data, to recognize equal data."""
-        return compute_checksum([part for part in self.task.data if part is not None])
-
     def finish(self, state: TrainState, seconds: float, pause_epoch: int | None) -> None:
         """Set the fitted attributes, and keep the state if training only pauses."""
         start = time.perf_counter()
         try:
             if pause_epoch is not None:
                 own_state = state.copy().with_own_random_states()
-                self.result.resumable = self.checksum, own_state
+                self.result.resumable = compute_checksum(self.task.data), own_state
                 self.network.max_iter = pause_epoch  # scorers read the number of epochs from it
             self.network._set_fitted(self.task, state)
         except Exception:  # scikit-learn reports the error in its own fit
@@ -375,7 +369,7 @@ def prepare_fit(
     fit = StackedFit(member, network, replace(task), result)
     if member.source is not None and (snapshot := member.source.load("resumable")) is not None:
         last_checksum, state = snapshot
-        if last_checksum == fit.checksum:
+        if last_checksum == compute_checksum(task.data):
             fit.task.resume(state)
     result.seconds = time.perf_counter() - start
     return fit
