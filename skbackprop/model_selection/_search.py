@@ -19,7 +19,6 @@ from joblib.parallel import get_active_backend
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
 from sklearn.pipeline import Pipeline
-from sklearn.utils import Bunch
 
 from ..estimators._estimator_mixin import EstimatorMixin
 from ..estimators.base import BaseNeuralNetwork
@@ -102,7 +101,7 @@ class StackedSearchMixin(EstimatorMixin):
         rows = {"rows": params.pop("rows")}
         routed = super()._get_routed_params_for_fit(params)
         self._fit_params = routed.estimator.fit
-        routed.estimator = Bunch(fit=self._fit_params | rows)
+        routed.estimator.fit = self._fit_params | rows
         return routed
 
     def _run_stacked(

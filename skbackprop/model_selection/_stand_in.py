@@ -85,11 +85,10 @@ class RepeatedTransform:
 
 
 def _are_same_rows(X: Any, other: Any) -> bool:
-    if type(X) is not type(other):
-        return False
     if hasattr(X, "equals"):  # a data frame
-        return bool(X.equals(other))
-    return is_equal(vars(X), vars(other)) if issparse(X) else is_equal(X, other)
+        return type(X) is type(other) and bool(X.equals(other))
+    X, other = (vars(rows) if issparse(rows) else rows for rows in (X, other))
+    return is_equal(X, other)
 
 
 class Candidate(dict[str, Any]):
