@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 from sklearn.dummy import DummyClassifier
 
-from ..tabular._blend import BOOSTED, MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
+from ..tabular._blend import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import AT_MOST, EQUALS, LEAF, Expr
@@ -17,7 +17,7 @@ _UNSEEN = -1e4
 
 
 def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
-    """Return the outputs of boosting for each fold: a logit for each class, or a prediction.
+    """Return the outputs of boosting for each fold: logs of probabilities, or a prediction.
 
     Parameters
     ----------
@@ -29,14 +29,20 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
     Raises
     ------
     TypeError
-        If other estimators are blended.
+        If other estimators are blended, or boosting encodes categories by itself.
     """
     n_classes, members = component.n_classes, component.estimators
-    others = [each for each in members if not isinstance(each, (*BOOSTED, DummyClassifier))]
+    others = [
+        each
+        for each in members
+        if not isinstance(each, DummyClassifier)
+        and not isinstance(getattr(each, "_preprocessor", each), OrdinalTable | None)
+    ]
     if others:
         raise TypeError(
             f"A blend with {type(others[0]).__name__} cannot be exported. Of other estimators only "
-            'gradient boosting can: fit with blend="auto", or with blend=None.'
+            "gradient boosting can, with its default of categorical_features: fit with "
+            'blend="auto", or with blend=None.'
         )
     intercepts = np.zeros((len(members), n_classes or 1))
     trees, targets = list[dict[str, Array]](), list[Array]()
@@ -47,26 +53,19 @@ def convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
             intercepts[member] = _UNSEEN
             intercepts[member, classes] = 0.0
             outputs = classes[1:] if len(classes) == 2 else classes
-        if isinstance(clone, BOOSTED):
-            intercepts[member, outputs] = clone._baseline_prediction.ravel()
-            table = clone._preprocessor
-            if not (table is None or isinstance(table, OrdinalTable)):
-                raise TypeError(
-                    "A blend with gradient boosting that has categorical_features of its own "
-                    'cannot be exported. Leave them at "from_dtype", and fit again.'
-                )
-            for iteration in clone._predictors:
-                for tree, output in zip(iteration, outputs.tolist(), strict=True):
-                    nodes = _make_tree_nodes(tree, table)
-                    n_nodes = len(nodes["modes"])
-                    if n_nodes == 1:  # a tree without a split is a constant
-                        intercepts[member, output] += tree.nodes["value"][0]
-                        continue
-                    trees.append(nodes | {"treeids": np.full(n_nodes, len(trees))})
-                    targets.append(np.full(n_nodes, member * len(intercepts.T) + output))
+        if isinstance(clone, DummyClassifier):
+            continue
+        intercepts[member, outputs] = clone._baseline_prediction.ravel()
+        for iteration in clone._predictors:
+            for tree, output in zip(iteration, outputs.tolist(), strict=True):
+                nodes = _make_tree_nodes(tree, clone._preprocessor)
+                n_nodes = len(nodes["modes"])
+                trees.append(nodes | {"treeids": np.full(n_nodes, len(trees))})
+                targets.append(np.full(n_nodes, member * len(intercepts.T) + output))
     sums: Any = np.isnan(ex.take_columns(x, [0])) * 0.0
     if trees:
-        sums = ex.forest(x, _join(trees), np.concatenate(targets), *intercepts.shape)
+        sums = ex.forest(x, _join(trees), np.concatenate(targets), intercepts.size)
+        sums = ex.reshape(sums, intercepts.shape)
     # Not as base_values, which some runtimes add to outputs with trees only.
     raw = sums + intercepts
     if n_classes is not None:

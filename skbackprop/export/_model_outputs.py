@@ -6,9 +6,9 @@ and averages the predictions of ensemble members.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from functools import singledispatch
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -21,7 +21,6 @@ from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
-from ..layers.dense import Dropout
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
@@ -47,62 +46,21 @@ _ALL = slice(None)
 _LIMITS = np.finfo(np.float32)
 
 
-@dataclass(frozen=True)
-class ModelOutput:
-    """Output of a model: the values of an expression, or a label or indicators from them.
-
-    Parameters
-    ----------
-    name : str
-        The name of the output.
-    expression : Expr
-        The expression.
-    classes : array or None, default=None
-        The classes of a label, which is the class with the largest value.
-    threshold : float or None, default=None
-        The threshold of indicators, which are 1 where a value is above it, else 0.
-    """
-
-    name: str
-    expression: Expr
-    classes: Array | None = None
-    threshold: float | None = None
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """The shape of the output for a row."""
-        return self.expression.shape if self.classes is None else ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the output."""
-        if self.classes is not None:
-            return self.classes.dtype
-        return np.dtype(np.float32 if self.threshold is None else np.int64)
-
-    @property
-    def tensor(self) -> Expr:
-        """The output as an expression that has no other use."""
-        if self.classes is not None:
-            code = Expr("ArgMax", (self.expression,), attributes={"axis": -1, "keepdims": 0})
-            return Expr("Gather", (self.classes, code), attributes={"axis": 0})
-        if self.threshold is not None:
-            is_above = Expr("Greater", (self.expression, np.array(self.threshold, np.float32)))
-            return Expr("Cast", (is_above,), attributes={"to": ex.INT64})
-        return Expr("Identity", (self.expression,))
+Outputs: TypeAlias = dict[str, Expr]
+"""The outputs of a model by name, in their order."""
 
 
-def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, tuple[ModelOutput, ...]]:
+def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, Outputs]:
     """Return the input of a fitted estimator as an expression, and its outputs."""
     check_is_fitted(estimator)
     *transformers, last = get_pipeline_steps(estimator)
-    row = x = ex.model_input(estimator.n_features_in_)
+    row = x = Expr("", shape=(estimator.n_features_in_,))
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)
         outputs = find_converter(to_outputs, type(last))(last, x)
         if return_std:
-            outputs = (*outputs, _std_output(last, x))
+            outputs["std"] = _convert_std(last, x)
     return row, outputs
 
 
@@ -119,9 +77,9 @@ def has_formulas(estimator: Any) -> bool:
 
 
 @singledispatch
-def to_outputs(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
+def to_outputs(estimator: Any, x: Expr) -> Outputs:
     """Return the outputs of a fitted estimator for an input: those of a transformer by default."""
-    return (ModelOutput("variable", convert(estimator, x)),)
+    return {"variable": convert(estimator, x)}
 
 
 # ------------------------------------------------------------------------------ networks
@@ -131,48 +89,46 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
     network = estimator._network.part(layers)
     parameters = estimator._predictor.parameters.part(layers)
-    x = ex.reshape(x, network.input_shape)
-    open_residuals: list[Expr] = []
-    n_estimators = len(parameters)
-    named = [a | b for a, b in zip(parameters.layers, parameters.buffers_of_layers, strict=True)]
-    for layer, shape, own in zip(network.layers, network.row_shapes[:-1], named, strict=True):
-        if isinstance(layer, ResidualStart):
-            open_residuals.append(x)
-            continue
-        if isinstance(layer, ResidualEnd):
-            x = open_residuals.pop() + x
-            continue
-        if isinstance(layer, Dropout):
-            continue
-        specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
-        # Layers compute with arrays that have an axis for the rows.
-        arrays = {spec.name: own[spec.name].reshape(n_estimators, *spec.shape) for spec in specs}
-        x = convert(layer, x, arrays)
-    return ex.reshape(x, (x.width,))
+    arrays = [a | b for a, b in zip(parameters.layers, parameters.buffers_of_layers, strict=True)]
+    x, members = ex.reshape(x, network.input_shape), []
+    for member in range(len(parameters)):
+        z, open_residuals = x, list[Expr]()
+        for layer, shape, own in zip(network.layers, network.row_shapes[:-1], arrays, strict=True):
+            if isinstance(layer, ResidualStart):
+                open_residuals.append(z)
+            elif isinstance(layer, ResidualEnd):
+                z = open_residuals.pop() + z
+            else:
+                specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
+                # Layers compute with arrays that have an axis for the rows.
+                named = {spec.name: own[spec.name][member].reshape(spec.shape) for spec in specs}
+                z = convert(layer, z, named)
+        members.append(ex.reshape(z, (z.width,)))
+    return ex.stack(members)
 
 
 @to_outputs.register
-def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: BackpropClassifier, x: Expr) -> Outputs:
     raw, targets = predict_raw(estimator, x), estimator._targets
-    link, classes = targets.loss.link, targets.classes
     has_probabilities = hasattr(estimator, "predict_proba")
     name = "probabilities" if has_probabilities else "scores"
     # Rounded probabilities may be equal where raw predictions are not.
-    is_raw_decisive = raw.n_estimators == 1 or not has_probabilities
+    is_raw_decisive = len(raw.shape) == 1 or not has_probabilities
     is_multilabel = isinstance(targets, MultilabelTargets)
-    by_class = raw if raw.width > 1 or is_multilabel else ex.concat([-raw, raw])
-    values = ex.mean_over_members(convert(link, by_class) if has_probabilities else raw)
+    by_class = raw if raw.shape[-1] > 1 or is_multilabel else ex.concat([-raw, raw])
+    values = ex.mean_over_members(
+        convert(targets.loss.link, by_class) if has_probabilities else raw
+    )
     decisive = ex.mean_over_members(by_class) if is_raw_decisive else values
     if is_multilabel:
-        label = ModelOutput("label", decisive, threshold=0.0 if is_raw_decisive else 0.5)
-        return label, ModelOutput(name, values)
-    if len(classes) == 1:
+        return {"label": ex.is_above(decisive, 0.0 if is_raw_decisive else 0.5), name: values}
+    if len(targets.classes) == 1:
         values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
-    return make_label_output("label", decisive, classes), ModelOutput(name, values)
+    return {"label": _convert_label(decisive, targets.classes), name: values}
 
 
-def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
-    """Return the output of a label, with classes of a type that ONNX has.
+def _convert_label(values: Expr, classes: Array) -> Expr:
+    """Return the class with the largest value, of a type that ONNX has.
 
     Raises
     ------
@@ -190,16 +146,16 @@ def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
             f"2**63 - 1 to be exported, got the dtype {classes.dtype}: {classes[:5]}. Number the "
             "classes from 0, and fit again."
         )
-    return ModelOutput(name, values, classes=classes)
+    return ex.take_class(values, classes)
 
 
 @to_outputs.register
-def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
-    each = _member_predictions(estimator, predict_raw(estimator, x))
+def _(estimator: BackpropRegressor, x: Expr) -> Outputs:
+    predictions = ex.mean_over_members(_member_predictions(estimator, predict_raw(estimator, x)))
     n_targets = estimator._targets.n_targets
-    n_each = each.width // n_targets
-    shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else each.shape
-    return (ModelOutput("variable", ex.reshape(ex.mean_over_members(each), shape)),)
+    n_each = predictions.width // n_targets
+    is_matrix = n_targets > 1 and n_each > 1
+    return {"variable": ex.reshape(predictions, (n_targets, n_each)) if is_matrix else predictions}
 
 
 def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
@@ -209,7 +165,7 @@ def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
     mean, scale = (
-        np.repeat(values, predictions.width // targets.n_targets)
+        np.repeat(values, predictions.shape[-1] // targets.n_targets)
         for values in (targets.mean, targets.scale)
     )
     lowest = _LIMITS.tiny if targets.loss.interval_y_true.low == 0 else _LIMITS.min
@@ -217,7 +173,7 @@ def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     return cast(Expr, np.minimum(scaled, _LIMITS.max))
 
 
-def _std_output(estimator: Any, x: Expr) -> ModelOutput:
+def _convert_std(estimator: Any, x: Expr) -> Expr:
     """Return the standard deviation that a regressor's `predict` returns."""
     if not isinstance(estimator, BackpropRegressor):
         raise ValueError(
@@ -225,21 +181,19 @@ def _std_output(estimator: Any, x: Expr) -> ModelOutput:
             f"{type(estimator).__name__}. Set return_std=False."
         )
     raw, targets = predict_raw(estimator, x), estimator._targets
-    (prediction,) = to_outputs(estimator, x)
     std = ex.std_over_members(_member_predictions(estimator, raw))
     predicted_std = get_predicted_std(targets.loss, raw)
     if predicted_std is not None:
         scale = 1.0 if targets.scale is None else targets.scale
         std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
-    return ModelOutput("std", ex.reshape(std, prediction.expression.shape))
+    return ex.reshape(std, to_outputs(estimator, x)["variable"].shape)
 
 
 @to_outputs.register
-def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: BackpropAutoencoder, x: Expr) -> Outputs:
     codes = convert(estimator, x)
     raw = predict_raw(estimator, codes, slice(n_encoder_layers(estimator._network), None))
-    reconstruction = convert(estimator._targets.loss.link, raw)
-    return ModelOutput("codes", codes), ModelOutput("reconstruction", reconstruction)
+    return {"codes": codes, "reconstruction": convert(estimator._targets.loss.link, raw)}
 
 
 @to_expression.register
@@ -251,7 +205,8 @@ def _(part: BackpropAutoencoder, x: Expr) -> Expr:
 def _(part: BackpropFeatures, x: Expr) -> Expr:
     (network,) = get_pipeline_steps(part.estimator_)
     n_layers = n_layers_up_to(network._network, part.layer)
-    return ex.flatten_members(predict_raw(network, x, slice(n_layers)))
+    members = predict_raw(network, x, slice(n_layers))
+    return ex.reshape(members, (members.width,))
 
 
 # -------------------------------------------------------------------- tabular estimators
@@ -290,16 +245,14 @@ def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
 
 
 @to_outputs.register
-def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: TabularClassifier, x: Expr) -> Outputs:
     mixed: Any = 0.0
     for raw, temperature, weight in zip(
-        _component_outputs(estimator, x),
-        estimator.temperatures_,
-        estimator.weights_,
-        strict=True,
+        _component_outputs(estimator, x), estimator.temperatures_, estimator.weights_, strict=True
     ):
-        logits = raw * (1 / ensemble_temperature(temperature, raw.n_estimators))
-        if logits.width == 1:
+        n_members = math.prod(raw.shape[:-1])
+        logits: Any = raw * (1 / ensemble_temperature(temperature, n_members))
+        if logits.shape[-1] == 1:
             by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
         else:
             by_member = convert(SOFTMAX_LINK, logits)
@@ -308,15 +261,15 @@ def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
     if len(estimator.classes_) == 1:
         probabilities = ex.take_columns(probabilities, [0]) * 0.0 + 1.0
-    label = make_label_output("label", probabilities, estimator.classes_)
-    return label, ModelOutput("probabilities", probabilities)
+    label = _convert_label(probabilities, estimator.classes_)
+    return {"label": label, "probabilities": probabilities}
 
 
 @to_outputs.register
-def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: TabularRegressor, x: Expr) -> Outputs:
     mixed: Any = 0.0
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
         mixed = mixed + weight * ex.mean_over_members(outputs)
     if estimator._targets.range is not None:
         mixed = ex.clip(mixed, *estimator._targets.range)
-    return (ModelOutput("variable", mixed),)
+    return {"variable": mixed}

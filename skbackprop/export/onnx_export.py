@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -29,7 +28,7 @@ from ..tabular import (
 from ..tabular._read_table import is_numeric
 from ..utils.validation import require_extra
 from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
-from ._model_outputs import ModelOutput, build_outputs, has_formulas
+from ._model_outputs import Outputs, build_outputs, has_formulas
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
@@ -91,10 +90,10 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If the estimator, or a part of it, cannot be exported.
+        If the estimator, or a part of it, cannot be exported, or X is required.
     ValueError
-        If weights overflow in single precision, ONNX cannot represent the labels, `return_std` is
-        set for an estimator without it, or X is required.
+        If weights overflow in single precision, ONNX cannot represent the labels, or `return_std`
+        is set for an estimator without it.
 
     Examples
     --------
@@ -118,28 +117,24 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         )
     if not has_formulas(estimator):
         return _convert_by_skl2onnx(estimator, X, return_std)
-    return make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
+    return _make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
 
 
-def make_model(name: str, row: Expr, outputs: Sequence[ModelOutput]) -> Any:
+def _make_model(name: str, row: Expr, outputs: Outputs) -> Any:
     """Return an ONNX model of expressions."""
     with require_extra("to_onnx", extra="onnx"):
         from onnx import helper
 
-    def make_info(name: str, dtype: Any, *shape: int) -> Any:
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        return helper.make_tensor_value_info(name, kind, ["n", *shape])
+    def make_info(name: str, value: Expr) -> Any:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+        return helper.make_tensor_value_info(name, kind, ["n", *value.shape])
 
     numbers = count()
-    names = {row: "X"} | {output.tensor: output.name for output in outputs}
+    # An output has no other use, and may be the input.
+    names = {row: "X"} | {Expr("Identity", (value,)): name for name, value in outputs.items()}
     nodes, constants = write_nodes(names, lambda name: f"{name}_{next(numbers)}")
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [make_info("X", np.float32, row.width)],
-        [make_info(each.name, each.dtype, *each.row_shape) for each in outputs],
-        constants,
-    )
+    infos = [make_info(name, value) for name, value in outputs.items()]
+    graph = helper.make_graph(nodes, name, [make_info("X", row)], infos, constants)
     opsets = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
     return helper.make_model(
         graph,
@@ -211,38 +206,35 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
     with require_extra("to_onnx", extra="onnx"):
         import onnx
         from skl2onnx import to_onnx
-        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     register_converters()
-    steps, inputs = get_pipeline_steps(estimator), _get_input_types(estimator, X)
-    converted = steps[0] if len(steps) == 1 else make_pipeline(*steps)
-    options = {"zipmap": False} if is_classifier(estimator) else None
+    steps, options = get_pipeline_steps(estimator), dict[str, Any]()
+    if is_classifier(estimator):
+        options["options"] = {"zipmap": False}
+        if not hasattr(estimator, "predict_proba"):
+            options["final_types"] = [("label", None), ("scores", None)]
 
     def convert(opset: Any) -> Any:
-        model = to_onnx(converted, initial_types=inputs, options=options, target_opset=opset)
+        model = to_onnx(
+            steps[0] if len(steps) == 1 else make_pipeline(*steps),
+            initial_types=_get_input_types(estimator, X),
+            target_opset=opset,
+            **options,
+        )
         onnx.checker.check_model(model, full_check=True)  # some converters are faulty
         return model
 
     try:
         try:
-            model = convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
+            return convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
         except (AssertionError, RuntimeError):  # a step may need a newer opset
-            model = convert(None)
-    except (MissingConverter, MissingShapeCalculator) as error:
-        reason = str(error).partition(". ")[0]
-        raise TypeError(
-            f"{name} cannot be exported, because skl2onnx has no converter for one of its parts "
-            f"({reason}). Apply that part to X yourself, and export the rest."
-        ) from error
+            return convert(None)
     except RuntimeError as error:
-        if X is None and "column name" in str(error):
-            raise ValueError(
-                f"{name} selects columns by name. Pass a data frame with these columns, such as "
-                "to_onnx(estimator, X_train[:1])."
-            ) from error
-        raise
-    if not hasattr(estimator, "predict_proba"):
-        _rename_probabilities_to_scores(model)
-    return model
+        raise TypeError(
+            f"{name} cannot be exported by skl2onnx ({str(error).partition('. ')[0]}). If a step "
+            "selects columns by name, pass a data frame with these columns, such as "
+            "to_onnx(estimator, X_train[:1]). If a step has no converter, apply it to X yourself, "
+            "and export the rest."
+        ) from error
 
 
 def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
@@ -270,33 +262,22 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
     return [(name, kind([None, 1])) for name, kind in kinds.items()]
 
 
-def _rename_probabilities_to_scores(model: Any) -> None:
-    """Rename the output "probabilities" of an ONNX model, if any, to "scores"."""
-
-    def rename(name: str) -> str:
-        return "scores" if name == "probabilities" else name
-
-    for output in model.graph.output:
-        output.name = rename(output.name)
-    for node in model.graph.node:
-        node.input[:], node.output[:] = map(rename, node.input), map(rename, node.output)
-
-
-def _build_operator_outputs(operator: Any) -> tuple[Expr, list[ModelOutput]]:
+def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
     """Return the input of an operator of skl2onnx, and the outputs that it has.
 
     Classes are strings or integers, as skl2onnx needs.
     """
-    row, (first, *others) = build_outputs(operator.raw_operator)
-    classes = first.classes
-    if classes is not None and classes.dtype != object:
+    row, outputs = build_outputs(operator.raw_operator)
+    first, *others = outputs.values()
+    if first.dtype not in (np.float32, np.int64, object):
+        classes: Any = first.inputs[0]
         integers = classes.astype(np.int64)
         if (integers != classes).any():
             raise ValueError(
                 "skl2onnx supports only labels that are strings or integers, got "
                 f"{classes[:5]}. Number the classes from 0, and fit again."
             )
-        first = replace(first, classes=integers)
+        first = replace(first, inputs=(integers, first.inputs[1]), dtype=integers.dtype)
     return row, [first, *others][: len(operator.outputs)]
 
 
@@ -312,22 +293,14 @@ def _set_types(operator: Any) -> None:
     """Set type and shape of each output: floats have the precision of the input."""
     from skl2onnx.common import data_types
 
-    shape, n_features = operator.inputs[0].type.shape, operator.raw_operator.n_features_in_
-    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != n_features):
-        # skl2onnx passes on labels of rows from clusterers, for example.
-        raise TypeError(
-            f"{type(operator.raw_operator).__name__} needs {n_features} features, but the step "
-            f"before it returns a tensor of shape {shape} in skl2onnx. Apply that step to X "
-            "yourself, and export the rest."
-        )
     by_dtype = {
-        "float32": _float_type(operator),
-        "int64": data_types.Int64TensorType,
-        "object": data_types.StringTensorType,
+        np.dtype(np.float32): _float_type(operator),
+        np.dtype(np.int64): data_types.Int64TensorType,
+        np.dtype(object): data_types.StringTensorType,
     }
     n_rows, outputs = operator.inputs[0].get_first_dimension(), _build_operator_outputs(operator)[1]
-    for variable, output in zip(operator.outputs, outputs, strict=True):
-        variable.set_type(by_dtype[output.dtype.name]([n_rows, *output.row_shape]))
+    for variable, value in zip(operator.outputs, outputs, strict=True):
+        variable.set_type(by_dtype[np.dtype(value.dtype)]([n_rows, *value.shape]))
 
 
 def _float_type(operator: Any) -> Any:
@@ -347,11 +320,11 @@ def _convert(scope: Any, operator: Any, container: Any) -> None:
     names = {row: scope.get_unique_variable_name("row")}
     source = operator.inputs[0].full_name
     cast = helper.make_node("Cast", [source], [names[row]], domain="", to=FLOAT)
-    for output, variable in zip(outputs, operator.outputs, strict=True):
-        tensor = output.tensor
+    for value, variable in zip(outputs, operator.outputs, strict=True):
+        output = Expr("Identity", (value,))
         if isinstance(variable.type, DoubleTensorType):
-            tensor = Expr("Cast", (tensor,), attributes={"to": TensorProto.DOUBLE})
-        names[tensor] = variable.full_name
+            output = Expr("Cast", (value,), attributes={"to": TensorProto.DOUBLE})
+        names[output] = variable.full_name
     nodes, constants = write_nodes(names, scope.get_unique_variable_name)
     for node in (cast, *nodes):
         node.name = scope.get_unique_operator_name(node.op_type)
