@@ -258,17 +258,19 @@ def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
 @to_expression.register
 def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
     n_mapped = part.n_blocks * part.width
-    mapped = ex.block_linear(ex.take_columns(x, range(n_mapped)), arrays["maps"])
+    blocks = ex.reshape(ex.take_columns(x, range(n_mapped)), (part.n_blocks, part.width))
+    mapped = ex.multiply_blocks(blocks, arrays["maps"])
     return ex.concat([mapped, ex.take_columns(x, range(n_mapped, x.width))])
 
 
 @to_expression.register
 def _(part: layers.PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
-    frequencies, maps, k = arrays["frequencies"], arrays["maps"], part.n_frequencies
+    frequencies = arrays["frequencies"]
     columns = range(len(frequencies)) if part.features is None else part.features
-    phases: Any = ex.take_columns(x, np.repeat(columns, k)) * (2 * np.pi * frequencies.ravel())
-    mapped_sines: Any = ex.block_linear(np.sin(phases), maps[:, :k])
-    return ex.concat([mapped_sines + ex.block_linear(np.cos(phases), maps[:, k:]), x])
+    numbers: Any = ex.reshape(ex.take_columns(x, columns), (len(frequencies), 1))
+    phases = numbers * (2 * np.pi * frequencies)
+    waves = ex.concat([np.sin(phases), np.cos(phases)])
+    return ex.concat([ex.multiply_blocks(waves, arrays["maps"]), x])
 
 
 @to_expression.register
@@ -340,13 +342,6 @@ def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
     return ex.over_windows("MaxPool" if is_max else "AveragePool", x, windows, shape)
 
 
-_RECURRENT_ACTIVATIONS = {
-    activations.Tanh: "Tanh",
-    activations.Relu: "Relu",
-    activations.Logistic: "Sigmoid",
-}
-
-
 @to_expression.register(layers.GRU)
 @to_expression.register(layers.LSTM)
 @to_expression.register(layers.SimpleRNN)
@@ -364,13 +359,13 @@ def _(part: Any, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
         columns = np.arange(len(biases)).reshape(4, -1)[[0, 3, 1, 2]].ravel()
         kernels, recurrent, biases = (each[..., columns] for each in (kernels, recurrent, biases))
     else:
-        operator, function = "RNN", type(activations.get_activation(part.activation))
-        if function not in _RECURRENT_ACTIVATIONS:
+        activation = convert(activations.get_activation(part.activation), Expr("", shape=(1,)))
+        operator, attributes = "RNN", {"activations": [activation.operator]}
+        if activation.operator not in ("Tanh", "Relu", "Sigmoid"):
             raise TypeError(
                 f"SimpleRNN with activation={part.activation!r} cannot be exported. Use one of "
                 "['tanh', 'relu', 'logistic'], and fit again."
             )
-        attributes = {"activations": [_RECURRENT_ACTIVATIONS[function]]}
     sequence = ex.reshape(x, split_channels(x.shape))
     constants = kernels, recurrent, np.concatenate([biases, recurrent_biases])
     return ex.recurrence(
@@ -442,13 +437,7 @@ def _(part: MaxAbsScaler, x: Any) -> Any:
 
 @to_expression.register
 def _(part: TableEncoder, x: Expr) -> Expr:
-    encoded = encode_table(part._encoding, x)
-    if not encoded.width:
-        raise ValueError(
-            "The TableEncoder cannot be exported, because it has no outputs: all columns were "
-            "constant."
-        )
-    return encoded
+    return encode_table(part._encoding, x)
 
 
 def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
@@ -584,16 +573,12 @@ def _(part: PiecewiseLinearEncoder, x: Expr) -> Any:
 
 @to_expression.register
 def _(part: PeriodicFeatures, x: Expr) -> Any:
-    return cosine_waves(x, 2 * np.pi * part.frequencies_, part.phases_)
+    numbers: Any = ex.reshape(x, (x.width, 1))
+    waves: Any = np.cos(numbers * (2 * np.pi * part.frequencies_) + part.phases_)
+    return ex.reshape(waves, (waves.width,))
 
 
 def bin_fractions(x: Expr, lower: Array, width: Array, least: Array, most: Array) -> Any:
     """Return how much of each bin lies below x."""
     fractions = (x - lower) * np.minimum(1 / width, np.finfo(np.float32).max)
     return ex.clip(fractions, least, most)
-
-
-def cosine_waves(x: Expr, frequencies: Array, phases: Array) -> Any:
-    """Return the cosine waves of each column; frequencies are angular."""
-    columns = np.repeat(np.arange(len(frequencies)), frequencies.shape[1])
-    return np.cos(ex.take_columns(x, columns) * frequencies.ravel() + phases.ravel())

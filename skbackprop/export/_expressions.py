@@ -163,11 +163,7 @@ def write_nodes(
 def _elementwise(operator: str, *operands: Any, **attributes: Any) -> Expr:
     """Return the expression of an elementwise operator on expressions, arrays and numbers."""
     values = [x if isinstance(x, Expr) else _to_float32(x) for x in operands]
-    shapes = [x.shape for x in values]
-    try:
-        shape = np.broadcast_shapes(*shapes)
-    except ValueError as error:
-        raise ValueError(f"{operator} got operands whose shapes do not match: {shapes}.") from error
+    shape = np.broadcast_shapes(*(x.shape for x in values))
     # In a tensor, axes of size one follow that of the rows.
     inputs = tuple(
         reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape) if isinstance(x, Expr) else x
@@ -241,12 +237,10 @@ def is_above(values: Expr, threshold: float) -> Expr:
 # ----------------------------------------------------------------- blocks, tables, trees
 
 
-def block_linear(x: Expr, maps: Array) -> Expr:
-    """Return the product of each block of columns with its matrix (n_blocks, width, n_units)."""
-    n_blocks, width, n_units = maps.shape
-    by_block = _swap_rows(reshape(x, (n_blocks, width)))
-    products = Expr("MatMul", (by_block, _to_float32(maps)), (n_blocks, n_units))
-    return reshape(_swap_rows(products), (n_blocks * n_units,))
+def multiply_blocks(x: Expr, maps: Array) -> Expr:
+    """Return the product of each row of x with its own matrix (n_blocks, width, n_units)."""
+    products = Expr("MatMul", (_swap_rows(x), _to_float32(maps)), (len(maps), maps.shape[-1]))
+    return reshape(_swap_rows(products), (products.width,))
 
 
 def _swap_rows(x: Expr) -> Expr:
@@ -278,14 +272,12 @@ def forest(x: Expr, nodes: Mapping[str, Array], targets: Array, n_outputs: int) 
     numbers of the outputs that the tree of a node adds to.
     """
     is_leaf = nodes["modes"] == LEAF
-    weights = nodes["values"][is_leaf]
-    _to_float32(weights)
     arrays = {f"nodes_{name}": array for name, array in nodes.items()} | {
         "nodes_values": np.where(is_leaf, 0.0, nodes["values"]),
         "target_treeids": nodes["treeids"][is_leaf],
         "target_nodeids": nodes["nodeids"][is_leaf],
         "target_ids": targets[is_leaf],
-        "target_weights": weights,
+        "target_weights": nodes["values"][is_leaf],
     }
     attributes: dict[str, Any] = {name: array.tolist() for name, array in arrays.items()}
     return Expr(_FOREST, (x,), (n_outputs,), attributes | {"n_targets": n_outputs})

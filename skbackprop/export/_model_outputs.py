@@ -22,10 +22,9 @@ from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
 from ..layers.residual import ResidualEnd, ResidualStart
-from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import CrossFittedEstimators
-from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, FeatureBuilder
+from ..tabular._model_inputs import FeatureBuilder
 from ..tabular._targets import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
@@ -33,7 +32,6 @@ from ._boosting import convert_boosting
 from ._converters import (
     bin_fractions,
     convert,
-    cosine_waves,
     encode_table,
     find_converter,
     get_predicted_std,
@@ -128,24 +126,12 @@ def _(estimator: BackpropClassifier, x: Expr) -> Outputs:
 
 
 def _convert_label(values: Expr, classes: Array) -> Expr:
-    """Return the class with the largest value, of a type that ONNX has.
-
-    Raises
-    ------
-    ValueError
-        If there is no such type.
-    """
+    """Return the class with the largest value. Integers and strings have one dtype."""
     kind = classes.dtype.kind
-    if kind in "UO" and all(isinstance(label, str) for label in classes.tolist()):
+    if kind == "U":
         classes = classes.astype(object)
     elif kind in "iu" and classes.max() <= np.iinfo(np.int64).max:
         classes = classes.astype(np.int64)
-    elif kind != "b" and classes.dtype not in (np.float32, np.float64):
-        raise ValueError(
-            "Labels must be strings, booleans, float32 or float64 numbers, or integers up to "
-            f"2**63 - 1 to be exported, got the dtype {classes.dtype}: {classes[:5]}. Number the "
-            "classes from 0, and fit again."
-        )
     return ex.take_class(values, classes)
 
 
@@ -164,22 +150,14 @@ def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     predictions = convert(targets.loss, raw)
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
-    mean, scale = (
-        np.repeat(values, predictions.shape[-1] // targets.n_targets)
-        for values in (targets.mean, targets.scale)
-    )
+    n_each = predictions.shape[-1] // targets.n_targets
+    mean, scale = np.repeat(targets.mean, n_each), np.repeat(targets.scale, n_each)
     lowest = _LIMITS.tiny if targets.loss.interval_y_true.low == 0 else _LIMITS.min
-    scaled = np.maximum(predictions * scale + mean, lowest)
-    return cast(Expr, np.minimum(scaled, _LIMITS.max))
+    return cast(Expr, ex.clip(predictions * scale + mean, lowest, _LIMITS.max))
 
 
-def _convert_std(estimator: Any, x: Expr) -> Expr:
+def _convert_std(estimator: BackpropRegressor, x: Expr) -> Expr:
     """Return the standard deviation that a regressor's `predict` returns."""
-    if not isinstance(estimator, BackpropRegressor):
-        raise ValueError(
-            "return_std=True needs a BackpropRegressor, whose predict has return_std, got a "
-            f"{type(estimator).__name__}. Set return_std=False."
-        )
     raw, targets = predict_raw(estimator, x), estimator._targets
     std = ex.std_over_members(_member_predictions(estimator, raw))
     predicted_std = get_predicted_std(targets.loss, raw)
@@ -233,15 +211,12 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
 
 def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
     """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
-    n = blocks.n_blocks
-    waves = cosine_waves(encoded, blocks.frequencies, blocks.phases)
-    columns = np.repeat(np.arange(n), N_BINS)
-    each = (blocks.lower, blocks.width, blocks.least, blocks.most)
-    bins = bin_fractions(ex.take_columns(encoded, columns), *(array.ravel() for array in each))
-    kinds = ex.concat([waves, bins - blocks.shift.ravel()])
-    by_wave = np.arange(n * N_FREQUENCIES).reshape(n, -1)
-    by_bin = n * N_FREQUENCIES + np.arange(n * N_BINS).reshape(n, -1)
-    return ex.concat([ex.take_columns(kinds, np.hstack([by_wave, by_bin]).ravel()), encoded])
+    numbers: Any = ex.take_columns(encoded, range(blocks.n_blocks))
+    numbers = ex.reshape(numbers, (blocks.n_blocks, 1))
+    waves = np.cos(numbers * blocks.frequencies + blocks.phases)
+    bins = bin_fractions(numbers, blocks.lower, blocks.width, blocks.least, blocks.most)
+    columns = ex.concat([waves, bins - blocks.shift])
+    return ex.concat([ex.reshape(columns, (columns.width,)), encoded])
 
 
 @to_outputs.register
@@ -253,10 +228,8 @@ def _(estimator: TabularClassifier, x: Expr) -> Outputs:
         n_members = math.prod(raw.shape[:-1])
         logits: Any = raw * (1 / ensemble_temperature(temperature, n_members))
         if logits.shape[-1] == 1:
-            by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
-        else:
-            by_member = convert(SOFTMAX_LINK, logits)
-        mixed = mixed + weight * ex.mean_over_members(by_member)
+            logits = ex.concat([logits * -0.5, logits * 0.5])
+        mixed = mixed + weight * ex.mean_over_members(ex.softmax(logits))
     logs = np.log(np.maximum(mixed, _LIMITS.tiny))
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
     if len(estimator.classes_) == 1:

@@ -8,27 +8,18 @@ from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._estimator_mixin import get_pipeline_steps
-from ..estimators.autoencoder import BackpropAutoencoder
-from ..estimators.classifier import BackpropClassifier
+from ..estimators._estimator_mixin import EstimatorMixin, get_pipeline_steps
 from ..estimators.regressor import BackpropRegressor
-from ..inspection import BackpropFeatures
-from ..tabular import (
-    PeriodicFeatures,
-    PiecewiseLinearEncoder,
-    TableEncoder,
-    TabularClassifier,
-    TabularRegressor,
-)
 from ..tabular._read_table import is_numeric
 from ..utils.validation import require_extra
+from ._converters import to_expression
 from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
-from ._model_outputs import Outputs, build_outputs, has_formulas
+from ._model_outputs import Outputs, build_outputs, has_formulas, to_outputs
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
@@ -110,13 +101,14 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     True
     """
     check_is_fitted(estimator)
-    if hasattr(estimator, "cv_results_") and not hasattr(estimator, "best_estimator_"):
-        raise TypeError(
-            f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
-            "estimator. Fit it with refit=True."
+    has_own, last = has_formulas(estimator), get_pipeline_steps(estimator)[-1]
+    if return_std and not (has_own and isinstance(last, BackpropRegressor)):
+        raise ValueError(
+            "return_std=True needs a BackpropRegressor, alone or after steps with a formula, got "
+            f"{estimator!r}. Set return_std=False."
         )
-    if not has_formulas(estimator):
-        return _convert_by_skl2onnx(estimator, X, return_std)
+    if not has_own:
+        return _convert_by_skl2onnx(estimator, X)
     return _make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
 
 
@@ -154,7 +146,7 @@ def register_converters() -> None:
     ``skl2onnx.to_onnx(pipeline, X[:1], options=...)`` then converts estimators of this package like
     those of scikit-learn, with the option ``zipmap`` and with integers or strings as labels.
     Outputs that skl2onnx does not support are left out: standard deviations, and reconstructions of
-    autoencoders.
+    autoencoders. Numbers are in single precision.
 
     Raises
     ------
@@ -184,25 +176,16 @@ def register_converters() -> None:
     """
     with require_extra("register_converters", extra="onnx"):
         from skl2onnx import update_registered_converter
-    encoders = TableEncoder, PeriodicFeatures, PiecewiseLinearEncoder
-    for kinds, parameters in (
-        ((BackpropClassifier, TabularClassifier), {"options": _CLASSIFIER_OPTIONS}),
-        ((BackpropRegressor, TabularRegressor), {}),
-        ((BackpropAutoencoder, BackpropFeatures, *encoders), {"parser": _parse_transformer}),
-    ):
-        for kind in kinds:
-            alias = f"Skbackprop{kind.__name__}"
-            update_registered_converter(kind, alias, _set_types, _convert, **parameters)
+    for kind in (*to_outputs.registry, *to_expression.registry):
+        if issubclass(kind, EstimatorMixin):
+            parser = _parse_transformer if issubclass(kind, TransformerMixin) else None
+            options = _CLASSIFIER_OPTIONS if issubclass(kind, ClassifierMixin) else None
+            functions = _set_types, _convert, True, parser
+            update_registered_converter(kind, f"Skbackprop{kind.__name__}", *functions, options)
 
 
-def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
+def _convert_by_skl2onnx(estimator: Any, X: Any) -> Any:
     """Return a fitted estimator as an ONNX model, converted by skl2onnx."""
-    name = type(estimator).__name__
-    if return_std:
-        raise ValueError(
-            "return_std=True needs a BackpropRegressor, alone or after steps with a formula, but "
-            f"skl2onnx converts this {name}. Set return_std=False."
-        )
     with require_extra("to_onnx", extra="onnx"):
         import onnx
         from skl2onnx import to_onnx
@@ -228,12 +211,12 @@ def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
             return convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
         except (AssertionError, RuntimeError):  # a step may need a newer opset
             return convert(None)
-    except RuntimeError as error:
+    except (AttributeError, RuntimeError) as error:
+        name, reason = type(estimator).__name__, str(error).partition(". ")[0]
         raise TypeError(
-            f"{name} cannot be exported by skl2onnx ({str(error).partition('. ')[0]}). If a step "
-            "selects columns by name, pass a data frame with these columns, such as "
-            "to_onnx(estimator, X_train[:1]). If a step has no converter, apply it to X yourself, "
-            "and export the rest."
+            f"{name} cannot be exported by skl2onnx ({reason}). If a step takes columns by name, "
+            "pass a data frame with these columns, such as to_onnx(estimator, X_train[:1]). If a "
+            "step has no converter, apply it to X yourself, and export the rest."
         ) from error
 
 
@@ -245,21 +228,18 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
     """
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-    if X is None:
-        return [("X", FloatTensorType([None, estimator.n_features_in_]))]
-    if not nw.dependencies.is_into_dataframe(X):
-        rows = X if hasattr(X, "dtype") else np.asarray(X)
-        kind = StringTensorType if rows.dtype.kind in "OUS" else FloatTensorType
-        return [("X", kind([None, rows.shape[1]]))]
-    kinds = {
-        name: FloatTensorType if is_numeric(dtype) else StringTensorType
-        for name, dtype in nw.from_native(X, eager_only=True).schema.items()
-    }
-    if len(set(kinds.values())) == 1 and not isinstance(
-        get_pipeline_steps(estimator)[0], ColumnTransformer
-    ):
-        return [("X", kind([None, len(kinds)])) for kind in set(kinds.values())]
-    return [(name, kind([None, 1])) for name, kind in kinds.items()]
+    kind = FloatTensorType
+    if nw.dependencies.is_into_dataframe(X):
+        kinds = {
+            name: FloatTensorType if is_numeric(dtype) else StringTensorType
+            for name, dtype in nw.from_native(X, eager_only=True).schema.items()
+        }
+        kind, *others = set(kinds.values())
+        if others or isinstance(get_pipeline_steps(estimator)[0], ColumnTransformer):
+            return [(name, kind([None, 1])) for name, kind in kinds.items()]
+    elif X is not None and getattr(X, "dtype", np.asarray(X).dtype).kind in "OUS":
+        kind = StringTensorType
+    return [("X", kind([None, estimator.n_features_in_]))]
 
 
 def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
@@ -283,18 +263,20 @@ def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
 
 def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
     """Declare one output, also for an autoencoder, which skl2onnx takes for an outlier detector."""
+    from skl2onnx.common.data_types import FloatTensorType
+
     operator = scope.declare_local_operator(f"Skbackprop{type(model).__name__}", model)
     operator.inputs = inputs
-    operator.outputs.append(scope.declare_local_variable("variable", _float_type(operator)()))
+    operator.outputs.append(scope.declare_local_variable("variable", FloatTensorType()))
     return operator.outputs
 
 
 def _set_types(operator: Any) -> None:
-    """Set type and shape of each output: floats have the precision of the input."""
+    """Set type and shape of each output."""
     from skl2onnx.common import data_types
 
     by_dtype = {
-        np.dtype(np.float32): _float_type(operator),
+        np.dtype(np.float32): data_types.FloatTensorType,
         np.dtype(np.int64): data_types.Int64TensorType,
         np.dtype(object): data_types.StringTensorType,
     }
@@ -303,28 +285,16 @@ def _set_types(operator: Any) -> None:
         variable.set_type(by_dtype[np.dtype(value.dtype)]([n_rows, *value.shape]))
 
 
-def _float_type(operator: Any) -> Any:
-    """Return the type of floats in the precision of the input."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-
-    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
-    return DoubleTensorType if is_double else FloatTensorType
-
-
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
-    from onnx import TensorProto, helper, numpy_helper
-    from skl2onnx.common.data_types import DoubleTensorType
+    from onnx import helper, numpy_helper
 
     row, outputs = _build_operator_outputs(operator)
     names = {row: scope.get_unique_variable_name("row")}
     source = operator.inputs[0].full_name
     cast = helper.make_node("Cast", [source], [names[row]], domain="", to=FLOAT)
     for value, variable in zip(outputs, operator.outputs, strict=True):
-        output = Expr("Identity", (value,))
-        if isinstance(variable.type, DoubleTensorType):
-            output = Expr("Cast", (value,), attributes={"to": TensorProto.DOUBLE})
-        names[output] = variable.full_name
+        names[Expr("Identity", (value,))] = variable.full_name
     nodes, constants = write_nodes(names, scope.get_unique_variable_name)
     for node in (cast, *nodes):
         node.name = scope.get_unique_operator_name(node.op_type)

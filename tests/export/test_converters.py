@@ -210,7 +210,7 @@ def test_functions_equal_those_of_numpy(function):
         (lambda z: np.add.reduce(z), TypeError, r"cannot use add \(reduce"),
         (lambda z: np.add(z, z, where=True), TypeError, r"options \['where'\]"),
         (lambda z: z > 0, TypeError, "cannot use greater"),
-        (lambda z: z + np.ones(2), ValueError, r"do not match: \[\(4,\), \(2,\)\]"),
+        (lambda z: z + np.ones(2), ValueError, r"mismatch.*\(4,\).*\(2,\)"),
         (lambda z: z * 1e39, ValueError, r"finite values in single precision.*1e\+39"),
     ],
 )

@@ -82,13 +82,6 @@ def test_layers_of_sequences_after_transformers(opset):
     check(make_pipeline(PowerTransformer(), network).fit(X, Y), target_opset=opset)
 
 
-def test_outputs_have_the_dtype_of_the_input():
-    regressor = BackpropRegressor((5,), loss="gaussian", **SHORT).fit(X, NUMBERS)
-    (doubles,), (floats,) = outputs_of(regressor, X), outputs_of(regressor)
-    assert (doubles.dtype, floats.dtype) == (np.float64, np.float32)
-    assert is_close(doubles[:, 0], regressor.predict(X))
-
-
 def test_zipmap_option():
     label, probabilities = outputs_of(classifier(cases.LABELS["strings"]))
     assert set(probabilities[0]) == set(cases.LABELS["strings"])
