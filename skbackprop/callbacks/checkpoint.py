@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.utils import check_scalar
 
 
 class Checkpoint:
@@ -32,10 +33,10 @@ class Checkpoint:
     Raises
     ------
     TypeError
-        When a fit begins, if the estimator is not one of this package. Set the callback on the
-        network itself, not on a pipeline around it.
+        If a parameter has another type. When a fit begins, if the estimator is not one of this
+        package. Set the callback on the network itself, not on a pipeline around it.
     ValueError
-        If a parameter is not valid. When a fit begins, if this is one of many fits of a search.
+        If `every` is less than 1. When a fit begins, if this is one of many fits of a search.
     OSError
         When a fit begins, if the folder does not exist. After an epoch, if the file cannot be
         written. Training then ends.
@@ -86,13 +87,7 @@ class Checkpoint:
     every: int
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
-        if not isinstance(every, Integral) or isinstance(every, bool) or every < 1:
-            raise ValueError(
-                "every of Checkpoint must be an int of at least 1, the number of epochs between "
-                f"two checkpoints, got {every!r}."
-            )
-        if not isinstance(path, (str, os.PathLike)) or not Path(path).name:
-            raise ValueError(f"path of Checkpoint must be the path of a file, got {path!r}.")
+        check_scalar(every, "every", Integral, min_val=1)
         self.path, self.every = Path(path).absolute(), int(every)
 
     def __repr__(self) -> str:
@@ -114,11 +109,7 @@ class Checkpoint:
                     "networks. Set it on a single estimator with the best parameters."
                 )
             parent = parent.parent
-        if not self.path.parent.is_dir():
-            raise FileNotFoundError(
-                f"The folder {str(self.path.parent)!r} in the path of Checkpoint does not exist. "
-                "Create it first."
-            )
+        os.scandir(self.path.parent).close()  # raises an error without the folder
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
         """Do nothing."""

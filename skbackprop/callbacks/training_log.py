@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -90,35 +87,30 @@ class TrainingLog:
     """
 
     def __init__(self, path: Any) -> None:
-        suffixes = ".jsonl", ".csv"
-        if not isinstance(path, (str, PathLike)) or Path(path).suffix.lower() not in suffixes:
+        self.path = Path(path).absolute()
+        self._is_csv = self.path.suffix.lower() == ".csv"
+        if not self._is_csv and self.path.suffix.lower() != ".jsonl":
             raise ValueError(
                 "path of TrainingLog must be a file name that ends in .jsonl or .csv, "
                 f"got {path!r}."
             )
-        self.path = Path(path).absolute()
 
     def __repr__(self) -> str:
         return f"TrainingLog({str(self.path)!r})"
 
-    @property
-    def _is_csv(self) -> bool:
-        return self.path.suffix.lower() == ".csv"
-
     def setup(self, estimator: Any, context: Any) -> None:
         """Create the file if it does not exist, and check that it is writable."""
         header = _to_csv({name: name for name in COLUMNS}).encode() if self._is_csv else b""
-        if not self.path.exists() or self.path.stat().st_size == 0:
-            self._append(header)
-        self._append(b"")
-        if self._is_csv:
-            with self.path.open("rb") as file:
-                first = file.readline()
-            if first.strip() != header.strip():
-                raise ValueError(
-                    f"{self.path} is not a training log: it begins with {first[:80]!r} instead of "
-                    "the columns of TrainingLog. Set another path."
-                )
+        with self.path.open("a+b") as file:
+            if file.tell() == 0:
+                file.write(header)
+            file.seek(0)
+            first = file.readline()
+        if self._is_csv and first.strip() != header.strip():
+            raise ValueError(
+                f"{self.path} is not a training log: it begins with {first[:80]!r} instead of the "
+                "columns of TrainingLog. Set another path."
+            )
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Do nothing, as the file is closed."""
@@ -134,18 +126,14 @@ class TrainingLog:
         if lines:
             content = "".join(map(_to_csv if self._is_csv else _to_json, lines)).encode()
             try:
-                self._append(content)
+                with self.path.open("ab", buffering=0) as file:
+                    file.write(content)  # at once, so that other processes do not interleave
             except OSError as error:
                 warn(
                     f"TrainingLog could not write to {self.path}: {error.strerror or error}. "
                     "Training continues, and the log tries again after the next epoch.",
                     UserWarning,
                 )
-
-    def _append(self, content: bytes) -> None:
-        """Append to the file in one write, which other processes do not interleave."""
-        with self.path.open("ab", buffering=0) as file:
-            file.write(content)
 
 
 def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
@@ -187,6 +175,4 @@ def _to_json(line: Mapping[str, Any]) -> str:
 
 
 def _to_csv(line: Mapping[str, Any]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(line[name] for name in COLUMNS)
-    return text.getvalue()
+    return ",".join("" if line[name] is None else str(line[name]) for name in COLUMNS) + "\n"
