@@ -22,8 +22,7 @@ from skbackprop import (
     BackpropRegressor,
     EarlyStopping,
 )
-from skbackprop.callbacks import TrainingLog
-from skbackprop.callbacks.training_log import COLUMNS
+from skbackprop.callbacks import COLUMNS, TrainingLog
 from support import data_for, few_epochs, forks, quick
 
 pytestmark = few_epochs
