@@ -158,14 +158,6 @@ def test_raises_on_another_suffix(path):
         TrainingLog(path)
 
 
-def test_relative_path_is_made_absolute(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    log = TrainingLog("log.csv")
-    monkeypatch.chdir("/")
-    assert log.path == tmp_path / "log.csv"
-    assert repr(log) == f"TrainingLog({str(log.path)!r})"
-
-
 @FORMATS
 def test_raises_before_training_if_the_path_is_not_writable(tmp_path, suffix):
     X, y = data_for(BackpropClassifier)

@@ -118,10 +118,7 @@ def test_scale_depends_on_the_span_of_the_values(values, scale):
 
 def test_grids_may_leave_out_parameters():
     search = ridge([{"alpha": [1.0, 2.0]}, {"solver": ["svd", "lsqr"]}])
-    display = from_estimator(search, params="solver")
-    assert tick_labels(display) == ["not set", "svd", "lsqr"]
-    scores = search.cv_results_["mean_test_score"]
-    assert display.lines_[0].get_ydata().tolist() == [scores[:2].max(), *scores[2:]]
+    assert tick_labels(from_estimator(search, params="solver")) == ["not set", "svd", "lsqr"]
 
 
 # --------------------------------------------------------------------------- heat maps
