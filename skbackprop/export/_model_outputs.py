@@ -57,10 +57,8 @@ def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, Outpu
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)
-        outputs = find_converter(to_outputs, type(last))(last, x)
-        if return_std:
-            outputs["std"] = _convert_std(last, x)
-    return row, outputs
+        options = {"return_std": True} if return_std else {}
+        return row, find_converter(to_outputs, type(last))(last, x, **options)
 
 
 def has_formulas(estimator: Any) -> bool:
@@ -137,12 +135,21 @@ def _convert_label(values: Expr, classes: Array) -> Expr:
 
 
 @to_outputs.register
-def _(estimator: BackpropRegressor, x: Expr) -> Outputs:
-    predictions = ex.mean_over_members(_member_predictions(estimator, predict_raw(estimator, x)))
-    n_targets = estimator._targets.n_targets
-    n_each = predictions.width // n_targets
-    is_matrix = n_targets > 1 and n_each > 1
-    return {"variable": ex.reshape(predictions, (n_targets, n_each)) if is_matrix else predictions}
+def _(estimator: BackpropRegressor, x: Expr, return_std: bool = False) -> Outputs:
+    raw, targets = predict_raw(estimator, x), estimator._targets
+    members = _member_predictions(estimator, raw)
+    outputs = {"variable": ex.mean_over_members(members)}
+    if return_std:
+        outputs["std"] = ex.std_over_members(members)
+        predicted_std = get_predicted_std(targets.loss, raw)
+        if predicted_std is not None:
+            scale = 1.0 if targets.scale is None else targets.scale
+            predicted_std = ex.root_mean_square(predicted_std * scale)
+            outputs["std"] = ex.root_of_squares(outputs["std"], predicted_std)
+    shape = targets.n_targets, outputs["variable"].width // targets.n_targets
+    if min(shape) > 1:
+        return {name: ex.reshape(value, shape) for name, value in outputs.items()}
+    return outputs
 
 
 def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
@@ -155,17 +162,6 @@ def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     mean, scale = np.repeat(targets.mean, n_each), np.repeat(targets.scale, n_each)
     lowest = _LIMITS.tiny if targets.loss.interval_y_true.low == 0 else _LIMITS.min
     return cast(Expr, ex.clip(predictions * scale + mean, lowest, _LIMITS.max))
-
-
-def _convert_std(estimator: BackpropRegressor, x: Expr) -> Expr:
-    """Return the standard deviation that a regressor's `predict` returns."""
-    raw, targets = predict_raw(estimator, x), estimator._targets
-    std = ex.std_over_members(_member_predictions(estimator, raw))
-    predicted_std = get_predicted_std(targets.loss, raw)
-    if predicted_std is not None:
-        scale = 1.0 if targets.scale is None else targets.scale
-        std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
-    return ex.reshape(std, to_outputs(estimator, x)["variable"].shape)
 
 
 @to_outputs.register
