@@ -198,15 +198,6 @@ def test_raises_on_a_file_with_other_columns(tmp_path):
     assert path.read_text() == "sepal,petal\n1,2\n"
 
 
-@FORMATS
-def test_fits_append_to_an_existing_file(tmp_path, suffix):
-    path = tmp_path / f"log{suffix}"
-    path.touch()
-    for n_rows in (5, 10):
-        logged(path, BackpropClassifier)
-        assert len(read(path)) == n_rows
-
-
 def train_and_write(paths, others):
     """Begin when all others do as well."""
     X = np.linspace(0, 1, 20)[:, None]
@@ -241,6 +232,7 @@ def test_two_processes_write_to_one_file(tmp_path):
 def test_copies_share_the_file(tmp_path):
     X, y = data_for(BackpropClassifier)
     log = TrainingLog(tmp_path / "log.csv")
+    log.path.touch()
     model = quick(BackpropClassifier, n_iter_no_change=np.inf).set_callbacks(log)
     copies = [clone(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
     for each in (model, *copies):

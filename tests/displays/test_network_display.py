@@ -15,8 +15,6 @@ from support import class_data, few_epochs, quick, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
-DISPLAYS = pytest.mark.parametrize("display_class", [NetworkDisplay, WeightsDisplay])
-
 
 def fitted(estimator_class=BackpropClassifier, n_features=4, **settings):
     make = class_data if estimator_class is BackpropClassifier else value_data
@@ -206,7 +204,7 @@ def test_the_first_of_several_networks_is_drawn():
 # -------------------------------------------------------------------------------- both
 
 
-@DISPLAYS
+@pytest.mark.parametrize("display_class", [NetworkDisplay, WeightsDisplay])
 def test_raises_on_other_and_unfitted_estimators(display_class):
     name = display_class.__name__
     for estimator in (

@@ -12,7 +12,7 @@ from skbackprop.activations import ACTIVATIONS, ActivationFunction, Relu
 from skbackprop.export import to_expression, to_onnx
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
-from skbackprop.layers.dense import Dropout, HiddenDropout
+from skbackprop.layers.dense import HiddenDropout
 from skbackprop.layers.residual import ResidualEnd, ResidualStart
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile, SquaredError
 from skbackprop.losses.links import IdentityLink, Link
@@ -28,15 +28,10 @@ def subclasses_of(kind):
     return {each for each in below - {kind} if each.__module__.startswith("skbackprop")}
 
 
-def is_leaf(kind):
-    """Return whether a class has no subclasses."""
-    return not subclasses_of(kind)
-
-
 def is_computed(kind):
-    """Return whether a layer computes in prediction, and is not a sum or other layers."""
-    others = Dropout, HiddenDropout, ResidualStart, ResidualEnd
-    return kind.bind is not Layer.bind and kind not in others
+    """Return whether a class has no subclasses, and computes more than a sum or other layers."""
+    others = HiddenDropout, ResidualStart, ResidualEnd
+    return not subclasses_of(kind) and kind.bind is not Layer.bind and kind not in others
 
 
 LOSSES = *CLASSIFIER_LOSSES.values(), *REGRESSOR_LOSSES.values(), Quantile([0.1, 0.9])
@@ -49,7 +44,7 @@ LOSSES = *CLASSIFIER_LOSSES.values(), *REGRESSOR_LOSSES.values(), Quantile([0.1,
             *(type(part) for part in (*ACTIVATIONS.values(), *LOSSES)),
             *NORMALIZATIONS.values(),
             *(type(loss.link) for loss in LOSSES),
-            *(kind for kind in subclasses_of(Layer) if is_leaf(kind) and is_computed(kind)),
+            *filter(is_computed, subclasses_of(Layer)),
         },
         key=lambda kind: kind.__name__,
     ),
