@@ -174,18 +174,15 @@ def _describe_layers(layers: list[LayerSummary]) -> str:
 class WeightsDisplay:
     """Plot of a network's weights: images of the first layer, or histograms of all layers.
 
-    Use `from_estimator` to create it. With an `image_shape`, the weights of each unit of the first
-    layer, or the filters of a first `Conv2D`, are images: red where a pixel excites the unit, blue
-    where it inhibits the unit, on the same scale for all units. Otherwise each layer has a
-    histogram with a height of its own. The first layer is on top.
+    Use `from_estimator` to create it. With the option `image_shape`, the weights of each unit of
+    the first layer, or the filters of a first `Conv2D`, are images: red where a pixel excites the
+    unit, blue where it inhibits the unit, on the same scale for all units. Otherwise each layer has
+    a histogram with a height of its own. The first layer is on top.
 
     Parameters
     ----------
     weights : list of arrays of shape (fan_in, fan_out)
         The weights of each layer.
-    image_shape : tuple of int or None, default=None
-        The shape of the input or kernel as an image: (height, width), or (height, width, 3) in
-        color.
 
     Attributes
     ----------
@@ -213,21 +210,11 @@ class WeightsDisplay:
     16
     """
 
-    def __init__(
-        self, *, weights: Sequence[Array], image_shape: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, *, weights: Sequence[Array]) -> None:
         self.weights = weights
-        self.image_shape = image_shape
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        *,
-        image_shape: tuple[int, ...] | None = None,
-        max_units: int = 64,
-        ax: Any = None,
-    ) -> Self:
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, **options: Any) -> Self:
         """Plot the weights of a fitted network.
 
         Parameters
@@ -236,13 +223,10 @@ class WeightsDisplay:
             A fitted network or tabular estimator of this package, or a pipeline, search or other
             meta-estimator around one. The first network of an ensemble is plotted; for another one,
             pass it from `estimators_` or `networks_`.
-        image_shape : tuple of int or None, default=None
-            The shape of the input, or of the kernels of a first `Conv2D`, as an image:
-            (height, width), or (height, width, 3) in color. None for histograms.
-        max_units : int, default=64
-            Maximum number of units to plot: those with the largest weights.
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
+        **options : object
+            The options `image_shape` and `max_units` of `plot`.
 
         Returns
         -------
@@ -272,15 +256,20 @@ class WeightsDisplay:
             for spec in layer.parameter_specs(shape)
             if spec.regularized
         ]
-        return cls(weights=weights, image_shape=image_shape).plot(ax, max_units=max_units)
+        return cls(weights=weights).plot(ax, **options)
 
-    def plot(self, ax: Any = None, *, max_units: int = 64) -> Self:
+    def plot(
+        self, ax: Any = None, *, image_shape: tuple[int, ...] | None = None, max_units: int = 64
+    ) -> Self:
         """Plot the weights.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
+        image_shape : tuple of int or None, default=None
+            The shape of the input, or of the kernels of a first `Conv2D`, as an image:
+            (height, width), or (height, width, 3) in color. None for histograms.
         max_units : int, default=64
             Maximum number of units to plot: those with the largest weights.
 
@@ -298,7 +287,7 @@ class WeightsDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        shape, n_inputs = self.image_shape, len(self.weights[0])
+        shape, n_inputs = image_shape, len(self.weights[0])
         if shape is not None and (np.size(shape) not in (2, 3) or prod(shape) != n_inputs):
             raise ValueError(
                 "image_shape must be (height, width), or (height, width, 3) for color images, with "

@@ -13,13 +13,12 @@ from ._plotting import get_axes, is_wide, unwrap_estimator
 class LossCurveDisplay:
     """Plot of losses and validation scores over the epochs of training.
 
-    Use `from_estimator` to create it, or `from_estimators` to compare several estimators. An epoch
-    of L-BFGS is an iteration. The upper
+    Use `from_estimator` to create it, or `from_estimators` to compare several estimators. The upper
     part has the training loss and, if there are validation rows, the dashed validation loss. With
     early stopping, a lower part has the validation scores, and dots mark the best epoch, whose
-    weights the estimator has. An ensemble has a thin line for each member. Losses that span more
-    than a factor of 20 are plotted on a logarithmic scale; ``display.ax_.set_yscale("linear")``
-    undoes it.
+    weights the estimator has. Epochs of L-BFGS are its iterations. An ensemble has a thin line for
+    each member. Losses that span more than a factor of 20 are plotted on a logarithmic scale;
+    ``display.ax_.set_yscale("linear")`` undoes it.
 
     Parameters
     ----------

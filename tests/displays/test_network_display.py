@@ -51,7 +51,7 @@ def test_max_units_selects_the_units_with_the_largest_weights():
 def test_color_images_are_gray_where_weights_are_zero():
     weights = np.zeros((12, 2))
     weights[:3, 0] = 1, 0, -1  # of the first pixel
-    display = WeightsDisplay(weights=[weights], image_shape=(2, 2, 3)).plot()
+    display = WeightsDisplay(weights=[weights]).plot(image_shape=(2, 2, 3))
     assert display.image_.get_array()[0, 0].tolist() == [1, 0.5, 0]
     assert display.image_.get_array()[0, 2].tolist() == [0.83] * 3  # the gap is light gray
 
