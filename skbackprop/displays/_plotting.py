@@ -80,8 +80,7 @@ def first_network(caller: str, estimator: Any) -> BaseNeuralNetwork:
     network = unwrap_estimator(estimator)[0]
     if not isinstance(network, BaseNeuralNetwork):
         raise TypeError(
-            f"{caller} needs a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
-            "TabularClassifier or TabularRegressor, or a pipeline or refitted search of one, got "
-            f"{estimator!r}."
+            f"{caller} needs a fitted BackpropClassifier or another estimator of skbackprop, or a "
+            f"pipeline or refitted search of one, got {estimator!r}."
         )
     return network

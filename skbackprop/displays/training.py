@@ -116,11 +116,8 @@ class LossCurveDisplay:
         for name, estimator in estimators.items():
             networks = unwrap_estimator(estimator)
             if not all(getattr(network, "loss_curve_", None) for network in networks):
-                raise TypeError(
-                    "LossCurveDisplay needs a fitted network with a loss_curve_, such as a "
-                    "BackpropClassifier, a TabularClassifier, or a pipeline or refitted search of "
-                    f"one, got {estimator!r}."
-                )
+                message = "LossCurveDisplay needs a fitted network with a loss_curve_, got"
+                raise TypeError(f"{message} {estimator!r}.")
             for number, network in enumerate(networks, 1):
                 parts = [str(name)]
                 if len(networks) > 1:
