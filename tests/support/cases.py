@@ -34,6 +34,8 @@ LABELS = {
     "integers": Y * 5 - 3,
     "large integers": np.array([-(2**63), 0, 2**62])[Y],
     "small unsigned": Y.astype(np.uint8),
+    "large unsigned": np.array([0, 5, 2**64 - 1], dtype=np.uint64)[Y],
+    "half precision": np.float16(Y),
     "strings": np.array(["a", 'é "\\', "??/*"])[Y],
     "objects": np.array(["a", "b", "c"], dtype=object)[Y],
     "booleans": Y > 0,
