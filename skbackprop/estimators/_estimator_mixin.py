@@ -33,7 +33,7 @@ class EstimatorMixin(BaseEstimator):
 
     def __new__(cls, *args: Any, **params: Any) -> Self:
         """Make an estimator; an unknown parameter raises a TypeError with a suggestion."""
-        check_keywords(cls.__init__, params)
+        check_keywords(cls, cls.__init__, params)
         return super().__new__(cls)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -145,7 +145,8 @@ def with_argument_suggestions(method: Method) -> Method:
 
     @wraps(method)
     def wrapper(self: Any, *args: Any, **arguments: Any) -> Any:
-        check_keywords(innermost, arguments, (*self._get_param_names(), "set_callbacks"))
+        names = (*self._get_param_names(), "set_callbacks")
+        check_keywords(type(self), innermost, arguments, names)
         return method(self, *args, **arguments)
 
     return cast(Method, wrapper)

@@ -271,7 +271,10 @@ class FittedMixin(EstimatorMixin):
         if name.endswith("_") and not name.startswith("_") and "_state" in self.__dict__:
             if name in self._array_names:
                 return self._get_arrays(name)
-            if name in _ARRAY_ATTRIBUTES.values() and "normalization" in self._parameter_table:
+            if (
+                name in _ARRAY_ATTRIBUTES.values()
+                and "normalization" in self._parameter_constraints
+            ):
                 return None
         if hasattr(type(self), name):  # a property or method that gives a reason
             return object.__getattribute__(self, name)

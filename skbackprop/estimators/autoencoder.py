@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from numbers import Integral
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,10 +15,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from ..activations import ActivationLike
-from ..early_stopping import EarlyStopping
-from ..initializers import Initializer
-from ..layers import LayersLike
 from ..losses.base import Loss
 from ..losses.links import Link
 from ..nn.network import Network
@@ -27,23 +23,12 @@ from ..nn.prediction import Predictor, predict_raw
 from ..nn.rows import Rows
 from ..nn.step import loss_normalizer
 from ..nn.train_state import TrainState
-from ..optimizers import LBFGS, Optimizer
-from ..schedules import LearningRateSchedule
-from ..training.architecture import CoefsAndIntercepts
 from ..training.config import AutoencoderConfig, Config
 from ..training.validation import Validation
-from ..utils._name_types import (
-    AutoencoderLossName,
-    AverageName,
-    InitializerName,
-    ScheduleName,
-    SolverName,
-)
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
-from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if, with_argument_suggestions, with_callbacks
 from ._fitted import check_finite_output
-from ._parameter_table import AUTOENCODER_LOSSES, Parameter, get_constraints, get_parameters
+from ._parameters import AUTOENCODER_LOSSES, AutoencoderParameters
 from ._targets import Targets, weighted_mean
 from ._validation import (
     check_targets,
@@ -77,7 +62,11 @@ def check_variational(estimator: Any) -> bool:
 
 
 class BackpropAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseNeuralNetwork
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    OutlierMixin,
+    AutoencoderParameters,
+    BaseNeuralNetwork,
 ):
     """Autoencoder for dimensionality reduction and outlier detection.
 
@@ -229,24 +218,6 @@ class BackpropAutoencoder(
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
-    variational : bool, default=False
-        Whether the encoder returns a normal distribution instead of a code, from which training
-        draws a code for each row (Kingma & Welling 2014). The bottleneck then has ``2 *
-        n_components`` units: the means of the distribution, and the logarithms of its variances.
-        Training minimizes the reconstruction error of the drawn codes, plus `beta` times the
-        Kullback-Leibler divergence of the distribution from the standard normal distribution, ``1/2
-        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))`` with the means m_j and the variances s_j**2.
-        `loss_curve_` includes both terms. `transform` returns the means as codes, `sample` returns
-        new rows, and `score_samples` log-likelihoods. Not available for "lbfgs".
-    beta : float, default=1.0
-        The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
-        et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
-        distribution of each feature about its reconstruction, so features of variance one need a
-        value below 1, such as 0.1. With a large value the codes lose information about the rows. A
-        warm start may change it.
-    contamination : float, default=0.1
-        The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
-        ``offset_`` at the end of `fit`, and has no effect on training.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
@@ -302,6 +273,24 @@ class BackpropAutoencoder(
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
+    variational : bool, default=False
+        Whether the encoder returns a normal distribution instead of a code, from which training
+        draws a code for each row (Kingma & Welling 2014). The bottleneck then has ``2 *
+        n_components`` units: the means of the distribution, and the logarithms of its variances.
+        Training minimizes the reconstruction error of the drawn codes, plus `beta` times the
+        Kullback-Leibler divergence of the distribution from the standard normal distribution, ``1/2
+        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))`` with the means m_j and the variances s_j**2.
+        `loss_curve_` includes both terms. `transform` returns the means as codes, `sample` returns
+        new rows, and `score_samples` log-likelihoods. Not available for "lbfgs".
+    beta : float, default=1.0
+        The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
+        et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
+        distribution of each feature about its reconstruction, so features of variance one need a
+        value below 1, such as 0.1. With a large value the codes lose information about the rows. A
+        warm start may change it.
+    contamination : float, default=0.1
+        The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
+        ``offset_`` at the end of `fit`, and has no effect on training.
 
     Attributes
     ----------
@@ -447,90 +436,7 @@ class BackpropAutoencoder(
     True
     """
 
-    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("autoencoder")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("autoencoder")
-    _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
-
     offset_: float | None
-
-    def __init__(
-        self,
-        n_components: int = 2,
-        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationLike | Sequence[ActivationLike] = "relu",
-        *,
-        loss: AutoencoderLossName | Loss = "squared_error",
-        solver: SolverName | Optimizer | LBFGS = "adam",
-        alpha: float = 0.0001,
-        batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 0.0001,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool | EarlyStopping = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-08,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        variational: bool = False,
-        beta: float = 1.0,
-        contamination: float = 0.1,
-        l1_ratio: float = 0.0,
-        clip_norm: float | None = None,
-        layers: LayersLike | None = None,
-        input_shape: int | Sequence[int] | None = None,
-        dropout: float | Sequence[float] | Array = 0.0,
-        average: AverageName | WeightAverage | None = None,
-        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
-        time_limit: float | None = None,
-        dtype: Literal["float32", "float64"] | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.variational = variational
-        self.beta = beta
-        self.contamination = contamination
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.layers = layers
-        self.input_shape = input_shape
-        self.dropout = dropout
-        self.average = average
-        self.init = init
-        self.time_limit = time_limit
-        self.dtype = dtype
 
     # -------------------------------------------------------------------- training
 

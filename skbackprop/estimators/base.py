@@ -385,7 +385,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
 
     def _get_init_params(self) -> dict[str, Any]:
         """Return the constructor's parameters, faster than `get_params`."""
-        return {name: getattr(self, name) for name in self._parameter_table}
+        return {name: getattr(self, name) for name in self._parameter_constraints}
 
     def _validated_config(
         self, params: dict[str, Any], continues: bool, incremental: bool

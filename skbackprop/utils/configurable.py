@@ -107,7 +107,7 @@ class Configurable:
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Create an object; an unknown setting raises a TypeError with a suggestion."""
         if settings:
-            check_keywords(cls.__init__, settings, _OF_ESTIMATORS)
+            check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
         return super().__new__(cls)
 
     def __init_subclass__(cls, **options: Any) -> None:

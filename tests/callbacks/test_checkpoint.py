@@ -20,13 +20,12 @@ from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
-from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.nn import stack
 from skbackprop.training import parallelism
 from skbackprop.training import train as train_module
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import class_data, data_for, few_epochs, forks, peak_of, quick, same_bits, same_values
-from support.cases import two_that_differ_in
+from support.cases import KINDS, two_that_differ_in
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 
@@ -246,18 +245,18 @@ FREE = {
 }
 
 
-@pytest.mark.parametrize("row", PARAMETERS, ids=lambda row: f"{row.name} of {row.estimators[0]}")
-def test_parameters_must_be_the_same_but_for_those_of_when_to_stop(row, tmp_path):
+@pytest.mark.parametrize("name", KINDS)
+def test_parameters_must_be_the_same_but_for_those_of_when_to_stop(name, tmp_path):
     path, settings = tmp_path / "network.npz", {"max_iter": 3, "random_state": 0}
-    if row.name == "max_fun":
+    if name == "max_fun":
         settings["solver"] = "lbfgs"
-    one, other = two_that_differ_in(row, **settings)
+    one, other = two_that_differ_in(name, **settings)
     data = data_for(type(one), 200)  # as many as a batch has, where nothing is said
     one.set_callbacks(Checkpoint(path)).fit(*data)
-    if row.name in FREE:
+    if name in FREE:
         other.fit(*data, resume_from=path)
         return
-    says = rf"resume_from: {row.name} was .* at the checkpoint and is .* now"
+    says = rf"resume_from: {name} was .* at the checkpoint and is .* now"
     with pytest.raises(ValueError, match=says):
         other.fit(*data, resume_from=path)
 
