@@ -16,10 +16,6 @@ from .utils.validation import validate_interval
 __all__ = ["EarlyStopping"]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 @dataclass(frozen=True)
 class EarlyStopping(Configurable):
     """Stop training when the validation score no longer improves, and keep the best weights.

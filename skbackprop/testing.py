@@ -23,10 +23,6 @@ from .utils.arrays import Array, BufferPool, squeeze_member_axis
 __all__ = ["check_activation", "check_gradient", "check_layer", "check_loss"]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 def check_gradient(
     value_and_gradient: Callable[[Any], tuple[float, Any]],
     theta: Any,

@@ -5,7 +5,3 @@ from .optuna_pruning import OptunaPruningCallback
 from .training_log import TrainingLog
 
 __all__ = ["Checkpoint", "OptunaPruningCallback", "TrainingLog"]
-
-
-def __dir__() -> list[str]:
-    return __all__
