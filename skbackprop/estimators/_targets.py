@@ -52,9 +52,9 @@ class Targets(ABC):
 
     loss: Loss
 
-    @abstractmethod
     def with_config(self, config: Config) -> Self:
-        """Return the same targets with the loss of another configuration."""
+        """Return the same targets for another configuration, which has the same loss."""
+        return self
 
     @abstractmethod
     def encode(self, y: Any, needs_all: bool) -> Array:
@@ -140,7 +140,12 @@ class NumberTargets(Targets):
         check_targets(y, loss)
         if not is_scaled:
             return cls(loss, y.shape[1])
-        check_can_be_scaled(loss)
+        if not can_be_scaled(loss):
+            minimum, maximum, _ = loss.interval_y_true
+            raise ValueError(
+                "scale_target=True needs a loss that accepts all targets or all y >= 0, but "
+                f"{loss=!r} needs y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
+            )
         mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.interval_y_true.low == 0)
         if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise ValueError(
@@ -148,9 +153,6 @@ class NumberTargets(Targets):
                 "Scale y down."
             )
         return cls(loss, y.shape[1], mean, scale)
-
-    def with_config(self, config: Config) -> Self:
-        return self  # a warm start must not change the loss
 
     def to_dict(self) -> dict[str, Any]:
         return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
@@ -214,16 +216,6 @@ class NumberTargets(Targets):
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         return self.loss.score(predictions, held_out.y, held_out.weight)
-
-
-def check_can_be_scaled(loss: Loss) -> None:
-    """Check that a loss accepts scaled targets."""
-    if not can_be_scaled(loss):
-        minimum, maximum, _ = loss.interval_y_true
-        raise ValueError(
-            "scale_target=True needs a loss that accepts all targets or all y >= 0, but "
-            f"loss={loss!r} needs y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
-        )
 
 
 def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:
@@ -500,25 +492,21 @@ class MultilabelTargets(LabelTargets):
         return super().accuracy(y.astype(np.int8), y_pred, weight)
 
 
-def make_label_targets(y: Any, classes: Any, config: Config) -> LabelTargets:
-    """Return the targets for labels `y`, with `classes` if they are passed in advance."""
+def make_label_targets(y: Any, classes: Any, config: Config, incremental: bool) -> LabelTargets:
+    """Return the targets for labels `y`; an incremental fit needs all classes in advance."""
     if classes is not None:
         classes = _sort_classes(classes)
+    elif incremental:
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit, and by name: "
+            "partial_fit(X, y, classes=...)."
+        )
     if y.ndim == 2:
         _check_indicators(y)
         label_names = np.arange(y.shape[1]) if classes is None else classes
         return MultilabelTargets(label_names, config, bool(issparse(y)))
     labels = labels_to_array(y, "y")
     return ClassTargets(np.unique(labels) if classes is None else classes, config)
-
-
-def check_classes_passed(classes: Any) -> None:
-    """Check that `classes` are passed to the first call of partial_fit."""
-    if classes is None:
-        raise ValueError(
-            "classes must be passed on the first call to partial_fit, and by name: "
-            "partial_fit(X, y, classes=...)."
-        )
 
 
 def _sort_classes(classes: Any) -> Array:

@@ -900,9 +900,6 @@ class ReconstructionTargets(Targets):
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
 
-    def with_config(self, config: Config) -> Self:
-        return self  # a warm start must not change the loss
-
     def encode(self, y: Any, needs_all: bool) -> Any:
         if self.loss.n_outputs_per_target > 1:
             raise ValueError(

@@ -23,7 +23,6 @@ from ._targets import (
     LabelTargets,
     MultilabelTargets,
     Targets,
-    check_classes_passed,
     make_label_targets,
 )
 from ._validation import validate_weight
@@ -515,9 +514,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         classes: Any,
         incremental: bool,
     ) -> LabelTargets:
-        if incremental:
-            check_classes_passed(classes)
-        return make_label_targets(y, classes, config)
+        return make_label_targets(y, classes, config, incremental)
 
     def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> LabelTargets:
         classes = np.asarray(values["classes"])

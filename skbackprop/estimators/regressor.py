@@ -14,7 +14,7 @@ from sklearn.utils.validation import assert_all_finite, check_is_fitted
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
 from ..training.config import Config
-from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
+from ..utils.arrays import Array, MatrixLike, as_dense
 from ._estimator_mixin import available_if
 from ._parameters import RegressorParameters
 from ._supervised import BaseSupervisedNetwork
@@ -734,7 +734,9 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         """Return the score from the results of `_predict_for_score`."""
         loss = self._targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
-            return _r2(y, y_pred, weight)
+            y = check_no_missing(as_dense(y), "values")
+            assert_all_finite(np.asarray(y), input_name="y")
+            return float(r2_score(y, y_pred, sample_weight=weight))
         with np.errstate(all="ignore"):
             return loss.score(y_pred, y, weight)
 
@@ -755,39 +757,3 @@ def _divide_by_largest(values: Any) -> tuple[Array, Array]:
     maxima = np.abs(values).max(axis=0)
     scale = np.where(maxima > 0, maxima, 1.0)
     return values / scale, scale
-
-
-def _r2(y: Any, y_pred: Array, weight: Array | None) -> float:
-    """Return scikit-learn's R2, also for values whose squares overflow or underflow."""
-    y = check_no_missing(as_dense(y), "values")
-    values = np.asarray(y)
-    assert_all_finite(values, input_name="y")
-    if values.shape == y_pred.shape and values.dtype.kind in "iuf":
-        limits = np.finfo(np.result_type(values, y_pred))
-        lower, upper = (
-            float(limits.tiny) ** 0.5 * _MAX_SUMMED_SQUARES,
-            float(limits.max) ** 0.5 / _MAX_SUMMED_SQUARES,
-        )
-        maximum = max(max_abs(values), max_abs(y_pred))
-        if 0 < maximum < lower or maximum > upper:
-            y, y_pred, weight = _scale_down(values, y_pred, weight)
-    return float(r2_score(y, y_pred, sample_weight=weight))
-
-
-def _scale_down(y: Array, y_pred: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
-    """Return the rows with positive weight, each target divided by a power of two.
-
-    The targets are then at most 1 in absolute value. R2 does not change, as powers of two
-    cause no rounding.
-    """
-    if weight is not None:
-        has_weight = weight > 0
-        y, y_pred, weight = y[has_weight], y_pred[has_weight], weight[has_weight]
-    pair = np.array([y, y_pred], dtype=np.float64)
-    _, exponents = np.frexp(np.abs(pair).max(axis=(0, 1), initial=0))
-    y, y_pred = np.ldexp(pair, -exponents)
-    return y, y_pred, weight
-
-
-# The number of squares that can be summed without overflow.
-_MAX_SUMMED_SQUARES = 1e6
