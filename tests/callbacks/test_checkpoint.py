@@ -317,9 +317,7 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     data, whole = class_data(40), checkpointed(tmp_path).read_bytes()
     path, model = tmp_path / "other.npz", quick(BackpropClassifier)
     for kind, no_file in ((FileNotFoundError, path), (OSError, tmp_path)):
-        name = re.escape(repr(str(no_file)))
-        says = f"resume_from={name} cannot be read: .*fit without resume_from"
-        with pytest.raises(kind, match=says):
+        with pytest.raises(kind, match=re.escape(repr(str(no_file)))):
             model.fit(*data, resume_from=no_file)
     flipped = bytearray(whole)
     flipped[len(whole) // 3] ^= 1
@@ -328,11 +326,11 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
         with pytest.raises(ValueError, match="is not a readable checkpoint"):
             model.fit(*data, resume_from=str(path))
     np.savez(path, a=np.arange(3))
-    with pytest.raises(ValueError, match="is not a readable checkpoint"):
+    with pytest.raises(ValueError, match="format was None at the checkpoint"):
         model.fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         np.savez(path, **{**file, "format": np.array("skbackprop checkpoint, version 99")})
-    with pytest.raises(ValueError, match="version 99.*Resume with the version that wrote it"):
+    with pytest.raises(ValueError, match="format was .* version 99 at the checkpoint"):
         model.fit(*data, resume_from=path)
     with np.load(tmp_path / "network.npz") as file:
         np.savez(path, **{name: file[name] for name in file.files if name != "state/theta"})
