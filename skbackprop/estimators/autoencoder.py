@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ..losses.base import Loss
@@ -32,7 +32,6 @@ from ._parameters import AUTOENCODER_LOSSES, AutoencoderParameters
 from ._targets import Targets, weighted_mean
 from ._validation import (
     check_targets,
-    shallow_copy,
     validate_features,
     validate_input,
     validate_latent,
@@ -577,14 +576,12 @@ class BackpropAutoencoder(
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         fitted = super()._finish(task, state)
-        fitted["offset_"], loss = None, task.targets.loss
+        fitted["offset_"], loss, rows = None, task.targets.loss, task.rows
         has_scores = loss.has_likelihood or not task.network.is_variational
         if has_scores and not task.incremental:
-            estimator = shallow_copy(self)
-            estimator.__dict__.update(fitted)
-            scores = estimator._score_rows(task.rows.X, check=False)
-            weight = task.rows.weight
-            fitted["offset_"] = _contamination_threshold(scores, self.contamination, weight)
+            parameters = fitted["_predictor"].parameters
+            scores = _score_rows(loss, task.network, parameters, rows.X, N_DRAWS)
+            fitted["offset_"] = _contamination_threshold(scores, self.contamination, rows.weight)
         return fitted
 
     # ---------------------------------------------------------- encoding and decoding
@@ -611,7 +608,8 @@ class BackpropAutoencoder(
             If X is not valid input.
         """
         check_is_fitted(self)
-        return self._apply_layers(slice(n_encoder_layers(self._network)), self._validated_input(X))
+        X = self._prediction_arguments(X)[0]
+        return self._apply_layers(slice(n_encoder_layers(self._network)), X)
 
     def inverse_transform(self, X: MatrixLike) -> Array:
         """Decode codes to rows.
@@ -664,11 +662,11 @@ class BackpropAutoencoder(
             If the autoencoder is not fitted with ``variational=True``.
         AttributeError
             If `variational` is False.
-        ValueError
+        TypeError, ValueError
             If `n_samples` is not a positive integer.
         """
         check_is_fitted(self)
-        _check_count("n_samples", n_samples)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         if not self._network.is_variational:
             raise NotFittedError(
                 "sample needs codes with a distribution, but this BackpropAutoencoder was fitted "
@@ -733,11 +731,15 @@ class BackpropAutoencoder(
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input, or with ``variational=True``, if the loss is of another kind.
+            If X is not valid input, or `n_draws` is less than 1, or with ``variational=True``, if
+            the loss is of another kind.
         """
         check_is_fitted(self)
-        _check_count("n_draws", n_draws)
-        return self._score_rows(self._validated_input(X), n_draws)
+        check_scalar(n_draws, "n_draws", Integral, min_val=1)
+        self._check_likelihood()
+        X, network, parameters = self._prediction_arguments(X)
+        scores = _score_rows(self._targets.loss, network, parameters, X, n_draws)
+        return check_finite_output(scores, network, parameters, X)
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the distance of each score from the threshold of outliers.
@@ -822,16 +824,18 @@ class BackpropAutoencoder(
             If X or the weights are invalid.
         """
         check_is_fitted(self)
-        X = self._validated_input(X)
-        return _explained_variance(
-            self._reconstruction_errors(X), X, None, validate_weight(sample_weight, X)
-        )
+        X, network, parameters = self._prediction_arguments(X)
+        weight = validate_weight(sample_weight, X)
+        errors = _squared_errors(self._targets.loss.link, network, parameters, X)
+        check_finite_output(errors, network, parameters, X)
+        return _explained_variance(errors, X, None, weight)
 
-    def _validated_input(self, X: Any) -> Any:
+    def _prediction_arguments(self, X: Any) -> tuple[Any, Network, Parameters]:
+        """Return validated X, the network and the parameters for prediction."""
         X = validate_input(self, X)
         if self._network.reads_sequences:
             _reject_padding(X)
-        return X
+        return X, self._network, self._predictor.parameters
 
     def _check_likelihood(self) -> None:
         """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
@@ -842,23 +846,6 @@ class BackpropAutoencoder(
                 f"loss={loss!r} does not have. Use loss='squared_error', 'log_loss' or "
                 "Poisson()."
             )
-
-    def _score_rows(self, X: Any, n_draws: int = N_DRAWS, check: bool = True) -> Array:
-        """Return the scores of validated X, and check that they are finite."""
-        self._check_likelihood()
-        network, parameters = self._network, self._predictor.parameters
-        if not network.is_variational:
-            return -self._reconstruction_errors(X, check)
-        with np.errstate(all="ignore"):
-            scores = log_likelihoods(self._targets.loss, network, parameters, X, n_draws)
-            return check_finite_output(scores, network, parameters, X) if check else scores
-
-    def _reconstruction_errors(self, X: Any, check: bool = True) -> Array:
-        """Return the mean squared error of each row of validated X, and check that it is finite."""
-        network, parameters = self._network, self._predictor.parameters
-        with np.errstate(all="ignore"):
-            errors = _squared_errors(self._targets.loss.link, network, parameters, X)[0]
-            return check_finite_output(errors, network, parameters, X) if check else errors
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -877,12 +864,6 @@ def _reject_padding(X: Any) -> None:
             "Input X contains NaN, but an autoencoder cannot reproduce the padding of sequences. "
             "Cut or fill all sequences to the same length."
         )
-
-
-def _check_count(name: str, value: Any) -> None:
-    """Check that an argument is a positive integer."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
 
 
 class ReconstructionTargets(Targets):
@@ -958,11 +939,22 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
     return float(values[n_below - 1] + values[n_below]) / 2
 
 
+def _score_rows(
+    loss: Loss, network: Network, parameters: Parameters, X: Any, n_draws: int
+) -> Array:
+    """Return the log-likelihood of each row with drawn codes, else the negative squared error."""
+    if network.is_variational:
+        with np.errstate(all="ignore"):
+            return log_likelihoods(loss, network, parameters, X, n_draws)
+    return -_squared_errors(loss.link, network, parameters, X)
+
+
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
-    """Return the mean squared error of each member and row, computed in blocks of rows."""
-    errors = np.empty((len(parameters), X.shape[0]))
-    for part, raw_predictions, x in _iter_blocks(network, parameters, X, None):
-        errors[:, part] = _compute_block_errors(raw_predictions, x, link)
+    """Return the mean squared error of each row by one network, computed in blocks of rows."""
+    errors = np.empty(X.shape[0])
+    with np.errstate(all="ignore"):
+        for part, raw_predictions, x in _iter_blocks(network, parameters, X, None):
+            errors[part] = _compute_block_errors(raw_predictions, x, link)[0]
     return errors
 
 
