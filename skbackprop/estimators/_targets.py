@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_matrix, find, issparse
@@ -247,20 +247,31 @@ class LabelTargets(Targets):
     ----------
     classes : array of shape (n_classes,)
         The sorted labels.
-    n_outputs : int
-        The number of outputs of the network.
     config : Config
         The loss that the user has chosen, and the label smoothing.
-    multiclass : bool
-        Whether there is one label for each row, of three classes or more.
+
+    Attributes
+    ----------
+    n_outputs : int
+        The number of outputs of the network.
     """
 
-    def __init__(self, classes: Array, n_outputs: int, config: Config, *, multiclass: bool) -> None:
-        self.classes, self.n_outputs, self._config = classes, n_outputs, config
+    is_exclusive: ClassVar[bool]  # whether each row has exactly one label
+
+    def __init__(self, classes: Array, config: Config) -> None:
+        self.classes, self._config = classes, config
+        multiclass = self.is_exclusive and len(classes) > 2
+        self.n_outputs = len(classes) if multiclass or not self.is_exclusive else 1
         base_loss: Any = config.loss
         loss: ClassifierLoss = replace(base_loss, multiclass=multiclass)
         smoothing = config.label_smoothing
         self.loss = LabelSmoothing(loss, smoothing) if smoothing else loss
+
+    def with_config(self, config: Config) -> Self:
+        return self if config is self._config else type(self)(config=config, **self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": self.classes}
 
     @abstractmethod
     def _codes(self, values: Array, threshold: float) -> Array:
@@ -270,10 +281,6 @@ class LabelTargets(Targets):
         """
 
     @abstractmethod
-    def class_indices(self, y: Array) -> EncodedLabels:
-        """Return encoded targets as class indices."""
-
-    @abstractmethod
     def log_losses(self, outputs: Array, y: Array) -> Array:
         """Return the negative log-likelihood of each row's encoded targets."""
 
@@ -281,9 +288,16 @@ class LabelTargets(Targets):
     def decode(self, outputs: Array) -> Any:
         """Return the predicted labels for raw predictions of shape (n, k)."""
 
-    @abstractmethod
     def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
         """Return the probability of each class, or its logarithm; `outputs` may be overwritten."""
+        link = self.loss.link
+        if log:
+            return link.log_inverse(outputs)
+        link.inverse(outputs, outputs)
+        # No probability is 0, since logarithms are finite, or 1 if there are two classes.
+        limits = np.finfo(outputs.dtype)
+        maximum = 1 - limits.epsneg if link.name == "logistic" else 1
+        return np.clip(outputs, limits.smallest_subnormal, maximum, out=outputs)
 
     def decision_function(self, outputs: Array) -> Array:
         """Return raw predictions in the shape of scikit-learn's decision functions."""
@@ -307,7 +321,8 @@ class LabelTargets(Targets):
             return weight
         if incremental:
             reject_balanced(config.class_weight)
-        return compute_sample_weight(config.class_weight, self.class_indices(y), weight)
+        labels = EncodedLabels(self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5))
+        return compute_sample_weight(config.class_weight, labels, weight)
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)
@@ -324,17 +339,6 @@ class LabelTargets(Targets):
         with np.errstate(invalid="ignore"):
             return float(accuracy_score(y, y_pred, sample_weight=weight))
 
-    def _probabilities(self, outputs: Array, log: bool) -> Array:
-        """Return probabilities, in place of the raw predictions, or their logarithms."""
-        link = self.loss.link
-        if log:
-            return link.log_inverse(outputs)
-        link.inverse(outputs, outputs)
-        # No probability is 0, since logarithms are finite, or 1 if there are two classes.
-        limits = np.finfo(outputs.dtype)
-        maximum = 1 - limits.epsneg if link.name == "logistic" else 1
-        return np.clip(outputs, limits.smallest_subnormal, maximum, out=outputs)
-
 
 class ClassTargets(LabelTargets):
     """Targets for one column of labels: one output for up to two classes, else one per class.
@@ -347,17 +351,7 @@ class ClassTargets(LabelTargets):
         The loss that the user has chosen, and the label smoothing.
     """
 
-    def __init__(self, classes: Array, config: Config) -> None:
-        if not len(classes):
-            raise ValueError("classes must contain the labels of `y`, got an empty array.")
-        n_outputs = 1 if len(classes) <= 2 else len(classes)
-        super().__init__(classes, n_outputs, config, multiclass=n_outputs > 1)
-
-    def with_config(self, config: Config) -> Self:
-        return self if config is self._config else type(self)(self.classes, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"classes": self.classes}
+    is_exclusive = True
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         codes = encode_labels(y, self.classes, is_warm_fit=needs_all)
@@ -380,9 +374,6 @@ class ClassTargets(LabelTargets):
             return values.argmax(axis=1)[:, None]
         return (values > threshold).astype(int)
 
-    def class_indices(self, y: Array) -> EncodedLabels:
-        return EncodedLabels(self.classes, self._codes(y, 0.5))
-
     def log_losses(self, outputs: Array, y: Array) -> Array:
         log_probabilities = self.probabilities(outputs, log=True)
         return -np.take_along_axis(log_probabilities, self._codes(y, 0.5), axis=1)[:, 0]
@@ -397,7 +388,7 @@ class ClassTargets(LabelTargets):
         if len(self.classes) == 1:
             return np.full_like(outputs, 0 if log else 1)
         by_class = outputs if outputs.shape[1] > 1 else np.hstack([-outputs, outputs])
-        return self._probabilities(by_class, log)
+        return super().probabilities(by_class, log=log)
 
     def accuracy(self, y: Any, y_pred: Any, weight: Any) -> float:
         is_plain = is_plain_target(y, len(y_pred), numeric=False) and y.ndim == 1
@@ -445,19 +436,18 @@ class MultilabelTargets(LabelTargets):
         The labels.
     config : Config
         The loss that the user has chosen, and the label smoothing.
-    is_sparse : bool
+    is_sparse : bool, default=False
         Whether predictions are sparse matrices.
     """
 
-    def __init__(self, classes: Array, config: Config, is_sparse: bool) -> None:
-        super().__init__(classes, len(classes), config, multiclass=False)
+    is_exclusive = False
+
+    def __init__(self, classes: Array, config: Config, is_sparse: bool = False) -> None:
+        super().__init__(classes, config)
         self.is_sparse = is_sparse
 
-    def with_config(self, config: Config) -> Self:
-        return self if config is self._config else type(self)(self.classes, config, self.is_sparse)
-
     def to_dict(self) -> dict[str, Any]:
-        return {"classes": self.classes, "is_sparse": self.is_sparse}
+        return super().to_dict() | {"is_sparse": self.is_sparse}
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         y = as_dense(y)
@@ -472,15 +462,9 @@ class MultilabelTargets(LabelTargets):
     def _codes(self, values: Array, threshold: float) -> Array:
         return (values > threshold).astype(int)
 
-    def class_indices(self, y: Array) -> EncodedLabels:
-        return EncodedLabels(_BINARY, self._codes(y, 0.5))
-
     def decode(self, outputs: Array) -> Any:
         indicator = self._codes(outputs, 0)
         return csr_matrix(indicator) if self.is_sparse else indicator
-
-    def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
-        return self._probabilities(outputs, log)
 
     def log_losses(self, outputs: Array, y: Array) -> Array:
         return -self.loss.link.log_inverse(np.where(y != 0, outputs, -outputs)).sum(axis=1)
@@ -511,7 +495,10 @@ def make_label_targets(y: Any, classes: Any, config: Config, incremental: bool) 
 
 def _sort_classes(classes: Any) -> Array:
     """Return the `classes` of one column sorted, after validation."""
-    return np.unique(labels_to_array(check_no_missing(classes, name="classes"), "classes"))
+    labels = labels_to_array(check_no_missing(classes, name="classes"), "classes")
+    if not len(labels):
+        raise ValueError("classes must contain the labels of `y`, got an empty array.")
+    return np.unique(labels)
 
 
 def labels_to_array(labels: Any, name: str) -> Array:

@@ -517,10 +517,8 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         return make_label_targets(y, classes, config, incremental)
 
     def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> LabelTargets:
-        classes = np.asarray(values["classes"])
-        if "is_sparse" in values:
-            return MultilabelTargets(classes, config, bool(values["is_sparse"]))
-        return ClassTargets(classes, config)
+        kind = MultilabelTargets if "is_sparse" in values else ClassTargets
+        return kind(config=config, **values)
 
     @classmethod
     def from_weights(
@@ -573,9 +571,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         def make_targets(config: Config, n_outputs: int) -> Targets:
             default_labels = np.arange(n_outputs if multilabel else max(n_outputs, 2))
             labels = default_labels if classes is None else np.asarray(classes)
-            targets: LabelTargets = ClassTargets(labels, config)
-            if multilabel:
-                targets = MultilabelTargets(labels, config, is_sparse=False)
+            targets = (MultilabelTargets if multilabel else ClassTargets)(labels, config)
             if targets.n_outputs != n_outputs:
                 raise ValueError(
                     f"classes={classes!r} need {targets.n_outputs} output(s), but the last of "
