@@ -88,7 +88,7 @@ class ErrorScale(NamedTuple):
 class UncalibratedBand(NamedTuple):
     """Uncorrected prediction interval of each target, and the unit of its correction.
 
-    With half-width 0 and unit 1, the score of a target is its distance from the center.
+    With half-width 0, the score of a target is its distance from the center in units.
 
     Parameters
     ----------
@@ -103,11 +103,6 @@ class UncalibratedBand(NamedTuple):
     center: Array
     half_width: Array | float
     unit: Array | float
-
-    @classmethod
-    def from_mean_and_std(cls, mean: Array, std: Array) -> Self:
-        """Return a band of width zero with unit std: the score is abs(y - mean) / std."""
-        return cls(mean, 0.0, std)
 
     @classmethod
     def from_quantiles(cls, quantiles: Array) -> Self:
@@ -572,7 +567,7 @@ def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> Unca
         for step in transformers:
             X = step.transform(X)
         mean, std = last.predict(X, return_std=True)
-        return UncalibratedBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
+        return UncalibratedBand(_to_float64(mean), 0.0, _to_float64(std))
     predictions = _to_float64(estimator.predict(X))
     if conformity_score == "quantile":
         return UncalibratedBand.from_quantiles(predictions)

@@ -17,6 +17,7 @@ from sklearn.utils import metaestimators
 from .._sklearn import StrOptions, _fit_context
 from ..utils.configurable import (
     Configurable,
+    check_param_names,
     get_nested_params,
     set_nested_params,
     split_nested_params,
@@ -83,12 +84,7 @@ class EstimatorMixin(BaseEstimator):
         """
         values = self.get_params(deep=False)
         changes, nested = split_nested_params(params)
-        for name in (*changes, *nested):
-            if name not in values:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for estimator {self}. Valid parameters are: "
-                    f"{list(values)!r}.{did_you_mean(name, values)}"
-                )
+        check_param_names([*changes, *nested], values, f"estimator {self}")
         for name, settings in nested.items():
             value = changes.get(name, values[name])
             if hasattr(value, "set_params") and not isinstance(value, Configurable):

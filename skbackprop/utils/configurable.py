@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar, cast
 
 import numpy as np
 
+from .arrays import get_contents
 from .validation import check_keywords, did_you_mean
 
 Item = TypeVar("Item")
@@ -43,8 +44,8 @@ def is_equal(one: Any, other: Any) -> bool:
 
     Numbers are only equal to numbers of the same kind: 1 row is not 1.0 of all rows. Arrays, lists,
     tuples, dicts and dataclasses are equal if they have the same type and equal contents. The
-    contents of a dataclass include attributes beside its fields, and a user-defined ``==`` must
-    agree. Other objects are compared by ``==``; if that raises an error, they are different.
+    contents of a dataclass include attributes beside its fields. Other objects are compared by
+    ``==``; if that raises an error, they are different.
     """
     if one is other:
         return True
@@ -59,9 +60,11 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        same = is_equal(get_contents(one), get_contents(other))
-        return same and _equal_or_none(one, other) is not False
-    return _equal_or_none(one, other) is True
+        return is_equal(get_contents(one), get_contents(other))
+    try:
+        return bool(one == other)
+    except Exception:  # arrays and frames have no truth value
+        return False
 
 
 def _abstract_type(value: Any) -> type:
@@ -70,24 +73,6 @@ def _abstract_type(value: Any) -> type:
         if isinstance(value, kind):
             return kind
     return type(value)
-
-
-def _equal_or_none(one: Any, other: Any) -> bool | None:
-    """Return the result of ``==``, or None if it has no truth value, as for arrays and frames."""
-    try:
-        return bool(one == other)
-    except Exception:
-        return None
-
-
-def get_contents(value: Any) -> dict[str, Any]:
-    """Return the compared fields and the other attributes of a dataclass instance, by name."""
-    kind, is_compared = type(value), {field.name: field.compare for field in fields(value)}
-    return {
-        name: held
-        for name, held in vars(value).items()
-        if is_compared.get(name, not isinstance(getattr(kind, name, None), cached_property))
-    }
 
 
 # Settings of other libraries' optimizers that are parameters of the estimators here.
@@ -175,13 +160,8 @@ class Configurable:
         ValueError
             If there is no setting of a name, or a value is not valid.
         """
-        names, (plain, nested) = self.setting_names(), split_nested_params(params)
-        for name in [*plain, *nested]:
-            if name not in names:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for {self!r}. Valid parameters are: {names!r}."
-                    f"{did_you_mean(name, names)}"
-                )
+        plain, nested = split_nested_params(params)
+        check_param_names([*plain, *nested], self.setting_names(), repr(self))
         part = self._with(plain)
         for name, settings in nested.items():
             within, owner = getattr(part, name), f" of {type(self).__name__}"
@@ -212,12 +192,10 @@ def get_nested_params(name: str, value: Any) -> dict[str, Any]:
 
     A list or tuple of objects has its entries, ``name__0``, and their settings.
     """
-    if not has_settings(value):
-        return {}
     if isinstance(value, Configurable):
         return {f"{name}__{setting}": own for setting, own in value.get_params().items()}
     params: dict[str, Any] = {}
-    for i, item in enumerate(value):
+    for i, item in enumerate(value if has_settings(value) else ()):
         params |= {f"{name}__{i}": item} | get_nested_params(f"{name}__{i}", item)
     return params
 
@@ -302,6 +280,17 @@ def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> No
         f"{type(part).__name__}.{call} must write its result to {name} and return None, but it "
         f"returned {returned}. Write {name}[...] = result, or use out={name} in NumPy functions."
     )
+
+
+def check_param_names(names: Iterable[str], valid: Iterable[str], owner: str) -> None:
+    """Raise a ValueError with a suggestion for a parameter that does not exist."""
+    valid = list(valid)
+    for name in names:
+        if name not in valid:
+            raise ValueError(
+                f"Invalid parameter {name!r} for {owner}. Valid parameters are: {valid!r}."
+                f"{did_you_mean(name, valid)}"
+            )
 
 
 def split_nested_params(
