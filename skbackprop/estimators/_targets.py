@@ -476,7 +476,9 @@ class MultilabelTargets(LabelTargets):
         return super().accuracy(y.astype(np.int8), y_pred, weight)
 
 
-def make_label_targets(y: Any, classes: Any, config: Config, incremental: bool) -> LabelTargets:
+def make_label_targets(
+    config: Config, y: Any, weight: Array | None, classes: Any, incremental: bool
+) -> LabelTargets:
     """Return the targets for labels `y`; an incremental fit needs all classes in advance."""
     if classes is not None:
         classes = _sort_classes(classes)

@@ -506,15 +506,7 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
             classes=classes,
         )
 
-    def _make_targets(
-        self,
-        config: Config,
-        y: Any,
-        weight: Array | None,
-        classes: Any,
-        incremental: bool,
-    ) -> LabelTargets:
-        return make_label_targets(y, classes, config, incremental)
+    _make_targets = staticmethod(make_label_targets)
 
     def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> LabelTargets:
         kind = MultilabelTargets if "is_sparse" in values else ClassTargets
