@@ -6,7 +6,6 @@ pytest runs their code as doctests.
 import inspect
 import re
 import tomllib
-from dataclasses import is_dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -43,7 +42,6 @@ from skbackprop.tabular import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.utils.configurable import Configurable
 from skbackprop.weight_averaging import AVERAGES
 from support.cases import KINDS, MAY_DIFFER
 from test_house import PUBLIC_MODULES
@@ -209,11 +207,8 @@ def classes_of_parts():
         if module not in (skbackprop, displays, inspection, testing)
         for name in module.__all__
     }
-    return {
-        name: kind
-        for name, kind in public.items()
-        if is_dataclass(kind) and issubclass(kind, Configurable)
-    }
+    parts = {name: kind for name, kind in public.items() if hasattr(kind, "setting_names")}
+    return {name: kind for name, kind in parts.items() if "__dataclass_fields__" in vars(kind)}
 
 
 def test_reference_lists_all_public_names():

@@ -8,12 +8,10 @@ by all members or arrays of shape (n_estimators, 1).
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 
@@ -79,12 +77,9 @@ def _abstract_type(value: Any) -> type:
 _OF_ESTIMATORS = ("learning_rate_init", "learning_rate", "alpha", "clip_norm", "average", "loss")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Configurable:
-    """Base class of immutable objects whose settings are the arguments of the constructor.
-
-    Each setting is an attribute of the same name, as in a frozen dataclass. An argument that is
-    stored under another name can't be read or set.
-    """
+    """Base class of frozen dataclasses, whose settings are the arguments of the constructor."""
 
     # Arguments that the estimator sets, which are not settings of the user.
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset()
@@ -103,23 +98,18 @@ class Configurable:
 
     def __repr__(self) -> str:
         """Return the class with the settings that differ from their defaults."""
-        arguments = _constructor_defaults(cast(Hashable, type(self)))
-        names = [name for name in self.setting_names() if hasattr(self, name)]
+        defaults = {field.name: field.default for field in fields(self)}
         changed = [
-            f"{name}={getattr(self, name)!r}"
-            for name in names
-            if not is_equal(getattr(self, name), arguments[name])
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if not is_equal(value, defaults[name])
         ]
         return f"{type(self).__qualname__}({', '.join(changed)})"
 
     @classmethod
     def setting_names(cls) -> list[str]:
         """Return the names of the settings, without nested ones."""
-        return [
-            name
-            for name in _constructor_defaults(cast(Hashable, cls))
-            if name not in cls._set_elsewhere
-        ]
+        return [f.name for f in fields(cls) if f.init and f.name not in cls._set_elsewhere]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.
@@ -135,8 +125,7 @@ class Configurable:
         params : dict
             The settings.
         """
-        names = [name for name in self.setting_names() if hasattr(self, name)]
-        params = {name: getattr(self, name) for name in names}
+        params = {name: getattr(self, name) for name in self.setting_names()}
         if deep:
             for name, value in list(params.items()):
                 params |= get_nested_params(name, value)
@@ -162,18 +151,11 @@ class Configurable:
         """
         plain, nested = split_nested_params(params)
         check_param_names([*plain, *nested], self.setting_names(), repr(self))
-        part = self._with(plain)
+        part = replace(self, **plain)
         for name, settings in nested.items():
             within, owner = getattr(part, name), f" of {type(self).__name__}"
-            part = part._with({name: set_nested_params(name, within, settings, owner)})
+            part = replace(part, **{name: set_nested_params(name, within, settings, owner)})
         return part
-
-    def _with(self, changes: Mapping[str, Any]) -> Self:
-        """Return a new object of the same class with some arguments changed."""
-        if not changes:
-            return self
-        kept = _constructor_defaults(cast(Hashable, type(self))).keys() - changes.keys()
-        return type(self)(**{name: getattr(self, name) for name in kept}, **changes)
 
     def __sklearn_clone__(self) -> Self:
         """Return a copy, for scikit-learn's `clone`, which would treat it as an estimator."""
@@ -240,20 +222,6 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
         items[index] = set_nested_params(f"{name}__{index}", items[index], within, owner)
     changed = list(items.values())
     return tuple(changed) if isinstance(value, tuple) else changed
-
-
-@cache
-def _constructor_defaults(kind: Hashable) -> Mapping[str, Any]:
-    """Return the defaults of the arguments of a class's constructor by name.
-
-    `inspect.Parameter.empty` stands for an argument without a default.
-    """
-    # mypy: the __init__ of a subclass could have another signature.
-    _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
-    stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return {
-        parameter.name: parameter.default for parameter in parameters if parameter.kind not in stars
-    }
 
 
 def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:
