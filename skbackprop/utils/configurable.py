@@ -242,11 +242,10 @@ def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> No
     """
     if result is None or result is out:
         return
-    shape = getattr(result, "shape", None)
-    returned = repr(result) if shape is None else f"an array of shape {shape}"
     raise TypeError(
         f"{type(part).__name__}.{call} must write its result to {name} and return None, but it "
-        f"returned {returned}. Write {name}[...] = result, or use out={name} in NumPy functions."
+        f"returned a {type(result).__name__}. Write {name}[...] = result, or use out={name} in "
+        "NumPy functions."
     )
 
 
