@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -201,6 +202,7 @@ def _kth_smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int)
 # ------------------------------------------------------------------------------- estimator
 
 
+@dataclass(eq=False, repr=False)
 class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
     """Add prediction intervals of guaranteed coverage to a regressor.
 
@@ -327,20 +329,12 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        coverage: float = 0.9,
-        conformity_score: Literal["auto", "absolute", "scaled", "quantile"] = "auto",
-        calibration_fraction: Literal["auto"] | float = "auto",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.coverage = coverage
-        self.conformity_score = conformity_score
-        self.calibration_fraction = calibration_fraction
-        self.random_state = random_state
+    estimator: Any
+    _: KW_ONLY
+    coverage: float = 0.9
+    conformity_score: Literal["auto", "absolute", "scaled", "quantile"] = "auto"
+    calibration_fraction: Literal["auto"] | float = "auto"
+    random_state: int | np.random.RandomState | None = None
 
     @with_parameter_validation(prefer_skip_nested_validation=False)
     def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
