@@ -29,7 +29,7 @@ from benchmarks._report import argument_parser, as_time, print_setting, print_ta
 from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.activations import Relu
-from skbackprop.nn.network import dense_network
+from skbackprop.nn.network import Network, dense_layers
 from skbackprop.training.parallelism import max_stack_size
 
 N_JOBS = 2
@@ -83,8 +83,9 @@ class Case:
         for hidden in self.grid[HIDDEN]:
             problem = Problem(X[:n_train], y, hidden, batch_size)
             size = max_stack_size(
-                dense_network(
-                    (X.shape[1], *hidden, problem.shapes[-1][1]), (Relu(),) * len(hidden)
+                Network(
+                    X.shape[1:],
+                    tuple(dense_layers(hidden, (Relu(),) * len(hidden), problem.shapes[-1][1])),
                 ),
                 batch_size,
                 X.itemsize,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -157,31 +157,25 @@ _BLOCK_SIZE = 1 << 18
 # The number of rows predicted at once in the search for the cause of non-finite outputs.
 _ROWS_AT_ONCE = 1 << 10
 
-# The attributes of the arrays that layers have in common with scikit-learn's networks, or that
-# normalization adds. Other arrays have the name of the layer's array and an underscore.
-_ARRAY_ATTRIBUTES = {
-    "weights": "coefs_",
-    "biases": "intercepts_",
-    "gains": "gains_",
-    "means": "running_means_",
-    "variances": "running_variances_",
+# The names of layers' arrays by the attributes of another name, two of which are scikit-learn's.
+_ARRAY_NAMES = {
+    "coefs_": "weights",
+    "intercepts_": "biases",
+    "running_means_": "means",
+    "running_variances_": "variances",
 }
 
+# The attributes of `normalization`, which are None without it.
+_NORMALIZATION_ATTRIBUTES = "gains_", "running_means_", "running_variances_"
+
 # The attributes in which a fitted network is held.
-FITTED_PARTS = (
-    *("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold", "_array_names"),
-)
+FITTED_PARTS = (*("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"),)
 
 # Attributes without a place in pickles and copies: derived ones, and those of a running fit.
 _TRANSIENT = (
     *FITTED_PARTS,
     *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"),
 )
-
-
-def name_arrays(network: Network) -> dict[str, str]:
-    """Return the names of the layers' arrays by the attributes that show them."""
-    return {_ARRAY_ATTRIBUTES.get(name, f"{name}_"): name for name in network.shapes}
 
 
 class ParameterList(list[Array]):
@@ -227,6 +221,7 @@ class FittedMixin(EstimatorMixin):
     """
 
     _losses: ClassVar[Mapping[str, Loss]]  # by name
+    _config_class: ClassVar[type[Config]] = Config
 
     _fit_params: dict[str, Any]  # the constructor's parameters at the last fit
     _config: Config  # these parameters as objects
@@ -234,7 +229,6 @@ class FittedMixin(EstimatorMixin):
     _targets: Targets
     _state: TrainState
     _predictor: Predictor  # with the parameters for prediction
-    _array_names: dict[str, str]  # of the layers, by attribute
     _row_shape: tuple[int, ...]
     _out_of_fold: OutOfFoldPredictions | None = None  # None without folds
     _was_incremental: bool  # whether the last training was `partial_fit`
@@ -262,19 +256,13 @@ class FittedMixin(EstimatorMixin):
     def __sklearn_is_fitted__(self) -> bool:
         return "_state" in vars(self)
 
-    def _make_config(self, params: Mapping[str, Any]) -> Config:
-        return Config.from_params(params, self._losses)
-
     # --------------------------------------------------------------- parameter arrays
 
     def __getattr__(self, name: str) -> Any:
         if name.endswith("_") and not name.startswith("_") and "_state" in self.__dict__:
-            if name in self._array_names:
+            if self._find_array(name):
                 return self._get_arrays(name)
-            if (
-                name in _ARRAY_ATTRIBUTES.values()
-                and "normalization" in self._parameter_constraints
-            ):
+            if name in _NORMALIZATION_ATTRIBUTES and hasattr(type(self), "normalization"):
                 return None
         if hasattr(type(self), name):  # a property or method that gives a reason
             return object.__getattribute__(self, name)
@@ -282,11 +270,12 @@ class FittedMixin(EstimatorMixin):
 
     def __dir__(self) -> list[str]:
         """Return the names of attributes, those of the networks' arrays among them."""
-        array_names = self._array_names if "_state" in vars(self) else ()
-        return [*super().__dir__(), *array_names]
+        names = [*super().__dir__(), *_ARRAY_NAMES]
+        names += [f"{name}_" for name in (self._network.shapes if "_state" in vars(self) else ())]
+        return [name for name in names if hasattr(self, name)]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name.endswith("_") and "_state" in vars(self) and name in self._array_names:
+        if name.endswith("_") and "_state" in vars(self) and self._find_array(name):
             arrays = self._get_arrays(name)
             if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != len(arrays):
                 raise ValueError(
@@ -306,9 +295,15 @@ class FittedMixin(EstimatorMixin):
         else:
             super().__setattr__(name, value)
 
+    def _find_array(self, attribute: str) -> str:
+        """Return the name of the layers' array that an attribute shows; empty if there is none."""
+        name = _ARRAY_NAMES.get(attribute, attribute[:-1])
+        is_other = name != attribute[:-1] or name not in _ARRAY_NAMES.values()
+        return name if is_other and name in self._network.shapes else ""
+
     def _get_arrays(self, name: str) -> ParameterList:
         """Return the arrays of an attribute, as views of the parameters for prediction."""
-        parameters, kind = self._predictor.parameters, self._array_names[name]
+        parameters, kind = self._predictor.parameters, self._find_array(name)
         members = 0 if len(parameters) == 1 else slice(None)
         arrays = [
             array[members, 0] if len(shape) == 1 else array[members]
@@ -403,7 +398,7 @@ class FittedMixin(EstimatorMixin):
         fitted = values.pop("_fitted", None)
         super().__setstate__(values)
         if fitted is not None:
-            config = self._make_config(self._fit_params)
+            config = self._config_class.from_params(self._fit_params, self._losses)
             network = config.network(self._row_shape, fitted["n_outputs"])
             targets = self._restore_targets(config, fitted["targets"])
             state = TrainState.from_arrays(fitted["state"], network.layout)
@@ -426,7 +421,6 @@ class FittedMixin(EstimatorMixin):
             _targets=targets,
             _state=state,
             _predictor=predictor,
-            _array_names=name_arrays(network),
         )
 
     # ---------------------------------------------------------------------- summary
@@ -498,42 +492,30 @@ class FittedMixin(EstimatorMixin):
         elif X.shape[0] > FEW_ROWS:
             predictor = Predictor(network, parameters)
         n_rows = max(1, _BLOCK_SIZE // (len(parameters) * predictor.network.n_units[-1]))
+        arrays: list[Array] = []
+        matrices: list[Any] = []
+        n_done = 0
 
-        def blocks() -> Iterator[Any]:
+        with np.errstate(all="ignore"):
             for block in predictor.iter_blocks(X):
                 for start in range(0, block.shape[1], n_rows):
                     outputs = block[:, start : start + n_rows]
-                    yield transform(check_finite_output(outputs, predictor.network, parameters, X))
-
-        with np.errstate(all="ignore"):
-            return join_blocks(blocks(), X.shape[0])
-
-
-def join_blocks(blocks: Iterable[Any], n_rows: int) -> Any:
-    """Join the predictions of consecutive blocks of rows.
-
-    A prediction is an array, a CSR matrix or a tuple of arrays.
-    """
-    arrays: list[Array] = []
-    matrices: list[Any] = []
-    is_tuple, start = False, 0
-    for block in blocks:
-        if issparse(block):
-            matrices.append(block)
-            continue
-        is_tuple = isinstance(block, tuple)
-        parts = block if is_tuple else (block,)
-        if len(parts[0]) == n_rows:
-            return block
-        if not arrays:
-            arrays = [np.empty((n_rows, *part.shape[1:]), part.dtype) for part in parts]
-        stop = start + len(parts[0])
-        for array, part in zip(arrays, parts, strict=True):
-            array[start:stop] = part
-        start = stop
-    if matrices:
-        return vstack(matrices)
-    return tuple(arrays) if is_tuple else arrays[0]
+                    check_finite_output(outputs, predictor.network, parameters, X)
+                    result = transform(outputs)
+                    if outputs.shape[1] == X.shape[0]:
+                        return result
+                    if issparse(result):
+                        matrices.append(result)
+                        continue
+                    parts = result if isinstance(result, tuple) else (result,)
+                    if not arrays:
+                        arrays = [np.empty((X.shape[0], *a.shape[1:]), a.dtype) for a in parts]
+                    for array, part in zip(arrays, parts, strict=True):
+                        array[n_done : n_done + len(part)] = part
+                    n_done += outputs.shape[1]
+        if matrices:
+            return vstack(matrices)
+        return tuple(arrays) if len(arrays) > 1 else arrays[0]
 
 
 def check_finite_output(outputs: Array, network: Network, parameters: Parameters, X: Any) -> Array:

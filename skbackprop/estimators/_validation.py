@@ -24,9 +24,9 @@ from sklearn.utils.validation import (
 )
 
 from .._sklearn import _check_sample_weight
-from ..layers.base import has_sequence_layer
+from ..layers import LAYERS
+from ..layers.base import check_layers, has_sequence_layer
 from ..losses.base import Loss
-from ..training.architecture import validate_layers
 from ..utils.arrays import Array, LazyMatrix, as_dense
 
 _FLOATS = (np.float64, np.float32)
@@ -46,7 +46,7 @@ Estimator = TypeVar("Estimator")
 def reject_unused_overrides(estimator: Any) -> None:
     """Raise a TypeError if an estimator overrides a method that would never be called."""
     for name in _PRIVATE_METHODS:
-        if callable(getattr(estimator, name, None)):
+        if callable(getattr(type(estimator), name, None)):
             raise TypeError(
                 f"{type(estimator).__name__} overrides {name}, a private method of scikit-learn's "
                 "networks that skbackprop never calls. Remove it, and see "
@@ -116,9 +116,9 @@ def validate_features(estimator: Any, X: Any, reset: bool) -> Any:
         return X
     if not reset and _is_plain_input(estimator, X):
         return X
-    X = _flatten_rows(estimator, X, reset)
+    X, options = _flatten_rows(estimator, X, reset)
     with _suggest_tabular(estimator):
-        return validate_data(estimator, X, reset=reset, **_check_options(estimator, X))
+        return validate_data(estimator, X, reset=reset, **options)
 
 
 def validate_features_and_targets(
@@ -129,10 +129,9 @@ def validate_features_and_targets(
         return validate_features(estimator, X, reset), as_numbers(y) if numeric else y
     if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
         return X, y
-    X = _flatten_rows(estimator, X, reset)
+    X, options = _flatten_rows(estimator, X, reset)
     y = check_no_missing(y, "values" if numeric else "labels")
     y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    options = _check_options(estimator, X)
     with _suggest_tabular(estimator):
         X, y = validate_data(estimator, X, y, multi_output=True, reset=reset, **options)
     if numeric:
@@ -147,38 +146,38 @@ def get_row_shape(estimator: Any) -> tuple[int, ...]:
     return estimator._row_shape or (int(estimator.n_features_in_),)
 
 
-def _flatten_rows(estimator: Any, X: Any, reset: bool) -> Any:
+def _flatten_rows(estimator: Any, X: Any, reset: bool) -> tuple[Any, dict[str, Any]]:
     """Flatten the rows of X to one axis each, if the estimator has `layers`.
 
     `reset` sets the shape of a row for `get_row_shape`.
+
+    Returns
+    -------
+    X : array-like or sparse matrix
+        The flat rows.
+    options : dict
+        The options of scikit-learn's check of X.
     """
+    layers = getattr(estimator, "layers", None)
     if reset:
         estimator._row_shape = None
     if isinstance(X, (list, tuple)):
         X = np.asarray(X)
-    if getattr(X, "ndim", 2) < 3 or getattr(estimator, "layers", None) is None:
-        return X
-    row_shape = tuple(X.shape[1:])
-    if reset:
-        estimator._row_shape = row_shape
-    expected, network = get_row_shape(estimator), vars(estimator).get("_network")
-    if row_shape != expected and (network is None or row_shape != network.input_shape):
-        raise ValueError(
-            f"Rows of X must have the shape {expected} of the training data, got {row_shape}."
-        )
-    return np.asarray(X).reshape(len(X), math.prod(row_shape))
-
-
-def _check_options(estimator: Any, X: Any) -> dict[str, Any]:
-    """Return the options of scikit-learn's check of X.
-
-    A numeric array is not converted, because it may be larger than memory; its batches are. The
-    network checks that NaN is padding at the end of sequences.
-    """
+    if layers is not None and getattr(X, "ndim", 2) >= 3:
+        row_shape = tuple(X.shape[1:])
+        if reset:
+            estimator._row_shape = row_shape
+        expected, network = get_row_shape(estimator), vars(estimator).get("_network")
+        if row_shape != expected and (network is None or row_shape != network.input_shape):
+            raise ValueError(
+                f"Rows of X must have the shape {expected} of the training data, got {row_shape}."
+            )
+        X = np.asarray(X).reshape(len(X), math.prod(row_shape))
+    # A numeric array is not converted, because it may be larger than memory; its batches are.
     is_numeric = isinstance(X, np.ndarray) and X.dtype.kind in "biuf" and X.dtype.itemsize <= 8
-    layers = getattr(estimator, "layers", None)
-    is_padded = layers is not None and has_sequence_layer(validate_layers(layers))
-    return {
+    # The network checks that NaN is padding at the end of sequences.
+    is_padded = layers is not None and has_sequence_layer(check_layers(layers, LAYERS))
+    return X, {
         "accept_sparse": "csr",
         "dtype": None if is_numeric else _FLOATS,
         "ensure_all_finite": "allow-nan" if is_padded else True,
@@ -380,7 +379,7 @@ def _is_plain_input(estimator: Any, X: Any) -> bool:
         and X.dtype.type in _FLOATS
         and len(X) > 0
         and X.shape[1] == estimator.n_features_in_
-        and not hasattr(estimator, "feature_names_in_")
+        and "feature_names_in_" not in vars(estimator)
         and _is_finite(X)
     )
 

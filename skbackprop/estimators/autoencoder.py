@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from numbers import Integral
 from os import PathLike
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -435,6 +435,7 @@ class BackpropAutoencoder(
     True
     """
 
+    _config_class: ClassVar[type[Config]] = AutoencoderConfig
     offset_: float | None
 
     # -------------------------------------------------------------------- training
@@ -557,9 +558,6 @@ class BackpropAutoencoder(
         if self.layers is not None:
             _reject_padding(X)
         return X, X
-
-    def _make_config(self, params: Mapping[str, Any]) -> Config:
-        return AutoencoderConfig.from_params(params, self._losses)
 
     def _make_targets(
         self,

@@ -26,11 +26,11 @@ from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome
-from ..training.epochs import MakeStack, TrainingInterrupted
+from ..training.epochs import MakeStack
 from ..training.lbfgs import compute_block_size
 from ..training.parallelism import check_batch_memory
 from ..training.start import start_training
-from ..training.train import OnEpoch, train
+from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..training.validation import Validation, fit_shared_temperature, predict_out_of_fold
 from ..utils.arrays import Array, MatrixLike
 from ..utils.configurable import is_equal
@@ -44,7 +44,7 @@ from ._checkpoint import (
     write_checkpoint,
 )
 from ._estimator_mixin import with_argument_suggestions, with_callbacks
-from ._fitted import FITTED_PARTS, FittedMixin, history_attributes, name_arrays
+from ._fitted import FITTED_PARTS, FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
     check_scalar_score,
@@ -82,8 +82,8 @@ class PreparedFit:
         The constructor's parameters.
     config : Config
         The validated parameters.
-    network : Network
-        The layers in prediction.
+    network, training_network : Network
+        The layers in prediction, and those in training, with dropout.
     targets : Targets
         The encoding of the targets, with the loss.
     rows : Rows
@@ -107,6 +107,7 @@ class PreparedFit:
     params: dict[str, Any]
     config: Config
     network: Network
+    training_network: Network
     targets: Targets
     rows: Rows
     validation: list[Validation | None]
@@ -116,11 +117,6 @@ class PreparedFit:
     incremental: bool
     has_folds: bool
     blocks: Any = None
-
-    @property
-    def training_network(self) -> Network:
-        """The layers in training, with dropout."""
-        return self.network.with_dropout(self.config.dropout_rates)
 
     @property
     def data(self) -> list[Any]:
@@ -249,7 +245,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             arrays = select_state(read_checkpoint(resume_from), describe_fit(self, task.data))
             resume_training(arrays, resume_from, task)
         hook = None
-        if hasattr(self, "_skl_callbacks") and not task.incremental:
+        if "_skl_callbacks" in vars(self) and not task.incremental:
             hook = CallbackHook(self, task, X, y, sample_weight)
         interrupt: BaseException | None = None
         try:
@@ -321,7 +317,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             rows, targets = self._validate_rows_and_targets(
                 reader, config, X, y, sample_weight, classes, continues, incremental
             )
-            row_shape, names = get_row_shape(reader), getattr(reader, "feature_names_in_", None)
+            row_shape, names = get_row_shape(reader), vars(reader).get("feature_names_in_")
         else:
             reader, rows, targets = self, like.rows, like.targets.with_config(config)
             row_shape, names = like.row_shape, like.feature_names
@@ -371,6 +367,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             params,
             config,
             network,
+            training_network,
             targets,
             rows,
             validation,
@@ -401,7 +398,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             return self._config
         reject_unused_overrides(self)
         self._validate_params()
-        config = self._make_config(params)
+        config = self._config_class.from_params(params, self._losses)
         if continues:
             config.check_warm_start(self._config)
         return config
@@ -503,7 +500,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         if config.n_estimators > 1:
             template.n_estimators = 1
         template.__dict__.update(
-            n_features_in_=network.n_inputs,
+            n_features_in_=network.n_units[0],
             _row_shape=network.input_shape,
             _fit_params=template._get_init_params(),
             _was_incremental=False,
@@ -590,15 +587,13 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         if "theta" in state.best and not task.incremental:
             state.return_to_best()
             state.best = {name: state.best[name] for name in ("score", "epoch")}
-        validation = [part for part in task.validation if part is not None]
-        if validation and config.early_stopping is not None and config.early_stopping.calibrate:
-            state.temperature[...] = 1
-            state.temperature[...] = fit_shared_temperature(
-                network,
-                state.inference_parameters(network.layout),
-                validation,
-                targets,
-            )
+        if config.early_stopping is not None and config.early_stopping.calibrate:
+            validation = [part for part in task.validation if part is not None]
+            if validation:
+                state.temperature[...] = 1
+                state.temperature[...] = fit_shared_temperature(
+                    network, state.inference_parameters(network.layout), validation, targets
+                )
         attributes = self._fitted_attributes(
             task.params,
             config,
@@ -645,7 +640,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             "_targets": targets,
             "_state": state,
             "_predictor": Predictor(network, parameters, FEW_ROWS),
-            "_array_names": name_arrays(network),
             "_row_shape": row_shape,
             "_was_incremental": incremental,
             "_out_of_fold": None,

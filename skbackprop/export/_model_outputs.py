@@ -134,7 +134,7 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     x = ex.reshape(x, network.input_shape)
     open_residuals: list[Expr] = []
     n_estimators = len(parameters)
-    named = [a | b for a, b in zip(parameters.layers, parameters.buffers_of_layers, strict=True)]
+    named = [a | b for a, b in zip(*parameters.views, strict=True)]
     for layer, shape, own in zip(network.layers, network.row_shapes[:-1], named, strict=True):
         if isinstance(layer, ResidualStart):
             open_residuals.append(x)

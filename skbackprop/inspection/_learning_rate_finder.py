@@ -196,7 +196,7 @@ def _train_at_rates(task: PreparedFit, rates: Array, width: int) -> list[float]:
     state.orders, config = [batch], replace(task.config, shuffle=False)
     stack = Stack(network, task.targets.loss, config, [task.rows], state)
     losses: list[float] = []
-    with limit_blas(network.max_matmul_size(len(batch)), divides_rows=network.divides_rows):
+    with limit_blas(len(batch) * network.max_matmul_size, divides_rows=network.divides_rows):
         for rate in rates:
             loss = stack.train_epoch(np.array([[rate]])).item()
             if not (math.isfinite(loss) and state.is_finite().all()):

@@ -22,8 +22,8 @@ from ..estimators._checkpoint import compute_checksum
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..nn.train_state import TrainState
 from ..training.config import Config, is_lbfgs
-from ..training.epochs import GetState, TrainingInterrupted
-from ..training.train import OnEpoch, train
+from ..training.epochs import GetState
+from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..utils.arrays import Array, count_rows
 from ..utils.configurable import group_by_equality, is_equal
 from ._stand_in import Candidate, TrainedEstimator, checksum_of_rows

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -26,10 +25,8 @@ from ..layers.dense import Activation, Dense, HiddenDropout
 from ..layers.latent import Sampling
 from ..layers.normalization import Normalization
 from ..layers.pooling import GlobalMaxPooling, MaxPooling
-from ..utils.arrays import Array, BufferPool, iter_row_slices
+from ..utils.arrays import Array, ArrayDict, BufferPool, iter_row_slices
 from .parameters import ParameterLayout, Parameters, RandomStates
-
-Specs: TypeAlias = list[tuple[ParameterSpec, ...]]
 
 
 class ExecutedLayer(NamedTuple):
@@ -43,7 +40,6 @@ class ExecutedLayer(NamedTuple):
     out_shape: Shape
 
 
-@dataclass(frozen=True)
 class Network:
     """A sequence of layers.
 
@@ -53,74 +49,82 @@ class Network:
         The shape of one row of the input: ``(n,)`` for n numbers.
     layers : tuple of Layer
         The layers; the first one reads the input.
+
+    Attributes
+    ----------
+    row_shapes : list of tuple of int
+        The shape of one row of the input, and of the output of each layer.
+    n_units : list of int
+        The number of inputs, and of outputs of each layer.
+    layout : ParameterLayout
+        The positions of all parameters and buffers in flat arrays.
+    shapes : dict
+        The shapes of a member's arrays by name, one for each layer that has the array.
+    widths : list of int
+        The number of inputs, and of outputs of each layer that has weights, as dense layers have.
+    memory_per_sample_of_layers : list of int
+        The approximate number of values that a step reads or writes for a row, by layer.
+    memory_per_sample : int
+        The approximate number of values that a step reads or writes for a row.
+    max_matmul_size : int
+        The number of multiplications in the largest matrix product, for each row. Products of
+        layers that compute a batch in parts do not count.
+    divides_rows : bool
+        Whether a layer computes a batch in parts.
+    stochastic : bool
+        Whether a layer draws random numbers in training.
+    reads_sequences : bool
+        Whether a layer reads sequences.
     """
 
-    input_shape: Shape
-    layers: tuple[Layer, ...]
+    def __init__(self, input_shape: Shape, layers: tuple[Layer, ...]) -> None:
+        self.input_shape, self.layers = input_shape, layers
+        self.row_shapes, self.n_units = [input_shape], [math.prod(input_shape)]
+        self.shapes: dict[str, list[Shape]] = {}
+        self.widths, self.memory_per_sample_of_layers = [self.n_units[0]], list[int]()
+        self.stochastic = self.reads_sequences = False
+        self.max_matmul_size, self.divides_rows = 0, False
+        n_activations = 0
+        self._weight_specs: list[ParameterSpec] = []
+        parameter_specs, buffer_specs = [], []
+        for layer in layers:
+            shape = self.row_shapes[-1]
+            self.row_shapes.append(layer.compute_output_shape(shape))
+            self.n_units.append(math.prod(self.row_shapes[-1]))
+            parameter_specs.append(layer.parameter_specs(shape))
+            buffer_specs.append(layer.buffer_specs(shape))
+            for spec in (*parameter_specs[-1], *buffer_specs[-1]):
+                if spec.name != NUM_BATCHES_TRACKED:
+                    self.shapes.setdefault(spec.name, []).append(spec.shape)
+                if spec.name == "weights":
+                    self._weight_specs.append(spec)
+                    self.widths.append(self.n_units[-1])
+            self.memory_per_sample_of_layers.append(layer.memory_per_sample(shape))
+            if max(len(shape), len(self.row_shapes[-1])) > 1:
+                n_activations += self.memory_per_sample_of_layers[-1]
+            matmul_size = layer.max_matmul_size(shape)
+            self.max_matmul_size = max(self.max_matmul_size, matmul_size or 0)
+            self.divides_rows |= matmul_size is None
+            self.stochastic |= layer.stochastic
+            self.reads_sequences |= layer.reads_sequences
+        self.memory_per_sample = 2 * self.n_units[0] + sum(self.memory_per_sample_of_layers)
+        self._n_activations = n_activations + sum(self.widths)
+        self.layout = ParameterLayout(parameter_specs, buffer_specs)
+        # The last network with other dropout rates; each call of `partial_fit` needs it.
+        self._dropout_variant: dict[tuple[float, ...], Network] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.input_shape, self.layers)  # cached properties are left out
-
-    @property
-    def n_inputs(self) -> int:
-        """The number of inputs."""
-        return math.prod(self.input_shape)
-
-    @cached_property
-    def row_shapes(self) -> tuple[Shape, ...]:
-        """The shape of one row of the input, and of the output of each layer."""
-        shapes = [self.input_shape]
-        for layer in self.layers:
-            shapes.append(layer.compute_output_shape(shapes[-1]))
-        return tuple(shapes)
-
-    @cached_property
-    def n_units(self) -> tuple[int, ...]:
-        """The number of inputs, and of outputs of each layer."""
-        return tuple(map(math.prod, self.row_shapes))
-
-    @cached_property
-    def _layers_and_shapes(self) -> list[tuple[Layer, Shape]]:
-        """Each layer, with the shape of its input."""
-        return list(zip(self.layers, self.row_shapes[:-1], strict=True))
-
-    @cached_property
-    def _layer_specs(self) -> tuple[Specs, Specs]:
-        """The parameters and the buffers of each layer."""
-        return [layer.parameter_specs(shape) for layer, shape in self._layers_and_shapes], [
-            layer.buffer_specs(shape) for layer, shape in self._layers_and_shapes
-        ]
-
-    @cached_property
-    def reads_sequences(self) -> bool:
-        """Whether a layer reads sequences."""
-        return any(layer.reads_sequences for layer in self.layers)
+        return type(self), (self.input_shape, self.layers)
 
     @cached_property
     def takes_padding(self) -> bool:
         """Whether the input is sequences that may end in padding."""
-        for layer, shape in self._layers_and_shapes:
+        for layer, shape in zip(self.layers, self.row_shapes, strict=False):
             if layer.reads_sequences:
                 return True
             if len(shape) != 2 or layer.batch_view in ("shaped", "any"):
                 return False
         return False
-
-    @cached_property
-    def layout(self) -> ParameterLayout:
-        """The positions of all parameters and buffers in flat arrays."""
-        return ParameterLayout(*self._layer_specs)
-
-    @cached_property
-    def has_weights(self) -> tuple[bool, ...]:
-        """Whether each layer has an array named "weights", as dense layers have."""
-        return tuple("weights" in {s.name for s in specs} for specs in self._layer_specs[0])
-
-    @cached_property
-    def widths(self) -> tuple[int, ...]:
-        """The number of inputs, and of outputs of each layer that has weights."""
-        outputs = zip(self.has_weights, self.n_units[1:], strict=True)
-        return (self.n_inputs, *(n for has_weights, n in outputs if has_weights))
 
     def validate_padding(self, X: Any) -> None:
         """Check that NaN in X is padding at the end of sequences, which layers skip.
@@ -163,19 +167,7 @@ class Network:
 
     def activations_per_sample(self, is_sparse: bool) -> int:
         """Return how many values of each row a pass buffers, not counting sparse input."""
-        n_units = sum(self.widths[1:] if is_sparse else self.widths)
-        shapes = self.row_shapes
-        layers = zip(self.memory_per_sample_of_layers, shapes[:-1], shapes[1:], strict=True)
-        return n_units + sum(n for n, *row_shapes in layers if max(map(len, row_shapes)) > 1)
-
-    @cached_property
-    def shapes(self) -> dict[str, list[tuple[int, ...]]]:
-        """The shapes of a member's arrays by name, one for each layer that has the array."""
-        shapes: dict[str, list[tuple[int, ...]]] = {}
-        for spec in (spec for layers in self._layer_specs for specs in layers for spec in specs):
-            if spec.name != NUM_BATCHES_TRACKED:
-                shapes.setdefault(spec.name, []).append(spec.shape)
-        return shapes
+        return self._n_activations - self.widths[0] if is_sparse else self._n_activations
 
     @cached_property
     def n_up_to_activation(self) -> tuple[int, ...]:
@@ -186,11 +178,6 @@ class Network:
     def part(self, layers: slice) -> Network:
         """Return a network of some consecutive layers."""
         return Network(self.row_shapes[layers][0], self.layers[layers])
-
-    @cached_property
-    def stochastic(self) -> bool:
-        """Whether a layer draws random numbers in training."""
-        return any(layer.stochastic for layer in self.layers)
 
     @cached_property
     def is_variational(self) -> bool:
@@ -222,32 +209,6 @@ class Network:
             layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
         return layers
 
-    def max_matmul_size(self, n_rows: int) -> int:
-        """Return the number of multiplications in the largest matrix product, for `n_rows` rows.
-
-        Products of layers that compute a batch in parts do not count.
-        """
-        return n_rows * max(filter(None, self._matmul_sizes), default=0)
-
-    @cached_property
-    def divides_rows(self) -> bool:
-        """Whether a layer computes a batch in parts."""
-        return None in self._matmul_sizes
-
-    @cached_property
-    def _matmul_sizes(self) -> list[int | None]:
-        return [layer.max_matmul_size(shape) for layer, shape in self._layers_and_shapes]
-
-    @property
-    def memory_per_sample(self) -> int:
-        """The approximate number of values that a step reads or writes for each row."""
-        return 2 * self.n_inputs + sum(self.memory_per_sample_of_layers)
-
-    @cached_property
-    def memory_per_sample_of_layers(self) -> tuple[int, ...]:
-        """The approximate number of values that a step reads or writes for a row, by layer."""
-        return tuple(layer.memory_per_sample(shape) for layer, shape in self._layers_and_shapes)
-
     def with_dropout(self, rates: Sequence[float]) -> Network:
         """Return the network with dropout before each layer that has weights.
 
@@ -261,8 +222,8 @@ class Network:
         if variant is None:
             rate_iterator = iter(rates)
             layers: list[Layer] = []
-            for layer, has_weights in zip(self.layers, self.has_weights, strict=True):
-                if has_weights:
+            for layer, shape in zip(self.layers, self.row_shapes, strict=False):
+                if "weights" in [spec.name for spec in layer.parameter_specs(shape)]:
                     if layers and isinstance(layers[-1], HiddenDropout):
                         layers.pop()
                     rate = next(rate_iterator, 0.0)
@@ -275,11 +236,6 @@ class Network:
             self._dropout_variant.clear()
             self._dropout_variant[rates] = variant
         return variant
-
-    @cached_property
-    def _dropout_variant(self) -> dict[tuple[float, ...], Network]:
-        """The last network with other dropout rates; each call of `partial_fit` needs it."""
-        return {}
 
     def bind(
         self,
@@ -330,10 +286,12 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        specs = [spec for layer in self._layer_specs[0] for spec in layer if spec.name == "weights"]
+        shapes, drawn = self.shapes.get("weights", []), []
         if initializer is not None:
-            return initializer.draw_all(rng, [spec.shape for spec in specs])
-        return [cast(Initializer, spec.initializer).draw(rng, *spec.shape) for spec in specs]
+            return initializer.draw_all(rng, shapes)
+        for spec in self._weight_specs:
+            drawn.append(cast(Initializer, spec.initializer).draw(rng, *spec.shape))
+        return drawn
 
     def init_parameters(
         self,
@@ -353,28 +311,27 @@ class Network:
         return parameters
 
 
-def dense_network(
-    widths: Sequence[int],
+def dense_layers(
+    hidden_widths: Sequence[int],
     activations: Sequence[ActivationFunction],
-    dropout: Sequence[float] = (),
+    n_outputs: int,
     normalization: Normalization | None = None,
-) -> Network:
-    """Return a network of dense layers, with an activation after each but the last.
+) -> list[Layer]:
+    """Return dense layers, with an activation after each but the last.
 
     The last layer has the initializer of the one before it.
 
     Parameters
     ----------
-    widths : sequence of int
-        The number of inputs, of units in each hidden layer, and of outputs.
+    hidden_widths : sequence of int
+        The number of units in each hidden layer.
     activations : sequence of ActivationFunction
         One for each hidden layer.
-    dropout : sequence of float, default=()
-        The dropout rates of the inputs and of each hidden layer; empty for no dropout.
+    n_outputs : int
+        The number of outputs.
     normalization : Normalization or None, default=None
         The normalization before each activation.
     """
-    n_inputs, *hidden_widths, n_outputs = widths
     layers: list[Layer] = []
     initializer: Initializer = GlorotUniform()
     for n_units, activation in zip(hidden_widths, activations, strict=True):
@@ -383,8 +340,7 @@ def dense_network(
         if normalization is not None:
             layers.append(normalization)
         layers.append(Activation(activation))
-    layers.append(Dense(n_outputs, initializer=initializer))
-    return Network((n_inputs,), tuple(layers)).with_dropout(dropout)
+    return [*layers, Dense(n_outputs, initializer=initializer)]
 
 
 class BoundNetwork:
@@ -425,9 +381,8 @@ class BoundNetwork:
         self.batch, self._layers = batch, network.executed_layers
         self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
         self._contexts = self._make_contexts(
-            self._squeeze(parameters.layers),
-            None if gradients is None else self._squeeze(gradients.layers),
-            self._squeeze(parameters.buffers_of_layers),
+            *parameters.member_views(),
+            None if gradients is None else gradients.member_views()[0],
             sparse,
             with_input_gradient,
         )
@@ -436,17 +391,11 @@ class BoundNetwork:
         if batch.is_training or with_input_gradient:
             self._bind_gradients()
 
-    def _squeeze(self, layers: Sequence[Mapping[str, Array]]) -> Sequence[Mapping[str, Array]]:
-        """Return arrays by name of each layer, without the member axis of a single member."""
-        if self._members:
-            return layers
-        return [arrays and {name: array[0] for name, array in arrays.items()} for arrays in layers]
-
     def _make_contexts(
         self,
-        parameters: Sequence[Mapping[str, Array]],
-        gradients: Sequence[Mapping[str, Array]] | None,
-        buffers: Sequence[Mapping[str, Array]],
+        parameters: Sequence[ArrayDict],
+        buffers: Sequence[ArrayDict],
+        gradients: Sequence[ArrayDict] | None,
         is_sparse: bool,
         needs_gradient: bool,
     ) -> list[LayerContext]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from itertools import accumulate
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +12,6 @@ from ..initializers import Initializer
 from ..layers.base import NUM_BATCHES_TRACKED, ParameterSpec
 from ..utils.arrays import Array, ArrayDict, index_state
 
-NamedArrays: TypeAlias = Mapping[str, Array]
 RandomStates: TypeAlias = Sequence[np.random.RandomState]
 
 
@@ -29,7 +27,7 @@ class Parameters:
     layout : ParameterLayout
         The positions of the layers' arrays.
     part : slice, default=slice(None)
-        The layers that `layers` and `buffers_of_layers` return.
+        The layers whose `views` are returned.
 
     Attributes
     ----------
@@ -48,18 +46,22 @@ class Parameters:
         self.regularized = theta[:, : layout.n_regularized]
 
     @cached_property
-    def _views(self) -> tuple[list[NamedArrays], list[NamedArrays]]:
-        return self.layout.views(self.theta, self.buffers)
+    def views(self) -> tuple[list[ArrayDict], list[ArrayDict]]:
+        """The trained arrays and the buffers of each layer by name, as views."""
+        trained, buffers = self.layout.views(self.theta, self.buffers)
+        return trained[self._part], buffers[self._part]
 
     @property
-    def layers(self) -> list[NamedArrays]:
+    def layers(self) -> list[ArrayDict]:
         """The trained arrays of each layer by name, as views of shape (n_estimators, ...)."""
-        return self._views[0][self._part]
+        return self.views[0]
 
-    @property
-    def buffers_of_layers(self) -> list[NamedArrays]:
-        """The buffers of each layer by name, as views of shape (n_estimators, ...)."""
-        return self._views[1][self._part]
+    def member_views(self) -> tuple[list[ArrayDict], list[ArrayDict]]:
+        """Return the `views`, without the member axis if there is a single member."""
+        if len(self.theta) > 1:
+            return self.views
+        trained, buffers = self.layout.views(self.theta, self.buffers, members=0)
+        return trained[self._part], buffers[self._part]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.theta, self.buffers, self.layout, self._part)  # views are left out
@@ -74,7 +76,7 @@ class Parameters:
 
     def select(self, name: str) -> list[Array]:
         """Return the arrays of a name, one for each layer that has one."""
-        return [item[name] for item in (*self.layers, *self.buffers_of_layers) if name in item]
+        return [arrays[name] for arrays in (*self.views[0], *self.views[1]) if name in arrays]
 
     def part(self, layers: slice) -> Parameters:
         """Return the parameters of some consecutive layers, without copies."""
@@ -133,19 +135,28 @@ class ParameterLayout:
         buffer_specs: Sequence[Sequence[ParameterSpec]],
     ) -> None:
         self._specs = parameter_specs, buffer_specs
-        parameters, buffers = (
-            [(layer, spec) for layer, specs in enumerate(layers) for spec in specs]
-            for layers in self._specs
-        )
-        names = list(dict.fromkeys(spec.name for _, spec in parameters))
-        parameters.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
-        self._theta = _compute_placements(parameters)
-        self._buffers = {
-            name: _compute_placements([item for item in buffers if item[1].name == name])
-            for name in dict.fromkeys(spec.name for _, spec in buffers)
-        }
-        self.n_regularized = sum(spec.size for _, spec in parameters if spec.regularized)
-        self.n_parameters = sum(spec.size for _, spec in parameters)
+        # By whether they are buffers, and by name; without a name if they are regularized.
+        groups: dict[tuple[bool, str], list[tuple[int, ParameterSpec]]] = {(False, ""): []}
+        for layers in self._specs:
+            is_buffer = layers is buffer_specs
+            for number, specs in enumerate(layers):
+                for spec in specs:
+                    key = is_buffer, "" if spec.regularized else spec.name
+                    groups.setdefault(key, []).append((number, spec))
+        # Each array with its layer, whether it is a buffer, and its position in a flat array.
+        self._placements: list[tuple[int, ParameterSpec, bool, int]] = []
+        self._buffer_sizes: dict[str, int] = {}
+        self.n_regularized = self.n_parameters = 0
+        for (is_buffer, name), items in groups.items():
+            offset = 0 if is_buffer else self.n_parameters
+            for number, spec in items:
+                self._placements.append((number, spec, is_buffer, offset))
+                offset += spec.size
+            if is_buffer:
+                self._buffer_sizes[name] = offset
+            else:
+                self.n_parameters = offset
+                self.n_regularized = self.n_regularized if name else offset
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._specs
@@ -158,63 +169,39 @@ class ParameterLayout:
         Without random states, random values are zero. Weights and their biases are always zero,
         because `Network.draw_weights` draws them.
         """
-        theta = _init_flat(self._theta, n_estimators, dtype, rngs)
-        float64 = np.dtype(np.float64)
-        buffers = {
-            name: _init_flat(
-                placements, n_estimators, float64 if name == NUM_BATCHES_TRACKED else dtype, rngs
-            )
-            for name, placements in self._buffers.items()
-        }
-        return Parameters(theta, buffers, self)
+        theta, buffers = np.zeros((n_estimators, self.n_parameters), dtype), dict[str, Array]()
+        for name, size in self._buffer_sizes.items():
+            is_count = name == NUM_BATCHES_TRACKED
+            buffers[name] = np.zeros((n_estimators, size), np.float64 if is_count else dtype)
+        parameters = Parameters(theta, buffers, self)
+        for number, spec, is_buffer, _ in self._placements:
+            array, initializer = parameters.views[is_buffer][number][spec.name], spec.initializer
+            if callable(initializer):
+                for values, rng in zip(array, rngs, strict=False):
+                    values[...] = initializer(rng)
+            elif not isinstance(initializer, Initializer):
+                array[...] = initializer
+        return parameters
 
     def views(
-        self, theta: Array, buffers: ArrayDict
-    ) -> tuple[list[NamedArrays], list[NamedArrays]]:
-        """Return the trained arrays and the buffers of each layer, as views."""
-        parameters: list[dict[str, Array]] = [{} for _ in self._specs[0]]
-        buffer_views: list[dict[str, Array]] = [{} for _ in self._specs[0]]
-        for layer, spec, view in _iter_views(self._theta, theta):
-            parameters[layer][spec.name] = view
-        for name, placements in self._buffers.items():
-            for layer, _, view in _iter_views(placements, buffers[name]):
-                buffer_views[layer][name] = view
-        return [*parameters], [*buffer_views]
+        self, theta: Array, buffers: ArrayDict, members: slice | int = slice(None)
+    ) -> tuple[list[ArrayDict], list[ArrayDict]]:
+        """Return the trained arrays and the buffers of each layer by name, as views.
 
-
-_Placements: TypeAlias = list[tuple[int, ParameterSpec, int]]
-"""The layer and the declaration of each array, and its position in a flat array."""
-
-
-def _compute_placements(specs: Sequence[tuple[int, ParameterSpec]]) -> _Placements:
-    """Return the positions of arrays side by side in a flat array."""
-    offsets = accumulate((spec.size for _, spec in specs), initial=0)
-    return [(*item, offset) for item, offset in zip(specs, offsets, strict=False)]
-
-
-def _init_flat(
-    placements: _Placements, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates
-) -> Array:
-    """Return a flat array of initial values."""
-    flat = np.empty((n_estimators, sum(spec.size for _, spec, _ in placements)), dtype)
-    for _, spec, view in _iter_views(placements, flat):
-        initializer = spec.initializer
-        if not (callable(initializer) or isinstance(initializer, Initializer)):
-            view[...] = initializer
-            continue
-        view[...] = 0
-        if callable(initializer) and rngs:
-            for values, rng in zip(view, rngs, strict=True):
-                values[...] = initializer(rng)
-    return flat
-
-
-def _iter_views(placements: _Placements, flat: Array) -> Iterable[tuple[int, ParameterSpec, Array]]:
-    """Yield the layer, the declaration and a view of each array in `flat`."""
-    for layer, spec, offset in placements:
-        columns = flat[:, offset : offset + spec.size]
-        if len(spec.shape) == 1:
-            # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
-            yield layer, spec, columns[:, None]
-        else:
-            yield layer, spec, columns.reshape(len(columns), *spec.shape)
+        Vectors get an axis before their last one. With a number for `members`, the arrays are
+        those of one member, without the member axis.
+        """
+        views: tuple[list[ArrayDict], list[ArrayDict]] = [], []
+        for _ in self._specs[0]:
+            views[0].append({})
+            views[1].append({})
+        for number, spec, is_buffer, offset in self._placements:
+            flat = buffers[spec.name] if is_buffer else theta
+            columns = flat[members, offset : offset + spec.size]
+            views[is_buffer][number][spec.name] = (
+                # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
+                columns[..., None, :]
+                if len(spec.shape) == 1
+                else columns.reshape(*columns.shape[:-1], *spec.shape)
+            )
+        return views

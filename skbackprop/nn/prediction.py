@@ -109,17 +109,12 @@ class Predictor:
             max_values = _BLOCK_VALUES if self._rows_at_once is None else _FEW_VALUES
             n_units, n = self.network.activations_per_sample(is_sparse), len(self.parameters)
             n_together = max(1, max_values // (n_units * n_rows))
-            networks[key] = [
-                (
-                    members,
-                    self.network.bind(
-                        self.parameters.members(members), n_rows, pool, sparse=is_sparse
-                    ),
-                )
-                for members in (
-                    slice(start, min(start + n_together, n)) for start in range(0, n, n_together)
-                )
-            ]
+            networks[key] = []
+            for start in range(0, n, n_together):
+                members = slice(start, min(start + n_together, n))
+                parameters = self.parameters.members(members)
+                bound_network = self.network.bind(parameters, n_rows, pool, sparse=is_sparse)
+                networks[key].append((members, bound_network))
         return networks[key]
 
 
@@ -153,7 +148,7 @@ def compute_input_gradients(
         In the dtype of the parameters; dense for sparse X too.
     """
     n, is_sparse, dtype = X.shape[0], issparse(X), parameters.dtype
-    gradients = np.empty((n, network.n_inputs, n_quantities), dtype)
+    gradients = np.empty((n, network.n_units[0], n_quantities), dtype)
     pool, passes = BufferPool(dtype), {}
     n_rows = max(1, min(n, _BLOCK_VALUES // (len(parameters) * network.memory_per_sample)))
     for start in range(0, n, n_rows):

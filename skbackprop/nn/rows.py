@@ -20,7 +20,6 @@ from ..utils.arrays import (
     FloatOrPerMember,
     IndexArray,
     LazyMatrix,
-    squeeze_member_axis,
 )
 
 # Size of a chunk's input in bytes, or of its targets if they are wider, rounded to whole batches.
@@ -142,8 +141,8 @@ class Batches:
         The rows that each member visits, in order; None for all rows in their order. Members are
         sorted by the number of rows that they visit, the fewest first. If all share one table and
         one order, as the same objects, the rows are gathered once.
-    batch_sizes : sequence of int
-        The batch size of each member; equal except for members with fewer rows.
+    batch_size : int
+        The number of rows of a batch. Members with fewer rows have smaller batches.
     pool : BufferPool
         The memory for buffers.
     mean_over : {"batch", "epoch"}, default="batch"
@@ -155,29 +154,28 @@ class Batches:
         self,
         rows: Sequence[Rows],
         orders: Sequence[IndexArray | None],
-        batch_sizes: Sequence[int],
+        batch_size: int,
         pool: BufferPool,
         mean_over: str = "batch",
     ) -> None:
         self.rows, self.orders = list(rows), list(orders)
-        self.batch_sizes = list(batch_sizes)
         self.pool = pool
         self.is_sparse = rows[0].is_sparse
-        self.is_shared = all(self._visits_the_same(0, i) for i in range(len(rows)))
-        self.n_rows = np.array(
-            [
-                member_rows.n_rows if order is None else len(order)
-                for member_rows, order in zip(rows, orders, strict=True)
-            ]
-        )
-        if (np.diff(self.n_rows) < 0).any():
+        self.is_shared, n_rows = True, list[int]()
+        self._is_weighted = False
+        for i, (member_rows, order) in enumerate(zip(rows, orders, strict=True)):
+            n_rows.append(member_rows.n_rows if order is None else len(order))
+            self.is_shared &= self._visits_the_same(0, i)
+            self._is_weighted |= member_rows.weight is not None
+        if n_rows != sorted(n_rows):
             raise ValueError(
                 "The members of a stack must be sorted by their number of rows, the fewest first, "
-                f"got {self.n_rows.tolist()}."
+                f"got {n_rows}."
             )
+        self.n_rows = np.array(n_rows)
+        self.batch_sizes = np.minimum(self.n_rows, batch_size).tolist()
         self.total_weights = self._total_weights()
         self._mean_over_epoch = mean_over == "epoch"
-        self._is_weighted = any(member_rows.weight is not None for member_rows in rows)
         self._chunks: list[tuple[int, Chunk]] = []
         self._plan()
 
@@ -212,19 +210,22 @@ class Batches:
         """Split an epoch into chunks by group and batch size, and where a chunk is full."""
         n_rows, n_estimators = self.n_rows.tolist(), len(self.rows)
         buffers: dict[tuple[int, int, int, int], Chunk] = {}
-        n_done = [0] * n_estimators
+        n_done, first_rows = [0] * n_estimators, self.rows[0]
+        n_columns = max(first_rows.X.shape[1], first_rows.y.shape[1])
+        row_bytes = n_columns * self.pool.dtype.itemsize
         while n_done != n_rows:
             # The size of each member's next batch; members with equal sizes form a group.
-            triples = zip(self.batch_sizes, n_rows, n_done, strict=True)
-            sizes = [min(size, n - n_before) for size, n, n_before in triples]
+            sizes = np.minimum(self.batch_sizes, np.subtract(n_rows, n_done)).tolist()
             start = 0
             while start < n_estimators:
                 size, position, stop = sizes[start], n_done[start], start + 1
                 while stop < n_estimators and (sizes[stop], n_done[stop]) == (size, position):
                     stop += 1
                 if size:
-                    n_full = min(n - position for n in n_rows[start:stop]) // size
-                    n_batches = min(n_full, self._max_batches_per_chunk(size))
+                    # The first member has the fewest rows.
+                    n_full = (n_rows[start] - position) // size
+                    n_batches = 1 if self.is_sparse else max(1, CHUNK_BYTES // (row_bytes * size))
+                    n_batches = min(n_full, n_batches)
                     key = start, stop, size, n_batches
                     if key not in buffers:
                         buffers[key] = self._allocate(slice(start, stop), size, n_batches)
@@ -232,47 +233,33 @@ class Batches:
                     n_done[start:stop] = [position + size * n_batches] * (stop - start)
                 start = stop
 
-    def _max_batches_per_chunk(self, batch_size: int) -> int:
-        if self.is_sparse:
-            return 1
-        rows = self.rows[0]
-        row_bytes = max(rows.X.shape[1], rows.y.shape[1]) * self.pool.dtype.itemsize
-        return int(max(1, CHUNK_BYTES // (row_bytes * batch_size)))
-
     def _allocate(self, members: slice, batch_size: int, n_batches: int) -> Chunk:
         """Return a chunk of undefined content."""
         n_estimators, n_rows = members.stop - members.start, batch_size * n_batches
         n_tables = 1 if self.is_shared else n_estimators
-        n_outputs = self.rows[0].y.shape[1]
-
-        def buffer(name: str, n: int, width: int) -> Array:
-            return self.pool.get(name, (n, n_rows, width))
-
+        n_inputs, n_outputs = self.rows[0].X.shape[1], self.rows[0].y.shape[1]
         chunk = Chunk(
             members,
             batch_size,
             [],
-            None if self.is_sparse else buffer("x", n_tables, self.rows[0].X.shape[1]),
-            buffer("y", n_tables, n_outputs),
-            buffer("predictions", n_estimators, n_outputs),
+            None if self.is_sparse else self.pool.get("x", (n_tables, n_rows, n_inputs)),
+            self.pool.get("y", (n_tables, n_rows, n_outputs)),
+            self.pool.get("predictions", (n_estimators, n_rows, n_outputs)),
         )
         if self._is_weighted:
             # Weights may have any scale, so double precision holds them until normalization.
             chunk.raw_weight = np.empty((n_tables, n_rows, 1))
-            chunk.weight = buffer("weight", n_tables, 1)
-
-        def view(array: Array) -> Array:
-            return squeeze_member_axis(array) if n_estimators == 1 else array
-
+            chunk.weight = self.pool.get("weight", (n_tables, n_rows, 1))
+        axis: Any = 0 if n_estimators == 1 else slice(None)
         total = float(self.n_rows[0] if self._mean_over_epoch else batch_size)
         for start in range(0, n_rows, batch_size):
             row_slice = slice(start, start + batch_size)
             chunk.batches.append(
                 Batch(
-                    [None] * n_tables if chunk.x is None else view(chunk.x)[..., row_slice, :],
-                    view(chunk.y)[..., row_slice, :],
-                    view(chunk.predictions)[..., row_slice, :],
-                    1 / total if chunk.weight is None else view(chunk.weight)[..., row_slice, :],
+                    [None] * n_tables if chunk.x is None else chunk.x[axis, row_slice],
+                    chunk.y[axis, row_slice],
+                    chunk.predictions[axis, row_slice],
+                    1 / total if chunk.weight is None else chunk.weight[axis, row_slice],
                     total,
                 )
             )

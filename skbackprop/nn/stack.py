@@ -42,17 +42,14 @@ class BaseStack(ABC):
         self.config, self.state, n = config, state, len(state)
         self.initial_rate = np.broadcast_to(config.learning_rate_init, (n, 1)).astype(float)
         # Members that share an order share its random state, so each order is shuffled once.
-        pairs = zip(state.orders, state.rngs, strict=True)
-        self._orders = list(
-            {
-                id(order): (order, rng)
-                for order, rng in pairs
-                if config.shuffle and order is not None and rng is not None
-            }.values()
-        )
-        self._arrays = state.changed_arrays()
-        self._saved_arrays = [np.empty_like(array) for array in self._arrays]
-        self._saved_orders = [np.empty_like(order) for order, _ in self._orders]
+        orders: dict[int, tuple[Array, np.random.RandomState]] = {}
+        for order, rng in zip(state.orders, state.rngs, strict=True):
+            if config.shuffle and order is not None and rng is not None:
+                orders[id(order)] = order, rng
+        self._orders = list(orders.values())
+        self._masks = list(filter(None, state.masks))
+        self._arrays = state.changed_arrays() + [order for order, _ in self._orders]
+        self._saved_arrays = list(map(np.empty_like, self._arrays))
         self._rng_states: list[Any] | None = None
         self._n_records, self._best, self._reasons = [0] * n, state.best, list(state.stop_reason)
 
@@ -93,22 +90,21 @@ class BaseStack(ABC):
         """
         for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             copy[...] = array
-        for copy, (order, _) in zip(self._saved_orders, self._orders, strict=True):
-            copy[...] = order
         state = self.state
-        self._n_records = [len(records) for records in state.history]
+        self._n_records = list(map(len, state.history))
         self._best, self._reasons = state.best, list(state.stop_reason)
         self._rng_states = None
         if with_random_states:
-            self._rng_states = [rng.get_state(legacy=False) for _, rng in self._orders]
-            self._rng_states += [mask.bit_generator.state for mask in self._masks]
+            self._rng_states = []
+            for _, rng in self._orders:
+                self._rng_states.append(rng.get_state(legacy=False))
+            for mask in self._masks:
+                self._rng_states.append(mask.bit_generator.state)
 
     def restore(self) -> None:
         """Restore the state of the last `save`."""
         for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
             array[...] = copy
-        for copy, (order, _) in zip(self._saved_orders, self._orders, strict=True):
-            order[...] = copy
         state = self.state
         for records, n_records in zip(state.history, self._n_records, strict=True):
             del records[n_records:]
@@ -121,12 +117,8 @@ class BaseStack(ABC):
 
     def restore_members(self, members: Array) -> None:
         """Restore the arrays of the members whose training ends, by an array of bool."""
-        for copy, array in zip(self._saved_arrays, self._arrays, strict=True):
+        for copy, array in zip(self._saved_arrays, self.state.changed_arrays(), strict=False):
             array[members] = copy[members]
-
-    @property
-    def _masks(self) -> list[np.random.Generator]:
-        return [mask for mask in self.state.masks if mask is not None]
 
 
 class Stack(BaseStack):
@@ -159,12 +151,7 @@ class Stack(BaseStack):
         self._network, self._loss, theta = network, loss, state.parameters.theta
         self._pool = BufferPool(theta.dtype)
         self._gradients = state.parameters.with_arrays(np.empty_like(theta))
-        n_rows = [
-            member_rows.n_rows if order is None else len(order)
-            for member_rows, order in zip(rows, state.orders, strict=True)
-        ]
-        sizes = [min(config.batch_size, size) for size in n_rows]
-        self.batches = Batches(rows, state.orders, sizes, self._pool)
+        self.batches = Batches(rows, state.orders, config.batch_size, self._pool)
         self._normalizer = loss_normalizer(network, loss)
         self._steps: dict[tuple[int, int, int], Step] = {}
 
@@ -192,9 +179,20 @@ class Stack(BaseStack):
         with np.errstate(all="ignore"):
             np.setbufsize(BUFFER_SIZE)  # errstate restores the size at its end
             for chunk in self.batches.chunks():
-                weight_sums = self._train_chunk(chunk, rate, deadline)
-                penalty = self._config_of(chunk.members).penalty
-                penalties = penalty.value(np.array(weight_sums, dtype=float).T)
+                step, weight_sums = self._step(chunk.members, chunk.batch_size), list[Array]()
+                step.set_rate(rate[chunk.members])
+                n_samples_seen = self.state.n_samples_seen[chunk.members]
+                for batch in chunk.batches:
+                    if deadline != math.inf and time.monotonic() > deadline:
+                        n_samples_seen += len(weight_sums) * chunk.batch_size
+                        raise TimeLimitReached
+                    if batch.is_empty is None:
+                        step.backpropagate(batch)
+                        weight_sums.append(step.update(batch.total))
+                    else:
+                        weight_sums.append(self._step_separately(step, chunk, batch))
+                n_samples_seen += len(weight_sums) * chunk.batch_size
+                penalties = step.penalty.value(np.array(weight_sums, dtype=float).T)
                 losses = sum_losses(self._loss, chunk) / self._normalizer
                 lists = terms[chunk.members], losses.tolist(), penalties.tolist()
                 for member_terms, batch_losses, batch_penalties in zip(*lists, strict=True):
@@ -204,25 +202,6 @@ class Stack(BaseStack):
             # Exactly rounded sums do not depend on how an epoch is split into chunks.
             totals = np.array([fsum_or_nan(values) for values in terms])
             return np.asarray(totals / self.batches.total_weights)
-
-    def _train_chunk(self, chunk: Chunk, rate: Array, deadline: float) -> list[Array]:
-        """Make a step for each batch of a chunk; return the sums for the penalty."""
-        step = self._step(chunk.members, chunk.batch_size)
-        step.set_rate(rate[chunk.members])
-        weight_sums: list[Array] = []
-        try:
-            for batch in chunk.batches:
-                if deadline != math.inf and time.monotonic() > deadline:
-                    raise TimeLimitReached
-                weight_sums.append(
-                    step(batch)
-                    if batch.is_empty is None
-                    else self._step_separately(step, chunk, batch)
-                )
-        finally:
-            n_samples_seen = self.state.n_samples_seen[chunk.members]
-            n_samples_seen += len(weight_sums) * chunk.batch_size
-        return weight_sums
 
     def _step_separately(self, step: Step, chunk: Chunk, batch: Batch) -> Array:
         """Make a step for each member whose batch has a positive weight."""
@@ -235,26 +214,24 @@ class Stack(BaseStack):
             member_step = self._step(slice(member, member + 1), chunk.batch_size)
             member_step.set_rate(step.rates[i : i + 1])
             member_batch = batch.member(i)
-            weight_sums[i : i + 1] = member_step(member_batch)
+            member_step.backpropagate(member_batch)
+            weight_sums[i : i + 1] = member_step.update(member_batch.total)
             if member_batch.activity_loss is not None:
                 batch.activity_loss[i] = member_batch.activity_loss.item()
         return weight_sums
 
-    def _config_of(self, members: slice) -> Any:
-        """Return the configuration of some members."""
-        return self.config if self._is_whole_stack(members) else self.config.members(members)
-
-    def _is_whole_stack(self, members: slice) -> bool:
-        return bool(members.stop - members.start == len(self.state))
-
     def _step(self, members: slice, batch_size: int) -> Step:
-        key = (members.start, members.stop, batch_size)
+        """Return the step of some members for a batch size, which is bound once."""
+        key = members.start, members.stop, batch_size
         if key not in self._steps:
+            config, state = self.config, self.state
+            if members.stop - members.start < len(state):
+                config, state = config.members(members), state.take(members)
             self._steps[key] = Step(
                 self._network,
                 self._loss,
-                self._config_of(members),
-                self.state if self._is_whole_stack(members) else self.state.take(members),
+                config,
+                state,
                 self._gradients.members(members),
                 batch_size,
                 self._pool,

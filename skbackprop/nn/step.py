@@ -136,6 +136,11 @@ class Step:
         The memory for buffers.
     is_sparse : bool
         Whether the input is sparse.
+
+    Attributes
+    ----------
+    penalty : L2
+        The penalty of these members.
     """
 
     def __init__(
@@ -150,10 +155,10 @@ class Step:
         is_sparse: bool,
     ) -> None:
         self._loss: Any = loss
-        self._penalty, self._weights = config.penalty, state.parameters.regularized
-        masks = [mask for mask in state.masks if mask is not None]
+        self.penalty, self._weights = config.penalty, state.parameters.regularized
+        masks = list(filter(None, state.masks))
         self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, masks)
-        self._has_penalty = bool(np.any(self._penalty.alpha))
+        self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))
         self._blocks = [
             (weights, gradient, pool.get("penalty", weights.shape))
@@ -174,10 +179,12 @@ class Step:
         self.rates = rates
         self._rate: FloatOrPerMember = rates.item() if len(rates) == 1 else rates
 
-    def __call__(self, batch: Batch) -> Array:
-        """Make the step for a batch; return the sums over the weights for the penalty."""
-        self.backpropagate(batch)
-        sums = self.add_penalty(batch.total)
+    def update(self, total: FloatOrPerMember) -> Array:
+        """Update the parameters after `backpropagate` of a batch whose rows weigh `total`.
+
+        Returns the sums over the weights for the penalty.
+        """
+        sums = self.add_penalty(total)
         theta, g, rate = self._theta, self._g, self._rate
         if self._clips:
             clip_by_global_norm(g, self._clip_norm)
@@ -226,8 +233,8 @@ class Step:
         """
         if not self._has_penalty:
             return self._zero_sums
-        self._penalty.add_gradient(self._blocks, 1 / total)
-        sums: Array = self._penalty.accumulate(self._weights)
+        self.penalty.add_gradient(self._blocks, 1 / total)
+        sums: Array = self.penalty.accumulate(self._weights)
         return sums
 
 

@@ -95,21 +95,28 @@ class TrainState:
     def initial(cls, parameters: Parameters, **values: Any) -> Self:
         """Return the state before the first epoch, with other `values` of some fields."""
         n = len(parameters)
-        defaults: dict[str, Any] = {
-            **{name: {} for name in _DICTS},
-            **{name: [None] * n for name in _LISTS},
-            "plateau": init_plateau_counter(n),
-            "n_samples_seen": np.zeros((n, 1), dtype=int),
-            "epoch": np.zeros((n, 1), dtype=int),
-            "loss": np.full((n, 1), np.inf),
-            "temperature": np.ones((n, 1)),
-            "history": [[] for _ in range(n)],
-            "stop_reason": [""] * n,
-        }
-        return cls(parameters, **defaults | values)
+        state = cls(
+            parameters,
+            optimizer={},
+            schedule={},
+            average={},
+            plateau=init_plateau_counter(n),
+            best={},
+            n_samples_seen=np.zeros((n, 1), dtype=int),
+            epoch=np.zeros((n, 1), dtype=int),
+            loss=np.full((n, 1), np.inf),
+            temperature=np.ones((n, 1)),
+            orders=[None] * n,
+            held_out=[None] * n,
+            rngs=[None] * n,
+            masks=[None] * n,
+            history=[[] for _ in range(n)],
+            stop_reason=[""] * n,
+        )
+        return replace(state, **values) if values else state
 
     def __len__(self) -> int:
-        return len(self.parameters)
+        return len(self.epoch)
 
     # ----------------------------------------------------------------------- members
 

@@ -108,7 +108,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     @property
     def max_matmul_size(self) -> int:
         """The multiplications of the largest matrix product of a prediction."""
-        return self._network.max_matmul_size(FEW_ROWS)
+        return FEW_ROWS * self._network.max_matmul_size
 
     def outputs(self, X: Array, single_precision: bool = False, member: int | None = None) -> Array:
         """Return the outputs of all networks, or of one, of shape (n_networks, n, n_outputs)."""

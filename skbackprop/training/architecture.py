@@ -14,10 +14,9 @@ from scipy.sparse import issparse
 from .. import layers as all_layers
 from ..activations import ActivationFunction, get_activation
 from ..initializers import INITIALIZERS
-from ..layers import LAYERS
-from ..layers.base import Layer, Shape, check_layers, expand_layers
+from ..layers.base import Layer, Shape, expand_layers
 from ..layers.dense import Activation
-from ..layers.normalization import NORMALIZATIONS, Normalization
+from ..layers.normalization import Normalization
 from ..layers.reshaping import Flatten, Reshape
 from ..nn.network import Network
 from ..utils.arrays import Array
@@ -142,12 +141,13 @@ def validate_hidden_layer_sizes(hidden_layer_sizes: Any) -> tuple[int, ...]:
     """Validate `hidden_layer_sizes` and return the widths of the hidden layers."""
     is_sequence = isinstance(hidden_layer_sizes, Iterable)
     widths = list(hidden_layer_sizes) if is_sequence else [hidden_layer_sizes]
-    if not all(isinstance(width, Integral) and int(width) > 0 for width in widths):
-        raise ValueError(
-            "hidden_layer_sizes must be > 0: one positive integer for each hidden layer, or () "
-            f"for none, got {hidden_layer_sizes!r}."
-        )
-    return tuple(int(width) for width in widths)
+    for width in widths:
+        if not isinstance(width, Integral) or width <= 0:
+            raise ValueError(
+                "hidden_layer_sizes must be > 0: one positive integer for each hidden layer, or () "
+                f"for none, got {hidden_layer_sizes!r}."
+            )
+    return tuple(map(int, widths))
 
 
 def get_activations(
@@ -169,18 +169,6 @@ def get_activations(
     return tuple(map(get_activation, entries))
 
 
-def get_normalization(normalization: str | Normalization | None) -> Normalization | None:
-    """Return the normalization for a name, an instance or None."""
-    if isinstance(normalization, str):
-        return NORMALIZATIONS[normalization]()
-    return normalization
-
-
-def validate_layers(layers: Any) -> tuple[Layer, ...]:
-    """Validate `layers` and return the layers, for names and instances."""
-    return () if layers is None else check_layers(layers, LAYERS)
-
-
 def validate_input_shape(input_shape: Any) -> Shape | None:
     """Validate `input_shape` and return it as a tuple of int, or None."""
     if input_shape is None:
@@ -198,15 +186,13 @@ def validate_input_shape(input_shape: Any) -> Shape | None:
 
 def validate_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """Validate `dropout` and return the rates of input and hidden layers; empty if all are 0."""
-    if isinstance(dropout, Real):
-        rates = [0.0] + [dropout] * n_hidden
-    else:
-        is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
-        rates = list(dropout) if is_array or isinstance(dropout, (list, tuple)) else []
-    is_valid = len(rates) == 1 + n_hidden and all(
-        isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool) and 0 <= rate < 1
-        for rate in [dropout if isinstance(dropout, Real) else 0.0, *rates]
-    )
+    is_array = isinstance(dropout, np.ndarray) and dropout.ndim == 1
+    is_sequence = is_array or isinstance(dropout, (list, tuple))
+    rates = list(dropout) if is_sequence else [0.0] + [dropout] * n_hidden
+    is_valid = len(rates) == 1 + n_hidden
+    for rate in rates if is_sequence else [dropout]:
+        is_number = isinstance(rate, Real) and not isinstance(rate, bool)
+        is_valid = is_valid and is_number and 0 <= rate < 1
     if not is_valid:
         raise ValueError(
             "dropout must be one rate in [0, 1) for all hidden layers, or a sequence of "

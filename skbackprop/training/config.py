@@ -12,12 +12,13 @@ import numpy as np
 
 from ..activations import ActivationFunction, Identity
 from ..early_stopping import EarlyStopping
-from ..layers.base import Layer, Shape
+from ..layers import LAYERS
+from ..layers.base import Layer, Shape, check_layers
 from ..layers.dense import Dense
 from ..layers.latent import Bottleneck, Sampling
-from ..layers.normalization import BatchNormalization, Normalization
+from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
 from ..losses.base import Loss
-from ..nn.network import Network, dense_network
+from ..nn.network import Network, dense_layers
 from ..nn.step import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
@@ -29,12 +30,10 @@ from .architecture import (
     expand_to_vector,
     get_activations,
     get_init,
-    get_normalization,
     mirror_layers,
     validate_dropout,
     validate_hidden_layer_sizes,
     validate_input_shape,
-    validate_layers,
 )
 from .class_weight import validate_class_weight
 
@@ -141,7 +140,10 @@ class Config:
             cannot express.
         """
         loss, dtype = params["loss"], params["dtype"]
-        layers = validate_layers(params.get("layers"))
+        layers, normalization = params.get("layers"), params.get("normalization")
+        layers = () if layers is None else check_layers(layers, LAYERS)
+        if isinstance(normalization, str):
+            normalization = NORMALIZATIONS[normalization]()
         hidden_layer_sizes = validate_hidden_layer_sizes(params["hidden_layer_sizes"])
         solver = instantiate(SOLVERS, params["solver"], params)
         early_stopping = params["early_stopping"]
@@ -165,7 +167,7 @@ class Config:
         config = cls(
             hidden_layer_sizes=hidden_layer_sizes,
             activation=get_activations(params["activation"], hidden_layer_sizes),
-            normalization=get_normalization(params.get("normalization")),
+            normalization=normalization,
             dropout=validate_dropout(params["dropout"], len(hidden_layer_sizes)),
             layers=layers,
             input_shape=validate_input_shape(params.get("input_shape")),
@@ -228,7 +230,7 @@ class Config:
                 'decision values. Remove it, or choose another loss, such as "log_loss".'
             )
 
-    @property
+    @cached_property
     def is_lbfgs(self) -> bool:
         """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)
@@ -246,10 +248,10 @@ class Config:
             The number of raw predictions.
         """
         input_shape = check_row_shape(self.input_shape, row_shape)
-        layers, (n_units,) = expand_to_vector(self.layers, input_shape)
-        widths = n_units, *self.hidden_layer_sizes, n_outputs
-        dense = dense_network(widths, self.activation, normalization=self.normalization)
-        return Network(input_shape, (*layers, *dense.layers))
+        layers, _ = expand_to_vector(self.layers, input_shape)
+        widths, activation = self.hidden_layer_sizes, self.activation
+        layers += dense_layers(widths, activation, n_outputs, self.normalization)
+        return Network(input_shape, tuple(layers))
 
     def validate_network(self, network: Network) -> None:
         """Check that the solver can train the layers of a network, dropout included.
@@ -361,16 +363,16 @@ class AutoencoderConfig(Config):
         input_shape = check_row_shape(self.input_shape, row_shape)
         layers, (n_units,) = expand_to_vector(self.layers, input_shape)
         hidden_widths, activation = self.hidden_layer_sizes, self.activation
-        widths = n_units, *hidden_widths, self.n_components, *hidden_widths[::-1], n_units
-        dense = dense_network(widths, (*activation, Identity(), *activation[::-1]))
+        widths = *hidden_widths, self.n_components, *hidden_widths[::-1]
+        dense = dense_layers(widths, (*activation, Identity(), *activation[::-1]), n_units)
         n_before = 2 * len(hidden_widths)
-        bottleneck: tuple[Layer, ...] = dense.layers[n_before], Bottleneck(Identity())
+        bottleneck: tuple[Layer, ...] = dense[n_before], Bottleneck(Identity())
         if self.variational:
-            statistics = cast(Dense, dense.layers[n_before])
+            statistics = cast(Dense, dense[n_before])
             units = replace(statistics, n_units=2 * self.n_components)
             bottleneck = units, Sampling(self.beta)
-        encoder = *layers, *dense.layers[:n_before], *bottleneck
-        decoder = *dense.layers[n_before + 2 :], *mirror_layers(self.layers, input_shape)
+        encoder = *layers, *dense[:n_before], *bottleneck
+        decoder = *dense[n_before + 2 :], *mirror_layers(self.layers, input_shape)
         return Network(input_shape, (*encoder, *decoder))
 
     @property
@@ -403,8 +405,8 @@ def instantiate(table: Mapping[str, type[Part]], setting: Any, params: Mapping[s
     if not isinstance(setting, str):
         return setting
     kind: Any = table[setting]
-    names = [field.name for field in fields(kind) if field.name in params]
-    part: Part = kind(**{name: params[name] for name in names})
+    settings = {field.name: params[field.name] for field in fields(kind) if field.name in params}
+    part: Part = kind(**settings)
     return part
 
 

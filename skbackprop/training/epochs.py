@@ -25,23 +25,6 @@ GetState: TypeAlias = Callable[[], TrainState]
 MakeStack: TypeAlias = Callable[[Config, TrainState, Sequence[int]], BaseStack]
 """Makes the stack of some members from their configuration, their state and their numbers."""
 
-# After Ctrl-C, or the loss of a cluster's workers, the last complete epoch is kept.
-_INTERRUPTS = KeyboardInterrupt, ConnectionError
-
-
-class TrainingInterrupted(Exception):
-    """Training was interrupted by Ctrl-C, or has lost its connection to a cluster.
-
-    Parameters
-    ----------
-    state : TrainState
-        The state after the last complete epoch.
-    """
-
-    def __init__(self, state: TrainState) -> None:
-        super().__init__("Training was interrupted.")
-        self.state = state
-
 
 def train_epochs(
     network: Network,
@@ -86,8 +69,9 @@ def train_epochs(
 
     Raises
     ------
-    TrainingInterrupted
-        On Ctrl-C, or when the connection to a cluster is lost.
+    KeyboardInterrupt, ConnectionError
+        On Ctrl-C, or when the connection to a cluster is lost. The state is then that after the
+        last complete epoch.
     """
     until = config.max_iter if until is None else until
     members, parts = np.arange(len(state)), list[tuple[Array, TrainState]]()
@@ -97,23 +81,22 @@ def train_epochs(
     is_complete = True
     try:
         while True:
-            indices = [i for i, reason in enumerate(state.stop_reason) if reason]
-            if 0 < len(indices) < len(members):  # these members leave the stack
-                survivors = [i for i, reason in enumerate(state.stop_reason) if not reason]
-                part = members[indices], state.take(indices)
-                parts, members, state = [*parts, part], members[survivors], state.take(survivors)
-                stack = None
+            has_ended = np.not_equal(state.stop_reason, "")
+            if has_ended.any() and not has_ended.all():  # these members leave the stack
+                parts = [*parts, (members[has_ended], state.take(has_ended))]
+                survivors = np.flatnonzero(~has_ended).tolist()
+                members, state = members[survivors], state.take(survivors)
+                config, stack = config.members(survivors), None
+                rows, validation = [rows[i] for i in survivors], [validation[i] for i in survivors]
             yield partial(join_members, [*parts, (members, state)])
             n_done = int(state.epoch[0, 0])
-            if not state.is_active or n_done >= until:
+            if has_ended.all() or n_done >= until:
                 return
-            numbers = members.tolist()
             if stack is None:
-                stack_config = config.members(members) if parts else config
                 if make_stack is None:
-                    stack = Stack(network, loss, stack_config, [rows[i] for i in numbers], state)
+                    stack = Stack(network, loss, config, rows, state)
                 else:
-                    stack = make_stack(stack_config, state, numbers)
+                    stack = make_stack(config, state, members.tolist())
                 state.stack = stack if until - n_done == 1 else None
             # After a failed epoch of `partial_fit` no epoch follows that draws random numbers.
             stack.save(with_random_states=until - n_done > 1)
@@ -138,14 +121,14 @@ def train_epochs(
                     if is_diverged.any():
                         stack.restore_members(is_diverged)
                         state.stop_reason = ["diverged" if flag else "" for flag in is_diverged]
-                    _end_epoch(network, stack, [validation[i] for i in numbers], losses)
+                        pairs = zip(is_diverged, validation, strict=True)
+                        validation = [None if flag else part for flag, part in pairs]
+                    _end_epoch(network, stack, validation, losses)
             is_complete = True
-    except BaseException as error:
+    except BaseException:
         if stack is not None and not is_complete:
             stack.restore()  # an estimator may hold this state
-        if not isinstance(error, _INTERRUPTS):
-            raise
-        raise TrainingInterrupted(join_members([*parts, (members, state)])) from error
+        raise
 
 
 def _learning_rate(stack: BaseStack) -> Array:
@@ -161,23 +144,26 @@ def _end_epoch(
     validation: Sequence[Validation | None],
     losses: Array,
 ) -> None:
-    """Score and record an epoch, keep the best parameters, and set the reasons to stop."""
+    """Score and record an epoch, keep the best parameters, and set the reasons to stop.
+
+    Members whose training has ended have a reason in the state, and no validation rows.
+    """
     config, state = stack.config, stack.state
     schedule = config.learning_rate
-    members = [i for i, reason in enumerate(state.stop_reason) if not reason]
-    member_validation = [validation[i] if i in members else None for i in range(len(state))]
-    results = evaluate(network, state, member_validation)
-    state.epoch[members] += 1
-    state.loss[members, 0] = losses[members]
-    objective, scores = losses[:, None].copy(), np.full((len(state), 1), np.nan)
-    for i in members:
+    is_training = np.equal(state.stop_reason, "")
+    state.epoch[is_training] += 1
+    state.loss[is_training, 0] = losses[is_training]
+    objective, scores, has_scores = losses[:, None].copy(), np.full((len(state), 1), np.nan), False
+    results = evaluate(network, state, validation)
+    for i in np.flatnonzero(is_training).tolist():
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)
         if "validation_score" in record:
+            has_scores = True
             scores[i] = record["validation_score"]
             objective[i] = math.inf if math.isnan(scores[i, 0]) else -scores[i, 0]
     schedule.on_epoch_end(state.schedule, stack.initial_rate, objective, state.n_samples_seen)
-    if any(part is not None and part.scoring is not None for part in validation):
+    if has_scores:
         state.keep_best(scores)
     if config.verbose:  # `partial_fit` has a single epoch
         print_epoch(state, 1 if state.stack is stack else int(state.epoch.max()))
@@ -196,7 +182,7 @@ def _end_epoch(
                     not np.isnan(scores[i, 0]),
                     schedule.convergence_message if stop_mask[i, 0] else message,
                 )
-    for i in members:
+    for i in np.flatnonzero(is_training).tolist():
         if stop_mask[i, 0]:
             state.stop_reason[i] = "converged"
         elif state.epoch[i, 0] >= config.max_iter:

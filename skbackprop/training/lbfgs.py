@@ -19,7 +19,7 @@ from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool
 from .config import Config
-from .epochs import GetState, TrainingInterrupted, is_stalled, print_epoch, print_stall
+from .epochs import GetState, is_stalled, print_epoch, print_stall
 from .validation import Validation, evaluate
 
 # The largest number of activations of a block of rows.
@@ -69,7 +69,7 @@ class FullBatchObjective:
         self._gradients = parameters.with_arrays(np.empty_like(parameters.theta))
         self._sum = np.empty_like(parameters.theta)
         self._pool = BufferPool(parameters.theta.dtype)
-        self._batches = Batches([rows], state.orders, [block_size], self._pool, mean_over="epoch")
+        self._batches = Batches([rows], state.orders, block_size, self._pool, mean_over="epoch")
         self._steps: dict[int, Step] = {}
         self._total = float(self._batches.total_weights.item())
 
@@ -205,9 +205,9 @@ def train_by_lbfgs(
             reason = "diverged"
     except TimeLimitReached:
         pass
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         reason = "interrupted"
-        raise TrainingInterrupted(state) from error
+        raise
     finally:
         theta[0] = last_x
         state.parameters = state.parameters.astype(dtype)

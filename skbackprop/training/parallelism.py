@@ -235,8 +235,8 @@ def split_into_stacks(
         The memory that a stack may take.
     """
     order = np.lexsort((n_rows, epochs))
-    if config.is_lbfgs or len(order) == 1:
-        return [order[i : i + 1] for i in range(len(order))]
+    if config.is_lbfgs:
+        return list(order[:, None])
     settings = network, config.batch_size, itemsize
     n_bytes, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()
     size = max_stack_size(*settings, n_rows[0], max_bytes, config.n_moments)

@@ -128,25 +128,25 @@ def start_training(
         _init_optimization(state, config)
     if fold_rng is not None:
         folds = _draw_folds(state, rows, strata, groups, fold_rng)
-    for i in range(len(state)):
-        split: Split | None = None
-        last_split = _last_split(state, i, rows.n_rows)
+    for i, order in enumerate(state.orders):
         if folds is not None:
+            last_split = _last_split(state, i, rows.n_rows)
             is_held_out = folds == i
             split = _row_numbers(~is_held_out), _row_numbers(is_held_out)
             if last_split is not None and all(map(_are_same_rows, last_split, split)):
                 split = last_split
         elif early_stopping is not None:
+            last_split = _last_split(state, i, rows.n_rows)
             split = _draw_split(early_stopping, rows, strata, groups, rngs[i], last_split)
-        if split is not None:
-            _check_weights(rows, split[0], config)
-            state.orders[i], state.held_out[i] = split
+        else:
+            state.held_out[i] = None
+            if not config.shuffle:
+                state.orders[i] = None
+            elif order is None or len(order) != rows.n_rows:
+                state.orders[i] = np.arange(rows.n_rows)
             continue
-        order, state.held_out[i] = state.orders[i], None
-        if not config.shuffle:
-            state.orders[i] = None
-        elif order is None or len(order) != rows.n_rows:
-            state.orders[i] = np.arange(rows.n_rows)
+        _check_weights(rows, split[0], config)
+        state.orders[i], state.held_out[i] = split
     return state
 
 
@@ -163,36 +163,33 @@ def _init_state(
     network: Network, config: Config, dtype: Any, rngs: Sequence[np.random.RandomState]
 ) -> TrainState:
     """Return the state of new networks, whose initial weights are drawn from the streams."""
-    states = []
+    weights, masks = [], list[np.random.Generator | None]()
     for member, rng in enumerate(rngs):
-        masks = [dropout_rng(rng) if network.stochastic else None]
-        weights = make_initial_weights(config.init, network, rng, member, len(rngs))
-        parameters = network.init_parameters([weights], dtype, [rng])
-        states.append(TrainState.initial(parameters, rngs=[rng], masks=masks))
-    return TrainState.concat(states)
+        masks.append(dropout_rng(rng) if network.stochastic else None)
+        weights.append(make_initial_weights(config.init, network, rng, member, len(rngs)))
+    parameters = network.init_parameters(weights, dtype, rngs)
+    state = TrainState.initial(parameters)
+    state.rngs, state.masks = [*rngs], masks
+    return state
 
 
 def _init_optimization(state: TrainState, config: Config) -> None:
     """Keep the states of optimizer, schedule and average if they fit, or initialize them."""
     theta = state.parameters.theta
-    optimizer: ArrayDict = {}
-    average: ArrayDict = {}
-    schedule: ArrayDict = {}
+    new: dict[str, ArrayDict] = {"optimizer": {}, "schedule": {}, "average": {}}
     if isinstance(config.solver, Optimizer):
-        optimizer, schedule = config.solver.init(theta), config.learning_rate.init(len(state))
+        new["optimizer"] = config.solver.init(theta)
+        new["schedule"] = config.learning_rate.init(len(state))
         if config.average is not None:
-            average = config.average.init(theta, state.n_samples_seen, state.parameters.buffers)
-    state.optimizer = _last_or_default(state.optimizer, optimizer)
-    state.schedule = _last_or_default(state.schedule, schedule)
-    state.average = _last_or_default(state.average, average)
-
-
-def _last_or_default(last_state: ArrayDict, default: ArrayDict) -> ArrayDict:
-    """Return the last state if its arrays have the shapes of the default, else the default."""
-    last_shapes, default_shapes = (
-        {name: np.shape(array) for name, array in state.items()} for state in (last_state, default)
-    )
-    return last_state if last_shapes == default_shapes else default
+            buffers = state.parameters.buffers
+            new["average"] = config.average.init(theta, state.n_samples_seen, buffers)
+    for name, arrays in new.items():
+        last_arrays = getattr(state, name)
+        fits = last_arrays.keys() == arrays.keys()
+        for key in arrays if fits else ():
+            fits = fits and np.shape(last_arrays[key]) == np.shape(arrays[key])
+        if not fits:
+            setattr(state, name, arrays)
 
 
 def _last_split(state: TrainState, i: int, n_rows: int) -> Split | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -18,10 +19,25 @@ from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..utils.configurable import is_equal
 from .config import Config, stack_configs
-from .epochs import GetState, MakeStack, TrainingInterrupted, join_members, train_epochs
+from .epochs import GetState, MakeStack, join_members, train_epochs
 from .lbfgs import compute_block_size, train_by_lbfgs
 from .parallelism import limit_blas, n_blas_threads, split_into_stacks
 from .validation import Validation
+
+
+class TrainingInterrupted(Exception):
+    """Training was interrupted by Ctrl-C, or has lost its connection to a cluster.
+
+    Parameters
+    ----------
+    state : TrainState
+        The state after the last complete epoch.
+    """
+
+    def __init__(self, state: TrainState) -> None:
+        super().__init__("Training was interrupted.")
+        self.state = state
+
 
 OnEpoch: TypeAlias = Callable[[GetState], bool]
 """Called after each epoch with a function that returns the state; returns whether to stop."""
@@ -79,23 +95,25 @@ def train(
     ]
     itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
     parts = [np.arange(len(state))]
-    if make_stack is None:
+    if make_stack is None and len(state) > 1:
         parts = split_into_stacks(network, config, n_rows, epochs, itemsize, max_bytes)
     n_threads = min(len(parts), n_blas_threads()) if len(parts) > 1 and not config.is_lbfgs else 1
     n_turns = -(-len(parts) // n_threads)
     train_part = train_by_lbfgs if config.is_lbfgs else partial(train_epochs, make_stack=make_stack)
     iterators: list[Iterator[GetState]] = []
+    members = list(zip(configs, rows, validation, strict=True))
     for i, part in enumerate(parts):
         numbers = part.tolist()
         part_state = state if numbers == list(range(len(state))) else state.take(part)
-        part_rows = [rows[i] for i in numbers]
-        _share_orders(part_rows, part_state)
+        part_configs, part_rows, part_validation = zip(*[members[i] for i in numbers], strict=True)
+        if len(part) > 1:
+            _share_orders(part_rows, part_state)
         iterator = train_part(
             network,
             loss,
-            stack_configs([configs[i] for i in numbers]),
+            stack_configs(part_configs),
             part_rows,
-            [validation[i] for i in numbers],
+            part_validation,
             part_state,
             until,
             (start + seconds * (i // n_threads + 1) / n_turns, start + seconds),
@@ -106,44 +124,34 @@ def train(
     else:
         n_at_once = min(config.batch_size, max(n_rows))
     blas = limit_blas(
-        network.max_matmul_size(n_at_once),
+        n_at_once * network.max_matmul_size,
         is_lbfgs=config.is_lbfgs,
         n_side_by_side=n_threads,
         divides_rows=network.divides_rows,
     )
-    states = [next(iterator) for iterator in iterators]
+    states = list(map(next, iterators))
 
-    def train_epoch(i: int) -> bool:
-        """Train a stack for an epoch; return False if its training has ended."""
-        try:
-            states[i] = next(iterators[i])
-        except StopIteration:
-            return False
-        except TrainingInterrupted as interrupt:
-            last_state = interrupt.state
-            states[i] = lambda: last_state
-            raise
-        return True
-
-    def join(reason: str) -> TrainState:
+    def join(reason: str = "") -> TrainState:
         """Return the state of all members; set the reason to stop of those still training."""
-        part_states = [get_state() for get_state in states]
-        for part_state in part_states if len(parts) > 1 else ():
+        pairs = [(part, states[i]()) for i, part in enumerate(parts)]
+        for _, part_state in pairs if len(pairs) > 1 else ():
             part_state.stack = None  # a reference cycle would keep the memory
-        result = join_members([*zip(parts, part_states, strict=True)])
-        result.stop_reason = [item or reason for item in result.stop_reason]
+        result = join_members(pairs)
+        if reason:
+            result.stop_reason = [item or reason for item in result.stop_reason]
         return result
 
     try:
         with blas, ThreadPoolExecutor(n_threads) if n_threads > 1 else nullcontext() as pool:
             map_stacks: Any = map if pool is None else pool.map
-            while any(list(map_stacks(train_epoch, range(len(parts))))):
-                if on_epoch is not None and on_epoch(partial(join, "")):
+            # `next` trains a stack for an epoch, and returns None if its training has ended.
+            while any(new_states := list(map_stacks(next, iterators, repeat(None)))):
+                states = [new or last for new, last in zip(new_states, states, strict=True)]
+                if on_epoch is not None and on_epoch(join):
                     return join("stopped")
-    except (KeyboardInterrupt, TrainingInterrupted) as error:
-        cause = error.__cause__ if isinstance(error, TrainingInterrupted) else error
-        raise TrainingInterrupted(join("interrupted")) from cause
-    return join("")
+    except (KeyboardInterrupt, ConnectionError) as error:
+        raise TrainingInterrupted(join("interrupted")) from error
+    return join()
 
 
 def _share_orders(rows: Sequence[Rows], state: TrainState) -> None:

@@ -17,6 +17,7 @@ from skbackprop import (
     BackpropRegressor,
     find_learning_rate,
 )
+from skbackprop.estimators._fitted import ParameterList
 from skbackprop.inspection import BackpropFeatures, gradient_importance
 from skbackprop.layers import (
     GRU,
@@ -172,7 +173,8 @@ def rows_of(name):
 
 def arrays_of(model):
     """Return the fitted lists of arrays by name, of all layers."""
-    return {name: list(getattr(model, name)) for name in model._array_names}
+    attributes = {name: getattr(model, name) for name in dir(model)}
+    return {name: list(a) for name, a in attributes.items() if isinstance(a, ParameterList)}
 
 
 def kernels_of(model):

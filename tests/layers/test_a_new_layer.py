@@ -14,14 +14,14 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import BatchNormalization, LayerNormalization
 from skbackprop.layers.base import Layer, ParameterSpec
 from skbackprop.layers.dense import Activation, Dense, Dropout, HiddenDropout
-from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.optimizers import AdamW
 from skbackprop.utils.arrays import BufferPool
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import BOTH, data_for, few_epochs, pairs, quick
 from support.shaped import check_gradients
-from support.stacks import LOSSES, assert_same_bits, some_table
+from support.stacks import LOSSES, assert_same_bits, dense_network, some_table
 
 pytestmark = few_epochs
 
@@ -90,7 +90,7 @@ def test_a_penalized_layer_without_weights_leaves_dropout_and_widths_where_they_
     """Dropout comes before dense layers, and no other array of a layer counts as weights."""
     hidden, tanh, last = Dense(5), Activation(ACTIVATIONS["tanh"]), Dense(2)
     network = Network((4,), (Penalized(), Dropout(0.3), hidden, tanh, last))
-    assert network.widths == (4, 5, 2)
+    assert network.widths == [4, 5, 2]
     dropped = network.with_dropout((0.1, 0.2))
     assert dropped.layers == (
         *(Penalized(), Dropout(0.3), HiddenDropout(0.1), hidden, tanh),

@@ -11,7 +11,7 @@ from skbackprop import BackpropClassifier
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import Dense, Dropout, Scale
 from skbackprop.layers.dense import dropout_rng
-from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.training.architecture import validate_dropout
 from skbackprop.utils.arrays import BufferPool
@@ -22,6 +22,7 @@ from support.stacks import (
     LOSSES,
     assert_same_bits,
     batch_gradient,
+    dense_network,
     some_parameters,
     some_table,
 )

@@ -50,7 +50,7 @@ from skbackprop.layers.base import expand_layers
 from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.latent import Sampling
 from skbackprop.layers.reshaping import CropOrPad, Flatten
-from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.optimizers import SGD, Adam
 from skbackprop.testing import check_gradient
@@ -66,6 +66,7 @@ from support.stacks import (
     assert_same_bits,
     assert_same_state,
     batch_gradient,
+    dense_network,
     five_members,
     in_turn,
     peak_of_an_epoch,
@@ -266,7 +267,7 @@ def write_codes(table, layers):
 
 
 def tables_for(layers, n, n_rows=9, **options):
-    widths = network_of(**layers).n_inputs, N_TARGETS
+    widths = network_of(**layers).n_units[0], N_TARGETS
     tables = [some_table(LOSS, n_rows, widths, seed=i, **options) for i in range(n)]
     return [write_codes(table, layers) for table in tables]
 

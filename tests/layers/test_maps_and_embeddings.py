@@ -12,10 +12,10 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import CategoricalEmbedding
 from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.dense import Dense
-from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.network import Network
 from skbackprop.nn.prediction import predict_raw
 from support.shaped import drawn_parameters, run_step
-from support.stacks import LOSSES, some_table
+from support.stacks import LOSSES, dense_network, some_table
 
 LOSS = LOSSES["squared_error-identity"]
 N_INPUTS, N_TARGETS = 14, 2

@@ -14,7 +14,6 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers import GRU, NORMALIZATIONS, BatchNormalization, Dense, Normalization
 from skbackprop.layers import normalization as module
-from skbackprop.nn.network import dense_network
 from skbackprop.nn.prediction import predict_raw
 from skbackprop.nn.rows import Rows
 from skbackprop.optimizers import SGD
@@ -25,6 +24,7 @@ from support.stacks import (
     Member,
     assert_same_bits,
     batch_gradient,
+    dense_network,
     public_kinds,
     some_parameters,
     some_table,

@@ -89,7 +89,7 @@ def test_gradients_match_finite_differences(shape, layers, n_estimators, is_shar
 def test_the_data_stay_as_they_are(shape, layers):
     """Layers in place do not write to a view of X."""
     network = shaped_network(shape, [*layers, Activation("tanh")])
-    member = Member(some_table(LOSS, 20, (network.n_inputs, N_TARGETS)), is_shuffled=False)
+    member = Member(some_table(LOSS, 20, (network.n_units[0], N_TARGETS)), is_shuffled=False)
     X = member.table.X.copy()
     trained([member], 2, network, LOSS, Adam(), batch_size=20)
     predict_raw(network, drawn_parameters(network, 2), member.table.X)

@@ -18,12 +18,11 @@ from skbackprop.layers import (
     LayerNormalization,
 )
 from skbackprop.nn import prediction
-from skbackprop.nn.network import dense_network
 from skbackprop.nn.prediction import Predictor, compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
 from support import peak_of
 from support.shaped import drawn_parameters, padded, shaped_network
-from support.stacks import NETWORK, activations_of, assert_same_bits, some_parameters
+from support.stacks import NETWORK, activations_of, assert_same_bits, dense_network, some_parameters
 
 N_ROWS = 12
 SMOOTH = (ACTIVATIONS["tanh"], ACTIVATIONS["gelu"])

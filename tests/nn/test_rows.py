@@ -23,7 +23,7 @@ def numbered_rows(n_rows, offset=0, is_sparse=False, weight=None):
 
 
 def batches_of(rows, orders, batch_sizes, dtype=float, **options):
-    return Batches(rows, orders, batch_sizes, BufferPool(np.dtype(dtype)), **options)
+    return Batches(rows, orders, max(batch_sizes), BufferPool(np.dtype(dtype)), **options)
 
 
 def contents(batches):

@@ -14,7 +14,6 @@ from scipy.special import log_expit
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.losses import REGRESSOR_LOSSES
-from skbackprop.nn.network import dense_network
 from skbackprop.nn.rows import Rows
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import OPTIMIZERS, SGD, Adam
@@ -29,6 +28,7 @@ from support.stacks import (
     Member,
     assert_each_as_alone,
     assert_same_state,
+    dense_network,
     five_members,
     in_turn,
     iter_epochs,

@@ -5,7 +5,6 @@ import pytest
 
 from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, ActivationFunction
-from skbackprop.nn.network import dense_network
 from skbackprop.nn.step import L1L2, L2, clip_by_global_norm
 from skbackprop.testing import check_gradient
 from skbackprop.utils import arrays
@@ -17,6 +16,7 @@ from support.stacks import (
     NETWORK,
     assert_same_bits,
     batch_gradient,
+    dense_network,
     in_turn,
     some_parameters,
     some_table,

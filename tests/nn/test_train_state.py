@@ -8,7 +8,6 @@ import pytest
 
 from skbackprop.activations import Tanh
 from skbackprop.layers import BatchNormalization
-from skbackprop.nn.network import dense_network
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import OPTIMIZERS, Adam
 from skbackprop.schedules import SCHEDULES, Adaptive
@@ -20,6 +19,7 @@ from support.stacks import (
     Member,
     assert_same_bits,
     assert_same_state,
+    dense_network,
     in_turn,
     some_table,
     trained,

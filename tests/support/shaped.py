@@ -4,7 +4,7 @@ import numpy as np
 
 from skbackprop.layers.base import expand_layers
 from skbackprop.layers.reshaping import Flatten
-from skbackprop.nn.network import Network, dense_network
+from skbackprop.nn.network import Network, dense_layers
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
 from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
@@ -20,7 +20,7 @@ def shaped_network(input_shape, layers):
     layers, shape = expand_layers(layers, input_shape)
     if len(shape) > 1:
         layers, shape = (*layers, Flatten()), (int(np.prod(shape)),)
-    return Network(input_shape, (*layers, *dense_network((*shape, N_TARGETS), ()).layers))
+    return Network(input_shape, (*layers, *dense_layers((), (), N_TARGETS)))
 
 
 def drawn_parameters(network, n_estimators, dtype=float, first_seed=0):
@@ -49,7 +49,7 @@ def run_step(network, parameters, x, delta, rngs=()):
     """
     n_estimators, dtype = len(parameters), parameters.dtype
     delta = delta.astype(dtype).reshape(n_estimators, -1, network.n_units[-1])
-    x = x.astype(dtype).reshape(-1, delta.shape[1], network.n_inputs)
+    x = x.astype(dtype).reshape(-1, delta.shape[1], network.n_units[0])
     gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
     bound = network.bind(
         parameters,
@@ -80,7 +80,7 @@ def check_gradients(network, n_estimators=1, n_rows=7, weighted=False, is_shared
     With `is_shared` all members have the same rows. NaN in X has a gradient of zero. A network with
     dropout is checked by its parameters only, with the same masks in each call.
     """
-    n_inputs, n_outputs = network.n_inputs, network.n_units[-1]
+    n_inputs, n_outputs = network.n_units[0], network.n_units[-1]
     start = drawn_parameters(network, n_estimators)
     seeds = [0] * n_estimators if is_shared else range(n_estimators)
     tables = [

@@ -10,7 +10,7 @@ from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Quantile
-from skbackprop.nn.network import dense_network
+from skbackprop.nn.network import Network, dense_layers
 from skbackprop.nn.rows import Batches, Rows
 from skbackprop.nn.step import L2, Step, sum_losses
 from skbackprop.nn.train_state import TrainState
@@ -131,6 +131,12 @@ def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0)
 # ------------------------------------------------------------------------------- networks
 
 
+def dense_network(widths, activations, dropout=(), normalization=None):
+    """Return a network of dense layers of these widths, the first of which is the input's."""
+    layers = dense_layers(widths[1:-1], activations, widths[-1], normalization)
+    return Network((widths[0],), tuple(layers)).with_dropout(dropout)
+
+
 def deep_network(n_inputs=4, n_outputs=6):
     """Return a network with one hidden layer for each activation in the table.
 
@@ -178,7 +184,7 @@ def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
     pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
     state = TrainState.initial(parameters, masks=list(rngs) or [None] * len(tables))
-    batches = Batches(tables, state.orders, [n_rows] * len(tables), pool)
+    batches = Batches(tables, state.orders, n_rows, pool)
     config = make_config(loss, penalty=penalty)
     step = Step(network, loss, config, state, gradients, n_rows, pool, batches.is_sparse)
     ((chunk,),) = [list(batches.chunks())]

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.nn.network import dense_network
 from skbackprop.nn.rows import CHUNK_BYTES
 from skbackprop.training import parallelism
 from skbackprop.training.parallelism import (
@@ -27,7 +26,7 @@ from skbackprop.training.parallelism import (
     openmp_limit,
     split_into_stacks,
 )
-from support.stacks import LOSSES, make_config
+from support.stacks import LOSSES, dense_network, make_config
 
 MIDDLING = (_ALWAYS_ONE_THREAD + _WORTH_MORE_THREADS) // 2
 

@@ -16,8 +16,7 @@ from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import LearningRateSchedule
 from skbackprop.training import parallelism
 from skbackprop.training import train as train_module
-from skbackprop.training.epochs import TrainingInterrupted
-from skbackprop.training.train import train
+from skbackprop.training.train import TrainingInterrupted, train
 from support import BOTH, changed, data_for, few_epochs, quick, same_bits, same_values
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
