@@ -51,10 +51,10 @@ BELOW_ONE = Interval(Real, 0, 1, closed="left")
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class NetworkParameters:
-    """Parameters that all networks have; subclasses add theirs, and the positional ones.
+    """Parameters of all networks. Subclasses add their own, and declare the positional ones.
 
-    Names without objects behind them, and values beside names, are constrained further where they
-    are used.
+    The constraints are those of scikit-learn's parameter validation. `Config` checks what they
+    cannot express.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
