@@ -72,10 +72,6 @@ class Targets(ABC):
         """Return the class of each row of encoded targets; None if rows have no single class."""
         return None
 
-    def check_classes(self, classes: Any) -> None:
-        """Check that `classes` are the same as in the first call of `partial_fit`."""
-        return
-
     def apply_class_weight(
         self, config: Config, y: Array, weight: Array | None, *, incremental: bool = False
     ) -> Array | None:
@@ -308,7 +304,8 @@ class LabelTargets(Targets):
         return {"classes_": self.classes}
 
     def check_classes(self, classes: Any) -> None:
-        if classes is not None and not np.array_equal(_sort_classes(classes), self.classes):
+        """Check that `classes` are the same as in the first call of `partial_fit`."""
+        if not np.array_equal(_sort_classes(classes), self.classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
                 f"{self.classes!r}."

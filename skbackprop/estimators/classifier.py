@@ -500,6 +500,8 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         AttributeError
             If the solver is not stochastic.
         """
+        if classes is not None and self.__sklearn_is_fitted__():
+            self._targets.check_classes(classes)
         return self._fit_rows(
             *(X, y, sample_weight, X_val, y_val, sample_weight_val),
             incremental=True,
