@@ -35,7 +35,6 @@ from ..training.validation import Validation, fit_shared_temperature, predict_ou
 from ..utils.arrays import Array, MatrixLike
 from ..utils.configurable import is_equal
 from ..utils.validation import did_you_mean
-from ._callbacks import CallbackHook
 from ._checkpoint import (
     describe_fit,
     read_checkpoint,
@@ -43,7 +42,7 @@ from ._checkpoint import (
     select_state,
     write_checkpoint,
 )
-from ._estimator_mixin import with_argument_suggestions, with_callbacks
+from ._estimator_mixin import CallbackHook, with_argument_suggestions, with_callbacks
 from ._fitted import FITTED_PARTS, FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
