@@ -37,9 +37,6 @@ from ._validation import (
 # The classes of a column of a 0/1 matrix.
 _BINARY = np.arange(2)
 
-# Rows whose losses are computed in one block.
-_ROWS_AT_ONCE = 1 << 14
-
 
 class Targets(ABC):
     """Targets of an estimator.
@@ -90,13 +87,9 @@ class Targets(ABC):
 
     def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
         """Return the mean loss of one member's predictions."""
-        y, values = held_out.y, np.empty(len(predictions))
-        for start in range(0, len(predictions), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            outputs, targets = predictions[None, part], y[None, part]
-            arguments = outputs.astype(np.float64), as_dense(targets).astype(np.float64)
-            values[part] = self.loss.value(*arguments)[0]
-        return weighted_mean(values, held_out.weight) / loss_normalizer(network, self.loss)
+        arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
+        losses = weighted_mean(self.loss.value(*arrays)[0], held_out.weight)
+        return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
