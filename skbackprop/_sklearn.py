@@ -18,7 +18,6 @@ from sklearn.utils._param_validation import (  # what the parameters of an estim
     Options,
     StrOptions,
 )
-from sklearn.utils.extmath import _approximate_mode  # the very draws of a stratified split
 from sklearn.utils.validation import (
     _check_categorical_features,  # what `categorical_features` may be, as in gradient boosting
     _check_feature_names_in,  # the names of the inputs, which those of the outputs are made of
@@ -30,7 +29,6 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
-    "_approximate_mode",
     "_check_categorical_features",
     "_check_feature_names_in",
     "_check_sample_weight",

@@ -22,7 +22,7 @@ from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import predict_raw
 from ..nn.rows import Rows
-from ..nn.step import loss_normalizer
+from ..nn.stack import loss_normalizer
 from ..training.class_weight import EncodedLabels, compute_sample_weight, reject_balanced
 from ..training.config import Config
 from ..training.validation import Validation

@@ -21,7 +21,7 @@ from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import Predictor, predict_raw
 from ..nn.rows import Rows
-from ..nn.step import loss_normalizer
+from ..nn.stack import loss_normalizer
 from ..nn.train_state import TrainState
 from ..training.config import AutoencoderConfig, Config
 from ..training.validation import Validation

@@ -27,7 +27,7 @@ from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome
 from ..training.epochs import MakeStack
-from ..training.lbfgs import compute_block_size
+from ..training.lbfgs import compute_rows_at_once
 from ..training.parallelism import check_batch_memory
 from ..training.start import start_training
 from ..training.train import OnEpoch, TrainingInterrupted, train
@@ -470,10 +470,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
     def _check_batch_size(self, task: PreparedFit) -> None:
         """Check that a batch fits into memory, and warn if batch_size is larger than the data."""
         config, (order, *_) = task.config, task.state.orders
-        n_rows = task.rows.n_rows if order is None else len(order)
-        n_at_once = min(config.batch_size, n_rows)
-        if config.is_lbfgs:
-            n_at_once = compute_block_size(task.network, n_rows, task.rows.is_sparse)
+        n_rows = task.rows.n_visited(order)
+        n_at_once = compute_rows_at_once(task.network, config, task.rows, n_rows)
         itemsize = task.state.parameters.dtype.itemsize
         check_batch_memory(task.training_network, n_at_once, itemsize)
         is_by_batch = not (task.incremental or config.is_lbfgs or isinstance(self.batch_size, str))

@@ -55,6 +55,10 @@ class Rows:
         """The number of rows."""
         return int(self.X.shape[0]) if self.index is None else len(self.index)
 
+    def n_visited(self, order: IndexArray | None) -> int:
+        """Return the number of rows that an order visits; None visits all."""
+        return self.n_rows if order is None else len(order)
+
     @property
     def is_sparse(self) -> bool:
         """Whether X is sparse."""
@@ -164,7 +168,7 @@ class Batches:
         self.is_shared, n_rows = True, list[int]()
         self._is_weighted = False
         for i, (member_rows, order) in enumerate(zip(rows, orders, strict=True)):
-            n_rows.append(member_rows.n_rows if order is None else len(order))
+            n_rows.append(member_rows.n_visited(order))
             self.is_shared &= self._visits_the_same(0, i)
             self._is_weighted |= member_rows.weight is not None
         if n_rows != sorted(n_rows):

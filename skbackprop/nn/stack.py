@@ -1,4 +1,4 @@
-"""A stack of networks bound to its rows, which makes the steps of an epoch."""
+"""Stacks of networks bound to their rows: steps, with penalties and clipping, and epochs."""
 
 from __future__ import annotations
 
@@ -6,16 +6,325 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..losses.base import Loss
-from ..utils.arrays import BUFFER_SIZE, Array, BufferPool
+from ..optimizers import LBFGS, Optimizer
+from ..utils.arrays import (
+    BUFFER_SIZE,
+    Array,
+    BufferPool,
+    FloatOrPerMember,
+    cast_hyperparameters,
+    iter_column_blocks,
+)
+from ..utils.configurable import check_in_place
 from .network import Network
+from .parameters import Parameters
 from .rows import Batch, Batches, Chunk, Rows
-from .step import Step, fsum_or_nan, loss_normalizer, sum_losses
 from .train_state import TrainState
+
+# The number of columns that are summed at once.
+_COLUMNS = 4096
+
+
+@dataclass(frozen=True)
+class L2:
+    """L2 penalty: alpha / 2 * sum(W^2), divided by the total weight of the training rows.
+
+    Other penalties derive from this class.
+
+    Parameters
+    ----------
+    alpha : float or array of shape (n_estimators, 1), default=0.0
+        The strength, 0 or more.
+    """
+
+    alpha: FloatOrPerMember = 0.0
+
+    def accumulate(self, weights: Array) -> Array:
+        """Return the sums over the weights that `value` needs, of shape (n_estimators,)."""
+        squares: Array = np.vecdot(weights, weights)
+        return squares
+
+    def value(self, sums: Array) -> Array:
+        """Return undivided penalties from float64 sums of shape (n_estimators, n_steps)."""
+        # Where alpha is 0, the sum of squares may have overflowed.
+        return np.where(np.equal(self.alpha, 0), 0.0, 0.5 * self.alpha * sums)
+
+    def add_gradient(
+        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
+    ) -> None:
+        """Add `scale` times the gradient, for each block of (weights, gradient, scratch).
+
+        On return the scratch arrays are overwritten.
+        """
+        (factor,) = cast_hyperparameters(blocks[0][0], self.alpha * scale)
+        for weights, gradient, scratch in blocks:
+            np.multiply(weights, factor, out=scratch)
+            np.add(gradient, scratch, out=gradient)
+
+
+@dataclass(frozen=True)
+class L1L2(L2):
+    """Elastic-net penalty: alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W^2)).
+
+    It is divided by the total weight of the training rows. The gradient of |W| is sign(W), which
+    is 0 where W = 0 (Zou & Hastie 2005, section 2; parameters as in scikit-learn's `ElasticNet`).
+
+    Parameters
+    ----------
+    alpha : float or array of shape (n_estimators, 1), default=0.0
+        The strength, 0 or more.
+    l1_ratio : float or array of shape (n_estimators, 1), default=0.5
+        The share of the L1 penalty, in [0, 1].
+    """
+
+    alpha: FloatOrPerMember = 0.0
+    l1_ratio: FloatOrPerMember = 0.5
+
+    def accumulate(self, weights: Array) -> Array:
+        # Sums in float64 over fixed pieces do not depend on the size of the stack.
+        magnitudes = np.zeros(len(weights))
+        for start in range(0, weights.shape[1], _COLUMNS):
+            magnitudes += np.abs(weights[:, start : start + _COLUMNS]).sum(axis=1)
+        squares = np.vecdot(weights, weights).astype(np.float64)
+        share = np.ravel(self.l1_ratio)
+        return np.asarray(share * magnitudes + (1 - share) / 2 * squares)
+
+    def value(self, sums: Array) -> Array:
+        return np.where(np.equal(self.alpha, 0), 0.0, self.alpha * sums)
+
+    def add_gradient(
+        self, blocks: Sequence[tuple[Array, Array, Array]], scale: FloatOrPerMember
+    ) -> None:
+        l1, l2 = cast_hyperparameters(
+            blocks[0][0],
+            self.alpha * self.l1_ratio * scale,
+            self.alpha * (1 - self.l1_ratio) * scale,
+        )
+        for weights, gradient, scratch in blocks:
+            np.sign(weights, out=scratch)
+            np.multiply(scratch, l1, out=scratch)
+            np.add(gradient, scratch, out=gradient)
+            np.multiply(weights, l2, out=scratch)
+            np.add(gradient, scratch, out=gradient)
+
+
+# Within these bounds a sum of squares neither overflows nor loses small values, in any dtype.
+_TINY, _HUGE = 1e-30, 1e30
+
+
+class Step:
+    """Training step of some members, bound to one batch size, to their state and gradients.
+
+    Parameters
+    ----------
+    network : Network
+        The architecture.
+    loss : Loss
+        The loss of a row, to which layers may add losses of their own.
+    config : Config
+        The configuration of these members.
+    state : TrainState
+        Their state, changed in place.
+    gradients : Parameters
+        The arrays for their gradients; each step overwrites them.
+    n_rows : int
+        The number of rows of a batch.
+    pool : BufferPool
+        The memory for buffers.
+    is_sparse : bool
+        Whether the input is sparse.
+
+    Attributes
+    ----------
+    penalty : L2
+        The penalty of these members.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        config: Any,
+        state: TrainState,
+        gradients: Parameters,
+        n_rows: int,
+        pool: BufferPool,
+        is_sparse: bool,
+    ) -> None:
+        self._loss: Any = loss
+        self.penalty, self._weights = config.penalty, state.parameters.regularized
+        masks = list(filter(None, state.masks))
+        self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, masks)
+        self._has_penalty = bool(np.any(self.penalty.alpha))
+        self._zero_sums = np.zeros(len(state))
+        self._blocks = [
+            (weights, gradient, pool.get("penalty", weights.shape))
+            for weights, gradient in iter_column_blocks(self._weights, gradients.regularized)
+        ]
+        self._is_checked = False
+        self._n_rows, self._theta, self._g = n_rows, state.parameters.theta, gradients.theta
+        self._optimizer, self._moments = config.solver, state.optimizer
+        self._decays = not isinstance(config.solver, LBFGS) and (
+            type(config.solver).decay is not Optimizer.decay
+        )
+        self._clips, self._clip_norm = bool(np.isfinite(config.clip_norm).any()), config.clip_norm
+        self._average, self._averages = config.average, state.average
+        self._buffers = state.parameters.buffers
+
+    def set_rate(self, rates: Array) -> None:
+        """Set the learning rate of each member, an array of shape (n_estimators, 1)."""
+        self.rates = rates
+        self._rate: FloatOrPerMember = rates.item() if len(rates) == 1 else rates
+
+    def update(self, total: FloatOrPerMember) -> Array:
+        """Update the parameters after `backpropagate` of a batch whose rows weigh `total`.
+
+        Returns the sums over the weights for the penalty.
+        """
+        sums = self.add_penalty(total)
+        theta, g, rate = self._theta, self._g, self._rate
+        if self._clips:
+            clip_by_global_norm(g, self._clip_norm)
+        if self._decays:
+            self._optimizer.decay(self._weights, rate)
+        result = self._optimizer.step(theta, g, self._moments, rate)
+        if result is not None:
+            check_in_place(self._optimizer, "step(theta, g, state, rate)", "theta", result, theta)
+        if self._average is not None:
+            self._average.update(theta, g, self._averages, self._n_rows, self._buffers)
+        return sums
+
+    def backpropagate(self, batch: Batch) -> None:
+        """Write the raw predictions to the batch, and the gradient of the loss to `gradients`."""
+        context = self._pass.batch
+        context.weight, context.total = batch.weight, batch.total
+        self._pass.forward(batch.x, batch.predictions)
+        if self._pass.activity_loss is not None:
+            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, batch)
+        delta = self._pass.delta
+        if self._is_checked:
+            self._loss.gradient(batch.predictions, batch.y, delta)
+        else:
+            self._check_gradient(batch, delta)
+        np.multiply(delta, batch.weight, out=delta)
+        self._pass.backward()
+
+    def _check_gradient(self, batch: Batch, delta: Array) -> None:
+        """Compute the gradient of the first batch, and check that the loss has written it."""
+        delta.fill(np.nan)
+        result = self._loss.gradient(batch.predictions, batch.y, delta)
+        check_in_place(self._loss, "gradient(raw_prediction, y, out)", "out", result, delta)
+        if np.isnan(delta).all() and np.isfinite(batch.predictions).all():
+            raise TypeError(
+                f"{type(self._loss).__name__}.gradient(raw_prediction, y, out) must write the "
+                "gradient to out, but wrote nothing or only NaN. Write out[...] = result, or use "
+                "out=out in NumPy functions."
+            )
+        self._is_checked = True
+
+    def add_penalty(self, total: FloatOrPerMember) -> Array:
+        """Add the gradient of the penalty, divided by `total`, the weight of the rows.
+
+        Returns the sums over the weights from which the penalty computes its value, of shape
+        (n_estimators,).
+        """
+        if not self._has_penalty:
+            return self._zero_sums
+        self.penalty.add_gradient(self._blocks, 1 / total)
+        sums: Array = self.penalty.accumulate(self._weights)
+        return sums
+
+
+def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
+    """Clip the gradients of each member in place by their global norm.
+
+    g = clip_norm / |g| * g where |g| > clip_norm, with the Euclidean norm over all parameters of a
+    member (Pascanu et al. 2013, algorithm 1). Gradients that are not finite stay as they are; the
+    training checks for them after each epoch.
+
+    Parameters
+    ----------
+    g : array of shape (n_estimators, p)
+        The gradients.
+    clip_norm : float or array of shape (n_estimators, 1)
+        The maximum norm; infinity for no clipping.
+    """
+    bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
+    for gradient, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
+        if not _TINY < square < _HUGE:
+            _clip_overflowing(gradient, bound)
+        elif (norm := math.sqrt(square)) > bound:
+            np.multiply(gradient, bound / norm, out=gradient)
+
+
+def _clip_overflowing(g: Array, clip_norm: float) -> None:
+    """Clip the gradient of one member whose squares overflow or underflow."""
+    largest = float(np.abs(g).max())
+    if not 0 < largest < math.inf:
+        return
+    scaled = g / largest
+    norm = float(np.linalg.norm(scaled))
+    if norm > clip_norm / largest:
+        np.multiply(scaled, clip_norm / norm, out=g)
+
+
+def _sum_by_weight(values: Array, batch: Batch) -> Array:
+    """Return the weighted sum over the rows of a batch, in double precision, for each member."""
+    losses = np.atleast_2d(values).astype(np.float64)
+    weight = batch.weight[..., 0] if isinstance(batch.weight, np.ndarray) else batch.weight
+    return np.asarray((losses * weight).sum(axis=1) * np.ravel(batch.total))
+
+
+def loss_normalizer(network: Network, loss: Loss) -> int:
+    """Return the number of targets by which the reported loss of a row is divided.
+
+    Only the reported loss is a mean: the gradient is that of the sum over the targets.
+    """
+    return network.n_units[-1] // loss.n_outputs_per_target if loss.average_over_outputs else 1
+
+
+def sum_losses(loss: Loss, chunk: Chunk) -> Array:
+    """Return the weighted loss of each batch of a chunk, from its raw predictions.
+
+    The losses of layers are included.
+
+    Returns
+    -------
+    losses : float64 array of shape (n_estimators, n_batches)
+        Sums over the rows of each batch, not divided by their weight.
+    """
+    values = loss.value(chunk.predictions, chunk.y)
+    if np.shape(values) != chunk.predictions.shape[:-1]:
+        raise ValueError(
+            f"{type(loss).__name__}.value(raw_prediction, y) must return the loss of each row, of "
+            f"shape (networks, n) = {chunk.predictions.shape[:-1]}, but returned the shape "
+            f"{np.shape(values)} for raw predictions of shape {chunk.predictions.shape}. Sum over "
+            "the last axis."
+        )
+    if chunk.raw_weight is not None:
+        values = values * chunk.raw_weight[:, :, 0]
+    # A sum that also converts adds in an order that depends on the size of the stack.
+    values = values.astype(np.float64, copy=False)
+    batch_losses = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
+    sums = np.asarray(batch_losses.sum(axis=2))
+    for i, batch in enumerate(chunk.batches):
+        if batch.activity_loss is not None:
+            sums[:, i] += batch.activity_loss
+    return sums
+
+
+def fsum_or_nan(values: list[float]) -> float:
+    """Return the exactly rounded sum, or NaN if it is not finite."""
+    try:
+        return math.fsum(values)
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 class TimeLimitReached(Exception):

@@ -15,11 +15,7 @@ from ..utils.arrays import (
     Array,
     ArrayDict,
     IndexArray,
-    flatten_dict,
     iter_column_blocks,
-    join_keys,
-    to_python_scalars,
-    unflatten_dict,
 )
 from .parameters import ParameterLayout, Parameters
 
@@ -340,7 +336,7 @@ class TrainState:
         """Return the arrays that predictions depend on, by name as in `best`."""
         arrays = {"theta": self.parameters.theta}
         for kind, state in (("buffers", self.parameters.buffers), ("average", self.average)):
-            arrays |= {join_keys(kind, name): array for name, array in state.items()}
+            arrays |= {f"{kind}/{name}": array for name, array in state.items()}
         return arrays
 
     # ------------------------------------------------------------------------- files
@@ -353,21 +349,19 @@ class TrainState:
         }
         arrays = {"theta": self.parameters.theta}
         arrays |= {
-            join_keys(kind, name): array
+            f"{kind}/{name}": array
             for kind, state in dicts.items()
             for name, array in state.items()
         }
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         arrays["stop_reason"] = np.array(self.stop_reason)
         arrays["history"] = np.array([json.dumps(records) for records in self.history])
-        for name in ("orders", "held_out", "rngs", "masks"):
+        for name in ("rngs", "masks"):
+            arrays[name] = np.array(list(map(dump_random_state, getattr(self, name))))
+        for name in ("orders", "held_out"):
             for i, item in enumerate(getattr(self, name)):
-                if isinstance(item, np.random.RandomState):
-                    item = item.get_state(legacy=False)
-                elif isinstance(item, np.random.Generator):
-                    item = item.bit_generator.state
                 if item is not None:
-                    arrays |= dict(flatten_dict(join_keys(name, i), item))
+                    arrays[f"{name}/{i}"] = item
         return arrays
 
     @classmethod
@@ -381,51 +375,47 @@ class TrainState:
         layout : ParameterLayout
             The layout of the network's parameters.
         """
-        tree = unflatten_dict({name: np.array(array) for name, array in arrays.items()})
-        theta = tree["theta"]
-
-        def restore_list(kind: str, make: Callable[[Any], Any]) -> list[Any]:
-            items = tree.get(kind, {})
-            return [make(items[str(i)]) if str(i) in items else None for i in range(len(theta))]
-
-        values: dict[str, Any] = {name: _join_nested(tree.get(name, {})) for name in _DICTS}
+        dicts: dict[str, ArrayDict] = {name: {} for name in (*_DICTS, "buffers")}
+        for name, array in arrays.items():
+            kind, _, key = name.partition("/")
+            dicts.setdefault(kind, {})[key] = np.array(array)
+        theta = dicts["theta"][""]
+        values: dict[str, Any] = {name: dicts[name] for name in _DICTS}
+        values |= {name: dicts[name][""] for name in _ARRAYS}
+        for name in ("orders", "held_out"):
+            values[name] = [dicts.get(name, {}).get(str(i)) for i in range(len(theta))]
+        for name in ("rngs", "masks"):
+            values[name] = [load_random_state(text) for text in arrays[name].tolist()]
         return cls(
-            Parameters(theta, tree.get("buffers", {}), layout),
+            Parameters(theta, dicts["buffers"], layout),
             **values,
-            **{name: tree[name] for name in _ARRAYS},
-            orders=restore_list("orders", np.asarray),
-            held_out=restore_list("held_out", np.asarray),
-            rngs=restore_list("rngs", _restore_random_state),
-            masks=restore_list("masks", _restore_generator),
-            history=[json.loads(text) for text in tree["history"].tolist()],
-            stop_reason=tree["stop_reason"].tolist(),
+            history=[json.loads(text) for text in arrays["history"].tolist()],
+            stop_reason=arrays["stop_reason"].tolist(),
         )
 
 
-def _join_nested(state: Mapping[str, Any]) -> ArrayDict:
-    """Flatten a nested state to arrays by name, such as "average/..." in `best`."""
-    arrays: ArrayDict = {}
-    for name, value in state.items():
-        subtree = _join_nested(value) if isinstance(value, dict) else {"": value}
-        arrays |= {join_keys(name, key) if key else name: array for key, array in subtree.items()}
-    return arrays
+def dump_random_state(rng: np.random.RandomState | np.random.Generator | None) -> str:
+    """Return the state of a random generator as JSON."""
+    state: Any = None
+    if isinstance(rng, np.random.RandomState):
+        state = {"legacy": rng.get_state(legacy=False)}
+    elif rng is not None:
+        state = rng.bit_generator.state
+    return json.dumps(state, default=lambda array: array.tolist())
 
 
-def _make_bit_generator(state: dict[str, Any]) -> Any:
-    """Return a new bit generator of the class that a state names."""
-    name = str(state["bit_generator"])
+def load_random_state(text: str) -> Any:
+    """Return a new random generator from the result of `dump_random_state`."""
+    state = json.loads(text)
+    if state is None:
+        return None
+    name = state.get("legacy", state)["bit_generator"]
     if name not in _BIT_GENERATORS:
         raise ValueError(f"unknown bit generator {name!r}")
-    return getattr(np.random, name)()
-
-
-def _restore_random_state(state: dict[str, Any]) -> np.random.RandomState:
-    rng = np.random.RandomState(_make_bit_generator(state))
-    rng.set_state(to_python_scalars(state))
-    return rng
-
-
-def _restore_generator(state: dict[str, Any]) -> np.random.Generator:
-    bit_generator = _make_bit_generator(state)
-    bit_generator.state = to_python_scalars(state)
+    bit_generator = getattr(np.random, name)()
+    if "legacy" in state:
+        rng = np.random.RandomState(bit_generator)
+        rng.set_state(state["legacy"])
+        return rng
+    bit_generator.state = state
     return np.random.Generator(bit_generator)

@@ -19,7 +19,7 @@ from ..layers.latent import Bottleneck, Sampling
 from ..layers.normalization import NORMALIZATIONS, BatchNormalization, Normalization
 from ..losses.base import Loss
 from ..nn.network import Network, dense_layers
-from ..nn.step import L1L2, L2
+from ..nn.stack import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.arrays import FloatOrPerMember
@@ -234,6 +234,11 @@ class Config:
     def is_lbfgs(self) -> bool:
         """Whether the solver is L-BFGS."""
         return isinstance(self.solver, LBFGS)
+
+    @cached_property
+    def stops_without_progress(self) -> bool:
+        """Whether training of a network may stop before ``max_iter``, for lack of progress."""
+        return bool(np.isfinite(self.n_iter_no_change).any())
 
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return the network that predicts: the `layers`, the hidden layers and the output layer.

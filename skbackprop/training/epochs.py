@@ -81,8 +81,8 @@ def train_epochs(
     is_complete = True
     try:
         while True:
-            has_ended = np.not_equal(state.stop_reason, "")
-            if has_ended.any() and not has_ended.all():  # these members leave the stack
+            if any(state.stop_reason) and not all(state.stop_reason):  # members leave the stack
+                has_ended = np.array(state.stop_reason) != ""
                 parts = [*parts, (members[has_ended], state.take(has_ended))]
                 survivors = np.flatnonzero(~has_ended).tolist()
                 members, state = members[survivors], state.take(survivors)
@@ -90,7 +90,7 @@ def train_epochs(
                 rows, validation = [rows[i] for i in survivors], [validation[i] for i in survivors]
             yield partial(join_members, [*parts, (members, state)])
             n_done = int(state.epoch[0, 0])
-            if has_ended.all() or n_done >= until:
+            if all(state.stop_reason) or n_done >= until:
                 return
             if stack is None:
                 if make_stack is None:
@@ -113,16 +113,17 @@ def train_epochs(
                     "diverged" if flag and not n_done else "time_limit" for flag in is_diverged
                 ]
             else:
-                is_diverged = ~(np.isfinite(losses) & state.is_finite())
-                if is_diverged.any() and state.stack is stack:  # a call of `partial_fit` is undone
+                is_finite = np.isfinite(losses) & state.is_finite()
+                if is_finite.all():
+                    _end_epoch(network, stack, validation, losses)
+                elif state.stack is stack:  # a call of `partial_fit` is undone
                     stack.restore()
-                    state.stop_reason = ["diverged" if flag else "stopped" for flag in is_diverged]
+                    state.stop_reason = ["stopped" if flag else "diverged" for flag in is_finite]
                 else:
-                    if is_diverged.any():
-                        stack.restore_members(is_diverged)
-                        state.stop_reason = ["diverged" if flag else "" for flag in is_diverged]
-                        pairs = zip(is_diverged, validation, strict=True)
-                        validation = [None if flag else part for flag, part in pairs]
+                    stack.restore_members(~is_finite)
+                    state.stop_reason = ["" if flag else "diverged" for flag in is_finite]
+                    pairs = zip(is_finite, validation, strict=True)
+                    validation = [part if flag else None for flag, part in pairs]
                     _end_epoch(network, stack, validation, losses)
             is_complete = True
     except BaseException:
@@ -150,12 +151,12 @@ def _end_epoch(
     """
     config, state = stack.config, stack.state
     schedule = config.learning_rate
-    is_training = np.equal(state.stop_reason, "")
-    state.epoch[is_training] += 1
-    state.loss[is_training, 0] = losses[is_training]
+    members = [i for i, reason in enumerate(state.stop_reason) if not reason]
+    state.epoch[members] += 1
+    state.loss[members, 0] = losses[members]
     objective, scores, has_scores = losses[:, None].copy(), np.full((len(state), 1), np.nan), False
     results = evaluate(network, state, validation)
-    for i in np.flatnonzero(is_training).tolist():
+    for i in members:
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)
         if "validation_score" in record:
@@ -168,7 +169,7 @@ def _end_epoch(
     if config.verbose:  # `partial_fit` has a single epoch
         print_epoch(state, 1 if state.stack is stack else int(state.epoch.max()))
     stop_mask = np.zeros_like(scores, dtype=bool)
-    if np.isfinite(config.n_iter_no_change).any():
+    if config.stops_without_progress:
         stall_mask = is_stalled(config, state, objective)
         may_stop = schedule.may_stop(state.schedule, len(state))
         state.plateau["count"][stall_mask & ~may_stop] = 0
@@ -182,7 +183,7 @@ def _end_epoch(
                     not np.isnan(scores[i, 0]),
                     schedule.convergence_message if stop_mask[i, 0] else message,
                 )
-    for i in np.flatnonzero(is_training).tolist():
+    for i in members:
         if stop_mask[i, 0]:
             state.stop_reason[i] = "converged"
         elif state.epoch[i, 0] >= config.max_iter:

@@ -13,8 +13,7 @@ from scipy import optimize
 from ..losses.base import Loss
 from ..nn.network import Network
 from ..nn.rows import Batches, Rows
-from ..nn.stack import TimeLimitReached
-from ..nn.step import Step, fsum_or_nan, loss_normalizer, sum_losses
+from ..nn.stack import Step, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool
@@ -26,9 +25,12 @@ from .validation import Validation, evaluate
 _ACTIVATIONS = 1 << 20
 
 
-def compute_block_size(network: Network, n_rows: int, is_sparse: bool) -> int:
-    """Return the number of rows that go through the network at once."""
-    return max(1, min(n_rows, _ACTIVATIONS // network.activations_per_sample(is_sparse)))
+def compute_rows_at_once(network: Network, config: Config, rows: Rows, n_rows: int) -> int:
+    """Return how many of `n_rows` rows go through the network at once in training."""
+    size = config.batch_size
+    if config.is_lbfgs:
+        size = max(1, _ACTIVATIONS // network.activations_per_sample(rows.is_sparse))
+    return min(size, n_rows)
 
 
 class FullBatchObjective:
@@ -145,9 +147,8 @@ def train_by_lbfgs(
     assert isinstance(solver, LBFGS)
     dtype = state.parameters.dtype
     state.parameters = state.parameters.astype(np.float64)
-    order = state.orders[0]
-    n_rows = member_rows.n_rows if order is None else len(order)
-    size = compute_block_size(network, n_rows, member_rows.is_sparse)
+    n_rows = member_rows.n_visited(state.orders[0])
+    size = compute_rows_at_once(network, config, member_rows, n_rows)
     objective = FullBatchObjective(network, loss, config, member_rows, state, size, deadlines[0])
     theta, last_x = state.parameters.theta, state.parameters.theta[0].copy()
     # With several targets, training minimizes the sum of their losses but reports the mean.

@@ -1,7 +1,6 @@
 """Splits into training and validation rows, and folds, by class and by group.
 
-Splits equal those of scikit-learn. Its `train_test_split` is not used, because it makes Python
-lists of all row numbers, which take too much memory for a million rows.
+Splits equal those of scikit-learn's `train_test_split`.
 """
 
 from __future__ import annotations
@@ -10,9 +9,8 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedShuffleSplit
 
-from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
 
 # With more groups than this, folds have about the right shares of classes by chance, and
@@ -37,31 +35,15 @@ def train_validation_split(
     """
     if classes is not None:
         counts = np.bincount(classes)
-        counts = counts[counts > 0]
-        if counts.min() >= 2 and min(n_held_out, n_rows - n_held_out) >= len(counts):
-            return _stratified_split(n_held_out, rng, classes, counts)
+        counts, n_train = counts[counts > 0], n_rows - n_held_out
+        if counts.min() >= 2 and min(n_held_out, n_train) >= len(counts):
+            splitter = StratifiedShuffleSplit(
+                1, test_size=n_held_out, train_size=n_train, random_state=rng
+            )
+            train, held_out = next(splitter.split(classes, classes))
+            return train, held_out
     order = rng.permutation(n_rows)
     return order[n_held_out:], order[:n_held_out]
-
-
-def _stratified_split(
-    n_held_out: int, rng: np.random.RandomState, classes: Array, counts: Array
-) -> tuple[IndexArray, IndexArray]:
-    for_training = _approximate_mode(counts, len(classes) - n_held_out, rng)
-    for_validation = _approximate_mode(counts - for_training, n_held_out, rng)
-    train = np.empty(len(classes) - n_held_out, dtype=np.intp)
-    held_out = np.empty(n_held_out, dtype=np.intp)
-    n_train = n_out = 0
-    for label, n, m in zip(np.unique(classes), for_training, for_validation, strict=True):
-        rows = np.flatnonzero(classes == label)
-        rows = rows[rng.permutation(len(rows))]
-        train[n_train : n_train + n] = rows[:n]
-        held_out[n_out : n_out + m] = rows[n : n + m]
-        n_train, n_out = n_train + n, n_out + m
-    # Shuffling in place draws the same numbers as a permutation.
-    rng.shuffle(train)
-    rng.shuffle(held_out)
-    return train, held_out
 
 
 def draw_folds(

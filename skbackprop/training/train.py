@@ -20,7 +20,7 @@ from ..nn.train_state import TrainState
 from ..utils.configurable import is_equal
 from .config import Config, stack_configs
 from .epochs import GetState, MakeStack, join_members, train_epochs
-from .lbfgs import compute_block_size, train_by_lbfgs
+from .lbfgs import compute_rows_at_once, train_by_lbfgs
 from .parallelism import limit_blas, n_blas_threads, split_into_stacks
 from .validation import Validation
 
@@ -87,15 +87,13 @@ def train(
         On Ctrl-C, or when the connection to a cluster is lost. Its state is that after the last
         complete epoch.
     """
-    config, start = configs[0], time.monotonic()
-    seconds = config.time_limit * len(state) / config.n_estimators
-    n_rows = [
-        member_rows.n_rows if order is None else len(order)
-        for member_rows, order in zip(rows, state.orders, strict=True)
-    ]
-    itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
-    parts = [np.arange(len(state))]
-    if make_stack is None and len(state) > 1:
+    config, n_estimators, start = configs[0], len(configs), time.monotonic()
+    seconds = config.time_limit * n_estimators / config.n_estimators
+    pairs = zip(rows, state.orders, strict=True)
+    n_rows = [member_rows.n_visited(order) for member_rows, order in pairs]
+    parts = [np.arange(n_estimators)]
+    if make_stack is None and n_estimators > 1:
+        itemsize, epochs = state.parameters.dtype.itemsize, state.epoch[:, 0].tolist()
         parts = split_into_stacks(network, config, n_rows, epochs, itemsize, max_bytes)
     n_threads = min(len(parts), n_blas_threads()) if len(parts) > 1 and not config.is_lbfgs else 1
     n_turns = -(-len(parts) // n_threads)
@@ -104,7 +102,7 @@ def train(
     members = list(zip(configs, rows, validation, strict=True))
     for i, part in enumerate(parts):
         numbers = part.tolist()
-        part_state = state if numbers == list(range(len(state))) else state.take(part)
+        part_state = state if numbers == list(range(n_estimators)) else state.take(part)
         part_configs, part_rows, part_validation = zip(*[members[i] for i in numbers], strict=True)
         if len(part) > 1:
             _share_orders(part_rows, part_state)
@@ -119,12 +117,8 @@ def train(
             (start + seconds * (i // n_threads + 1) / n_turns, start + seconds),
         )
         iterators.append(iterator)
-    if config.is_lbfgs:
-        n_at_once = compute_block_size(network, max(n_rows), rows[0].is_sparse)
-    else:
-        n_at_once = min(config.batch_size, max(n_rows))
     blas = limit_blas(
-        n_at_once * network.max_matmul_size,
+        compute_rows_at_once(network, config, rows[0], max(n_rows)) * network.max_matmul_size,
         is_lbfgs=config.is_lbfgs,
         n_side_by_side=n_threads,
         divides_rows=network.divides_rows,

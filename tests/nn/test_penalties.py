@@ -6,7 +6,7 @@ from sklearn.linear_model import ElasticNet, Ridge
 from sklearn.preprocessing import scale
 
 from skbackprop import BackpropRegressor
-from skbackprop.nn.step import L1L2, L2
+from skbackprop.nn.stack import L1L2, L2
 from skbackprop.schedules import ExponentialDecay
 from skbackprop.testing import check_gradient
 from support import grows_by_less, peak_of

@@ -5,7 +5,7 @@ import pytest
 
 from skbackprop import BackpropRegressor
 from skbackprop.activations import ACTIVATIONS, ActivationFunction
-from skbackprop.nn.step import L1L2, L2, clip_by_global_norm
+from skbackprop.nn.stack import L1L2, L2, clip_by_global_norm
 from skbackprop.testing import check_gradient
 from skbackprop.utils import arrays
 from support import BOTH, changed, data_for, few_epochs, pairs, quick, same_bits, value_data

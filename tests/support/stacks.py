@@ -12,7 +12,7 @@ from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Quantile
 from skbackprop.nn.network import Network, dense_layers
 from skbackprop.nn.rows import Batches, Rows
-from skbackprop.nn.step import L2, Step, sum_losses
+from skbackprop.nn.stack import L2, Step, sum_losses
 from skbackprop.nn.train_state import TrainState
 from skbackprop.schedules import ConstantRate
 from skbackprop.training.config import Config, stack_configs

@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.losses import ClassifierLoss, Poisson, SquaredError
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.step import L2
+from skbackprop.nn.stack import L2
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
