@@ -416,17 +416,14 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         else:
             is_count = isinstance(fraction, Integral)
             n_held_out = int(fraction) if is_count else math.ceil(fraction * n)
-        held_out = f"calibration_fraction={fraction!r} holds out {n_held_out} of "
-        if n_held_out < needed:
+        if n_held_out < needed or (n_held_out >= n and not is_frozen):
+            reason = f"n_samples={n}"
+            if not is_frozen:
+                reason = f"calibration_fraction={fraction!r} holds out {n_held_out} of {reason}"
             raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows for calibration, but "
-                f"{'' if is_frozen else held_out}n_samples={n}. Use more rows, or a lower coverage."
-            )
-        if n_held_out >= n and not is_frozen:
-            raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows for calibration and more "
-                f"rows for training, but {held_out}n_samples={n}. Use more rows, a smaller "
-                "calibration_fraction, or a lower coverage."
+                f"coverage={self.coverage} needs at least {needed} rows for calibration"
+                f"{'' if is_frozen else ' and more rows for training'}, but {reason}. Use more "
+                "rows, another calibration_fraction, or a lower coverage."
             )
         return n_held_out
 
