@@ -40,10 +40,6 @@ MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss
 """The values of an epoch that `OptunaPruningCallback` can report."""
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 class Checkpoint:
     """Callback that saves the training state to a file after every few epochs.
 
