@@ -1,8 +1,7 @@
-"""Generate constructors, docstrings, tables of api.md and types of names.
+"""Generate docstrings, tables of api.md and types of names.
 
-Parameters come from skbackprop/estimators/_parameter_table.py, their texts from
-parameters.toml. They are written to the constructors and docstrings of the estimators and to the
-tables of api.md.
+Parameters come from skbackprop/estimators/_parameters.py, their texts from parameters.toml. They
+are written to the docstrings of the estimators and to the tables of api.md.
 The types in skbackprop/utils/_name_types.py come from the tables of names:
 
     make reference
@@ -10,20 +9,16 @@ The types in skbackprop/utils/_name_types.py come from the tables of names:
 writes the files, and a test compares them with what this script would write.
 """
 
-import ast
+import inspect
 import re
 import textwrap
 import tomllib
 from pathlib import Path
 from string import Template
 
+from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators._parameter_table import (
-    AUTOENCODER_LOSSES,
-    ESTIMATORS,
-    PARAMETERS,
-    get_parameters,
-)
+from skbackprop.estimators._parameters import AUTOENCODER_LOSSES
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.layers import LAYERS, NORMALIZATIONS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
@@ -33,7 +28,11 @@ from skbackprop.weight_averaging import AVERAGES
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "skbackprop"
-SOURCES = {kind: PACKAGE / "estimators" / f"{kind}.py" for kind in ESTIMATORS}
+ESTIMATORS = {
+    "classifier": BackpropClassifier,
+    "regressor": BackpropRegressor,
+    "autoencoder": BackpropAutoencoder,
+}
 WORDS = tomllib.loads((DOCS / "parameters.toml").read_text())
 WIDTH = 100
 # The sections of api.md, and the estimators of each.
@@ -98,34 +97,28 @@ def wrap(text, indent):
     return "\n\n".join(blocks)
 
 
+def get_defaults(estimator):
+    """Return the defaults of an estimator's parameters by name, in the order of the constructor."""
+    signature = inspect.signature(ESTIMATORS[estimator])
+    return {name: parameter.default for name, parameter in signature.parameters.items()}
+
+
 def docstring_section(table, estimator):
     """Return the lines of a section of an estimator's docstring."""
-    facts, lines = get_parameters(estimator), []
+    defaults, lines = get_defaults(estimator), []
     words = rows_of(table, estimator)
-    names = facts if table == "parameters" else words
+    names = defaults if table == "parameters" else words
     for name in names:
         row = words[name]
         kind = substitute_words(row["kind"], estimator)
         if table == "parameters":
-            kind += f", default={code(facts[name].default)}"
+            kind += f", default={code(defaults[name])}"
         lines += [f"    {name} : {kind}", wrap(substitute_words(row["text"], estimator), " " * 8)]
     return "\n".join(lines)
 
 
-def constructor(estimator):
-    """Return the code of an estimator's __init__."""
-    facts = get_parameters(estimator)
-    lines = ["    def __init__(", "        self,"]
-    for name, fact in facts.items():
-        if name == "loss":  # all from here on are keyword-only
-            lines.append("        *,")
-        lines.append(f"        {name}: {fact.type_hint} = {code(fact.default)},")
-    lines.append("    ) -> None:")
-    return "\n".join([*lines, *(f"        self.{name} = {name}" for name in facts)])
-
-
 def class_of(estimator, source):
-    """Return the source of a module with the generated content of an estimator's class."""
+    """Return the source of a module with the generated sections of an estimator's docstring."""
     name = f"Backprop{estimator.title()}"
     head, line, own = source.partition(f"class {name}(")
     for table in ("parameters", "attributes"):
@@ -134,34 +127,22 @@ def class_of(estimator, source):
         # The next section starts with an underlined title.
         end = re.search(r"\n\n    [A-Z][\w ]+\n    ---", rest).start()
         own = before + title + docstring_section(table, estimator) + rest[end:]
-    source = head + line + own
-    (init,) = [
-        node
-        for kind in ast.parse(source).body
-        if isinstance(kind, ast.ClassDef) and kind.name == name
-        for node in kind.body
-        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
-    ]
-    lines = source.split("\n")
-    lines[init.lineno - 1 : init.end_lineno] = constructor(estimator).split("\n")
-    return "\n".join(lines)
+    return head + line + own
 
 
 def sources():
     """Return the generated content of the estimators' modules, by path."""
-    texts = {path: path.read_text() for path in SOURCES.values()}
-    for estimator, path in SOURCES.items():
-        texts[path] = class_of(estimator, texts[path])
-    return texts
+    paths = {estimator: PACKAGE / "estimators" / f"{estimator}.py" for estimator in ESTIMATORS}
+    return {path: class_of(estimator, path.read_text()) for estimator, path in paths.items()}
 
 
 def reference_table(estimators):
     """Return the parameter table of a section of api.md."""
     words = {name: row for each in estimators for name, row in rows_of("parameters", each).items()}
-    facts = {fact.name: fact for fact in PARAMETERS if set(estimators) & set(fact.estimators)}
+    defaults = {name: value for each in estimators for name, value in get_defaults(each).items()}
     lines = ["| parameter | default | meaning |", "|---|---|---|"]
-    for name, fact in facts.items():
-        default = "" if name == "loss" else f" `{code(fact.default)}`"
+    for name, value in defaults.items():
+        default = "" if name == "loss" else f" `{code(value)}`"
         lines.append(f"| `{name}` |{default} | {in_code(words[name]['brief'])} |")
     return "\n".join(lines)
 

@@ -39,10 +39,6 @@ __all__ = [
 ]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 class ActivationFunction(Configurable):
     """Base class of activations: an element-wise function f and its derivative.
 

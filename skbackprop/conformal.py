@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -88,7 +89,7 @@ class ErrorScale(NamedTuple):
 class UncalibratedBand(NamedTuple):
     """Uncorrected prediction interval of each target, and the unit of its correction.
 
-    With half-width 0 and unit 1, the score of a target is its distance from the center.
+    With half-width 0, the score of a target is its distance from the center in units.
 
     Parameters
     ----------
@@ -103,11 +104,6 @@ class UncalibratedBand(NamedTuple):
     center: Array
     half_width: Array | float
     unit: Array | float
-
-    @classmethod
-    def from_mean_and_std(cls, mean: Array, std: Array) -> Self:
-        """Return a band of width zero with unit std: the score is abs(y - mean) / std."""
-        return cls(mean, 0.0, std)
 
     @classmethod
     def from_quantiles(cls, quantiles: Array) -> Self:
@@ -206,6 +202,7 @@ def _kth_smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int)
 # ------------------------------------------------------------------------------- estimator
 
 
+@dataclass(eq=False, repr=False)
 class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
     """Add prediction intervals of guaranteed coverage to a regressor.
 
@@ -332,20 +329,12 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         "random_state": ["random_state"],
     }
 
-    def __init__(
-        self,
-        estimator: Any,
-        *,
-        coverage: float = 0.9,
-        conformity_score: Literal["auto", "absolute", "scaled", "quantile"] = "auto",
-        calibration_fraction: Literal["auto"] | float = "auto",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self.estimator = estimator
-        self.coverage = coverage
-        self.conformity_score = conformity_score
-        self.calibration_fraction = calibration_fraction
-        self.random_state = random_state
+    estimator: Any
+    _: KW_ONLY
+    coverage: float = 0.9
+    conformity_score: Literal["auto", "absolute", "scaled", "quantile"] = "auto"
+    calibration_fraction: Literal["auto"] | float = "auto"
+    random_state: int | np.random.RandomState | None = None
 
     @with_parameter_validation(prefer_skip_nested_validation=False)
     def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
@@ -427,17 +416,14 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         else:
             is_count = isinstance(fraction, Integral)
             n_held_out = int(fraction) if is_count else math.ceil(fraction * n)
-        held_out = f"calibration_fraction={fraction!r} holds out {n_held_out} of "
-        if n_held_out < needed:
+        if n_held_out < needed or (n_held_out >= n and not is_frozen):
+            reason = f"n_samples={n}"
+            if not is_frozen:
+                reason = f"calibration_fraction={fraction!r} holds out {n_held_out} of {reason}"
             raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows for calibration, but "
-                f"{'' if is_frozen else held_out}n_samples={n}. Use more rows, or a lower coverage."
-            )
-        if n_held_out >= n and not is_frozen:
-            raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows for calibration and more "
-                f"rows for training, but {held_out}n_samples={n}. Use more rows, a smaller "
-                "calibration_fraction, or a lower coverage."
+                f"coverage={self.coverage} needs at least {needed} rows for calibration"
+                f"{'' if is_frozen else ' and more rows for training'}, but {reason}. Use more "
+                "rows, another calibration_fraction, or a lower coverage."
             )
         return n_held_out
 
@@ -572,7 +558,7 @@ def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> Unca
         for step in transformers:
             X = step.transform(X)
         mean, std = last.predict(X, return_std=True)
-        return UncalibratedBand.from_mean_and_std(_to_float64(mean), _to_float64(std))
+        return UncalibratedBand(_to_float64(mean), 0.0, _to_float64(std))
     predictions = _to_float64(estimator.predict(X))
     if conformity_score == "quantile":
         return UncalibratedBand.from_quantiles(predictions)

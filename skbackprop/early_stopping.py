@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any
 
-import numpy as np
-
 from .utils.configurable import Configurable
-from .utils.validation import validate_interval
+from .utils.validation import validate_bool, validate_interval
 
 __all__ = ["EarlyStopping"]
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 @dataclass(frozen=True)
@@ -103,11 +97,7 @@ class EarlyStopping(Configurable):
         object.__setattr__(self, "validation_fraction", fraction)
         validate_interval(self, "n_iter_no_change", low=1)
         validate_interval(self, "tol", low=0, closed="left")
-        if not isinstance(self.calibrate, (bool, np.bool_)):
-            raise ValueError(
-                f"calibrate of EarlyStopping must be True or False, got {self.calibrate!r}."
-            )
-        object.__setattr__(self, "calibrate", bool(self.calibrate))
+        validate_bool(self, "calibrate")
 
     def n_held_out(self, n_rows: int) -> int:
         """Return the number of validation rows out of `n_rows`, unless it is "folds"."""

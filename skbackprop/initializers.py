@@ -18,10 +18,6 @@ from .utils.validation import validate_interval
 __all__ = ["INITIALIZERS", "GlorotUniform", "Initializer", "VarianceScaling"]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 WeightsAndBiases: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Weights of shape (fan_in, fan_out) and biases of shape (fan_out,)."""
 

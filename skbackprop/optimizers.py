@@ -39,10 +39,6 @@ __all__ = [
 ]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 class Optimizer(Configurable):
     """Base class of optimizers, which update the parameters by their gradients.
 

@@ -30,10 +30,6 @@ from .utils.validation import require_extra
 __all__ = ["get_trusted_types", "load", "save"]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 # Modules whose public classes are parameters of estimators or estimators themselves.
 _PUBLIC_MODULES = (
     *("activations", "early_stopping", "initializers", "inspection", "layers", "losses"),

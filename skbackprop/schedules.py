@@ -35,10 +35,6 @@ __all__ = [
 ]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 class LearningRateSchedule(Configurable):
     """Base class of schedules; all arrays have the shape (n_estimators, 1)."""
 

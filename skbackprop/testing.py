@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import product
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, check_scalar
 
 from .activations import ActivationFunction
 from .layers.base import Layer, Shape, expand_layers
@@ -21,10 +22,6 @@ from .nn.parameters import Parameters
 from .utils.arrays import Array, BufferPool, squeeze_member_axis
 
 __all__ = ["check_activation", "check_gradient", "check_layer", "check_loss"]
-
-
-def __dir__() -> list[str]:
-    return __all__
 
 
 def check_gradient(
@@ -68,9 +65,10 @@ def check_gradient(
     Raises
     ------
     AssertionError
-        If a difference exceeds ``rtol * norm(g) + atol`` or is NaN.
-    ValueError
-        If the shapes of the gradient and `theta` differ, or `n_directions` is less than 1.
+        If a difference exceeds ``rtol * norm(g) + atol`` or is NaN, or the gradient does not have
+        the shape of `theta`.
+    TypeError, ValueError
+        If `n_directions` is not a positive integer.
 
     Examples
     --------
@@ -84,16 +82,11 @@ def check_gradient(
         ...
     AssertionError: the gradient does not match the value: along direction 0 ...
     """
-    if n_directions < 1:
-        raise ValueError(f"n_directions must be at least 1, got {n_directions}.")
+    check_scalar(n_directions, "n_directions", Integral, min_val=1)
     theta = np.array(theta, dtype=np.float64)
     gradient = np.array(value_and_gradient(theta.copy())[1], dtype=np.float64)
-    if gradient.shape != theta.shape:
-        raise ValueError(
-            f"the gradient must have the shape of theta, {theta.shape}, got {gradient.shape}."
-        )
-    rng, norm = check_random_state(random_state), np.linalg.norm(gradient)
-    worst = 0.0
+    assert gradient.shape == theta.shape, f"the gradient has the wrong shape {gradient.shape}."
+    rng, norm, errors = check_random_state(random_state), np.linalg.norm(gradient), []
     for i in range(n_directions):
         direction = rng.normal(size=theta.shape)
         direction /= np.linalg.norm(direction)
@@ -107,8 +100,8 @@ def check_gradient(
                 f"the central difference is {expected!r} (norm of the gradient {norm:.3g}, "
                 f"rtol={rtol}, atol={atol})."
             )
-        worst = max(worst, float(error))
-    return worst
+        errors.append(float(error))
+    return max(errors)
 
 
 def check_activation(activation: ActivationFunction, z: Any = None, **options: Any) -> float:

@@ -31,10 +31,6 @@ from .utils.validation import validate_interval
 __all__ = ["AVERAGES", "ExponentialMovingAverage", "PolyakAverage", "WeightAverage"]
 
 
-def __dir__() -> list[str]:
-    return __all__
-
-
 _EMPTY: ArrayDict = {}
 
 

@@ -54,8 +54,8 @@ def by_definition(band, scores, coverage):
 
 KINDS = {
     "mean": lambda rng, shape: UncalibratedBand(rng.randn(*shape), 0.0, 1.0),
-    "deviation": lambda rng, shape: UncalibratedBand.from_mean_and_std(
-        rng.randn(*shape), rng.uniform(0.1, 3, shape)
+    "deviation": lambda rng, shape: UncalibratedBand(
+        rng.randn(*shape), 0.0, rng.uniform(0.1, 3, shape)
     ),
     "quantiles": lambda rng, shape: UncalibratedBand.from_quantiles(
         np.sort(rng.randn(*shape, 3), axis=-1)

@@ -6,7 +6,6 @@ pytest runs their code as doctests.
 import inspect
 import re
 import tomllib
-from dataclasses import is_dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from skbackprop import (
     testing,
 )
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.estimators import _parameter_table
 from skbackprop.initializers import INITIALIZERS
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import OPTIMIZERS
@@ -45,7 +43,7 @@ from skbackprop.tabular import (
     TabularRegressor,
 )
 from skbackprop.weight_averaging import AVERAGES
-from support.cases import MAY_DIFFER
+from support.cases import KINDS, MAY_DIFFER
 from test_house import PUBLIC_MODULES
 
 ROOT = Path(__file__).parents[1]
@@ -152,10 +150,10 @@ def test_generated_reference_is_up_to_date():
         assert path.read_text() == text, path
 
 
-@pytest.mark.parametrize("estimator", _parameter_table.ESTIMATORS)
+@pytest.mark.parametrize("estimator", write_reference.ESTIMATORS)
 def test_parameters_toml_describes_each_parameter(estimator):
     words = write_reference.rows_of("parameters", estimator)
-    assert words.keys() == _parameter_table.get_parameters(estimator).keys()
+    assert words.keys() == write_reference.get_defaults(estimator).keys()
 
 
 @pytest.mark.parametrize("heading, documented", CLASSES)
@@ -209,7 +207,8 @@ def classes_of_parts():
         if module not in (skbackprop, displays, inspection, testing)
         for name in module.__all__
     }
-    return {name: kind for name, kind in public.items() if is_dataclass(kind)}
+    parts = {name: kind for name, kind in public.items() if hasattr(kind, "setting_names")}
+    return {name: kind for name, kind in parts.items() if "__dataclass_fields__" in vars(kind)}
 
 
 def test_reference_lists_all_public_names():
@@ -298,8 +297,7 @@ def test_guide_lists_parameters_that_may_differ_in_a_stack():
     rows = re.findall(r"^\| (may differ|must be equal) \| (.*) \|$", page, re.MULTILINE)
     said = {row: set(re.findall(r"`(\w+)`", names)) for row, names in rows}
     assert said["may differ"] == MAY_DIFFER | {"solver"}  # of which the numbers may
-    names = {row.name for row in _parameter_table.PARAMETERS}
-    assert said["must be equal"] == names - MAY_DIFFER
+    assert said["must be equal"] == KINDS.keys() - MAY_DIFFER
 
 
 def test_questions_page_lists_every_example():

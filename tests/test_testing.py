@@ -65,9 +65,9 @@ def test_a_wrong_gradient_is_found(spoil):
 
 
 def test_wrong_arguments_are_an_error():
-    with pytest.raises(ValueError, match=r"have the shape of theta, \(3, 4\), got \(4,\)"):
+    with pytest.raises(AssertionError, match=r"the gradient has the wrong shape \(4,\)"):
         check_gradient(lambda theta: (theta.sum(), np.ones(4)), THETA)
-    with pytest.raises(ValueError, match="n_directions must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_directions == 0, must be >= 1"):
         check_gradient(cubes, THETA, n_directions=0)
 
 

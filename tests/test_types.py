@@ -13,8 +13,8 @@ from mypy import api
 
 import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
+from skbackprop._sklearn import StrOptions
 from skbackprop.conformal import ConformalRegressor
-from skbackprop.estimators._parameter_table import PARAMETERS, get_parameters
 from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference
@@ -23,11 +23,7 @@ from typed import users_script
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "typed"
-ESTIMATORS = {
-    "classifier": BackpropClassifier,
-    "regressor": BackpropRegressor,
-    "autoencoder": BackpropAutoencoder,
-}
+ESTIMATORS = [BackpropAutoencoder, BackpropClassifier, BackpropRegressor]
 
 
 pytestmark = pytest.mark.slow
@@ -78,13 +74,12 @@ def names_in(hint):
     return set().union(*map(names_in, typing.get_args(hint)))
 
 
-@pytest.mark.parametrize("row", [row for row in PARAMETERS if row.table], ids=lambda row: row.name)
-def test_parameters_have_the_literal_types_of_their_tables(row):
-    assert any(table is row.table for table in write_reference.NAMES.values())
-    for of in row.estimators:
-        assert "Any" not in get_parameters(of)[row.name].type_hint
-        hint = typing.get_type_hints(ESTIMATORS[of].__init__)[row.name]
-        assert set(row.table) <= names_in(hint)
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_parameters_have_the_literal_types_of_their_names(kind):
+    hints = typing.get_type_hints(kind.__init__)
+    for name, constraints in kind._parameter_constraints.items():
+        options = [each.options for each in constraints if isinstance(each, StrOptions)]
+        assert names_in(hints[name]) == set().union(*options), name
 
 
 def test_literal_types_of_conformity_scores():
@@ -92,7 +87,7 @@ def test_literal_types_of_conformity_scores():
     assert typing.get_args(hint) == ("auto", "absolute", "scaled", "quantile")
 
 
-@pytest.mark.parametrize("kind", ESTIMATORS.values())
+@pytest.mark.parametrize("kind", ESTIMATORS)
 def test_fitted_attributes_have_types(kind):
     hints = {}
     for base in reversed(kind.__mro__):

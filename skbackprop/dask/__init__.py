@@ -19,7 +19,3 @@ __all__ = [
     "DaskTabularClassifier",
     "DaskTabularRegressor",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..estimators._estimator_mixin import available_if
-from ..estimators._parameter_table import COUNT
+from ..estimators._parameters import COUNT
 from ..estimators._targets import Targets
 from ..estimators._validation import prefix_errors, validate_weight
 from ..estimators.base import BaseNeuralNetwork, PreparedFit

@@ -17,7 +17,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
-from ..estimators._parameter_table import COUNT
+from ..estimators._parameters import COUNT
 from ..estimators._validation import prefix_errors, validate_weight
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..tabular._blend import AUTO

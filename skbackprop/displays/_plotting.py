@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators.base import BaseNeuralNetwork
 from ..tabular.base import BaseTabular
+from ..utils.arrays import Array
 from ..utils.validation import require_extra
 
 # Values that span more than this factor are plotted on a logarithmic scale.
@@ -20,42 +20,21 @@ _WIDE_FACTOR = 20
 _FITTED_ATTRIBUTES = ("estimator_", "regressor_")
 
 
-def check_matplotlib(caller: str) -> None:
-    """Raise an ImportError with the installation command if matplotlib is not installed.
-
-    Parameters
-    ----------
-    caller : str
-        The name of the class that needs matplotlib.
-    """
-    with require_extra(caller, extra="plot"):
-        import matplotlib.figure  # noqa: F401 - only to check that it is installed
-
-
-def get_axes(caller: str, ax: Any, **figure_kwargs: Any) -> Any:
-    """Return the axes that a user passed, or those of a new figure with these keywords."""
-    check_matplotlib(caller)
-    from matplotlib import pyplot
-    from matplotlib.axes import Axes
-
+def get_axes(display: Any, ax: Any, **options: Any) -> Any:
+    """Return the axes that a user passed, or those of a new figure with these options."""
+    with require_extra(type(display).__name__, extra="plot"):
+        from matplotlib import pyplot
+        from matplotlib.axes import Axes
     if ax is None:
-        return pyplot.figure(layout="constrained", **figure_kwargs).subplots()
+        return pyplot.subplots(layout="constrained", **options)[1]
     if not isinstance(ax, Axes):
         raise TypeError(f"ax must be a matplotlib Axes or None, got {ax!r}.")
     return ax
 
 
-def prefers_log_scale(values: Iterable[float]) -> bool:
+def is_wide(values: Sequence[float] | Array) -> bool:
     """Return whether values are positive and span more than a factor of 20."""
-    finite = np.asarray([*values], dtype=float)
-    finite = finite[np.isfinite(finite)]
-    return bool(len(finite) and finite.min() > 0 and finite.max() > _WIDE_FACTOR * finite.min())
-
-
-def set_log_scale_if_wide(ax: Any, lines: Iterable[Any]) -> None:
-    """Make the y axis logarithmic if the lines span a wide range."""
-    if prefers_log_scale(y for line in lines for y in line.get_ydata()):
-        ax.set_yscale("log")
+    return len(values) > 0 and bool(0 < _WIDE_FACTOR * min(values) < max(values))
 
 
 def unwrap_estimator(estimator: Any) -> list[Any]:
@@ -101,8 +80,7 @@ def first_network(caller: str, estimator: Any) -> BaseNeuralNetwork:
     network = unwrap_estimator(estimator)[0]
     if not isinstance(network, BaseNeuralNetwork):
         raise TypeError(
-            f"{caller} needs a fitted BackpropClassifier, BackpropRegressor, BackpropAutoencoder, "
-            "TabularClassifier or TabularRegressor, or a pipeline or refitted search of one, got "
-            f"{estimator!r}."
+            f"{caller} needs a fitted BackpropClassifier or another estimator of skbackprop, or a "
+            f"pipeline or refitted search of one, got {estimator!r}."
         )
     return network

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
-from sklearn.utils import check_scalar
+from scipy.stats import rankdata
 
 from ..estimators.explanation import Explanation
 from ..inspection._explain import explain
 from ..utils.arrays import Array
-from ._plotting import check_matplotlib, get_axes
+from ._plotting import get_axes
 
 # The colors of contributions that raise and lower the prediction, and of values without an order.
 _HIGHER, _LOWER, _NEUTRAL = "C3", "C0", "0.6"
@@ -60,9 +59,6 @@ class ExplanationDisplay:
     'contribution to the prediction'
     """
 
-    bars_: Any
-    points_: Any
-
     def __init__(self, *, explanation: Explanation) -> None:
         self.explanation = explanation
 
@@ -73,11 +69,8 @@ class ExplanationDisplay:
         X: Any,
         background: Any = None,
         *,
-        row: int | None = None,
-        target: Any = None,
-        kind: Literal["beeswarm", "bar"] = "beeswarm",
-        max_features: int = 10,
         ax: Any = None,
+        **options: Any,
     ) -> Self:
         """Explain the predictions of an estimator with default settings, and plot the explanation.
 
@@ -89,16 +82,10 @@ class ExplanationDisplay:
             The rows to explain.
         background : array-like or data frame of shape (n_background, n_features), default=None
             Rows to compare with; only tabular estimators do not need it.
-        row : int, default=None
-            The row to plot, as in `plot`.
-        target : int or str, default=None
-            The class, target or quantile to plot, as in `plot`.
-        kind : {"beeswarm", "bar"}, default="beeswarm"
-            The plot of several rows, as in `plot`.
-        max_features : int, default=10
-            The maximum number of columns.
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
+        **options : object
+            The options `row`, `target`, `kind` and `max_features` of `plot`.
 
         Returns
         -------
@@ -112,9 +99,7 @@ class ExplanationDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib(cls.__name__)
-        display = cls(explanation=explain(estimator, X, background))
-        return display.plot(ax, row=row, target=target, kind=kind, max_features=max_features)
+        return cls(explanation=explain(estimator, X, background)).plot(ax, **options)
 
     def plot(
         self,
@@ -150,24 +135,24 @@ class ExplanationDisplay:
         Raises
         ------
         ValueError
-            If `row`, `target`, `kind` or `max_features` is not valid.
+            If `target` or `kind` is not valid.
+        IndexError
+            If there is no such row.
         TypeError
             If `ax` is not matplotlib axes.
         ImportError
             If matplotlib is not installed.
         """
         n_rows, n_columns = self.explanation.values.shape[:2]
-        check_scalar(max_features, "max_features", Integral, min_val=1)
         if kind not in ("beeswarm", "bar"):
             raise ValueError(f'kind must be "beeswarm" or "bar", got {kind!r}.')
-        if row is not None and not -n_rows <= row < n_rows:
-            raise ValueError(f"row must be the position of one of the {n_rows} rows, got {row!r}.")
         values, base, name = self._select_contributions(target)
         height = 1.5 + 0.35 * min(max_features, n_columns)
-        self.ax_ = ax = get_axes(type(self).__name__, ax, figsize=(6.4, height))
-        self.figure_, self.bars_, self.points_ = ax.figure, None, None
-        if row is None and n_rows == 1:
-            row = 0
+        self.ax_ = ax = get_axes(self, ax, figsize=(6.4, height))
+        self.figure_ = ax.figure
+        self.bars_: Any = None
+        self.points_: Any = None
+        row = 0 if row is None and n_rows == 1 else row
         if row is not None:
             self._plot_row(row, values[row], base[row], max_features)
         else:
@@ -181,15 +166,13 @@ class ExplanationDisplay:
         """Return the contributions and base values of one output, and its name."""
         values, base = self.explanation.values, self.explanation.base_values
         if values.ndim == 2:
-            if target is not None:
-                raise ValueError(f"target must be None for a single output, got {target!r}.")
             return values, base, None
-        names = self.explanation.output_names or [str(i) for i in range(values.shape[2])]
-        positions = {str(i): i for i in range(len(names))}
-        positions |= {name: i for i, name in enumerate(names)}
-        i = len(names) - 1 if target is None else positions.get(str(target))
-        if i is None:
+        positions = [str(i) for i in range(values.shape[2])]
+        names = self.explanation.output_names or positions
+        name = names[-1] if target is None else str(target)
+        if name not in (*names, *positions):
             raise ValueError(f"target must be one of {names}, or its position, got {target!r}.")
+        i = names.index(name) if name in names else int(name)
         return values[:, :, i], base[:, i], names[i]
 
     def _plot_row(self, row: int, values: Array, base: float, max_features: int) -> None:
@@ -241,27 +224,20 @@ def _beeswarm_offsets(contributions: Array, width: float) -> Array:
     bins = np.floor(contributions / width).astype(np.intp)
     places = np.zeros(len(contributions))
     for own in np.unique(bins):
-        index = np.flatnonzero(bins == own)
-        # From the middle outwards: 0, 1, -1, 2, -2, ...
-        steps = (np.arange(len(index)) + 1) // 2
-        places[index] = np.where(np.arange(len(index)) % 2, steps, -steps)
+        n = np.count_nonzero(bins == own)
+        places[bins == own] = np.arange(n) - (n - 1) / 2
     return places * min(0.08, 0.4 / max(1.0, float(np.abs(places).max())))
 
 
 def _compute_ranks(values: Any) -> Array | None:
     """Return the rank of each value of a numeric column, in [0, 1]; None for other columns."""
     try:
-        numbers = np.array([np.nan if value is None else value for value in values], dtype=float)
+        ranks = rankdata(np.array(values, dtype=float), "dense", nan_policy="omit") - 1
     except (TypeError, ValueError):
         return None
-    if np.isnan(numbers).all():
-        return None
-    unique, codes = np.unique(numbers, return_inverse=True)
-    ranks = codes / float(max(1, int(np.count_nonzero(~np.isnan(unique))) - 1))
-    return np.where(np.isnan(numbers), 0.5, ranks)
+    return np.nan_to_num(ranks / max(1, np.nanmax(ranks, initial=0)), nan=0.5)
 
 
 def _format_value(value: Any) -> str:
     """Return a short text of a value."""
-    text = f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
-    return text if len(text) <= 24 else text[:21] + "..."
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)[:24]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, log2, prod, sqrt
-from numbers import Integral
 from typing import Any, Self
 
 import numpy as np
-from sklearn.utils import check_scalar
 
 from ..estimators.summary import LayerSummary, Summary, format_shape
 from ..utils.arrays import Array
@@ -65,9 +62,6 @@ class NetworkDisplay:
     ['hidden 1', 'hidden 2']
     """
 
-    bars_: list[Any]
-    text_: list[Any]
-
     def __init__(self, *, summary: Summary) -> None:
         self.summary = summary
 
@@ -121,97 +115,74 @@ class NetworkDisplay:
             If matplotlib is not installed.
         """
         rows = _group_layers(self.summary)
-        height = _ROW_HEIGHT * (len(rows) + 1)
-        self.ax_ = ax = get_axes(type(self).__name__, ax, figsize=(6.4, height))
+        self.ax_ = ax = get_axes(self, ax, figsize=(6.4, _ROW_HEIGHT * (len(rows) + 1)))
         from matplotlib.patches import Polygon, Rectangle
 
-        self.figure_, self.bars_, self.text_ = ax.figure, [], []
+        self.figure_, self.bars_, self.text_ = ax.figure, list[Any](), list[Any]()
         n_members, n_parameters = self.summary.n_estimators, self.summary.n_parameters
         members = f"{n_members} members of " if n_members > 1 else ""
         ax.set_title(f"{self.summary.estimator}: {members}{n_parameters:,} parameters", wrap=True)
         # Half a bar is at most one unit wide. Names are to the left, details to the right.
         ax.set(xlim=(-2, 4), ylim=(len(rows), 0))
         ax.set_axis_off()
-        n_values = [prod(row[0].output_shape) for row in rows]
+        n_values = [prod(layers[0].output_shape) for _, layers in rows]
         widths = [0.2 + 0.8 * log2(n + 1) / log2(max(n_values) + 1) for n in n_values]
         gap = (1 - _BAR_HEIGHT) / 2
-        for i, (row, (name, color), width) in enumerate(
-            zip(rows, _name_rows(rows), widths, strict=True)
-        ):
+        for i, ((name, layers), width) in enumerate(zip(rows, widths, strict=True)):
             if i > 0:
                 above, top = widths[i - 1], i - gap
                 corners = [(-above, top), (above, top), (width, i + gap), (-width, i + gap)]
                 ax.add_patch(Polygon(corners, color="gray", alpha=0.2, lw=0))
-                size = f"{sum(layer.n_parameters for layer in row):,}"
-                self._write(0, i, size, "center", fontsize="x-small")
+                self._write(0, i, f"{sum(each.n_parameters for each in layers):,}", size="x-small")
+            color = {"inputs": "C0", "outputs": "C2"}.get(name, "C1")
             bar = Rectangle((-width, i + gap), 2 * width, _BAR_HEIGHT, color=color, alpha=0.5)
             self.bars_.append(ax.add_patch(bar))
-            details = _describe_layers(row)
-            if i == len(rows) - 1:
-                details.append(self.summary.layers[-1].kind)
-            self._write(-1.1, i + 0.5, name, "right")
-            self._write(0, i + 0.5, format_shape(row[0].output_shape), "center")
-            self._write(1.1, i + 0.5, ", ".join(details), "left", fontsize="small", wrap=True)
+            self._write(-1.1, i + 0.5, name, ha="right")
+            self._write(0, i + 0.5, format_shape(layers[0].output_shape))
+            self._write(1.1, i + 0.5, _describe_layers(layers), ha="left", size="small", wrap=True)
         return self
 
-    def _write(self, x: float, y: float, text: str, align: str, **style: Any) -> None:
-        self.text_.append(self.ax_.text(x, y, text, ha=align, va="center", **style))
+    def _write(self, x: float, y: float, text: str, ha: str = "center", **style: Any) -> None:
+        self.text_.append(self.ax_.text(x, y, text, ha=ha, va="center", **style))
 
 
-def _group_layers(summary: Summary) -> list[list[LayerSummary]]:
-    """Return the layers of each row of the diagram. A layer with weights begins a new row."""
-    rows: list[list[LayerSummary]] = [[]]
-    for layer in summary.layers[:-1]:
+def _group_layers(summary: Summary) -> list[tuple[str, list[LayerSummary]]]:
+    """Return the name and the layers of each row. A layer with weights begins a new row.
+
+    Layers of `hidden_layer_sizes` are numbered.
+    """
+    rows, n_hidden = [("inputs", list[LayerSummary]())], 0
+    for layer in summary.layers:
         if any(len(shape) > 1 for shape in layer.shapes.values()):
-            rows.append([])
-        rows[-1].append(layer)
-    return rows
+            n_hidden += "weights" in layer.shapes
+            rows.append((f"hidden {n_hidden}" if "weights" in layer.shapes else layer.kind, []))
+        rows[-1][1].append(layer)
+    return [*rows[:-1], ("outputs", rows[-1][1])]
 
 
-def _name_rows(rows: list[list[LayerSummary]]) -> list[tuple[str, str]]:
-    """Return the name and the color of each row. Dense hidden layers are numbered."""
-    named, n_hidden = [("inputs", "C0")], 0
-    for first, *_ in rows[1:-1]:
-        if "weights" in first.shapes:  # of `hidden_layer_sizes`
-            n_hidden += 1
-            named.append((f"hidden {n_hidden}", "C1"))
-        else:
-            named.append((_to_words(first.kind).replace(" ", "\n"), "C4"))
-    return [*named, ("outputs", "C2")]
-
-
-def _describe_layers(row: list[LayerSummary]) -> list[str]:
-    """Return the kinds of the layers after the first, such as "batch normalization"."""
-    details = []
-    for before, layer in pairwise(row):
-        is_same = layer.output_shape == before.output_shape
-        change = "" if is_same else f" to {format_shape(layer.output_shape)}"
-        details.append(_to_words(layer.kind) + change)
-    return details
-
-
-def _to_words(kind: str) -> str:
-    """Return the name of a class in words, but such as "Conv2D" and "GRU" as they are."""
-    if kind.isupper() or re.search(r"\d", kind):
-        return kind
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", kind).lower()
+def _describe_layers(layers: list[LayerSummary]) -> str:
+    """Return the kinds of the layers after the first, with the shapes that they change."""
+    kinds = [
+        layer.kind
+        if layer.output_shape == before.output_shape
+        else f"{layer.kind} to {format_shape(layer.output_shape)}"
+        for before, layer in pairwise(layers)
+    ]
+    return ", ".join(kinds)
 
 
 class WeightsDisplay:
     """Plot of a network's weights: images of the first layer, or histograms of all layers.
 
-    Use `from_estimator` to create it. With an `image_shape`, the weights of each unit of the first
-    layer, or the filters of a first `Conv2D`, are images: red where a pixel excites the unit, blue
-    where it inhibits the unit, on the same scale for all units. Otherwise each layer has a
-    histogram with a height of its own. The first layer is on top.
+    Use `from_estimator` to create it. With the option `image_shape`, the weights of each unit of
+    the first layer, or the filters of a first `Conv2D`, are images: red where a pixel excites the
+    unit, blue where it inhibits the unit, on the same scale for all units. Otherwise each layer has
+    a histogram with a height of its own. The first layer is on top.
 
     Parameters
     ----------
     weights : list of arrays of shape (fan_in, fan_out)
         The weights of each layer.
-    image_shape : tuple of int or None, default=None
-        The shape of the input or kernel as an image: (height, width), or (height, width, 3) in
-        color.
 
     Attributes
     ----------
@@ -239,25 +210,11 @@ class WeightsDisplay:
     16
     """
 
-    image_: Any
-    units_: Array
-    histograms_: list[Any]
-
-    def __init__(
-        self, *, weights: Sequence[Array], image_shape: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, *, weights: Sequence[Array]) -> None:
         self.weights = weights
-        self.image_shape = image_shape
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        *,
-        image_shape: tuple[int, ...] | None = None,
-        max_units: int = 64,
-        ax: Any = None,
-    ) -> Self:
+    def from_estimator(cls, estimator: Any, *, ax: Any = None, **options: Any) -> Self:
         """Plot the weights of a fitted network.
 
         Parameters
@@ -266,13 +223,10 @@ class WeightsDisplay:
             A fitted network or tabular estimator of this package, or a pipeline, search or other
             meta-estimator around one. The first network of an ensemble is plotted; for another one,
             pass it from `estimators_` or `networks_`.
-        image_shape : tuple of int or None, default=None
-            The shape of the input, or of the kernels of a first `Conv2D`, as an image:
-            (height, width), or (height, width, 3) in color. None for histograms.
-        max_units : int, default=64
-            Maximum number of units to plot: those with the largest weights.
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
+        **options : object
+            The options `image_shape` and `max_units` of `plot`.
 
         Returns
         -------
@@ -302,15 +256,20 @@ class WeightsDisplay:
             for spec in layer.parameter_specs(shape)
             if spec.regularized
         ]
-        return cls(weights=weights, image_shape=image_shape).plot(ax, max_units=max_units)
+        return cls(weights=weights).plot(ax, **options)
 
-    def plot(self, ax: Any = None, *, max_units: int = 64) -> Self:
+    def plot(
+        self, ax: Any = None, *, image_shape: tuple[int, ...] | None = None, max_units: int = 64
+    ) -> Self:
         """Plot the weights.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to plot on; None for a new figure.
+        image_shape : tuple of int or None, default=None
+            The shape of the input, or of the kernels of a first `Conv2D`, as an image:
+            (height, width), or (height, width, 3) in color. None for histograms.
         max_units : int, default=64
             Maximum number of units to plot: those with the largest weights.
 
@@ -324,46 +283,35 @@ class WeightsDisplay:
         TypeError
             If `ax` is not matplotlib axes.
         ValueError
-            If `image_shape` is not valid, or `max_units` is not positive.
+            If `image_shape` is not valid.
         ImportError
             If matplotlib is not installed.
         """
-        check_scalar(max_units, "max_units", Integral, min_val=1)
-        shape, n_inputs = self.image_shape, len(self.weights[0])
-        if shape is not None:
-            shape = tuple(np.ravel(shape).tolist())
-            is_image = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
-            if not is_image or min(shape) < 1 or prod(shape) != n_inputs:
-                raise ValueError(
-                    "image_shape must be (height, width), or (height, width, 3) for color images, "
-                    f"with as many values as the {n_inputs} inputs of each unit of the first "
-                    f"layer, got {self.image_shape!r}."
-                )
-        self.ax_ = get_axes(type(self).__name__, ax)
-        self.figure_ = self.ax_.figure
-        self.image_, self.units_, self.histograms_ = None, np.array([], dtype=int), []
+        shape, n_inputs = image_shape, len(self.weights[0])
+        if shape is not None and (np.size(shape) not in (2, 3) or prod(shape) != n_inputs):
+            raise ValueError(
+                "image_shape must be (height, width), or (height, width, 3) for color images, with "
+                f"as many values as the {n_inputs} inputs of each unit, got {shape!r}."
+            )
+        self.ax_ = ax = get_axes(self, ax)
+        self.figure_, self.histograms_ = ax.figure, list[Any]()
+        self.image_: Any = None
+        self.units_: Array = np.array([], dtype=int)
         if shape is None:
             self._plot_histograms()
-        else:
-            self._plot_images(shape, max_units)
-        return self
-
-    def _plot_images(self, shape: tuple[int, ...], max_units: int) -> None:
-        """Plot the images of the units in a sheet of about square shape."""
-        ax, first = self.ax_, np.asarray(self.weights[0])
-        largest = np.argsort(-np.abs(first).max(axis=0), kind="stable")[:max_units]
-        self.units_ = np.sort(largest)
+            return self
+        first = np.asarray(self.weights[0])
+        self.units_ = np.sort(np.argsort(-np.abs(first).max(axis=0), kind="stable")[:max_units])
         images = first[:, self.units_].T.reshape(-1, *shape)
         bound = float(np.abs(images).max()) or 1.0
         if len(shape) == 3:
-            self.image_ = ax.imshow(_tile((images / bound + 1) / 2, _GRAY), interpolation="nearest")
+            self.image_ = ax.imshow(_tile((images / bound + 1) / 2, _GRAY))
         else:
-            style: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
-            self.image_ = ax.imshow(_tile(images, np.nan), interpolation="nearest", **style)
+            self.image_ = ax.imshow(_tile(images, np.nan), "RdBu_r", vmin=-bound, vmax=bound)
             ax.figure.colorbar(self.image_, ax=ax, label="weight")
-        n_units, n_shown = first.shape[1], len(self.units_)
-        count = f"{n_shown} of {n_units}" if n_shown < n_units else f"{n_units}"
-        ax.set(xticks=[], yticks=[], facecolor=str(_GRAY), title=f"first layer: {count} units")
+        title = f"first layer: {len(self.units_)} of {first.shape[1]} units"
+        ax.set(xticks=[], yticks=[], facecolor=str(_GRAY), title=title)
+        return self
 
     def _plot_histograms(self) -> None:
         """Plot a histogram for each layer, the first layer on top."""
@@ -385,8 +333,8 @@ def _tile(images: Array, fill: float) -> Array:
     n, height, width = images.shape[:3]
     n_columns = ceil(sqrt(n * height / width))
     n_rows = ceil(n / n_columns)
-    tiles = np.full((n_rows * n_columns, height + 1, width + 1, *images.shape[3:]), fill)
-    tiles[:n, :-1, :-1] = images
-    tiles = tiles.reshape(n_rows, n_columns, *tiles.shape[1:]).swapaxes(1, 2)
-    sheet = tiles.reshape(n_rows * (height + 1), n_columns * (width + 1), *images.shape[3:])
+    sheet = np.full((n_rows * (height + 1), n_columns * (width + 1), *images.shape[3:]), fill)
+    for i, image in enumerate(images):
+        top, left = i // n_columns * (height + 1), i % n_columns * (width + 1)
+        sheet[top : top + height, left : left + width] = image
     return sheet[:-1, :-1]

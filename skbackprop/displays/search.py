@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from numbers import Real
 from typing import Any, Self, TypeAlias
 
@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from ..utils.arrays import Array
-from ._plotting import get_axes, prefers_log_scale, set_log_scale_if_wide
+from ._plotting import get_axes, is_wide
 
 # Heat maps of more rows or columns have no scores written into their cells.
 _MAX_TEXT_CELLS = 8
@@ -81,7 +81,6 @@ class SearchDisplay:
 
     lines_: list[Any]
     image_: Any
-    text_: list[Any]
 
     def __init__(
         self,
@@ -135,21 +134,15 @@ class SearchDisplay:
 
         Raises
         ------
-        TypeError
-            If `search` is not a search.
         NotFittedError
-            If the search is not fitted.
+            If `search` is not a fitted search.
         ValueError
-            If the search has no such parameter or score, or if all its fits failed.
+            If the search has no such parameter or score.
         ImportError
             If matplotlib is not installed.
         """
-        if not (hasattr(search, "refit") and hasattr(search, "fit")):
-            raise TypeError(
-                "SearchDisplay needs a fitted search, such as a BackpropGridSearchCV or "
-                f"scikit-learn's GridSearchCV, got {search!r}."
-            )
-        check_is_fitted(search, "cv_results_")
+        message = "SearchDisplay needs a fitted search, got an unfitted search or a %(name)s."
+        check_is_fitted(search, "cv_results_", msg=message)
         results = search.cv_results_
         metrics = [key.removeprefix("mean_test_") for key in results if key[:10] == "mean_test_"]
         if metric is None:
@@ -158,17 +151,15 @@ class SearchDisplay:
             raise ValueError(f"metric must be one of {metrics}, got {metric!r}.")
         if score_name is None:
             scoring = search.scoring if metric == "score" else metric
-            score_name = _make_score_name(scoring, negate_score)
-        resource = getattr(search, "resource", None)
-        # Of a pipeline, the resource may be given without the name of the step.
-        endings = (name for name in results["params"][0] if name.endswith(f"__{resource}"))
-        resource = next(endings, resource)
+            name = scoring if isinstance(scoring, str) else "score"
+            sign = "negative " if negate_score != name.startswith("neg_") else ""
+            score_name = sign + name.removeprefix("neg_").replace("_", " ")
         display = cls(
             cv_results=results,
             params=[params] if isinstance(params, str) else params,
             metric=metric,
             score_name=score_name,
-            resource=resource if "n_resources" in results else None,
+            resource=getattr(search, "resource", None),
         )
         return display.plot(ax, negate_score=negate_score)
 
@@ -192,67 +183,59 @@ class SearchDisplay:
         TypeError
             If `ax` is not matplotlib axes.
         ValueError
-            If a parameter is not valid, or if all fits of the search failed.
+            If a parameter is not valid.
         ImportError
             If matplotlib is not installed.
         """
-        results, has_rounds = self.cv_results, "n_resources" in self.cv_results
+        results, params = self.cv_results, self.cv_results["params"]
         scores = np.asarray(results[f"mean_test_{self.metric}"], float)
-        if np.isnan(scores).all():
-            raise ValueError(
-                "The search has nothing to plot, because all of its fits failed. Set "
-                'error_score="raise" and fit again to see the error.'
-            )
         # From the worst to the best. Of equal scores the first one is the best.
         order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable")[::-1]
         rounds = np.asarray(results.get("iter", np.zeros(len(scores), int)))
         self._means = -scores if negate_score else scores
         self._best = order[rounds[order] == rounds.max()][-1]
-        self.ax_ = ax = get_axes(type(self).__name__, ax)
-        self.figure_, self.lines_, self.image_, self.text_ = ax.figure, [], None, []
-        if has_rounds and self.params is None:
-            self._plot_rounds(rounds)
+        self.ax_ = ax = get_axes(self, ax)
+        self.figure_, self.text_ = ax.figure, list[Any]()
+        self.lines_, self.image_ = [], None
+        # In a pipeline, the name of the resource is only the end of the parameter's name.
+        resource, all_names = f"__{self.resource}", dict.fromkeys(chain(*params))
+        names = [name for name in all_names if not f"__{name}".endswith(resource)]
+        # The rows of each candidate, in the order of the rounds.
+        candidates: dict[str, list[int]] = {}
+        for i, each in enumerate(params):
+            candidates.setdefault(repr([each.get(name) for name in names]), []).append(i)
+        if "n_resources" in results and self.params is None:
+            self._plot_rounds(rounds, list(candidates.values()))
         else:
-            candidates = order.tolist()
-            if has_rounds:
-                last = {rows[-1] for rows in self._group_rounds()}
-                candidates = [i for i in candidates if i in last]
-            axes, others = self._choose_axes(candidates)
+            last = {rows[-1] for rows in candidates.values()}
+            shown = [i for i in order.tolist() if i in last]
+            axes, others = self._choose_axes(names, shown)
             # In each cell the best candidate is the last one, which stays.
-            cells = {tuple(axis.codes[i] for axis in axes): i for i in candidates}
+            cells = {tuple(axis.codes[i] for axis in axes): i for i in shown}
             if others:
                 ax.set_title(f"best over {', '.join(others)}", fontsize="medium", wrap=True)
             if len(axes) == 2:
                 self._plot_heatmap(axes, cells, "viridis_r" if negate_score else "viridis")
                 return self
             # Values that were tried with different values of the other parameters are not joined.
-            is_joined = axes[0].is_numeric and (not others or len(candidates) > len(cells))
+            is_joined = axes[0].is_numeric and (not others or len(shown) > len(cells))
             self._plot_curve(axes[0], cells, "-" if is_joined else "none")
         ax.set_ylabel(self.score_name)
         ax.legend()
-        if negate_score:
-            set_log_scale_if_wide(ax, self.lines_)
+        if negate_score and is_wide(ax.dataLim.intervaly):
+            ax.set_yscale("log")
         return self
 
-    def _group_rounds(self) -> list[list[int]]:
-        """Return the rows of ``cv_results`` of each candidate, in the order of the rounds."""
-        groups: dict[str, list[int]] = {}
-        for i, params in enumerate(self.cv_results["params"]):
-            key = repr({name: value for name, value in params.items() if name != self.resource})
-            groups.setdefault(key, []).append(i)
-        return list(groups.values())
-
-    def _choose_axes(self, candidates: Sequence[int]) -> tuple[list[ParameterAxis], list[str]]:
+    def _choose_axes(
+        self, names: Sequence[str], rows: Sequence[int]
+    ) -> tuple[list[ParameterAxis], list[str]]:
         """Return the axes of the parameters to plot, and the names of the other varied ones."""
-        all_params = self.cv_results["params"]
-        names = dict.fromkeys(name for params in all_params for name in params)
-        names.pop(self.resource, None)
-        axes = {name: ParameterAxis(name, all_params) for name in names}
+        axes = {name: ParameterAxis(name, self.cv_results["params"]) for name in names}
         varied = [name for name in axes if len(axes[name].labels) > 1] or [*axes][:1]
         if self.params is None:
             # The sort is stable: among equals the first one comes first.
             chosen = sorted(varied, key=lambda name: -len(axes[name].labels))[:2]
-            cells = {tuple(axes[name].codes[i] for name in chosen) for i in candidates}
+            cells = {tuple(axes[name].codes[i] for name in chosen) for i in rows}
             if 2 * len(cells) < np.prod([len(axes[name].labels) for name in chosen]):
                 chosen = chosen[:1]
         else:
@@ -278,7 +261,7 @@ class SearchDisplay:
         ax.set_xlabel(axis.name)
         if not axis.is_numeric:
             axis.label_ticks(ax.xaxis)
-        elif prefers_log_scale(np.abs(x[x != 0])):
+        elif is_wide(np.abs(x[x != 0])):
             linear = {} if x[0] > 0 else {"linthresh": np.abs(x[x != 0]).min()}
             ax.set_xscale("log" if x[0] > 0 else "symlog", **linear)
 
@@ -290,8 +273,7 @@ class SearchDisplay:
         shown = np.full((len(along.labels), len(across.labels)), np.nan)
         for (column, row), i in cells.items():
             shown[row, column] = means[i]
-        style = {"cmap": cmap, "origin": "lower", "aspect": "auto", "interpolation": "nearest"}
-        self.image_ = ax.imshow(shown, **style)
+        self.image_ = ax.imshow(shown, cmap, origin="lower", aspect="auto")
         ax.figure.colorbar(self.image_, ax=ax, label=self.score_name)
         ax.set(xlabel=across.name, ylabel=along.name)
         across.label_ticks(ax.xaxis)
@@ -304,7 +286,7 @@ class SearchDisplay:
             text = ax.text(*cell, f"{means[i]:.3g}", ha="center", va="center", color=color)
             self.text_.append(text)
 
-    def _plot_rounds(self, rounds: Array) -> None:
+    def _plot_rounds(self, rounds: Array, candidates: Sequence[list[int]]) -> None:
         """Plot the score of each candidate over the resources of the halving rounds."""
         ax, means, best = self.ax_, self._means, self._best
         resources = np.asarray(self.cv_results["n_resources"])
@@ -313,14 +295,13 @@ class SearchDisplay:
             for i, (n, n_next) in enumerate(pairwise(np.bincount(rounds)))
         ]
         labels.append("last round")
-        for rows in sorted(self._group_rounds(), key=lambda rows: (best in rows, rounds[rows[-1]])):
+        for rows in sorted(candidates, key=lambda rows: (best in rows, rounds[rows[-1]])):
             i = rounds[rows[-1]]
-            style: dict[str, Any] = {"color": f"C{i}", "label": labels[i]}
+            color, label = f"C{i}", labels[i]
             if best in rows:
-                label = f"best: {means[best]:.3g}"
-                style = {"color": ax.xaxis.label.get_color(), "linewidth": 2, "label": label}
+                color, label = "black", f"best: {means[best]:.3g}"
             labels[i] = "_"  # the legend leaves out labels that begin with an underscore
-            self.lines_ += ax.plot(resources[rows], means[rows], marker=".", **style)
+            self.lines_ += ax.plot(resources[rows], means[rows], ".-", color=color, label=label)
         ticks = np.unique(resources)
         ax.set(xscale="log", xlabel="samples" if self.resource == "n_samples" else self.resource)
         ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -364,14 +345,6 @@ class ParameterAxis:
 
     def label_ticks(self, axis: Any) -> None:
         """Set a tick with the value's text at each index of a matplotlib axis."""
-        is_long = axis.axis_name == "x" and sum(map(len, self.labels)) > _MAX_LABEL_CHARACTERS
-        style: dict[str, Any] = {"rotation": 45, "ha": "right"} if is_long else {}
-        axis.set_ticks(range(len(self.labels)), self.labels, **style)
-
-
-def _make_score_name(scoring: Any, negate_score: bool) -> str:
-    """Return the name of a score, such as "log loss" for a negated "neg_log_loss"."""
-    name = getattr(scoring, "__name__", scoring)
-    name = name if isinstance(name, str) else "score"
-    is_negative = negate_score != name.startswith("neg_")
-    return ("negative " if is_negative else "") + name.removeprefix("neg_").replace("_", " ")
+        axis.set_ticks(range(len(self.labels)), self.labels)
+        if axis.axis_name == "x" and len("".join(self.labels)) > _MAX_LABEL_CHARACTERS:
+            axis.set_tick_params(rotation=45)

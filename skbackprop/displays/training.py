@@ -7,8 +7,7 @@ from typing import Any, Self
 
 from ..estimators._fitted import LossCurves, get_full_history
 from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
-from ..training.config import is_lbfgs
-from ._plotting import check_matplotlib, get_axes, set_log_scale_if_wide, unwrap_estimator
+from ._plotting import get_axes, is_wide, unwrap_estimator
 
 
 class LossCurveDisplay:
@@ -17,17 +16,15 @@ class LossCurveDisplay:
     Use `from_estimator` to create it, or `from_estimators` to compare several estimators. The upper
     part has the training loss and, if there are validation rows, the dashed validation loss. With
     early stopping, a lower part has the validation scores, and dots mark the best epoch, whose
-    weights the estimator has. An ensemble has a thin line for each member. Losses that span more
-    than a factor of 20 are plotted on a logarithmic scale; ``display.ax_.set_yscale("linear")``
-    undoes it.
+    weights the estimator has. Epochs of L-BFGS are its iterations. An ensemble has a thin line for
+    each member. Losses that span more than a factor of 20 are plotted on a logarithmic scale;
+    ``display.ax_.set_yscale("linear")`` undoes it.
 
     Parameters
     ----------
     curves : dict of str to list of LossCurves
         For each estimator, by its name, the histories of its members: objects with ``losses``,
         ``validation_losses``, ``validation_scores`` and ``best_epoch``.
-    unit : str, default="epoch"
-        The unit of the horizontal axis.
 
     Attributes
     ----------
@@ -53,12 +50,8 @@ class LossCurveDisplay:
     ('loss', 'score')
     """
 
-    score_ax_: Any
-    lines_: list[Any]
-
-    def __init__(self, *, curves: Mapping[str, Sequence[LossCurves]], unit: str = "epoch") -> None:
+    def __init__(self, *, curves: Mapping[str, Sequence[LossCurves]]) -> None:
         self.curves = curves
-        self.unit = unit
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> Self:
@@ -112,8 +105,6 @@ class LossCurveDisplay:
         ------
         TypeError
             If an estimator has no loss curve.
-        ValueError
-            If there are no estimators.
         NotFittedError
             If an estimator is not fitted.
         ImportError
@@ -121,26 +112,19 @@ class LossCurveDisplay:
         """
         if not isinstance(estimators, Mapping):
             estimators = {str(i): estimator for i, estimator in enumerate(estimators, 1)}
-        if not estimators:
-            raise ValueError("estimators must contain at least one fitted estimator, got none.")
-        curves, units = {}, set()
+        curves = {}
         for name, estimator in estimators.items():
             networks = unwrap_estimator(estimator)
             if not all(getattr(network, "loss_curve_", None) for network in networks):
-                raise TypeError(
-                    "LossCurveDisplay needs a fitted network with a loss_curve_, such as a "
-                    "BackpropClassifier, a TabularClassifier, or a pipeline or refitted search of "
-                    f"one, got {estimator!r}."
-                )
+                message = "LossCurveDisplay needs a fitted network with a loss_curve_, got"
+                raise TypeError(f"{message} {estimator!r}.")
             for number, network in enumerate(networks, 1):
                 parts = [str(name)]
                 if len(networks) > 1:
                     sizes = "-".join(map(str, network.hidden_layer_sizes))
                     parts.append(f"{number}: {sizes} units")
                 curves[", ".join(filter(None, parts))] = get_full_history(network)
-                uses_lbfgs = is_lbfgs(getattr(network, "solver", None))
-                units.add("iteration" if uses_lbfgs else "epoch")
-        return cls(curves=curves, unit=" or ".join(sorted(units))).plot(ax)
+        return cls(curves=curves).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
         """Plot the curves.
@@ -163,35 +147,27 @@ class LossCurveDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib(type(self).__name__)
-        from matplotlib import pyplot
-        from matplotlib.axes import Axes
-
-        if ax is None:
-            has_scores = any(
-                member.validation_scores for members in self.curves.values() for member in members
-            )
-            figure = pyplot.figure(layout="constrained")
-            ax = figure.subplots(1 + has_scores, sharex=True, squeeze=False)[:, 0]
-            ax[0].xaxis.label.set_visible(not has_scores)
-        axes = [*ax] if isinstance(ax, Iterable) else [ax]
-        if not (1 <= len(axes) <= 2 and all(isinstance(each, Axes) for each in axes)):
-            raise TypeError(f"ax must be a matplotlib Axes, a pair of them or None, got {ax!r}.")
-        self.ax_, self.score_ax_ = axes[0], axes[1] if len(axes) == 2 else None
-        self.figure_, self.lines_ = self.ax_.figure, []
-        for name, members in self.curves.items():
-            self._plot_estimator(name, members)
+        members = [member for members in self.curves.values() for member in members]
+        if ax is None and any(member.validation_scores for member in members):
+            ax = get_axes(self, None, nrows=2, sharex=True)
+            ax[0].xaxis.label.set_visible(False)
+        axes = [get_axes(self, each) for each in (ax if isinstance(ax, Iterable) else [ax])]
+        self.ax_, self.score_ax_ = axes[0], axes[1] if len(axes) > 1 else None
+        self.figure_, self.lines_ = self.ax_.figure, list[Any]()
+        for name, own in self.curves.items():
+            self._plot_estimator(name, own)
         for each, label in zip(axes, ("loss", "score"), strict=False):
-            each.set(xlabel=self.unit, ylabel=label)
+            each.set(xlabel="epoch", ylabel=label)
         self.ax_.legend()
-        set_log_scale_if_wide(self.ax_, self.ax_.lines)
+        if is_wide(self.ax_.dataLim.intervaly):
+            self.ax_.set_yscale("log")
         return self
 
     def _plot_estimator(self, name: str, members: Sequence[LossCurves]) -> None:
         """Plot the curves of an estimator, all with the same color."""
         thin: dict[str, Any] = {} if len(members) == 1 else {"linewidth": 0.7, "alpha": 0.7}
         # The legend leaves out labels that begin with an underscore.
-        color, best_label = None, "_" if name else f"best {self.unit}"
+        color, best_label = None, "_" if name else "best epoch"
         for ax, attribute, linestyle, label in (
             (self.ax_, "losses", "-", name or "training loss"),
             (self.ax_, "validation_losses", "--", f"{name}, validation loss".removeprefix(", ")),
@@ -203,8 +179,8 @@ class LossCurveDisplay:
                     continue
                 # A single value needs a marker, as it makes no line.
                 marker = "." if len(curve) == 1 else None
-                style = {"color": color, "linestyle": linestyle, "marker": marker, "label": label}
-                (line,) = ax.plot(range(1, len(curve) + 1), curve, **style, **thin)
+                style = thin | {"color": color, "linestyle": linestyle, "marker": marker}
+                (line,) = ax.plot(range(1, len(curve) + 1), curve, label=label, **style)
                 self.lines_.append(line)
                 color, label = line.get_color(), "_"
                 if attribute != "losses" and member.validation_scores and 0 < best <= len(curve):
@@ -280,7 +256,6 @@ class LearningRateDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        check_matplotlib(cls.__name__)
         return cls(range_test=find_learning_rate(estimator, X, y)).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:
@@ -303,14 +278,13 @@ class LearningRateDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        self.ax_ = ax = get_axes(type(self).__name__, ax)
+        self.ax_ = ax = get_axes(self, ax)
         self.figure_, result = ax.figure, self.range_test
         (self.line_,) = ax.plot(result.rates, result.smoothed_losses, label="smoothed")
         color = self.line_.get_color()
         ax.plot(result.rates, result.losses, color=color, alpha=0.3, label="loss of a batch")
-        label = f"suggestion: {result.suggestion:.2g}"
-        style = {"color": "C1", "linestyle": "--", "label": label}
-        self.suggestion_line_ = ax.axvline(result.suggestion, **style)
+        self.suggestion_line_ = ax.axvline(result.suggestion, color="C1", linestyle="--")
+        self.suggestion_line_.set_label(f"suggestion: {result.suggestion:.2g}")
         # The last losses of single batches may be far above the smoothed curve.
         low, high = result.smoothed_losses.min(), result.smoothed_losses.max()
         ax.set_ylim(top=high + 0.1 * (high - low))

@@ -101,27 +101,15 @@ def read_checkpoint(path: Any) -> ArrayDict:
     OSError
         If there is no such file, or it cannot be read.
     ValueError
-        If the file is not a checkpoint, or is of another version.
+        If it is another kind of file, or damaged.
     """
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        file_format = str(arrays["format"])
-    except OSError as error:
-        raise type(error)(
-            error.errno,
-            f"resume_from={str(path)!r} cannot be read: {error.strerror}. Pass a file that "
-            "skbackprop.callbacks.Checkpoint has written, or fit without resume_from to start "
-            "from the beginning.",
-        ) from error
+            return {name: file[name] for name in file.files}
+    except OSError:
+        raise
     except Exception as error:
         raise not_readable(path) from error
-    if file_format != _FORMAT:
-        raise ValueError(
-            f"resume_from={str(path)!r} has the format {file_format!r}, but this version of "
-            f"skbackprop reads {_FORMAT!r}. Resume with the version that wrote it."
-        )
-    return arrays
 
 
 def select_state(arrays: Mapping[str, Array], description: Mapping[str, Array]) -> ArrayDict:
@@ -130,7 +118,7 @@ def select_state(arrays: Mapping[str, Array], description: Mapping[str, Array]) 
     Raises
     ------
     ValueError
-        If it is the checkpoint of another estimator or of other data.
+        If it is the checkpoint of another version, of another estimator or of other data.
     """
     for name, value in description.items():
         saved_value = arrays.get(name)

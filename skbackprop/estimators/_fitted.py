@@ -24,7 +24,7 @@ from ..utils.arrays import Array, max_abs
 from ._estimator_mixin import EstimatorMixin
 from ._targets import Targets
 from ._validation import validate_input
-from .summary import FittedAttributesHTML, Summary, summarize_network
+from .summary import Summary, summarize_network
 
 CURVES = {
     "loss_curve_": "loss",
@@ -262,7 +262,7 @@ class FittedMixin(EstimatorMixin):
         if name.endswith("_") and not name.startswith("_") and "_state" in self.__dict__:
             if self._find_array(name):
                 return self._get_arrays(name)
-            if name in _NORMALIZATION_ATTRIBUTES and "normalization" in self._parameter_table:
+            if name in _NORMALIZATION_ATTRIBUTES and hasattr(type(self), "normalization"):
                 return None
         if hasattr(type(self), name):  # a property or method that gives a reason
             return object.__getattribute__(self, name)
@@ -459,12 +459,6 @@ class FittedMixin(EstimatorMixin):
         check_is_fitted(self)
         name, link = type(self).__name__, self._targets.loss.link
         return summarize_network(name, self._network, link.name, len(self._state))
-
-    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
-        """Return the HTML of the fitted attributes and of the layers."""
-        attributes = super()._get_fitted_attr_html(doc_link)
-        is_fitted = self.__sklearn_is_fitted__()
-        return FittedAttributesHTML(attributes, [self.summary()] if is_fitted else [])
 
     # ------------------------------------------------------------------- prediction
 

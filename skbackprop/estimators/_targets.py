@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.sparse import csr_matrix, find, issparse
@@ -37,9 +37,6 @@ from ._validation import (
 # The classes of a column of a 0/1 matrix.
 _BINARY = np.arange(2)
 
-# Rows whose losses are computed in one block.
-_ROWS_AT_ONCE = 1 << 14
-
 
 class Targets(ABC):
     """Targets of an estimator.
@@ -52,9 +49,9 @@ class Targets(ABC):
 
     loss: Loss
 
-    @abstractmethod
     def with_config(self, config: Config) -> Self:
-        """Return the same targets with the loss of another configuration."""
+        """Return the same targets for another configuration, which has the same loss."""
+        return self
 
     @abstractmethod
     def encode(self, y: Any, needs_all: bool) -> Array:
@@ -71,10 +68,6 @@ class Targets(ABC):
     def strata(self, y: Array) -> Array | None:
         """Return the class of each row of encoded targets; None if rows have no single class."""
         return None
-
-    def check_classes(self, classes: Any) -> None:
-        """Check that `classes` are the same as in the first call of `partial_fit`."""
-        return
 
     def apply_class_weight(
         self, config: Config, y: Array, weight: Array | None, *, incremental: bool = False
@@ -94,13 +87,9 @@ class Targets(ABC):
 
     def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
         """Return the mean loss of one member's predictions."""
-        y, values = held_out.y, np.empty(len(predictions))
-        for start in range(0, len(predictions), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            outputs, targets = predictions[None, part], y[None, part]
-            arguments = outputs.astype(np.float64), as_dense(targets).astype(np.float64)
-            values[part] = self.loss.value(*arguments)[0]
-        return weighted_mean(values, held_out.weight) / loss_normalizer(network, self.loss)
+        arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
+        losses = weighted_mean(self.loss.value(*arrays)[0], held_out.weight)
+        return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
@@ -140,7 +129,12 @@ class NumberTargets(Targets):
         check_targets(y, loss)
         if not is_scaled:
             return cls(loss, y.shape[1])
-        check_can_be_scaled(loss)
+        if not can_be_scaled(loss):
+            minimum, maximum, _ = loss.interval_y_true
+            raise ValueError(
+                "scale_target=True needs a loss that accepts all targets or all y >= 0, but "
+                f"{loss=!r} needs y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
+            )
         mean, scale = _mean_and_scale(y.astype(np.float64), weight, loss.interval_y_true.low == 0)
         if not (np.isfinite(mean).all() and np.isfinite(scale).all()):
             raise ValueError(
@@ -148,9 +142,6 @@ class NumberTargets(Targets):
                 "Scale y down."
             )
         return cls(loss, y.shape[1], mean, scale)
-
-    def with_config(self, config: Config) -> Self:
-        return self  # a warm start must not change the loss
 
     def to_dict(self) -> dict[str, Any]:
         return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
@@ -216,16 +207,6 @@ class NumberTargets(Targets):
         return self.loss.score(predictions, held_out.y, held_out.weight)
 
 
-def check_can_be_scaled(loss: Loss) -> None:
-    """Check that a loss accepts scaled targets."""
-    if not can_be_scaled(loss):
-        minimum, maximum, _ = loss.interval_y_true
-        raise ValueError(
-            "scale_target=True needs a loss that accepts all targets or all y >= 0, but "
-            f"loss={loss!r} needs y >= {minimum:g} and y <= {maximum:g}. Set scale_target=False."
-        )
-
-
 def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:
     """Return the mean and the standard deviation of targets of shape (n, k).
 
@@ -255,20 +236,31 @@ class LabelTargets(Targets):
     ----------
     classes : array of shape (n_classes,)
         The sorted labels.
-    n_outputs : int
-        The number of outputs of the network.
     config : Config
         The loss that the user has chosen, and the label smoothing.
-    multiclass : bool
-        Whether there is one label for each row, of three classes or more.
+
+    Attributes
+    ----------
+    n_outputs : int
+        The number of outputs of the network.
     """
 
-    def __init__(self, classes: Array, n_outputs: int, config: Config, *, multiclass: bool) -> None:
-        self.classes, self.n_outputs, self._config = classes, n_outputs, config
+    is_exclusive: ClassVar[bool]  # whether each row has exactly one label
+
+    def __init__(self, classes: Array, config: Config) -> None:
+        self.classes, self._config = classes, config
+        multiclass = self.is_exclusive and len(classes) > 2
+        self.n_outputs = len(classes) if multiclass or not self.is_exclusive else 1
         base_loss: Any = config.loss
         loss: ClassifierLoss = replace(base_loss, multiclass=multiclass)
         smoothing = config.label_smoothing
         self.loss = LabelSmoothing(loss, smoothing) if smoothing else loss
+
+    def with_config(self, config: Config) -> Self:
+        return self if config is self._config else type(self)(config=config, **self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"classes": self.classes}
 
     @abstractmethod
     def _codes(self, values: Array, threshold: float) -> Array:
@@ -278,10 +270,6 @@ class LabelTargets(Targets):
         """
 
     @abstractmethod
-    def class_indices(self, y: Array) -> EncodedLabels:
-        """Return encoded targets as class indices."""
-
-    @abstractmethod
     def log_losses(self, outputs: Array, y: Array) -> Array:
         """Return the negative log-likelihood of each row's encoded targets."""
 
@@ -289,9 +277,16 @@ class LabelTargets(Targets):
     def decode(self, outputs: Array) -> Any:
         """Return the predicted labels for raw predictions of shape (n, k)."""
 
-    @abstractmethod
     def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
         """Return the probability of each class, or its logarithm; `outputs` may be overwritten."""
+        link = self.loss.link
+        if log:
+            return link.log_inverse(outputs)
+        link.inverse(outputs, outputs)
+        # No probability is 0, since logarithms are finite, or 1 if there are two classes.
+        limits = np.finfo(outputs.dtype)
+        maximum = 1 - limits.epsneg if link.name == "logistic" else 1
+        return np.clip(outputs, limits.smallest_subnormal, maximum, out=outputs)
 
     def decision_function(self, outputs: Array) -> Array:
         """Return raw predictions in the shape of scikit-learn's decision functions."""
@@ -302,7 +297,8 @@ class LabelTargets(Targets):
         return {"classes_": self.classes}
 
     def check_classes(self, classes: Any) -> None:
-        if classes is not None and not np.array_equal(_sort_classes(classes), self.classes):
+        """Check that `classes` are the same as in the first call of `partial_fit`."""
+        if not np.array_equal(_sort_classes(classes), self.classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
                 f"{self.classes!r}."
@@ -315,7 +311,8 @@ class LabelTargets(Targets):
             return weight
         if incremental:
             reject_balanced(config.class_weight)
-        return compute_sample_weight(config.class_weight, self.class_indices(y), weight)
+        labels = EncodedLabels(self.classes if self.is_exclusive else _BINARY, self._codes(y, 0.5))
+        return compute_sample_weight(config.class_weight, labels, weight)
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         is_correct = (self._codes(predictions, 0) == self._codes(held_out.y, 0.5)).all(axis=1)
@@ -332,17 +329,6 @@ class LabelTargets(Targets):
         with np.errstate(invalid="ignore"):
             return float(accuracy_score(y, y_pred, sample_weight=weight))
 
-    def _probabilities(self, outputs: Array, log: bool) -> Array:
-        """Return probabilities, in place of the raw predictions, or their logarithms."""
-        link = self.loss.link
-        if log:
-            return link.log_inverse(outputs)
-        link.inverse(outputs, outputs)
-        # No probability is 0, since logarithms are finite, or 1 if there are two classes.
-        limits = np.finfo(outputs.dtype)
-        maximum = 1 - limits.epsneg if link.name == "logistic" else 1
-        return np.clip(outputs, limits.smallest_subnormal, maximum, out=outputs)
-
 
 class ClassTargets(LabelTargets):
     """Targets for one column of labels: one output for up to two classes, else one per class.
@@ -355,17 +341,7 @@ class ClassTargets(LabelTargets):
         The loss that the user has chosen, and the label smoothing.
     """
 
-    def __init__(self, classes: Array, config: Config) -> None:
-        if not len(classes):
-            raise ValueError("classes must contain the labels of `y`, got an empty array.")
-        n_outputs = 1 if len(classes) <= 2 else len(classes)
-        super().__init__(classes, n_outputs, config, multiclass=n_outputs > 1)
-
-    def with_config(self, config: Config) -> Self:
-        return self if config is self._config else type(self)(self.classes, config)
-
-    def to_dict(self) -> dict[str, Any]:
-        return {"classes": self.classes}
+    is_exclusive = True
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         codes = encode_labels(y, self.classes, is_warm_fit=needs_all)
@@ -388,9 +364,6 @@ class ClassTargets(LabelTargets):
             return values.argmax(axis=1)[:, None]
         return (values > threshold).astype(int)
 
-    def class_indices(self, y: Array) -> EncodedLabels:
-        return EncodedLabels(self.classes, self._codes(y, 0.5))
-
     def log_losses(self, outputs: Array, y: Array) -> Array:
         log_probabilities = self.probabilities(outputs, log=True)
         return -np.take_along_axis(log_probabilities, self._codes(y, 0.5), axis=1)[:, 0]
@@ -405,7 +378,7 @@ class ClassTargets(LabelTargets):
         if len(self.classes) == 1:
             return np.full_like(outputs, 0 if log else 1)
         by_class = outputs if outputs.shape[1] > 1 else np.hstack([-outputs, outputs])
-        return self._probabilities(by_class, log)
+        return super().probabilities(by_class, log=log)
 
     def accuracy(self, y: Any, y_pred: Any, weight: Any) -> float:
         is_plain = is_plain_target(y, len(y_pred), numeric=False) and y.ndim == 1
@@ -453,19 +426,18 @@ class MultilabelTargets(LabelTargets):
         The labels.
     config : Config
         The loss that the user has chosen, and the label smoothing.
-    is_sparse : bool
+    is_sparse : bool, default=False
         Whether predictions are sparse matrices.
     """
 
-    def __init__(self, classes: Array, config: Config, is_sparse: bool) -> None:
-        super().__init__(classes, len(classes), config, multiclass=False)
+    is_exclusive = False
+
+    def __init__(self, classes: Array, config: Config, is_sparse: bool = False) -> None:
+        super().__init__(classes, config)
         self.is_sparse = is_sparse
 
-    def with_config(self, config: Config) -> Self:
-        return self if config is self._config else type(self)(self.classes, config, self.is_sparse)
-
     def to_dict(self) -> dict[str, Any]:
-        return {"classes": self.classes, "is_sparse": self.is_sparse}
+        return super().to_dict() | {"is_sparse": self.is_sparse}
 
     def encode(self, y: Any, needs_all: bool) -> Array:
         y = as_dense(y)
@@ -480,15 +452,9 @@ class MultilabelTargets(LabelTargets):
     def _codes(self, values: Array, threshold: float) -> Array:
         return (values > threshold).astype(int)
 
-    def class_indices(self, y: Array) -> EncodedLabels:
-        return EncodedLabels(_BINARY, self._codes(y, 0.5))
-
     def decode(self, outputs: Array) -> Any:
         indicator = self._codes(outputs, 0)
         return csr_matrix(indicator) if self.is_sparse else indicator
-
-    def probabilities(self, outputs: Array, *, log: bool = False) -> Array:
-        return self._probabilities(outputs, log)
 
     def log_losses(self, outputs: Array, y: Array) -> Array:
         return -self.loss.link.log_inverse(np.where(y != 0, outputs, -outputs)).sum(axis=1)
@@ -500,10 +466,17 @@ class MultilabelTargets(LabelTargets):
         return super().accuracy(y.astype(np.int8), y_pred, weight)
 
 
-def make_label_targets(y: Any, classes: Any, config: Config) -> LabelTargets:
-    """Return the targets for labels `y`, with `classes` if they are passed in advance."""
+def make_label_targets(
+    config: Config, y: Any, weight: Array | None, classes: Any, incremental: bool
+) -> LabelTargets:
+    """Return the targets for labels `y`; an incremental fit needs all classes in advance."""
     if classes is not None:
         classes = _sort_classes(classes)
+    elif incremental:
+        raise ValueError(
+            "classes must be passed on the first call to partial_fit, and by name: "
+            "partial_fit(X, y, classes=...)."
+        )
     if y.ndim == 2:
         _check_indicators(y)
         label_names = np.arange(y.shape[1]) if classes is None else classes
@@ -512,18 +485,12 @@ def make_label_targets(y: Any, classes: Any, config: Config) -> LabelTargets:
     return ClassTargets(np.unique(labels) if classes is None else classes, config)
 
 
-def check_classes_passed(classes: Any) -> None:
-    """Check that `classes` are passed to the first call of partial_fit."""
-    if classes is None:
-        raise ValueError(
-            "classes must be passed on the first call to partial_fit, and by name: "
-            "partial_fit(X, y, classes=...)."
-        )
-
-
 def _sort_classes(classes: Any) -> Array:
     """Return the `classes` of one column sorted, after validation."""
-    return np.unique(labels_to_array(check_no_missing(classes, name="classes"), "classes"))
+    labels = labels_to_array(check_no_missing(classes, name="classes"), "classes")
+    if not len(labels):
+        raise ValueError("classes must contain the labels of `y`, got an empty array.")
+    return np.unique(labels)
 
 
 def labels_to_array(labels: Any, name: str) -> Array:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from numbers import Integral
 from os import PathLike
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, OutlierMixin, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state, check_scalar, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from ..activations import ActivationLike
-from ..early_stopping import EarlyStopping
-from ..initializers import Initializer
-from ..layers import LayersLike
 from ..losses.base import Loss
 from ..losses.links import Link
 from ..nn.network import Network
@@ -27,27 +23,15 @@ from ..nn.prediction import Predictor, predict_raw
 from ..nn.rows import Rows
 from ..nn.stack import loss_normalizer
 from ..nn.train_state import TrainState
-from ..optimizers import LBFGS, Optimizer
-from ..schedules import LearningRateSchedule
-from ..training.architecture import CoefsAndIntercepts
 from ..training.config import AutoencoderConfig, Config
 from ..training.validation import Validation
-from ..utils._name_types import (
-    AutoencoderLossName,
-    AverageName,
-    InitializerName,
-    ScheduleName,
-    SolverName,
-)
 from ..utils.arrays import Array, IndexArray, MatrixLike, as_dense
-from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if, with_argument_suggestions, with_callbacks
 from ._fitted import check_finite_output
-from ._parameter_table import AUTOENCODER_LOSSES, Parameter, get_constraints, get_parameters
+from ._parameters import AUTOENCODER_LOSSES, AutoencoderParameters
 from ._targets import Targets, weighted_mean
 from ._validation import (
     check_targets,
-    shallow_copy,
     validate_features,
     validate_input,
     validate_latent,
@@ -77,7 +61,11 @@ def check_variational(estimator: Any) -> bool:
 
 
 class BackpropAutoencoder(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, OutlierMixin, BaseNeuralNetwork
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    OutlierMixin,
+    AutoencoderParameters,
+    BaseNeuralNetwork,
 ):
     """Autoencoder for dimensionality reduction and outlier detection.
 
@@ -229,24 +217,6 @@ class BackpropAutoencoder(
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
-    variational : bool, default=False
-        Whether the encoder returns a normal distribution instead of a code, from which training
-        draws a code for each row (Kingma & Welling 2014). The bottleneck then has ``2 *
-        n_components`` units: the means of the distribution, and the logarithms of its variances.
-        Training minimizes the reconstruction error of the drawn codes, plus `beta` times the
-        Kullback-Leibler divergence of the distribution from the standard normal distribution, ``1/2
-        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))`` with the means m_j and the variances s_j**2.
-        `loss_curve_` includes both terms. `transform` returns the means as codes, `sample` returns
-        new rows, and `score_samples` log-likelihoods. Not available for "lbfgs".
-    beta : float, default=1.0
-        The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
-        et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
-        distribution of each feature about its reconstruction, so features of variance one need a
-        value below 1, such as 0.1. With a large value the codes lose information about the rows. A
-        warm start may change it.
-    contamination : float, default=0.1
-        The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
-        ``offset_`` at the end of `fit`, and has no effect on training.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
@@ -302,6 +272,24 @@ class BackpropAutoencoder(
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
+    variational : bool, default=False
+        Whether the encoder returns a normal distribution instead of a code, from which training
+        draws a code for each row (Kingma & Welling 2014). The bottleneck then has ``2 *
+        n_components`` units: the means of the distribution, and the logarithms of its variances.
+        Training minimizes the reconstruction error of the drawn codes, plus `beta` times the
+        Kullback-Leibler divergence of the distribution from the standard normal distribution, ``1/2
+        sum_j (m_j**2 + s_j**2 - 1 - log(s_j**2))`` with the means m_j and the variances s_j**2.
+        `loss_curve_` includes both terms. `transform` returns the means as codes, `sample` returns
+        new rows, and `score_samples` log-likelihoods. Not available for "lbfgs".
+    beta : float, default=1.0
+        The weight of the Kullback-Leibler divergence with ``variational=True``, positive (Higgins
+        et al. 2017). With ``loss="squared_error"`` it is also the variance of the normal
+        distribution of each feature about its reconstruction, so features of variance one need a
+        value below 1, such as 0.1. With a large value the codes lose information about the rows. A
+        warm start may change it.
+    contamination : float, default=0.1
+        The share of training rows that `predict` labels as outliers, in (0, 0.5]. It determines
+        ``offset_`` at the end of `fit`, and has no effect on training.
 
     Attributes
     ----------
@@ -447,91 +435,8 @@ class BackpropAutoencoder(
     True
     """
 
-    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("autoencoder")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("autoencoder")
-    _losses: ClassVar[Mapping[str, Loss]] = AUTOENCODER_LOSSES
     _config_class: ClassVar[type[Config]] = AutoencoderConfig
-
     offset_: float | None
-
-    def __init__(
-        self,
-        n_components: int = 2,
-        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationLike | Sequence[ActivationLike] = "relu",
-        *,
-        loss: AutoencoderLossName | Loss = "squared_error",
-        solver: SolverName | Optimizer | LBFGS = "adam",
-        alpha: float = 0.0001,
-        batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 0.0001,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool | EarlyStopping = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-08,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        variational: bool = False,
-        beta: float = 1.0,
-        contamination: float = 0.1,
-        l1_ratio: float = 0.0,
-        clip_norm: float | None = None,
-        layers: LayersLike | None = None,
-        input_shape: int | Sequence[int] | None = None,
-        dropout: float | Sequence[float] | Array = 0.0,
-        average: AverageName | WeightAverage | None = None,
-        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
-        time_limit: float | None = None,
-        dtype: Literal["float32", "float64"] | None = None,
-    ) -> None:
-        self.n_components = n_components
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.variational = variational
-        self.beta = beta
-        self.contamination = contamination
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.layers = layers
-        self.input_shape = input_shape
-        self.dropout = dropout
-        self.average = average
-        self.init = init
-        self.time_limit = time_limit
-        self.dtype = dtype
 
     # -------------------------------------------------------------------- training
 
@@ -669,14 +574,12 @@ class BackpropAutoencoder(
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         fitted = super()._finish(task, state)
-        fitted["offset_"], loss = None, task.targets.loss
+        fitted["offset_"], loss, rows = None, task.targets.loss, task.rows
         has_scores = loss.has_likelihood or not task.network.is_variational
         if has_scores and not task.incremental:
-            estimator = shallow_copy(self)
-            estimator.__dict__.update(fitted)
-            scores = estimator._score_rows(task.rows.X, check=False)
-            weight = task.rows.weight
-            fitted["offset_"] = _contamination_threshold(scores, self.contamination, weight)
+            parameters = fitted["_predictor"].parameters
+            scores = _score_rows(loss, task.network, parameters, rows.X, N_DRAWS)
+            fitted["offset_"] = _contamination_threshold(scores, self.contamination, rows.weight)
         return fitted
 
     # ---------------------------------------------------------- encoding and decoding
@@ -703,7 +606,8 @@ class BackpropAutoencoder(
             If X is not valid input.
         """
         check_is_fitted(self)
-        return self._apply_layers(slice(n_encoder_layers(self._network)), self._validated_input(X))
+        X = self._prediction_arguments(X)[0]
+        return self._apply_layers(slice(n_encoder_layers(self._network)), X)
 
     def inverse_transform(self, X: MatrixLike) -> Array:
         """Decode codes to rows.
@@ -756,11 +660,11 @@ class BackpropAutoencoder(
             If the autoencoder is not fitted with ``variational=True``.
         AttributeError
             If `variational` is False.
-        ValueError
+        TypeError, ValueError
             If `n_samples` is not a positive integer.
         """
         check_is_fitted(self)
-        _check_count("n_samples", n_samples)
+        check_scalar(n_samples, "n_samples", Integral, min_val=1)
         if not self._network.is_variational:
             raise NotFittedError(
                 "sample needs codes with a distribution, but this BackpropAutoencoder was fitted "
@@ -825,11 +729,15 @@ class BackpropAutoencoder(
         NotFittedError
             If the autoencoder is not fitted.
         ValueError
-            If X is not valid input, or with ``variational=True``, if the loss is of another kind.
+            If X is not valid input, or `n_draws` is less than 1, or with ``variational=True``, if
+            the loss is of another kind.
         """
         check_is_fitted(self)
-        _check_count("n_draws", n_draws)
-        return self._score_rows(self._validated_input(X), n_draws)
+        check_scalar(n_draws, "n_draws", Integral, min_val=1)
+        self._check_likelihood()
+        X, network, parameters = self._prediction_arguments(X)
+        scores = _score_rows(self._targets.loss, network, parameters, X, n_draws)
+        return check_finite_output(scores, network, parameters, X)
 
     def decision_function(self, X: MatrixLike) -> Array:
         """Return the distance of each score from the threshold of outliers.
@@ -914,16 +822,18 @@ class BackpropAutoencoder(
             If X or the weights are invalid.
         """
         check_is_fitted(self)
-        X = self._validated_input(X)
-        return _explained_variance(
-            self._reconstruction_errors(X), X, None, validate_weight(sample_weight, X)
-        )
+        X, network, parameters = self._prediction_arguments(X)
+        weight = validate_weight(sample_weight, X)
+        errors = _squared_errors(self._targets.loss.link, network, parameters, X)
+        check_finite_output(errors, network, parameters, X)
+        return _explained_variance(errors, X, None, weight)
 
-    def _validated_input(self, X: Any) -> Any:
+    def _prediction_arguments(self, X: Any) -> tuple[Any, Network, Parameters]:
+        """Return validated X, the network and the parameters for prediction."""
         X = validate_input(self, X)
         if self._network.reads_sequences:
             _reject_padding(X)
-        return X
+        return X, self._network, self._predictor.parameters
 
     def _check_likelihood(self) -> None:
         """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
@@ -934,23 +844,6 @@ class BackpropAutoencoder(
                 f"loss={loss!r} does not have. Use loss='squared_error', 'log_loss' or "
                 "Poisson()."
             )
-
-    def _score_rows(self, X: Any, n_draws: int = N_DRAWS, check: bool = True) -> Array:
-        """Return the scores of validated X, and check that they are finite."""
-        self._check_likelihood()
-        network, parameters = self._network, self._predictor.parameters
-        if not network.is_variational:
-            return -self._reconstruction_errors(X, check)
-        with np.errstate(all="ignore"):
-            scores = log_likelihoods(self._targets.loss, network, parameters, X, n_draws)
-            return check_finite_output(scores, network, parameters, X) if check else scores
-
-    def _reconstruction_errors(self, X: Any, check: bool = True) -> Array:
-        """Return the mean squared error of each row of validated X, and check that it is finite."""
-        network, parameters = self._network, self._predictor.parameters
-        with np.errstate(all="ignore"):
-            errors = _squared_errors(self._targets.loss.link, network, parameters, X)[0]
-            return check_finite_output(errors, network, parameters, X) if check else errors
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -971,12 +864,6 @@ def _reject_padding(X: Any) -> None:
         )
 
 
-def _check_count(name: str, value: Any) -> None:
-    """Check that an argument is a positive integer."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
-
-
 class ReconstructionTargets(Targets):
     """Targets of an autoencoder: its input.
 
@@ -991,9 +878,6 @@ class ReconstructionTargets(Targets):
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
-
-    def with_config(self, config: Config) -> Self:
-        return self  # a warm start must not change the loss
 
     def encode(self, y: Any, needs_all: bool) -> Any:
         if self.loss.n_outputs_per_target > 1:
@@ -1053,11 +937,22 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
     return float(values[n_below - 1] + values[n_below]) / 2
 
 
+def _score_rows(
+    loss: Loss, network: Network, parameters: Parameters, X: Any, n_draws: int
+) -> Array:
+    """Return the log-likelihood of each row with drawn codes, else the negative squared error."""
+    if network.is_variational:
+        with np.errstate(all="ignore"):
+            return log_likelihoods(loss, network, parameters, X, n_draws)
+    return -_squared_errors(loss.link, network, parameters, X)
+
+
 def _squared_errors(link: Link, network: Network, parameters: Parameters, X: Any) -> Array:
-    """Return the mean squared error of each member and row, computed in blocks of rows."""
-    errors = np.empty((len(parameters), X.shape[0]))
-    for part, raw_predictions, x in _iter_blocks(network, parameters, X, None):
-        errors[:, part] = _compute_block_errors(raw_predictions, x, link)
+    """Return the mean squared error of each row by one network, computed in blocks of rows."""
+    errors = np.empty(X.shape[0])
+    with np.errstate(all="ignore"):
+        for part, raw_predictions, x in _iter_blocks(network, parameters, X, None):
+            errors[part] = _compute_block_errors(raw_predictions, x, link)[0]
     return errors
 
 

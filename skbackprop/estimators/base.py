@@ -35,7 +35,6 @@ from ..training.validation import Validation, fit_shared_temperature, predict_ou
 from ..utils.arrays import Array, MatrixLike
 from ..utils.configurable import is_equal
 from ..utils.validation import did_you_mean
-from ._callbacks import CallbackHook
 from ._checkpoint import (
     describe_fit,
     read_checkpoint,
@@ -43,7 +42,7 @@ from ._checkpoint import (
     select_state,
     write_checkpoint,
 )
-from ._estimator_mixin import with_argument_suggestions, with_callbacks
+from ._estimator_mixin import CallbackHook, with_argument_suggestions, with_callbacks
 from ._fitted import FITTED_PARTS, FittedMixin, history_attributes
 from ._targets import Targets
 from ._validation import (
@@ -336,6 +335,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         holds_out = val_rows is None and not incremental and config.early_stopping is not None
         training_network = network.with_dropout(config.dropout_rates)
         config.validate_network(training_network)
+        is_unchanged = continues and config is self._config
         state = start_training(
             training_network,
             config,
@@ -345,8 +345,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             last_state=self._state if continues else None,
             incremental=incremental,
             restarts=not (incremental and continues and self._was_incremental)
-            or not is_equal(config.early_stopping, self._config.early_stopping),
-            is_unchanged=continues and config is self._config,
+            or not (is_unchanged or is_equal(config.early_stopping, self._config.early_stopping)),
+            is_unchanged=is_unchanged,
             holds_out=holds_out,
             strata=targets.strata(rows.y) if holds_out else None,
             groups=None if groups is None else validate_groups(groups, rows.n_rows, 1),
@@ -382,7 +382,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
 
     def _get_init_params(self) -> dict[str, Any]:
         """Return the constructor's parameters, faster than `get_params`."""
-        return {name: getattr(self, name) for name in self._parameter_table}
+        return {name: getattr(self, name) for name in self._parameter_constraints}
 
     def _validated_config(
         self, params: dict[str, Any], continues: bool, incremental: bool
@@ -423,8 +423,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         check_first_layer(config.layers, X)
         weight = validate_weight(sample_weight, X)
         if continues:
-            targets = self._targets.with_config(config)
-            targets.check_classes(classes)
+            is_same = config is self._config
+            targets = self._targets if is_same else self._targets.with_config(config)
         else:
             targets = self._make_targets(config, y, weight, classes, incremental)
         encoded_y = targets.encode(y, needs_all=continues and not incremental)

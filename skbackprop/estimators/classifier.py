@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..activations import ActivationLike
-from ..early_stopping import EarlyStopping
-from ..initializers import Initializer
-from ..layers import LayersLike
-from ..layers.normalization import Normalization
-from ..losses.base import Loss
-from ..losses.classification import CLASSIFIER_LOSSES, ClassifierLoss
+from ..losses.classification import CLASSIFIER_LOSSES
 from ..nn.prediction import OutputGradient
 from ..nn.train_state import TrainState
-from ..optimizers import LBFGS, Optimizer
-from ..schedules import LearningRateSchedule
-from ..training.architecture import CoefsAndIntercepts
-from ..training.class_weight import ClassWeight
 from ..training.config import Config
-from ..utils._name_types import (
-    AverageName,
-    ClassifierLossName,
-    InitializerName,
-    NormalizationName,
-    ScheduleName,
-    SolverName,
-)
 from ..utils.arrays import Array, MatrixLike
-from ..weight_averaging import WeightAverage
 from ._estimator_mixin import available_if
-from ._parameter_table import Parameter, get_constraints, get_parameters
+from ._parameters import ClassifierParameters
 from ._supervised import BaseSupervisedNetwork
 from ._targets import (
     ClassTargets,
     LabelTargets,
     MultilabelTargets,
     Targets,
-    check_classes_passed,
     make_label_targets,
 )
 from ._validation import validate_weight
@@ -62,7 +42,7 @@ def check_probabilities(classifier: Any) -> bool:
     return True
 
 
-class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
+class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNetwork):
     """Neural network classifier, trained by backpropagation.
 
     A drop-in replacement for scikit-learn's `MLPClassifier`, with the same parameters, attributes
@@ -201,24 +181,6 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
-    n_estimators : int, default=1
-        The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
-        et al. 2017): each member has its own seed, and so its own initial weights, row order and
-        validation rows. The members are trained together, and their predictions (probabilities, for
-        a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
-    class_weight : dict, "balanced" or None, default=None
-        The weight of each class, for imbalanced data. It multiplies the sample weights in training,
-        in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.
-        "balanced" gives a class the weight ``n / (n_classes * n_c)``, where n and n_c are the total
-        `sample_weight` of all rows and of the rows of the class, as in scikit-learn's
-        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1. A
-        0/1 matrix has only "balanced": the weight of a row is the product over the columns, as in
-        scikit-learn's trees. "balanced" needs all rows, so `partial_fit` does not accept it.
-    label_smoothing : float, default=0.0
-        The share e of each target that is spread evenly over all classes, in [0, 1). The targets
-        are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
-        each column of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses use the smoothed
-        targets, scores the true labels. Not available for the hinge losses.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
@@ -247,13 +209,6 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
         Training losses include the effect of dropout. A warm start may change the rates. Not
         available for "lbfgs".
-    normalization : {"batch", "layer"}, Normalization or None, default=None
-        The normalization of the input of each hidden layer's activation, followed by learned gains
-        and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
-
-        - "batch": batch normalization by weighted statistics of the batch, with running statistics
-          for predictions (Ioffe & Szegedy 2015). Not available for "lbfgs".
-        - "layer": layer normalization, over the units of each row (Ba et al. 2016).
     average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
         ``early_stopping``. Training itself continues from the weights that are not averaged. Not
@@ -283,6 +238,31 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
+    normalization : {"batch", "layer"}, Normalization or None, default=None
+        The normalization of the input of each hidden layer's activation, followed by learned gains
+        and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
+
+        - "batch": batch normalization by weighted statistics of the batch, with running statistics
+          for predictions (Ioffe & Szegedy 2015). Not available for "lbfgs".
+        - "layer": layer normalization, over the units of each row (Ba et al. 2016).
+    n_estimators : int, default=1
+        The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
+        et al. 2017): each member has its own seed, and so its own initial weights, row order and
+        validation rows. The members are trained together, and their predictions (probabilities, for
+        a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
+    class_weight : dict, "balanced" or None, default=None
+        The weight of each class, for imbalanced data. It multiplies the sample weights in training,
+        in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.
+        "balanced" gives a class the weight ``n / (n_classes * n_c)``, where n and n_c are the total
+        `sample_weight` of all rows and of the rows of the class, as in scikit-learn's
+        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1. A
+        0/1 matrix has only "balanced": the weight of a row is the product over the columns, as in
+        scikit-learn's trees. "balanced" needs all rows, so `partial_fit` does not accept it.
+    label_smoothing : float, default=0.0
+        The share e of each target that is spread evenly over all classes, in [0, 1). The targets
+        are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
+        each column of a 0/1 matrix (Szegedy et al. 2016, section 7). Losses use the smoothed
+        targets, scores the true labels. Not available for the hinge losses.
 
     Attributes
     ----------
@@ -463,92 +443,10 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
     (2, 3)
     """
 
-    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("classifier")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("classifier")
-    _losses: ClassVar[Mapping[str, Loss]] = CLASSIFIER_LOSSES
     _targets: LabelTargets
     classes_: Array
     temperature_: float
     _y_numeric = False
-
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationLike | Sequence[ActivationLike] = "relu",
-        *,
-        loss: ClassifierLossName | ClassifierLoss = "log_loss",
-        solver: SolverName | Optimizer | LBFGS = "adam",
-        alpha: float = 0.0001,
-        batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 0.0001,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool | EarlyStopping = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-08,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        n_estimators: int = 1,
-        class_weight: ClassWeight | None = None,
-        label_smoothing: float = 0.0,
-        l1_ratio: float = 0.0,
-        clip_norm: float | None = None,
-        layers: LayersLike | None = None,
-        input_shape: int | Sequence[int] | None = None,
-        dropout: float | Sequence[float] | Array = 0.0,
-        normalization: NormalizationName | Normalization | None = None,
-        average: AverageName | WeightAverage | None = None,
-        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
-        time_limit: float | None = None,
-        dtype: Literal["float32", "float64"] | None = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.n_estimators = n_estimators
-        self.class_weight = class_weight
-        self.label_smoothing = label_smoothing
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.layers = layers
-        self.input_shape = input_shape
-        self.dropout = dropout
-        self.normalization = normalization
-        self.average = average
-        self.init = init
-        self.time_limit = time_limit
-        self.dtype = dtype
 
     # -------------------------------------------------------------------- training
 
@@ -602,29 +500,19 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         AttributeError
             If the solver is not stochastic.
         """
+        if classes is not None and self.__sklearn_is_fitted__():
+            self._targets.check_classes(classes)
         return self._fit_rows(
             *(X, y, sample_weight, X_val, y_val, sample_weight_val),
             incremental=True,
             classes=classes,
         )
 
-    def _make_targets(
-        self,
-        config: Config,
-        y: Any,
-        weight: Array | None,
-        classes: Any,
-        incremental: bool,
-    ) -> LabelTargets:
-        if incremental:
-            check_classes_passed(classes)
-        return make_label_targets(y, classes, config)
+    _make_targets = staticmethod(make_label_targets)
 
     def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> LabelTargets:
-        classes = np.asarray(values["classes"])
-        if "is_sparse" in values:
-            return MultilabelTargets(classes, config, bool(values["is_sparse"]))
-        return ClassTargets(classes, config)
+        kind = MultilabelTargets if "is_sparse" in values else ClassTargets
+        return kind(config=config, **values)
 
     @classmethod
     def from_weights(
@@ -677,9 +565,7 @@ class BackpropClassifier(ClassifierMixin, BaseSupervisedNetwork):
         def make_targets(config: Config, n_outputs: int) -> Targets:
             default_labels = np.arange(n_outputs if multilabel else max(n_outputs, 2))
             labels = default_labels if classes is None else np.asarray(classes)
-            targets: LabelTargets = ClassTargets(labels, config)
-            if multilabel:
-                targets = MultilabelTargets(labels, config, is_sparse=False)
+            targets = (MultilabelTargets if multilabel else ClassTargets)(labels, config)
             if targets.n_outputs != n_outputs:
                 raise ValueError(
                     f"classes={classes!r} need {targets.n_outputs} output(s), but the last of "

@@ -86,69 +86,6 @@ class Explanation:
         return importances
 
 
-def make_explanation(
-    predict: Callable[[Array], Array],
-    rows: Array,
-    background: Array,
-    sources: IndexArray,
-    predictions: Array,
-    background_predictions: Array,
-    data: Array,
-    feature_names: Sequence[str] | None,
-    output_names: list[str] | None,
-    n_permutations: int | None,
-    random_state: Any,
-    **settings: Any,
-) -> Explanation:
-    """Return an explanation by interventional Shapley values.
-
-    Parameters
-    ----------
-    predict, rows, background, sources : object
-        As of `compute_shapley_values`; `predict` may return an array of shape (n,).
-    predictions, background_predictions : array of shape (n,) or (n, n_outputs)
-        The predictions for the explained rows, and for the background.
-    data : array of shape (n_rows, n_columns)
-        The values of the explained rows.
-    feature_names : sequence or None
-        The names of the columns; None for x0, x1, ...
-    output_names : list of str or None
-        The names of the outputs.
-    n_permutations : int or None
-        As of `compute_shapley_values`.
-    random_state : int, RandomState instance or None
-        Draws the permutations.
-    **settings : object
-        Other arguments of `compute_shapley_values`.
-    """
-    n_rows, n_columns = data.shape
-    if n_permutations is not None:
-        check_scalar(n_permutations, "n_permutations", Integral, min_val=1)
-    shape = predictions.shape[1:]
-    values = compute_shapley_values(
-        lambda matrix: predict(matrix).reshape(len(matrix), -1),
-        rows,
-        background,
-        sources,
-        predictions.reshape(n_rows, -1),
-        background_predictions.reshape(len(background), -1),
-        n_columns,
-        n_permutations,
-        check_random_state(random_state),
-        **settings,
-    )
-    base = background_predictions.astype(np.float64).mean(axis=0)
-    if feature_names is None:
-        feature_names = [f"x{column}" for column in range(n_columns)]
-    return Explanation(
-        values=values.reshape(n_rows, n_columns, *shape),
-        base_values=np.broadcast_to(base, (n_rows, *shape)).copy(),
-        data=data,
-        feature_names=[str(name) for name in feature_names],
-        output_names=output_names,
-    )
-
-
 def draw_background(n_rows: int, random_state: Any) -> IndexArray:
     """Return the rows of a background sample, in order: all of them, or `N_BACKGROUND`."""
     if n_rows <= N_BACKGROUND:
@@ -162,13 +99,8 @@ def output_transform(output: Any) -> Callable[[Array], Array]:
     if output == "probability":
         return np.asarray
     if output == "log_odds":
-        return log_odds
+        return lambda p: np.asarray(logit(np.clip(p, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)))
     raise ValueError(f'output must be "probability" or "log_odds", got {output!r}.')
-
-
-def log_odds(probabilities: Array) -> Array:
-    """Return log(p / (1 - p)) of probabilities p, with finite values for 0 and 1."""
-    return np.asarray(logit(np.clip(probabilities, _MIN_PROBABILITY, 1 - _MIN_PROBABILITY)))
 
 
 # Values are exact up to this number of columns. They take 2**n_columns predictions for each pair of
@@ -185,20 +117,23 @@ hybrid is made with, and whether each column is that of the explained row, of sh
 RowMapper: TypeAlias = Callable[[Callable[[int], Array], Iterable[int]], Iterable[Array]]
 
 
-def compute_shapley_values(
+def make_explanation(
     predict: Callable[[Array], Array],
     rows: Array,
     background: Array,
     sources: IndexArray,
     predictions: Array,
     background_predictions: Array,
-    n_columns: int,
+    data: Array,
+    feature_names: Sequence[str] | None,
+    output_names: list[str] | None,
     n_permutations: int | None,
-    rng: np.random.RandomState,
+    random_state: Any,
+    *,
     rows_at_once: int = 1 << 14,
     map_rows: RowMapper = map,
-) -> Array:
-    """Return the interventional Shapley values of rows.
+) -> Explanation:
+    """Return an explanation by interventional Shapley values.
 
     The value of a set S of columns of row x is v(S) = mean_b f(x_S, b_rest), over background rows
     b (Janzing et al. 2020). The Shapley value of column j is its mean gain v(S + j) - v(S) over the
@@ -210,29 +145,29 @@ def compute_shapley_values(
     Parameters
     ----------
     predict : callable
-        Returns the predictions for a matrix of rows, of shape (n, n_outputs). It may be called in
-        several threads.
+        Returns the predictions for a matrix of rows, of shape (n,) or (n, n_outputs). It may be
+        called in several threads.
     rows, background : array of shape (n_rows or n_background, width)
         The explained and the background rows as matrices.
     sources : IndexArray of shape (width,)
         The column of the table that each column of the matrices comes from.
-    predictions, background_predictions : array of shape (n_rows or n_background, n_outputs)
-        The predictions for the explained and for the background rows.
-    n_columns : int
-        The number of columns of the table.
+    predictions, background_predictions : array of shape (n,) or (n, n_outputs)
+        The predictions for the explained rows, and for the background.
+    data : array of shape (n_rows, n_columns)
+        The values of the explained rows.
+    feature_names : sequence or None
+        The names of the columns; None for x0, x1, ...
+    output_names : list of str or None
+        The names of the outputs.
     n_permutations : int or None
         The number of permutations for each background row; None for exact values up to
         `MAX_EXACT_COLUMNS` columns, and 1 for more.
-    rng : RandomState
+    random_state : int, RandomState instance or None
         Draws the permutations, which are the same for all rows.
     rows_at_once : int, default=16384
         The maximum number of rows that are predicted at once.
     map_rows : callable, default=map
         Applies a function to rows.
-
-    Returns
-    -------
-    values : array of shape (n_rows, n_columns, n_outputs)
 
     References
     ----------
@@ -247,8 +182,12 @@ def compute_shapley_values(
     Strumbelj, E. & Kononenko, I. (2014). Explaining prediction models and individual predictions
     with feature contributions. Knowledge and Information Systems 41, 647-665.
     """
-    background_outputs = background_predictions.astype(np.float64)
-    outputs = predictions.astype(np.float64)
+    (n_rows, n_columns), shape = data.shape, predictions.shape[1:]
+    if n_permutations is not None:
+        check_scalar(n_permutations, "n_permutations", Integral, min_val=1)
+    rng = check_random_state(random_state)
+    outputs = predictions.reshape(n_rows, -1).astype(np.float64)
+    background_outputs = background_predictions.reshape(len(background), -1).astype(np.float64)
     is_exact = n_permutations is None and n_columns <= MAX_EXACT_COLUMNS
     if not is_exact:
         orders = draw_permutations(len(background), n_columns, n_permutations or 1, rng)
@@ -258,12 +197,11 @@ def compute_shapley_values(
             parts = [
                 slice(start, start + rows_at_once) for start in range(0, len(index), rows_at_once)
             ]
-            return np.concatenate(
-                [
-                    predict(np.where(mask[part][:, sources], rows[row], background[index[part]]))
-                    for part in parts
-                ]
-            )
+            results = [
+                predict(np.where(mask[part][:, sources], rows[row], background[index[part]]))
+                for part in parts
+            ]
+            return np.concatenate(results).reshape(len(index), -1)
 
         is_nan = (rows[row] != rows[row]) & (background != background)
         index, column = np.nonzero((rows[row] != background) & ~is_nan)
@@ -273,7 +211,17 @@ def compute_shapley_values(
             return _exact_values(predict_hybrids, differs, outputs[row], background_outputs)
         return _sampled_values(predict_hybrids, differs, outputs[row], background_outputs, orders)
 
-    return np.array(list(map_rows(explain_row, range(len(outputs)))))
+    values = np.array(list(map_rows(explain_row, range(n_rows))))
+    base = background_predictions.astype(np.float64).mean(axis=0)
+    if feature_names is None:
+        feature_names = [f"x{column}" for column in range(n_columns)]
+    return Explanation(
+        values=values.reshape(n_rows, n_columns, *shape),
+        base_values=np.broadcast_to(base, (n_rows, *shape)).copy(),
+        data=data,
+        feature_names=[str(name) for name in feature_names],
+        output_names=output_names,
+    )
 
 
 def draw_permutations(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, overload
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,36 +11,19 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 from sklearn.utils.validation import assert_all_finite, check_is_fitted
 
-from ..activations import ActivationLike
-from ..early_stopping import EarlyStopping
-from ..initializers import Initializer
-from ..layers import LayersLike
-from ..layers.normalization import Normalization
 from ..losses.base import Loss
 from ..losses.regression import REGRESSOR_LOSSES, Poisson, SquaredError
-from ..optimizers import LBFGS, Optimizer
-from ..schedules import LearningRateSchedule
-from ..training.architecture import CoefsAndIntercepts
 from ..training.config import Config
-from ..utils._name_types import (
-    AverageName,
-    InitializerName,
-    NormalizationName,
-    RegressorLossName,
-    ScheduleName,
-    SolverName,
-)
-from ..utils.arrays import Array, MatrixLike, as_dense, max_abs
-from ..weight_averaging import WeightAverage
+from ..utils.arrays import Array, MatrixLike, as_dense
 from ._estimator_mixin import available_if
-from ._parameter_table import Parameter, get_constraints, get_parameters
+from ._parameters import RegressorParameters
 from ._supervised import BaseSupervisedNetwork
 from ._targets import NumberTargets
 from ._validation import check_no_missing, validate_weight
 from .base import check_stochastic
 
 
-class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
+class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwork):
     """Neural network regressor, trained by backpropagation.
 
     A drop-in replacement for scikit-learn's `MLPRegressor`, with the same parameters, attributes
@@ -187,17 +170,6 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     max_fun : int, default=15000
         The maximum number of evaluations of the loss by "lbfgs", at least 1. `LBFGS` has more
         settings.
-    n_estimators : int, default=1
-        The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
-        et al. 2017): each member has its own seed, and so its own initial weights, row order and
-        validation rows. The members are trained together, and their predictions (probabilities, for
-        a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
-    scale_target : bool, default=False
-        Whether to train on targets scaled to mean zero and standard deviation one. Predictions are
-        in the units of y. Mean and scale are learned in the first call of `fit` or `partial_fit`
-        and stay the same in further training. For losses of non-negative targets ("poisson",
-        "gamma", "tweedie"), y is divided by its mean instead. Reported losses, ``tol`` and the
-        parameters of a loss refer to the scaled targets.
     l1_ratio : float, default=0.0
         The share of the L1 penalty, in [0, 1], as in scikit-learn's `ElasticNet`: the penalty is
         ``alpha * (l1_ratio * sum(|W|) + (1 - l1_ratio) / 2 * sum(W**2)) / w``, with w as in
@@ -226,13 +198,6 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         other units are scaled up, so predictions need no correction (Srivastava et al. 2014).
         Training losses include the effect of dropout. A warm start may change the rates. Not
         available for "lbfgs".
-    normalization : {"batch", "layer"}, Normalization or None, default=None
-        The normalization of the input of each hidden layer's activation, followed by learned gains
-        and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
-
-        - "batch": batch normalization by weighted statistics of the batch, with running statistics
-          for predictions (Ioffe & Szegedy 2015). Not available for "lbfgs".
-        - "layer": layer normalization, over the units of each row (Ba et al. 2016).
     average : {"polyak", "ema"}, WeightAverage or None, default=None
         The average of the weights over the steps that is kept as the fitted weights and scored with
         ``early_stopping``. Training itself continues from the weights that are not averaged. Not
@@ -262,6 +227,24 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.
+    normalization : {"batch", "layer"}, Normalization or None, default=None
+        The normalization of the input of each hidden layer's activation, followed by learned gains
+        and intercepts. Instances, such as `BatchNormalization`, have settings of their own.
+
+        - "batch": batch normalization by weighted statistics of the batch, with running statistics
+          for predictions (Ioffe & Szegedy 2015). Not available for "lbfgs".
+        - "layer": layer normalization, over the units of each row (Ba et al. 2016).
+    n_estimators : int, default=1
+        The number of networks, at least 1. Several networks form a deep ensemble (Lakshminarayanan
+        et al. 2017): each member has its own seed, and so its own initial weights, row order and
+        validation rows. The members are trained together, and their predictions (probabilities, for
+        a classifier) are averaged. The first member equals the network of ``n_estimators=1``.
+    scale_target : bool, default=False
+        Whether to train on targets scaled to mean zero and standard deviation one. Predictions are
+        in the units of y. Mean and scale are learned in the first call of `fit` or `partial_fit`
+        and stay the same in further training. For losses of non-negative targets ("poisson",
+        "gamma", "tweedie"), y is divided by its mean instead. Reported losses, ``tol`` and the
+        parameters of a loss refer to the scaled targets.
 
     Attributes
     ----------
@@ -447,90 +430,10 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
     True
     """
 
-    _parameter_table: ClassVar[dict[str, Parameter]] = get_parameters("regressor")
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = get_constraints("regressor")
-    _losses: ClassVar[Mapping[str, Loss]] = REGRESSOR_LOSSES
     _targets: NumberTargets
 
     target_mean_: Array | None
     target_scale_: Array | None
-
-    def __init__(
-        self,
-        hidden_layer_sizes: int | Sequence[int] | Array = (100,),
-        activation: ActivationLike | Sequence[ActivationLike] = "relu",
-        *,
-        loss: RegressorLossName | Loss = "squared_error",
-        solver: SolverName | Optimizer | LBFGS = "adam",
-        alpha: float = 0.0001,
-        batch_size: Literal["auto"] | int = "auto",
-        learning_rate: ScheduleName | LearningRateSchedule | Callable[[float], float] = "constant",
-        learning_rate_init: float = 0.001,
-        power_t: float = 0.5,
-        max_iter: int = 200,
-        shuffle: bool = True,
-        random_state: int | np.random.RandomState | None = None,
-        tol: float = 0.0001,
-        verbose: bool | int = False,
-        warm_start: bool = False,
-        momentum: float = 0.9,
-        nesterovs_momentum: bool = True,
-        early_stopping: bool | EarlyStopping = False,
-        validation_fraction: float = 0.1,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-08,
-        n_iter_no_change: float = 10,
-        max_fun: int = 15000,
-        n_estimators: int = 1,
-        scale_target: bool = False,
-        l1_ratio: float = 0.0,
-        clip_norm: float | None = None,
-        layers: LayersLike | None = None,
-        input_shape: int | Sequence[int] | None = None,
-        dropout: float | Sequence[float] | Array = 0.0,
-        normalization: NormalizationName | Normalization | None = None,
-        average: AverageName | WeightAverage | None = None,
-        init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto",
-        time_limit: float | None = None,
-        dtype: Literal["float32", "float64"] | None = None,
-    ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.solver = solver
-        self.alpha = alpha
-        self.batch_size = batch_size
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.power_t = power_t
-        self.max_iter = max_iter
-        self.shuffle = shuffle
-        self.random_state = random_state
-        self.tol = tol
-        self.verbose = verbose
-        self.warm_start = warm_start
-        self.momentum = momentum
-        self.nesterovs_momentum = nesterovs_momentum
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.n_iter_no_change = n_iter_no_change
-        self.max_fun = max_fun
-        self.n_estimators = n_estimators
-        self.scale_target = scale_target
-        self.l1_ratio = l1_ratio
-        self.clip_norm = clip_norm
-        self.layers = layers
-        self.input_shape = input_shape
-        self.dropout = dropout
-        self.normalization = normalization
-        self.average = average
-        self.init = init
-        self.time_limit = time_limit
-        self.dtype = dtype
 
     # -------------------------------------------------------------------- training
 
@@ -831,7 +734,9 @@ class BackpropRegressor(RegressorMixin, BaseSupervisedNetwork):
         """Return the score from the results of `_predict_for_score`."""
         loss = self._targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
-            return _r2(y, y_pred, weight)
+            y = check_no_missing(as_dense(y), "values")
+            assert_all_finite(np.asarray(y), input_name="y")
+            return float(r2_score(y, y_pred, sample_weight=weight))
         with np.errstate(all="ignore"):
             return loss.score(y_pred, y, weight)
 
@@ -852,39 +757,3 @@ def _divide_by_largest(values: Any) -> tuple[Array, Array]:
     maxima = np.abs(values).max(axis=0)
     scale = np.where(maxima > 0, maxima, 1.0)
     return values / scale, scale
-
-
-def _r2(y: Any, y_pred: Array, weight: Array | None) -> float:
-    """Return scikit-learn's R2, also for values whose squares overflow or underflow."""
-    y = check_no_missing(as_dense(y), "values")
-    values = np.asarray(y)
-    assert_all_finite(values, input_name="y")
-    if values.shape == y_pred.shape and values.dtype.kind in "iuf":
-        limits = np.finfo(np.result_type(values, y_pred))
-        lower, upper = (
-            float(limits.tiny) ** 0.5 * _MAX_SUMMED_SQUARES,
-            float(limits.max) ** 0.5 / _MAX_SUMMED_SQUARES,
-        )
-        maximum = max(max_abs(values), max_abs(y_pred))
-        if 0 < maximum < lower or maximum > upper:
-            y, y_pred, weight = _scale_down(values, y_pred, weight)
-    return float(r2_score(y, y_pred, sample_weight=weight))
-
-
-def _scale_down(y: Array, y_pred: Array, weight: Array | None) -> tuple[Array, Array, Array | None]:
-    """Return the rows with positive weight, each target divided by a power of two.
-
-    The targets are then at most 1 in absolute value. R2 does not change, as powers of two
-    cause no rounding.
-    """
-    if weight is not None:
-        has_weight = weight > 0
-        y, y_pred, weight = y[has_weight], y_pred[has_weight], weight[has_weight]
-    pair = np.array([y, y_pred], dtype=np.float64)
-    _, exponents = np.frexp(np.abs(pair).max(axis=(0, 1), initial=0))
-    y, y_pred = np.ldexp(pair, -exponents)
-    return y, y_pred, weight
-
-
-# The number of squares that can be summed without overflow.
-_MAX_SUMMED_SQUARES = 1e6

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
 
 from ..layers.dense import Activation
 from ..nn.network import Network
@@ -102,24 +101,9 @@ class Summary:
         return "\n".join([self.estimator, *lines])
 
     def _repr_html_(self) -> str:
-        return f"<table><caption>{escape(self.estimator)}</caption>{self.to_html_rows()}</table>"
-
-    def to_html_rows(self, row: str = "<tr>") -> str:
-        """Return the rows of the table as HTML.
-
-        Parameters
-        ----------
-        row : str, default="<tr>"
-            The opening tag of each row.
-
-        Returns
-        -------
-        rows : str
-            The head and the body of the table.
-        """
-        head = _html_row(_HEADINGS, "th", row)
-        body = "".join(_html_row(cells, "td", row) for cells in self._rows())
-        return f"<thead>{head}</thead><tbody>{body}</tbody>"
+        head, body = _html_row(_HEADINGS, "th"), "".join(_html_row(r, "td") for r in self._rows())
+        rows = f"<thead>{head}</thead><tbody>{body}</tbody>"
+        return f"<table><caption>{escape(self.estimator)}</caption>{rows}</table>"
 
 
 def format_shape(shape: Sequence[int]) -> str:
@@ -127,8 +111,8 @@ def format_shape(shape: Sequence[int]) -> str:
     return " x ".join(f"{size:,}" for size in shape)
 
 
-def _html_row(cells: Sequence[str], tag: str, row: str) -> str:
-    return row + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def summarize_network(
@@ -161,34 +145,3 @@ def summarize_network(
         )
     rows.append(LayerSummary(out_activation, network.row_shapes[-1], 0, {}))
     return Summary(estimator, tuple(rows), n_estimators)
-
-
-class FittedAttributesHTML:
-    """HTML of the fitted attributes, followed by the layer tables of the networks.
-
-    Parameters
-    ----------
-    attributes : object
-        scikit-learn's representation of the fitted attributes.
-    summaries : sequence of Summary
-        One summary for each kind of network.
-    """
-
-    def __init__(self, attributes: Any, summaries: Sequence[Summary]) -> None:
-        self._attributes, self._summaries = attributes, summaries
-
-    def __len__(self) -> int:
-        return len(self._attributes)
-
-    def _repr_html_inner(self) -> str:
-        html: str = self._attributes._repr_html_inner()
-        n = len(self._summaries)
-        for i, summary in enumerate(self._summaries, 1):
-            number = "" if n == 1 else f", {i} of {n}"
-            # The classes are those of scikit-learn's tables.
-            rows = summary.to_html_rows('<tr class="default">')
-            html += (
-                f'<div class="estimator-table"><details><summary>Layers{number}</summary>'
-                f'<table class="parameters-table">{rows}</table></details></div>'
-            )
-        return html

@@ -5,7 +5,3 @@ from .onnx_export import register_converters, to_onnx
 from .sklearn_export import to_sklearn
 
 __all__ = ["register_converters", "to_expression", "to_onnx", "to_sklearn"]
-
-
-def __dir__() -> list[str]:
-    return __all__

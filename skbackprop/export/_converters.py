@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import singledispatch
 from typing import Any, cast
 
@@ -22,7 +23,6 @@ from ..layers.attention import compute_sinusoids
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.convolution import Convolution
 from ..layers.latent import Sampling
-from ..layers.recurrent import RecurrentLayer
 from ..layers.reshaping import CropOrPad
 from ..losses import links
 from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
@@ -35,7 +35,7 @@ from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr
 
-# The arrays of a layer by name, with the member axis first.
+# The arrays of a layer of one ensemble member, by name.
 Arrays = Mapping[str, Array]
 
 
@@ -51,12 +51,12 @@ def to_expression(part: Any, *inputs: Any) -> Any:
     - for a loss with its own `predict`, the raw predictions: ``(loss, raw_prediction)``,
     - for a transformer in a pipeline, its input: ``(transformer, x)``,
     - for a layer, its input and its arrays by name: ``(layer, x, arrays)``. The input has the shape
-      of a row, and the arrays have the axis of the ensemble's members first.
+      of a row. Each member of an ensemble calls the function with its own arrays.
 
     It returns an expression, made with operators and these functions: add, subtract, multiply,
-    divide, negative, power, square, absolute, maximum, minimum, equal, isnan, exp, expm1, log,
-    log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of ``scipy.special``. They broadcast
-    the values of a row as NumPy does.
+    divide, matmul, negative, power, square, absolute, maximum, minimum, equal, isnan, exp, expm1,
+    log, log1p, sqrt, tanh, sin and cos of ``numpy``, expit and erf of ``scipy.special``. They
+    broadcast the values of a row as NumPy does.
 
     Parameters
     ----------
@@ -183,9 +183,10 @@ _FORMULAS: dict[type, Callable[..., Any]] = {
     losses.Loss: lambda part, raw: convert(part.link, raw),
     losses.Quantile: lambda part, raw: to_expression(part.link, raw),  # the quantiles of a target
     losses.Gaussian: lambda part, raw: ex.take_columns(
-        raw, range(raw.width)[part.prediction_columns]
+        raw, range(raw.shape[-1])[part.prediction_columns]
     ),
     layers.Activation: lambda part, x, arrays: convert(part.function, x),
+    layers.Dropout: lambda part, x, arrays: x,
     layers.Flatten: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
     layers.Permute: lambda part, x, arrays: ex.transpose(x, [axis - 1 for axis in part.dims]),
     layers.Reshape: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
@@ -203,15 +204,14 @@ for _kind, _formula in _FORMULAS.items():
 @to_expression.register
 def _(part: links.NonCrossingQuantileLink, raw: Expr) -> Any:
     # The first raw prediction of each target is a quantile, the others are steps to the next one.
-    is_step = np.arange(raw.width) % part.n > 0
+    is_step = np.arange(raw.shape[-1]) % part.n > 0
     steps = is_step * _softplus(raw) + ~is_step * raw
-    cumulative = np.kron(np.eye(raw.width // part.n), np.triu(np.ones((part.n, part.n))))
-    return ex.dense(steps, cumulative[None])
+    return steps @ np.kron(np.eye(raw.shape[-1] // part.n), np.triu(np.ones((part.n, part.n))))
 
 
 @to_expression.register
 def _(part: links.GaussianLink, raw: Expr) -> Any:
-    is_variance = np.arange(raw.width) % 2
+    is_variance = np.arange(raw.shape[-1]) % 2
     variances = to_expression(links.LOG_LINK, raw) + part.floor
     return (1 - is_variance) * raw + is_variance * variances
 
@@ -219,7 +219,7 @@ def _(part: links.GaussianLink, raw: Expr) -> Any:
 def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
     """Return the standard deviation that the network predicts, or None for most losses."""
     if isinstance(loss, losses.Gaussian):
-        variances = range(raw.width)[1::2]
+        variances = range(raw.shape[-1])[1::2]
         return np.sqrt(ex.take_columns(to_expression(loss.link, raw), variances))
     if type(loss).predict_std is losses.Loss.predict_std:
         return None
@@ -234,8 +234,8 @@ def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
 
 @to_expression.register
 def _(part: layers.Dense, x: Expr, arrays: Arrays) -> Any:
-    scope = part.scope
-    return ex.dense(x, arrays[f"{scope}weights"], arrays.get(f"{scope}biases"))
+    product = x @ arrays[f"{part.scope}weights"]
+    return product + arrays[f"{part.scope}biases"] if part.use_bias else product
 
 
 @to_expression.register
@@ -246,38 +246,36 @@ def _(part: layers.BatchNormalization, x: Expr, arrays: Arrays) -> Any:
 
 @to_expression.register
 def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
-    # A sum of large numbers or of their squares could overflow in single precision.
-    centered = x - ex.reduce_sum(x * (1 / x.n_channels))
-    mean_size: Any = ex.reduce_sum(np.abs(centered) * (1 / x.n_channels))
-    size = np.maximum(mean_size, 1.0)
+    centered = x - ex.mean(x)
+    # The squares of large numbers could overflow in single precision.
+    size = np.maximum(ex.mean(np.abs(centered)), 1.0)
     centered = centered / size
-    variance = ex.reduce_sum(np.square(centered)) * (1 / x.n_channels)
-    denominator = np.sqrt(variance + part.epsilon / size / size)
-    return centered / denominator * arrays[f"{part.scope}gains"] + arrays[f"{part.scope}biases"]
+    variance = ex.mean(np.square(centered))
+    normalized = centered / np.sqrt(variance + part.epsilon / size / size)
+    return normalized * arrays[f"{part.scope}gains"] + arrays[f"{part.scope}biases"]
 
 
 @to_expression.register
 def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
     n_mapped = part.n_blocks * part.width
-    mapped = ex.block_linear(ex.take_columns(x, range(n_mapped)), arrays["maps"])
+    blocks = ex.reshape(ex.take_columns(x, range(n_mapped)), (part.n_blocks, part.width))
+    mapped = ex.multiply_blocks(blocks, arrays["maps"])
     return ex.concat([mapped, ex.take_columns(x, range(n_mapped, x.width))])
 
 
 @to_expression.register
 def _(part: layers.PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
-    frequencies, maps, k = arrays["frequencies"], arrays["maps"], part.n_frequencies
-    n_estimators, n_embedded, _ = frequencies.shape
-    columns = range(n_embedded) if part.features is None else part.features
-    features = ex.take_columns(x, np.repeat(columns, k))
-    phases = features * (2 * np.pi * frequencies).reshape(n_estimators, -1)
-    mapped_sines = ex.block_linear(np.sin(phases), maps[:, :, :k])
-    mapped = mapped_sines + ex.block_linear(np.cos(phases), maps[:, :, k:])
-    return ex.concat([mapped, x])
+    frequencies = arrays["frequencies"]
+    columns = range(len(frequencies)) if part.features is None else part.features
+    numbers: Any = ex.reshape(ex.take_columns(x, columns), (len(frequencies), 1))
+    phases = numbers * (2 * np.pi * frequencies)
+    waves = ex.concat([np.sin(phases), np.cos(phases)])
+    return ex.concat([ex.multiply_blocks(waves, arrays["maps"]), x])
 
 
 @to_expression.register
 def _(part: layers.CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
-    tables = np.split(arrays["embeddings"], np.cumsum(part.sizes)[:-1], axis=1)
+    tables = np.split(arrays["embeddings"], np.cumsum(part.sizes)[:-1])
     vectors = [
         ex.gather(ex.take_columns(x, [column]), table)
         for column, table in zip(part.categorical_columns, tables, strict=True)
@@ -288,31 +286,32 @@ def _(part: layers.CategoricalEmbedding, x: Expr, arrays: Arrays) -> Any:
 
 @to_expression.register(Convolution)
 @to_expression.register(layers.DepthwiseConv2D)
+@to_expression.register(layers.Conv2DTranspose)
 def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
-    windows, kernels = part.image_windows(x.shape), arrays["kernels"]
+    windows, kernels = list(part.image_windows(x.shape)), arrays["kernels"]
+    operator, attributes = "Conv", {"dilations": [axis.dilation for axis in windows]}
     if isinstance(part, layers.Conv1D):  # a sequence is an image of height one
-        kernels = kernels[:, None]
-    size = [axis.n_inputs for axis in windows]
-    image = ex.reshape(x, (*size, x.width // math.prod(size)))
-    is_depthwise = isinstance(part, layers.DepthwiseConv2D)
-    biases = arrays.get("kernel_biases")
-    convolved = ex.convolution(image, kernels, biases, windows, is_depthwise)
-    return ex.reshape(convolved, part.compute_output_shape(x.shape))
-
-
-@to_expression.register
-def _(part: layers.Conv2DTranspose, x: Expr, arrays: Arrays) -> Expr:
-    kernels = arrays["kernels"]
-    image = ex.reshape(x, (*x.shape[:2], kernels.shape[-1]))
-    windows = part.image_windows(x.shape)
-    return ex.transposed_convolution(image, kernels, arrays.get("kernel_biases"), windows)
+        kernels = kernels[None]
+    elif isinstance(part, layers.DepthwiseConv2D):  # each channel is a group
+        kernels, attributes["group"] = kernels[..., None, :], kernels.shape[-1]
+    elif isinstance(part, layers.Conv2DTranspose):
+        # The last window ends this number of rows and columns after the output.
+        after = [
+            (axis.n_outputs - 1) * axis.stride + axis.size - axis.before - axis.n_inputs
+            for axis in windows
+        ]
+        windows = [replace(axis, after=n) for axis, n in zip(windows, after, strict=True)]
+        operator, attributes = "ConvTranspose", {"output_padding": [max(-n, 0) for n in after]}
+    constants = [kernels, arrays["kernel_biases"]] if part.use_bias else [kernels]
+    shape = part.compute_output_shape(x.shape)
+    return ex.over_windows(operator, x, windows, shape, constants, **attributes)
 
 
 @to_expression.register
 def _(part: layers.UpSampling2D, x: Expr, arrays: Arrays) -> Expr:
     (height, width), (down, right) = x.shape[:2], as_pair(part.size)
-    pixels = ex.reshape(x, (height, 1, width, 1, x.width // (height * width)))
-    copies: Any = pixels * np.ones((1, 1, down, 1, right, 1))
+    pixels: Any = ex.reshape(x, (height, 1, width, 1, x.width // (height * width)))
+    copies = pixels * np.ones((1, down, 1, right, 1))
     return ex.reshape(copies, part.compute_output_shape(x.shape))
 
 
@@ -340,35 +339,38 @@ def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
     if len(windows) == 1:  # a sequence is an image of height one
         windows = AxisWindows(1), *windows
     is_max = isinstance(part, (pooling.MaxPooling, pooling.GlobalMaxPooling))
-    image = ex.reshape(x, (*(axis.n_inputs for axis in windows), shape[-1]))
-    return ex.reshape(ex.pool(image, "MaxPool" if is_max else "AveragePool", windows), shape)
-
-
-_RECURRENT_ARRAYS = ("kernels", "recurrent_kernels", "kernel_biases", "recurrent_biases")
-_RECURRENT_ACTIVATIONS = {
-    activations.Tanh: "Tanh",
-    activations.Relu: "Relu",
-    activations.Logistic: "Sigmoid",
-}
+    return ex.over_windows("MaxPool" if is_max else "AveragePool", x, windows, shape)
 
 
 @to_expression.register(layers.GRU)
 @to_expression.register(layers.LSTM)
 @to_expression.register(layers.SimpleRNN)
-def _(part: RecurrentLayer, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
-    operator = "GRU" if isinstance(part, layers.GRU) else "LSTM"
-    attributes: dict[str, Any] = {"direction": "reverse"} if is_reversed else {}
-    if isinstance(part, layers.SimpleRNN):
-        operator, function = "RNN", type(activations.get_activation(part.activation))
-        if function not in _RECURRENT_ACTIVATIONS:
+def _(part: Any, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
+    kernels, recurrent, biases = (
+        arrays[name] for name in ("kernels", "recurrent_kernels", "kernel_biases")
+    )
+    attributes, recurrent_biases = dict[str, Any](), np.zeros_like(biases)
+    if isinstance(part, layers.GRU):
+        operator, attributes = "GRU", {"linear_before_reset": 1}
+        recurrent_biases[-len(recurrent) :] = arrays["recurrent_biases"]
+    elif isinstance(part, layers.LSTM):
+        operator = "LSTM"
+        # The gates are i, f, the candidate and o; ONNX has i, o, f and the candidate.
+        columns = np.arange(len(biases)).reshape(4, -1)[[0, 3, 1, 2]].ravel()
+        kernels, recurrent, biases = (each[..., columns] for each in (kernels, recurrent, biases))
+    else:
+        activation = convert(activations.get_activation(part.activation), Expr("", shape=(1,)))
+        operator, attributes = "RNN", {"activations": [activation.operator]}
+        if activation.operator not in ("Tanh", "Relu", "Sigmoid"):
             raise TypeError(
                 f"SimpleRNN with activation={part.activation!r} cannot be exported. Use one of "
                 "['tanh', 'relu', 'logistic'], and fit again."
             )
-        attributes["activations"] = [_RECURRENT_ACTIVATIONS[function]]
     sequence = ex.reshape(x, split_channels(x.shape))
-    constants = [arrays[name] for name in _RECURRENT_ARRAYS if name in arrays]
-    return ex.recurrence(sequence, operator, constants, part.return_sequences, attributes)
+    constants = kernels, recurrent, np.concatenate([biases, recurrent_biases])
+    return ex.recurrence(
+        operator, sequence, constants, part.return_sequences, is_reversed, **attributes
+    )
 
 
 @to_expression.register
@@ -385,34 +387,28 @@ def _(part: layers.Bidirectional, x: Expr, arrays: Arrays) -> Expr:
 
 
 @to_expression.register
-def _(part: layers.MultiHeadAttention, x: Expr, arrays: Arrays) -> Expr:
+def _(part: layers.MultiHeadAttention, x: Any, arrays: Arrays) -> Any:
     n_steps, key_size = x.shape[0], part.compute_key_size(x.shape)
 
-    def project(i: int, axes: tuple[int, int, int], factor: float = 1.0) -> Expr:
+    def project(i: int, axes: tuple[int, int, int], factor: float = 1.0) -> Any:
         """Return queries, keys or values of all heads, with other axes than (step, head, d)."""
-        width = part.n_heads * key_size
-        kernels, biases = (
-            arrays[f"attention_{name}"][..., i * width : (i + 1) * width] * factor
-            for name in ("kernels", "biases")
-        )
-        by_step = ex.dense(x, kernels, biases)
+        columns = slice(i * part.n_heads * key_size, (i + 1) * part.n_heads * key_size)
+        kernels, biases = arrays["attention_kernels"], arrays["attention_biases"]
+        by_step: Any = x @ (kernels[:, columns] * factor) + biases[columns] * factor
         return ex.transpose(ex.reshape(by_step, (n_steps, part.n_heads, key_size)), axes)
 
     queries, keys = project(0, (1, 0, 2), 1 / math.sqrt(key_size)), project(1, (1, 2, 0))
-    scores: Any = ex.matmul(queries, keys)
+    scores = queries @ keys
     if part.is_causal:
-        scores = scores + np.triu(np.full((1, n_steps, n_steps), -1e30), 1)
-    heads = ex.transpose(ex.matmul(ex.softmax(scores), project(2, (1, 0, 2))), (1, 0, 2))
-    return ex.dense(
-        ex.reshape(heads, (n_steps, part.n_heads * key_size)),
-        arrays["attention_output_kernels"],
-        arrays["attention_output_biases"],
-    )
+        scores = scores + np.triu(np.full((n_steps, n_steps), -1e30), 1)
+    heads = ex.transpose(ex.softmax(scores) @ project(2, (1, 0, 2)), (1, 0, 2))
+    outputs: Any = ex.reshape(heads, (n_steps, part.n_heads * key_size))
+    return outputs @ arrays["attention_output_kernels"] + arrays["attention_output_biases"]
 
 
 @to_expression.register
 def _(part: layers.PositionalEncoding, x: Expr, arrays: Arrays) -> Any:
-    return x + arrays.get("position_embeddings", compute_sinusoids(x.shape)[None])
+    return x + arrays.get("position_embeddings", compute_sinusoids(x.shape))
 
 
 @to_expression.register
@@ -441,13 +437,7 @@ def _(part: MaxAbsScaler, x: Any) -> Any:
 
 @to_expression.register
 def _(part: TableEncoder, x: Expr) -> Expr:
-    encoded = encode_table(part._encoding, x)
-    if not encoded.width:
-        raise ValueError(
-            "The TableEncoder cannot be exported, because it has no outputs: all columns were "
-            "constant."
-        )
-    return encoded
+    return encode_table(part._encoding, x)
 
 
 def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
@@ -522,7 +512,7 @@ def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
         differences = table - table[0]
         values = table[0] + np.isnan(x) * differences[missing_code]
         if known:
-            values = values + ex.dense(is_level, differences[None, codes])
+            values = values + is_level @ differences[codes]
         return cast(Expr, values)
 
     return look_up
@@ -583,16 +573,12 @@ def _(part: PiecewiseLinearEncoder, x: Expr) -> Any:
 
 @to_expression.register
 def _(part: PeriodicFeatures, x: Expr) -> Any:
-    return cosine_waves(x, 2 * np.pi * part.frequencies_, part.phases_)
+    numbers: Any = ex.reshape(x, (x.width, 1))
+    waves: Any = np.cos(numbers * (2 * np.pi * part.frequencies_) + part.phases_)
+    return ex.reshape(waves, (waves.width,))
 
 
 def bin_fractions(x: Expr, lower: Array, width: Array, least: Array, most: Array) -> Any:
     """Return how much of each bin lies below x."""
     fractions = (x - lower) * np.minimum(1 / width, np.finfo(np.float32).max)
     return ex.clip(fractions, least, most)
-
-
-def cosine_waves(x: Expr, frequencies: Array, phases: Array) -> Any:
-    """Return the cosine waves of each column; frequencies are angular."""
-    columns = np.repeat(np.arange(len(frequencies)), frequencies.shape[1])
-    return np.cos(ex.take_columns(x, columns) * frequencies.ravel() + phases.ravel())

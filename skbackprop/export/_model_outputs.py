@@ -6,11 +6,12 @@ and averages the predictions of ensemble members.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from functools import singledispatch
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
+from sklearn.dummy import DummyClassifier
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import get_pipeline_steps
@@ -21,89 +22,43 @@ from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
-from ..layers.dense import Dropout
 from ..layers.residual import ResidualEnd, ResidualStart
-from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
-from ..tabular._blend import CrossFittedEstimators
-from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, FeatureBuilder
+from ..tabular._blend import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
+from ..tabular._model_inputs import FeatureBuilder
 from ..tabular._targets import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
-from ._boosting import convert_boosting
 from ._converters import (
     bin_fractions,
     convert,
-    cosine_waves,
     encode_table,
     find_converter,
     get_predicted_std,
     table_view,
     to_expression,
 )
-from ._expressions import Expr
+from ._expressions import AT_MOST, EQUALS, LEAF, Expr
 
 _ALL = slice(None)
 _LIMITS = np.finfo(np.float32)
+# The raw prediction of a class that a clone of boosting has not seen, whose probability is zero.
+_UNSEEN = -1e4
+
+Outputs: TypeAlias = dict[str, Expr]
+"""The outputs of a model by name, in their order."""
 
 
-@dataclass(frozen=True)
-class ModelOutput:
-    """Output of a model: the values of an expression, or a label or indicators from them.
-
-    Parameters
-    ----------
-    name : str
-        The name of the output.
-    expression : Expr
-        The expression.
-    classes : array or None, default=None
-        The classes of a label, which is the class with the largest value.
-    threshold : float or None, default=None
-        The threshold of indicators, which are 1 where a value is above it, else 0.
-    """
-
-    name: str
-    expression: Expr
-    classes: Array | None = None
-    threshold: float | None = None
-
-    @property
-    def row_shape(self) -> tuple[int, ...]:
-        """The shape of the output for a row."""
-        return self.expression.shape if self.classes is None else ()
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """The dtype of the output."""
-        if self.classes is not None:
-            return self.classes.dtype
-        return np.dtype(np.float32 if self.threshold is None else np.int64)
-
-    @property
-    def tensor(self) -> Expr:
-        """The output as an expression that has no other use."""
-        if self.classes is not None:
-            code = Expr("ArgMax", (self.expression,), attributes={"axis": -1, "keepdims": 0})
-            return Expr("Gather", (self.classes, code), attributes={"axis": 0})
-        if self.threshold is not None:
-            is_above = Expr("Greater", (self.expression, np.array(self.threshold, np.float32)))
-            return Expr("Cast", (is_above,), attributes={"to": ex.INT64})
-        return Expr("Identity", (self.expression,))
-
-
-def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, tuple[ModelOutput, ...]]:
+def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, Outputs]:
     """Return the input of a fitted estimator as an expression, and its outputs."""
     check_is_fitted(estimator)
     *transformers, last = get_pipeline_steps(estimator)
-    row = x = ex.model_input(estimator.n_features_in_)
+    row = x = Expr("", shape=(estimator.n_features_in_,))
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)
-        outputs = find_converter(to_outputs, type(last))(last, x)
-        if return_std:
-            outputs = (*outputs, _std_output(last, x))
-    return row, outputs
+        options = {"return_std": True} if return_std else {}
+        return row, find_converter(to_outputs, type(last))(last, x, **options)
 
 
 def has_formulas(estimator: Any) -> bool:
@@ -119,9 +74,9 @@ def has_formulas(estimator: Any) -> bool:
 
 
 @singledispatch
-def to_outputs(estimator: Any, x: Expr) -> tuple[ModelOutput, ...]:
+def to_outputs(estimator: Any, x: Expr) -> Outputs:
     """Return the outputs of a fitted estimator for an input: those of a transformer by default."""
-    return (ModelOutput("variable", convert(estimator, x)),)
+    return {"variable": convert(estimator, x)}
 
 
 # ------------------------------------------------------------------------------ networks
@@ -131,75 +86,70 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
     network = estimator._network.part(layers)
     parameters = estimator._predictor.parameters.part(layers)
-    x = ex.reshape(x, network.input_shape)
-    open_residuals: list[Expr] = []
-    n_estimators = len(parameters)
-    named = [a | b for a, b in zip(*parameters.views, strict=True)]
-    for layer, shape, own in zip(network.layers, network.row_shapes[:-1], named, strict=True):
-        if isinstance(layer, ResidualStart):
-            open_residuals.append(x)
-            continue
-        if isinstance(layer, ResidualEnd):
-            x = open_residuals.pop() + x
-            continue
-        if isinstance(layer, Dropout):
-            continue
-        specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
-        # Layers compute with arrays that have an axis for the rows.
-        arrays = {spec.name: own[spec.name].reshape(n_estimators, *spec.shape) for spec in specs}
-        x = convert(layer, x, arrays)
-    return ex.reshape(x, (x.width,))
+    arrays = [a | b for a, b in zip(*parameters.views, strict=True)]
+    x, members = ex.reshape(x, network.input_shape), []
+    for member in range(len(parameters)):
+        z, open_residuals = x, list[Expr]()
+        for layer, shape, own in zip(network.layers, network.row_shapes[:-1], arrays, strict=True):
+            if isinstance(layer, ResidualStart):
+                open_residuals.append(z)
+            elif isinstance(layer, ResidualEnd):
+                z = open_residuals.pop() + z
+            else:
+                specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
+                # Layers compute with arrays that have an axis for the rows.
+                named = {spec.name: own[spec.name][member].reshape(spec.shape) for spec in specs}
+                z = convert(layer, z, named)
+        members.append(ex.reshape(z, (z.width,)))
+    return ex.stack(members)
 
 
 @to_outputs.register
-def _(estimator: BackpropClassifier, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: BackpropClassifier, x: Expr) -> Outputs:
     raw, targets = predict_raw(estimator, x), estimator._targets
-    link, classes = targets.loss.link, targets.classes
     has_probabilities = hasattr(estimator, "predict_proba")
     name = "probabilities" if has_probabilities else "scores"
     # Rounded probabilities may be equal where raw predictions are not.
-    is_raw_decisive = raw.n_estimators == 1 or not has_probabilities
+    is_raw_decisive = len(raw.shape) == 1 or not has_probabilities
     is_multilabel = isinstance(targets, MultilabelTargets)
-    by_class = raw if raw.width > 1 or is_multilabel else ex.concat([-raw, raw])
-    values = ex.mean_over_members(convert(link, by_class) if has_probabilities else raw)
+    by_class = raw if raw.shape[-1] > 1 or is_multilabel else ex.concat([-raw, raw])
+    values = ex.mean_over_members(
+        convert(targets.loss.link, by_class) if has_probabilities else raw
+    )
     decisive = ex.mean_over_members(by_class) if is_raw_decisive else values
     if is_multilabel:
-        label = ModelOutput("label", decisive, threshold=0.0 if is_raw_decisive else 0.5)
-        return label, ModelOutput(name, values)
-    if len(classes) == 1:
+        return {"label": ex.is_above(decisive, 0.0 if is_raw_decisive else 0.5), name: values}
+    if len(targets.classes) == 1:
         values = decisive = ex.mean_over_members(raw) * 0.0 + 1.0
-    return make_label_output("label", decisive, classes), ModelOutput(name, values)
+    return {"label": _convert_label(decisive, targets.classes), name: values}
 
 
-def make_label_output(name: str, values: Expr, classes: Array) -> ModelOutput:
-    """Return the output of a label, with classes of a type that ONNX has.
-
-    Raises
-    ------
-    ValueError
-        If there is no such type.
-    """
+def _convert_label(values: Expr, classes: Array) -> Expr:
+    """Return the class with the largest value. Integers and strings have one dtype."""
     kind = classes.dtype.kind
-    if kind in "UO" and all(isinstance(label, str) for label in classes.tolist()):
+    if kind == "U":
         classes = classes.astype(object)
     elif kind in "iu" and classes.max() <= np.iinfo(np.int64).max:
         classes = classes.astype(np.int64)
-    elif kind != "b" and classes.dtype not in (np.float32, np.float64):
-        raise ValueError(
-            "Labels must be strings, booleans, float32 or float64 numbers, or integers up to "
-            f"2**63 - 1 to be exported, got the dtype {classes.dtype}: {classes[:5]}. Number the "
-            "classes from 0, and fit again."
-        )
-    return ModelOutput(name, values, classes=classes)
+    return ex.take_class(values, classes)
 
 
 @to_outputs.register
-def _(estimator: BackpropRegressor, x: Expr) -> tuple[ModelOutput, ...]:
-    each = _member_predictions(estimator, predict_raw(estimator, x))
-    n_targets = estimator._targets.n_targets
-    n_each = each.width // n_targets
-    shape = (n_targets, n_each) if n_targets > 1 and n_each > 1 else each.shape
-    return (ModelOutput("variable", ex.reshape(ex.mean_over_members(each), shape)),)
+def _(estimator: BackpropRegressor, x: Expr, return_std: bool = False) -> Outputs:
+    raw, targets = predict_raw(estimator, x), estimator._targets
+    members = _member_predictions(estimator, raw)
+    outputs = {"variable": ex.mean_over_members(members)}
+    if return_std:
+        outputs["std"] = ex.std_over_members(members)
+        predicted_std = get_predicted_std(targets.loss, raw)
+        if predicted_std is not None:
+            scale = 1.0 if targets.scale is None else targets.scale
+            predicted_std = ex.root_mean_square(predicted_std * scale)
+            outputs["std"] = ex.root_of_squares(outputs["std"], predicted_std)
+    shape = targets.n_targets, outputs["variable"].width // targets.n_targets
+    if min(shape) > 1:
+        return {name: ex.reshape(value, shape) for name, value in outputs.items()}
+    return outputs
 
 
 def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
@@ -208,38 +158,17 @@ def _member_predictions(estimator: BackpropRegressor, raw: Expr) -> Expr:
     predictions = convert(targets.loss, raw)
     if targets.mean is None or targets.scale is None:
         return cast(Expr, predictions)
-    mean, scale = (
-        np.repeat(values, predictions.width // targets.n_targets)
-        for values in (targets.mean, targets.scale)
-    )
+    n_each = predictions.shape[-1] // targets.n_targets
+    mean, scale = np.repeat(targets.mean, n_each), np.repeat(targets.scale, n_each)
     lowest = _LIMITS.tiny if targets.loss.interval_y_true.low == 0 else _LIMITS.min
-    scaled = np.maximum(predictions * scale + mean, lowest)
-    return cast(Expr, np.minimum(scaled, _LIMITS.max))
-
-
-def _std_output(estimator: Any, x: Expr) -> ModelOutput:
-    """Return the standard deviation that a regressor's `predict` returns."""
-    if not isinstance(estimator, BackpropRegressor):
-        raise ValueError(
-            "return_std=True needs a BackpropRegressor, whose predict has return_std, got a "
-            f"{type(estimator).__name__}. Set return_std=False."
-        )
-    raw, targets = predict_raw(estimator, x), estimator._targets
-    (prediction,) = to_outputs(estimator, x)
-    std = ex.std_over_members(_member_predictions(estimator, raw))
-    predicted_std = get_predicted_std(targets.loss, raw)
-    if predicted_std is not None:
-        scale = 1.0 if targets.scale is None else targets.scale
-        std = ex.root_of_squares(std, ex.root_mean_square(predicted_std * scale))
-    return ModelOutput("std", ex.reshape(std, prediction.expression.shape))
+    return cast(Expr, ex.clip(predictions * scale + mean, lowest, _LIMITS.max))
 
 
 @to_outputs.register
-def _(estimator: BackpropAutoencoder, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: BackpropAutoencoder, x: Expr) -> Outputs:
     codes = convert(estimator, x)
     raw = predict_raw(estimator, codes, slice(n_encoder_layers(estimator._network), None))
-    reconstruction = convert(estimator._targets.loss.link, raw)
-    return ModelOutput("codes", codes), ModelOutput("reconstruction", reconstruction)
+    return {"codes": codes, "reconstruction": convert(estimator._targets.loss.link, raw)}
 
 
 @to_expression.register
@@ -251,7 +180,8 @@ def _(part: BackpropAutoencoder, x: Expr) -> Expr:
 def _(part: BackpropFeatures, x: Expr) -> Expr:
     (network,) = get_pipeline_steps(part.estimator_)
     n_layers = n_layers_up_to(network._network, part.layer)
-    return ex.flatten_members(predict_raw(network, x, slice(n_layers)))
+    members = predict_raw(network, x, slice(n_layers))
+    return ex.reshape(members, (members.width,))
 
 
 # -------------------------------------------------------------------- tabular estimators
@@ -268,7 +198,7 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
     outputs = []
     for component in estimator._components:
         if isinstance(component, CrossFittedEstimators):
-            outputs.append(convert_boosting(component, table_view(inputs, x)))
+            outputs.append(_convert_boosting(component, table_view(inputs, x)))
             continue
         raw = predict_raw(component, views[component.view])
         is_logit = isinstance(component, BackpropClassifier)
@@ -278,45 +208,163 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
 
 def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
     """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
-    n = blocks.n_blocks
-    waves = cosine_waves(encoded, blocks.frequencies, blocks.phases)
-    columns = np.repeat(np.arange(n), N_BINS)
-    each = (blocks.lower, blocks.width, blocks.least, blocks.most)
-    bins = bin_fractions(ex.take_columns(encoded, columns), *(array.ravel() for array in each))
-    kinds = ex.concat([waves, bins - blocks.shift.ravel()])
-    by_wave = np.arange(n * N_FREQUENCIES).reshape(n, -1)
-    by_bin = n * N_FREQUENCIES + np.arange(n * N_BINS).reshape(n, -1)
-    return ex.concat([ex.take_columns(kinds, np.hstack([by_wave, by_bin]).ravel()), encoded])
+    numbers: Any = ex.take_columns(encoded, range(blocks.n_blocks))
+    numbers = ex.reshape(numbers, (blocks.n_blocks, 1))
+    waves = np.cos(numbers * blocks.frequencies + blocks.phases)
+    bins = bin_fractions(numbers, blocks.lower, blocks.width, blocks.least, blocks.most)
+    columns = ex.concat([waves, bins - blocks.shift])
+    return ex.concat([ex.reshape(columns, (columns.width,)), encoded])
 
 
 @to_outputs.register
-def _(estimator: TabularClassifier, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: TabularClassifier, x: Expr) -> Outputs:
     mixed: Any = 0.0
     for raw, temperature, weight in zip(
-        _component_outputs(estimator, x),
-        estimator.temperatures_,
-        estimator.weights_,
-        strict=True,
+        _component_outputs(estimator, x), estimator.temperatures_, estimator.weights_, strict=True
     ):
-        logits = raw * (1 / ensemble_temperature(temperature, raw.n_estimators))
-        if logits.width == 1:
-            by_member = convert(LOGIT_LINK, ex.concat([-logits, logits]))
-        else:
-            by_member = convert(SOFTMAX_LINK, logits)
-        mixed = mixed + weight * ex.mean_over_members(by_member)
+        n_members = math.prod(raw.shape[:-1])
+        logits: Any = raw * (1 / ensemble_temperature(temperature, n_members))
+        if logits.shape[-1] == 1:
+            logits = ex.concat([logits * -0.5, logits * 0.5])
+        mixed = mixed + weight * ex.mean_over_members(ex.softmax(logits))
     logs = np.log(np.maximum(mixed, _LIMITS.tiny))
     probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
     if len(estimator.classes_) == 1:
         probabilities = ex.take_columns(probabilities, [0]) * 0.0 + 1.0
-    label = make_label_output("label", probabilities, estimator.classes_)
-    return label, ModelOutput("probabilities", probabilities)
+    label = _convert_label(probabilities, estimator.classes_)
+    return {"label": label, "probabilities": probabilities}
 
 
 @to_outputs.register
-def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
+def _(estimator: TabularRegressor, x: Expr) -> Outputs:
     mixed: Any = 0.0
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
         mixed = mixed + weight * ex.mean_over_members(outputs)
     if estimator._targets.range is not None:
         mixed = ex.clip(mixed, *estimator._targets.range)
-    return (ModelOutput("variable", mixed),)
+    return {"variable": mixed}
+
+
+# --------------------------------------------------------------------- gradient boosting
+
+
+def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
+    """Return the outputs of boosting for each fold: logs of probabilities, or a prediction.
+
+    Parameters
+    ----------
+    component : CrossFittedEstimators
+        The clones of gradient boosting.
+    x : Expr
+        The view "table" of the rows.
+
+    Raises
+    ------
+    TypeError
+        If other estimators are blended, or boosting encodes categories by itself.
+    """
+    n_classes, members = component.n_classes, component.estimators
+    others = [
+        each
+        for each in members
+        if not isinstance(each, DummyClassifier)
+        and not isinstance(getattr(each, "_preprocessor", each), OrdinalTable | None)
+    ]
+    if others:
+        raise TypeError(
+            f"A blend with {type(others[0]).__name__} cannot be exported. Of other estimators only "
+            "gradient boosting can, with its default of categorical_features: fit with "
+            'blend="auto", or with blend=None.'
+        )
+    intercepts = np.zeros((len(members), n_classes or 1))
+    trees, targets = list[dict[str, Array]](), list[Array]()
+    for member, clone in enumerate(members):
+        outputs = np.zeros(1, dtype=np.intp)
+        if n_classes is not None:
+            classes = clone.classes_
+            intercepts[member] = _UNSEEN
+            intercepts[member, classes] = 0.0
+            outputs = classes[1:] if len(classes) == 2 else classes
+        if isinstance(clone, DummyClassifier):
+            continue
+        intercepts[member, outputs] = clone._baseline_prediction.ravel()
+        for iteration in clone._predictors:
+            for tree, output in zip(iteration, outputs.tolist(), strict=True):
+                nodes = _make_tree_nodes(tree, clone._preprocessor)
+                n_nodes = len(nodes["modes"])
+                trees.append(nodes | {"treeids": np.full(n_nodes, len(trees))})
+                targets.append(np.full(n_nodes, member * len(intercepts.T) + output))
+    sums: Any = np.isnan(ex.take_columns(x, [0])) * 0.0
+    if trees:
+        sums = ex.forest(x, _join(trees), np.concatenate(targets), intercepts.size)
+        sums = ex.reshape(sums, intercepts.shape)
+    # Not as base_values, which some runtimes add to outputs with trees only.
+    raw = sums + intercepts
+    if n_classes is not None:
+        shares: Any = ex.softmax(raw)
+        return cast(Expr, np.log(np.maximum(shares, MIN_PROBABILITY)))
+    if members[0].loss in ("poisson", "gamma"):
+        raw = np.exp(raw)
+    return cast(Expr, np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min))))
+
+
+def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
+    """Return the nodes of a tree, as `forest` takes them.
+
+    A split of categories becomes a chain of nodes, each of which compares with one of the codes
+    that boosting has seen in the column.
+    """
+    nodes = tree.nodes
+    is_leaf, column = nodes["is_leaf"].astype(bool), nodes["feature_idx"]
+    own = {
+        "modes": np.where(is_leaf, LEAF, AT_MOST),
+        "featureids": column if table is None else table.columns[column],
+        "values": np.where(is_leaf, nodes["value"], _round_thresholds(nodes["num_threshold"])),
+        "truenodeids": nodes["left"].astype(np.int64),
+        "falsenodeids": nodes["right"].astype(np.int64),
+        "missing_value_tracks_true": nodes["missing_go_to_left"].astype(np.int64),
+    }
+    parts, n_nodes = [own], len(nodes)
+    for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
+        assert table is not None
+        ordinals = table.ordinals[column[node]]
+        codes = np.flatnonzero(~np.isnan(ordinals))
+        bits = tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
+        goes_left = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(bool)
+        # Missing and unknown categories equal none, and reach the end of the chain.
+        ends = own["truenodeids"][node], own["falsenodeids"][node]
+        missing_goes_left = bool(own["missing_value_tracks_true"][node])
+        yes, no = ends[::-1] if missing_goes_left else ends
+        compared = codes[goes_left[ordinals[codes].astype(np.intp)] != missing_goes_left]
+        ids = np.array([node, *range(n_nodes, n_nodes + len(compared) - 1)])
+        chain = {
+            "modes": np.full(len(ids), EQUALS),
+            "featureids": np.full(len(ids), own["featureids"][node]),
+            "values": compared if len(compared) else np.array([-1.0]),
+            "truenodeids": np.full(len(ids), yes),
+            "falsenodeids": np.append(ids[1:], no),
+            "missing_value_tracks_true": np.zeros(len(ids), dtype=np.int64),
+        }
+        for name, values in chain.items():
+            own[name][node] = values[0]
+        parts.append({name: values[1:] for name, values in chain.items()})
+        n_nodes += len(ids) - 1
+    return _join(parts) | {"nodeids": np.arange(n_nodes)}
+
+
+def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _round_thresholds(thresholds: Array) -> Array:
+    """Return thresholds in single precision: the nearest numbers, of two equally near the lower.
+
+    Scikit-learn's thresholds are values of training rows, or midpoints between two of them. Rounded
+    rows then go the same way as the rows themselves, unless values on both sides are equal in
+    single precision.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        nearest = thresholds.astype(np.float32)
+        below = np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+        above = np.nextafter(below, np.float32(np.inf))
+        return np.where(above - thresholds < thresholds - below, above, below)

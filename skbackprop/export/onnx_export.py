@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from sklearn.base import is_classifier
+from sklearn.base import ClassifierMixin, TransformerMixin, is_classifier
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._estimator_mixin import get_pipeline_steps
-from ..estimators.autoencoder import BackpropAutoencoder
-from ..estimators.classifier import BackpropClassifier
+from ..estimators._estimator_mixin import EstimatorMixin, get_pipeline_steps
 from ..estimators.regressor import BackpropRegressor
-from ..inspection import BackpropFeatures
-from ..tabular import (
-    PeriodicFeatures,
-    PiecewiseLinearEncoder,
-    TableEncoder,
-    TabularClassifier,
-    TabularRegressor,
-)
 from ..tabular._read_table import is_numeric
 from ..utils.validation import require_extra
+from ._converters import to_expression
 from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
-from ._model_outputs import ModelOutput, build_outputs, has_formulas
+from ._model_outputs import Outputs, build_outputs, has_formulas, to_outputs
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
@@ -91,10 +81,10 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If the estimator, or a part of it, cannot be exported.
+        If the estimator, or a part of it, cannot be exported, or X is required.
     ValueError
-        If weights overflow in single precision, ONNX cannot represent the labels, `return_std` is
-        set for an estimator without it, or X is required.
+        If weights overflow in single precision, ONNX cannot represent the labels, or `return_std`
+        is set for an estimator without it.
 
     Examples
     --------
@@ -111,35 +101,32 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     True
     """
     check_is_fitted(estimator)
-    if hasattr(estimator, "cv_results_") and not hasattr(estimator, "best_estimator_"):
-        raise TypeError(
-            f"{type(estimator).__name__} cannot be exported, because it has no refitted best "
-            "estimator. Fit it with refit=True."
+    has_own, last = has_formulas(estimator), get_pipeline_steps(estimator)[-1]
+    if return_std and not (has_own and isinstance(last, BackpropRegressor)):
+        raise ValueError(
+            "return_std=True needs a BackpropRegressor, alone or after steps with a formula, got "
+            f"{estimator!r}. Set return_std=False."
         )
-    if not has_formulas(estimator):
-        return _convert_by_skl2onnx(estimator, X, return_std)
-    return make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
+    if not has_own:
+        return _convert_by_skl2onnx(estimator, X)
+    return _make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
 
 
-def make_model(name: str, row: Expr, outputs: Sequence[ModelOutput]) -> Any:
+def _make_model(name: str, row: Expr, outputs: Outputs) -> Any:
     """Return an ONNX model of expressions."""
     with require_extra("to_onnx", extra="onnx"):
         from onnx import helper
 
-    def make_info(name: str, dtype: Any, *shape: int) -> Any:
-        kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-        return helper.make_tensor_value_info(name, kind, ["n", *shape])
+    def make_info(name: str, value: Expr) -> Any:
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
+        return helper.make_tensor_value_info(name, kind, ["n", *value.shape])
 
     numbers = count()
-    names = {row: "X"} | {output.tensor: output.name for output in outputs}
+    # An output has no other use, and may be the input.
+    names = {row: "X"} | {Expr("Identity", (value,)): name for name, value in outputs.items()}
     nodes, constants = write_nodes(names, lambda name: f"{name}_{next(numbers)}")
-    graph = helper.make_graph(
-        nodes,
-        name,
-        [make_info("X", np.float32, row.width)],
-        [make_info(each.name, each.dtype, *each.row_shape) for each in outputs],
-        constants,
-    )
+    infos = [make_info(name, value) for name, value in outputs.items()]
+    graph = helper.make_graph(nodes, name, [make_info("X", row)], infos, constants)
     opsets = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
     return helper.make_model(
         graph,
@@ -159,7 +146,7 @@ def register_converters() -> None:
     ``skl2onnx.to_onnx(pipeline, X[:1], options=...)`` then converts estimators of this package like
     those of scikit-learn, with the option ``zipmap`` and with integers or strings as labels.
     Outputs that skl2onnx does not support are left out: standard deviations, and reconstructions of
-    autoencoders.
+    autoencoders. Numbers are in single precision.
 
     Raises
     ------
@@ -189,60 +176,48 @@ def register_converters() -> None:
     """
     with require_extra("register_converters", extra="onnx"):
         from skl2onnx import update_registered_converter
-    encoders = TableEncoder, PeriodicFeatures, PiecewiseLinearEncoder
-    for kinds, parameters in (
-        ((BackpropClassifier, TabularClassifier), {"options": _CLASSIFIER_OPTIONS}),
-        ((BackpropRegressor, TabularRegressor), {}),
-        ((BackpropAutoencoder, BackpropFeatures, *encoders), {"parser": _parse_transformer}),
-    ):
-        for kind in kinds:
-            alias = f"Skbackprop{kind.__name__}"
-            update_registered_converter(kind, alias, _set_types, _convert, **parameters)
+    for kind in (*to_outputs.registry, *to_expression.registry):
+        if issubclass(kind, EstimatorMixin):
+            parser = _parse_transformer if issubclass(kind, TransformerMixin) else None
+            options = _CLASSIFIER_OPTIONS if issubclass(kind, ClassifierMixin) else None
+            functions = _set_types, _convert, True, parser
+            update_registered_converter(kind, f"Skbackprop{kind.__name__}", *functions, options)
 
 
-def _convert_by_skl2onnx(estimator: Any, X: Any, return_std: bool) -> Any:
+def _convert_by_skl2onnx(estimator: Any, X: Any) -> Any:
     """Return a fitted estimator as an ONNX model, converted by skl2onnx."""
-    name = type(estimator).__name__
-    if return_std:
-        raise ValueError(
-            "return_std=True needs a BackpropRegressor, alone or after steps with a formula, but "
-            f"skl2onnx converts this {name}. Set return_std=False."
-        )
     with require_extra("to_onnx", extra="onnx"):
         import onnx
         from skl2onnx import to_onnx
-        from skl2onnx.common.exceptions import MissingConverter, MissingShapeCalculator
     register_converters()
-    steps, inputs = get_pipeline_steps(estimator), _get_input_types(estimator, X)
-    converted = steps[0] if len(steps) == 1 else make_pipeline(*steps)
-    options = {"zipmap": False} if is_classifier(estimator) else None
+    steps, options = get_pipeline_steps(estimator), dict[str, Any]()
+    if is_classifier(estimator):
+        options["options"] = {"zipmap": False}
+        if not hasattr(estimator, "predict_proba"):
+            options["final_types"] = [("label", None), ("scores", None)]
 
     def convert(opset: Any) -> Any:
-        model = to_onnx(converted, initial_types=inputs, options=options, target_opset=opset)
+        model = to_onnx(
+            steps[0] if len(steps) == 1 else make_pipeline(*steps),
+            initial_types=_get_input_types(estimator, X),
+            target_opset=opset,
+            **options,
+        )
         onnx.checker.check_model(model, full_check=True)  # some converters are faulty
         return model
 
     try:
         try:
-            model = convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
+            return convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
         except (AssertionError, RuntimeError):  # a step may need a newer opset
-            model = convert(None)
-    except (MissingConverter, MissingShapeCalculator) as error:
-        reason = str(error).partition(". ")[0]
+            return convert(None)
+    except (AttributeError, RuntimeError) as error:
+        name, reason = type(estimator).__name__, str(error).partition(". ")[0]
         raise TypeError(
-            f"{name} cannot be exported, because skl2onnx has no converter for one of its parts "
-            f"({reason}). Apply that part to X yourself, and export the rest."
+            f"{name} cannot be exported by skl2onnx ({reason}). If a step takes columns by name, "
+            "pass a data frame with these columns, such as to_onnx(estimator, X_train[:1]). If a "
+            "step has no converter, apply it to X yourself, and export the rest."
         ) from error
-    except RuntimeError as error:
-        if X is None and "column name" in str(error):
-            raise ValueError(
-                f"{name} selects columns by name. Pass a data frame with these columns, such as "
-                "to_onnx(estimator, X_train[:1])."
-            ) from error
-        raise
-    if not hasattr(estimator, "predict_proba"):
-        _rename_probabilities_to_scores(model)
-    return model
 
 
 def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
@@ -253,105 +228,73 @@ def _get_input_types(estimator: Any, X: Any) -> list[tuple[str, Any]]:
     """
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-    if X is None:
-        return [("X", FloatTensorType([None, estimator.n_features_in_]))]
-    if not nw.dependencies.is_into_dataframe(X):
-        rows = X if hasattr(X, "dtype") else np.asarray(X)
-        kind = StringTensorType if rows.dtype.kind in "OUS" else FloatTensorType
-        return [("X", kind([None, rows.shape[1]]))]
-    kinds = {
-        name: FloatTensorType if is_numeric(dtype) else StringTensorType
-        for name, dtype in nw.from_native(X, eager_only=True).schema.items()
-    }
-    if len(set(kinds.values())) == 1 and not isinstance(
-        get_pipeline_steps(estimator)[0], ColumnTransformer
-    ):
-        return [("X", kind([None, len(kinds)])) for kind in set(kinds.values())]
-    return [(name, kind([None, 1])) for name, kind in kinds.items()]
+    kind = FloatTensorType
+    if nw.dependencies.is_into_dataframe(X):
+        kinds = {
+            name: FloatTensorType if is_numeric(dtype) else StringTensorType
+            for name, dtype in nw.from_native(X, eager_only=True).schema.items()
+        }
+        kind, *others = set(kinds.values())
+        if others or isinstance(get_pipeline_steps(estimator)[0], ColumnTransformer):
+            return [(name, kind([None, 1])) for name, kind in kinds.items()]
+    elif X is not None and getattr(X, "dtype", np.asarray(X).dtype).kind in "OUS":
+        kind = StringTensorType
+    return [("X", kind([None, estimator.n_features_in_]))]
 
 
-def _rename_probabilities_to_scores(model: Any) -> None:
-    """Rename the output "probabilities" of an ONNX model, if any, to "scores"."""
-
-    def rename(name: str) -> str:
-        return "scores" if name == "probabilities" else name
-
-    for output in model.graph.output:
-        output.name = rename(output.name)
-    for node in model.graph.node:
-        node.input[:], node.output[:] = map(rename, node.input), map(rename, node.output)
-
-
-def _build_operator_outputs(operator: Any) -> tuple[Expr, list[ModelOutput]]:
+def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
     """Return the input of an operator of skl2onnx, and the outputs that it has.
 
     Classes are strings or integers, as skl2onnx needs.
     """
-    row, (first, *others) = build_outputs(operator.raw_operator)
-    classes = first.classes
-    if classes is not None and classes.dtype != object:
+    row, outputs = build_outputs(operator.raw_operator)
+    first, *others = outputs.values()
+    if first.dtype not in (np.float32, np.int64, object):
+        classes: Any = first.inputs[0]
         integers = classes.astype(np.int64)
         if (integers != classes).any():
             raise ValueError(
                 "skl2onnx supports only labels that are strings or integers, got "
                 f"{classes[:5]}. Number the classes from 0, and fit again."
             )
-        first = replace(first, classes=integers)
+        first = replace(first, inputs=(integers, first.inputs[1]), dtype=integers.dtype)
     return row, [first, *others][: len(operator.outputs)]
 
 
 def _parse_transformer(scope: Any, model: Any, inputs: Any, custom_parsers: Any = None) -> Any:
     """Declare one output, also for an autoencoder, which skl2onnx takes for an outlier detector."""
+    from skl2onnx.common.data_types import FloatTensorType
+
     operator = scope.declare_local_operator(f"Skbackprop{type(model).__name__}", model)
     operator.inputs = inputs
-    operator.outputs.append(scope.declare_local_variable("variable", _float_type(operator)()))
+    operator.outputs.append(scope.declare_local_variable("variable", FloatTensorType()))
     return operator.outputs
 
 
 def _set_types(operator: Any) -> None:
-    """Set type and shape of each output: floats have the precision of the input."""
+    """Set type and shape of each output."""
     from skl2onnx.common import data_types
 
-    shape, n_features = operator.inputs[0].type.shape, operator.raw_operator.n_features_in_
-    if len(shape) != 2 or (isinstance(shape[1], int) and shape[1] != n_features):
-        # skl2onnx passes on labels of rows from clusterers, for example.
-        raise TypeError(
-            f"{type(operator.raw_operator).__name__} needs {n_features} features, but the step "
-            f"before it returns a tensor of shape {shape} in skl2onnx. Apply that step to X "
-            "yourself, and export the rest."
-        )
     by_dtype = {
-        "float32": _float_type(operator),
-        "int64": data_types.Int64TensorType,
-        "object": data_types.StringTensorType,
+        np.dtype(np.float32): data_types.FloatTensorType,
+        np.dtype(np.int64): data_types.Int64TensorType,
+        np.dtype(object): data_types.StringTensorType,
     }
     n_rows, outputs = operator.inputs[0].get_first_dimension(), _build_operator_outputs(operator)[1]
-    for variable, output in zip(operator.outputs, outputs, strict=True):
-        variable.set_type(by_dtype[output.dtype.name]([n_rows, *output.row_shape]))
-
-
-def _float_type(operator: Any) -> Any:
-    """Return the type of floats in the precision of the input."""
-    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
-
-    is_double = isinstance(operator.inputs[0].type, DoubleTensorType)
-    return DoubleTensorType if is_double else FloatTensorType
+    for variable, value in zip(operator.outputs, outputs, strict=True):
+        variable.set_type(by_dtype[np.dtype(value.dtype)]([n_rows, *value.shape]))
 
 
 def _convert(scope: Any, operator: Any, container: Any) -> None:
     """Add the nodes of an operator to the model of skl2onnx."""
-    from onnx import TensorProto, helper, numpy_helper
-    from skl2onnx.common.data_types import DoubleTensorType
+    from onnx import helper, numpy_helper
 
     row, outputs = _build_operator_outputs(operator)
     names = {row: scope.get_unique_variable_name("row")}
     source = operator.inputs[0].full_name
     cast = helper.make_node("Cast", [source], [names[row]], domain="", to=FLOAT)
-    for output, variable in zip(outputs, operator.outputs, strict=True):
-        tensor = output.tensor
-        if isinstance(variable.type, DoubleTensorType):
-            tensor = Expr("Cast", (tensor,), attributes={"to": TensorProto.DOUBLE})
-        names[tensor] = variable.full_name
+    for value, variable in zip(outputs, operator.outputs, strict=True):
+        names[Expr("Identity", (value,))] = variable.full_name
     nodes, constants = write_nodes(names, scope.get_unique_variable_name)
     for node in (cast, *nodes):
         node.name = scope.get_unique_operator_name(node.op_type)

@@ -16,7 +16,6 @@ from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..layers import Activation, Dense
 from ..losses import LogLoss, Loss, Poisson, SquaredError
-from ..losses.classification import LabelSmoothing
 from ..nn.network import Network
 
 _LOSSES = {LogLoss: "log_loss", SquaredError: "squared_error", Poisson: "poisson"}
@@ -114,7 +113,7 @@ def to_sklearn(estimator: Any) -> Any:
 
 def _find_loss(loss: Loss) -> str:
     """Return the name of a loss in scikit-learn."""
-    kind = type(loss.base_loss if isinstance(loss, LabelSmoothing) else loss)
+    kind = type(getattr(loss, "base_loss", loss))  # without label smoothing
     if kind not in _LOSSES:
         raise ValueError(
             f"The network's loss is {loss!r}, which scikit-learn's networks do not have. Set loss "

@@ -15,7 +15,3 @@ __all__ = [
     "find_learning_rate",
     "gradient_importance",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__

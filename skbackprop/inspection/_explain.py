@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import narwhals.stable.v2 as nw
 import numpy as np
-from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis
@@ -80,11 +79,11 @@ def explain(
     ------
     NotFittedError
         If the estimator is not fitted.
-    TypeError
-        If X is sparse, or the estimator is a classifier without `predict_proba`.
+    AttributeError
+        If the estimator is a classifier without `predict_proba`.
     ValueError
-        If the background is missing, its columns differ from those of X, or an argument is not
-        valid.
+        If X is sparse, the background is missing, its columns differ from those of X, or an
+        argument is not valid.
 
     References
     ----------
@@ -149,11 +148,6 @@ def explain(
 
 def _to_table(X: Any, name: str) -> Any:
     """Return X as a data frame or a 2d array."""
-    if issparse(X):
-        raise TypeError(
-            f"{name} is a sparse matrix, whose columns cannot be exchanged one by one. Pass "
-            "X.toarray(), with few enough columns."
-        )
     if nw.dependencies.is_into_dataframe(X):
         return X
     table = np.asarray(X)
@@ -162,8 +156,8 @@ def _to_table(X: Any, name: str) -> Any:
     if table.ndim != 2 or not len(table):
         hint = f" For one row, pass {name}.reshape(1, -1)." if table.ndim == 1 else ""
         raise ValueError(
-            f"{name} must be a table of shape (n_samples, n_features) with at least one row, got "
-            f"an array of shape {table.shape}.{hint}"
+            f"{name} must be a dense table of shape (n_samples, n_features) with at least one row, "
+            f"got a {type(X).__name__} of shape {np.shape(X)}.{hint}"
         )
     return table
 
@@ -210,12 +204,6 @@ def _make_predict_function(estimator: Any, output: str) -> Callable[[Any], Array
     transform = output_transform(output)
     if not is_classifier(estimator):
         return lambda table: np.asarray(estimator.predict(table))
-    if not hasattr(estimator, "predict_proba"):
-        raise TypeError(
-            f"{type(estimator).__name__} has no predict_proba, so that there are no probabilities "
-            "to explain. Use a loss with probabilities, or wrap the classifier in "
-            "sklearn.calibration.CalibratedClassifierCV."
-        )
 
     def predict(table: Any) -> Array:
         found = estimator.predict_proba(table)

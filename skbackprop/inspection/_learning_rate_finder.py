@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -132,8 +132,7 @@ def find_learning_rate(
     >>> model.set_params(learning_rate_init=rate).fit(X, y).score(X, y) > 0.95
     True
     """
-    are_rates = all(isinstance(rate, Real) for rate in (smallest, largest))
-    if not (are_rates and 0 < smallest < largest < math.inf):
+    if not 0 < smallest < largest < math.inf:
         raise ValueError(
             "smallest and largest must be finite numbers with 0 < smallest < largest, got "
             f"{smallest!r} and {largest!r}."

@@ -67,7 +67,3 @@ __all__ = [
     "TransformerBlock",
     "UpSampling2D",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -51,7 +51,3 @@ __all__ = [
     "TargetInterval",
     "Tweedie",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__

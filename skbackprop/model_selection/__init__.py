@@ -13,7 +13,3 @@ __all__ = [
     "BackpropHalvingRandomSearchCV",
     "BackpropRandomizedSearchCV",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__

@@ -353,7 +353,7 @@ class TrainState:
         }
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         arrays["stop_reason"] = np.array(self.stop_reason)
-        arrays["history"] = np.array([json.dumps(records) for records in self.history])
+        arrays["history"] = np.array([json.dumps(records).encode() for records in self.history])
         for name in ("rngs", "masks"):
             arrays[name] = np.array(list(map(dump_random_state, getattr(self, name))))
         for name in ("orders", "held_out"):
@@ -397,17 +397,17 @@ def _concatenate(dicts: Sequence[ArrayDict]) -> ArrayDict:
     return {key: np.concatenate([*map(itemgetter(key), dicts)]) for key in dicts[0]}
 
 
-def dump_random_state(rng: np.random.RandomState | np.random.Generator | None) -> str:
+def dump_random_state(rng: np.random.RandomState | np.random.Generator | None) -> bytes:
     """Return the state of a random generator as JSON."""
     state: Any = None
     if isinstance(rng, np.random.RandomState):
         state = {"legacy": rng.get_state(legacy=False)}
     elif rng is not None:
         state = rng.bit_generator.state
-    return json.dumps(state, default=lambda array: array.tolist())
+    return json.dumps(state, default=lambda array: array.tolist()).encode()
 
 
-def load_random_state(text: str) -> Any:
+def load_random_state(text: bytes) -> Any:
     """Return a new random generator from the result of `dump_random_state`."""
     state = json.loads(text)
     if state is None:

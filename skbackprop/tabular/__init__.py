@@ -12,7 +12,3 @@ __all__ = [
     "TabularClassifier",
     "TabularRegressor",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__

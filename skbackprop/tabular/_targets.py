@@ -200,7 +200,7 @@ class RegressorTargets:
             return UncalibratedBand.from_quantiles(outputs)
         mean = self.predictions(outputs)
         std = np.sqrt(outputs[..., -1]) if error_scale is None else error_scale.at(mean)
-        return UncalibratedBand.from_mean_and_std(mean, std)
+        return UncalibratedBand(mean, 0.0, std)
 
     def _clip(self, outputs: Array) -> Array:
         """Return a copy whose predictions, but not variances, are within the range."""

@@ -33,7 +33,6 @@ from ..estimators._validation import (
     validate_groups,
     validate_weight,
 )
-from ..estimators.summary import FittedAttributesHTML
 from ..nn.rows import Rows
 from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
@@ -476,11 +475,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             if loss - mixture > min_gain * loss:
                 return True
         return False
-
-    def _get_fitted_attr_html(self, doc_link: str = "") -> Any:
-        """Return the HTML of the fitted attributes and the layers."""
-        attributes = super()._get_fitted_attr_html(doc_link)
-        return FittedAttributesHTML(attributes, [item.summary() for item in self.networks_])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -16,7 +16,7 @@ from ..conformal import (
     cv_plus_interval,
     min_calibration_samples,
 )
-from ..estimators._parameter_table import get_constraints
+from ..estimators._parameters import RegressorParameters
 from ..estimators._validation import (
     validate_numbers,
     validate_weight,
@@ -168,7 +168,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseTabular._parameter_constraints,
-        "loss": get_constraints("regressor")["loss"],
+        "loss": RegressorParameters._parameter_constraints["loss"],
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS

@@ -196,16 +196,21 @@ class BufferPool:
         return self.get(f"{name}, thread {number}" if number else name, shape, dtype)
 
 
+def get_contents(value: Any) -> dict[str, Any]:
+    """Return the attributes of an object, without its cached properties."""
+    kind = type(value)
+    return {
+        name: held
+        for name, held in vars(value).items()
+        if not isinstance(getattr(kind, name, None), cached_property)
+    }
+
+
 class DropCachedPropertiesMixin:
     """Mixin that leaves cached properties out of copies, pickles and files."""
 
     def __getstate__(self) -> dict[str, Any]:
-        kind = type(self)
-        return {
-            name: held
-            for name, held in vars(self).items()
-            if not isinstance(getattr(kind, name, None), cached_property)
-        }
+        return get_contents(self)
 
 
 def index_state(state: Mapping[str, Array], members: Any) -> ArrayDict:

@@ -8,17 +8,16 @@ by all members or arrays of shape (n_estimators, 1).
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
-from functools import cache, cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import repeat, starmap
 from numbers import Integral, Real
 from operator import attrgetter
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from .arrays import get_contents
 from .validation import check_keywords, did_you_mean
 
 
@@ -39,8 +38,8 @@ def is_equal(one: Any, other: Any) -> bool:
 
     Numbers are only equal to numbers of the same kind: 1 row is not 1.0 of all rows. Arrays, lists,
     tuples, dicts and dataclasses are equal if they have the same type and equal contents. The
-    contents of a dataclass include attributes beside its fields, and a user-defined ``==`` must
-    agree. Other objects are compared by ``==``; if that raises an error, they are different.
+    contents of a dataclass include attributes beside its fields. Other objects are compared by
+    ``==``; if that raises an error, they are different.
     """
     if one is other:
         return True
@@ -59,9 +58,11 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        same = is_equal(get_contents(one), get_contents(other))
-        return same and _equal_or_none(one, other) is not False
-    return _equal_or_none(one, other) is True
+        return is_equal(get_contents(one), get_contents(other))
+    try:
+        return bool(one == other)
+    except Exception:  # arrays and frames have no truth value
+        return False
 
 
 def _abstract_type(value: Any) -> type:
@@ -72,34 +73,13 @@ def _abstract_type(value: Any) -> type:
     return type(value)
 
 
-def _equal_or_none(one: Any, other: Any) -> bool | None:
-    """Return the result of ``==``, or None if it has no truth value, as for arrays and frames."""
-    try:
-        return bool(one == other)
-    except Exception:
-        return None
-
-
-def get_contents(value: Any) -> dict[str, Any]:
-    """Return the compared fields and the other attributes of a dataclass instance, by name."""
-    kind, is_compared = type(value), {field.name: field.compare for field in fields(value)}
-    return {
-        name: held
-        for name, held in vars(value).items()
-        if is_compared.get(name, not isinstance(getattr(kind, name, None), cached_property))
-    }
-
-
 # Settings of other libraries' optimizers that are parameters of the estimators here.
 _OF_ESTIMATORS = ("learning_rate_init", "learning_rate", "alpha", "clip_norm", "average", "loss")
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Configurable:
-    """Base class of immutable objects whose settings are the arguments of the constructor.
-
-    Each setting is an attribute of the same name, as in a frozen dataclass. An argument that is
-    stored under another name can't be read or set.
-    """
+    """Base class of frozen dataclasses, whose settings are the arguments of the constructor."""
 
     # Arguments that the estimator sets, which are not settings of the user.
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset()
@@ -107,7 +87,7 @@ class Configurable:
     def __new__(cls, *args: Any, **settings: Any) -> Self:
         """Create an object; an unknown setting raises a TypeError with a suggestion."""
         if settings:
-            check_keywords(cls.__init__, settings, _OF_ESTIMATORS)
+            check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
         return super().__new__(cls)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -118,23 +98,18 @@ class Configurable:
 
     def __repr__(self) -> str:
         """Return the class with the settings that differ from their defaults."""
-        arguments = _constructor_defaults(cast(Hashable, type(self)))
-        names = [name for name in self.setting_names() if hasattr(self, name)]
+        defaults = {field.name: field.default for field in fields(self)}
         changed = [
-            f"{name}={getattr(self, name)!r}"
-            for name in names
-            if not is_equal(getattr(self, name), arguments[name])
+            f"{name}={value!r}"
+            for name, value in self.get_params(deep=False).items()
+            if not is_equal(value, defaults[name])
         ]
         return f"{type(self).__qualname__}({', '.join(changed)})"
 
     @classmethod
     def setting_names(cls) -> list[str]:
         """Return the names of the settings, without nested ones."""
-        return [
-            name
-            for name in _constructor_defaults(cast(Hashable, cls))
-            if name not in cls._set_elsewhere
-        ]
+        return [f.name for f in fields(cls) if f.init and f.name not in cls._set_elsewhere]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.
@@ -150,8 +125,7 @@ class Configurable:
         params : dict
             The settings.
         """
-        names = [name for name in self.setting_names() if hasattr(self, name)]
-        params = {name: getattr(self, name) for name in names}
+        params = {name: getattr(self, name) for name in self.setting_names()}
         if deep:
             for name, value in list(params.items()):
                 params |= get_nested_params(name, value)
@@ -175,25 +149,13 @@ class Configurable:
         ValueError
             If there is no setting of a name, or a value is not valid.
         """
-        names, (plain, nested) = self.setting_names(), split_nested_params(params)
-        for name in [*plain, *nested]:
-            if name not in names:
-                raise ValueError(
-                    f"Invalid parameter {name!r} for {self!r}. Valid parameters are: {names!r}."
-                    f"{did_you_mean(name, names)}"
-                )
-        part = self._with(plain)
+        plain, nested = split_nested_params(params)
+        check_param_names([*plain, *nested], self.setting_names(), repr(self))
+        part = replace(self, **plain)
         for name, settings in nested.items():
             within, owner = getattr(part, name), f" of {type(self).__name__}"
-            part = part._with({name: set_nested_params(name, within, settings, owner)})
+            part = replace(part, **{name: set_nested_params(name, within, settings, owner)})
         return part
-
-    def _with(self, changes: Mapping[str, Any]) -> Self:
-        """Return a new object of the same class with some arguments changed."""
-        if not changes:
-            return self
-        kept = _constructor_defaults(cast(Hashable, type(self))).keys() - changes.keys()
-        return type(self)(**{name: getattr(self, name) for name in kept}, **changes)
 
     def __sklearn_clone__(self) -> Self:
         """Return a copy, for scikit-learn's `clone`, which would treat it as an estimator."""
@@ -212,12 +174,10 @@ def get_nested_params(name: str, value: Any) -> dict[str, Any]:
 
     A list or tuple of objects has its entries, ``name__0``, and their settings.
     """
-    if not has_settings(value):
-        return {}
     if isinstance(value, Configurable):
         return {f"{name}__{setting}": own for setting, own in value.get_params().items()}
     params: dict[str, Any] = {}
-    for i, item in enumerate(value):
+    for i, item in enumerate(value if has_settings(value) else ()):
         params |= {f"{name}__{i}": item} | get_nested_params(f"{name}__{i}", item)
     return params
 
@@ -264,20 +224,6 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
     return tuple(changed) if isinstance(value, tuple) else changed
 
 
-@cache
-def _constructor_defaults(kind: Hashable) -> Mapping[str, Any]:
-    """Return the defaults of the arguments of a class's constructor by name.
-
-    `inspect.Parameter.empty` stands for an argument without a default.
-    """
-    # mypy: the __init__ of a subclass could have another signature.
-    _, *parameters = inspect.signature(kind.__init__).parameters.values()  # type: ignore[misc]
-    stars = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return {
-        parameter.name: parameter.default for parameter in parameters if parameter.kind not in stars
-    }
-
-
 def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> None:
     """Raise a TypeError if a method returned its result instead of writing it to an argument.
 
@@ -296,12 +242,22 @@ def check_in_place(part: Any, call: str, name: str, result: Any, out: Any) -> No
     """
     if result is None or result is out:
         return
-    shape = getattr(result, "shape", None)
-    returned = repr(result) if shape is None else f"an array of shape {shape}"
     raise TypeError(
         f"{type(part).__name__}.{call} must write its result to {name} and return None, but it "
-        f"returned {returned}. Write {name}[...] = result, or use out={name} in NumPy functions."
+        f"returned a {type(result).__name__}. Write {name}[...] = result, or use out={name} in "
+        "NumPy functions."
     )
+
+
+def check_param_names(names: Iterable[str], valid: Iterable[str], owner: str) -> None:
+    """Raise a ValueError with a suggestion for a parameter that does not exist."""
+    valid = list(valid)
+    for name in names:
+        if name not in valid:
+            raise ValueError(
+                f"Invalid parameter {name!r} for {owner}. Valid parameters are: {valid!r}."
+                f"{did_you_mean(name, valid)}"
+            )
 
 
 def split_nested_params(

@@ -97,12 +97,14 @@ def find_by_name(parameter: str, value: Any, table: Mapping[str, Any], kind: typ
 
 
 def check_keywords(
-    method: Callable[..., Any], given: Iterable[str], of_estimator: Iterable[str] = ()
+    owner: type, method: Callable[..., Any], given: Iterable[str], of_estimator: Iterable[str] = ()
 ) -> None:
     """Raise a TypeError with a suggestion if a method does not take a keyword argument.
 
     Parameters
     ----------
+    owner : type
+        The class, for the error.
     method : callable
         The method, such as the constructor.
     given : iterable of str
@@ -117,7 +119,8 @@ def check_keywords(
                 name, of_estimator, "the estimator's "
             )
             raise TypeError(
-                f"{method.__qualname__}() got an unexpected keyword argument {name!r}.{suggestion}"
+                f"{owner.__name__}.{method.__name__}() got an unexpected keyword argument {name!r}."
+                f"{suggestion}"
             )
 
 
@@ -173,7 +176,8 @@ def validate_interval(
     closing, below = ("]", operator.le) if closed in ("both", "right") else (")", operator.lt)
     for name in names:
         value = getattr(settings, name)
-        is_array = _is_per_member(value)
+        is_array = isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        is_array = is_array and value.shape[1:] == (1,)  # one value for each member
         is_number = is_array or (isinstance(value, Real) and not isinstance(value, bool))
         # For single numbers NumPy's functions take ten times as long as Python's comparison.
         is_inside: Any = is_number and above(value, low) & below(value, high)
@@ -237,11 +241,6 @@ def validate_bool(settings: Any, *names: str) -> None:
                 f"{name} of {type(settings).__name__} must be True or False, got {value!r}."
             )
         object.__setattr__(settings, name, bool(value))
-
-
-def _is_per_member(value: Any) -> bool:
-    is_matrix = isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.ndim == 2
-    return is_matrix and value.shape[1] == 1
 
 
 @contextmanager

@@ -87,14 +87,8 @@ def test_explains_an_estimator_and_plots_one_class():
 
 def test_errors():
     display = ExplanationDisplay(explanation=EXPLANATION)
-    with pytest.raises(ValueError, match="row must be the position of one of the 2 rows, got 2"):
-        display.plot(row=2)
     with pytest.raises(ValueError, match='kind must be "beeswarm" or "bar"'):
         display.plot(kind="pie")
-    with pytest.raises(ValueError, match="target must be None"):
-        display.plot(target=1)
-    with pytest.raises(ValueError, match="max_features == 0"):
-        display.plot(max_features=0)
     two = Explanation(np.zeros((1, 2, 2)), np.zeros((1, 2)), np.zeros((1, 2)), ["a", "b"])
     with pytest.raises(ValueError, match=r"target must be one of \['0', '1'\], or its position"):
         ExplanationDisplay(explanation=two).plot(target=2)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.losses import Gaussian, Quantile
 from support import BOTH, answers, assert_same_network, data_for, few_epochs, quick
-from support.cases import other_value
+from support.cases import KINDS, other_value
 
 pytestmark = few_epochs
 
@@ -33,7 +32,7 @@ def assert_unmoved(model, X, y, act):
 
 
 @BOTH
-@pytest.mark.parametrize("name", sorted({row.name for row in PARAMETERS} - OF_AUTOENCODERS))
+@pytest.mark.parametrize("name", sorted(KINDS.keys() - OF_AUTOENCODERS))
 def test_a_parameter_set_after_fit_does_not_move_predictions(estimator_class, name):
     X, y = data_for(estimator_class)
     model = quick(estimator_class).fit(X, y)

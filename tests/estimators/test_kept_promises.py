@@ -13,7 +13,7 @@ from skbackprop import (
     BackpropHalvingGridSearchCV,
     BackpropRegressor,
 )
-from skbackprop.estimators.explanation import compute_shapley_values
+from skbackprop.estimators.explanation import make_explanation
 from skbackprop.optimizers import Adam
 from skbackprop.tabular._categorical_encoding import TargetEncoding
 from skbackprop.training.start import _make_fold_rng, spawn_rngs
@@ -119,9 +119,8 @@ def test_two_orders_are_exact_for_interactions_of_pairs():
             :, None
         ]
 
-    values = compute_shapley_values(
-        predict, x, background, np.arange(8), predict(x), predict(background), 8, 2, rng
-    )
+    arrays = x, background, np.arange(8), predict(x), predict(background), x
+    values = make_explanation(predict, *arrays, None, None, 2, rng).values
     (x0, x1), (b0, b1) = x[0, :2], background[:, :2].T
     expected = np.mean((x0 * x1 - b0 * x1 + x0 * b1 - b0 * b1) / 2)
     assert values.ravel()[0] == pytest.approx(expected, rel=1e-10)

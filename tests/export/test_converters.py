@@ -12,9 +12,9 @@ from skbackprop.activations import ACTIVATIONS, ActivationFunction, Relu
 from skbackprop.export import to_expression, to_onnx
 from skbackprop.layers import NORMALIZATIONS
 from skbackprop.layers.base import Layer
-from skbackprop.layers.dense import Dropout, HiddenDropout
+from skbackprop.layers.dense import HiddenDropout
 from skbackprop.layers.residual import ResidualEnd, ResidualStart
-from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, LogLoss, Quantile, SquaredError
+from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile, SquaredError
 from skbackprop.losses.links import IdentityLink, Link
 from skbackprop.utils.arrays import Array
 from support.cases import X, classifier, is_close, regressor
@@ -28,15 +28,10 @@ def subclasses_of(kind):
     return {each for each in below - {kind} if each.__module__.startswith("skbackprop")}
 
 
-def is_leaf(kind):
-    """Return whether a class has no subclasses."""
-    return not subclasses_of(kind)
-
-
 def is_computed(kind):
-    """Return whether a layer computes in prediction, and is not a sum or other layers."""
-    others = Dropout, HiddenDropout, ResidualStart, ResidualEnd
-    return kind.bind is not Layer.bind and kind not in others
+    """Return whether a class has no subclasses, and computes more than a sum or other layers."""
+    others = HiddenDropout, ResidualStart, ResidualEnd
+    return not subclasses_of(kind) and kind.bind is not Layer.bind and kind not in others
 
 
 LOSSES = *CLASSIFIER_LOSSES.values(), *REGRESSOR_LOSSES.values(), Quantile([0.1, 0.9])
@@ -49,7 +44,7 @@ LOSSES = *CLASSIFIER_LOSSES.values(), *REGRESSOR_LOSSES.values(), Quantile([0.1,
             *(type(part) for part in (*ACTIVATIONS.values(), *LOSSES)),
             *NORMALIZATIONS.values(),
             *(type(loss.link) for loss in LOSSES),
-            *(kind for kind in subclasses_of(Layer) if is_leaf(kind) and is_computed(kind)),
+            *filter(is_computed, subclasses_of(Layer)),
         },
         key=lambda kind: kind.__name__,
     ),
@@ -119,14 +114,6 @@ class OwnDeviation(SquaredError):
         return np.ones_like(scores)
 
 
-@dataclass(frozen=True)
-class OwnLogLoss(LogLoss):
-    """A loss whose link has a formula."""
-
-    def value(self, scores, y):
-        return super().value(scores, y)
-
-
 @pytest.mark.parametrize(
     "make, name",
     [
@@ -152,9 +139,8 @@ def test_registered_formula_is_exported():
     check(estimator)
 
 
-@pytest.mark.parametrize("settings", [{"activation": NamedRelu()}, {"loss": OwnLogLoss()}])
-def test_subclasses_that_compute_the_same_need_no_formula(settings):
-    assert to_onnx(classifier(**settings)) == to_onnx(classifier())
+def test_subclasses_that_compute_the_same_need_no_formula():
+    assert to_onnx(classifier(activation=NamedRelu())) == to_onnx(classifier())
 
 
 def test_raises_on_user_defined_standard_deviation():
@@ -210,7 +196,7 @@ def test_functions_equal_those_of_numpy(function):
         (lambda z: np.add.reduce(z), TypeError, r"cannot use add \(reduce"),
         (lambda z: np.add(z, z, where=True), TypeError, r"options \['where'\]"),
         (lambda z: z > 0, TypeError, "cannot use greater"),
-        (lambda z: z + np.ones(2), ValueError, r"do not match: \[\(1, 4\), \(1, 2\)\]"),
+        (lambda z: z + np.ones(2), ValueError, r"mismatch.*\(4,\).*\(2,\)"),
         (lambda z: z * 1e39, ValueError, r"finite values in single precision.*1e\+39"),
     ],
 )

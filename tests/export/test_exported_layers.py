@@ -122,9 +122,8 @@ CASES = {
     "embedding": ((7,), [Embedding(5, 3), Dense(4, activation="relu")]),
     "reshape": ((18,), [Reshape((2, 3, 3)), Dense(4, activation="tanh"), Reshape((4, -1))]),
 }
-# Models that onnx's reference evaluator can't compute: it cuts the kernels of grouped transposed
-# convolutions by the filters, and knows no relu in RNN.
-WITHOUT_REFERENCE = {"transposed convolution", "recurrence of relu"}
+# The model that onnx's reference evaluator can't compute: it knows no relu in RNN.
+WITHOUT_REFERENCE = {"recurrence of relu"}
 
 
 @cache

@@ -9,7 +9,6 @@ import pandas as pd
 import polars as pl
 import pytest
 import skl2onnx
-from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import StackingClassifier, VotingClassifier, VotingRegressor
@@ -81,13 +80,6 @@ def test_layers_of_sequences_after_transformers(opset):
     layers = [Conv1D(3, 2, padding="same"), MaxPool1D(2), Bidirectional(GRU(2))]
     network = BackpropClassifier((), layers=layers, input_shape=4, n_estimators=2, **SHORT)
     check(make_pipeline(PowerTransformer(), network).fit(X, Y), target_opset=opset)
-
-
-def test_outputs_have_the_dtype_of_the_input():
-    regressor = BackpropRegressor((5,), loss="gaussian", **SHORT).fit(X, NUMBERS)
-    (doubles,), (floats,) = outputs_of(regressor, X), outputs_of(regressor)
-    assert (doubles.dtype, floats.dtype) == (np.float64, np.float32)
-    assert is_close(doubles[:, 0], regressor.predict(X))
 
 
 def test_zipmap_option():
@@ -199,9 +191,7 @@ def test_columns_of_data_frames_are_inputs(library):
         for name, values in table.items()
     }
     check_converted(pipeline, feeds, frame[:1], rows=frame)
-    with pytest.raises(
-        ValueError, match=r"Pass a data frame with these columns, such as .*X_train"
-    ):
+    with pytest.raises(TypeError, match=r"pass a data frame with these columns, such as .*X_train"):
         to_onnx(pipeline)
 
 
@@ -246,16 +236,10 @@ class Rounding(BackpropClassifier):
             Rounding((5,), **SHORT),
             {},
             TypeError,
-            "Rounding cannot be exported, because skl2onnx has no converter",
+            "Rounding cannot be exported by skl2onnx",
         ),
         (make_pipeline(PCA(2), Rounding((5,), **SHORT)), {}, TypeError, "Pipeline cannot be exp"),
         (make_pipeline(SplineTransformer(), NETWORK), {}, TypeError, "SplineTransformer"),
-        (
-            make_pipeline(KMeans(2, n_init=1), NETWORK),
-            {},
-            TypeError,
-            r"needs 2 features, but the step before",
-        ),
         (make_pipeline(PCA(2), NETWORK), {"return_std": True}, ValueError, "Set return_std=False"),
     ],
     ids=str,

@@ -99,16 +99,9 @@ def test_batches_have_equal_size():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"dtype": "float32"},
-        {"n_estimators": 3},
-        {"early_stopping": True},
-        {"batch_size": 7},
-        {"shuffle": False},
-        {"learning_rate": "one_cycle", "solver": "sgd"},
-        {"learning_rate": lambda progress: 0.0},
-        {"warm_start": True},
-        {"alpha": 1.0},
-        {"random_state": None},
+        {"dtype": "float32", "n_estimators": 3, "early_stopping": True, "alpha": 1.0},
+        {"learning_rate": "one_cycle", "solver": "sgd", "batch_size": 7, "shuffle": False},
+        {"learning_rate": lambda progress: 0.0, "warm_start": True, "random_state": None},
     ],
     ids=" ".join,
 )
@@ -167,7 +160,6 @@ def test_is_reproducible_and_changes_nothing():
         ({"smallest": 0}, "smallest and largest must be .* got 0 and 10.0"),
         ({"smallest": 1.0, "largest": 0.1}, "with 0 < smallest < largest"),
         ({"largest": np.inf}, "must be finite numbers"),
-        ({"smallest": np.nan}, "must be finite"),
         ({"n_steps": 19}, "n_steps must be an int of at least 20, got 19"),
         ({"n_steps": 50.0}, "n_steps must be an int"),
     ],
@@ -177,14 +169,10 @@ def test_raises_on_parameters_out_of_range(changes, message):
         find_learning_rate(quick(BackpropClassifier), *class_data(), **changes)
 
 
-@pytest.mark.parametrize(
-    "estimator",
-    [LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())],
-    ids=["alone", "pipeline"],
-)
-def test_raises_on_other_estimators(estimator):
-    with pytest.raises(TypeError, match="BackpropClassifier, .*, a BackpropAutoencoder or"):
-        find_learning_rate(estimator, *class_data())
+def test_raises_on_other_estimators():
+    for estimator in (LogisticRegression(), make_pipeline(StandardScaler(), LogisticRegression())):
+        with pytest.raises(TypeError, match="BackpropClassifier, .*, a BackpropAutoencoder or"):
+            find_learning_rate(estimator, *class_data())
 
 
 def test_raises_if_first_steps_diverge():

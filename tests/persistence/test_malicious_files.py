@@ -118,7 +118,7 @@ PARTS = {
     ),
     "our callback that writes": lambda trace: node(
         "ObjectNode",
-        "skbackprop.callbacks.training_log.TrainingLog",
+        "skbackprop.callbacks.TrainingLog",
         content=mapping(path=plain(str(trace))),
     ),
     "our own save": lambda trace: called("skbackprop.persistence.save", 1, str(trace)),

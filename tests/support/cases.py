@@ -34,6 +34,8 @@ LABELS = {
     "integers": Y * 5 - 3,
     "large integers": np.array([-(2**63), 0, 2**62])[Y],
     "small unsigned": Y.astype(np.uint8),
+    "large unsigned": np.array([0, 5, 2**64 - 1], dtype=np.uint64)[Y],
+    "half precision": np.float16(Y),
     "strings": np.array(["a", 'é "\\', "??/*"])[Y],
     "objects": np.array(["a", "b", "c"], dtype=object)[Y],
     "booleans": Y > 0,
@@ -228,9 +230,16 @@ def other_value(kind, name):
     return other.get(kind, Huber()) if isinstance(other, dict) else other
 
 
-def two_that_differ_in(row, **settings):
-    """Return two estimators with these settings that differ in the parameter of a row alone."""
-    classes = {"classifier": BackpropClassifier, "regressor": BackpropRegressor}
-    kind = classes.get(row.estimators[0], BackpropAutoencoder)
-    one = kind(**settings | _BESIDE.get(row.name, {}))
-    return one, clone(one).set_params(**{row.name: other_value(kind, row.name)})
+# An estimator with each parameter.
+KINDS = {
+    name: kind
+    for kind in (BackpropAutoencoder, BackpropRegressor, BackpropClassifier)
+    for name in kind().get_params()
+}
+
+
+def two_that_differ_in(name, **settings):
+    """Return two estimators with these settings that differ in one parameter alone."""
+    kind = KINDS[name]
+    one = kind(**settings | _BESIDE.get(name, {}))
+    return one, clone(one).set_params(**{name: other_value(kind, name)})

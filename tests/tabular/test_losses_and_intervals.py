@@ -268,7 +268,7 @@ def test_intervals_of_blended_models():
     scale = ErrorScale.fit(model.oof_prediction_, np.abs(Y[:90] - model.oof_prediction_))
     errors = np.abs(Y[:90] - model.oof_prediction_) / scale.at(model.oof_prediction_)
     scores = [np.sort(errors[model.oof_member_ == fold]) for fold in range(3)]
-    band = UncalibratedBand.from_mean_and_std(by_fold, scale.at(by_fold))
+    band = UncalibratedBand(by_fold, 0.0, scale.at(by_fold))
     expected = cv_plus_interval(band, scores, 0.8)
     np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
 

@@ -6,14 +6,13 @@ A part enters by the `__all__` of its module.
 import copy
 import pickle
 import re
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields
 
 import numpy as np
 import pytest
 from sklearn.base import clone
 
 from skbackprop import (
-    BackpropClassifier,
     EarlyStopping,
     activations,
     initializers,
@@ -23,7 +22,6 @@ from skbackprop import (
     schedules,
     weight_averaging,
 )
-from skbackprop.activations import ActivationFunction
 from skbackprop.losses import Focal, Quantile
 from skbackprop.losses.regression import DevianceLoss, ResidualLoss
 from skbackprop.optimizers import SGD, Adam, AdamW
@@ -37,7 +35,7 @@ KINDS = {
     for module in MODULES
     for name in module.__all__
     if isinstance(kind := getattr(module, name), type)
-    if issubclass(kind, Configurable) and is_dataclass(kind)
+    if issubclass(kind, Configurable) and "__dataclass_fields__" in vars(kind)
 }
 # Values of the fields that have no default, by their names.
 REQUIRED = {
@@ -110,18 +108,6 @@ def other_than(value, name=None):
     return value * 0.9 or 0.5
 
 
-class Plain(Configurable):
-    """A part of a user's own that is no dataclass."""
-
-    def __init__(self, first, inner=None, *arguments, last=3.0, **more):
-        self.first, self.inner, self.last = first, inner, last
-
-    def __eq__(self, other):
-        return type(other) is Plain and vars(self) == vars(other)
-
-    __hash__ = None
-
-
 @dataclass(frozen=True)
 class Own(Configurable):
     """A part with a field that its constructor does not take."""
@@ -159,29 +145,6 @@ def test_fields_outside_the_constructor_are_not_settings():
     assert Own(2.0).set_params(width=3.0).area == 9.0
 
 
-def test_a_part_that_is_no_dataclass_has_the_arguments_of_its_constructor():
-    part = Plain("a", inner=SGD())
-    assert part.get_params(deep=False) == {"first": "a", "inner": SGD(), "last": 3.0}
-    assert part.get_params()["inner__momentum"] == 0.9
-    assert part.set_params(last=4.0, inner__momentum=0.5) == Plain("a", SGD(0.5), last=4.0)
-    assert part == Plain("a", SGD())
-
-
-def test_arguments_that_are_kept_under_other_names_are_not_shown():
-    class Bent(ActivationFunction):
-        def __init__(self, slope, at=0.0):
-            self._slope, self.at = slope, at
-
-    part = Bent(0.5)
-    assert part.get_params() == {"at": 0.0}
-    assert clone(part)._slope == 0.5
-    with pytest.raises(AttributeError, match="'Bent' object has no attribute 'slope'"):
-        part.set_params(at=1.0)
-    model = BackpropClassifier(activation=part)
-    assert model.get_params()["activation__at"] == 0.0
-    assert model.set_params(alpha=0.5).alpha == 0.5
-
-
 @pytest.mark.parametrize(
     "part, shown",
     [
@@ -195,7 +158,6 @@ def test_arguments_that_are_kept_under_other_names_are_not_shown():
             "Residual(layers=(Dense(n_units=2), Scale()))",
         ),
         (LinearWarmup(CosineDecay(0.3)), "LinearWarmup(schedule=CosineDecay(final_factor=0.3))"),
-        (Plain("a", last=4.0), "Plain(first='a', last=4.0)"),
         (Own(2.0), "Own(width=2.0)"),
     ],
     ids=str,

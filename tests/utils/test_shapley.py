@@ -8,8 +8,8 @@ import pytest
 
 from skbackprop.estimators.explanation import (
     MAX_EXACT_COLUMNS,
-    compute_shapley_values,
     draw_permutations,
+    make_explanation,
 )
 
 N_COLUMNS = 5
@@ -31,18 +31,9 @@ def pairwise(X):
 
 
 def shapley(function, rows, background, n_permutations=None, seed=0):
-    return compute_shapley_values(
-        function,
-        rows,
-        background,
-        np.arange(rows.shape[1]),
-        function(rows),
-        function(background),
-        rows.shape[1],
-        n_permutations,
-        np.random.RandomState(seed),
-        rows_at_once=50,
-    )
+    matrices = rows, background, np.arange(rows.shape[1]), function(rows), function(background)
+    options = {"n_permutations": n_permutations, "random_state": seed, "rows_at_once": 50}
+    return make_explanation(function, *matrices, rows, None, None, **options).values
 
 
 def by_definition(function, row, background):
@@ -123,15 +114,14 @@ def test_a_row_of_the_background_and_a_single_column(n_permutations):
 def test_matrix_columns_of_one_table_column_are_switched_together():
     """Here the first column of the table has two columns in the matrices."""
     both = np.hstack([ROWS[:, :1], ROWS]), np.hstack([BACKGROUND[:, :1], BACKGROUND])
-    found = compute_shapley_values(
+    found = make_explanation(
         lambda X: interacting(X[:, 1:]) + X[:, :1],
         *both,
         np.array([0, *range(N_COLUMNS)]),
         *(interacting(X[:, 1:]) + X[:, :1] for X in both),
-        N_COLUMNS,
-        None,
-        np.random.RandomState(0),
-    )
+        ROWS,
+        *(None, None, None, 0),
+    ).values
     expected = shapley(lambda X: interacting(X) + X[:, :1], ROWS, BACKGROUND)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 

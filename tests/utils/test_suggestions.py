@@ -1,6 +1,7 @@
 """Suggestions in error messages about unknown names."""
 
 import re
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from skbackprop import (
 from skbackprop._sklearn import StrOptions
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.estimators._estimator_mixin import EstimatorMixin
-from skbackprop.estimators._parameter_table import PARAMETERS
 from skbackprop.losses import Quantile
 from skbackprop.optimizers import SOLVERS, AdamW
 from skbackprop.schedules import SCHEDULES
@@ -68,10 +68,10 @@ def test_synonyms_are_of_names_that_exist():
     names = {"set_callbacks", "X_val", "sample_weight", "loss", "one_hot", *get_scorer_names()}
     names |= {name for kind in kinds for name in kind._get_param_names()}
     names |= {name for part in subclasses(Configurable) for name in part.setting_names()}
-    for row in PARAMETERS:
-        names |= {*(row.table or ())}
-        options = [each.options for each in row.all_constraints if isinstance(each, StrOptions)]
-        names = names.union(*options)
+    for constraints in chain.from_iterable(
+        getattr(kind, "_parameter_constraints", {}).values() for kind in kinds
+    ):
+        names = names.union(*(c.options for c in constraints if isinstance(c, StrOptions)))
     assert set(_read_synonyms()) <= names
 
 
@@ -156,7 +156,7 @@ def test_names_of_parameters(word, name):
 )
 def test_arguments_of_constructors(kind, word, suggested):
     assert message_of(lambda: kind(**{word: 1})) == (
-        f"{kind.__init__.__qualname__}() got an unexpected keyword argument {word!r}. "
+        f"{kind.__name__}.__init__() got an unexpected keyword argument {word!r}. "
         f"Did you mean {suggested}?"
     )
 
