@@ -304,10 +304,10 @@ class Network:
         All other arrays have their initial values, drawn from each member's random state.
         """
         parameters = self.layout.init(len(members), dtype, rngs)
-        for i, layers in enumerate(zip(*members, strict=True)):
-            for member, (weights, biases) in enumerate(layers):
-                parameters.select("weights")[i][member] = weights
-                parameters.select("biases")[i][member, 0] = biases
+        all_weights, all_biases = parameters.select("weights"), parameters.select("biases")
+        for member, layers in enumerate(members):
+            for i, (weights, biases) in enumerate(layers):
+                all_weights[i][member], all_biases[i][member, 0] = weights, biases
         return parameters
 
 
