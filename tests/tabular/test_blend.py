@@ -390,6 +390,23 @@ def test_one_clone_with_validation_data(kind):
     assert np.isfinite(predict(model, X)).all()
 
 
+@BOTH
+def test_boosting_stops_early_by_the_weights_of_validation_rows(kind):
+    """Half of the validation rows follow the training rows, the others their opposite."""
+    X = np.random.RandomState(0).randn(400, 2)
+    y = (X[:, 0] > 0).astype(float)
+    X_val, y_val = np.r_[X[:100], X[:100]], np.r_[y[:100], 1 - y[:100]]
+    follows = np.arange(200) < 100
+    model = kind(**SMALL, blend="boosting")
+
+    def count_trees(weight):
+        model.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weight)
+        return model.blended_[0][0].n_iter_
+
+    n_trees = {share: count_trees(np.where(follows, share, 1 - share)) for share in (0.1, 0.9)}
+    assert n_trees[0.1] < n_trees[0.9]
+
+
 @pytest.mark.parametrize(
     "loss", ["squared_error", "absolute_error", "poisson", "gamma", Quantile(0.8)], ids=str
 )
