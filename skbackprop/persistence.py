@@ -61,7 +61,6 @@ _CLASSES = {
     ],
     "tabular._robust_scaling": ["RobustScaling"],
     "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],
-    "tabular._targets": ["ClassifierTargets", "RegressorTargets"],
 }
 
 # Parts of fitted searches that skops does not know.

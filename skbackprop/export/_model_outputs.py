@@ -26,8 +26,8 @@ from ..layers.residual import ResidualEnd, ResidualStart
 from ..losses import LOGIT_LINK, SOFTMAX_LINK
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import CrossFittedEstimators
+from ..tabular._mixtures import ensemble_temperature
 from ..tabular._model_inputs import N_BINS, N_FREQUENCIES, FeatureBuilder
-from ..tabular._targets import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._boosting import convert_boosting
@@ -317,6 +317,6 @@ def _(estimator: TabularRegressor, x: Expr) -> tuple[ModelOutput, ...]:
     mixed: Any = 0.0
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
         mixed = mixed + weight * ex.mean_over_members(outputs)
-    if estimator._targets.range is not None:
-        mixed = ex.clip(mixed, *estimator._targets.range)
+    if estimator._range is not None:
+        mixed = ex.clip(mixed, *estimator._range)
     return (ModelOutput("variable", mixed),)

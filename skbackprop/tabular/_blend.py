@@ -210,7 +210,7 @@ class CrossFittedEstimators:
 
 
 def cross_fit(
-    estimator: Any, targets: Any, is_nominal: Array, data: TrainingData
+    estimator: Any, is_nominal: Array, data: TrainingData
 ) -> tuple[CrossFittedEstimators, Array] | None:
     """Fit a clone of an estimator for each fold.
 
@@ -218,8 +218,6 @@ def cross_fit(
     ----------
     estimator : estimator
         The estimator.
-    targets : ClassifierTargets or RegressorTargets
-        The encoding of the target.
     is_nominal : array of bool of shape (n_inputs,)
         The columns of the view "table" that hold categories.
     data : TrainingData
@@ -233,7 +231,8 @@ def cross_fit(
         The out-of-fold outputs, or the outputs for validation rows. The function returns None if
         the time limit does not allow all folds.
     """
-    name, n_classes = type(estimator).__name__, targets.n_classes
+    name = type(estimator).__name__
+    n_classes = len(data.estimator.classes_) if is_classifier(estimator) else None
     # In double precision, other rows do not affect the prediction of a row.
     rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
     data = data._replace(rows=rows)
@@ -264,9 +263,9 @@ def cross_fit(
             ConvergenceWarning,
         )
         return None
-    component = CrossFittedEstimators(
-        choose_view(estimator), clones, n_classes, targets.min_prediction
-    )
+    is_positive = n_classes is None and data.estimator._target_range[0] == 0
+    minimum = float(np.finfo(np.float32).tiny) if is_positive else -np.inf
+    component = CrossFittedEstimators(choose_view(estimator), clones, n_classes, minimum)
     if data.folds is None:
         return component, component.outputs(data.held_out.X[:])
     held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]

@@ -21,8 +21,8 @@ from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.diagnostics import OUT_OF_TIME
 from ..utils.arrays import Array
+from ._mixtures import fit_softmax_temperature
 from ._model_inputs import FeatureView
-from ._targets import fit_softmax_temperature
 
 
 @dataclass(frozen=True)

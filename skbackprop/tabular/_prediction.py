@@ -49,12 +49,15 @@ Result = TypeVar("Result")
 class TabularPredictionMixin(metaclass=ABCMeta):
     """Predictions of a fitted tabular estimator, explanations, and importances of columns."""
 
-    _targets: Any  # ClassifierTargets or RegressorTargets
     _features: FeatureBuilder
     _blended: list[Any]  # CrossFittedEstimators
     networks_: list[Any]
     oof_member_: Array
     background_: UnscaledRows | None
+
+    @abstractmethod
+    def _encode_targets(self, y: Any) -> Array:
+        """Return validated numbers, or the class index of each label, which must be known."""
 
     @abstractmethod
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -90,7 +93,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
     def _predict_for_score(self, X: Any, y: Any) -> tuple[Array, Array]:
         """Return the targets and the mixed outputs that the score is computed from."""
-        return self._targets.encode(y), self._predict(X, self._mix)
+        return self._encode_targets(y), self._predict(X, self._mix)
 
     def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
@@ -273,7 +276,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         encoding = self._features.encoding
-        columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
+        columns, y_encoded = read_table(self, X, reset=False), self._encode_targets(y)
         check_consistent_length(columns.table, y_encoded)
         weight = validate_weight(sample_weight, columns.table)
         rows, n_rows = encoding.read_training_rows(columns), len(self.oof_member_)

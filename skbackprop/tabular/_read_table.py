@@ -404,7 +404,8 @@ def _override_kind(columns: TableColumns, column: int, kind: Kind, choice: Kind)
         ):
             return "date"
     raise ValueError(
-        f"{columns.label(column)} can't be of the kind {choice!r} that column_kinds gives: its values are of the "
-        f"kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
-        "ISO 8601 format such as '2024-12-31'. Convert the column, or remove it from column_kinds."
+        f"{columns.label(column)} can't be of the kind {choice!r} that column_kinds gives: its "
+        f"values are of the kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and "
+        "dates strings in ISO 8601 format such as '2024-12-31'. Convert the column, or remove it "
+        "from column_kinds."
     )

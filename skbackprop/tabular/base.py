@@ -78,6 +78,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     n_features_in_: int
+    classes_: Array  # of a classifier
     feature_names_in_: Array
 
     n_estimators: Any
@@ -98,7 +99,18 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     @abstractmethod
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
-        """Set `_targets`, and attributes of the target, given a valid y and the user's weights."""
+        """Set the attributes of the target, given a valid y and the user's weights."""
+
+    @property
+    def _target_type(self) -> str | None:
+        """The `target_type` of a `TableEncoder`; None for a single class."""
+        if not is_classifier(self):
+            return "continuous"
+        return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
+
+    def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        """Return the weights of rows with encoded targets, times the weights of their classes."""
+        return weight
 
     @abstractmethod
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
@@ -231,8 +243,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         y = self._validate_target(y)
         check_consistent_length(columns.table, y)
         self._fit_targets(y, user_weight)
-        y = self._targets.encode(y)
-        weight = self._targets.training_weight(y, user_weight)
+        y = self._encode_targets(y)
+        weight = self._training_weight(y, user_weight)
         rng = checkpoints.start_stream(check_random_state(self.random_state))
         is_validated = any(part is not None for part in validation_data)
         group = None
@@ -280,7 +292,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the training rows."""
-        target_type = self._targets.target_type
+        target_type = self._target_type
         encoding, rows = FittedEncoding.fit(
             columns,
             y if target_type else None,
@@ -306,10 +318,10 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, X, reset=False)
-            y = self._targets.encode(y)
+            y = self._encode_targets(y)
             check_consistent_length(columns.table, y)
             weight = validate_weight(sample_weight, columns.table)
-            weight = self._targets.training_weight(y, weight)
+            weight = self._training_weight(y, weight)
             if weight is not None and not weight.any():
                 raise ValueError(
                     "class_weight gives every row the weight zero. Give a positive weight to a "
@@ -416,7 +428,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
         for index, estimator in enumerate(blend):
             part = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            result = cross_fit(estimator, self._targets, self._features.is_nominal, part)
+            result = cross_fit(estimator, self._features.is_nominal, part)
             if result is not None:
                 blended.append(result[0])
                 blended_outputs.append(result[1])

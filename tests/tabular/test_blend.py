@@ -31,7 +31,7 @@ from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular import _blend
 from skbackprop.tabular._blend import replace_ordinal_encoding
-from skbackprop.tabular._targets import (
+from skbackprop.tabular._mixtures import (
     compute_probabilities,
     fit_softmax_temperature,
     mixture_weights_nll,

@@ -28,6 +28,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
+from skbackprop.tabular._mixtures import compute_probabilities
 from skbackprop.tabular._model_inputs import (
     N_BINS,
     N_FREQUENCIES,
@@ -36,7 +37,6 @@ from skbackprop.tabular._model_inputs import (
     draw_seed,
 )
 from skbackprop.tabular._table_encoding import FittedEncoding
-from skbackprop.tabular._targets import compute_probabilities
 from support.tables import BOTH, columns_of, component_inputs, mixed_data, predict
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
