@@ -29,15 +29,16 @@ from ..tabular._categorical_encoding import (
 )
 from ..tabular._column_values import Kind, is_missing
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
-from ..tabular._networks import TabularClassifierNetworks, TabularRegressorNetworks
-from ..tabular._read_table import TableColumns, find_kinds, read_table
-from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
-from ..tabular._training_cycles import (
+from ..tabular._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     N_ESTIMATORS,
     EnsembleSettings,
+    TabularClassifierNetworks,
+    TabularRegressorNetworks,
     TrainingData,
 )
+from ..tabular._read_table import TableColumns, find_kinds, read_table
+from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
 from ..tabular.regressor import TabularRegressor
@@ -106,7 +107,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         validation_data: tuple[Any, Any, Any],
         groups: Any,
         resume_from: Any,
-        start: float,
+        end: float,
         context: Any,
     ) -> None:
         """Set the fitted attributes, as for the rows of a sample."""
@@ -132,7 +133,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             sample = scale_to_totals(sample, sum_by_label(by_label))
         self._sample_folds = sample.folds
         super()._fit_table(
-            *(sample.X, sample.y, sample.weight, validation_data, None, None, start, context)
+            *(sample.X, sample.y, sample.weight, validation_data, None, None, end, context)
         )
         for name in ("_blocks", "_n_networks", "_sample_folds", "oof_member_"):
             self.__dict__.pop(name, None)

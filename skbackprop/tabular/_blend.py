@@ -21,7 +21,7 @@ from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, Squared
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array, IndexArray
 from ._model_inputs import FeatureView, draw_seed
-from ._training_cycles import TrainingData
+from ._networks import TrainingData
 
 AUTO, BOOSTING = "auto", "boosting"
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -240,9 +240,10 @@ def cross_fit(
     task = data.context.subcontext("blend", max_subtasks=n_clones)
     task.call_on_fit_task_begin(estimator=data.estimator)
     start, clones = time.perf_counter(), list[Any]()
+    share = data.end - start
     for fold in range(n_clones):
         seconds, n_left = time.perf_counter() - start, n_clones - fold
-        budget = data.time_limit - seconds
+        budget = share - seconds
         is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
         if clones and (budget <= 0 if is_boosting else seconds / fold * n_left > budget):
             break
@@ -258,7 +259,7 @@ def cross_fit(
     if len(clones) < n_clones:
         warn(
             f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
-            f"its share of time_limit, {data.time_limit:.2g} seconds. Increase time_limit to keep "
+            f"its share of time_limit, {share:.2g} seconds. Increase time_limit to keep "
             "it.",
             ConvergenceWarning,
         )

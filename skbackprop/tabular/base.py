@@ -39,14 +39,10 @@ from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
-from ._prediction import TabularPredictionMixin, keep_background
-from ._read_table import TableColumns, read_table
-from ._table_encoding import FittedEncoding, UnscaledRows
-from ._training_cycles import (
+from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     MIN_GAIN_OF_BOOSTING,
     MIN_GAIN_OF_ENSEMBLE,
-    MIN_TIME,
     N_ESTIMATORS,
     VERY_MANY_ROWS,
     CycleCheckpoints,
@@ -57,6 +53,9 @@ from ._training_cycles import (
     network_params,
     train_networks,
 )
+from ._prediction import TabularPredictionMixin, keep_background
+from ._read_table import TableColumns, read_table
+from ._table_encoding import FittedEncoding, UnscaledRows
 
 
 class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
@@ -195,7 +194,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         ValueError, TypeError
             If a parameter, a column, y or a weight is not valid. The estimator is left unchanged.
         """
-        start = time.perf_counter()
+        end = math.inf if self.time_limit is None else time.perf_counter() + self.time_limit
         n_blended = 1 if isinstance(self.blend, str) else len(self.blend or ())
         n_components = len(self._configurations) + n_blended
         context = self._init_callback_context(max_subtasks=n_components)
@@ -204,16 +203,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         fitted = shallow_copy(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
-        fitted._fit_table(
-            X,
-            y,
-            sample_weight,
-            (X_val, y_val, sample_weight_val),
-            groups,
-            resume_from,
-            start,
-            context,
-        )
+        validation_data = X_val, y_val, sample_weight_val
+        fitted._fit_table(X, y, sample_weight, validation_data, groups, resume_from, end, context)
         replace_attributes(self, fitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
@@ -226,13 +217,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         validation_data: tuple[Any, Any, Any],
         groups: Any,
         resume_from: Any,
-        start: float,
+        end: float,
         context: Any,
     ) -> None:
         """Set the fitted attributes.
 
-        `validation_data` are `X_val`, `y_val` and `sample_weight_val`. Training began at `start`
-        by `time.perf_counter`.
+        `validation_data` are `X_val`, `y_val` and `sample_weight_val`. Training ends at the time
+        `end` of `time.perf_counter`.
         """
         checkpoints = CycleCheckpoints(self, resume_from)
         if y is None:
@@ -264,7 +255,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         checkpoints.check_data(arrays)
         # A copy of the stream draws the same rows, however many seeds estimators draw.
         background_stream = copy.deepcopy(rng)
-        seconds_spent = time.perf_counter() - start
         data = TrainingData(
             rows,
             self._count_training_rows(len(y), folds),
@@ -272,7 +262,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             folds,
             held_out,
             rng,
-            math.inf if self.time_limit is None else self.time_limit - seconds_spent,
+            end,
             self,
             context,
             checkpoints,
@@ -397,7 +387,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         One network ensemble is always trained, since networks can use any time. With very many
         rows, the boosting of "auto" is kept only if it improves the mixture.
         """
-        start, n_rows = time.perf_counter(), len(data.rows.y)
+        n_rows = len(data.rows.y)
         # With very many rows, a second ensemble would double the time of predictions without a gain
         # in accuracy.
         configurations = self._configurations[: 1 if n_rows > VERY_MANY_ROWS else None]
@@ -411,9 +401,9 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             rows = held_out = self._rows_in_view(data.rows, view)
             if data.folds is None:
                 held_out = self._rows_in_view(data.held_out, view)
-            seconds_left = data.time_limit - (time.perf_counter() - start)
-            limit, rng = max(seconds_left / n_left, MIN_TIME), rngs[component]
-            return data._replace(rows=rows, held_out=held_out, rng=rng, time_limit=limit)
+            now = time.perf_counter()
+            end, rng = now + (data.end - now) / n_left, rngs[component]
+            return data._replace(rows=rows, held_out=held_out, rng=rng, end=end)
 
         blended, networks = list[Any](), list[Any]()
         blended_outputs, outputs, first_outputs = list[Array](), list[Array](), list[Array]()
@@ -433,9 +423,9 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
                 blended.append(result[0])
                 blended_outputs.append(result[1])
         for index, defaults in enumerate(configurations):
-            part = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
-            if networks and (part.time_limit == MIN_TIME or is_stopped):
+            if networks and (is_stopped or time.perf_counter() >= data.end):
                 break
+            part = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
             ensemble = self._make_ensemble(defaults, part)
             ensemble, ensemble_outputs, is_stopped = train_networks(
                 ensemble, index + 1, part, is_promising

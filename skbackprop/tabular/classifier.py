@@ -29,9 +29,8 @@ from ._mixtures import (
     mixture_weights_nll,
     safe_log,
 )
-from ._networks import OutputBiasInit, TabularClassifierNetworks
+from ._networks import FOR_CLASSES, EnsembleSettings, OutputBiasInit, TabularClassifierNetworks
 from ._prediction import apply_scorer
-from ._training_cycles import FOR_CLASSES, EnsembleSettings
 from .base import BaseTabular
 
 

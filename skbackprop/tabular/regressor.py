@@ -31,9 +31,8 @@ from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
 from ._mixtures import stacking_weights_nnls
-from ._networks import OutputBiasInit, TabularRegressorNetworks
+from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
 from ._prediction import apply_scorer
-from ._training_cycles import FOR_NUMBERS, EnsembleSettings
 from .base import BaseTabular
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.

@@ -29,7 +29,7 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular import _blend
+from skbackprop.tabular import _blend, _networks, base
 from skbackprop.tabular._blend import replace_ordinal_encoding
 from skbackprop.tabular._mixtures import (
     compute_probabilities,
@@ -342,10 +342,12 @@ def test_seeds_are_drawn_for_random_states_of_none():
 
 @pytest.mark.parametrize("is_boosting", [False, True])
 def test_a_time_limit_leaves_out_estimators_and_stops_boosting(is_boosting, monkeypatch):
-    """By a clock that goes on by a second at each look."""
+    """By a clock that goes on by a second at each look of boosting, and stands still elsewhere."""
     seconds = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
     monkeypatch.setattr(_blend, "time", clock)
+    for module in (base, _networks):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     X, y = data_for(TabularClassifier)
     boosting = HistGradientBoostingClassifier(max_iter=1000, early_stopping=False)
     blend = [boosting if is_boosting else LogisticRegression(C=0.01)]
