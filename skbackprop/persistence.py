@@ -59,8 +59,8 @@ _CLASSES = {
         "OutputBiasInit",
         *("TabularClassifierNetworks", "TabularRegressorNetworks"),
     ],
-    "tabular._robust_scaling": ["RobustScaling"],
     "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],
+    "tabular.numeric_encoders": ["RobustScaling"],
 }
 
 # Parts of fitted searches that skops does not know.

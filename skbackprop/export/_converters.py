@@ -29,8 +29,8 @@ from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._column_values import find_role, to_floats
 from ..tabular._model_inputs import FeatureBuilder
-from ..tabular._robust_scaling import RobustScaling
 from ..tabular._table_encoding import FittedEncoding
+from ..tabular.numeric_encoders import RobustScaling
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr

@@ -22,12 +22,13 @@ _MIN_SINGULAR = 1e-6
 _TEXTS_AT_ONCE = 4096
 
 
-def _cycle(share: Array) -> list[Array]:
+def _cycle(share: Array) -> tuple[Array, Array]:
     """Return the sine and cosine of shares of a period.
 
     Both are rounded, so that sin(pi) equals sin(0) and constant columns stay constant.
     """
-    return [np.round(function(2 * np.pi * share), 12) for function in (np.sin, np.cos)]
+    angle = 2 * np.pi * share
+    return np.round(np.sin(angle), 12), np.round(np.cos(angle), 12)
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class DateEncoding:
         Cycles are the sine and cosine of 2 pi times m/12, w/7, d/D and s/86400: m full months and
         d full days of a year of D days, w days since Monday, and s seconds since midnight.
         """
-        days, months, years = (dates.astype(f"M8[{unit}]") for unit in "DMY")
+        days, months, years = map(dates.astype, ("M8[D]", "M8[M]", "M8[Y]"))
         day = np.timedelta64(1, "D")
         day_of_year = (days - years.astype("M8[D]")) / day
         n_days = ((years + 1).astype("M8[D]") - years.astype("M8[D]")) / day

@@ -159,13 +159,6 @@ def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
     )
 
 
-def check_finite(numbers: Array, label: str) -> Array:
-    """Return the numbers of a column; raise if some are infinite."""
-    if np.isinf(numbers).any():
-        raise_infinite(label)
-    return numbers
-
-
 def raise_infinite(label: str) -> NoReturn:
     """Raise an error about a column with infinite values."""
     raise ValueError(
@@ -221,15 +214,17 @@ def convert_values(values: Sequence[Any], kind: Kind, label: str) -> Any:
     Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
     strings without a number or date are NaN or NaT.
     """
-    if kind == "number":
-        return check_finite(to_floats(values, label), label)
     if kind == "text":
         check_supported(values, label)
         return values
     if kind == "numeric_string":
         check_role(values, "number", label, strings=True)
         values = [parse_number(value) if isinstance(value, str) else value for value in values]
-        return check_finite(to_floats(values, label), label)
+    if kind in ("number", "numeric_string"):
+        numbers = to_floats(values, label)
+        if np.isinf(numbers).any():
+            raise_infinite(label)
+        return numbers
     assert kind in ("date", "time", "duration")
     check_role(values, kind, label, strings=kind == "date")
     if kind == "date":

@@ -20,7 +20,6 @@ from ._column_values import (
     Kind,
     as_microseconds,
     as_seconds,
-    check_finite,
     convert_values,
     find_role,
     find_roles,
@@ -116,16 +115,19 @@ class TableColumns:
         Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
         strings without a number or date are NaN or NaT.
         """
-        array, label = self.array(column), self.label(column)
+        array = self.array(column)
         dtype = array.dtype.kind
         if kind == "number" and dtype in "fiub":
             with np.errstate(over="ignore"):
-                return check_finite(array.astype(np.float64, copy=False), label)
+                numbers = array.astype(np.float64, copy=False)
+            if np.isinf(numbers).any():
+                raise_infinite(self.label(column))
+            return numbers
         if kind == "date" and dtype == "M":
             return as_microseconds(array)
         if kind == "duration" and dtype == "m":
             return as_seconds(array)
-        return convert_values(self.values(column), kind, label)
+        return convert_values(self.values(column), kind, self.label(column))
 
 
 class FrameColumns(TableColumns):

@@ -23,7 +23,7 @@ from ._category_interactions import CategoryInteractions
 from ._column_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._column_values import Kind
 from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
-from ._robust_scaling import RobustScaling
+from .numeric_encoders import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
