@@ -462,7 +462,7 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     encoded = _encode_numbers(encoding.numbers, numbers)
     levels, encoder = encoding.categories.levels, encoding.categories.encoder
     if isinstance(encoder, OneHot):
-        for look_up, outputs, names in zip(lookups, encoder.positions, encoder.names, strict=True):
+        for look_up, (outputs, names) in zip(lookups, encoder.columns, strict=True):
             encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
     else:
         for i in encoder.columns:

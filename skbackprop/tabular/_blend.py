@@ -101,15 +101,11 @@ def resolve_blend(
             )
         elif loss is None and not (is_classifier(item) and hasattr(item, "predict_proba")):
             raise ValueError(
-                f"blend must hold classifiers with predict_proba, got {item!r}, which has no "
-                "predict_proba. Pass another classifier, or wrap this one in "
-                "sklearn.calibration.CalibratedClassifierCV."
+                f"blend must hold classifiers with predict_proba, got {item!r}. Pass another "
+                "classifier, or wrap this one in sklearn.calibration.CalibratedClassifierCV."
             )
         elif loss is not None and not is_regressor(item):
-            raise ValueError(
-                f"blend must hold regressors, got {item!r}, which is not a regressor. Pass a "
-                "regressor."
-            )
+            raise ValueError(f"blend must hold regressors, got {item!r}, which is not a regressor.")
         estimators.append(item)
     return estimators
 
@@ -190,16 +186,11 @@ class CrossFittedEstimators:
         predict = estimator.predict if self.n_classes is None else estimator.predict_proba
         with openmp_limit(X.size):
             predictions = np.asarray(predict(X), dtype=np.float64)
-        if predictions.size != len(X) * n_columns:
+        if predictions.size != len(X) * n_columns or not np.isfinite(predictions).all():
             raise ValueError(
-                f"{estimator!r} in blend returns an array of shape {predictions.shape}, but must "
-                "predict one number for each row, or a probability for each of its classes_. "
-                "Correct its predict or predict_proba, or remove it from blend."
-            )
-        if not np.isfinite(predictions).all():
-            raise ValueError(
-                f"{estimator!r} in blend returns predictions that are not finite. Fit it alone to "
-                "find out why, or remove it from blend."
+                f"{estimator!r} in blend returns an array of shape {predictions.shape}, or numbers "
+                "that are not finite, but must predict one number for each row, or a probability "
+                "for each of its classes_. Correct it, or remove it from blend."
             )
         if self.n_classes is None:
             return np.maximum(predictions.reshape(len(X), 1), self.minimum)

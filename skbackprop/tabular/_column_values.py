@@ -295,14 +295,13 @@ def infer_kind_of_strings(values: Sequence[Any]) -> Kind:
     if not all(isinstance(value, str) for value in counts):
         return "category"
     strings = [value for value in counts if value and not value.isspace()]
-    if strings and not any(math.isnan(parse_number(value)) for value in strings):
+    if strings and not any(map(math.isnan, map(parse_number, strings))):
         return "numeric_string"
-    if strings and all(parse_iso_date(value) is not None for value in strings):
+    if strings and all(map(parse_iso_date, strings)):
         return "date"
     # Text has many distinct values, of several words on average.
-    is_text = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
-        len(value.split()) for value in strings
-    ) >= MIN_WORDS * len(strings)
+    has_many = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values()))
+    is_text = has_many and len(" ".join(strings).split()) >= MIN_WORDS * len(strings)
     return "text" if is_text else "category"
 
 

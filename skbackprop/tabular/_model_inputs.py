@@ -7,7 +7,7 @@ are computed for each batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -125,10 +125,8 @@ class FeatureBuilder:
         lazy = LazyFeatureMatrix(self, rows, view)
         return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
 
-    def make_inputs(
-        self, rows: UnscaledRows, views: Collection[FeatureView]
-    ) -> dict[FeatureView, Array]:
-        """Return rows in the views of networks, and in the view "table" if it is among `views`."""
+    def make_inputs(self, rows: UnscaledRows, with_table: bool) -> dict[FeatureView, Array]:
+        """Return rows in the views of networks, and with `with_table` in the view "table"."""
         n_embedded = self.n_blocks * WIDTH
         embedded = np.empty((len(rows.codes), n_embedded + self.n_encoded), np.float32)
         self.write_view(rows, "embedded", embedded)
@@ -136,7 +134,7 @@ class FeatureBuilder:
             "embedded": embedded,
             "encoded": embedded[:, n_embedded:],
         }
-        if "table" in views:
+        if with_table:
             inputs["table"] = self._table_view(rows)
         return inputs
 

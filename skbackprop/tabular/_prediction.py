@@ -119,11 +119,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         member: int | None = None,
     ) -> Array:
         """Predict rows in one block, by all members of each component or by one."""
-        components = self._components
-        inputs = self._features.make_inputs(rows, {part.view for part in components})
-        return mix(
-            [part.outputs(inputs[part.view], single_precision, member) for part in components]
-        )
+        inputs, outputs = self._features.make_inputs(rows, with_table=bool(self._blended)), []
+        for part in self._components:
+            outputs.append(part.outputs(inputs[part.view], single_precision, member))
+        return mix(outputs)
 
     def _map_in_threads(
         self, function: Callable[[Item], Result], items: Sequence[Item]
@@ -132,11 +131,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
         An error or Ctrl-C cancels the items that have not started.
         """
-        components = self._components
-        is_thread_safe = all(component.is_thread_safe for component in components)
+        is_thread_safe = all(part.is_thread_safe for part in self._components)
         n_threads = min(n_blas_threads(), len(items)) if is_thread_safe else 1
-        max_size = max(component.max_matmul_size for component in components)
-
+        max_size = max(part.max_matmul_size for part in self._components)
         with limit_blas(max_size, n_side_by_side=n_threads):
             if n_threads == 1:
                 return [function(item) for item in items]

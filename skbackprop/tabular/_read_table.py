@@ -169,13 +169,7 @@ class FrameColumns(TableColumns):
 
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
-        series = self.frame[:, column]
-        if self.frame.implementation.is_pyarrow():  # its lists take 2 us for each value
-            if series.dtype == nw.Categorical and series.cat.get_categories().dtype == nw.String:
-                series = series.cast(nw.String)
-            if series.dtype == nw.String:
-                return list(series.to_numpy())
-        return series.to_list()
+        return self.frame[:, column].to_list()
 
     def to_array(self) -> Array:
         """Return the table as an array of objects."""

@@ -68,7 +68,7 @@ def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeyp
     X = TABLES[name]()
     features, rows = fitted(X)
     matrices = features.encoding.read_training_rows(columns_of(X))
-    expected = features.make_inputs(matrices, [view])[view]
+    expected = features.make_inputs(matrices, with_table=True)[view]
     np.testing.assert_array_equal(features.make_training_input(rows, view), expected)
     if view != "table":
         lazy, some = LazyFeatureMatrix(features, rows, view), np.array([5, 250, 5, 0])

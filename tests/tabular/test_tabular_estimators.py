@@ -136,7 +136,7 @@ def test_numeric_blocks_match_the_transformers():
     encoding, rows = FittedEncoding.fit(columns_of(numbers), None, None)
     features = FeatureBuilder.from_encoding(encoding, rows, np.random.RandomState(3), 600)
     both = np.vstack([numbers, 5 * rng.randn(300, 3)])
-    inputs = features.make_inputs(encoding.read_rows(columns_of(both)), ["encoded", "embedded"])
+    inputs = features.make_inputs(encoding.read_rows(columns_of(both)), with_table=False)
     new, out = inputs["encoded"], inputs["embedded"][:, : 3 * WIDTH].reshape(900, 3, WIDTH)
     seed = draw_seed(np.random.RandomState(3))
     waves = PeriodicFeatures(N_FREQUENCIES, random_state=seed).fit(new).transform(new)
