@@ -68,7 +68,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         """Return whether mixed outputs are close to those of the training rows."""
 
     @abstractmethod
-    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+    def _score_mixture(
+        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    ) -> float:
         """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
 
     # ------------------------------------------------------------------ prediction
@@ -97,7 +99,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
     def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
-        return self._score_mixture(outputs, y, weight, None)
+        return self._score_mixture(outputs, y, weight)
 
     def _predict_in_blocks(self, rows: UnscaledRows, mix: Mix) -> Array:
         """Predict rows, in blocks that limit memory and run in several threads."""

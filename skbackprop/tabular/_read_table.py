@@ -364,20 +364,15 @@ def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) 
     names = None if columns.names is None else list(columns.names)
     by_position: dict[int, Kind] = {}
     for key, kind in column_kinds.items():
-        if kind not in VALID_KINDS:
+        is_name = names is not None and key in names
+        is_position = isinstance(key, Integral) and 0 <= int(key) < columns.n_columns
+        if kind not in VALID_KINDS or not (is_name or is_position):
+            valid_keys = f"0 to {columns.n_columns - 1}" if names is None else names
             raise ValueError(
-                f"column_kinds must map each column to one of {list(VALID_KINDS)}, got {kind!r} "
-                f"for the column {key!r}."
+                f"column_kinds must map columns of X to one of {list(VALID_KINDS)}, got {kind!r} "
+                f"for the column {key!r}. The columns are {valid_keys}."
             )
-        if names is not None and key in names:
-            by_position[names.index(key)] = kind
-        elif isinstance(key, Integral) and 0 <= int(key) < columns.n_columns:
-            by_position[int(key)] = kind
-        else:
-            valid_keys = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
-            raise ValueError(
-                f"column_kinds must name columns of X, got {key!r}. The columns are {valid_keys}."
-            )
+        by_position[names.index(key) if names is not None and is_name else int(key)] = kind
     return by_position
 
 

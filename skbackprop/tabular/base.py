@@ -35,6 +35,7 @@ from ..estimators._validation import (
 )
 from ..estimators.summary import FittedAttributesHTML
 from ..nn.rows import Rows
+from ..training.class_weight import check_total_weight
 from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
@@ -299,24 +300,19 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         """Return the user's validation rows."""
-        if X is None:
+        if X is None or y is None:
             raise ValueError(
-                "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
-                "X_val as well."
+                f"X_val needs y_val, and y_val and sample_weight_val need X_val, but "
+                f"{'X_val' if X is None else 'y_val'} is None. Pass X_val and y_val, or neither."
             )
-        if y is None:
-            raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, X, reset=False)
             y = self._encode_targets(y)
             check_consistent_length(columns.table, y)
-            weight = validate_weight(sample_weight, columns.table)
-            weight = self._training_weight(y, weight)
-            if weight is not None and not weight.any():
-                raise ValueError(
-                    "class_weight gives every row the weight zero. Give a positive weight to a "
-                    "class in y_val, or pass rows of other classes."
-                )
+            weight = self._training_weight(y, validate_weight(sample_weight, columns.table))
+            if weight is not None:
+                class_weight = getattr(self, "class_weight", None)
+                check_total_weight(weight.sum(), class_weight, sample_weight)
             return Rows(self._features.encoding.read_rows(columns), y, weight)
 
     def _make_folds(
@@ -328,34 +324,24 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         rng: np.random.RandomState,
     ) -> Array:
         """Return the fold of each row; two rows, or groups, must have weight."""
-        if len(y) < 2:
+        has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        units = np.arange(len(y)) if group is None else group
+        n_units = len(np.unique(units[has_weight]))
+        if n_units < 2:
+            unit = "row" if group is None else "group"
             raise ValueError(
-                f"n_samples={len(y)}, but at least 2 rows are needed, one to train on and one to "
-                "hold out. Pass more rows."
-            )
-        has_class_weight = getattr(self, "class_weight", None) is not None
-        name = "sample_weight times class_weight" if has_class_weight else "sample_weight"
-        if weight is not None and np.count_nonzero(weight) < 2:
-            raise ValueError(
-                f"{name} is positive for one row only, but at least 2 such rows are needed, one to "
-                "train on and one to hold out. Give more rows a positive weight."
+                f"At least 2 {unit}s with a positive weight are needed, one to train on and one to "
+                f"hold out, got {n_units}, with n_samples={len(y)}. Pass more {unit}s, or give "
+                f"more {unit}s a positive weight."
             )
         strata = y if is_classifier(self) else None
-        if weight is not None and not weight.all():
+        if not has_weight.all():
             # Rows with and without weight are distributed evenly.
-            is_used = (weight > 0).astype(np.intp)
+            is_used = has_weight.astype(np.intp)
             strata = is_used if strata is None else is_used * (strata.max() + 1) + strata
-        if group is not None:
-            has_weight = None if weight is None else weight > 0
-            n_groups = len(np.unique(group if has_weight is None else group[has_weight]))
-            if n_groups < 2:
-                raise ValueError(
-                    f"{name} is positive in one group only, but at least 2 such groups are "
-                    "needed, one to train on and one to hold out. Give rows of other groups a "
-                    "positive weight, or fit without groups."
-                )
-            return draw_group_folds(group, min(n_folds, n_groups), rng, strata, has_weight)
-        return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
+        if group is None:
+            return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
+        return draw_group_folds(group, min(n_folds, n_units), rng, strata, has_weight)
 
     def _resolve_n_estimators(self, n_rows: int) -> int:
         """Return the number of networks of each ensemble, for a number of training rows."""

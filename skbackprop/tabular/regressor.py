@@ -340,30 +340,29 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         std = np.sqrt(outputs[..., -1]) if scale is None else scale.at(mean)
         return UncalibratedBand.from_mean_and_std(mean, std)
 
-    def _score(self, outputs: Array, y: Array, weight: Array | None) -> float:
-        """Return R2, or D2 of the loss, for outputs (n, n_outputs) and targets (n,)."""
-        outputs, loss = self._clip(outputs), self._targets.loss
+    def _score_mixture(
+        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    ) -> float:
+        """Return the score of outputs (n, n_outputs): R2 or D2 of the loss, or by a scorer."""
+        if scoring is not None:
+            return apply_scorer(scoring, self._predictions(mixture), None, y, weight)
+        outputs, loss = self._clip(mixture), self._targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
             return float(r2_score(y, outputs[:, 0], sample_weight=weight))
         encoded_y = self._targets.encode(y, needs_all=False)
         return loss.score(self._raw_predictions(outputs), encoded_y, weight)
 
     def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
-        return 1 - self._score(mixture, y, weight)
+        return 1 - self._score_mixture(mixture, y, weight)
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         self.oof_prediction_ = self._predictions(mixture)
-        self.oof_score_ = self._score(mixture, y, weight)
+        self.oof_score_ = self._score_mixture(mixture, y, weight)
 
     def _is_out_of_fold(self, mixture: Array) -> bool:
         tolerance = 0.01 * np.ptp(self.oof_prediction_)
         predictions = self._predictions(mixture)
         return np.allclose(predictions, self.oof_prediction_, rtol=0, atol=tolerance)
-
-    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
-        if scoring is None:
-            return self._score(mixture, y, weight)
-        return apply_scorer(scoring, self._predictions(mixture), None, y, weight)
 
     # ------------------------------------------------------------------ prediction
 
@@ -620,7 +619,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """
         outputs, numbers = self._predict(X, self._mix), self._encode_targets(y)
         check_consistent_length(outputs, numbers)
-        return self._score(outputs, numbers, validate_weight(sample_weight, outputs))
+        return self._score_mixture(outputs, numbers, validate_weight(sample_weight, outputs))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
