@@ -174,20 +174,35 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     is_thread_safe: ClassVar[bool] = True  # several threads may predict at once
 
     @with_callbacks
-    def fit_cycle(
-        self,
-        rows: Rows,
-        folds: Array | None,
-        checkpoint: tuple[dict[str, Array], Path] | None,
-    ) -> None:
-        """Train for `max_iter` more epochs, or take over the arrays of a checkpoint."""
+    def fit_cycle(self, name: str, task: Any, data: TrainingData) -> bool:
+        """Train for `max_iter` more epochs; return whether a callback ends training after them.
+
+        If the checkpoints have a cycle of this name, its networks are taken over instead.
+        """
+        estimator, checkpoints = data.estimator, data.checkpoints
+        X, y, weight = data.rows.X, data.rows.y, data.rows.weight
+        own_callbacks = []  # others are propagated
+        for callback in getattr(estimator, "_skl_callbacks", []):
+            is_propagated = hasattr(callback, "max_propagation_depth")
+            if not (is_propagated or getattr(callback, "resumes", False)):
+                own_callbacks.append(callback)
+        self.set_callbacks(*own_callbacks)
         self.__dict__.pop("_predictors", None)
-        if checkpoint is None:
-            self._fit_rows(rows.X, rows.y, rows.weight, folds=folds)
-        else:
-            task = self._prepare(rows.X, rows.y, rows.weight, folds=folds)
-            resume_training(*checkpoint, task)
-            self._set_fitted(task, task.state)
+        cycle_task = task.subcontext("cycle")
+        with cycle_task.propagate_callback_context(self):
+            cycle_task.call_on_fit_task_begin(estimator=estimator)
+            arrays = checkpoints.read(name)
+            if arrays:
+                fit = self._prepare(X, y, weight, folds=data.folds)
+                resume_training(arrays, checkpoints.path, fit)
+                self._set_fitted(fit, fit.state)
+            else:
+                self._fit_rows(X, y, weight, folds=data.folds)
+            is_stopped: bool = cycle_task.call_on_fit_task_end(estimator=estimator)
+        self.set_callbacks()
+        if (self.n_iter_ == self.max_iter).all():
+            checkpoints.save(name, self)
+        return is_stopped
 
     def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings without the time limit, which has one warning for all cycles."""
@@ -453,7 +468,7 @@ def train_networks(
         time_limit = None if math.isinf(data.end) else max(data.end - start, _MIN_TIME)
         networks = shallow_copy(networks)  # the next cycle copies their state
         networks.max_iter, networks.time_limit = n_epochs, time_limit
-        is_stopped = _train_cycle(networks, f"{number}_{index}", task, data)
+        is_stopped = networks.fit_cycle(f"{number}_{index}", task, data)
         is_complete = bool((networks.n_iter_ == n_epochs).all())
         if data.folds is not None:
             outputs = networks.out_of_fold_outputs()
@@ -496,28 +511,6 @@ def train_networks(
     return best_networks, best_outputs, is_stopped
 
 
-def _train_cycle(networks: Any, name: str, task: Any, data: TrainingData) -> bool:
-    """Train networks for a cycle; return whether a callback ends training after it."""
-    estimator, checkpoints = data.estimator, data.checkpoints
-    networks.set_callbacks(
-        *(
-            callback
-            for callback in getattr(estimator, "_skl_callbacks", [])
-            if not hasattr(callback, "max_propagation_depth")
-            and not getattr(callback, "resumes", False)
-        )
-    )
-    cycle_task = task.subcontext("cycle")
-    with cycle_task.propagate_callback_context(networks):
-        cycle_task.call_on_fit_task_begin(estimator=estimator)
-        networks.fit_cycle(data.rows, data.folds, checkpoints.read(name))
-        is_stopped: bool = cycle_task.call_on_fit_task_end(estimator=estimator)
-    networks.set_callbacks()
-    if (networks.n_iter_ == networks.max_iter).all():
-        checkpoints.save(name, networks)
-    return is_stopped
-
-
 # ---------------------------------------------------------------------- checkpoints
 
 # Parameters that may differ when a fit is resumed.
@@ -541,8 +534,8 @@ class CycleCheckpoints:
         self._estimator = estimator
         callbacks = getattr(estimator, "_skl_callbacks", [])
         self._callbacks = [item for item in callbacks if getattr(item, "resumes", False)]
-        self._path = Path(resume_from or "")
-        self._checkpoint = {} if resume_from is None else read_checkpoint(self._path)
+        self.path = Path(resume_from or "")
+        self._checkpoint = {} if resume_from is None else read_checkpoint(self.path)
         self._description: dict[str, Array] = {}
         self._arrays = _select(self._checkpoint, "state")
 
@@ -554,7 +547,7 @@ class CycleCheckpoints:
                 state = unflatten_dict(_select(self._arrays, "stream"))
                 rng.set_state(to_python_scalars(state))
             except Exception as error:
-                raise not_readable(self._path) from error
+                raise not_readable(self.path) from error
         elif self._callbacks:
             self._arrays = dict(flatten_dict("stream", rng.get_state(legacy=False)))
         return rng
@@ -566,10 +559,9 @@ class CycleCheckpoints:
         if self._checkpoint:
             select_state(self._checkpoint, self._description)
 
-    def read(self, cycle: str) -> tuple[dict[str, Array], Path] | None:
-        """Return the networks after a cycle as arrays, and their file; None if it has none."""
-        arrays = self._checkpoint and _select(self._arrays, join_keys("cycles", cycle))
-        return (arrays, self._path) if arrays else None
+    def read(self, cycle: str) -> dict[str, Array]:
+        """Return the networks after a cycle as arrays; none if the file does not have them."""
+        return self._checkpoint and _select(self._arrays, join_keys("cycles", cycle))
 
     def save(self, cycle: str, networks: Any) -> None:
         """Write the file of each callback, with the networks after one more cycle."""

@@ -285,7 +285,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
         """
-        codes = self.predict_proba(X).argmax(axis=1)
+        codes = self._predict(X, self._mix).argmax(axis=1)
         labels: Array = self.classes_[codes]
         return labels
 

@@ -123,8 +123,9 @@ def test_a_cycle_begins_if_it_ends_within_the_time_limit(kind, seconds, n_cycles
     fit_cycle = TabularNetworkMixin.fit_cycle
 
     def timed(self, *args):
-        fit_cycle(self.set_params(time_limit=None), *args)
+        is_stopped = fit_cycle(self.set_params(time_limit=None), *args)
         now[0] += self.max_iter
+        return is_stopped
 
     clock = SimpleNamespace(perf_counter=lambda: now[0])
     monkeypatch.setattr(TabularNetworkMixin, "fit_cycle", timed)
