@@ -38,9 +38,10 @@ from ..tabular._networks import (
     TrainingData,
 )
 from ..tabular._read_table import TableColumns, find_kinds, read_table
-from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
+from ..tabular._table_encoding import FittedEncoding, UnscaledRows
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
+from ..tabular.encoder import TableEncoder
 from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import BALANCED
 from ..training.splitting import draw_folds
@@ -233,11 +234,11 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             _sum_by_category, reader=reader, center=center, indices=indices
         )
         sums = [_sum_groups(pd.concat(parts)) for parts in zip(*blocks, strict=True)]
-        levels = [
-            CategoryLevels.fit(_count_levels(counts_of_levels), columns.label(index), MIN_FREQUENCY)
-            for index, counts_of_levels in zip(indices, sums, strict=True)
-        ]
-        categories = CategoricalEncoding.from_levels(indices, levels, MAX_CATEGORIES)
+        settings, levels = TableEncoder(), []
+        for index, level_sums in zip(indices, sums, strict=True):
+            counts, label = _count_levels(level_sums), columns.label(index)
+            levels.append(CategoryLevels.fit(counts, label, settings.min_frequency))
+        categories = CategoricalEncoding.from_levels(indices, levels, settings.max_categories)
         if not (len(categories.target_encoded) and self._target_type):
             return categories
         moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]

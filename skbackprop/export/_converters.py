@@ -485,11 +485,11 @@ def _convert_columns(
     encoding: FittedEncoding, x: Expr
 ) -> tuple[Expr, list[Callable[[Array], Expr]]]:
     """Return numbers, with target statistics, and the lookup of each column of categories."""
-    for encoded in encoding.column_encodings.values():
+    for column, encoded in encoding.column_encodings.items():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
-            f"{encoded.kind}. Remove the column, or convert it to numbers before fit, for example "
-            "with a TableEncoder for that column."
+            f"{encoding.kinds[column]}. Remove the column, or convert it to numbers before fit, "
+            "for example with a TableEncoder for that column."
         )
     categories = encoding.categories
     lookups = [

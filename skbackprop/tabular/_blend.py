@@ -200,17 +200,13 @@ class CrossFittedEstimators:
         return np.asarray(logs if self.n_classes > 2 else logs[:, 1:] - logs[:, :1])
 
 
-def cross_fit(
-    estimator: Any, is_nominal: Array, data: TrainingData
-) -> tuple[CrossFittedEstimators, Array] | None:
+def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators, Array] | None:
     """Fit a clone of an estimator for each fold.
 
     Parameters
     ----------
     estimator : estimator
         The estimator.
-    is_nominal : array of bool of shape (n_inputs,)
-        The columns of the view "table" that hold categories.
     data : TrainingData
         The data.
 
@@ -241,7 +237,7 @@ def cross_fit(
         fold_task = task.subcontext("fold")
         fold_task.call_on_fit_task_begin(estimator=data.estimator)
         try:
-            clones.append(_fit_fold(estimator, n_classes, is_nominal, data, fold, budget / n_left))
+            clones.append(_fit_fold(estimator, data, fold, budget / n_left))
         except Exception as error:
             error.add_note(f"Raised by {estimator!r} of blend, in fold {fold}.")
             raise
@@ -272,21 +268,15 @@ def choose_view(estimator: Any) -> FeatureView:
     return "table" if isinstance(estimator, BOOSTED) else "encoded"
 
 
-def _fit_fold(
-    estimator: Any,
-    n_classes: int | None,
-    is_nominal: Array,
-    data: TrainingData,
-    fold: int,
-    seconds: float,
-) -> Any:
+def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
     """Fit a clone to all rows except those of a fold."""
+    is_nominal = data.estimator._features.is_nominal
     X, y, weight = data.rows.X, data.rows.y, data.rows.weight
     is_train = np.ones(len(y), dtype=bool) if data.folds is None else data.folds != fold
     if weight is not None:
         is_train &= weight > 0
     X, y = X[is_train], y[is_train]
-    if n_classes is not None and (y == y[0]).all():
+    if is_classifier(estimator) and (y == y[0]).all():
         return DummyClassifier().fit(X, y)
     model = clone(estimator)
     # Draw a seed for each random_state that is None, so that the fit is reproducible.
@@ -304,10 +294,10 @@ def _fit_fold(
         model.set_params(categorical_features=is_nominal if is_nominal.any() else None)
     if model.early_stopping is True:
         # Early stopping uses held-out rows with weight and a known class.
-        rows, classes = data.held_out, np.unique(y)
+        rows = data.held_out
         is_used = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds == fold
-        if n_classes is not None:
-            is_used &= np.isin(rows.y, classes)
+        if is_classifier(model):
+            is_used &= np.isin(rows.y, y)
         if rows.weight is not None:
             is_used &= rows.weight > 0
         if is_used.any():

@@ -402,7 +402,7 @@ class CategoricalEncoding:
         cls,
         columns: Sequence[int],
         levels: Sequence[CategoryLevels],
-        max_categories: float,
+        max_categories: int | None,
         encoding: str = "one_hot",
     ) -> Self:
         """Return an encoding, "one_hot" or "ordinal", without target statistics.
@@ -412,8 +412,9 @@ class CategoricalEncoding:
         if encoding == "ordinal":
             columns_to_encode = tuple(i for i, item in enumerate(levels) if item.n_codes > 1)
             return cls(columns, levels, OrdinalCodes(columns_to_encode), [])
-        encoder = OneHot(tuple(_assign_outputs(item, max_categories) for item in levels))
-        large_columns = [i for i, item in enumerate(levels) if item.n_codes > max_categories]
+        n_max = np.inf if max_categories is None else max_categories
+        encoder = OneHot(tuple(_assign_outputs(item, n_max) for item in levels))
+        large_columns = [i for i, item in enumerate(levels) if item.n_codes > n_max]
         return cls(columns, levels, encoder, large_columns)
 
     def with_statistics(self, statistics: TargetEncoding) -> Self:

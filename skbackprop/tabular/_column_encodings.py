@@ -45,8 +45,6 @@ class DateEncoding:
 
     label: str
     start: int
-    output_type: ClassVar[str] = "date"
-    kind: ClassVar[str] = "date"
     suffixes: ClassVar[tuple[str, ...]] = (
         *("_year", "_month_sin", "_month_cos", "_weekday_sin", "_weekday_cos"),
         *("_yearday_sin", "_yearday_cos", "_hour_sin", "_hour_cos", "_elapsed"),
@@ -92,8 +90,6 @@ class TimeEncoding:
     """
 
     label: str
-    output_type: ClassVar[str] = "date"
-    kind: ClassVar[str] = "time"
     suffixes: ClassVar[tuple[str, ...]] = ("_hour", "_hour_sin", "_hour_cos")
 
     def encode(self, seconds: Array) -> Array:
@@ -141,8 +137,6 @@ class TextEncoding(DropCachedPropertiesMixin):
     idf: Array
     unknown_idf: float
     components: Array
-    output_type: ClassVar[str] = "text"
-    kind: ClassVar[str] = "text"
 
     @classmethod
     def fit(cls, values: Sequence[Any], label: str, rng: np.random.RandomState) -> Self:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -57,6 +57,7 @@ from ._networks import (
 from ._prediction import TabularPredictionMixin, keep_background
 from ._read_table import TableColumns, read_table
 from ._table_encoding import FittedEncoding, UnscaledRows
+from .encoder import TableEncoder
 
 
 class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
@@ -102,11 +103,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """Set the attributes of the target, given a valid y and the user's weights."""
 
     @property
-    def _target_type(self) -> str | None:
+    def _target_type(self) -> Literal["continuous", "binary", "multiclass"] | None:
         """The `target_type` of a `TableEncoder`; None for a single class."""
         if not is_classifier(self):
             return "continuous"
-        return {1: None, 2: "binary"}.get(len(self.classes_), "multiclass")
+        if len(self.classes_) > 2:
+            return "multiclass"
+        return "binary" if len(self.classes_) == 2 else None
 
     def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
         """Return the weights of rows with encoded targets, times the weights of their classes."""
@@ -284,15 +287,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the training rows."""
         target_type = self._target_type
-        encoding, rows = FittedEncoding.fit(
-            columns,
-            y if target_type else None,
+        settings = TableEncoder(
             self.categorical_features,
             column_kinds=self.column_kinds,
             target_type=target_type or "auto",
             random_state=rng,
-            groups=group,
-            with_interactions=True,
+        )
+        encoding, rows = FittedEncoding.fit(
+            columns, y if target_type else None, settings, group, with_interactions=True
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
@@ -384,9 +386,10 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
 
         def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
-            rows = held_out = self._rows_in_view(data.rows, view)
+            make_input = self._features.make_training_input
+            rows = held_out = replace(data.rows, X=make_input(data.rows.X, view))
             if data.folds is None:
-                held_out = self._rows_in_view(data.held_out, view)
+                held_out = replace(data.held_out, X=make_input(data.held_out.X, view))
             now = time.perf_counter()
             end, rng = now + (data.end - now) / n_left, rngs[component]
             return data._replace(rows=rows, held_out=held_out, rng=rng, end=end)
@@ -404,7 +407,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
         for index, estimator in enumerate(blend):
             part = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            result = cross_fit(estimator, self._features.is_nominal, part)
+            result = cross_fit(estimator, part)
             if result is not None:
                 blended.append(result[0])
                 blended_outputs.append(result[1])
@@ -433,10 +436,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_blocks = self._features.n_blocks if defaults.embeds else 0
         params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
         return self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
-
-    def _rows_in_view(self, rows: Rows, view: FeatureView) -> Rows:
-        """Return encoded rows of a table in a view."""
-        return replace(rows, X=self._features.make_training_input(rows.X, view))
 
     def _improves_mixture(
         self, outputs: Array, mixtures: Sequence[list[Array]], rows: Rows, min_gain: float

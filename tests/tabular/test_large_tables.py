@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _model_inputs, base, numeric_encoders
+from skbackprop.tabular import TableEncoder, _model_inputs, base, numeric_encoders
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._table_encoding import FittedEncoding
 from skbackprop.utils.arrays import max_abs
@@ -52,9 +52,7 @@ def fitted(X, y=None, target_type="continuous"):
     encoding, rows = FittedEncoding.fit(
         columns_of(X),
         y,
-        "from_dtype",
-        target_type=target_type,
-        random_state=rng,
+        TableEncoder(target_type=target_type, random_state=rng),
         with_interactions=True,
     )
     return FeatureBuilder.from_encoding(encoding, rows, rng, len(rows.codes)), rows

@@ -27,7 +27,7 @@ from skbackprop import (
     TabularClassifier,
     TabularRegressor,
 )
-from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder
+from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from skbackprop.tabular._mixtures import compute_probabilities
 from skbackprop.tabular._model_inputs import (
     N_BINS,
@@ -133,7 +133,7 @@ def test_labels_of_any_kind():
 def test_numeric_blocks_match_the_transformers():
     rng = np.random.RandomState(0)
     numbers = np.c_[rng.randn(600), np.arange(600) % 4, rng.rand(600) ** 9]
-    encoding, rows = FittedEncoding.fit(columns_of(numbers), None, None)
+    encoding, rows = FittedEncoding.fit(columns_of(numbers), None, TableEncoder(None))
     features = FeatureBuilder.from_encoding(encoding, rows, np.random.RandomState(3), 600)
     both = np.vstack([numbers, 5 * rng.randn(300, 3)])
     inputs = features.make_inputs(encoding.read_rows(columns_of(both)), with_table=False)
