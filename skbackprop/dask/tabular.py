@@ -262,8 +262,8 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         if self.sync_every > 1:  # with synchronous steps, networks share the batches themselves
             params["batch_size"] = size
         networks = self._networks(**params, sync_every=self.sync_every)
-        view = "embedded" if defaults.embeds else "encoded"
-        networks._blocks = self._blocks.map(_view_block, features=self._features, view=view)
+        settings = {"features": self._features, "view": defaults.view}
+        networks._blocks = self._blocks.map(_view_block, **settings)
         return networks
 
     def _fit_components(self, data: TrainingData) -> list[Array]:

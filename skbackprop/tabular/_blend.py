@@ -89,11 +89,19 @@ def resolve_blend(
     estimators = []
     for item in items:
         if isinstance(item, str) and item == BOOSTING:
-            item = (
-                HistGradientBoostingClassifier(**_SETTINGS)
-                if loss is None
-                else HistGradientBoostingRegressor(**_SETTINGS, **_boosting_loss(loss, setting))
-            )
+            if loss is None:
+                item = HistGradientBoostingClassifier(**_SETTINGS)
+            elif type(loss) in _LOSSES:
+                quantile = float(loss.quantiles[0]) if isinstance(loss, Quantile) else None
+                item = HistGradientBoostingRegressor(
+                    loss=_LOSSES[type(loss)], quantile=quantile, **_SETTINGS
+                )
+            else:
+                raise ValueError(
+                    f'blend="{BOOSTING}" has no loss like loss={setting!r}. Set loss to one of '
+                    f"{', '.join(_LOSSES.values())}, or set blend to None or to a list of "
+                    "regressors with their own losses."
+                )
         elif isinstance(item, (str, type)) or not hasattr(item, "fit"):
             raise TypeError(
                 f'blend must hold estimators, or "{BOOSTING}", got {item!r}. Pass '
@@ -108,20 +116,6 @@ def resolve_blend(
             raise ValueError(f"blend must hold regressors, got {item!r}, which is not a regressor.")
         estimators.append(item)
     return estimators
-
-
-def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
-    """Return the parameters of boosting for the same loss."""
-    name = _LOSSES.get(type(loss))
-    if name is None:
-        raise ValueError(
-            f'blend="{BOOSTING}" has no loss like loss={setting!r}. Set loss to one of '
-            f"{', '.join(_LOSSES.values())}, or set blend to None or to a list of regressors with "
-            "their own losses."
-        )
-    if isinstance(loss, Quantile):
-        return {"loss": name, "quantile": float(loss.quantiles[0])}
-    return {"loss": name}
 
 
 # With a time limit, gradient boosting starts with this number of trees and then doubles it.

@@ -15,7 +15,6 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from reprlib import repr as short_repr
-from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -28,15 +27,13 @@ Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "
 Role = Literal["number", "level", "missing", "date", "time", "duration", "other"]
 
 # The roles of values that are not missing.
-PLURALS: Mapping[Any, str] = MappingProxyType(
-    {
-        "number": "numbers",
-        "level": "other values",
-        "date": "dates",
-        "time": "times of day",
-        "duration": "durations",
-    }
-)
+PLURALS: Mapping[Any, str] = {
+    "number": "numbers",
+    "level": "other values",
+    "date": "dates",
+    "time": "times of day",
+    "duration": "durations",
+}
 
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fraction)
 _DURATIONS = (datetime.timedelta, np.timedelta64)

@@ -139,8 +139,7 @@ class FeatureBuilder:
         return inputs
 
     def _table_view(self, rows: UnscaledRows) -> Array:
-        pairs = zip(self.codes, rows.codes.T, strict=True)
-        codes = [table_codes[column] for table_codes, column in pairs]
+        codes = map(np.take, self.codes, rows.codes.T)
         return np.column_stack([as_dense(rows.numbers), *codes])
 
     def write_view(self, rows: UnscaledRows, view: FeatureView, out: Array) -> None:

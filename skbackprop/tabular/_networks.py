@@ -48,8 +48,8 @@ class EnsembleSettings:
 
     Parameters
     ----------
-    embeds : bool
-        Whether inputs include a block of encodings of each number.
+    view : FeatureView
+        The representation of rows that the networks take.
     hidden_layer_sizes : tuple of int
         The number of units of each hidden layer.
     dropout : float
@@ -62,7 +62,7 @@ class EnsembleSettings:
         The learning rate of batches of more than `BATCH_SIZE` rows.
     """
 
-    embeds: bool
+    view: FeatureView
     hidden_layer_sizes: tuple[int, ...]
     dropout: float
     weight_decay: float
@@ -80,11 +80,11 @@ MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
 N_ESTIMATORS, MAX_ROWS_OF_FULL_ENSEMBLE = 8, 200_000
 
 FOR_CLASSES = (
-    EnsembleSettings(True, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),
-    EnsembleSettings(False, (128, 128), 0.2, 0.3, max_batch_size=1024, large_batch_rate=0.02),
+    EnsembleSettings("embedded", (128, 128), 0.2, 0.3, 1024, large_batch_rate=0.02),
+    EnsembleSettings("encoded", (128, 128), 0.2, 0.3, 1024, large_batch_rate=0.02),
 )
 FOR_NUMBERS = (
-    EnsembleSettings(True, (128, 128, 128), 0.1, 0.01, max_batch_size=512, large_batch_rate=0.01),
+    EnsembleSettings("embedded", (128, 128, 128), 0.1, 0.01, 512, large_batch_rate=0.01),
 )
 
 # The number of units that each block is mapped to, in addition to the number itself.

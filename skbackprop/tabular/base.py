@@ -414,7 +414,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         for index, defaults in enumerate(configurations):
             if networks and (is_stopped or time.perf_counter() >= data.end):
                 break
-            part = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
+            part = data_for(index, defaults.view, n_networks - index)
             ensemble = self._make_ensemble(defaults, part)
             ensemble, ensemble_outputs, is_stopped = train_networks(
                 ensemble, index + 1, part, is_promising
@@ -433,7 +433,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
-        n_blocks = self._features.n_blocks if defaults.embeds else 0
+        n_blocks = self._features.n_blocks if defaults.view == "embedded" else 0
         params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
         return self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
 
