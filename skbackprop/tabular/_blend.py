@@ -110,7 +110,8 @@ def resolve_blend(
         elif loss is None and not (is_classifier(item) and hasattr(item, "predict_proba")):
             raise ValueError(
                 f"blend must hold classifiers, got {item!r}, which has no predict_proba. Pass "
-                "another classifier, or wrap this one in sklearn.calibration.CalibratedClassifierCV."
+                "another classifier, or wrap this one in "
+                "sklearn.calibration.CalibratedClassifierCV."
             )
         elif loss is not None and not is_regressor(item):
             raise ValueError(f"blend must hold regressors, got {item!r}, which is not a regressor.")

@@ -22,7 +22,6 @@ from skbackprop.tabular._networks import (
     TabularClassifierNetworks,
     TabularNetworkMixin,
     TabularRegressorNetworks,
-    affordable_networks,
     cycle_lengths,
     network_params,
 )
@@ -158,15 +157,6 @@ def test_a_short_time_limit_takes_fewer_networks(kind, monkeypatch):
         model.fit(X, y)
     assert model.n_iter_.shape[1] == 2
     assert set(model.oof_member_) == {0, 1}
-
-
-def test_networks_that_can_be_trained_in_time():
-    """Ten inputs, and three for each of two blocks; each weight is multiplied three times."""
-    settings = FOR_NUMBERS[0]
-    n_weights = 2 * 32 * 3 + 16 * 128 + 128 * 128 + 128 * 128 + 128
-    seconds = 3 * n_weights * 1000 / _networks._MULTIPLY_ADDS
-    assert affordable_networks(settings, 10, 2, 1000, 5.01 * seconds) == 5
-    assert affordable_networks(settings, 10, 2, 1000, 0) == 2
 
 
 @pytest.mark.parametrize("n_networks", [1, 3])
