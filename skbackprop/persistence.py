@@ -55,9 +55,8 @@ _CLASSES = {
         "OutputBiasInit",
         *("TabularClassifierNetworks", "TabularRegressorNetworks"),
     ],
-    "tabular._robust_scaling": ["RobustScaling"],
     "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],
-    "tabular._targets": ["ClassifierTargets", "RegressorTargets"],
+    "tabular.numeric_encoders": ["RobustScaling"],
 }
 
 # Parts of fitted searches that skops does not know.

@@ -7,7 +7,6 @@ categories and their target statistics come from all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import dask
@@ -30,15 +29,16 @@ from ..tabular._categorical_encoding import (
 )
 from ..tabular._column_values import Kind, is_missing
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
-from ..tabular._networks import TabularClassifierNetworks, TabularRegressorNetworks
-from ..tabular._read_table import TableColumns, find_kinds, read_table
-from ..tabular._table_encoding import MAX_CATEGORIES, MIN_FREQUENCY, FittedEncoding, UnscaledRows
-from ..tabular._training_cycles import (
+from ..tabular._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     N_ESTIMATORS,
     EnsembleSettings,
+    TabularClassifierNetworks,
+    TabularRegressorNetworks,
     TrainingData,
 )
+from ..tabular._read_table import TableColumns, find_kinds, read_table
+from ..tabular._table_encoding import FittedEncoding, UnscaledRows
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
 from ..tabular.encoder import TableEncoder
@@ -108,7 +108,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         validation_data: tuple[Any, Any, Any],
         groups: Any,
         resume_from: Any,
-        start: float,
+        end: float,
         context: Any,
     ) -> None:
         """Set the fitted attributes, as for the rows of a sample."""
@@ -134,7 +134,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             sample = scale_to_totals(sample, sum_by_label(by_label))
         self._sample_folds = sample.folds
         super()._fit_table(
-            *(sample.X, sample.y, sample.weight, validation_data, None, None, start, context)
+            *(sample.X, sample.y, sample.weight, validation_data, None, None, end, context)
         )
         for name in ("_blocks", "_n_networks", "_sample_folds", "oof_member_"):
             self.__dict__.pop(name, None)
@@ -201,12 +201,12 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the rows of the sample."""
-        reader = TableEncoder()
-        for name in ("n_features_in_", "feature_names_in_"):
-            if name in vars(self):
-                setattr(reader, name, getattr(self, name))
+        # The workers get an estimator with the attributes that are needed to read rows.
+        reader = self._local()
+        names = ("n_features_in_", "feature_names_in_", "classes_", "_class_weights", "_targets")
+        vars(reader).update({name: vars(self)[name] for name in names if name in vars(self)})
         kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
-        is_continuous = self._targets.target_type == "continuous"
+        is_continuous = self._target_type == "continuous"
         categories = self._fit_categories(reader, columns, kinds, y.mean() if is_continuous else 0)
         encoding, rows = FittedEncoding.from_categories(
             columns,
@@ -219,13 +219,11 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, self._blocks.n_rows)
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
-        self._blocks = self._blocks.map(
-            _encode_block, reader=reader, features=self._features, targets=self._targets
-        )
+        self._blocks = self._blocks.map(_encode_block, reader=reader, features=self._features)
         return rows
 
     def _fit_categories(
-        self, reader: TableEncoder, columns: TableColumns, kinds: Sequence[Kind], center: float
+        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: float
     ) -> CategoricalEncoding:
         """Return the categories, and target statistics, of all rows.
 
@@ -233,15 +231,15 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         """
         indices = [index for index, kind in enumerate(kinds) if kind == "category"]
         blocks = self._blocks.compute(
-            _sum_by_category, reader=reader, targets=self._targets, center=center, indices=indices
+            _sum_by_category, reader=reader, center=center, indices=indices
         )
         sums = [_sum_groups(pd.concat(parts)) for parts in zip(*blocks, strict=True)]
-        levels = [
-            CategoryLevels.fit(_count_levels(counts_of_levels), columns.label(index), MIN_FREQUENCY)
-            for index, counts_of_levels in zip(indices, sums, strict=True)
-        ]
-        categories = CategoricalEncoding.from_levels(indices, levels, MAX_CATEGORIES)
-        if not (len(categories.target_encoded) and self._targets.target_type):
+        settings, levels = TableEncoder(), []
+        for index, level_sums in zip(indices, sums, strict=True):
+            counts, label = _count_levels(level_sums), columns.label(index)
+            levels.append(CategoryLevels.fit(counts, label, settings.min_frequency))
+        categories = CategoricalEncoding.from_levels(indices, levels, settings.max_categories)
+        if not (len(categories.target_encoded) and self._target_type):
             return categories
         moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]
         n_outputs = len(moments[0].counts)
@@ -264,8 +262,8 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         if self.sync_every > 1:  # with synchronous steps, networks share the batches themselves
             params["batch_size"] = size
         networks = self._networks(**params, sync_every=self.sync_every)
-        view = "embedded" if defaults.embeds else "encoded"
-        networks._blocks = self._blocks.map(_view_block, features=self._features, view=view)
+        settings = {"features": self._features, "view": defaults.view}
+        networks._blocks = self._blocks.map(_view_block, **settings)
         return networks
 
     def _fit_components(self, data: TrainingData) -> list[Array]:
@@ -275,7 +273,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return outputs
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
-        self.oof_score_ = self._score_mixture(mixture, y, weight, None)
+        self.oof_score_ = self._score_mixture(mixture, y, weight)
 
 
 @with_sync_every
@@ -413,7 +411,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         super()._fit_targets(y, weight)
         if self.clip:
             lows, highs = zip(*self._blocks.compute(_find_range), strict=True)
-            self._targets = replace(self._targets, range=(min(lows), max(highs)))
+            self._range = min(lows), max(highs)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the target of each row, lazily for Dask input.
@@ -496,16 +494,15 @@ def _find_range(block: Block, number: int) -> tuple[float, float]:
 def _encode_block(
     block: Block,
     number: int,
-    reader: TableEncoder,
+    reader: BaseTabular,
     features: FeatureBuilder,
-    targets: Any,
 ) -> Block:
     """Return encoded rows, with out-of-fold target statistics."""
     with prefix_errors(f"block {number} of X"):
         columns = read_table(reader, block.X, reset=False)
         X = features.encoding.read_rows(columns, block.folds)
-    y = targets.encode(block.y)
-    return Block(X, y, targets.training_weight(y, block.weight), block.folds)
+    y = reader._encode_targets(block.y)
+    return Block(X, y, reader._training_weight(y, block.weight), block.folds)
 
 
 def _view_block(block: Block, number: int, features: FeatureBuilder, view: FeatureView) -> Block:
@@ -519,8 +516,7 @@ def _view_block(block: Block, number: int, features: FeatureBuilder, view: Featu
 def _sum_by_category(
     block: Block,
     number: int,
-    reader: TableEncoder,
-    targets: Any,
+    reader: BaseTabular,
     center: float,
     indices: Sequence[int],
 ) -> list[pd.DataFrame]:
@@ -529,9 +525,9 @@ def _sum_by_category(
     The columns are the level, the fold, the number of rows, and for each output of target
     statistics the sums of targets and of their squares.
     """
-    y, n_classes = targets.encode(block.y)[:, None] - center, targets.n_classes
-    if n_classes is not None and n_classes > 2:
-        y = y == np.arange(n_classes)
+    y = reader._encode_targets(block.y)[:, None] - center
+    if reader._target_type == "multiclass":
+        y = y == np.arange(len(reader.classes_))
     rows = pd.DataFrame(np.column_stack([np.ones(len(y)), y, np.square(y)]))
     sums = []
     with prefix_errors(f"block {number} of X"):

@@ -29,8 +29,8 @@ from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._column_values import find_role, to_floats
 from ..tabular._model_inputs import FeatureBuilder
-from ..tabular._robust_scaling import RobustScaling
 from ..tabular._table_encoding import FittedEncoding
+from ..tabular.numeric_encoders import RobustScaling
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._expressions import Expr
@@ -452,7 +452,7 @@ def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
     encoded = _encode_numbers(encoding.numbers, numbers)
     levels, encoder = encoding.categories.levels, encoding.categories.encoder
     if isinstance(encoder, OneHot):
-        for look_up, outputs, names in zip(lookups, encoder.positions, encoder.names, strict=True):
+        for look_up, (outputs, names) in zip(lookups, encoder.columns, strict=True):
             encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
     else:
         for i in encoder.columns:
@@ -475,11 +475,11 @@ def _convert_columns(
     encoding: FittedEncoding, x: Expr
 ) -> tuple[Expr, list[Callable[[Array], Expr]]]:
     """Return numbers, with target statistics, and the lookup of each column of categories."""
-    for encoded in encoding.column_encodings.values():
+    for column, encoded in encoding.column_encodings.items():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
-            f"{encoded.kind}. Remove the column, or convert it to numbers before fit, for example "
-            "with a TableEncoder for that column."
+            f"{encoding.kinds[column]}. Remove the column, or convert it to numbers before fit, "
+            "for example with a TableEncoder for that column."
         )
     categories = encoding.categories
     lookups = [

@@ -25,8 +25,8 @@ from ..inspection import BackpropFeatures
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
+from ..tabular._mixtures import ensemble_temperature
 from ..tabular._model_inputs import FeatureBuilder
-from ..tabular._targets import ensemble_temperature
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._converters import (
@@ -240,8 +240,8 @@ def _(estimator: TabularRegressor, x: Expr) -> Outputs:
     mixed: Any = 0.0
     for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
         mixed = mixed + weight * ex.mean_over_members(outputs)
-    if estimator._targets.range is not None:
-        mixed = ex.clip(mixed, *estimator._targets.range)
+    if estimator._range is not None:
+        mixed = ex.clip(mixed, *estimator._range)
     return {"variable": mixed}
 
 

@@ -209,33 +209,25 @@ class Network:
             layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
         return layers
 
-    def with_dropout(self, rates: Sequence[float]) -> Network:
+    def with_dropout(self, rates: tuple[float, ...]) -> Network:
         """Return the network with dropout before each layer that has weights.
 
         `rates` has one rate for each of these layers, the first one for the input, or is empty for
         no dropout.
         """
-        if not (any(rates) or self.stochastic):
+        if not any(rates):
             return self
-        rates = tuple(rates)
-        variant = self._dropout_variant.get(rates)
-        if variant is None:
+        if rates not in self._dropout_variant:
             rate_iterator = iter(rates)
             layers: list[Layer] = []
             for layer, shape in zip(self.layers, self.row_shapes, strict=False):
                 if "weights" in [spec.name for spec in layer.parameter_specs(shape)]:
-                    if layers and isinstance(layers[-1], HiddenDropout):
-                        layers.pop()
-                    rate = next(rate_iterator, 0.0)
+                    rate = next(rate_iterator)
                     if rate > 0:
                         layers.append(HiddenDropout(rate))
                 layers.append(layer)
-            variant = Network(self.input_shape, tuple(layers))
-            if not self.stochastic:
-                variant._dropout_variant[()] = self
-            self._dropout_variant.clear()
-            self._dropout_variant[rates] = variant
-        return variant
+            self._dropout_variant = {rates: Network(self.input_shape, tuple(layers))}
+        return self._dropout_variant[rates]
 
     def bind(
         self,
@@ -304,10 +296,10 @@ class Network:
         All other arrays have their initial values, drawn from each member's random state.
         """
         parameters = self.layout.init(len(members), dtype, rngs)
-        for i, layers in enumerate(zip(*members, strict=True)):
-            for member, (weights, biases) in enumerate(layers):
-                parameters.select("weights")[i][member] = weights
-                parameters.select("biases")[i][member, 0] = biases
+        all_weights, all_biases = parameters.select("weights"), parameters.select("biases")
+        for member, layers in enumerate(members):
+            for i, (weights, biases) in enumerate(layers):
+                all_weights[i][member], all_biases[i][member, 0] = weights, biases
         return parameters
 
 

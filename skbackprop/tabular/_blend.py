@@ -21,7 +21,7 @@ from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, Squared
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array, IndexArray
 from ._model_inputs import FeatureView, draw_seed
-from ._training_cycles import TrainingData
+from ._networks import TrainingData
 
 AUTO, BOOSTING = "auto", "boosting"
 BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
@@ -89,11 +89,19 @@ def resolve_blend(
     estimators = []
     for item in items:
         if isinstance(item, str) and item == BOOSTING:
-            item = (
-                HistGradientBoostingClassifier(**_SETTINGS)
-                if loss is None
-                else HistGradientBoostingRegressor(**_SETTINGS, **_boosting_loss(loss, setting))
-            )
+            if loss is None:
+                item = HistGradientBoostingClassifier(**_SETTINGS)
+            elif type(loss) in _LOSSES:
+                quantile = float(loss.quantiles[0]) if isinstance(loss, Quantile) else None
+                item = HistGradientBoostingRegressor(
+                    loss=_LOSSES[type(loss)], quantile=quantile, **_SETTINGS
+                )
+            else:
+                raise ValueError(
+                    f'blend="{BOOSTING}" has no loss like loss={setting!r}. Set loss to one of '
+                    f"{', '.join(_LOSSES.values())}, or set blend to None or to a list of "
+                    "regressors with their own losses."
+                )
         elif isinstance(item, (str, type)) or not hasattr(item, "fit"):
             raise TypeError(
                 f'blend must hold estimators, or "{BOOSTING}", got {item!r}. Pass '
@@ -101,31 +109,14 @@ def resolve_blend(
             )
         elif loss is None and not (is_classifier(item) and hasattr(item, "predict_proba")):
             raise ValueError(
-                f"blend must hold classifiers with predict_proba, got {item!r}, which has no "
-                "predict_proba. Pass another classifier, or wrap this one in "
+                f"blend must hold classifiers, got {item!r}, which has no predict_proba. Pass "
+                "another classifier, or wrap this one in "
                 "sklearn.calibration.CalibratedClassifierCV."
             )
         elif loss is not None and not is_regressor(item):
-            raise ValueError(
-                f"blend must hold regressors, got {item!r}, which is not a regressor. Pass a "
-                "regressor."
-            )
+            raise ValueError(f"blend must hold regressors, got {item!r}, which is not a regressor.")
         estimators.append(item)
     return estimators
-
-
-def _boosting_loss(loss: Loss, setting: Any) -> dict[str, Any]:
-    """Return the parameters of boosting for the same loss."""
-    name = _LOSSES.get(type(loss))
-    if name is None:
-        raise ValueError(
-            f'blend="{BOOSTING}" has no loss like loss={setting!r}. Set loss to one of '
-            f"{', '.join(_LOSSES.values())}, or set blend to None or to a list of regressors with "
-            "their own losses."
-        )
-    if isinstance(loss, Quantile):
-        return {"loss": name, "quantile": float(loss.quantiles[0])}
-    return {"loss": name}
 
 
 # With a time limit, gradient boosting starts with this number of trees and then doubles it.
@@ -190,16 +181,11 @@ class CrossFittedEstimators:
         predict = estimator.predict if self.n_classes is None else estimator.predict_proba
         with openmp_limit(X.size):
             predictions = np.asarray(predict(X), dtype=np.float64)
-        if predictions.size != len(X) * n_columns:
+        if predictions.size != len(X) * n_columns or not np.isfinite(predictions).all():
             raise ValueError(
-                f"{estimator!r} in blend returns an array of shape {predictions.shape}, but must "
-                "predict one number for each row, or a probability for each of its classes_. "
-                "Correct its predict or predict_proba, or remove it from blend."
-            )
-        if not np.isfinite(predictions).all():
-            raise ValueError(
-                f"{estimator!r} in blend returns predictions that are not finite. Fit it alone to "
-                "find out why, or remove it from blend."
+                f"{estimator!r} in blend returns an array of shape {predictions.shape}, or numbers "
+                "that are not finite, but must predict one number for each row, or a probability "
+                "for each of its classes_. Correct it, or remove it from blend."
             )
         if self.n_classes is None:
             return np.maximum(predictions.reshape(len(X), 1), self.minimum)
@@ -209,19 +195,13 @@ class CrossFittedEstimators:
         return np.asarray(logs if self.n_classes > 2 else logs[:, 1:] - logs[:, :1])
 
 
-def cross_fit(
-    estimator: Any, targets: Any, is_nominal: Array, data: TrainingData
-) -> tuple[CrossFittedEstimators, Array] | None:
+def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators, Array] | None:
     """Fit a clone of an estimator for each fold.
 
     Parameters
     ----------
     estimator : estimator
         The estimator.
-    targets : ClassifierTargets or RegressorTargets
-        The encoding of the target.
-    is_nominal : array of bool of shape (n_inputs,)
-        The columns of the view "table" that hold categories.
     data : TrainingData
         The data.
 
@@ -233,7 +213,8 @@ def cross_fit(
         The out-of-fold outputs, or the outputs for validation rows. The function returns None if
         the time limit does not allow all folds.
     """
-    name, n_classes = type(estimator).__name__, targets.n_classes
+    name = type(estimator).__name__
+    n_classes = len(data.estimator.classes_) if is_classifier(estimator) else None
     # In double precision, other rows do not affect the prediction of a row.
     rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
     data = data._replace(rows=rows)
@@ -241,16 +222,17 @@ def cross_fit(
     task = data.context.subcontext("blend", max_subtasks=n_clones)
     task.call_on_fit_task_begin(estimator=data.estimator)
     start, clones = time.perf_counter(), list[Any]()
+    share = data.end - start
     for fold in range(n_clones):
         seconds, n_left = time.perf_counter() - start, n_clones - fold
-        budget = data.time_limit - seconds
+        budget = share - seconds
         is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
         if clones and (budget <= 0 if is_boosting else seconds / fold * n_left > budget):
             break
         fold_task = task.subcontext("fold")
         fold_task.call_on_fit_task_begin(estimator=data.estimator)
         try:
-            clones.append(_fit_fold(estimator, n_classes, is_nominal, data, fold, budget / n_left))
+            clones.append(_fit_fold(estimator, data, fold, budget / n_left))
         except Exception as error:
             error.add_note(f"Raised by {estimator!r} of blend, in fold {fold}.")
             raise
@@ -259,14 +241,14 @@ def cross_fit(
     if len(clones) < n_clones:
         warn(
             f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
-            f"its share of time_limit, {data.time_limit:.2g} seconds. Increase time_limit to keep "
+            f"its share of time_limit, {share:.2g} seconds. Increase time_limit to keep "
             "it.",
             ConvergenceWarning,
         )
         return None
-    component = CrossFittedEstimators(
-        choose_view(estimator), clones, n_classes, targets.min_prediction
-    )
+    is_positive = n_classes is None and data.estimator._target_range[0] == 0
+    minimum = float(np.finfo(np.float32).tiny) if is_positive else -np.inf
+    component = CrossFittedEstimators(choose_view(estimator), clones, n_classes, minimum)
     if data.folds is None:
         return component, component.outputs(data.held_out.X[:])
     held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
@@ -281,21 +263,15 @@ def choose_view(estimator: Any) -> FeatureView:
     return "table" if isinstance(estimator, BOOSTED) else "encoded"
 
 
-def _fit_fold(
-    estimator: Any,
-    n_classes: int | None,
-    is_nominal: Array,
-    data: TrainingData,
-    fold: int,
-    seconds: float,
-) -> Any:
+def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
     """Fit a clone to all rows except those of a fold."""
+    is_nominal = data.estimator._features.is_nominal
     X, y, weight = data.rows.X, data.rows.y, data.rows.weight
     is_train = np.ones(len(y), dtype=bool) if data.folds is None else data.folds != fold
     if weight is not None:
         is_train &= weight > 0
     X, y = X[is_train], y[is_train]
-    if n_classes is not None and (y == y[0]).all():
+    if is_classifier(estimator) and (y == y[0]).all():
         return DummyClassifier().fit(X, y)
     model = clone(estimator)
     # Draw a seed for each random_state that is None, so that the fit is reproducible.
@@ -313,10 +289,10 @@ def _fit_fold(
         model.set_params(categorical_features=is_nominal if is_nominal.any() else None)
     if model.early_stopping is True:
         # Early stopping uses held-out rows with weight and a known class.
-        rows, classes = data.held_out, np.unique(y)
+        rows = data.held_out
         is_used = np.ones(len(rows.y), dtype=bool) if data.folds is None else data.folds == fold
-        if n_classes is not None:
-            is_used &= np.isin(rows.y, classes)
+        if is_classifier(model):
+            is_used &= np.isin(rows.y, y)
         if rows.weight is not None:
             is_used &= rows.weight > 0
         if is_used.any():

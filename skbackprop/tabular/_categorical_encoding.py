@@ -121,30 +121,28 @@ class OneHot(DropCachedPropertiesMixin):
 
     Parameters
     ----------
-    positions : tuple of tuples of int
-        For each column, the output of code 0, 1, ... among those of the column; -1 for none.
-    names : tuple of tuples of str
-        For each column, the suffixes of the names of its outputs.
+    columns : tuple of pairs
+        For each column, the output of code 0, 1, ... among those of the column, -1 for none; and
+        the suffixes of the names of its outputs.
     """
 
-    positions: tuple[tuple[int, ...], ...]
-    names: tuple[tuple[str, ...], ...]
+    columns: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...]
     output_type: ClassVar[str] = "one_hot"
 
     @property
     def n_outputs(self) -> int:
         """The number of outputs."""
-        return sum(map(len, self.names))
+        return sum(len(names) for _, names in self.columns)
 
     def codes_with_output(self, column: int) -> Array:
         """Return the codes of a column that do not share their output with others."""
-        positions = np.array(self.positions[column])
+        positions = np.array(self.columns[column][0])
         counts = np.bincount(positions[positions >= 0], minlength=len(positions))
         return np.flatnonzero((positions >= 0) & (counts[positions] == 1))
 
     def outputs(self) -> list[tuple[int, str]]:
         """Return the column, and the suffix of the name, of each output."""
-        return [(column, f"_{name}") for column, names in enumerate(self.names) for name in names]
+        return [(i, f"_{name}") for i, (_, names) in enumerate(self.columns) for name in names]
 
     def encode(self, codes: Array, out: Array) -> None:
         """Write the outputs for codes (n, columns) to `out` (n, n_outputs)."""
@@ -157,14 +155,12 @@ class OneHot(DropCachedPropertiesMixin):
     @cached_property
     def _table(self) -> tuple[Array, Array]:
         """The offset of each column in a flat array of the outputs of all codes, and that array."""
-        lengths = [len(positions) for positions in self.positions]
-        first_outputs = np.cumsum([0, *map(len, self.names)])
-        by_column = [
-            np.where(np.array(positions) < 0, -1, np.array(positions) + offset)
-            for positions, offset in zip(self.positions, first_outputs, strict=False)
-        ]
-        offsets = np.cumsum([0, *lengths])[: len(lengths)]
-        return offsets, np.concatenate([np.empty(0, dtype=np.intp), *by_column])
+        offsets, outputs, n_outputs = list[int](), list[int](), 0
+        for positions, names in self.columns:
+            offsets.append(len(outputs))
+            outputs += [-1 if position < 0 else n_outputs + position for position in positions]
+            n_outputs += len(names)
+        return np.array(offsets, np.intp), np.array(outputs, np.intp)
 
 
 @dataclass(frozen=True)
@@ -406,7 +402,7 @@ class CategoricalEncoding:
         cls,
         columns: Sequence[int],
         levels: Sequence[CategoryLevels],
-        max_categories: float,
+        max_categories: int | None,
         encoding: str = "one_hot",
     ) -> Self:
         """Return an encoding, "one_hot" or "ordinal", without target statistics.
@@ -416,11 +412,10 @@ class CategoricalEncoding:
         if encoding == "ordinal":
             columns_to_encode = tuple(i for i, item in enumerate(levels) if item.n_codes > 1)
             return cls(columns, levels, OrdinalCodes(columns_to_encode), [])
-        outputs = [_assign_outputs(item, max_categories) for item in levels]
-        positions = tuple(item for item, _ in outputs)
-        names = tuple(item for _, item in outputs)
-        large_columns = [i for i, item in enumerate(levels) if item.n_codes > max_categories]
-        return cls(columns, levels, OneHot(positions, names), large_columns)
+        n_max = np.inf if max_categories is None else max_categories
+        encoder = OneHot(tuple(_assign_outputs(item, n_max) for item in levels))
+        large_columns = [i for i, item in enumerate(levels) if item.n_codes > n_max]
+        return cls(columns, levels, encoder, large_columns)
 
     def with_statistics(self, statistics: TargetEncoding) -> Self:
         """Return the encoding with target statistics for codes that share an output."""

@@ -22,12 +22,13 @@ _MIN_SINGULAR = 1e-6
 _TEXTS_AT_ONCE = 4096
 
 
-def _cycle(share: Array) -> list[Array]:
+def _cycle(share: Array) -> tuple[Array, Array]:
     """Return the sine and cosine of shares of a period.
 
     Both are rounded, so that sin(pi) equals sin(0) and constant columns stay constant.
     """
-    return [np.round(function(2 * np.pi * share), 12) for function in (np.sin, np.cos)]
+    angle = 2 * np.pi * share
+    return np.round(np.sin(angle), 12), np.round(np.cos(angle), 12)
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,6 @@ class DateEncoding:
 
     label: str
     start: int
-    output_type: ClassVar[str] = "date"
-    kind: ClassVar[str] = "date"
     suffixes: ClassVar[tuple[str, ...]] = (
         *("_year", "_month_sin", "_month_cos", "_weekday_sin", "_weekday_cos"),
         *("_yearday_sin", "_yearday_cos", "_hour_sin", "_hour_cos", "_elapsed"),
@@ -63,7 +62,7 @@ class DateEncoding:
         Cycles are the sine and cosine of 2 pi times m/12, w/7, d/D and s/86400: m full months and
         d full days of a year of D days, w days since Monday, and s seconds since midnight.
         """
-        days, months, years = (dates.astype(f"M8[{unit}]") for unit in "DMY")
+        days, months, years = map(dates.astype, ("M8[D]", "M8[M]", "M8[Y]"))
         day = np.timedelta64(1, "D")
         day_of_year = (days - years.astype("M8[D]")) / day
         n_days = ((years + 1).astype("M8[D]") - years.astype("M8[D]")) / day
@@ -91,8 +90,6 @@ class TimeEncoding:
     """
 
     label: str
-    output_type: ClassVar[str] = "date"
-    kind: ClassVar[str] = "time"
     suffixes: ClassVar[tuple[str, ...]] = ("_hour", "_hour_sin", "_hour_cos")
 
     def encode(self, seconds: Array) -> Array:
@@ -140,8 +137,6 @@ class TextEncoding(DropCachedPropertiesMixin):
     idf: Array
     unknown_idf: float
     components: Array
-    output_type: ClassVar[str] = "text"
-    kind: ClassVar[str] = "text"
 
     @classmethod
     def fit(cls, values: Sequence[Any], label: str, rng: np.random.RandomState) -> Self:

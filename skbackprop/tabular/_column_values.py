@@ -15,7 +15,6 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from reprlib import repr as short_repr
-from types import MappingProxyType
 from typing import Any, Literal, NoReturn
 
 import numpy as np
@@ -28,15 +27,13 @@ Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "
 Role = Literal["number", "level", "missing", "date", "time", "duration", "other"]
 
 # The roles of values that are not missing.
-PLURALS: Mapping[Any, str] = MappingProxyType(
-    {
-        "number": "numbers",
-        "level": "other values",
-        "date": "dates",
-        "time": "times of day",
-        "duration": "durations",
-    }
-)
+PLURALS: Mapping[Any, str] = {
+    "number": "numbers",
+    "level": "other values",
+    "date": "dates",
+    "time": "times of day",
+    "duration": "durations",
+}
 
 _NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating, Decimal, Fraction)
 _DURATIONS = (datetime.timedelta, np.timedelta64)
@@ -208,52 +205,59 @@ def parse_iso_date(text: str) -> datetime.datetime | None:
         return None
 
 
-def dates_to_microseconds(values: Sequence[Any]) -> Array:
-    """Return dates of any types as datetime64[us], with NaT for missing values and other strings.
+def convert_values(values: Sequence[Any], kind: Kind, label: str) -> Any:
+    """Return the Python objects of a column of any kind but "category" as they are encoded.
+
+    Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
+    strings without a number or date are NaN or NaT.
+    """
+    if kind == "text":
+        check_supported(values, label)
+        return values
+    if kind == "numeric_string":
+        check_role(values, "number", label, strings=True)
+        values = [parse_number(value) if isinstance(value, str) else value for value in values]
+    if kind in ("number", "numeric_string"):
+        numbers = to_floats(values, label)
+        if np.isinf(numbers).any():
+            raise_infinite(label)
+        return numbers
+    assert kind in ("date", "time", "duration")
+    check_role(values, kind, label, strings=kind == "date")
+    if kind == "date":
+        return np.array([_to_date(value) for value in values], dtype="M8[us]")
+    return np.array([_to_seconds(value) for value in values], dtype=np.float64)
+
+
+def _to_date(value: Any) -> np.datetime64:
+    """Return a date of any type, with NaT for a missing value and any other string.
 
     A period is represented by its start.
     """
-    not_a_date = np.datetime64("NaT", "us")
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, str):
-            value = parse_iso_date(value)
-        if is_missing(value):
-            return not_a_date
-        value = getattr(value, "start_time", value)  # pandas.Period has it
-        if hasattr(value, "tz_localize"):  # pandas.Timestamp has it
-            value = value.tz_localize(None).to_datetime64()
-        if isinstance(value, np.datetime64):
-            return as_microseconds(np.array([value]))[0]
-        if isinstance(value, datetime.datetime):
-            value = value.replace(tzinfo=None)
-        return np.datetime64(value, "us")
-
-    return np.array([convert(value) for value in values], dtype="M8[us]")
+    if isinstance(value, str):
+        value = parse_iso_date(value)
+    if is_missing(value):
+        return np.datetime64("NaT", "us")
+    value = getattr(value, "start_time", value)  # pandas.Period has it
+    if hasattr(value, "tz_localize"):  # pandas.Timestamp has it
+        value = value.tz_localize(None).to_datetime64()
+    if isinstance(value, np.datetime64):
+        date: np.datetime64 = as_microseconds(np.array([value]))[0]
+        return date
+    if isinstance(value, datetime.datetime):
+        value = value.replace(tzinfo=None)
+    return np.datetime64(value, "us")
 
 
-def times_to_seconds(values: Sequence[Any]) -> Array:
-    """Return times of day as seconds since midnight, with NaN for missing values."""
-    seconds = [
-        np.nan
-        if is_missing(time)
-        else time.hour * 3600.0 + time.minute * 60 + time.second + time.microsecond / 1e6
-        for time in values
-    ]
-    return np.array(seconds, dtype=np.float64)
-
-
-def durations_to_seconds(values: Sequence[Any]) -> Array:
-    """Return durations of any types as seconds, with NaN for missing values."""
-
-    def convert(value: Any) -> float:
-        if is_missing(value):
-            return np.nan
-        if isinstance(value, np.timedelta64):
-            return float(as_seconds(np.array([value]))[0])
-        return float(value.total_seconds())
-
-    return np.array([convert(value) for value in values], dtype=np.float64)
+def _to_seconds(value: Any) -> float:
+    """Return the seconds of a duration of any type, or of a time of day since midnight."""
+    if is_missing(value):
+        return np.nan
+    if isinstance(value, datetime.time):
+        return value.hour * 3600.0 + value.minute * 60 + value.second + value.microsecond / 1e6
+    if isinstance(value, np.timedelta64):
+        return float(as_seconds(np.array([value]))[0])
+    return float(value.total_seconds())
 
 
 # ------------------------------------------------------------------------------ kinds
@@ -288,14 +292,13 @@ def infer_kind_of_strings(values: Sequence[Any]) -> Kind:
     if not all(isinstance(value, str) for value in counts):
         return "category"
     strings = [value for value in counts if value and not value.isspace()]
-    if strings and not any(math.isnan(parse_number(value)) for value in strings):
+    if strings and not any(map(math.isnan, map(parse_number, strings))):
         return "numeric_string"
-    if strings and all(parse_iso_date(value) is not None for value in strings):
+    if strings and all(map(parse_iso_date, strings)):
         return "date"
     # Text has many distinct values, of several words on average.
-    is_text = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values())) and sum(
-        len(value.split()) for value in strings
-    ) >= MIN_WORDS * len(strings)
+    has_many = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values()))
+    is_text = has_many and len(" ".join(strings).split()) >= MIN_WORDS * len(strings)
     return "text" if is_text else "category"
 
 

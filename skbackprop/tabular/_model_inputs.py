@@ -7,7 +7,7 @@ are computed for each batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
@@ -61,6 +61,8 @@ class FeatureBuilder:
         The cosines, in single precision; frequencies are multiplied by 2 pi.
     lower, width, least, most, shift : array of shape (n_blocks, N_BINS)
         Each bin encodes x as ``clip((x - lower) / width, least, most) - shift``.
+    n_encoded : int
+        The number of columns of encoded rows.
     """
 
     encoding: FittedEncoding
@@ -72,6 +74,7 @@ class FeatureBuilder:
     least: Array
     most: Array
     shift: Array
+    n_encoded: int
 
     @classmethod
     def from_encoding(
@@ -86,8 +89,8 @@ class FeatureBuilder:
         if n_numbers * WIDTH * n_rows > _MAX_BLOCK_ELEMENTS:
             n_numbers = 0
         numbers = csc_array(rows.numbers) if encoding.is_sparse else rows.numbers
-        shape = (n_numbers, N_BINS)
-        lower, width, least, most, shift = (np.zeros(shape, np.float32) for _ in range(5))
+        bins = np.zeros((5, n_numbers, N_BINS), np.float32)
+        lower, width, least, most, shift = bins
         width[...] = np.inf
         for column in range(n_numbers):
             edges = find_bin_edges(encoding.numbers.scaled_output(numbers, column), N_BINS)
@@ -101,17 +104,13 @@ class FeatureBuilder:
             features = PeriodicFeatures(N_FREQUENCIES, random_state=draw_seed(rng))
             features.fit(np.zeros((1, n_numbers)))
             waves[:] = 2 * np.pi * features.frequencies_, features.phases_
-        return cls(encoding, codes, waves[0], waves[1], lower, width, least, most, shift)
+        n_encoded = max(1, encoding.n_outputs)
+        return cls(encoding, codes, waves[0], waves[1], lower, width, least, most, shift, n_encoded)
 
     @property
     def n_blocks(self) -> int:
         """The number of blocks."""
         return len(self.lower)
-
-    @property
-    def n_encoded(self) -> int:
-        """The number of columns of encoded rows."""
-        return max(1, self.encoding.n_outputs)
 
     @property
     def is_nominal(self) -> Array:
@@ -126,36 +125,27 @@ class FeatureBuilder:
         lazy = LazyFeatureMatrix(self, rows, view)
         return lazy[:] if math.prod(lazy.shape) <= _MAX_DENSE_ELEMENTS else lazy
 
-    def make_inputs(
-        self, rows: UnscaledRows, views: Collection[FeatureView]
-    ) -> dict[FeatureView, Array]:
-        """Return rows in some views, as arrays."""
-        encoded = np.empty((len(rows.codes), self.n_encoded), np.float32)
-        self.write_view(rows, "encoded", encoded)
-        inputs: dict[FeatureView, Array] = {}
-        for view in views:
-            if view == "table":
-                inputs[view] = self._table_view(rows)
-            elif view == "embedded" and self.n_blocks:
-                width = self.n_blocks * WIDTH
-                inputs[view] = np.empty((len(encoded), width + self.n_encoded), np.float32)
-                inputs[view][:, width:] = encoded
-                self._write_blocks(inputs[view])
-            else:
-                inputs[view] = encoded
+    def make_inputs(self, rows: UnscaledRows, with_table: bool) -> dict[FeatureView, Array]:
+        """Return rows in the views of networks, and with `with_table` in the view "table"."""
+        n_embedded = self.n_blocks * WIDTH
+        embedded = np.empty((len(rows.codes), n_embedded + self.n_encoded), np.float32)
+        self.write_view(rows, "embedded", embedded)
+        inputs: dict[FeatureView, Array] = {
+            "embedded": embedded,
+            "encoded": embedded[:, n_embedded:],
+        }
+        if with_table:
+            inputs["table"] = self._table_view(rows)
         return inputs
 
     def _table_view(self, rows: UnscaledRows) -> Array:
-        pairs = zip(self.codes, rows.codes.T, strict=True)
-        codes = [table_codes[column] for table_codes, column in pairs]
+        codes = map(np.take, self.codes, rows.codes.T)
         return np.column_stack([as_dense(rows.numbers), *codes])
 
     def write_view(self, rows: UnscaledRows, view: FeatureView, out: Array) -> None:
         """Write a view of rows, other than "table", to an array."""
         n_embedded = self.n_blocks * WIDTH if view == "embedded" else 0
-        if not self.encoding.n_outputs:  # the only column is zero
-            out[:, n_embedded:] = 0
-        self.encoding.write(rows, out[:, n_embedded : n_embedded + self.encoding.n_outputs])
+        self.encoding.write(rows, out[:, n_embedded:])  # a column without outputs becomes zero
         if n_embedded:
             self._write_blocks(out)
 

@@ -49,12 +49,15 @@ Result = TypeVar("Result")
 class TabularPredictionMixin(metaclass=ABCMeta):
     """Predictions of a fitted tabular estimator, explanations, and importances of columns."""
 
-    _targets: Any  # ClassifierTargets or RegressorTargets
     _features: FeatureBuilder
     _blended: list[Any]  # CrossFittedEstimators
     networks_: list[Any]
     oof_member_: Array
     background_: UnscaledRows | None
+
+    @abstractmethod
+    def _encode_targets(self, y: Any) -> Array:
+        """Return validated numbers, or the class index of each label, which must be known."""
 
     @abstractmethod
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -65,7 +68,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         """Return whether mixed outputs are close to those of the training rows."""
 
     @abstractmethod
-    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+    def _score_mixture(
+        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    ) -> float:
         """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
 
     # ------------------------------------------------------------------ prediction
@@ -90,11 +95,11 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
     def _predict_for_score(self, X: Any, y: Any) -> tuple[Array, Array]:
         """Return the targets and the mixed outputs that the score is computed from."""
-        return self._targets.encode(y), self._predict(X, self._mix)
+        return self._encode_targets(y), self._predict(X, self._mix)
 
     def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
-        return self._score_mixture(outputs, y, weight, None)
+        return self._score_mixture(outputs, y, weight)
 
     def _predict_in_blocks(self, rows: UnscaledRows, mix: Mix) -> Array:
         """Predict rows, in blocks that limit memory and run in several threads."""
@@ -116,11 +121,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         member: int | None = None,
     ) -> Array:
         """Predict rows in one block, by all members of each component or by one."""
-        components = self._components
-        inputs = self._features.make_inputs(rows, {part.view for part in components})
-        return mix(
-            [part.outputs(inputs[part.view], single_precision, member) for part in components]
-        )
+        inputs, outputs = self._features.make_inputs(rows, with_table=bool(self._blended)), []
+        for part in self._components:
+            outputs.append(part.outputs(inputs[part.view], single_precision, member))
+        return mix(outputs)
 
     def _map_in_threads(
         self, function: Callable[[Item], Result], items: Sequence[Item]
@@ -129,11 +133,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
         An error or Ctrl-C cancels the items that have not started.
         """
-        components = self._components
-        is_thread_safe = all(component.is_thread_safe for component in components)
+        is_thread_safe = all(part.is_thread_safe for part in self._components)
         n_threads = min(n_blas_threads(), len(items)) if is_thread_safe else 1
-        max_size = max(component.max_matmul_size for component in components)
-
+        max_size = max(part.max_matmul_size for part in self._components)
         with limit_blas(max_size, n_side_by_side=n_threads):
             if n_threads == 1:
                 return [function(item) for item in items]
@@ -273,7 +275,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         encoding = self._features.encoding
-        columns, y_encoded = read_table(self, X, reset=False), self._targets.encode(y)
+        columns, y_encoded = read_table(self, X, reset=False), self._encode_targets(y)
         check_consistent_length(columns.table, y_encoded)
         weight = validate_weight(sample_weight, columns.table)
         rows, n_rows = encoding.read_training_rows(columns), len(self.oof_member_)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from numbers import Integral
-from types import MappingProxyType
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -22,10 +20,7 @@ from ._column_values import (
     Kind,
     as_microseconds,
     as_seconds,
-    check_role,
-    check_supported,
-    dates_to_microseconds,
-    durations_to_seconds,
+    convert_values,
     find_role,
     find_roles,
     infer_column_kind,
@@ -35,8 +30,6 @@ from ._column_values import (
     parse_number,
     raise_infinite,
     raise_unsupported,
-    times_to_seconds,
-    to_floats,
 )
 
 # The kinds of columns that `column_kinds` may name.
@@ -44,10 +37,6 @@ VALID_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "
 
 # The kinds of columns that are read as one number.
 NUMERIC_KINDS = ("number", "numeric_string", "duration")
-
-_CONVERSIONS: Mapping[Any, Callable[[Sequence[Any]], Array]] = MappingProxyType(
-    {"date": dates_to_microseconds, "time": times_to_seconds, "duration": durations_to_seconds}
-)
 
 # A frame with at most this number of rows is read as an array of objects, because access to each
 # column of a frame takes up to a tenth of a millisecond.
@@ -57,8 +46,8 @@ FEW_ROWS = 64
 _KINDS = "fiubOUmM"
 
 
-class TableColumns(ABC):
-    """Columns of a table.
+class TableColumns:
+    """Columns of a table: here of an array of numbers, strings, dates or objects.
 
     Parameters
     ----------
@@ -77,23 +66,44 @@ class TableColumns(ABC):
         """Return the name of a column in errors."""
         return f"Column {column}" if self.names is None else f"Column {self.names[column]!r}"
 
-    @abstractmethod
     def kind(self, column: int) -> Kind:
         """Return the kind of a column; raise if its values are mixed or not supported."""
+        array = self.array(column)
+        if array.dtype.kind in "OU":
+            return infer_column_kind(array.tolist(), self.label(column))
+        if array.dtype.kind == "M":
+            return "date"
+        return "duration" if array.dtype.kind == "m" else "number"
 
-    @abstractmethod
+    def array(self, column: int) -> Array:
+        """Return a column as an array, of objects if they are not numbers, dates or durations."""
+        array: Array = self.table[:, column]
+        return array
+
     def values(self, column: int) -> list[Any]:
         """Return the values of a column as Python objects."""
+        array = self.array(column)
+        values: list[Any] = list(array) if array.dtype.kind in "mM" else array.tolist()
+        return values
 
     def to_array(self) -> Array:
         """Return the table as an array, of objects if it is not numeric."""
-        values = np.empty((self.n_rows, self.n_columns), dtype=object)
-        for column in range(self.n_columns):
-            values[:, column] = self.values(column)
-        return values
+        table: Array = self.table
+        return table
 
     def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Any:
         """Return columns with one number per value as a float64 matrix."""
+        X = self.table
+        # Convert all columns at once, which is four times as fast for a single row.
+        if isinstance(X, np.ndarray) and all(kinds[column] == "number" for column in columns):
+            is_numeric_array = X.dtype.kind in "fiub"
+            if is_numeric_array or self.n_rows <= FEW_ROWS:
+                part = X[:, columns]
+                if is_numeric_array or find_roles(part.ravel().tolist()).keys() <= {"number"}:
+                    with suppress(OverflowError), np.errstate(over="ignore"):
+                        numbers: Array = part.astype(np.float64)
+                        if not np.isinf(numbers).any():
+                            return numbers
         matrix = np.empty((self.n_rows, len(columns)))
         for position, column in enumerate(columns):
             matrix[:, position] = self.read(column, kinds[column])
@@ -105,82 +115,19 @@ class TableColumns(ABC):
         Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
         strings without a number or date are NaN or NaT.
         """
-        if kind == "number":
-            return self._check_finite(self._floats(column), column)
-        times = self._times(column)
-        if kind == "date" and times.dtype.kind == "M":
-            return as_microseconds(times)
-        if kind == "duration" and times.dtype.kind == "m":
-            return as_seconds(times)
-        values, label = self.values(column), self.label(column)
-        if kind == "text":
-            check_supported(values, label)
-            return values
-        if kind == "numeric_string":
-            check_role(values, "number", label, strings=True)
-            values = [parse_number(value) if isinstance(value, str) else value for value in values]
-            return self._check_finite(to_floats(values, label), column)
-        assert kind in ("date", "time", "duration")
-        check_role(values, kind, label, strings=kind == "date")
-        return _CONVERSIONS[kind](values)
-
-    def _times(self, column: int) -> Array:
-        """Return a column as datetime64 or timedelta64 if it has such a dtype, else unchanged."""
-        return np.empty(0)
-
-    def _floats(self, column: int) -> Array:
-        return to_floats(self.values(column), self.label(column))
-
-    def _check_finite(self, numbers: Array, column: int) -> Array:
-        """Return the numbers of a column; raise if some are infinite."""
-        if np.isinf(numbers).any():
-            raise_infinite(self.label(column))
-        return numbers
-
-
-class ArrayColumns(TableColumns):
-    """Columns of an array of numbers, strings or objects."""
-
-    def kind(self, column: int) -> Kind:
-        """Return the kind of a column; raise if its values are mixed or not supported."""
-        dtype = self.table.dtype.kind
-        if dtype == "O":
-            return infer_column_kind(self.values(column), self.label(column))
-        if dtype == "U":
-            return infer_kind_of_strings(self.values(column))
-        if dtype == "M":
-            return "date"
-        return "duration" if dtype == "m" else "number"
-
-    def to_array(self) -> Array:
-        """Return the table as an array."""
-        table: Array = self.table
-        return table
-
-    def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Array:
-        """Return columns with one number per value as a float64 matrix."""
-        dtype, numbers = self.table.dtype.kind, np.empty(0)
-        is_fast = dtype in "fiub" or (dtype == "O" and self.n_rows <= FEW_ROWS)
-        # Convert all columns at once, which is four times as fast for a single row.
-        if is_fast and all(kinds[column] == "number" for column in columns):
-            part = self.table[:, columns]
-            if dtype != "O" or find_roles(part.ravel().tolist()).keys() <= {"number"}:
-                with suppress(OverflowError), np.errstate(over="ignore"):
-                    numbers = part.astype(np.float64)
-                    if not np.isinf(numbers).any():
-                        return numbers
-        numbers = super().numbers(columns, kinds)  # raises with the name of an infinite column
-        return numbers
-
-    def values(self, column: int) -> list[Any]:
-        """Return the values of a column as Python objects."""
-        X = self.table[:, column]
-        values: list[Any] = list(X) if X.dtype.kind in "mM" else X.tolist()
-        return values
-
-    def _times(self, column: int) -> Array:
-        times: Array = self.table[:, column]
-        return times
+        array = self.array(column)
+        dtype = array.dtype.kind
+        if kind == "number" and dtype in "fiub":
+            with np.errstate(over="ignore"):
+                numbers = array.astype(np.float64, copy=False)
+            if np.isinf(numbers).any():
+                raise_infinite(self.label(column))
+            return numbers
+        if kind == "date" and dtype == "M":
+            return as_microseconds(array)
+        if kind == "duration" and dtype == "m":
+            return as_seconds(array)
+        return convert_values(self.values(column), kind, self.label(column))
 
 
 class FrameColumns(TableColumns):
@@ -198,48 +145,36 @@ class FrameColumns(TableColumns):
             return "number"
         if dtype in (nw.Categorical, nw.Enum):
             return "category"
-        if dtype == nw.String:
-            return infer_kind_of_strings(self.values(column))
-        if dtype == nw.Duration:
-            return "duration"
         if dtype == nw.Time:
             return "time"
-        if dtype.is_temporal():
-            return "date"
-        values, label = self.values(column), self.label(column)
-        if dtype == nw.Binary and any(value is not None for value in values):
-            raise_unsupported(values, label)
-        return infer_column_kind(values, label)
+        if dtype == nw.String:
+            return infer_kind_of_strings(self.values(column))
+        if dtype == nw.Binary and (values := self.values(column)).count(None) < len(values):
+            raise_unsupported(values, self.label(column))
+        return super().kind(column)
 
-    def values(self, column: int) -> list[Any]:
-        """Return the values of a column as Python objects."""
-        series = self.frame[:, column]
-        if not self.frame.implementation.is_pyarrow():
-            return series.to_list()
-        # Lists of pyarrow take 2 us for each value.
-        if series.dtype == nw.Categorical and series.cat.get_categories().dtype == nw.String:
-            series = series.cast(nw.String)
-        if series.dtype != nw.String:
-            return series.to_list()
-        values: list[Any] = series.to_numpy().tolist()
-        return values
-
-    def _times(self, column: int) -> Array:
+    def array(self, column: int) -> Array:
+        """Return a column as an array, of objects if they are not numbers, dates or durations."""
         dtype, series = self.dtypes[column], self.frame[:, column]
+        if is_numeric(dtype):
+            # Casts of pyarrow raise for integers beyond 2**53, which NumPy rounds, as Python does.
+            return (
+                series if dtype in (nw.Int64, nw.UInt64) else series.cast(nw.Float64)
+            ).to_numpy()
         if dtype not in (nw.Date, nw.Datetime, nw.Duration):
-            return super()._times(column)
+            return _to_objects(self.values(column), (self.n_rows,))
         if getattr(dtype, "time_zone", None) is not None:
             series = series.dt.replace_time_zone(None)
         return series.to_numpy()
 
-    def _floats(self, column: int) -> Array:
-        if not is_numeric(self.dtypes[column]):
-            return super()._floats(column)
-        series = self.frame[:, column]
-        # Casts of pyarrow raise for integers beyond 2**53, which NumPy rounds, as Python does.
-        is_long = self.dtypes[column] in (nw.Int64, nw.UInt64)
-        floats: Array = (series if is_long else series.cast(nw.Float64)).to_numpy()
-        return floats
+    def values(self, column: int) -> list[Any]:
+        """Return the values of a column as Python objects."""
+        return self.frame[:, column].to_list()
+
+    def to_array(self) -> Array:
+        """Return the table as an array of objects."""
+        columns = [_to_objects(self.values(i), (self.n_rows,)) for i in range(self.n_columns)]
+        return np.column_stack(columns)
 
 
 class SparseColumns(TableColumns):
@@ -253,6 +188,11 @@ class SparseColumns(TableColumns):
         """Return that a column is numeric."""
         return "number"
 
+    def array(self, column: int) -> Array:
+        """Return a column as an array, zeros included."""
+        array: Array = self.X[:, [column]].toarray()
+        return array.ravel()
+
     def to_array(self) -> Array:
         """Return the table as an array."""
         return np.asarray(self.X.toarray())
@@ -265,11 +205,6 @@ class SparseColumns(TableColumns):
             position = np.searchsorted(X.indptr, is_infinite.argmax(), side="right") - 1
             raise_infinite(self.label(columns[int(position)]))
         return X
-
-    def values(self, column: int) -> list[Any]:
-        """Return the values of a column, zeros included."""
-        values: list[Any] = self.X[:, [column]].toarray().ravel().tolist()
-        return values
 
 
 def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
@@ -289,7 +224,7 @@ def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
         and X.dtype.kind in _KINDS
         and not hasattr(estimator, "feature_names_in_")
     ):  # X passes all checks, which take longer than a row
-        return ArrayColumns(X, None)
+        return TableColumns(X, None)
     if nw.dependencies.is_into_dataframe(X):
         return _read_frame(estimator, X, reset)
     if hasattr(X, "keys") and not issparse(X):  # dok_matrix has keys
@@ -302,7 +237,7 @@ def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
     validate_data(estimator, X, reset=reset, skip_check_array=True)
     if issparse(X):
         return SparseColumns(X)
-    return ArrayColumns(X, getattr(estimator, "feature_names_in_", None))
+    return TableColumns(X, getattr(estimator, "feature_names_in_", None))
 
 
 def _read_frame(estimator: Any, X: Any, reset: bool) -> TableColumns:
@@ -324,11 +259,11 @@ def _read_frame(estimator: Any, X: Any, reset: bool) -> TableColumns:
         return FrameColumns(frame)
     native = nw.to_native(frame)
     if nw.dependencies.is_pandas_dataframe(native):
-        return ArrayColumns(native.to_numpy(dtype=object), frame.columns)
-    return ArrayColumns(_to_objects(chain.from_iterable(frame.rows()), frame.shape), frame.columns)
+        return TableColumns(native.to_numpy(dtype=object), frame.columns)
+    return TableColumns(_to_objects(chain.from_iterable(frame.rows()), frame.shape), frame.columns)
 
 
-def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns:
+def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> TableColumns:
     """Return the columns of rows that are dicts, pandas Series, or the like."""
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:
@@ -349,12 +284,12 @@ def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> ArrayColumns
                 f"{unknown_names or 'none'}. Use None for missing values."
             )
     values = (row[name] for row in rows for name in names)
-    return ArrayColumns(_to_objects(values, (len(rows), len(names))), names)
+    return TableColumns(_to_objects(values, (len(rows), len(names))), names)
 
 
-def _to_objects(values: Iterable[Any], shape: tuple[int, int]) -> Array:
+def _to_objects(values: Iterable[Any], shape: tuple[int, ...]) -> Array:
     """Return values as an array of objects, which may be sequences."""
-    objects: Array = np.fromiter(values, dtype=object, count=shape[0] * shape[1])
+    objects: Array = np.fromiter(values, dtype=object, count=math.prod(shape))
     return objects.reshape(shape)
 
 
@@ -401,16 +336,15 @@ def find_kinds(
         If a column can't be of the user's kind, or is categorical without being named.
     """
     by_dtype = isinstance(categorical_features, str)
-    is_category = np.zeros(columns.n_columns, dtype=bool)
-    if not by_dtype:
-        mask = _check_categorical_features(columns.table, categorical_features)
-        is_category = is_category if mask is None else mask
-    kinds_by_position = _kinds_by_position(column_kinds, columns)
+    mask = None if by_dtype else _check_categorical_features(columns.table, categorical_features)
+    is_category = np.zeros(columns.n_columns, dtype=bool) if mask is None else mask
+    choices: dict[int, Kind] = dict.fromkeys(np.flatnonzero(is_category).tolist(), "category")
+    choices |= _kinds_by_position(column_kinds, columns)
     kinds: list[Kind] = []
     for column in range(columns.n_columns):
-        choice = kinds_by_position.get(column, "category" if is_category[column] else None)
+        choice = choices.get(column)
         if choice == "category":
-            kinds.append("category")
+            kinds.append(choice)
             continue
         kind = columns.kind(column)
         if choice is not None:
@@ -430,20 +364,15 @@ def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) 
     names = None if columns.names is None else list(columns.names)
     by_position: dict[int, Kind] = {}
     for key, kind in column_kinds.items():
-        if kind not in VALID_KINDS:
+        is_name = names is not None and key in names
+        is_position = isinstance(key, Integral) and 0 <= int(key) < columns.n_columns
+        if kind not in VALID_KINDS or not (is_name or is_position):
+            valid_keys = f"0 to {columns.n_columns - 1}" if names is None else names
             raise ValueError(
-                f"column_kinds must map each column to one of {list(VALID_KINDS)}, got {kind!r} "
-                f"for the column {key!r}."
+                f"column_kinds must map columns of X to one of {list(VALID_KINDS)}, got {kind!r} "
+                f"for the column {key!r}. The columns are {valid_keys}."
             )
-        if names is not None and key in names:
-            by_position[names.index(key)] = kind
-        elif isinstance(key, Integral) and 0 <= int(key) < columns.n_columns:
-            by_position[int(key)] = kind
-        else:
-            valid_keys = f"0 to {columns.n_columns - 1}" if names is None else f"{names}"
-            raise ValueError(
-                f"column_kinds must name columns of X, got {key!r}. The columns are {valid_keys}."
-            )
+        by_position[names.index(key) if names is not None and is_name else int(key)] = kind
     return by_position
 
 
@@ -451,24 +380,23 @@ def _override_kind(columns: TableColumns, column: int, kind: Kind, choice: Kind)
     """Return the kind of a column that the user names, after a check of the values."""
     if choice == kind or (choice == "number" and kind in NUMERIC_KINDS):
         return kind
-    label = columns.label(column)
-    is_string = kind in ("category", "text", "date", "numeric_string")
     if choice == "text" and not isinstance(columns, SparseColumns):
         return "text"
-    if choice in ("number", "date") and is_string:
+    if choice in ("number", "date") and kind in ("category", "text", "date", "numeric_string"):
         values = [value for value in columns.values(column) if not is_missing(value)]
         strings = [value for value in values if isinstance(value, str)]
-        if choice == "number":
-            if not all(math.isnan(parse_number(value)) for value in strings):
-                return "numeric_string"
-        elif all(
-            find_role(type(value)) == "date"
-            or (isinstance(value, str) and (value.isspace() or not value or parse_iso_date(value)))
+        if choice == "number" and not all(math.isnan(parse_number(value)) for value in strings):
+            return "numeric_string"
+        if choice == "date" and all(
+            not value.strip() or parse_iso_date(value)
+            if isinstance(value, str)
+            else find_role(type(value)) == "date"
             for value in values
         ):
             return "date"
     raise ValueError(
-        f"{label} can't be of the kind {choice!r} that column_kinds gives: its values are of the "
-        f"kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and dates strings in "
-        "ISO 8601 format such as '2024-12-31'. Convert the column, or remove it from column_kinds."
+        f"{columns.label(column)} can't be of the kind {choice!r} that column_kinds gives: its "
+        f"values are of the kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and "
+        "dates strings in ISO 8601 format such as '2024-12-31'. Convert the column, or remove it "
+        "from column_kinds."
     )

@@ -23,13 +23,10 @@ from ._category_interactions import CategoryInteractions
 from ._column_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._column_values import Kind
 from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
-from ._robust_scaling import RobustScaling
+from .numeric_encoders import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
 _ROWS = 4096
-
-# The defaults of a `TableEncoder`.
-MIN_FREQUENCY, MAX_CATEGORIES = 3, 30
 
 # Encoding of one column as several numbers.
 ColumnEncoding: TypeAlias = DateEncoding | TimeEncoding | TextEncoding
@@ -98,50 +95,35 @@ class FittedEncoding:
     def fit(
         cls,
         columns: TableColumns,
-        y: Any,
-        categorical_features: Any,
-        *,
-        column_kinds: Mapping[Any, Kind] | None = None,
-        encoding: str = "one_hot",
-        min_frequency: int = MIN_FREQUENCY,
-        max_categories: float = MAX_CATEGORIES,
-        target_type: str = "auto",
-        random_state: Any = None,
+        y: Array | None,
+        settings: Any,
         groups: Array | None = None,
         with_interactions: bool = False,
     ) -> tuple[Self, UnscaledRows]:
         """Return the encoding of a table, and its rows.
 
-        The parameters are those of a `TableEncoder`. Target statistics of a row come from rows of
-        other groups, if there are any. `with_interactions` fits `CategoryInteractions` to
+        The `settings` are the parameters of a `TableEncoder`. Target statistics of a row come from
+        rows of other groups, if there are any. `with_interactions` fits `CategoryInteractions` to
         continuous targets of tables that are not sparse.
         """
-        kinds = find_kinds(columns, categorical_features, column_kinds or {})
-        target = None if y is None else np.asarray(y)
-        if target is not None and target.ndim == 2 and target.shape[1] == 1:
-            target = target[:, 0]
-        if target is not None and target.ndim != 1:
-            target = None
+        kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
         category_columns = [i for i, kind in enumerate(kinds) if kind == "category"]
-        levels, codes = _fit_levels(columns, category_columns, min_frequency)
-        check_consistent_length(columns.table, target)
+        levels, codes = _fit_levels(columns, category_columns, settings.min_frequency)
+        check_consistent_length(columns.table, y)
         categories = CategoricalEncoding.from_levels(
-            category_columns, levels, max_categories, encoding
+            category_columns, levels, settings.max_categories, settings.encoding
         )
-        if target is not None and len(categories.target_encoded):
+        target_type, random_state = settings.target_type, settings.random_state
+        if y is not None and len(categories.target_encoded):
             target_codes = codes[:, categories.target_encoded].astype(np.intp)
             categories = categories.with_statistics(
-                TargetEncoding.fit(target_codes, target, target_type, random_state, groups)
+                TargetEncoding.fit(target_codes, y, target_type, random_state, groups)
             )
-        has_interactions = with_interactions and target_type == "continuous"
+        has_interactions = with_interactions and target_type == "continuous" and y is not None
+        target = np.asarray(y, float) if has_interactions else None
+        draw_folds = partial(draw_target_folds, columns.n_rows, random_state, groups)
         return cls.from_categories(
-            columns,
-            kinds,
-            categories,
-            codes,
-            random_state,
-            np.asarray(target, float) if has_interactions and target is not None else None,
-            partial(draw_target_folds, columns.n_rows, random_state, groups),
+            columns, kinds, categories, codes, random_state, target, draw_folds
         )
 
     @classmethod
@@ -337,7 +319,8 @@ class FittedEncoding:
                 suffix = f"_interaction_{self.numeric_columns[number]}"
                 inputs.append(OutputColumn("target", categories.columns[category], suffix))
         for column, item in self.column_encodings.items():
-            inputs += [OutputColumn(item.output_type, column, suffix) for suffix in item.suffixes]
+            output_type = "text" if self.kinds[column] == "text" else "date"
+            inputs += [OutputColumn(output_type, column, suffix) for suffix in item.suffixes]
         return inputs
 
     def outputs(self) -> list[OutputColumn]:

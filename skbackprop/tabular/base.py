@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,18 +34,15 @@ from ..estimators._validation import (
     validate_weight,
 )
 from ..nn.rows import Rows
+from ..training.class_weight import check_total_weight
 from ..training.splitting import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
-from ._prediction import TabularPredictionMixin, keep_background
-from ._read_table import TableColumns, read_table
-from ._table_encoding import FittedEncoding, UnscaledRows
-from ._training_cycles import (
+from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
     MIN_GAIN_OF_BOOSTING,
     MIN_GAIN_OF_ENSEMBLE,
-    MIN_TIME,
     N_ESTIMATORS,
     VERY_MANY_ROWS,
     CycleCheckpoints,
@@ -56,6 +53,10 @@ from ._training_cycles import (
     network_params,
     train_networks,
 )
+from ._prediction import TabularPredictionMixin, keep_background
+from ._read_table import TableColumns, read_table
+from ._table_encoding import FittedEncoding, UnscaledRows
+from .encoder import TableEncoder
 
 
 class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
@@ -77,6 +78,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     n_features_in_: int
+    classes_: Array  # of a classifier
     feature_names_in_: Array
 
     n_estimators: Any
@@ -97,7 +99,20 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     @abstractmethod
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
-        """Set `_targets`, and attributes of the target, given a valid y and the user's weights."""
+        """Set the attributes of the target, given a valid y and the user's weights."""
+
+    @property
+    def _target_type(self) -> Literal["continuous", "binary", "multiclass"] | None:
+        """The `target_type` of a `TableEncoder`; None for a single class."""
+        if not is_classifier(self):
+            return "continuous"
+        if len(self.classes_) > 2:
+            return "multiclass"
+        return "binary" if len(self.classes_) == 2 else None
+
+    def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        """Return the weights of rows with encoded targets, times the weights of their classes."""
+        return weight
 
     @abstractmethod
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
@@ -182,7 +197,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         ValueError, TypeError
             If a parameter, a column, y or a weight is not valid. The estimator is left unchanged.
         """
-        start = time.perf_counter()
+        end = math.inf if self.time_limit is None else time.perf_counter() + self.time_limit
         n_blended = 1 if isinstance(self.blend, str) else len(self.blend or ())
         n_components = len(self._configurations) + n_blended
         context = self._init_callback_context(max_subtasks=n_components)
@@ -191,16 +206,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         fitted = shallow_copy(self)
         for name in [name for name in vars(fitted) if name.startswith(("oof_", "_importances"))]:
             delattr(fitted, name)
-        fitted._fit_table(
-            X,
-            y,
-            sample_weight,
-            (X_val, y_val, sample_weight_val),
-            groups,
-            resume_from,
-            start,
-            context,
-        )
+        validation_data = X_val, y_val, sample_weight_val
+        fitted._fit_table(X, y, sample_weight, validation_data, groups, resume_from, end, context)
         replace_attributes(self, fitted)
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
@@ -213,13 +220,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         validation_data: tuple[Any, Any, Any],
         groups: Any,
         resume_from: Any,
-        start: float,
+        end: float,
         context: Any,
     ) -> None:
         """Set the fitted attributes.
 
-        `validation_data` are `X_val`, `y_val` and `sample_weight_val`. Training began at `start`
-        by `time.perf_counter`.
+        `validation_data` are `X_val`, `y_val` and `sample_weight_val`. Training ends at the time
+        `end` of `time.perf_counter`.
         """
         checkpoints = CycleCheckpoints(self, resume_from)
         if y is None:
@@ -230,8 +237,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         y = self._validate_target(y)
         check_consistent_length(columns.table, y)
         self._fit_targets(y, user_weight)
-        y = self._targets.encode(y)
-        weight = self._targets.training_weight(y, user_weight)
+        y = self._encode_targets(y)
+        weight = self._training_weight(y, user_weight)
         rng = checkpoints.start_stream(check_random_state(self.random_state))
         is_validated = any(part is not None for part in validation_data)
         group = None
@@ -251,7 +258,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         checkpoints.check_data(arrays)
         # A copy of the stream draws the same rows, however many seeds estimators draw.
         background_stream = copy.deepcopy(rng)
-        seconds_spent = time.perf_counter() - start
         data = TrainingData(
             rows,
             self._count_training_rows(len(y), folds),
@@ -259,7 +265,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             folds,
             held_out,
             rng,
-            math.inf if self.time_limit is None else self.time_limit - seconds_spent,
+            end,
             self,
             context,
             checkpoints,
@@ -279,16 +285,15 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the training rows."""
-        target_type = self._targets.target_type
-        encoding, rows = FittedEncoding.fit(
-            columns,
-            y if target_type else None,
+        target_type = self._target_type
+        settings = TableEncoder(
             self.categorical_features,
             column_kinds=self.column_kinds,
             target_type=target_type or "auto",
             random_state=rng,
-            groups=group,
-            with_interactions=True,
+        )
+        encoding, rows = FittedEncoding.fit(
+            columns, y if target_type else None, settings, group, with_interactions=True
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
@@ -296,24 +301,19 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         """Return the user's validation rows."""
-        if X is None:
+        if X is None or y is None:
             raise ValueError(
-                "y_val and sample_weight_val are only valid with X_val, but X_val is None. Pass "
-                "X_val as well."
+                f"X_val needs y_val, and y_val and sample_weight_val need X_val, but "
+                f"{'X_val' if X is None else 'y_val'} is None. Pass X_val and y_val, or neither."
             )
-        if y is None:
-            raise ValueError("X_val needs targets, but y_val is None. Pass y_val as well.")
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, X, reset=False)
-            y = self._targets.encode(y)
+            y = self._encode_targets(y)
             check_consistent_length(columns.table, y)
-            weight = validate_weight(sample_weight, columns.table)
-            weight = self._targets.training_weight(y, weight)
-            if weight is not None and not weight.any():
-                raise ValueError(
-                    "class_weight gives every row the weight zero. Give a positive weight to a "
-                    "class in y_val, or pass rows of other classes."
-                )
+            weight = self._training_weight(y, validate_weight(sample_weight, columns.table))
+            if weight is not None:
+                class_weight = getattr(self, "class_weight", None)
+                check_total_weight(weight.sum(), class_weight, sample_weight)
             return Rows(self._features.encoding.read_rows(columns), y, weight)
 
     def _make_folds(
@@ -325,34 +325,24 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         rng: np.random.RandomState,
     ) -> Array:
         """Return the fold of each row; two rows, or groups, must have weight."""
-        if len(y) < 2:
+        has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        units = np.arange(len(y)) if group is None else group
+        n_units = len(np.unique(units[has_weight]))
+        if n_units < 2:
+            unit = "row" if group is None else "group"
             raise ValueError(
-                f"n_samples={len(y)}, but at least 2 rows are needed, one to train on and one to "
-                "hold out. Pass more rows."
-            )
-        has_class_weight = getattr(self, "class_weight", None) is not None
-        name = "sample_weight times class_weight" if has_class_weight else "sample_weight"
-        if weight is not None and np.count_nonzero(weight) < 2:
-            raise ValueError(
-                f"{name} is positive for one row only, but at least 2 such rows are needed, one to "
-                "train on and one to hold out. Give more rows a positive weight."
+                f"At least 2 {unit}s with a positive weight are needed, one to train on and one to "
+                f"hold out, got {n_units}, with n_samples={len(y)}. Pass more {unit}s, or give "
+                f"more {unit}s a positive weight."
             )
         strata = y if is_classifier(self) else None
-        if weight is not None and not weight.all():
+        if not has_weight.all():
             # Rows with and without weight are distributed evenly.
-            is_used = (weight > 0).astype(np.intp)
+            is_used = has_weight.astype(np.intp)
             strata = is_used if strata is None else is_used * (strata.max() + 1) + strata
-        if group is not None:
-            has_weight = None if weight is None else weight > 0
-            n_groups = len(np.unique(group if has_weight is None else group[has_weight]))
-            if n_groups < 2:
-                raise ValueError(
-                    f"{name} is positive in one group only, but at least 2 such groups are "
-                    "needed, one to train on and one to hold out. Give rows of other groups a "
-                    "positive weight, or fit without groups."
-                )
-            return draw_group_folds(group, min(n_folds, n_groups), rng, strata, has_weight)
-        return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
+        if group is None:
+            return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
+        return draw_group_folds(group, min(n_folds, n_units), rng, strata, has_weight)
 
     def _resolve_n_estimators(self, n_rows: int) -> int:
         """Return the number of networks of each ensemble, for a number of training rows."""
@@ -384,7 +374,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         One network ensemble is always trained, since networks can use any time. With very many
         rows, the boosting of "auto" is kept only if it improves the mixture.
         """
-        start, n_rows = time.perf_counter(), len(data.rows.y)
+        n_rows = len(data.rows.y)
         # With very many rows, a second ensemble would double the time of predictions without a gain
         # in accuracy.
         configurations = self._configurations[: 1 if n_rows > VERY_MANY_ROWS else None]
@@ -395,12 +385,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
 
         def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
-            rows = held_out = self._rows_in_view(data.rows, view)
+            make_input = self._features.make_training_input
+            rows = held_out = replace(data.rows, X=make_input(data.rows.X, view))
             if data.folds is None:
-                held_out = self._rows_in_view(data.held_out, view)
-            seconds_left = data.time_limit - (time.perf_counter() - start)
-            limit, rng = max(seconds_left / n_left, MIN_TIME), rngs[component]
-            return data._replace(rows=rows, held_out=held_out, rng=rng, time_limit=limit)
+                held_out = replace(data.held_out, X=make_input(data.held_out.X, view))
+            now = time.perf_counter()
+            end, rng = now + (data.end - now) / n_left, rngs[component]
+            return data._replace(rows=rows, held_out=held_out, rng=rng, end=end)
 
         blended, networks = list[Any](), list[Any]()
         blended_outputs, outputs, first_outputs = list[Array](), list[Array](), list[Array]()
@@ -415,14 +406,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
         for index, estimator in enumerate(blend):
             part = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            result = cross_fit(estimator, self._targets, self._features.is_nominal, part)
+            result = cross_fit(estimator, part)
             if result is not None:
                 blended.append(result[0])
                 blended_outputs.append(result[1])
         for index, defaults in enumerate(configurations):
-            part = data_for(index, "embedded" if defaults.embeds else "encoded", n_networks - index)
-            if networks and (part.time_limit == MIN_TIME or is_stopped):
+            if networks and (is_stopped or time.perf_counter() >= data.end):
                 break
+            part = data_for(index, defaults.view, n_networks - index)
             ensemble = self._make_ensemble(defaults, part)
             ensemble, ensemble_outputs, is_stopped = train_networks(
                 ensemble, index + 1, part, is_promising
@@ -441,13 +432,9 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
-        n_blocks = self._features.n_blocks if defaults.embeds else 0
+        n_blocks = self._features.n_blocks if defaults.view == "embedded" else 0
         params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
         return self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
-
-    def _rows_in_view(self, rows: Rows, view: FeatureView) -> Rows:
-        """Return encoded rows of a table in a view."""
-        return replace(rows, X=self._features.make_training_input(rows.X, view))
 
     def _improves_mixture(
         self, outputs: Array, mixtures: Sequence[list[Array]], rows: Rows, min_gain: float

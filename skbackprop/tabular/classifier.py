@@ -9,25 +9,28 @@ import numpy as np
 from sklearn.base import ClassifierMixin
 
 from .._sklearn import StrOptions
+from ..estimators._targets import encode_labels, labels_to_array
 from ..estimators._validation import validate_labels
 from ..estimators.explanation import Explanation, output_transform
 from ..nn.rows import Rows
 from ..training.class_weight import (
     ClassWeight,
+    EncodedLabels,
+    compute_class_weight,
+    compute_sample_weight,
+    validate_class_weight,
 )
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
-from ._networks import OutputBiasInit, TabularClassifierNetworks
-from ._prediction import apply_scorer
-from ._targets import (
-    ClassifierTargets,
+from ._mixtures import (
     average_probabilities,
     compute_probabilities,
     fit_softmax_temperature,
     mixture_weights_nll,
     safe_log,
 )
-from ._training_cycles import FOR_CLASSES, EnsembleSettings
+from ._networks import FOR_CLASSES, EnsembleSettings, OutputBiasInit, TabularClassifierNetworks
+from ._prediction import apply_scorer
 from .base import BaseTabular
 
 
@@ -162,6 +165,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_CLASSES
     _validate_target = staticmethod(validate_labels)
+    _class_weights: Array | None  # the weight of each class
 
     def __init__(
         self,
@@ -187,8 +191,23 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.random_state = random_state
 
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
-        self._targets = ClassifierTargets.fit(self.class_weight, y, weight)
-        self.classes_ = self._targets.classes
+        self.classes_ = np.unique(labels_to_array(y, "y"))
+        self._class_weights = None
+        if self.class_weight is not None:
+            class_weight = validate_class_weight(self.class_weight)
+            labels = EncodedLabels(self.classes_, encode_labels(y, self.classes_)[:, None])
+            compute_sample_weight(class_weight, labels, weight)  # raises if no row has weight
+            counts = labels.count_by_class(weight)
+            self._class_weights = compute_class_weight(class_weight, self.classes_, counts)[0]
+
+    def _encode_targets(self, y: Any) -> Array:
+        return encode_labels(validate_labels(y), self.classes_)
+
+    def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
+        if self._class_weights is None:
+            return weight
+        class_weights = self._class_weights[y]
+        return class_weights if weight is None else weight * class_weights
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
         blended = resolve_blend(self.blend, n_rows)
@@ -232,12 +251,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         self.oof_predict_proba_ = mixture
         self.oof_prediction_ = self.classes_[mixture.argmax(axis=1)]
-        self.oof_score_ = self._score_mixture(mixture, y, weight, None)
+        self.oof_score_ = self._score_mixture(mixture, y, weight)
 
     def _is_out_of_fold(self, mixture: Array) -> bool:
         return np.allclose(mixture, self.oof_predict_proba_, rtol=0.01, atol=0.01)
 
-    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
+    def _score_mixture(
+        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    ) -> float:
         scoring = "accuracy" if scoring is None else scoring
         return apply_scorer(scoring, mixture, self.classes_, self.classes_[y], weight)
 
@@ -264,7 +285,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
         """
-        codes = self.predict_proba(X).argmax(axis=1)
+        codes = self._predict(X, self._mix).argmax(axis=1)
         labels: Array = self.classes_[codes]
         return labels
 

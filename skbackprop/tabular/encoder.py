@@ -318,17 +318,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
     def _fit(self, X: Any, y: Any) -> UnscaledRows:
         """Set the fitted attributes, and return the training rows."""
         fitted = shallow_copy(self)
-        encoding, rows = FittedEncoding.fit(
-            read_table(fitted, X, reset=True),
-            y,
-            self.categorical_features,
-            column_kinds=self.column_kinds,
-            encoding=self.encoding,
-            min_frequency=self.min_frequency,
-            max_categories=np.inf if self.max_categories is None else self.max_categories,
-            target_type=self.target_type,
-            random_state=self.random_state,
-        )
+        y = None if y is None else np.asarray(y)
+        if y is not None and y.ndim != 1:
+            y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else None
+        encoding, rows = FittedEncoding.fit(read_table(fitted, X, reset=True), y, self)
         outputs, levels = encoding.outputs(), encoding.categories.levels
         scaled, _, _ = encoding.numbers.input_columns
         fitted._encoding = encoding

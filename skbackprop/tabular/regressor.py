@@ -8,31 +8,36 @@ from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.optimize import minimize
 from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from ..conformal import (
+    ErrorScale,
+    UncalibratedBand,
     cv_plus_interval,
     min_calibration_samples,
 )
 from ..estimators._parameters import RegressorParameters
-from ..estimators._validation import (
-    validate_numbers,
-    validate_weight,
-)
+from ..estimators._targets import NumberTargets
+from ..estimators._validation import check_targets, validate_numbers, validate_weight
 from ..estimators.explanation import Explanation
-from ..losses.base import Loss
-from ..losses.regression import REGRESSOR_LOSSES
+from ..losses.base import Loss, can_be_scaled
+from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
 from ..nn.rows import Rows
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blend import resolve_blend
-from ._networks import OutputBiasInit, TabularRegressorNetworks
+from ._mixtures import stacking_weights_nnls
+from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
 from ._prediction import apply_scorer
-from ._targets import RegressorTargets
-from ._training_cycles import FOR_NUMBERS, EnsembleSettings
 from .base import BaseTabular
+
+# The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
+# Below a twentieth of a standard deviation, its gradient would vanish.
+_MIN_RAW_PREDICTION = -3.0
 
 
 class TabularRegressor(RegressorMixin, BaseTabular):
@@ -173,6 +178,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
     _validate_target = staticmethod(validate_numbers)
+    _range: tuple[float, float] | None  # the bounds that predictions are clipped to
 
     def __init__(
         self,
@@ -201,54 +207,162 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
-        self._targets = RegressorTargets.fit(loss, y, weight, self.clip)
+        self._targets = NumberTargets.fit(loss, y, weight, is_scaled=can_be_scaled(loss))
+        try:
+            loss.link.link(np.ones((1, loss.n_outputs_per_target)))
+        except NotImplementedError:
+            raise ValueError(
+                f"loss={loss!r} has the link {type(loss.link).__name__}, that does not compute "
+                "scores from predictions, but several networks need them. Define its "
+                "link(predictions)."
+            ) from None
+        self._range = (float(y.min()), float(y.max())) if self.clip else None
+
+    def _encode_targets(self, y: Any) -> Array:
+        numbers = validate_numbers(y)
+        check_targets(numbers, self._targets.loss)
+        return numbers
+
+    @property
+    def _predicts_std(self) -> bool:
+        """Whether the standard deviation of `predict` is that of the targets."""
+        return type(self._targets.loss).predict_std is not Loss.predict_std
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
         return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
 
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
-        is_scaled = self._targets.numbers.scale is not None
-        intercepts = self._targets.initial_intercepts(rows.y, rows.weight).tolist()
-        init = OutputBiasInit(tuple(intercepts))
+        loss = self._targets.loss
+        encoded_y = self._targets.encode(rows.y, needs_all=False)[:, 0].astype(np.float64)
+        intercepts = loss.fit_intercept_only(encoded_y, rows.weight)
+        if isinstance(loss, (Quantile, Gaussian)):
+            intercepts[1:] = np.maximum(intercepts[1:], _MIN_RAW_PREDICTION)
+        is_scaled, init = (
+            self._targets.scale is not None,
+            OutputBiasInit(tuple(intercepts.tolist())),
+        )
         return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
+    # -------------------------------------------------------------------- mixtures
+    # Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and
+    # a variance, as the loss determines.
+
+    def _combine(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
+        """Return the outputs of a mixture of models, by default with equal weights.
+
+        Predictions are weighted means. The variance is the mean of the variances plus the variance
+        of the means (Lakshminarayanan et al. 2017, section 2.4).
+        """
+        if weights is None:
+            weights = [1 / len(outputs)] * len(outputs)
+        pairs = [(w, item.astype(np.float64)) for w, item in zip(weights, outputs, strict=True)]
+        mixture = np.asarray(sum(weight * item for weight, item in pairs))
+        if self._predicts_std:
+            mean = mixture[..., 0].copy()
+            mixture[..., -1] += sum(w * np.square(item[..., 0] - mean) for w, item in pairs)
+        return mixture
+
+    def _mix(self, outputs: Sequence[Array]) -> Array:
+        components = [self._combine(list(item)) for item in outputs]
+        return self._combine(components, self.weights_.tolist())
+
     def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        components = [self._targets.mix(list(item)) for item in outputs]
-        self.weights_ = self._targets.fit_weights(components, y, weight)
-        return self._targets.mix(components, self.weights_.tolist())
+        components = [self._combine(list(item)) for item in outputs]
+        self.weights_ = self._fit_weights(components, y, weight)
+        return self._combine(components, self.weights_.tolist())
+
+    def _fit_weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
+        """Return the non-negative weights of models, with sum one, that minimize the loss."""
+        n_models, loss = len(outputs), self._targets.loss
+        if isinstance(loss, SquaredError):
+            return stacking_weights_nnls(np.array([item[:, 0] for item in outputs]), y, weight)
+        start = np.full(n_models, 1 / n_models)
+        if n_models == 1:
+            return start
+        encoded_y = self._targets.encode(y, needs_all=False).astype(np.float64)
+
+        def mean_loss(weights: Any) -> float:
+            raw_predictions = self._raw_predictions(self._combine(outputs, weights))
+            losses = loss.value(raw_predictions[None], encoded_y[None])[0]
+            return float(np.average(losses, weights=weight))
+
+        sum_is_one: Any = {"type": "eq", "fun": lambda weights: weights.sum() - 1}
+        bounds = [(0, 1)] * n_models
+        shares = minimize(mean_loss, start, method="SLSQP", bounds=bounds, constraints=sum_is_one).x
+        shares = np.clip(shares, 0, None) / np.clip(shares, 0, None).sum()
+        return min(start, shares, key=mean_loss)
+
+    def _raw_predictions(self, outputs: Array) -> Array:
+        """Return the raw predictions of a network with these outputs."""
+        values = self._targets.to_training_units(outputs)
+        if self._predicts_std:
+            std = self._targets.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
+            values[..., -1] = np.square(std)
+        return self._targets.loss.link.link(values)
+
+    def _clip(self, outputs: Array) -> Array:
+        """Return a copy whose predictions, but not variances, are within the range of y."""
+        copy = outputs.copy()
+        if self._range is not None:
+            predictions = copy[..., :-1] if self._predicts_std else copy
+            np.clip(predictions, *self._range, out=predictions)
+        return copy
+
+    def _predictions(self, outputs: Array) -> Array:
+        """Return predictions within the range of y: (..., n), or (..., n, n_quantiles)."""
+        predictions = self._clip(outputs)
+        predictions = predictions[..., :-1] if self._predicts_std else predictions
+        return predictions if predictions.shape[-1] > 1 else predictions[..., 0]
 
     def _fit_intervals(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         y, weight = rows.y, rows.weight
         folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
         has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
-        self._error_scale = self._targets.fit_error_scale(mixture[has_weight], y[has_weight])
-        band = self._targets.prediction_band(mixture, self._error_scale)
-        scores = band.conformity_scores(y)
+        self._error_scale = None
+        if mixture.shape[-1] == 1:  # errors depend on the prediction
+            predictions = self._predictions(mixture[has_weight])
+            self._error_scale = ErrorScale.fit(predictions, np.abs(y[has_weight] - predictions))
+        scores = self._prediction_band(mixture).conformity_scores(y)
         # Sorted conformity scores of each fold, or of all validation rows.
         self._scores = [
             np.sort(scores[has_weight & (folds == fold)]) for fold in range(folds.max() + 1)
         ]
 
-    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
-        return 1 - self._targets.score(mixture, y, weight)
+    def _prediction_band(self, outputs: Array) -> UncalibratedBand:
+        """Return the band that conformal intervals start from, of shape (..., n).
 
-    def _mix(self, outputs: Sequence[Array]) -> Array:
-        components = [self._targets.mix(list(item)) for item in outputs]
-        return self._targets.mix(components, self.weights_.tolist())
+        Quantiles are not clipped. Many clipped quantiles would be equal, as would be the conformity
+        scores of targets at the bounds, and intervals would cover too much.
+        """
+        if outputs.shape[-1] > 1 and not self._predicts_std:
+            return UncalibratedBand.from_quantiles(outputs)
+        mean, scale = self._predictions(outputs), self._error_scale
+        std = np.sqrt(outputs[..., -1]) if scale is None else scale.at(mean)
+        return UncalibratedBand(mean, 0.0, std)
+
+    def _score_mixture(
+        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    ) -> float:
+        """Return the score of outputs (n, n_outputs): R2 or D2 of the loss, or by a scorer."""
+        if scoring is not None:
+            return apply_scorer(scoring, self._predictions(mixture), None, y, weight)
+        outputs, loss = self._clip(mixture), self._targets.loss
+        if isinstance(loss, (SquaredError, Poisson)):
+            return float(r2_score(y, outputs[:, 0], sample_weight=weight))
+        encoded_y = self._targets.encode(y, needs_all=False)
+        return loss.score(self._raw_predictions(outputs), encoded_y, weight)
+
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
+        return 1 - self._score_mixture(mixture, y, weight)
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
-        self.oof_prediction_ = self._targets.predictions(mixture)
-        self.oof_score_ = self._targets.score(mixture, y, weight)
+        self.oof_prediction_ = self._predictions(mixture)
+        self.oof_score_ = self._score_mixture(mixture, y, weight)
 
     def _is_out_of_fold(self, mixture: Array) -> bool:
         tolerance = 0.01 * np.ptp(self.oof_prediction_)
-        predictions = self._targets.predictions(mixture)
+        predictions = self._predictions(mixture)
         return np.allclose(predictions, self.oof_prediction_, rtol=0, atol=tolerance)
-
-    def _score_mixture(self, mixture: Array, y: Array, weight: Array | None, scoring: Any) -> float:
-        if scoring is None:
-            return self._targets.score(mixture, y, weight)
-        return apply_scorer(scoring, self._targets.predictions(mixture), None, y, weight)
 
     # ------------------------------------------------------------------ prediction
 
@@ -289,7 +403,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             in X.
         """
         if not return_std:
-            return self._predict(X, lambda outputs: self._targets.predictions(self._mix(outputs)))
+            return self._predict(X, lambda outputs: self._predictions(self._mix(outputs)))
         columns = self._predict(X, self._mean_and_std)
         return columns[:, 0], columns[:, 1]
 
@@ -358,7 +472,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return self._explain(
             X,
             background,
-            lambda outputs: self._targets.predictions(self._mix(outputs)),
+            lambda outputs: self._predictions(self._mix(outputs)),
             None,
             n_permutations,
             random_state,
@@ -367,19 +481,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _mean_and_std(self, outputs: Sequence[Array]) -> Array:
         """Return predictions and their standard deviations along a second axis."""
         mixture = self._mix(outputs)
-        mean = self._targets.predictions(mixture)
-        if self._targets.has_variance:
+        mean = self._predictions(mixture)
+        if self._predicts_std:
             return np.stack([mean, np.sqrt(mixture[..., -1])], axis=1)
         squares = sum(
-            weight * np.square(self._targets.predictions(item) - mean).mean(axis=0)
+            weight * np.square(self._predictions(item) - mean).mean(axis=0)
             for weight, item in zip(self.weights_, outputs, strict=True)
         )
         return np.stack([mean, np.sqrt(squares)], axis=1)
-
-    @property
-    def _predicts_std(self) -> bool:
-        """Whether the standard deviation of `predict` is that of the targets."""
-        return self._targets.has_variance
 
     @property
     def _target_range(self) -> tuple[float, float]:
@@ -476,8 +585,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         if len(self._scores) == 1:
             fold_outputs = self._mix(outputs)[None]
         else:  # model k of each component held out fold k
-            fold_outputs = self._targets.mix(outputs, self.weights_.tolist())
-        band = self._targets.prediction_band(fold_outputs, self._error_scale)
+            fold_outputs = self._combine(outputs, self.weights_.tolist())
+        band = self._prediction_band(fold_outputs)
         return np.clip(cv_plus_interval(band, self._scores, coverage), *self._target_range)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
@@ -508,9 +617,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X or y is not valid.
         """
-        outputs, numbers = self._predict(X, self._mix), self._targets.encode(y)
+        outputs, numbers = self._predict(X, self._mix), self._encode_targets(y)
         check_consistent_length(outputs, numbers)
-        return self._targets.score(outputs, numbers, validate_weight(sample_weight, outputs))
+        return self._score_mixture(outputs, numbers, validate_weight(sample_weight, outputs))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -142,6 +142,9 @@ class Config:
         """
         loss, dtype = params["loss"], params["dtype"]
         layers, normalization = params.get("layers"), params.get("normalization")
+        class_weight = params.get("class_weight")
+        if isinstance(class_weight, Mapping):
+            class_weight = validate_class_weight(class_weight)
         layers = () if layers is None else check_layers(layers, LAYERS)
         if isinstance(normalization, str):
             normalization = NORMALIZATIONS[normalization]()
@@ -182,7 +185,7 @@ class Config:
             dtype=None if dtype is None else np.dtype(dtype),
             loss=losses[loss] if isinstance(loss, str) else loss,
             label_smoothing=float(params.get("label_smoothing", 0.0)),
-            class_weight=validate_class_weight(params.get("class_weight")),
+            class_weight=class_weight,
             scale_target=bool(params.get("scale_target", False)),
             penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
             solver=solver,
@@ -388,8 +391,6 @@ class AutoencoderConfig(Config):
 
 def stack_configs(configs: Sequence[Config]) -> Config:
     """Return the configuration of a stack, of configurations with one `stacking_key`."""
-    if len(configs) == 1:
-        return configs[0]
     values = {name: stack_settings([*map(attrgetter(name), configs)]) for name in _STACKED}
     return replace(configs[0], **values)
 

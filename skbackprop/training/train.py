@@ -106,12 +106,15 @@ def train(
         numbers = part.tolist()
         part_state = state if numbers == list(range(n_estimators)) else state.take(part)
         part_configs, part_rows, part_validation = zip(*[members[i] for i in numbers], strict=True)
+        part_config = part_configs[0]
+        if len(part) > 1:
+            part_config = stack_configs(part_configs)
         if len(state) > 1:
             _share_orders(part_rows, part_state, used_rngs)
         iterator = train_part(
             network,
             loss,
-            stack_configs(part_configs),
+            part_config,
             part_rows,
             part_validation,
             part_state,

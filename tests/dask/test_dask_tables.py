@@ -211,7 +211,7 @@ def test_all_rows_decide_on_categories_and_the_sample_on_the_rest(kind, monkeypa
         for found, expected in zip(own.tables, theirs.tables, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-12)
     if kind is TabularRegressor:
-        assert model._targets.range == local._targets.range
+        assert model._range == local._range
 
 
 def test_networks_do_not_see_the_targets_of_their_held_out_rows():

@@ -96,7 +96,6 @@ def test_a_penalized_layer_without_weights_leaves_dropout_and_widths_where_they_
         *(Penalized(), Dropout(0.3), HiddenDropout(0.1), hidden, tanh),
         *(HiddenDropout(0.2), last),
     )
-    assert dropped.with_dropout(()).layers == network.layers
     assert len(network.draw_weights(np.random.RandomState(0))) == 2
     parameters = network.layout.init(3, np.dtype(float))
     assert parameters.regularized.shape == (3, 4 + 4 * 5 + 5 * 2)

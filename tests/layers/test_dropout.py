@@ -140,7 +140,6 @@ def test_scores_are_those_of_the_naive_pass(n_estimators, rates):
 
 def test_zero_dropout_adds_no_layer_and_prediction_has_none():
     network, plain = network_with((0.0, 0.0, 0.5)), network_with(())
-    assert plain.layers == network.with_dropout(()).layers
     assert [type(layer).__name__ for layer in network.layers] == [
         *("Dense", "Activation", "Dense", "Activation", "HiddenDropout", "Dense")
     ]

@@ -323,7 +323,7 @@ def test_equal_layers_share_no_memory_that_backward_reads(shape, layer, n_estima
 def test_gradient_by_the_input_matches_finite_differences(name, n_estimators):
     """The gradient by codes of categories is zero."""
     layers = CASES[name]
-    network = network_of(**layers).with_dropout(())
+    network = network_of(**layers | {"dropout": ()})
     parameters = drawn_parameters(network, n_estimators)
     (table,) = tables_for(layers, 1)
     X, slope = table.X, np.random.RandomState(8).normal(size=(n_estimators, 9, N_TARGETS))
@@ -401,7 +401,7 @@ def check_five_members(layers, dtype, **options):
 @every_layer
 def test_members_that_share_their_rows_are_as_if_they_did_not(name):
     """One batch for all members has one member on its first axis."""
-    network = network_of(**CASES[name]).with_dropout(())
+    network = network_of(**CASES[name] | {"dropout": ()})
     (table,) = tables_for(CASES[name], 1, 20, weighted=True)
     shared = [Member(table, seed, 0.01, alpha=0.1, is_shuffled=False) for seed in range(3)]
     apart = [replace(member, table=replace(table)) for member in shared]

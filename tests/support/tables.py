@@ -24,9 +24,8 @@ def columns_of(X):
 def component_inputs(model, X):
     """Return the input of each component of a tabular estimator for the rows of X."""
     rows = model._features.encoding.read_rows(read_table(model, X, reset=False))
-    views = [each.view for each in model._components]
-    inputs = model._features.make_inputs(rows, views)
-    return [inputs[view] for view in views]
+    inputs = model._features.make_inputs(rows, with_table=True)
+    return [inputs[each.view] for each in model._components]
 
 
 def mixed_data(kind, n=120, seed=0):

@@ -29,9 +29,9 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular import _blend
+from skbackprop.tabular import _blend, _networks, base
 from skbackprop.tabular._blend import replace_ordinal_encoding
-from skbackprop.tabular._targets import (
+from skbackprop.tabular._mixtures import (
     compute_probabilities,
     fit_softmax_temperature,
     mixture_weights_nll,
@@ -342,10 +342,12 @@ def test_seeds_are_drawn_for_random_states_of_none():
 
 @pytest.mark.parametrize("is_boosting", [False, True])
 def test_a_time_limit_leaves_out_estimators_and_stops_boosting(is_boosting, monkeypatch):
-    """By a clock that goes on by a second at each look."""
+    """By a clock that goes on by a second at each look of boosting, and stands still elsewhere."""
     seconds = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
     monkeypatch.setattr(_blend, "time", clock)
+    for module in (base, _networks):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     X, y = data_for(TabularClassifier)
     boosting = HistGradientBoostingClassifier(max_iter=1000, early_stopping=False)
     blend = [boosting if is_boosting else LogisticRegression(C=0.01)]
@@ -388,6 +390,23 @@ def test_one_clone_with_validation_data(kind):
     boosted = model.blended_[0][0]  # stopped by the rows that it was given
     assert len(boosted.validation_score_) == boosted.n_iter_ + 1
     assert np.isfinite(predict(model, X)).all()
+
+
+@BOTH
+def test_boosting_stops_early_by_the_weights_of_validation_rows(kind):
+    """Half of the validation rows follow the training rows, the others their opposite."""
+    X = np.random.RandomState(0).randn(400, 2)
+    y = (X[:, 0] > 0).astype(float)
+    X_val, y_val = np.r_[X[:100], X[:100]], np.r_[y[:100], 1 - y[:100]]
+    follows = np.arange(200) < 100
+    model = kind(**SMALL, blend="boosting")
+
+    def count_trees(weight):
+        model.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weight)
+        return model.blended_[0][0].n_iter_
+
+    n_trees = {share: count_trees(np.where(follows, share, 1 - share)) for share in (0.1, 0.9)}
+    assert n_trees[0.1] < n_trees[0.9]
 
 
 @pytest.mark.parametrize(

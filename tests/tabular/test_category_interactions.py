@@ -6,7 +6,7 @@ import pytest
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.persistence import load, save
-from skbackprop.tabular import _table_encoding
+from skbackprop.tabular import TableEncoder, _table_encoding
 from skbackprop.tabular._category_interactions import (
     CategoryInteractions,
     _SlopeTest,
@@ -86,9 +86,7 @@ def test_a_line_does_not_depend_on_the_target_of_its_row():
         encoding, rows = _table_encoding.FittedEncoding.fit(
             columns_of(frame),
             y,
-            "from_dtype",
-            target_type="continuous",
-            random_state=0,
+            TableEncoder(target_type="continuous", random_state=0),
             with_interactions=True,
         )
         return encoding, encoding.read_training_rows(columns_of(frame)).numbers, rows.numbers

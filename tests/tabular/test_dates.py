@@ -11,7 +11,7 @@ import pytest
 from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._column_encodings import DateEncoding
-from skbackprop.tabular._column_values import dates_to_microseconds
+from skbackprop.tabular._column_values import convert_values
 from skbackprop.tabular._read_table import FEW_ROWS
 
 # Before 1970, a leap day, the last day of a leap year, and Mondays and Sundays.
@@ -48,7 +48,7 @@ def parts_by_pandas(moments):
 
 
 def test_parts_match_pandas():
-    dates = dates_to_microseconds(MOMENTS)
+    dates = convert_values(MOMENTS, "date", "Column")
     found = DateEncoding.fit(dates, "when").encode(dates)
     expected = parts_by_pandas(MOMENTS)
     assert list(expected.columns) == PARTS

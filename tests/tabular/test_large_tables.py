@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from skbackprop import TabularRegressor
-from skbackprop.tabular import _model_inputs, _robust_scaling, base
+from skbackprop.tabular import TableEncoder, _model_inputs, base, numeric_encoders
 from skbackprop.tabular._model_inputs import WIDTH, FeatureBuilder, LazyFeatureMatrix
 from skbackprop.tabular._table_encoding import FittedEncoding
 from skbackprop.utils.arrays import max_abs
@@ -52,9 +52,7 @@ def fitted(X, y=None, target_type="continuous"):
     encoding, rows = FittedEncoding.fit(
         columns_of(X),
         y,
-        "from_dtype",
-        target_type=target_type,
-        random_state=rng,
+        TableEncoder(target_type=target_type, random_state=rng),
         with_interactions=True,
     )
     return FeatureBuilder.from_encoding(encoding, rows, rng, len(rows.codes)), rows
@@ -64,11 +62,11 @@ def fitted(X, y=None, target_type="continuous"):
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize("values_at_once", [1, 1 << 20])
 def test_views_are_those_of_all_rows_at_once(name, view, values_at_once, monkeypatch):
-    monkeypatch.setattr(_robust_scaling, "_VALUES_AT_ONCE", values_at_once)
+    monkeypatch.setattr(numeric_encoders, "_VALUES_AT_ONCE", values_at_once)
     X = TABLES[name]()
     features, rows = fitted(X)
     matrices = features.encoding.read_training_rows(columns_of(X))
-    expected = features.make_inputs(matrices, [view])[view]
+    expected = features.make_inputs(matrices, with_table=True)[view]
     np.testing.assert_array_equal(features.make_training_input(rows, view), expected)
     if view != "table":
         lazy, some = LazyFeatureMatrix(features, rows, view), np.array([5, 250, 5, 0])
@@ -146,7 +144,7 @@ def test_what_is_trained_on_fewer_rows(kind, monkeypatch):
 def test_a_fit_never_holds_the_inputs_of_all_rows(kind, monkeypatch):
     """Bytes for each row, from two sizes: what does not grow with the rows is no matter."""
     monkeypatch.setattr(_model_inputs, "_MAX_DENSE_ELEMENTS", 0)
-    monkeypatch.setattr(_robust_scaling, "_VALUES_AT_ONCE", 1)
+    monkeypatch.setattr(numeric_encoders, "_VALUES_AT_ONCE", 1)
     model = kind(n_estimators=2, max_iter=1, random_state=0)
 
     def peak(n_rows):

@@ -33,7 +33,6 @@ from skbackprop.losses import (
     Tweedie,
 )
 from skbackprop.tabular import _prediction
-from skbackprop.tabular._targets import RegressorTargets
 from support.tables import component_inputs
 
 X, Y = load_diabetes(return_X_y=True)
@@ -176,18 +175,21 @@ def test_mixture_weights_minimize_the_loss(loss):
     """Of a good model, its negative, and noise, the good one is all that counts."""
     rng = np.random.RandomState(0)
     y = rng.gamma(3, size=200)
-    targets = RegressorTargets.fit(REGRESSOR_LOSSES[loss], y, None, False)
+    model = TabularRegressor(loss=loss, clip=False)
+    model._fit_targets(y, None)
     good = y + 0.1 * rng.randn(200)
     models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
     models = [each[:, None] for each in models]
-    if targets.has_variance:
+    if model._predicts_std:
         models = [np.hstack([each, np.full((200, 1), 0.5)]) for each in models]
-    weights = targets.fit_weights(models, y, None)
+    model._fit_mixture([each[None] for each in models], y, None)
+    weights = model.weights_
     assert weights.sum() == pytest.approx(1)
     assert weights[0] > 0.9
-    assert targets.fit_weights(models[1:2], y, None).tolist() == [1]
-    mixed = targets.mix(models, weights.tolist())
-    assert targets.score(mixed, y, None) > 0.9
+    mixed = model._mix([each[None] for each in models])
+    assert model._mixture_loss(mixed, y, None) < 0.1
+    model._fit_mixture([models[1][None]], y, None)
+    assert model.weights_.tolist() == [1]
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.5, 0.9])], ids=str)

@@ -54,7 +54,7 @@ def test_importances_are_out_of_fold(kind):
         predictions = model.classes_[np.argmax(predictions, axis=1)]
         expected = model.oof_score_ - accuracy_score(y, predictions)
     else:
-        expected = model.oof_score_ - r2_score(y, model._targets.predictions(np.array(predictions)))
+        expected = model.oof_score_ - r2_score(y, model._predictions(np.array(predictions)))
     assert found.importances[1, 0] == pytest.approx(expected, abs=1e-5)
 
 

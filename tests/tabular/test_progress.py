@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import BackpropClassifier, TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
-from skbackprop.tabular import _training_cycles, base
+from skbackprop.tabular import _networks, base
 from support import class_data, same_bits, value_data
 from support.tables import BOTH
 
@@ -28,8 +28,8 @@ SMALL = {"n_estimators": 2, "blend": None, "random_state": 0}
 @pytest.fixture(autouse=True)
 def short_cycles(monkeypatch):
     """Let there be two cycles, both of which are kept."""
-    monkeypatch.setattr(_training_cycles, "cycle_lengths", lambda n_train, max_iter: CYCLES)
-    monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf)
+    monkeypatch.setattr(_networks, "cycle_lengths", lambda n_train, max_iter: CYCLES)
+    monkeypatch.setattr(_networks, "TOLERANCE", np.inf)
     monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
 
 
@@ -76,7 +76,7 @@ def assert_same(found, expected, X):
 @BOTH
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_a_line_is_printed_for_each_cycle(kind, is_kept, monkeypatch, capsys):
-    monkeypatch.setattr(_training_cycles, "TOLERANCE", np.inf if is_kept else -1.0)
+    monkeypatch.setattr(_networks, "TOLERANCE", np.inf if is_kept else -1.0)
     model = kind(**SMALL, verbose=True).fit(*data_for(kind))
     lines = capsys.readouterr().out.splitlines()
     places = [(1 + i, 1 + cycle) for i in range(n_ensembles(kind)) for cycle in range(2)]

@@ -35,10 +35,7 @@ def statistics_of(y, kind, groups=None):
     encoding, _ = FittedEncoding.fit(
         columns_of(frame),
         y,
-        "from_dtype",
-        min_frequency=1,
-        target_type=kind,
-        random_state=0,
+        TableEncoder(min_frequency=1, target_type=kind, random_state=0),
         groups=groups,
     )
     return encoding.read_training_rows(columns_of(frame)).numbers[:, 1:]
@@ -73,10 +70,7 @@ def test_the_statistics_of_a_level_by_hand():
     encoding, _ = FittedEncoding.fit(
         columns_of(frame),
         y,
-        "from_dtype",
-        max_categories=2,
-        target_type="continuous",
-        random_state=0,
+        TableEncoder(max_categories=2, target_type="continuous", random_state=0),
     )
     folds = encoding.categories.statistics.folds
     numbers = encoding.read_training_rows(columns_of(frame)).numbers

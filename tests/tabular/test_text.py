@@ -272,8 +272,8 @@ def test_column_kinds_precede_categorical_features():
     "given, error",
     [
         ({"zip": "words"}, r"to one of \['number', 'category', 'text'.* got 'words'"),
-        ({"zap": "text"}, r"got 'zap'. The columns are \['zip', 'note'"),
-        ({7: "text"}, "got 7. The columns are"),
+        ({"zap": "text"}, r"for the column 'zap'. The columns are \['zip', 'note'"),
+        ({7: "text"}, "for the column 7. The columns are"),
         (
             {"name": "number"},
             "Column 'name' can't be of the kind 'number' .* of the kind 'category'",
