@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows
-from .base import BoundLayer, GroupSums, LayerContext, Shape, fill_padding, sum_rows
+from .base import BoundLayer, LayerContext, Shape, divide_sums, fill_padding, sum_rows
 
 # A part of a batch has at most this many values of columns, four megabytes in single precision.
 # With smaller parts, threads wait for Python's lock. The columns of a single part are kept for the
@@ -260,10 +260,15 @@ class TiledBiases:
 _N_GROUPS = 4
 
 
-class KernelSums:
-    """Gradients of kernels and biases, as sums over parts of a batch.
+def bind_kernel_gradients(
+    context: LayerContext, kernels: Array, parts: Sequence[slice], n_positions: int
+) -> Callable[[Callable[..., None]], object]:
+    """Return a function that sums the gradients of kernels and biases over parts of a batch.
 
-    Groups of consecutive parts have sums of their own, which threads compute side by side.
+    The function calls ``backward_part(rows, add)`` for each part, which passes its share by
+    ``add(columns, factors, delta)``. It adds ``columns.T @ factors`` to the gradient of the
+    kernels, and the rows of `delta` to that of the biases. Groups of consecutive parts have sums of
+    their own, which threads compute side by side.
 
     Parameters
     ----------
@@ -276,53 +281,35 @@ class KernelSums:
     n_positions : int
         The number of positions of a row of the output.
     """
+    pool, gradients = context.batch.pool, context.gradients
+    n_groups = min(_N_GROUPS, len(parts))
+    bounds = [len(parts) * group // n_groups for group in range(n_groups + 1)]
+    groups = [parts[start:stop] for start, stop in pairwise(bounds)]
+    ones = context.batch.ones(max(part.stop - part.start for part in parts) * n_positions)
 
-    def __init__(
-        self, context: LayerContext, kernels: Array, parts: Sequence[slice], n_positions: int
+    def add(
+        totals: Sequence[Array | None], is_first: bool, columns: Array, factors: Array, delta: Array
     ) -> None:
-        self._pool, gradients = context.batch.pool, context.gradients
-        n_groups = min(_N_GROUPS, len(parts))
-        bounds = [len(parts) * group // n_groups for group in range(n_groups + 1)]
-        self._groups = [parts[start:stop] for start, stop in pairwise(bounds)]
-        d_kernels = gradients["kernels"].reshape(kernels.shape) if gradients else None
-        self._sums = GroupSums(n_groups, d_kernels, gradients.get("kernel_biases"))
-        self._ones = context.batch.ones(max(part.stop - part.start for part in parts) * n_positions)
+        products = (multiply, columns.swapaxes(-1, -2), factors), (sum_rows, delta, ones)
+        for total, (write, a, b) in zip(totals, products, strict=True):
+            if total is None:
+                continue
+            share = total if is_first else pool.get_for_thread("share of a sum", total.shape)
+            write(a, b, share)
+            if not is_first:
+                np.add(total, share, out=total)
 
-    def run(self, backward_part: Callable[..., None]) -> None:
-        """Call ``backward_part(rows, add)`` for each part, which passes its share to `add`."""
-
-        def run_group(group: int) -> None:
-            kernels, biases = self._sums.of_group(group)
-            for i, rows in enumerate(self._groups[group]):
-                backward_part(rows, partial(self._add, kernels, biases, i == 0))
-
-        parallel_for(run_group, range(len(self._groups)))
-        self._sums.add_up()
-
-    def _add(
-        self,
-        kernels: Array | None,
-        biases: Array | None,
-        is_first: bool,
-        columns: Array,
-        factors: Array,
-        delta: Array,
+    def backward_group(
+        group: Sequence[slice],
+        d_kernels: Array | None,
+        d_biases: Array | None,
+        backward_part: Callable[..., None],
     ) -> None:
-        """Add ``columns.T @ factors`` and the sum of the rows of `delta` to the sums of a group."""
-        if kernels is not None:
-            transposed = columns.swapaxes(-1, -2)
-            self._accumulate(lambda out: multiply(transposed, factors, out), kernels, is_first)
-        if biases is not None:
-            self._accumulate(lambda out: sum_rows(delta, self._ones, out), biases, is_first)
+        for rows in group:
+            backward_part(rows, partial(add, (d_kernels, d_biases), rows is group[0]))
 
-    def _accumulate(self, write: Callable[[Array], None], total: Array, is_first: bool) -> None:
-        """Write a share to the sum of a group if it is the first one, and add it otherwise."""
-        if is_first:
-            write(total)
-        else:
-            share = self._pool.get_for_thread("share of a sum", total.shape)
-            write(share)
-            np.add(total, share, out=total)
+    d_kernels = gradients["kernels"].reshape(kernels.shape) if gradients else None
+    return divide_sums(backward_group, groups, d_kernels, gradients.get("kernel_biases"))
 
 
 def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
@@ -334,7 +321,7 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
     z_shape = *members, context.batch.n_rows * windows.n_windows, n_filters
     kernels = context.parameters["kernels"].reshape(*members, windows.window, n_filters)
     biases = TiledBiases(context)
-    sums = KernelSums(context, kernels, windows.parts, windows.n_windows)
+    add_up = bind_kernel_gradients(context, kernels, windows.parts, windows.n_windows)
 
     def forward(x: Array, out: Array) -> None:
         images, z = windows.pad(x), out.reshape(z_shape)
@@ -357,7 +344,7 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
                 d_images = grad_input.reshape(windows.image_shape)
                 windows.scatter_product(d_rows, kernels, d_images, rows)
 
-        sums.run(backward_rows)
+        add_up(backward_rows)
         if grad_input is not None:
             windows.clear_padding(grad_input.reshape(windows.image_shape))
 
@@ -374,7 +361,7 @@ def bind_transposed_convolution(context: LayerContext, axes: ImageWindows) -> Bo
     z_shape = *members, n_rows * n_pixels, n_filters
     kernels = context.parameters["kernels"].reshape(*members, windows.window, n_channels)
     biases = TiledBiases(context)
-    sums = KernelSums(context, kernels, windows.parts, n_pixels)
+    add_up = bind_kernel_gradients(context, kernels, windows.parts, n_pixels)
 
     def forward(x: Array, out: Array) -> None:
         matrix, images = x.reshape(x_shape), out.reshape(windows.image_shape)
@@ -397,7 +384,7 @@ def bind_transposed_convolution(context: LayerContext, axes: ImageWindows) -> Bo
             if grad_input is not None:
                 multiply(columns, kernels, grad_input.reshape(x_shape)[..., of_rows, :])
 
-        sums.run(backward_rows)
+        add_up(backward_rows)
 
     return forward, backward
 

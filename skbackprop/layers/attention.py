@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,12 +15,12 @@ from ..utils.parallel import parallel_for, split_rows
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
 from .base import (
     BoundLayer,
-    KernelInit,
     Layer,
     LayerContext,
-    NormalInit,
     ParameterSpec,
     Shape,
+    draw_kernels,
+    draw_normal,
     expand_layers,
     fill_padding,
     padding_mask,
@@ -88,7 +89,7 @@ class PositionalEncoding(Layer):
         return input_shape
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        initializer = NormalInit(0.1, input_shape)
+        initializer = partial(draw_normal, 0.1, input_shape)
         specs = (ParameterSpec("position_embeddings", input_shape, initializer),)
         return specs if self.trained else ()
 
@@ -219,9 +220,13 @@ class MultiHeadAttention(Layer):
         n_channels, width = input_shape[-1], self.n_heads * self.compute_key_size(input_shape)
         inner, outer = (n_channels, 3 * width), (width, n_channels)
         return (
-            ParameterSpec("attention_kernels", inner, KernelInit(inner), regularized=True),
+            ParameterSpec(
+                "attention_kernels", inner, partial(draw_kernels, inner), regularized=True
+            ),
             ParameterSpec("attention_biases", inner[-1:]),
-            ParameterSpec("attention_output_kernels", outer, KernelInit(outer), regularized=True),
+            ParameterSpec(
+                "attention_output_kernels", outer, partial(draw_kernels, outer), regularized=True
+            ),
             ParameterSpec("attention_output_biases", outer[-1:]),
         )
 

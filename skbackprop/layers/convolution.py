@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,15 @@ from ._convolution_passes import (
     bind_transposed_convolution,
 )
 from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_pairs
-from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_row_axes
+from .base import (
+    BoundLayer,
+    Layer,
+    LayerContext,
+    ParameterSpec,
+    Shape,
+    check_row_axes,
+    draw_kernels,
+)
 from .dense import Activation
 from .reshaping import CropOrPad, Reshape
 
@@ -54,14 +63,18 @@ class Convolution(WindowLayer):
         """Return the shape of the kernels: the window, and the channels of input and output."""
         raise NotImplementedError(f"{type(self).__name__} must define kernel_shape(input_shape)")
 
+    def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
+        """Draw initial kernels of a shape."""
+        n_positions = math.prod(shape[:-2])
+        return draw_kernels(shape, rng, activation=self.activation, n_positions=n_positions)
+
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,) if self.activation is None else (self, Activation(self.activation))
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.kernel_shape(input_shape)
-        initializer = KernelInit(shape, self.activation, math.prod(shape[:-2]))
         specs = (
-            ParameterSpec("kernels", shape, initializer, regularized=True),
+            ParameterSpec("kernels", shape, partial(self.draw_kernels, shape), regularized=True),
             ParameterSpec("kernel_biases", self.compute_output_shape(input_shape)[-1:]),
         )
         return specs if self.use_bias else specs[:1]
@@ -364,10 +377,14 @@ class Conv2DTranspose(Convolution):
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *self.window_size, self.n_filters, math.prod(input_shape[2:])
 
-    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        kernels, *biases = super().parameter_specs(input_shape)
-        initializer = TransposedKernelInit(kernels.shape, self.activation, self.window_strides)
-        return replace(kernels, initializer=initializer), *biases
+    def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
+        # The variance is that of a convolution, whose fan_in is the number of inputs that
+        # contribute to an output: at most ceil(kernel_size / strides) rows and columns of pixels.
+        height, width, n_filters, n_channels = shape
+        drawn = super().draw_kernels((height, width, n_channels, n_filters), rng)
+        sizes = zip((height, width), self.window_strides, strict=True)
+        n_windows = math.prod(math.ceil(size / stride) for size, stride in sizes)
+        return drawn.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         check_row_axes(self, input_shape)
@@ -449,12 +466,11 @@ class DepthwiseConv2D(Convolution):
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *self.window_size, math.prod(input_shape[2:])
 
-    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        kernels, *biases = super().parameter_specs(input_shape)
-        height, width, n_channels = kernels.shape
+    def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
+        height, width, n_channels = shape
         # An input meets height * width outputs, and not those of the other channels.
-        initializer = KernelInit(kernels.shape, self.activation, height * width / n_channels)
-        return replace(kernels, initializer=initializer), *biases
+        n_positions = height * width / n_channels
+        return draw_kernels(shape, rng, activation=self.activation, n_positions=n_positions)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return *self.compute_output_size(input_shape), math.prod(input_shape[2:])
@@ -468,36 +484,6 @@ class DepthwiseConv2D(Convolution):
 
     def bind(self, context: LayerContext) -> BoundLayer:
         return bind_depthwise_convolution(context, self.image_windows(context.input_shape))
-
-
-@dataclass(frozen=True)
-class TransposedKernelInit:
-    """Initializer of the kernels of a transposed convolution.
-
-    The kernels have the variance of `KernelInit`. Its fan_in is the number of inputs that
-    contribute to an output: at most ``ceil(kernel_size / strides)`` rows and columns of pixels.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The shape of the kernels: height, width, output channels, input channels.
-    activation : str, ActivationFunction or None
-        The activation of the layer.
-    strides : (int, int)
-        The strides of the layer.
-    """
-
-    shape: Shape
-    activation: str | ActivationFunction | None
-    strides: Pair
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        height, width, n_filters, n_channels = self.shape
-        shape = height, width, n_channels, n_filters
-        drawn = KernelInit(shape, self.activation, height * width)(rng)
-        sizes = zip((height, width), self.strides, strict=True)
-        n_windows = math.prod(math.ceil(size / stride) for size, stride in sizes)
-        return drawn.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any, cast
 
 import numpy as np
 
 from ..utils.arrays import Array, iter_row_slices
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
-from .base import BoundLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
+from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, draw_normal
 from .columns import ColumnLayer, Scale, view_blocks
 
 # Up to this number of levels, float32 represents all codes exactly.
@@ -133,7 +133,7 @@ class CategoricalEmbedding(ColumnLayer):
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = sum(self.sizes), self.n_units
-        return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
+        return (ParameterSpec("embeddings", shape, partial(draw_normal, self.scale, shape)),)
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         return 0
@@ -355,7 +355,7 @@ class Embedding(Layer):
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.n_tokens, self.n_units
-        return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
+        return (ParameterSpec("embeddings", shape, partial(draw_normal, self.scale, shape)),)
 
     def max_matmul_size(self, input_shape: Shape) -> int:
         return 0
@@ -505,7 +505,7 @@ class PeriodicEmbedding(ColumnLayer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.n_embedded(input_shape[0]), 2 * self.n_frequencies, self.n_units
         # The mean square of a wave is 1/2, so the outputs have a variance of about one.
-        maps = ParameterSpec("maps", shape, NormalInit(self.n_frequencies**-0.5, shape))
+        maps = ParameterSpec("maps", shape, partial(draw_normal, self.n_frequencies**-0.5, shape))
         return (self._frequencies(input_shape[0]), maps) if self.trained else (maps,)
 
     def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
@@ -513,7 +513,7 @@ class PeriodicEmbedding(ColumnLayer):
 
     def _frequencies(self, n_inputs: int) -> ParameterSpec:
         shape = self.n_embedded(n_inputs), self.n_frequencies
-        return ParameterSpec("frequencies", shape, NormalInit(self.scale, shape))
+        return ParameterSpec("frequencies", shape, partial(draw_normal, self.scale, shape))
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_waves = 2 * self.n_frequencies * self.n_embedded(input_shape[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,12 +23,11 @@ from ..utils.validation import validate_interval
 from .base import (
     NUM_BATCHES_TRACKED,
     BoundLayer,
-    GroupSums,
     Layer,
     LayerContext,
     ParameterSpec,
     Shape,
-    join_groups,
+    divide_rows,
     padding_mask,
 )
 
@@ -304,36 +304,16 @@ class LayerNormalization(Normalization):
 
     def bind(self, context: LayerContext) -> BoundLayer:
         (n_rows, n_units), batch = context.x_shape, context.batch
-        parts = split_rows(n_rows, BLOCK // n_units)
-        sums = GroupSums(len(parts), *self._get_arrays(context.gradients, "gains", "biases"))
+        gains, biases = self._get_arrays(context.parameters, "gains", "biases")
         products = batch.scratch("normalization products", n_rows, n_units)
         normed = context.scratch("normed", n_rows, n_units) if context.has_backward else None
         mean, inverse = context.scratch("mean", n_rows, 1), context.scratch("inverse", n_rows, 1)
-        passes = []
-        for part, rows in enumerate(parts):
-            own = None if normed is None else normed[..., rows, :]
-            arrays = (products[..., rows, :], mean[..., rows, :], inverse[..., rows, :])
-            passes.append(self._bind_rows(context, own, *arrays, *sums.of_group(part)))
-        return join_groups(parts, passes, sums)
-
-    def _bind_rows(
-        self,
-        context: LayerContext,
-        normed: Array | None,
-        products: Array,
-        mean: Array,
-        inverse: Array,
-        d_gains: Array | None,
-        d_biases: Array | None,
-    ) -> BoundLayer:
-        """Return the passes of some rows. Without `normed` there is no backward pass."""
-        gains, biases = self._get_arrays(context.parameters, "gains", "biases")
-        n_rows, n_units = products.shape[-2:]
         equal = np.full((n_units, 1), 1 / n_units, products.dtype)
-        epsilon = products.dtype.type(self.epsilon)
-        ones, shares = context.batch.ones(n_rows), np.empty_like(gains)
+        epsilon, ones = products.dtype.type(self.epsilon), batch.ones(n_rows)
 
-        def forward(x: Array, out: Array) -> None:
+        def forward(
+            normed: Array | None, products: Array, mean: Array, inverse: Array, x: Array, out: Array
+        ) -> None:
             centered = out if normed is None else normed
             np.matmul(x, equal, out=mean)
             np.subtract(x, mean, out=centered)
@@ -344,16 +324,25 @@ class LayerNormalization(Normalization):
             np.multiply(centered, gains, out=out)
             np.add(out, biases, out=out)
 
-        def backward(x: Array, out: Array, delta: Array) -> None:
+        def backward(
+            d_gains: Array | None,
+            d_biases: Array | None,
+            normed: Array,
+            products: Array,
+            mean: Array,
+            inverse: Array,
+            x: Array,
+            out: Array,
+            delta: Array,
+        ) -> None:
             # With e for delta * gains, n for norm(z), and means over the units:
             # d z = (e - mean(e) - n * mean(e * n)) / sqrt(v + epsilon)
-            assert normed is not None
             np.multiply(delta, normed, out=products)
             if d_gains is not None:
-                np.matmul(ones, products, out=d_gains)
-                np.matmul(ones, delta, out=d_biases)
-            np.multiply(gains, equal.T, out=shares)
-            shares_of_units = shares.swapaxes(-1, -2)
+                ones_of_rows = ones[:, : delta.shape[-2]]
+                np.matmul(ones_of_rows, products, out=d_gains)
+                np.matmul(ones_of_rows, delta, out=d_biases)
+            shares_of_units = (gains * equal.T).swapaxes(-1, -2)
             np.matmul(products, shares_of_units, out=mean)
             np.multiply(normed, mean, out=normed)
             np.matmul(delta, shares_of_units, out=mean)
@@ -362,7 +351,12 @@ class LayerNormalization(Normalization):
             np.subtract(delta, normed, out=delta)
             np.multiply(delta, inverse, out=delta)
 
-        return forward, backward
+        parts, arrays = split_rows(n_rows, BLOCK // n_units), (normed, products, mean, inverse)
+        sums = self._get_arrays(context.gradients, "gains", "biases")
+        return (
+            partial(divide_rows(forward, parts), *arrays),
+            partial(divide_rows(backward, parts, *sums), *arrays),
+        )
 
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {

@@ -15,7 +15,7 @@ from ..initializers import GlorotUniform, Initializer
 from ..layers.base import (
     NUM_BATCHES_TRACKED,
     BackwardReads,
-    BatchContext,
+    BatchMemory,
     BatchView,
     Layer,
     LayerContext,
@@ -318,7 +318,7 @@ class Network:
             would overwrite the raw predictions.
         """
         is_training, takes_padding = gradients is not None, self.takes_padding
-        batch = BatchContext(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
+        batch = BatchMemory(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
         return BoundNetwork(self, batch, parameters, gradients, sparse, with_input_gradient)
 
     # ---------------------------------------------------------------------- parameters
@@ -397,14 +397,14 @@ class BoundNetwork:
     ----------
     network : Network
         The architecture.
-    batch : BatchContext
-        The batch context that the layers share.
+    batch : BatchMemory
+        The memory that the layers share.
     parameters, gradients, sparse, with_input_gradient
         As in `Network.bind`.
 
     Attributes
     ----------
-    batch : BatchContext
+    batch : BatchMemory
         The row weights of the current training batch are to be set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
         The gradient of the loss with respect to the raw predictions, to be set before `backward`.
@@ -416,7 +416,7 @@ class BoundNetwork:
     def __init__(
         self,
         network: Network,
-        batch: BatchContext,
+        batch: BatchMemory,
         parameters: Parameters,
         gradients: Parameters | None,
         sparse: bool,
