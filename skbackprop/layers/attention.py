@@ -93,12 +93,6 @@ class PositionalEncoding(Layer):
         specs = (ParameterSpec("position_embeddings", input_shape, initializer),)
         return specs if self.trained else ()
 
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return math.prod(input_shape)
-
     def bind(self, context: LayerContext) -> BoundLayer:
         if self.trained:
             table = context.parameters["position_embeddings"]

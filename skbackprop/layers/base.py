@@ -12,9 +12,10 @@ of height, width and channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -515,18 +516,24 @@ class Layer(Configurable):
     def memory_per_sample(self, input_shape: Shape) -> int:
         """Return the approximate number of values of a row that a step reads or writes.
 
-        By default these are the output and its gradient.
+        By default these are the output and its gradient; none for layers that work in place.
         """
+        if self.backward_reads != "input":
+            return 0
         return 2 * math.prod(self.compute_output_shape(input_shape))
 
     def max_matmul_size(self, input_shape: Shape) -> int | None:
         """Return the number of multiplications of the largest matrix product, for one row.
 
-        None stands for products of parts of a batch, which `parallel_for` divides among threads
-        instead of BLAS.
+        By default these are the weights of the largest regularized array: tables of embeddings,
+        which no product reads, are not regularized. None stands for products of parts of a batch,
+        which `parallel_for` divides among threads instead of BLAS.
         """
-        specs = self.parameter_specs(input_shape)
-        return max((spec.size for spec in specs if len(spec.shape) > 1), default=0)
+        largest = 0
+        for spec in self.parameter_specs(input_shape):
+            if spec.regularized and len(spec.shape) > 1:
+                largest = max(largest, spec.size)
+        return largest
 
     def init_running_count(
         self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
@@ -592,6 +599,15 @@ def check_row_axes(layer: Layer, input_shape: Shape) -> None:
 def has_sequence_layer(layers: Sequence[Layer]) -> bool:
     """Return whether one of some layers, or of the layers within them, reads sequences."""
     return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)
+
+
+def as_ints(value: Any) -> tuple[int, ...]:
+    """Return a sequence of integers, or a single one, as a tuple; () for anything else."""
+    is_sequence = isinstance(value, Iterable) and not isinstance(value, str | bytes | dict | set)
+    numbers = tuple(value) if is_sequence else (value,)
+    if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
+        return ()
+    return tuple(map(int, numbers))
 
 
 def check_layers(

@@ -64,9 +64,6 @@ class BlockDiagonalDense(ColumnLayer):
         shape = self.n_blocks, self.width, self.n_units
         return (ParameterSpec("maps", shape, partial(draw_normal, self.width**-0.5, shape)),)
 
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return self.width * self.n_units
-
     def bind(self, context: LayerContext) -> BoundLayer:
         maps, d_maps = context.parameters["maps"], context.gradients.get("maps")
         grad_input, n_blocks = context.grad_input, self.n_blocks

@@ -218,9 +218,6 @@ class Activation(Layer):
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
 
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return 0
-
     @property
     def function(self) -> ActivationFunction:
         """The activation function."""
@@ -259,12 +256,8 @@ def _multiply_by_derivative(derivative: Array, a: Array, delta: Array) -> None:
     np.multiply(delta, derivative, out=delta)
 
 
-# A mask compares values of 16 bits with the rate. A random word of 64 bits holds four of them.
+# A mask compares values of 16 bits with the rate.
 _N_VALUES = 1 << 16
-_VALUES_PER_WORD = 4
-
-# At most this many words are drawn at once, so that memory does not grow with the network.
-_WORDS_AT_ONCE = 1 << 13
 
 
 def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
@@ -326,19 +319,20 @@ class Dropout(Layer):
         batch = context.batch
         if not batch.is_training:
             return None
-        threshold, factor = _threshold_and_factor(self.rate)
+        # The smallest 16-bit value that keeps a unit, and the factor of kept units.
+        n_dropped = min(round(self.rate * _N_VALUES), _N_VALUES - 1)
+        threshold, factor = np.uint16(n_dropped), _N_VALUES / (_N_VALUES - n_dropped)
         if context.is_sparse:
             return _bind_sparse_dropout(batch.rngs, threshold, factor)
         n_estimators, size = batch.n_estimators, math.prod(context.x_shape)
-        words = batch.pool.get("random bits", (n_estimators, _n_words(size)), np.uint64)
-        values = words.view(np.uint16)[:, :size]
+        values = batch.pool.get("random values", (n_estimators, size), np.uint16)
         is_kept = batch.pool.get("is kept", (n_estimators, size), np.bool_)
         mask = context.scratch("mask", *context.x_shape)
         flat_mask, value = mask.reshape(n_estimators, size), batch.pool.dtype.type(factor)
 
         def forward(x: Array, out: Array) -> None:
-            for rng, words_of_member in zip(batch.rngs, words, strict=True):
-                _draw_words(rng, words_of_member)
+            for rng, values_of_member in zip(batch.rngs, values, strict=True):
+                values_of_member[...] = _draw_values(rng, size)
             np.greater_equal(values, threshold, out=is_kept)
             np.multiply(is_kept, value, out=flat_mask)
             np.multiply(x, mask, out=out)
@@ -357,9 +351,7 @@ def _bind_sparse_dropout(
     def forward(x: list[Any], out: list[Any]) -> None:
         for member, rng in enumerate(rngs):
             rows = x[member % len(x)]
-            words = np.empty(_n_words(len(rows.data)), np.uint64)
-            _draw_words(rng, words)
-            data = rows.data * (words.view(np.uint16)[: len(rows.data)] >= threshold)
+            data = rows.data * (_draw_values(rng, len(rows.data)) >= threshold)
             data *= factor
             out[member] = csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
 
@@ -371,19 +363,7 @@ class HiddenDropout(Dropout):
     """Dropout before a dense layer, by the rates of an estimator's `dropout`."""
 
 
-def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
-    """Return the smallest 16-bit value that keeps a unit, and the factor of kept units."""
-    n_dropped = min(round(rate * _N_VALUES), _N_VALUES - 1)
-    return np.uint16(n_dropped), _N_VALUES / (_N_VALUES - n_dropped)
-
-
-def _n_words(n_values: int) -> int:
-    """Return the number of words for so many 16-bit values."""
-    return -(-n_values // _VALUES_PER_WORD)
-
-
-def _draw_words(rng: np.random.Generator, words: Array) -> None:
-    """Fill `words` with the next random bits of a generator."""
-    for start in range(0, len(words), _WORDS_AT_ONCE):
-        part = words[start : start + _WORDS_AT_ONCE]
-        part[...] = rng.bit_generator.random_raw(len(part))
+def _draw_values(rng: np.random.Generator, n_values: int) -> Array:
+    """Draw random 16-bit values. A word of 64 bits holds four of them."""
+    words: Array = rng.bit_generator.random_raw(-(-n_values // 4))
+    return words.view(np.uint16)[:n_values]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, cast
@@ -13,7 +11,7 @@ import numpy as np
 
 from ..utils.arrays import Array, iter_row_slices
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
-from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, draw_normal
+from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, as_ints, draw_normal
 from .columns import ColumnLayer, Scale, view_blocks
 
 # Up to this number of levels, float32 represents all codes exactly.
@@ -135,21 +133,12 @@ class CategoricalEmbedding(ColumnLayer):
         shape = sum(self.sizes), self.n_units
         return (ParameterSpec("embeddings", shape, partial(draw_normal, self.scale, shape)),)
 
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        # Each column has a code and a row, and each vector its gradient and its indices.
-        return super().memory_per_sample(input_shape) + len(self.categorical_columns) * (
-            2 + 2 * self.n_units
-        )
-
     def bind(self, context: LayerContext) -> BoundLayer:
         (n_inputs,), n_rows = context.input_shape, context.batch.n_rows
         n_embedded, grad_input = len(self.sizes), context.grad_input
         n_others = n_inputs - n_embedded
-        columns = _column_index(self.categorical_columns)
-        others = _column_index([i for i in range(n_inputs) if i not in self.categorical_columns])
+        columns = list(self.categorical_columns)
+        others = [i for i in range(n_inputs) if i not in columns]
         sizes = np.array(self.sizes)
         starts = np.cumsum(sizes) - sizes
         table = EmbeddingTable(context, n_embedded, self.n_units)
@@ -357,13 +346,6 @@ class Embedding(Layer):
         shape = self.n_tokens, self.n_units
         return (ParameterSpec("embeddings", shape, partial(draw_normal, self.scale, shape)),)
 
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        # Each token has a row of the table, and each number of a vector an index.
-        return super().memory_per_sample(input_shape) + input_shape[0] * (2 + 2 * self.n_units)
-
     def bind(self, context: LayerContext) -> BoundLayer:
         table = EmbeddingTable(context, *context.out_shape[1:])
         shape = -1, *context.out_shape[:2]
@@ -380,35 +362,22 @@ class Embedding(Layer):
         return forward, backward
 
 
-def _column_index(columns: Sequence[int]) -> Any:
-    """Return the index of sorted columns: a slice, which is faster, if they are adjacent."""
-    n = len(columns)
-    is_slice = n > 0 and columns[-1] - columns[0] < n
-    return slice(columns[0], columns[0] + n) if is_slice else list(columns)
-
-
 def _validate_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
     """Return pairs (column, number of levels), sorted by column, or raise a ValueError."""
     items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
-    try:
-        pairs = sorted((_as_int(column), _as_int(n)) for column, n in items)
-    except (TypeError, ValueError):
-        pairs = []
-    columns, numbers = {column for column, _ in pairs}, [n for _, n in pairs]
-    has_columns = 0 < len(pairs) == len(columns) and min(columns) >= 0
-    if not (has_columns and min(numbers) >= 1 and max(numbers) <= _MOST_LEVELS):
+    pairs = sorted(map(as_ints, items)) if isinstance(items, Iterable) else []
+    columns = {pair[0] for pair in pairs if len(pair) == 2}
+    if not (
+        0 < len(pairs) == len(columns)
+        and min(columns) >= 0
+        and all(1 <= n <= _MOST_LEVELS for _, n in pairs)
+    ):
         raise ValueError(
             "n_levels of CategoricalEmbedding must be a dict of columns of X, from 0 on, and of "
             f"how many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: 28}}, or "
             f"such pairs, got {n_levels!r}."
         )
-    return tuple(pairs)
-
-
-def _as_int(number: Any) -> int:
-    if isinstance(number, (bool, np.bool_)):
-        raise TypeError
-    return operator.index(number)
+    return cast("tuple[tuple[int, int], ...]", tuple(pairs))
 
 
 # Prediction computes the waves of at most this many rows at once, which stay in the cache.
@@ -485,7 +454,14 @@ class PeriodicEmbedding(ColumnLayer):
         validate_interval(self, "scale", low=0, closed="neither")
         validate_bool(self, "trained")
         if self.features is not None:
-            object.__setattr__(self, "features", _validate_columns(self.features))
+            columns = as_ints(self.features)
+            if not columns or min(columns) < 0 or len(set(columns)) < len(columns):
+                raise ValueError(
+                    "features of PeriodicEmbedding must be None for all columns, or at least one "
+                    "column, from 0 on and each only once, such as [0, 3] or range(5), got "
+                    f"{self.features!r}."
+                )
+            object.__setattr__(self, "features", columns)
 
     def validate_columns(self, n_inputs: int) -> None:
         beyond = [column for column in self.features or () if column >= n_inputs]
@@ -518,9 +494,6 @@ class PeriodicEmbedding(ColumnLayer):
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_waves = 2 * self.n_frequencies * self.n_embedded(input_shape[0])
         return super().memory_per_sample(input_shape) + 2 * n_waves
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return self.n_frequencies * self.n_units
 
     def bind(self, context: LayerContext) -> BoundLayer:
         n_rows, grad_input = context.batch.n_rows, context.grad_input
@@ -580,20 +553,6 @@ class PeriodicEmbedding(ColumnLayer):
                 grad_input[..., columns] += d_numbers[..., 0].swapaxes(-1, -2)
 
         return forward, backward
-
-
-def _validate_columns(features: Any) -> tuple[int, ...]:
-    """Return columns as a tuple of int, or raise a ValueError."""
-    columns: list[int] = []
-    if isinstance(features, Iterable) and not isinstance(features, str | bytes | dict | set):
-        with suppress(TypeError):
-            columns = list(map(_as_int, features))
-    if not columns or min(columns) < 0 or len(set(columns)) < len(columns):
-        raise ValueError(
-            "features of PeriodicEmbedding must be None for all columns, or at least one column, "
-            f"from 0 on and each only once, such as [0, 3] or range(5), got {features!r}."
-        )
-    return tuple(columns)
 
 
 LAYERS: dict[str, type[Layer]] = {"scale": Scale, "periodic": PeriodicEmbedding}
