@@ -123,18 +123,36 @@ def compute_sinusoids(shape: Shape) -> Array:
     return np.where(channels % 2 == 0, np.sin(phases), np.cos(phases))
 
 
-def _check_heads(layer: MultiHeadAttention | TransformerBlock, input_shape: Shape) -> None:
-    """Raise a ValueError if the channels can not be divided among the heads."""
-    if layer.key_size is None and input_shape[-1] % layer.n_heads:
-        raise ValueError(
-            f"n_heads of {type(layer).__name__} must divide the number of channels if key_size is "
-            f"None, got n_heads={layer.n_heads} and {input_shape[-1]} channels. Set key_size to "
-            "the number of channels of each head, or change one of them."
-        )
+class AttentionLayer(Layer):
+    """Base class of layers with attention: their common settings, and the shape of sequences."""
+
+    n_heads: int
+    key_size: int | None
+    is_causal: bool
+
+    def __post_init__(self) -> None:
+        validate_positive_int(self, "n_heads")
+        if self.key_size is not None:
+            validate_positive_int(self, "key_size")
+        validate_bool(self, "is_causal")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 2:
+            raise self.input_shape_error(_SEQUENCES, input_shape)
+        if self.key_size is None and input_shape[-1] % self.n_heads:
+            raise ValueError(
+                f"n_heads of {type(self).__name__} must divide the number of channels if key_size "
+                f"is None, got n_heads={self.n_heads} and {input_shape[-1]} channels. Set key_size "
+                "to the number of channels of each head, or change one of them."
+            )
+        return input_shape
 
 
 @dataclass(frozen=True)
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(AttentionLayer):
     """Multi-head self-attention: each step gets a weighted mean of the values of all steps.
 
     Each of the heads maps the input x, a sequence of vectors, to queries, keys and values of d
@@ -191,21 +209,6 @@ class MultiHeadAttention(Layer):
 
     batch_view = "positions"
 
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_heads")
-        if self.key_size is not None:
-            validate_positive_int(self, "key_size")
-        validate_bool(self, "is_causal")
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (self,)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 2:
-            raise self.input_shape_error(_SEQUENCES, input_shape)
-        _check_heads(self, input_shape)
-        return input_shape
-
     def compute_key_size(self, input_shape: Shape) -> int:
         """Return the number of channels of each head."""
         return self.key_size or input_shape[-1] // self.n_heads
@@ -213,14 +216,11 @@ class MultiHeadAttention(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         n_channels, width = input_shape[-1], self.n_heads * self.compute_key_size(input_shape)
         inner, outer = (n_channels, 3 * width), (width, n_channels)
+        draw_inner, draw_outer = partial(draw_kernels, inner), partial(draw_kernels, outer)
         return (
-            ParameterSpec(
-                "attention_kernels", inner, partial(draw_kernels, inner), regularized=True
-            ),
+            ParameterSpec("attention_kernels", inner, draw_inner, regularized=True),
             ParameterSpec("attention_biases", inner[-1:]),
-            ParameterSpec(
-                "attention_output_kernels", outer, partial(draw_kernels, outer), regularized=True
-            ),
+            ParameterSpec("attention_output_kernels", outer, draw_outer, regularized=True),
             ParameterSpec("attention_output_biases", outer[-1:]),
         )
 
@@ -420,7 +420,7 @@ def _mask_padding(context: LayerContext) -> Array | None:
 
 
 @dataclass(frozen=True)
-class TransformerBlock(Layer):
+class TransformerBlock(AttentionLayer):
     """Block of a transformer: attention and two dense layers, each with a residual connection.
 
     With layer normalization before each part (Xiong et al. 2020, section 3; figure 1b), with which
@@ -497,21 +497,10 @@ class TransformerBlock(Layer):
     batch_view = "sequences"
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_heads", "n_units")
+        super().__post_init__()
+        validate_positive_int(self, "n_units")
         get_activation(self.activation)
         validate_interval(self, "dropout", low=0, high=1, closed="left")
-        if self.key_size is not None:
-            validate_positive_int(self, "key_size")
-        validate_bool(self, "is_causal")
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (self,)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 2:
-            raise self.input_shape_error(_SEQUENCES, input_shape)
-        _check_heads(self, input_shape)
-        return input_shape
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         *_, n_channels = self.compute_output_shape(input_shape)

@@ -535,14 +535,6 @@ class Layer(Configurable):
                 largest = max(largest, spec.size)
         return largest
 
-    def init_running_count(
-        self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
-    ) -> None:
-        """Restore the buffers that no fitted attribute shows, after `n_samples_seen` samples.
-
-        Their mean sample weight is `weight`.
-        """
-
     def bind(self, context: LayerContext) -> BoundLayer | None:
         """Return the two passes of the layer, bound to the arrays of a context.
 

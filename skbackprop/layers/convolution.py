@@ -80,13 +80,13 @@ class Convolution(WindowLayer):
         return specs if self.use_bias else specs[:1]
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # A row has columns, a padded input, and an output with its gradient.
+        # A row has columns, padded images before the windows, and an output with its gradient.
         windows = self.compute_windows(input_shape)
         n_windows = math.prod(axis.n_outputs for axis in windows)
         n_padded = math.prod(axis.n_padded for axis in windows)
-        *window, n_channels, n_filters = self.kernel_shape(input_shape)
+        *window, n_channels, _ = self.kernel_shape(input_shape)
         n_columns = min(n_windows * math.prod(window) * n_channels, CACHED_VALUES_OF_ROW)
-        return n_columns + 2 * n_windows * n_filters + n_padded * n_channels
+        return n_columns + n_padded * n_channels + super().memory_per_sample(input_shape)
 
     def max_matmul_size(self, input_shape: Shape) -> None:
         return None
@@ -390,14 +390,6 @@ class Conv2DTranspose(Convolution):
         check_row_axes(self, input_shape)
         size = (axis.n_inputs for axis in self.compute_windows(input_shape))
         return *size, self.n_filters
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        # A row has columns of the padded gradient, and an output with its gradient.
-        windows = self.compute_windows(input_shape)
-        n_padded = math.prod(axis.n_padded for axis in windows)
-        window = math.prod(self.window_size) * self.n_filters
-        n_columns = min(math.prod(input_shape[:2]) * window, CACHED_VALUES_OF_ROW)
-        return n_columns + 3 * n_padded * self.n_filters
 
     def bind(self, context: LayerContext) -> BoundLayer:
         return bind_transposed_convolution(context, self.image_windows(context.input_shape))

@@ -128,14 +128,6 @@ class BatchNormalization(Normalization):
         )
         return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
 
-    def init_running_count(
-        self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
-    ) -> None:
-        # Batches of t steps ago weigh batch_size * momentum^t.
-        decay: float = self.momentum ** (n_samples_seen / batch_size)
-        n_rows = batch_size * (1 - decay) / (1 - self.momentum)
-        buffers[NUM_BATCHES_TRACKED][...] = weight * n_rows
-
     def bind(self, context: LayerContext) -> BoundLayer:
         batch, shape = context.batch, context.x_shape
         gains, biases = self._get_arrays(context.parameters, "gains", "biases")
