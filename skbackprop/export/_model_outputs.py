@@ -144,7 +144,7 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
             continue
         if isinstance(layer, Dropout):
             continue
-        specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
+        specs = layer.parameter_specs(shape)
         # Layers compute with arrays that have an axis for the rows.
         arrays = {spec.name: own[spec.name].reshape(n_estimators, *spec.shape) for spec in specs}
         x = convert(layer, x, arrays)

@@ -66,12 +66,15 @@ class ParameterSpec:
         The initial value, or what draws it.
     regularized : bool, default=False
         Whether the penalty and weight decay act on it.
+    trained : bool, default=True
+        Whether the optimizer changes it. Other arrays, such as running statistics, are buffers.
     """
 
     name: str
     shape: tuple[int, ...]
     initializer: ArrayInitializer = 0.0
     regularized: bool = False
+    trained: bool = True
 
     @cached_property
     def size(self) -> int:
@@ -506,11 +509,7 @@ class Layer(Configurable):
         return ValueError(f"{self!r} takes {expected}, got rows of shape {input_shape}.")
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        """Return the declarations of the trained arrays."""
-        return ()
-
-    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        """Return the declarations of arrays that no optimizer changes: running statistics."""
+        """Return the declarations of the layer's arrays."""
         return ()
 
     def memory_per_sample(self, input_shape: Shape) -> int:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -41,15 +41,23 @@ from .reshaping import CropOrPad, Reshape
 class Convolution(WindowLayer):
     """Base class of convolutions of sequences and images.
 
-    A subclass has the fields `activation` and `use_bias`.
+    A subclass has the fields `activation` and `use_bias`, and most have `n_filters`.
+
+    Attributes
+    ----------
+    positive_ints : tuple of str, default=("n_filters",)
+        The fields that are integers of at least one.
     """
 
+    n_filters: int
     activation: str | ActivationFunction | None
     use_bias: bool
     size_name = "kernel_size"
     size_text = "the size of its kernel"
+    positive_ints: ClassVar[tuple[str, ...]] = ("n_filters",)
 
     def __post_init__(self) -> None:
+        validate_positive_int(self, *self.positive_ints)
         self.validate_windows()
         if self.activation is not None:
             get_activation(self.activation)
@@ -61,7 +69,11 @@ class Convolution(WindowLayer):
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the kernels: the window, and the channels of input and output."""
-        raise NotImplementedError(f"{type(self).__name__} must define kernel_shape(input_shape)")
+        n_channels = math.prod(input_shape[self.n_axes :])
+        return *self.window_size[: self.n_axes], n_channels, self.n_filters
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return *self.compute_output_size(input_shape), self.n_filters
 
     def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
         """Draw initial kernels of a shape."""
@@ -174,11 +186,8 @@ class Conv1D(Convolution):
     use_bias: bool = True
 
     batch_view = "sequences"
+    positive_ints = ("n_filters", "dilation")
     paddings = ("valid", "same", "causal")
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters", "dilation")
-        super().__post_init__()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[1:])
@@ -203,12 +212,6 @@ class Conv1D(Convolution):
         n_zeros = self.dilation * (size - 1)
         before = {"valid": 0, "same": n_zeros // 2, "causal": n_zeros}[self.padding]
         return before, n_zeros - before if self.padding == "same" else 0
-
-    def kernel_shape(self, input_shape: Shape) -> Shape:
-        return self.kernel_size, math.prod(input_shape[1:]), self.n_filters
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return *self.compute_output_size(input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -279,22 +282,12 @@ class Conv2D(Convolution):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
 
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters")
-        super().__post_init__()
-
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
         output_shape = self.compute_output_shape(input_shape)
         transposed = Conv2DTranspose(n_channels, self.kernel_size, self.strides, self.padding)
         fitted = make_crop_or_pad(transposed.compute_output_shape(output_shape), input_shape[:2])
         return *_mirrored_activation(self.activation), transposed, *fitted
-
-    def kernel_shape(self, input_shape: Shape) -> Shape:
-        return *self.window_size, math.prod(input_shape[2:]), self.n_filters
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return *self.compute_output_size(input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -355,10 +348,6 @@ class Conv2DTranspose(Convolution):
     padding: Literal["valid", "same"] = "valid"
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters")
-        super().__post_init__()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
@@ -448,6 +437,8 @@ class DepthwiseConv2D(Convolution):
     padding: Literal["valid", "same"] = "valid"
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
+
+    positive_ints = ()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         output_shape = self.compute_output_shape(input_shape)

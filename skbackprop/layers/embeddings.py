@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -92,16 +92,12 @@ class CategoricalEmbedding(ColumnLayer):
     @property
     def categorical_columns(self) -> tuple[int, ...]:
         """The embedded columns of X."""
-        return tuple(column for column, _ in self._pairs)
+        return tuple(dict(self.n_levels))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The number of levels of each embedded column."""
-        return tuple(n_levels for _, n_levels in self._pairs)
-
-    @property
-    def _pairs(self) -> tuple[tuple[int, int], ...]:
-        return cast("tuple[tuple[int, int], ...]", self.n_levels)
+        return tuple(dict(self.n_levels).values())
 
     def validate_columns(self, n_inputs: int) -> None:
         if self.categorical_columns[-1] >= n_inputs:
@@ -479,17 +475,15 @@ class PeriodicEmbedding(ColumnLayer):
         return self.n_embedded(n_inputs) * self.n_units + n_inputs
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        shape = self.n_embedded(input_shape[0]), 2 * self.n_frequencies, self.n_units
+        n_embedded, k = self.n_embedded(input_shape[0]), self.n_frequencies
+        draw_frequencies = partial(draw_normal, self.scale, (n_embedded, k))
+        shape = n_embedded, 2 * k, self.n_units
         # The mean square of a wave is 1/2, so the outputs have a variance of about one.
-        maps = ParameterSpec("maps", shape, partial(draw_normal, self.n_frequencies**-0.5, shape))
-        return (self._frequencies(input_shape[0]), maps) if self.trained else (maps,)
-
-    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        return () if self.trained else (self._frequencies(input_shape[0]),)
-
-    def _frequencies(self, n_inputs: int) -> ParameterSpec:
-        shape = self.n_embedded(n_inputs), self.n_frequencies
-        return ParameterSpec("frequencies", shape, partial(draw_normal, self.scale, shape))
+        draw_maps = partial(draw_normal, k**-0.5, shape)
+        return (
+            ParameterSpec("frequencies", (n_embedded, k), draw_frequencies, trained=self.trained),
+            ParameterSpec("maps", shape, draw_maps),
+        )
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_waves = 2 * self.n_frequencies * self.n_embedded(input_shape[0])
@@ -505,10 +499,11 @@ class PeriodicEmbedding(ColumnLayer):
         n_at_once = n_rows if context.has_backward else min(n_rows, _PERIODIC_ROWS)
         n_mapped = n_embedded * self.n_units
 
-        @cache
-        def get_scratch(name: str, n_rows: int, width: int) -> Array:
-            # NumPy's sine and BLAS need a contiguous matrix for each column.
-            return context.scratch(name, n_embedded, n_rows, width)
+        def make_scratch(name: str, width: int = k) -> Array:
+            return context.scratch(name, n_embedded, n_at_once, width)
+
+        all_sines, all_cosines = make_scratch("sines"), make_scratch("cosines")
+        all_mapped = make_scratch("mapped", self.n_units)
 
         def get_numbers(x: Array) -> Array:
             return x[..., columns].swapaxes(-1, -2)
@@ -521,24 +516,24 @@ class PeriodicEmbedding(ColumnLayer):
                 numbers = get_numbers(x[..., rows, :])
                 outputs = view_blocks(out[..., rows, :], n_embedded, self.n_units)
                 n = numbers.shape[-1]
-                sines, cosines = get_scratch("sines", n, k), get_scratch("cosines", n, k)
+                sines, cosines = all_sines[..., :n, :], all_cosines[..., :n, :]
                 np.multiply(numbers[..., None], factors[..., None, :], out=cosines)
                 np.sin(cosines, out=sines)
                 np.cos(cosines, out=cosines)
                 np.matmul(sines, maps[..., :k, :], out=outputs)
-                mapped = get_scratch("mapped", n, self.n_units)
-                outputs += np.matmul(cosines, maps[..., k:, :], out=mapped)
+                mapped = np.matmul(cosines, maps[..., k:, :], out=all_mapped[..., :n, :])
+                np.add(outputs, mapped, out=outputs)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             d_outputs = view_blocks(delta, n_embedded, self.n_units)
-            sines, cosines = get_scratch("sines", n_rows, k), get_scratch("cosines", n_rows, k)
+            sines, cosines = all_sines, all_cosines
             if d_maps is not None:
                 np.matmul(sines.swapaxes(-1, -2), d_outputs, out=d_maps[..., :k, :])
                 np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=d_maps[..., k:, :])
             if d_frequencies is None and grad_input is None:
                 return
             # The gradient by the phases 2 pi f x is cosines * d_sines - sines * d_cosines.
-            d_sines, d_cosines = (get_scratch(name, n_rows, k) for name in ("d sines", "d cosines"))
+            d_sines, d_cosines = make_scratch("d sines"), make_scratch("d cosines")
             np.matmul(d_outputs, maps[..., :k, :].swapaxes(-1, -2), out=d_sines)
             np.matmul(d_outputs, maps[..., k:, :].swapaxes(-1, -2), out=d_cosines)
             np.multiply(d_cosines, sines, out=d_cosines)

@@ -121,12 +121,14 @@ class BatchNormalization(Normalization):
         validate_interval(self, "momentum", low=0, high=1, closed="left")
         validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        means, variances = (
-            ParameterSpec(f"{self.scope}means", input_shape[-1:]),
-            ParameterSpec(f"{self.scope}variances", input_shape[-1:], initializer=1.0),
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        shape = input_shape[-1:]
+        return (
+            *super().parameter_specs(input_shape),
+            ParameterSpec(f"{self.scope}means", shape, trained=False),
+            ParameterSpec(f"{self.scope}variances", shape, initializer=1.0, trained=False),
+            ParameterSpec(NUM_BATCHES_TRACKED, (1,), trained=False),
         )
-        return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
 
     def bind(self, context: LayerContext) -> BoundLayer:
         batch, shape = context.batch, context.x_shape

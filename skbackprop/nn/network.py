@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -28,8 +28,6 @@ from ..layers.normalization import Normalization
 from ..layers.pooling import GlobalMaxPooling, MaxPooling
 from ..utils.arrays import Array, BufferPool, iter_row_slices
 from .parameters import ParameterLayout, Parameters, RandomStates
-
-Specs: TypeAlias = list[tuple[ParameterSpec, ...]]
 
 
 class ExecutedLayer(NamedTuple):
@@ -85,11 +83,9 @@ class Network:
         return list(zip(self.layers, self.row_shapes[:-1], strict=True))
 
     @cached_property
-    def _layer_specs(self) -> tuple[Specs, Specs]:
-        """The parameters and the buffers of each layer."""
-        return [layer.parameter_specs(shape) for layer, shape in self._layers_and_shapes], [
-            layer.buffer_specs(shape) for layer, shape in self._layers_and_shapes
-        ]
+    def _layer_specs(self) -> list[tuple[ParameterSpec, ...]]:
+        """The declarations of each layer's arrays."""
+        return [layer.parameter_specs(shape) for layer, shape in self._layers_and_shapes]
 
     @cached_property
     def reads_sequences(self) -> bool:
@@ -109,12 +105,12 @@ class Network:
     @cached_property
     def layout(self) -> ParameterLayout:
         """The positions of all parameters and buffers in flat arrays."""
-        return ParameterLayout(*self._layer_specs)
+        return ParameterLayout(self._layer_specs)
 
     @cached_property
     def has_weights(self) -> tuple[bool, ...]:
         """Whether each layer has an array named "weights", as dense layers have."""
-        return tuple("weights" in {s.name for s in specs} for specs in self._layer_specs[0])
+        return tuple("weights" in {s.name for s in specs} for specs in self._layer_specs)
 
     @cached_property
     def widths(self) -> tuple[int, ...]:
@@ -172,9 +168,10 @@ class Network:
     def shapes(self) -> dict[str, list[tuple[int, ...]]]:
         """The shapes of a member's arrays by name, one for each layer that has the array."""
         shapes: dict[str, list[tuple[int, ...]]] = {}
-        for spec in (spec for layers in self._layer_specs for specs in layers for spec in specs):
-            if spec.name != NUM_BATCHES_TRACKED:
-                shapes.setdefault(spec.name, []).append(spec.shape)
+        for specs in self._layer_specs:
+            for spec in specs:
+                if spec.name != NUM_BATCHES_TRACKED:
+                    shapes.setdefault(spec.name, []).append(spec.shape)
         return shapes
 
     @cached_property
@@ -330,7 +327,7 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        specs = [spec for layer in self._layer_specs[0] for spec in layer if spec.name == "weights"]
+        specs = [spec for layer in self._layer_specs for spec in layer if spec.name == "weights"]
         if initializer is not None:
             return initializer.draw_all(rng, [spec.shape for spec in specs])
         return [cast(Initializer, spec.initializer).draw(rng, *spec.shape) for spec in specs]

@@ -118,7 +118,7 @@ class ParameterLayout:
 
     Parameters
     ----------
-    parameter_specs, buffer_specs : sequence of sequences of ParameterSpec
+    specs : sequence of sequences of ParameterSpec
         The declarations of each layer.
 
     Attributes
@@ -127,16 +127,13 @@ class ParameterLayout:
         The number of regularized and of all trained values of a member.
     """
 
-    def __init__(
-        self,
-        parameter_specs: Sequence[Sequence[ParameterSpec]],
-        buffer_specs: Sequence[Sequence[ParameterSpec]],
-    ) -> None:
-        self._specs = parameter_specs, buffer_specs
-        parameters, buffers = (
-            [(layer, spec) for layer, specs in enumerate(layers) for spec in specs]
-            for layers in self._specs
-        )
+    def __init__(self, specs: Sequence[Sequence[ParameterSpec]]) -> None:
+        self._specs = specs
+        parameters: list[tuple[int, ParameterSpec]] = []
+        buffers: list[tuple[int, ParameterSpec]] = []
+        for layer, specs_of_layer in enumerate(specs):
+            for spec in specs_of_layer:
+                (parameters if spec.trained else buffers).append((layer, spec))
         names = list(dict.fromkeys(spec.name for _, spec in parameters))
         parameters.sort(key=lambda item: -1 if item[1].regularized else names.index(item[1].name))
         self._theta = _compute_placements(parameters)
@@ -148,7 +145,7 @@ class ParameterLayout:
         self.n_parameters = sum(spec.size for _, spec in parameters)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._specs
+        return type(self), (self._specs,)
 
     def init(
         self, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates = ()
@@ -172,8 +169,8 @@ class ParameterLayout:
         self, theta: Array, buffers: ArrayDict
     ) -> tuple[list[NamedArrays], list[NamedArrays]]:
         """Return the trained arrays and the buffers of each layer, as views."""
-        parameters: list[dict[str, Array]] = [{} for _ in self._specs[0]]
-        buffer_views: list[dict[str, Array]] = [{} for _ in self._specs[0]]
+        parameters: list[dict[str, Array]] = [{} for _ in self._specs]
+        buffer_views: list[dict[str, Array]] = [{} for _ in self._specs]
         for layer, spec, view in _iter_views(self._theta, theta):
             parameters[layer][spec.name] = view
         for name, placements in self._buffers.items():
