@@ -341,7 +341,10 @@ class AttentionPasses:
         self._shape = n_heads, n_steps, n_steps
         self._blocks = split_rows(n_sequences, _SCORES_AT_ONCE // math.prod(self._shape))
         self._scale = pool.dtype.type(1 / math.sqrt(key_size))
-        self._future = _mask_future(n_steps, pool.dtype) if is_causal else None
+        self._future: Array | None = None
+        if is_causal:
+            # Keys after the query.
+            self._future = np.where(np.tri(n_steps, k=-1), -np.inf, 0).astype(pool.dtype)
         self._sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
         self._ones, self._channel_ones = context.batch.ones(n_steps), context.batch.ones(key_size).T
         self._weights: Array | None = None
@@ -402,13 +405,6 @@ class AttentionPasses:
         np.matmul(weights, d_outputs, out=d_heads.values[block])
         np.matmul(d_scores.swapaxes(-1, -2), heads.keys[block], out=d_heads.queries[block])
         np.matmul(d_scores, heads.queries[block], out=d_heads.keys[block])
-
-
-def _mask_future(n_steps: int, dtype: np.dtype[np.floating]) -> Array:
-    """Return an array (keys, queries) of -inf for keys after the query, and 0 for others."""
-    mask = np.zeros((n_steps, n_steps), dtype)
-    mask[np.tril_indices(n_steps, -1)] = -np.inf
-    return mask
 
 
 def _mask_padding(context: LayerContext) -> Array | None:

@@ -368,6 +368,10 @@ class Layer(Configurable):
         Whether it draws random numbers in training, from `context.batch.rngs`.
     takes_sparse : bool, default=False
         Whether it takes sparse input. The output of elementwise layers is then sparse, too.
+    backward_reads : {"input", "output", "both", "neither"}, default="input"
+        Which of `x` and `out` the backward pass reads; others may be overwritten before. All but
+        "input" are for elementwise layers, which work in place: `out` may be `x` itself unless both
+        are read, and the gradient with respect to the input goes to `delta`.
 
     See Also
     --------
@@ -410,15 +414,7 @@ class Layer(Configurable):
     batch_view: ClassVar[BatchView] = "shaped"
     stochastic: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False
-
-    @property
-    def backward_reads(self) -> BackwardReads:
-        """Which of `x` and `out` the backward pass reads; others may be overwritten before.
-
-        All but "input" are for elementwise layers, which work in place: `out` may be `x` itself
-        unless both are read, and the gradient with respect to the input goes to `delta`.
-        """
-        return "input"
+    backward_reads: BackwardReads = "input"
 
     @property
     def reads_sequences(self) -> bool:

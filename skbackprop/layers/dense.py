@@ -20,7 +20,6 @@ from ..utils.parallel import split_rows
 from ..utils.validation import validate_interval, validate_positive_int
 from .base import (
     ArrayInitializer,
-    BackwardReads,
     BoundLayer,
     Layer,
     LayerContext,
@@ -213,7 +212,8 @@ class Activation(Layer):
     batch_view = "flat"
 
     def __post_init__(self) -> None:
-        get_activation(self.activation)
+        reads = "both" if self.function.needs_preactivation else "output"
+        object.__setattr__(self, "backward_reads", reads)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
@@ -222,10 +222,6 @@ class Activation(Layer):
     def function(self) -> ActivationFunction:
         """The activation function."""
         return get_activation(self.activation)
-
-    @property
-    def backward_reads(self) -> BackwardReads:
-        return "both" if self.function.needs_preactivation else "output"
 
     def bind(self, context: LayerContext) -> BoundLayer:
         function, is_training = self.function, context.batch.is_training

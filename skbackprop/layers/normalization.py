@@ -181,17 +181,15 @@ class BatchNormalization(Normalization):
         """
         batch = context.batch
         means, variances = self._get_arrays(context.buffers, "means", "variances")
-        # The current batch has a share of the total weight of all batches, and the others the rest.
         weight = context.buffers[NUM_BATCHES_TRACKED].reshape(batch.n_estimators, 1)
-        shares, rests = np.empty((2, batch.n_estimators, 1, 1), mean.dtype)
-        share, rest = (shares, rests) if batch.n_estimators > 1 else (shares[0], rests[0])
-        step = np.empty_like(mean)
+        step, shape = np.empty_like(mean), (-1,) + (1,) * (mean.ndim - 1)
 
         def update() -> None:
             np.multiply(weight, self.momentum, out=weight)
             np.add(weight, batch.total, out=weight)
-            np.divide(batch.total, weight, out=shares[:, 0], casting="same_kind")
-            np.subtract(1, share, out=rest)
+            # The current batch has a share of the total weight of all batches.
+            share = (batch.total / weight).astype(mean.dtype).reshape(shape)
+            rest = 1 - share
             # With d = m - mean: mean += share * d, and
             # variance = rest * (variance + share * d^2) + share * v
             np.subtract(mean, means, out=step)

@@ -26,7 +26,7 @@ the IEEE 78(10), 1550-1560.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -37,7 +37,7 @@ from ..activations import ActivationFunction, get_activation
 from ..initializers import VarianceScaling
 from ..utils.arrays import Array
 from ..utils.validation import validate_bool, validate_positive_int
-from ._recurrence import Direction, Recurrence, StepPasses, split_channels
+from ._recurrence import Recurrence, StepPasses, split_channels
 from .base import (
     BoundLayer,
     Layer,
@@ -50,8 +50,6 @@ from .base import (
 from .convolution import make_upsampling_layers
 from .dense import Dense
 from .reshaping import Reshape
-
-_DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
 
 def draw_orthogonal(n_units: int, n_gates: int, rng: np.random.RandomState) -> Array:
@@ -135,8 +133,7 @@ class RecurrentLayer(Layer):
         raise NotImplementedError(f"{type(self).__name__} must define bind_steps(arrays)")
 
     def bind(self, context: LayerContext) -> BoundLayer:
-        arrays = context.parameters, context.gradients, context.grad_input
-        recurrence = Recurrence(self, context, *arrays)
+        recurrence = Recurrence(self, context, context.grad_input)
         return recurrence.forward, recurrence.backward
 
     def memory_per_sample(self, input_shape: Shape) -> int:
@@ -607,7 +604,7 @@ class Bidirectional(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         return tuple(
             replace(spec, name=f"{direction}_{spec.name}")
-            for direction in _DIRECTIONS
+            for direction in ("forward", "backward")
             for spec in self.layer.parameter_specs(input_shape)
         )
 
@@ -623,15 +620,8 @@ class Bidirectional(Layer):
         if grad_input is not None:
             d_backward = context.scratch("backward gradient", *context.x_shape)
         directions = [
-            Recurrence(
-                self.layer,
-                context,
-                _select_direction(context.parameters, direction),
-                _select_direction(context.gradients, direction),
-                gradient,
-                direction,
-            )
-            for direction, gradient in zip(_DIRECTIONS, (grad_input, d_backward), strict=True)
+            Recurrence(self.layer, context, grad_input, "forward"),
+            Recurrence(self.layer, context, d_backward, "backward"),
         ]
 
         def forward(x: Array, out: Array) -> None:
@@ -645,14 +635,6 @@ class Bidirectional(Layer):
                 np.add(grad_input, d_backward, out=grad_input)
 
         return forward, backward
-
-
-def _select_direction(named: Mapping[str, Array], direction: Direction) -> dict[str, Array]:
-    """Return the arrays of a direction by the names that its layer gives them."""
-    prefix = f"{direction}_"
-    return {
-        name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)
-    }
 
 
 def _mirror_sequences(layer: Layer, decoding: Layer, input_shape: Shape) -> tuple[Layer, ...]:
