@@ -143,34 +143,37 @@ class WindowPooling:
         """Return a view of a batch with the member axis, in which a row has another shape."""
         return array.reshape(-1, self._batch.n_rows, *shape)
 
-    def _between(self, rows: slice) -> tuple[Array, Array]:
-        """Return the array between two axes, as the first and the last step see it."""
+    def _steps_of_rows(
+        self, x: Array, out: Array, rows: slice
+    ) -> list[tuple[AxisPooling, Array, Array]]:
+        """Return each step with its input and its output of some rows."""
         first, last = self._steps[0], self._steps[-1]
+        source = self._view(x, first.input_shape)[:, rows]
+        target = self._view(out, last.output_shape)[:, rows]
+        if first is last:
+            return [(first, source, target)]
         members_and_rows = self._batch.n_estimators, rows.stop - rows.start
         shape = *members_and_rows, *first.output_shape
         between = self._batch.pool.get_for_thread("between axes", shape)
-        return between, between.reshape(*members_and_rows, *last.input_shape)
+        next_source = between.reshape(*members_and_rows, *last.input_shape)
+        return [(first, source, between), (last, next_source, target)]
 
     def forward(self, x: Array, out: Array) -> None:
         """Write the pooled values of a batch."""
         lengths, pooled = self._context.lengths, self._view(out, self._output_shape)
         neutral = -np.inf if self._is_max else 0.0
         x = replace_padding(self._context, self._view(x, self._input_shape), neutral)
-        parallel_for(lambda rows: self._forward_rows(x, out, rows), self._parts)
+
+        def forward_rows(rows: slice) -> None:
+            for step, source, target in self._steps_of_rows(x, out, rows):
+                step.forward(source, target, rows)
+
+        parallel_for(forward_rows, self._parts)
         if not self._is_max:
             self._multiply_by_factor(pooled)
         elif lengths is not None:
             is_empty = np.maximum(self._windows[0].starts, 0) >= lengths[..., None]
             np.copyto(pooled, 0, where=is_empty[..., None])
-
-    def _forward_rows(self, x: Array, out: Array, rows: slice) -> None:
-        first, last = self._steps[0], self._steps[-1]
-        source = self._view(x, first.input_shape)[:, rows]
-        if first is not last:
-            between, next_source = self._between(rows)
-            first.forward(source, between, rows)
-            source = next_source
-        last.forward(source, self._view(out, last.output_shape)[:, rows], rows)
 
     def _multiply_by_factor(self, pooled: Array) -> None:
         lengths = self._context.lengths
@@ -194,18 +197,14 @@ class WindowPooling:
             return
         if not self._is_max:
             self._multiply_by_factor(pooled)
-        parallel_for(lambda rows: self._backward_rows(delta, grad_input, rows), self._parts)
+
+        def backward_rows(rows: slice) -> None:
+            for step, source, target in reversed(self._steps_of_rows(grad_input, delta, rows)):
+                step.backward(target, source, rows)
+
+        parallel_for(backward_rows, self._parts)
         if self._context.lengths is not None:
             fill_padding(self._view(grad_input, self._input_shape), self._context.lengths)
-
-    def _backward_rows(self, delta: Array, grad_input: Array, rows: slice) -> None:
-        first, last = self._steps[0], self._steps[-1]
-        source = self._view(delta, last.output_shape)[:, rows]
-        if first is not last:
-            previous_source, between = self._between(rows)
-            last.backward(source, between, rows)
-            source = previous_source
-        first.backward(source, self._view(grad_input, first.input_shape)[:, rows], rows)
 
 
 def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
