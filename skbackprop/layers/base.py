@@ -285,18 +285,21 @@ def divide_sums(
     """
     if len(groups) == 1:
         return partial(function, groups[0], *totals)
-    sums_of_groups = [
+    all_sums = [
         total if total is None else np.empty((len(groups), *total.shape), total.dtype)
         for total in totals
     ]
+    calls = [
+        partial(function, group, *[sums if sums is None else sums[i] for sums in all_sums])
+        for i, group in enumerate(groups)
+    ]
 
     def call(*arguments: Any) -> None:
-        def call_group(group: int) -> None:
-            sums = [sums if sums is None else sums[group] for sums in sums_of_groups]
-            function(groups[group], *sums, *arguments)
+        def call_group(bound: Callable[..., object]) -> None:
+            bound(*arguments)
 
-        parallel_for(call_group, range(len(groups)))
-        for total, sums in zip(totals, sums_of_groups, strict=True):
+        parallel_for(call_group, calls)
+        for total, sums in zip(totals, all_sums, strict=True):
             if sums is not None:
                 np.add.reduce(sums, axis=0, out=total)
 
@@ -314,12 +317,13 @@ def divide_rows(
     if len(parts) == 1:
         return partial(function, *totals) if totals else function
 
-    def call_part(rows: slice, *arrays: Array | None) -> None:
-        sums, others = arrays[: len(totals)], arrays[len(totals) :]
-        parts_of_arrays = [array if array is None else array[..., rows, :] for array in others]
-        function(*sums, *parts_of_arrays)
+    n_sums = len(totals)
 
-    return divide_sums(call_part, parts, *totals)
+    def call_part(index: Any, *arrays: Array | None) -> None:
+        parts_of_arrays = [array if array is None else array[index] for array in arrays[n_sums:]]
+        function(*arrays[:n_sums], *parts_of_arrays)
+
+    return divide_sums(call_part, [np.s_[..., rows, :] for rows in parts], *totals)
 
 
 def padding_mask(lengths: Array, n_steps: int) -> Array:

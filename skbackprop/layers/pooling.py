@@ -70,16 +70,16 @@ class AxisPooling:
         else:
             np.copyto(out, x[self._slices[0][0]])
             first_offset = 1
-        if self._winners is not None:
-            winners = self._winners[:, rows]
+        winners = None if self._winners is None else self._winners[:, rows]
+        if winners is not None:
             winners.fill(0)
             is_larger = self._pool.get_for_thread("is larger", out.shape, np.bool_)
-            offsets = self._pool.get_for_thread(
-                f"offsets {winners.dtype}", out.shape, winners.dtype
-            )
+            name, dtype = f"offsets {winners.dtype}", winners.dtype
+            offsets = self._pool.get_for_thread(name, out.shape, dtype)
         for offset, (values, of) in enumerate(self._slices[first_offset:], first_offset):
-            if self._winners is not None:
-                is_larger.fill(False)
+            if winners is not None:
+                if self._windows.reach_over:
+                    is_larger.fill(False)
                 np.greater(x[values], out[of], out=is_larger[of])
                 # A maximum takes a tenth of the time of an assignment where values are larger.
                 np.multiply(is_larger, winners.dtype.type(offset), out=offsets)
@@ -93,12 +93,15 @@ class AxisPooling:
         # The other gradients are added up, or belong to no window.
         n_assigned = windows.n_outputs * windows.size if windows.are_adjacent else 0
         grad_input[:, :, :, n_assigned:] = 0
-        is_winner = self._pool.get_for_thread("is larger", delta.shape, np.bool_)
-        shares = self._pool.get_for_thread("share", delta.shape)
+        if winners is not None:
+            winners = winners[:, rows]
+            is_winner = self._pool.get_for_thread("is larger", delta.shape, np.bool_)
+        if winners is not None and not is_disjoint:
+            shares = self._pool.get_for_thread("share", delta.shape)
         for offset, (values, of) in enumerate(self._slices):
             target, share = grad_input[values], delta[of]
             if winners is not None:
-                np.equal(winners[:, rows], winners.dtype.type(offset), out=is_winner)
+                np.equal(winners, winners.dtype.type(offset), out=is_winner)
                 product = target if is_disjoint else shares[of]
                 share = np.multiply(share, is_winner[of], out=product)
             if not is_disjoint:
