@@ -497,12 +497,8 @@ class Gelu(SelfGated):
             ndtr(z, out=s)
             return
         highest, *others = self.COEFFICIENTS
-        clipped_block: Array | None = None
         for x, gate, square in _iter_blocks_with_scratch(z, s, block_size=8 * _BLOCK_SIZE):
-            if clipped_block is None:
-                clipped_block = np.empty_like(square)
-            clipped = clipped_block[: len(square)]
-            np.clip(x, -6.0, 6.0, out=clipped)  # outside, P is 0 or 1
+            clipped = np.clip(x, -6.0, 6.0)  # outside, P is 0 or 1
             np.multiply(clipped, clipped, out=square)
             np.multiply(square, highest, out=gate)
             for coefficient in others[:-1]:

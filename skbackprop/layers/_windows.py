@@ -60,11 +60,6 @@ class AxisWindows:
         return (self.n_padded - self.reach) // self.stride + 1
 
     @property
-    def reach_over(self) -> bool:
-        """Whether a window reaches over an end of the axis."""
-        return self.before > 0 or self.after > 0
-
-    @property
     def are_adjacent(self) -> bool:
         """Whether each window starts where the one before it ends, from the first value on."""
         n_covered = self.n_outputs * self.size

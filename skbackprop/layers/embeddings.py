@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +87,21 @@ class CategoricalEmbedding(ColumnLayer):
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
         validate_interval(self, "scale", low=0, closed="left")
-        object.__setattr__(self, "n_levels", _validate_levels(self.n_levels))
+        levels: Any = self.n_levels
+        items = levels.items() if isinstance(levels, Mapping) else levels
+        pairs = sorted(map(as_ints, items)) if isinstance(items, Iterable) else []
+        columns = {pair[0] for pair in pairs if len(pair) == 2}
+        if not (
+            0 < len(pairs) == len(columns)
+            and min(columns) >= 0
+            and all(1 <= n <= _MOST_LEVELS for _, n in pairs)
+        ):
+            raise ValueError(
+                "n_levels of CategoricalEmbedding must be a dict of columns of X, from 0 on, and "
+                f"of how many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: "
+                f"28}}, or such pairs, got {levels!r}."
+            )
+        object.__setattr__(self, "n_levels", tuple(pairs))
 
     @property
     def categorical_columns(self) -> tuple[int, ...]:
@@ -356,24 +370,6 @@ class Embedding(Layer):
                 context.grad_input[...] = 0
 
         return forward, backward
-
-
-def _validate_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
-    """Return pairs (column, number of levels), sorted by column, or raise a ValueError."""
-    items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
-    pairs = sorted(map(as_ints, items)) if isinstance(items, Iterable) else []
-    columns = {pair[0] for pair in pairs if len(pair) == 2}
-    if not (
-        0 < len(pairs) == len(columns)
-        and min(columns) >= 0
-        and all(1 <= n <= _MOST_LEVELS for _, n in pairs)
-    ):
-        raise ValueError(
-            "n_levels of CategoricalEmbedding must be a dict of columns of X, from 0 on, and of "
-            f"how many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: 28}}, or "
-            f"such pairs, got {n_levels!r}."
-        )
-    return cast("tuple[tuple[int, int], ...]", tuple(pairs))
 
 
 # Prediction computes the waves of at most this many rows at once, which stay in the cache.

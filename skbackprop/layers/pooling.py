@@ -55,6 +55,7 @@ class AxisPooling:
             (np.s_[:, :, :, values], np.s_[:, :, :, of])
             for values, of in map(windows.slice_values, range(windows.size))
         ]
+        self._reaches_over = windows.before > 0 or windows.after > 0
         # The winner of a window is the offset of its largest value.
         self._winners: Array | None = None
         if is_max and context.grad_input is not None:
@@ -78,7 +79,7 @@ class AxisPooling:
             offsets = self._pool.get_for_thread(name, out.shape, dtype)
         for offset, (values, of) in enumerate(self._slices[first_offset:], first_offset):
             if winners is not None:
-                if self._windows.reach_over:
+                if self._reaches_over:
                     is_larger.fill(False)
                 np.greater(x[values], out[of], out=is_larger[of])
                 # A maximum takes a tenth of the time of an assignment where values are larger.
