@@ -56,6 +56,7 @@ class AxisPooling:
             for values, of in map(windows.slice_values, range(windows.size))
         ]
         self._reaches_over = windows.before > 0 or windows.after > 0
+        self._is_pairwise = windows.are_adjacent and windows.size == 2
         # The winner of a window is the offset of its largest value.
         self._winners: Array | None = None
         if is_max and context.grad_input is not None:
@@ -65,13 +66,19 @@ class AxisPooling:
 
     def forward(self, x: Array, out: Array, rows: slice) -> None:
         """Write the pooled values of some rows to `out`."""
+        winners = None if self._winners is None else self._winners[:, rows]
+        if self._is_pairwise:
+            first, second = (x[values] for values, _ in self._slices)
+            if winners is not None:
+                np.greater(second, first, out=winners.view(np.bool_))
+            self._combine(first, second, out=out)
+            return
         if self._windows.before:
             out.fill(self._start)
             first_offset = 0
         else:
             np.copyto(out, x[self._slices[0][0]])
             first_offset = 1
-        winners = None if self._winners is None else self._winners[:, rows]
         if winners is not None:
             winners.fill(0)
             is_larger = self._pool.get_for_thread("is larger", out.shape, np.bool_)
@@ -90,6 +97,12 @@ class AxisPooling:
     def backward(self, delta: Array, grad_input: Array, rows: slice) -> None:
         """Write the gradient with respect to some rows of `x` to `grad_input`."""
         windows, winners = self._windows, self._winners
+        if winners is not None and self._is_pairwise:
+            first, second = (grad_input[values] for values, _ in self._slices)
+            grad_input[:, :, :, 2 * windows.n_outputs :] = 0
+            np.multiply(delta, winners[:, rows].view(np.bool_), out=second)
+            np.subtract(delta, second, out=first)
+            return
         is_disjoint = windows.stride >= windows.size
         # The other gradients are added up, or belong to no window.
         n_assigned = windows.n_outputs * windows.size if windows.are_adjacent else 0
