@@ -164,20 +164,14 @@ class Relu(ActivationFunction):
     """
 
     def forward(self, z: Array, a: Array) -> None:
-        np.maximum(z, _broadcastable_zeros(z), out=a)
+        # NumPy vectorizes the maximum of two arrays, but not of an array and a scalar. Small arrays
+        # take zeros of their shape, and so a single loop; large ones a row of zeros.
+        shape = z.shape if z.nbytes <= 1 << 20 else z.shape[-1:]
+        np.maximum(z, _zeros(shape, z.dtype), out=a)
 
     def backward(self, z: Array, a: Array, delta: Array) -> None:
         np.greater(a, 0, out=a)
         np.multiply(delta, a, out=delta)
-
-
-def _broadcastable_zeros(z: Array) -> Array:
-    """Return zeros that broadcast to `z`: a row, or if `z` is small, an array of its shape.
-
-    NumPy vectorizes the maximum of two arrays, but not of an array and a scalar. Arrays of the
-    same shape take a single loop instead of one per row.
-    """
-    return _zeros(z.shape if z.nbytes <= 1 << 20 else z.shape[-1:], z.dtype)
 
 
 @lru_cache(maxsize=64)
@@ -416,6 +410,12 @@ class SelfGated(ActivationFunction):
         self.gate(z, a)
         np.multiply(a, z, out=a)
 
+    def forward_with_derivative(self, s: Array, z: Array, a: Array) -> None:
+        """Write s(z) to `s`, f(z) to `a`, and f'(z) to `z`."""
+        self.gate(z, s)
+        np.multiply(s, z, out=a)
+        self.derivative_from_gate(z, s)
+
     def backward(self, z: Array, a: Array, delta: Array) -> None:
         self.gate(z, a)
         self.derivative_from_gate(z, a)
@@ -493,12 +493,8 @@ class Gelu(SelfGated):
             ndtr(z, out=s)
             return
         highest, *others = self.COEFFICIENTS
-        clipped_block: Array | None = None
         for x, gate, square in _iter_blocks_with_scratch(z, s, block_size=8 * _BLOCK_SIZE):
-            if clipped_block is None:
-                clipped_block = np.empty_like(square)
-            clipped = clipped_block[: len(square)]
-            np.clip(x, -6.0, 6.0, out=clipped)  # outside, P is 0 or 1
+            clipped = np.clip(x, -6.0, 6.0)  # outside, P is 0 or 1
             np.multiply(clipped, clipped, out=square)
             np.multiply(square, highest, out=gate)
             for coefficient in others[:-1]:

@@ -96,7 +96,7 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
             elif isinstance(layer, ResidualEnd):
                 z = open_residuals.pop() + z
             else:
-                specs = *layer.parameter_specs(shape), *layer.buffer_specs(shape)
+                specs = layer.parameter_specs(shape)
                 # Layers compute with arrays that have an axis for the rows.
                 named = {spec.name: own[spec.name][member].reshape(spec.shape) for spec in specs}
                 z = convert(layer, z, named)

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows
-from .base import BoundLayer, GroupSums, LayerContext, Shape, fill_padding, sum_rows
+from .base import BoundLayer, LayerContext, Shape, divide_sums, fill_padding, sum_rows
 
 # A part of a batch has at most this many values of columns, four megabytes in single precision.
 # With smaller parts, threads wait for Python's lock. The columns of a single part are kept for the
@@ -73,9 +73,14 @@ class Im2Col:
         n_at_once = _CACHED_VALUES // (self.n_windows * self.window)
         self.parts = split_rows(self._batch.n_rows, n_at_once)
         self._is_kept = is_kept and len(self.parts) == 1
-        if self._is_padded:
+        self._padded: Array | None = None
+        if self._is_padded or self._batch.takes_padding:
+            sizes = *self._padded_size, n_channels
+            name = f"padded {'x'.join(map(str, sizes))} {context.index}"
+            shape = self._batch.n_estimators, self._batch.n_rows, *sizes
             # Nothing else writes to the border of this buffer.
-            self._padded_buffer()[...] = 0
+            self._padded = self._batch.pool.get(name, shape)
+            self._padded[...] = 0
 
     def of_rows(self, rows: slice) -> slice:
         """Return which windows of a batch are those of some rows."""
@@ -118,11 +123,7 @@ class Im2Col:
             multiply(kernels, delta.swapaxes(-1, -2), matrix.swapaxes(-1, -2))
         else:
             multiply(delta, transposed, matrix)
-        self._add(columns, images[:, rows])
-
-    def _add(self, columns: Array, images: Array) -> None:
-        """Write the sum of columns, each at its window, to images."""
-        with self.summing(images) as padded:
+        with self.summing(images[:, rows]) as padded:
             windows = self._windows(padded)
             for index in self._offsets:
                 part = windows[index]
@@ -156,19 +157,14 @@ class Im2Col:
             Whether this is the second call for the same images.
         """
         images = x.reshape(self.image_shape)
-        if not self._is_padded and self._context.lengths is None:
+        if self._padded is None or not (self._is_padded or self._context.lengths is not None):
             return images
-        padded = self._padded_buffer()[: len(images)]
+        padded = self._padded[: len(images)]
         if not is_again:
             interior = padded[self._interior]
             np.copyto(interior, images)
             self.clear_padding(interior)
         return padded
-
-    def _padded_buffer(self) -> Array:
-        sizes = *self._padded_size, self._n_channels
-        name = f"padded {'x'.join(map(str, sizes))} {self._context.index}"
-        return self._batch.pool.get(name, (self._batch.n_estimators, self._batch.n_rows, *sizes))
 
     def _columns(self, name: str, rows: slice) -> Array:
         """Return the buffer of columns: the axes of windows before or after those of a window."""
@@ -225,45 +221,41 @@ def multiply(a: Array, b: Array, out: Array) -> None:
     product(a, b, out=out)
 
 
-class TiledBiases:
-    """Biases of all pixels of a row of an image, since NumPy adds long rows faster than short ones.
+def tile_biases(context: LayerContext) -> Array | None:
+    """Return the biases of all pixels of a row of the output, if the layer has biases.
 
-    Parameters
-    ----------
-    context : LayerContext
-        The arrays of the layer. There may be no biases.
+    NumPy adds long rows faster than short ones.
     """
+    biases = context.parameters.get("kernel_biases")
+    if biases is None:
+        return None
+    pixels = context.scratch("biases", *context.out_shape[-2:])
+    np.copyto(pixels, biases)
+    return pixels.reshape(*pixels.shape[:-2], 1, -1)
 
-    def __init__(self, context: LayerContext) -> None:
-        n_pixels, n_filters = context.out_shape[-2:]
-        self._n_before = math.prod(context.out_shape[1:-2])
-        self._biases = context.parameters.get("kernel_biases")
-        self._pixels = context.scratch("biases", n_pixels, n_filters)
-        shape = self._pixels.shape[:-2]
-        self._rows = self._pixels.reshape(*shape, 1, n_pixels * n_filters)
-        self._output_shape = *shape, -1, n_pixels * n_filters
 
-    def read(self) -> None:
-        """Read the parameters of the current step."""
-        if self._biases is not None:
-            np.copyto(self._pixels, self._biases)
-
-    def add(self, out: Array, rows: slice) -> None:
-        """Add the biases to some rows of the output."""
-        if self._biases is not None:
-            part = slice(rows.start * self._n_before, rows.stop * self._n_before)
-            pixels = out.reshape(self._output_shape)[..., part, :]
-            np.add(pixels, self._rows, out=pixels)
+def add_biases(context: LayerContext, biases: Array | None, out: Array, rows: slice) -> None:
+    """Add biases as `tile_biases` returns them to some rows of the output."""
+    if biases is not None:
+        n_before = math.prod(context.out_shape[1:-2])
+        part = slice(rows.start * n_before, rows.stop * n_before)
+        pixels = out.reshape(*biases.shape[:-2], -1, biases.shape[-1])[..., part, :]
+        np.add(pixels, biases, out=pixels)
 
 
 # Threads sum the gradients of at most this many groups of parts. More groups take more memory.
 _N_GROUPS = 4
 
 
-class KernelSums:
-    """Gradients of kernels and biases, as sums over parts of a batch.
+def bind_kernel_gradients(
+    context: LayerContext, kernels: Array, parts: Sequence[slice], n_positions: int
+) -> Callable[[Callable[..., None]], object]:
+    """Return a function that sums the gradients of kernels and biases over parts of a batch.
 
-    Groups of consecutive parts have sums of their own, which threads compute side by side.
+    The function calls ``backward_part(rows, add)`` for each part, which passes its share by
+    ``add(columns, factors, delta)``. It adds ``columns.T @ factors`` to the gradient of the
+    kernels, and the rows of `delta` to that of the biases. Groups of consecutive parts have sums of
+    their own, which threads compute side by side.
 
     Parameters
     ----------
@@ -276,53 +268,35 @@ class KernelSums:
     n_positions : int
         The number of positions of a row of the output.
     """
+    pool, gradients = context.batch.pool, context.gradients
+    n_groups = min(_N_GROUPS, len(parts))
+    bounds = [len(parts) * group // n_groups for group in range(n_groups + 1)]
+    groups = [parts[start:stop] for start, stop in pairwise(bounds)]
+    ones = context.batch.ones(max(part.stop - part.start for part in parts) * n_positions)
 
-    def __init__(
-        self, context: LayerContext, kernels: Array, parts: Sequence[slice], n_positions: int
+    def add(
+        totals: Sequence[Array | None], is_first: bool, columns: Array, factors: Array, delta: Array
     ) -> None:
-        self._pool, gradients = context.batch.pool, context.gradients
-        n_groups = min(_N_GROUPS, len(parts))
-        bounds = [len(parts) * group // n_groups for group in range(n_groups + 1)]
-        self._groups = [parts[start:stop] for start, stop in pairwise(bounds)]
-        d_kernels = gradients["kernels"].reshape(kernels.shape) if gradients else None
-        self._sums = GroupSums(n_groups, d_kernels, gradients.get("kernel_biases"))
-        self._ones = context.batch.ones(max(part.stop - part.start for part in parts) * n_positions)
+        products = (multiply, columns.swapaxes(-1, -2), factors), (sum_rows, delta, ones)
+        for total, (write, a, b) in zip(totals, products, strict=True):
+            if total is None:
+                continue
+            share = total if is_first else pool.get_for_thread("share of a sum", total.shape)
+            write(a, b, share)
+            if not is_first:
+                np.add(total, share, out=total)
 
-    def run(self, backward_part: Callable[..., None]) -> None:
-        """Call ``backward_part(rows, add)`` for each part, which passes its share to `add`."""
-
-        def run_group(group: int) -> None:
-            kernels, biases = self._sums.of_group(group)
-            for i, rows in enumerate(self._groups[group]):
-                backward_part(rows, partial(self._add, kernels, biases, i == 0))
-
-        parallel_for(run_group, range(len(self._groups)))
-        self._sums.add_up()
-
-    def _add(
-        self,
-        kernels: Array | None,
-        biases: Array | None,
-        is_first: bool,
-        columns: Array,
-        factors: Array,
-        delta: Array,
+    def backward_group(
+        group: Sequence[slice],
+        d_kernels: Array | None,
+        d_biases: Array | None,
+        backward_part: Callable[..., None],
     ) -> None:
-        """Add ``columns.T @ factors`` and the sum of the rows of `delta` to the sums of a group."""
-        if kernels is not None:
-            transposed = columns.swapaxes(-1, -2)
-            self._accumulate(lambda out: multiply(transposed, factors, out), kernels, is_first)
-        if biases is not None:
-            self._accumulate(lambda out: sum_rows(delta, self._ones, out), biases, is_first)
+        for rows in group:
+            backward_part(rows, partial(add, (d_kernels, d_biases), rows is group[0]))
 
-    def _accumulate(self, write: Callable[[Array], None], total: Array, is_first: bool) -> None:
-        """Write a share to the sum of a group if it is the first one, and add it otherwise."""
-        if is_first:
-            write(total)
-        else:
-            share = self._pool.get_for_thread("share of a sum", total.shape)
-            write(share)
-            np.add(total, share, out=total)
+    d_kernels = gradients["kernels"].reshape(kernels.shape) if gradients else None
+    return divide_sums(backward_group, groups, d_kernels, gradients.get("kernel_biases"))
 
 
 def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
@@ -333,16 +307,14 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
     members = (-1,) if context.batch.n_estimators > 1 else ()
     z_shape = *members, context.batch.n_rows * windows.n_windows, n_filters
     kernels = context.parameters["kernels"].reshape(*members, windows.window, n_filters)
-    biases = TiledBiases(context)
-    sums = KernelSums(context, kernels, windows.parts, windows.n_windows)
+    add_up = bind_kernel_gradients(context, kernels, windows.parts, windows.n_windows)
 
     def forward(x: Array, out: Array) -> None:
-        images, z = windows.pad(x), out.reshape(z_shape)
-        biases.read()
+        images, z, biases = windows.pad(x), out.reshape(z_shape), tile_biases(context)
 
         def forward_rows(rows: slice) -> None:
             multiply(windows.columns(images, rows), kernels, z[..., windows.of_rows(rows), :])
-            biases.add(out, rows)
+            add_biases(context, biases, out, rows)
 
         parallel_for(forward_rows, windows.parts)
 
@@ -357,7 +329,7 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
                 d_images = grad_input.reshape(windows.image_shape)
                 windows.scatter_product(d_rows, kernels, d_images, rows)
 
-        sums.run(backward_rows)
+        add_up(backward_rows)
         if grad_input is not None:
             windows.clear_padding(grad_input.reshape(windows.image_shape))
 
@@ -373,17 +345,16 @@ def bind_transposed_convolution(context: LayerContext, axes: ImageWindows) -> Bo
     x_shape = *members, n_rows * windows.n_windows, n_channels
     z_shape = *members, n_rows * n_pixels, n_filters
     kernels = context.parameters["kernels"].reshape(*members, windows.window, n_channels)
-    biases = TiledBiases(context)
-    sums = KernelSums(context, kernels, windows.parts, n_pixels)
+    add_up = bind_kernel_gradients(context, kernels, windows.parts, n_pixels)
 
     def forward(x: Array, out: Array) -> None:
         matrix, images = x.reshape(x_shape), out.reshape(windows.image_shape)
-        biases.read()
+        biases = tile_biases(context)
 
         def forward_rows(rows: slice) -> None:
             x_rows = matrix[..., windows.of_rows(rows), :]
             windows.scatter_product(x_rows, kernels, images, rows)
-            biases.add(out, rows)
+            add_biases(context, biases, out, rows)
 
         parallel_for(forward_rows, windows.parts)
 
@@ -397,38 +368,27 @@ def bind_transposed_convolution(context: LayerContext, axes: ImageWindows) -> Bo
             if grad_input is not None:
                 multiply(columns, kernels, grad_input.reshape(x_shape)[..., of_rows, :])
 
-        sums.run(backward_rows)
+        add_up(backward_rows)
 
     return forward, backward
 
 
 def bind_depthwise_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
     """Return the passes of a convolution of each channel: a sum over the pixels of the kernel."""
-    batch, grad_input, (height, width, n_channels) = (
-        context.batch,
-        context.grad_input,
-        context.out_shape[1:],
-    )
+    batch, grad_input = context.batch, context.grad_input
+    height, width, n_channels = context.out_shape[1:]
     # Each value of the kernel meets these pixels of the padded images, over all windows.
     by_axis = [[axis.slice_padded(offset) for offset in range(axis.size)] for axis in axes]
-    offsets = list(product(*by_axis))
-    windows, biases = Im2Col(context, axes, n_channels), TiledBiases(context)
+    offsets, windows = list(product(*by_axis)), Im2Col(context, axes, n_channels)
     shape = batch.n_estimators, len(offsets), 1, n_channels
-    kernels, d_biases = (
-        context.parameters["kernels"].reshape(shape),
-        context.gradients.get("kernel_biases"),
-    )
+    kernels = context.parameters["kernels"].reshape(shape)
     # Each pixel of a row has a copy of the kernels, since NumPy multiplies long rows faster.
     pixel_kernels = batch.pool.get("pixel kernels", (*shape[:2], width, n_channels))
     z_shape = batch.n_estimators, batch.n_rows, height, width, n_channels
     products = batch.pool.get("products", z_shape)
     n_pixels = batch.n_rows * height * width
     matrix = squeeze_member_axis(products.reshape(len(products), n_pixels, n_channels))
-    ones = batch.ones(n_pixels) if context.gradients else None
-    d_kernels: list[Array] = []
-    if context.gradients:
-        by_offset = context.gradients["kernels"].reshape(shape).swapaxes(0, 1)
-        d_kernels = [squeeze_member_axis(d_kernel) for d_kernel in by_offset]
+    ones, gradients = batch.ones(n_pixels), context.gradients
 
     def forward(x: Array, out: Array) -> None:
         images, z = windows.pad(x), out.reshape(z_shape)
@@ -438,17 +398,17 @@ def bind_depthwise_convolution(context: LayerContext, axes: ImageWindows) -> Bou
             np.multiply(images[:, :, rows, columns], factors, out=products if i else z)
             if i:
                 np.add(z, products, out=z)
-        biases.read()
-        biases.add(out, slice(0, batch.n_rows))
+        add_biases(context, tile_biases(context), out, slice(0, batch.n_rows))
 
     def backward(x: Array, out: Array, delta: Array) -> None:
         images, d_z = windows.pad(x, is_again=True), delta.reshape(z_shape)
-        if ones is not None:
-            for (rows, columns), d_kernel in zip(offsets, d_kernels, strict=True):
+        if gradients:
+            d_kernels = gradients["kernels"].reshape(shape)
+            for i, (rows, columns) in enumerate(offsets):
                 np.multiply(images[:, :, rows, columns], d_z, out=products)
-                sum_rows(matrix, ones, d_kernel)
-            if d_biases is not None:
-                sum_rows(delta.reshape(matrix.shape), ones, d_biases)
+                sum_rows(matrix, ones, squeeze_member_axis(d_kernels[:, i]))
+        if "kernel_biases" in gradients:
+            sum_rows(delta.reshape(matrix.shape), ones, gradients["kernel_biases"])
         if grad_input is None:
             return
         np.copyto(pixel_kernels, kernels)

@@ -6,16 +6,13 @@ of all steps takes one product, and the state one for each step, which write to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from ..utils.arrays import Array
 from .base import LayerContext, Shape
-
-Direction: TypeAlias = Literal["forward", "backward"]
-"""Whether a layer reads sequences from their start or from their end."""
 
 StepPasses: TypeAlias = tuple[Callable[[int], None], Callable[[int], None]]
 """The functions of the number of a step that compute the state after it, and its gradients."""
@@ -36,12 +33,11 @@ class Recurrence:
         The settings, and the computation of single steps.
     context : LayerContext
         The arrays of the layer, or of a layer of two directions.
-    parameters, gradients : dict of arrays
-        Those of this direction.
     grad_input : array or None
         The array for the gradient with respect to the input.
-    direction : {"forward", "backward"}, default="forward"
-        The order in which it reads sequences. It numbers the steps.
+    direction : {"", "forward", "backward"}, default=""
+        The prefix of the names of its arrays in a layer of two directions. "backward" reads
+        sequences from their end, and numbers their steps so.
 
     Attributes
     ----------
@@ -63,13 +59,15 @@ class Recurrence:
         self,
         layer: Any,
         context: LayerContext,
-        parameters: Mapping[str, Array],
-        gradients: Mapping[str, Array],
         grad_input: Array | None,
-        direction: Direction = "forward",
+        direction: Literal["", "forward", "backward"] = "",
     ) -> None:
         self._layer, self._context, self._direction = layer, context, direction
-        self.parameters, self._gradients, self._grad_input = parameters, gradients, grad_input
+        self._grad_input, prefix = grad_input, f"{direction}_" if direction else ""
+        self.parameters, self._gradients = (
+            {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
+            for arrays in (context.parameters, context.gradients)
+        )
         self.n_rows, self._n_steps, n_channels = context.x_shape
         n_steps, n_rows, n_units = self._n_steps, self.n_rows, layer.n_units
         n_inputs, n_recurrent = len(layer.input_gates), len(layer.recurrent_gates)
@@ -110,7 +108,7 @@ class Recurrence:
     def _steps_first(self, rows: Array) -> Array:
         """Return a view of (..., n_rows, n_steps, n), steps first and in the order of reading."""
         steps = rows.swapaxes(-3, -2)
-        return steps if self._direction == "forward" else steps[..., ::-1, :, :]
+        return steps[..., ::-1, :, :] if self._direction == "backward" else steps
 
     # ---------------------------------------------------------------- forward pass
 

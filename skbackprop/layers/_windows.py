@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Integral
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
-from .base import Layer, Shape, check_row_axes
+from .base import Layer, Shape, as_ints, check_row_axes
 
 Pair: TypeAlias = tuple[int, int]
 """Numbers for height and width."""
@@ -203,13 +202,10 @@ def validate_pairs(layer: Any, *names: str) -> None:
     """Check that fields are positive integers or pairs of them, and make tuples of pairs."""
     for name in names:
         value = getattr(layer, name)
-        is_pair = isinstance(value, Iterable) and not isinstance(value, str)
-        sizes = list(value) if is_pair else [value]
-        is_valid = all(isinstance(n, Integral) and not isinstance(n, bool) for n in sizes)
-        if len(sizes) != (2 if is_pair else 1) or not is_valid or min(sizes) < 1:
+        sizes, is_number = as_ints(value), isinstance(value, Integral)
+        if len(sizes) != (1 if is_number else 2) or min(sizes) < 1:
             raise ValueError(
                 f"{name} of {type(layer).__name__} must be a positive int, or a pair of them for "
                 f"height and width, got {value!r}."
             )
-        numbers = tuple(map(int, sizes))
-        object.__setattr__(layer, name, numbers if is_pair else numbers[0])
+        object.__setattr__(layer, name, sizes[0] if is_number else sizes)

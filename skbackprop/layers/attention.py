@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,12 +14,12 @@ from ..utils.parallel import parallel_for, split_rows
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
 from .base import (
     BoundLayer,
-    KernelInit,
     Layer,
     LayerContext,
-    NormalInit,
     ParameterSpec,
     Shape,
+    draw_kernels,
+    draw_normal,
     expand_layers,
     fill_padding,
     padding_mask,
@@ -88,15 +88,9 @@ class PositionalEncoding(Layer):
         return input_shape
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        initializer = NormalInit(0.1, input_shape)
+        initializer = partial(draw_normal, 0.1, input_shape)
         specs = (ParameterSpec("position_embeddings", input_shape, initializer),)
         return specs if self.trained else ()
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return math.prod(input_shape)
 
     def bind(self, context: LayerContext) -> BoundLayer:
         if self.trained:
@@ -128,18 +122,36 @@ def compute_sinusoids(shape: Shape) -> Array:
     return np.where(channels % 2 == 0, np.sin(phases), np.cos(phases))
 
 
-def _check_heads(layer: MultiHeadAttention | TransformerBlock, input_shape: Shape) -> None:
-    """Raise a ValueError if the channels can not be divided among the heads."""
-    if layer.key_size is None and input_shape[-1] % layer.n_heads:
-        raise ValueError(
-            f"n_heads of {type(layer).__name__} must divide the number of channels if key_size is "
-            f"None, got n_heads={layer.n_heads} and {input_shape[-1]} channels. Set key_size to "
-            "the number of channels of each head, or change one of them."
-        )
+class AttentionLayer(Layer):
+    """Base class of layers with attention: their common settings, and the shape of sequences."""
+
+    n_heads: int
+    key_size: int | None
+    is_causal: bool
+
+    def __post_init__(self) -> None:
+        validate_positive_int(self, "n_heads")
+        if self.key_size is not None:
+            validate_positive_int(self, "key_size")
+        validate_bool(self, "is_causal")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self,)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 2:
+            raise self.input_shape_error(_SEQUENCES, input_shape)
+        if self.key_size is None and input_shape[-1] % self.n_heads:
+            raise ValueError(
+                f"n_heads of {type(self).__name__} must divide the number of channels if key_size "
+                f"is None, got n_heads={self.n_heads} and {input_shape[-1]} channels. Set key_size "
+                "to the number of channels of each head, or change one of them."
+            )
+        return input_shape
 
 
 @dataclass(frozen=True)
-class MultiHeadAttention(Layer):
+class MultiHeadAttention(AttentionLayer):
     """Multi-head self-attention: each step gets a weighted mean of the values of all steps.
 
     Each of the heads maps the input x, a sequence of vectors, to queries, keys and values of d
@@ -196,21 +208,6 @@ class MultiHeadAttention(Layer):
 
     batch_view = "positions"
 
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_heads")
-        if self.key_size is not None:
-            validate_positive_int(self, "key_size")
-        validate_bool(self, "is_causal")
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (self,)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 2:
-            raise self.input_shape_error(_SEQUENCES, input_shape)
-        _check_heads(self, input_shape)
-        return input_shape
-
     def compute_key_size(self, input_shape: Shape) -> int:
         """Return the number of channels of each head."""
         return self.key_size or input_shape[-1] // self.n_heads
@@ -218,10 +215,11 @@ class MultiHeadAttention(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         n_channels, width = input_shape[-1], self.n_heads * self.compute_key_size(input_shape)
         inner, outer = (n_channels, 3 * width), (width, n_channels)
+        draw_inner, draw_outer = partial(draw_kernels, inner), partial(draw_kernels, outer)
         return (
-            ParameterSpec("attention_kernels", inner, KernelInit(inner), regularized=True),
+            ParameterSpec("attention_kernels", inner, draw_inner, regularized=True),
             ParameterSpec("attention_biases", inner[-1:]),
-            ParameterSpec("attention_output_kernels", outer, KernelInit(outer), regularized=True),
+            ParameterSpec("attention_output_kernels", outer, draw_outer, regularized=True),
             ParameterSpec("attention_output_biases", outer[-1:]),
         )
 
@@ -239,15 +237,12 @@ class MultiHeadAttention(Layer):
         return True
 
     def bind(self, context: LayerContext) -> BoundLayer:
-        batch = context.batch
-        key_size = self.compute_key_size(context.input_shape)
-        name = str(context.index) if context.has_backward else "of any layer"
-        heads = HeadArrays(context, self.n_heads, key_size, name, context.has_backward)
-        d_heads: HeadArrays | None = None
-        if context.has_backward:
-            # Gradients are read only until the backward pass of the layer ends, so that all layers
-            # share their memory.
-            d_heads = HeadArrays(context, self.n_heads, key_size, "gradients", False)
+        has_backward, key_size = context.has_backward, self.compute_key_size(context.input_shape)
+        name = str(context.index) if has_backward else "of any layer"
+        heads = HeadArrays(context, self.n_heads, key_size, name)
+        # Gradients are read only until the backward pass of the layer ends, so that all layers
+        # share their memory.
+        d_heads = HeadArrays(context, self.n_heads, key_size, "gradients") if has_backward else None
         project, project_back = bind_dense(
             context, "attention_kernels", "attention_biases", context.grad_input
         )
@@ -257,22 +252,20 @@ class MultiHeadAttention(Layer):
             "attention_output_biases",
             None if d_heads is None else d_heads.joined,
         )
-        attend = _bind_attention(context, heads, self.is_causal)
-        attend_back = None if d_heads is None else _bind_attention_back(context, heads, d_heads)
+        passes = AttentionPasses(context, heads, d_heads, self.is_causal)
 
         def forward(x: Array, out: Array) -> None:
             project(x, heads.projected)
-            attend()
+            passes.forward()
             merge(heads.joined, out)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             assert d_heads is not None
-            assert attend_back is not None
             if context.lengths is not None:
-                shape = -1, batch.n_rows, *context.input_shape
+                shape = -1, context.batch.n_rows, *context.input_shape
                 fill_padding(delta.reshape(shape), context.lengths)
             merge_back(heads.joined, None, delta)
-            attend_back()
+            passes.backward()
             project_back(x, None, d_heads.projected)
 
         return forward, backward
@@ -293,8 +286,6 @@ class HeadArrays:
         The number of heads, and of channels of each.
     name : str
         The name of the memory.
-    keeps_scores : bool
-        Whether the scores of all sequences are kept, for the backward pass.
 
     Attributes
     ----------
@@ -303,111 +294,117 @@ class HeadArrays:
     queries, keys, values, outputs : views of shape (n_sequences, n_heads, n_steps, key_size)
         The matrices of each head, which BLAS takes as they are. The sequences are those of all
         members.
-    blocks : list of slice
-        The sequences whose scores are computed at once.
     """
 
-    def __init__(
-        self, context: LayerContext, n_heads: int, key_size: int, name: str, keeps_scores: bool
-    ) -> None:
+    def __init__(self, context: LayerContext, n_heads: int, key_size: int, name: str) -> None:
         batch, n_positions, n_steps = context.batch, context.x_shape[0], context.input_shape[0]
-        width, self._pool = n_heads * key_size, batch.pool
+        width = n_heads * key_size
         self.projected = batch.scratch(f"attention projections {name}", n_positions, 3 * width)
         self.joined = batch.scratch(f"attention outputs {name}", n_positions, width)
         parts = self.projected.reshape(-1, n_steps, 3, n_heads, key_size)
         self.queries, self.keys, self.values = (parts[:, :, i].swapaxes(1, 2) for i in range(3))
         self.outputs = self.joined.reshape(-1, n_steps, n_heads, key_size).swapaxes(1, 2)
-        self._shape = n_heads, n_steps, n_steps
-        self.blocks = split_rows(len(parts), _SCORES_AT_ONCE // math.prod(self._shape))
-        self._scores: Array | None = None
-        if keeps_scores:
-            self._scores = batch.pool.get(f"attention scores {name}", (len(parts), *self._shape))
-
-    def get_scores(self, block: slice) -> Array:
-        """Return the scores of a block of sequences, of shape (..., n_keys, n_queries).
-
-        NumPy's maximum over a short last axis takes four times as long as over that of the keys.
-        """
-        if self._scores is not None:
-            return self._scores[block]
-        shape = block.stop - block.start, *self._shape
-        return self._pool.get_for_thread("scores of a block", shape)
 
 
-def _bind_attention(
-    context: LayerContext, heads: HeadArrays, is_causal: bool
-) -> Callable[[], None]:
-    """Return the forward pass a = softmax(q k^T / sqrt(d)) v of all heads."""
-    pool, (n_sequences, n_heads, n_steps, key_size) = context.batch.pool, heads.queries.shape
-    scale = pool.dtype.type(1 / math.sqrt(key_size))
-    future = _mask_future(n_steps, pool.dtype) if is_causal else None
-    sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
-    ones, n_halves = context.batch.ones(n_steps), n_steps - n_steps // 2
-
-    def attend_block(block: slice, padding: Array | None) -> None:
-        scores, sums_of_block = heads.get_scores(block), sums[block]
-        np.matmul(heads.keys[block], heads.queries[block].swapaxes(-1, -2), out=scores)
-        np.multiply(scores, scale, out=scores)
-        if future is not None:
-            np.add(scores, future, out=scores)
-        if padding is not None:
-            np.add(scores, padding[block], out=scores)
-        halves = pool.get_for_thread("maxima of a block", (len(scores), n_heads, n_halves, n_steps))
-        np.subtract(scores, max_by_halves(scores, halves), out=scores)
-        np.exp(scores, out=scores)
-        np.matmul(ones, scores, out=sums_of_block)
-        np.divide(scores, sums_of_block, out=scores)
-        np.matmul(scores.swapaxes(-1, -2), heads.values[block], out=heads.outputs[block])
-
-    def attend() -> None:
-        padding = _mask_padding(context)
-        parallel_for(lambda block: attend_block(block, padding), heads.blocks)
-
-    return attend
-
-
-def _bind_attention_back(
-    context: LayerContext, heads: HeadArrays, d_heads: HeadArrays
-) -> Callable[[], None]:
-    """Return the backward pass of all heads, from the gradients of their outputs.
+class AttentionPasses:
+    """Passes of a = softmax(q k^T / sqrt(d)) v of all heads, block by block of sequences.
 
     With weights s, values v and outputs a = s v with gradient d, the gradient with respect to the
     scores is s (d v^T - sum(s d v^T)) with sums over the keys, which are sums of a d over the
     channels (Dao et al. 2022, appendix B.2).
-    """
-    pool, (n_sequences, n_heads, n_steps, key_size) = context.batch.pool, heads.queries.shape
-    scale = pool.dtype.type(1 / math.sqrt(key_size))
-    sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
-    by_head = heads.joined.reshape(context.batch.n_estimators, -1, key_size)
-    sums_by_head = pool.get("sums over channels", (*by_head.shape[:2], 1))
-    ones = context.batch.ones(key_size).T
 
-    def attend_block_back(block: slice) -> None:
-        weights, d_scores = heads.get_scores(block), d_heads.get_scores(block)
+    Scores have the shape (n_sequences, n_heads, n_keys, n_queries), because NumPy's maximum over a
+    short last axis takes four times as long as over that of the keys.
+
+    Parameters
+    ----------
+    context : LayerContext
+        The arrays of the layer.
+    heads : HeadArrays
+        The queries, keys, values and outputs.
+    d_heads : HeadArrays or None
+        The memory for their gradients; None if there is no backward pass.
+    is_causal : bool
+        Whether each step sees itself and the steps before it only.
+    """
+
+    def __init__(
+        self,
+        context: LayerContext,
+        heads: HeadArrays,
+        d_heads: HeadArrays | None,
+        is_causal: bool,
+    ) -> None:
+        self._context, self._heads, self._d_heads = context, heads, d_heads
+        self._pool = pool = context.batch.pool
+        n_sequences, n_heads, n_steps, key_size = heads.queries.shape
+        self._shape = n_heads, n_steps, n_steps
+        self._blocks = split_rows(n_sequences, _SCORES_AT_ONCE // math.prod(self._shape))
+        self._scale = pool.dtype.type(1 / math.sqrt(key_size))
+        self._future: Array | None = None
+        if is_causal:
+            # Keys after the query.
+            self._future = np.where(np.tri(n_steps, k=-1), -np.inf, 0).astype(pool.dtype)
+        self._sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
+        self._ones, self._channel_ones = context.batch.ones(n_steps), context.batch.ones(key_size).T
+        self._weights: Array | None = None
+        if d_heads is not None:
+            # The backward pass reads the weights of all sequences.
+            name = f"attention scores {context.index}"
+            self._weights = pool.get(name, (n_sequences, *self._shape))
+
+    def _get_scores(self, block: slice) -> Array:
+        shape = block.stop - block.start, *self._shape
+        return self._pool.get_for_thread("scores of a block", shape)
+
+    def forward(self) -> None:
+        """Compute the outputs of all heads."""
+        padding = _mask_padding(self._context)
+        parallel_for(lambda block: self._forward_block(block, padding), self._blocks)
+
+    def _forward_block(self, block: slice, padding: Array | None) -> None:
+        heads, sums, (n_heads, n_steps, _) = self._heads, self._sums[block], self._shape
+        scores = self._get_scores(block) if self._weights is None else self._weights[block]
+        np.matmul(heads.keys[block], heads.queries[block].swapaxes(-1, -2), out=scores)
+        np.multiply(scores, self._scale, out=scores)
+        if self._future is not None:
+            np.add(scores, self._future, out=scores)
+        if padding is not None:
+            np.add(scores, padding[block], out=scores)
+        shape = len(scores), n_heads, n_steps - n_steps // 2, n_steps
+        halves = self._pool.get_for_thread("maxima of a block", shape)
+        np.subtract(scores, max_by_halves(scores, halves), out=scores)
+        np.exp(scores, out=scores)
+        np.matmul(self._ones, scores, out=sums)
+        np.divide(scores, sums, out=scores)
+        np.matmul(scores.swapaxes(-1, -2), heads.values[block], out=heads.outputs[block])
+
+    def backward(self) -> None:
+        """Compute the gradients of all heads from those of their outputs, which are overwritten."""
+        assert self._d_heads is not None
+        outputs, (n_heads, n_steps, _) = self._heads.joined, self._shape
+        np.multiply(self._d_heads.joined, outputs, out=outputs)
+        key_size = len(self._channel_ones)
+        by_head = outputs.reshape(self._context.batch.n_estimators, -1, key_size)
+        sums_by_head = self._pool.get("sums over channels", (*by_head.shape[:2], 1))
+        np.matmul(by_head, self._channel_ones, out=sums_by_head)
+        by_step = sums_by_head.reshape(-1, n_steps, n_heads)
+        np.copyto(self._sums[:, :, 0], by_step.swapaxes(1, 2))
+        parallel_for(self._backward_block, self._blocks)
+
+    def _backward_block(self, block: slice) -> None:
+        heads, d_heads = self._heads, self._d_heads
+        assert d_heads is not None
+        assert self._weights is not None
+        weights, d_scores = self._weights[block], self._get_scores(block)
         d_outputs = d_heads.outputs[block]
         np.matmul(heads.values[block], d_outputs.swapaxes(-1, -2), out=d_scores)
-        np.subtract(d_scores, sums[block], out=d_scores)
+        np.subtract(d_scores, self._sums[block], out=d_scores)
         np.multiply(d_scores, weights, out=d_scores)
-        np.multiply(d_scores, scale, out=d_scores)
+        np.multiply(d_scores, self._scale, out=d_scores)
         np.matmul(weights, d_outputs, out=d_heads.values[block])
         np.matmul(d_scores.swapaxes(-1, -2), heads.keys[block], out=d_heads.queries[block])
         np.matmul(d_scores, heads.queries[block], out=d_heads.keys[block])
-
-    def attend_back() -> None:
-        np.multiply(d_heads.joined, heads.joined, out=heads.joined)
-        np.matmul(by_head, ones, out=sums_by_head)
-        by_step = sums_by_head.reshape(n_sequences, n_steps, n_heads)
-        np.copyto(sums[:, :, 0], by_step.swapaxes(1, 2))
-        parallel_for(attend_block_back, heads.blocks)
-
-    return attend_back
-
-
-def _mask_future(n_steps: int, dtype: np.dtype[np.floating]) -> Array:
-    """Return an array (keys, queries) of -inf for keys after the query, and 0 for others."""
-    mask = np.zeros((n_steps, n_steps), dtype)
-    mask[np.tril_indices(n_steps, -1)] = -np.inf
-    return mask
 
 
 def _mask_padding(context: LayerContext) -> Array | None:
@@ -421,7 +418,7 @@ def _mask_padding(context: LayerContext) -> Array | None:
 
 
 @dataclass(frozen=True)
-class TransformerBlock(Layer):
+class TransformerBlock(AttentionLayer):
     """Block of a transformer: attention and two dense layers, each with a residual connection.
 
     With layer normalization before each part (Xiong et al. 2020, section 3; figure 1b), with which
@@ -498,21 +495,10 @@ class TransformerBlock(Layer):
     batch_view = "sequences"
 
     def __post_init__(self) -> None:
-        validate_positive_int(self, "n_heads", "n_units")
+        super().__post_init__()
+        validate_positive_int(self, "n_units")
         get_activation(self.activation)
         validate_interval(self, "dropout", low=0, high=1, closed="left")
-        if self.key_size is not None:
-            validate_positive_int(self, "key_size")
-        validate_bool(self, "is_causal")
-
-    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return (self,)
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 2:
-            raise self.input_shape_error(_SEQUENCES, input_shape)
-        _check_heads(self, input_shape)
-        return input_shape
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         *_, n_channels = self.compute_output_shape(input_shape)

@@ -12,9 +12,10 @@ of height, width and channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
+from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -65,12 +66,15 @@ class ParameterSpec:
         The initial value, or what draws it.
     regularized : bool, default=False
         Whether the penalty and weight decay act on it.
+    trained : bool, default=True
+        Whether the optimizer changes it. Other arrays, such as running statistics, are buffers.
     """
 
     name: str
     shape: tuple[int, ...]
     initializer: ArrayInitializer = 0.0
     regularized: bool = False
+    trained: bool = True
 
     @cached_property
     def size(self) -> int:
@@ -78,29 +82,20 @@ class ParameterSpec:
         return math.prod(self.shape)
 
 
-@dataclass(frozen=True)
-class NormalInit:
-    """Initializer that draws an array from a normal distribution with mean zero.
-
-    Parameters
-    ----------
-    deviation : float
-        The standard deviation.
-    shape : tuple of int
-        The shape of the array.
-    """
-
-    deviation: float
-    shape: Shape
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        drawn: Array = rng.normal(0, self.deviation, self.shape)
-        return drawn
+def draw_normal(deviation: float, shape: Shape, rng: np.random.RandomState) -> Array:
+    """Draw an array from a normal distribution with mean zero."""
+    drawn: Array = rng.normal(0, deviation, shape)
+    return drawn
 
 
-@dataclass(frozen=True)
-class KernelInit:
-    """Initializer of the weights of a layer before the dense ones.
+def draw_kernels(
+    shape: Shape,
+    rng: np.random.RandomState,
+    activation: str | ActivationFunction | None = None,
+    n_positions: float = 1,
+    initializer: Initializer | None = None,
+) -> Array:
+    """Draw the weights of a layer before the dense ones.
 
     Without an `initializer` they are uniform with variance 2 / fan_in before a relu (He et al.
     2015, equation 10), and with the variance of the activation's own initializer otherwise, most
@@ -110,6 +105,8 @@ class KernelInit:
     ----------
     shape : tuple of int
         The shape of the weights, whose last axis is that of the outputs.
+    rng : RandomState
+        The random state.
     activation : str, ActivationFunction or None, default=None
         The activation of the layer.
     n_positions : float, default=1
@@ -118,29 +115,21 @@ class KernelInit:
     initializer : Initializer or None, default=None
         What draws the weights instead.
     """
-
-    shape: Shape
-    activation: str | ActivationFunction | None = None
-    n_positions: float = 1
-    initializer: Initializer | None = None
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        fan_in, n_units = math.prod(self.shape[:-1]), self.shape[-1]
-        initializer = self.initializer
-        if initializer is None:
-            f = None if self.activation is None else get_activation(self.activation)
-            initializer = GlorotUniform() if f is None else f.initializer
-            if isinstance(f, Relu):
-                initializer = VarianceScaling(2.0, "fan_in")
-            elif isinstance(initializer, GlorotUniform):
-                share = fan_in / (fan_in + n_units * self.n_positions)
-                initializer = VarianceScaling(initializer.factor / 3 * share, "fan_in")
-        weights, _ = initializer.draw(rng, fan_in, n_units)
-        return weights.reshape(self.shape)
+    fan_in, n_units = math.prod(shape[:-1]), shape[-1]
+    if initializer is None:
+        f = None if activation is None else get_activation(activation)
+        initializer = GlorotUniform() if f is None else f.initializer
+        if isinstance(f, Relu):
+            initializer = VarianceScaling(2.0, "fan_in")
+        elif isinstance(initializer, GlorotUniform):
+            share = fan_in / (fan_in + n_units * n_positions)
+            initializer = VarianceScaling(initializer.factor / 3 * share, "fan_in")
+    weights, _ = initializer.draw(rng, fan_in, n_units)
+    return weights.reshape(shape)
 
 
 @dataclass(slots=True)
-class BatchContext:
+class BatchMemory:
     """What all layers of a bound network share: memory, and the weights of the current batch.
 
     Parameters
@@ -214,7 +203,7 @@ class LayerContext:
 
     Parameters
     ----------
-    batch : BatchContext
+    batch : BatchMemory
         What all layers share.
     index : int
         The index of the layer in the network.
@@ -237,7 +226,7 @@ class LayerContext:
         if no sequence has padding.
     """
 
-    batch: BatchContext
+    batch: BatchMemory
     index: int
     input_shape: Shape
     x_shape: Shape
@@ -280,80 +269,61 @@ def sum_rows(matrix: Array, ones: Array, out: Array) -> None:
         product(ones, matrix, out=out)
 
 
-def divide_rows(function: Callable[..., object], parts: Sequence[slice]) -> Callable[..., object]:
-    """Return a function of arrays that calls `function` with parts of their rows, in threads.
+def divide_sums(
+    function: Callable[..., object], groups: Sequence[Any], *totals: Array | None
+) -> Callable[..., object]:
+    """Return a function that calls `function` for groups, in threads, and adds up their sums.
 
-    The rows are the last axis but one. A single part stands for all rows.
+    Parameters
+    ----------
+    function : callable
+        Takes a group, an array for each of its sums, and the arguments of the result.
+    groups : sequence
+        The groups, such as slices of rows.
+    *totals : arrays or None
+        The arrays for the sums over all groups; None for a sum that is not needed.
     """
-    if len(parts) == 1:
-        return function
+    if len(groups) == 1:
+        return partial(function, groups[0], *totals)
+    all_sums = [
+        total if total is None else np.empty((len(groups), *total.shape), total.dtype)
+        for total in totals
+    ]
+    calls = [
+        partial(function, group, *[sums if sums is None else sums[i] for sums in all_sums])
+        for i, group in enumerate(groups)
+    ]
 
-    def call(*arrays: Array) -> None:
-        def call_part(rows: slice) -> None:
-            function(*[array[..., rows, :] for array in arrays])
+    def call(*arguments: Any) -> None:
+        def call_group(bound: Callable[..., object]) -> None:
+            bound(*arguments)
 
-        parallel_for(call_part, parts)
+        parallel_for(call_group, calls)
+        for total, sums in zip(totals, all_sums, strict=True):
+            if sums is not None:
+                np.add.reduce(sums, axis=0, out=total)
 
     return call
 
 
-class GroupSums:
-    """Sums over groups of rows, which threads compute side by side, and their totals.
+def divide_rows(
+    function: Callable[..., object], parts: Sequence[slice], *totals: Array | None
+) -> Callable[..., object]:
+    """Return a function of arrays that calls `function` with parts of their rows, in threads.
 
-    Parameters
-    ----------
-    n_groups : int
-        The number of groups.
-    *totals : arrays or None
-        The arrays for the sums over all groups; None for a sum that is not needed.
+    The rows are the last axis but one. If there are `totals`, `function` takes arrays for the sums
+    over its part first. None stands for arrays that are not needed.
     """
+    if len(parts) == 1:
+        return partial(function, *totals) if totals else function
 
-    def __init__(self, n_groups: int, *totals: Array | None) -> None:
-        self._totals = [total for total in totals if total is not None]
-        self._sums = [
-            total[None] if n_groups == 1 else np.empty((n_groups, *total.shape), total.dtype)
-            for total in self._totals
-        ]
-        self._is_needed = [total is not None for total in totals]
+    n_sums = len(totals)
 
-    def of_group(self, group: int) -> list[Array | None]:
-        """Return the arrays for the sums over a group."""
-        sums = iter(self._sums)
-        return [next(sums)[group] if is_needed else None for is_needed in self._is_needed]
+    def call_part(index: Any, *arrays: Array | None) -> None:
+        parts_of_arrays = [array if array is None else array[index] for array in arrays[n_sums:]]
+        function(*arrays[:n_sums], *parts_of_arrays)
 
-    def add_up(self) -> None:
-        """Write the totals, once the sums of all groups are complete."""
-        for total, sums in zip(self._totals, self._sums, strict=True):
-            if len(sums) > 1:
-                np.add.reduce(sums, axis=0, out=total)
-
-
-def join_groups(
-    groups: Sequence[slice], passes: Sequence[BoundLayer], sums: GroupSums
-) -> BoundLayer:
-    """Return the passes of a layer that is bound to groups of rows, which threads compute.
-
-    The rows are the last axis but one.
-    """
-    if len(groups) == 1:
-        return passes[0]
-
-    def forward(x: Array, out: Array) -> None:
-        def forward_group(group: int) -> None:
-            rows = groups[group]
-            passes[group][0](x[..., rows, :], out[..., rows, :])
-
-        parallel_for(forward_group, range(len(groups)))
-
-    def backward(x: Array, out: Array, delta: Array) -> None:
-        def backward_group(group: int) -> None:
-            rows = groups[group]
-            passes[group][1](x[..., rows, :], None, delta[..., rows, :])
-
-        parallel_for(backward_group, range(len(groups)))
-        sums.add_up()
-
-    return forward, backward
+    return divide_sums(call_part, [np.s_[..., rows, :] for rows in parts], *totals)
 
 
 def padding_mask(lengths: Array, n_steps: int) -> Array:
@@ -402,6 +372,10 @@ class Layer(Configurable):
         Whether it draws random numbers in training, from `context.batch.rngs`.
     takes_sparse : bool, default=False
         Whether it takes sparse input. The output of elementwise layers is then sparse, too.
+    backward_reads : {"input", "output", "both", "neither"}, default="input"
+        Which of `x` and `out` the backward pass reads; others may be overwritten before. All but
+        "input" are for elementwise layers, which work in place: `out` may be `x` itself unless both
+        are read, and the gradient with respect to the input goes to `delta`.
 
     See Also
     --------
@@ -444,15 +418,7 @@ class Layer(Configurable):
     batch_view: ClassVar[BatchView] = "shaped"
     stochastic: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False
-
-    @property
-    def backward_reads(self) -> BackwardReads:
-        """Which of `x` and `out` the backward pass reads; others may be overwritten before.
-
-        All but "input" are for elementwise layers, which work in place: `out` may be `x` itself
-        unless both are read, and the gradient with respect to the input goes to `delta`.
-        """
-        return "input"
+    backward_reads: BackwardReads = "input"
 
     @property
     def reads_sequences(self) -> bool:
@@ -543,36 +509,30 @@ class Layer(Configurable):
         return ValueError(f"{self!r} takes {expected}, got rows of shape {input_shape}.")
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        """Return the declarations of the trained arrays."""
-        return ()
-
-    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        """Return the declarations of arrays that no optimizer changes: running statistics."""
+        """Return the declarations of the layer's arrays."""
         return ()
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         """Return the approximate number of values of a row that a step reads or writes.
 
-        By default these are the output and its gradient.
+        By default these are the output and its gradient; none for layers that work in place.
         """
+        if self.backward_reads != "input":
+            return 0
         return 2 * math.prod(self.compute_output_shape(input_shape))
 
     def max_matmul_size(self, input_shape: Shape) -> int | None:
         """Return the number of multiplications of the largest matrix product, for one row.
 
-        None stands for products of parts of a batch, which `parallel_for` divides among threads
-        instead of BLAS.
+        By default these are the weights of the largest regularized array: tables of embeddings,
+        which no product reads, are not regularized. None stands for products of parts of a batch,
+        which `parallel_for` divides among threads instead of BLAS.
         """
-        specs = self.parameter_specs(input_shape)
-        return max((spec.size for spec in specs if len(spec.shape) > 1), default=0)
-
-    def init_running_count(
-        self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
-    ) -> None:
-        """Restore the buffers that no fitted attribute shows, after `n_samples_seen` samples.
-
-        Their mean sample weight is `weight`.
-        """
+        largest = 0
+        for spec in self.parameter_specs(input_shape):
+            if spec.regularized and len(spec.shape) > 1:
+                largest = max(largest, spec.size)
+        return largest
 
     def bind(self, context: LayerContext) -> BoundLayer | None:
         """Return the two passes of the layer, bound to the arrays of a context.
@@ -630,6 +590,15 @@ def check_row_axes(layer: Layer, input_shape: Shape) -> None:
 def has_sequence_layer(layers: Sequence[Layer]) -> bool:
     """Return whether one of some layers, or of the layers within them, reads sequences."""
     return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)
+
+
+def as_ints(value: Any) -> tuple[int, ...]:
+    """Return a sequence of integers, or a single one, as a tuple; () for anything else."""
+    is_sequence = isinstance(value, Iterable) and not isinstance(value, str | bytes | dict | set)
+    numbers = tuple(value) if is_sequence else (value,)
+    if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
+        return ()
+    return tuple(map(int, numbers))
 
 
 def check_layers(

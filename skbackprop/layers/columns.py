@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from ..utils.arrays import Array
-from .base import BoundLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
+from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, draw_normal
 
 
 def view_blocks(array: Array, n_blocks: int, width: int) -> Array:
@@ -61,10 +62,7 @@ class BlockDiagonalDense(ColumnLayer):
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.n_blocks, self.width, self.n_units
-        return (ParameterSpec("maps", shape, NormalInit(self.width**-0.5, shape)),)
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return self.width * self.n_units
+        return (ParameterSpec("maps", shape, partial(draw_normal, self.width**-0.5, shape)),)
 
     def bind(self, context: LayerContext) -> BoundLayer:
         maps, d_maps = context.parameters["maps"], context.gradients.get("maps")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -24,7 +25,15 @@ from ._convolution_passes import (
     bind_transposed_convolution,
 )
 from ._windows import AxisWindows, Pair, WindowLayer, as_pair, validate_pairs
-from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_row_axes
+from .base import (
+    BoundLayer,
+    Layer,
+    LayerContext,
+    ParameterSpec,
+    Shape,
+    check_row_axes,
+    draw_kernels,
+)
 from .dense import Activation
 from .reshaping import CropOrPad, Reshape
 
@@ -32,15 +41,23 @@ from .reshaping import CropOrPad, Reshape
 class Convolution(WindowLayer):
     """Base class of convolutions of sequences and images.
 
-    A subclass has the fields `activation` and `use_bias`.
+    A subclass has the fields `activation` and `use_bias`, and most have `n_filters`.
+
+    Attributes
+    ----------
+    positive_ints : tuple of str, default=("n_filters",)
+        The fields that are integers of at least one.
     """
 
+    n_filters: int
     activation: str | ActivationFunction | None
     use_bias: bool
     size_name = "kernel_size"
     size_text = "the size of its kernel"
+    positive_ints: ClassVar[tuple[str, ...]] = ("n_filters",)
 
     def __post_init__(self) -> None:
+        validate_positive_int(self, *self.positive_ints)
         self.validate_windows()
         if self.activation is not None:
             get_activation(self.activation)
@@ -52,28 +69,36 @@ class Convolution(WindowLayer):
 
     def kernel_shape(self, input_shape: Shape) -> Shape:
         """Return the shape of the kernels: the window, and the channels of input and output."""
-        raise NotImplementedError(f"{type(self).__name__} must define kernel_shape(input_shape)")
+        n_channels = math.prod(input_shape[self.n_axes :])
+        return *self.window_size[: self.n_axes], n_channels, self.n_filters
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        return *self.compute_output_size(input_shape), self.n_filters
+
+    def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
+        """Draw initial kernels of a shape."""
+        n_positions = math.prod(shape[:-2])
+        return draw_kernels(shape, rng, activation=self.activation, n_positions=n_positions)
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,) if self.activation is None else (self, Activation(self.activation))
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.kernel_shape(input_shape)
-        initializer = KernelInit(shape, self.activation, math.prod(shape[:-2]))
         specs = (
-            ParameterSpec("kernels", shape, initializer, regularized=True),
+            ParameterSpec("kernels", shape, partial(self.draw_kernels, shape), regularized=True),
             ParameterSpec("kernel_biases", self.compute_output_shape(input_shape)[-1:]),
         )
         return specs if self.use_bias else specs[:1]
 
     def memory_per_sample(self, input_shape: Shape) -> int:
-        # A row has columns, a padded input, and an output with its gradient.
+        # A row has columns, padded images before the windows, and an output with its gradient.
         windows = self.compute_windows(input_shape)
         n_windows = math.prod(axis.n_outputs for axis in windows)
         n_padded = math.prod(axis.n_padded for axis in windows)
-        *window, n_channels, n_filters = self.kernel_shape(input_shape)
+        *window, n_channels, _ = self.kernel_shape(input_shape)
         n_columns = min(n_windows * math.prod(window) * n_channels, CACHED_VALUES_OF_ROW)
-        return n_columns + 2 * n_windows * n_filters + n_padded * n_channels
+        return n_columns + n_padded * n_channels + super().memory_per_sample(input_shape)
 
     def max_matmul_size(self, input_shape: Shape) -> None:
         return None
@@ -161,11 +186,8 @@ class Conv1D(Convolution):
     use_bias: bool = True
 
     batch_view = "sequences"
+    positive_ints = ("n_filters", "dilation")
     paddings = ("valid", "same", "causal")
-
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters", "dilation")
-        super().__post_init__()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[1:])
@@ -190,12 +212,6 @@ class Conv1D(Convolution):
         n_zeros = self.dilation * (size - 1)
         before = {"valid": 0, "same": n_zeros // 2, "causal": n_zeros}[self.padding]
         return before, n_zeros - before if self.padding == "same" else 0
-
-    def kernel_shape(self, input_shape: Shape) -> Shape:
-        return self.kernel_size, math.prod(input_shape[1:]), self.n_filters
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return *self.compute_output_size(input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -266,22 +282,12 @@ class Conv2D(Convolution):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
 
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters")
-        super().__post_init__()
-
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
         output_shape = self.compute_output_shape(input_shape)
         transposed = Conv2DTranspose(n_channels, self.kernel_size, self.strides, self.padding)
         fitted = make_crop_or_pad(transposed.compute_output_shape(output_shape), input_shape[:2])
         return *_mirrored_activation(self.activation), transposed, *fitted
-
-    def kernel_shape(self, input_shape: Shape) -> Shape:
-        return *self.window_size, math.prod(input_shape[2:]), self.n_filters
-
-    def compute_output_shape(self, input_shape: Shape) -> Shape:
-        return *self.compute_output_size(input_shape), self.n_filters
 
 
 @dataclass(frozen=True)
@@ -343,10 +349,6 @@ class Conv2DTranspose(Convolution):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
 
-    def __post_init__(self) -> None:
-        validate_positive_int(self, "n_filters")
-        super().__post_init__()
-
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[2:])
         convolution = Conv2D(n_channels, self.kernel_size, self.strides, self.padding)
@@ -364,23 +366,19 @@ class Conv2DTranspose(Convolution):
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *self.window_size, self.n_filters, math.prod(input_shape[2:])
 
-    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        kernels, *biases = super().parameter_specs(input_shape)
-        initializer = TransposedKernelInit(kernels.shape, self.activation, self.window_strides)
-        return replace(kernels, initializer=initializer), *biases
+    def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
+        # The variance is that of a convolution, whose fan_in is the number of inputs that
+        # contribute to an output: at most ceil(kernel_size / strides) rows and columns of pixels.
+        height, width, n_filters, n_channels = shape
+        drawn = super().draw_kernels((height, width, n_channels, n_filters), rng)
+        sizes = zip((height, width), self.window_strides, strict=True)
+        n_windows = math.prod(math.ceil(size / stride) for size, stride in sizes)
+        return drawn.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         check_row_axes(self, input_shape)
         size = (axis.n_inputs for axis in self.compute_windows(input_shape))
         return *size, self.n_filters
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        # A row has columns of the padded gradient, and an output with its gradient.
-        windows = self.compute_windows(input_shape)
-        n_padded = math.prod(axis.n_padded for axis in windows)
-        window = math.prod(self.window_size) * self.n_filters
-        n_columns = min(math.prod(input_shape[:2]) * window, CACHED_VALUES_OF_ROW)
-        return n_columns + 3 * n_padded * self.n_filters
 
     def bind(self, context: LayerContext) -> BoundLayer:
         return bind_transposed_convolution(context, self.image_windows(context.input_shape))
@@ -440,6 +438,8 @@ class DepthwiseConv2D(Convolution):
     activation: str | ActivationFunction | None = None
     use_bias: bool = True
 
+    positive_ints = ()
+
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         output_shape = self.compute_output_shape(input_shape)
         enlarged = make_upsampling_layers(output_shape, self.window_strides, input_shape[:2])
@@ -449,12 +449,11 @@ class DepthwiseConv2D(Convolution):
     def kernel_shape(self, input_shape: Shape) -> Shape:
         return *self.window_size, math.prod(input_shape[2:])
 
-    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        kernels, *biases = super().parameter_specs(input_shape)
-        height, width, n_channels = kernels.shape
+    def draw_kernels(self, shape: Shape, rng: np.random.RandomState) -> Array:
+        height, width, n_channels = shape
         # An input meets height * width outputs, and not those of the other channels.
-        initializer = KernelInit(kernels.shape, self.activation, height * width / n_channels)
-        return replace(kernels, initializer=initializer), *biases
+        n_positions = height * width / n_channels
+        return draw_kernels(shape, rng, activation=self.activation, n_positions=n_positions)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return *self.compute_output_size(input_shape), math.prod(input_shape[2:])
@@ -468,36 +467,6 @@ class DepthwiseConv2D(Convolution):
 
     def bind(self, context: LayerContext) -> BoundLayer:
         return bind_depthwise_convolution(context, self.image_windows(context.input_shape))
-
-
-@dataclass(frozen=True)
-class TransposedKernelInit:
-    """Initializer of the kernels of a transposed convolution.
-
-    The kernels have the variance of `KernelInit`. Its fan_in is the number of inputs that
-    contribute to an output: at most ``ceil(kernel_size / strides)`` rows and columns of pixels.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        The shape of the kernels: height, width, output channels, input channels.
-    activation : str, ActivationFunction or None
-        The activation of the layer.
-    strides : (int, int)
-        The strides of the layer.
-    """
-
-    shape: Shape
-    activation: str | ActivationFunction | None
-    strides: Pair
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        height, width, n_filters, n_channels = self.shape
-        shape = height, width, n_channels, n_filters
-        drawn = KernelInit(shape, self.activation, height * width)(rng)
-        sizes = zip((height, width), self.strides, strict=True)
-        n_windows = math.prod(math.ceil(size / stride) for size, stride in sizes)
-        return drawn.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,16 +20,13 @@ from ..utils.parallel import split_rows
 from ..utils.validation import validate_interval, validate_positive_int
 from .base import (
     ArrayInitializer,
-    BackwardReads,
     BoundLayer,
-    GroupSums,
-    KernelInit,
     Layer,
     LayerContext,
     ParameterSpec,
     Shape,
     divide_rows,
-    join_groups,
+    draw_kernels,
     sum_rows,
 )
 
@@ -103,7 +101,9 @@ class Dense(Layer):
         weights, biases = f"{self.scope}weights", f"{self.scope}biases"
         drawn: ArrayInitializer = self.initializer or GlorotUniform()
         if self.scope:
-            drawn = KernelInit(shape, self.activation, initializer=self.initializer)
+            drawn = partial(
+                draw_kernels, shape, activation=self.activation, initializer=self.initializer
+            )
         specs = (
             ParameterSpec(weights, shape, drawn, regularized=True),
             ParameterSpec(biases, (self.n_units,)),
@@ -130,57 +130,47 @@ def bind_dense(
         The array for the gradient with respect to x.
     """
     gradients, n_positions = context.gradients, context.x_shape[0]
-    arrays = context.parameters[weights], context.parameters.get(biases)
-    d_arrays = gradients.get(weights), gradients.get(biases)
+    w, b = context.parameters[weights], context.parameters.get(biases)
     ones = context.batch.ones(n_positions) if gradients else None
-    if len(context.input_shape) == 1 or n_positions <= _POSITIONS_AT_ONCE:
-        return _bind_products(*arrays, *d_arrays, grad_input, ones, context.is_sparse)
-    groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
-    sums, passes = GroupSums(len(groups), *d_arrays), []
-    for group, rows in enumerate(groups):
-        gradient = None if grad_input is None else grad_input[..., rows, :]
-        d_weights, d_biases = sums.of_group(group)
-        passes.append(_bind_products(*arrays, d_weights, d_biases, gradient, ones))
-    forward = divide_rows(passes[0][0], split_rows(n_positions, _POSITIONS_AT_ONCE))
-    return forward, join_groups(groups, passes, sums)[1]
-
-
-def _bind_products(
-    weights: Array,
-    biases: Array | None,
-    d_weights: Array | None,
-    d_biases: Array | None,
-    grad_input: Array | None,
-    ones: Array | None,
-    is_sparse: bool = False,
-) -> BoundLayer:
-    """Return the passes of z = x W + b for all rows at once."""
+    is_sparse = context.is_sparse
     # For single matrices np.dot has the lowest overhead. For stacks np.matmul is slow with an
     # inner dimension of one, where the product is a multiplication.
-    is_single = weights.ndim == 2
-    product: Any = np.dot if is_single else np.matmul
-    outer_product = np.multiply if weights.shape[-1] == 1 and not is_single else product
+    product: Any = np.dot if w.ndim == 2 else np.matmul
+    outer_product = np.multiply if w.shape[-1] == 1 and w.ndim > 2 else product
 
     def forward(x: Any, out: Array) -> None:
         if is_sparse:
-            _multiply_sparse(x, weights, out)
+            _multiply_sparse(x, w, out)
         else:
-            product(x, weights, out=out)
-        if biases is not None:
-            np.add(out, biases, out=out)
+            product(x, w, out=out)
+        if b is not None:
+            np.add(out, b, out=out)
 
-    def backward(x: Any, out: Array, delta: Array) -> None:
-        if d_weights is not None:
+    def backward(
+        d_w: Array | None,
+        d_b: Array | None,
+        grad_input: Array | None,
+        x: Any,
+        out: Array | None,
+        delta: Array,
+    ) -> None:
+        if d_w is not None:
             if is_sparse:
-                _multiply_sparse([matrix.T for matrix in x], delta, d_weights)
+                _multiply_sparse([matrix.T for matrix in x], delta, d_w)
             else:
-                product(x.swapaxes(-1, -2), delta, out=d_weights)
-        if d_biases is not None and ones is not None:
-            sum_rows(delta, ones, d_biases)
+                product(x.swapaxes(-1, -2), delta, out=d_w)
+        if d_b is not None and ones is not None:
+            sum_rows(delta, ones, d_b)
         if grad_input is not None:
-            outer_product(delta, weights.swapaxes(-1, -2), out=grad_input)
+            outer_product(delta, w.swapaxes(-1, -2), out=grad_input)
 
-    return forward, backward
+    d_w, d_b = gradients.get(weights), gradients.get(biases)
+    if len(context.input_shape) == 1 or n_positions <= _POSITIONS_AT_ONCE:
+        return forward, partial(backward, d_w, d_b, grad_input)
+    groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
+    parts = split_rows(n_positions, _POSITIONS_AT_ONCE)
+    backward_groups = divide_rows(backward, groups, d_w, d_b)
+    return divide_rows(forward, parts), partial(backward_groups, grad_input)
 
 
 def _multiply_sparse(matrices: list[Any], b: Array, out: Array) -> None:
@@ -222,27 +212,20 @@ class Activation(Layer):
     batch_view = "flat"
 
     def __post_init__(self) -> None:
-        get_activation(self.activation)
+        reads = "both" if self.function.needs_preactivation else "output"
+        object.__setattr__(self, "backward_reads", reads)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return 0
 
     @property
     def function(self) -> ActivationFunction:
         """The activation function."""
         return get_activation(self.activation)
 
-    @property
-    def backward_reads(self) -> BackwardReads:
-        return "both" if self.function.needs_preactivation else "output"
-
     def bind(self, context: LayerContext) -> BoundLayer:
-        function = self.function
-        if context.batch.is_training and isinstance(function, SelfGated):
-            return _bind_self_gated(function, context)
+        function, is_training = self.function, context.batch.is_training
+        (n_rows, n_units), gates = context.x_shape, None
 
         def forward(z: Array, a: Array) -> None:
             # A method of a user may return its result instead of writing it.
@@ -255,41 +238,22 @@ class Activation(Layer):
             if result is not None:
                 check_in_place(function, "backward(z, a, delta)", "delta", result, delta)
 
-        if not context.batch.is_training:
-            return forward, backward
-        return _divide_values(context, forward), _divide_values(context, backward)
+        passes: Any = forward, backward
+        if is_training and isinstance(function, SelfGated):
+            passes = function.forward_with_derivative, _multiply_by_derivative
+            gates = context.batch.scratch("gates", n_rows, n_units)
+        if is_training and n_rows * n_units > _VALUES_AT_ONCE:
+            parts = split_rows(n_rows, _VALUES_AT_ONCE // n_units)
+            passes = [divide_rows(each, parts) for each in passes]
+        return (passes[0] if gates is None else partial(passes[0], gates)), passes[1]
 
 
-def _bind_self_gated(function: SelfGated, context: LayerContext) -> BoundLayer:
-    """Return the passes of a = z s(z) in training, where the derivative replaces z."""
-    gates = context.batch.scratch("gates", *context.x_shape)
-
-    def write(z: Array, a: Array, gate: Array) -> None:
-        function.gate(z, gate)
-        np.multiply(gate, z, out=a)
-        function.derivative_from_gate(z, gate)
-
-    def backward(derivative: Array, a: Array, delta: Array) -> None:
-        np.multiply(delta, derivative, out=delta)
-
-    write_parts = _divide_values(context, write)
-    return lambda z, a: write_parts(z, a, gates), _divide_values(context, backward)
+def _multiply_by_derivative(derivative: Array, a: Array, delta: Array) -> None:
+    np.multiply(delta, derivative, out=delta)
 
 
-def _divide_values(context: LayerContext, function: Callable[..., object]) -> Callable[..., object]:
-    """Return a function of arrays like the input that calls `function` with parts of them."""
-    n_rows, n_units = context.x_shape
-    if n_rows * n_units <= _VALUES_AT_ONCE:
-        return function
-    return divide_rows(function, split_rows(n_rows, _VALUES_AT_ONCE // n_units))
-
-
-# A mask compares values of 16 bits with the rate. A random word of 64 bits holds four of them.
+# A mask compares values of 16 bits with the rate.
 _N_VALUES = 1 << 16
-_VALUES_PER_WORD = 4
-
-# At most this many words are drawn at once, so that memory does not grow with the network.
-_WORDS_AT_ONCE = 1 << 13
 
 
 def dropout_rng(rng: np.random.RandomState) -> np.random.Generator:
@@ -351,19 +315,20 @@ class Dropout(Layer):
         batch = context.batch
         if not batch.is_training:
             return None
-        threshold, factor = _threshold_and_factor(self.rate)
+        # The smallest 16-bit value that keeps a unit, and the factor of kept units.
+        n_dropped = min(round(self.rate * _N_VALUES), _N_VALUES - 1)
+        threshold, factor = np.uint16(n_dropped), _N_VALUES / (_N_VALUES - n_dropped)
         if context.is_sparse:
             return _bind_sparse_dropout(batch.rngs, threshold, factor)
         n_estimators, size = batch.n_estimators, math.prod(context.x_shape)
-        words = batch.pool.get("random bits", (n_estimators, _n_words(size)), np.uint64)
-        values = words.view(np.uint16)[:, :size]
+        values = batch.pool.get("random values", (n_estimators, size), np.uint16)
         is_kept = batch.pool.get("is kept", (n_estimators, size), np.bool_)
         mask = context.scratch("mask", *context.x_shape)
         flat_mask, value = mask.reshape(n_estimators, size), batch.pool.dtype.type(factor)
 
         def forward(x: Array, out: Array) -> None:
-            for rng, words_of_member in zip(batch.rngs, words, strict=True):
-                _draw_words(rng, words_of_member)
+            for rng, values_of_member in zip(batch.rngs, values, strict=True):
+                values_of_member[...] = _draw_values(rng, size)
             np.greater_equal(values, threshold, out=is_kept)
             np.multiply(is_kept, value, out=flat_mask)
             np.multiply(x, mask, out=out)
@@ -382,9 +347,7 @@ def _bind_sparse_dropout(
     def forward(x: list[Any], out: list[Any]) -> None:
         for member, rng in enumerate(rngs):
             rows = x[member % len(x)]
-            words = np.empty(_n_words(len(rows.data)), np.uint64)
-            _draw_words(rng, words)
-            data = rows.data * (words.view(np.uint16)[: len(rows.data)] >= threshold)
+            data = rows.data * (_draw_values(rng, len(rows.data)) >= threshold)
             data *= factor
             out[member] = csr_array((data, rows.indices, rows.indptr), shape=rows.shape)
 
@@ -396,19 +359,7 @@ class HiddenDropout(Dropout):
     """Dropout before a dense layer, by the rates of an estimator's `dropout`."""
 
 
-def _threshold_and_factor(rate: float) -> tuple[np.uint16, float]:
-    """Return the smallest 16-bit value that keeps a unit, and the factor of kept units."""
-    n_dropped = min(round(rate * _N_VALUES), _N_VALUES - 1)
-    return np.uint16(n_dropped), _N_VALUES / (_N_VALUES - n_dropped)
-
-
-def _n_words(n_values: int) -> int:
-    """Return the number of words for so many 16-bit values."""
-    return -(-n_values // _VALUES_PER_WORD)
-
-
-def _draw_words(rng: np.random.Generator, words: Array) -> None:
-    """Fill `words` with the next random bits of a generator."""
-    for start in range(0, len(words), _WORDS_AT_ONCE):
-        part = words[start : start + _WORDS_AT_ONCE]
-        part[...] = rng.bit_generator.random_raw(len(part))
+def _draw_values(rng: np.random.Generator, n_values: int) -> Array:
+    """Draw random 16-bit values. A word of 64 bits holds four of them."""
+    words: Array = rng.bit_generator.random_raw(-(-n_values // 4))
+    return words.view(np.uint16)[:n_values]

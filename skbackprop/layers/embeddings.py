@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..utils.arrays import Array, iter_row_slices
 from ..utils.validation import validate_bool, validate_interval, validate_positive_int
-from .base import BoundLayer, Layer, LayerContext, NormalInit, ParameterSpec, Shape
+from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, as_ints, draw_normal
 from .columns import ColumnLayer, Scale, view_blocks
 
 # Up to this number of levels, float32 represents all codes exactly.
@@ -89,21 +87,31 @@ class CategoricalEmbedding(ColumnLayer):
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
         validate_interval(self, "scale", low=0, closed="left")
-        object.__setattr__(self, "n_levels", _validate_levels(self.n_levels))
+        levels: Any = self.n_levels
+        items = levels.items() if isinstance(levels, Mapping) else levels
+        pairs = sorted(map(as_ints, items)) if isinstance(items, Iterable) else []
+        columns = {pair[0] for pair in pairs if len(pair) == 2}
+        if not (
+            0 < len(pairs) == len(columns)
+            and min(columns) >= 0
+            and all(1 <= n <= _MOST_LEVELS for _, n in pairs)
+        ):
+            raise ValueError(
+                "n_levels of CategoricalEmbedding must be a dict of columns of X, from 0 on, and "
+                f"of how many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: "
+                f"28}}, or such pairs, got {levels!r}."
+            )
+        object.__setattr__(self, "n_levels", tuple(pairs))
 
     @property
     def categorical_columns(self) -> tuple[int, ...]:
         """The embedded columns of X."""
-        return tuple(column for column, _ in self._pairs)
+        return tuple(dict(self.n_levels))
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The number of levels of each embedded column."""
-        return tuple(n_levels for _, n_levels in self._pairs)
-
-    @property
-    def _pairs(self) -> tuple[tuple[int, int], ...]:
-        return cast("tuple[tuple[int, int], ...]", self.n_levels)
+        return tuple(dict(self.n_levels).values())
 
     def validate_columns(self, n_inputs: int) -> None:
         if self.categorical_columns[-1] >= n_inputs:
@@ -133,16 +141,7 @@ class CategoricalEmbedding(ColumnLayer):
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = sum(self.sizes), self.n_units
-        return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        # Each column has a code and a row, and each vector its gradient and its indices.
-        return super().memory_per_sample(input_shape) + len(self.categorical_columns) * (
-            2 + 2 * self.n_units
-        )
+        return (ParameterSpec("embeddings", shape, partial(draw_normal, self.scale, shape)),)
 
     def bind(self, context: LayerContext) -> BoundLayer:
         (n_inputs,), n_rows = context.input_shape, context.batch.n_rows
@@ -355,14 +354,7 @@ class Embedding(Layer):
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = self.n_tokens, self.n_units
-        return (ParameterSpec("embeddings", shape, NormalInit(self.scale, shape)),)
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return 0
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        # Each token has a row of the table, and each number of a vector an index.
-        return super().memory_per_sample(input_shape) + input_shape[0] * (2 + 2 * self.n_units)
+        return (ParameterSpec("embeddings", shape, partial(draw_normal, self.scale, shape)),)
 
     def bind(self, context: LayerContext) -> BoundLayer:
         table = EmbeddingTable(context, *context.out_shape[1:])
@@ -385,30 +377,6 @@ def _column_index(columns: Sequence[int]) -> Any:
     n = len(columns)
     is_slice = n > 0 and columns[-1] - columns[0] < n
     return slice(columns[0], columns[0] + n) if is_slice else list(columns)
-
-
-def _validate_levels(n_levels: Any) -> tuple[tuple[int, int], ...]:
-    """Return pairs (column, number of levels), sorted by column, or raise a ValueError."""
-    items = n_levels.items() if isinstance(n_levels, Mapping) else n_levels
-    try:
-        pairs = sorted((_as_int(column), _as_int(n)) for column, n in items)
-    except (TypeError, ValueError):
-        pairs = []
-    columns, numbers = {column for column, _ in pairs}, [n for _, n in pairs]
-    has_columns = 0 < len(pairs) == len(columns) and min(columns) >= 0
-    if not (has_columns and min(numbers) >= 1 and max(numbers) <= _MOST_LEVELS):
-        raise ValueError(
-            "n_levels of CategoricalEmbedding must be a dict of columns of X, from 0 on, and of "
-            f"how many levels each has, from 1 to {_MOST_LEVELS}, such as {{3: 104, 4: 28}}, or "
-            f"such pairs, got {n_levels!r}."
-        )
-    return tuple(pairs)
-
-
-def _as_int(number: Any) -> int:
-    if isinstance(number, (bool, np.bool_)):
-        raise TypeError
-    return operator.index(number)
 
 
 # Prediction computes the waves of at most this many rows at once, which stay in the cache.
@@ -485,7 +453,14 @@ class PeriodicEmbedding(ColumnLayer):
         validate_interval(self, "scale", low=0, closed="neither")
         validate_bool(self, "trained")
         if self.features is not None:
-            object.__setattr__(self, "features", _validate_columns(self.features))
+            columns = as_ints(self.features)
+            if not columns or min(columns) < 0 or len(set(columns)) < len(columns):
+                raise ValueError(
+                    "features of PeriodicEmbedding must be None for all columns, or at least one "
+                    "column, from 0 on and each only once, such as [0, 3] or range(5), got "
+                    f"{self.features!r}."
+                )
+            object.__setattr__(self, "features", columns)
 
     def validate_columns(self, n_inputs: int) -> None:
         beyond = [column for column in self.features or () if column >= n_inputs]
@@ -503,24 +478,19 @@ class PeriodicEmbedding(ColumnLayer):
         return self.n_embedded(n_inputs) * self.n_units + n_inputs
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        shape = self.n_embedded(input_shape[0]), 2 * self.n_frequencies, self.n_units
+        n_embedded, k = self.n_embedded(input_shape[0]), self.n_frequencies
+        draw_frequencies = partial(draw_normal, self.scale, (n_embedded, k))
+        shape = n_embedded, 2 * k, self.n_units
         # The mean square of a wave is 1/2, so the outputs have a variance of about one.
-        maps = ParameterSpec("maps", shape, NormalInit(self.n_frequencies**-0.5, shape))
-        return (self._frequencies(input_shape[0]), maps) if self.trained else (maps,)
-
-    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        return () if self.trained else (self._frequencies(input_shape[0]),)
-
-    def _frequencies(self, n_inputs: int) -> ParameterSpec:
-        shape = self.n_embedded(n_inputs), self.n_frequencies
-        return ParameterSpec("frequencies", shape, NormalInit(self.scale, shape))
+        draw_maps = partial(draw_normal, k**-0.5, shape)
+        return (
+            ParameterSpec("frequencies", (n_embedded, k), draw_frequencies, trained=self.trained),
+            ParameterSpec("maps", shape, draw_maps),
+        )
 
     def memory_per_sample(self, input_shape: Shape) -> int:
         n_waves = 2 * self.n_frequencies * self.n_embedded(input_shape[0])
         return super().memory_per_sample(input_shape) + 2 * n_waves
-
-    def max_matmul_size(self, input_shape: Shape) -> int:
-        return self.n_frequencies * self.n_units
 
     def bind(self, context: LayerContext) -> BoundLayer:
         n_rows, grad_input = context.batch.n_rows, context.grad_input
@@ -532,10 +502,11 @@ class PeriodicEmbedding(ColumnLayer):
         n_at_once = n_rows if context.has_backward else min(n_rows, _PERIODIC_ROWS)
         n_mapped = n_embedded * self.n_units
 
-        @cache
-        def get_scratch(name: str, n_rows: int, width: int) -> Array:
-            # NumPy's sine and BLAS need a contiguous matrix for each column.
-            return context.scratch(name, n_embedded, n_rows, width)
+        def make_scratch(name: str, width: int = k) -> Array:
+            return context.scratch(name, n_embedded, n_at_once, width)
+
+        all_sines, all_cosines = make_scratch("sines"), make_scratch("cosines")
+        all_mapped = make_scratch("mapped", self.n_units)
 
         def get_numbers(x: Array) -> Array:
             return x[..., columns].swapaxes(-1, -2)
@@ -548,24 +519,24 @@ class PeriodicEmbedding(ColumnLayer):
                 numbers = get_numbers(x[..., rows, :])
                 outputs = view_blocks(out[..., rows, :], n_embedded, self.n_units)
                 n = numbers.shape[-1]
-                sines, cosines = get_scratch("sines", n, k), get_scratch("cosines", n, k)
+                sines, cosines = all_sines[..., :n, :], all_cosines[..., :n, :]
                 np.multiply(numbers[..., None], factors[..., None, :], out=cosines)
                 np.sin(cosines, out=sines)
                 np.cos(cosines, out=cosines)
                 np.matmul(sines, maps[..., :k, :], out=outputs)
-                mapped = get_scratch("mapped", n, self.n_units)
-                outputs += np.matmul(cosines, maps[..., k:, :], out=mapped)
+                mapped = np.matmul(cosines, maps[..., k:, :], out=all_mapped[..., :n, :])
+                np.add(outputs, mapped, out=outputs)
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             d_outputs = view_blocks(delta, n_embedded, self.n_units)
-            sines, cosines = get_scratch("sines", n_rows, k), get_scratch("cosines", n_rows, k)
+            sines, cosines = all_sines, all_cosines
             if d_maps is not None:
                 np.matmul(sines.swapaxes(-1, -2), d_outputs, out=d_maps[..., :k, :])
                 np.matmul(cosines.swapaxes(-1, -2), d_outputs, out=d_maps[..., k:, :])
             if d_frequencies is None and grad_input is None:
                 return
             # The gradient by the phases 2 pi f x is cosines * d_sines - sines * d_cosines.
-            d_sines, d_cosines = (get_scratch(name, n_rows, k) for name in ("d sines", "d cosines"))
+            d_sines, d_cosines = make_scratch("d sines"), make_scratch("d cosines")
             np.matmul(d_outputs, maps[..., :k, :].swapaxes(-1, -2), out=d_sines)
             np.matmul(d_outputs, maps[..., k:, :].swapaxes(-1, -2), out=d_cosines)
             np.multiply(d_cosines, sines, out=d_cosines)
@@ -580,20 +551,6 @@ class PeriodicEmbedding(ColumnLayer):
                 grad_input[..., columns] += d_numbers[..., 0].swapaxes(-1, -2)
 
         return forward, backward
-
-
-def _validate_columns(features: Any) -> tuple[int, ...]:
-    """Return columns as a tuple of int, or raise a ValueError."""
-    columns: list[int] = []
-    if isinstance(features, Iterable) and not isinstance(features, str | bytes | dict | set):
-        with suppress(TypeError):
-            columns = list(map(_as_int, features))
-    if not columns or min(columns) < 0 or len(set(columns)) < len(columns):
-        raise ValueError(
-            "features of PeriodicEmbedding must be None for all columns, or at least one column, "
-            f"from 0 on and each only once, such as [0, 3] or range(5), got {features!r}."
-        )
-    return tuple(columns)
 
 
 LAYERS: dict[str, type[Layer]] = {"scale": Scale, "periodic": PeriodicEmbedding}

@@ -69,9 +69,6 @@ class Sampling(Layer):
             raise self.input_shape_error("as many means as log variances", input_shape)
         return (input_shape[0] // 2,)
 
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return 6 * input_shape[0] // 2
-
     def bind(self, context: LayerContext) -> BoundLayer:
         batch, grad_input, shape = context.batch, context.grad_input, context.out_shape
         if not batch.is_training:

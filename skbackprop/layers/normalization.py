@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,12 +23,11 @@ from ..utils.validation import validate_interval
 from .base import (
     NUM_BATCHES_TRACKED,
     BoundLayer,
-    GroupSums,
     Layer,
     LayerContext,
     ParameterSpec,
     Shape,
-    join_groups,
+    divide_rows,
     padding_mask,
 )
 
@@ -121,20 +121,14 @@ class BatchNormalization(Normalization):
         validate_interval(self, "momentum", low=0, high=1, closed="left")
         validate_interval(self, "epsilon", low=0, closed="neither")
 
-    def buffer_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        means, variances = (
-            ParameterSpec(f"{self.scope}means", input_shape[-1:]),
-            ParameterSpec(f"{self.scope}variances", input_shape[-1:], initializer=1.0),
+    def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
+        shape = input_shape[-1:]
+        return (
+            *super().parameter_specs(input_shape),
+            ParameterSpec(f"{self.scope}means", shape, trained=False),
+            ParameterSpec(f"{self.scope}variances", shape, initializer=1.0, trained=False),
+            ParameterSpec(NUM_BATCHES_TRACKED, (1,), trained=False),
         )
-        return means, variances, ParameterSpec(NUM_BATCHES_TRACKED, (1,))
-
-    def init_running_count(
-        self, buffers: Mapping[str, Array], n_samples_seen: int, batch_size: int, weight: float
-    ) -> None:
-        # Batches of t steps ago weigh batch_size * momentum^t.
-        decay: float = self.momentum ** (n_samples_seen / batch_size)
-        n_rows = batch_size * (1 - decay) / (1 - self.momentum)
-        buffers[NUM_BATCHES_TRACKED][...] = weight * n_rows
 
     def bind(self, context: LayerContext) -> BoundLayer:
         batch, shape = context.batch, context.x_shape
@@ -187,17 +181,15 @@ class BatchNormalization(Normalization):
         """
         batch = context.batch
         means, variances = self._get_arrays(context.buffers, "means", "variances")
-        # The current batch has a share of the total weight of all batches, and the others the rest.
         weight = context.buffers[NUM_BATCHES_TRACKED].reshape(batch.n_estimators, 1)
-        shares, rests = np.empty((2, batch.n_estimators, 1, 1), mean.dtype)
-        share, rest = (shares, rests) if batch.n_estimators > 1 else (shares[0], rests[0])
-        step = np.empty_like(mean)
+        step, shape = np.empty_like(mean), (-1,) + (1,) * (mean.ndim - 1)
 
         def update() -> None:
             np.multiply(weight, self.momentum, out=weight)
             np.add(weight, batch.total, out=weight)
-            np.divide(batch.total, weight, out=shares[:, 0], casting="same_kind")
-            np.subtract(1, share, out=rest)
+            # The current batch has a share of the total weight of all batches.
+            share = (batch.total / weight).astype(mean.dtype).reshape(shape)
+            rest = 1 - share
             # With d = m - mean: mean += share * d, and
             # variance = rest * (variance + share * d^2) + share * v
             np.subtract(mean, means, out=step)
@@ -304,36 +296,16 @@ class LayerNormalization(Normalization):
 
     def bind(self, context: LayerContext) -> BoundLayer:
         (n_rows, n_units), batch = context.x_shape, context.batch
-        parts = split_rows(n_rows, BLOCK // n_units)
-        sums = GroupSums(len(parts), *self._get_arrays(context.gradients, "gains", "biases"))
+        gains, biases = self._get_arrays(context.parameters, "gains", "biases")
         products = batch.scratch("normalization products", n_rows, n_units)
         normed = context.scratch("normed", n_rows, n_units) if context.has_backward else None
         mean, inverse = context.scratch("mean", n_rows, 1), context.scratch("inverse", n_rows, 1)
-        passes = []
-        for part, rows in enumerate(parts):
-            own = None if normed is None else normed[..., rows, :]
-            arrays = (products[..., rows, :], mean[..., rows, :], inverse[..., rows, :])
-            passes.append(self._bind_rows(context, own, *arrays, *sums.of_group(part)))
-        return join_groups(parts, passes, sums)
-
-    def _bind_rows(
-        self,
-        context: LayerContext,
-        normed: Array | None,
-        products: Array,
-        mean: Array,
-        inverse: Array,
-        d_gains: Array | None,
-        d_biases: Array | None,
-    ) -> BoundLayer:
-        """Return the passes of some rows. Without `normed` there is no backward pass."""
-        gains, biases = self._get_arrays(context.parameters, "gains", "biases")
-        n_rows, n_units = products.shape[-2:]
         equal = np.full((n_units, 1), 1 / n_units, products.dtype)
-        epsilon = products.dtype.type(self.epsilon)
-        ones, shares = context.batch.ones(n_rows), np.empty_like(gains)
+        epsilon, ones = products.dtype.type(self.epsilon), batch.ones(n_rows)
 
-        def forward(x: Array, out: Array) -> None:
+        def forward(
+            normed: Array | None, products: Array, mean: Array, inverse: Array, x: Array, out: Array
+        ) -> None:
             centered = out if normed is None else normed
             np.matmul(x, equal, out=mean)
             np.subtract(x, mean, out=centered)
@@ -344,16 +316,25 @@ class LayerNormalization(Normalization):
             np.multiply(centered, gains, out=out)
             np.add(out, biases, out=out)
 
-        def backward(x: Array, out: Array, delta: Array) -> None:
+        def backward(
+            d_gains: Array | None,
+            d_biases: Array | None,
+            normed: Array,
+            products: Array,
+            mean: Array,
+            inverse: Array,
+            x: Array,
+            out: Array,
+            delta: Array,
+        ) -> None:
             # With e for delta * gains, n for norm(z), and means over the units:
             # d z = (e - mean(e) - n * mean(e * n)) / sqrt(v + epsilon)
-            assert normed is not None
             np.multiply(delta, normed, out=products)
             if d_gains is not None:
-                np.matmul(ones, products, out=d_gains)
-                np.matmul(ones, delta, out=d_biases)
-            np.multiply(gains, equal.T, out=shares)
-            shares_of_units = shares.swapaxes(-1, -2)
+                ones_of_rows = ones[:, : delta.shape[-2]]
+                np.matmul(ones_of_rows, products, out=d_gains)
+                np.matmul(ones_of_rows, delta, out=d_biases)
+            shares_of_units = (gains * equal.T).swapaxes(-1, -2)
             np.matmul(products, shares_of_units, out=mean)
             np.multiply(normed, mean, out=normed)
             np.matmul(delta, shares_of_units, out=mean)
@@ -362,7 +343,12 @@ class LayerNormalization(Normalization):
             np.subtract(delta, normed, out=delta)
             np.multiply(delta, inverse, out=delta)
 
-        return forward, backward
+        parts, arrays = split_rows(n_rows, BLOCK // n_units), (normed, products, mean, inverse)
+        sums = self._get_arrays(context.gradients, "gains", "biases")
+        return (
+            partial(divide_rows(forward, parts), *arrays),
+            partial(divide_rows(backward, parts, *sums), *arrays),
+        )
 
 
 NORMALIZATIONS: dict[str, type[Normalization]] = {

@@ -55,6 +55,7 @@ class AxisPooling:
             (np.s_[:, :, :, values], np.s_[:, :, :, of])
             for values, of in map(windows.slice_values, range(windows.size))
         ]
+        self._reaches_over = windows.before > 0 or windows.after > 0
         self._is_pairwise = windows.are_adjacent and windows.size == 2
         # The winner of a window is the offset of its largest value.
         self._winners: Array | None = None
@@ -65,66 +66,62 @@ class AxisPooling:
 
     def forward(self, x: Array, out: Array, rows: slice) -> None:
         """Write the pooled values of some rows to `out`."""
-        combine, slices = self._combine, self._slices
         winners = None if self._winners is None else self._winners[:, rows]
         if self._is_pairwise:
-            first, second = (x[values] for values, _ in slices)
+            first, second = (x[values] for values, _ in self._slices)
             if winners is not None:
                 np.greater(second, first, out=winners.view(np.bool_))
-            combine(first, second, out=out)
+            self._combine(first, second, out=out)
             return
-        n_done = 0 if self._windows.before else 1
-        if n_done:
-            np.copyto(out, x[slices[0][0]])
-        else:
+        if self._windows.before:
             out.fill(self._start)
+            first_offset = 0
+        else:
+            np.copyto(out, x[self._slices[0][0]])
+            first_offset = 1
         if winners is not None:
             winners.fill(0)
-        for offset, (values, of) in enumerate(slices[n_done:], n_done):
+            is_larger = self._pool.get_for_thread("is larger", out.shape, np.bool_)
+            name, dtype = f"offsets {winners.dtype}", winners.dtype
+            offsets = self._pool.get_for_thread(name, out.shape, dtype)
+        for offset, (values, of) in enumerate(self._slices[first_offset:], first_offset):
             if winners is not None:
-                self._save_larger(offset, x[values], out, of, winners)
-            combine(out[of], x[values], out=out[of])
-
-    def _save_larger(
-        self, offset: int, values: Array, out: Array, of: tuple[slice, ...], winners: Array
-    ) -> None:
-        """Save the offset for the windows in which its value is larger than those before it."""
-        is_larger = self._pool.get_for_thread("is larger", out.shape, np.bool_)
-        offsets = self._pool.get_for_thread(f"offsets {winners.dtype}", out.shape, winners.dtype)
-        is_larger.fill(False)
-        np.greater(values, out[of], out=is_larger[of])
-        # A maximum takes a tenth of the time of an assignment where they are larger.
-        np.multiply(is_larger, winners.dtype.type(offset), out=offsets)
-        np.maximum(winners, offsets, out=winners)
+                if self._reaches_over:
+                    is_larger.fill(False)
+                np.greater(x[values], out[of], out=is_larger[of])
+                # A maximum takes a tenth of the time of an assignment where values are larger.
+                np.multiply(is_larger, winners.dtype.type(offset), out=offsets)
+                np.maximum(winners, offsets, out=winners)
+            self._combine(out[of], x[values], out=out[of])
 
     def backward(self, delta: Array, grad_input: Array, rows: slice) -> None:
         """Write the gradient with respect to some rows of `x` to `grad_input`."""
-        windows = self._windows
+        windows, winners = self._windows, self._winners
+        if winners is not None and self._is_pairwise:
+            first, second = (grad_input[values] for values, _ in self._slices)
+            grad_input[:, :, :, 2 * windows.n_outputs :] = 0
+            np.multiply(delta, winners[:, rows].view(np.bool_), out=second)
+            np.subtract(delta, second, out=first)
+            return
+        is_disjoint = windows.stride >= windows.size
         # The other gradients are added up, or belong to no window.
         n_assigned = windows.n_outputs * windows.size if windows.are_adjacent else 0
         grad_input[:, :, :, n_assigned:] = 0
-        if self._winners is None:
-            for values, of in self._slices:
-                if windows.stride >= windows.size:
-                    np.copyto(grad_input[values], delta[of])
-                else:
-                    np.add(grad_input[values], delta[of], out=grad_input[values])
-            return
-        winners = self._winners[:, rows]
-        if self._is_pairwise:
-            first, second = (grad_input[values] for values, _ in self._slices)
-            np.multiply(delta, winners.view(np.bool_), out=second)
-            np.subtract(delta, second, out=first)
-            return
-        is_winner = self._pool.get_for_thread("is larger", delta.shape, np.bool_)
-        share = self._pool.get_for_thread("share", delta.shape)
+        if winners is not None:
+            winners = winners[:, rows]
+            is_winner = self._pool.get_for_thread("is larger", delta.shape, np.bool_)
+        if winners is not None and not is_disjoint:
+            shares = self._pool.get_for_thread("share", delta.shape)
         for offset, (values, of) in enumerate(self._slices):
-            np.equal(winners, winners.dtype.type(offset), out=is_winner)
-            if windows.stride >= windows.size:
-                np.multiply(delta[of], is_winner[of], out=grad_input[values])
-            else:
-                np.multiply(delta, is_winner, out=share)
-                np.add(grad_input[values], share[of], out=grad_input[values])
+            target, share = grad_input[values], delta[of]
+            if winners is not None:
+                np.equal(winners, winners.dtype.type(offset), out=is_winner)
+                product = target if is_disjoint else shares[of]
+                share = np.multiply(share, is_winner[of], out=product)
+            if not is_disjoint:
+                np.add(target, share, out=target)
+            elif winners is None:
+                np.copyto(target, share)
 
 
 class WindowPooling:
@@ -152,8 +149,7 @@ class WindowPooling:
         axes = range(len(windows))
         self._steps: list[AxisPooling] = []
         for axis in reversed(axes) if is_max else axes:
-            if windows[axis].size > 1 or windows[axis].stride > 1:
-                self._steps.append(AxisPooling(context, windows[axis], sizes, axis, is_max))
+            self._steps.append(AxisPooling(context, windows[axis], sizes, axis, is_max))
             sizes[axis] = windows[axis].n_outputs
         self._output_shape = tuple(sizes)
         self._factor = np.ones(1) if is_max else self._compute_factor(None)
@@ -164,38 +160,37 @@ class WindowPooling:
         """Return a view of a batch with the member axis, in which a row has another shape."""
         return array.reshape(-1, self._batch.n_rows, *shape)
 
-    def _between(self, rows: slice) -> tuple[Array, Array]:
-        """Return the array between two axes, as the first and the last step see it."""
+    def _steps_of_rows(
+        self, x: Array, out: Array, rows: slice
+    ) -> list[tuple[AxisPooling, Array, Array]]:
+        """Return each step with its input and its output of some rows."""
         first, last = self._steps[0], self._steps[-1]
+        source = self._view(x, first.input_shape)[:, rows]
+        target = self._view(out, last.output_shape)[:, rows]
+        if first is last:
+            return [(first, source, target)]
         members_and_rows = self._batch.n_estimators, rows.stop - rows.start
         shape = *members_and_rows, *first.output_shape
         between = self._batch.pool.get_for_thread("between axes", shape)
-        return between, between.reshape(*members_and_rows, *last.input_shape)
+        next_source = between.reshape(*members_and_rows, *last.input_shape)
+        return [(first, source, between), (last, next_source, target)]
 
     def forward(self, x: Array, out: Array) -> None:
         """Write the pooled values of a batch."""
         lengths, pooled = self._context.lengths, self._view(out, self._output_shape)
-        if lengths is not None:
-            neutral = -np.inf if self._is_max else 0.0
-            x = replace_padding(self._context, self._view(x, self._input_shape), neutral)
-        if self._steps:
-            parallel_for(lambda rows: self._forward_rows(x, out, rows), self._parts)
-        else:
-            np.copyto(pooled, self._view(x, self._input_shape))
+        neutral = -np.inf if self._is_max else 0.0
+        x = replace_padding(self._context, self._view(x, self._input_shape), neutral)
+
+        def forward_rows(rows: slice) -> None:
+            for step, source, target in self._steps_of_rows(x, out, rows):
+                step.forward(source, target, rows)
+
+        parallel_for(forward_rows, self._parts)
         if not self._is_max:
             self._multiply_by_factor(pooled)
         elif lengths is not None:
             is_empty = np.maximum(self._windows[0].starts, 0) >= lengths[..., None]
             np.copyto(pooled, 0, where=is_empty[..., None])
-
-    def _forward_rows(self, x: Array, out: Array, rows: slice) -> None:
-        first, last = self._steps[0], self._steps[-1]
-        source = self._view(x, first.input_shape)[:, rows]
-        if first is not last:
-            between, next_source = self._between(rows)
-            first.forward(source, between, rows)
-            source = next_source
-        last.forward(source, self._view(out, last.output_shape)[:, rows], rows)
 
     def _multiply_by_factor(self, pooled: Array) -> None:
         lengths = self._context.lengths
@@ -219,35 +214,33 @@ class WindowPooling:
             return
         if not self._is_max:
             self._multiply_by_factor(pooled)
-        gradient = self._view(grad_input, self._input_shape)
-        if self._steps:
-            parallel_for(lambda rows: self._backward_rows(delta, grad_input, rows), self._parts)
-        else:
-            np.copyto(gradient, pooled)
-        if self._context.lengths is not None:
-            fill_padding(gradient, self._context.lengths)
 
-    def _backward_rows(self, delta: Array, grad_input: Array, rows: slice) -> None:
-        first, last = self._steps[0], self._steps[-1]
-        source = self._view(delta, last.output_shape)[:, rows]
-        if first is not last:
-            previous_source, between = self._between(rows)
-            last.backward(source, between, rows)
-            source = previous_source
-        first.backward(source, self._view(grad_input, first.input_shape)[:, rows], rows)
+        def backward_rows(rows: slice) -> None:
+            for step, source, target in reversed(self._steps_of_rows(grad_input, delta, rows)):
+                step.backward(target, source, rows)
+
+        parallel_for(backward_rows, self._parts)
+        if self._context.lengths is not None:
+            fill_padding(self._view(grad_input, self._input_shape), self._context.lengths)
 
 
 def replace_padding(context: LayerContext, x: Array, value: float) -> Array:
-    """Return a copy of sequences (members, rows, steps, channels) with a value for padding."""
-    assert context.lengths is not None
+    """Return sequences (members, rows, steps, channels) with a value for padding, copied if any."""
+    if context.lengths is None:
+        return x
     copy = context.batch.pool.get(f"without padding {context.index}", x.shape)
     np.copyto(copy, x)
     fill_padding(copy, context.lengths, value)
     return copy
 
 
+@dataclass(frozen=True)
 class Pooling(WindowLayer):
-    """Base class of layers that pool windows. A subclass has the fields of `MaxPool2D`."""
+    """Base class of layers that pool windows."""
+
+    pool_size: int | Pair = 2
+    strides: int | Pair | None = None
+    padding: Literal["valid", "same"] = "valid"
 
     size_name = "pool_size"
     size_text = "its pool_size"
@@ -256,11 +249,8 @@ class Pooling(WindowLayer):
         self.validate_windows()
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
-        return make_upsampling_layers(
-            self.compute_output_shape(input_shape),
-            self.window_strides[: self.n_axes],
-            input_shape[: self.n_axes],
-        )
+        sizes, strides = input_shape[: self.n_axes], self.window_strides[: self.n_axes]
+        return make_upsampling_layers(self.compute_output_shape(input_shape), strides, sizes)
 
     def compute_padding(self, n: int, size: int, stride: int) -> Pair:
         before, after = super().compute_padding(n, size, stride)
@@ -279,21 +269,18 @@ class Pooling(WindowLayer):
         between = max(others[0] * input_shape[1], input_shape[0] * others[1]) if others[1:] else 0
         return (2 * math.prod(others) + between) * n_channels
 
+    def bind(self, context: LayerContext) -> BoundLayer:
+        windows = self.compute_windows(context.input_shape)
+        pooling = WindowPooling(context, windows, is_max=isinstance(self, MaxPooling))
+        return pooling.forward, pooling.backward
+
 
 class MaxPooling(Pooling):
     """Base class of layers that take the maximum of windows."""
 
-    def bind(self, context: LayerContext) -> BoundLayer:
-        pooling = WindowPooling(context, self.compute_windows(context.input_shape), is_max=True)
-        return pooling.forward, pooling.backward
-
 
 class AveragePooling(Pooling):
     """Base class of layers that take the mean of windows."""
-
-    def bind(self, context: LayerContext) -> BoundLayer:
-        pooling = WindowPooling(context, self.compute_windows(context.input_shape), is_max=False)
-        return pooling.forward, pooling.backward
 
 
 @dataclass(frozen=True)
@@ -338,10 +325,6 @@ class MaxPool1D(MaxPooling):
     >>> MaxPool1D(4, padding="same").compute_output_shape((22, 3))
     (6, 3)
     """
-
-    pool_size: int = 2
-    strides: int | None = None
-    padding: Literal["valid", "same"] = "valid"
 
     batch_view = "sequences"
 
@@ -395,10 +378,6 @@ class MaxPool2D(MaxPooling):
     True
     """
 
-    pool_size: int | Pair = 2
-    strides: int | Pair | None = None
-    padding: Literal["valid", "same"] = "valid"
-
 
 @dataclass(frozen=True)
 class AveragePool1D(AveragePooling):
@@ -437,10 +416,6 @@ class AveragePool1D(AveragePooling):
     >>> AveragePool1D(4, strides=2).compute_output_shape((22, 3))
     (10, 3)
     """
-
-    pool_size: int = 2
-    strides: int | None = None
-    padding: Literal["valid", "same"] = "valid"
 
     batch_view = "sequences"
 
@@ -484,10 +459,6 @@ class AveragePool2D(AveragePooling):
     (4, 3, 5)
     """
 
-    pool_size: int | Pair = 2
-    strides: int | Pair | None = None
-    padding: Literal["valid", "same"] = "valid"
-
 
 class GlobalPooling(Layer):
     """Base class of layers that pool all positions of a row to one value for each channel."""
@@ -508,9 +479,6 @@ class GlobalPooling(Layer):
 class GlobalMaxPooling(GlobalPooling):
     """Base class of layers that take the maximum of all positions."""
 
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return math.prod(input_shape) // 2 + 3 * math.prod(self.compute_output_shape(input_shape))
-
     def bind(self, context: LayerContext) -> BoundLayer:
         batch, grad_input, (n_channels,) = context.batch, context.grad_input, context.out_shape[1:]
         n_positions = math.prod(context.input_shape[: self.n_axes])
@@ -520,26 +488,15 @@ class GlobalMaxPooling(GlobalPooling):
         parts = split_rows(batch.n_rows, 2 * BLOCK // size)
         largest = batch.pool.get(f"largest {context.index}", output_shape)
         share = batch.pool.get("share of largest", output_shape)
-        ones = batch.ones(n_positions)
-
-        def find_positions(x: Array) -> Array:
-            positions = x.reshape(input_shape)
-            if context.lengths is None:
-                return positions
-            return replace_padding(context, positions, -np.inf)
+        ones, n_halves = batch.ones(n_positions), n_positions - n_positions // 2
 
         def forward(x: Array, out: Array) -> None:
-            positions = find_positions(x)
+            positions = replace_padding(context, x.reshape(input_shape), -np.inf)
 
             def forward_rows(rows: slice) -> None:
-                shape = (
-                    len(largest),
-                    rows.stop - rows.start,
-                    n_positions - n_positions // 2,
-                    n_channels,
-                )
-                left = batch.pool.get_for_thread("maxima left", shape)
-                np.copyto(largest[:, rows], max_by_halves(positions[:, rows], left))
+                shape = len(largest), rows.stop - rows.start, n_halves, n_channels
+                halves = batch.pool.get_for_thread("maxima left", shape)
+                np.copyto(largest[:, rows], max_by_halves(positions[:, rows], halves))
 
             parallel_for(forward_rows, parts)
             pooled = out.reshape(output_shape)
@@ -550,8 +507,8 @@ class GlobalMaxPooling(GlobalPooling):
         def backward(x: Array, out: Array, delta: Array) -> None:
             if grad_input is None:
                 return
-            positions, gradient = find_positions(x), grad_input.reshape(input_shape)
-            d_pooled = delta.reshape(output_shape)
+            positions = replace_padding(context, x.reshape(input_shape), -np.inf)
+            gradient, d_pooled = grad_input.reshape(input_shape), delta.reshape(output_shape)
 
             def backward_rows(rows: slice) -> None:
                 np.equal(positions[:, rows], largest[:, rows], out=gradient[:, rows])
@@ -584,11 +541,8 @@ class GlobalAveragePooling(GlobalPooling):
             return weights[:, :, None].astype(equal.dtype)
 
         def forward(x: Array, out: Array) -> None:
-            x, pooled, weights = (
-                x.reshape(input_shape),
-                out.reshape(output_shape),
-                compute_weights(),
-            )
+            x, pooled = x.reshape(input_shape), out.reshape(output_shape)
+            weights = compute_weights()
             if n_channels > 1:
                 np.matmul(weights, x, out=pooled)
                 return

@@ -7,6 +7,15 @@ backpropagation through time: the steps are layers of a deep network that share 
 
 References
 ----------
+Jozefowicz, R., Zaremba, W. & Sutskever, I. (2015). An empirical exploration of recurrent network
+architectures. ICML. (Biases of forget gates.)
+
+Mezzadri, F. (2007). How to generate random matrices from the classical compact groups. Notices of
+the AMS 54(5), 592-604.
+
+Saxe, A. M., McClelland, J. L. & Ganguli, S. (2014). Exact solutions to the nonlinear dynamics of
+learning in deep linear neural networks. ICLR.
+
 Srivastava, N., Mansimov, E. & Salakhutdinov, R. (2015). Unsupervised learning of video
 representations using LSTMs. ICML. (Decoders of sequences.)
 
@@ -17,8 +26,9 @@ the IEEE 78(10), 1550-1560.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,70 +37,30 @@ from ..activations import ActivationFunction, get_activation
 from ..initializers import VarianceScaling
 from ..utils.arrays import Array
 from ..utils.validation import validate_bool, validate_positive_int
-from ._recurrence import Direction, Recurrence, StepPasses, split_channels
-from .base import BoundLayer, KernelInit, Layer, LayerContext, ParameterSpec, Shape, check_row_axes
+from ._recurrence import Recurrence, StepPasses, split_channels
+from .base import (
+    BoundLayer,
+    Layer,
+    LayerContext,
+    ParameterSpec,
+    Shape,
+    check_row_axes,
+    draw_kernels,
+)
 from .convolution import make_upsampling_layers
 from .dense import Dense
 from .reshaping import Reshape
 
-_DIRECTIONS: tuple[Direction, Direction] = ("forward", "backward")
 
-
-@dataclass(frozen=True)
-class OrthogonalInit:
-    """Initializer of recurrent kernels: a random orthogonal matrix for each gate.
+def draw_orthogonal(n_units: int, n_gates: int, rng: np.random.RandomState) -> Array:
+    """Draw recurrent kernels: a random orthogonal matrix for each gate, side by side.
 
     Powers of an orthogonal matrix neither grow nor vanish (Saxe et al. 2014, section 3). The
     matrices are uniformly distributed (Mezzadri 2007, section 5).
-
-    Parameters
-    ----------
-    n_units : int
-        The number of rows and columns of each matrix.
-    n_gates : int
-        The number of matrices, side by side.
-
-    References
-    ----------
-    Mezzadri, F. (2007). How to generate random matrices from the classical compact groups. Notices
-    of the AMS 54(5), 592-604.
-
-    Saxe, A. M., McClelland, J. L. & Ganguli, S. (2014). Exact solutions to the nonlinear dynamics
-    of learning in deep linear neural networks. ICLR.
     """
-
-    n_units: int
-    n_gates: int
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        normal = rng.normal(size=(self.n_gates, self.n_units, self.n_units))
-        q, r = np.linalg.qr(normal)
-        q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
-        return np.concatenate(q, axis=1)
-
-
-@dataclass(frozen=True)
-class ForgetBiasInit:
-    """Initializer of the biases of an LSTM: one for the forget gates, else zero.
-
-    The state is then kept at the start of training (Gers et al. 2000; Jozefowicz et al. 2015,
-    section 5).
-
-    Parameters
-    ----------
-    n_units : int
-        The number of units.
-
-    References
-    ----------
-    Jozefowicz, R., Zaremba, W. & Sutskever, I. (2015). An empirical exploration of recurrent
-    network architectures. ICML.
-    """
-
-    n_units: int
-
-    def __call__(self, rng: np.random.RandomState) -> Array:
-        return np.repeat([0.0, 1.0, 0.0, 0.0], self.n_units)
+    q, r = np.linalg.qr(rng.normal(size=(n_gates, n_units, n_units)))
+    q *= np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None]
+    return np.concatenate(q, axis=1)
 
 
 class RecurrentLayer(Layer):
@@ -145,14 +115,11 @@ class RecurrentLayer(Layer):
         # Glorot & Bengio (2010, equation 12), for each gate.
         glorot = VarianceScaling(2 * n_channels / (n_channels + self.n_units), "fan_in")
         kernels, recurrent = (n_channels, n_columns), (self.n_units, n_columns)
+        draw_glorot = partial(draw_kernels, kernels, initializer=glorot)
+        orthogonal = partial(draw_orthogonal, self.n_units, len(self.input_gates))
         return (
-            ParameterSpec("kernels", kernels, KernelInit(kernels, initializer=glorot), True),
-            ParameterSpec(
-                "recurrent_kernels",
-                recurrent,
-                OrthogonalInit(self.n_units, len(self.input_gates)),
-                True,
-            ),
+            ParameterSpec("kernels", kernels, draw_glorot, True),
+            ParameterSpec("recurrent_kernels", recurrent, orthogonal, True),
             ParameterSpec("kernel_biases", (n_columns,)),
         )
 
@@ -166,8 +133,7 @@ class RecurrentLayer(Layer):
         raise NotImplementedError(f"{type(self).__name__} must define bind_steps(arrays)")
 
     def bind(self, context: LayerContext) -> BoundLayer:
-        arrays = context.parameters, context.gradients, context.grad_input
-        recurrence = Recurrence(self, context, *arrays)
+        recurrence = Recurrence(self, context, context.grad_input)
         return recurrence.forward, recurrence.backward
 
     def memory_per_sample(self, input_shape: Shape) -> int:
@@ -398,7 +364,14 @@ class LSTM(RecurrentLayer):
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         kernels, recurrent, biases = super().parameter_specs(input_shape)
-        return kernels, recurrent, replace(biases, initializer=ForgetBiasInit(self.n_units))
+        return kernels, recurrent, replace(biases, initializer=self.draw_biases)
+
+    def draw_biases(self, rng: np.random.RandomState) -> Array:
+        """Return initial biases: one for the forget gates, which keep the state, else zero.
+
+        Gers et al. (2000); Jozefowicz et al. (2015, section 5).
+        """
+        return np.repeat([0.0, 1.0, 0.0, 0.0], self.n_units)
 
     def bind_steps(self, arrays: Recurrence) -> StepPasses:
         # Each step has its blocks, the logistic ones in one, the first two in one, and all.
@@ -631,7 +604,7 @@ class Bidirectional(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         return tuple(
             replace(spec, name=f"{direction}_{spec.name}")
-            for direction in _DIRECTIONS
+            for direction in ("forward", "backward")
             for spec in self.layer.parameter_specs(input_shape)
         )
 
@@ -647,15 +620,8 @@ class Bidirectional(Layer):
         if grad_input is not None:
             d_backward = context.scratch("backward gradient", *context.x_shape)
         directions = [
-            Recurrence(
-                self.layer,
-                context,
-                _select_direction(context.parameters, direction),
-                _select_direction(context.gradients, direction),
-                gradient,
-                direction,
-            )
-            for direction, gradient in zip(_DIRECTIONS, (grad_input, d_backward), strict=True)
+            Recurrence(self.layer, context, grad_input, "forward"),
+            Recurrence(self.layer, context, d_backward, "backward"),
         ]
 
         def forward(x: Array, out: Array) -> None:
@@ -669,14 +635,6 @@ class Bidirectional(Layer):
                 np.add(grad_input, d_backward, out=grad_input)
 
         return forward, backward
-
-
-def _select_direction(named: Mapping[str, Array], direction: Direction) -> dict[str, Array]:
-    """Return the arrays of a direction by the names that its layer gives them."""
-    prefix = f"{direction}_"
-    return {
-        name.removeprefix(prefix): array for name, array in named.items() if name.startswith(prefix)
-    }
 
 
 def _mirror_sequences(layer: Layer, decoding: Layer, input_shape: Shape) -> tuple[Layer, ...]:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 
 from ..utils.arrays import Array
-from .base import BoundLayer, Layer, LayerContext, Shape, fill_padding
+from .base import BoundLayer, Layer, LayerContext, Shape, as_ints, fill_padding
 
 
 class Reshaping(Layer):
@@ -28,9 +26,6 @@ class Reshaping(Layer):
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:
         return None
-
-    def memory_per_sample(self, input_shape: Shape) -> int:
-        return 0
 
     def bind(self, context: LayerContext) -> BoundLayer | None:
         if not context.batch.takes_padding:
@@ -98,7 +93,13 @@ class Reshape(Reshaping):
     target_shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target_shape", _validate_shape(self.target_shape))
+        shape = as_ints(self.target_shape)
+        if not shape or shape.count(-1) > 1 or any(n < 1 and n != -1 for n in shape):
+            raise ValueError(
+                "target_shape of Reshape must be positive integers, of which one may be -1, such "
+                f"as (8, 8, 1) or (-1, 3), got {self.target_shape!r}."
+            )
+        object.__setattr__(self, "target_shape", shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         size, rest = math.prod(input_shape), math.prod(n for n in self.target_shape if n > 0)
@@ -141,16 +142,13 @@ class Permute(Layer):
     dims: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        given = self.dims
-        is_sequence = isinstance(given, Iterable) and not isinstance(given, str)
-        dims: list[Any] = list(given) if is_sequence else [given]
-        is_valid = all(isinstance(d, Integral) and not isinstance(d, bool) for d in dims)
-        if not (dims and is_valid and sorted(dims) == list(range(1, len(dims) + 1))):
+        dims = as_ints(self.dims)
+        if not dims or sorted(dims) != list(range(1, len(dims) + 1)):
             raise ValueError(
                 "dims of Permute must be the numbers of the axes from 1 on, each once, such as "
-                f"(2, 1), got {given!r}."
+                f"(2, 1), got {self.dims!r}."
             )
-        object.__setattr__(self, "dims", tuple(map(int, dims)))
+        object.__setattr__(self, "dims", dims)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != len(self.dims):
@@ -246,15 +244,3 @@ class CropOrPad(Layer):
             context.grad_input[common] = delta[common]
 
         return forward, backward
-
-
-def _validate_shape(shape: Any) -> tuple[int, ...]:
-    """Return a shape as a tuple of int, or raise a ValueError."""
-    sizes = list(shape) if isinstance(shape, Iterable) and not isinstance(shape, str) else [shape]
-    is_valid = all(isinstance(n, (int, np.integer)) and (n > 0 or n == -1) for n in sizes)
-    if not (sizes and is_valid and sizes.count(-1) <= 1):
-        raise ValueError(
-            "target_shape of Reshape must be positive integers, of which one may be -1, such as "
-            f"(8, 8, 1) or (-1, 3), got {shape!r}."
-        )
-    return tuple(map(int, sizes))

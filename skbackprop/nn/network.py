@@ -14,7 +14,7 @@ from ..initializers import GlorotUniform, Initializer
 from ..layers.base import (
     NUM_BATCHES_TRACKED,
     BackwardReads,
-    BatchContext,
+    BatchMemory,
     BatchView,
     Layer,
     LayerContext,
@@ -86,14 +86,13 @@ class Network:
         self.max_matmul_size, self.divides_rows = 0, False
         n_activations = 0
         self._weight_specs: list[ParameterSpec] = []
-        parameter_specs, buffer_specs = [], []
+        all_specs = []
         for layer in layers:
             shape = self.row_shapes[-1]
             self.row_shapes.append(layer.compute_output_shape(shape))
             self.n_units.append(math.prod(self.row_shapes[-1]))
-            parameter_specs.append(layer.parameter_specs(shape))
-            buffer_specs.append(layer.buffer_specs(shape))
-            for spec in (*parameter_specs[-1], *buffer_specs[-1]):
+            all_specs.append(layer.parameter_specs(shape))
+            for spec in all_specs[-1]:
                 if spec.name != NUM_BATCHES_TRACKED:
                     self.shapes.setdefault(spec.name, []).append(spec.shape)
                 if spec.name == "weights":
@@ -109,7 +108,7 @@ class Network:
             self.reads_sequences |= layer.reads_sequences
         self.memory_per_sample = 2 * self.n_units[0] + sum(self.memory_per_sample_of_layers)
         self._n_activations = n_activations + sum(self.widths)
-        self.layout = ParameterLayout(parameter_specs, buffer_specs)
+        self.layout = ParameterLayout(all_specs)
         # The last network with other dropout rates; each call of `partial_fit` needs it.
         self._dropout_variant: dict[tuple[float, ...], Network] = {}
 
@@ -266,7 +265,7 @@ class Network:
             would overwrite the raw predictions.
         """
         is_training, takes_padding = gradients is not None, self.takes_padding
-        batch = BatchContext(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
+        batch = BatchMemory(len(parameters), n_rows, pool, is_training, takes_padding, rngs)
         return BoundNetwork(self, batch, parameters, gradients, sparse, with_input_gradient)
 
     # ---------------------------------------------------------------------- parameters
@@ -345,14 +344,14 @@ class BoundNetwork:
     ----------
     network : Network
         The architecture.
-    batch : BatchContext
-        The batch context that the layers share.
+    batch : BatchMemory
+        The memory that the layers share.
     parameters, gradients, sparse, with_input_gradient
         As in `Network.bind`.
 
     Attributes
     ----------
-    batch : BatchContext
+    batch : BatchMemory
         The row weights of the current training batch are to be set before `forward`.
     delta : array of shape (n_estimators, n_rows, n_outputs)
         The gradient of the loss with respect to the raw predictions, to be set before `backward`.
@@ -364,7 +363,7 @@ class BoundNetwork:
     def __init__(
         self,
         network: Network,
-        batch: BatchContext,
+        batch: BatchMemory,
         parameters: Parameters,
         gradients: Parameters | None,
         sparse: bool,

@@ -120,7 +120,7 @@ class ParameterLayout:
 
     Parameters
     ----------
-    parameter_specs, buffer_specs : sequence of sequences of ParameterSpec
+    specs : sequence of sequences of ParameterSpec
         The declarations of each layer.
 
     Attributes
@@ -129,20 +129,16 @@ class ParameterLayout:
         The number of regularized and of all trained values of a member.
     """
 
-    def __init__(
-        self,
-        parameter_specs: Sequence[Sequence[ParameterSpec]],
-        buffer_specs: Sequence[Sequence[ParameterSpec]],
-    ) -> None:
-        self._specs = parameter_specs, buffer_specs
+    def __init__(self, specs: Sequence[Sequence[ParameterSpec]]) -> None:
+        self._specs = specs
         # By whether they are buffers, and by name; without a name if they are regularized.
         groups: dict[tuple[bool, str], list[tuple[int, ParameterSpec]]] = {(False, ""): []}
-        for layers in self._specs:
-            is_buffer = layers is buffer_specs
-            for number, specs in enumerate(layers):
-                for spec in specs:
-                    key = is_buffer, "" if spec.regularized else spec.name
-                    groups.setdefault(key, []).append((number, spec))
+        for is_buffer in (False, True):
+            for number, specs_of_layer in enumerate(specs):
+                for spec in specs_of_layer:
+                    if spec.trained is not is_buffer:
+                        key = is_buffer, "" if spec.regularized else spec.name
+                        groups.setdefault(key, []).append((number, spec))
         # Each array with its layer, whether it is a buffer, and its position in a flat array.
         self._placements: list[tuple[int, ParameterSpec, bool, int]] = []
         self._buffer_sizes: dict[str, int] = {}
@@ -159,7 +155,7 @@ class ParameterLayout:
                 self.n_regularized = self.n_regularized if name else offset
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._specs
+        return type(self), (self._specs,)
 
     def init(
         self, n_estimators: int, dtype: np.dtype[np.floating], rngs: RandomStates = ()
@@ -192,7 +188,7 @@ class ParameterLayout:
         those of one member, without the member axis.
         """
         views: tuple[list[ArrayDict], list[ArrayDict]] = [], []
-        for _ in self._specs[0]:
+        for _ in self._specs:
             views[0].append({})
             views[1].append({})
         for number, spec, is_buffer, offset in self._placements:

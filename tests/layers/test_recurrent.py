@@ -6,7 +6,7 @@ import pytest
 from skbackprop import BackpropClassifier
 from skbackprop.activations import Logistic
 from skbackprop.layers import GRU, LSTM, Bidirectional, Dropout, SimpleRNN
-from skbackprop.layers.recurrent import OrthogonalInit
+from skbackprop.layers.recurrent import draw_orthogonal
 from skbackprop.nn.network import Network
 from skbackprop.testing import check_gradient
 from support import few_epochs
@@ -233,7 +233,7 @@ def test_the_gradient_reaches_as_many_steps_back_as_truncation_allows(kind):
 def test_recurrent_kernels_have_either_sign():
     """Of orthogonal matrices that are uniformly distributed, half have a positive first entry."""
     rng = np.random.RandomState(0)
-    drawn = [OrthogonalInit(2, 1)(rng)[0, 0] for _ in range(200)]
+    drawn = [draw_orthogonal(2, 1, rng)[0, 0] for _ in range(200)]
     assert 75 < np.count_nonzero(np.array(drawn) > 0) < 125
 
 
