@@ -133,7 +133,7 @@ def summarize_network(
     """
     rows = [LayerSummary("input", network.input_shape, 0, {})]
     for layer, shape in zip(network.layers, network.row_shapes[:-1], strict=True):
-        specs = layer.parameter_specs(shape)
+        specs = [spec for spec in layer.parameter_specs(shape) if spec.trained]
         item = layer.function if isinstance(layer, Activation) else layer
         rows.append(
             LayerSummary(
