@@ -108,7 +108,7 @@ class Checkpoint:
     True
     """
 
-    # Requests the full training state.
+    # Tabular estimators write to the path of callbacks with this attribute after each cycle.
     resumes = True
 
     path: Path

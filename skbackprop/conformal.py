@@ -69,13 +69,13 @@ class ErrorScale(NamedTuple):
         """Fit to the predictions of rows that were held out, and their absolute errors."""
         n_ranges = max(1, min(_MAX_RANGES, len(errors) // _MIN_ROWS))
         bounds = np.unique(np.quantile(predictions, np.linspace(0, 1, n_ranges + 1)[1:-1]))
-        found, index, counts = np.unique(
+        occupied, index, counts = np.unique(
             np.searchsorted(bounds, predictions), return_inverse=True, return_counts=True
         )
         means = np.bincount(index, predictions) / counts
         largest = errors.max()
         if not largest > 0:
-            return cls(means, np.ones(len(found)))
+            return cls(means, np.ones(len(occupied)))
         relative = errors / largest
         prior = relative.mean()
         sums = np.bincount(index, relative) + _N_PRIOR_ROWS * prior
@@ -185,9 +185,9 @@ def _kth_smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int)
     filled = [k for k, fold in enumerate(scores) if len(fold)]
     # The number with the same relative rank within each model: the smallest and the largest of
     # these enclose the result.
-    own_ranks = [math.ceil(rank * len(scores[k]) / n) for k in filled]
-    own = [scores[k][rank - 1] for k, rank in zip(filled, own_ranks, strict=True)]
-    ends = start[filled] + unit[filled] * np.array(own)[:, None]
+    fold_ranks = [math.ceil(rank * len(scores[k]) / n) for k in filled]
+    fold_scores = [scores[k][rank - 1] for k, rank in zip(filled, fold_ranks, strict=True)]
+    ends = start[filled] + unit[filled] * np.array(fold_scores)[:, None]
     low, high = ends.min(axis=0), ends.max(axis=0)
     for _ in range(_N_BISECTIONS):
         middle = low + (high - low) / 2

@@ -202,10 +202,12 @@ def get_trusted_types() -> list[str]:
     public = (getattr(module, name) for module in modules for name in module.__all__)
     metrics = (get_scorer(name)._score_func for name in get_scorer_names())
     names = {
-        f"{each.__module__}.{each.__qualname__}"
-        for each in (*filter(inspect.isclass, public), *metrics)
+        f"{item.__module__}.{item.__qualname__}"
+        for item in (*filter(inspect.isclass, public), *metrics)
     }
-    names |= {f"skbackprop.{module}.{name}" for module, own in _CLASSES.items() for name in own}
+    names |= {
+        f"skbackprop.{module}.{name}" for module, classes in _CLASSES.items() for name in classes
+    }
     return sorted(names.union(_OTHERS))
 
 
@@ -287,5 +289,5 @@ def _is_valid(tree: Any, is_categorical: Array) -> bool:
     has_set &= nodes["bitset_idx"][splits] < len(sets[0])
     is_valid = (children > splits) & (children < len(nodes)) & has_column & (has_set | ~is_set)
     return bool(
-        len(nodes) and is_valid.all() and all(each.shape == (len(sets[0]), 8) for each in sets)
+        len(nodes) and is_valid.all() and all(array.shape == (len(sets[0]), 8) for array in sets)
     )

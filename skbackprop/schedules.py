@@ -96,7 +96,7 @@ def map_per_member(
     of a value in it, and would so depend on the size of the stack.
     """
     columns = [np.broadcast_to(values, base.shape).ravel().tolist() for values in settings]
-    values = [function(*own) for own in zip(*columns, strict=True)]
+    values = [function(*row) for row in zip(*columns, strict=True)]
     return np.array(values, dtype=float)[:, None]
 
 
@@ -405,13 +405,13 @@ class StepDecay(LearningRateSchedule):
 
     def __post_init__(self) -> None:
         validate_interval(self, "factor", low=0, high=1, closed="right")
-        given: Any = self.milestones
-        milestones = tuple(given) if isinstance(given, Iterable) else (given,)
-        if not all(isinstance(each, Real) and 0 <= float(each) < 1 for each in milestones):
+        value: Any = self.milestones
+        milestones = tuple(value) if isinstance(value, Iterable) else (value,)
+        if not all(isinstance(share, Real) and 0 <= float(share) < 1 for share in milestones):
             raise ValueError(
-                f"milestones of StepDecay must be numbers in the range [0, 1), got {given!r}."
+                f"milestones of StepDecay must be numbers in the range [0, 1), got {value!r}."
             )
-        object.__setattr__(self, "milestones", tuple(float(each) for each in milestones))
+        object.__setattr__(self, "milestones", tuple(map(float, milestones)))
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         n_steps = sum(progress >= milestone for milestone in self.milestones)

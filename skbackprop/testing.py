@@ -197,8 +197,8 @@ def check_loss(loss: Loss, raw_prediction: Any, y: Any, **options: Any) -> float
         # The arrays of a single network have no axis of networks. It overwrites its predictions.
         out = np.full_like(raw_prediction, np.nan) if is_stack else raw_prediction
         arrays = raw_prediction, y, out
-        for own in [arrays] if is_stack else zip(*arrays, strict=True):
-            loss.gradient(*own)
+        for network_arrays in [arrays] if is_stack else zip(*arrays, strict=True):
+            loss.gradient(*network_arrays)
         return float(np.sum(weight * value)), weight[..., None] * out
 
     return max(
@@ -250,9 +250,9 @@ def check_layer(layer: Layer, input_shape: Shape, X: Any = None, **options: Any)
         X = np.random.RandomState(0).normal(size=(5, *input_shape))
     X = np.asarray(X, dtype=np.float64).reshape(len(X), -1)
     # Before a layer that reads columns of X there is no other.
-    before: list[tuple[Layer, ...]] = [()] if layer.reads_columns else [(), (Scale(),)]
+    first_layers: list[tuple[Layer, ...]] = [()] if layer.reads_columns else [(), (Scale(),)]
     errors = []
-    for first, n_estimators in product(before, (1, 2)):
+    for first, n_estimators in product(first_layers, (1, 2)):
         layers = expand_layers((*first, layer, Flatten(), Dense(2)), input_shape)[0]
         network = Network(tuple(input_shape), tuple(layers))
         for subject, value_and_gradient, point in _gradients_of_network(network, X, n_estimators):

@@ -223,9 +223,9 @@ def _beeswarm_offsets(contributions: Array, width: float) -> Array:
     """Return vertical offsets, within 0.4, that separate points of about the same contribution."""
     bins = np.floor(contributions / width).astype(np.intp)
     places = np.zeros(len(contributions))
-    for own in np.unique(bins):
-        n = np.count_nonzero(bins == own)
-        places[bins == own] = np.arange(n) - (n - 1) / 2
+    for number in np.unique(bins):
+        n = np.count_nonzero(bins == number)
+        places[bins == number] = np.arange(n) - (n - 1) / 2
     return places * min(0.08, 0.4 / max(1.0, float(np.abs(places).max())))
 
 

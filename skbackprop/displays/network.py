@@ -133,7 +133,8 @@ class NetworkDisplay:
                 above, top = widths[i - 1], i - gap
                 corners = [(-above, top), (above, top), (width, i + gap), (-width, i + gap)]
                 ax.add_patch(Polygon(corners, color="gray", alpha=0.2, lw=0))
-                self._write(0, i, f"{sum(each.n_parameters for each in layers):,}", size="x-small")
+                n_parameters = sum(layer.n_parameters for layer in layers)
+                self._write(0, i, f"{n_parameters:,}", size="x-small")
             color = {"inputs": "C0", "outputs": "C2"}.get(name, "C1")
             bar = Rectangle((-width, i + gap), 2 * width, _BAR_HEIGHT, color=color, alpha=0.5)
             self.bars_.append(ax.add_patch(bar))
@@ -164,9 +165,9 @@ def _describe_layers(layers: list[LayerSummary]) -> str:
     """Return the kinds of the layers after the first, with the shapes that they change."""
     kinds = [
         layer.kind
-        if layer.output_shape == before.output_shape
+        if layer.output_shape == last_layer.output_shape
         else f"{layer.kind} to {format_shape(layer.output_shape)}"
-        for before, layer in pairwise(layers)
+        for last_layer, layer in pairwise(layers)
     ]
     return ", ".join(kinds)
 

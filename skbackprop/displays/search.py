@@ -189,7 +189,7 @@ class SearchDisplay:
         """
         results, params = self.cv_results, self.cv_results["params"]
         scores = np.asarray(results[f"mean_test_{self.metric}"], float)
-        # From the worst to the best. Of equal scores the first one is the best.
+        # The order is from the worst to the best. Of equal scores, the first one is the best.
         order = np.argsort(np.where(np.isnan(scores), np.inf, -scores), kind="stable")[::-1]
         rounds = np.asarray(results.get("iter", np.zeros(len(scores), int)))
         self._means = -scores if negate_score else scores
@@ -202,8 +202,8 @@ class SearchDisplay:
         names = [name for name in all_names if not f"__{name}".endswith(resource)]
         # The rows of each candidate, in the order of the rounds.
         candidates: dict[str, list[int]] = {}
-        for i, each in enumerate(params):
-            candidates.setdefault(repr([each.get(name) for name in names]), []).append(i)
+        for i, candidate in enumerate(params):
+            candidates.setdefault(repr([candidate.get(name) for name in names]), []).append(i)
         if "n_resources" in results and self.params is None:
             self._plot_rounds(rounds, list(candidates.values()))
         else:
@@ -333,7 +333,7 @@ class ParameterAxis:
     """
 
     def __init__(self, name: str, params: Sequence[Mapping[str, Any]]) -> None:
-        column = [each.get(name, "not set") for each in params]
+        column = [candidate.get(name, "not set") for candidate in params]
         by_text = {repr(value): value for value in column}
         is_numeric = all(isinstance(v, Real) and not isinstance(v, bool) for v in by_text.values())
         texts = sorted(by_text, key=by_text.__getitem__) if is_numeric else list(by_text)

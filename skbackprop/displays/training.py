@@ -151,13 +151,13 @@ class LossCurveDisplay:
         if ax is None and any(member.validation_scores for member in members):
             ax = get_axes(self, None, nrows=2, sharex=True)
             ax[0].xaxis.label.set_visible(False)
-        axes = [get_axes(self, each) for each in (ax if isinstance(ax, Iterable) else [ax])]
+        axes = [get_axes(self, item) for item in (ax if isinstance(ax, Iterable) else [ax])]
         self.ax_, self.score_ax_ = axes[0], axes[1] if len(axes) > 1 else None
         self.figure_, self.lines_ = self.ax_.figure, list[Any]()
-        for name, own in self.curves.items():
-            self._plot_estimator(name, own)
-        for each, label in zip(axes, ("loss", "score"), strict=False):
-            each.set(xlabel="epoch", ylabel=label)
+        for name, estimator_curves in self.curves.items():
+            self._plot_estimator(name, estimator_curves)
+        for panel, label in zip(axes, ("loss", "score"), strict=False):
+            panel.set(xlabel="epoch", ylabel=label)
         self.ax_.legend()
         if is_wide(self.ax_.dataLim.intervaly):
             self.ax_.set_yscale("log")
@@ -219,8 +219,8 @@ class LearningRateDisplay:
     >>> from skbackprop import BackpropClassifier, find_learning_rate
     >>> from skbackprop.displays import LearningRateDisplay
     >>> X, y = load_iris(return_X_y=True)
-    >>> found = find_learning_rate(BackpropClassifier(random_state=0), X, y)
-    >>> display = LearningRateDisplay(range_test=found).plot()
+    >>> result = find_learning_rate(BackpropClassifier(random_state=0), X, y)
+    >>> display = LearningRateDisplay(range_test=result).plot()
     >>> display.ax_.get_xlabel(), display.ax_.get_ylabel()
     ('learning rate', 'training loss')
     """

@@ -297,10 +297,10 @@ def _(part: Convolution, x: Expr, arrays: Arrays) -> Expr:
     elif isinstance(part, layers.Conv2DTranspose):
         # The last window ends this number of rows and columns after the output.
         after = [
-            (axis.n_outputs - 1) * axis.stride + axis.size - axis.before - axis.n_inputs
+            (axis.n_outputs - 1) * axis.stride + axis.size - axis.n_before - axis.n_inputs
             for axis in windows
         ]
-        windows = [replace(axis, after=n) for axis, n in zip(windows, after, strict=True)]
+        windows = [replace(axis, n_after=n) for axis, n in zip(windows, after, strict=True)]
         operator, attributes = "ConvTranspose", {"output_padding": [max(-n, 0) for n in after]}
     constants = [kernels, arrays["kernel_biases"]] if part.use_bias else [kernels]
     shape = part.compute_output_shape(x.shape)
@@ -357,7 +357,7 @@ def _(part: Any, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
         operator = "LSTM"
         # The gates are i, f, the candidate and o; ONNX has i, o, f and the candidate.
         columns = np.arange(len(biases)).reshape(4, -1)[[0, 3, 1, 2]].ravel()
-        kernels, recurrent, biases = (each[..., columns] for each in (kernels, recurrent, biases))
+        kernels, recurrent, biases = (array[..., columns] for array in (kernels, recurrent, biases))
     else:
         activation = convert(activations.get_activation(part.activation), Expr("", shape=(1,)))
         operator, attributes = "RNN", {"activations": [activation.operator]}
@@ -377,12 +377,12 @@ def _(part: Any, x: Expr, arrays: Arrays, is_reversed: bool = False) -> Expr:
 def _(part: layers.Bidirectional, x: Expr, arrays: Arrays) -> Expr:
     states = []
     for direction in ("forward", "backward"):
-        own = {
+        arrays_of_direction = {
             name.removeprefix(f"{direction}_"): array
             for name, array in arrays.items()
             if name.startswith(direction)
         }
-        states.append(convert(part.layer, x, own, direction == "backward"))
+        states.append(convert(part.layer, x, arrays_of_direction, direction == "backward"))
     return ex.concat(states)
 
 
@@ -495,23 +495,24 @@ def _convert_columns(
     if encoding.interactions is not None:
         fitted, scaling = encoding.interactions, encoding.numbers
         pairs = zip(fitted.categories, fitted.numbers, fitted.coefficients, strict=True)
-        for at, own, table in pairs:
-            number = ex.take_columns(x, [encoding.numeric_columns[own]])
-            z = ex.fill_nan(_scale(number, scaling, [own]), np.zeros(1))
-            numbers.append(lookups[at](table[-1][:, :1]) + lookups[at](table[-1][:, 1:]) * z)
+        for category, number, table in pairs:
+            values = ex.take_columns(x, [encoding.numeric_columns[number]])
+            z = ex.fill_nan(_scale(values, scaling, [number]), np.zeros(1))
+            look_up = lookups[category]
+            numbers.append(look_up(table[-1][:, :1]) + look_up(table[-1][:, 1:]) * z)
     return ex.concat(numbers), lookups
 
 
 def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
     """Return a function that looks up the codes of a column in a table (n_codes, width)."""
-    known = [level for level in (*levels.frequent, *levels.infrequent) if level is not None]
-    codes, (missing_code,) = levels.encode(known), levels.encode([None])
-    is_level = np.equal(x, _levels_to_numbers(levels.label, known))
+    all_levels = [level for level in (*levels.frequent, *levels.infrequent) if level is not None]
+    codes, (missing_code,) = levels.encode(all_levels), levels.encode([None])
+    is_level = np.equal(x, _levels_to_numbers(levels.label, all_levels))
 
     def look_up(table: Array) -> Expr:
         differences = table - table[0]
         values = table[0] + np.isnan(x) * differences[missing_code]
-        if known:
+        if all_levels:
             values = values + is_level @ differences[codes]
         return cast(Expr, values)
 

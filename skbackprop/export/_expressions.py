@@ -258,8 +258,8 @@ def gather(x: Expr, table: Array) -> Expr:
     nearest = _elementwise("Min", _elementwise("Max", _elementwise("Floor", x), 0.0), n_rows)
     row = _elementwise("Where", _elementwise("Equal", x, nearest), x, n_rows)
     index = _elementwise("Cast", row, to=INT64)
-    found = Expr("Gather", (with_zeros, index), (*x.shape, width), {"axis": 0})
-    return reshape(found, (x.width * width,))
+    rows = Expr("Gather", (with_zeros, index), (*x.shape, width), {"axis": 0})
+    return reshape(rows, (x.width * width,))
 
 
 def forest(x: Expr, nodes: Mapping[str, Array], targets: Array, n_outputs: int) -> Expr:
@@ -350,14 +350,14 @@ def over_windows(
     attributes |= {
         "kernel_shape": [axis.size for axis in windows],
         "strides": [axis.stride for axis in windows],
-        "pads": [*(axis.before for axis in windows), *(max(axis.after, 0) for axis in windows)],
+        "pads": [*(axis.n_before for axis in windows), *(max(axis.n_after, 0) for axis in windows)],
     }
     # The operators compute with tensors (n, channels, height, width).
     images = transpose(reshape(x, (*size, x.width // math.prod(size))), (2, 0, 1))
     arrays = [_to_float32(a.transpose(3, 2, 0, 1) if a.ndim == 4 else a) for a in constants]
     shape_after = math.prod(shape) // math.prod(size_after), *size_after
-    found = Expr(operator, (images, *arrays), shape_after, attributes)
-    return reshape(transpose(found, (1, 2, 0)), shape)
+    result = Expr(operator, (images, *arrays), shape_after, attributes)
+    return reshape(transpose(result, (1, 2, 0)), shape)
 
 
 def recurrence(

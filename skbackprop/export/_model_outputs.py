@@ -90,7 +90,9 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     x, members = ex.reshape(x, network.input_shape), []
     for member in range(len(parameters)):
         z, open_residuals = x, list[Expr]()
-        for layer, shape, own in zip(network.layers, network.row_shapes[:-1], arrays, strict=True):
+        for layer, shape, values in zip(
+            network.layers, network.row_shapes[:-1], arrays, strict=True
+        ):
             if isinstance(layer, ResidualStart):
                 open_residuals.append(z)
             elif isinstance(layer, ResidualEnd):
@@ -98,7 +100,7 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
             else:
                 specs = layer.parameter_specs(shape)
                 # Layers compute with arrays that have an axis for the rows.
-                named = {spec.name: own[spec.name][member].reshape(spec.shape) for spec in specs}
+                named = {spec.name: values[spec.name][member].reshape(spec.shape) for spec in specs}
                 z = convert(layer, z, named)
         members.append(ex.reshape(z, (z.width,)))
     return ex.stack(members)
@@ -265,10 +267,10 @@ def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
     """
     n_classes, members = component.n_classes, component.estimators
     others = [
-        each
-        for each in members
-        if not isinstance(each, DummyClassifier)
-        and not isinstance(getattr(each, "_preprocessor", each), OrdinalTable | None)
+        clone
+        for clone in members
+        if not isinstance(clone, DummyClassifier)
+        and not isinstance(getattr(clone, "_preprocessor", clone), OrdinalTable | None)
     ]
     if others:
         raise TypeError(
@@ -298,7 +300,7 @@ def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
     if trees:
         sums = ex.forest(x, _join(trees), np.concatenate(targets), intercepts.size)
         sums = ex.reshape(sums, intercepts.shape)
-    # Not as base_values, which some runtimes add to outputs with trees only.
+    # Some runtimes add base_values only to outputs with trees, so intercepts are added here.
     raw = sums + intercepts
     if n_classes is not None:
         shares: Any = ex.softmax(raw)
@@ -316,7 +318,7 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
     """
     nodes = tree.nodes
     is_leaf, column = nodes["is_leaf"].astype(bool), nodes["feature_idx"]
-    own = {
+    split_nodes = {
         "modes": np.where(is_leaf, LEAF, AT_MOST),
         "featureids": column if table is None else table.columns[column],
         "values": np.where(is_leaf, nodes["value"], _round_thresholds(nodes["num_threshold"])),
@@ -324,7 +326,7 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
         "falsenodeids": nodes["right"].astype(np.int64),
         "missing_value_tracks_true": nodes["missing_go_to_left"].astype(np.int64),
     }
-    parts, n_nodes = [own], len(nodes)
+    parts, n_nodes = [split_nodes], len(nodes)
     for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~is_leaf):
         assert table is not None
         ordinals = table.ordinals[column[node]]
@@ -332,21 +334,21 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
         bits = tree.raw_left_cat_bitsets[nodes["bitset_idx"][node]]
         goes_left = np.unpackbits(bits.view(np.uint8), bitorder="little").astype(bool)
         # Missing and unknown categories equal none, and reach the end of the chain.
-        ends = own["truenodeids"][node], own["falsenodeids"][node]
-        missing_goes_left = bool(own["missing_value_tracks_true"][node])
+        ends = split_nodes["truenodeids"][node], split_nodes["falsenodeids"][node]
+        missing_goes_left = bool(split_nodes["missing_value_tracks_true"][node])
         yes, no = ends[::-1] if missing_goes_left else ends
         compared = codes[goes_left[ordinals[codes].astype(np.intp)] != missing_goes_left]
         ids = np.array([node, *range(n_nodes, n_nodes + len(compared) - 1)])
         chain = {
             "modes": np.full(len(ids), EQUALS),
-            "featureids": np.full(len(ids), own["featureids"][node]),
+            "featureids": np.full(len(ids), split_nodes["featureids"][node]),
             "values": compared if len(compared) else np.array([-1.0]),
             "truenodeids": np.full(len(ids), yes),
             "falsenodeids": np.append(ids[1:], no),
             "missing_value_tracks_true": np.zeros(len(ids), dtype=np.int64),
         }
         for name, values in chain.items():
-            own[name][node] = values[0]
+            split_nodes[name][node] = values[0]
         parts.append({name: values[1:] for name, values in chain.items()})
         n_nodes += len(ids) - 1
     return _join(parts) | {"nodeids": np.arange(n_nodes)}

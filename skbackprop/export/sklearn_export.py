@@ -133,9 +133,9 @@ def _find_activation(network: Network) -> str:
                 f"The network has the layer {layer!r}, but scikit-learn's networks have only those "
                 "of hidden_layer_sizes. Fit without other layers, or export it with to_onnx."
             )
-    found = {names.get(type(function)) for function in functions} or {"relu"}
-    name = found.pop()
-    if name is None or found:
+    activations = {names.get(type(function)) for function in functions} or {"relu"}
+    name = activations.pop()
+    if name is None or activations:
         raise ValueError(
             f"The activations of the network are {functions}, but all hidden layers of "
             f"scikit-learn's networks have the same one of {', '.join(_ACTIVATIONS)}. Set "

@@ -121,24 +121,26 @@ def explain(
             f"background must be given for {type(estimator).__name__}, which keeps no training "
             "rows. Pass training rows, of which a sample of 100 is used."
         )
-    own, others = _to_table(X, "X"), _to_table(background, "background")
-    others = _safe_indexing(others, draw_background(len(others), random_state))
-    if own.shape[1] != others.shape[1]:
+    rows, background_rows = _to_table(X, "X"), _to_table(background, "background")
+    background_rows = _safe_indexing(
+        background_rows, draw_background(len(background_rows), random_state)
+    )
+    if rows.shape[1] != background_rows.shape[1]:
         raise ValueError(
-            f"background must have the columns of X, but has {others.shape[1]} column(s), and X "
-            f"has {own.shape[1]}."
+            f"background must have the columns of X, but has "
+            f"{background_rows.shape[1]} column(s), and X has {rows.shape[1]}."
         )
     predict = _make_predict_function(estimator, output)
-    predictions, background_predictions = predict(own), predict(others)
-    codes, decode, names = _encode_tables(own, others)
+    predictions, background_predictions = predict(rows), predict(background_rows)
+    codes, decode, names = _encode_tables(rows, background_rows)
     return make_explanation(
         lambda hybrids: predict(decode(hybrids)),
-        codes[: len(own)],
-        codes[len(own) :],
+        codes[: len(rows)],
+        codes[len(rows) :],
         np.arange(codes.shape[1]),
         predictions,
         background_predictions,
-        own if isinstance(own, np.ndarray) else nw.from_native(own).to_numpy(),
+        rows if isinstance(rows, np.ndarray) else nw.from_native(rows).to_numpy(),
         names,
         _output_names(estimator),
         n_permutations,
@@ -163,28 +165,28 @@ def _to_table(X: Any, name: str) -> Any:
 
 
 def _encode_tables(
-    own: Any, background: Any
+    X: Any, background: Any
 ) -> tuple[Array, Callable[[Array], Any], list[str] | None]:
     """Return two tables as one matrix of integers, its inverse, and the names of columns.
 
     Each value is encoded as the first row that holds it.
     """
-    if isinstance(own, np.ndarray):
+    if isinstance(X, np.ndarray):
         if not isinstance(background, np.ndarray):
             background = nw.from_native(background).to_numpy()
-        table = np.concatenate([own, background])
+        table = np.concatenate([X, background])
         columns = np.arange(table.shape[1])
         by_column = [table[:, column].tolist() for column in columns]
         codes = np.stack([_find_first_rows(values) for values in by_column], axis=1)
         return codes, lambda rows: table[rows, columns], None
-    frames = [nw.from_native(each, eager_only=True) for each in (own, background)]
+    frames = [nw.from_native(data, eager_only=True) for data in (X, background)]
     frame = nw.concat([frames[0], frames[1].select(frames[0].columns)])
     names = list(frame.columns)
     codes = np.stack([_find_first_rows(frame[name].to_list()) for name in names], axis=1)
 
     def decode(rows: Array) -> Any:
         pairs = zip(names, rows.T.tolist(), strict=True)
-        return nw.from_dict({name: frame[name][own_rows] for name, own_rows in pairs}).to_native()
+        return nw.from_dict({name: frame[name][indices] for name, indices in pairs}).to_native()
 
     return codes, decode, names
 
@@ -206,10 +208,10 @@ def _make_predict_function(estimator: Any, output: str) -> Callable[[Any], Array
         return lambda table: np.asarray(estimator.predict(table))
 
     def predict(table: Any) -> Array:
-        found = estimator.predict_proba(table)
-        if isinstance(found, list):  # for several columns of labels
-            return np.concatenate([transform(each) for each in found], axis=1)
-        return transform(found)
+        probabilities = estimator.predict_proba(table)
+        if isinstance(probabilities, list):  # for several columns of labels
+            return np.concatenate([transform(column) for column in probabilities], axis=1)
+        return transform(probabilities)
 
     return predict
 
@@ -220,7 +222,7 @@ def _output_names(estimator: Any) -> list[str] | None:
     if classes is None or not is_classifier(estimator):
         return None
     if isinstance(classes, list):
-        return [f"{at}: {label}" for at, own in enumerate(classes) for label in own]
+        return [f"{i}: {label}" for i, labels in enumerate(classes) for label in labels]
     return [str(label) for label in classes]
 
 

@@ -51,10 +51,10 @@ class LearningRateFinderResult:
     >>> from sklearn.datasets import load_iris
     >>> from skbackprop import BackpropClassifier, find_learning_rate
     >>> X, y = load_iris(return_X_y=True)
-    >>> found = find_learning_rate(BackpropClassifier(random_state=0), X, y)
-    >>> len(found.rates) == len(found.losses)
+    >>> result = find_learning_rate(BackpropClassifier(random_state=0), X, y)
+    >>> len(result.rates) == len(result.losses)
     True
-    >>> 1e-3 < found.suggestion < 1e-1
+    >>> 1e-3 < result.suggestion < 1e-1
     True
     """
 
@@ -101,7 +101,7 @@ def find_learning_rate(
 
     Returns
     -------
-    found : LearningRateFinderResult
+    result : LearningRateFinderResult
         The rates, the losses and a suggestion for `learning_rate_init`;
         `displays.LearningRateDisplay` draws them.
 

@@ -61,7 +61,7 @@ class Im2Col:
         self.image_shape = -1, self._batch.n_rows, *size, n_channels
         self._padded_size = rows.n_padded, columns.n_padded
         self._is_padded = self._padded_size != size
-        top, left = rows.before, columns.before
+        top, left = rows.n_before, columns.n_before
         self._interior = np.s_[:, :, top : top + size[0], left : left + size[1]]
         self._is_pointwise = all(axis.size == axis.stride == 1 for axis in windows)
         self._kernel_size = rows.size, columns.size

@@ -126,8 +126,8 @@ class Recurrence:
         for step in range(self._n_steps):
             self._step(step)
             if self._is_padded[step]:
-                before, after = self.states[step : step + 2]
-                np.copyto(after, before, where=self._padding[step])
+                last_state, state = self.states[step : step + 2]
+                np.copyto(state, last_state, where=self._padding[step])
         outputs = self._states[0]
         if not self._layer.return_sequences:
             np.copyto(out, outputs[..., -1, :, :])
@@ -232,8 +232,8 @@ class Recurrence:
         total, product = _merge_steps(steps)
         kernels = self.parameters["kernels"].swapaxes(-1, -2)
         for block, gate in enumerate(self._layer.input_gates):
-            own = kernels[..., self._columns(gate), :]
-            np.matmul(d_inputs[block], own, out=product if block else total)
+            gate_kernels = kernels[..., self._columns(gate), :]
+            np.matmul(d_inputs[block], gate_kernels, out=product if block else total)
             if block:
                 np.add(total, product, out=total)
         np.copyto(self._steps_first(grad_input), steps[0])

@@ -32,17 +32,17 @@ class AxisWindows:
         The number of values from one window to the next.
     dilation : int, default=1
         The number of values from one value of a window to the next.
-    before, after : int, default=0
+    n_before, n_after : int, default=0
         The number of values of padding before the first value of the axis, and after the last one.
-        `after` is negative if no window has the last value.
+        `n_after` is negative if no window has the last value.
     """
 
     n_inputs: int
     size: int = 1
     stride: int = 1
     dilation: int = 1
-    before: int = 0
-    after: int = 0
+    n_before: int = 0
+    n_after: int = 0
 
     @property
     def reach(self) -> int:
@@ -52,7 +52,7 @@ class AxisWindows:
     @property
     def n_padded(self) -> int:
         """The number of values with padding."""
-        return self.before + self.n_inputs + self.after
+        return self.n_before + self.n_inputs + self.n_after
 
     @cached_property
     def n_outputs(self) -> int:
@@ -63,13 +63,13 @@ class AxisWindows:
     def are_adjacent(self) -> bool:
         """Whether each window starts where the one before it ends, from the first value on."""
         n_covered = self.n_outputs * self.size
-        return self.size == self.stride and self.before == 0 and n_covered <= self.n_inputs
+        return self.size == self.stride and self.n_before == 0 and n_covered <= self.n_inputs
 
     @property
-    def starts(self) -> Array:
+    def first_indices(self) -> Array:
         """The index of the first value of each window."""
-        starts: Array = np.arange(self.n_outputs) * self.stride - self.before
-        return starts
+        indices: Array = np.arange(self.n_outputs) * self.stride - self.n_before
+        return indices
 
     def slice_padded(self, offset: int) -> slice:
         """Return where the values of this offset in their window are, in the padded axis."""
@@ -81,7 +81,7 @@ class AxisWindows:
 
         The axis has no padding, and windows without dilation reach over its ends.
         """
-        start = offset - self.before
+        start = offset - self.n_before
         first = max(0, -(start // self.stride))
         last = min(self.n_outputs - 1, (self.n_inputs - 1 - start) // self.stride)
         begin, end = first * self.stride + start, last * self.stride + start
@@ -94,7 +94,7 @@ class AxisWindows:
         shape and an axis of windows.
         """
         n = self.n_inputs if lengths is None else lengths[..., None]
-        counts = np.minimum(n, self.starts + self.size) - np.maximum(self.starts, 0)
+        counts = np.minimum(n, self.first_indices + self.size) - np.maximum(self.first_indices, 0)
         at_least_one: Array = np.maximum(counts, 1)
         return at_least_one
 

@@ -343,7 +343,7 @@ class AttentionPasses:
         self._scale = pool.dtype.type(1 / math.sqrt(key_size))
         self._future: Array | None = None
         if is_causal:
-            # Keys after the query.
+            # Scores of keys after the query become -inf, and their weights 0.
             self._future = np.where(np.tri(n_steps, k=-1), -np.inf, 0).astype(pool.dtype)
         self._sums = pool.get("sums over keys", (n_sequences, n_heads, 1, n_steps))
         self._ones, self._channel_ones = context.batch.ones(n_steps), context.batch.ones(key_size).T

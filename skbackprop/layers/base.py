@@ -566,9 +566,9 @@ def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Lay
     """
     executed, shape = [], input_shape
     for layer in layers:
-        for each in layer.expand(shape):
-            shape = each.compute_output_shape(shape)
-            executed.append(each)
+        for part in layer.expand(shape):
+            shape = part.compute_output_shape(shape)
+            executed.append(part)
     return executed, shape
 
 
@@ -589,7 +589,7 @@ def check_row_axes(layer: Layer, input_shape: Shape) -> None:
 
 def has_sequence_layer(layers: Sequence[Layer]) -> bool:
     """Return whether one of some layers, or of the layers within them, reads sequences."""
-    return any(each.reads_sequences or has_sequence_layer(each.inner_layers) for each in layers)
+    return any(layer.reads_sequences or has_sequence_layer(layer.inner_layers) for layer in layers)
 
 
 def as_ints(value: Any) -> tuple[int, ...]:
@@ -620,14 +620,14 @@ def check_layers(
     ValueError
         If there is anything else, or a layer that must be the first is not.
     """
-    each = [
+    instances = [
         find_by_name(argument, layer, named, Layer)
         for layer in (layers if isinstance(layers, (list, tuple)) else [layers])
     ]
-    for layer in each[1:]:
+    for layer in instances[1:]:
         if layer.reads_columns:
             raise ValueError(
                 f"{type(layer).__name__} must be the first and only such layer of {argument}, "
-                f"since it reads columns of X, got {each!r}."
+                f"since it reads columns of X, got {instances!r}."
             )
-    return tuple(each)
+    return tuple(instances)

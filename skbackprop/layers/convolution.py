@@ -210,8 +210,8 @@ class Conv1D(Convolution):
 
     def compute_padding(self, n: int, size: int, stride: int) -> Pair:
         n_zeros = self.dilation * (size - 1)
-        before = {"valid": 0, "same": n_zeros // 2, "causal": n_zeros}[self.padding]
-        return before, n_zeros - before if self.padding == "same" else 0
+        n_before = {"valid": 0, "same": n_zeros // 2, "causal": n_zeros}[self.padding]
+        return n_before, n_zeros - n_before if self.padding == "same" else 0
 
 
 @dataclass(frozen=True)

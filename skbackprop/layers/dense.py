@@ -244,7 +244,7 @@ class Activation(Layer):
             gates = context.batch.scratch("gates", n_rows, n_units)
         if is_training and n_rows * n_units > _VALUES_AT_ONCE:
             parts = split_rows(n_rows, _VALUES_AT_ONCE // n_units)
-            passes = [divide_rows(each, parts) for each in passes]
+            passes = [divide_rows(function, parts) for function in passes]
         return (passes[0] if gates is None else partial(passes[0], gates)), passes[1]
 
 

@@ -150,7 +150,7 @@ class CategoricalEmbedding(ColumnLayer):
         columns = _column_index(self.categorical_columns)
         others = _column_index([i for i in range(n_inputs) if i not in self.categorical_columns])
         sizes = np.array(self.sizes)
-        starts = np.cumsum(sizes) - sizes
+        offsets = np.cumsum(sizes) - sizes
         table = EmbeddingTable(context, n_embedded, self.n_units)
 
         def vectors(outputs: Array) -> Array:
@@ -161,7 +161,7 @@ class CategoricalEmbedding(ColumnLayer):
         def forward(x: Array, out: Array) -> None:
             x, out = context.with_member_axis(x), context.with_member_axis(out)
             out[..., :n_others] = x[..., others]
-            table.look_up(x[..., columns], sizes, starts, vectors(out))
+            table.look_up(x[..., columns], sizes, offsets, vectors(out))
 
         def backward(x: Array, out: Array, delta: Array) -> None:
             if context.gradients:
@@ -198,21 +198,21 @@ class EmbeddingTable:
             self._indices = context.batch.pool.get(f"indices {context.index}", shape, np.intp)
             self._unit_numbers = np.arange(n_units)
 
-    def look_up(self, codes: Array, sizes: Any, starts: Any, vectors: Array) -> None:
+    def look_up(self, codes: Array, sizes: Any, offsets: Any, vectors: Array) -> None:
         """Write the vectors of codes, which are those of one member for all if they share rows.
 
         Parameters
         ----------
         codes : array of shape (n_estimators or 1, n_rows, n_codes)
             The codes.
-        sizes, starts : int or arrays of shape (n_codes,)
+        sizes, offsets : int or arrays of shape (n_codes,)
             The number of codes of each column, and where their part of the table starts.
         vectors : array of shape (n_estimators, n_rows, n_codes, n_units)
             The output.
         """
         is_code = (codes >= 0) & (codes < sizes) & (codes == np.floor(codes))
         self._mask = None if is_code.all() else is_code[..., None]
-        self._rows = np.where(is_code, codes, 0).astype(np.intp) + starts
+        self._rows = np.where(is_code, codes, 0).astype(np.intp) + offsets
         for member, table in enumerate(self._tables):
             rows = self._rows[member % len(self._rows)]
             np.take(table, rows, axis=0, out=vectors[member], mode="clip")
@@ -228,8 +228,8 @@ class EmbeddingTable:
         np.add(self._rows[..., None] * n_units, self._unit_numbers, out=indices)
         self._d_tables[...] = 0
         for member, d_table in enumerate(self._d_tables):
-            own = indices[member % len(indices)]
-            np.add.at(d_table, own.reshape(-1), d_vectors[member].reshape(-1))
+            member_indices = indices[member % len(indices)]
+            np.add.at(d_table, member_indices.reshape(-1), d_vectors[member].reshape(-1))
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class AxisPooling:
             (np.s_[:, :, :, values], np.s_[:, :, :, of])
             for values, of in map(windows.slice_values, range(windows.size))
         ]
-        self._reaches_over = windows.before > 0 or windows.after > 0
+        self._reaches_over = windows.n_before > 0 or windows.n_after > 0
         self._is_pairwise = windows.are_adjacent and windows.size == 2
         # The winner of a window is the offset of its largest value.
         self._winners: Array | None = None
@@ -73,7 +73,7 @@ class AxisPooling:
                 np.greater(second, first, out=winners.view(np.bool_))
             self._combine(first, second, out=out)
             return
-        if self._windows.before:
+        if self._windows.n_before:
             out.fill(self._start)
             first_offset = 0
         else:
@@ -189,7 +189,7 @@ class WindowPooling:
         if not self._is_max:
             self._multiply_by_factor(pooled)
         elif lengths is not None:
-            is_empty = np.maximum(self._windows[0].starts, 0) >= lengths[..., None]
+            is_empty = np.maximum(self._windows[0].first_indices, 0) >= lengths[..., None]
             np.copyto(pooled, 0, where=is_empty[..., None])
 
     def _multiply_by_factor(self, pooled: Array) -> None:
@@ -253,12 +253,12 @@ class Pooling(WindowLayer):
         return make_upsampling_layers(self.compute_output_shape(input_shape), strides, sizes)
 
     def compute_padding(self, n: int, size: int, stride: int) -> Pair:
-        before, after = super().compute_padding(n, size, stride)
+        n_before, n_after = super().compute_padding(n, size, stride)
         if self.padding == "same" and self.n_axes == 1:
             # Where the windows of a sequence are may not depend on the steps after it.
-            before = max(size - stride, 0) // 2
-            after = (math.ceil(n / stride) - 1) * stride + size - before - n
-        return before, after
+            n_before = max(size - stride, 0) // 2
+            n_after = (math.ceil(n / stride) - 1) * stride + size - n_before - n
+        return n_before, n_after
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return *self.compute_output_size(input_shape), math.prod(input_shape[self.n_axes :])

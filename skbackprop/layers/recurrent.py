@@ -226,8 +226,8 @@ class GRU(RecurrentLayer):
     n_blocks = 4
 
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
-        own = ParameterSpec("recurrent_biases", (self.n_units,))
-        return *super().parameter_specs(input_shape), own
+        recurrent_biases = ParameterSpec("recurrent_biases", (self.n_units,))
+        return *super().parameter_specs(input_shape), recurrent_biases
 
     def bind_steps(self, arrays: Recurrence) -> StepPasses:
         # Each step has its blocks, z and r in one, and the three of the state's product in one.

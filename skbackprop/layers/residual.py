@@ -189,11 +189,11 @@ def _find_steps(start: LayerContext, end: LayerContext) -> Array | None:
 
     None stands for all, also if the padding of its output is the same.
     """
-    before, after = start.lengths, end.lengths
-    if before is None or before is after:
+    lengths, out_lengths = start.lengths, end.lengths
+    if lengths is None or lengths is out_lengths:
         return None
-    if after is not None and np.array_equal(before, after):
+    if out_lengths is not None and np.array_equal(lengths, out_lengths):
         return None
     n_steps, *rest = end.input_shape
-    is_real = (~padding_mask(before, n_steps)).repeat(math.prod(rest), axis=-1)
+    is_real = (~padding_mask(lengths, n_steps)).repeat(math.prod(rest), axis=-1)
     return is_real if end.batch.n_estimators > 1 else is_real[0]

@@ -123,14 +123,14 @@ class Loss(Configurable):
 
         # Targets have any unit, so no tolerance of the gradient is small enough. The minimum may
         # be far from zero; each step of a line search is four times the last.
-        found = optimize.minimize(
+        result = optimize.minimize(
             value_and_gradient,
             np.zeros(n_outputs),
             method="L-BFGS-B",
             jac=True,
             options={"ftol": 0, "gtol": 0, "maxls": 50, "maxfun": 1000},
         )
-        return np.asarray(found.x)
+        return np.asarray(result.x)
 
     def score(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
         """Return D2, the share of the loss of the best constant that the model removes.

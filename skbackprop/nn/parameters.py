@@ -131,7 +131,8 @@ class ParameterLayout:
 
     def __init__(self, specs: Sequence[Sequence[ParameterSpec]]) -> None:
         self._specs = specs
-        # By whether they are buffers, and by name; without a name if they are regularized.
+        # Arrays are grouped by whether they are buffers, and by name. All regularized arrays form
+        # one group, so that the penalty acts on one slice.
         groups: dict[tuple[bool, str], list[tuple[int, ParameterSpec]]] = {(False, ""): []}
         for is_buffer in (False, True):
             for number, specs_of_layer in enumerate(specs):
@@ -139,7 +140,7 @@ class ParameterLayout:
                     if spec.trained is not is_buffer:
                         key = is_buffer, "" if spec.regularized else spec.name
                         groups.setdefault(key, []).append((number, spec))
-        # Each array with its layer, whether it is a buffer, and its position in a flat array.
+        # An item is a layer, its array, whether this is a buffer, and its position in a flat array.
         self._placements: list[tuple[int, ParameterSpec, bool, int]] = []
         self._buffer_sizes: dict[str, int] = {}
         self.n_regularized = self.n_parameters = 0

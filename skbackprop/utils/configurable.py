@@ -175,7 +175,7 @@ def get_nested_params(name: str, value: Any) -> dict[str, Any]:
     A list or tuple of objects has its entries, ``name__0``, and their settings.
     """
     if isinstance(value, Configurable):
-        return {f"{name}__{setting}": own for setting, own in value.get_params().items()}
+        return {f"{name}__{setting}": item for setting, item in value.get_params().items()}
     params: dict[str, Any] = {}
     for i, item in enumerate(value if has_settings(value) else ()):
         params |= {f"{name}__{i}": item} | get_nested_params(f"{name}__{i}", item)
@@ -271,9 +271,9 @@ def split_nested_params(
     plain: dict[str, Any] = {}
     nested: dict[str, dict[str, Any]] = {}
     for name, value in params.items():
-        own, delimiter, within = name.partition("__")
+        parameter, delimiter, setting = name.partition("__")
         if delimiter:
-            nested.setdefault(own, {})[within] = value
+            nested.setdefault(parameter, {})[setting] = value
         else:
             plain[name] = value
     return plain, nested

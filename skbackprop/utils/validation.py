@@ -28,12 +28,12 @@ _NO_MISSPELLINGS = ("softmax", "logsoftmax", "softsign", "logloss", "adadelta")
 Entry = TypeVar("Entry")
 
 
-def did_you_mean(given: Any, names: Iterable[str], owner: str = "") -> str:
+def did_you_mean(word: Any, names: Iterable[str], owner: str = "") -> str:
     """Return the suggestion at the end of an error message about an unknown name.
 
     Parameters
     ----------
-    given : object
+    word : object
         The value that is not a valid name. For classes, functions and other objects, such as
         ``torch.nn.ReLU``, their name or that of their class is used.
     names : iterable of str
@@ -47,8 +47,8 @@ def did_you_mean(given: Any, names: Iterable[str], owner: str = "") -> str:
         " Did you mean ...?" with the valid name that is the same word, a synonym or has a similar
         spelling, in this order; empty if there is none.
     """
-    is_word = isinstance(given, str)
-    word = _normalize_word(given if is_word else getattr(given, "__name__", type(given).__name__))
+    is_string = isinstance(word, str)
+    word = _normalize_word(word if is_string else getattr(word, "__name__", type(word).__name__))
     valid = {_normalize_word(name): name for name in names}
     # If a word is in several rows, the first row counts.
     synonyms = {
@@ -58,7 +58,7 @@ def did_you_mean(given: Any, names: Iterable[str], owner: str = "") -> str:
         for synonym in words
     }
     meant = valid.get(word) or synonyms.get(word)
-    if meant is None and is_word and word not in _NO_MISSPELLINGS:
+    if meant is None and is_string and word not in _NO_MISSPELLINGS:
         for table, similarity in ((valid, 0.6), (synonyms, _MIN_SIMILARITY)):
             for similar in get_close_matches(word, table, n=1, cutoff=similarity):
                 meant = meant or table[similar]
@@ -91,13 +91,16 @@ def find_by_name(parameter: str, value: Any, table: Mapping[str, Any], kind: typ
             f"{parameter} must be one of {', '.join(map(repr, table))}, or an object of class "
             f"{kind.__name__}, got {value!r}.{did_you_mean(value, table)}"
         )
-    found = table[value]
-    made: Entry = found() if isinstance(found, type) else found
-    return made
+    entry = table[value]
+    instance: Entry = entry() if isinstance(entry, type) else entry
+    return instance
 
 
 def check_keywords(
-    owner: type, method: Callable[..., Any], given: Iterable[str], of_estimator: Iterable[str] = ()
+    owner: type,
+    method: Callable[..., Any],
+    keywords: Iterable[str],
+    of_estimator: Iterable[str] = (),
 ) -> None:
     """Raise a TypeError with a suggestion if a method does not take a keyword argument.
 
@@ -107,13 +110,13 @@ def check_keywords(
         The class, for the error.
     method : callable
         The method, such as the constructor.
-    given : iterable of str
+    keywords : iterable of str
         The names of the keyword arguments of the call.
     of_estimator : iterable of str, default=()
         Names of the estimator, which are suggested if no argument is similar.
     """
     names = _get_keywords(method)
-    for name in given:
+    for name in keywords:
         if names is not None and name not in names:
             suggestion = did_you_mean(name, names) or did_you_mean(
                 name, of_estimator, "the estimator's "
