@@ -44,9 +44,8 @@ from ..tabular.classifier import TabularClassifier
 from ..tabular.encoder import TableEncoder
 from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import BALANCED
-from ..training.splitting import draw_folds
+from ..training.start import draw_folds
 from ..utils.arrays import Array
-from ._base import DaskMixin, with_sync_every
 from ._blocks import (
     Block,
     Blocks,
@@ -58,7 +57,9 @@ from ._blocks import (
 from .estimators import (
     DaskBackpropClassifier,
     DaskBackpropRegressor,
+    DaskMixin,
     DaskNetworkMixin,
+    with_sync_every,
 )
 
 # The smallest number of rows of a sample.

@@ -326,17 +326,6 @@ class Config:
         values = {name: index_settings(getattr(self, name), members) for name in _STACKED}
         return replace(self, **values)
 
-    @property
-    def n_moments(self) -> int:
-        """The number of arrays of the parameters' shape that optimizer and average keep."""
-        if isinstance(self.solver, LBFGS):
-            return 0
-        theta = np.zeros((1, 2))
-        states = [self.solver.init(theta)]
-        if self.average is not None:
-            states.append(self.average.init(theta, np.zeros((1, 1), dtype=int)))
-        return sum(np.shape(array) == theta.shape for state in states for array in state.values())
-
 
 @dataclass(frozen=True, eq=False)
 class AutoencoderConfig(Config):

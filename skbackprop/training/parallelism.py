@@ -107,15 +107,12 @@ def limit_blas(
         yield
 
 
-def bytes_per_member(network: Network, batch_size: int, itemsize: int, n_moments: int = 2) -> int:
+def bytes_per_member(network: Network, batch_size: int, itemsize: int) -> int:
     """Return roughly how many bytes a step touches for each member of a stack.
 
-    The step touches parameters, gradients, moments, averages and the activations of a batch.
+    The step touches parameters, gradients, most often two moments, and the activations of a batch.
     """
-    n_arrays = 2 + n_moments
-    return itemsize * (
-        n_arrays * network.layout.n_parameters + batch_size * network.memory_per_sample
-    )
+    return itemsize * (4 * network.layout.n_parameters + batch_size * network.memory_per_sample)
 
 
 def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
@@ -159,12 +156,7 @@ def total_memory() -> float:
 
 
 def max_stack_size(
-    network: Network,
-    batch_size: int,
-    itemsize: int,
-    n_rows: int,
-    max_bytes: int,
-    n_moments: int = 2,
+    network: Network, batch_size: int, itemsize: int, n_rows: int, max_bytes: int
 ) -> int:
     """Return how many networks train fastest as one stack, within a memory limit.
 
@@ -180,10 +172,8 @@ def max_stack_size(
         The number of training rows.
     max_bytes : int
         The memory limit of a stack, including copies for rollback and gathered rows.
-    n_moments : int, default=2
-        The number of arrays of the parameters' shape that optimizer and average keep.
     """
-    member_bytes = bytes_per_member(network, batch_size, itemsize, n_moments)
+    member_bytes = bytes_per_member(network, batch_size, itemsize)
     n_inputs, *_, n_outputs = network.n_units
     n_gathered = min(CHUNK_BYTES // (itemsize * max(n_inputs, n_outputs)), n_rows)
     row_bytes = itemsize * n_gathered * (n_inputs + 2 * n_outputs)
@@ -238,8 +228,8 @@ def split_into_stacks(
     if config.is_lbfgs:
         return list(order[:, None])
     settings = network, config.batch_size, itemsize
-    n_bytes, n_threads = bytes_per_member(*settings, config.n_moments), n_blas_threads()
-    size = max_stack_size(*settings, n_rows[0], max_bytes, config.n_moments)
+    n_bytes, n_threads = bytes_per_member(*settings), n_blas_threads()
+    size = max_stack_size(*settings, n_rows[0], max_bytes)
     boundaries = np.flatnonzero(np.diff(np.asarray(epochs)[order])) + 1
     return [
         part
