@@ -152,7 +152,7 @@ def with_argument_suggestions(method: Method) -> Method:
 
 
 class CallbackHook:
-    """Calls the hooks of an estimator's callbacks while it is fitted.
+    """Hook after each epoch that calls the callbacks of an estimator.
 
     The task of the fit has a subtask for each epoch; with L-BFGS it has one for all iterations.
 

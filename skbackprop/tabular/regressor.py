@@ -237,10 +237,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         intercepts = loss.fit_intercept_only(encoded_y, rows.weight)
         if isinstance(loss, (Quantile, Gaussian)):
             intercepts[1:] = np.maximum(intercepts[1:], _MIN_RAW_PREDICTION)
-        is_scaled, init = (
-            self._targets.scale is not None,
-            OutputBiasInit(tuple(intercepts.tolist())),
-        )
+        is_scaled = self._targets.scale is not None
+        init = OutputBiasInit(tuple(intercepts.tolist()))
         return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
     # -------------------------------------------------------------------- mixtures
