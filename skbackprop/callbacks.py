@@ -272,7 +272,7 @@ def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
     while path[0].parent is not None:
         path.insert(0, path[0].parent)
     now = datetime.now(UTC)
-    shared = {
+    common_fields = {
         "time": now.isoformat(timespec="milliseconds"),
         "seconds": round((now - fit.init_time).total_seconds(), 6),
         "fit": str(context.root_uuid),
@@ -286,7 +286,7 @@ def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
         epoch = int(state.epoch[i, 0])
         # Other members stopped earlier.
         if epoch and (config.is_lbfgs or epoch == context.task_id + 1):
-            line = shared | {"member": i, "epoch": epoch}
+            line = common_fields | {"member": i, "epoch": epoch}
             for name in ("loss", "validation_loss", "validation_score"):
                 line[name] = records[-1].get(name)
             lines.append(line | {"best_epoch": best})

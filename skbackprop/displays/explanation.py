@@ -201,21 +201,21 @@ class ExplanationDisplay:
     def _plot_summary(self, values: Array, kind: str, max_features: int) -> None:
         """Plot the contributions in all predictions, or the means of their absolute values."""
         ax, importances = self.ax_, np.abs(values).mean(axis=0)
-        shown = np.argsort(-importances, kind="stable")[:max_features]
-        heights = range(len(shown))
-        ax.set_yticks(heights, [self.explanation.feature_names[column] for column in shown])
+        columns = np.argsort(-importances, kind="stable")[:max_features]
+        heights = range(len(columns))
+        ax.set_yticks(heights, [self.explanation.feature_names[column] for column in columns])
         if kind == "bar":
-            self.bars_ = ax.barh(heights, importances[shown], height=0.6, color=_LOWER)
+            self.bars_ = ax.barh(heights, importances[columns], height=0.6, color=_LOWER)
             ax.set_xlabel("mean absolute contribution")
             return
-        span, self.points_ = float(np.ptp(values[:, shown])) or 1.0, []
-        for height, column in zip(heights, shown.tolist(), strict=True):
+        span, self.points_ = float(np.ptp(values[:, columns])) or 1.0, []
+        for height, column in zip(heights, columns.tolist(), strict=True):
             ranks = _compute_ranks(self.explanation.data[:, column])
             style = {"color": _NEUTRAL} if ranks is None else {"c": ranks, "cmap": "coolwarm"}
             y = height + _beeswarm_offsets(values[:, column], span / _N_BINS)
             self.points_.append(ax.scatter(values[:, column], y, s=12, linewidths=0, **style))
         ax.axvline(0, color="black", linewidth=0.8)
-        ax.set_ylim(len(shown) - 0.5, -0.5)
+        ax.set_ylim(len(columns) - 0.5, -0.5)
         ax.set_xlabel("contribution to the prediction")
 
 

@@ -208,17 +208,17 @@ class SearchDisplay:
             self._plot_rounds(rounds, list(candidates.values()))
         else:
             last = {rows[-1] for rows in candidates.values()}
-            shown = [i for i in order.tolist() if i in last]
-            axes, others = self._choose_axes(names, shown)
+            numbers = [i for i in order.tolist() if i in last]
+            axes, others = self._choose_axes(names, numbers)
             # In each cell the best candidate is the last one, which stays.
-            cells = {tuple(axis.codes[i] for axis in axes): i for i in shown}
+            cells = {tuple(axis.codes[i] for axis in axes): i for i in numbers}
             if others:
                 ax.set_title(f"best over {', '.join(others)}", fontsize="medium", wrap=True)
             if len(axes) == 2:
                 self._plot_heatmap(axes, cells, "viridis_r" if negate_score else "viridis")
                 return self
             # Values that were tried with different values of the other parameters are not joined.
-            is_joined = axes[0].is_numeric and (not others or len(shown) > len(cells))
+            is_joined = axes[0].is_numeric and (not others or len(numbers) > len(cells))
             self._plot_curve(axes[0], cells, "-" if is_joined else "none")
         ax.set_ylabel(self.score_name)
         ax.legend()
@@ -270,17 +270,17 @@ class SearchDisplay:
         from matplotlib.patches import Rectangle
 
         ax, means, (across, along) = self.ax_, self._means, axes
-        shown = np.full((len(along.labels), len(across.labels)), np.nan)
+        cell_scores = np.full((len(along.labels), len(across.labels)), np.nan)
         for (column, row), i in cells.items():
-            shown[row, column] = means[i]
-        self.image_ = ax.imshow(shown, cmap, origin="lower", aspect="auto")
+            cell_scores[row, column] = means[i]
+        self.image_ = ax.imshow(cell_scores, cmap, origin="lower", aspect="auto")
         ax.figure.colorbar(self.image_, ax=ax, label=self.score_name)
         ax.set(xlabel=across.name, ylabel=along.name)
         across.label_ticks(ax.xaxis)
         along.label_ticks(ax.yaxis)
         corner = across.codes[self._best] - 0.5, along.codes[self._best] - 0.5
         ax.add_patch(Rectangle(corner, 1, 1, fill=False, color="C1", lw=3))
-        for cell, i in cells.items() if max(shown.shape) <= _MAX_TEXT_CELLS else ():
+        for cell, i in cells.items() if max(cell_scores.shape) <= _MAX_TEXT_CELLS else ():
             # The other end of the color map is legible on the cell.
             color = self.image_.cmap(0.0 if self.image_.norm(means[i]) > 0.5 else 1.0)
             text = ax.text(*cell, f"{means[i]:.3g}", ha="center", va="center", color=color)

@@ -129,11 +129,11 @@ def write_nodes(
     """
     from onnx import helper, numpy_helper
 
-    nodes, constants, named = list[Any](), dict[Any, Any](), dict(names)
+    nodes, constants, all_names = list[Any](), dict[Any, Any](), dict(names)
 
     def name_of(value: Expr | Array) -> str:
         if isinstance(value, Expr):
-            return named[value]
+            return all_names[value]
         # Members share equal constants, so that runtimes compute equal nodes once.
         key = value.shape, value.dtype, value.tobytes()
         if key not in constants:
@@ -149,7 +149,7 @@ def write_nodes(
     for expression in TopologicalSorter(inputs_of).static_order():
         kind = expression.operator
         if kind:
-            output = named.setdefault(expression, new_name(kind.lower()))
+            output = all_names.setdefault(expression, new_name(kind.lower()))
             domain = ML_DOMAIN if kind == _FOREST else ""
             settings = {"name": output, "domain": domain, **expression.attributes}
             inputs = [name_of(value) for value in expression.inputs]
@@ -294,11 +294,11 @@ def take_columns(x: Expr, columns: Iterable[int]) -> Expr:
 
 def concat(parts: Iterable[Expr]) -> Expr:
     """Return the values of expressions side by side, on the last axis."""
-    filled = tuple(part for part in parts if part.width)
-    if len(filled) == 1:
-        return filled[0]
-    shape = (*filled[0].shape[:-1], sum(x.shape[-1] for x in filled)) if filled else (0,)
-    return Expr("Concat", filled, shape, {"axis": -1})
+    operands = tuple(part for part in parts if part.width)
+    if len(operands) == 1:
+        return operands[0]
+    shape = (*operands[0].shape[:-1], sum(x.shape[-1] for x in operands)) if operands else (0,)
+    return Expr("Concat", operands, shape, {"axis": -1})
 
 
 def reshape(x: Expr, shape: Sequence[int]) -> Expr:

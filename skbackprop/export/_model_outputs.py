@@ -100,8 +100,10 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
             else:
                 specs = layer.parameter_specs(shape)
                 # Layers compute with arrays that have an axis for the rows.
-                named = {spec.name: values[spec.name][member].reshape(spec.shape) for spec in specs}
-                z = convert(layer, z, named)
+                member_arrays = {
+                    spec.name: values[spec.name][member].reshape(spec.shape) for spec in specs
+                }
+                z = convert(layer, z, member_arrays)
         members.append(ex.reshape(z, (z.width,)))
     return ex.stack(members)
 

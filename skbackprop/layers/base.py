@@ -84,8 +84,8 @@ class ParameterSpec:
 
 def draw_normal(deviation: float, shape: Shape, rng: np.random.RandomState) -> Array:
     """Draw an array from a normal distribution with mean zero."""
-    drawn: Array = rng.normal(0, deviation, shape)
-    return drawn
+    values: Array = rng.normal(0, deviation, shape)
+    return values
 
 
 def draw_kernels(

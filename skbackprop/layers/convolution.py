@@ -370,10 +370,10 @@ class Conv2DTranspose(Convolution):
         # The variance is that of a convolution, whose fan_in is the number of inputs that
         # contribute to an output: at most ceil(kernel_size / strides) rows and columns of pixels.
         height, width, n_filters, n_channels = shape
-        drawn = super().draw_kernels((height, width, n_channels, n_filters), rng)
+        kernels = super().draw_kernels((height, width, n_channels, n_filters), rng)
         sizes = zip((height, width), self.window_strides, strict=True)
         n_windows = math.prod(math.ceil(size / stride) for size, stride in sizes)
-        return drawn.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
+        return kernels.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         check_row_axes(self, input_shape)

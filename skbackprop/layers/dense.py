@@ -99,13 +99,13 @@ class Dense(Layer):
     def parameter_specs(self, input_shape: Shape) -> tuple[ParameterSpec, ...]:
         shape = input_shape[-1], self.n_units
         weights, biases = f"{self.scope}weights", f"{self.scope}biases"
-        drawn: ArrayInitializer = self.initializer or GlorotUniform()
+        initializer: ArrayInitializer = self.initializer or GlorotUniform()
         if self.scope:
-            drawn = partial(
+            initializer = partial(
                 draw_kernels, shape, activation=self.activation, initializer=self.initializer
             )
         specs = (
-            ParameterSpec(weights, shape, drawn, regularized=True),
+            ParameterSpec(weights, shape, initializer, regularized=True),
             ParameterSpec(biases, (self.n_units,)),
         )
         return specs if self.use_bias else specs[:1]

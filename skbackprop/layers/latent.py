@@ -77,12 +77,12 @@ class Sampling(Layer):
         divergence, loss = batch.scratch("divergence", *shape), batch.get_activity_loss()
         noise_of_members = context.with_member_axis(noise)
         # The noise is the same in single and in double precision.
-        drawn = batch.pool.get("normal noise", shape, np.float64)
+        samples = batch.pool.get("normal noise", shape, np.float64)
 
         def forward(x: Array, out: Array) -> None:
             for rng, noise_of_member in zip(batch.rngs, noise_of_members, strict=True):
-                rng.standard_normal(out=drawn)
-                noise_of_member[...] = drawn
+                rng.standard_normal(out=samples)
+                noise_of_member[...] = samples
             mean, log_variance = _split(x)
             np.multiply(log_variance, 0.5, out=deviation)
             np.exp(deviation, out=deviation)

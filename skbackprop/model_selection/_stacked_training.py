@@ -163,13 +163,13 @@ def make_members(
         transformer_settings = [
             item for item in candidate.items() if not f"{item[0]}__".startswith(prefix)
         ]
-        alone = None if config.early_stopping is None else number  # it draws held-out rows
+        held_out_key = None if config.early_stopping is None else number  # it draws held-out rows
         keys.append(
             (
                 transformer_settings,
                 [type(network), *config.stacking_key],
                 [type(network), *attrgetter(*_DATA_SETTINGS)(config)],
-                [alone, network.random_state, *attrgetter(*_START_SETTINGS)(config)],
+                [held_out_key, network.random_state, *attrgetter(*_START_SETTINGS)(config)],
             )
         )
     numbers = zip(*map(number_by_equality, zip(*keys, strict=True)), strict=True)

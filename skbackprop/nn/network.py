@@ -277,12 +277,12 @@ class Network:
 
         `initializer` replaces the initializers of the layers.
         """
-        shapes, drawn = self.shapes.get("weights", []), []
+        shapes, weights = self.shapes.get("weights", []), []
         if initializer is not None:
             return initializer.draw_all(rng, shapes)
         for spec in self._weight_specs:
-            drawn.append(cast(Initializer, spec.initializer).draw(rng, *spec.shape))
-        return drawn
+            weights.append(cast(Initializer, spec.initializer).draw(rng, *spec.shape))
+        return weights
 
     def init_parameters(
         self,

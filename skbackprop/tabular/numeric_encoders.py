@@ -430,9 +430,9 @@ class RobustScaling(DropCachedPropertiesMixin):
     def write_outputs(self, x: Array, out: Array) -> None:
         """Write the outputs for a matrix (n, k) of scaled values to `out` (n, n_outputs)."""
         is_missing, columns = np.isnan(x), self.input_columns
-        filled = np.where(is_missing, self.fill, x)
+        numbers = np.where(is_missing, self.fill, x)
         start = 0
-        for values, indices in zip((filled, filled, is_missing), columns, strict=True):
+        for values, indices in zip((numbers, numbers, is_missing), columns, strict=True):
             out[:, start : start + len(indices)] = values[:, indices]
             start += len(indices)
 

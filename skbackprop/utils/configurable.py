@@ -153,8 +153,8 @@ class Configurable:
         check_param_names([*plain, *nested], self.setting_names(), repr(self))
         part = replace(self, **plain)
         for name, settings in nested.items():
-            within, owner = getattr(part, name), f" of {type(self).__name__}"
-            part = replace(part, **{name: set_nested_params(name, within, settings, owner)})
+            value, owner = getattr(part, name), f" of {type(self).__name__}"
+            part = replace(part, **{name: set_nested_params(name, value, settings, owner)})
         return part
 
     def __sklearn_clone__(self) -> Self:
@@ -218,8 +218,8 @@ def set_nested_params(name: str, value: Any, settings: Mapping[str, Any], owner:
                 f"{name}__{index} does not exist, since {name}{owner} has only the items {valid}."
             )
     items |= plain
-    for index, within in nested.items():
-        items[index] = set_nested_params(f"{name}__{index}", items[index], within, owner)
+    for index, item_settings in nested.items():
+        items[index] = set_nested_params(f"{name}__{index}", items[index], item_settings, owner)
     changed = list(items.values())
     return tuple(changed) if isinstance(value, tuple) else changed
 
