@@ -298,7 +298,7 @@ class LabelTargets(Targets):
 
     def check_classes(self, classes: Any) -> None:
         """Check that `classes` are the same as in the first call of `partial_fit`."""
-        if not np.array_equal(_sort_classes(classes), self.classes):
+        if not np.array_equal(_validate_classes(classes), self.classes):
             raise ValueError(
                 f"classes={classes!r} is not the same as on the last call to partial_fit, was: "
                 f"{self.classes!r}."
@@ -471,7 +471,7 @@ def make_label_targets(
 ) -> LabelTargets:
     """Return the targets for labels `y`; an incremental fit needs all classes in advance."""
     if classes is not None:
-        classes = _sort_classes(classes)
+        classes = _validate_classes(classes)
     elif incremental:
         raise ValueError(
             "classes must be passed on the first call to partial_fit, and by name: "
@@ -485,7 +485,7 @@ def make_label_targets(
     return ClassTargets(np.unique(labels) if classes is None else classes, config)
 
 
-def _sort_classes(classes: Any) -> Array:
+def _validate_classes(classes: Any) -> Array:
     """Return the `classes` of one column sorted, after validation."""
     labels = labels_to_array(check_no_missing(classes, name="classes"), "classes")
     if not len(labels):

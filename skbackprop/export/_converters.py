@@ -497,7 +497,7 @@ def _convert_columns(
         pairs = zip(fitted.categories, fitted.numbers, fitted.coefficients, strict=True)
         for category, number, table in pairs:
             values = ex.take_columns(x, [encoding.numeric_columns[number]])
-            z = ex.fill_nan(_scale(values, scaling, [number]), np.zeros(1))
+            z = ex.fill_nan(_scale_and_clip(values, scaling, [number]), np.zeros(1))
             look_up = lookups[category]
             numbers.append(look_up(table[-1][:, :1]) + look_up(table[-1][:, 1:]) * z)
     return ex.concat(numbers), lookups
@@ -547,7 +547,7 @@ def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
     return numbers
 
 
-def _scale(x: Expr, scaling: RobustScaling, columns: Any) -> Any:
+def _scale_and_clip(x: Expr, scaling: RobustScaling, columns: Any) -> Any:
     """Return columns scaled and clipped smoothly."""
     z = ex.clip((x - scaling.center[columns]) * scaling.scale[columns], -1e9, 1e9)
     return z / np.sqrt(1.0 + np.square(z / 3.0))
@@ -556,7 +556,7 @@ def _scale(x: Expr, scaling: RobustScaling, columns: Any) -> Any:
 def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
     """Return scaled columns, two-valued columns, and indicators of missing values."""
     scaled, two_valued, with_missing = numbers.input_columns
-    z = _scale(ex.take_columns(x, scaled), numbers, scaled)
+    z = _scale_and_clip(ex.take_columns(x, scaled), numbers, scaled)
     center, scale = numbers.center[two_valued], numbers.scale[two_valued]
     share = ex.clip((ex.take_columns(x, two_valued) - center) * scale, 0.0, 1.0)
     return [

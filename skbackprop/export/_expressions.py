@@ -389,7 +389,7 @@ def recurrence(
 # -------------------------------------------------------------------------------- members
 
 
-def stack(members: Sequence[Expr]) -> Expr:
+def stack_members(members: Sequence[Expr]) -> Expr:
     """Return the vectors of ensemble members as rows of a matrix; a single one stays a vector."""
     shape = len(members), members[0].width
     return members[0] if len(members) == 1 else reshape(concat(members), shape)

@@ -105,7 +105,7 @@ def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
                 }
                 z = convert(layer, z, member_arrays)
         members.append(ex.reshape(z, (z.width,)))
-    return ex.stack(members)
+    return ex.stack_members(members)
 
 
 @to_outputs.register

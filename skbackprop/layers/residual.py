@@ -110,7 +110,7 @@ class ResidualStart(Layer):
         return self.residual.compute_output_shape(input_shape)
 
     def bind(self, context: LayerContext) -> BoundLayer:
-        connection = OpenResidual(context, len(context.batch.open_residuals))
+        connection = ResidualArrays(context, len(context.batch.open_residuals))
         context.batch.open_residuals.append(connection)
 
         def forward(x: Array, out: Array) -> None:
@@ -158,7 +158,7 @@ class ResidualEnd(Layer):
         return forward, backward
 
 
-class OpenResidual:
+class ResidualArrays:
     """Arrays that the start and the end of a residual connection share.
 
     Parameters

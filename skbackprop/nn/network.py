@@ -200,10 +200,10 @@ class Network:
         for i in order:
             layer, input_shape = self.layers[i], shape
             shape = layer.compute_output_shape(input_shape)
-            x_shape = view_row(layer.batch_view, input_shape)
+            x_shape = one_row_shape(layer.batch_view, input_shape)
             if layer.batch_view == "sequences" and len(x_shape) == 2:
                 x_shape = *x_shape, 1
-            out_shape = view_row(layer.batch_view, shape)
+            out_shape = one_row_shape(layer.batch_view, shape)
             reads = layer.backward_reads
             layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
         return layers
@@ -532,7 +532,7 @@ def _copy(x: Array, out: Array) -> None:
     np.copyto(out, x)
 
 
-def view_row(view: BatchView, shape: Shape) -> Shape:
+def one_row_shape(view: BatchView, shape: Shape) -> Shape:
     """Return the shape in which a layer sees a batch of one row."""
     if view == "flat":
         return 1, math.prod(shape)

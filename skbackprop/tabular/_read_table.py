@@ -228,9 +228,9 @@ def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
     if nw.dependencies.is_into_dataframe(X):
         return _read_frame(estimator, X, reset)
     if hasattr(X, "keys") and not issparse(X):  # dok_matrix has keys
-        return _read_rows(estimator, [X], reset)
+        return _read_row_mappings(estimator, [X], reset)
     if isinstance(X, (list, tuple)) and X and all(isinstance(row, Mapping) for row in X):
-        return _read_rows(estimator, X, reset)
+        return _read_row_mappings(estimator, X, reset)
     if hasattr(X, "collect_schema"):
         raise TypeError(f"X is a lazy frame ({type(X).__name__}). Pass X.collect().")
     X = _as_array(X)
@@ -263,7 +263,7 @@ def _read_frame(estimator: Any, X: Any, reset: bool) -> TableColumns:
     return TableColumns(_to_objects(chain.from_iterable(frame.rows()), frame.shape), frame.columns)
 
 
-def _read_rows(estimator: Any, rows: Sequence[Any], reset: bool) -> TableColumns:
+def _read_row_mappings(estimator: Any, rows: Sequence[Any], reset: bool) -> TableColumns:
     """Return the columns of rows that are dicts, pandas Series, or the like."""
     names = getattr(estimator, "feature_names_in_", None)
     if reset or names is None:

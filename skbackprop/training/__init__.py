@@ -1,1 +1,1 @@
-"""Training: configuration, training loop, history, checkpoints, validation rows."""
+"""Training: configuration, the start, the loop, validation rows, threads and memory."""

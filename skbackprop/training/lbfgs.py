@@ -19,18 +19,8 @@ from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool
 from .config import Config
 from .epochs import GetState, is_stalled, print_epoch, print_stall
+from .parallelism import compute_rows_at_once
 from .validation import Validation, evaluate
-
-# The largest number of activations of a block of rows.
-_ACTIVATIONS = 1 << 20
-
-
-def compute_rows_at_once(network: Network, config: Config, rows: Rows, n_rows: int) -> int:
-    """Return how many of `n_rows` rows go through the network at once in training."""
-    size = config.batch_size
-    if config.is_lbfgs:
-        size = max(1, _ACTIVATIONS // network.activations_per_sample(rows.is_sparse))
-    return min(size, n_rows)
 
 
 class FullBatchObjective:

@@ -13,7 +13,7 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from ..nn.network import Network
-from ..nn.rows import CHUNK_BYTES
+from ..nn.rows import CHUNK_BYTES, Rows
 from ..utils.arrays import IndexArray
 from ..utils.parallel import ThreadTeam
 from .config import Config
@@ -38,6 +38,10 @@ _WORTH_A_THREAD = 1 << 19
 
 # In smaller stacks, the member axis costs as much time as the shared overhead saves.
 _FEWEST_MEMBERS = 4
+
+
+# The largest number of activations of a block of rows.
+_ACTIVATIONS = 1 << 20
 
 
 @lru_cache(maxsize=2)
@@ -113,6 +117,14 @@ def bytes_per_member(network: Network, batch_size: int, itemsize: int) -> int:
     The step touches parameters, gradients, most often two moments, and the activations of a batch.
     """
     return itemsize * (4 * network.layout.n_parameters + batch_size * network.memory_per_sample)
+
+
+def compute_rows_at_once(network: Network, config: Config, rows: Rows, n_rows: int) -> int:
+    """Return how many of `n_rows` rows go through the network at once in training."""
+    size = config.batch_size
+    if config.is_lbfgs:
+        size = max(1, _ACTIVATIONS // network.activations_per_sample(rows.is_sparse))
+    return min(size, n_rows)
 
 
 def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:

@@ -126,7 +126,7 @@ def start_training(
         if folds is not None:
             last_split = _last_split(state, i, rows.n_rows)
             is_held_out = folds == i
-            split = _row_numbers(~is_held_out), _row_numbers(is_held_out)
+            split = _indices_of_mask(~is_held_out), _indices_of_mask(is_held_out)
             if last_split is not None and all(map(_are_same_rows, last_split, split)):
                 split = last_split
         elif early_stopping is not None:
@@ -198,7 +198,7 @@ def _are_same_rows(rows: IndexArray, other_rows: IndexArray) -> bool:
     return len(rows) == len(other_rows) and np.array_equal(np.sort(rows), np.sort(other_rows))
 
 
-def _row_numbers(mask: Array) -> IndexArray:
+def _indices_of_mask(mask: Array) -> IndexArray:
     """Return row numbers as 32-bit integers if possible, since networks keep several copies."""
     rows: Any = np.flatnonzero(mask)
     return rows.astype(np.int32) if len(mask) <= np.iinfo(np.int32).max else rows

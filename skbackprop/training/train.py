@@ -21,8 +21,8 @@ from ..nn.train_state import TrainState
 from ..utils.configurable import is_equal
 from .config import Config, stack_configs
 from .epochs import GetState, MakeStack, join_members, train_epochs
-from .lbfgs import compute_rows_at_once, train_by_lbfgs
-from .parallelism import limit_blas, n_blas_threads, split_into_stacks
+from .lbfgs import train_by_lbfgs
+from .parallelism import compute_rows_at_once, limit_blas, n_blas_threads, split_into_stacks
 from .validation import Validation
 
 

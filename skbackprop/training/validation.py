@@ -107,7 +107,7 @@ def evaluate(
         if reference is None:
             results.append({})
             continue
-        while stop < len(validation) and _has_same_rows(reference, validation[stop]):
+        while stop < len(validation) and _share_rows(reference, validation[stop]):
             stop += 1
         members = parameters.members(slice(start, stop))
         with np.errstate(all="ignore"):
@@ -119,7 +119,7 @@ def evaluate(
     return results
 
 
-def _has_same_rows(one: Validation, other: Validation | None) -> bool:
+def _share_rows(one: Validation, other: Validation | None) -> bool:
     return other is not None and (one is other or one.rows.has_same_rows(other.rows))
 
 

@@ -1,1 +1,1 @@
-"""Helpers that import nothing else of the package: arrays, settings, validation, files."""
+"""Helpers that import nothing else of the package: arrays, settings, validation, threads."""
