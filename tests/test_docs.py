@@ -314,3 +314,18 @@ def test_design_lists_every_subpackage_in_its_layer():
         for row in re.findall(r"^\| \d+ \| (.*?) \|", table, re.MULTILINE)
     ]
     assert written == layers
+
+
+def test_design_names_files_and_parts_that_there_are():
+    paths = [
+        *(ROOT / "skbackprop").rglob("*"),
+        *(ROOT / "tests").rglob("*"),
+        *ROOT.glob("docs/*.py"),
+    ]
+    code = "\n".join(path.read_text() for path in paths if path.suffix == ".py")
+    files = {path.name for path in paths}
+    for name in re.findall(r"`([A-Za-z_][\w./]*)`", text_of("docs/design.md")):
+        if name.endswith((".py", "/")):
+            assert Path(name).name in files or (ROOT / name).exists(), name
+        else:
+            assert all(re.search(rf"\b{part}\b", code) for part in name.split(".")), name

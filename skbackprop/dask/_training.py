@@ -32,7 +32,7 @@ _NO_WORKERS_TIMEOUT, _RESULT_TIMEOUT = 60.0, 2.0
 _MAX_FAILURES = 6
 _RETRY_PAUSE = 0.2
 
-# The bound of the seeds of orders and masks.
+# The bound of the seeds of orders and of stochastic layers.
 _MAX_SEED = np.iinfo(np.int32).max
 
 # Adaptive optimizers divide steps by the root of the first of these states that exists.
@@ -145,7 +145,7 @@ class ShardTrainer:
         rates: Array,
         members: Sequence[int],
         order_seeds: Sequence[int | None],
-        mask_seeds: Sequence[int],
+        layer_seeds: Sequence[int],
         round_number: int,
     ) -> RoundResult:
         """Return all networks after the steps of a round.
@@ -161,8 +161,8 @@ class ShardTrainer:
         order_seeds : sequence of int or None
             The seed of the order of the rows in this epoch, for each network; None without
             shuffling.
-        mask_seeds : sequence of int
-            The seed of the dropout masks in this epoch, for each network.
+        layer_seeds : sequence of int
+            The seed of the stochastic layers in this epoch, for each network.
         round_number : int
             The number of the round in the epoch.
         """
@@ -177,10 +177,10 @@ class ShardTrainer:
                 continue
             weights[i] = self._total_weight(order[start:stop]) / self._scale
             stack, rows = self._bind(state, i, order[start:stop])
-            for mask in stack.state.masks:
-                if mask is not None:
-                    seed = mask_seeds[i], self._number, round_number
-                    mask.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+            for layer_rng in stack.state.layer_rngs:
+                if layer_rng is not None:
+                    seed = layer_seeds[i], self._number, round_number
+                    layer_rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
             # The mean loss of a stack counts each row once, but steps may visit rows twice.
             total = stack.train_epoch(rates[i : i + 1]) * stack.batches.total_weights
             losses[i] = total.item() / self._total_weight(rows)
@@ -199,9 +199,11 @@ class ShardTrainer:
         batch_size = -(-len(rows) // self._n_steps)
         rows = np.resize(rows, batch_size * self._n_steps)
         if batch_size not in self._stacks:
-            masks = [np.random.default_rng() if self._network.stochastic else None]
+            layer_rngs = [np.random.default_rng() if self._network.stochastic else None]
             order = rows.copy()
-            member_state = replace(state.take(slice(i, i + 1)).copy(), orders=[order], masks=masks)
+            member_state = replace(
+                state.take(slice(i, i + 1)).copy(), orders=[order], layer_rngs=layer_rngs
+            )
             config = replace(self._config, batch_size=batch_size)
             stack = Stack(self._network, self._loss, config, [self._rows], member_state)
             self._stacks[batch_size] = stack, order
@@ -425,14 +427,18 @@ class ClusterStack(BaseStack):
         order_seeds: list[int | None] = [None] * len(state)
         if self.config.shuffle:
             order_seeds = [int(rng.randint(_MAX_SEED)) for rng in state.rngs if rng is not None]
-        mask_seeds = [0 if mask is None else int(mask.integers(_MAX_SEED)) for mask in state.masks]
+        layer_seeds = [
+            0 if rng is None else int(rng.integers(_MAX_SEED)) for rng in state.layer_rngs
+        ]
         # Local steps need these fields of the state only.
         shared_state = TrainState.initial(state.parameters, optimizer=state.optimizer)
         losses, weights = np.zeros((2, len(state)))
         for number in range(pool.n_rounds):
             if time.monotonic() > deadline:
                 raise TimeLimitReached
-            results = pool.train(shared_state, rate, self._members, order_seeds, mask_seeds, number)
+            results = pool.train(
+                shared_state, rate, self._members, order_seeds, layer_seeds, number
+            )
             average_results(shared_state, results)
             start, stop = (pool.n_train * i // pool.n_rounds for i in (number, number + 1))
             state.n_samples_seen += stop - start

@@ -388,7 +388,7 @@ def train_stack(
     state = TrainState.concat([*map(attrgetter("state"), tasks)])
     # Fits with equal starts have one state. `train` copies the orders that stacks cannot share.
     state.history = [*map(list, state.history)]
-    state.masks = [*map(copy.deepcopy, state.masks)]
+    state.layer_rngs = [*map(copy.deepcopy, state.layer_rngs)]
     first_epochs = state.epoch[:, 0].copy()
     try:
         state = train(

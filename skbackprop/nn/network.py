@@ -95,6 +95,13 @@ class Network:
             for spec in all_specs[-1]:
                 if spec.name != NUM_BATCHES_TRACKED:
                     self.shapes.setdefault(spec.name, []).append(spec.shape)
+                if spec.name in ("weights", "biases") and not isinstance(
+                    layer, (Dense, Normalization)
+                ):
+                    raise ValueError(
+                        f"{type(layer).__name__} declares an array named {spec.name!r}, as dense "
+                        "layers do, whose arrays are drawn together. Choose another name."
+                    )
                 if spec.name == "weights":
                     self._weight_specs.append(spec)
                     self.widths.append(self.n_units[-1])

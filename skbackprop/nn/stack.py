@@ -159,8 +159,8 @@ class Step:
     ) -> None:
         self._loss: Any = loss
         self.penalty, self._weights = config.penalty, state.parameters.regularized
-        masks = list(filter(None, state.masks))
-        self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, masks)
+        rngs = list(filter(None, state.layer_rngs))
+        self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, rngs)
         self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))
         self._blocks = [
@@ -356,7 +356,7 @@ class BaseStack(ABC):
             if config.shuffle and order is not None and rng is not None:
                 orders[id(order)] = order, rng
         self._orders = list(orders.values())
-        self._masks = list(filter(None, state.masks))
+        self._layer_rngs = list(filter(None, state.layer_rngs))
         self._arrays = state.changed_arrays() + [order for order, _ in self._orders]
         self._saved_arrays = list(map(np.empty_like, self._arrays))
         self._rng_states: list[Any] | None = None
@@ -407,8 +407,8 @@ class BaseStack(ABC):
             self._rng_states = []
             for _, rng in self._orders:
                 self._rng_states.append(rng.get_state(legacy=False))
-            for mask in self._masks:
-                self._rng_states.append(mask.bit_generator.state)
+            for layer_rng in self._layer_rngs:
+                self._rng_states.append(layer_rng.bit_generator.state)
 
     def restore(self) -> None:
         """Restore the state of the last `save`."""
@@ -421,8 +421,9 @@ class BaseStack(ABC):
         if self._rng_states is not None:
             for copy, (_, rng) in zip(self._rng_states, self._orders, strict=False):
                 rng.set_state(copy)
-            for copy, mask in zip(self._rng_states[len(self._orders) :], self._masks, strict=True):
-                mask.bit_generator.state = copy
+            layer_states = self._rng_states[len(self._orders) :]
+            for copy, layer_rng in zip(layer_states, self._layer_rngs, strict=True):
+                layer_rng.bit_generator.state = copy
 
     def restore_members(self, members: Array) -> None:
         """Restore the arrays of the members whose training ends, by an array of bool."""

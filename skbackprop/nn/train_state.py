@@ -25,7 +25,7 @@ from .parameters import ParameterLayout, Parameters
 _DICTS = ("optimizer", "schedule", "average", "plateau", "best")
 _ARRAYS = ("n_samples_seen", "epoch", "loss", "temperature")
 _BIT_GENERATORS = {"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"}  # files may name these
-_LISTS = ("orders", "held_out", "rngs", "masks", "history", "stop_reason")
+_LISTS = ("orders", "held_out", "rngs", "layer_rngs", "history", "stop_reason")
 
 
 @dataclass
@@ -59,8 +59,8 @@ class TrainState:
         The rows that each member holds out, if any.
     rngs : list of RandomState or None
         The random state that shuffles each order, shared like the order; None for no shuffling.
-    masks : list of Generator or None
-        The random generator of each member's dropout masks.
+    layer_rngs : list of Generator or None
+        The random generator of each member's stochastic layers; None if there are none.
     history : list of list of dict
         A record of each epoch, of this fit and of those that it continues: "epoch", "loss", and
         with validation rows "validation_loss" and "validation_score".
@@ -84,7 +84,7 @@ class TrainState:
     orders: list[IndexArray | None]
     held_out: list[IndexArray | None]
     rngs: list[np.random.RandomState | None]
-    masks: list[np.random.Generator | None]
+    layer_rngs: list[np.random.Generator | None]
     history: list[list[dict[str, Any]]]
     stop_reason: list[str]
     stack: Any = field(default=None, repr=False, compare=False)
@@ -107,7 +107,7 @@ class TrainState:
             orders=[None] * n,
             held_out=[None] * n,
             rngs=[None] * n,
-            masks=[None] * n,
+            layer_rngs=[None] * n,
             history=[[] for _ in range(n)],
             stop_reason=[""] * n,
         )
@@ -163,8 +163,8 @@ class TrainState:
 
     def with_own_random_states(self) -> Self:
         """Return the state with copies of its random states, which other states may share."""
-        rngs, masks = copy.deepcopy((self.rngs, self.masks))
-        return replace(self, rngs=rngs, masks=masks)
+        rngs, layer_rngs = copy.deepcopy((self.rngs, self.layer_rngs))
+        return replace(self, rngs=rngs, layer_rngs=layer_rngs)
 
     def _map(
         self,
@@ -354,7 +354,7 @@ class TrainState:
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         arrays["stop_reason"] = np.array(self.stop_reason)
         arrays["history"] = np.array([json.dumps(records).encode() for records in self.history])
-        for name in ("rngs", "masks"):
+        for name in ("rngs", "layer_rngs"):
             arrays[name] = np.array(list(map(dump_random_state, getattr(self, name))))
         for name in ("orders", "held_out"):
             for i, item in enumerate(getattr(self, name)):
@@ -382,7 +382,7 @@ class TrainState:
         values |= {name: dicts[name][""] for name in _ARRAYS}
         for name in ("orders", "held_out"):
             values[name] = [dicts.get(name, {}).get(str(i)) for i in range(len(theta))]
-        for name in ("rngs", "masks"):
+        for name in ("rngs", "layer_rngs"):
             values[name] = [load_random_state(text) for text in arrays[name].tolist()]
         return cls(
             Parameters(theta, dicts["buffers"], layout),

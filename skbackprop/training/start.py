@@ -112,8 +112,8 @@ def start_training(
         state.rngs, state.stop_reason = [*rngs], [""] * len(state)
         if state.parameters.layout is not network.layout:
             state.parameters = state.parameters.with_layout(network.layout)
-        if network.stochastic and None in state.masks:
-            state.masks = [dropout_rng(rng) for rng in rngs]
+        if network.stochastic and None in state.layer_rngs:
+            state.layer_rngs = [dropout_rng(rng) for rng in rngs]
         if restarts:
             state.restart()
         if not incremental:
@@ -157,13 +157,13 @@ def _init_state(
     network: Network, config: Config, dtype: Any, rngs: Sequence[np.random.RandomState]
 ) -> TrainState:
     """Return the state of new networks, whose initial weights are drawn from the streams."""
-    weights, masks = [], list[np.random.Generator | None]()
+    weights, layer_rngs = [], list[np.random.Generator | None]()
     for member, rng in enumerate(rngs):
-        masks.append(dropout_rng(rng) if network.stochastic else None)
+        layer_rngs.append(dropout_rng(rng) if network.stochastic else None)
         weights.append(make_initial_weights(config.init, network, rng, member, len(rngs)))
     parameters = network.init_parameters(weights, dtype, rngs)
     state = TrainState.initial(parameters)
-    state.rngs, state.masks = [*rngs], masks
+    state.rngs, state.layer_rngs = [*rngs], layer_rngs
     return state
 
 

@@ -86,6 +86,17 @@ class Penalized(Scale):
         return (ParameterSpec("scales", input_shape, 1.0, regularized=True),)
 
 
+@pytest.mark.parametrize("name", ["weights", "biases"])
+def test_the_names_of_arrays_of_dense_layers_are_refused(name):
+    @dataclass(frozen=True)
+    class OtherLayer(Scale):
+        def parameter_specs(self, input_shape):
+            return (ParameterSpec(name, input_shape, 1.0),)
+
+    with pytest.raises(ValueError, match=f"{name!r}, as dense layers do.* another name"):
+        Network((4,), (OtherLayer(), Dense(2)))
+
+
 def test_a_penalized_layer_without_weights_leaves_dropout_and_widths_where_they_are():
     """Dropout comes before dense layers, and no other array of a layer counts as weights."""
     hidden, tanh, last = Dense(5), Activation(ACTIVATIONS["tanh"]), Dense(2)

@@ -183,7 +183,7 @@ def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     """Return the value of a batch of all rows, added over the members, its gradient, and scores."""
     gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
     pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
-    state = TrainState.initial(parameters, masks=list(rngs) or [None] * len(tables))
+    state = TrainState.initial(parameters, layer_rngs=list(rngs) or [None] * len(tables))
     batches = Batches(tables, state.orders, n_rows, pool)
     config = make_config(loss, penalty=penalty)
     step = Step(network, loss, config, state, gradients, n_rows, pool, batches.is_sparse)
@@ -283,7 +283,7 @@ def _first_state(members, network, config, dtype):
         average={} if average is None else average.init(theta, seen, parameters.buffers),
         orders=[np.arange(m.table.n_rows) if m.is_shuffled else None for m in members],
         rngs=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
-        masks=[np.random.default_rng(m.seed) if network.stochastic else None for m in members],
+        layer_rngs=[np.random.default_rng(m.seed) if network.stochastic else None for m in members],
     )
 
 
