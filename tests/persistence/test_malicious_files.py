@@ -10,6 +10,7 @@ import io
 import json
 import pickle
 import sys
+import typing
 from zipfile import ZipFile
 
 import numpy as np
@@ -26,6 +27,7 @@ from skbackprop.optimizers import SOLVERS
 from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import SCHEDULES
 from skbackprop.tabular._blend import replace_ordinal_encoding
+from skbackprop.tabular._table_encoding import ColumnEncoding
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
 CLASSIFIER = "skbackprop.estimators.classifier.BackpropClassifier"
@@ -284,3 +286,5 @@ def test_named_parts_are_trusted():
         for part in table.values():
             kind = part if inspect.isclass(part) else type(part)
             assert f"{kind.__module__}.{kind.__qualname__}" in get_trusted_types()
+    for kind in typing.get_args(ColumnEncoding):
+        assert f"{kind.__module__}.{kind.__qualname__}" in get_trusted_types()
