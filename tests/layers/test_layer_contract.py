@@ -425,7 +425,9 @@ def test_a_batch_that_is_computed_in_parts_is_the_sum_of_small_ones(layers, shap
     x, delta = rng.randn(300, math.prod(shape)), rng.randn(300, network.n_units[-1])
     whole = run_step(network, parameters, x, delta)
     rows = zip(np.split(x, 10), np.split(delta, 10), strict=True)
-    outs, gradients, d_x = zip(*(run_step(network, parameters, *each) for each in rows), strict=True)
+    outs, gradients, d_x = zip(
+        *(run_step(network, parameters, *each) for each in rows), strict=True
+    )
     np.testing.assert_allclose(whole[0], np.concatenate(outs, axis=1))
     np.testing.assert_allclose(whole[1].theta, sum(each.theta for each in gradients), atol=1e-9)
     np.testing.assert_allclose(whole[2], np.concatenate(d_x, axis=1), atol=1e-9)
