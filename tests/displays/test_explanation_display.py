@@ -62,6 +62,8 @@ def test_summaries_are_sorted_by_mean_absolute_shares():
     words, numbers = display.points_
     assert words.get_array() is None  # gray, since words have no order
     np.testing.assert_array_equal(numbers.get_array(), [0.0, 1.0])
+    with_missing = display.plot(Figure().subplots()).points_[2]
+    np.testing.assert_array_equal(with_missing.get_array(), [0.5, 0.0])  # in the middle
 
 
 def test_points_of_equal_shares_are_stacked():

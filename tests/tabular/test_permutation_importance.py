@@ -61,8 +61,9 @@ def test_importances_are_out_of_fold(kind):
 def test_scoring_and_sample_weights():
     X, y = mixed_data(TabularClassifier, 300)
     model = TabularClassifier(**SETTINGS).fit(X, y)
-    found = model.permutation_importance(X, y, scoring="neg_log_loss", random_state=0)
-    assert found.importances_mean[2] > 0.1
+    for scoring in ("neg_log_loss", "roc_auc"):
+        found = model.permutation_importance(X, y, scoring=scoring, random_state=0)
+        assert found.importances_mean[2] > 0.1
     # The third column is constant for all rows with weight.
     weight = (X["city"] == "a").to_numpy().astype(float)
     found = model.permutation_importance(X, y, weight, random_state=0).importances_mean
