@@ -195,6 +195,10 @@ def test_mixture_weights_minimize_the_loss(loss):
     assert model._mixture_loss(mixed, y, None) < 0.1
     model._fit_mixture([models[1][None]], y, None)
     assert model.weights_.tolist() == [1]
+    pairs = models[:2], models[1::-1]  # the first is good where the weight is
+    crossed = [np.concatenate([one[:100], other[100:]])[None] for one, other in pairs]
+    model._fit_mixture(crossed, y, np.repeat([1.0, 0.0], 100))
+    assert model.weights_[0] > 0.9
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.5, 0.9])], ids=str)
