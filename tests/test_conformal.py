@@ -140,7 +140,7 @@ def test_conformalised_quantiles_by_hand():
         assert first == [10 - correction, 14 + correction]
         # There is but half a unit on each side of the middle to be taken away.
         assert second == [10 - max(correction, -0.5), 11 + max(correction, -0.5)]
-    assert conformal.predict(new).tolist() == [12.0, 10.5]
+    assert conformal.predict(np.array([[10.0, 11, 14], [10, 10.25, 11]])).tolist() == [11.0, 10.25]
 
 
 COUNTED = {

@@ -187,6 +187,17 @@ def test_members_left_behind_by_a_time_limit_catch_up(n_stacks, tmp_path, monkey
     assert numbers.found == [1, 2, 3, 4, 5]
 
 
+def test_epochs_are_counted_by_the_members_that_train(tmp_path):
+    path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
+    settings = {"n_estimators": 3, "early_stopping": True, "n_iter_no_change": 2, "max_iter": 30}
+    model, whole = (small(BackpropClassifier, **settings, learning_rate_init=0.3) for _ in range(2))
+    whole.fit(*data)
+    assert np.ptp(whole.n_iter_) > 1
+    n_epochs = whole.n_iter_.max()
+    killed(model, data, Checkpoint(path, every=n_epochs - 1), KillAfter(n_epochs))
+    assert_same_fit(model.fit(*data, resume_from=path), whole)
+
+
 def test_the_user_s_random_state_is_resumed(tmp_path):
     path, data = tmp_path / "network.npz", data_for(BackpropClassifier)
     rngs = [np.random.RandomState(seed) for seed in (7, 7, 8)]
@@ -346,6 +357,7 @@ def test_settings_and_fits_without_checkpoints_are_refused(tmp_path):
             Checkpoint(path, every)
     checkpoint = Checkpoint(path)
     assert repr(checkpoint) == f"Checkpoint({str(path)!r}, every=1)"
+    assert Checkpoint("network.npz").path == tmp_path.cwd() / "network.npz"
     with pytest.raises(
         TypeError, match="network, got a LogisticRegression. Call set_callbacks on the"
     ):

@@ -55,7 +55,10 @@ SETTINGS = {
     "plain": {},
     "early stopping": {"early_stopping": True},
     "stopped by the loss": {"early_stopping": EarlyStopping("loss"), "n_iter_no_change": 10},
-    "ensemble": {"n_estimators": 3, "early_stopping": True, "n_iter_no_change": 1, "max_iter": 30},
+    "ensemble": {
+        **{"n_estimators": 3, "early_stopping": True, "n_iter_no_change": 2, "max_iter": 30},
+        "learning_rate_init": 0.3,
+    },
 }
 
 
@@ -74,6 +77,8 @@ def test_the_line_of_each_epoch_has_the_values_of_the_estimator(
     model = logged(tmp_path / f"log{suffix}", estimator_class, **settings)
     table = read(tmp_path / f"log{suffix}")
     assert len(table) == np.sum(model.n_iter_)
+    # The members of the ensemble do not stop together.
+    assert np.ptp(model.n_iter_) > 0 or settings is not SETTINGS["ensemble"]
     assert set(table["estimator"]) == {estimator_class.__name__}
     for member, losses in enumerate(curves_of(model, "loss_curve_")):
         lines = table[table["member"] == member]

@@ -200,8 +200,9 @@ def test_all_rows_decide_on_categories_and_the_sample_on_the_rest(kind, monkeypa
     X, y = raw_table(kind)
     monkeypatch.setattr(_blocks, "_MAX_SAMPLE_ROWS", 60)
     monkeypatch.setattr(tabular, "_MIN_SAMPLE_ROWS", 60)
-    model = DASK[kind](**SMALL).fit(*as_frame(X, y))
-    local = kind(**SMALL, blend=None).fit(X, y)
+    settings = SMALL | ({"class_weight": "balanced"} if kind is TabularClassifier else {})
+    model = DASK[kind](**settings).fit(*as_frame(X, y))
+    local = kind(**settings, blend=None).fit(X, y)
     own, theirs = model._features.encoding, local._features.encoding
     for found, expected in zip(own.categories.levels, theirs.categories.levels, strict=True):
         assert found.counts == expected.counts
@@ -212,6 +213,8 @@ def test_all_rows_decide_on_categories_and_the_sample_on_the_rest(kind, monkeypa
             np.testing.assert_allclose(found, expected, rtol=1e-12)
     if kind is TabularRegressor:
         assert model._range == local._range
+    else:
+        np.testing.assert_allclose(model._class_weights, local._class_weights)
 
 
 def test_networks_do_not_see_the_targets_of_their_held_out_rows():

@@ -44,6 +44,8 @@ def test_columns_beyond_the_maximum_share_a_bar():
     assert labels_of(display.ax_.yaxis) == ["size = 2.5", "2 others"]
     np.testing.assert_allclose([bar.get_width() for bar in display.bars_], [-1.5, 1.3])
     assert display.ax_.get_title() == "prediction 9.8, mean 10"
+    (bar,) = display.plot(Figure().subplots(), row=0, max_features=1).bars_
+    assert bar.get_width() == pytest.approx(0.5 - 2.0 + 0.1)
 
 
 def test_summaries_are_sorted_by_mean_absolute_shares():
@@ -60,6 +62,8 @@ def test_summaries_are_sorted_by_mean_absolute_shares():
     words, numbers = display.points_
     assert words.get_array() is None  # gray, since words have no order
     np.testing.assert_array_equal(numbers.get_array(), [0.0, 1.0])
+    with_missing = display.plot(Figure().subplots()).points_[2]
+    np.testing.assert_array_equal(with_missing.get_array(), [0.5, 0.0])  # in the middle
 
 
 def test_points_of_equal_shares_are_stacked():
@@ -80,7 +84,9 @@ def test_explains_an_estimator_and_plots_one_class():
     shares = expected.values[0, :, 1]
     widths = [bar.get_width() for bar in display.bars_]
     np.testing.assert_array_equal(widths, shares[np.argsort(-abs(shares))])
-    assert display.ax_.get_title().startswith("mid: prediction ")
+    base = expected.base_values[0, 1]
+    title = f"mid: prediction {base + shares.sum():.3g}, mean {base:.3g}"
+    assert display.ax_.get_title() == title
     assert display.plot(target=2).ax_.get_title().startswith("top: ")
     assert display.plot().ax_.get_title().startswith("top: ")
 

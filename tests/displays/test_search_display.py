@@ -18,7 +18,7 @@ from support import class_data, few_epochs, quick, value_data
 pytestmark = [few_epochs, pytest.mark.usefixtures("closed_figures")]
 
 from_estimator = SearchDisplay.from_estimator
-ALPHAS = [0.001, 0.1, 10.0]
+ALPHAS = [0.001, 0.1, 100.0]
 
 
 @pytest.fixture(scope="module")
@@ -67,10 +67,11 @@ def best_over(search, *names):
 
 @pytest.mark.parametrize("search_class", [GridSearchCV, BackpropGridSearchCV])
 def test_curve_has_mean_and_standard_deviation_of_the_folds(search_class):
-    search = search_class(quick(BackpropClassifier), {"alpha": ALPHAS}, cv=3).fit(*class_data())
+    network = quick(BackpropClassifier, learning_rate_init=0.1)
+    search = search_class(network, {"alpha": ALPHAS[::-1]}, cv=3).fit(*class_data())
     display = from_estimator(search)
     (line,) = display.lines_
-    mean, std = (search.cv_results_[f"{name}_test_score"] for name in ("mean", "std"))
+    mean, std = (search.cv_results_[f"{name}_test_score"][::-1] for name in ("mean", "std"))
     np.testing.assert_array_equal(line.get_data(), [ALPHAS, mean])
     (bars,) = display.ax_.collections
     expected = [[(a, m - s), (a, m + s)] for a, m, s in zip(ALPHAS, mean, std, strict=True)]
@@ -114,6 +115,8 @@ def test_scale_depends_on_the_span_of_the_values(values, scale):
     display = SearchDisplay(cv_results=made_up(values[::-1])).plot()
     assert display.lines_[0].get_xdata().tolist() == values
     assert display.ax_.get_xscale() == scale
+    if scale == "symlog":
+        assert display.ax_.xaxis.get_transform().linthresh == 0.001
 
 
 def test_grids_may_leave_out_parameters():
@@ -160,9 +163,11 @@ def test_values_that_form_no_grid_are_plotted_over_one_parameter():
 
 def test_failed_fits_are_gaps():
     with pytest.warns(match="fits failed|scores are non-finite"):
-        search = ridge({"alpha": [-1.0, 1.0], "tol": [0.01, 0.1]})
+        settings = {"scoring": "neg_mean_squared_error"}
+        search = ridge({"alpha": [-1.0, 1.0], "tol": [0.01, 0.1]}, **settings)
     display = from_estimator(search)
     assert display.image_.get_array().mask.tolist() == [[True, False]] * 2
+    assert display.ax_.patches[0].get_x() == 0.5  # the best value is not that of a failed fit
     assert sum(text.get_text() == "nan" for text in display.text_) == 2
     (line,) = from_estimator(search, params="alpha").lines_
     assert np.isnan(line.get_ydata()).tolist() == [True, False]

@@ -37,9 +37,10 @@ TABLE = np.column_stack(
 TABLE[RNG.random(TABLE.shape) < 0.05] = np.nan
 LABELS = (np.nan_to_num(TABLE[:, 2]) > 0).astype(int) + (np.nan_to_num(TABLE[:, 1]) > 2)
 NUMBERS = np.nan_to_num(TABLE[:, 2]) + np.nan_to_num(TABLE[:, 1])
-# New rows, with unknown levels and large numbers.
+# New rows, with unknown levels, large numbers, and numbers beyond the two values of a column.
 ROWS = TABLE.copy()
 ROWS[:4, 1], ROWS[4:8, 4], ROWS[8, 0], ROWS[9, 2] = 99, 1000, 1e30, -1e30
+ROWS[10:12, 3] = 3, -1
 ROWS = ROWS.astype(np.float32)
 
 

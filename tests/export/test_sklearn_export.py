@@ -74,6 +74,8 @@ def test_training_goes_on_from_the_weights(early_stopping):
         (regressor(early_stopping=early_stopping, scale_target=True), NUMBERS),
     ):
         theirs = pickle.loads(pickle.dumps(to_sklearn(ours)))
+        if early_stopping:
+            assert theirs.best_validation_score_ == max(ours.validation_scores_)
         theirs.set_params(warm_start=True, max_iter=3, learning_rate_init=1e-6).fit(X, y)
         for found, before in zip(theirs.coefs_[:-1], ours.coefs_, strict=False):
             np.testing.assert_allclose(found, before, atol=1e-4)

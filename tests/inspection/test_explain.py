@@ -11,6 +11,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.inspection import explain
@@ -92,6 +93,12 @@ def test_frames_with_strings_and_missing_values(frame):
     # The columns of the background may be in another order.
     again = explain(model, table[:4], table[["same", "word", "number"]])
     np.testing.assert_array_equal(again.values, found.values)
+
+
+def test_missing_values_are_not_zeros():
+    X, y = np.array([[0.0], [np.nan]] * 10), np.array([0.0, 1.0] * 10)
+    found = explain(DecisionTreeRegressor().fit(X, y), X[:2], X)
+    np.testing.assert_allclose(found.values, [[-0.5], [0.5]])
 
 
 def test_many_background_rows_are_sampled():

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.inspection import gradient_importance
+from skbackprop.inspection import _explain, gradient_importance
 from skbackprop.layers import CategoricalEmbedding
 from support import BOTH, NAMES, class_data, data_for, few_epochs, quick, value_data
 
@@ -43,8 +43,9 @@ def test_is_rms_gradient_times_standard_deviation(estimator_class, n_estimators,
     assert found.shape == ((3, 4) if estimator_class is BackpropClassifier else (4,))
 
 
-def test_output_probability():
+def test_output_probability(monkeypatch):
     X, y = class_data()
+    monkeypatch.setattr(_explain, "_BLOCK_SIZE", 120)  # ten rows at once
     model = quick(BackpropClassifier).fit(X, y)
     gradient = model.input_gradient(X, "probability")
     expected = np.sqrt((gradient**2).mean(axis=0)) * X.std(axis=0)

@@ -57,7 +57,7 @@ from skbackprop.testing import check_gradient
 from skbackprop.utils.arrays import BufferPool, squeeze_member_axis
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import few_epochs, grows_by_less, pairs
-from support.shaped import check_gradients, drawn_parameters, shaped_network
+from support.shaped import check_gradients, drawn_parameters, run_step, shaped_network
 from support.stacks import (
     DTYPES,
     LOSSES,
@@ -407,6 +407,30 @@ def test_members_that_share_their_rows_are_as_if_they_did_not(name):
     apart = [replace(member, table=replace(table)) for member in shared]
     states = [trained(members, 3, network, LOSS, Adam()) for members in (shared, apart)]
     assert_same_state(*states)
+
+
+@pytest.mark.parametrize(
+    "layers, shape",
+    [
+        ([Dense(500, "tanh")], (6,)),
+        ([Dense(500, "silu"), LayerNormalization()], (6,)),
+        ([MaxPool1D(3)], (30, 20)),
+        ([GlobalMaxPool1D()], (30, 20)),
+    ],
+    ids=str,
+)
+def test_a_batch_that_is_computed_in_parts_is_the_sum_of_small_ones(layers, shape):
+    network = shaped_network(shape, layers)
+    parameters, rng = drawn_parameters(network, 1), np.random.RandomState(0)
+    x, delta = rng.randn(300, math.prod(shape)), rng.randn(300, network.n_units[-1])
+    whole = run_step(network, parameters, x, delta)
+    rows = zip(np.split(x, 10), np.split(delta, 10), strict=True)
+    outs, gradients, d_x = zip(
+        *(run_step(network, parameters, *each) for each in rows), strict=True
+    )
+    np.testing.assert_allclose(whole[0], np.concatenate(outs, axis=1))
+    np.testing.assert_allclose(whole[1].theta, sum(each.theta for each in gradients), atol=1e-9)
+    np.testing.assert_allclose(whole[2], np.concatenate(d_x, axis=1), atol=1e-9)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from scipy.linalg import block_diag
 
 from skbackprop.activations import ACTIVATIONS
-from skbackprop.layers import CategoricalEmbedding
+from skbackprop.layers import CategoricalEmbedding, PeriodicEmbedding
 from skbackprop.layers.columns import BlockDiagonalDense, Scale
 from skbackprop.layers.dense import Dense
 from skbackprop.nn.network import Network
@@ -92,3 +92,12 @@ def test_vectors_follow_the_other_columns_and_what_is_no_code_has_zeros(n_estima
         of_first = np.vstack([table[[0, 2]], np.zeros((5, 2)), table[[1]]])
         of_last = np.vstack([table[[4, 3, 3, 4, 4, 3, 4]], np.zeros((1, 2))])
         np.testing.assert_array_equal(scores, np.hstack([X[:, 1:3], of_first, of_last]))
+
+
+@pytest.mark.parametrize("n_estimators", [1, 3])
+def test_waves_of_many_rows_are_those_of_few(n_estimators):
+    network = Network((3,), (PeriodicEmbedding(n_units=2, features=(0, 2)),))
+    parameters, X = drawn_parameters(network, n_estimators), np.random.RandomState(0).randn(700, 3)
+    few = [predict_raw(network, parameters, rows) for rows in np.split(X, 14)]
+    many = predict_raw(network, parameters, X)
+    np.testing.assert_allclose(many, np.concatenate(few, axis=1), atol=1e-12)

@@ -212,6 +212,7 @@ DAMAGES = {
     "too few nodes": cut("nodes", slice(1)),
     "no nodes": cut("nodes", slice(0)),
     "no sets": cut("raw_left_cat_bitsets", slice(0)),
+    "no sets of bins": cut("binned_left_cat_bitsets", slice(0)),
     "smaller sets": cut("raw_left_cat_bitsets", slice(None), slice(4)),
     "fewer columns": lambda boosting: vars(boosting).update(n_features_in_=1),
     "fewer columns of the encoding": lambda boosting: vars(boosting._preprocessor).update(

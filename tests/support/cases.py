@@ -105,7 +105,7 @@ def _cases():
         StandardScaler(with_mean=False),
         StandardScaler(with_std=False),
         MinMaxScaler((-1, 1)),
-        MinMaxScaler(clip=True),
+        MinMaxScaler((-1, 1), clip=True),
         MaxAbsScaler(),
         RobustScaler(),
         RobustScaler(with_centering=False),

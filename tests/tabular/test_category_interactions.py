@@ -132,8 +132,10 @@ def test_no_lines_where_slopes_are_equal_or_there_are_none():
         assert interactions_of(TabularRegressor(**SMALL).fit(table, target)) is None
     assert interactions_of(TabularClassifier(**SMALL).fit(frame, y > 0)) is None
     # Levels are groups: new rows are of other levels, so that lines are of no use.
-    groups = frame["level"].str[1:].astype(int)
-    assert interactions_of(TabularRegressor(**SMALL).fit(frame, y, groups=groups)) is None
+    for n_levels in (20, 40):  # without and with target statistics
+        frame, y = growing_levels(300, n_levels=n_levels)
+        groups = frame["level"].str[1:].astype(int)
+        assert interactions_of(TabularRegressor(**SMALL).fit(frame, y, groups=groups)) is None
 
 
 @pytest.mark.parametrize("unit", [1e-200, 1e200])

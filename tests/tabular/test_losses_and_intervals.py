@@ -130,6 +130,11 @@ def test_standard_deviation_is_learned_or_that_of_the_networks():
     (networks,), seen = disagreement.networks_, component_inputs(disagreement, X[:5])[0]
     members = [member.predict(seen) for member in networks.estimators_]
     np.testing.assert_allclose(std, np.std(members, axis=0), rtol=1e-6)
+    blended = TabularRegressor(**SMALL | {"blend": [Ridge()]}, clip=False).fit(X, Y)
+    mean, std = blended.predict(X[:5], return_std=True)
+    pairs = zip(blended._components, component_inputs(blended, X[:5]), strict=True)
+    variances = [np.square(each.outputs(x)[..., 0] - mean).mean(axis=0) for each, x in pairs]
+    np.testing.assert_allclose(std, np.sqrt(blended.weights_ @ variances), rtol=1e-6)
     conformal = [ConformalRegressor(clone(each)).fit(X, Y) for each in (learned, disagreement)]
     assert [each.conformity_score_ for each in conformal] == ["scaled", "absolute"]
 
@@ -190,6 +195,10 @@ def test_mixture_weights_minimize_the_loss(loss):
     assert model._mixture_loss(mixed, y, None) < 0.1
     model._fit_mixture([models[1][None]], y, None)
     assert model.weights_.tolist() == [1]
+    pairs = models[:2], models[1::-1]  # the first is good where the weight is
+    crossed = [np.concatenate([one[:100], other[100:]])[None] for one, other in pairs]
+    model._fit_mixture(crossed, y, np.repeat([1.0, 0.0], 100))
+    assert model.weights_[0] > 0.9
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.5, 0.9])], ids=str)

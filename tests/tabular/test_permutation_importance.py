@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from skbackprop import TabularClassifier, TabularRegressor
-from support.tables import BOTH, component_inputs, mixed_data
+from support.tables import BOTH, component_inputs, growing_levels, mixed_data
 
 SETTINGS = {"n_estimators": 3, "max_iter": 20, "blend": None, "random_state": 0}
 
@@ -61,8 +61,9 @@ def test_importances_are_out_of_fold(kind):
 def test_scoring_and_sample_weights():
     X, y = mixed_data(TabularClassifier, 300)
     model = TabularClassifier(**SETTINGS).fit(X, y)
-    found = model.permutation_importance(X, y, scoring="neg_log_loss", random_state=0)
-    assert found.importances_mean[2] > 0.1
+    for scoring in ("neg_log_loss", "roc_auc"):
+        found = model.permutation_importance(X, y, scoring=scoring, random_state=0)
+        assert found.importances_mean[2] > 0.1
     # The third column is constant for all rows with weight.
     weight = (X["city"] == "a").to_numpy().astype(float)
     found = model.permutation_importance(X, y, weight, random_state=0).importances_mean
@@ -74,6 +75,21 @@ def test_scoring_and_sample_weights():
     regressor = TabularRegressor(**SETTINGS | {"max_iter": 3}).fit(X, y)
     found = regressor.permutation_importance(X, y, scoring="neg_mean_absolute_error", n_repeats=2)
     assert found.importances.shape == (3, 2)
+
+
+def test_scorers_get_out_of_fold_predictions_and_weights():
+    X, y = growing_levels(400)
+    model = TabularRegressor(**SETTINGS | {"max_iter": 2}).fit(X, y)
+    assert model._features.encoding.interactions is not None
+    weight, calls = np.arange(1.0, 401), []
+
+    def scoring(estimator, X, y, sample_weight):
+        np.testing.assert_array_equal(sample_weight, weight)
+        calls.append(estimator.predict(X))
+        return 0.0
+
+    model.permutation_importance(X, y, weight, scoring=scoring, n_repeats=1)
+    np.testing.assert_allclose(calls[0], model.oof_prediction_, rtol=0, atol=1e-4)
 
 
 def test_categories_are_permuted_with_their_target_statistics():

@@ -185,6 +185,14 @@ def test_a_resumed_fit_equals_an_uninterrupted_one(kind, setting, n_epochs, tmp_
         np.testing.assert_array_equal(np.random.get_state()[1], before)
 
 
+@BOTH
+def test_a_cycle_that_a_callback_ends_is_resumed_from_its_start(kind, tmp_path):
+    (X, y), path = data_for(kind), tmp_path / "table.npz"
+    callbacks = Checkpoint(path), TaskFollower("epoch", 4, lambda: True)
+    kind(**SMALL).set_callbacks(*callbacks).fit(X, y)
+    assert_same(kind(**SMALL).fit(X, y, resume_from=path), kind(**SMALL).fit(X, y), X)
+
+
 def test_raises_on_checkpoints_of_other_fits(tmp_path):
     (X, y), path = data_for(TabularClassifier), tmp_path / "table.npz"
     model = TabularClassifier(**SMALL).set_callbacks(Checkpoint(path)).fit(X, y)

@@ -47,8 +47,9 @@ def test_temperatures_are_fitted_to_the_validation_table():
     X, y = mixed_data(TabularClassifier)
     weight = np.random.RandomState(1).uniform(0.5, 2, 40)
     class_weight = {"no": 1.0, "yes": 3.0}
-    model = TabularClassifier(**SMALL, class_weight=class_weight)
+    model = TabularClassifier(**SMALL | {"max_iter": 24}, class_weight=class_weight)
     model.fit(X[:80], y[:80], X_val=X[80:], y_val=y[80:], sample_weight_val=weight)
+    assert (model.n_iter_[0] == 24).all()  # the second cycle is kept
     codes = (y[80:] == "yes").astype(int)
     weight = weight * np.where(codes, 3, 1)
     mixed = 0
