@@ -69,12 +69,13 @@ def interrupt_step(monkeypatch, solver, n_steps):
     ids=["adaptive", "adam"],
 )
 @BOTH
-def test_training_goes_on_after_an_interrupt(estimator_class, settings, monkeypatch):
+@pytest.mark.parametrize("max_iter", [3, 10])  # the interrupt is in the third epoch
+def test_training_goes_on_after_an_interrupt(estimator_class, settings, max_iter, monkeypatch):
     """As if nothing had happened: moments, order, stream and schedule went back as well."""
     X, y = data_for(estimator_class, N_ROWS)
     settings = SMALL | settings
     whole = estimator_class(max_iter=6, **settings).fit(X, y)
-    interrupted = estimator_class(max_iter=10, warm_start=True, **settings)
+    interrupted = estimator_class(max_iter=max_iter, warm_start=True, **settings)
     interrupt_step(monkeypatch, settings["solver"], 7)
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(X, y)
