@@ -72,6 +72,7 @@ EVENTS = {
     "diverged call": fail(lambda X: np.full_like(X, 1e300), same, "diverged"),
     "refused call": fail(lambda X: X * np.nan, same, "NaN"),
     "sparse rows": lambda model, X, y: model.partial_fit(sparse.csr_array(X), y),
+    "weighted rows": lambda model, X, y: model.partial_fit(X, y, 1.0 + np.arange(len(X))),
     "trained copy": lambda model, X, y: copy.copy(model).partial_fit(X, y).partial_fit(X, y),
 }
 

@@ -6,6 +6,7 @@ What is recorded after k epochs is compared with a network that was fitted for k
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.metrics import (
@@ -150,6 +151,12 @@ def test_the_score_after_each_epoch_is_that_of_the_network_then(scorer, settings
         assert model.validation_scores_[n - 1] == pytest.approx(expected, rel=1e-9)
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert score(model, X[VAL], WORDS[VAL]) == pytest.approx(model.best_validation_score_, rel=1e-9)
+
+
+def test_scorers_do_not_ask_for_the_names_of_an_earlier_fit():
+    model = quick(BackpropClassifier, early_stopping=EarlyStopping(reads_estimator))
+    for _ in range(2):
+        model.fit(pd.DataFrame(X).add_prefix("x"), WORDS)  # a warning would be an error
 
 
 def test_patience_is_that_of_early_stopping():
