@@ -56,6 +56,16 @@ def test_divergence_after_a_scored_epoch_keeps_the_best_weights_and_warns():
     assert np.isfinite(regressor.predict(X)).all()
 
 
+def test_a_warm_fit_that_diverges_in_a_later_epoch_leaves_no_records():
+    data = value_data(N_ROWS, N_FEATURES)
+    settings = SMALL | {"solver": "sgd", "activation": "identity", "max_iter": 100}
+    regressor = BackpropRegressor(**settings | {"warm_start": True, "max_iter": 2}).fit(*data)
+    losses = regressor.loss_curve_
+    with pytest.raises(ValueError, match=r"diverged in epoch ([2-9]|\d\d)"):
+        regressor.set_params(max_iter=100, learning_rate_init=0.8).fit(*data)
+    assert regressor.loss_curve_ == losses
+
+
 def interrupt_step(monkeypatch, solver, n_steps):
     interrupt(monkeypatch, OPTIMIZERS[solver], "step", n_steps)
 

@@ -153,6 +153,15 @@ def test_the_score_after_each_epoch_is_that_of_the_network_then(scorer, settings
     assert score(model, X[VAL], WORDS[VAL]) == pytest.approx(model.best_validation_score_, rel=1e-9)
 
 
+def test_scorers_get_each_member_of_an_ensemble():
+    settings = {"n_estimators": 3, "max_iter": 4, "learning_rate_init": 0.1}
+    by_name, own = (
+        quick(BackpropClassifier, early_stopping=EarlyStopping(scoring), **settings).fit(X, WORDS)
+        for scoring in ("accuracy", None)
+    )
+    np.testing.assert_allclose(by_name.validation_scores_, own.validation_scores_)
+
+
 def test_scorers_do_not_ask_for_the_names_of_an_earlier_fit():
     model = quick(BackpropClassifier, early_stopping=EarlyStopping(reads_estimator))
     for _ in range(2):

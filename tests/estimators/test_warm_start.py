@@ -64,6 +64,15 @@ def test_other_parameters_apply_in_a_warm_fit(name):
     assert not np.array_equal(same.coefs_[0], changed.coefs_[0])
 
 
+def test_patience_begins_anew_with_a_warm_fit():
+    settings = SMALL | {"tol": 10.0, "n_iter_no_change": 2, "warm_start": True, "max_iter": 4}
+    regressor = BackpropRegressor(**settings)
+    for _ in range(2):
+        regressor.fit(*value_data(N_ROWS, N_FEATURES))
+        assert regressor.n_iter_ == 4
+        assert regressor.converged_  # in the last epoch as well
+
+
 def test_warm_fit_holds_out_the_rows_of_the_first_fit():
     """The score of the weights that are kept is reached on the first fit's held-out rows."""
     X, y = value_data(N_ROWS, N_FEATURES)
