@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.neural_network import MLPRegressor
 from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
@@ -102,6 +102,7 @@ def recording(schedule, rates):
 
 
 @settings(max_examples=50)
+@example(scores=[0.5] * 6, patience=1, tol=0.25, rule="adaptive", rate=1e-6)
 @given(
     scores=losses_of_epochs,
     patience=st.integers(1, 4),

@@ -556,6 +556,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
             on_epoch,
             until,
             make_stack=make_stack,
+            incremental=task.incremental,
         )
 
     def _set_fitted(self, task: PreparedFit, state: TrainState) -> None:

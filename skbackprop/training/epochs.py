@@ -36,6 +36,7 @@ def train_epochs(
     until: int | None = None,
     deadlines: tuple[float, float] = (math.inf, math.inf),
     make_stack: MakeStack | None = None,
+    incremental: bool = False,
 ) -> Iterator[GetState]:
     """Train the networks of a stack by a stochastic optimizer, epoch by epoch.
 
@@ -61,6 +62,8 @@ def train_epochs(
         whose steps are kept, and in later epochs, which are then undone.
     make_stack : callable or None, default=None
         Makes the stack that trains some of the members; None for a `Stack` with their rows.
+    incremental : bool, default=False
+        Whether this is a call of `partial_fit`, a single epoch that is undone if a member diverges.
 
     Yields
     ------
@@ -97,9 +100,9 @@ def train_epochs(
                     stack = Stack(network, loss, config, rows, state)
                 else:
                     stack = make_stack(config, state, members.tolist())
-                state.stack = stack if until - n_done == 1 else None
+                state.stack = stack if incremental else None
             # After a failed epoch of `partial_fit` no epoch follows that draws random numbers.
-            stack.save(with_random_states=until - n_done > 1)
+            stack.save(with_random_states=not incremental)
             is_complete = False
             try:
                 losses = stack.train_epoch(_learning_rate(stack), deadlines[n_done > 0])

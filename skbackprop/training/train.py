@@ -55,6 +55,7 @@ def train(
     until: int | None = None,
     max_bytes: int = sys.maxsize,
     make_stack: MakeStack | None = None,
+    incremental: bool = False,
 ) -> TrainState:
     """Train networks and return their state.
 
@@ -81,6 +82,8 @@ def train(
         The memory that a stack may take.
     make_stack : callable or None, default=None
         Makes the only stack, of members that a cluster trains; None to train here.
+    incremental : bool, default=False
+        Whether this is a call of `partial_fit`.
 
     Raises
     ------
@@ -98,7 +101,9 @@ def train(
         parts = split_into_stacks(network, config, n_rows, epochs, itemsize, max_bytes)
     n_threads = min(len(parts), n_blas_threads()) if len(parts) > 1 and not config.is_lbfgs else 1
     n_turns = -(-len(parts) // n_threads)
-    train_part = train_by_lbfgs if config.is_lbfgs else partial(train_epochs, make_stack=make_stack)
+    train_part: Any = train_by_lbfgs
+    if not config.is_lbfgs:
+        train_part = partial(train_epochs, make_stack=make_stack, incremental=incremental)
     iterators: list[Iterator[GetState]] = []
     members = list(zip(configs, rows, validation, strict=True))
     used_rngs: set[int] = set()

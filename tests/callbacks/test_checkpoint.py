@@ -284,7 +284,8 @@ def test_functions_are_the_same_wherever_they_lie_in_memory(tmp_path):
 def test_data_must_be_the_same(tmp_path):
     path, (X, y) = checkpointed(tmp_path), class_data(40)
     says = "the checksum of the data was .* at the checkpoint"
-    for data in ((X + 1, y), (X, y[::-1]), (X[:30], y[:30]), (X[:, :3], y), (X, y, np.arange(40))):
+    others = [(X + 1, y), (X, y[::-1]), (X[:30], y[:30]), (X[:, :3], y), (X, y, np.arange(40))]
+    for data in (*others, (np.vstack([X[:-1], X[:1]]), y)):
         with pytest.raises(ValueError, match=says):
             quick(BackpropClassifier).fit(*data, resume_from=path)
     with pytest.raises(ValueError, match="class was BackpropClassifier .* is BackpropRegressor"):

@@ -56,6 +56,16 @@ def test_divergence_after_a_scored_epoch_keeps_the_best_weights_and_warns():
     assert np.isfinite(regressor.predict(X)).all()
 
 
+def test_a_warm_fit_that_diverges_in_a_later_epoch_leaves_no_records():
+    data = value_data(N_ROWS, N_FEATURES)
+    settings = SMALL | {"solver": "sgd", "activation": "identity", "max_iter": 100}
+    regressor = BackpropRegressor(**settings | {"warm_start": True, "max_iter": 2}).fit(*data)
+    losses = regressor.loss_curve_
+    with pytest.raises(ValueError, match=r"diverged in epoch ([2-9]|\d\d)"):
+        regressor.set_params(max_iter=100, learning_rate_init=0.8).fit(*data)
+    assert regressor.loss_curve_ == losses
+
+
 def interrupt_step(monkeypatch, solver, n_steps):
     interrupt(monkeypatch, OPTIMIZERS[solver], "step", n_steps)
 
@@ -69,12 +79,13 @@ def interrupt_step(monkeypatch, solver, n_steps):
     ids=["adaptive", "adam"],
 )
 @BOTH
-def test_training_goes_on_after_an_interrupt(estimator_class, settings, monkeypatch):
+@pytest.mark.parametrize("max_iter", [3, 10])  # the interrupt is in the third epoch
+def test_training_goes_on_after_an_interrupt(estimator_class, settings, max_iter, monkeypatch):
     """As if nothing had happened: moments, order, stream and schedule went back as well."""
     X, y = data_for(estimator_class, N_ROWS)
     settings = SMALL | settings
     whole = estimator_class(max_iter=6, **settings).fit(X, y)
-    interrupted = estimator_class(max_iter=10, warm_start=True, **settings)
+    interrupted = estimator_class(max_iter=max_iter, warm_start=True, **settings)
     interrupt_step(monkeypatch, settings["solver"], 7)
     with pytest.raises(KeyboardInterrupt):
         interrupted.fit(X, y)

@@ -364,6 +364,7 @@ def test_given_weights_serve_all_members_or_each_its_own(estimator_class, way, h
         chosen = [[array[member] if has_axis else array for array in part] for part in init]
         network.set_params(init=tuple(chosen)).fit(*data)
     assert_members(ensemble.fit(*data), networks)
+    np.testing.assert_array_equal(ensemble.estimators_[1].init[0][0], networks[1].init[0][0])
     ensemble.set_params(init=initial(estimator_class, True, 2))
     with pytest.raises(ValueError, match=r"init.* of shape \(3, 4, 6\)"):
         ensemble.fit(*data)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from skbackprop import EarlyStopping
+from skbackprop import BackpropRegressor, EarlyStopping
 from support import BOTH, classes_for, data_for, few_epochs, pickled, quick, same_values
 
 pytestmark = few_epochs
@@ -72,8 +72,16 @@ EVENTS = {
     "diverged call": fail(lambda X: np.full_like(X, 1e300), same, "diverged"),
     "refused call": fail(lambda X: X * np.nan, same, "NaN"),
     "sparse rows": lambda model, X, y: model.partial_fit(sparse.csr_array(X), y),
+    "weighted rows": lambda model, X, y: model.partial_fit(X, y, 1.0 + np.arange(len(X))),
     "trained copy": lambda model, X, y: copy.copy(model).partial_fit(X, y).partial_fit(X, y),
 }
+
+
+def test_the_best_loss_is_the_lowest_of_all_calls():
+    model, (X, y) = first_call(BackpropRegressor)
+    for factor in (10, 1, 20):
+        model.partial_fit(X, factor * y)
+    assert model.best_loss_ == min(model.loss_curve_) < model.loss_
 
 
 @BOTH

@@ -6,6 +6,7 @@ What is recorded after k epochs is compared with a network that was fitted for k
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 from sklearn.metrics import (
@@ -137,7 +138,16 @@ SCORERS = {
 }
 
 
-@pytest.mark.parametrize("settings", [{}, {"solver": "lbfgs"}, {"average": "polyak"}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"solver": "lbfgs"},
+        {"average": "polyak"},
+        {"normalization": "batch", "learning_rate_init": 1.0},  # the last epoch is not the best
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("scorer", SCORERS)
 def test_the_score_after_each_epoch_is_that_of_the_network_then(scorer, settings):
     scoring, score = SCORERS[scorer]
@@ -150,6 +160,21 @@ def test_the_score_after_each_epoch_is_that_of_the_network_then(scorer, settings
         assert model.validation_scores_[n - 1] == pytest.approx(expected, rel=1e-9)
     assert model.best_validation_score_ == max(model.validation_scores_)
     assert score(model, X[VAL], WORDS[VAL]) == pytest.approx(model.best_validation_score_, rel=1e-9)
+
+
+def test_scorers_get_each_member_of_an_ensemble():
+    settings = {"n_estimators": 3, "max_iter": 4, "learning_rate_init": 0.1}
+    by_name, own = (
+        quick(BackpropClassifier, early_stopping=EarlyStopping(scoring), **settings).fit(X, WORDS)
+        for scoring in ("accuracy", None)
+    )
+    np.testing.assert_allclose(by_name.validation_scores_, own.validation_scores_)
+
+
+def test_scorers_do_not_ask_for_the_names_of_an_earlier_fit():
+    model = quick(BackpropClassifier, early_stopping=EarlyStopping(reads_estimator))
+    for _ in range(2):
+        model.fit(pd.DataFrame(X).add_prefix("x"), WORDS)  # a warning would be an error
 
 
 def test_patience_is_that_of_early_stopping():

@@ -64,6 +64,25 @@ def test_other_parameters_apply_in_a_warm_fit(name):
     assert not np.array_equal(same.coefs_[0], changed.coefs_[0])
 
 
+def test_shuffling_ends_with_a_warm_fit_in_order():
+    settings = SMALL | {"solver": "sgd", "momentum": 0.0, "max_iter": 2, "warm_start": True}
+    regressor, data = BackpropRegressor(**settings), value_data(N_ROWS, N_FEATURES)
+    init = copy.deepcopy((regressor.fit(*data).coefs_, regressor.intercepts_))
+    expected = BackpropRegressor(**settings, init=init, shuffle=False).fit(*data)
+    assert np.array_equal(
+        regressor.set_params(shuffle=False).fit(*data).predict(data[0]), expected.predict(data[0])
+    )
+
+
+def test_patience_begins_anew_with_a_warm_fit():
+    settings = SMALL | {"tol": 10.0, "n_iter_no_change": 2, "warm_start": True, "max_iter": 4}
+    regressor = BackpropRegressor(**settings)
+    for _ in range(2):
+        regressor.fit(*value_data(N_ROWS, N_FEATURES))
+        assert regressor.n_iter_ == 4
+        assert regressor.converged_  # in the last epoch as well
+
+
 def test_warm_fit_holds_out_the_rows_of_the_first_fit():
     """The score of the weights that are kept is reached on the first fit's held-out rows."""
     X, y = value_data(N_ROWS, N_FEATURES)

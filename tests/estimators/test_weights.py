@@ -209,6 +209,8 @@ def test_assigned_weights_of_another_network_are_an_error(coefs):
         network.coefs_ = coefs
     with pytest.raises(ValueError, match=r"coefs_\[0\]"):
         network.coefs_[0] = np.ones((3, 3))
+    with pytest.raises(ValueError, match="shorter"):
+        network.coefs_[:] = network.coefs_[:1]
     with pytest.raises(TypeError, match="more or fewer layers"):
         network.coefs_.append(coefs[0])
     with pytest.raises(TypeError, match="more or fewer layers"):

@@ -78,9 +78,10 @@ def test_error_score_replaces_the_score(error_score, scoring, return_train_score
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [True, False])
-def test_divergence_fails_its_candidate_only(solver, early_stopping):
-    """Training diverges in the first epoch, in a later one, or never."""
-    settings = {"activation": "identity", "max_iter": 20, "tol": 0.0}
+@pytest.mark.parametrize("max_iter", [1, 20])
+def test_divergence_fails_its_candidate_only(solver, early_stopping, max_iter):
+    """Training diverges in the first epoch, which may be the only one, in a later one, or never."""
+    settings = {"activation": "identity", "max_iter": max_iter, "tol": 0.0, "batch_size": 5}
     model = quick(BackpropRegressor, solver=solver, early_stopping=early_stopping, **settings)
     rates = {"learning_rate_init": [1e300, 1e30, 30.0, 0.001], "alpha": [0, 1]}
     assert_same_outcome(model, rates, value_data(N))

@@ -168,6 +168,7 @@ def test_matches_scikit_learn_to_the_bit(case):
         {"min_resources": "smallest"},
         {"aggressive_elimination": True, "min_resources": 3, "factor": 2},
         {"aggressive_elimination": True, "min_resources": N_EPOCHS},
+        {"aggressive_elimination": True, "min_resources": 1, "grid": {"alpha": [0, 1]}},
         {"return_train_score": False, "refit": False},
         {"refit": min},
         {"cv": KFold(3, shuffle=True, random_state=0)},

@@ -234,9 +234,8 @@ def test_random_search_draws_the_candidates_of_scikit_learn(estimator, random_st
 
 
 def test_networks_without_a_seed_differ():
-    search = fitted(
-        BackpropGridSearchCV, quick(BackpropClassifier, random_state=None), scoring=bits
-    )
+    network, grid = quick(BackpropClassifier, random_state=None), {"alpha": [0.3] * 6}
+    search = fitted(BackpropGridSearchCV, network, grid, scoring=bits)
     assert len(set(search.cv_results_["mean_test_score"])) == 6
 
 

@@ -101,6 +101,7 @@ def test_each_split_of_many_candidates_is_a_stack(stack_sizes):
         ({"average": [None, "polyak", PolyakAverage(50)], "solver__beta_2": [0.9, 0.99]}, 2),
         ({"activation__negative_slope": [0.1, 0.2], "alpha": [0.0, 0.3, 0.5]}, 2),
         ({"loss__gamma": [1.0, 2.0], "solver__beta_1": [0.5, 0.7, 0.9]}, 2),
+        ({"time_limit": [1e5, 1e6], "alpha": [0.0, 0.3, 0.5]}, 2),
         ({"solver": [SGD(), SGD(0.5), SGD(0.0, False)], "solver__momentum": [0.6, 0.7]}, 2),
         ({"normalization__momentum": [0.5, 0.9], "init__scale": [1.0, 2.0, 3.0]}, 2),
     ],
@@ -127,6 +128,12 @@ def test_candidates_with_different_settings_train_in_stacks(
     assert len(stack_sizes) == n_stacks * N_EPOCHS
     assert sum(stack_sizes) == 12 * N_EPOCHS
     assert_same_search(ours, GridSearchCV(estimator, grid, **settings).fit(X, Y))
+
+
+def test_candidates_may_differ_in_how_they_encode_the_targets():
+    network = quick(BackpropRegressor, max_iter=2, n_iter_no_change=np.inf)
+    grid = {"scale_target": [False, True], "loss": ["squared_error", "poisson"]}
+    fit_both(network, grid, (X, np.abs(value_data(N)[1])), refit=False)
 
 
 def test_large_networks_train_alone(stack_sizes):
@@ -217,11 +224,11 @@ class Shifting(TransformerMixin, BaseEstimator):
     def fit(self, X, y=None):
         return self
 
-    def transform(self, X):
+    def transform(self, X, by=1):
         self.calls.append((self.in_place, X.shape[0]))
         X = X if self.in_place else X.copy()
         values = X.data if sparse.issparse(X) else X
-        values -= 1
+        values -= by
         return X
 
     def __sklearn_is_fitted__(self):
@@ -239,6 +246,17 @@ def test_equal_rows_are_transformed_once(to_rows):
     in_fits = [(in_place, n) for n in (20, 21) for in_place in (False, True)]
     in_scores = [(False, 20), (False, 21), *[(True, 20), (True, 21)] * 3]
     assert sorted(Shifting.calls) == sorted(in_fits + in_scores)
+
+
+def sum_of_transforms(model, X, y):
+    sums = [model[0].transform(X).sum(), 2 * model[0].transform(X, by=2).sum()]
+    X += 1  # the same array with other rows
+    return sum(sums) + 4 * model[0].transform(X).sum()
+
+
+def test_other_rows_in_the_same_array_and_other_arguments_are_transformed_anew():
+    model, grid = make_pipeline(Shifting(), NETWORK), {f"{LAST}alpha": [0, 1]}
+    fit_both(model, grid, scoring=sum_of_transforms, return_train_score=False, refit=False)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")

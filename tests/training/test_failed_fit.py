@@ -17,7 +17,7 @@ from skbackprop.losses import LogLoss, SquaredError
 from skbackprop.nn.stack import Stack
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import Adam
-from skbackprop.schedules import ConstantRate
+from skbackprop.schedules import ReduceOnPlateau
 from support import (
     BOTH,
     NAMES,
@@ -121,7 +121,7 @@ PLACES = {
     "loss of numbers": (SquaredError, "value"),
     "epoch": (Stack, "train_epoch"),
     "copy before an epoch": (Stack, "save"),
-    "schedule": (ConstantRate, "on_epoch_end"),
+    "schedule": (ReduceOnPlateau, "on_epoch_end"),
     "best epoch": (TrainState, "keep_best"),
     "score of classes": (BackpropClassifier, "score"),
     "score of numbers": (BackpropRegressor, "score"),
@@ -153,6 +153,7 @@ def test_ctrl_c_keeps_complete_epochs(estimator_class, place, n_calls, monkeypat
     X, y = data_for(estimator_class)
     settings = {"batch_size": 20, "max_iter": 8, "dropout": 0.2, "average": "ema"}
     settings["early_stopping"] = EarlyStopping(scorer, n_iter_no_change=np.inf)
+    settings["learning_rate"] = ReduceOnPlateau(0.5, patience=0, tol=10)  # falls in each epoch
     model = quick(estimator_class, **settings)
     with monkeypatch.context() as context:
         interrupt(context, *PLACES[place], n_calls)
@@ -160,6 +161,9 @@ def test_ctrl_c_keeps_complete_epochs(estimator_class, place, n_calls, monkeypat
             model.fit(X, y)
     if model.n_iter_:
         expected = quick(estimator_class, **settings | {"max_iter": model.n_iter_}).fit(X, y)
+        assert_same_results(model, expected)
+        for each in (model, expected):
+            each.set_params(warm_start=True, max_iter=2).fit(X, y)
         assert_same_results(model, expected)
     else:
         assert (model.loss_curve_, model.t_) == ([], 0)
@@ -170,7 +174,8 @@ def test_ctrl_c_keeps_complete_epochs(estimator_class, place, n_calls, monkeypat
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_partial_fit_changes_nothing(estimator_class, place, error, monkeypatch):
     X, y = data_for(estimator_class)
-    model = quick(estimator_class, batch_size=20, dropout=0.2, average="ema")
+    settings = {"dropout": 0.2, "average": "ema", "learning_rate": "plateau"}
+    model = quick(estimator_class, batch_size=20, **settings)
     for _ in range(2):
         model.partial_fit(X, y, **classes_for(estimator_class))
     before, (owner, name) = copy.deepcopy(model), PLACES[place]

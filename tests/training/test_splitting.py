@@ -1,5 +1,6 @@
 """Early stopping holds out rows, folds or whole groups, and predicts rows out of fold."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -205,6 +206,8 @@ def test_a_warm_start_keeps_the_folds_unless_the_split_changes(estimator_class):
     assert np.ptp(np.bincount(folds)) == 0
     for each in (model, pickle.loads(pickle.dumps(model))):
         np.testing.assert_array_equal(each.fit(X, y).oof_member_, folds)
+    members = copy.deepcopy(model).fit(X, y, groups=np.arange(len(y)) // 2).oof_member_
+    np.testing.assert_array_equal(members[::2], members[1::2])
     assert len(model.fit(X[:-9], y[:-9]).oof_member_) == len(y) - 9
 
 

@@ -149,6 +149,26 @@ def test_further_training_starts_from_undivided_weights(settings):
     assert model.partial_fit(X, y).temperature_ == 1.0
 
 
+def test_a_warm_fit_without_calibration_has_no_temperature():
+    plain, model = pair()
+    for rule in (CALIBRATED, False):
+        model.set_params(early_stopping=rule).fit(*THREE)
+    for rule in (PLAIN, False):
+        plain.set_params(early_stopping=rule).fit(*THREE)
+    assert model.temperature_ == 1
+    assert same_bits(model, plain)
+
+
+def test_each_scored_call_of_partial_fit_calibrates_anew():
+    (X, y), watched = THREE, {"X_val": THREE[0][:30], "y_val": THREE[1][:30]}
+    rule, temperatures = CALIBRATED.set_params(scoring="loss"), []
+    for given in (watched, {}):
+        model = quick(BackpropClassifier, early_stopping=rule, learning_rate_init=0.01)
+        model.partial_fit(X, y, classes=np.unique(y), **given).partial_fit(X, y, **watched)
+        temperatures.append(model.temperature_)
+    assert temperatures[0] == temperatures[1] != 1
+
+
 def test_a_pickle_without_state_continues_from_divided_weights():
     X, y = THREE
     plain, model = (each.set_params(warm_start=False).fit(X, y) for each in pair())
