@@ -122,25 +122,6 @@ def test_imported_packages_are_declared_as_dependencies():
     assert any(re.match(r"narwhals\b(?!.*extra)", line) for line in brought)
 
 
-def test_parser_of_imports(tmp_path):
-    """Without it, the two tests above would pass if nothing were found."""
-    path = tmp_path / "module.py"
-    path.write_text(
-        "from . import base\n"
-        "def function():\n"
-        "    import sklearn.base\n"
-        "    from sklearn.metrics import accuracy_score, _scorer\n"
-        "    from sklearn.utils._tags import get_tags\n"
-        "    import sklearn.utils._bunch\n"
-    )
-    assert external_imports_of("estimators.module", path) == {"sklearn"}
-    assert private_imports_of("estimators.module", path) == {
-        "sklearn.metrics._scorer",
-        "sklearn.utils._tags.get_tags",
-        "sklearn.utils._bunch",
-    }
-
-
 # --------------------------------------------------------------------------------- names
 
 
@@ -327,13 +308,13 @@ def test_public_names_exist():
 # Code lines of each subpackage, without comments and docstrings, and the functions, files and
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
-    **{"": 33, "_sklearn": 44, "activations": 294, "callbacks": 220, "conformal": 262},
-    **{"dask": 1101, "displays": 668, "early_stopping": 50, "estimators": 3260, "export": 1387},
-    **{"initializers": 62, "inspection": 361, "layers": 3145, "losses": 674},
-    **{"model_selection": 566, "nn": 1455, "optimizers": 207, "persistence": 136, "schedules": 232},
-    **{"tabular": 3503, "testing": 148, "training": 1738, "utils": 585, "weight_averaging": 71},
+    **{"": 33, "_sklearn": 42, "activations": 291, "callbacks": 187, "conformal": 250},
+    **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2826, "export": 1146},
+    **{"initializers": 60, "inspection": 348, "layers": 2939, "losses": 672},
+    **{"model_selection": 564, "nn": 1364, "optimizers": 205, "persistence": 135, "schedules": 230},
+    **{"tabular": 3285, "testing": 142, "training": 1696, "utils": 540, "weight_averaging": 69},
 }
-WALK_OF_A_FIT = (324, 35, 27)
+WALK_OF_A_FIT = (218, 33, 26)
 
 
 def count_code_lines(source):

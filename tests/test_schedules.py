@@ -227,15 +227,6 @@ def test_raises_on_wrong_milestones(milestones):
         StepDecay(milestones=milestones)
 
 
-def test_the_milestones_of_step_are_kept_as_a_tuple():
-    assert (
-        StepDecay(milestones=[0.5, 0.75])
-        == StepDecay()
-        == StepDecay(milestones=np.array([0.5, 0.75]))
-    )
-    assert StepDecay(milestones=0.5) == StepDecay(milestones=(0.5,)) != StepDecay()
-
-
 # ------------------------------------------------------------------------- in estimators
 
 

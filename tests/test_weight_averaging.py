@@ -402,26 +402,3 @@ def test_running_statistics_are_averaged_like_the_weights(n_estimators, average,
     in_pieces = by_partial_fit(estimator_class(average=average, **settings), X, y, 6, travels=True)
     assert same_bits(in_pieces, averaged_model)
     assert_same_bits(statistics_of(in_pieces), statistics_of(averaged_model))
-
-
-@pytest.mark.parametrize("early_stopping", [False, True])
-@every_average
-def test_raw_statistics_are_what_training_goes_on_from(average, early_stopping):
-    X, y = class_data()
-    settings = SETTINGS | {"normalization": "batch", "warm_start": True, "max_iter": 4}
-    settings |= {"early_stopping": early_stopping, "n_iter_no_change": 2}
-    raw, model = (BackpropClassifier(average=kind, **settings) for kind in (None, average))
-    for _ in range(3):
-        raw.fit(X, y)
-        model.fit(X, y)
-        if early_stopping:  # which keeps another epoch with averages than without
-            held_out = model._state.held_out[0]
-            assert model.score(X[held_out], y[held_out]) == model.best_validation_score_
-        else:
-            assert model.loss_curve_ == raw.loss_curve_
-            assert not np.array_equal(statistics_of(model), statistics_of(raw))
-            np.testing.assert_array_equal(raw_theta(model), theta_with_gains(raw))
-
-
-def theta_with_gains(model):
-    return np.concatenate([theta_of(model), *model.gains_])

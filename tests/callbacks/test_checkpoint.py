@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.sparse import csc_array, csr_array
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -24,7 +23,7 @@ from skbackprop.nn import stack
 from skbackprop.training import parallelism
 from skbackprop.training import train as train_module
 from skbackprop.weight_averaging import ExponentialMovingAverage
-from support import class_data, data_for, few_epochs, forks, peak_of, quick, same_bits, same_values
+from support import class_data, data_for, few_epochs, forks, quick, same_bits, same_values
 from support.cases import KINDS, two_that_differ_in
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -305,24 +304,6 @@ def test_validation_rows_must_be_the_same(tmp_path):
     for others in ({}, {"X_val": X[9:18], "y_val": y[9:18]}, weighted):
         with pytest.raises(ValueError, match="the checksum of the data was"):
             model.fit(X, y, resume_from=path, **others)
-
-
-def test_sparse_data_must_be_the_same(tmp_path):
-    path, (X, y) = tmp_path / "network.npz", class_data(40)
-    X = csr_array(np.where(X > 1, X, 0))
-    quick(BackpropClassifier).set_callbacks(Checkpoint(path)).fit(X, y)
-    quick(BackpropClassifier).fit(csc_array(X), y, resume_from=path)
-    X.data[3] += 1
-    with pytest.raises(ValueError, match="the checksum of the data was"):
-        quick(BackpropClassifier).fit(X, y, resume_from=path)
-
-
-def test_a_checkpoint_of_wide_sparse_data_takes_little_memory(tmp_path):
-    X = csr_array((np.ones(3), ([0, 1, 2], [0, 1, 10**5 - 1])), shape=(1_000, 10**5))
-    model = quick(BackpropClassifier, hidden_layer_sizes=(2,), max_iter=1)
-    model.set_callbacks(Checkpoint(tmp_path / "network.npz"))
-    # As an array, X takes 800 MB.
-    assert peak_of(model.fit, X, np.arange(1_000) % 2) < 80e6
 
 
 def test_files_that_are_no_checkpoints_are_refused(tmp_path):

@@ -13,7 +13,6 @@ from skbackprop import (
     BackpropHalvingGridSearchCV,
     BackpropRegressor,
 )
-from skbackprop.estimators.explanation import make_explanation
 from skbackprop.optimizers import Adam
 from skbackprop.tabular._categorical_encoding import TargetEncoding
 from skbackprop.training.start import _make_fold_rng, spawn_rngs
@@ -108,19 +107,3 @@ def test_a_level_of_one_fold_has_the_mean_of_the_others():
     encoding = TargetEncoding.fit(codes, y, "continuous", 0)
     folds = encoding.folds
     np.testing.assert_allclose(encoding.encode(codes, folds)[10], y[folds != folds[10]].mean())
-
-
-def test_two_orders_are_exact_for_interactions_of_pairs():
-    rng = np.random.RandomState(0)
-    x, background = rng.randn(1, 8), rng.randn(5, 8)
-
-    def predict(rows):
-        return (rows[:, 0] * rows[:, 1] + rows[:, 2] * rows[:, 3] + rows[:, 6] * rows[:, 7])[
-            :, None
-        ]
-
-    arrays = x, background, np.arange(8), predict(x), predict(background), x
-    values = make_explanation(predict, *arrays, None, None, 2, rng).values
-    (x0, x1), (b0, b1) = x[0, :2], background[:, :2].T
-    expected = np.mean((x0 * x1 - b0 * x1 + x0 * b1 - b0 * b1) / 2)
-    assert values.ravel()[0] == pytest.approx(expected, rel=1e-10)

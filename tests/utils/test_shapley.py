@@ -8,7 +8,6 @@ import pytest
 
 from skbackprop.estimators.explanation import (
     MAX_EXACT_COLUMNS,
-    draw_permutations,
     make_explanation,
 )
 
@@ -102,15 +101,6 @@ def test_column_without_effect_and_symmetric_columns():
     np.testing.assert_allclose(found[0, :, 0], [1 / 3, 1 / 3, 1 / 3, 0], atol=1e-15)
 
 
-@pytest.mark.parametrize("n_permutations", [None, 1])
-def test_a_row_of_the_background_and_a_single_column(n_permutations):
-    found = shapley(interacting, BACKGROUND[:1], BACKGROUND[:1], n_permutations)
-    np.testing.assert_array_equal(found, np.zeros((1, N_COLUMNS, 2)))
-    found = shapley(np.square, ROWS[:, :1], BACKGROUND[:, :1], n_permutations)
-    expected = np.square(ROWS[:, :1]) - np.square(BACKGROUND[:, :1]).mean()
-    np.testing.assert_allclose(found[:, 0], expected, atol=1e-12)
-
-
 def test_matrix_columns_of_one_table_column_are_switched_together():
     """Here the first column of the table has two columns in the matrices."""
     both = np.hstack([ROWS[:, :1], ROWS]), np.hstack([BACKGROUND[:, :1], BACKGROUND])
@@ -137,14 +127,3 @@ def test_no_prediction_is_computed_for_columns_that_do_not_differ():
     background = np.where(np.arange(rows.shape[1]) < 2, 0, rows).repeat(5, axis=0)
     shapley(predict, rows, background)
     assert sizes == [1, 5, 5]  # both tables, and one row between the two columns that differ
-
-
-def test_each_second_permutation_is_the_reverse_of_the_one_before():
-    for n_permutations in (1, 2, 3):
-        orders = draw_permutations(5, 7, n_permutations, np.random.RandomState(0)).reshape(-1, 7)
-        assert len(orders) == 5 * n_permutations
-        np.testing.assert_array_equal(
-            np.sort(orders, axis=1), np.tile(np.arange(7), (len(orders), 1))
-        )
-        n_pairs = len(orders) // 2
-        np.testing.assert_array_equal(orders[1::2], orders[: 2 * n_pairs : 2, ::-1])
