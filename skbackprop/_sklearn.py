@@ -1,4 +1,4 @@
-"""All private names of scikit-learn that the package uses, and warnings in its name.
+"""All private names of scikit-learn that the package uses.
 
 What is private may change in any release, so pyproject.toml admits only those that have passed the
 tests. Before a newer one is admitted, compare these first. Searches also rely on
@@ -6,9 +6,6 @@ tests. Before a newer one is admitted, compare these first. Searches also rely o
 """
 
 from __future__ import annotations
-
-import sys
-import warnings
 
 from sklearn.base import _fit_context  # the validation of parameters, and the end of callbacks
 from sklearn.utils import _safe_indexing  # rows of a table of any kind
@@ -35,27 +32,3 @@ __all__ = [
     "_fit_context",
     "_safe_indexing",
 ]
-
-# The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.
-_MODULE = "sklearn.neural_network._multilayer_perceptron"
-# The packages between the user's line and this module.
-_SKIPPED_PACKAGES = {"joblib", "sklearn", "skbackprop"}
-
-
-def warn(message: str, category: type[Warning]) -> None:
-    """Issue a warning in the name of scikit-learn's module, at the user's line.
-
-    The line is that of the first frame outside of this package, scikit-learn and joblib.
-    """
-    frame, package = sys._getframe(), __name__
-    while frame.f_back is not None and package.partition(".")[0] in _SKIPPED_PACKAGES:
-        frame = frame.f_back
-        package = str(frame.f_globals.get("__name__", ""))
-    warnings.warn_explicit(
-        message,
-        category,
-        frame.f_code.co_filename,
-        frame.f_lineno,
-        module=_MODULE,
-        registry=frame.f_globals.setdefault("__warningregistry__", {}),
-    )

@@ -15,8 +15,8 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 from sklearn.utils import check_scalar
 
-from ._sklearn import warn
 from .estimators.base import BaseNeuralNetwork
+from .training.diagnostics import warn
 from .utils.validation import require_extra
 
 __all__ = ["Checkpoint", "OptunaPruningCallback", "TrainingLog"]

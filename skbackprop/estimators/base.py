@@ -17,7 +17,6 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 
-from .._sklearn import warn
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import FEW_ROWS, Predictor
@@ -25,7 +24,7 @@ from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
-from ..training.diagnostics import describe_outcome
+from ..training.diagnostics import describe_outcome, warn
 from ..training.epochs import MakeStack
 from ..training.parallelism import check_batch_memory, compute_rows_at_once
 from ..training.start import start_training

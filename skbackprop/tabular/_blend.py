@@ -15,9 +15,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
-from .._sklearn import warn
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
+from ..training.diagnostics import warn
 from ..training.parallelism import openmp_limit
 from ..utils.arrays import Array, IndexArray
 from ._model_inputs import FeatureView, draw_seed

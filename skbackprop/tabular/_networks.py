@@ -13,7 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .._sklearn import warn
 from ..estimators._checkpoint import (
     describe_fit,
     not_readable,
@@ -34,7 +33,7 @@ from ..nn.rows import Rows
 from ..nn.train_state import TrainState, dump_random_state, load_random_state
 from ..optimizers import AdamW
 from ..schedules import LinearWarmup
-from ..training.diagnostics import OUT_OF_TIME
+from ..training.diagnostics import OUT_OF_TIME, warn
 from ..utils.arrays import Array
 from ._mixtures import fit_softmax_temperature
 from ._model_inputs import WIDTH, FeatureView

@@ -19,7 +19,7 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, check_random_state
 
-from .._sklearn import Interval, StrOptions, warn
+from .._sklearn import Interval, StrOptions
 from ..estimators._estimator_mixin import (
     EstimatorMixin,
     with_argument_suggestions,
@@ -35,6 +35,7 @@ from ..estimators._validation import (
 )
 from ..nn.rows import Rows
 from ..training.class_weight import check_total_weight
+from ..training.diagnostics import warn
 from ..training.start import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blend import AUTO, BOOSTING, choose_view, cross_fit

@@ -1,8 +1,10 @@
-"""Warnings and errors about how training ended: divergence, no convergence, time limit."""
+"""Warnings and errors about how training ended, and warnings in the name of scikit-learn."""
 
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -130,3 +132,28 @@ def _root_mean_square(table: Any) -> float:
     with np.errstate(over="ignore"):
         squares = rows.multiply(rows) if hasattr(rows, "multiply") else np.square(rows)
         return float(np.max(np.sqrt(np.asarray(squares.mean(axis=0))), initial=0.0))
+
+
+# The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.
+_MODULE = "sklearn.neural_network._multilayer_perceptron"
+# The packages between the user's line and this module.
+_SKIPPED_PACKAGES = {"joblib", "sklearn", "skbackprop"}
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Issue a warning in the name of scikit-learn's module, at the user's line.
+
+    The line is that of the first frame outside of this package, scikit-learn and joblib.
+    """
+    frame, package = sys._getframe(), __name__
+    while frame.f_back is not None and package.partition(".")[0] in _SKIPPED_PACKAGES:
+        frame = frame.f_back
+        package = str(frame.f_globals.get("__name__", ""))
+    warnings.warn_explicit(
+        message,
+        category,
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=_MODULE,
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
