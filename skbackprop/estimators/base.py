@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import operator
-from abc import ABCMeta, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
@@ -131,7 +130,7 @@ class PreparedFit:
         ]
 
 
-class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
+class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     """Base of all estimators; not to be used directly."""
 
     # Searches and pipelines pass their groups on to early stopping, as they do to splitters.
@@ -151,7 +150,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         # scikit-learn reads the signature in each call, four times for every fit of a search.
         return super()._get_param_names()
 
-    @abstractmethod
     def _make_targets(
         self,
         config: Config,
@@ -161,6 +159,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin, metaclass=ABCMeta):
         incremental: bool,
     ) -> Targets:
         """Return the encoding of targets; `classes` is an argument of `partial_fit`."""
+        raise NotImplementedError
 
     @with_argument_suggestions
     @with_callbacks

@@ -444,11 +444,13 @@ def fit_transformers(member: StackMember, X: Any, y: Any, fit_params: dict[str, 
             params[name] = _safe_indexing(value, member.rows)
     X = _safe_indexing(X, member.rows)
     y = None if y is None else _safe_indexing(y, member.rows)
+    if not isinstance(member.estimator, Pipeline):
+        return member.estimator, {"X": X, "y": y, **params}
     recorder = _ArgumentRecorder(get_network(member.estimator))
     estimator = clone(with_network(member.estimator, recorder))
     try:
         estimator.fit(X, y, **params)
-        for _, step in getattr(estimator, "steps", [])[:-1]:
+        for _, step in estimator.steps[:-1]:
             if hasattr(step, "transform"):
                 step.transform = RepeatedTransform(step)
     except Exception:

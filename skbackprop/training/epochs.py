@@ -158,7 +158,7 @@ def _end_epoch(
     state.epoch[members] += 1
     state.loss[members, 0] = losses[members]
     objective, scores, has_scores = losses[:, None].copy(), np.full((len(state), 1), np.nan), False
-    results = evaluate(network, state, validation)
+    results = evaluate(network, state, validation) if any(validation) else [{}] * len(state)
     for i in members:
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)

@@ -97,8 +97,6 @@ def evaluate(
 
     Neighboring members with the same validation rows predict together.
     """
-    if not any(validation):
-        return [{}] * len(validation)
     parameters = state.averaged_parameters()
     results: list[dict[str, float]] = []
     while len(results) < len(validation):
