@@ -101,7 +101,7 @@ def train_epochs(
                 else:
                     stack = make_stack(config, state, members.tolist())
                 state.stack = stack if incremental else None
-            # After a failed epoch of `partial_fit` no epoch follows that draws random numbers.
+            # Reading random states would take `partial_fit` as long as a step on a few rows.
             stack.save(with_random_states=not incremental)
             is_complete = False
             try:
