@@ -309,7 +309,7 @@ def test_public_names_exist():
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
     **{"": 33, "_sklearn": 25, "activations": 291, "callbacks": 187, "conformal": 250},
-    **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2824, "export": 1146},
+    **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2824, "export": 1182},
     **{"initializers": 60, "inspection": 348, "layers": 2939, "losses": 672},
     **{"model_selection": 566, "nn": 1364, "optimizers": 205, "persistence": 135, "schedules": 230},
     **{"tabular": 3285, "testing": 142, "training": 1711, "utils": 540, "weight_averaging": 69},

@@ -234,7 +234,8 @@ def get_predicted_std(loss: losses.Loss, raw: Expr) -> Any:
 
 @to_expression.register
 def _(part: layers.Dense, x: Expr, arrays: Arrays) -> Any:
-    product = x @ arrays[f"{part.scope}weights"]
+    weights = arrays[f"{part.scope}weights"]
+    product = x @ weights if weights.ndim == 2 else ex.multiply_members(x, weights)
     return product + arrays[f"{part.scope}biases"] if part.use_bias else product
 
 
@@ -259,8 +260,19 @@ def _(part: layers.LayerNormalization, x: Expr, arrays: Arrays) -> Any:
 def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
     n_mapped = part.n_blocks * part.width
     blocks = ex.reshape(ex.take_columns(x, range(n_mapped)), (part.n_blocks, part.width))
-    mapped = ex.multiply_blocks(blocks, arrays["maps"])
-    return ex.concat([mapped, ex.take_columns(x, range(n_mapped, x.width))])
+    others: Any = ex.take_columns(x, range(n_mapped, x.width))
+    maps = arrays["maps"]
+    if maps.ndim == 3:
+        mapped = ex.multiply_blocks(blocks, maps)
+        return ex.concat([ex.reshape(mapped, (mapped.width,)), others])
+    # The maps of all members side by side, for the first layer of a network.
+    n_members = len(maps)
+    mapped = ex.multiply_blocks(blocks, np.concatenate([*maps], axis=-1))
+    by_member = ex.transpose(
+        ex.reshape(mapped, (part.n_blocks, n_members, part.n_units)), (1, 0, 2)
+    )
+    columns = ex.reshape(by_member, (n_members, part.n_blocks * part.n_units))
+    return ex.concat([columns, others * np.ones((n_members, 1))])
 
 
 @to_expression.register
@@ -270,7 +282,8 @@ def _(part: layers.PeriodicEmbedding, x: Expr, arrays: Arrays) -> Any:
     numbers: Any = ex.reshape(ex.take_columns(x, columns), (len(frequencies), 1))
     phases = numbers * (2 * np.pi * frequencies)
     waves = ex.concat([np.sin(phases), np.cos(phases)])
-    return ex.concat([ex.multiply_blocks(waves, arrays["maps"]), x])
+    mapped = ex.multiply_blocks(waves, arrays["maps"])
+    return ex.concat([ex.reshape(mapped, (mapped.width,)), x])
 
 
 @to_expression.register

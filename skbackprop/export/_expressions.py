@@ -3,7 +3,7 @@
 An `Expr` stands for an array of values for each row: a vector, the steps and channels of a
 sequence, or an image. Operators and NumPy functions combine expressions, so that a formula is plain
 NumPy: ``expit(x @ weights + biases)``. Functions of this module make the expressions that NumPy has
-no operator for: `softmax`, `take_columns` and so on. Each member of an ensemble has its own nodes.
+no operator for: `softmax`, `take_columns` and so on.
 Nodes are those of opset 13, which newer ones have too. Only `write_nodes` imports onnx.
 """
 
@@ -239,8 +239,16 @@ def is_above(values: Expr, threshold: float) -> Expr:
 
 def multiply_blocks(x: Expr, maps: Array) -> Expr:
     """Return the product of each row of x with its own matrix (n_blocks, width, n_units)."""
-    products = Expr("MatMul", (_swap_rows(x), _to_float32(maps)), (len(maps), maps.shape[-1]))
-    return reshape(_swap_rows(products), (products.width,))
+    return _swap_rows(
+        Expr("MatMul", (_swap_rows(x), _to_float32(maps)), (len(maps), maps.shape[-1]))
+    )
+
+
+def multiply_members(x: Expr, weights: Array) -> Expr:
+    """Return products with the weights of each member (M, a, b), of x (a,) or (M, a)."""
+    if len(x.shape) == 2:
+        return multiply_blocks(x, weights)
+    return reshape(x @ np.concatenate([*weights], axis=-1), weights.shape[::2])
 
 
 def _swap_rows(x: Expr) -> Expr:

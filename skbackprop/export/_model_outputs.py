@@ -7,6 +7,7 @@ and averages the predictions of ensemble members.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any, TypeAlias, cast
 
@@ -22,6 +23,9 @@ from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
 from ..inspection import BackpropFeatures
+from ..layers import Activation, BatchNormalization, Dense, Dropout, LayerNormalization
+from ..layers.base import Layer
+from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..tabular import TabularClassifier, TabularRegressor
 from ..tabular._blend import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
@@ -30,6 +34,7 @@ from ..tabular._model_inputs import FeatureBuilder
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._converters import (
+    Arrays,
     bin_fractions,
     convert,
     encode_table,
@@ -82,30 +87,49 @@ def to_outputs(estimator: Any, x: Expr) -> Outputs:
 # ------------------------------------------------------------------------------ networks
 
 
+# The formulas of these layers also compute vectors of all members at once, with stacked arrays.
+_STACKED_LAYERS = (
+    *(Activation, BatchNormalization, BlockDiagonalDense, Dense, Dropout, LayerNormalization),
+    *(ResidualEnd, ResidualStart, Scale),
+)
+
+
 def predict_raw(estimator: Any, x: Expr, layers: slice = _ALL) -> Expr:
     """Return the raw predictions of each member, or the outputs of some layers, as vectors."""
     network = estimator._network.part(layers)
     parameters = estimator._predictor.parameters.part(layers)
-    arrays = [a | b for a, b in zip(*parameters.views, strict=True)]
-    x, members = ex.reshape(x, network.input_shape), []
-    for member in range(len(parameters)):
-        z, open_residuals = x, list[Expr]()
-        for layer, shape, values in zip(
-            network.layers, network.row_shapes[:-1], arrays, strict=True
-        ):
-            if isinstance(layer, ResidualStart):
-                open_residuals.append(z)
-            elif isinstance(layer, ResidualEnd):
-                z = open_residuals.pop() + z
-            else:
-                specs = layer.parameter_specs(shape)
-                # Layers compute with arrays that have an axis for the rows.
-                member_arrays = {
-                    spec.name: values[spec.name][member].reshape(spec.shape) for spec in specs
-                }
-                z = convert(layer, z, member_arrays)
-        members.append(ex.reshape(z, (z.width,)))
-    return ex.stack_members(members)
+    x, n_members = ex.reshape(x, network.input_shape), len(parameters)
+    stacked_arrays = [
+        # Layers compute with arrays that have an axis for the rows.
+        {
+            spec.name: (trained | buffers)[spec.name].reshape(n_members, *spec.shape)
+            for spec in layer.parameter_specs(shape)
+        }
+        for layer, shape, trained, buffers in zip(
+            network.layers, network.row_shapes[:-1], *parameters.views, strict=True
+        )
+    ]
+    are_vectors = all(len(shape) == 1 for shape in network.row_shapes)
+    are_stacked = all(type(layer) in _STACKED_LAYERS for layer in network.layers)
+    if n_members > 1 and are_vectors and are_stacked and any(stacked_arrays):
+        return _apply_layers(network.layers, stacked_arrays, x)
+    members = []
+    for member in range(n_members):
+        arrays = [{name: a[member] for name, a in views.items()} for views in stacked_arrays]
+        members.append(_apply_layers(network.layers, arrays, x))
+    return ex.stack_members([ex.reshape(member, (member.width,)) for member in members])
+
+
+def _apply_layers(layers: Sequence[Layer], arrays: Sequence[Arrays], x: Expr) -> Expr:
+    open_residuals = list[Expr]()
+    for layer, arrays_of_layer in zip(layers, arrays, strict=True):
+        if isinstance(layer, ResidualStart):
+            open_residuals.append(x)
+        elif isinstance(layer, ResidualEnd):
+            x = open_residuals.pop() + x
+        else:
+            x = convert(layer, x, arrays_of_layer)
+    return x
 
 
 @to_outputs.register
