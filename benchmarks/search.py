@@ -30,7 +30,7 @@ from benchmarks._timing import Cost, Run, best_costs
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.activations import Relu
 from skbackprop.nn.network import Network, dense_layers
-from skbackprop.training.parallelism import max_stack_size
+from skbackprop.training.resources import max_stack_size
 
 N_JOBS = 2
 N_ROUNDS, N_ROUNDS_FLOAT64 = 3, 1  # float64 has no goal to reach

@@ -168,7 +168,7 @@ class Adam(Optimizer):
 
     def step(self, theta: Array, g: Array, state: ArrayDict, rate: FloatOrPerMember) -> None:
         state["n_steps"] += 1
-        rate, epsilon = self._correct_bias(state["n_steps"], rate)
+        rate, epsilon = self._compute_corrected_rate(state["n_steps"], rate)
         beta_1, beta_2, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, epsilon, rate
         )
@@ -189,7 +189,7 @@ class Adam(Optimizer):
         """Return the one of the moments after the first that scales the step."""
         return moments[0]
 
-    def _correct_bias(
+    def _compute_corrected_rate(
         self, n_steps: Array, rate: FloatOrPerMember
     ) -> tuple[FloatOrPerMember, FloatOrPerMember]:
         """Return learning rate and epsilon for the scaled moments, with bias correction."""
@@ -283,7 +283,7 @@ class NAdam(Adam):
         now, next_ = (n.ravel().tolist() for n in (state["n_steps"], state["n_steps"] + 1))
         # The factor of the scaled first moment that is added to the gradient.
         momentum = self.beta_1 * (1 - _power(self.beta_1, now)) / (1 - _power(self.beta_1, next_))
-        rate, epsilon = self._correct_bias(state["n_steps"], rate)
+        rate, epsilon = self._compute_corrected_rate(state["n_steps"], rate)
         beta_1, beta_2, momentum, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, momentum, epsilon, rate
         )

@@ -23,7 +23,7 @@ import numpy as np
 from sklearn.metrics import get_scorer, get_scorer_names
 
 from .estimators._checkpoint import atomic_write
-from .tabular._blend import BOOSTED, OrdinalTable
+from .tabular._blended_estimators import BOOSTED, OrdinalTable
 from .utils.arrays import Array
 from .utils.validation import require_extra
 
@@ -44,12 +44,12 @@ _CLASSES = {
     "estimators.classifier": ["BackpropClassifier"],
     "estimators.regressor": ["BackpropRegressor"],
     "layers.columns": ["BlockDiagonalDense"],
-    "tabular._blend": ["CrossFittedEstimators", "OrdinalTable"],
+    "tabular._blended_estimators": ["CrossFittedEstimators", "OrdinalTable"],
     "tabular._categorical_encoding": [
         *("CategoricalEncoding", "CategoryLevels", "OneHot", "OrdinalCodes", "TargetEncoding"),
     ],
-    "tabular._category_interactions": ["CategoryInteractions"],
-    "tabular._column_encodings": ["DateEncoding", "TextEncoding", "TimeEncoding"],
+    "tabular._random_slopes": ["RandomSlopes"],
+    "tabular._date_and_text_encodings": ["DateEncoding", "TextEncoding", "TimeEncoding"],
     "tabular._model_inputs": ["FeatureBuilder"],
     "tabular._networks": [
         "OutputBiasInit",

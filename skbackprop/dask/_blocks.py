@@ -132,12 +132,12 @@ class Blocks:
         futures = self.client.map(function, self.futures, self.numbers, pure=False, **arguments)
         return replace(self, futures=futures)
 
-    def compute(
-        self, function: Callable[..., Any], *columns: Sequence[Any], **arguments: Any
+    def map_and_gather(
+        self, function: Callable[..., Any], *items_by_block: Sequence[Any], **arguments: Any
     ) -> list[Any]:
-        """Return small results of a function of each block, its number, and its item of columns."""
+        """Return small results of a function of each block, its number, and its items."""
         futures = self.client.map(
-            function, self.futures, self.numbers, *columns, pure=False, **arguments
+            function, self.futures, self.numbers, *items_by_block, pure=False, **arguments
         )
         with translate_comm_errors():
             return list(self.client.gather(futures))
@@ -150,7 +150,7 @@ class Blocks:
 
     def sum_weights_by_label(self) -> list[pd.Series]:
         """Return the total weight of each label in each block, for one column of labels."""
-        return self.compute(_sum_weights_by_label)
+        return self.map_and_gather(_sum_weights_by_label)
 
     def draw_sample(
         self, n_values: int, min_rows: int, seed: int, by_label: Sequence[pd.Series] = ()
@@ -175,7 +175,7 @@ class Blocks:
             index = pd.concat(dict(enumerate(by_label))).index
             for block, label in index[~index.get_level_values(1).duplicated()]:
                 labels[block].append(label)
-        parts = self.compute(_draw_sample, labels, share=share, seed=seed)
+        parts = self.map_and_gather(_draw_sample, labels, share=share, seed=seed)
         return Block(
             *(None if item[0] is None else concatenate(item) for item in zip(*parts, strict=True))
         )
@@ -191,7 +191,7 @@ def read_blocks(client: Client, X: Any, y: Any, weight: Any) -> Blocks:
         options = {"workers": workers[group], "allow_other_workers": True} if n_groups > 1 else {}
         futures[group::n_groups] = client.compute(rows[group::n_groups], **options)
     blocks = Blocks(client, futures, list(range(len(futures))), [], [])
-    sizes = blocks.compute(_check_block)
+    sizes = blocks.map_and_gather(_check_block)
     numbers = [number for number, size in enumerate(sizes) if size]
     if not numbers:
         raise ValueError("X must have at least one row for training, got none.")
@@ -308,7 +308,7 @@ def concatenate(parts: Sequence[Any]) -> Any:
     if len({issparse(part) for part in parts}) > 1:
         raise ValueError(
             "X must have blocks that are all dense or all sparse, but has both. Convert the "
-            "blocks, for example with X.map_blocks(scipy.sparse.csr_matrix)."
+            "blocks, for example with X.map_and_gather(scipy.sparse.csr_matrix)."
         )
     if issparse(parts[0]):
         return vstack(parts)
@@ -322,7 +322,7 @@ def _check_block(block: Block, number: int) -> int:
     """Return the number of rows, after a check that X, y and the weight have as many."""
     if issparse(block.y):
         raise TypeError(
-            f"y of block {number} must be dense, got a sparse array. Pass y.map_blocks(lambda "
+            f"y of block {number} must be dense, got a sparse array. Pass y.map_and_gather(lambda "
             "block: block.toarray())."
         )
     sizes = [part.shape[0] for part in block if part is not None]

@@ -268,7 +268,7 @@ class ShardPool:
         self._actors: list[Any] = []
         self._futures: list[Future] = []  # an actor lives as long as its future
         self.n_train, self._client = n_train, blocks.client
-        weights = np.array(blocks.compute(_total_weight))
+        weights = np.array(blocks.map_and_gather(_total_weight))
         if not 0 < weights.sum() < math.inf:
             raise ValueError(
                 "sample_weight must have a positive and finite sum over all rows, got "

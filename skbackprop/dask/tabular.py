@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from ..estimators._parameters import COUNT
 from ..estimators._validation import prefix_errors, validate_weight
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
-from ..tabular._blend import AUTO
+from ..tabular._blended_estimators import AUTO
 from ..tabular._categorical_encoding import (
     N_FOLDS,
     CategoricalEncoding,
@@ -44,7 +44,7 @@ from ..tabular.classifier import TabularClassifier
 from ..tabular.encoder import TableEncoder
 from ..tabular.regressor import TabularRegressor
 from ..training.class_weight import BALANCED
-from ..training.start import draw_folds
+from ..training.splits import draw_folds
 from ..utils.arrays import Array
 from ._blocks import (
     Block,
@@ -231,7 +231,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         `center` is subtracted from the targets before they and their squares are summed.
         """
         indices = [index for index, kind in enumerate(kinds) if kind == "category"]
-        blocks = self._blocks.compute(
+        blocks = self._blocks.map_and_gather(
             _sum_by_category, reader=reader, center=center, indices=indices
         )
         sums = [_sum_groups(pd.concat(parts)) for parts in zip(*blocks, strict=True)]
@@ -411,7 +411,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         super()._fit_targets(y, weight)
         if self.clip:
-            lows, highs = zip(*self._blocks.compute(_find_range), strict=True)
+            lows, highs = zip(*self._blocks.map_and_gather(_find_range), strict=True)
             self._range = min(lows), max(highs)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:

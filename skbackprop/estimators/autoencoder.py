@@ -37,7 +37,7 @@ from ._validation import (
     validate_latent,
     validate_weight,
 )
-from ._variational import log_likelihoods, n_encoder_layers, variational_losses
+from ._variational_losses import log_likelihoods, n_encoder_layers, variational_losses
 from .base import BaseNeuralNetwork, PreparedFit, check_stochastic
 
 # Size of the blocks in which errors and variances are computed.

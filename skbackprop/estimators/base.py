@@ -25,7 +25,7 @@ from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome, warn
 from ..training.epochs import MakeStack
-from ..training.parallelism import check_batch_memory, compute_rows_at_once
+from ..training.resources import check_batch_memory, compute_rows_at_once
 from ..training.start import start_training
 from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..training.validation import Validation, fit_shared_temperature, predict_out_of_fold

@@ -581,7 +581,7 @@ def _encode_numbers(numbers: RobustScaling, x: Expr) -> list[Expr]:
 
 @to_expression.register
 def _(part: PiecewiseLinearEncoder, x: Expr) -> Any:
-    feature, *bins = part._bins()
+    feature, *bins = part._bin_arrays()
     return bin_fractions(ex.take_columns(x, feature), *bins) - 0.5
 
 

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
 from ..estimators._targets import MultilabelTargets
-from ..estimators._variational import n_encoder_layers
+from ..estimators._variational_losses import n_encoder_layers
 from ..estimators.autoencoder import BackpropAutoencoder
 from ..estimators.classifier import BackpropClassifier
 from ..estimators.regressor import BackpropRegressor
@@ -28,8 +28,8 @@ from ..layers.base import Layer
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.residual import ResidualEnd, ResidualStart
 from ..tabular import TabularClassifier, TabularRegressor
-from ..tabular._blend import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
-from ..tabular._mixtures import ensemble_temperature
+from ..tabular._blended_estimators import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
+from ..tabular._ensemble_weights import ensemble_temperature
 from ..tabular._model_inputs import FeatureBuilder
 from ..utils.arrays import Array
 from . import _expressions as ex

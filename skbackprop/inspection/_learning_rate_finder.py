@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..nn.stack import Stack
 from ..training.config import is_lbfgs
-from ..training.parallelism import limit_blas
+from ..training.resources import limit_blas
 from ..utils.arrays import Array, IndexArray, MatrixLike
 
 # With fewer steps, the losses cannot be smoothed.

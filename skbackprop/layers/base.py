@@ -578,7 +578,7 @@ _SHAPES = {
 }
 
 
-def check_row_axes(layer: Layer, input_shape: Shape) -> None:
+def check_n_axes(layer: Layer, input_shape: Shape) -> None:
     """Raise a ValueError unless rows are sequences, of one axis, or images, of two.
 
     They may have a further axis of channels.

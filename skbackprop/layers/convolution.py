@@ -31,7 +31,7 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    check_row_axes,
+    check_n_axes,
     draw_kernels,
 )
 from .dense import Activation
@@ -376,7 +376,7 @@ class Conv2DTranspose(Convolution):
         return kernels.swapaxes(-1, -2) * math.sqrt(height * width / n_windows)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_row_axes(self, input_shape)
+        check_n_axes(self, input_shape)
         size = (axis.n_inputs for axis in self.compute_windows(input_shape))
         return *size, self.n_filters
 
@@ -503,7 +503,7 @@ class UpSampling2D(Layer):
         validate_pairs(self, "size")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_row_axes(self, input_shape)
+        check_n_axes(self, input_shape)
         (height, width, *channels), (down, right) = input_shape, as_pair(self.size)
         return height * down, width * right, *channels
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..utils.arrays import BLOCK, Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows, Pair, WindowLayer
-from .base import BoundLayer, Layer, LayerContext, Shape, check_row_axes, fill_padding, padding_mask
+from .base import BoundLayer, Layer, LayerContext, Shape, check_n_axes, fill_padding, padding_mask
 from .convolution import make_upsampling_layers
 from .reshaping import Reshape
 
@@ -469,7 +469,7 @@ class GlobalPooling(Layer):
         return Reshape(one_position), *make_upsampling_layers(one_position, sizes, sizes)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_row_axes(self, input_shape)
+        check_n_axes(self, input_shape)
         return (math.prod(input_shape[self.n_axes :]),)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:

@@ -44,7 +44,7 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    check_row_axes,
+    check_n_axes,
     draw_kernels,
 )
 from .convolution import make_upsampling_layers
@@ -104,7 +104,7 @@ class RecurrentLayer(Layer):
         return _mirror_sequences(self, replace(same, return_sequences=True), input_shape)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        check_row_axes(self, input_shape)
+        check_n_axes(self, input_shape)
         return (input_shape[0], self.n_units) if self.return_sequences else (self.n_units,)
 
     def compute_output_lengths(self, lengths: Array) -> Array | None:

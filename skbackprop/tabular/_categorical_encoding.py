@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from ..estimators._validation import validate_labels, validate_numbers
-from ..training.start import draw_group_folds
+from ..training.splits import draw_group_folds
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._column_values import find_roles, is_missing, raise_unsupported
 from ._read_table import TableColumns

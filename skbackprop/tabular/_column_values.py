@@ -175,7 +175,7 @@ _SECONDS_A_MONTH = 30.436875 * SECONDS_A_DAY  # the mean of the Gregorian calend
 _ISO_DATE = re.compile(r"\s*(\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?)\s*")
 
 
-def as_microseconds(dates: Array) -> Array:
+def as_microsecond_dates(dates: Array) -> Array:
     """Return an array of datetime64 of any unit as datetime64[us], clipped to its range."""
     unit, _ = np.datetime_data(dates.dtype)
     if unit not in ("us", "ns", "ps", "fs", "as", "generic"):
@@ -242,7 +242,7 @@ def _to_date(value: Any) -> np.datetime64:
     if hasattr(value, "tz_localize"):  # pandas.Timestamp has it
         value = value.tz_localize(None).to_datetime64()
     if isinstance(value, np.datetime64):
-        date: np.datetime64 = as_microseconds(np.array([value]))[0]
+        date: np.datetime64 = as_microsecond_dates(np.array([value]))[0]
         return date
     if isinstance(value, datetime.datetime):
         value = value.replace(tzinfo=None)

@@ -35,7 +35,7 @@ from ..optimizers import AdamW
 from ..schedules import LinearWarmup
 from ..training.diagnostics import OUT_OF_TIME, warn
 from ..utils.arrays import Array
-from ._mixtures import fit_softmax_temperature
+from ._ensemble_weights import fit_softmax_temperature
 from ._model_inputs import WIDTH, FeatureView
 
 # -------------------------------------------------------------------------------- settings
@@ -243,13 +243,13 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         with np.errstate(all="ignore"):
             blocks = list(predictors[single_precision, member].iter_blocks(X))
             scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
-            return np.asarray(self.component_outputs(scores))
+            return np.asarray(self.convert_raw_predictions(scores))
 
     def out_of_fold_outputs(self) -> Array:
         """Return the out-of-fold outputs of the training rows, of shape (1, n, n_outputs)."""
-        return self.component_outputs(self._get_out_of_fold().predictions[None].copy())
+        return self.convert_raw_predictions(self._get_out_of_fold().predictions[None].copy())
 
-    def component_outputs(self, raw_predictions: Array) -> Array:
+    def convert_raw_predictions(self, raw_predictions: Array) -> Array:
         """Return the outputs of a component, given raw predictions of networks."""
         return raw_predictions
 
@@ -281,7 +281,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
 
     min_gain = 0.1  # squared errors fall twice as fast as errors
 
-    def component_outputs(self, raw_predictions: Array) -> Array:
+    def convert_raw_predictions(self, raw_predictions: Array) -> Array:
         """Return predictions, one for each quantile, or mean and variance of all networks."""
         outputs = self._predict_means(raw_predictions)
         outputs = outputs.reshape(*outputs.shape[:2], -1)

@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._validation import prefix_errors, validate_weight
 from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
-from ..training.parallelism import limit_blas, n_blas_threads
+from ..training.resources import limit_blas, n_blas_threads
 from ..utils.arrays import Array, MatrixLike, as_dense
 from ._model_inputs import WIDTH, FeatureBuilder
 from ._read_table import read_table

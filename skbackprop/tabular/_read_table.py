@@ -18,7 +18,7 @@ from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array
 from ._column_values import (
     Kind,
-    as_microseconds,
+    as_microsecond_dates,
     as_seconds,
     convert_values,
     find_role,
@@ -124,7 +124,7 @@ class TableColumns:
                 raise_infinite(self.label(column))
             return numbers
         if kind == "date" and dtype == "M":
-            return as_microseconds(array)
+            return as_microsecond_dates(array)
         if kind == "duration" and dtype == "m":
             return as_seconds(array)
         return convert_values(self.values(column), kind, self.label(column))

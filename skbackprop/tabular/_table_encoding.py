@@ -19,9 +19,9 @@ from ._categorical_encoding import (
     count_categories,
     draw_target_folds,
 )
-from ._category_interactions import CategoryInteractions
-from ._column_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._column_values import Kind
+from ._date_and_text_encodings import DateEncoding, TextEncoding, TimeEncoding
+from ._random_slopes import RandomSlopes
 from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
 from .numeric_encoders import RobustScaling
 
@@ -79,7 +79,7 @@ class FittedEncoding:
     column_encodings : dict
         The encoding of each column of dates, times of day and text as several numbers. Text comes
         last.
-    interactions : CategoryInteractions or None
+    interactions : RandomSlopes or None
         Interactions of a categorical and a numeric column.
     """
 
@@ -89,7 +89,7 @@ class FittedEncoding:
     is_sparse: bool
     kinds: Sequence[Kind]
     column_encodings: Mapping[int, ColumnEncoding]
-    interactions: CategoryInteractions | None
+    interactions: RandomSlopes | None
 
     @classmethod
     def fit(
@@ -103,7 +103,7 @@ class FittedEncoding:
         """Return the encoding of a table, and its rows.
 
         The `settings` are the parameters of a `TableEncoder`. Target statistics of a row come from
-        rows of other groups, if there are any. `with_interactions` fits `CategoryInteractions` to
+        rows of other groups, if there are any. `with_interactions` fits `RandomSlopes` to
         continuous targets of tables that are not sparse.
         """
         kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
@@ -170,7 +170,7 @@ class FittedEncoding:
         interactions = None
         if y is not None and not is_sparse and numeric_columns and len(categories.columns):
             z = _scale_in_blocks(scalings[0], numbers)
-            interactions = CategoryInteractions.fit(
+            interactions = RandomSlopes.fit(
                 codes,
                 z,
                 scalings[0].scaled,

@@ -36,9 +36,9 @@ from ..estimators._validation import (
 from ..nn.rows import Rows
 from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
-from ..training.start import draw_folds, draw_group_folds
+from ..training.splits import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
-from ._blend import AUTO, BOOSTING, choose_view, cross_fit
+from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,

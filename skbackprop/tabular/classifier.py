@@ -21,8 +21,8 @@ from ..training.class_weight import (
     validate_class_weight,
 )
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
-from ._blend import resolve_blend
-from ._mixtures import (
+from ._blended_estimators import resolve_blend
+from ._ensemble_weights import (
     average_probabilities,
     compute_probabilities,
     fit_softmax_temperature,

@@ -133,7 +133,7 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         """
         check_is_fitted(self)
         numbers: Array = validate_data(self, X, dtype=_FLOATS, reset=False)
-        feature, lower, width, minimum, maximum = self._bins()
+        feature, lower, width, minimum, maximum = self._bin_arrays()
         out = np.empty((len(numbers), len(feature)), dtype=numbers.dtype)
         for rows in gen_batches(len(numbers), max(1, _BLOCK // max(1, len(feature)))):
             with np.errstate(over="ignore"):  # values may be far outside of narrow bins
@@ -168,7 +168,7 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         output_names = [f"{name}_bin{i}" for name, n_bins in names for i in range(n_bins)]
         return np.array(output_names, dtype=object)
 
-    def _bins(self) -> tuple[Array, Array, Array, Array, Array]:
+    def _bin_arrays(self) -> tuple[Array, Array, Array, Array, Array]:
         """Return the feature, lower edge, width, and bounds of the fraction of each output."""
         feature = np.repeat(np.arange(self.n_features_in_), self.n_bins_)
         no_edges: Array = np.empty(0)

@@ -29,8 +29,8 @@ from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, S
 from ..nn.rows import Rows
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
-from ._blend import resolve_blend
-from ._mixtures import stacking_weights_nnls
+from ._blended_estimators import resolve_blend
+from ._ensemble_weights import stacking_weights_nnls
 from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
 from ._prediction import apply_scorer
 from .base import BaseTabular

@@ -19,7 +19,7 @@ from ..optimizers import LBFGS
 from ..utils.arrays import Array, BufferPool
 from .config import Config
 from .epochs import GetState, is_stalled, print_epoch, print_stall
-from .parallelism import compute_rows_at_once
+from .resources import compute_rows_at_once
 from .validation import Validation, evaluate
 
 

@@ -22,7 +22,7 @@ from ..utils.configurable import is_equal
 from .config import Config, stack_configs
 from .epochs import GetState, MakeStack, join_members, train_epochs
 from .lbfgs import train_by_lbfgs
-from .parallelism import compute_rows_at_once, limit_blas, n_blas_threads, split_into_stacks
+from .resources import compute_rows_at_once, limit_blas, n_blas_threads, split_into_stacks
 from .validation import Validation
 
 

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
 from skbackprop.nn import stack
-from skbackprop.training import parallelism
+from skbackprop.training import resources
 from skbackprop.training import train as train_module
 from skbackprop.weight_averaging import ExponentialMovingAverage
 from support import class_data, data_for, few_epochs, forks, quick, same_bits, same_values
@@ -170,16 +170,16 @@ def test_members_left_behind_by_a_time_limit_catch_up(n_stacks, tmp_path, monkey
     settings = {"n_estimators": 4}
     whole = small(BackpropRegressor, **settings).fit(*data)
     times = iter([0.0, 1.0, 1.0, 1.0, 3.0, 3.0, 3.0])
-    for module in (parallelism, train_module):
+    for module in (resources, train_module):
         monkeypatch.setattr(module, "n_blas_threads", lambda: 1)
     with monkeypatch.context() as patch:
-        patch.setattr(parallelism, "max_stack_size", lambda *arguments: 2)
+        patch.setattr(resources, "max_stack_size", lambda *arguments: 2)
         for module in (stack, train_module):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
         model = small(BackpropRegressor, **settings, time_limit=2)
         model.set_callbacks(Checkpoint(path)).fit(*data)
     assert model.n_iter_.tolist() == [2, 2, 1, 1]
-    monkeypatch.setattr(parallelism, "max_stack_size", lambda *arguments: 4 // n_stacks)
+    monkeypatch.setattr(resources, "max_stack_size", lambda *arguments: 4 // n_stacks)
     numbers = Numbers()
     model.set_callbacks(numbers).set_params(time_limit=None).fit(*data, resume_from=path)
     assert_same_fit(model, whole)

@@ -15,7 +15,7 @@ from skbackprop.layers import (
     PositionalEncoding,
     Reshape,
 )
-from skbackprop.training import parallelism
+from skbackprop.training import resources
 from skbackprop.utils import arrays
 from support import few_epochs, pairs, quick
 
@@ -107,11 +107,11 @@ def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solv
     model = quick(BackpropClassifier, layers=[Dense(2), Dense(500)], solver=solver).fit(X, y)
     expected = model.predict_proba(X)
     # A row of 6 x 500 outputs, with its gradient, takes 48,000 bytes.
-    monkeypatch.setattr(parallelism, "total_memory", lambda: 40 * 48_000.0)
+    monkeypatch.setattr(resources, "total_memory", lambda: 40 * 48_000.0)
     with pytest.raises(MemoryError, match=r"40 rows .* Dense\(n_units=500\).* smaller batch_size"):
         model.fit(X, y)
     np.testing.assert_array_equal(model.predict_proba(X), expected)
-    monkeypatch.setattr(parallelism, "total_memory", lambda: 80 * 48_000.0)
+    monkeypatch.setattr(resources, "total_memory", lambda: 80 * 48_000.0)
     model.fit(X, y)
 
 

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from skbackprop import BackpropAutoencoder
-from skbackprop.estimators._variational import kl_divergences
+from skbackprop.estimators._variational_losses import kl_divergences
 from skbackprop.losses import Huber, LogLoss, Poisson, SquaredError
 from support import few_epochs, same_bits
 

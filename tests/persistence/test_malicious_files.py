@@ -26,7 +26,7 @@ from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import SOLVERS
 from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import SCHEDULES
-from skbackprop.tabular._blend import replace_ordinal_encoding
+from skbackprop.tabular._blended_estimators import replace_ordinal_encoding
 from skbackprop.tabular._table_encoding import ColumnEncoding
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"

@@ -29,9 +29,9 @@ from sklearn.svm import SVC
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
-from skbackprop.tabular import _blend, _networks, base
-from skbackprop.tabular._blend import replace_ordinal_encoding
-from skbackprop.tabular._mixtures import (
+from skbackprop.tabular import _blended_estimators, _networks, base
+from skbackprop.tabular._blended_estimators import replace_ordinal_encoding
+from skbackprop.tabular._ensemble_weights import (
     compute_probabilities,
     fit_softmax_temperature,
     mixture_weights_nll,
@@ -345,7 +345,7 @@ def test_a_time_limit_leaves_out_estimators_and_stops_boosting(is_boosting, monk
     """By a clock that goes on by a second at each look of boosting, and stands still elsewhere."""
     seconds = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)))
-    monkeypatch.setattr(_blend, "time", clock)
+    monkeypatch.setattr(_blended_estimators, "time", clock)
     for module in (base, _networks):
         monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: 0.0))
     X, y = data_for(TabularClassifier)

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, softmax
 
-from skbackprop.tabular._mixtures import (
+from skbackprop.tabular._ensemble_weights import (
     compute_probabilities,
     ensemble_temperature,
     fit_softmax_temperature,

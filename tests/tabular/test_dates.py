@@ -10,8 +10,8 @@ import pytest
 
 from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._column_encodings import DateEncoding
 from skbackprop.tabular._column_values import convert_values
+from skbackprop.tabular._date_and_text_encodings import DateEncoding
 from skbackprop.tabular._read_table import FEW_ROWS
 
 # Before 1970, a leap day, the last day of a leap year, and Mondays and Sundays.

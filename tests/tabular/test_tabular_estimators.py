@@ -28,7 +28,7 @@ from skbackprop import (
     TabularRegressor,
 )
 from skbackprop.tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
-from skbackprop.tabular._mixtures import compute_probabilities
+from skbackprop.tabular._ensemble_weights import compute_probabilities
 from skbackprop.tabular._model_inputs import (
     N_BINS,
     N_FREQUENCIES,

@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.tabular import TableEncoder
-from skbackprop.tabular._column_encodings import N_NGRAMS, TextEncoding
 from skbackprop.tabular._column_values import parse_number
+from skbackprop.tabular._date_and_text_encodings import N_NGRAMS, TextEncoding
 from skbackprop.tabular._read_table import FEW_ROWS
 
 # --------------------------------------------------------------------- numbers in strings
@@ -155,8 +155,8 @@ def test_components_match_scikit_learn():
 
 
 def test_only_a_part_of_a_long_column_is_decomposed(monkeypatch):
-    monkeypatch.setattr("skbackprop.tabular._column_encodings.MAX_FITTED_TEXTS", 40)
-    monkeypatch.setattr("skbackprop.tabular._column_encodings._TEXTS_AT_ONCE", 7)
+    monkeypatch.setattr("skbackprop.tabular._date_and_text_encodings.MAX_FITTED_TEXTS", 40)
+    monkeypatch.setattr("skbackprop.tabular._date_and_text_encodings._TEXTS_AT_ONCE", 7)
     column = texts(90)
     encoding = TextEncoding.fit(column, "note", np.random.RandomState(0))
     rng = np.random.RandomState(0)

@@ -15,7 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.conformal import conformal_quantile_rank
-from skbackprop.tabular._mixtures import compute_probabilities, fit_softmax_temperature
+from skbackprop.tabular._ensemble_weights import compute_probabilities, fit_softmax_temperature
 from support.tables import BOTH, component_inputs, mixed_data
 
 SMALL = {"n_estimators": 3, "max_iter": 4, "blend": None, "random_state": 0}

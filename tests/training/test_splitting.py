@@ -15,8 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
-from skbackprop.training import start
-from skbackprop.training.start import (
+from skbackprop.training import splits
+from skbackprop.training.splits import (
     are_groups_whole,
     draw_folds,
     draw_group_folds,
@@ -105,7 +105,7 @@ def test_many_groups_give_like_sizes_and_shares_of_classes(monkeypatch):
     _, held_out = group_train_validation_split(groups, 0.25, rng, classes, None)
     assert len(held_out) == pytest.approx(250, rel=0.1)
     assert classes[held_out].mean() == pytest.approx(classes.mean(), rel=0.2)
-    monkeypatch.setattr(start, "_MAX_STRATIFIED", 50)
+    monkeypatch.setattr(splits, "_MAX_STRATIFIED", 50)
     assert np.ptp(np.bincount(draw_group_folds(groups, 5, rng, classes))) <= 2
 
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbackprop import BackpropGridSearchCV, BackpropRegressor
 from skbackprop.callbacks import Checkpoint
 from skbackprop.nn import stack
-from skbackprop.training import lbfgs, parallelism
+from skbackprop.training import lbfgs, resources
 from skbackprop.training import train as train_module
 from support import BOTH, classes_for, data_for, few_epochs, quick, same_bits, same_values
 
@@ -129,8 +129,8 @@ def test_the_batches_of_an_incomplete_first_epoch_count(estimator_class, setting
 def test_all_stacks_have_a_part_of_the_time_of_the_first_epoch(n_stacks, monkeypatch):
     """One after the other, each makes four steps, in a quarter of 18 seconds or the like."""
     X, y = data_for(BackpropRegressor, N)
-    monkeypatch.setattr(parallelism, "max_stack_size", lambda *arguments: 4 // n_stacks)
-    for module in (parallelism, train_module):
+    monkeypatch.setattr(resources, "max_stack_size", lambda *arguments: 4 // n_stacks)
+    for module in (resources, train_module):
         monkeypatch.setattr(module, "n_blas_threads", lambda: 1)
     # The look at the clock that ends the epoch of a stack takes time from the next one.
     settings = IN_ORDER | {"n_estimators": 4, "time_limit": 5 * n_stacks - 1}

@@ -14,7 +14,7 @@ from skbackprop import BackpropClassifier, BackpropRegressor
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import OPTIMIZERS
 from skbackprop.schedules import LearningRateSchedule
-from skbackprop.training import parallelism
+from skbackprop.training import resources
 from skbackprop.training import train as train_module
 from skbackprop.training.train import TrainingInterrupted, train
 from support import BOTH, changed, data_for, few_epochs, quick, same_bits, same_values
@@ -178,8 +178,8 @@ def test_without_a_finite_score_training_ends_and_keeps_the_last_epoch(solver, p
 
 def cut_stacks(monkeypatch, size, n_threads=1):
     """Let stacks hold so many members, and train in so many threads."""
-    monkeypatch.setattr(parallelism, "max_stack_size", lambda *arguments: size)
-    for module in (parallelism, train_module):
+    monkeypatch.setattr(resources, "max_stack_size", lambda *arguments: size)
+    for module in (resources, train_module):
         monkeypatch.setattr(module, "n_blas_threads", lambda: n_threads)
 
 
@@ -197,10 +197,10 @@ def test_several_stacks_match_one(size, n_threads, settings, estimator_class, mo
 def test_stacks_hold_as_many_networks_as_the_cache_allows(stack_sizes, monkeypatch):
     X, y = data_for(BackpropRegressor, N_ROWS)
     model = BackpropRegressor(**SHARED | {"n_estimators": 9, "max_iter": 1})
-    each = parallelism.bytes_per_member(model.fit(X, y)._network, SHARED["batch_size"], 8)
+    each = resources.bytes_per_member(model.fit(X, y)._network, SHARED["batch_size"], 8)
     stack_sizes.clear()
     for n, expected in [(9, [9]), (8, [5, 4]), (4, [3, 3, 3]), (3, [1] * 9)]:
-        monkeypatch.setattr(parallelism, "CACHE_BYTES", n * each)
+        monkeypatch.setattr(resources, "CACHE_BYTES", n * each)
         model.fit(X, y)
         assert stack_sizes == expected
         stack_sizes.clear()

@@ -20,7 +20,7 @@ from skbackprop.layers import (
     MaxPool2D,
     TransformerBlock,
 )
-from skbackprop.training import parallelism
+from skbackprop.training import resources
 from skbackprop.utils.parallel import ThreadTeam, parallel_for, split_rows, thread_number
 
 
@@ -132,7 +132,7 @@ def test_the_number_of_threads_changes_no_bit(layers, shape, n_estimators, monke
     y = (X.reshape(len(X), -1)[:, : math.prod(shape) // 2].mean(axis=1) > 0).astype(int)
     trained = []
     for n_threads in (1, 2, 3):
-        monkeypatch.setattr(parallelism, "n_blas_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(resources, "n_blas_threads", lambda n=n_threads: n)
         model = BackpropClassifier(
             (),
             layers=layers,

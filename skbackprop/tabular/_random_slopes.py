@@ -153,7 +153,7 @@ def fit_random_slopes(
 
 
 @dataclass(frozen=True, eq=False)
-class CategoryInteractions:
+class RandomSlopes:
     """Interactions of a categorical and a numeric column: predictions by lines of the categories.
 
     For each of a few pairs of columns, the encoding of a row is the prediction of the target by the
@@ -214,7 +214,7 @@ class CategoryInteractions:
 
         Returns
         -------
-        interactions : CategoryInteractions or None
+        interactions : RandomSlopes or None
             The interactions; None if there is no such pair.
         """
         # Division by a power of two does not round, and makes squares finite.

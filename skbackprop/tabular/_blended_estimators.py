@@ -18,7 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.diagnostics import warn
-from ..training.parallelism import openmp_limit
+from ..training.resources import openmp_limit
 from ..utils.arrays import Array, IndexArray
 from ._model_inputs import FeatureView, draw_seed
 from ._networks import TrainingData

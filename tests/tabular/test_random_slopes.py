@@ -7,8 +7,8 @@ import pytest
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.persistence import load, save
 from skbackprop.tabular import TableEncoder, _table_encoding
-from skbackprop.tabular._category_interactions import (
-    CategoryInteractions,
+from skbackprop.tabular._random_slopes import (
+    RandomSlopes,
     _SlopeTest,
     fit_random_slopes,
 )
@@ -112,7 +112,7 @@ def test_lines_lower_the_error_on_new_rows():
     for has_interactions in (True, False):
         with pytest.MonkeyPatch.context() as patch:
             if not has_interactions:
-                patch.setattr(CategoryInteractions, "fit", lambda *_: None)
+                patch.setattr(RandomSlopes, "fit", lambda *_: None)
             model = TabularRegressor(3, max_iter=15, random_state=0, blend=None).fit(frame, y)
         assert (interactions_of(model) is not None) == has_interactions
         scores.append(1 - model.score(new, y_new))
@@ -142,7 +142,7 @@ def test_no_lines_where_slopes_are_equal_or_there_are_none():
 def test_targets_of_any_unit(unit):
     frame, y = growing_levels(300)
     coefficients = [
-        CategoryInteractions.fit(
+        RandomSlopes.fit(
             frame["level"].str[1:].astype(int).to_numpy()[:, None] + 1,
             frame[["time"]].to_numpy(),
             np.array([True]),

@@ -10,8 +10,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from skbackprop.activations import ACTIVATIONS
 from skbackprop.nn.rows import CHUNK_BYTES
-from skbackprop.training import parallelism
-from skbackprop.training.parallelism import (
+from skbackprop.training import resources
+from skbackprop.training.resources import (
     _ALWAYS_ONE_THREAD,
     _FEWEST_MEMBERS,
     _WORTH_A_THREAD,
@@ -141,7 +141,7 @@ def test_stacks_are_sorted_by_rows_and_of_members_at_the_same_epoch(members, siz
     n_rows, epochs = (list(values) for values in zip(*members, strict=True))
     config = make_config(LOSSES["squared_error-identity"])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallelism, "max_stack_size", lambda *arguments: size)
+        patch.setattr(resources, "max_stack_size", lambda *arguments: size)
         parts = split_into_stacks(network(2, 1), config, n_rows, epochs, 8, 2**62)
     assert sorted(i for part in parts for i in part) == list(range(len(members)))
     for part in parts:
