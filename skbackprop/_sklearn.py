@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import (  # what the parameters of an estim
     Options,
     StrOptions,
 )
+from sklearn.utils.extmath import _approximate_mode  # the rows of each class in a split
 from sklearn.utils.validation import (
     _check_categorical_features,  # what `categorical_features` may be, as in gradient boosting
     _check_feature_names_in,  # the names of the inputs, which those of the outputs are made of
@@ -26,6 +27,7 @@ __all__ = [
     "Interval",
     "Options",
     "StrOptions",
+    "_approximate_mode",
     "_check_categorical_features",
     "_check_feature_names_in",
     "_check_sample_weight",

@@ -308,11 +308,11 @@ def test_public_names_exist():
 # Code lines of each subpackage, without comments and docstrings, and the functions, files and
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
-    **{"": 33, "_sklearn": 25, "activations": 291, "callbacks": 187, "conformal": 250},
+    **{"": 33, "_sklearn": 27, "activations": 291, "callbacks": 187, "conformal": 250},
     **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2824, "export": 1182},
     **{"initializers": 60, "inspection": 348, "layers": 2939, "losses": 672},
     **{"model_selection": 566, "nn": 1364, "optimizers": 205, "persistence": 135, "schedules": 230},
-    **{"tabular": 3285, "testing": 142, "training": 1723, "utils": 540, "weight_averaging": 69},
+    **{"tabular": 3285, "testing": 142, "training": 1736, "utils": 540, "weight_averaging": 69},
 }
 WALK_OF_A_FIT = (217, 31, 26)
 

@@ -6,8 +6,9 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, StratifiedShuffleSplit
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
 
 # With more groups than this, folds have about the right shares of classes by chance, and
@@ -20,7 +21,8 @@ def train_validation_split(
 ) -> tuple[IndexArray, IndexArray]:
     """Return the rows to train on and the rows held out, both in random order.
 
-    They equal those of scikit-learn's `train_test_split`.
+    They equal those of scikit-learn's `train_test_split`, which makes lists of all row numbers: for
+    a million rows they take more memory than a fit may.
 
     Parameters
     ----------
@@ -34,15 +36,30 @@ def train_validation_split(
     """
     if classes is not None:
         counts = np.bincount(classes)
-        counts, n_train = counts[counts > 0], n_rows - n_held_out
-        if counts.min() >= 2 and min(n_held_out, n_train) >= len(counts):
-            splitter = StratifiedShuffleSplit(
-                1, test_size=n_held_out, train_size=n_train, random_state=rng
-            )
-            train, held_out = next(splitter.split(classes, classes))
-            return train, held_out
+        counts = counts[counts > 0]
+        if counts.min() >= 2 and min(n_held_out, n_rows - n_held_out) >= len(counts):
+            return _stratified_split(n_held_out, rng, classes, counts)
     order = rng.permutation(n_rows)
     return order[n_held_out:], order[:n_held_out]
+
+
+def _stratified_split(
+    n_held_out: int, rng: np.random.RandomState, classes: Array, counts: Array
+) -> tuple[IndexArray, IndexArray]:
+    n_train = len(classes) - n_held_out
+    train, held_out = np.empty(n_train, dtype=np.intp), np.empty(n_held_out, dtype=np.intp)
+    train_counts = _approximate_mode(counts, n_train, rng)
+    held_out_counts = _approximate_mode(counts - train_counts, n_held_out, rng)
+    i = j = 0
+    for label, n, m in zip(np.unique(classes), train_counts, held_out_counts, strict=True):
+        rows = np.flatnonzero(classes == label)
+        rows = rows[rng.permutation(len(rows))]
+        train[i : i + n], held_out[j : j + m] = rows[:n], rows[n : n + m]
+        i, j = i + n, j + m
+    # A shuffle in place draws what a permutation draws.
+    rng.shuffle(train)
+    rng.shuffle(held_out)
+    return train, held_out
 
 
 def draw_folds(

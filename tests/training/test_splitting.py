@@ -29,7 +29,9 @@ from support import (
     class_data,
     data_for,
     few_epochs,
+    grows_by_less,
     label_data,
+    peak_of,
     quick,
     same_bits,
     value_data,
@@ -56,6 +58,15 @@ def test_a_split_is_that_of_train_test_split(counts, n_held_out):
         )
         np.testing.assert_array_equal(train, expected[0])
         np.testing.assert_array_equal(held_out, expected[1])
+
+
+def test_a_stratified_split_makes_no_lists_of_rows():
+    def peak(n):
+        return peak_of(
+            train_validation_split, n, n // 10, np.random.RandomState(), np.arange(n) % 3
+        )
+
+    assert grows_by_less(peak, 10_000, 40_000, 30_000 * 40)
 
 
 @pytest.mark.parametrize("n_folds", [2, 5, 8])
