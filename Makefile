@@ -12,7 +12,7 @@ ONE_THREAD := OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 HEADLESS := env -u DISPLAY MPLBACKEND=Agg
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-kernels test-versions test-clusters lint types \
+.PHONY: help demo check test test-kernels test-versions test-sample test-clusters lint types \
     examples unit quick bench bench-smoke format reference docs test-docs dist clean
 .DELETE_ON_ERROR:
 
@@ -60,15 +60,19 @@ test-kernels: $(VENV)/ready-test ## by hand: the tests, with the arithmetic of o
 	    OPENBLAS_CORETYPE=$$kernel NPY_DISABLE_CPU_FEATURES="$$loops" \
 	        $(PYTEST) -q || exit 1; done
 
-# A sample of the tests, with the oldest versions that are supported, and with the newest on another
-# Python. Where there is no such Python, it is left out.
-OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.9.0' 'narwhals==2.0.1'
+# A sample of the tests, with older versions, and with the newest on another Python. Where there is
+# no such Python, it is left out.
+OLDEST := 'numpy==2.0.*' 'scipy==1.13.*' 'scikit-learn==1.6.1' 'narwhals==2.0.1' 'pandas==2.2.*' \
+    'polars==1.39.*'
 SAMPLE := $(addprefix tests/,training/test_lbfgs.py losses/test_losses.py losses/test_links.py \
     nn/test_prediction.py layers/test_dropout.py test_optimizers.py estimators/test_labels.py \
     estimators/test_integration.py estimators/test_parity.py::test_every_epoch \
-    tabular/test_encoder.py)
-test-versions: ## a sample of the tests, with the oldest supported versions and with Python 3.13
+    tabular/test_encoder.py tabular/test_blend.py callbacks/test_checkpoint.py \
+    model_selection/test_search.py estimators/test_validation_data.py)
+test-versions: ## a sample of the tests, with scikit-learn 1.6, 1.7, 1.8 and the newest, and Python 3.13
 	@$(call sample,oldest,python3.11,$(OLDEST))
+	@$(call sample,1.7,python3.11,'scikit-learn==1.7.*' 'pandas==2.*')
+	@$(call sample,1.8,python3.13,'scikit-learn==1.8.0' 'numpy==2.3.*' 'pandas==3.0.*' 'polars==1.39.*')
 	@$(call sample,newest,python3.13,)
 
 # $(call sample,NAME,PYTHON,REQUIREMENTS): the sample in an environment of its own.
@@ -77,9 +81,12 @@ echo "== the $(1) versions, $(2)"; \
 if $(2) -c '' 2>/dev/null; then \
     env=$(VENV)/$(1); test -x $$env/bin/python || $(2) -m venv $$env; \
     $$env/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[suite]' $(3) && \
-    $(ONE_THREAD) $(HEADLESS) $$env/bin/python -m pytest -q -m "not slow" -n $(WORKERS) $(SAMPLE); \
+    $(MAKE) --no-print-directory test-sample PYTHON=$$env/bin/python; \
 else echo "left out: there is no $(2)"; fi
 endef
+
+test-sample:
+	$(ONE_THREAD) $(HEADLESS) $(PYTHON) -m pytest -q -m "not slow" -n $(WORKERS) $(SAMPLE)
 
 test-clusters: ## searches and scoring on Ray and on Spark, which needs Java 17
 	env=$(VENV)/clusters; test -x $$env/bin/python || $(PYTHON) -m venv $$env; \

@@ -110,16 +110,13 @@ def test_private_names_of_scikit_learn_are_imported_in_one_module():
 
 
 def test_imported_packages_are_declared_as_dependencies():
-    """narwhals comes with scikit-learn, which reads data frames by it."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     optional = (extras[name] for name in ("plot", "onnx", "optuna", "skops", "dask"))
     needed = [*project["dependencies"], *chain.from_iterable(optional)]
     names = {re.match(r"[\w-]+", line)[0].replace("scikit-learn", "sklearn") for line in needed}
     imported = set().union(*(external_imports_of(name, path) for name, path in MODULES.items()))
-    assert imported - sys.stdlib_module_names == names | {"narwhals"}
-    brought = importlib.metadata.requires("scikit-learn")
-    assert any(re.match(r"narwhals\b(?!.*extra)", line) for line in brought)
+    assert imported - sys.stdlib_module_names == names
 
 
 # --------------------------------------------------------------------------------- names
@@ -308,11 +305,12 @@ def test_public_names_exist():
 # Code lines of each subpackage, without comments and docstrings, and the functions, files and
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
-    **{"": 33, "_sklearn": 27, "activations": 291, "callbacks": 187, "conformal": 250},
-    **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2824, "export": 1182},
+    **{"": 33, "_callback_support": 126, "_sklearn": 65, "activations": 291},
+    **{"callbacks": 187, "conformal": 250},
+    **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2839, "export": 1182},
     **{"initializers": 60, "inspection": 348, "layers": 2939, "losses": 672},
-    **{"model_selection": 566, "nn": 1364, "optimizers": 205, "persistence": 135, "schedules": 230},
-    **{"tabular": 3285, "testing": 142, "training": 1736, "utils": 540, "weight_averaging": 69},
+    **{"model_selection": 572, "nn": 1364, "optimizers": 205, "persistence": 135, "schedules": 230},
+    **{"tabular": 3305, "testing": 142, "training": 1736, "utils": 540, "weight_averaging": 69},
 }
 WALK_OF_A_FIT = (217, 31, 26)
 

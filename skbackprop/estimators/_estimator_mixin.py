@@ -8,13 +8,13 @@ from inspect import unwrap
 from numbers import Real
 from typing import Any, Self, TypeVar, cast
 
-from sklearn import callback
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import metaestimators
 
 from .._sklearn import StrOptions, _fit_context
+from .._sklearn import with_callbacks as _with_callbacks
 from ..training.diagnostics import has_failed
 from ..training.epochs import GetState
 from ..utils.configurable import (
@@ -120,7 +120,7 @@ def available_if(check: Callable[[Any], bool]) -> Callable[[Method], Method]:
 
 def with_callbacks(method: Method) -> Method:
     """Set up callbacks before a fit, and tear them down after it."""
-    decorated: Method = callback.with_callbacks(method)
+    decorated: Method = _with_callbacks(method)
     return decorated
 
 

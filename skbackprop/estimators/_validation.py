@@ -23,11 +23,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .._sklearn import _check_sample_weight
 from ..layers import LAYERS
 from ..layers.base import check_layers, has_sequence_layer
 from ..losses.base import Loss
-from ..utils.arrays import Array, LazyMatrix, as_dense
+from ..utils.arrays import Array, LazyMatrix, as_dense, count_rows
 
 _FLOATS = (np.float64, np.float32)
 
@@ -331,15 +330,31 @@ def validate_weight(sample_weight: Any, X: Any, *, may_be_zero: bool = False) ->
     """
     if sample_weight is None:
         return None
-    weight: Array = _check_sample_weight(
+    n_rows = count_rows(X)
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n_rows, sample_weight, dtype=np.float64)
+    weight: Array = check_array(
         sample_weight,
-        X,
         dtype=np.float64,
-        ensure_non_negative=True,
-        allow_all_zero_weights=may_be_zero,
+        order="C",
+        ensure_2d=False,
+        ensure_min_samples=0,
+        input_name="sample_weight",
     )
+    if weight.ndim != 1:
+        raise ValueError(
+            f"Sample weights must be 1D array or scalar, got an array of shape {weight.shape}."
+        )
+    if len(weight) != n_rows:
+        raise ValueError(
+            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one for each row of X."
+        )
+    if (weight < 0).any():
+        raise ValueError(f"Negative values in data passed to sample_weight: {weight.min():.3g}.")
     with np.errstate(over="ignore"):
         total = weight.sum()
+    if not (total or may_be_zero):
+        raise ValueError("sample_weight must contain at least one weight above zero.")
     if not np.isfinite(total):
         raise ValueError(
             "The sum of sample_weight must be finite, but its largest value is "

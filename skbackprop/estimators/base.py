@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import get_scorer, get_scorer_names
 
+from .._sklearn import CallbackSupportMixin
 from ..nn.network import Network
 from ..nn.parameters import Parameters
 from ..nn.prediction import FEW_ROWS, Predictor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from inspect import signature
 from math import floor, log
@@ -16,8 +16,9 @@ import numpy as np
 import sklearn.experimental.enable_halving_search_cv
 import sklearn.model_selection
 from joblib.parallel import get_active_backend
+from sklearn.base import is_classifier
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import GridSearchCV, RandomizedSearchCV
+from sklearn.model_selection import GridSearchCV, RandomizedSearchCV, check_cv
 from sklearn.pipeline import Pipeline
 
 from ..estimators._estimator_mixin import EstimatorMixin
@@ -72,6 +73,8 @@ class StackedSearchMixin(EstimatorMixin):
         search = self._with_stand_in()
         if isinstance(search.estimator, StandIn):
             params["rows"] = np.arange(count_rows(X))
+            if isinstance(self.cv, Iterator):  # it is read twice
+                search.cv = check_cv(self.cv)
             # A backend that scikit-learn is using would stop after the training of stacks.
             backend = copy.copy(get_active_backend()[0])
             search._run_search = partial(search._run_stacked, search._run_search, backend)
@@ -98,8 +101,9 @@ class StackedSearchMixin(EstimatorMixin):
         """Return the routed arguments of `fit`; stand-ins also get the rows."""
         if not isinstance(self.estimator, StandIn):
             return super()._get_routed_params_for_fit(params)
-        rows = {"rows": params.pop("rows")}
-        routed = super()._get_routed_params_for_fit(params)
+        rows = {"rows": params["rows"]}
+        others = {name: value for name, value in params.items() if name != "rows"}
+        routed = super()._get_routed_params_for_fit(others)
         self._fit_params = routed.estimator.fit
         routed.estimator.fit = self._fit_params | rows
         return routed
@@ -132,6 +136,7 @@ class StackedSearchMixin(EstimatorMixin):
             more_results: Any = None,
             **context: Any,
         ) -> dict[str, Any]:
+            splits = list[tuple[Any, Any]]()
             candidates = [
                 Candidate(params, getattr(params, "estimators", {})) for params in candidate_params
             ]
@@ -142,8 +147,9 @@ class StackedSearchMixin(EstimatorMixin):
                 context.clear()
 
             def split(X: Any, y: Any = None, **params: Any) -> list[tuple[Any, Any]]:
-                splits, trains, all_rows = [], dict[int, Any](), np.arange(count_rows(X))
-                for train, test in (cv or self._checked_cv_orig).split(X, y, **params):
+                trains, all_rows = dict[int, Any](), np.arange(count_rows(X))
+                splitter = cv or check_cv(self.cv, y, classifier=is_classifier(self.estimator))
+                for train, test in splitter.split(X, y, **params):
                     rows = all_rows[np.asarray(train)]
                     trains[zlib.crc32(rows.tobytes())] = rows
                     splits.append((rows, test))
@@ -155,7 +161,7 @@ class StackedSearchMixin(EstimatorMixin):
             )
             for candidate in candidates:
                 trained = candidate.estimators.values()
-                seconds.append(sum(item.seconds for item in trained) / self.n_splits_)
+                seconds.append(sum(item.seconds for item in trained) / len(splits))
             results["mean_fit_time"] += seconds
             return results
 

@@ -11,10 +11,10 @@ from typing import Any, Self
 
 from scipy.sparse import issparse
 from sklearn.base import clone
-from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags, TargetTags, get_tags
 from sklearn.utils.metadata_routing import get_routing_for_object
 
+from .._sklearn import CallbackSupportMixin, with_callbacks
 from ..utils.arrays import IndexArray
 from ..utils.configurable import is_equal
 

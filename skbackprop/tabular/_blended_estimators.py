@@ -15,6 +15,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import has_fit_parameter
 
+from .._sklearn import fit_boosting
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
 from ..training.diagnostics import warn
@@ -314,16 +315,18 @@ def _fit_boosting(model: Any, X: Array, y: Array, options: dict[str, Any], secon
     With a time limit, warm starts at most double the number of trees as long as there is time.
     """
     if math.isinf(seconds):
-        model.fit(X, y, **options)
+        fit_boosting(model, X, y, **options)
         return
     start, n_trees = time.perf_counter(), model.max_iter
-    model.set_params(warm_start=True, max_iter=min(_FIRST_TREES, n_trees)).fit(X, y, **options)
+    model.set_params(warm_start=True, max_iter=min(_FIRST_TREES, n_trees))
+    fit_boosting(model, X, y, **options)
     while model.n_iter_ == model.max_iter < n_trees:
         duration = time.perf_counter() - start
         n_more = min(model.n_iter_, int(model.n_iter_ * (seconds - duration) / duration))
         if n_more < 1:
             break
-        model.set_params(max_iter=min(n_trees, model.n_iter_ + n_more)).fit(X, y, **options)
+        model.set_params(max_iter=min(n_trees, model.n_iter_ + n_more))
+        fit_boosting(model, X, y, **options)
     model.set_params(warm_start=False, max_iter=n_trees)
 
 

@@ -14,7 +14,6 @@ import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
-from .._sklearn import _check_categorical_features
 from ..utils.arrays import Array
 from ._column_values import (
     Kind,
@@ -335,10 +334,9 @@ def find_kinds(
     ValueError
         If a column can't be of the user's kind, or is categorical without being named.
     """
-    by_dtype = isinstance(categorical_features, str)
-    mask = None if by_dtype else _check_categorical_features(columns.table, categorical_features)
-    is_category = np.zeros(columns.n_columns, dtype=bool) if mask is None else mask
-    choices: dict[int, Kind] = dict.fromkeys(np.flatnonzero(is_category).tolist(), "category")
+    choices: dict[int, Kind] = dict.fromkeys(
+        _find_categorical_columns(categorical_features, columns), "category"
+    )
     choices |= _kinds_by_position(column_kinds, columns)
     kinds: list[Kind] = []
     for column in range(columns.n_columns):
@@ -349,7 +347,7 @@ def find_kinds(
         kind = columns.kind(column)
         if choice is not None:
             kind = _override_kind(columns, column, kind, choice)
-        elif kind == "category" and not by_dtype:
+        elif kind == "category" and not isinstance(categorical_features, str):
             raise ValueError(
                 f"{columns.label(column)} is not numeric, but is not among the "
                 f"categorical_features={categorical_features!r}. Add it, convert it to numbers, or "
@@ -357,6 +355,29 @@ def find_kinds(
             )
         kinds.append(kind)
     return kinds
+
+
+def _find_categorical_columns(categorical_features: Any, columns: TableColumns) -> list[int]:
+    """Return the positions of the columns that `categorical_features` names; none by dtype."""
+    if categorical_features is None or isinstance(categorical_features, str):
+        return []
+    keys = np.asarray(categorical_features)
+    if keys.dtype == bool and keys.shape == (columns.n_columns,):
+        positions: list[int] = np.flatnonzero(keys).tolist()
+        return positions
+    positions, names = [], [] if columns.names is None else list(columns.names)
+    for key in keys.ravel().tolist():
+        if isinstance(key, str) and key in names:
+            positions.append(names.index(key))
+        elif type(key) is int and 0 <= key < columns.n_columns:
+            positions.append(key)
+        else:
+            raise ValueError(
+                f"categorical_features must hold names or positions of columns, or True or False "
+                f"for each column, got {key!r} in {categorical_features!r}. The columns are "
+                f"{names or f'0 to {columns.n_columns - 1}'}."
+            )
+    return positions
 
 
 def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) -> dict[int, Kind]:

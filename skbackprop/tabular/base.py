@@ -15,11 +15,10 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
-from sklearn.callback import CallbackSupportMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_consistent_length, check_random_state
 
-from .._sklearn import Interval, StrOptions
+from .._sklearn import CallbackSupportMixin, Interval, StrOptions
 from ..estimators._estimator_mixin import (
     EstimatorMixin,
     with_argument_suggestions,

@@ -55,6 +55,9 @@ PROBLEMS = {
     "one count": ("regressor", "poisson", counts(1)),
     "many counts": ("regressor", "poisson", counts(3)),
 }
+DEFAULT_LOSSES = "log_loss", "squared_error"
+if "loss" not in MLPRegressor().get_params():  # before scikit-learn 1.7
+    PROBLEMS = {name: values for name, values in PROBLEMS.items() if values[1] in DEFAULT_LOSSES}
 SOLVERS = {
     "sgd": {"solver": "sgd", "momentum": 0.0},
     "momentum": {"solver": "sgd", "nesterovs_momentum": False},
@@ -124,12 +127,12 @@ def fitted_pair(problem, method, *, parameters=None, container="dense", weight=N
     X = CONTAINERS[container](X)
     pair = []
     for estimator_class in PAIRS[kind]:
-        own = dict(settings) if estimator_class is MLPClassifier else settings | {"loss": loss}
+        own = settings | ({} if loss in DEFAULT_LOSSES else {"loss": loss})
         if parameters is None:
             estimator = estimator_class(**own)
         else:
             estimator = started_from(parameters, estimator_class, **own)
-        pair.append(estimator.fit(X, y, sample_weight=weight))
+        pair.append(estimator.fit(X, y, **({} if weight is None else {"sample_weight": weight})))
     return *pair, X
 
 

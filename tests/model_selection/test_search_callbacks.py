@@ -8,6 +8,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skbackprop import BackpropClassifier, BackpropGridSearchCV, BackpropHalvingGridSearchCV
+from skbackprop.callbacks import Checkpoint
 from support import assert_same_search, bits, class_data, few_epochs, quick
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -113,6 +114,13 @@ def test_callbacks_of_networks_in_the_grid_follow_each_fit():
     found = fit_search(BackpropGridSearchCV, None, pipeline, grid, refit=False)
     assert len(callback.named("epoch")) == 2 * N_EPOCHS
     assert_same_search(found, fit_search(GridSearchCV, None, pipeline, grid, refit=False))
+
+
+def test_a_checkpoint_refuses_the_fits_of_a_search(tmp_path):
+    model = clone(NETWORK).set_callbacks(Checkpoint(tmp_path / "network.npz"))
+    with pytest.raises(ValueError, match="a search fits many networks"):
+        GridSearchCV(model, GRID, cv=2, error_score="raise").fit(X, Y)
+    assert not list(tmp_path.iterdir())
 
 
 def test_error_in_a_hook_leaves_the_search_unchanged():

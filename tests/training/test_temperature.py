@@ -217,7 +217,7 @@ def test_the_temperature_of_awkward_rows():
     assert 0.05 <= model.fit(X, y, X_val=X[:1], y_val=y[:1]).temperature_ <= 20
     same = np.flatnonzero(y == 1)
     given = {"X_val": X[same], "y_val": y[same]}
-    with pytest.raises(ValueError, match="Sample weights"):
+    with pytest.raises(ValueError, match="at least one weight above zero"):
         model.fit(X, y, **given, sample_weight_val=0.0 * same)
     said = model.fit(X, y, **given).predict_proba(X)
     assert np.isfinite(np.log(said)).all()
