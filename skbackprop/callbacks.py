@@ -164,8 +164,8 @@ class TrainingLog:
     - `time`: the end of the epoch in UTC, such as 2025-01-31T12:34:56.789+00:00;
     - `seconds`: the time since the fit of this network began;
     - `fit`: the id of the outermost fit, for example of a search; each call has a new one;
-    - `task`: the ids of nested tasks from the outermost to the fit of this network, such as
-      0/0/3/1; `fit` and `task` identify a network;
+    - `task`: the numbers of the nested tasks down to the fit of this network: in a grid search,
+      0/0/5 is the sixth fit of a candidate, and 0/1 the refit; `fit` and `task` identify a network;
     - `estimator`: the name of the class;
     - `member`: the index of the network in an ensemble, from 0;
     - `epoch`: the epoch, counted from 1 in each fit; of L-BFGS the last iteration;

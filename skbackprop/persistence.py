@@ -79,6 +79,9 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     Callbacks are code and are left out, also those of nested estimators. The training state is
     saved as in a pickle: after ``partial_fit``, and with ``warm_start=True``.
 
+    The first `save` or `load` of a process imports skops, which imports all modules of
+    scikit-learn. This takes half a second to three seconds.
+
     Parameters
     ----------
     estimator : estimator
@@ -130,6 +133,8 @@ def load(path: str | os.PathLike[str], *, trusted: Sequence[str | type] = ()) ->
     trusted: the classes that models of this package consist of (`get_trusted_types`), and those of
     scikit-learn, NumPy and SciPy that skops trusts. Anything else is not even imported. Do not rely
     on the predictions of a model from a stranger.
+
+    The first `save` or `load` of a process takes longer, see `save`.
 
     Parameters
     ----------
