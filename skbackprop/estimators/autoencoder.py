@@ -296,7 +296,8 @@ class BackpropAutoencoder(
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer. They can be assigned, as a whole or by item, and changed in
         place: prediction and further training use the new values. With ``average`` or calibration,
-        they include these, and can only be assigned.
+        they are the averaged or calibrated weights, which can be assigned, but not changed in
+        place.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer. They can be assigned as well.
     scales_ : list of arrays of shape (n_inputs,)

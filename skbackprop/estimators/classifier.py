@@ -255,9 +255,10 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         in ``loss_curve_`` and in the scores of ``early_stopping``. None means 1 for each class.
         "balanced" gives a class the weight ``n / (n_classes * n_c)``, where n and n_c are the total
         `sample_weight` of all rows and of the rows of the class, as in scikit-learn's
-        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1. A
-        0/1 matrix has only "balanced": the weight of a row is the product over the columns, as in
-        scikit-learn's trees. "balanced" needs all rows, so `partial_fit` does not accept it.
+        `LogisticRegression`. In a dict, such as ``{"sick": 10}``, missing classes have weight 1. If
+        y is a 0/1 matrix, only "balanced" is possible: the weight of a row is the product of its
+        weights for each column, as in scikit-learn's trees. "balanced" needs all rows, so
+        `partial_fit` does not accept it.
     label_smoothing : float, default=0.0
         The share e of each target that is spread evenly over all classes, in [0, 1). The targets
         are ``(1 - e) y + e / K`` for K classes, and ``(1 - e) y + e / 2`` for two classes and for
@@ -271,8 +272,8 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
     coefs_ : list of arrays of shape (fan_in, fan_out)
         The weights of each layer, or (n_estimators, fan_in, fan_out) with several members. They can
         be assigned, as a whole or by item, and changed in place: prediction and further training
-        use the new values. With ``average`` or calibration, they include these, and can only be
-        assigned.
+        use the new values. With ``average`` or calibration, they are the averaged or calibrated
+        weights, which can be assigned, but not changed in place.
     intercepts_ : list of arrays of shape (fan_out,)
         The intercepts of each layer. They can be assigned as well.
     gains_ : list of arrays of shape (units,), or None

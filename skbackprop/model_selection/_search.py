@@ -282,8 +282,8 @@ class BackpropGridSearchCV(StackedSearchMixin, GridSearchCV):
     ``solver="lbfgs"``, train one by one, with the same results.
 
     scikit-learn then evaluates all candidates. With an int ``random_state`` in the estimator, the
-    scores equal those of its search to the bit, with one BLAS thread. It also fits candidates that
-    have callbacks, or that fail in their stack, and fails where their own `fit` fails.
+    scores equal those of its search to the bit, with one BLAS thread. Candidates that have
+    callbacks, or that fail in their stack, are fitted one by one, as in scikit-learn's search.
 
     Transformers of a pipeline are fitted once for each split and each setting of their own
     parameters. With one process, they also transform the rows that are scored only once.
@@ -398,8 +398,8 @@ class BackpropRandomizedSearchCV(StackedSearchMixin, RandomizedSearchCV):
     ``solver="lbfgs"``, train one by one, with the same results.
 
     scikit-learn then evaluates all candidates. With an int ``random_state`` in the estimator, the
-    scores equal those of its search to the bit, with one BLAS thread. It also fits candidates that
-    have callbacks, or that fail in their stack, and fails where their own `fit` fails.
+    scores equal those of its search to the bit, with one BLAS thread. Candidates that have
+    callbacks, or that fail in their stack, are fitted one by one, as in scikit-learn's search.
 
     Transformers of a pipeline are fitted once for each split and each setting of their own
     parameters. With one process, they also transform the rows that are scored only once.
