@@ -118,6 +118,12 @@ def test_pages_are_linked_from_the_readme_or_the_landing_page(page):
     assert page in reached
 
 
+def test_guide_leads_no_reader_to_pages_for_contributors():
+    guide = (ROOT / "docs" / "user_guide").glob("*.md")
+    pages = {page.name for page in guide if re.search(r"\]\(\.\./design\.md", page.read_text())}
+    assert pages == set()
+
+
 def test_readme_is_short():
     assert len(text_of("README.md").split()) < 900
 

@@ -480,8 +480,8 @@ class BackpropAutoencoder(
             fit. ``max_iter`` may be higher.
         groups : array-like of shape (n_samples,), default=None
             The group of each row, such as a patient or a day. `early_stopping` holds out whole
-            groups. Groups have no effect if no rows are held out. With metadata routing, groups
-            passed to a search, a pipeline or cross-validation are forwarded without a request.
+            groups. Groups have no effect if no rows are held out. With metadata routing, searches,
+            pipelines and cross-validation pass groups to `fit` by default.
 
         Returns
         -------
@@ -704,9 +704,9 @@ class BackpropAutoencoder(
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         n_draws : int, default=20
-            The number of codes drawn for each row with ``variational=True``, at least 1. The more,
-            the closer is the result to the log-likelihood, mostly from below. The threshold
-            ``offset_`` belongs to the default.
+            The number of codes drawn for each row with ``variational=True``, at least 1. With more
+            codes, the result is closer to the log-likelihood, mostly from below. `fit` computes
+            ``offset_`` with the default.
 
         Returns
         -------

@@ -199,8 +199,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             The group of each row, such as a patient or a day, as numbers or strings.
             `early_stopping` then holds out whole groups, so that validation scores and
             out-of-fold predictions are honest for new groups. Without effect if no rows are held
-            out. With metadata routing, groups given to a search, a pipeline or cross-validation
-            are passed on without a request.
+            out. With metadata routing, searches, pipelines and cross-validation pass groups to
+            `fit` by default.
 
         Returns
         -------

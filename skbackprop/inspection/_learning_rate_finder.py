@@ -79,8 +79,9 @@ def find_learning_rate(
     A copy of the estimator is trained from its initial weights. The learning rate grows by the same
     factor with each batch (Smith 2017, section 3.3). A rate that is too small does not change the
     loss, a good one lowers it, and one that is too large raises it. The test ends when the mean of
-    the last losses exceeds the mean of the first ones by more than that mean and by more than the
-    loss has decreased. The suggestion is a tenth of the rate at which the smoothed loss is lowest.
+    the last losses exceeds the mean m of the first losses by more than abs(m), and by more than the
+    loss fell below m before. The suggestion is a tenth of the rate at which the smoothed loss is
+    lowest.
 
     Parameters
     ----------

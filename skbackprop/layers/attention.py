@@ -35,7 +35,7 @@ _SEQUENCES = "sequences of shape (steps, channels), as they come from Embedding,
 class PositionalEncoding(Layer):
     """Add an encoding of each step's position to a sequence: out_t = x_t + p_t.
 
-    Attention does not see the order of steps, so they must say where they are. By default p is
+    Attention does not see the order of steps, so it has to be part of the input. By default p is
     fixed (Vaswani et al. 2017, section 3.5): for channels 2 i and 2 i + 1 of c,
 
         p_t = (sin(t / 10000^(2 i / c)), cos(t / 10000^(2 i / c))).

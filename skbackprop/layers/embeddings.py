@@ -30,8 +30,8 @@ class CategoricalEmbedding(ColumnLayer):
 
     The code -1 has a vector of zeros, for missing and unknown levels, as scikit-learn's
     `OrdinalEncoder` encodes them with ``handle_unknown="use_encoded_value", unknown_value=-1``. In
-    prediction so has any other number that is not a code. A level without training rows keeps its
-    initial vector.
+    prediction, any other number that is not a code has a vector of zeros, too. A level without
+    training rows keeps its initial vector.
 
     It must be the first of `layers`, since it reads codes from X. The gradient with
     respect to a code is zero.
@@ -405,7 +405,7 @@ class PeriodicEmbedding(ColumnLayer):
         The number k of frequencies of each number, at least 1.
     scale : float, default=0.5
         Standard deviation of the initial frequencies, positive. Larger values learn more detail,
-        and overfit more. It is the setting to tune, between 0.05 and 5.
+        and overfit more. It is the setting to tune, between 0.1 and 2.
     n_units : int, default=3
         The number of outputs of each number, at least 1.
     trained : bool, default=True

@@ -531,9 +531,9 @@ class Bidirectional(Layer):
     """Two recurrent layers side by side: one reads a sequence forward, the other backward.
 
     The output has the units of both side by side (Schuster & Paliwal 1997). With
-    ``return_sequences=True`` they stand at the step of the input that both have read last.
-    Without it, they are the states after the last and after the first step. The backward layer
-    starts at the last step before the padding.
+    ``return_sequences=True``, each step has the states of both layers after they have read it.
+    Otherwise, the output is the forward state after the last step and the backward state after
+    the first step. The backward layer starts at the last step before the padding.
 
     Both have the settings of `layer`, and weights of their own. A fit stores these in
     ``forward_kernels_``, ``backward_kernels_`` and so on.

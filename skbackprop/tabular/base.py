@@ -179,13 +179,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             group are in the same fold, so out-of-fold results hold for new groups. At least two
             groups; with fewer groups than `n_estimators`, there are as many networks as groups.
             Ignored with X_val. With metadata routing, searches, pipelines and cross-validation pass
-            groups on without a request.
+            groups to `fit` by default.
         resume_from : str or path, default=None
             The file of a `callbacks.Checkpoint` of an estimator with the same parameters, fitted to
             the same data. Networks resume training after the last complete training cycle, and end
             with exactly the same weights as without the interruption. The estimators of `blend` are
-            fitted again. Only ``verbose`` and ``random_state`` (which is ignored) may differ from
-            the first fit.
+            not in the file, and are fitted again. Only ``verbose`` and ``random_state``, which has
+            no effect, may differ from the first fit.
 
         Returns
         -------
