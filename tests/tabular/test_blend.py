@@ -210,8 +210,10 @@ def test_boosting_of_the_user_gets_the_table():
 
 def seldom_known(n, known):
     """Return a column that is missing except in some rows, as numbers and as dates."""
-    numbers = np.where(np.isin(np.arange(n), known), np.arange(n) / n, np.nan)
-    days = pd.Timestamp("2024-01-01") + pd.to_timedelta(numbers * 100, unit="D")
+    is_known = np.isin(np.arange(n), known)
+    numbers = np.where(is_known, np.arange(n) / n, np.nan)
+    days = np.datetime64("2024-01-01", "ns") + np.arange(n) * np.timedelta64(5, "h")
+    days[~is_known] = np.datetime64("NaT")
     return pd.DataFrame({"seldom": numbers, "day": days})
 
 
