@@ -71,7 +71,7 @@ SAMPLE := $(addprefix tests/,training/test_lbfgs.py losses/test_losses.py losses
     model_selection/test_search.py estimators/test_validation_data.py)
 test-versions: ## a sample of the tests, with scikit-learn 1.6, 1.7, 1.8 and the newest, and Python 3.13
 	@$(call sample,oldest,python3.11,$(OLDEST))
-	@$(call sample,1.7,python3.11,'scikit-learn==1.7.*' 'pandas==2.*')
+	@$(call sample,1.7,python3.11,'scikit-learn==1.7.*' 'pandas==2.*' 'polars==1.39.*')
 	@$(call sample,1.8,python3.13,'scikit-learn==1.8.0' 'numpy==2.3.*' 'pandas==3.0.*' 'polars==1.39.*')
 	@$(call sample,newest,python3.13,)
 
