@@ -19,9 +19,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import (
     BaggingClassifier,
     HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
     VotingClassifier,
-    VotingRegressor,
 )
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, train_test_split
@@ -123,17 +121,6 @@ def test_soft_voting_averages_probabilities(network, weights):
     mean = np.average(each, axis=0, weights=weights)
     np.testing.assert_allclose(vote.predict_proba(X), mean, rtol=1e-9)
     assert vote.predict(X).tolist() == vote.classes_[mean.argmax(axis=1)].tolist()
-
-
-def test_voting_regressor_averages_predictions():
-    X, y = value_data(90)
-    members = [
-        ("boosting", HistGradientBoostingRegressor(**TREES)),
-        ("network", quick(BackpropRegressor, scale_target=True)),
-    ]
-    vote = VotingRegressor(members).fit(X, y)
-    mean = np.mean([clone(member).fit(X, y).predict(X) for _, member in members], axis=0)
-    np.testing.assert_allclose(vote.predict(X), mean, rtol=1e-9)
 
 
 def test_bagging_weights_rows():

@@ -54,16 +54,6 @@ def test_values_add_up_to_predictions(shap, model):
     np.testing.assert_allclose(sums, model.predict(X[20:24]), rtol=1e-6)
 
 
-def test_values_of_each_class_add_up_to_probabilities(shap):
-    X, y = class_data(60)
-    model = quick(BackpropClassifier).fit(X, y)
-    found = shap.explainers.Exact(model.predict_proba, X[:10])(X[20:24])
-    assert found.values.shape == (4, X.shape[1], 3)
-    sums = found.base_values + found.values.sum(axis=1)
-    np.testing.assert_allclose(sums, model.predict_proba(X[20:24]), rtol=1e-9)
-    np.testing.assert_allclose(found.values.sum(axis=2), 0, atol=1e-12)
-
-
 def test_explain_returns_the_exact_values_of_shap(shap):
     X, y = class_data(60)
     model = quick(BackpropClassifier).fit(X, y)

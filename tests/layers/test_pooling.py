@@ -116,19 +116,26 @@ def as_images(X, n_axes):
     return X if X.ndim == n_axes + 2 else X[..., None]
 
 
+def assert_pools(layer, pooled, shape, n_axes, n_estimators):
+    """Assert that a layer after a dense one is a function of images."""
+    dense, X = Dense(shape[-1], "tanh"), np.random.RandomState(0).randn(4, *shape)
+    assert layer.compute_output_shape(shape) == pooled(as_images(X, n_axes)).shape[1:]
+    outputs = (forward(shape, layers, X, n_estimators) for layers in ([dense, layer], [dense]))
+    for actual, before in zip(*outputs, strict=True):
+        expected = pooled(as_images(before, n_axes))
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("n_estimators", [1, 3])
 @every_window
 @every_kind
 def test_windows_match_loops(kind, n_axes, shape, settings, n_estimators):
     function, layers, _ = KINDS[kind]
-    layer, X = layers[n_axes - 1](**settings), np.random.RandomState(0).randn(4, *shape)
-    expected = pooled_by_loops(function, as_images(X, n_axes), n_axes, **settings)
-    assert layer.compute_output_shape(shape) == expected.shape[1:]
-    dense = Dense(shape[-1], "tanh")
-    first = forward(shape, [dense], X, n_estimators)
-    for actual, before in zip(forward(shape, [dense, layer], X, n_estimators), first, strict=True):
-        expected = pooled_by_loops(function, as_images(before, n_axes), n_axes, **settings)
-        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-14)
+    assert_pools(
+        layers[n_axes - 1](**settings),
+        lambda X: pooled_by_loops(function, X, n_axes, **settings),
+        *(shape, n_axes, n_estimators),
+    )
 
 
 @pytest.mark.parametrize("n_estimators", [1, 3])
@@ -136,17 +143,10 @@ def test_windows_match_loops(kind, n_axes, shape, settings, n_estimators):
 @every_kind
 def test_global_pooling_is_that_of_all_positions(kind, n_axes, shape, n_estimators):
     function, _, layers = KINDS[kind]
-    layer, X = layers[n_axes - 1](), np.random.RandomState(0).randn(4, *shape)
-    expected = function(as_images(X, n_axes), axis=tuple(range(1, 1 + n_axes)))
-    assert layer.compute_output_shape(shape) == expected.shape[1:]
-    X = np.repeat(X[None], n_estimators, axis=0)
-    dense = Dense(shape[-1], "tanh")
-    first = forward(shape, [dense], X[0], n_estimators)
-    for actual, before in zip(
-        forward(shape, [dense, layer], X[0], n_estimators), first, strict=True
-    ):
-        expected = function(as_images(before, n_axes), axis=tuple(range(1, 1 + n_axes)))
-        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-14)
+    axes = tuple(range(1, 1 + n_axes))
+    assert_pools(
+        layers[n_axes - 1](), lambda X: function(X, axis=axes), shape, n_axes, n_estimators
+    )
 
 
 def networks_of(layer, shape, first=False):

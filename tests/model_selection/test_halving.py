@@ -29,7 +29,6 @@ from sklearn.preprocessing import StandardScaler
 from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
-    BackpropGridSearchCV,
     BackpropHalvingGridSearchCV,
     BackpropHalvingRandomSearchCV,
 )
@@ -273,18 +272,6 @@ def test_training_starts_again_if_the_rows_have_changed(random_state, goes_on, s
     fit_search(BackpropHalvingGridSearchCV, estimator, grid)
     rounds = [1, 2, 6] if goes_on else [1, 3, 9]
     assert stack_sizes == [9] * 2 * rounds[0] + [6] * rounds[1] + [2] * rounds[2] + [1] * 9
-
-
-def test_schedules_count_progress_towards_the_last_round():
-    """The last score of the survivor equals that of training at once."""
-    estimator = clone(STEADY).set_params(learning_rate="cosine", solver="sgd")
-    halved = fit_search(BackpropHalvingGridSearchCV, estimator)
-    whole = BackpropGridSearchCV(estimator, GRID, cv=2, scoring=checksum).fit(X, Y)
-    last = {name: values[-1] for name, values in halved.cv_results_.items()}
-    i = whole.cv_results_["params"].index({n: last["params"][n] for n in GRID})
-    for split in range(2):
-        name = f"split{split}_test_score"
-        assert last[name] == whole.cv_results_[name][i]
 
 
 def test_scorers_get_the_epochs_of_the_round():

@@ -9,7 +9,8 @@ import warnings
 import zlib
 from dataclasses import fields, is_dataclass
 from functools import cache
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
+from math import factorial
 
 import joblib
 import numpy as np
@@ -306,6 +307,24 @@ def some_parameters(*widths, seed=0):
     rng = np.random.RandomState(seed)
     coefs = [0.5 * rng.randn(fan_in, fan_out) for fan_in, fan_out in pairwise(widths)]
     return coefs, [0.5 * rng.randn(fan_out) for fan_out in widths[1:]]
+
+
+def shapley_values(value, columns):
+    """Return the mean gain of each column over all coalitions (Shapley 1953)."""
+    d, values = len(columns), []
+    for column in columns:
+        others = [other for other in columns if other != column]
+        values.append(
+            sum(
+                factorial(size)
+                * factorial(d - size - 1)
+                / factorial(d)
+                * (value([*chosen, column]) - value(list(chosen)))
+                for size in range(d)
+                for chosen in combinations(others, size)
+            )
+        )
+    return np.array(values)
 
 
 def pairs(*axes):

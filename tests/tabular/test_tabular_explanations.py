@@ -1,8 +1,6 @@
 """Shares of the columns of raw tables in the predictions of tabular estimators."""
 
 import pickle
-from itertools import combinations
-from math import factorial
 
 import numpy as np
 import pandas as pd
@@ -15,6 +13,7 @@ from sklearn.linear_model import Ridge
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.inspection import explain
 from skbackprop.persistence import load, save
+from support import shapley_values
 from support.tables import BOTH, component_inputs, mixed_data, predict
 
 SETTINGS = {"n_estimators": 2, "max_iter": 2, "blend": None, "random_state": 0}
@@ -28,20 +27,7 @@ def by_definition(model, row, background):
         table = background.assign(**{name: row[name].iloc[0] for name in coalition})
         return predict(model, table[names]).mean(axis=0)
 
-    d, values = len(names), []
-    for column in names:
-        others = [name for name in names if name != column]
-        values.append(
-            sum(
-                factorial(size)
-                * factorial(d - size - 1)
-                / factorial(d)
-                * (value([*chosen, column]) - value(chosen))
-                for size in range(d)
-                for chosen in combinations(others, size)
-            )
-        )
-    return np.array(values)
+    return shapley_values(value, names)
 
 
 @BOTH

@@ -1,8 +1,5 @@
 """Shapley values against their definition, by enumeration of all coalitions."""
 
-from itertools import combinations
-from math import factorial
-
 import numpy as np
 import pytest
 
@@ -10,6 +7,7 @@ from skbackprop.estimators.explanation import (
     MAX_EXACT_COLUMNS,
     make_explanation,
 )
+from support import shapley_values
 
 N_COLUMNS = 5
 RNG = np.random.RandomState(0)
@@ -36,27 +34,14 @@ def shapley(function, rows, background, n_permutations=None, seed=0):
 
 
 def by_definition(function, row, background):
-    """Return the mean gain of each column over all coalitions (Shapley 1953)."""
+    """Return the Shapley values of one row."""
 
     def value(coalition):
         hybrids = background.copy()
         hybrids[:, coalition] = row[list(coalition)]
         return function(hybrids).mean(axis=0)
 
-    d, values = len(row), []
-    for column in range(d):
-        others = [other for other in range(d) if other != column]
-        values.append(
-            sum(
-                factorial(size)
-                * factorial(d - size - 1)
-                / factorial(d)
-                * (value([*chosen, column]) - value(list(chosen)))
-                for size in range(d)
-                for chosen in combinations(others, size)
-            )
-        )
-    return np.array(values)
+    return shapley_values(value, range(len(row)))
 
 
 def test_exact_values_are_those_of_the_definition():
