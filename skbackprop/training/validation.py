@@ -256,14 +256,11 @@ def fit_shared_temperature(
         for i, part in enumerate(validation):
             member = parameters.members(slice(i, i + 1))
             predictions += [predict_raw(network, member, part.rows.X, part.rows.index)[0]]
-    y, weights = [part.y for part in validation], [part.weight for part in validation]
+    y = [part.y for part in validation]
     if n_estimators == 1 or validation[0] is validation[1]:
-        return _fit_to_predictions(targets, np.stack(predictions), y[0], weights[0])
-    weight = None
-    if any(weight is not None for weight in weights):
-        weight = np.concatenate(
-            [np.ones(len(item)) if w is None else w for item, w in zip(y, weights, strict=True)]
-        )
+        return _fit_to_predictions(targets, np.stack(predictions), y[0], validation[0].weight)
+    weights = [part.rows.select(part.rows.weight) for part in validation]
+    weight = None if weights[0] is None else np.concatenate(weights)
     arrays = np.concatenate(predictions)[None], np.concatenate(y)
     temperature = _fit_to_predictions(targets, *arrays, weight)
     return temperature * (1 - _AVERAGING_SHARE * (1 - 1 / n_estimators))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import xlogy
+from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor, EarlyStopping
@@ -92,21 +93,26 @@ def test_the_temperature_fits_the_mean_prediction_on_x_val(name):
     assert_same_network(model, divided(plain, model.temperature_), rtol=1e-6)
 
 
-@pytest.mark.parametrize("fraction", ["folds", 0.3])
-def test_the_temperature_of_members_with_own_splits(fraction):
-    X, y = THREE
+@pytest.mark.parametrize("fraction, is_weighted", [("folds", False), ("folds", True), (0.3, False)])
+def test_the_temperature_of_members_with_own_splits(fraction, is_weighted):
+    """With weights, the rows of the first fold weigh nothing."""
+    (X, y), weight = THREE, np.ones(90)
     plain, model = (
-        each.set_params(early_stopping__validation_fraction=fraction).fit(X, y)
+        each.set_params(early_stopping__validation_fraction=fraction)
         for each in pair(n_estimators=4)
     )
+    if is_weighted:
+        weight = 10.0 * (plain.fit(X, y).oof_member_ > 0)
+    plain, model = (clone(each).fit(X, y, weight) for each in (plain, model))
     parts = plain._state.held_out
-    n = sum(map(len, parts))
+    n = sum(np.count_nonzero(weight[rows]) for rows in parts)
 
     def loss_at(temperature):
         members = divided(plain, temperature).estimators_
         losses = [
             len(rows) * loss_of_labels(one, X[rows], y[rows], None)
             for one, rows in zip(members, parts, strict=True)
+            if weight[rows].any()
         ]
         return sum(losses) / n
 
