@@ -56,6 +56,7 @@ def test_learning_rate_display_plots_the_range_test():
     smoothed, raw, suggestion = ax.lines
     np.testing.assert_array_equal(raw.get_data(), [found.rates, found.losses])
     np.testing.assert_array_equal(smoothed.get_data(), [found.rates, found.smoothed_losses])
+    assert raw.get_color() == smoothed.get_color() != suggestion.get_color()
     assert display.line_ is smoothed
     assert display.suggestion_line_ is suggestion
     assert suggestion.get_xdata()[0] == found.suggestion

@@ -154,7 +154,8 @@ def test_gives_each_of_several_estimators_a_color():
     ]
     colors = [line.get_color() for line in display.lines_]
     assert not same_color(colors[0], colors[1])
-    assert all(same_color(color, colors[1]) for color in colors[2:])
+    dots = [line.get_color() for line in display.ax_.lines if line.get_linestyle() == "None"]
+    assert all(same_color(color, colors[1]) for color in [*colors[2:], *dots])
     assert legend_texts(display) == ["plain", "stopped", "stopped, validation loss"]
     assert legend_texts(LossCurveDisplay.from_estimators([plain, plain])) == ["1", "2"]
 

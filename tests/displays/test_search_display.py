@@ -146,6 +146,18 @@ def test_heat_map_has_a_cell_for_each_pair_of_values(trees):
     assert ax.get_ylim()[0] < ax.get_ylim()[1]
 
 
+@pytest.mark.parametrize("negate_score", [False, True])
+def test_better_cells_are_brighter_and_their_texts_legible(trees, negate_score):
+    params = ["max_depth", "min_samples_leaf"]
+    display = from_estimator(trees, params=params, negate_score=negate_score)
+    sign, image = -1 if negate_score else 1, display.image_
+    greens = image.to_rgba(np.sort(sign * image.get_array().ravel()) * sign)[:, 1]
+    assert (np.diff(greens) >= 0).all()
+    for text in display.text_:
+        column, row = text.get_position()
+        assert abs(image.to_rgba(image.get_array()[row, column])[1] - text.get_color()[1]) > 0.3
+
+
 def test_values_that_form_no_grid_are_plotted_over_one_parameter():
     values = {"alpha": np.geomspace(1e-3, 1, 50), "tol": np.linspace(0.01, 0.2, 50)}
     search = ridge(values, RandomizedSearchCV, n_iter=12, random_state=0)
@@ -199,6 +211,8 @@ def test_rounds_are_the_scores_of_candidates_over_the_resources(resource):
     lengths = sorted(len(line.get_xdata()) for line in display.lines_)
     n_dropped = -np.diff([*search.n_candidates_, 0])
     assert lengths == [i for i, n in enumerate(n_dropped, 1) for _ in range(n)]
+    colors = [f"C{len(line.get_xdata()) - 1}" for line in display.lines_[:-1]]
+    assert [line.get_color() for line in display.lines_] == [*colors, "black"]
     best = display.lines_[-1]
     assert best.get_ydata()[-1] == search.best_score_
     assert best.get_xdata().tolist() == search.n_resources_

@@ -405,7 +405,7 @@ def test_a_member_that_diverges_leaves_the_ensemble_as_it_was(estimator_class, m
     assert_goes_on_alike(failing, spared, *data)
 
 
-def test_a_member_that_diverges_under_early_stopping_keeps_its_best_epoch():
+def test_a_member_that_diverges_under_early_stopping_keeps_its_best_epoch(capsys):
     """And says so, while the others go on as if alone."""
     data = class_data(N_ROWS)
     coefs, intercepts = initial(BackpropClassifier, True)
@@ -413,7 +413,7 @@ def test_a_member_that_diverges_under_early_stopping_keeps_its_best_epoch():
         weights[1] *= 1e151  # a few epochs from the largest numbers that there are
     settings = {"activation": "identity", "solver": "sgd", "learning_rate_init": 1.0}
     settings |= {"early_stopping": True, "max_iter": 20, "init": (coefs, intercepts)}
-    ensemble = ensemble_of(BackpropClassifier, **settings)
+    ensemble = ensemble_of(BackpropClassifier, **settings, verbose=True)
     networks = alone(ensemble)
     with pytest.warns(ConvergenceWarning) as caught:
         ensemble.fit(*data)
@@ -421,6 +421,10 @@ def test_a_member_that_diverges_under_early_stopping_keeps_its_best_epoch():
     assert len(diverged) == 1
     assert f"The weights of epoch {ensemble.best_iter_[1]}" in diverged[0]
     assert ensemble.n_iter_[1] < min(ensemble.n_iter_[0], ensemble.n_iter_[2])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "Iteration" in line]
+    for epoch, line in enumerate(lines):
+        losses = [curve[epoch] for curve in ensemble.loss_curve_ if len(curve) > epoch]
+        assert line == f"Iteration {epoch + 1}, loss = {np.mean(losses):.8f}"
     for member, network in enumerate(networks):
         network.set_params(init=([c[member] for c in coefs], [b[member] for b in intercepts]))
         assert_member(ensemble, member, network.fit(*data))
@@ -476,10 +480,3 @@ def test_the_number_of_members_cannot_change_while_training_goes_on(before, afte
     ensemble.set_params(n_estimators=before).fit(*data)
     ensemble.set_params(n_estimators=after, warm_start=False).fit(*data)
     assert len(networks_of(ensemble)) == after
-
-
-def test_verbose_prints_the_mean_loss_of_the_members(capsys):
-    ensemble = ensemble_of(BackpropRegressor, verbose=True).fit(*value_data(N_ROWS))
-    means = np.mean(ensemble.loss_curve_, axis=0)
-    expected = [f"Iteration {epoch}, loss = {loss:.8f}" for epoch, loss in enumerate(means, 1)]
-    assert capsys.readouterr().out.splitlines() == expected

@@ -89,6 +89,17 @@ def test_the_loss_after_each_epoch_is_that_of_the_network_then(case, weighted):
         assert whole.validation_loss_curve_[n - 1] == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_validation_row_of_weight_zero_is_not_there():
+    """Its loss overflows."""
+    y, weighs = np.where(WEIGHT > 0, VALUES, 1e200), WEIGHT[VAL] > 0
+    model, without = (quick(BackpropRegressor, early_stopping=True) for _ in range(2))
+    model.fit(X[FIT], y[FIT], **watching(True, y))
+    rows = {name: values[weighs] for name, values in watching(True, y).items()}
+    without.fit(X[FIT], y[FIT], **rows)
+    for name in ("validation_loss_curve_", "validation_scores_"):
+        np.testing.assert_allclose(getattr(model, name), getattr(without, name), rtol=1e-9)
+
+
 @BOTH
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 def test_validation_data_does_not_change_training(estimator_class, solver):

@@ -10,8 +10,9 @@ from scipy import integrate, sparse, stats
 from scipy.special import expit
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 
-from skbackprop import BackpropAutoencoder
+from skbackprop import BackpropAutoencoder, BackpropGridSearchCV
 from skbackprop.estimators._variational_losses import kl_divergences
 from skbackprop.losses import Huber, LogLoss, Poisson, SquaredError
 from support import few_epochs, same_bits
@@ -83,6 +84,24 @@ def test_loss_curve_is_the_negative_evidence_lower_bound(loss, rows, weight):
     values = loss.value(raw[None], rows[None])[0] + beta * kl_divergences(mean, log_variance)
     expected = np.average(values, weights=weight) / (D if loss.average_over_outputs else 1)
     assert autoencoder.loss_curve_ == pytest.approx([expected], rel=1e-8)
+
+
+def test_batches_of_weight_zero_add_no_divergence():
+    """Neither to the loss of a network that skips them, nor to those of others in its stack."""
+    skipping, shorter = (
+        small(batch_size=16, shuffle=False).partial_fit(X, sample_weight=np.ones(N))
+        for _ in range(2)
+    )
+    skipping.partial_fit(X, sample_weight=np.arange(N) < 48)
+    assert skipping.loss_ == pytest.approx(shorter.partial_fit(X[:48]).loss_)
+    settings = {"cv": 2, "refit": False, "scoring": lambda model, X, sample_weight: model.loss_}
+    stacked, alone = (
+        kind(small(batch_size=2), {"random_state": [0, 1, 2]}, **settings)
+        .fit(X, sample_weight=np.arange(N) % 3 == 0)
+        .cv_results_["mean_test_score"]
+        for kind in (BackpropGridSearchCV, GridSearchCV)
+    )
+    np.testing.assert_allclose(stacked, alone)
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT], ids=["equal", "weighted"])

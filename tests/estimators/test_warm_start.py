@@ -102,9 +102,10 @@ def test_warm_fit_holds_out_the_rows_of_the_first_fit():
 def test_warm_fit_on_other_rows_or_with_another_share_draws_a_new_split(estimator_class):
     estimator = estimator_class(early_stopping=True, warm_start=True, max_iter=3, **SMALL)
     n_before = 0
-    splits = (60, 0.25, 45), (40, 0.25, 30), (60, 0.25, 45), (60, 0.5, 30)
+    splits = (60, 0.25, 45), (40, 0.25, 30), (40, 0.5, 20), (40, 0, 40), (40, 0.5, 20)
     for n_rows, fraction, n_train in splits:
-        estimator.set_params(validation_fraction=fraction).fit(*data_for(estimator_class, n_rows))
+        estimator.set_params(early_stopping=fraction > 0, validation_fraction=fraction)
+        estimator.fit(*data_for(estimator_class, n_rows))
         assert estimator.t_ - n_before == n_train * estimator.n_iter_
         n_before = estimator.t_
 

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from skbackprop import BackpropClassifier, BackpropGridSearchCV
 from skbackprop.export import to_onnx
 from support import cases
-from support.cases import SHORT, X, Y, classifier, expected, is_close, model, regressor
+from support.cases import NUMBERS, SHORT, X, Y, classifier, expected, is_close, model, regressor
 
 
 def outputs_of(proto, X, with_reference=True):
@@ -75,6 +75,18 @@ def test_large_scores_do_not_overflow(settings):
     for y in (Y, Y > 0):
         found = outputs_of(to_onnx(classifier(y, n_estimators=2, **settings)), X * 1e6)
         assert np.allclose(found["probabilities"].sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("settings", [{}, {"loss": "gaussian"}], ids=str)
+def test_standard_deviations_in_any_unit(settings, size):
+    """Their squares would overflow or vanish in single precision."""
+    model = regressor(NUMBERS * size, n_estimators=3, scale_target=True, **settings)
+    (_, std), found = (
+        model.predict(X, return_std=True),
+        outputs_of(to_onnx(model, return_std=True), X),
+    )
+    np.testing.assert_allclose(found["std"][:, 0], std, rtol=1e-4)
 
 
 def test_any_number_of_rows():

@@ -142,6 +142,7 @@ CASES = {
     "sparse": case(RATES, data=(sparse.csr_array(np.maximum(CLASSES[0], 0)), CLASSES[1])),
     "frame and words": case(RATES, data=FRAME),
     "members": case(RATES | {"n_estimators": [1, 3]}),
+    "masks": case(RATES, quick(BackpropClassifier, dropout=0.3)),
     "objects": case(
         {
             "activation": [Logistic(), "relu"],

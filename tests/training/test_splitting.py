@@ -116,6 +116,9 @@ def test_many_groups_give_like_sizes_and_shares_of_classes(monkeypatch):
     _, held_out = group_train_validation_split(groups, 0.25, rng, classes, None)
     assert len(held_out) == pytest.approx(250, rel=0.1)
     assert classes[held_out].mean() == pytest.approx(classes.mean(), rel=0.2)
+    for share, n_parts in ((0.09, 2), (0.11, 2), (0.01, 1)):  # of twenty, rounded
+        _, held_out = group_train_validation_split(np.arange(200), share, rng, None, None)
+        assert len(held_out) == 10 * n_parts
     monkeypatch.setattr(splits, "_MAX_STRATIFIED", 50)
     assert np.ptp(np.bincount(draw_group_folds(groups, 5, rng, classes))) <= 2
 
