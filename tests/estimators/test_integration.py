@@ -13,16 +13,13 @@ import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
-from sklearn.datasets import load_breast_cancer
 from sklearn.ensemble import (
     BaggingClassifier,
     HistGradientBoostingClassifier,
     VotingClassifier,
 )
-from sklearn.metrics import log_loss
-from sklearn.model_selection import KFold, train_test_split
+from sklearn.model_selection import KFold
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -46,13 +43,6 @@ def quick_classifier(**settings):
     return BackpropClassifier(**SHORT | {"max_iter": 40} | settings)
 
 
-@pytest.fixture(scope="module")
-def cancer():
-    """Train and test rows of a binary problem on which the majority class scores 0.63."""
-    X, y = load_breast_cancer(return_X_y=True)
-    return train_test_split(X, y, random_state=0, stratify=y)
-
-
 # ------------------------------------------------------------------------------- pipelines
 
 
@@ -73,22 +63,6 @@ def test_column_transformer_feeds_a_frame_of_mixed_columns():
 
 
 # ------------------------------------------------------------------------ meta-estimators
-
-
-# From scikit-learn 1.8 on.
-HAS_TEMPERATURE = "temperature" in CalibratedClassifierCV.__doc__
-
-
-@pytest.mark.parametrize("method", ["isotonic", *["temperature"] * HAS_TEMPERATURE])
-def test_calibration(cancer, method):
-    X, X_test, y, y_test = cancer
-    model = make_pipeline(StandardScaler(), quick_classifier())
-    calibrated = CalibratedClassifierCV(model, method=method, cv=3).fit(X, y)
-    probabilities = calibrated.predict_proba(X_test)
-    assert probabilities.shape == (len(X_test), 2)
-    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
-    assert log_loss(y_test, probabilities) < 0.3  # the class frequencies alone: 0.66
-    assert calibrated.score(X_test, y_test) > 0.93
 
 
 def test_multi_output_classifier_learns_batch_by_batch():
@@ -143,23 +117,6 @@ def test_transformed_targets(n_outputs):
     by_hand = quick(BackpropRegressor).fit(X, np.log(prices))
     assert_same_network(model.fit(X, prices).regressor_, by_hand)
     np.testing.assert_allclose(model.predict(X), np.exp(by_hand.predict(X)))
-
-
-# ----------------------------------------------------------------------- metadata routing
-
-
-@pytest.mark.usefixtures("routing")
-def test_sample_weight_is_routed_through_a_pipeline():
-    X, y = class_data()
-    weight = np.arange(60) % 3
-    model = make_pipeline(
-        StandardScaler().set_fit_request(sample_weight=False),
-        quick_classifier().set_fit_request(sample_weight=True),
-    ).fit(X, y, sample_weight=weight)
-    X_scaled = StandardScaler().fit_transform(X)
-    assert_same_network(model[-1], quick_classifier().fit(X_scaled, y, sample_weight=weight))
-    unweighted = quick_classifier().fit(X_scaled, y)
-    assert not np.allclose(model[-1].coefs_[0], unweighted.coefs_[0])
 
 
 # ------------------------------------------------------------- conventions of an estimator

@@ -14,7 +14,6 @@ from skbackprop import (
 )
 from skbackprop.optimizers import Adam
 from skbackprop.tabular._categorical_encoding import TargetEncoding
-from skbackprop.training.start import _make_fold_rng, spawn_rngs
 from support import BOTH, class_data, data_for, few_epochs, interrupt, quick, same_bits, value_data
 
 pytestmark = few_epochs
@@ -68,13 +67,6 @@ def test_an_array_without_names_warns_after_a_frame(method):
     model = getattr(quick(BackpropRegressor), method)(frame, y)
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         model.predict(X)
-
-
-def test_folds_have_a_stream_of_their_own():
-    rngs = spawn_rngs(0, 3)
-    draws = [_make_fold_rng(rngs).randint(2**31, size=4).tolist() for _ in range(2)]
-    assert draws[0] == draws[1]
-    assert draws[0] not in [copy.deepcopy(rng).randint(2**31, size=4).tolist() for rng in rngs]
 
 
 def test_a_level_of_one_fold_has_the_mean_of_the_others():
