@@ -188,6 +188,13 @@ def test_scorers_do_not_ask_for_the_names_of_an_earlier_fit():
         model.fit(pd.DataFrame(X).add_prefix("x"), WORDS)  # a warning would be an error
 
 
+@pytest.mark.parametrize("solver, best_iter", [("adam", 1), ("lbfgs", 5)])
+def test_the_last_of_equally_good_iterations_counts_for_lbfgs(solver, best_iter):
+    rule = EarlyStopping(lambda *_: 0.0, n_iter_no_change=np.inf)
+    model = quick(BackpropRegressor, solver=solver, early_stopping=rule).fit(*value_data())
+    assert (model.n_iter_, model.best_iter_) == (5, best_iter)
+
+
 def test_patience_is_that_of_early_stopping():
     stopping, settings = EarlyStopping("loss", n_iter_no_change=5), {"learning_rate_init": 0.5}
     model = quick(BackpropClassifier, early_stopping=stopping, max_iter=200, **settings)

@@ -8,6 +8,7 @@ Scores do not show that candidates resume, so the networks in each epoch of a st
 import pickle
 import warnings
 
+import joblib
 import numpy as np
 import pytest
 from scipy.stats import loguniform
@@ -211,6 +212,15 @@ def test_two_processes_give_equal_results(case):
     alone, paired = (
         fit_search(BackpropHalvingGridSearchCV, *CASES[case], n_jobs=n_jobs) for n_jobs in (1, 2)
     )
+    assert_same_halving(paired, alone)
+
+
+def test_two_threads_give_equal_results():
+    """Candidates of one stack go on in two, each with the random state of its own."""
+    settings = {"factor": 1.5, "cv": [(np.arange(20), np.arange(20, N))], "refit": False}
+    alone = fit_search(BackpropHalvingGridSearchCV, STEADY, **settings)
+    with joblib.parallel_config("threading", n_jobs=2):
+        paired = fit_search(BackpropHalvingGridSearchCV, STEADY, **settings)
     assert_same_halving(paired, alone)
 
 

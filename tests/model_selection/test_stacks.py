@@ -141,7 +141,7 @@ def test_large_networks_train_alone(stack_sizes):
     """So few of them would fit into a stack that it would not be faster."""
     settings = {"hidden_layer_sizes": (300, 300), "learning_rate_init": 0.3}
     network = clone(NETWORK).set_params(max_iter=3, **settings)
-    fit_both(network, {"early_stopping": [False, True]}, refit=False)
+    fit_both(network, {"early_stopping": [False, True], "alpha": [0.0, 0.1]}, refit=False)
     assert set(stack_sizes) == {1}
 
 
@@ -347,7 +347,8 @@ def whole_pipeline(estimator, X, y):
     """A user-defined scorer that uses attributes of the estimator."""
     assert type(estimator) is Pipeline and type(estimator[-1]) is BackpropClassifier
     assert estimator.get_params()[f"{LAST}alpha"] in RATES["alpha"]
-    return accuracy_score(y, estimator.predict(X)) + estimator[0].mean_[0]
+    losses = estimator[-1].loss_curve_
+    return accuracy_score(y, estimator.predict(X)) + estimator[0].mean_[0] + sum(losses)
 
 
 @pytest.mark.slow

@@ -186,8 +186,10 @@ def test_boosting_gets_missing_values_and_category_codes():
     assert np.nanmax(X[:, 2]) == 254  # the most that boosting takes
     of_level = pd.Series(X[:1800, 2]).groupby(table["level"]).nunique()
     assert (of_level == 1).all()
-    common = table["level"].value_counts().index[:200]
-    assert pd.Series(X[:1800, 2])[table["level"].isin(common)].nunique() == 200
+    codes = pd.Series(X[:1800, 2])
+    is_common = table["level"].isin(table["level"].value_counts().index[:200])
+    assert codes[is_common].nunique() == 200
+    assert not set(codes[is_common]) & set(codes[~is_common])
     of_color = pd.Series(X[:1800, 3]).groupby(table["color"], dropna=False).nunique()
     assert of_color.tolist() == [1] * 3
     boosted = model.blended_[0][0]
@@ -213,7 +215,7 @@ def seldom_known(n, known):
     is_known = np.isin(np.arange(n), known)
     numbers = np.where(is_known, np.arange(n) / n, np.nan)
     days = np.datetime64("2024-01-01", "ns") + np.arange(n) * np.timedelta64(5, "h")
-    days[~is_known] = np.datetime64("NaT")
+    days[~is_known] = np.datetime64("NaT", "ns")
     return pd.DataFrame({"seldom": numbers, "day": days})
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.persistence import load, save
-from skbackprop.tabular import TableEncoder, _table_encoding
+from skbackprop.tabular import TableEncoder, _random_slopes, _table_encoding
 from skbackprop.tabular._random_slopes import (
     RandomSlopes,
     _SlopeTest,
@@ -42,13 +42,16 @@ def test_lines_without_noise_are_exact():
 def test_slopes_are_shrunk_as_much_as_the_variances_say():
     """By the variances that the rows were drawn with, the best linear predictor is known."""
     codes, z, y, _, slopes = rows_of_lines(40_000, 4000, 0.5, 2.0)
-    found = fit_random_slopes(codes, z, y, 4000)[1:, 1]
+    heights, found = fit_random_slopes(codes, z, y, 4000)[1:].T
     sums = _SlopeTest.from_rows(codes, z[:, None], y, 4000)
     zz, own = sums.zz[:, 0], sums.zy[:, 0] / sums.zz[:, 0]
     share = 0.25 / (0.25 + 4 / zz)
     np.testing.assert_allclose(found, 1 + share * (own - 1), atol=0.1)
     errors = [np.square(each - slopes).mean() for each in (found, own, np.ones(4000))]
     assert errors[0] < 0.8 * min(errors[1:])
+    mean_z = sums.mean_z[:, 0]
+    noise = 4 / sums.counts + mean_z**2 / (4 + zz / 4)
+    np.testing.assert_allclose(heights, (sums.mean_y - found * mean_z) / (1 + noise), atol=0.05)
 
 
 def test_parallel_lines_have_the_slope_of_least_squares():
@@ -74,6 +77,17 @@ def test_the_f_test_is_that_of_nested_models():
     assert test.within[0] == pytest.approx(own / (120 - 8))
     assert test.between[0] == pytest.approx(common - own)
     assert test.gain[0] == pytest.approx(1 - own / 112 / (common / 115))
+
+
+def test_the_pair_of_the_lowest_error_is_kept(monkeypatch):
+    """Not that whose slopes gain most: lines of the first categories also know their heights."""
+    monkeypatch.setattr(_random_slopes, "MAX_PAIRS", 1)
+    rng = np.random.RandomState(0)
+    codes, z = rng.randint(1, 9, (1000, 2)), rng.randn(1000, 1)
+    slopes = np.where(codes % 2, 1, -1) @ [0.5**0.5, 1]
+    y = np.where(codes[:, 0] > 4, 1, -1) + slopes * z[:, 0]
+    arguments = np.array([True]), y, lambda: np.arange(1000) % 5, [8, 8]
+    assert RandomSlopes.fit(codes, z, *arguments).categories == (0,)
 
 
 # ------------------------------------------------------------------------------- estimators

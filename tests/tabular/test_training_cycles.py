@@ -114,6 +114,13 @@ def test_the_last_useful_cycle_is_kept(kind, losses, n_cycles, in_cycles):
     np.testing.assert_array_equal(model.predict(X), expected.predict(X))
 
 
+def test_a_worse_cycle_of_very_many_rows_is_not_kept(in_cycles, monkeypatch):
+    monkeypatch.setattr(_networks, "VERY_MANY_ROWS", 1)
+    in_cycles([3.0, 3.02, 3.0])
+    model = TabularClassifier(**SMALL).fit(*data_for(TabularClassifier))
+    assert (model.n_iter_ == 1).all()
+
+
 @BOTH
 @pytest.mark.parametrize("seconds, n_cycles", [(2.9, 1), (3.1, 2), (6.9, 2), (7.1, 3)])
 def test_a_cycle_begins_if_it_ends_within_the_time_limit(kind, seconds, n_cycles, monkeypatch):

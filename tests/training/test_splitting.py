@@ -1,6 +1,7 @@
 """Early stopping holds out rows, folds or whole groups, and predicts rows out of fold."""
 
 import copy
+import itertools
 import pickle
 
 import numpy as np
@@ -42,7 +43,7 @@ pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
 # ------------------------------------------------------------------------------- splits
 
 
-@pytest.mark.parametrize("n_held_out", [2, 9, 25])
+@pytest.mark.parametrize("n_held_out", [2, 9, 25, 27])
 @pytest.mark.parametrize("counts", [None, [30], [20, 10], [17, 3, 2, 8], [29, 1]], ids=str)
 def test_a_split_is_that_of_train_test_split(counts, n_held_out):
     """Stratified where scikit-learn can: each class has two rows, and there are rows enough."""
@@ -223,6 +224,18 @@ def test_a_warm_start_keeps_the_folds_unless_the_split_changes(estimator_class):
     members = copy.deepcopy(model).fit(X, y, groups=np.arange(len(y)) // 2).oof_member_
     np.testing.assert_array_equal(members[::2], members[1::2])
     assert len(model.fit(X[:-9], y[:-9]).oof_member_) == len(y) - 9
+
+
+@pytest.mark.parametrize("fraction", [0.25, "folds"])
+def test_warm_fits_continue_the_order_of_the_rows(fraction):
+    """Each epoch is the best, so that no earlier weights return."""
+    scores = itertools.count()
+    rule = EarlyStopping(lambda *_: next(scores), fraction, n_iter_no_change=np.inf)
+    whole, parts = (
+        BackpropClassifier(**SETTINGS | {"early_stopping": rule, "batch_size": 10, **changes})
+        for changes in ({"max_iter": 4}, {"max_iter": 2, "warm_start": True})
+    )
+    assert same_bits(parts.fit(*class_data()).fit(*class_data()), whole.fit(*class_data()))
 
 
 @BOTH

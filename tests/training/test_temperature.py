@@ -221,6 +221,7 @@ def test_the_temperature_of_awkward_rows():
     X, y = class_data(12, n_classes=2)
     _, model = pair()
     assert 0.05 <= model.fit(X, y, X_val=X[:1], y_val=y[:1]).temperature_ <= 20
+    assert model.fit(X, y, X_val=1e308 * np.sign(X), y_val=y).temperature_ == 1  # not finite
     same = np.flatnonzero(y == 1)
     given = {"X_val": X[same], "y_val": y[same]}
     with pytest.raises(ValueError, match="at least one weight above zero"):
