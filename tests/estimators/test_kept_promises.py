@@ -60,11 +60,9 @@ def test_arrays_that_training_would_not_continue_from_are_read_only(average):
     assert model.coefs_[0].flags.writeable == (average is None)
 
 
-@pytest.mark.parametrize("method", ["fit", "partial_fit"])
-def test_an_array_without_names_warns_after_a_frame(method):
+def test_an_array_without_names_warns_after_partial_fit_of_a_frame():
     X, y = value_data()
-    frame = pd.DataFrame(X).add_prefix("x")
-    model = getattr(quick(BackpropRegressor), method)(frame, y)
+    model = quick(BackpropRegressor).partial_fit(pd.DataFrame(X).add_prefix("x"), y)
     with pytest.warns(UserWarning, match="does not have valid feature names"):
         model.predict(X)
 

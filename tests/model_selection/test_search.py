@@ -274,6 +274,7 @@ def test_attributes_are_those_of_scikit_learn(ours, theirs, settings, refit):
     assert public[0] == public[1]
     for search in found:
         assert hasattr(search, "classes_") == hasattr(search, "feature_names_in_") == refit
+    assert not hasattr(found[0].fit(*CLASSES), "feature_names_in_")
 
 
 def metrics_by_name(estimator, X, y):
