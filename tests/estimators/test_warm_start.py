@@ -102,7 +102,7 @@ def test_warm_fit_holds_out_the_rows_of_the_first_fit():
 def test_warm_fit_on_other_rows_or_with_another_share_draws_a_new_split(estimator_class):
     estimator = estimator_class(early_stopping=True, warm_start=True, max_iter=3, **SMALL)
     n_before = 0
-    splits = (60, 0.25, 45), (40, 0.25, 30), (40, 0.5, 20), (40, 0, 40), (40, 0.5, 20)
+    splits = (40, 0.25, 30), (60, 0.25, 45), (60, 0.5, 30), (60, 0, 60), (60, 0.5, 30)
     for n_rows, fraction, n_train in splits:
         estimator.set_params(early_stopping=fraction > 0, validation_fraction=fraction)
         estimator.fit(*data_for(estimator_class, n_rows))
