@@ -214,8 +214,7 @@ def seldom_known(n, known):
     """Return a column that is missing except in some rows, as numbers and as dates."""
     is_known = np.isin(np.arange(n), known)
     numbers = np.where(is_known, np.arange(n) / n, np.nan)
-    days = np.datetime64("2024-01-01", "ns") + np.arange(n) * np.timedelta64(5, "h")
-    days[~is_known] = np.datetime64("NaT", "ns")
+    days = pd.Series(pd.date_range("2024-01-01", periods=n, freq="5h")).where(is_known)
     return pd.DataFrame({"seldom": numbers, "day": days})
 
 
