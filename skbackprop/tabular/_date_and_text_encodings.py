@@ -65,7 +65,7 @@ class DateEncoding:
         days, months, years = map(dates.astype, ("M8[D]", "M8[M]", "M8[Y]"))
         day = np.timedelta64(1, "D")
         day_of_year = (days - years.astype("M8[D]")) / day
-        n_days = ((years + 1).astype("M8[D]") - years.astype("M8[D]")) / day
+        n_days = ((years + np.timedelta64(1, "Y")).astype("M8[D]") - years.astype("M8[D]")) / day
         parts = [
             years.astype(np.int64) + 1970,
             *_cycle(months.astype(np.int64) % 12 / 12),
