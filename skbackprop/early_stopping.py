@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from .utils.configurable import Configurable
-from .utils.validation import validate_bool, validate_interval
+from .utils.validation import validate_interval
 
 __all__ = ["EarlyStopping"]
 
@@ -97,7 +97,6 @@ class EarlyStopping(Configurable):
         object.__setattr__(self, "validation_fraction", fraction)
         validate_interval(self, "n_iter_no_change", low=1)
         validate_interval(self, "tol", low=0, closed="left")
-        validate_bool(self, "calibrate")
 
     def n_held_out(self, n_rows: int) -> int:
         """Return the number of validation rows out of `n_rows`, unless it is "folds"."""

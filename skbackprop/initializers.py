@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,20 +111,11 @@ class VarianceScaling(Initializer):
     """
 
     scale: float = 1.0
-    mode: str = "fan_avg"
-    distribution: str = "uniform"
+    mode: Literal["fan_in", "fan_out", "fan_avg"] = "fan_avg"
+    distribution: Literal["uniform", "normal"] = "uniform"
 
     def __post_init__(self) -> None:
         validate_interval(self, "scale", low=0, closed="neither")
-        for name, options in (
-            ("mode", ("fan_in", "fan_out", "fan_avg")),
-            ("distribution", ("uniform", "normal")),
-        ):
-            if getattr(self, name) not in options:
-                raise ValueError(
-                    f"{name} of VarianceScaling must be one of {options}, "
-                    f"got {getattr(self, name)!r}."
-                )
 
     def draw(self, rng: np.random.RandomState, fan_in: int, fan_out: int) -> WeightsAndBiases:
         fans = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}

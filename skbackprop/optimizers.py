@@ -96,10 +96,6 @@ class SGD(Optimizer):
 
     def __post_init__(self) -> None:
         validate_interval(self, "momentum", low=0, high=1)
-        if not isinstance(self.nesterovs_momentum, (bool, np.bool_)):
-            raise ValueError(
-                f"nesterovs_momentum of SGD must be True or False, got {self.nesterovs_momentum!r}."
-            )
 
     def init(self, theta: Array) -> ArrayDict:
         return {"velocity": np.zeros_like(theta)}

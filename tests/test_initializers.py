@@ -88,11 +88,3 @@ def test_modes_and_distributions_are_those_of_keras():
     bounds = {mode: np.abs(drawn).max() / largest for mode, drawn in weights.items()}
     expected = {"fan_in": 3 * 2 / 3, "fan_out": 3 * 2 / 5, "fan_avg": 3 * 2 / 4}
     assert {mode: bound**2 for mode, bound in bounds.items()} == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("name, value", [("mode", "in"), ("distribution", True), ("mode", None)])
-def test_an_unknown_mode_or_distribution_is_an_error(name, value):
-    with pytest.raises(
-        ValueError, match=f"{name} of VarianceScaling must be one of .*got {value!r}"
-    ):
-        VarianceScaling(**{name: value})

@@ -180,17 +180,6 @@ def test_steps_in_blocks_are_those_at_once(optimizer, n_estimators, monkeypatch)
         assert_same_bits(state[name], array, name)
 
 
-# ----------------------------------------------------------------------------- settings
-
-
-@pytest.mark.parametrize("flag", ["no", None, 1])
-def test_a_flag_is_true_or_false(flag):
-    message = f"^nesterovs_momentum of SGD must be True or False, got {flag!r}"
-    with pytest.raises(ValueError, match=message):
-        SGD(nesterovs_momentum=flag)
-    assert SGD(nesterovs_momentum=np.bool_(False)) == SGD(nesterovs_momentum=False)
-
-
 # --------------------------------------------------------------------- in the estimators
 
 

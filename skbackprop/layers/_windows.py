@@ -106,8 +106,6 @@ class WindowLayer(Layer):
     ----------
     size_name, size_text : str
         The name of the setting that is the size of windows, and what errors call it.
-    paddings : tuple of str, default=("valid", "same")
-        The allowed values of `padding`.
     """
 
     strides: Any
@@ -116,7 +114,6 @@ class WindowLayer(Layer):
 
     size_name: ClassVar[str]
     size_text: ClassVar[str]
-    paddings: ClassVar[tuple[str, ...]] = ("valid", "same")
 
     def validate_windows(self) -> None:
         """Raise a ValueError if a setting of the windows is not valid, and make pairs tuples."""
@@ -125,11 +122,6 @@ class WindowLayer(Layer):
             validate_positive_int(self, *names)
         else:
             validate_pairs(self, *names)
-        if self.padding not in self.paddings:
-            raise ValueError(
-                f"padding of {type(self).__name__} must be one of "
-                f"{', '.join(map(repr, self.paddings))}, got {self.padding!r}."
-            )
 
     @property
     def window_size(self) -> Pair:

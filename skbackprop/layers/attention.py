@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from ..activations import ActivationFunction, get_activation
+from ..activations import ActivationLike
 from ..utils.arrays import Array, max_by_halves
 from ..utils.parallel import parallel_for, split_rows
-from ..utils.validation import validate_bool, validate_interval, validate_positive_int
+from ..utils.validation import validate_interval, validate_positive_int
 from .base import (
     BoundLayer,
     Layer,
@@ -76,9 +76,6 @@ class PositionalEncoding(Layer):
     batch_view = "flat"
     backward_reads = "neither"
 
-    def __post_init__(self) -> None:
-        validate_bool(self, "trained")
-
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return ()
 
@@ -133,7 +130,6 @@ class AttentionLayer(Layer):
         validate_positive_int(self, "n_heads")
         if self.key_size is not None:
             validate_positive_int(self, "key_size")
-        validate_bool(self, "is_causal")
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         return (self,)
@@ -487,7 +483,7 @@ class TransformerBlock(AttentionLayer):
 
     n_heads: int
     n_units: int
-    activation: str | ActivationFunction = "gelu"
+    activation: ActivationLike = "gelu"
     dropout: float = 0.0
     key_size: int | None = None
     is_causal: bool = False
@@ -497,7 +493,6 @@ class TransformerBlock(AttentionLayer):
     def __post_init__(self) -> None:
         super().__post_init__()
         validate_positive_int(self, "n_units")
-        get_activation(self.activation)
         validate_interval(self, "dropout", low=0, high=1, closed="left")
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:

@@ -12,7 +12,7 @@ of height, width and channels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from numbers import Integral
@@ -594,7 +594,7 @@ def has_sequence_layer(layers: Sequence[Layer]) -> bool:
 
 def as_ints(value: Any) -> tuple[int, ...]:
     """Return a sequence of integers, or a single one, as a tuple; () for anything else."""
-    is_sequence = isinstance(value, Iterable) and not isinstance(value, str | bytes | dict | set)
+    is_sequence = isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping | Set)
     numbers = tuple(value) if is_sequence else (value,)
     if any(isinstance(n, bool) or not isinstance(n, Integral) for n in numbers):
         return ()

@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from ..activations import ActivationFunction, get_activation
+from ..activations import ActivationLike
 from ..utils.arrays import Array
 from ..utils.validation import validate_positive_int
 from ._convolution_passes import (
@@ -50,7 +50,7 @@ class Convolution(WindowLayer):
     """
 
     n_filters: int
-    activation: str | ActivationFunction | None
+    activation: ActivationLike | None
     use_bias: bool
     size_name = "kernel_size"
     size_text = "the size of its kernel"
@@ -59,8 +59,6 @@ class Convolution(WindowLayer):
     def __post_init__(self) -> None:
         validate_positive_int(self, *self.positive_ints)
         self.validate_windows()
-        if self.activation is not None:
-            get_activation(self.activation)
 
     def image_windows(self, input_shape: Shape) -> ImageWindows:
         """Return the windows of images. A sequence is an image of height one."""
@@ -182,12 +180,11 @@ class Conv1D(Convolution):
     strides: int = 1
     padding: Literal["valid", "same", "causal"] = "valid"
     dilation: int = 1
-    activation: str | ActivationFunction | None = None
+    activation: ActivationLike | None = None
     use_bias: bool = True
 
     batch_view = "sequences"
     positive_ints = ("n_filters", "dilation")
-    paddings = ("valid", "same", "causal")
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         n_channels = math.prod(input_shape[1:])
@@ -279,7 +276,7 @@ class Conv2D(Convolution):
     kernel_size: int | Pair
     strides: int | Pair = 1
     padding: Literal["valid", "same"] = "valid"
-    activation: str | ActivationFunction | None = None
+    activation: ActivationLike | None = None
     use_bias: bool = True
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -346,7 +343,7 @@ class Conv2DTranspose(Convolution):
     kernel_size: int | Pair
     strides: int | Pair = 1
     padding: Literal["valid", "same"] = "valid"
-    activation: str | ActivationFunction | None = None
+    activation: ActivationLike | None = None
     use_bias: bool = True
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -435,7 +432,7 @@ class DepthwiseConv2D(Convolution):
     kernel_size: int | Pair
     strides: int | Pair = 1
     padding: Literal["valid", "same"] = "valid"
-    activation: str | ActivationFunction | None = None
+    activation: ActivationLike | None = None
     use_bias: bool = True
 
     positive_ints = ()
@@ -557,5 +554,5 @@ def make_crop_or_pad(shape: Shape, sizes: Sequence[int]) -> tuple[Layer, ...]:
     return () if shape[:-1] == tuple(sizes) else (CropOrPad(tuple(sizes)),)
 
 
-def _mirrored_activation(activation: str | ActivationFunction | None) -> tuple[Layer, ...]:
+def _mirrored_activation(activation: ActivationLike | None) -> tuple[Layer, ...]:
     return () if activation is None else (Activation(activation),)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import csr_array
 
-from ..activations import ActivationFunction, SelfGated, get_activation
+from ..activations import ActivationFunction, ActivationLike, SelfGated, get_activation
 from ..initializers import GlorotUniform, Initializer
 from ..utils.arrays import Array
 from ..utils.configurable import check_in_place
@@ -70,7 +70,7 @@ class Dense(Layer):
     """
 
     n_units: int
-    activation: str | ActivationFunction | None = None
+    activation: ActivationLike | None = None
     use_bias: bool = True
     initializer: Initializer | None = None
     # The names of its arrays start with the scope, which hidden layers of an estimator lack.
@@ -82,8 +82,6 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
-        if self.activation is not None:
-            get_activation(self.activation)
 
     def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
         linear = replace(self, scope="dense_")
@@ -207,7 +205,7 @@ class Activation(Layer):
     >>> model = BackpropClassifier(layers=layers)
     """
 
-    activation: str | ActivationFunction
+    activation: ActivationLike
 
     batch_view = "flat"
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..utils.arrays import Array, iter_row_slices
-from ..utils.validation import validate_bool, validate_interval, validate_positive_int
+from ..utils.validation import validate_interval, validate_positive_int
 from .base import BoundLayer, Layer, LayerContext, ParameterSpec, Shape, as_ints, draw_normal
 from .columns import ColumnLayer, Scale, view_blocks
 
@@ -451,7 +451,6 @@ class PeriodicEmbedding(ColumnLayer):
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_frequencies", "n_units")
         validate_interval(self, "scale", low=0, closed="neither")
-        validate_bool(self, "trained")
         if self.features is not None:
             columns = as_ints(self.features)
             if not columns or min(columns) < 0 or len(set(columns)) < len(columns):

@@ -33,10 +33,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..activations import ActivationFunction, get_activation
+from ..activations import ActivationLike, get_activation
 from ..initializers import VarianceScaling
 from ..utils.arrays import Array
-from ..utils.validation import validate_bool, validate_positive_int
+from ..utils.validation import validate_positive_int
 from ._recurrence import Recurrence, StepPasses, split_channels
 from .base import (
     BoundLayer,
@@ -95,7 +95,6 @@ class RecurrentLayer(Layer):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "n_units")
-        validate_bool(self, "return_sequences")
         if self.truncate is not None:
             validate_positive_int(self, "truncate")
 
@@ -490,7 +489,7 @@ class SimpleRNN(RecurrentLayer):
     """
 
     n_units: int
-    activation: str | ActivationFunction = "tanh"
+    activation: ActivationLike = "tanh"
     return_sequences: bool = False
     truncate: int | None = None
 
@@ -499,10 +498,6 @@ class SimpleRNN(RecurrentLayer):
     recurrent_gates = (0,)
     n_blocks = 1
     n_saved = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        get_activation(self.activation)
 
     def bind_steps(self, arrays: Recurrence) -> StepPasses:
         function, outputs = get_activation(self.activation), arrays.outputs
@@ -581,13 +576,6 @@ class Bidirectional(Layer):
     layer: RecurrentLayer
 
     batch_view = "sequences"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.layer, RecurrentLayer):
-            raise ValueError(
-                "layer of Bidirectional must be a recurrent layer such as GRU(16), got "
-                f"{self.layer!r}."
-            )
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         inner: Any = self.layer

@@ -10,15 +10,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
 from itertools import repeat, starmap
 from numbers import Integral, Real
 from operator import attrgetter
-from typing import Any, ClassVar, Self
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from .arrays import get_contents
-from .validation import check_keywords, did_you_mean
+from .validation import check_keywords, did_you_mean, get_keywords
 
 
 def number_by_equality(keys: Sequence[Any]) -> list[int]:
@@ -85,9 +87,12 @@ class Configurable:
     _set_elsewhere: ClassVar[frozenset[str]] = frozenset()
 
     def __new__(cls, *args: Any, **settings: Any) -> Self:
-        """Create an object; an unknown setting raises a TypeError with a suggestion."""
+        """Create an object; raise for an unknown setting, or a value of another type."""
         if settings:
             check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
+        names = get_keywords(cls.__init__) or ()
+        for name, value in (*zip(names, args, strict=False), *settings.items()):
+            _check_type(cls, name, value)
         return super().__new__(cls)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -160,6 +165,46 @@ class Configurable:
     def __sklearn_clone__(self) -> Self:
         """Return a copy, for scikit-learn's `clone`, which would treat it as an estimator."""
         return copy.deepcopy(self)
+
+
+@cache
+def _find_options(cls: type) -> dict[str, tuple[list[Any], tuple[type, ...]]]:
+    """Return the values and the classes that the type of each field allows.
+
+    Numbers, sequences and functions are left out: `validate_interval` and the like check them.
+    """
+    try:
+        hints = get_type_hints(cls)
+    except Exception:  # an annotation of a user-defined class may name anything
+        return {}
+    options: dict[str, tuple[list[Any], tuple[type, ...]]] = {}
+    for name, hint in hints.items():
+        values, classes = list[Any](), list[type]()
+        for kind in get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,):
+            if get_origin(kind) is Literal:
+                values += get_args(kind)
+            elif kind in (bool, NoneType):
+                values += (True, False) if kind is bool else (None,)
+            elif isinstance(kind, type) and issubclass(kind, Configurable):
+                classes.append(kind)
+            else:
+                break
+        else:
+            options[name] = values, tuple(classes)
+    return options
+
+
+def _check_type(cls: type, name: str, value: Any) -> None:
+    """Raise a ValueError unless the value of a setting has the type of its field."""
+    values, classes = _find_options(cls).get(name, ([value], ()))
+    if isinstance(value, classes) or any(is_equal(value, allowed) for allowed in values):
+        return
+    names = [" such as ".join(c.__name__ for c in (k, *k.__subclasses__())[:2]) for k in classes]
+    *texts, last = [*map(repr, values), *(f"an object of class {name}" for name in names)]
+    raise ValueError(
+        f"{name} of {cls.__name__} must be {', '.join(texts)}{' or ' * bool(texts)}{last}, got "
+        f"{value!r}.{did_you_mean(value, [v for v in values if isinstance(v, str)])}"
+    )
 
 
 def has_settings(value: Any) -> bool:

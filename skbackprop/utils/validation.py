@@ -115,7 +115,7 @@ def check_keywords(
     of_estimator : iterable of str, default=()
         Names of the estimator, which are suggested if no argument is similar.
     """
-    names = _get_keywords(method)
+    names = get_keywords(method)
     for name in keywords:
         if names is not None and name not in names:
             suggestion = did_you_mean(name, names) or did_you_mean(
@@ -128,7 +128,7 @@ def check_keywords(
 
 
 @cache
-def _get_keywords(function: Callable[..., Any]) -> tuple[str, ...] | None:
+def get_keywords(function: Callable[..., Any]) -> tuple[str, ...] | None:
     """Return the names of the keyword arguments of a method; None if it takes any."""
     _, *parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
@@ -218,32 +218,6 @@ def validate_positive_int(settings: Any, *names: str) -> None:
                 f"{name} of {type(settings).__name__} must be an int of at least 1, got {value!r}."
             )
         object.__setattr__(settings, name, int(value))
-
-
-def validate_bool(settings: Any, *names: str) -> None:
-    """Check that fields of a frozen dataclass are True or False.
-
-    On return each is a Python bool.
-
-    Parameters
-    ----------
-    settings : dataclass
-        The settings; called in their `__post_init__`.
-    *names : str
-        The fields.
-
-    Raises
-    ------
-    ValueError
-        If a field is not a bool.
-    """
-    for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, (bool, np.bool_)):
-            raise ValueError(
-                f"{name} of {type(settings).__name__} must be True or False, got {value!r}."
-            )
-        object.__setattr__(settings, name, bool(value))
 
 
 @contextmanager

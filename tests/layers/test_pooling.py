@@ -277,8 +277,6 @@ WRONG = {
     "three sizes": (lambda: MaxPool2D((2, 2, 2)), "pool_size of MaxPool2D must be"),
     "a pair of steps": (lambda: MaxPool1D((2, 2)), "pool_size of MaxPool1D must be"),
     "no strides": (lambda: MaxPool2D(2, (0, 1)), "strides of MaxPool2D must be"),
-    "padding": (lambda: MaxPool2D(2, padding="full"), "padding of MaxPool2D must be one of"),
-    "causal": (lambda: MaxPool1D(2, padding="causal"), "padding of MaxPool1D must be one of"),
 }
 
 

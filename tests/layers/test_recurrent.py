@@ -351,11 +351,3 @@ def test_a_layer_after_one_that_returns_its_last_state_is_an_error(kind):
         BackpropClassifier((), layers=layers).fit(X, y)
     layers[0] = make(kind, 3, return_sequences=True)
     BackpropClassifier((), layers=layers, max_iter=1).fit(X, y)
-
-
-@pytest.mark.parametrize("layer", [GRU, "gru", None])
-def test_bidirectional_takes_recurrent_layers_alone(layer):
-    with pytest.raises(
-        ValueError, match="layer of Bidirectional must be a recurrent layer such as"
-    ):
-        Bidirectional(layer)

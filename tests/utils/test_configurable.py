@@ -307,6 +307,44 @@ def test_raises_on_what_is_no_number(part):
                     part.set_params(**{name: wrong})
 
 
+@every_part
+def test_a_value_of_another_type_is_refused_when_it_is_given(part):
+    for name in part.get_params(deep=False):
+        for wrong in ("no", object(), frozenset({1, 2})):
+            with pytest.raises(ValueError, match=rf"{name}\b.* must be .*got"):
+                part.set_params(**{name: wrong})
+
+
+@pytest.mark.parametrize(
+    "make, says",
+    [
+        (
+            lambda: layers.Dense(2, initializer="he"),
+            "initializer of Dense must be None or an object of class Initializer such as "
+            "GlorotUniform, got 'he'.",
+        ),
+        (lambda: layers.Dense(2, None, 1), "use_bias of Dense must be True or False, got 1."),
+        (
+            lambda: layers.Conv1D(2, 3, padding="cause"),
+            "padding of Conv1D must be 'valid', 'same' or 'causal', got 'cause'. Did you mean "
+            "'causal'?",
+        ),
+        (
+            lambda: layers.Bidirectional(layers.GRU),
+            "layer of Bidirectional must be an object of class RecurrentLayer such as GRU, got "
+            "<class 'skbackprop.layers.recurrent.GRU'>.",
+        ),
+    ],
+)
+def test_the_error_names_the_values_that_the_type_allows(make, says):
+    with pytest.raises(ValueError, match=f"^{re.escape(says)}$"):
+        make()
+
+
+def test_flags_may_be_of_numpy():
+    assert SGD(nesterovs_momentum=np.bool_(False)) == SGD(nesterovs_momentum=False)
+
+
 def test_numbers_become_floats_and_each_member_is_checked():
     for value in (1, np.float64(0.3), np.float32(0.25)):
         assert type(SGD(value).momentum) is float
