@@ -123,13 +123,21 @@ def check_role(
             continue
         if strings and isinstance(value, str):
             continue
-        remedy = "numbers, with NaN for missing ones," if role == "number" else PLURALS[role]
-        raise ValueError(
-            f"{label} held {PLURALS[role]} in fit, but now holds {short_repr(value)} "
-            f"({type(value).__name__}) in row {row}. Convert the column to "
-            f"{remedy} or fit again."
-        )
+        raise_changed(value, row, role, label)
     return types
+
+
+def raise_changed(value: Any, row: int, role: Role, label: str) -> NoReturn:
+    """Raise an error about a value that is not of the role that its column had in `fit`."""
+    notes = {
+        "number": ", with NaN for missing ones,",
+        "date": ", for example by pandas.to_datetime, with None for missing ones,",
+    }
+    raise ValueError(
+        f"{label} held {PLURALS[role]} in fit, but now holds {short_repr(value)} "
+        f"({type(value).__name__}) in row {row}. Convert the column to "
+        f"{PLURALS[role]}{notes.get(role, '')} or fit again."
+    )
 
 
 def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
@@ -208,8 +216,8 @@ def parse_iso_date(text: str) -> datetime.datetime | None:
 def convert_values(values: Sequence[Any], kind: Kind, label: str) -> Any:
     """Return the Python objects of a column of any kind but "category" as they are encoded.
 
-    Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
-    strings without a number or date are NaN or NaT.
+    Text is a list, dates are datetime64[us], and other kinds are float64. Missing values, and
+    strings without a number, are NaN or NaT.
     """
     if kind == "text":
         check_supported(values, label)
@@ -225,7 +233,11 @@ def convert_values(values: Sequence[Any], kind: Kind, label: str) -> Any:
     assert kind in ("date", "time", "duration")
     check_role(values, kind, label, strings=kind == "date")
     if kind == "date":
-        return np.array([_to_date(value) for value in values], dtype="M8[us]")
+        dates = np.array([_to_date(value) for value in values], dtype="M8[us]")
+        for row in np.flatnonzero(np.isnat(dates)).tolist():
+            if isinstance(values[row], str) and values[row].strip():
+                raise_changed(values[row], row, "date", label)
+        return dates
     return np.array([_to_seconds(value) for value in values], dtype=np.float64)
 
 

@@ -111,8 +111,8 @@ class TableColumns:
     def read(self, column: int, kind: Kind) -> Any:
         """Return a column of any kind but "category" as it is encoded.
 
-        Text is a list, dates are datetime64[us], and other kinds are float64. Missing values and
-        strings without a number or date are NaN or NaT.
+        Text is a list, dates are datetime64[us], and other kinds are float64. Missing values, and
+        strings without a number, are NaN or NaT.
         """
         array = self.array(column)
         dtype = array.dtype.kind

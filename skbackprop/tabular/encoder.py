@@ -37,7 +37,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
       day: the hour as a number and as a cycle. All are scaled like numbers. Dates with a time zone
       are encoded by their wall-clock time, and periods by their first moment. A column of strings
       has dates if all strings are in ISO 8601 form, such as "2024-12-31" or "2024-12-31 08:15". In
-      `transform`, dates may be later than in `fit`.
+      `transform`, dates may be later than in `fit`, and strings in other forms raise an error.
     - Text: up to 30 components of a truncated singular value decomposition of the tf-idf of hashed
       character n-grams (3 to 4 characters within words) [2]_. Each component minus its median is
       divided by a number, the same for all components, so that their variances sum to one. A column

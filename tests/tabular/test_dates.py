@@ -166,7 +166,7 @@ def test_constant_parts_have_no_output():
         np.array([["1700-01-01"], ["2200-01-01"], ["NaT"]], "M8[ns]"),
         np.array([[-(10**12)], [10**12], ["NaT"]], "M8[Y]"),
         np.array([[dt.date(1, 1, 1)], [dt.datetime(9999, 1, 1)], [pd.NaT]], dtype=object),
-        [["0001-01-01"], ["9999-12-31T23:59:59.999999+14:00"], ["never"]],
+        [["0001-01-01"], ["9999-12-31T23:59:59.999999+14:00"], [None]],
     ],
 )
 def test_dates_far_outside_of_the_training_range(later):
@@ -258,6 +258,16 @@ MISFITS = {
         [dt.date(2020, 1, 1)],
         [3],
         "held dates in fit, but now holds 3 .int.",
+    ),
+    "strings for dates": (
+        [dt.date(2020, 1, 1)],
+        ["01/31/2020"],
+        r"held dates in fit, but now holds '01/31/2020' .str.",
+    ),
+    "strings for strings": (
+        ["2020-01-01"],
+        ["31.1.2020"],
+        "held dates in fit, .* holds '31.1.2020'",
     ),
     "durations for dates": ([dt.date(2020, 1, 1)], [dt.timedelta(1)], "held dates in fit"),
     "numbers for durations": ([dt.timedelta(1)], [3.5], "held durations in fit, but now holds 3.5"),
