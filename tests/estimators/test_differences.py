@@ -360,13 +360,14 @@ def check_no_change():
     assert not warnings_of(ours(n_iter_no_change=np.inf).fit, X, LABELS)
 
 
-@difference("`out_activation_` set after `fit`")
-def check_out_activation():
+@difference("`n_layers_` or `out_activation_` set after `fit`")
+def check_attributes_of_the_network():
     own, other = ours().fit(X, LABELS), theirs().fit(X, LABELS)
     other.out_activation_ = "logistic"
     assert not np.allclose(other.predict_proba(X).sum(axis=1), 1)
-    with pytest.raises(AttributeError, match="out_activation_"):
-        own.out_activation_ = "logistic"
+    for name, value in {"n_layers_": 2, "n_outputs_": 1, "out_activation_": "logistic"}.items():
+        with pytest.raises(AttributeError, match=f"{name} cannot be assigned.*BackpropFeatures"):
+            setattr(own, name, value)
 
 
 @difference("`activation` set after `fit`")
