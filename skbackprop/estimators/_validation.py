@@ -378,7 +378,7 @@ def validate_groups(groups: Any, n_rows: int, min_groups: int = 2) -> Array:
     if codes.max() + 1 < min_groups:
         raise ValueError(
             f"groups must contain at least {min_groups} different groups, one to train on and one "
-            f"to hold out, got only {values[0]!r}."
+            f"to hold out, got only {values[:1].tolist()[0]!r}."
         )
     return np.asarray(codes)
 
