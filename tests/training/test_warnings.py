@@ -7,6 +7,7 @@ import inspect
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
@@ -53,6 +54,15 @@ def test_the_advice_names_the_cause(estimator_class, settings):
     if estimator_class is BackpropRegressor:
         assert advice_of(estimator_class(**settings), X, 1e3 * y) == ["y"]
         assert advice_of(estimator_class(scale_target=True, **settings), X, 1e3 * y) == ["epochs"]
+
+
+@pytest.mark.parametrize("value", [0, 1, 10])
+@BOTH
+def test_early_stopping_on_a_constant_target_does_not_warn(estimator_class, value):
+    """So has scikit-learn's `test_preserve_feature_names` it: there is nothing to change."""
+    X = pd.DataFrame(np.random.RandomState(0).randn(10, 2), columns=["a", "b"])
+    model = estimator_class(early_stopping=True, validation_fraction=0.2, random_state=0)
+    model.fit(X, pd.Series(np.full(10, value)))
 
 
 def test_neither_targets_of_an_autoencoder_nor_categories_get_advice_on_scale():
