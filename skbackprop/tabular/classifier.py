@@ -20,6 +20,7 @@ from ..training.class_weight import (
     compute_sample_weight,
     validate_class_weight,
 )
+from ..training.diagnostics import warn
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
 from ._blended_estimators import resolve_blend
 from ._ensemble_weights import (
@@ -192,6 +193,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
 
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         self.classes_ = np.unique(labels_to_array(y, "y"))
+        if len(self.classes_) == 1:
+            warn(
+                f"y contains only the class {self.classes_.tolist()[0]!r}, so it is predicted for "
+                "all rows, with a probability of 1. Pass rows of other classes as well.",
+                UserWarning,
+            )
         self._class_weights = None
         if self.class_weight is not None:
             class_weight = validate_class_weight(self.class_weight)

@@ -73,6 +73,7 @@ def test_numeric_encoders(encoder):
 
 @pytest.mark.parametrize("labels", [LABELS, LABELS > 1, np.zeros(N), np.array(list("abc"))[LABELS]])
 @pytest.mark.parametrize("categorical_features", [[1, 4], None])
+@pytest.mark.filterwarnings("ignore:y contains only the class")
 def test_tabular_classifiers(labels, categorical_features):
     settings = {"categorical_features": categorical_features, "max_iter": 2, "random_state": 0}
     estimator = TabularClassifier(2, **settings).fit(TABLE, labels)

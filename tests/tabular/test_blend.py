@@ -243,7 +243,8 @@ def test_folds_without_some_classes():
     y = np.r_[np.zeros(29), 1]  # one fold has one class
     model.fit(X, y)
     assert np.isfinite(model.predict_proba(X)).all()
-    model.fit(X, np.zeros(30))
+    with pytest.warns(UserWarning, match="y contains only the class 0.0, so it is predicted for"):
+        model.fit(X, np.zeros(30))
     assert model.blended_ == []
     assert (model.predict_proba(X) == 1).all()
 

@@ -59,6 +59,7 @@ def test_missing_values_and_unknown_categories_in_new_rows(kind):
 
 
 @BOTH
+@pytest.mark.filterwarnings("ignore:y contains only the class")
 def test_raises_on_wrong_columns_and_targets(kind):
     frame, y = mixed_data(kind)
     with pytest.raises((ValueError, TypeError), match="since"):
@@ -104,6 +105,7 @@ def test_a_handful_of_rows(kind, is_blended, n_rows):
     assert np.isfinite(predict(model, X)).all()
 
 
+@pytest.mark.filterwarnings("ignore:y contains only the class")
 def test_labels_of_any_kind():
     X, _ = load_wine(return_X_y=True)
     X = X[:30]

@@ -115,6 +115,7 @@ def test_raises_on_wrong_validation_tables(kind):
 
 
 @BOTH
+@pytest.mark.filterwarnings("ignore:y contains only the class")
 def test_few_training_rows_with_a_validation_table(kind):
     X, y = mixed_data(kind)
     for n_rows in (1, 2, 5):
