@@ -106,6 +106,10 @@ class ResidualStart(Layer):
     batch_view = "flat"
     backward_reads = "output"
 
+    def __repr__(self) -> str:
+        """Return the layer that the user has written, for errors."""
+        return repr(self.residual)
+
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         return self.residual.compute_output_shape(input_shape)
 

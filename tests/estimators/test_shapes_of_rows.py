@@ -1,5 +1,7 @@
 """X of three or more dimensions, and sequences that end in padding."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from skbackprop.layers import (
     Permute,
     PositionalEncoding,
     Reshape,
+    Residual,
 )
 from skbackprop.training import resources
 from skbackprop.utils import arrays
@@ -159,14 +162,16 @@ def test_nan_that_is_no_padding_is_an_error(reader, missing, is_flat, n_rows_at_
     np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
-def test_networks_whose_first_layer_reads_no_sequences_take_no_padding():
+@pytest.mark.parametrize(
+    "first", [Reshape((3, 6)), Residual([Permute((2, 1)), Permute((2, 1))])], ids=str
+)
+def test_networks_whose_first_layer_reads_no_sequences_take_no_padding(first):
     X, y = sequences()
-    layers = [Reshape((3, 6)), Permute((2, 1)), GRU(2)]
+    layers = [first, Reshape((6, 3)), GRU(2)]
     quick(BackpropClassifier, layers=layers).fit(X, y)
     X[2, 4:] = np.nan
-    with pytest.raises(
-        ValueError, match=r"row 2, step 4. The first layer, Reshape\(.* does not accept NaN"
-    ):
+    says = f"row 2, step 4. The first layer, {re.escape(repr(first))}, does not accept NaN"
+    with pytest.raises(ValueError, match=says):
         quick(BackpropClassifier, layers=layers).fit(X, y)
 
 
