@@ -154,7 +154,8 @@ class NumberTargets(Targets):
         y = y[:, None] if y.ndim == 1 else y
         if y.shape[1] != self.n_targets:
             raise ValueError(
-                f"y must have {self.n_targets} column(s), as in training, got {y.shape[1]}."
+                f"y must have {self.n_targets} column(s), one for each target of the fitted "
+                f"network, got {y.shape[1]}."
             )
         check_targets(y, self.loss)
         if self.mean is not None and self.scale is not None:
@@ -395,7 +396,7 @@ def encode_labels(y: Any, classes: Array, *, is_warm_fit: bool = False) -> Array
     """Return the index of each label of one column in sorted classes; labels must be known."""
     if issparse(y) or y.ndim != 1:
         raise ValueError(
-            f"y must be one column of labels, as in training, got an array of shape {y.shape}. "
+            f"y must be one column of labels, got an array of shape {y.shape}. "
             f"The classes are {classes}."
         )
     y = unify_label_dtype(y, "`y`")
@@ -443,8 +444,8 @@ class MultilabelTargets(LabelTargets):
         y = as_dense(y)
         if y.ndim != 2 or y.shape[1] != len(self.classes):
             raise ValueError(
-                f"y must be an indicator matrix of {len(self.classes)} columns, as in training, "
-                f"got an array of shape {y.shape}."
+                f"y must be an indicator matrix of {len(self.classes)} columns, one for each "
+                f"label, got an array of shape {y.shape}."
             )
         _check_indicators(y)
         return np.asarray(y != 0, dtype=np.int8)

@@ -291,9 +291,9 @@ class Config:
             is_same = type(start) is type(value) if name == "solver" else is_equal(start, value)
             if not is_same:
                 raise ValueError(
-                    f"{name} was {start!r} when training began and is {value!r} now, but it must "
-                    "not change while training continues. Set it back, or call fit with "
-                    "warm_start=False to train from scratch."
+                    f"{name} of the fitted network is {start!r}, and must not change to {value!r} "
+                    "while training continues. Set it back, or call fit with warm_start=False to "
+                    "train from scratch."
                 )
 
     @cached_property

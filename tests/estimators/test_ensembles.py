@@ -475,7 +475,7 @@ def test_the_number_of_members_cannot_change_while_training_goes_on(before, afte
     ensemble = ensemble_of(BackpropRegressor, before, warm_start=True).fit(*data)
     ensemble.set_params(n_estimators=after)
     for method in ("fit", "partial_fit"):
-        with pytest.raises(ValueError, match=f"n_estimators was {before} .* is {after} now"):
+        with pytest.raises(ValueError, match=f"n_estimators of .* is {before}, .* to {after}"):
             getattr(ensemble, method)(*data)
     ensemble.set_params(n_estimators=before).fit(*data)
     ensemble.set_params(n_estimators=after, warm_start=False).fit(*data)

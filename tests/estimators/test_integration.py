@@ -137,7 +137,7 @@ def test_the_constructor_of_a_derived_class_may_take_other_parameters():
     assert_same_network(brief, plain.fit(X, y))
     assert_same_network(brief.partial_fit(X, y), plain.partial_fit(X, y))
     brief.solver = "adam"
-    with pytest.raises(ValueError, match="solver was SGD"):
+    with pytest.raises(ValueError, match="solver of the fitted network is SGD"):
         brief.partial_fit(X, y)
 
     grid = {"alpha": [0.1, 10.0]}

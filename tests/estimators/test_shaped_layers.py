@@ -260,7 +260,7 @@ def test_partial_fit_and_warm_starts_resume(name, tmp_path):
     first = warm.loss_
     warm.set_params(layers=copy.deepcopy(warm.layers)).fit(rows, Y)
     assert warm.loss_ < first
-    with pytest.raises(ValueError, match="layers was .* when training began"):
+    with pytest.raises(ValueError, match="layers of the fitted network is .* must not change to"):
         warm.set_params(layers=warm.layers[:-1]).fit(rows, Y)
 
 
@@ -277,7 +277,7 @@ def test_a_list_of_layers_that_has_changed_is_noticed():
     ):
         saved = [*layers]
         change()
-        with pytest.raises(ValueError, match=r"layers was \(Dense\(n_units=4"):
+        with pytest.raises(ValueError, match=r"layers of the fitted network is \(Dense\(n_units=4"):
             model.partial_fit(X, Y)
         layers[:] = saved
         model.partial_fit(X, Y)

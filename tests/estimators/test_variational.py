@@ -248,7 +248,7 @@ def test_a_warm_start_may_change_beta_but_not_the_kind():
     for _ in range(5):
         anew.partial_fit(X)
     assert same_bits(autoencoder, anew)
-    with pytest.raises(ValueError, match="variational was True when training began"):
+    with pytest.raises(ValueError, match="variational of the fitted network is True, and must not"):
         autoencoder.set_params(variational=False, beta=1.0).fit(X)
 
 

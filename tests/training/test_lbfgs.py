@@ -255,7 +255,7 @@ def test_a_warm_start_continues_and_may_change_max_fun(estimator_class, capsys):
     assert same_bits(instance.set_params(solver__max_fun=100).fit(X, y), named)
     assert len(instance.loss_curve_) > n_before
     assert "Iteration 3, loss = " in capsys.readouterr().out
-    with pytest.raises(ValueError, match="solver was LBFGS"):
+    with pytest.raises(ValueError, match="solver of the fitted network is LBFGS"):
         instance.set_params(solver="adam").fit(X, y)
 
 
