@@ -515,8 +515,9 @@ def _check_indicators(y: Any) -> None:
     if mask.any():
         raise ValueError(
             "y of several columns must contain only zeros and ones, 1 for each label of a row, got "
-            f"{', '.join(_format_values(values[mask]))}. For several columns of other labels, "
-            "use sklearn.multioutput.MultiOutputClassifier, which fits a network for each column."
+            f"{', '.join(_format_values(values[mask]))}. For lists of labels, use "
+            "sklearn.preprocessing.MultiLabelBinarizer; for several columns of other labels, "
+            "sklearn.multioutput.MultiOutputClassifier, which fits a network for each column."
         )
 
 

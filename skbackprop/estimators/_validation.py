@@ -232,19 +232,37 @@ def infer_dtype(X: Any) -> np.dtype[np.floating]:
 
 
 def check_no_missing(y: Any, kind: str = "labels", name: str = "Input y") -> Any:
-    """Return y after a check for missing values; errors call its values `kind`, and y `name`.
+    """Return y after a check for missing values and lists.
 
-    A list with strings becomes an array of objects, since NumPy would convert the 1 in
-    ``[1, "a"]``, or a NaN, to a string.
+    Errors call the values of y `kind`, and y `name`. A list with strings becomes an array of
+    objects, since NumPy would convert the 1 in ``[1, "a"]``, or a NaN, to a string.
     """
     if y is None or issparse(y):
         return y
-    values = np.asarray(y)
+    try:
+        values = np.asarray(y)
+    except ValueError:  # lists of several lengths
+        values = np.fromiter(y, dtype=object)
+    if values.dtype == object and values.ndim == 1:
+        _reject_lists(values, kind, name)
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         y = values = np.asarray(y, dtype=object)
     if values.dtype == object and any(map(_is_missing, values.flat)):
         raise ValueError(f"{name} contains missing {kind} (None or NaN). Remove or replace them.")
     return y
+
+
+def _reject_lists(values: Array, kind: str, name: str) -> None:
+    """Raise a ValueError if an array of objects contains a list, a set or an array."""
+    for row, value in enumerate(values):
+        if isinstance(value, (list, tuple, set, frozenset, np.ndarray)):
+            advice = "Pass the same number of values for each row."
+            if kind == "labels":
+                advice = (
+                    "For several labels of a row, convert y to zeros and ones by "
+                    "sklearn.preprocessing.MultiLabelBinarizer(), and use BackpropClassifier."
+                )
+            raise ValueError(f"{name} contains {value!r} in row {row}. {advice}")
 
 
 def _is_missing(label: Any) -> bool:

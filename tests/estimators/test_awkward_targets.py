@@ -67,8 +67,12 @@ def test_regressor_takes_sparse_targets(container):
         (changed(np.ones(N), 3, 10**400, dtype=object), "y must contain numbers: .*too large"),
         (changed(np.ones(N), 3, np.inf, dtype=object), "Input y contains infinity"),
         (changed(np.ones(N), 3, -np.inf, dtype=str), "Input y contains infinity"),
+        (
+            [[1.0], [1.0, 2.0]] * (N // 2),
+            r"Input y contains \[1.0\] in row 0. Pass the same number",
+        ),
     ],
-    ids=["words", "complex", "None", "too large", "infinite object", "infinite word"],
+    ids=["words", "complex", "None", "too large", "infinite object", "infinite word", "lists"],
 )
 def test_targets_of_a_regressor_must_be_numbers(y, message):
     X, _ = value_data(N)

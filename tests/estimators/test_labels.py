@@ -83,6 +83,21 @@ MIXED = {
 }
 
 
+LABEL_LISTS = [["ant"], ["ant", "bee"]] * (N // 2)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [LABEL_LISTS, [*map(set, LABEL_LISTS)], pd.Series(LABEL_LISTS), ["ant", *LABEL_LISTS[1:]]],
+    ids=["lists", "sets", "a series", "mixed"],
+)
+def test_lists_of_labels_are_an_error_that_names_the_binarizer(y):
+    known = quick(BackpropClassifier).fit(X, TWO)
+    for call in (quick(BackpropClassifier).fit, known.partial_fit, known.score):
+        with pytest.raises(ValueError, match=r"Input y contains [\[{].*MultiLabelBinarizer\(\)"):
+            call(X, y)
+
+
 @pytest.mark.parametrize("name", MIXED)
 def test_words_mixed_with_other_labels_are_an_error(name):
     """NumPy would turn the label 1 of a list into "1"."""
