@@ -247,8 +247,15 @@ def _read_frame(estimator: Any, X: Any, reset: bool) -> TableColumns:
             f"X has several columns with the same name. Rename them so that each name is "
             f"unique. ({error})"
         ) from error
-    if reset or frame.columns != list(getattr(estimator, "feature_names_in_", [])):
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    names = list(getattr(estimator, "feature_names_in_", []))
+    if reset or frame.columns != names:
+        try:
+            validate_data(estimator, X, reset=reset, skip_check_array=True)
+        except ValueError as error:
+            if reset or set(names) <= set(frame.columns):
+                raise
+            advice = "A column of NaN or None may take the place of a missing one."
+            raise ValueError(f"{error}{advice}") from None
     if not all(frame.shape):
         raise ValueError(
             f"X has {frame.shape[0]} sample(s) (rows) and {frame.shape[1]} feature(s) (columns), "

@@ -54,8 +54,11 @@ def test_missing_values_and_unknown_categories_in_new_rows(kind):
     assert len(predict(model, {"city": "b", "none": None, "some": 2e4})) == 1
     with pytest.raises(ValueError, match="infinit"):
         predict(model, later.assign(none=np.inf))
-    with pytest.raises(ValueError, match="feature names"):
+    says = r"(?s)feature names should match.*missing:\n- none\nA column of NaN or None may take"
+    with pytest.raises(ValueError, match=says):
         predict(model, X.drop(columns="none"))
+    with pytest.raises(ValueError, match=r"seen at fit time:\n- more\n$"):
+        predict(model, X.assign(more=1))
 
 
 @BOTH
