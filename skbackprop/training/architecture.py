@@ -53,7 +53,13 @@ def expand_to_vector(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[
         try:
             parts, shape = expand_layers([layer], shape)
         except ValueError as error:
-            raise ValueError(f"layers[{i}]: {error}") from None
+            hint = ""
+            if len(input_shape) == 3 and input_shape[0] < min(input_shape[1:]):
+                hint = (
+                    f" Rows of shape {input_shape} are read as (height, width, channels). If the "
+                    "channels come first, move them to the end, as by np.moveaxis(X, 1, -1)."
+                )
+            raise ValueError(f"layers[{i}]: {error}{hint}") from None
         executed_layers += parts
         if len(shape) > 1:
             reader = None

@@ -12,6 +12,7 @@ from skbackprop.layers import (
     Conv2D,
     Dense,
     GlobalMaxPool1D,
+    MaxPool2D,
     MultiHeadAttention,
     Permute,
     PositionalEncoding,
@@ -173,6 +174,16 @@ def test_networks_whose_first_layer_reads_no_sequences_take_no_padding(first):
     says = f"row 2, step 4. The first layer, {re.escape(repr(first))}, does not accept NaN"
     with pytest.raises(ValueError, match=says):
         quick(BackpropClassifier, layers=layers).fit(X, y)
+
+
+def test_an_error_about_images_with_the_channels_first_names_the_order_of_the_axes():
+    images, layers = np.zeros((4, 3, 16, 16)), [Conv2D(2, 3), MaxPool2D(2)]
+    says = r"layers\[1\]: .* Rows of shape \(3, 16, 16\) are read as .*np.moveaxis\(X, 1, -1\)"
+    with pytest.raises(ValueError, match=says):
+        quick(BackpropClassifier, layers=layers).fit(images, [0, 1] * 2)
+    quick(BackpropClassifier, layers=layers).fit(np.moveaxis(images, 1, -1), [0, 1] * 2)
+    with pytest.raises(ValueError, match=r"got rows of shape \(4, 4, 3\)\.$"):
+        quick(BackpropClassifier, layers=Conv2D(2, 5)).fit(np.zeros((4, 4, 4, 3)), [0, 1] * 2)
 
 
 def test_missing_values_of_images_and_single_images_are_errors():
