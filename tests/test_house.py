@@ -307,12 +307,12 @@ def test_public_names_exist():
 CEILINGS = {
     **{"": 33, "_callback_support": 126, "_sklearn": 65, "activations": 291},
     **{"callbacks": 187, "conformal": 250},
-    **{"dask": 1095, "displays": 557, "early_stopping": 43, "estimators": 2839, "export": 1182},
-    **{"initializers": 60, "inspection": 348, "layers": 2939, "losses": 672},
-    **{"model_selection": 572, "nn": 1364, "optimizers": 205, "persistence": 135, "schedules": 230},
-    **{"tabular": 3305, "testing": 142, "training": 1736, "utils": 540, "weight_averaging": 69},
+    **{"dask": 1095, "displays": 557, "early_stopping": 42, "estimators": 2861, "export": 1182},
+    **{"initializers": 51, "inspection": 348, "layers": 2915, "losses": 672},
+    **{"model_selection": 572, "nn": 1364, "optimizers": 201, "persistence": 135, "schedules": 230},
+    **{"tabular": 3328, "testing": 158, "training": 1739, "utils": 574, "weight_averaging": 69},
 }
-WALK_OF_A_FIT = (217, 31, 26)
+WALK_OF_A_FIT = (218, 31, 26)
 
 
 def count_code_lines(source):

@@ -15,7 +15,7 @@ from itertools import repeat, starmap
 from numbers import Integral, Real
 from operator import attrgetter
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Self, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -90,9 +90,13 @@ class Configurable:
         """Create an object; raise for an unknown setting, or a value of another type."""
         if settings:
             check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
-        names = get_keywords(cls.__init__) or ()
-        for name, value in (*zip(names, args, strict=False), *settings.items()):
-            _check_type(cls, name, value)
+        given = settings
+        if args:
+            given = dict(zip(get_keywords(cls.__init__) or (), args, strict=False)) | settings
+        options = _find_options(cast(Any, cls))
+        for name, value in given.items():
+            if name in options:
+                _check_type(cls, name, value, *options[name])
         return super().__new__(cls)
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -168,7 +172,7 @@ class Configurable:
 
 
 @cache
-def _find_options(cls: type) -> dict[str, tuple[list[Any], tuple[type, ...]]]:
+def _find_options(cls: Any) -> dict[str, tuple[list[Any], tuple[type, ...]]]:
     """Return the values and the classes that the type of each field allows.
 
     Numbers, sequences and functions are left out: `validate_interval` and the like check them.
@@ -194,10 +198,12 @@ def _find_options(cls: type) -> dict[str, tuple[list[Any], tuple[type, ...]]]:
     return options
 
 
-def _check_type(cls: type, name: str, value: Any) -> None:
-    """Raise a ValueError unless the value of a setting has the type of its field."""
-    values, classes = _find_options(cls).get(name, ([value], ()))
-    if isinstance(value, classes) or any(is_equal(value, allowed) for allowed in values):
+def _check_type(
+    cls: type, name: str, value: Any, values: list[Any], classes: tuple[type, ...]
+) -> None:
+    """Raise a ValueError unless a setting is one of the values, or an object of the classes."""
+    is_value = isinstance(value, (str, bool, np.bool_, NoneType)) and value in values
+    if is_value or isinstance(value, classes):
         return
     names = [" such as ".join(c.__name__ for c in (k, *k.__subclasses__())[:2]) for k in classes]
     *texts, last = [*map(repr, values), *(f"an object of class {name}" for name in names)]
