@@ -14,6 +14,8 @@ from ._plotting import get_axes
 
 # The colors of contributions that raise and lower the prediction, and of values without an order.
 _HIGHER, _LOWER, _NEUTRAL = "C3", "C0", "0.6"
+# Ranks are colored from blue to red.
+_COLORS: dict[str, Any] = {"cmap": "coolwarm", "vmin": 0, "vmax": 1}
 
 # Points of a beeswarm are stacked in so many bins along the axis.
 _N_BINS = 60
@@ -23,9 +25,10 @@ class ExplanationDisplay:
     """Plot of an explanation: bars for one row, a summary for many rows.
 
     Use `from_estimator` to create it, or pass an `Explanation`. The bars of one row show how each
-    column moves the prediction away from the mean prediction of the background. The summary shows a
-    point for each row and column, colored by the value of the column from low (blue) to high (red);
-    values that are not numbers are gray. Columns are sorted by their mean absolute contribution.
+    column moves the prediction away from the mean prediction of the background, with the numbers at
+    the right. The summary shows a point for each row and column, colored by the value of the column
+    from low (blue) to high (red); values that are not numbers are gray. Columns are sorted by their
+    mean absolute contribution.
 
     Parameters
     ----------
@@ -158,6 +161,7 @@ class ExplanationDisplay:
         else:
             self._plot_summary(values, kind, max_features)
         ax.set_ylim(max(ax.get_ylim()), min(ax.get_ylim()))
+        ax.locator_params(axis="x", nbins=5)  # whose labels do not touch
         if name is not None:
             ax.set_title(": ".join(filter(None, (name, ax.get_title()))))
         return self
@@ -191,12 +195,15 @@ class ExplanationDisplay:
         colors = np.where(contributions > 0, _HIGHER, _LOWER)
         heights = range(len(contributions))
         self.bars_ = ax.barh(heights, contributions, height=0.6, color=colors)
-        ax.bar_label(self.bars_, [f"{value:+.3g}" for value in contributions], padding=3)
-        ax.margins(x=0.15)
+        digits = _find_number_format(contributions)
         ax.set_yticks(heights, names)
+        # At the ends of the bars, the numbers would meet the names or the frame.
+        numbers = ax.secondary_yaxis("right")
+        numbers.set_ticks(heights, [f"{value:+{digits}}" for value in contributions])
+        numbers.tick_params(length=0)
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_xlabel("contribution to the prediction")
-        ax.set_title(f"prediction {base + values.sum():.3g}, mean {base:.3g}")
+        ax.set_title(f"prediction {base + values.sum():{digits}}, mean {base:{digits}}")
 
     def _plot_summary(self, values: Array, kind: str, max_features: int) -> None:
         """Plot the contributions in all predictions, or the means of their absolute values."""
@@ -211,12 +218,21 @@ class ExplanationDisplay:
         span, self.points_ = float(np.ptp(values[:, columns])) or 1.0, []
         for height, column in zip(heights, columns.tolist(), strict=True):
             ranks = _compute_ranks(self.explanation.data[:, column])
-            style = {"color": _NEUTRAL} if ranks is None else {"c": ranks, "cmap": "coolwarm"}
+            style = {"color": _NEUTRAL} if ranks is None else {"c": ranks, **_COLORS}
             y = height + _beeswarm_offsets(values[:, column], span / _N_BINS)
             self.points_.append(ax.scatter(values[:, column], y, s=12, linewidths=0, **style))
         ax.axvline(0, color="black", linewidth=0.8)
         ax.set_ylim(len(columns) - 0.5, -0.5)
+        self._add_color_bar()
         ax.set_xlabel("contribution to the prediction")
+
+    def _add_color_bar(self) -> None:
+        """Add a color bar for the values of the columns, if some are numbers."""
+        ranked = [points for points in self.points_ if points.get_array() is not None]
+        if ranked:
+            gray = "" if len(ranked) == len(self.points_) else " (gray: not a number)"
+            bar = self.figure_.colorbar(ranked[0], ax=self.ax_, label=f"value of the column{gray}")
+            bar.set_ticks([0, 1], labels=["low", "high"])
 
 
 def _beeswarm_offsets(contributions: Array, width: float) -> Array:
@@ -236,6 +252,12 @@ def _compute_ranks(values: Any) -> Array | None:
     except (TypeError, ValueError):
         return None
     return np.nan_to_num(ranks / max(1, np.nanmax(ranks, initial=0)), nan=0.5)
+
+
+def _find_number_format(values: Array) -> str:
+    """Return a format with three digits for the largest value, and as many decimals for all."""
+    decimals = 2 - int(np.floor(np.log10(np.abs(values).max() or 1.0)))
+    return f".{max(0, decimals)}f" if decimals < 7 else ".2e"
 
 
 def _format_value(value: Any) -> str:
