@@ -5,6 +5,7 @@
 - The pages of the reference are written from the `__all__` of the public modules, so that none is
   missing.
 - A name in single backticks is a link, where it is a public name.
+- The signature of a class is the one that `help` shows.
 - The search finds the pages of search.toml first.
 - The gallery has the order of the table of examples in questions.md.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.addnodes import pending_xref
+from sphinx.util.inspect import stringify_signature
 
 import skbackprop
 
@@ -272,6 +274,13 @@ def take_literally(app, what, name, thing, options, lines: list[str]) -> None:
             lines[at] = SPECIAL.sub(lambda sign: sign[1] or "\\" + sign[0], line)
 
 
+def show_signature(app, what, name, thing, options, signature, returned):
+    """Return the signature of a class without annotations: Sphinx prefers that of `__new__`."""
+    if what != "class" or issubclass(thing, BaseException):
+        return None
+    return stringify_signature(inspect.signature(thing), show_annotation=False), ""
+
+
 def make_halving_known(gallery_conf, name: str) -> None:
     """Let scikit-learn's module have all that its names promise to the gallery, which reads them.
 
@@ -312,5 +321,6 @@ def setup(app) -> dict[str, bool]:
     app.connect("config-inited", write_reference)  # before the pages are looked for
     app.connect("source-read", mend_page)
     app.connect("missing-reference", mend_reference)
+    app.connect("autodoc-process-signature", show_signature, priority=400)  # before numpydoc
     app.connect("autodoc-process-docstring", take_literally, priority=900)  # after numpydoc
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -3,6 +3,7 @@
 `make test-docs` builds the site and runs this; it needs Chromium.
 """
 
+import inspect
 import re
 import shutil
 import threading
@@ -120,6 +121,26 @@ def test_public_names_have_entries():
     ]
     top = {f"skbackprop.{name.rpartition('.')[2]}" for name in missing}
     assert top <= known, missing
+
+
+@pytest.mark.parametrize(
+    "documented",
+    [
+        pytest.param(getattr(module, name), id=path.stem)
+        for module in PUBLIC_MODULES
+        for name in module.__all__
+        if (path := SITE / f"reference/generated/{module.__name__}.{name}.html").exists()
+        and inspect.isclass(getattr(module, name))
+        and not issubclass(getattr(module, name), Exception)
+    ],
+)
+def test_class_pages_show_the_signature(documented, request):
+    page = (SITE / f"reference/generated/{request.node.callspec.id}.html").read_text()
+    shown = re.search(r'<dt class="sig.*?</dt>', page, re.DOTALL)[0]
+    shown = re.findall(r'<em class="sig-param">(.*?)</em>', shown, re.DOTALL)
+    names = [unescape(re.sub(r"<[^>]*>", "", parameter)).partition("=")[0] for parameter in shown]
+    expected = inspect.signature(documented).parameters
+    assert [name.lstrip("*") for name in names if name not in "*/"] == list(expected)
 
 
 def test_pages_links_and_pictures_load(window, address):
