@@ -182,7 +182,7 @@ SAME = {
 }
 
 
-# The searches that find a page first.
+# The searches that find a page or a section first.
 SEARCHES = tomllib.loads((Path(__file__).parent / "search.toml").read_text())
 
 
@@ -211,12 +211,14 @@ def mend_page(app, name: str, source: list[str]) -> None:
     ends a doctest before a fence is no line of the code.
     """
     text = LINK.sub(on_the_site, source[0]).replace("\n\n```\n", "\n```\n")
-    title, _, rest = text.partition("\n")
-    if name in SEARCHES:
-        # One entry has one target, which becomes the id of the paragraph after it: the search shows
-        # its text below the title.
-        queries = ", ".join(f"! {query}" for query in SEARCHES[name])
-        text = f"{title}\n\n:::{{index}} {queries}\n:::\n{rest}"
+    for place, queries in SEARCHES.items():
+        page, _, section = place.partition(" > ")
+        if page == name:
+            heading = f"## {section}\n" if section else text[: text.index("\n") + 1]
+            # One entry has one target, which becomes the id of the paragraph after it: the search
+            # shows its text below the title.
+            entry = ", ".join(f"! {query}" for query in queries)
+            text = text.replace(heading, f"{heading}\n:::{{index}} {entry}\n:::\n", 1)
     source[0] = text
 
 

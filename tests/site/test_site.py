@@ -39,8 +39,8 @@ KINDS = [
 ]
 # The page that the search finds first for each of these queries.
 EXPECTED = {
-    query: page
-    for page, queries in tomllib.loads((DOCS / "site" / "search.toml").read_text()).items()
+    query: place.partition(" > ")[0]
+    for place, queries in tomllib.loads((DOCS / "site" / "search.toml").read_text()).items()
     for query in queries
 }
 WIDTHS = {"narrow": 390, "wide": 1400}
