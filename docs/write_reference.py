@@ -1,7 +1,8 @@
-"""Generate docstrings, tables of api.md and types of names.
+"""Generate docstrings, tables of api.md, types of names and the repository's address.
 
 Parameters come from skbackprop/estimators/_parameters.py, their texts from parameters.toml. They
 are written to the docstrings of the estimators and to the tables of api.md.
+The address of the repository comes from pyproject.toml, and is written wherever it is named.
 The types in skbackprop/utils/_name_types.py come from the tables of names:
 
     make reference
@@ -40,6 +41,13 @@ SECTIONS = {
     "The estimators": ["classifier", "regressor"],
     "The autoencoder": ["autoencoder"],
 }
+
+# The files that name the address of the repository.
+ADDRESS = re.compile(r"https://[\w./-]+/skbackprop\b")
+NAME_THE_REPOSITORY = [
+    *("CITATION.cff", "CONTRIBUTING.md", "README.md", "pyproject.toml"),
+    *("docs/index.md", "docs/user_guide/getting_started.md"),
+]
 
 # The types of names, and the tables of these names.
 NAMES = {
@@ -173,9 +181,17 @@ def types_of_names():
     return path, "\n\n".join(parts[:4]) + "\n" + "\n".join(parts[4:]) + "\n"
 
 
+def texts_with_address():
+    """Return the texts that name the repository, with its address, by path."""
+    root = DOCS.parent
+    texts = {root / name: (root / name).read_text() for name in NAME_THE_REPOSITORY}
+    address = tomllib.loads(texts[root / "pyproject.toml"])["project"]["urls"]["Repository"]
+    return {path: ADDRESS.sub(address, text) for path, text in texts.items()}
+
+
 def all_written():
     """Return the content of all generated files, by path."""
-    return sources() | dict([reference(), types_of_names()])
+    return sources() | dict([reference(), types_of_names()]) | texts_with_address()
 
 
 if __name__ == "__main__":

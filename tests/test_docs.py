@@ -128,6 +128,24 @@ def test_readme_is_short():
     assert len(text_of("README.md").split()) < 900
 
 
+def test_readme_says_how_to_install_what_its_code_imports():
+    readme = text_of("README.md")
+    imported = set(re.findall(r"^>>> (?:import|from) (\w+)", readme, re.MULTILINE))
+    assert imported - {"skbackprop", "sklearn"} == set(re.findall(r"pip install (\w+)`", readme))
+
+
+def test_the_repository_has_one_address():
+    """If it fails, run `make reference`."""
+    others = [ROOT / name for name in ("CITATION.cff", "CONTRIBUTING.md", "pyproject.toml")]
+    texts = [page.read_text() for page in (*PAGES, *others)]
+    urls = tomllib.loads(text_of("pyproject.toml"))["project"]["urls"]
+    assert urls["Issues"] == urls["Repository"] + "/issues"
+    named = {name for text in texts for name in re.findall(r"https://[\w./-]+/skbackprop\b", text)}
+    assert named == {urls["Repository"]}
+    cloned = {name for text in texts for name in re.findall(r"git clone (.*?) &&", text)}
+    assert cloned == {urls["Repository"]}
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
 def test_measured_figures_are_on_the_pages_of_measurements(page):
     measured = text_of("docs/benchmarks.md") + text_of("docs/results.md")

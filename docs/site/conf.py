@@ -5,11 +5,13 @@ this project, links of Markdown pages to files and the pages of the reference, i
 """
 
 import sys
+import tomllib
 from pathlib import Path
 
 import skbackprop
 
 HERE = Path(__file__).parent
+URLS = tomllib.loads((HERE.parents[1] / "pyproject.toml").read_text())["project"]["urls"]
 sys.path.insert(0, str(HERE))  # for extension.py
 
 project = "skbackprop"
@@ -75,7 +77,8 @@ html_logo = "_static/icon.svg"
 html_context = {"default_mode": "auto"}  # light or dark, as the reader's system
 html_css_files = ["site.css"]
 html_theme_options = {
-    "logo": {"text": "skbackprop", "alt_text": "skbackprop: home"},
+    "logo": {"text": f"skbackprop {version}", "alt_text": "skbackprop: home"},
+    "github_url": URLS["Repository"],
     "show_prev_next": False,
     "show_toc_level": 2,
     "header_links_before_dropdown": 6,

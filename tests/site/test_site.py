@@ -18,9 +18,11 @@ import pytest
 from playwright.sync_api import sync_playwright
 from sphinx.util.inventory import InventoryFile
 
+import skbackprop
 from test_house import PUBLIC_MODULES
 
 DOCS = Path(__file__).parents[2] / "docs"
+URLS = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]["urls"]
 SITE = DOCS / "_build" / "html"
 # All pages; the theme has templates among its files.
 PAGES = [str(path.relative_to(SITE)) for path in sorted(SITE.rglob("*.html"))]
@@ -141,6 +143,13 @@ def test_class_pages_show_the_signature(documented, request):
     names = [unescape(re.sub(r"<[^>]*>", "", parameter)).partition("=")[0] for parameter in shown]
     expected = inspect.signature(documented).parameters
     assert [name.lstrip("*") for name in names if name not in "*/"] == list(expected)
+
+
+def test_landing_page_says_how_to_install_and_where_to_report():
+    page = unescape((SITE / "index.html").read_text())
+    assert f"pip install git+{URLS['Repository']}" in re.sub(r"<[^>]*>", "", page)
+    assert set(URLS.values()) <= set(re.findall(r'href="([^"]*)"', page))
+    assert f"skbackprop {skbackprop.__version__}" in page
 
 
 def test_pages_links_and_pictures_load(window, address):
