@@ -1,6 +1,6 @@
 """
-Which activation function for a deep network?
-=============================================
+Which activation for a deep network?
+====================================
 
 The lower plot answers the question for the digits data: it shows the training loss of a network
 with eight hidden layers, for each activation. With the logistic function it does not learn. With

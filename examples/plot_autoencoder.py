@@ -1,6 +1,6 @@
 """
-Dimensionality reduction: an autoencoder compared with PCA
-==========================================================
+Dimensionality reduction: autoencoder or PCA
+============================================
 
 How well can 64 pixels be compressed into two numbers? PCA finds the plane with the smallest
 reconstruction error. An autoencoder finds a curved surface: it consists of two networks, an encoder

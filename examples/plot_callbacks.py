@@ -1,6 +1,6 @@
 """
-Wrong labels: when does a network learn them, and when to stop?
-===============================================================
+When does a network learn wrong labels?
+=======================================
 
 A third of the training labels are wrong. A wide network can memorize all of them, but it first
 learns what the right labels have in common. A callback computes two scores after each epoch: the

@@ -1,6 +1,6 @@
 """
-Checkpoints: resume training that was killed
-============================================
+Checkpoints: resume killed training
+===================================
 
 A job that takes hours may be killed: the machine is restarted, or the time in the queue is over. A
 `Checkpoint` saves training to a file every few epochs, and ``fit(resume_from=...)`` resumes from

@@ -1,6 +1,6 @@
 """
-A custom loss: forecasts if shortages cost more than surplus
-============================================================
+A custom loss: shortages cost more
+==================================
 
 A shop that rents bicycles prefers one bicycle too many to one too few. The LinEx loss (Varian 1975;
 Zellner 1986) expresses that. It is exponential on one side and nearly linear on the other::

@@ -1,6 +1,6 @@
 """
-Synchronous and local SGD on a Dask cluster
-===========================================
+Synchronous and local SGD on Dask
+=================================
 
 A network with two hidden layers learns to classify the images of digits on a Dask cluster of two
 workers. The program starts the cluster on its own machine, and each worker holds half of the rows.

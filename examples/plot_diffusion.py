@@ -1,6 +1,6 @@
 """
-Diffusion model: how to draw new points from noise
-==================================================
+Diffusion model: new points from noise
+======================================
 
 A diffusion model learns to remove noise. Training adds noise of a hundred strengths to rows, and a
 `BackpropRegressor` predicts the noise from the noisy row and its strength (Ho, Jain & Abbeel 2020).

@@ -1,6 +1,6 @@
 """
-Export to ONNX, with weights of 32 and of 8 bits
-================================================
+Export to ONNX, with weights of 8 bits
+======================================
 
 A fitted pipeline of a scaler and a network is exported as an ONNX model, which onnxruntime
 computes without Python's overhead. ONNX Runtime can also store the weights in 8 bits.

@@ -1,6 +1,6 @@
 """
-Generative adversarial network: does it find all modes?
-=======================================================
+GAN: does it find all modes?
+============================
 
 `partial_fit` and `input_gradient` are enough, in a loop of a few lines. A generative adversarial
 network (Goodfellow et al. 2014) is two networks. The generator G turns random numbers z into rows.

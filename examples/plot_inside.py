@@ -1,6 +1,6 @@
 """
-Explain a network for images: saliency, importance, hidden features
-===================================================================
+Explain a network for images
+============================
 
 Three views of a network that classifies digits, all on held-out digits:
 

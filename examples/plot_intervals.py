@@ -1,6 +1,6 @@
 """
-Prediction intervals and calibrated probabilities
-=================================================
+Intervals and calibrated probabilities
+======================================
 
 Three plots show prediction intervals with a nominal coverage of 90 %, for a curve whose noise grows
 to the right. `ConformalRegressor` computes them around a mean, around a mean with a predicted

@@ -1,6 +1,6 @@
 """
-Quantiles or mean and variance: which loss predicts uncertainty?
-================================================================
+Which loss predicts uncertainty?
+================================
 
 The left plot shows patients with diabetes: the progression of the disease after a year by their
 body-mass index. One network with the quantile loss predicts five quantiles. They are far apart

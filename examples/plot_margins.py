@@ -1,6 +1,6 @@
 """
-How confident does each loss make a classifier?
-===============================================
+Which loss makes a classifier confident?
+========================================
 
 The left plot shows the loss of one row by its margin: the score of its true class, in binary
 classification. Zero is undecided, negative is wrong. The hinge losses ask for a margin of 1 and no

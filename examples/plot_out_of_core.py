@@ -1,6 +1,6 @@
 """
-Data larger than memory: learn from a file in pieces
-====================================================
+Data larger than memory: read in pieces
+=======================================
 
 A table is read from a file once, 2,000 rows at a time, as if it were larger than memory. Each piece
 is predicted before the model learns from it. So the plot shows the accuracy on rows that the model

@@ -1,6 +1,6 @@
 """
-A rare class in a raw table: class weights, or a threshold?
-===========================================================
+A rare class: class weights or a threshold?
+===========================================
 
 Which patients will see a doctor five times a year or more? One in five does. The data is the RAND
 health insurance experiment, which statsmodels ships. Health is a category in words, and the number

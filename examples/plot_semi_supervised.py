@@ -1,6 +1,6 @@
 """
-Few labels, many rows: semi-supervised learning
-===============================================
+Semi-supervised learning: few labels
+====================================
 
 Only 40 of 1,347 images of digits have labels, four of each digit. Are the other images useful?
 `SelfTrainingClassifier` of scikit-learn lets the network label the rows on which it is confident,

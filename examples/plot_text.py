@@ -1,6 +1,6 @@
 """
-Text classification: a network or logistic regression?
-======================================================
+Text: a network or logistic regression?
+=======================================
 
 Which library is a docstring from: NumPy, SciPy, scikit-learn, pandas or the standard library? Each
 docstring is a bag of words, weighted by TF-IDF: thousands of columns, nearly all of them zero. Both

@@ -1,6 +1,6 @@
 """
-Which model for time series of different lengths?
-=================================================
+Time series of different lengths
+================================
 
 The series are noise with one event: a cylinder, which rises and falls at once, a bell, which rises
 slowly, or a funnel, which falls slowly (Saito 1994). Each event starts at another time, lasts

@@ -1,6 +1,6 @@
 """
-Which token comes next? Networks for tokens beside linear models
-================================================================
+Which token comes next?
+=======================
 
 In a text's subject, words matter more than their order, and a bag of words is enough. Here the
 order matters: given 16 tokens of Python code, which token comes next? The code is Python's standard

@@ -1,6 +1,6 @@
 """
-New digits: a convolutional variational autoencoder
-===================================================
+New digits by a variational autoencoder
+=======================================
 
 A variational autoencoder learns the distribution of its training rows. This one has convolutions,
 which its decoder mirrors. It learns from three quarters of the digits, as images of 8 x 8 pixels.

@@ -1,6 +1,6 @@
 """
-XOR: how often does a small network learn it?
-=============================================
+How often does a small network learn XOR?
+=========================================
 
 XOR is true if exactly one of two inputs is. No straight line separates the answers, so a network
 needs hidden units. The first part is the program of most introductions to backpropagation: two

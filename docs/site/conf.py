@@ -51,6 +51,7 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "plot_",
     "ignore_pattern": "demo",
+    "image_scrapers": ("extension.save_thumbnail", "matplotlib"),
     "within_subsection_order": "extension.ByTable",
     "doc_module": ("skbackprop",),
     "reference_url": {"skbackprop": None},

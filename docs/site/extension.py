@@ -7,7 +7,7 @@
 - A name in single backticks is a link, where it is a public name.
 - The signature of a class is the one that `help` shows.
 - The search finds the pages of search.toml first.
-- The gallery has the order of the table of examples in questions.md.
+- The gallery has the order of the table of examples in questions.md, and thumbnails of one plot.
 """
 
 import importlib
@@ -281,6 +281,23 @@ def show_signature(app, what, name, thing, options, signature, returned):
     if what != "class" or issubclass(thing, BaseException):
         return None
     return stringify_signature(inspect.signature(thing), show_annotation=False), ""
+
+
+def save_thumbnail(block, block_vars, gallery_conf) -> str:
+    """Save the largest plot of an example's first figure, before the figure itself.
+
+    The first picture is the thumbnail, in which several plots would be too small to read.
+    """
+    from matplotlib import pyplot
+
+    paths = block_vars["image_path_iterator"]
+    if pyplot.get_fignums() and not len(paths):
+        figure = pyplot.figure(pyplot.get_fignums()[0])
+        figure.draw_without_rendering()  # which places the plots
+        largest = max(figure.axes, key=lambda ax: round(ax.bbox.width) * round(ax.bbox.height))
+        box = largest.get_tightbbox().padded(6).transformed(figure.dpi_scale_trans.inverted())
+        figure.savefig(next(paths), bbox_inches=box)
+    return ""
 
 
 def make_halving_known(gallery_conf, name: str) -> None:

@@ -45,7 +45,7 @@ EXPECTED = {
     for place, queries in tomllib.loads((DOCS / "site" / "search.toml").read_text()).items()
     for query in queries
 }
-WIDTHS = {"narrow": 390, "wide": 1400}
+WIDTHS = {"narrow": 400, "wide": 1300}
 BROWSERS = ["chromium", "chromium-browser", "google-chrome"]
 # It is shut off from the network, and would ask it for its own news.
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
@@ -78,7 +78,7 @@ def browser():
 class Window:
     """A page of the browser, and what has gone wrong in it."""
 
-    def __init__(self, browser, width=1400, scheme="light"):
+    def __init__(self, browser, width=1300, scheme="light"):
         self.context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=scheme
         )
@@ -152,9 +152,18 @@ def test_landing_page_says_how_to_install_and_where_to_report():
     assert f"skbackprop {skbackprop.__version__}" in page
 
 
+def test_thumbnails_are_large(window, address):
+    window.page.goto(address + "gallery/index.html")
+    widths = window.page.eval_on_selector_all(
+        ".sphx-glr-thumbcontainer img", "all => all.map(image => image.clientWidth)"
+    )
+    assert len(widths) == len(list((SITE / "gallery").glob("plot_*.html")))
+    assert min(widths) > 180
+
+
 def test_pages_links_and_pictures_load(window, address):
-    """All pages are opened, and all that they link to on this site is there."""
-    links, anchors = set(), {}
+    """All pages are opened, their titles have one line, and all that they link to is there."""
+    links, anchors, titles = set(), {}, set()
     for page in PAGES:
         window.page.goto(address + page)
         hrefs = window.page.eval_on_selector_all("a[href]", "all => all.map(a => a.href)")
@@ -165,7 +174,17 @@ def test_pages_links_and_pictures_load(window, address):
             "img", "all => all.filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
         )
         assert broken == [], page
+        titles |= {
+            (page, lines)
+            for lines in window.page.eval_on_selector_all(
+                "h1",
+                "all => all.map(e => e.offsetHeight / parseFloat(getComputedStyle(e).lineHeight))",
+            )
+        }
     assert window.faults == []
+    # Names of modules may be longer.
+    high = {page for page, lines in titles if lines > 1.5 and not page.startswith("_modules/")}
+    assert high == set()
     missing = []
     for page, href in links:
         target, anchor = urldefrag(href)
@@ -211,9 +230,14 @@ def test_search_finds_the_right_page_first(window, address):
     indirect=True,
 )
 def test_pages_are_readable(window, address):
-    """Nothing is wider than the window, and text stands out from its ground."""
+    """Nothing is wider than the window, code is not cut, and text stands out from its ground."""
     for page in KINDS:
         window.page.goto(address + page)
+        cut = window.page.eval_on_selector_all(
+            ".highlight-python pre, .highlight-Python pre, .doctest pre",
+            "all => all.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText)",
+        )
+        assert cut == [], page
         assert window.page.evaluate(
             "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         ), page
