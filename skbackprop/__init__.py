@@ -1,6 +1,6 @@
 """Neural networks for scikit-learn: raw tables, and a drop-in for MLPClassifier."""
 
-from .conformal import ConformalRegressor
+from .conformal import ConformalClassifier, ConformalRegressor
 from .early_stopping import EarlyStopping
 from .estimators.autoencoder import BackpropAutoencoder
 from .estimators.classifier import BackpropClassifier
@@ -23,6 +23,7 @@ __all__ = [
     "BackpropHalvingRandomSearchCV",
     "BackpropRandomizedSearchCV",
     "BackpropRegressor",
+    "ConformalClassifier",
     "ConformalRegressor",
     "EarlyStopping",
     "TabularClassifier",

@@ -1,15 +1,15 @@
-"""Prediction intervals of guaranteed coverage, by conformal prediction.
+"""Prediction intervals and sets of labels of guaranteed coverage, by conformal prediction.
 
 The errors of an estimator on held-out rows determine the width of its intervals for new rows
 (Papadopoulos et al. 2002). The conformity score measures these errors relative to a band around the
-prediction. The held-out rows are those of one model (split conformal prediction), or each model of
-several has its own fold (CV+).
+prediction, or by the probability of a label. The held-out rows are those of one model (split
+conformal prediction), or each model of several has its own fold (CV+).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from dataclasses import KW_ONLY, dataclass
 from inspect import signature
@@ -18,9 +18,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from sklearn import get_config
-from sklearn.base import MetaEstimatorMixin, RegressorMixin, clone, is_classifier
+from sklearn.base import ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import check_cv, train_test_split
 from sklearn.utils import check_array, get_tags, indexable
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted
@@ -31,6 +31,8 @@ from .estimators._estimator_mixin import (
     get_pipeline_steps,
     with_parameter_validation,
 )
+from .estimators._targets import encode_labels, labels_to_array
+from .estimators._validation import validate_labels
 from .utils.arrays import Array, MatrixLike, count_rows
 
 # Number of bisection steps to find an end of a CV+ interval.
@@ -137,6 +139,20 @@ def min_calibration_samples(coverage: float) -> int:
     return max(1, math.ceil(round(coverage / (1 - coverage), 9)))
 
 
+def check_coverage(coverage: Any, n_rows: int) -> None:
+    """Check that a coverage is a number in (0, 1), and that there are enough held-out rows."""
+    is_number = isinstance(coverage, Real) and not isinstance(coverage, bool)
+    if not (is_number and 0 < coverage < 1):
+        raise ValueError(f"coverage must be a number in the range (0, 1), got {coverage!r}.")
+    n_min = min_calibration_samples(coverage)
+    if n_rows < n_min:
+        raise ValueError(
+            f"coverage={coverage} needs at least {n_min} held-out rows with positive weight, but "
+            f"the estimator was fitted with n_samples={n_rows} of them. Use more rows, or a lower "
+            "coverage."
+        )
+
+
 def cv_plus_interval(band: UncalibratedBand, scores: Sequence[Array], coverage: float) -> Array:
     """Return CV+ intervals of several models, each with the scores of its held-out fold.
 
@@ -199,11 +215,154 @@ def _kth_smallest(start: Array, unit: Array, scores: Sequence[Array], rank: int)
     return np.asarray(high)
 
 
-# ------------------------------------------------------------------------------- estimator
+LABEL_SCORES = "lac", "aps"
+
+
+class LabelScores(NamedTuple):
+    """Conformity scores of the labels of held-out rows, which determine sets of labels.
+
+    The score of a label grows as its probability falls. "lac" is the negative probability (Sadinle
+    et al. 2019). "aps" is the sum of the probabilities of all more probable labels (Romano et al.
+    2020, without randomization).
+
+    Parameters
+    ----------
+    kind : {"lac", "aps"}
+        The conformity score.
+    held_out : list of lists of arrays
+        ``held_out[k][c]`` has the scores, in ascending order, of the rows of class c that model k
+        has held out.
+    """
+
+    kind: str
+    held_out: list[list[Array]]
+
+    @classmethod
+    def fit(cls, kind: str, folds: Iterable[tuple[Array, Array]]) -> Self:
+        """Compute the scores from the probabilities and the classes of each model's fold."""
+        held_out = []
+        for probabilities, codes in folds:
+            scores = _label_scores(kind, probabilities)
+            classes = range(probabilities.shape[1])
+            held_out.append([np.sort(scores[codes == label, label]) for label in classes])
+        return cls(kind, held_out)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of held-out rows."""
+        return sum(len(scores) for fold in self.held_out for scores in fold)
+
+    def predict_sets(self, probabilities: Array, coverage: float, by_class: bool) -> Array:
+        """Return the CV+ sets of new rows.
+
+        A set contains label c if fewer than ceil((n + 1) coverage) of n held-out rows i have
+        a smaller score than c has by the model that has held out row i.
+
+        Parameters
+        ----------
+        probabilities : array of shape (n_models, n_new, n_classes)
+            The probabilities by each model.
+        coverage : float
+            The share of new rows whose set contains their label, in (0, 1).
+        by_class : bool
+            Whether label c is compared with held-out rows of class c only.
+
+        Returns
+        -------
+        sets : bool array of shape (n_new, n_classes)
+
+        References
+        ----------
+        Romano, Y., Sesia, M. & Candès, E. (2020). Classification with valid and adaptive coverage.
+        NeurIPS, section 2.3.
+        """
+        scores, held_out = _label_scores(self.kind, probabilities), self.held_out
+        sets = np.empty_like(probabilities[0], dtype=bool)
+        if not by_class:
+            pooled = [np.sort(np.concatenate(fold), kind="stable") for fold in held_out]
+            held_out = [[fold] * sets.shape[1] for fold in pooled]
+        for label, folds in enumerate(zip(*held_out, strict=True)):
+            pairs = zip(folds, scores[..., label], strict=True)
+            n_smaller = sum(np.searchsorted(fold, own) for fold, own in pairs)
+            sets[:, label] = n_smaller < conformal_quantile_rank(sum(map(len, folds)), coverage)
+        return sets
+
+
+def _label_scores(kind: str, probabilities: Array) -> Array:
+    """Return the conformity score of each label, given probabilities (..., n_classes)."""
+    if kind == "lac":
+        return -probabilities
+    order = np.argsort(-probabilities, axis=-1, kind="stable")
+    scores = np.zeros_like(probabilities)
+    sums = np.take_along_axis(probabilities, order, axis=-1)[..., :-1].cumsum(axis=-1)
+    np.put_along_axis(scores, order[..., 1:], sums, axis=-1)
+    return scores
+
+
+# ------------------------------------------------------------------------------ estimators
+
+
+class ConformalMixin(MetaEstimatorMixin):
+    """Fits of clones, routing and tags of both conformal estimators."""
+
+    estimator: Any
+    _fitted: Any  # a fitted clone of it
+
+    def _check_target(self, y: Any) -> None:
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+
+    def _route(self, fit_params: dict[str, Any]) -> dict[str, Any]:
+        """Return the arguments of the estimator's `fit`."""
+        if get_config()["enable_metadata_routing"]:
+            return process_routing(self, "fit", **fit_params).estimator.fit
+        return fit_params
+
+    def _fit_clone(self, X: Any, y: Any, rows: Array, fit_params: dict[str, Any]) -> Any:
+        """Return a clone of the estimator, fitted to some rows."""
+        # What has a value for each row is split along with X.
+        fit_params = {
+            name: _safe_indexing(value, rows) if count_rows(value) == count_rows(y) else value
+            for name, value in fit_params.items()
+        }
+        fitted = clone(self.estimator)
+        fitted.fit(_safe_indexing(X, rows), _safe_indexing(y, rows), **fit_params)
+        return fitted
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of features."""
+        return self._fitted.n_features_in_
+
+    @property
+    def feature_names_in_(self) -> Array:
+        """The names of the features, if X had names."""
+        return self._fitted.feature_names_in_
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the metadata routing of `fit`, see scikit-learn's user guide.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            It routes the arguments of `fit` to the `fit` of the estimator.
+        """
+        fit_to_fit = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=fit_to_fit)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.estimator)
+        tags.input_tags, tags.target_tags = copy(inner.input_tags), copy(inner.target_tags)
+        tags.target_tags.required = True
+        return tags
 
 
 @dataclass(eq=False, repr=False)
-class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
+class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
     """Add prediction intervals of guaranteed coverage to a regressor.
 
     `fit` trains the regressor on a part of the rows and computes conformity scores on the other
@@ -329,6 +488,8 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         "random_state": ["random_state"],
     }
 
+    _fitted = property(lambda self: self.estimator_)
+
     estimator: Any
     _: KW_ONLY
     coverage: float = 0.9
@@ -364,13 +525,11 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         """
         if is_classifier(self.estimator):
             raise ValueError(
-                f"estimator must be a regressor, got {self.estimator!r}. For calibrated "
-                "probabilities use sklearn.calibration.CalibratedClassifierCV."
+                f"estimator must be a regressor, got {self.estimator!r}. For sets of labels use "
+                "ConformalClassifier, for calibrated probabilities "
+                "sklearn.calibration.CalibratedClassifierCV."
             )
-        if y is None:
-            raise ValueError(
-                "ConformalRegressor requires y to be passed, but the target y is None."
-            )
+        self._check_target(y)
         targets = _to_float64(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
         X, y = indexable(X, y)
         fitted, X_held_out, targets = self._fit_estimator(X, y, targets, fit_params)
@@ -388,21 +547,14 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         self, X: Any, y: Any, targets: Array, fit_params: dict[str, Any]
     ) -> tuple[Any, Any, Array]:
         """Return the fitted estimator, and X and targets of the held-out rows."""
-        if get_config()["enable_metadata_routing"]:
-            fit_params = process_routing(self, "fit", **fit_params).estimator.fit
+        fit_params = self._route(fit_params)
         n_held_out = self._count_held_out(len(targets))
         if isinstance(self.estimator, FrozenEstimator):
             return self.estimator, X, targets
         train, held_out = train_test_split(
             np.arange(len(targets)), test_size=n_held_out, random_state=self.random_state
         )
-        fitted = clone(self.estimator)
-        # What has a value for each row is split along with X.
-        fit_params = {
-            name: _safe_indexing(value, train) if count_rows(value) == len(targets) else value
-            for name, value in fit_params.items()
-        }
-        fitted.fit(_safe_indexing(X, train), _safe_indexing(y, train), **fit_params)
+        fitted = self._fit_clone(X, y, train, fit_params)
         return fitted, _safe_indexing(X, held_out), targets[held_out]
 
     def _count_held_out(self, n: int) -> int:
@@ -458,13 +610,7 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
                 'or conformity_score="absolute".'
             )
         scores = band.conformity_scores(y)
-        n_not_finite = int((~np.isfinite(scores)).sum())
-        if n_not_finite:
-            raise ValueError(
-                f"The estimator's predictions must be finite, but {n_not_finite} of {scores.size} "
-                "predictions for held-out rows are not. Check the scale of X and y and the "
-                "learning rate."
-            )
+        _check_finite(scores)
         return scores
 
     # ------------------------------------------------------------------------ prediction
@@ -519,36 +665,281 @@ class ConformalRegressor(MetaEstimatorMixin, RegressorMixin, EstimatorMixin):
         band = _make_raw_band(self.conformity_score_, self.estimator_, X)
         return np.clip(band.expand(self.correction_), *_get_target_range(self.estimator_))
 
-    # --------------------------------------------------------------- scikit-learn's interface
 
-    @property
-    def n_features_in_(self) -> int:
-        """The number of features."""
-        return self.estimator_.n_features_in_
+@dataclass(eq=False, repr=False)
+class ConformalClassifier(ConformalMixin, ClassifierMixin, EstimatorMixin):
+    """Add sets of labels of guaranteed coverage to a classifier.
 
-    @property
-    def feature_names_in_(self) -> Array:
-        """The names of the features, if X had names."""
-        return self.estimator_.feature_names_in_
+    `fit` trains a clone of the classifier for each fold of a cross-validation, so each row is held
+    out by one clone, and no rows are lost (cross-conformal prediction, Vovk 2015; CV+, Barber et
+    al. 2021). The score of label c for a row grows as the predicted probability of c falls. Let s_i
+    be the score of the true label of row i, by the clone k(i) that has held out this row. The set
+    of a new row x contains label c if fewer than ``ceil((n + 1) coverage)`` of the n scores s_i are
+    smaller than the score of c for x by the clone k(i).
 
-    def get_metadata_routing(self) -> MetadataRouter:
-        """Return the metadata routing of `fit`, see scikit-learn's user guide.
+    If new rows have the same distribution as those of `fit`, the set of a new row contains its
+    label with a probability of about ``coverage``. For any classifier, this probability is at least
+    ``1 - 2 (1 - coverage)``, minus a term below ``sqrt(2 / n)``. With a `FrozenEstimator`, or a
+    single split, it is at least ``coverage``.
+
+    Parameters
+    ----------
+    estimator : estimator or FrozenEstimator
+        Any classifier with ``predict_proba``, pipeline or search. `fit` trains clones of it. To
+        calibrate a classifier that is already fitted, pass scikit-learn's
+        ``FrozenEstimator(classifier)``. Then `fit` uses all rows for calibration, and the
+        classifier must not have been trained on any of them.
+    coverage : float, default=0.9
+        The share of new rows whose set should contain their label, in (0, 1).
+    conformity_score : {"lac", "aps"}, default="lac"
+        The score of a label.
+
+        - "lac": one minus its probability (Sadinle et al. 2019). Sets have the smallest average
+          size. They may be empty.
+        - "aps": the sum of the probabilities of all more probable labels (Romano et al. 2020,
+          without randomization). Sets are larger for rows that are hard to classify, and contain
+          the most probable label if the clones agree on it. If this label alone is correct more
+          often than ``coverage``, so are the sets.
+    by_class : bool, default=False
+        Whether each class has its own coverage: label c is then compared with the held-out rows of
+        class c only, so rare classes are covered as often as common ones. A class with fewer than
+        ``coverage / (1 - coverage)`` rows is in every set.
+    cv : int, splitter, iterable or None, default=None
+        The folds, as in scikit-learn: None for 5 stratified folds, another number of them, a
+        splitter, or an iterable of training and held-out rows. To keep rows of a group in one fold,
+        pass ``list(GroupKFold().split(X, y, groups))``. Not used with a `FrozenEstimator`.
+
+    Attributes
+    ----------
+    classes_ : array of shape (n_classes,)
+        The labels, sorted.
+    estimators_ : list of estimators
+        The fitted classifier of each fold; a single one with a `FrozenEstimator`.
+    n_calibration_ : int
+        The number of held-out rows.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : array of shape (n_features_in_,)
+        The names of the features, if all of them are strings.
+
+    See Also
+    --------
+    ConformalRegressor : Prediction intervals for regressors.
+    sklearn.calibration.CalibratedClassifierCV : Calibrated probabilities.
+
+    Notes
+    -----
+    Sample weights are used for training only: all held-out rows have the same weight.
+
+    Without randomization, the sets of a row are the same in each call. With it, the sets of "aps"
+    would also be exact for classifiers that are more accurate than ``coverage``, but would leave
+    out the most probable label of some rows at random.
+
+    References
+    ----------
+    Angelopoulos, A. N., Bates, S., Jordan, M. & Malik, J. (2021). Uncertainty sets for image
+    classifiers using conformal prediction. ICLR.
+
+    Barber, R. F., Candès, E. J., Ramdas, A. & Tibshirani, R. J. (2021). Predictive inference with
+    the jackknife+. Annals of Statistics 49(1), 486-507, theorem 4.
+
+    Romano, Y., Sesia, M. & Candès, E. (2020). Classification with valid and adaptive coverage.
+    NeurIPS.
+
+    Sadinle, M., Lei, J. & Wasserman, L. (2019). Least ambiguous set-valued classifiers with bounded
+    error levels. Journal of the American Statistical Association 114(525), 223-234.
+
+    Vovk, V. (2015). Cross-conformal predictors. Annals of Mathematics and Artificial Intelligence
+    74, 9-28.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import StandardScaler
+    >>> from skbackprop import BackpropClassifier, ConformalClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.5, random_state=0)
+    >>> network = BackpropClassifier((16,), solver="lbfgs", alpha=1.0, random_state=0)
+    >>> pipeline = make_pipeline(StandardScaler(), network)
+    >>> model = ConformalClassifier(pipeline, coverage=0.9).fit(X_train, y_train)
+    >>> sets = model.predict_set(X_test)
+    >>> sets.shape
+    (75, 3)
+    >>> bool(sets[range(75), y_test].mean() > 0.8)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "estimator": [HasMethods(["fit"])],
+        "coverage": [Interval(Real, 0, 1, closed="neither")],
+        "conformity_score": [StrOptions(set(LABEL_SCORES))],
+        "by_class": ["boolean"],
+        "cv": ["cv_object"],
+    }
+
+    _fitted = property(lambda self: self.estimators_[0])
+
+    estimator: Any
+    _: KW_ONLY
+    coverage: float = 0.9
+    conformity_score: Literal["lac", "aps"] = "lac"
+    by_class: bool = False
+    cv: Any = None
+
+    @with_parameter_validation(prefer_skip_nested_validation=False)
+    def fit(self, X: MatrixLike, y: MatrixLike, **fit_params: Any) -> Self:
+        """Train a clone of the estimator for each fold, and calibrate on the rows it holds out.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The training input.
+        y : array-like of shape (n_samples,)
+            The labels.
+        **fit_params : dict
+            Arguments of the estimator's `fit`, such as ``sample_weight``. Arrays with n_samples
+            rows are reduced to the training rows of each fold. With metadata routing, only
+            requested arguments are passed.
 
         Returns
         -------
-        routing : MetadataRouter
-            It routes the arguments of `fit` to the `fit` of the estimator.
+        self : object
+            The fitted classifier.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or the data is invalid, if there are too few rows for the coverage, or if
+            probabilities are not finite.
         """
-        fit_to_fit = MethodMapping().add(caller="fit", callee="fit")
-        router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(estimator=self.estimator, method_mapping=fit_to_fit)
+        if not (is_classifier(self.estimator) and hasattr(self.estimator, "predict_proba")):
+            raise ValueError(
+                f"estimator must be a classifier with predict_proba, got {self.estimator!r}. For "
+                "prediction intervals of a regressor use ConformalRegressor."
+            )
+        self._check_target(y)
+        X, labels = indexable(X, labels_to_array(validate_labels(y), "y"))
+        if isinstance(self.estimator, FrozenEstimator):
+            check_is_fitted(self.estimator)
+            classes, splits = self.estimator.classes_, [(np.arange(len(labels)),) * 2]
+        else:
+            classes = np.unique(labels)
+            splits = list(check_cv(self.cv, labels, classifier=True).split(X, labels))
+        codes = encode_labels(labels, classes)
+        check_coverage(self.coverage, sum(len(held_out) for _, held_out in splits))
+        fit_params = self._route(fit_params)
+        estimators, folds = [], []
+        for train, held_out in splits:
+            fitted = self._fit_clone(X, labels, train, fit_params)
+            probabilities = _predict_proba(fitted, _safe_indexing(X, held_out), classes)
+            _check_finite(probabilities)
+            estimators.append(fitted)
+            folds.append((probabilities, codes[held_out]))
+        self._scores = LabelScores.fit(self.conformity_score, folds)
+        self._settings = self.coverage, self.by_class
+        self.classes_, self.estimators_ = classes, estimators
+        self.n_calibration_ = self._scores.n_rows
+        return self
+
+    def _predict_by_fold(self, X: MatrixLike) -> Array:
+        """Return the probabilities (n_folds, n_samples, n_classes) by each classifier."""
+        check_is_fitted(self)
+        return np.array([_predict_proba(each, X, self.classes_) for each in self.estimators_])
+
+    def predict(self, X: MatrixLike) -> Array:
+        """Predict the most probable label of each row.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        y : array of shape (n_samples,)
+            The labels.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is invalid.
+        """
+        codes = self.predict_proba(X).argmax(axis=1)
+        labels: Array = self.classes_[codes]
+        return labels
+
+    def predict_proba(self, X: MatrixLike) -> Array:
+        """Return the mean of the probabilities by the classifiers of all folds.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        probabilities : array of shape (n_samples, n_classes)
+            Columns are in the order of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is invalid.
+        """
+        return np.asarray(self._predict_by_fold(X).mean(axis=0))
+
+    def predict_set(self, X: MatrixLike) -> Array:
+        """Return sets that contain the label with probability `coverage`.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            The input.
+
+        Returns
+        -------
+        sets : bool array of shape (n_samples, n_classes)
+            Whether the set of each row contains each label of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If X is invalid.
+        """
+        probabilities = self._predict_by_fold(X)
+        return self._scores.predict_sets(probabilities, *self._settings)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        inner = get_tags(self.estimator)
-        tags.input_tags, tags.target_tags = copy(inner.input_tags), copy(inner.target_tags)
-        tags.target_tags.required = True
+        tags.target_tags.multi_output = tags.target_tags.two_d_labels = False
         return tags
+
+
+def _predict_proba(estimator: Any, X: MatrixLike, classes: Array) -> Array:
+    """Return the probability of each class; it is zero if the estimator does not know the class."""
+    predicted = estimator.predict_proba(X)
+    probabilities = np.zeros((len(predicted), len(classes)))
+    probabilities[:, np.searchsorted(classes, estimator.classes_)] = predicted
+    return probabilities
+
+
+def _check_finite(predictions: Array) -> None:
+    """Check that predictions for held-out rows, or their scores, are finite."""
+    n_not_finite = int((~np.isfinite(predictions)).sum())
+    if n_not_finite:
+        raise ValueError(
+            f"The estimator's predictions must be finite, but {n_not_finite} of {predictions.size} "
+            "predictions for held-out rows are not. Check the scale of X and y and the learning "
+            "rate."
+        )
 
 
 def _make_raw_band(conformity_score: str, estimator: Any, X: MatrixLike) -> UncalibratedBand:

@@ -38,7 +38,7 @@ _PUBLIC_MODULES = (
 
 # Other classes whose instances are part of fitted estimators, by module.
 _CLASSES = {
-    "conformal": ["ConformalRegressor", "ErrorScale"],
+    "conformal": ["ConformalClassifier", "ConformalRegressor", "ErrorScale", "LabelScores"],
     "estimators._targets": ["NumberTargets"],
     "estimators.autoencoder": ["BackpropAutoencoder"],
     "estimators.classifier": ["BackpropClassifier"],

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 from scipy import sparse
-from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import (
@@ -19,7 +19,8 @@ from sklearn.linear_model import (
     PoissonRegressor,
     Ridge,
 )
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit, train_test_split
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import get_tags
@@ -28,12 +29,13 @@ from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRegressor,
+    ConformalClassifier,
     ConformalRegressor,
     TabularRegressor,
 )
 from skbackprop.conformal import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile
-from support import few_epochs, pickled, quick, value_data
+from support import class_data, few_epochs, pickled, quick, sets_by_definition, value_data
 
 pytestmark = few_epochs
 
@@ -313,7 +315,8 @@ def test_raises_on_predictions_of_wrong_shape():
         with pytest.raises(ValueError, match=said):
             ConformalRegressor(estimator, conformity_score=kind).fit(X, y)
     for classifier in (LogisticRegression(), BackpropClassifier()):
-        with pytest.raises(ValueError, match="must be a regressor.*CalibratedClassifierCV"):
+        message = "must be a regressor.*ConformalClassifier.*CalibratedClassifierCV"
+        with pytest.raises(ValueError, match=message):
             ConformalRegressor(classifier).fit(X, y > 0)
 
 
@@ -339,3 +342,166 @@ def test_not_fitted_before_fit_and_after_failed_fit():
     assert np.array_equal(model.predict_interval(X), intervals)
     with pytest.raises(NotFittedError):
         ConformalRegressor(FrozenEstimator(LinearRegression())).fit(X, y)
+
+
+# ------------------------------------------------------------------------- sets of labels
+
+EVERY_SET = pytest.mark.parametrize(
+    "settings",
+    [{"conformity_score": kind, "by_class": by} for kind in ("lac", "aps") for by in (False, True)],
+)
+CLASSIFIERS = {
+    "network": quick(BackpropClassifier, max_iter=20, learning_rate_init=0.01),
+    "search": GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
+    "pipeline": make_pipeline(StandardScaler(), GaussianNB()),
+}
+
+
+class Shares(ClassifierMixin, BaseEstimator):
+    """Predicts the columns of X as probabilities."""
+
+    def fit(self, X, y):
+        self.classes_ = np.arange(X.shape[1])
+        return self
+
+    def predict_proba(self, X):
+        return X
+
+
+def overlapping_classes(n_classes, n, seed):
+    """Return points around centers on a circle, and their classes, of which some are rare."""
+    rng = np.random.RandomState(seed)
+    shares = np.linspace(1, 2, n_classes)
+    y = rng.choice(n_classes, n, p=shares / shares.sum())
+    angles = 2 * np.pi * y / n_classes
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) + rng.randn(n, 2), y
+
+
+@pytest.mark.slow
+@EVERY_SET
+def test_coverage_of_sets_over_300_trials(settings):
+    covered = []
+    for trial in range(300):
+        n_classes = 2 + trial % 9
+        n_train = 100 * n_classes
+        X, y = overlapping_classes(n_classes, n_train + 500, trial)
+        model = ConformalClassifier(GaussianNB(), **settings).fit(X[:n_train], y[:n_train])
+        is_inside = model.predict_set(X[n_train:])[np.arange(500), y[n_train:]]
+        rare, common = (is_inside[y[n_train:] == label].mean() for label in (0, n_classes - 1))
+        covered.append([is_inside.mean(), rare, common])
+    mean, rare, common = np.mean(covered, axis=0)
+    assert abs(mean - 0.9) < 0.02
+    if settings["by_class"]:
+        assert abs(rare - 0.9) < 0.02
+        assert abs(common - 0.9) < 0.02
+    else:
+        assert common - rare > 0.05
+
+
+def test_coverage_of_sets_over_all_splits_matches_theory():
+    X, y = overlapping_classes(3, 90, 0)
+    model, n_inside = FrozenEstimator(GaussianNB().fit(X[:60], y[:60])), 0
+    X, y = X[60:], y[60:]
+    for i in range(30):
+        others = np.arange(30) != i
+        sets = ConformalClassifier(model, coverage=0.8).fit(X[others], y[others])
+        n_inside += sets.predict_set(X[i : i + 1])[0, y[i]]
+    assert n_inside == 24
+
+
+@EVERY_SET
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_each_fold_is_compared_by_the_classifier_that_held_it_out(name, settings, tmp_path):
+    X, codes = class_data(90)
+    labels, cv = np.array(["c", "a", "b"])[codes], KFold(3, shuffle=True, random_state=0)
+    model = ConformalClassifier(CLASSIFIERS[name], coverage=0.8, cv=cv, **settings)
+    sets = model.fit(X[:60], labels[:60]).predict_set(X[60:])
+    held_out, folds, new = np.empty((60, 3)), np.empty(60, dtype=int), []
+    for fold, (train, test) in enumerate(cv.split(X[:60])):
+        alone = clone(CLASSIFIERS[name]).fit(X[train], labels[train])
+        held_out[test], folds[test] = alone.predict_proba(X[test]), fold
+        new.append(alone.predict_proba(X[60:]))
+    codes = np.searchsorted(model.classes_, labels[:60])
+    expected = sets_by_definition(
+        *(settings["conformity_score"], np.array(new), held_out, codes, folds, 0.8),
+        settings["by_class"],
+    )
+    np.testing.assert_array_equal(sets, expected)
+    np.testing.assert_allclose(model.predict_proba(X[60:]), np.mean(new, axis=0))
+    assert (len(model.estimators_), model.n_calibration_) == (3, 60)
+    assert np.array_equal(pickled(model, tmp_path).predict_set(X[60:]), sets)
+    # What is set after fit acts in the next fit.
+    model.set_params(coverage=0.1, by_class=not settings["by_class"], conformity_score="lac")
+    assert np.array_equal(model.predict_set(X[60:]), sets)
+
+
+def test_split_conformal_sets():
+    """A single split, or a frozen classifier, has one model; sets are monotone in the coverage."""
+    X, y = class_data(90)
+    split = ShuffleSplit(1, test_size=20, random_state=0)
+    ((train, held_out),) = split.split(X)
+    alone = LogisticRegression().fit(X[train], y[train])
+    smaller = np.zeros((90, 3), dtype=bool)
+    for coverage in (0.5, 0.8, 0.95):
+        by_split = ConformalClassifier(LogisticRegression(), coverage=coverage, cv=split).fit(X, y)
+        frozen = ConformalClassifier(FrozenEstimator(alone), coverage=coverage)
+        sets = frozen.fit(X[held_out], y[held_out]).predict_set(X)
+        assert by_split.n_calibration_ == frozen.n_calibration_ == 20
+        np.testing.assert_array_equal(by_split.predict_set(X), sets)
+        assert (smaller <= sets).all()
+        smaller = sets
+
+
+def test_a_class_that_no_training_rows_of_a_fold_have():
+    X, y = class_data(61)
+    y = np.where(np.arange(61) == 60, 3, y)
+    model = ConformalClassifier(GaussianNB(), cv=KFold(4)).fit(X, y)
+    assert [len(each.classes_) for each in model.estimators_] == [4, 4, 4, 3]
+    assert model.predict_set(X).shape == (61, 4)
+    assert model.set_params(by_class=True).fit(X, y).predict_set(X)[:, 3].all()
+
+
+def test_weights_are_those_of_the_training_rows_of_each_fold():
+    X, y = class_data()
+    weight = np.arange(1.0, 61)
+    model = ConformalClassifier(GaussianNB(), cv=KFold(2)).fit(X, y, sample_weight=weight)
+    alone = GaussianNB().fit(X[30:], y[30:], weight[30:])
+    np.testing.assert_allclose(model.estimators_[0].predict_proba(X), alone.predict_proba(X))
+
+
+def test_sets_may_be_empty_with_lac_but_not_with_aps():
+    """Labels that are nearly always right need few rows with a label: the surest ones."""
+    X = np.array([[0.9, 0.1]] * 18 + [[0.1, 0.9]] * 2)
+    empty = {}
+    for kind in ("lac", "aps"):
+        model = ConformalClassifier(FrozenEstimator(Shares().fit(X, None)), conformity_score=kind)
+        model.fit(X, X.argmax(axis=1))
+        empty[kind] = (~model.predict_set(np.array([[0.9, 0.1], [0.6, 0.4]])).any(axis=1)).tolist()
+    assert empty == {"lac": [False, True], "aps": [False, False]}
+
+
+def test_raises_on_what_has_no_sets():
+    X, y = class_data()
+    for estimator, target, said in [
+        (LinearRegression(), y, "must be a classifier with predict_proba.*ConformalRegressor"),
+        (quick(BackpropClassifier, loss="hinge"), y, "must be a classifier with predict_proba"),
+        (BackpropClassifier(), None, "y to be passed"),
+        (BackpropClassifier(), np.eye(3)[y], "1d array"),
+        (BackpropClassifier(), y[:-1], "inconsistent"),
+        (BackpropClassifier(), y + 0.5, "Unknown label type"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            ConformalClassifier(estimator).fit(X, target)
+    with pytest.raises(ValueError, match=r"coverage=0.99 needs at least 99 .*n_samples=60"):
+        ConformalClassifier(BackpropClassifier(), coverage=0.99).fit(X, y)
+    with pytest.raises(ValueError, match=r"needs at least 9 .*n_samples=8"):
+        ConformalClassifier(BackpropClassifier(), cv=ShuffleSplit(1, test_size=8)).fit(X, y)
+    with pytest.raises(NotFittedError):
+        ConformalClassifier(FrozenEstimator(LogisticRegression())).fit(X, y)
+    with pytest.raises(NotFittedError):
+        ConformalClassifier(LogisticRegression()).predict_set(X)
+    shares = FrozenEstimator(Shares().fit(np.eye(3), None))
+    with pytest.raises(ValueError, match="must be finite, but 1 of 60"):
+        ConformalClassifier(shares).fit(np.r_[[[np.nan, 0, 1]], np.eye(3)[y[:19]]], y[:20])
+    with pytest.raises(ValueError, match=r"classes not in .*: \['3'\]"):
+        ConformalClassifier(shares).fit(np.eye(3)[y], np.r_[3, y[1:]])

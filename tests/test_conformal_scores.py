@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skbackprop.conformal import (
+    LabelScores,
     UncalibratedBand,
     conformal_quantile_rank,
     cv_plus_interval,
     min_calibration_samples,
 )
+from support import sets_by_definition
 
 # ------------------------------------------------------------------------ how many rows
 
@@ -97,3 +99,44 @@ def test_cv_plus_of_one_model_is_split_conformal(coverage):
     correction = scores[conformal_quantile_rank(50, coverage) - 1]
     expected = band.expand(correction)[0]
     np.testing.assert_allclose(cv_plus_interval(band, [scores], coverage), expected, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------- sets of labels
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+@pytest.mark.parametrize("kind", ["lac", "aps"])
+@given(
+    n_models=st.integers(1, 4),
+    n_classes=st.integers(1, 5),
+    coverage=st.sampled_from([0.05, 0.3, 0.5, 0.8, 0.9]),
+    seed=st.integers(0, 2**16),
+)
+def test_sets_are_those_of_the_definition(kind, by_class, n_models, n_classes, coverage, seed):
+    rng = np.random.RandomState(seed)
+    held_out = rng.dirichlet(np.full(n_classes, 0.5), 30)
+    new = rng.dirichlet(np.full(n_classes, 0.5), (n_models, 7))
+    codes, folds = rng.randint(n_classes, size=30), rng.randint(n_models, size=30)
+    parts = [(held_out[folds == k], codes[folds == k]) for k in range(n_models)]
+    found = LabelScores.fit(kind, parts).predict_sets(new, coverage, by_class)
+    expected = sets_by_definition(kind, new, held_out, codes, folds, coverage, by_class)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_sets_by_hand():
+    held_out = np.array([[0.5, 0.25, 0.25], [0.25, 0.625, 0.125], [0.125, 0.375, 0.5]])
+    codes = np.array([0, 0, 1])  # with the scores 0, 0.625, 0.5 of "aps"
+    new = np.array([[[0.125, 0.25, 0.625], [0.3125, 0.375, 0.3125]]])
+    for kind, coverage, by_class, expected in [
+        ("aps", 0.25, False, [[0, 0, 1], [0, 1, 0]]),  # up to 0
+        ("aps", 0.5, False, [[0, 0, 1], [1, 1, 0]]),  # up to 0.5; of equal labels the first
+        ("aps", 0.75, False, [[0, 1, 1], [1, 1, 0]]),  # up to 0.625
+        ("aps", 0.5, True, [[0, 0, 1], [1, 1, 1]]),  # up to 0.625, 0.5 and without end
+        ("lac", 0.25, False, [[0, 0, 1], [0, 0, 0]]),  # from 0.5
+        ("lac", 0.5, False, [[0, 0, 1], [0, 1, 0]]),  # from 0.375
+        ("lac", 0.75, False, [[0, 1, 1], [1, 1, 1]]),  # from 0.25
+        ("lac", 0.3, True, [[0, 0, 1], [0, 1, 1]]),  # from 0.5, 0.375 and without end
+    ]:
+        scores = LabelScores.fit(kind, [(held_out, codes)])
+        found = scores.predict_sets(new, coverage, by_class)
+        assert found.astype(int).tolist() == expected, (kind, coverage, by_class)

@@ -14,7 +14,7 @@ from mypy import api
 import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop._sklearn import StrOptions
-from skbackprop.conformal import ConformalRegressor
+from skbackprop.conformal import LABEL_SCORES, ConformalClassifier, ConformalRegressor
 from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference
@@ -85,6 +85,8 @@ def test_parameters_have_the_literal_types_of_their_names(kind):
 def test_literal_types_of_conformity_scores():
     hint = typing.get_type_hints(ConformalRegressor.__init__)["conformity_score"]
     assert typing.get_args(hint) == ("auto", "absolute", "scaled", "quantile")
+    hint = typing.get_type_hints(ConformalClassifier.__init__)["conformity_score"]
+    assert typing.get_args(hint) == LABEL_SCORES
 
 
 @pytest.mark.parametrize("kind", ESTIMATORS)

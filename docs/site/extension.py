@@ -64,7 +64,7 @@ SECTIONS = {
     "skbackprop.tabular.": "Raw tables",
     "skbackprop.estimators.": "Networks",
     "skbackprop.model_selection.": "Hyperparameter searches",
-    "skbackprop.conformal": "Prediction intervals",
+    "skbackprop.conformal": "Prediction intervals and sets of labels",
     "skbackprop.early_stopping": "Early stopping and learning rate",
     "skbackprop.inspection._learning_rate_finder": "Early stopping and learning rate",
     "skbackprop.layers.dense": "Dense layers, activation, dropout",

@@ -17,7 +17,7 @@ import pytest
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
@@ -29,6 +29,7 @@ from skbackprop import (
     BackpropHalvingRandomSearchCV,
     BackpropRandomizedSearchCV,
     BackpropRegressor,
+    ConformalClassifier,
     ConformalRegressor,
     TabularClassifier,
     TabularRegressor,
@@ -223,6 +224,12 @@ ESTIMATORS = NETWORKS | {
         predicts_as_its_estimator,
         ("coverage", -1),
         {"random_state": 0},
+    ),
+    "conformal sets": Case(
+        lambda **changes: ConformalClassifier(quick(BackpropClassifier), **changes),
+        (CLASSES[0], WORDS[CLASSES[1]]),
+        has_the_mean_of_its_members,
+        ("coverage", -1),
     ),
     "tabular classifier": tabular(TabularClassifier, (CLASSES[0], WORDS[CLASSES[1]])),
     "tabular regressor": tabular(TabularRegressor, VALUES),
@@ -533,6 +540,8 @@ CHECKED = {
     "conformal, quantiles": ConformalRegressor(
         BackpropRegressor(loss=Quantile([0.05, 0.5, 0.95]), **SMALL), random_state=0
     ),
+    "conformal sets, linear": ConformalClassifier(LogisticRegression()),
+    "conformal sets, networks": ConformalClassifier(BackpropClassifier(**SMALL), cv=2),
     "tabular classifier": TabularClassifier(n_estimators=2, max_iter=15),
     "tabular regressor": TabularRegressor(n_estimators=2, max_iter=15),
     "table encoder": TableEncoder(),

@@ -10,6 +10,7 @@ from skbackprop import (
     BackpropClassifier,
     BackpropGridSearchCV,
     BackpropRegressor,
+    ConformalClassifier,
     ConformalRegressor,
     TabularRegressor,
 )
@@ -53,6 +54,9 @@ def test_searches_intervals_and_validation_data(library):
     intervals = ConformalRegressor(quick(BackpropRegressor), random_state=0)
     found = intervals.fit(frame, column).predict_interval(frame)
     assert same_values(found, intervals.fit(X, y).predict_interval(X))
+    sets = ConformalClassifier(quick(BackpropClassifier))
+    found = sets.fit(frame, COLUMNS[library](y > 0)).predict_set(frame)
+    assert same_values(found, sets.fit(X, y > 0).predict_set(X))
 
 
 def test_tables_of_mixed_types():

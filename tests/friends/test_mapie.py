@@ -8,13 +8,19 @@ import math
 
 import numpy as np
 import pytest
-from mapie.classification import SplitConformalClassifier
+from mapie.classification import CrossConformalClassifier, SplitConformalClassifier
 from mapie.regression import CrossConformalRegressor, SplitConformalRegressor
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skbackprop import BackpropClassifier, BackpropRegressor, ConformalRegressor
+from skbackprop import (
+    BackpropClassifier,
+    BackpropRegressor,
+    ConformalClassifier,
+    ConformalRegressor,
+)
 from support import class_data, few_epochs, quick, value_data
 
 pytestmark = [few_epochs, pytest.mark.usefixtures("one_blas_thread")]
@@ -63,3 +69,24 @@ def test_split_conformal_prediction_sets():
     assert labels.tolist() == model.predict(X[100:]).tolist()
     by_hand = 1 - model.predict_proba(X[100:]) <= largest + 1e-9
     np.testing.assert_array_equal(sets[..., 0], by_hand)
+    ours = ConformalClassifier(FrozenEstimator(model)).fit(X[50:100], y[50:100])
+    np.testing.assert_array_equal(ours.predict_set(X[100:]), by_hand)
+
+
+def test_cross_conformal_prediction_sets():
+    """Sets of "lac" are equal. MAPIE's sets of "aps" contain one label more than needed."""
+    X, y = class_data(500, n_classes=4)
+    y = np.where(np.random.RandomState(0).rand(500) < 0.3, y[::-1], y)
+    network = BackpropClassifier((), solver="lbfgs", max_iter=200, random_state=0)
+    cv, sets = StratifiedKFold(4), {}
+    for score, how in [("lac", "crossval"), ("aps", "mean")]:
+        theirs = CrossConformalClassifier(network, conformity_score=score, cv=cv, random_state=0)
+        theirs = theirs.fit_conformalize(X[:200], y[:200])
+        ours = ConformalClassifier(network, conformity_score=score, cv=cv).fit(X[:200], y[:200])
+        sets[score] = ours.predict_set(X[200:])
+        sets[f"their {score}"] = theirs.predict_set(X[200:], agg_scores=how)[1][..., 0]
+    np.testing.assert_array_equal(sets["lac"], sets["their lac"])
+    size = {name: each.sum() for name, each in sets.items()}
+    assert size["aps"] < size["their aps"]
+    covered = {name: each[np.arange(300), y[200:]].mean() for name, each in sets.items()}
+    assert min(covered.values()) > 0.85

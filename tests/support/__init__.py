@@ -181,6 +181,25 @@ def answers(model, X):
     return [getattr(model, name)(X) for name in methods if hasattr(model, name)]
 
 
+def sets_by_definition(kind, probabilities, held_out, codes, folds, coverage, by_class):
+    """Return CV+ sets of labels: each new row is compared with each row i by the model k(i).
+
+    The probabilities are those of the new rows by each model, (n_models, n_new, n_classes), and
+    those of the held-out rows i, whose classes are `codes`, by the models k(i), which are `folds`.
+    """
+
+    def scores(shares):
+        is_more = shares[..., None, :] > shares[..., :, None]
+        return (is_more * shares[..., None, :]).sum(axis=-1) if kind == "aps" else 1 - shares
+
+    own, new, sets = scores(held_out)[np.arange(len(codes)), codes], scores(probabilities), []
+    for label in range(held_out.shape[1]):
+        rows = np.flatnonzero((codes == label) | (not by_class))
+        n_smaller = (own[rows, None] < new[folds[rows], :, label]).sum(axis=0)
+        sets.append(n_smaller < np.ceil(round((len(rows) + 1) * coverage, 9)))
+    return np.array(sets).T
+
+
 def networks_of(model):
     """Return the networks of a fitted estimator: its members, or a single one itself."""
     return getattr(model, "estimators_", [model])

@@ -6,6 +6,7 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropRegressor,
+    ConformalClassifier,
     ConformalRegressor,
     TabularClassifier,
     TabularRegressor,
@@ -37,6 +38,7 @@ BackpropClassifier(activaton="relu")  # wrong
 BackpropRegressor(loss="log_loss")  # wrong
 BackpropAutoencoder(loss="huber")  # wrong
 ConformalRegressor(BackpropRegressor(), conformity_score="quantiles")  # wrong
+ConformalClassifier(BackpropClassifier(), conformity_score="apps")  # wrong
 TabularRegressor(loss="huuber")  # wrong
 TabularClassifier(blend="bosting")  # wrong
 TableEncoder(encoding="onehot")  # wrong
