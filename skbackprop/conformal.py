@@ -724,6 +724,7 @@ class ConformalClassifier(ConformalMixin, ClassifierMixin, EstimatorMixin):
 
     See Also
     --------
+    TabularClassifier : Its `predict_set` needs no further networks.
     ConformalRegressor : Prediction intervals for regressors.
     sklearn.calibration.CalibratedClassifierCV : Calibrated probabilities.
 

@@ -7,7 +7,7 @@ categories and their target statistics come from all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import dask
 import numpy as np
@@ -355,6 +355,35 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
             The probabilities, with columns in the order of ``classes_``.
         """
         return self._map("predict_proba", X)
+
+    def predict_set(
+        self,
+        X: Any,
+        coverage: float = 0.9,
+        conformity_score: Literal["lac", "aps"] = "lac",
+        by_class: bool = False,
+    ) -> Any:
+        """Return sets of labels that contain the label of each row, lazily for Dask input.
+
+        The conformity scores are from the sample of training rows.
+
+        Parameters
+        ----------
+        X : Dask frame or array, or data frame or array-like, of shape (n_samples, n_features)
+            The table.
+        coverage : float, default=0.9
+            The share of rows whose set should contain their label, in (0, 1).
+        conformity_score : {"lac", "aps"}, default="lac"
+            The score of a label, as in a `TabularClassifier`.
+        by_class : bool, default=False
+            Whether each class has its own coverage.
+
+        Returns
+        -------
+        sets : Dask array, or array, of shape (n_samples, n_classes)
+            Whether the set of each row contains each label of ``classes_``.
+        """
+        return self._map("predict_set", X, coverage, conformity_score, by_class)
 
 
 @with_sync_every

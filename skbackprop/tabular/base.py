@@ -133,8 +133,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
         """Return the loss of mixed outputs, which ensembles must lower."""
 
-    def _fit_intervals(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
-        """Fit prediction intervals to mixed outputs for held-out rows."""
+    @abstractmethod
+    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
+        """Fit intervals or sets of labels to mixed outputs for held-out rows.
+
+        `folds` are the indices of the rows with weight that each network has held out, or of those
+        of the validation table.
+        """
 
     @abstractmethod
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
@@ -271,7 +276,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             checkpoints,
         )
         mixture = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
-        self._fit_intervals(mixture, held_out, folds)
+        self._fit_conformity(mixture, held_out.y, split_held_out(held_out, folds))
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixture, y, user_weight)
@@ -470,3 +475,10 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         tags.input_tags.sparse = True
         tags.target_tags.required = True
         return tags
+
+
+def split_held_out(rows: Rows, folds: Array | None) -> list[Array]:
+    """Return the indices of the rows with weight in each fold; without folds, of all rows."""
+    folds = np.zeros(len(rows.y), dtype=np.intp) if folds is None else folds
+    has_weight = True if rows.weight is None else rows.weight > 0
+    return [np.flatnonzero(has_weight & (folds == fold)) for fold in range(folds.max() + 1)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions
+from ..conformal import LABEL_SCORES, LabelScores, check_coverage
 from ..estimators._targets import encode_labels, labels_to_array
 from ..estimators._validation import validate_labels
 from ..estimators.explanation import Explanation, output_transform
@@ -133,6 +135,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     See Also
     --------
     TabularRegressor : The regressor.
+    ConformalClassifier : Sets of labels for any classifier.
     TableEncoder : Encode raw tables for other estimators.
 
     References
@@ -255,6 +258,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         probabilities = compute_probabilities(safe_log(mixture), self._last_temperature)
         return probabilities if len(self.classes_) > 1 else np.ones((len(probabilities), 1))
 
+    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
+        parts = [(mixture[fold], y[fold]) for fold in folds]
+        self._label_scores = {kind: LabelScores.fit(kind, parts) for kind in LABEL_SCORES}
+
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         self.oof_predict_proba_ = mixture
         self.oof_prediction_ = self.classes_[mixture.argmax(axis=1)]
@@ -318,6 +325,105 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             in X.
         """
         return self._predict(X, self._mix)
+
+    def predict_set(
+        self,
+        X: TableLike,
+        coverage: float = 0.9,
+        conformity_score: Literal["lac", "aps"] = "lac",
+        by_class: bool = False,
+    ) -> Array:
+        """Return sets of labels that contain the label with a given probability, by CV+.
+
+        CV+ (Romano et al. 2020, section 2.3): each training row i was held out by one network k(i),
+        whose probabilities give the score s_i of its label. The set of a new row contains a label
+        if fewer than ``ceil((n + 1) coverage)`` of the n scores s_i are smaller than the score of
+        the label for the new row by network k(i). Probabilities on both sides are those of single
+        networks, so it does not matter that `predict_proba` averages several.
+
+        For new rows of the same distribution, the coverage is at least ``1 - 2 (1 - coverage)`` for
+        any networks, minus a term below ``sqrt(2 / n)``, and typically close to `coverage`. After a
+        fit with groups, this coverage holds for rows of new groups. After a fit with X_val, the
+        method is split conformal prediction, with scores of the whole ensemble on X_val.
+
+        Parameters
+        ----------
+        X : data frame, array-like or sparse matrix of shape (n_samples, n_features), or dict
+            The table. A dict or a Series is one row, and a list of dicts several rows.
+        coverage : float, default=0.9
+            The share of rows whose set should contain their label, in (0, 1).
+        conformity_score : {"lac", "aps"}, default="lac"
+            The score of a label, as in `ConformalClassifier`. "lac": one minus its probability, for
+            the smallest sets on average, which may be empty (Sadinle et al. 2019). "aps": the sum
+            of the probabilities of all more probable labels, for sets that contain the most
+            probable label if networks agree on it, and more labels where they are unsure.
+        by_class : bool, default=False
+            Whether each class has its own coverage, so rare classes are covered as often as common
+            ones. A class with fewer than ``coverage / (1 - coverage)`` rows is in every set.
+
+        Returns
+        -------
+        sets : bool array of shape (n_samples, n_classes)
+            Whether the set of each row contains each label of ``classes_``.
+
+        Raises
+        ------
+        NotFittedError
+            If the classifier is not fitted.
+        ValueError
+            If an argument is not valid, or there are fewer than ``coverage / (1 - coverage)``
+            training rows (after a fit with X_val, rows of X_val): 9 for 0.9, 19 for 0.95.
+        ValueError, TypeError
+            If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
+            in X.
+
+        Notes
+        -----
+        Sample weights and class weights affect training only. Each score counts once, but rows with
+        weight zero are left out.
+
+        References
+        ----------
+        Romano, Y., Sesia, M. & Candès, E. (2020). Classification with valid and adaptive coverage.
+        NeurIPS.
+
+        Sadinle, M., Lei, J. & Wasserman, L. (2019). Least ambiguous set-valued classifiers with
+        bounded error levels. JASA 114(525), 223-234.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from skbackprop import TabularClassifier
+        >>> X, y = load_iris(return_X_y=True)
+        >>> model = TabularClassifier(n_estimators=3, random_state=0).fit(X[::2], y[::2])
+        >>> sets = model.predict_set(X[1::2], coverage=0.9)
+        >>> bool(sets[range(75), y[1::2]].mean() > 0.8)
+        True
+        """
+        check_is_fitted(self)
+        if conformity_score not in LABEL_SCORES:
+            raise ValueError(
+                f"conformity_score must be one of {LABEL_SCORES}, got {conformity_score!r}."
+            )
+        scores = self._label_scores[conformity_score]
+        check_coverage(coverage, scores.n_rows)
+
+        def sets(outputs: Sequence[Array]) -> Array:
+            members: list[Any] = [slice(None)]
+            if len(scores.held_out) > 1:  # member k of each component held out fold k
+                members = [slice(k, k + 1) for k in range(len(scores.held_out))]
+            probabilities = [self._mix([each[member] for each in outputs]) for member in members]
+            return scores.predict_sets(np.stack(probabilities), coverage, by_class)
+
+        return self._predict(X, sets)
+
+    @property
+    def predict_interval(self) -> NoReturn:
+        """Not available for labels, see `predict_set`."""
+        raise AttributeError(
+            f"{type(self).__name__} has no predict_interval, which is for numbers. For sets of "
+            "labels, use predict_set(X, coverage)."
+        )
 
     def explain(
         self,

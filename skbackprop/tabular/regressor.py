@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
@@ -17,8 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from ..conformal import (
     ErrorScale,
     UncalibratedBand,
+    check_coverage,
     cv_plus_interval,
-    min_calibration_samples,
 )
 from ..estimators._parameters import RegressorParameters
 from ..estimators._targets import NumberTargets
@@ -312,19 +311,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         predictions = predictions[..., :-1] if self._predicts_std else predictions
         return predictions if predictions.shape[-1] > 1 else predictions[..., 0]
 
-    def _fit_intervals(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
-        y, weight = rows.y, rows.weight
-        folds = np.zeros(len(y), dtype=np.intp) if folds is None else folds
-        has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
         self._error_scale = None
         if mixture.shape[-1] == 1:  # errors depend on the prediction
-            predictions = self._predictions(mixture[has_weight])
-            self._error_scale = ErrorScale.fit(predictions, np.abs(y[has_weight] - predictions))
+            rows = np.sort(np.concatenate(folds))
+            predictions = self._predictions(mixture[rows])
+            self._error_scale = ErrorScale.fit(predictions, np.abs(y[rows] - predictions))
         scores = self._prediction_band(mixture).conformity_scores(y)
-        # Sorted conformity scores of each fold, or of all validation rows.
-        self._scores = [
-            np.sort(scores[has_weight & (folds == fold)]) for fold in range(folds.max() + 1)
-        ]
+        self._scores = [np.sort(scores[fold]) for fold in folds]
 
     def _prediction_band(self, outputs: Array) -> UncalibratedBand:
         """Return the band that conformal intervals start from, of shape (..., n).
@@ -568,15 +562,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         True
         """
         check_is_fitted(self)
-        is_number = isinstance(coverage, Real) and not isinstance(coverage, bool)
-        if not (is_number and 0 < coverage < 1):
-            raise ValueError(f"coverage must be a number in the range (0, 1), got {coverage!r}.")
-        n_rows, n_min = sum(map(len, self._scores)), min_calibration_samples(coverage)
-        if n_rows < n_min:
-            raise ValueError(
-                f"coverage={coverage} needs at least {n_min} held-out rows with positive weight, "
-                f"but the regressor was fitted with {n_rows}. Use more rows, or a lower coverage."
-            )
+        check_coverage(coverage, sum(map(len, self._scores)))
         return self._predict(X, lambda outputs: self._intervals(outputs, float(coverage)))
 
     def _intervals(self, outputs: Sequence[Array], coverage: float) -> Array:

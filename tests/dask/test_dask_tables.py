@@ -114,6 +114,8 @@ def test_fit_on_one_worker_equals_local_fit_with_the_same_folds(case, same_strea
     if kind is TabularClassifier:
         np.testing.assert_allclose(model.temperatures_, local.temperatures_, rtol=1e-4)
         np.testing.assert_array_equal(model.classes_, local.classes_)
+        sets = model.predict_set(Xd, 0.8, by_class=True).compute()
+        assert (sets == local.predict_set(X, 0.8, by_class=True)).mean() > 0.99
     else:
         intervals = model.predict_interval(Xd, 0.8).compute()
         np.testing.assert_allclose(intervals, local.predict_interval(X, 0.8), rtol=1e-5)

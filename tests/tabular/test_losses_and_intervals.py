@@ -1,4 +1,4 @@
-"""Does a tabular regressor minimize each loss, and do its intervals cover targets?
+"""Does a tabular regressor minimize each loss, and do intervals and sets of labels cover targets?
 
 Its score is compared with that of the networks within, what it says at first with the best constant
 of each loss, and intervals with the definition of CV+, put together by hand from the networks.
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes
+from sklearn.datasets import load_diabetes, make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
-from skbackprop import ConformalRegressor, TabularRegressor
+from skbackprop import ConformalRegressor, TabularClassifier, TabularRegressor
 from skbackprop.conformal import (
     ErrorScale,
     UncalibratedBand,
@@ -33,6 +33,8 @@ from skbackprop.losses import (
     Tweedie,
 )
 from skbackprop.tabular import _prediction
+from skbackprop.tabular._read_table import read_table
+from support import class_data, sets_by_definition
 from support.tables import component_inputs
 
 X, Y = load_diabetes(return_X_y=True)
@@ -284,19 +286,52 @@ def test_intervals_of_blended_models():
     np.testing.assert_allclose(model.predict_interval(X[90:], 0.8), expected, rtol=1e-6)
 
 
-def test_raises_if_there_are_too_few_rows_for_the_coverage():
-    model = TabularRegressor(**SMALL).fit(X[:18], Y[:18])
-    assert model.predict_interval(X[:2], 0.94).shape == (2, 2)
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("blend", [None, [LogisticRegression()]])
+def test_sets_of_labels_match_the_definition_of_cv_plus(blend, n_classes, monkeypatch):
+    """Each new row is compared with row i by the members that have held out row i."""
+    X, y = class_data(120, n_classes=n_classes)
+    model = TabularClassifier(**SMALL | {"blend": blend}).fit(X[:90], y[:90])
+    rows = model._features.encoding.read_rows(read_table(model, X[90:], reset=False))
+    members = [model._predict_rows(rows, model._mix, member=k) for k in range(3)]
+    known = model.oof_predict_proba_, y[:90], model.oof_member_
+    for kind in ("lac", "aps"):
+        for by_class in (False, True):
+            expected = sets_by_definition(kind, np.array(members), *known, 0.8, by_class)
+            sets = model.predict_set(X[90:], 0.8, kind, by_class)
+            np.testing.assert_array_equal(sets, expected)
+    monkeypatch.setattr(_prediction, "_ELEMENTS_AT_ONCE", 1000)
+    np.testing.assert_array_equal(model.predict_set(X[90:], 0.8, "aps", True), sets)
+    assert model.fit(X, np.zeros(120)).predict_set(X[:2]).tolist() == [[True]] * 2
+
+
+def test_a_tabular_classifier_has_sets_and_no_intervals():
+    model = TabularClassifier(**SMALL)
+    with pytest.raises(AttributeError, match=r"no predict_interval.*predict_set\(X, coverage\)"):
+        model.predict_interval(X)
+    with pytest.raises(ValueError, match="conformity_score must be one of .*'aps'.*got 'raps'"):
+        model.fit(X, np.median(Y) < Y).predict_set(X, conformity_score="raps")
+
+
+@pytest.mark.parametrize(
+    "kind, method", [(TabularRegressor, "predict_interval"), (TabularClassifier, "predict_set")]
+)
+def test_raises_if_there_are_too_few_rows_for_the_coverage(kind, method):
+    y = Y if kind is TabularRegressor else np.median(Y) < Y
+    model = kind(**SMALL).fit(X[:18], y[:18])
+    predict = getattr(model, method)
+    assert predict(X[:2], 0.94).shape == (2, 2)
     with pytest.raises(
-        ValueError, match=r"coverage=0.95 needs at least 19 held-out rows.* with 18"
+        ValueError, match=r"coverage=0.95 needs at least 19 held-out rows.* n_samples=18"
     ):
-        model.predict_interval(X[:2], 0.95)
+        predict(X[:2], 0.95)
     weight = np.r_[np.zeros(10), np.full(8, 3.0)]
-    with pytest.raises(ValueError, match=r"coverage=0.9 needs at least 9 held-out rows.* with 8"):
-        model.fit(X[:18], Y[:18], weight).predict_interval(X[:2])
+    model.fit(X[:18], y[:18], weight)
+    with pytest.raises(ValueError, match=r"coverage=0.9 needs at least 9 .* n_samples=8"):
+        predict(X[:2])
     for coverage in (0, 1, -0.1, 1.5, "0.9", None, True):
         with pytest.raises(ValueError, match=r"coverage must be a number in the range \(0, 1\)"):
-            model.predict_interval(X[:2], coverage)
+            predict(X[:2], coverage)
 
 
 def test_relative_errors_of_predictions():
@@ -336,3 +371,18 @@ def test_coverage_of_intervals(loss):
     if loss != "squared_error":  # where there is less noise, they are narrower
         assert width[is_quiet].mean() < 0.7 * width[~is_quiet].mean()
         assert abs(is_inside[is_quiet].mean() - 0.9) < 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lac", "aps"])
+def test_coverage_of_sets_of_labels(kind):
+    """Single networks are less accurate than the ensemble, on both sides of the comparison."""
+    covered = []
+    for seed in range(6):
+        X, y = make_classification(
+            3000, 10, n_informative=6, n_classes=4, flip_y=0.2, random_state=seed
+        )
+        model = TabularClassifier(4, max_iter=10, blend=None, random_state=0).fit(X[:500], y[:500])
+        sets = model.predict_set(X[500:], conformity_score=kind)
+        covered.append(sets[np.arange(2500), y[500:]].mean())
+    assert abs(np.mean(covered) - 0.9) < 0.02

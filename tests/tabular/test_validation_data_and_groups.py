@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.conformal import conformal_quantile_rank
 from skbackprop.tabular._ensemble_weights import compute_probabilities, fit_softmax_temperature
+from support import sets_by_definition
 from support.tables import BOTH, component_inputs, mixed_data
 
 SMALL = {"n_estimators": 3, "max_iter": 4, "blend": None, "random_state": 0}
@@ -85,9 +86,23 @@ def test_intervals_are_split_conformal():
         rtol=1e-4,
     )
     with pytest.raises(
-        ValueError, match=r"coverage=0.98 needs at least 49 held-out rows.* with 39"
+        ValueError, match=r"coverage=0.98 needs at least 49 held-out rows.* n_samples=39"
     ):
         model.predict_interval(X, 0.98)
+
+
+def test_sets_of_labels_are_split_conformal():
+    X, y = mixed_data(TabularClassifier, 150)
+    weight = np.r_[0.0, np.ones(39)]
+    model = TabularClassifier(**SMALL)
+    model.fit(X[:80], y[:80], X_val=X[80:120], y_val=y[80:120], sample_weight_val=weight)
+    codes, held_out = np.searchsorted(model.classes_, y[81:120]), model.predict_proba(X[81:120])
+    new, folds = model.predict_proba(X[120:])[None], np.zeros(39, dtype=int)
+    for kind in ("lac", "aps"):
+        for by_class in (False, True):
+            expected = sets_by_definition(kind, new, held_out, codes, folds, 0.8, by_class)
+            sets = model.predict_set(X[120:], 0.8, kind, by_class)
+            np.testing.assert_array_equal(sets, expected)
 
 
 @BOTH

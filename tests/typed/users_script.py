@@ -104,6 +104,7 @@ def others(X: NDArray[np.float64], y: NDArray[np.float64], labels: list[str]) ->
     tabular = TabularClassifier(2, max_iter=1).fit(X, labels)
     assert_type(tabular, TabularClassifier)
     assert_type(tabular.predict_proba(X), Array)
+    assert_type(tabular.predict_set(X, conformity_score="aps"), Array)
     conformal = ConformalClassifier(network, coverage=0.8).fit(X, labels)
     assert_type(conformal.predict_set(X), Array)
     numbers = TabularRegressor(2, loss="absolute_error", max_iter=1).fit(X, y)
