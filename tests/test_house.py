@@ -24,6 +24,7 @@ from skbackprop import (
     BackpropAutoencoder,
     BackpropClassifier,
     BackpropRegressor,
+    ConformalClassifier,
     ConformalRegressor,
     activations,
     callbacks,
@@ -268,6 +269,7 @@ def test_documented_defaults_are_those_of_the_signature():
         BackpropAutoencoder,
         BackpropClassifier,
         BackpropRegressor,
+        ConformalClassifier,
         ConformalRegressor,
         dask.DaskBackpropClassifier,
         dask.DaskBackpropRegressor,
@@ -305,12 +307,12 @@ def test_public_names_exist():
 # Code lines of each subpackage, without comments and docstrings, and the functions, files and
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
-    **{"": 33, "_callback_support": 126, "_sklearn": 65, "activations": 291},
-    **{"callbacks": 187, "conformal": 250},
-    **{"dask": 1095, "displays": 571, "early_stopping": 42, "estimators": 2861, "export": 1182},
+    **{"": 34, "_callback_support": 126, "_sklearn": 65, "activations": 291},
+    **{"callbacks": 187, "conformal": 379},
+    **{"dask": 1103, "displays": 571, "early_stopping": 42, "estimators": 2861, "export": 1182},
     **{"initializers": 51, "inspection": 348, "layers": 2915, "losses": 672},
     **{"model_selection": 572, "nn": 1364, "optimizers": 201, "persistence": 135, "schedules": 230},
-    **{"tabular": 3328, "testing": 158, "training": 1739, "utils": 574, "weight_averaging": 69},
+    **{"tabular": 3352, "testing": 158, "training": 1739, "utils": 574, "weight_averaging": 69},
 }
 WALK_OF_A_FIT = (218, 31, 26)
 
