@@ -247,16 +247,19 @@ def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
 @to_outputs.register
 def _(estimator: TabularClassifier, x: Expr) -> Outputs:
     mixed: Any = 0.0
+    most_members = 1
     for raw, temperature, weight in zip(
         _component_outputs(estimator, x), estimator.temperatures_, estimator.weights_, strict=True
     ):
         n_members = math.prod(raw.shape[:-1])
+        most_members = max(most_members, n_members)
         logits: Any = raw * (1 / ensemble_temperature(temperature, n_members))
         if logits.shape[-1] == 1:
             logits = ex.concat([logits * -0.5, logits * 0.5])
         mixed = mixed + weight * ex.mean_over_members(ex.softmax(logits))
     logs = np.log(np.maximum(mixed, _LIMITS.tiny))
-    probabilities = ex.softmax(logs * (1 / estimator._last_temperature))
+    shifts = estimator._class_shifts[int(most_members > 1)]
+    probabilities = ex.softmax(logs * (1 / estimator._last_temperature) + shifts)
     if len(estimator.classes_) == 1:
         probabilities = ex.take_columns(probabilities, [0]) * 0.0 + 1.0
     label = _convert_label(probabilities, estimator.classes_)

@@ -19,16 +19,20 @@ _ENSEMBLE_EXPONENT = 0.5
 # A lower temperature means more confident predictions, which few rows cannot justify.
 _MIN_TEMPERATURE = 0.5
 
-# The number of steps of expectation maximization.
-_N_STEPS = 200
+# The number of steps of expectation maximization, and of the fit of shifts, which is over if no
+# log probability changes by more than the tolerance.
+_N_STEPS, _SHIFT_TOLERANCE = 200, 1e-6
 
 
-def average_probabilities(logits: Array, temperature: float) -> Array:
+def average_probabilities(
+    logits: Array, temperature: float, n_networks: int | None = None
+) -> Array:
     """Return the average probabilities of networks, given logits (n_networks, n, n_outputs).
 
-    The temperature is the one of single networks.
+    The temperature is the one of single networks. With out-of-fold logits, of one network for each
+    row, `n_networks` is the number of networks that predict new rows.
     """
-    divisor = ensemble_temperature(temperature, len(logits))
+    divisor = ensemble_temperature(temperature, n_networks or len(logits))
     return np.asarray(compute_probabilities(logits, divisor).mean(axis=0))
 
 
@@ -92,6 +96,41 @@ def fit_softmax_temperature(
         return np.asarray(losses.reshape(-1, len(codes)).mean(axis=0))
 
     return fit_temperature(losses_at, weight, _MIN_TEMPERATURE)
+
+
+def fit_class_shifts(probabilities: Array, codes: Array, weight: Array | None) -> Array:
+    """Return what to add to the log probability of each class, so that rare ones are not too low.
+
+    Temperatures draw probabilities towards equal ones, and averages of networks draw them towards
+    the frequent classes. With the shifts, the mean probability of a class is nearer to its
+    frequency: by the share z^2 / (1 + z^2) if they differ by z standard errors, as in the estimator
+    of Thompson (1968).
+
+    Parameters
+    ----------
+    probabilities : array of shape (n, n_classes)
+        Held-out probabilities, on the scale of those for new rows.
+    codes : array of int of shape (n,)
+        The class of each row.
+    weight : array of shape (n,) or None
+        The weight of each row.
+    """
+    rows = subsample_index(len(codes))
+    probabilities, codes = probabilities[rows], codes[rows]
+    weight = np.ones(len(codes)) if weight is None else weight[rows]
+    shares = weight / weight.sum()
+    means = shares @ probabilities
+    differences = np.bincount(codes, shares, len(means)) - means
+    variances = shares**2 @ (probabilities * (1 - probabilities))
+    targets = means + differences**3 / np.maximum(differences**2 + variances, _TINY)
+    targets = np.maximum(targets, _TINY) / targets.sum()
+    logs, shifts = safe_log(probabilities), np.zeros(len(means))
+    for _ in range(_N_STEPS):  # iterative proportional fitting
+        steps = np.log(targets / (shares @ softmax(logs + shifts, axis=1)))
+        shifts += steps
+        if np.abs(steps).max() < _SHIFT_TOLERANCE:
+            break
+    return np.asarray(shifts)
 
 
 def mixture_weights_nll(likelihoods: Array, weight: Array | None) -> Array:

@@ -28,6 +28,7 @@ from ._blended_estimators import resolve_blend
 from ._ensemble_weights import (
     average_probabilities,
     compute_probabilities,
+    fit_class_shifts,
     fit_softmax_temperature,
     mixture_weights_nll,
     safe_log,
@@ -48,8 +49,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     the learning rate decays to zero [2]_. Training ends when a cycle no longer lowers the
     out-of-fold loss enough. Gradient boosting is trained on the same folds. On out-of-fold
     predictions, `fit` calibrates each ensemble and boosting by a temperature [3]_, and chooses
-    their weights by maximum likelihood. The defaults work well for tables of many kinds, so nothing
-    has to be tuned.
+    their weights by maximum likelihood. Then the log probability of each class is shifted, so that
+    its mean is nearer to the frequency of the class [4]_; of rare classes it is too low otherwise.
+    The defaults work well for tables of many kinds, so nothing has to be tuned.
 
     Parameters
     ----------
@@ -144,6 +146,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
        learning", NeurIPS 2022.
     .. [2] Loshchilov & Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017.
     .. [3] Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
+    .. [4] Thompson, "Some shrinkage techniques for estimating the mean", Journal of the American
+       Statistical Association 63, 1968.
 
     Examples
     --------
@@ -231,7 +235,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             prior = np.array([prior[-1] - prior[0]])
         return TabularClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
-    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
+    def _fit_mixture(
+        self,
+        outputs: Sequence[Array],
+        y: Array,
+        weight: Array | None,
+        n_networks: int | None = None,
+    ) -> Array:
         self.temperatures_ = np.array(
             [fit_softmax_temperature(logits, y, weight)[0] for logits in outputs]
         )
@@ -240,23 +250,33 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.weights_ = mixture_weights_nll(probabilities[:, np.arange(len(y)), y], weight)
         mixture = np.tensordot(self.weights_, probabilities, 1)
         self._last_temperature, _ = fit_softmax_temperature(safe_log(mixture), y, weight)
-        return self._rescale(mixture)
+        self._class_shifts = np.zeros((2, len(self.classes_)))
+        if len(self.classes_) > 1:
+            for n in {max(map(len, outputs)), n_networks or 1}:
+                calibrated = self._rescale(self._average(outputs, n))
+                self._class_shifts[int(n > 1)] = fit_class_shifts(calibrated, y, weight)
+        return self._mix(outputs)
 
     def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
         return -float(np.average(safe_log(mixture[np.arange(len(y)), y]), weights=weight))
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
+        """Return calibrated probabilities, with the shifts of single networks or of several."""
+        shifts = self._class_shifts[int(max(map(len, outputs)) > 1)]
+        return self._rescale(self._average(outputs), shifts)
+
+    def _average(self, outputs: Sequence[Array], n_networks: int | None = None) -> Array:
         mixture = 0.0
         for logits, temperature, weight in zip(
             outputs, self.temperatures_, self.weights_, strict=True
         ):
-            mixture = mixture + weight * average_probabilities(logits, temperature)
-        return self._rescale(np.asarray(mixture))
+            mixture = mixture + weight * average_probabilities(logits, temperature, n_networks)
+        return np.asarray(mixture)
 
-    def _rescale(self, mixture: Array) -> Array:
-        """Return mixed probabilities, calibrated by the last temperature."""
-        probabilities = compute_probabilities(safe_log(mixture), self._last_temperature)
-        return probabilities if len(self.classes_) > 1 else np.ones((len(probabilities), 1))
+    def _rescale(self, mixture: Array, shifts: Array | float = 0.0) -> Array:
+        if len(self.classes_) == 1:
+            return np.ones((len(mixture), 1))
+        return compute_probabilities(safe_log(mixture) / self._last_temperature + shifts)
 
     def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
         parts = [(mixture[fold], y[fold]) for fold in folds]

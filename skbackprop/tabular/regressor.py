@@ -263,7 +263,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         components = [self._combine(list(item)) for item in outputs]
         return self._combine(components, self.weights_.tolist())
 
-    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
+    def _fit_mixture(
+        self,
+        outputs: Sequence[Array],
+        y: Array,
+        weight: Array | None,
+        n_networks: int | None = None,
+    ) -> Array:
         components = [self._combine(list(item)) for item in outputs]
         self.weights_ = self._fit_weights(components, y, weight)
         return self._combine(components, self.weights_.tolist())

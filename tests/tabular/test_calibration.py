@@ -8,6 +8,7 @@ from scipy.special import expit, softmax
 from skbackprop.tabular._ensemble_weights import (
     compute_probabilities,
     ensemble_temperature,
+    fit_class_shifts,
     fit_softmax_temperature,
     mixture_weights_nll,
     stacking_weights_nnls,
@@ -129,3 +130,44 @@ def test_stacking_weights_of_perfect_models():
     y = np.arange(5.0)
     np.testing.assert_array_equal(stacking_weights_nnls(np.array([y, y]), y, None), [0.5, 0.5])
     np.testing.assert_array_equal(stacking_weights_nnls(np.array([y, 2 * y]), y, None), [1, 0])
+
+
+# -------------------------------------------------------------------------------- shifts
+
+
+def shifted_means(probabilities, shifts, weight):
+    logits = np.log(probabilities) + shifts
+    return np.average(softmax(logits, axis=1), axis=0, weights=weight)
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_shifts_move_the_mean_of_each_class_towards_its_frequency(n_classes):
+    rng = np.random.default_rng(n_classes)
+    truth = softmax(rng.normal(size=(3_000, n_classes)) * 2 - 2 * np.arange(n_classes), axis=1)
+    codes = (truth.cumsum(axis=1) < rng.random((3_000, 1))).sum(axis=1)
+    weight = rng.integers(0, 3, 3_000).astype(float)
+    given = softmax(np.log(truth) + np.linspace(0, -0.5, n_classes), axis=1)
+    shifts = fit_class_shifts(given, codes, weight)
+    frequencies = np.bincount(codes, weight) / weight.sum()
+    means = np.average(given, axis=0, weights=weight)
+    noise = weight**2 @ (given * (1 - given)) / weight.sum() ** 2
+    z_squared = (frequencies - means) ** 2 / noise
+    expected = means + (frequencies - means) * z_squared / (1 + z_squared)
+    found = shifted_means(given, shifts, weight)
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-6)
+    repeated = [np.repeat(values, weight.astype(int), axis=0) for values in (given, codes)]
+    assert np.abs(fit_class_shifts(*repeated, None) - shifts).max() < 0.1  # less noise
+
+
+def test_shifts_of_equal_rows_by_hand():
+    probabilities, codes = np.tile([0.9, 0.1], (100, 1)), np.arange(100) < 30
+    low, high = fit_class_shifts(probabilities, codes.astype(int), None)
+    share = (0.2**2 / (0.2**2 + 0.09 / 100)) * 0.2 + 0.1
+    assert high - low == pytest.approx(np.log(share / (1 - share)) - np.log(0.1 / 0.9), abs=1e-4)
+    assert np.abs(fit_class_shifts(probabilities, np.arange(100) % 10 // 9, None)).max() < 1e-9
+
+
+def test_classes_without_rows_and_sure_probabilities_stay_finite():
+    sure = np.eye(3)[[0, 0, 1]]
+    for codes in ([0, 0, 1], [0, 1, 1]):
+        assert np.isfinite(fit_class_shifts(sure, np.array(codes), np.array([1, 2, 0.0]))).all()

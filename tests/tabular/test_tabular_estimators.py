@@ -183,11 +183,11 @@ def test_probabilities_are_weighted_means_of_calibrated_ones(n_classes):
         alone = compute_probabilities(scores[model.oof_member_, np.arange(len(X))], temperature)
         out_of_fold = out_of_fold + weight * alone
         np.testing.assert_array_equal(networks.oof_member_, model.oof_member_)
-    for predictions, shares in (
-        (model.predict_proba(X), mixed),
-        (model.oof_predict_proba_, out_of_fold),
+    for predictions, shares, shifts in (
+        (model.predict_proba(X), mixed, model._class_shifts[1]),
+        (model.oof_predict_proba_, out_of_fold, model._class_shifts[0]),
     ):
-        powers = shares ** (1 / model._last_temperature)
+        powers = shares ** (1 / model._last_temperature) * np.exp(shifts)
         expected = powers / powers.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(predictions, expected, rtol=1e-3, atol=1e-6)
     assert model.weights_.sum() == pytest.approx(1)
