@@ -516,9 +516,14 @@ def _convert_columns(
     return ex.concat(numbers), lookups
 
 
+def get_levels(levels: CategoryLevels) -> list[Any]:
+    """Return all levels of a column but the missing one."""
+    return [level for level in (*levels.frequent, *levels.infrequent) if level is not None]
+
+
 def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
     """Return a function that looks up the codes of a column in a table (n_codes, width)."""
-    all_levels = [level for level in (*levels.frequent, *levels.infrequent) if level is not None]
+    all_levels = get_levels(levels)
     codes, (missing_code,) = levels.encode(all_levels), levels.encode([None])
     is_level = np.equal(x, _levels_to_numbers(levels.label, all_levels))
 
@@ -533,21 +538,22 @@ def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
 
 
 def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
-    """Return levels as numbers, which must differ in single precision.
+    """Return levels as numbers, which must differ in single precision; strings by their indices.
 
     Raises
     ------
     TypeError
-        If a level is not a number.
+        If levels are neither all numbers nor all strings.
     ValueError
         If levels are equal in single precision.
     """
+    if all(isinstance(level, str) for level in levels):
+        return np.arange(len(levels))
     others = [level for level in levels if find_role(type(level)) != "number"]
     if others:
         raise TypeError(
-            f"{label} has levels such as {others[0]!r}, but an exported model accepts only "
-            "numbers. Encode the levels as numbers, for example with scikit-learn's "
-            "OrdinalEncoder, name the column in categorical_features, and fit again."
+            f"{label} has levels such as {others[0]!r}, but an exported model accepts either "
+            "strings or numbers in a column. Convert the column to strings, and fit again."
         )
     numbers = to_floats(levels, label)
     with np.errstate(over="ignore"):

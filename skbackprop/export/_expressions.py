@@ -24,8 +24,8 @@ from ..utils.arrays import Array
 
 # The opset of ONNX 1.8 (2020), which runtimes for small devices support.
 OPSET = 13
-# The domain of trees, and the oldest opset of it that has them.
-ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 1
+# The domain of trees and words, and its opset of ONNX 1.8.
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 2
 # The type codes of onnx.TensorProto.
 FLOAT, INT64 = 1, 7
 
@@ -55,8 +55,8 @@ _FORMULAS: dict[str, Callable[..., Any]] = {
 
 # The kinds of nodes of a `forest`.
 LEAF, AT_MOST, EQUALS = "LEAF", "BRANCH_LEQ", "BRANCH_EQ"
-# The operator of a `forest`, in the domain of trees.
-_FOREST = "TreeEnsembleRegressor"
+# The operators of `forest` and `find_words`.
+_FOREST, _LOOKUP = "TreeEnsembleRegressor", "LabelEncoder"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ def write_nodes(
         kind = expression.operator
         if kind:
             output = all_names.setdefault(expression, new_name(kind.lower()))
-            domain = ML_DOMAIN if kind == _FOREST else ""
+            domain = ML_DOMAIN if kind in (_FOREST, _LOOKUP) else ""
             settings = {"name": output, "domain": domain, **expression.attributes}
             inputs = [name_of(value) for value in expression.inputs]
             nodes.append(helper.make_node(kind, inputs, [output], **settings))
@@ -268,6 +268,13 @@ def gather(x: Expr, table: Array) -> Expr:
     index = _elementwise("Cast", row, to=INT64)
     rows = Expr("Gather", (with_zeros, index), (*x.shape, width), {"axis": 0})
     return reshape(rows, (x.width * width,))
+
+
+def find_words(x: Expr, words: Sequence[str]) -> Expr:
+    """Return the index of each string among words, NaN for empty strings, and -1 for others."""
+    indices = {"": math.nan} | {word: float(index) for index, word in enumerate(words)}
+    attributes = {"keys_strings": [*indices], "values_floats": [*indices.values()]}
+    return Expr(_LOOKUP, (x,), x.shape, attributes | {"default_float": -1.0})
 
 
 def forest(x: Expr, nodes: Mapping[str, Array], targets: Array, n_outputs: int) -> Expr:

@@ -13,7 +13,6 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
-from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._estimator_mixin import get_pipeline_steps
 from ..estimators._supervised import n_layers_up_to
@@ -27,10 +26,11 @@ from ..layers import Activation, BatchNormalization, Dense, Dropout, LayerNormal
 from ..layers.base import Layer
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.residual import ResidualEnd, ResidualStart
-from ..tabular import TabularClassifier, TabularRegressor
+from ..tabular import TableEncoder, TabularClassifier, TabularRegressor
 from ..tabular._blended_estimators import MIN_PROBABILITY, CrossFittedEstimators, OrdinalTable
 from ..tabular._ensemble_weights import ensemble_temperature
 from ..tabular._model_inputs import FeatureBuilder
+from ..tabular.base import BaseTabular
 from ..utils.arrays import Array
 from . import _expressions as ex
 from ._converters import (
@@ -39,6 +39,7 @@ from ._converters import (
     convert,
     encode_table,
     find_converter,
+    get_levels,
     get_predicted_std,
     table_view,
     to_expression,
@@ -54,16 +55,45 @@ Outputs: TypeAlias = dict[str, Expr]
 """The outputs of a model by name, in their order."""
 
 
-def build_outputs(estimator: Any, return_std: bool = False) -> tuple[Expr, Outputs]:
-    """Return the input of a fitted estimator as an expression, and its outputs."""
-    check_is_fitted(estimator)
+def build_outputs(estimator: Any, x: Expr, return_std: bool = False) -> Outputs:
+    """Return the outputs of a fitted estimator for an input."""
     *transformers, last = get_pipeline_steps(estimator)
-    row = x = Expr("", shape=(estimator.n_features_in_,))
     with np.errstate(all="ignore"):
         for step in transformers:
             x = convert(step, x)
         options = {"return_std": True} if return_std else {}
-        return row, find_converter(to_outputs, type(last))(last, x, **options)
+        outputs: Outputs = find_converter(to_outputs, type(last))(last, x, **options)
+        return outputs
+
+
+def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr]:
+    """Return the inputs of a model by name, and all columns or a row of the shape in training.
+
+    A table with words has an input for each column, and the words are replaced by their numbers.
+    """
+    first = get_pipeline_steps(estimator)[0]
+    features = first._features.encoding if isinstance(first, BaseTabular) else None
+    encoding = first._encoding if isinstance(first, TableEncoder) else features
+    words = {}
+    if encoding is not None:
+        categories = encoding.categories
+        for column, levels in zip(categories.columns, categories.levels, strict=True):
+            if any(isinstance(level, str) for level in get_levels(levels)):
+                words[column] = get_levels(levels)
+    if not words:
+        shape = vars(first).get("_row_shape") or (first.n_features_in_,)
+        row = Expr("", shape=shape)
+        return {"X": row}, row
+    names = getattr(first, "feature_names_in_", range(first.n_features_in_))
+    inputs = {
+        str(name): Expr("", shape=(1,), dtype=object if i in words else np.float32)
+        for i, name in enumerate(names)
+    }
+    columns = [
+        ex.find_words(column, words[i]) if i in words else column
+        for i, column in enumerate(inputs.values())
+    ]
+    return inputs, ex.concat(columns)
 
 
 def has_formulas(estimator: Any) -> bool:

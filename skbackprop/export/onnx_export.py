@@ -19,13 +19,11 @@ from ..tabular._read_table import is_numeric
 from ..utils.validation import require_extra
 from ._converters import to_expression
 from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
-from ._model_outputs import Outputs, build_outputs, has_formulas, to_outputs
+from ._model_outputs import Outputs, build_inputs, build_outputs, has_formulas, to_outputs
 
 # The version of the file format of ONNX 1.8, to which the opset belongs.
 IR_VERSION = 7
 
-# The opset of ONNX 1.8 for trees and categories.
-_ML_OPSET = 2
 # The options of skl2onnx's own converters of classifiers, which its parser applies.
 _CLASSIFIER_OPTIONS = {
     "zipmap": [True, False, "columns"],
@@ -41,10 +39,12 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     scikit-learn's scalers or transformers of this package. skl2onnx converts all other estimators,
     also those that contain estimators of this package.
 
-    The input ``X`` is a float32 tensor of shape (n, n_features), also for networks whose X had more
-    dimensions in training: ``X.reshape(len(X), -1)``. Padding at the end of sequences is not
-    exported: the model takes sequences of full length. The outputs have the names and shapes of
-    skl2onnx:
+    The input ``X`` is a float32 tensor of shape (n, n_features), or with rows of the shape that
+    they had in training. A tabular estimator or `TableEncoder` that was fitted to columns of
+    strings has an input of shape (n, 1) for each column instead, with the name of the column:
+    strings for categories, float32 for other columns. Missing values are NaN, and empty strings.
+    Padding at the end of sequences is not exported: the model takes sequences of full length. The
+    outputs have the names and shapes of skl2onnx:
 
     - Classifiers have ``label``, of shape (n,), and ``probabilities``, of shape (n, n_classes), or
       ``scores``, the decision values, for losses without probabilities. Labels are integers,
@@ -81,10 +81,11 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If the estimator, or a part of it, cannot be exported, or X is required.
+        If the estimator, or a part of it, cannot be exported, or X is required. A table cannot with
+        columns of dates, times or text, or of strings and numbers.
     ValueError
         If weights overflow in single precision, ONNX cannot represent the labels, or `return_std`
-        is set for an estimator without it.
+        is set for an estimator without it, or a column has the name of an output.
 
     Examples
     --------
@@ -109,10 +110,11 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
         )
     if not has_own:
         return _convert_by_skl2onnx(estimator, X)
-    return _make_model(type(estimator).__name__, *build_outputs(estimator, return_std))
+    inputs, x = build_inputs(estimator)
+    return _make_model(type(estimator).__name__, inputs, build_outputs(estimator, x, return_std))
 
 
-def _make_model(name: str, row: Expr, outputs: Outputs) -> Any:
+def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
     """Return an ONNX model of expressions."""
     with require_extra("to_onnx", extra="onnx"):
         from onnx import helper
@@ -121,12 +123,22 @@ def _make_model(name: str, row: Expr, outputs: Outputs) -> Any:
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(value.dtype))
         return helper.make_tensor_value_info(name, kind, ["n", *value.shape])
 
+    def new_name(name: str) -> str:
+        return next(unique for n in numbers if (unique := f"{name}_{n}") not in inputs)
+
+    if common := set(inputs) & set(outputs):
+        raise ValueError(
+            f"The column {common.pop()!r} has the name of an output of the model, which has "
+            f"{[*outputs]}. Rename the column, and fit again."
+        )
     numbers = count()
     # An output has no other use, and may be the input.
-    names = {row: "X"} | {Expr("Identity", (value,)): name for name, value in outputs.items()}
-    nodes, constants = write_nodes(names, lambda name: f"{name}_{next(numbers)}")
-    infos = [make_info(name, value) for name, value in outputs.items()]
-    graph = helper.make_graph(nodes, name, [make_info("X", row)], infos, constants)
+    names = {value: name for name, value in inputs.items()}
+    names |= {Expr("Identity", (value,)): name for name, value in outputs.items()}
+    nodes, constants = write_nodes(names, new_name)
+    input_infos = [make_info(name, value) for name, value in inputs.items()]
+    output_infos = [make_info(name, value) for name, value in outputs.items()]
+    graph = helper.make_graph(nodes, name, input_infos, output_infos, constants)
     opsets = {"": OPSET} | {node.domain: ML_OPSET for node in nodes if node.domain}
     return helper.make_model(
         graph,
@@ -208,7 +220,7 @@ def _convert_by_skl2onnx(estimator: Any, X: Any) -> Any:
 
     try:
         try:
-            return convert({"": OPSET, "ai.onnx.ml": _ML_OPSET})
+            return convert({"": OPSET, "ai.onnx.ml": ML_OPSET})
         except (AssertionError, RuntimeError):  # a step may need a newer opset
             return convert(None)
     except (AttributeError, RuntimeError) as error:
@@ -247,8 +259,15 @@ def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
 
     Classes are strings or integers, as skl2onnx needs.
     """
-    row, outputs = build_outputs(operator.raw_operator)
-    first, *others = outputs.values()
+    inputs, _ = build_inputs(operator.raw_operator)
+    if len(inputs) > 1:
+        name = type(operator.raw_operator).__name__
+        raise TypeError(
+            f"{name} was fitted to columns of strings, which cannot be exported beside steps that "
+            f"skl2onnx converts. Export the {name} alone, by to_onnx."
+        )
+    row = Expr("", shape=(operator.raw_operator.n_features_in_,))
+    first, *others = build_outputs(operator.raw_operator, row).values()
     if first.dtype not in (np.float32, np.int64, object):
         classes: Any = first.inputs[0]
         integers = classes.astype(np.int64)

@@ -185,3 +185,13 @@ def test_autoencoder_of_images(shape, variational):
     found = outputs_of(to_onnx(autoencoder), X)
     assert is_close(found["codes"], codes)
     assert is_close(found["reconstruction"], autoencoder.inverse_transform(codes))
+
+
+@pytest.mark.parametrize("is_flat", [False, True])
+def test_rows_have_the_shape_of_training(is_flat):
+    images = np.random.default_rng(0).normal(size=(20, 6, 5))
+    X = images.reshape(20, -1) if is_flat else images
+    settings = {"layers": Flatten(), "input_shape": (6, 5), **SHORT}
+    (value,) = to_onnx(BackpropClassifier((), **settings).fit(X, np.arange(20) % 2)).graph.input
+    shape = [axis.dim_value for axis in value.type.tensor_type.shape.dim[1:]]
+    assert shape == list(X.shape[1:])

@@ -225,7 +225,7 @@ def test_skl2onnx_converters():
 
 
 LEVELS = {
-    "words": (["a", "b"], "'a'"),
+    "words": (["a", "b"], None),
     "timestamps": ([pd.Timestamp("2020"), pd.Timestamp("2021")], r"Timestamp\('2020"),
     "enums": (list(enum.Enum("Color", ["RED", "BLUE"])), "<Color.BLUE"),
     "numbers and words": ([1, "b"], "'b'"),
@@ -247,12 +247,58 @@ def test_levels_of_all_types(name):
         with pytest.raises(ValueError, match="finite values in single precision"):
             to_onnx(encoder)
     elif shown is not None:
-        with pytest.raises(TypeError, match=f"Column 'x' has levels such as .*{shown}.*Ordinal"):
+        with pytest.raises(TypeError, match=f"Column 'x' has levels such as {shown}"):
             to_onnx(encoder)
     else:
-        rows = np.column_stack([np.arange(12), column.astype(float)]).astype(np.float32)
+        rows = table
+        if name != "words":
+            rows = np.column_stack([np.arange(12), column.astype(float)])
         (encoded,) = outputs_of(to_onnx(encoder), rows).values()
         assert is_close(encoded, encoder.transform(table))
+
+
+def table_of_words(n):
+    """Return a table with missing values, few and many words, numbers and truth values."""
+    rng = np.random.default_rng(n)
+    table = pd.DataFrame(
+        {
+            "size": rng.normal(size=n),
+            "city": rng.choice(["here", "over there", "\u00fc"], n),
+            "shop": [f"shop {i}" for i in rng.integers(0, 90, n)],
+            "is_open": rng.choice([True, False], n),
+        }
+    )
+    table.loc[::7, "city"], table.loc[::11, "size"] = None, np.nan
+    return table
+
+
+@pytest.mark.parametrize("kind", [TabularClassifier, TabularRegressor])
+def test_tables_of_words_have_an_input_for_each_column(kind):
+    table, later = table_of_words(900), table_of_words(60)
+    slope = np.where(table["city"] == "here", 3.0, -1.0)
+    y = slope * table["size"].fillna(0) + table["shop"].str[5:].astype(int) / 30
+    if kind is TabularClassifier:
+        y = np.digitize(y, [0, 2]).astype(str)
+    estimator = kind(2, max_iter=3, random_state=0).fit(table, y)
+    later.loc[:9, "city"], later.loc[5:20, "shop"], later.loc[30:40, "shop"] = "new", "new", None
+    model = to_onnx(estimator)
+    assert [value.name for value in model.graph.input] == [*table]
+    found = outputs_of(model, later)
+    if kind is TabularRegressor:
+        assert is_close(found["variable"][:, 0], estimator.predict(later))
+    else:
+        assert found["label"].tolist() == estimator.predict(later).tolist()
+        assert is_close(found["probabilities"], estimator.predict_proba(later))
+
+
+def test_errors_about_words():
+    table = pd.DataFrame({"label": list("abcd") * 3, "x": range(12)})
+    estimator = TabularClassifier(2, max_iter=1, random_state=0).fit(table, [0, 1] * 6)
+    with pytest.raises(ValueError, match="'label' has the name of an output"):
+        to_onnx(estimator)
+    register_converters()
+    with pytest.raises(TypeError, match="fitted to columns of strings.*Export the Tabular.* alone"):
+        skl2onnx.to_onnx(estimator, table[:1])
 
 
 def test_raises_on_levels_that_cannot_be_exported():

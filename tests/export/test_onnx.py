@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import onnxruntime
+import pandas as pd
 import pytest
 from onnx.reference import ReferenceEvaluator
 from sklearn.exceptions import NotFittedError
@@ -13,10 +14,25 @@ from support import cases
 from support.cases import NUMBERS, SHORT, X, Y, classifier, expected, is_close, model, regressor
 
 
+def inputs_of(proto, X):
+    """Return {input: rows}, with an input for each column of a data frame."""
+    if isinstance(X, pd.DataFrame):
+        rows = {}
+        for value in proto.graph.input:
+            is_string = value.type.tensor_type.elem_type == onnx.TensorProto.STRING
+            column = X[[value.name]]
+            column = column.fillna("") if is_string else column.astype(np.float32)
+            rows[value.name] = column.to_numpy()
+        return rows
+    (value,) = proto.graph.input
+    shape = [axis.dim_value for axis in value.type.tensor_type.shape.dim[1:]]
+    return {"X": np.asarray(X, dtype=np.float32).reshape(-1, *shape)}
+
+
 def outputs_of(proto, X, with_reference=True):
     """Return {output: values} by onnxruntime, with which onnx's evaluator has to agree."""
     onnx.checker.check_model(proto, full_check=True)
-    row = {"X": np.asarray(X, dtype=np.float32)}
+    row = inputs_of(proto, X)
     session = onnxruntime.InferenceSession(proto.SerializeToString())
     names = [output.name for output in session.get_outputs()]
     found = dict(zip(names, map(np.asarray, session.run(None, row)), strict=True))
