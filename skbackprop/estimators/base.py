@@ -25,7 +25,7 @@ from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
 from ..training.diagnostics import describe_outcome, warn
 from ..training.epochs import MakeStack
-from ..training.resources import check_batch_memory, compute_rows_at_once
+from ..training.resources import check_memory, compute_rows_at_once
 from ..training.start import start_training
 from ..training.train import OnEpoch, TrainingInterrupted, train
 from ..training.validation import Validation, fit_shared_temperature, predict_out_of_fold
@@ -332,13 +332,16 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         holds_out = val_rows is None and not incremental and config.early_stopping is not None
         training_network = network.with_dropout(config.dropout_rates)
         config.validate_network(training_network)
+        dtype = np.dtype(config.dtype or infer_dtype(rows.X))
+        n_at_once = compute_rows_at_once(training_network, config, rows, rows.n_rows)
+        check_memory(training_network, config, n_at_once, dtype.itemsize)
         is_unchanged = continues and config is self._config
         state = start_training(
             training_network,
             config,
             rows,
             self.random_state,
-            dtype=config.dtype or infer_dtype(rows.X),
+            dtype=dtype,
             last_state=self._state if continues else None,
             incremental=incremental,
             restarts=not (incremental and continues and self._was_incremental)
@@ -465,12 +468,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         return network
 
     def _check_batch_size(self, task: PreparedFit) -> None:
-        """Check that a batch fits into memory, and warn if batch_size is larger than the data."""
-        config, (order, *_) = task.config, task.state.orders
-        n_rows = task.rows.n_visited(order)
-        n_at_once = compute_rows_at_once(task.network, config, task.rows, n_rows)
-        itemsize = task.state.parameters.dtype.itemsize
-        check_batch_memory(task.training_network, n_at_once, itemsize)
+        """Warn if batch_size is larger than the data."""
+        config, n_rows = task.config, task.rows.n_visited(task.state.orders[0])
         is_by_batch = not (task.incremental or config.is_lbfgs or isinstance(self.batch_size, str))
         if is_by_batch and config.batch_size > n_rows:
             warn(

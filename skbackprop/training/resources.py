@@ -14,6 +14,7 @@ from threadpoolctl import ThreadpoolController
 
 from ..nn.network import Network
 from ..nn.rows import CHUNK_BYTES, Rows
+from ..optimizers import LBFGS
 from ..utils.arrays import IndexArray
 from ..utils.parallel import ThreadTeam
 from .config import Config
@@ -127,13 +128,18 @@ def compute_rows_at_once(network: Network, config: Config, rows: Rows, n_rows: i
     return min(size, n_rows)
 
 
-def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
-    """Check that the buffers of a training batch are smaller than the memory of the machine.
+def check_memory(network: Network, config: Config, n_rows: int, itemsize: int) -> None:
+    """Check that the arrays of training are smaller than the memory that there is.
+
+    These are the buffers of a batch, the parameters, their gradients and moments, and the copies
+    of parameters and moments from which an epoch is undone.
 
     Parameters
     ----------
     network : Network
         The architecture.
+    config : Config
+        The configuration.
     n_rows : int
         The number of rows of a batch.
     itemsize : int
@@ -144,27 +150,41 @@ def check_batch_memory(network: Network, n_rows: int, itemsize: int) -> None:
     MemoryError
         If they are not; the message names the layer that needs the most memory.
     """
-    needed_bytes, available_bytes = itemsize * n_rows * network.memory_per_sample, total_memory()
-    if needed_bytes <= available_bytes:
+    solver, batch_bytes = config.solver, itemsize * n_rows
+    if isinstance(solver, LBFGS):
+        n_moments = solver.n_corrections
+    else:
+        n_moments = list(map(np.size, solver.init(np.zeros((1, 2))).values())).count(2)
+    parameter_bytes = config.n_estimators * itemsize * (3 + 2 * n_moments)
+    needed_bytes = batch_bytes * network.memory_per_sample
+    needed_bytes += parameter_bytes * network.layout.n_parameters
+    if needed_bytes <= total_memory():
         return
-    sizes = network.memory_per_sample_of_layers
-    layer = max(range(len(sizes)), key=sizes.__getitem__)
-    layer_bytes = itemsize * n_rows * sizes[layer]
+    sizes = [batch_bytes * n_values for n_values in network.memory_per_sample_of_layers]
+    for i, layer in enumerate(network.layers):
+        specs = layer.parameter_specs(network.row_shapes[i])
+        sizes[i] += parameter_bytes * sum(spec.size for spec in specs if spec.trained)
+    i = sizes.index(max(sizes))
     raise MemoryError(
         f"A training step on {n_rows:,} rows needs about {needed_bytes / 2**30:,.1f} GiB, "
-        f"{layer_bytes / 2**30:,.1f} GiB of it for {network.layers[layer]!r}, but this machine has "
-        f"{available_bytes / 2**30:,.1f} GiB. Set a smaller batch_size (or another solver, if it "
-        "is lbfgs), or reduce the layer."
+        f"{sizes[i] / 2**30:,.1f} GiB of it for {network.layers[i]!r} with inputs of shape "
+        f"{network.row_shapes[i]}, but there are {total_memory() / 2**30:,.1f} GiB. Reduce the "
+        "layer or its inputs, or set a smaller batch_size, fewer n_estimators, dtype='float32' or "
+        "another solver."
     )
 
 
 @cache
 def total_memory() -> float:
-    """Return the bytes of memory of the machine; infinity where it is not known."""
+    """Return the bytes of memory that this process may use; infinity where it is not known."""
     try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        n_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ImportError, AttributeError, ValueError, OSError):  # Windows has neither
         return math.inf
+    return float(n_bytes if limit == resource.RLIM_INFINITY else min(limit, n_bytes))
 
 
 def max_stack_size(

@@ -1,6 +1,7 @@
 """X of three or more dimensions, and sequences that end in padding."""
 
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from skbackprop.layers import (
     Conv1D,
     Conv2D,
     Dense,
+    Flatten,
     GlobalMaxPool1D,
     MaxPool2D,
     MultiHeadAttention,
@@ -19,6 +21,7 @@ from skbackprop.layers import (
     Reshape,
     Residual,
 )
+from skbackprop.optimizers import LBFGS
 from skbackprop.training import resources
 from skbackprop.utils import arrays
 from support import few_epochs, pairs, quick
@@ -105,7 +108,7 @@ def test_other_rows_in_prediction_are_an_error():
     np.testing.assert_array_equal(model.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("solver", ["adam", LBFGS(n_corrections=1)])
 def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solver):
     X, y = sequences()
     model = quick(BackpropClassifier, layers=[Dense(2), Dense(500)], solver=solver).fit(X, y)
@@ -117,6 +120,30 @@ def test_a_batch_larger_than_memory_names_layer_and_batch_size(monkeypatch, solv
     np.testing.assert_array_equal(model.predict_proba(X), expected)
     monkeypatch.setattr(resources, "total_memory", lambda: 80 * 48_000.0)
     model.fit(X, y)
+
+
+def test_parameters_larger_than_memory_name_the_layer_before_they_are_drawn():
+    X, y = sequences()
+    rng = np.random.RandomState(0)
+    layers = [Flatten(), Dense(10**9), Dense(2)]
+    with pytest.raises(MemoryError, match=r"for Dense\(n_units=1000000000\) .* \(18,\)"):
+        BackpropClassifier(layers=layers, batch_size=1, random_state=rng).fit(X, y)
+    assert rng.randint(1000) == np.random.RandomState(0).randint(1000)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_the_memory_that_a_fit_is_checked_for_is_what_it_takes(monkeypatch, solver):
+    X, y = sequences()
+    model = quick(BackpropClassifier, layers=[Flatten(), Dense(10_000)], solver=solver)
+    tracemalloc.start()
+    model.fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    monkeypatch.setattr(resources, "total_memory", lambda: 1.1 * peak)
+    model.fit(X, y)
+    monkeypatch.setattr(resources, "total_memory", lambda: 0.9 * peak)
+    with pytest.raises(MemoryError, match=r"of it for Dense\(n_units=10000\)"):
+        model.fit(X, y)
 
 
 # ----------------------------------------------------------------------------- missing values
