@@ -11,14 +11,15 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
-from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils import check_random_state, check_scalar, gen_batches
 
 from ..utils.arrays import Array, IndexArray
 
 ExplainedOutput: TypeAlias = Literal["probability", "log_odds"]
 
-# The number of background rows of an explanation.
-N_BACKGROUND = 100
+# The largest number of background rows of an explanation. With many columns there are fewer rows,
+# with at most this number of values, since the time grows with rows times the square of columns.
+N_BACKGROUND, _MIN_BACKGROUND, _BACKGROUND_VALUES = 100, 10, 100_000
 
 # Probabilities closer than this to 0 or 1 are moved to this distance in log-odds.
 _MIN_PROBABILITY = 1e-15
@@ -86,12 +87,18 @@ class Explanation:
         return importances
 
 
-def draw_background(n_rows: int, random_state: Any) -> IndexArray:
-    """Return the rows of a background sample, in order: all of them, or `N_BACKGROUND`."""
-    if n_rows <= N_BACKGROUND:
+def background_size(n_columns: int) -> int:
+    """Return the largest number of background rows for a number of columns."""
+    return max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_VALUES // n_columns))
+
+
+def draw_background(n_rows: int, n_columns: int, random_state: Any) -> IndexArray:
+    """Return the rows of a background sample, in order: all of them, or `background_size`."""
+    size = background_size(n_columns)
+    if n_rows <= size:
         return np.arange(n_rows)
     rng = check_random_state(random_state)
-    return np.sort(rng.choice(n_rows, N_BACKGROUND, replace=False))
+    return np.sort(rng.choice(n_rows, size, replace=False))
 
 
 def output_transform(output: Any) -> Callable[[Array], Array]:
@@ -130,7 +137,7 @@ def make_explanation(
     n_permutations: int | None,
     random_state: Any,
     *,
-    rows_at_once: int = 1 << 14,
+    rows_at_once: int,
     map_rows: RowMapper = map,
 ) -> Explanation:
     """Return an explanation by interventional Shapley values.
@@ -164,7 +171,7 @@ def make_explanation(
         `MAX_EXACT_COLUMNS` columns, and 1 for more.
     random_state : int, RandomState instance or None
         Draws the permutations, which are the same for all rows.
-    rows_at_once : int, default=16384
+    rows_at_once : int
         The maximum number of rows that are predicted at once.
     map_rows : callable, default=map
         Applies a function to rows.
@@ -192,15 +199,15 @@ def make_explanation(
     if not is_exact:
         orders = draw_permutations(len(background), n_columns, n_permutations or 1, rng)
 
+    is_table = np.array_equal(sources, np.arange(n_columns))
+
     def explain_row(row: int) -> Array:
         def predict_hybrids(index: IndexArray, mask: NDArray[np.bool_]) -> Array:
-            parts = [
-                slice(start, start + rows_at_once) for start in range(0, len(index), rows_at_once)
-            ]
-            results = [
-                predict(np.where(mask[part][:, sources], rows[row], background[index[part]]))
-                for part in parts
-            ]
+            results = []
+            for part in gen_batches(len(index), rows_at_once):
+                is_explained = mask[part] if is_table else mask[part][:, sources]
+                hybrids = np.where(is_explained, rows[row], background[index[part]])
+                results.append(predict(hybrids))
             return np.concatenate(results).reshape(len(index), -1)
 
         is_nan = (rows[row] != rows[row]) & (background != background)
@@ -294,9 +301,9 @@ def _sampled_values(
         v_after = np.empty((len(path), n_outputs))
         v_after[~is_between] = prediction
         if is_between.any():
-            ranks = order.argsort(axis=1)
+            ranks = order.argsort(axis=1).astype(np.int32)
             inner_path = path[is_between]
-            is_explained = ranks[inner_path] <= step[is_between][:, None]
+            is_explained = ranks[inner_path] <= step[is_between][:, None].astype(np.int32)
             v_after[is_between] = predict(index[inner_path], is_explained)
         v_before = np.empty_like(v_after)
         v_before[1:] = v_after[:-1]

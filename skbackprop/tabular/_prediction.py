@@ -21,7 +21,12 @@ from sklearn.utils import Bunch, check_consistent_length, check_random_state, ch
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._validation import prefix_errors, validate_weight
-from ..estimators.explanation import N_BACKGROUND, Explanation, draw_background, make_explanation
+from ..estimators.explanation import (
+    Explanation,
+    background_size,
+    draw_background,
+    make_explanation,
+)
 from ..training.resources import limit_blas, n_blas_threads
 from ..utils.arrays import Array, MatrixLike, as_dense
 from ._model_inputs import WIDTH, FeatureBuilder
@@ -35,9 +40,6 @@ _ELEMENTS_AT_ONCE = 1 << 22
 # Networks predict more rows than this in single precision, which takes less than half the time and
 # changes predictions by a few millionths.
 MANY_ROWS = 4096
-
-# A fitted estimator keeps at most this many numbers as background, but at least this many rows.
-_BACKGROUND_NUMBERS, _MIN_BACKGROUND = 100_000, 10
 
 Mix: TypeAlias = Callable[[Sequence[Array]], Array]
 """Returns predictions for n rows, given a list with the outputs of each component."""
@@ -182,7 +184,8 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         if background is not None:
             with prefix_errors("background"):
                 table = read_table(self, background, reset=False)
-                sample = encoding.read_rows(table).take(draw_background(table.n_rows, random_state))
+                index = draw_background(table.n_rows, len(encoding.kinds), random_state)
+                sample = encoding.read_rows(table).take(index)
         elif sample is None:
             raise ValueError(
                 "background must be given, because this estimator keeps no training rows in "
@@ -327,8 +330,7 @@ def keep_background(
     """Return a few training rows with weight, as the background of explanations."""
     n_rows, n_codes = rows.codes.shape
     candidates = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
-    width = rows.numbers.shape[1] + n_codes
-    n_max = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_NUMBERS // width))
+    n_max = background_size(rows.numbers.shape[1] + n_codes)
     if len(candidates) > n_max:
         candidates = np.sort(rng.choice(candidates, n_max, replace=False))
     return UnscaledRows(as_dense(rows.numbers[candidates]), rows.codes[candidates])

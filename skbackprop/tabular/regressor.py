@@ -426,7 +426,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             The rows to explain.
         background : data frame, array-like or sparse matrix, default=None
             Rows to compare with; of more than 100 rows, a random sample of 100. None for the 100
-            training rows that `fit` keeps (fewer rows with more than 1,000 columns).
+            training rows that `fit` keeps. With more than 1,000 columns there are fewer rows.
         n_permutations : int, default=None
             The number of random orders for each background row. Every second order is the reverse
             of the previous one [2]_. None computes exact values for up to 6 columns, and draws 1

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.multioutput import MultiOutputClassifier
@@ -101,14 +102,31 @@ def test_missing_values_are_not_zeros():
     np.testing.assert_allclose(found.values, [[-0.5], [0.5]])
 
 
-def test_many_background_rows_are_sampled():
-    X, y = value_data(300)
-    model = LinearRegression().fit(X, y)
-    index = np.sort(np.random.RandomState(3).choice(300, 100, replace=False))
+@pytest.mark.parametrize("n_columns, n_background", [(4, 100), (2_000, 50), (20_000, 10)])
+def test_many_background_rows_are_sampled(n_columns, n_background):
+    X = np.random.RandomState(0).randn(300, n_columns)
+    X[:2, 4:] = X[2:, 4:] = 0  # so that few columns are switched
+    model = LinearRegression().fit(X[:, :4], X[:, 0])
+    model.coef_, model.n_features_in_ = np.resize([3.0, -1.0], n_columns), n_columns
+    index = np.sort(np.random.RandomState(3).choice(300, n_background, replace=False))
     found = explain(model, X[:2], X, random_state=3)
     np.testing.assert_allclose(found.base_values, model.predict(X[index]).mean())
     same = explain(model, X[:2], X[index], random_state=3)
     np.testing.assert_allclose(found.values, same.values)
+
+
+def test_rows_of_many_columns_are_predicted_in_small_blocks():
+    X, n_values = np.random.RandomState(0).randn(30, 600), []
+
+    def total(rows):
+        n_values.append(rows.size)
+        return rows.sum(axis=1)
+
+    model = DummyRegressor().fit(X, X[:, 0])
+    model.predict = total
+    found = explain(model, X[:1], X)
+    np.testing.assert_allclose(found.values[0], X[0] - X.mean(axis=0), atol=1e-12)
+    assert max(n_values) <= 2**18
 
 
 def test_errors():

@@ -96,6 +96,7 @@ def test_matrix_columns_of_one_table_column_are_switched_together():
         *(interacting(X[:, 1:]) + X[:, :1] for X in both),
         ROWS,
         *(None, None, None, 0),
+        rows_at_once=50,
     ).values
     expected = shapley(lambda X: interacting(X) + X[:, :1], ROWS, BACKGROUND)
     np.testing.assert_allclose(found, expected, atol=1e-12)
