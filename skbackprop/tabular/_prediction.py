@@ -88,6 +88,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         width = self._features.n_encoded + self._features.n_blocks * WIDTH
         return min(_ROWS_AT_ONCE, max(1, _ELEMENTS_AT_ONCE // width))
 
+    @np.errstate(all="ignore")
     def _predict(self, X: Any, mix: Mix) -> Array:
         """Return the result of `mix` for the outputs of all components."""
         if not hasattr(self, "networks_"):  # check_is_fitted takes a hundred times as long
@@ -164,6 +165,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
     # ------------------------------------------------------- explanations, importances
 
+    @np.errstate(all="ignore")
     def _explain(
         self,
         X: Any,

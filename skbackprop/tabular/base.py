@@ -224,6 +224,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=metadata)
         return self
 
+    @np.errstate(all="ignore")  # values may be subnormal or huge, and np.seterr may raise
     def _fit_table(
         self,
         X: Any,

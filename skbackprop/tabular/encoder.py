@@ -257,6 +257,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         rows = self._fit(X, y)
         return self._encoding.encode(rows, self._output_dtype(X))
 
+    @np.errstate(all="ignore")
     def transform(self, X: TableLike) -> Array:
         """Encode a table.
 
@@ -315,6 +316,7 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
             dtype=object,
         )
 
+    @np.errstate(all="ignore")
     def _fit(self, X: Any, y: Any) -> UnscaledRows:
         """Set the fitted attributes, and return the training rows."""
         fitted = shallow_copy(self)

@@ -179,6 +179,7 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         return feature, lower, width, np.where(is_first, -1.0, 0.0), np.where(is_last, 2.0, 1.0)
 
 
+@np.errstate(under="ignore")
 def find_bin_edges(column: Array, n_bins: int) -> Array:
     """Return the edges of the bins of a feature."""
     quantiles = np.quantile(column.astype(np.float64), np.linspace(0, 1, n_bins + 1))

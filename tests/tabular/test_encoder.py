@@ -65,6 +65,7 @@ def test_outputs_of_a_numeric_column(values, expected):
 
 
 @pytest.mark.parametrize("values", [[-1.7e308, 0, 1.7e308], [0, 5e-324, 1e-323], [1e300, 0, 1, 2]])
+@np.errstate(all="raise")
 def test_outputs_of_huge_and_tiny_numbers_are_finite(values):
     encoder = TableEncoder().fit(np.array(values)[:, np.newaxis])
     for X in (values, [1.7e308, -1.7e308, 0, np.nan]):

@@ -81,6 +81,7 @@ ODD = {
     "all missing": np.full((12, 1), np.nan),
     "categories": np.array(["a", "b", "c"] * 4, dtype=object)[:, None],
     "huge": np.linspace(-1e300, 1e300, 12)[:, None],
+    "subnormal": np.linspace(-1e-310, 1e-310, 12)[:, None],
     "sparse": sparse.csr_array(np.eye(12)),
     "wide": np.random.RandomState(0).randn(12, 50),
 }
@@ -88,6 +89,7 @@ ODD = {
 
 @pytest.mark.parametrize("X", ODD.values(), ids=ODD)
 @BOTH
+@np.errstate(all="raise")
 def test_odd_tables(kind, X):
     y = np.arange(12) % 3
     model = kind(**SMALL).fit(X, y)
