@@ -434,7 +434,7 @@ class ClusterStack(BaseStack):
         shared_state = TrainState.initial(state.parameters, optimizer=state.optimizer)
         losses, weights = np.zeros((2, len(state)))
         for number in range(pool.n_rounds):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and (number or state.epoch.any()):
                 raise TimeLimitReached
             results = pool.train(
                 shared_state, rate, self._members, order_seeds, layer_seeds, number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import time
 from dataclasses import dataclass, replace
 from functools import cache
 from os import PathLike
@@ -96,6 +97,10 @@ class PreparedFit:
         Whether this is a call of `partial_fit`.
     has_folds : bool
         Whether each row is held out by one of the networks.
+    start : float
+        The time, by `time.monotonic`, at which `fit` began.
+    n_samples_before : array
+        The number of rows that each network was trained on before this fit, as in ``t_``.
     blocks : Blocks or None, default=None
         All rows, on the workers of a cluster; `rows` is then a sample of them.
     """
@@ -112,6 +117,8 @@ class PreparedFit:
     feature_names: Array | None
     incremental: bool
     has_folds: bool
+    start: float
+    n_samples_before: Array
     blocks: Any = None
 
     @property
@@ -304,6 +311,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         config : Config or None, default=None
             The validated parameters; None to validate them.
         """
+        start = time.monotonic()
         continues = (incremental or self.warm_start) and self.__sklearn_is_fitted__()
         params = self._get_init_params()
         if config is None:
@@ -376,6 +384,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             names,
             incremental,
             has_folds,
+            start,
+            state.n_samples_seen.copy(),
         )
         self._check_batch_size(task)
         return task
@@ -554,6 +564,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             until,
             make_stack=make_stack,
             incremental=task.incremental,
+            start=task.start,
         )
 
     def _set_fitted(self, task: PreparedFit, state: TrainState) -> None:
@@ -572,8 +583,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
 
     def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings about how training has ended."""
+        n_samples, loss = state.n_samples_seen - task.n_samples_before, task.targets.loss
         return describe_outcome(
-            task.config, task.targets.loss, task.rows, state, incremental=task.incremental
+            task.config, loss, task.rows, state, n_samples, incremental=task.incremental
         )
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:

@@ -230,11 +230,11 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         names, with intercepts of zero. A pair holds an array for each layer, of shape (fan_in,
         fan_out) and (fan_out,); an additional first axis holds a separate array for each member.
     time_limit : float or None, default=None
-        The maximum training time of `fit` in seconds, positive; None for no limit. It is checked
-        before each batch. Once it is exceeded, `fit` keeps the weights of the last complete epoch,
-        or with ``early_stopping`` of the best epoch, and issues a ConvergenceWarning. If no epoch
-        is complete, `fit` keeps the current weights, and ``n_iter_`` is 0. `partial_fit` has no
-        time limit.
+        The maximum time of `fit` in seconds, positive; None for no limit. It is checked before each
+        batch but the first one. Once it is exceeded, `fit` keeps the weights of the last complete
+        epoch, or with ``early_stopping`` of the best epoch, and issues a ConvergenceWarning. If no
+        epoch is complete, `fit` keeps the current weights, and ``n_iter_`` is 0; L-BFGS completes
+        an iteration. `partial_fit` has no time limit.
     dtype : {"float32", "float64"} or None, default=None
         The floating-point type of the computations. None uses float32 for float32 X, else float64.
         float32 is about twice as fast for large networks.

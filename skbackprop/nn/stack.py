@@ -486,6 +486,9 @@ class Stack(BaseStack):
         for order, rng in self._orders:
             rng.shuffle(order)
         terms: list[list[float]] = [[] for _ in range(len(self.state))]
+        # Each member makes at least one step of a fit, however short its time is.
+        is_waiting, is_late = np.full(len(self.state), not self.state.epoch.any()), False
+        is_cut = False
         with np.errstate(all="ignore"):
             np.setbufsize(BUFFER_SIZE)  # errstate restores the size at its end
             for chunk in self.batches.chunks():
@@ -493,15 +496,21 @@ class Stack(BaseStack):
                 step.set_rate(rate[chunk.members])
                 n_samples_seen = self.state.n_samples_seen[chunk.members]
                 for batch in chunk.batches:
-                    if deadline != math.inf and time.monotonic() > deadline:
-                        n_samples_seen += len(weight_sums) * chunk.batch_size
-                        raise TimeLimitReached
+                    is_late = is_late or (deadline != math.inf and time.monotonic() > deadline)
+                    if is_late and not is_waiting[chunk.members].any():
+                        is_cut = True
+                        break
+                    is_waiting[chunk.members] = False
                     if batch.is_empty is None:
                         step.backpropagate(batch)
                         weight_sums.append(step.update(batch.total))
                     else:
                         weight_sums.append(self._step_separately(step, chunk, batch))
                 n_samples_seen += len(weight_sums) * chunk.batch_size
+                if is_cut and is_waiting.any():
+                    continue
+                if is_cut:
+                    raise TimeLimitReached
                 penalties = step.penalty.value(np.array(weight_sums, dtype=float).T)
                 losses = sum_losses(self._loss, chunk) / self._normalizer
                 lists = terms[chunk.members], losses.tolist(), penalties.tolist()

@@ -500,10 +500,13 @@ def train_networks(
     is_stopped |= task.call_on_fit_task_end(estimator=estimator)
     assert best_networks is not None  # the first cycle is always useful
     if is_cut_short:
+        n_batches, batches = -(-best_networks.t_ // best_networks.batch_size), ""
+        if not n_iter.all():
+            batches = f", or {n_batches.min()} to {n_batches.max()} batches,"
         warn(
             f"{OUT_OF_TIME}{estimator.time_limit:g} seconds are over, of which each ensemble gets "
-            f"a share. Networks of {n_iter.min()} to {n_iter.max()} epochs are kept. Increase "
-            "time_limit, or train fewer networks.",
+            f"a share. Networks of {n_iter.min()} to {n_iter.max()} epochs{batches} are kept. "
+            "Increase time_limit, or train fewer networks.",
             ConvergenceWarning,
         )
     best_networks.finish(n_iter)

@@ -59,7 +59,7 @@ def train_epochs(
         The epoch after which training pauses; None to train to ``max_iter``.
     deadlines : tuple of float, default=(np.inf, np.inf)
         The times, by `time.monotonic`, after which no further batch begins: in the first epoch,
-        whose steps are kept, and in later epochs, which are then undone.
+        whose steps, at least one, are kept, and in later epochs, which are then undone.
     make_stack : callable or None, default=None
         Makes the stack that trains some of the members; None for a `Stack` with their rows.
     incremental : bool, default=False

@@ -43,7 +43,7 @@ class FullBatchObjective:
     block_size : int
         The number of rows of a block.
     deadline : float, default=np.inf
-        The time, by `time.monotonic`, after which no further block begins.
+        The time, by `time.monotonic`, after which no block of a further iteration begins.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class FullBatchObjective:
         Raises
         ------
         TimeLimitReached
-            After the deadline.
+            After the deadline, once an iteration is complete.
         """
         self._state.parameters.theta[0] = x
         self._sum[...] = 0
@@ -79,7 +79,8 @@ class FullBatchObjective:
         for chunk in self._batches.chunks():
             step = self._step(chunk.batch_size)
             for batch in chunk.batches:
-                if time.monotonic() > self._deadline:
+                is_late = time.monotonic() > self._deadline
+                if is_late and self._state.epoch.any():
                     raise TimeLimitReached
                 step.backpropagate(batch)
                 self._sum += self._gradients.theta

@@ -56,6 +56,7 @@ def train(
     max_bytes: int = sys.maxsize,
     make_stack: MakeStack | None = None,
     incremental: bool = False,
+    start: float | None = None,
 ) -> TrainState:
     """Train networks and return their state.
 
@@ -84,6 +85,8 @@ def train(
         Makes the only stack, of members that a cluster trains; None to train here.
     incremental : bool, default=False
         Whether this is a call of `partial_fit`.
+    start : float or None, default=None
+        The time, by `time.monotonic`, from which a time limit counts; None for now.
 
     Raises
     ------
@@ -91,7 +94,8 @@ def train(
         On Ctrl-C, or when the connection to a cluster is lost. Its state is that after the last
         complete epoch.
     """
-    config, n_estimators, start = configs[0], len(configs), time.monotonic()
+    config, n_estimators = configs[0], len(configs)
+    start = time.monotonic() if start is None else start
     seconds = config.time_limit * n_estimators / config.n_estimators
     pairs = zip(rows, state.orders, strict=True)
     n_rows = [member_rows.n_visited(order) for member_rows, order in pairs]

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.callbacks import Checkpoint, TrainingLog
+from skbackprop.estimators import base
 from skbackprop.nn import stack
 from skbackprop.training import resources
 from skbackprop.training import train as train_module
@@ -173,7 +174,7 @@ def test_members_left_behind_by_a_time_limit_catch_up(n_stacks, tmp_path, monkey
         monkeypatch.setattr(module, "n_blas_threads", lambda: 1)
     with monkeypatch.context() as patch:
         patch.setattr(resources, "max_stack_size", lambda *arguments: 2)
-        for module in (stack, train_module):
+        for module in (base, stack):
             patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(times)))
         model = small(BackpropRegressor, **settings, time_limit=2)
         model.set_callbacks(Checkpoint(path)).fit(*data)

@@ -72,10 +72,10 @@ def test_predictions_and_scores_match_the_networks(loss):
 
 @every_loss
 def test_initial_predictions_are_near_the_best_constant(loss):
-    """After a step of nearly no length, networks say of all rows what is best to say of all."""
+    """After a single step, networks still say of all rows what is best to say of all."""
     weight = np.where(np.median(Y) < Y, 3.0, 1.0)
     model = TabularRegressor(**SMALL | {"n_estimators": 2, "time_limit": 1e-9}, loss=loss)
-    with pytest.warns(ConvergenceWarning, match="Networks of 0 to 0 epochs are kept"):
+    with pytest.warns(ConvergenceWarning, match="Networks of 0 to 0 epochs, or 1 to 1 batches"):
         predictions = model.fit(X, Y, weight).predict(X)
     y = np.repeat(Y, weight.astype(int))
     levels = {"three quantiles": [0.1, 0.5, 0.9], "a high quantile": [0.8]}
@@ -84,7 +84,7 @@ def test_initial_predictions_are_near_the_best_constant(loss):
     quantiles = np.quantile(y, levels.get(name, [0.5]))
     expected = quantiles if is_median or name in levels else np.mean(y)
     # Huber's and log-cosh's constants lie between the median and the mean.
-    tolerance = 0.2 * Y.std() + abs(np.mean(y) - np.median(y)) * (name in ("huber", "log_cosh"))
+    tolerance = 0.3 * Y.std() + abs(np.mean(y) - np.median(y)) * (name in ("huber", "log_cosh"))
     assert np.abs(predictions - expected).max() < tolerance
 
 

@@ -213,11 +213,11 @@ def test_predictions_are_clipped_means_of_the_networks():
 
 
 def test_initial_predictions_are_near_the_class_shares():
-    """After a step of nearly no length, the networks say of all rows how frequent labels are."""
+    """After a single step, the networks still say of all rows how frequent labels are."""
     X, y = load_wine(return_X_y=True)
     y = np.where(y == 2, 1, 0)
     model = TabularClassifier(**SMALL | {"time_limit": 1e-9})
-    with pytest.warns(ConvergenceWarning, match="Networks of 0 to 0 epochs") as warned:
+    with pytest.warns(ConvergenceWarning, match="0 epochs, or 1 to 1 batches, are kept") as warned:
         model.fit(X, y)
     # One for each ensemble, with the limit that the user has set.
     assert len(warned) == len(model.networks_)

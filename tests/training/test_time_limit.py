@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from sklearn.exceptions import ConvergenceWarning
 
-from skbackprop import BackpropGridSearchCV, BackpropRegressor
+from skbackprop import BackpropGridSearchCV, BackpropRegressor, EarlyStopping
 from skbackprop.callbacks import Checkpoint
+from skbackprop.estimators import base
 from skbackprop.nn import stack
 from skbackprop.training import lbfgs, resources
 from skbackprop.training import train as train_module
@@ -28,7 +29,7 @@ def clock(monkeypatch):
     seconds = itertools.count()
     # Not that of the whole process: other threads may look at it, and make it go on.
     clock = SimpleNamespace(monotonic=lambda: float(next(seconds)))
-    for module in (stack, lbfgs, train_module):
+    for module in (base, stack, lbfgs, train_module):
         monkeypatch.setattr(module, "time", clock)
 
 
@@ -38,7 +39,7 @@ def clock(monkeypatch):
 def test_complete_epochs_are_kept(estimator_class, time_limit, n_epochs):
     data = data_for(estimator_class, N)
     model = quick(estimator_class, time_limit=time_limit, **SETTINGS)
-    with pytest.warns(ConvergenceWarning, match=f"limit={time_limit} seconds are over. The last"):
+    with pytest.warns(ConvergenceWarning, match=f"limit={time_limit} sec.* {n_epochs} epoch"):
         model.fit(*data)
     assert model.n_iter_ == n_epochs
     expected = quick(estimator_class, **SETTINGS | {"max_iter": n_epochs}).fit(*data)
@@ -61,7 +62,7 @@ def test_each_candidate_of_a_search_has_its_own_time():
 def test_the_best_epoch_is_kept(estimator_class):
     data = data_for(estimator_class, N)
     settings = SETTINGS | {"early_stopping": True, "learning_rate_init": 0.3, "batch_size": 9}
-    with pytest.warns(ConvergenceWarning, match="The best weights so far are kept"):
+    with pytest.warns(ConvergenceWarning, match=r"of epoch \d of 6"):
         model = quick(estimator_class, time_limit=36, **settings).fit(*data)
     expected = quick(estimator_class, **settings | {"max_iter": 6}).fit(*data)
     assert (model.n_iter_, model.best_iter_) == (6, expected.best_iter_)
@@ -79,16 +80,44 @@ def test_lbfgs_keeps_its_last_iteration():
     assert same_bits(model, quick(BackpropRegressor, **settings).fit(*data))
 
 
-@BOTH
-@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize(
+    "n_rows, batch_size, t, n_epochs",
+    [(N, 10, [10, 10, 10], 0), (31, 20, [20, 20, 20], 0), (31, "auto", [20, 21, 21], 1)],
+)
 @pytest.mark.usefixtures("clock")
-def test_nothing_is_learned_before_the_first_batch(estimator_class, solver):
-    data = data_for(estimator_class, N)
-    settings = SETTINGS | {"solver": solver, "time_limit": 0.5}
-    with pytest.warns(ConvergenceWarning, match="No epoch is complete. Increase time_limit"):
-        model = quick(estimator_class, **settings).fit(*data)
-    assert (model.n_iter_, model.loss_curve_, model.t_) == (0, [], 0)
-    assert len(model.predict(data[0][:3])) == 3
+def test_each_network_makes_a_step_in_any_time(n_rows, batch_size, t, n_epochs):
+    X, y = data_for(BackpropRegressor, n_rows)
+    folds = EarlyStopping(validation_fraction="folds")
+    settings = SETTINGS | {"batch_size": batch_size, "n_estimators": 3, "early_stopping": folds}
+    with pytest.warns(ConvergenceWarning, match=r"after 1 batch\(es\)\. Inc|of epoch 1 of 1"):
+        model = quick(BackpropRegressor, **settings, time_limit=0.5).fit(X, y)
+    assert model.n_iter_.tolist() == [n_epochs] * 3
+    assert sorted(model.t_) == t
+
+
+@pytest.mark.usefixtures("clock")
+def test_lbfgs_completes_an_iteration_in_any_time():
+    data = data_for(BackpropRegressor, N)
+    with pytest.warns(ConvergenceWarning, match=r"are kept, after 1 epoch\(s\)"):
+        model = quick(BackpropRegressor, solver="lbfgs", time_limit=0.5).fit(*data)
+    assert model.n_iter_ == 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_the_time_of_validation_counts(monkeypatch):
+    """Two seconds of three are over before training, which ends before the second batch."""
+    validate = base.validate_weight
+
+    def slowly(*arguments):
+        for _ in range(2):
+            base.time.monotonic()
+        return validate(*arguments)
+
+    monkeypatch.setattr(base, "validate_weight", slowly)
+    model = quick(BackpropRegressor, time_limit=3, **SETTINGS)
+    with pytest.warns(ConvergenceWarning, match=r"after 1 batch\(es\)"):
+        model.fit(*data_for(BackpropRegressor, N))
+    assert model.t_ == 10
 
 
 def same_weights(actual, expected):
