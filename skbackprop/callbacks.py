@@ -172,7 +172,7 @@ class TrainingLog:
     - `loss`: the training loss of the epoch;
     - `validation_loss`, `validation_score`: the loss and the score of the validation rows after the
       epoch; missing without validation rows, and the score also without early stopping;
-    - `best_epoch`: the best epoch so far.
+    - `best_epoch`: the best epoch so far; missing without early stopping.
 
     An ensemble has a line for each member that trained in the epoch. L-BFGS has one line for its
     last iteration, written at the end.
@@ -289,7 +289,7 @@ def _make_records(context: Any, fitted_estimator: Any) -> list[dict[str, Any]]:
             line = common_fields | {"member": i, "epoch": epoch}
             for name in ("loss", "validation_loss", "validation_score"):
                 line[name] = records[-1].get(name)
-            lines.append(line | {"best_epoch": best})
+            lines.append(line | {"best_epoch": best if state.best else None})
     return lines
 
 

@@ -15,10 +15,10 @@ class LossCurveDisplay:
 
     Use `from_estimator` to create it, or `from_estimators` to compare several estimators. The upper
     part has the training loss and, if there are validation rows, the dashed validation loss. With
-    early stopping, a lower part has the validation scores, and dots mark the best epoch, whose
-    weights the estimator has. Epochs of L-BFGS are its iterations. An ensemble has a thin line for
-    each member. Losses that span more than a factor of 20 are plotted on a logarithmic scale;
-    ``display.ax_.set_yscale("linear")`` undoes it.
+    early stopping, a lower part has the validation scores, unless they are the negated validation
+    losses, and dots mark the best epoch, whose weights the estimator has. Epochs of L-BFGS are its
+    iterations. An ensemble has a thin line for each member. Losses that span more than a factor of
+    20 are plotted on a logarithmic scale; ``display.ax_.set_yscale("linear")`` undoes it.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class LossCurveDisplay:
             If matplotlib is not installed.
         """
         members = [member for members in self.curves.values() for member in members]
-        if ax is None and any(member.validation_scores for member in members):
+        if ax is None and any(map(_has_other_scores, members)):
             ax = get_axes(self, None, nrows=2, sharex=True)
             ax[0].xaxis.label.set_visible(False)
         axes = [get_axes(self, item) for item in (ax if isinstance(ax, Iterable) else [ax])]
@@ -175,7 +175,8 @@ class LossCurveDisplay:
         ):
             for member in members:
                 curve, best = getattr(member, attribute), member.best_epoch
-                if ax is None or not curve:
+                is_shown = attribute != "validation_scores" or _has_other_scores(member)
+                if ax is None or not curve or not is_shown:
                     continue
                 # A single value needs a marker, as it makes no line.
                 marker = "." if len(curve) == 1 else None
@@ -186,6 +187,12 @@ class LossCurveDisplay:
                 if attribute != "losses" and member.validation_scores and 0 < best <= len(curve):
                     ax.plot(best, curve[best - 1], "o", color=color, markersize=4, label=best_label)
                     best_label = "_"
+
+
+def _has_other_scores(curves: LossCurves) -> bool:
+    """Return whether there are validation scores other than the negated validation losses."""
+    scores = curves.validation_scores
+    return bool(scores) and scores != [-loss for loss in curves.validation_losses]
 
 
 class LearningRateDisplay:

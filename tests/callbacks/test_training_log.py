@@ -84,7 +84,10 @@ def test_the_line_of_each_epoch_has_the_values_of_the_estimator(
         lines = table[table["member"] == member]
         assert lines["epoch"].tolist() == list(range(1, len(losses) + 1))
         assert lines["loss"].tolist() == losses
-        assert lines["best_epoch"].iloc[-1] == np.atleast_1d(model.best_iter_)[member]
+        if settings:
+            assert lines["best_epoch"].iloc[-1] == np.atleast_1d(model.best_iter_)[member]
+        else:  # no early stopping
+            assert lines["best_epoch"].isna().all()
         for column, name in {
             "validation_loss": "validation_loss_curve_",
             "validation_score": "validation_scores_",

@@ -19,6 +19,7 @@ from skbackprop import (
     BackpropClassifier,
     BackpropRegressor,
     ConformalRegressor,
+    EarlyStopping,
     TabularClassifier,
 )
 from skbackprop.displays import LossCurveDisplay
@@ -66,6 +67,15 @@ def test_plots_the_curves_of_the_estimator(estimator_class, solver, n_estimators
     assert (display.ax_.get_ylabel(), display.score_ax_.get_ylabel()) == ("loss", "score")
     styles = [line.get_linestyle() for line in display.lines_[::n_estimators]]
     assert styles == ["-", "--", "-"]
+
+
+def test_plots_no_scores_that_are_negated_losses():
+    model = quick(BackpropRegressor, early_stopping=EarlyStopping("loss"), max_iter=5)
+    display = LossCurveDisplay.from_estimator(model.fit(*value_data()))
+    assert display.score_ax_ is None
+    assert plotted(display) == [model.loss_curve_, model.validation_loss_curve_]
+    best = model.best_iter_
+    assert best_points(display.ax_) == [(best, model.validation_loss_curve_[best - 1])]
 
 
 def test_plots_no_best_epoch_without_scores():
