@@ -16,9 +16,13 @@ from ..optimizers import LBFGS
 from ..utils.arrays import Array, max_abs
 from .config import Config
 
-# X or y counts as unscaled if the root mean square of a column is larger than this. It is computed
-# from this number of evenly spaced rows.
-_LARGEST_RMS, _N_ROWS = 10.0, 1_000
+# X or y counts as unscaled if the root mean square of a column is larger than this; after
+# convergence, X above the second value only. It is computed from this number of evenly spaced rows.
+_LARGEST_RMS, _HUGE_RMS, _N_ROWS = 10.0, 1e4, 1_000
+
+# X also counts as unscaled if the mean of a column is this many times its standard deviation.
+# Columns above the second value count as constant, because squares are rounded.
+_FAR_FROM_ZERO, _CONSTANT = 100.0, 1e5
 
 # The beginning of the warning that training has reached its time limit.
 OUT_OF_TIME = "Training ended: time_limit="
@@ -102,6 +106,10 @@ def describe_outcome(
                 f"Stochastic Optimizer: Maximum iterations ({config.max_iter}) reached and the "
                 f"optimization hasn't converged yet. {advice}"
             ] = None
+        elif reason == "converged" and not incremental:
+            advice = _scale_advice(config, loss, rows, largest_rms=_HUGE_RMS)
+            if advice:
+                messages[f"Training ended without further progress. {advice}"] = None
     return list(messages)
 
 
@@ -123,16 +131,23 @@ def _divergence_advice(config: Config, rows: Rows) -> str:
     )
 
 
-def _scale_advice(config: Config, loss: Loss, rows: Rows) -> str:
-    """Return which of X and y to scale; empty if neither has large values."""
+def _scale_advice(config: Config, loss: Loss, rows: Rows, largest_rms: float = _LARGEST_RMS) -> str:
+    """Return which of X and y to scale; empty if neither has values far from 0."""
     # Layers such as embeddings may need large values.
-    if not config.layers and (size := _root_mean_square(rows.X)) > _LARGEST_RMS:
-        return (
-            f"The values in X are too large, with root mean squares of up to {size:.2g} in a "
-            "column: scale X, for example with sklearn.preprocessing.StandardScaler."
-        )
+    if not config.layers:
+        size, ratio = _measure_scale(rows.X)
+        problem = ""
+        if size > largest_rms:
+            problem = f"are too large, with root mean squares of up to {size:.2g} in a column"
+        elif ratio > _FAR_FROM_ZERO:
+            problem = f"are far from 0, with a mean of {ratio:.2g} standard deviations in a column"
+        if problem:
+            return (
+                f"The values in X {problem}: scale X, for example with "
+                "sklearn.preprocessing.StandardScaler."
+            )
     is_scalable = can_be_scaled(loss) and rows.y is not rows.X and not config.scale_target
-    if is_scalable and (size := _root_mean_square(rows.y)) > _LARGEST_RMS:
+    if is_scalable and (size := _measure_scale(rows.y)[0]) > largest_rms:
         return (
             f"The targets are too large, with a root mean square of {size:.2g}, because initial "
             "outputs are near 0: set scale_target=True."
@@ -140,12 +155,15 @@ def _scale_advice(config: Config, loss: Loss, rows: Rows) -> str:
     return ""
 
 
-def _root_mean_square(table: Any) -> float:
-    """Return the largest root mean square of a column of X or y."""
+def _measure_scale(table: Any) -> tuple[float, float]:
+    """Return the largest root mean square, and ratio of mean and spread, of the columns."""
     rows = table[np.arange(0, table.shape[0], -(-table.shape[0] // _N_ROWS))].astype(np.float64)
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         squares = rows.multiply(rows) if hasattr(rows, "multiply") else np.square(rows)
-        return float(np.max(np.sqrt(np.asarray(squares.mean(axis=0))), initial=0.0))
+        mean, mean_square = np.asarray(rows.mean(axis=0)), np.asarray(squares.mean(axis=0))
+        ratio = np.abs(mean) / np.sqrt(np.maximum(mean_square - mean**2, 0))
+        ratios = ratio[ratio < _CONSTANT]
+        return float(np.sqrt(mean_square).max(initial=0)), float(ratios.max(initial=0))
 
 
 # The module of scikit-learn's warnings, for `filterwarnings("ignore", module="sklearn")`.

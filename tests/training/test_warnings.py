@@ -65,6 +65,28 @@ def test_early_stopping_on_a_constant_target_does_not_warn(estimator_class, valu
     model.fit(X, pd.Series(np.full(10, value)))
 
 
+@pytest.mark.parametrize(
+    "values, words",
+    [
+        (lambda X: 1e5 * X, r"too large, with root mean squares of up to \d"),
+        (
+            lambda X: np.c_[2020 + 3 * X[:, :1], np.full((len(X), 1), 0.1), X],
+            "mean of .* deviations",
+        ),
+    ],
+)
+@pytest.mark.parametrize("settings", [{"tol": 1e9}, {"solver": "lbfgs", "tol": 1e9}], ids=str)
+@BOTH
+def test_training_that_converges_on_values_far_from_zero_warns(
+    estimator_class, settings, values, words
+):
+    X, y = class_data() if estimator_class is BackpropClassifier else value_data()
+    model = estimator_class(random_state=0, n_iter_no_change=2, **settings)
+    with pytest.warns(ConvergenceWarning, match=words):
+        model.fit(values(X), y)
+    assert model.converged_
+
+
 def test_neither_targets_of_an_autoencoder_nor_categories_get_advice_on_scale():
     X, _ = value_data()
     assert advice_of(BackpropAutoencoder(2, **SETTINGS), X) == ["epochs"]
