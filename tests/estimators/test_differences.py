@@ -215,6 +215,14 @@ def check_interrupt():
         own.fit(X, LABELS)
 
 
+@difference("convergence on X in the ten thousands")
+def check_convergence_on_large_values():
+    settings = {"max_iter": 500, "tol": 1e9, "n_iter_no_change": 2}
+    assert warnings_of(theirs(**settings).fit, 3e4 * X, LABELS) == []
+    (text,) = warnings_of(ours(**settings).fit, 3e4 * X, LABELS)
+    assert "scale X" in text
+
+
 @difference("early stopping, split")
 def check_stratified():
     y, scorer = np.repeat([0, 1, 2], [40, 10, 10]), RecordingScorer()
@@ -403,6 +411,13 @@ def check_assigned():
     assert len(np.unique(own.predict_proba(X), axis=0)) == 1
     with pytest.raises(ValueError, match="coefs_"):
         own.coefs_[0] = np.zeros((4, 5))
+    for model, dtype in ((ours(), np.float64), (theirs(), np.float32)):
+        model.fit(X, LABELS)
+        for name in ("coefs_", "intercepts_"):
+            setattr(model, name, [array.astype(np.float32) for array in getattr(model, name)])
+        kept, copied = model.coefs_[0], model.coefs_[0].copy()
+        assert model.partial_fit(X, LABELS).coefs_[0].dtype == dtype
+        assert (kept != copied).any()  # `partial_fit` changes the arrays in place
 
 
 @difference("another number of arrays assigned to `coefs_`")

@@ -279,8 +279,15 @@ def test_missing_folder_is_named(tmp_path):
         load(path)
 
 
-def test_skops_can_read_the_files(tmp_path):
+@pytest.mark.parametrize(
+    "model", [quick(BackpropClassifier), TabularClassifier(blend=None, **TABULAR)], ids=repr
+)
+def test_skops_can_read_the_files(tmp_path, model):
     path = tmp_path / "model.skops"
-    save(quick(BackpropClassifier).fit(X, Y), path)
-    assert set(skops.io.get_untrusted_types(file=path)) <= set(get_trusted_types())
-    assert skops.io.load(path, trusted=get_trusted_types()).predict(X).shape == Y.shape
+    save(model.fit(X, Y), path)
+    names = skops.io.get_untrusted_types(file=path)
+    assert set(names) <= set(get_trusted_types())
+    assert (len(names) == 1) == isinstance(model, BackpropClassifier)
+    for trusted in (names, get_trusted_types()):
+        again = skops.io.load(path, trusted=trusted)
+        np.testing.assert_array_equal(again.predict_proba(X), model.predict_proba(X))
