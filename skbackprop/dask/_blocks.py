@@ -114,6 +114,8 @@ class Blocks:
         The number of rows of each block.
     shards : list of lists of int
         The indices of the blocks of each shard; a worker trains on one shard.
+    workers : list of str
+        The worker of each shard.
     """
 
     client: Client
@@ -121,6 +123,7 @@ class Blocks:
     numbers: list[int]
     sizes: list[int]
     shards: list[list[int]]
+    workers: list[str]
 
     @property
     def n_rows(self) -> int:
@@ -128,8 +131,17 @@ class Blocks:
         return sum(self.sizes)
 
     def map(self, function: Callable[..., Block], **arguments: Any) -> Blocks:
-        """Apply a function to each block and its number, and return the resulting blocks."""
-        futures = self.client.map(function, self.futures, self.numbers, pure=False, **arguments)
+        """Apply a function to each block and its number, and return the resulting blocks.
+
+        They are on the workers of their shards.
+        """
+        futures: list[Any] = [None] * len(self.futures)
+        options = {"allow_other_workers": True, "pure": False} | arguments
+        for shard, worker in zip(self.shards, self.workers, strict=True):
+            blocks = [self.futures[i] for i in shard], [self.numbers[i] for i in shard]
+            results = self.client.map(function, *blocks, workers=[worker], **options)
+            for i, future in zip(shard, results, strict=True):
+                futures[i] = future
         return replace(self, futures=futures)
 
     def map_and_gather(
@@ -190,40 +202,56 @@ def read_blocks(client: Client, X: Any, y: Any, weight: Any) -> Blocks:
     for group in range(min(n_groups, len(rows))):
         options = {"workers": workers[group], "allow_other_workers": True} if n_groups > 1 else {}
         futures[group::n_groups] = client.compute(rows[group::n_groups], **options)
-    blocks = Blocks(client, futures, list(range(len(futures))), [], [])
+    blocks = Blocks(client, futures, list(range(len(futures))), [], [], [])
     sizes = blocks.map_and_gather(_check_block)
     numbers = [number for number, size in enumerate(sizes) if size]
     if not numbers:
         raise ValueError("X must have at least one row for training, got none.")
     sizes = [sizes[i] for i in numbers]
-    shards = assign_blocks(blocks.find_holders(numbers), sizes, list(client.nthreads()))
-    return Blocks(client, [futures[i] for i in numbers], numbers, sizes, shards)
+    shards = divide_into_shards(sizes, len(workers))
+    workers = choose_workers(shards, sizes, blocks.find_holders(numbers), workers)
+    return Blocks(client, [futures[i] for i in numbers], numbers, sizes, shards, workers)
 
 
-def assign_blocks(
-    holders: Sequence[str | None], sizes: Sequence[int], workers: Sequence[str]
-) -> list[list[int]]:
-    """Return the numbers of the blocks that each worker takes.
+def divide_into_shards(sizes: Sequence[int], n_workers: int) -> list[list[int]]:
+    """Return the numbers of the blocks of each shard, with about equal numbers of rows.
 
-    Blocks stay with the worker that holds them, unless it already has its part of all rows.
+    Shards do not depend on where blocks are, so a seed gives the same result in each fit.
+    """
+    shards: list[list[int]] = [[] for _ in range(min(n_workers, len(sizes)))]
+    n_rows = [0] * len(shards)
+    for i, size in enumerate(sizes):
+        smallest = n_rows.index(min(n_rows))
+        shards[smallest].append(i)
+        n_rows[smallest] += size
+    return shards
+
+
+def choose_workers(
+    shards: Sequence[Sequence[int]],
+    sizes: Sequence[int],
+    holders: Sequence[str | None],
+    workers: Sequence[str],
+) -> list[str]:
+    """Return a worker for each shard, so that few rows move.
 
     Parameters
     ----------
-    holders : sequence of str or None
-        The worker that holds each block.
+    shards : sequence of sequences of int
+        The numbers of the blocks of each shard.
     sizes : sequence of int
         The number of rows of each block.
+    holders : sequence of str or None
+        The worker that holds each block.
     workers : sequence of str
-        All workers.
+        All workers, at least as many as shards.
     """
-    loads, groups = dict.fromkeys(workers, 0), dict[str, list[int]]()
-    for i, (holder, size) in enumerate(zip(holders, sizes, strict=True)):
-        worker = min(workers, key=loads.__getitem__)
-        if holder in loads and loads[holder] < sum(sizes) / len(workers):
-            worker = holder
-        loads[worker] += size
-        groups.setdefault(worker, []).append(i)
-    return list(groups.values())
+    chosen: list[str] = []
+    for shard in shards:
+        free = [worker for worker in workers if worker not in chosen]
+        n_held = [sum(sizes[i] for i in shard if holders[i] == worker) for worker in free]
+        chosen.append(free[n_held.index(max(n_held))])
+    return chosen
 
 
 def map_rows(function: Callable[..., Any], X: Any, y: Any, weight: Any) -> list[Any]:

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from skbackprop import BackpropClassifier
 from skbackprop.callbacks import Checkpoint
 from skbackprop.dask import ClusterLostError, DaskBackpropClassifier, _training
-from skbackprop.dask._blocks import assign_blocks
+from skbackprop.dask._blocks import choose_workers, divide_into_shards
 from skbackprop.dask._training import ShardPool
 from skbackprop.early_stopping import EarlyStopping
 from support import assert_same_network, class_data, few_epochs, interrupt
@@ -181,10 +181,16 @@ def test_time_limit_is_checked_before_each_round_but_the_first(client):
     assert (model.n_iter_, model.t_) == (0, 16)
 
 
-def test_blocks_stay_on_their_workers_unless_sizes_differ_much():
-    assert assign_blocks(["a", "b"], [5, 4], ["a", "b"]) == [[0], [1]]
-    assert assign_blocks(["a", "a", "b"], [5, 5, 4], ["a", "b"]) == [[0, 1], [2]]
-    assert assign_blocks(["a"] * 4, [5] * 4, ["a", "b"]) == [[0, 1], [2, 3]]
-    spread = assign_blocks([None] * 5, [1] * 5, ["a", "b", "c"])
-    assert sorted(map(len, spread)) == [1, 2, 2]
-    assert assign_blocks(["gone"], [5], ["a"]) == [[0]]
+def test_shards_have_about_equal_numbers_of_rows():
+    assert divide_into_shards([5, 4], 2) == [[0], [1]]
+    assert divide_into_shards([5, 5, 4], 2) == [[0, 2], [1]]
+    assert divide_into_shards([3, 1, 1, 1], 2) == [[0], [1, 2, 3]]
+    assert divide_into_shards([1] * 5, 3) == [[0, 3], [1, 4], [2]]
+    assert divide_into_shards([5], 2) == [[0]]
+
+
+def test_shards_are_trained_where_most_of_their_rows_are():
+    shards, sizes = [[0, 2], [1, 3]], [1, 1, 3, 3]
+    assert choose_workers(shards, sizes, ["a", "a", "b", "a"], ["a", "b"]) == ["b", "a"]
+    assert choose_workers(shards, sizes, ["a"] * 4, ["a", "b"]) == ["a", "b"]
+    assert choose_workers(shards, sizes, [None, "gone", "b", "a"], ["a", "b"]) == ["b", "a"]

@@ -1,12 +1,18 @@
 """Training on the workers: its equality with one machine, and averages over unlike workers."""
 
+import dask.array as da
 import numpy as np
 import pytest
+from distributed import wait
 from sklearn.base import clone
 from sklearn.metrics import log_loss
 
 from skbackprop import BackpropClassifier, BackpropRegressor
-from skbackprop.dask import DaskBackpropClassifier, DaskBackpropRegressor
+from skbackprop.dask import (
+    DaskBackpropClassifier,
+    DaskBackpropRegressor,
+    DaskTabularClassifier,
+)
 from skbackprop.early_stopping import EarlyStopping
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, Quantile
 from skbackprop.optimizers import OPTIMIZERS
@@ -327,6 +333,24 @@ def test_fits_are_reproducible(sync_every):
     z = X @ model.coefs_[0]
     np.testing.assert_allclose(model.running_means_[0], z.mean(axis=0), atol=0.5)
     np.testing.assert_allclose(model.running_variances_[0], z.var(axis=0), rtol=0.5)
+
+
+@pytest.mark.parametrize("kind", [DaskBackpropClassifier, DaskTabularClassifier])
+def test_a_seed_gives_the_same_network_wherever_the_rows_are(kind, client):
+    X, y = class_data(120)
+    models = []
+    for places in ([0, 0, 1, 1], [1, 0, 1, 0]):
+        workers = [list(client.nthreads())[place] for place in places]
+        arrays = []
+        for array in (X, y):
+            parts = zip(np.split(array, 4), workers, strict=True)
+            blocks = [
+                client.persist(da.from_array(part, name=False), workers=[to]) for part, to in parts
+            ]
+            arrays.append(da.concatenate(blocks))
+        wait(arrays)
+        models.append(kind(max_iter=4, random_state=0).fit(*arrays))
+    np.testing.assert_array_equal(*(model.to_local().predict_proba(X) for model in models))
 
 
 @pytest.mark.parametrize("sync_every", [1, 2])
