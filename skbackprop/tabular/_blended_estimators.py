@@ -228,7 +228,8 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         seconds, n_left = time.perf_counter() - start, n_clones - fold
         budget = share - seconds
         is_boosting = isinstance(estimator, BOOSTED)  # boosting has its own time limit
-        if clones and (budget <= 0 if is_boosting else seconds / fold * n_left > budget):
+        is_slow = clones and not is_boosting and seconds / fold * n_left > budget
+        if budget <= 0 or is_slow:
             break
         fold_task = task.subcontext("fold")
         fold_task.call_on_fit_task_begin(estimator=data.estimator)
@@ -242,7 +243,7 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
     if len(clones) < n_clones:
         warn(
             f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
-            f"its share of time_limit, {share:.2g} seconds. Increase time_limit to keep "
+            f"its share of time_limit, {max(share, 0):.2g} seconds. Increase time_limit to keep "
             "it.",
             ConvergenceWarning,
         )

@@ -366,6 +366,16 @@ def test_a_time_limit_leaves_out_estimators_and_stops_boosting(is_boosting, monk
         assert 10 <= each.n_iter_ < each.max_iter == 1000
 
 
+@pytest.mark.parametrize("blend", ["boosting", [LogisticRegression()]])
+def test_nothing_is_blended_once_the_time_is_over(blend, monkeypatch):
+    monkeypatch.delattr(_blended_estimators, "_fit_fold")  # it is not called
+    model = TabularClassifier(**SMALL, time_limit=1e-9, blend=blend)
+    with pytest.warns(ConvergenceWarning) as warned:
+        model.fit(*data_for(TabularClassifier))
+    assert "its share of time_limit, 0 seconds" in str(warned[0].message)
+    assert model.blended_ == []
+
+
 def test_boosting_with_a_time_limit_equals_boosting_without():
     X, y = data_for(TabularClassifier)
     whole = TabularClassifier(**SMALL, blend="boosting").fit(X, y)
