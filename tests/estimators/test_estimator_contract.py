@@ -64,6 +64,7 @@ from support import (
 pytestmark = [
     few_epochs,
     pytest.mark.filterwarnings("ignore:A column-vector y"),
+    pytest.mark.filterwarnings("ignore:y contains only the class"),
     pytest.mark.usefixtures("one_blas_thread"),
 ]
 
