@@ -453,7 +453,7 @@ class ClusterStack(BaseStack):
         average, state, n_steps = self.config.average, self.state, self._pool.n_steps
         if average is None:
             return
-        theta, buffers = state.parameters.theta, state.parameters.buffers
+        theta, buffers = state.parameters.theta, state.parameters.statistics
         scratch = np.empty_like(theta)
         for step in range(n_steps):
             n_step_rows = n_rows * (step + 1) // n_steps - n_rows * step // n_steps

@@ -369,8 +369,8 @@ class FittedMixin(EstimatorMixin):
 
     @property
     def n_parameters_(self) -> int:
-        """The number of learned parameters of one network."""
-        return self._network.layout.n_parameters
+        """The number of learned parameters of one network, also of its frozen layers."""
+        return self._network.layout.n_parameters + self._network.layout.n_frozen
 
     @property
     def out_activation_(self) -> str:

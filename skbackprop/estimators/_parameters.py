@@ -85,6 +85,7 @@ class NetworkParameters:
         "clip_norm": [POSITIVE, None],
         "layers": [StrOptions(set(LAYERS)), Layer, list, tuple, None],
         "input_shape": [COUNT, list, tuple, None],
+        "n_frozen_layers": [Interval(Integral, 0, None, closed="left")],
         "dropout": [object],
         "average": [StrOptions(set(AVERAGES)), WeightAverage, None],
         "init": [StrOptions({"auto", *INITIALIZERS}), Initializer, tuple, list],
@@ -118,6 +119,7 @@ class NetworkParameters:
     clip_norm: float | None = None
     layers: LayersLike | None = None
     input_shape: int | Sequence[int] | None = None
+    n_frozen_layers: int = 0
     dropout: float | Sequence[float] | Array = 0.0
     average: AverageName | WeightAverage | None = None
     init: Literal["auto"] | InitializerName | Initializer | CoefsAndIntercepts = "auto"

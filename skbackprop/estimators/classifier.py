@@ -203,6 +203,11 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         The shape of one row of X for `layers`: ``(height, width)`` or ``(height, width, channels)``
         for images, ``(steps, channels)`` for sequences. X of shape (n, d) is reshaped to it in C
         order. None uses the shape of the rows of X.
+    n_frozen_layers : int, default=0
+        The number of hidden layers, from the first, that are frozen: training changes neither their
+        weights nor their normalization. To freeze objects of `layers`, set their
+        ``trainable=False``. A warm start may change both, and then continues from the weights that
+        predict.
     dropout : float or sequence of float, default=0.0
         The share of units that each training step drops at random, in [0, 1): one rate for all
         hidden layers, or a sequence with a rate for the input and one for each hidden layer. The

@@ -48,6 +48,8 @@ class Summary:
         The layers used in prediction, from the input to the output activation.
     n_estimators : int
         The number of networks with this architecture.
+    n_frozen : int, default=0
+        The number of parameters of one network that are frozen.
 
     Examples
     --------
@@ -72,6 +74,7 @@ class Summary:
     estimator: str
     layers: tuple[LayerSummary, ...]
     n_estimators: int
+    n_frozen: int = 0
 
     @property
     def n_parameters(self) -> int:
@@ -86,6 +89,8 @@ class Summary:
             outputs = format_shape(layer.output_shape)
             rows.append((layer.kind, outputs, f"{layer.n_parameters:,}", shapes))
         rows.append(("total", "", f"{self.n_parameters:,}", ""))
+        if self.n_frozen:
+            rows.append(("frozen", "", f"{self.n_frozen:,}", ""))
         if self.n_estimators > 1:
             total = f"{self.n_estimators * self.n_parameters:,}"
             rows.append((f"total of {self.n_estimators} members", "", total, ""))
@@ -144,4 +149,4 @@ def summarize_network(
             )
         )
     rows.append(LayerSummary(out_activation, network.row_shapes[-1], 0, {}))
-    return Summary(estimator, tuple(rows), n_estimators)
+    return Summary(estimator, tuple(rows), n_estimators, network.layout.n_frozen)

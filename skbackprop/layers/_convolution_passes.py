@@ -303,7 +303,7 @@ def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:
     """Return the passes of z = columns(x) W + b."""
     grad_input, n_filters = context.grad_input, context.out_shape[-1]
     n_channels = math.prod(context.input_shape) // math.prod(axis.n_inputs for axis in axes)
-    windows = Im2Col(context, axes, n_channels, is_kept=context.batch.is_training)
+    windows = Im2Col(context, axes, n_channels, is_kept=bool(context.gradients))
     members = (-1,) if context.batch.n_estimators > 1 else ()
     z_shape = *members, context.batch.n_rows * windows.n_windows, n_filters
     kernels = context.parameters["kernels"].reshape(*members, windows.window, n_filters)

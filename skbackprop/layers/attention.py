@@ -45,6 +45,8 @@ class PositionalEncoding(Layer):
     trained : bool, default=False
         Whether p is a trained table instead, with initial values drawn from N(0, 0.1^2) (Gehring
         et al. 2017, sections 3.1 and 3.5).
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -170,6 +172,8 @@ class MultiHeadAttention(AttentionLayer):
         `n_heads`.
     is_causal : bool, default=False
         Whether each step sees itself and the steps before it only.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -443,6 +447,8 @@ class TransformerBlock(AttentionLayer):
         `n_heads`.
     is_causal : bool, default=False
         Whether each step sees itself and the steps before it only.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------

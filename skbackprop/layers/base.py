@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from numbers import Integral
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -43,6 +43,9 @@ BoundLayer: TypeAlias = tuple[Callable[[Any, Any], object], Callable[[Any, Any, 
 # averaged, and no fitted attribute shows it.
 NUM_BATCHES_TRACKED = "weight"
 
+# The buffer of all arrays of layers that are not trainable.
+FROZEN = "frozen"
+
 ArrayInitializer: TypeAlias = float | Initializer | Callable[[np.random.RandomState], Array]
 """Initial value of an array: a number, an initializer of weights, or a function of a RandomState.
 
@@ -68,6 +71,8 @@ class ParameterSpec:
         Whether the penalty and weight decay act on it.
     trained : bool, default=True
         Whether the optimizer changes it. Other arrays, such as running statistics, are buffers.
+    frozen : bool, default=False
+        Whether the optimizer leaves it as it is, because its layer is not trainable.
     """
 
     name: str
@@ -75,6 +80,7 @@ class ParameterSpec:
     initializer: ArrayInitializer = 0.0
     regularized: bool = False
     trained: bool = True
+    frozen: bool = False
 
     @cached_property
     def size(self) -> int:
@@ -352,12 +358,19 @@ def fill_padding(sequences: Array, lengths: Array, value: float = 0.0) -> None:
     np.copyto(sequences, value, where=is_padding.reshape(*is_padding.shape, *axes))
 
 
+@dataclass(frozen=True)
 class Layer(Configurable):
     """Base class of layers: settings, declared parameters, and both passes.
 
     A layer is a frozen dataclass whose fields are its settings. It defines `bind`, and
     `compute_output_shape` if its output has another shape than its input. Its parameters are not
     penalized unless their `ParameterSpec` says so.
+
+    Parameters
+    ----------
+    trainable : bool, default=True
+        Whether training changes the layer. Arrays of a frozen layer have no gradients, and neither
+        penalty nor weight decay acts on them.
 
     Attributes
     ----------
@@ -415,10 +428,12 @@ class Layer(Configurable):
     (4,)
     """
 
+    trainable: bool = field(default=True, kw_only=True)
+
     batch_view: ClassVar[BatchView] = "shaped"
     stochastic: ClassVar[bool] = False
     takes_sparse: ClassVar[bool] = False
-    backward_reads: BackwardReads = "input"
+    backward_reads: ClassVar[BackwardReads] = "input"
 
     @property
     def reads_sequences(self) -> bool:
@@ -547,9 +562,9 @@ class Layer(Configurable):
 
             ``backward(x, out, delta)`` gets the same arrays, and `delta`, the gradient with respect
             to the output. It writes the gradients of the parameters to `context.gradients`, unless
-            there are none, as in prediction. It writes the gradient with respect to the input to
-            `context.grad_input`, unless that is None; elementwise layers write it to `delta`. On
-            return `delta` may be overwritten.
+            there are none, as in prediction and in a frozen layer. It writes the gradient with
+            respect to the input to `context.grad_input`, unless that is None; elementwise layers
+            write it to `delta`. On return `delta` may be overwritten.
 
             None stands for a layer that leaves batches as they are, as dropout does in prediction.
         """
@@ -558,6 +573,8 @@ class Layer(Configurable):
 
 def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
     """Return the layers that are executed, and the shape of one row of their output.
+
+    All layers that a frozen one stands for are frozen.
 
     Raises
     ------
@@ -568,7 +585,7 @@ def expand_layers(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Lay
     for layer in layers:
         for part in layer.expand(shape):
             shape = part.compute_output_shape(shape)
-            executed.append(part)
+            executed.append(part if layer.trainable else replace(part, trainable=False))
     return executed, shape
 
 

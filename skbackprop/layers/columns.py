@@ -51,6 +51,8 @@ class BlockDiagonalDense(ColumnLayer):
         The number of inputs of each block.
     n_units : int
         The number of outputs of each block.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
     """
 
     n_blocks: int
@@ -93,6 +95,11 @@ class Scale(Layer):
 
     With one number for each input, a network learns the importance of inputs faster than by the
     weights of all units of the first layer (Holzmueller, Grinsztajn & Steinwart 2024, section 3).
+
+    Parameters
+    ----------
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     References
     ----------

@@ -133,6 +133,8 @@ class Conv1D(Convolution):
         The function f; None for none.
     use_bias : bool, default=True
         Whether the layer has biases b.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -235,6 +237,8 @@ class Conv2D(Convolution):
         The function f; None for none.
     use_bias : bool, default=True
         Whether the layer has biases b.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -315,6 +319,8 @@ class Conv2DTranspose(Convolution):
         The function f; None for none.
     use_bias : bool, default=True
         Whether the layer has biases b.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -405,6 +411,8 @@ class DepthwiseConv2D(Convolution):
         The function f; None for none.
     use_bias : bool, default=True
         Whether the layer has biases b.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -495,6 +503,8 @@ class UpSampling2D(Layer):
     """
 
     size: int | Pair = 2
+
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         validate_pairs(self, "size")

@@ -51,6 +51,8 @@ class Dense(Layer):
         Whether it has biases b. A normalization after it has biases of its own.
     initializer : Initializer or None, default=None
         The initializer of weights and biases; None for that of the activation.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -208,6 +210,7 @@ class Activation(Layer):
     activation: ActivationLike
 
     batch_view = "flat"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         reads = "both" if self.function.needs_preactivation else "output"
@@ -299,6 +302,7 @@ class Dropout(Layer):
     rate: float
 
     batch_view = "flat"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     stochastic = True
     takes_sparse = True
     backward_reads = "neither"

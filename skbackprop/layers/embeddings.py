@@ -46,6 +46,8 @@ class CategoricalEmbedding(ColumnLayer):
     scale : float, default=0.2
         Standard deviation of the initial vectors, 0 or more. Larger values separate levels sooner,
         and add noise to rare levels.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -255,6 +257,8 @@ class Embedding(Layer):
     scale : float, default=0.05
         Standard deviation of the initial vectors, 0 or more. Larger values add noise to rare
         tokens.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -412,6 +416,8 @@ class PeriodicEmbedding(ColumnLayer):
         Whether the frequencies are trained, or keep their initial values.
     features : sequence of int or None, default=None
         The columns to embed, from 0 on; None for all.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------

@@ -60,6 +60,7 @@ class Sampling(Layer):
 
     batch_view = "flat"
     stochastic = True
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def __post_init__(self) -> None:
         validate_interval(self, "beta", low=0, high=np.inf, closed="left")

@@ -71,10 +71,10 @@ class BatchNormalization(Normalization):
     one. A row of weight 2 equals the row twice, and a row of weight 0 has no effect. In a batch of
     one row v = 0, and norm(z) = 0.
 
-    In prediction m and v are running statistics: the mean and the variance of the rows of all
-    batches, where a batch t steps ago has ``momentum**t`` of its weight. The variance is about the
-    running mean (Chan, Golub & LeVeque 1983), so it includes the differences between the means of
-    batches, and small batches do not bias it.
+    In prediction, and in a frozen layer, m and v are running statistics: the mean and the variance
+    of the rows of all batches, where a batch t steps ago has ``momentum**t`` of its weight. The
+    variance is about the running mean (Chan, Golub & LeVeque 1983), so it includes the differences
+    between the means of batches, and small batches do not bias it.
 
     Parameters
     ----------
@@ -82,6 +82,8 @@ class BatchNormalization(Normalization):
         Factor by which each step multiplies the weight of past batches, in [0, 1).
     epsilon : float, default=1e-5
         Small positive constant added to the variance for numerical stability.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -133,7 +135,7 @@ class BatchNormalization(Normalization):
     def bind(self, context: LayerContext) -> BoundLayer:
         batch, shape = context.batch, context.x_shape
         gains, biases = self._get_arrays(context.parameters, "gains", "biases")
-        if not batch.is_training:
+        if not (batch.is_training and self.trainable):
             return self._bind_inference(context, gains, biases)
         d_gains, d_biases = self._get_arrays(context.gradients, "gains", "biases")
         normed, ones = context.scratch("normed", *shape), batch.ones(shape[0])
@@ -261,6 +263,8 @@ class LayerNormalization(Normalization):
     ----------
     epsilon : float, default=1e-5
         Small positive constant added to the variance for numerical stability.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------

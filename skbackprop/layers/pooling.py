@@ -242,6 +242,7 @@ class Pooling(WindowLayer):
     strides: int | Pair | None = None
     padding: Literal["valid", "same"] = "valid"
 
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     size_name = "pool_size"
     size_text = "its pool_size"
 
@@ -462,6 +463,8 @@ class AveragePool2D(AveragePooling):
 
 class GlobalPooling(Layer):
     """Base class of layers that pool all positions of a row to one value for each channel."""
+
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         sizes, output_shape = input_shape[: self.n_axes], self.compute_output_shape(input_shape)

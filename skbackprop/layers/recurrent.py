@@ -173,6 +173,8 @@ class GRU(RecurrentLayer):
         The number k of steps of truncated backpropagation through time; None for all. Each
         sequence is cut into pieces of k steps, counted from its end, and the gradient does not flow
         through the state from one piece to the one before it (Williams & Peng 1990, BPTT(k; k)).
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -308,6 +310,8 @@ class LSTM(RecurrentLayer):
         The number k of steps of truncated backpropagation through time; None for all. Each
         sequence is cut into pieces of k steps, counted from its end, and the gradient does not flow
         through h and c from one piece to the one before it (Williams & Peng 1990, BPTT(k; k)).
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -450,6 +454,8 @@ class SimpleRNN(RecurrentLayer):
         The number k of steps of truncated backpropagation through time; None for all. Each
         sequence is cut into pieces of k steps, counted from its end, and the gradient does not flow
         through the state from one piece to the one before it (Williams & Peng 1990, BPTT(k; k)).
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -537,6 +543,8 @@ class Bidirectional(Layer):
     ----------
     layer : GRU, LSTM or SimpleRNN
         The layer of each direction.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -576,6 +584,9 @@ class Bidirectional(Layer):
     layer: RecurrentLayer
 
     batch_view = "sequences"
+
+    def expand(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return (self if self.layer.trainable else replace(self, trainable=False),)
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         inner: Any = self.layer

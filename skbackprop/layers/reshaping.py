@@ -19,6 +19,7 @@ class Reshaping(Layer):
     """
 
     batch_view = "any"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     backward_reads = "neither"
 
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
@@ -141,6 +142,8 @@ class Permute(Layer):
 
     dims: tuple[int, ...]
 
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
+
     def __post_init__(self) -> None:
         dims = as_ints(self.dims)
         if not dims or sorted(dims) != list(range(1, len(dims) + 1)):
@@ -212,6 +215,8 @@ class CropOrPad(Layer):
     """
 
     sizes: tuple[int, ...]
+
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != len(self.sizes) + 1:

@@ -30,6 +30,8 @@ class Residual(Layer):
     ----------
     layers : Layer, str, or list of these
         The layers F, one or several in a row. Their output must have the shape of their input.
+    trainable : bool, default=True
+        Whether training changes the layer; False freezes it.
 
     Raises
     ------
@@ -104,6 +106,7 @@ class ResidualStart(Layer):
     residual: Residual
 
     batch_view = "flat"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
     backward_reads = "output"
 
     def __repr__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple, cast
 
@@ -91,7 +92,10 @@ class Network:
             shape = self.row_shapes[-1]
             self.row_shapes.append(layer.compute_output_shape(shape))
             self.n_units.append(math.prod(self.row_shapes[-1]))
-            all_specs.append(layer.parameter_specs(shape))
+            specs = layer.parameter_specs(shape)
+            if not layer.trainable:
+                specs = tuple(replace(spec, frozen=spec.trained) for spec in specs)
+            all_specs.append(specs)
             for spec in all_specs[-1]:
                 if spec.name != NUM_BATCHES_TRACKED:
                     self.shapes.setdefault(spec.name, []).append(spec.shape)
@@ -314,6 +318,7 @@ def dense_layers(
     activations: Sequence[ActivationFunction],
     n_outputs: int,
     normalization: Normalization | None = None,
+    n_frozen: int = 0,
 ) -> list[Layer]:
     """Return dense layers, with an activation after each but the last.
 
@@ -329,14 +334,16 @@ def dense_layers(
         The number of outputs.
     normalization : Normalization or None, default=None
         The normalization before each activation.
+    n_frozen : int, default=0
+        The number of hidden layers, from the first, that are not trainable.
     """
     layers: list[Layer] = []
     initializer: Initializer = GlorotUniform()
-    for n_units, activation in zip(hidden_widths, activations, strict=True):
+    for i, (n_units, activation) in enumerate(zip(hidden_widths, activations, strict=True)):
         initializer = activation.initializer
-        layers.append(Dense(n_units, None, normalization is None, initializer))
-        if normalization is not None:
-            layers.append(normalization)
+        dense = Dense(n_units, None, normalization is None, initializer)
+        for layer in (dense,) if normalization is None else (dense, normalization):
+            layers.append(replace(layer, trainable=False) if i < n_frozen else layer)
         layers.append(Activation(activation))
     return [*layers, Dense(n_outputs, initializer=initializer)]
 
@@ -399,17 +406,18 @@ class BoundNetwork:
     ) -> list[LayerContext]:
         """Return the arrays of each layer.
 
-        A layer needs the gradient with respect to its input if a layer before it has parameters.
+        A layer needs the gradient with respect to its input if a layer before it has parameters
+        that are not frozen.
         """
         n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
-        for number, _, reads, input_shape, x_shape, out_shape in self._layers:
+        for number, layer, reads, input_shape, x_shape, out_shape in self._layers:
             x_shape = n_rows * x_shape[0], *x_shape[1:]
             grad_input = None
             if needs_gradient and reads == "input":
                 grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
                 # Two buffers are enough: a layer reads one while it fills the other.
                 self._grad_buffer = 1 - self._grad_buffer
-            layer_gradients = {} if gradients is None else gradients[number]
+            layer_gradients = {} if gradients is None or not layer.trainable else gradients[number]
             needs_gradient = needs_gradient or bool(layer_gradients)
             contexts.append(
                 LayerContext(

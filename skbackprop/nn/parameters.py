@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..initializers import Initializer
-from ..layers.base import NUM_BATCHES_TRACKED, ParameterSpec
+from ..layers.base import FROZEN, NUM_BATCHES_TRACKED, ParameterSpec
 from ..utils.arrays import Array, ArrayDict, index_state
 
 RandomStates: TypeAlias = Sequence[np.random.RandomState]
@@ -23,7 +25,8 @@ class Parameters:
     theta : array of shape (n_estimators, n_parameters)
         All trained parameters, as optimizers need them.
     buffers : dict
-        Arrays that no optimizer changes, such as running statistics; one for each name.
+        Arrays that no optimizer changes, such as running statistics, one for each name, and one of
+        all frozen parameters.
     layout : ParameterLayout
         The positions of the layers' arrays.
     part : slice, default=slice(None)
@@ -33,6 +36,8 @@ class Parameters:
     ----------
     regularized : array of shape (n_estimators, n_regularized)
         The part of `theta` that the penalty acts on.
+    statistics : dict
+        The buffers that training changes: all but the frozen parameters.
     """
 
     def __init__(
@@ -44,16 +49,18 @@ class Parameters:
     ) -> None:
         self.theta, self.buffers, self.layout, self._part = theta, buffers, layout, part
         self.regularized = theta[:, : layout.n_regularized]
+        self.statistics = dict(buffers)
+        self.statistics.pop(FROZEN, None)
 
     @cached_property
     def views(self) -> tuple[list[ArrayDict], list[ArrayDict]]:
-        """The trained arrays and the buffers of each layer by name, as views."""
+        """The parameters and the buffers of each layer by name, as views."""
         trained, buffers = self.layout.views(self.theta, self.buffers)
         return trained[self._part], buffers[self._part]
 
     @property
     def layers(self) -> list[ArrayDict]:
-        """The trained arrays of each layer by name, as views of shape (n_estimators, ...)."""
+        """The parameters of each layer by name, as views of shape (n_estimators, ...)."""
         return self.views[0]
 
     def member_views(self) -> tuple[list[ArrayDict], list[ArrayDict]]:
@@ -97,8 +104,17 @@ class Parameters:
         return Parameters(theta, buffers, self.layout, self._part)
 
     def with_layout(self, layout: ParameterLayout) -> Parameters:
-        """Return the parameters for a network that differs only in layers without parameters."""
-        return Parameters(self.theta, self.buffers, layout)
+        """Return the parameters for a network of the same arrays, some of them newly frozen or not.
+
+        They share the arrays if the same ones are frozen.
+        """
+        if layout.frozen == self.layout.frozen:
+            return Parameters(self.theta, self.buffers, layout)
+        parameters = layout.init(len(self), self.dtype)
+        for name in {name for views in self.views for arrays in views for name in arrays}:
+            for new, old in zip(parameters.select(name), self.select(name), strict=True):
+                new[...] = old
+        return parameters
 
     def astype(self, dtype: Any) -> Parameters:
         """Return the parameters in another dtype, without copies where it is the same."""
@@ -116,7 +132,7 @@ class ParameterLayout:
 
     In `theta` all regularized arrays come first, in the order of the layers, so that the penalty
     acts on one slice. The rest follows name by name, in the order of first appearance. Buffers have
-    one flat array for each name.
+    one flat array for each name. Frozen parameters are one buffer, whatever their names.
 
     Parameters
     ----------
@@ -125,12 +141,15 @@ class ParameterLayout:
 
     Attributes
     ----------
-    n_regularized, n_parameters : int
-        The number of regularized and of all trained values of a member.
+    n_regularized, n_parameters, n_frozen : int
+        The number of regularized, of all trained and of frozen values of a member.
+    frozen : list of bool
+        Whether each array is frozen, in the order of the layers.
     """
 
     def __init__(self, specs: Sequence[Sequence[ParameterSpec]]) -> None:
         self._specs = specs
+        self.frozen = [*map(attrgetter("frozen"), chain.from_iterable(specs))]
         # Arrays are grouped by whether they are buffers, and by name. All regularized arrays form
         # one group, so that the penalty acts on one slice.
         groups: dict[tuple[bool, str], list[tuple[int, ParameterSpec]]] = {(False, ""): []}
@@ -140,20 +159,17 @@ class ParameterLayout:
                     if spec.trained is not is_buffer:
                         key = is_buffer, "" if spec.regularized else spec.name
                         groups.setdefault(key, []).append((number, spec))
-        # An item is a layer, its array, whether this is a buffer, and its position in a flat array.
-        self._placements: list[tuple[int, ParameterSpec, bool, int]] = []
-        self._buffer_sizes: dict[str, int] = {}
-        self.n_regularized = self.n_parameters = 0
+        # An item is a layer, its array, its buffer, "" for `theta`, and its position there.
+        self._placements: list[tuple[int, ParameterSpec, str, int]] = []
+        sizes, self.n_regularized = {"": 0}, 0
         for (is_buffer, name), items in groups.items():
-            offset = 0 if is_buffer else self.n_parameters
             for number, spec in items:
-                self._placements.append((number, spec, is_buffer, offset))
-                offset += spec.size
-            if is_buffer:
-                self._buffer_sizes[name] = offset
-            else:
-                self.n_parameters = offset
-                self.n_regularized = self.n_regularized if name else offset
+                buffer = FROZEN if spec.frozen else spec.name if is_buffer else ""
+                self._placements.append((number, spec, buffer, sizes.setdefault(buffer, 0)))
+                sizes[buffer] += spec.size
+            self.n_regularized = self.n_regularized if name else sizes[""]
+        self.n_parameters, self._buffer_sizes = sizes.pop(""), sizes
+        self.n_frozen = sizes.get(FROZEN, 0)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._specs,)
@@ -171,8 +187,9 @@ class ParameterLayout:
             is_count = name == NUM_BATCHES_TRACKED
             buffers[name] = np.zeros((n_estimators, size), np.float64 if is_count else dtype)
         parameters = Parameters(theta, buffers, self)
-        for number, spec, is_buffer, _ in self._placements:
-            array, initializer = parameters.views[is_buffer][number][spec.name], spec.initializer
+        for number, spec, _, _ in self._placements:
+            array = parameters.views[not spec.trained][number][spec.name]
+            initializer = spec.initializer
             if callable(initializer):
                 for values, rng in zip(array, rngs, strict=False):
                     values[...] = initializer(rng)
@@ -183,7 +200,7 @@ class ParameterLayout:
     def views(
         self, theta: Array, buffers: ArrayDict, members: slice | int = slice(None)
     ) -> tuple[list[ArrayDict], list[ArrayDict]]:
-        """Return the trained arrays and the buffers of each layer by name, as views.
+        """Return the parameters and the buffers of each layer by name, as views.
 
         Vectors get an axis before their last one. With a number for `members`, the arrays are
         those of one member, without the member axis.
@@ -192,10 +209,10 @@ class ParameterLayout:
         for _ in self._specs:
             views[0].append({})
             views[1].append({})
-        for number, spec, is_buffer, offset in self._placements:
-            flat = buffers[spec.name] if is_buffer else theta
+        for number, spec, buffer, offset in self._placements:
+            flat = buffers[buffer] if buffer else theta
             columns = flat[members, offset : offset + spec.size]
-            views[is_buffer][number][spec.name] = (
+            views[not spec.trained][number][spec.name] = (
                 # Unlike `reshape`, this leaves a stride of zero, which NumPy's products depend on.
                 columns[..., None, :]
                 if len(spec.shape) == 1

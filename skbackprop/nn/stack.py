@@ -175,7 +175,7 @@ class Step:
         )
         self._clips, self._clip_norm = bool(np.isfinite(config.clip_norm).any()), config.clip_norm
         self._average, self._averages = config.average, state.average
-        self._buffers = state.parameters.buffers
+        self._buffers = state.parameters.statistics
 
     def set_rate(self, rates: Array) -> None:
         """Set the learning rate of each member, an array of shape (n_estimators, 1)."""

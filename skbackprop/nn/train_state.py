@@ -225,10 +225,9 @@ class TrainState:
 
     def trained_arrays(self) -> list[Array]:
         """Return the arrays that steps change, with a row for each member."""
-        buffers = self.parameters.buffers
         return [
             self.parameters.theta,
-            *buffers.values(),
+            *self.parameters.statistics.values(),
             *self.optimizer.values(),
             *self.average.values(),
         ]
@@ -333,7 +332,7 @@ class TrainState:
     def _inference_arrays(self) -> ArrayDict:
         """Return the arrays that predictions depend on, by name as in `best`."""
         arrays = {"theta": self.parameters.theta}
-        for kind, state in (("buffers", self.parameters.buffers), ("average", self.average)):
+        for kind, state in (("buffers", self.parameters.statistics), ("average", self.average)):
             arrays |= {f"{kind}/{name}": array for name, array in state.items()}
         return arrays
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
@@ -100,7 +101,7 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
                 f"layers[{i}]: the mirror image of {layer!r} returns rows of shape {shape}, "
                 f"but must return as many values as {shapes[i]} has."
             )
-        decoder += image
+        decoder += [replace(part, trainable=True) for part in image]
         if shape != shapes[i]:  # one channel may come without an axis
             decoder.append(Reshape(shapes[i]))
     for i in range(len(decoder) - 1):

@@ -24,7 +24,14 @@ from ..nn.stack import L1L2, L2
 from ..optimizers import LBFGS, SOLVERS, Optimizer
 from ..schedules import SCHEDULES, ConstantRate, LearningRateSchedule, as_schedule
 from ..utils.arrays import FloatOrPerMember
-from ..utils.configurable import index_settings, is_equal, stack_settings, static_signature
+from ..utils.configurable import (
+    get_nested_params,
+    has_settings,
+    index_settings,
+    is_equal,
+    stack_settings,
+    static_signature,
+)
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import (
     check_row_shape,
@@ -76,6 +83,7 @@ class Config:
     """
 
     hidden_layer_sizes: tuple[int, ...]
+    n_frozen_layers: int
     activation: tuple[ActivationFunction, ...]
     normalization: Normalization | None
     dropout: tuple[float, ...]
@@ -170,6 +178,7 @@ class Config:
             n_iter_no_change *= _LBFGS_PATIENCE
         config = cls(
             hidden_layer_sizes=hidden_layer_sizes,
+            n_frozen_layers=int(params["n_frozen_layers"]),
             activation=get_activations(params["activation"], hidden_layer_sizes),
             normalization=normalization,
             dropout=validate_dropout(params["dropout"], len(hidden_layer_sizes)),
@@ -209,6 +218,12 @@ class Config:
 
     def _check_combinations(self, params: Mapping[str, Any]) -> None:
         """Check that the solver, the loss and early stopping allow the other parameters."""
+        if self.n_frozen_layers > (n_hidden := len(self.hidden_layer_sizes)):
+            raise ValueError(
+                f"n_frozen_layers must be at most the number of hidden layers, {n_hidden}, since "
+                f"the output layer is always trained, got {self.n_frozen_layers}. To freeze an "
+                "object of layers, set its trainable=False."
+            )
         if self.is_lbfgs and params["l1_ratio"]:
             raise ValueError(
                 f"solver={params['solver']!r} needs a smooth objective, so l1_ratio must be 0, got "
@@ -259,7 +274,8 @@ class Config:
         input_shape = check_row_shape(self.input_shape, row_shape)
         layers, _ = expand_to_vector(self.layers, input_shape)
         widths, activation = self.hidden_layer_sizes, self.activation
-        layers += dense_layers(widths, activation, n_outputs, self.normalization)
+        n_frozen = self.n_frozen_layers
+        layers += dense_layers(widths, activation, n_outputs, self.normalization, n_frozen)
         return Network(input_shape, tuple(layers))
 
     def validate_network(self, network: Network) -> None:
@@ -271,7 +287,8 @@ class Config:
             If the solver is L-BFGS and a layer is random or uses batch statistics.
         """
         for layer in network.layers if self.is_lbfgs else ():
-            if layer.stochastic or isinstance(layer, BatchNormalization):
+            is_batch_normalization = isinstance(layer, BatchNormalization) and layer.trainable
+            if layer.stochastic or is_batch_normalization:
                 raise ValueError(
                     "solver='lbfgs' needs a deterministic objective and uses no batches, but the "
                     f"network contains {layer!r}. Remove this layer, or choose a stochastic solver "
@@ -284,11 +301,16 @@ class Config:
         return self.dropout
 
     def check_warm_start(self, last_config: Config) -> None:
-        """Check that no parameter has changed that a warm start must keep."""
+        """Check that no parameter has changed that a warm start must keep.
+
+        Layers may be frozen, or be trained again.
+        """
         for name in self.fixed_names:
             start, value = getattr(last_config, name), getattr(self, name)
             # The settings of an optimizer may change, but not its class.
             is_same = type(start) is type(value) if name == "solver" else is_equal(start, value)
+            if name in ("layers", "normalization"):
+                is_same = is_equal(_without_trainable(start), _without_trainable(value))
             if not is_same:
                 raise ValueError(
                     f"{name} of the fitted network is {start!r}, and must not change to {value!r} "
@@ -361,7 +383,8 @@ class AutoencoderConfig(Config):
         layers, (n_units,) = expand_to_vector(self.layers, input_shape)
         hidden_widths, activation = self.hidden_layer_sizes, self.activation
         widths = *hidden_widths, self.n_components, *hidden_widths[::-1]
-        dense = dense_layers(widths, (*activation, Identity(), *activation[::-1]), n_units)
+        activations = *activation, Identity(), *activation[::-1]
+        dense = dense_layers(widths, activations, n_units, n_frozen=self.n_frozen_layers)
         n_before = 2 * len(hidden_widths)
         bottleneck: tuple[Layer, ...] = dense[n_before], Bottleneck(Identity())
         if self.variational:
@@ -376,6 +399,16 @@ class AutoencoderConfig(Config):
     def dropout_rates(self) -> tuple[float, ...]:
         """The dropout rate before each dense layer of encoder and decoder."""
         return (*self.dropout, 0.0, *self.dropout[:0:-1]) if self.dropout else ()
+
+
+def _without_trainable(layers: Any) -> dict[str, Any]:
+    """Return the types and settings of layers by name, but for whether they are trainable."""
+    params = {"": layers} | get_nested_params("", layers)
+    return {
+        name: type(value) if has_settings(value) else value
+        for name, value in params.items()
+        if not name.endswith("__trainable")
+    }
 
 
 def stack_configs(configs: Sequence[Config]) -> Config:

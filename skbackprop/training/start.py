@@ -115,6 +115,10 @@ def start_training(
         # A network of an ensemble shares arrays with it, which training must not change.
         is_view = last_state.parameters.theta.base is not None
         state = last_state if incremental and not is_view else last_state.copy()
+        if state.parameters.layout.frozen != network.layout.frozen:
+            # What is frozen is what predicts: averages and the best epoch, not the last step.
+            state = state.with_parameters(state.inference_parameters(network.layout))
+            state.optimizer = {}
         state.rngs, state.stop_reason = [*rngs], [""] * len(state)
         if state.parameters.layout is not network.layout:
             state.parameters = state.parameters.with_layout(network.layout)
@@ -181,7 +185,7 @@ def _init_optimization(state: TrainState, config: Config) -> None:
         new["optimizer"] = config.solver.init(theta)
         new["schedule"] = config.learning_rate.init(len(state))
         if config.average is not None:
-            buffers = state.parameters.buffers
+            buffers = state.parameters.statistics
             new["average"] = config.average.init(theta, state.n_samples_seen, buffers)
     for name, arrays in new.items():
         last_arrays = getattr(state, name)

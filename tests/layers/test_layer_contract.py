@@ -195,6 +195,9 @@ CASES = {
         for name, (shape, front, padding) in SHAPED.items()
     },
 }
+# The same with each second layer frozen: the first, third, ... that has parameters, or the others.
+for i, (name, layers) in enumerate(list(CASES.items())):
+    CASES[f"{name}, frozen"] = layers | {"frozen": slice(i % 2, None, 2)}
 # Networks whose layers have a number of units, filters or steps, for how an epoch's memory grows.
 WIDENED = {
     "dropout": lambda width: {"hidden": (width, width), "dropout": (0.2, 0.5, 0.5)},
@@ -234,15 +237,27 @@ def network_of(
     dropout=(),
     input_shape=(N_INPUTS,),
     padding=None,
+    frozen=slice(0),
 ):
-    """Return a network with layers before the dense ones."""
+    """Return a network with layers before the dense ones.
+
+    `frozen` are those of the layers with parameters that are not trainable.
+    """
     front, shape = expand_layers(front, input_shape)
     if len(shape) > 1:
         front.append(Flatten())
     activations = (ACTIVATIONS[activation],) * len(hidden)
     widths = math.prod(shape), *hidden, N_TARGETS
     plain = dense_network(widths, activations, (), normalization)
-    return Network(input_shape, (*front, *plain.layers)).with_dropout(dropout)
+    network = Network(input_shape, (*front, *plain.layers))
+    layers = np.array(network.layers, dtype=object)
+    has_arrays = [
+        bool(layer.parameter_specs(shape))
+        for layer, shape in zip(layers, network.row_shapes, strict=False)
+    ]
+    for i in np.flatnonzero(has_arrays)[frozen]:
+        layers[i] = replace(layers[i], trainable=False)
+    return Network(input_shape, tuple(layers)).with_dropout(dropout)
 
 
 def codes_of(layers):
@@ -284,7 +299,8 @@ def check_parameter_gradients(layers, stack, dtype, **options):
 
     def gradient(theta):
         rngs = [np.random.default_rng(i) for i in range(n)]
-        return batch_gradient(network, LOSS, tables, start.with_arrays(theta), rngs=rngs)[:2]
+        parameters = start.with_arrays(theta).astype(theta.dtype)
+        return batch_gradient(network, LOSS, tables, parameters, rngs=rngs)[:2]
 
     def at(theta):
         value, g = gradient(theta)
@@ -348,7 +364,8 @@ def test_only_matrices_are_regularized(name):
     network = network_of(**CASES[name])
     parameters = drawn_parameters(network, 2)
     shapes = zip(network.layers, network.row_shapes, strict=False)
-    specs = [spec for layer, shape in shapes for spec in layer.parameter_specs(shape)]
+    trained = [(layer, shape) for layer, shape in shapes if layer.trainable]
+    specs = [spec for layer, shape in trained for spec in layer.parameter_specs(shape)]
     regularized = [spec for spec in specs if spec.regularized]
     assert parameters.regularized.shape == (2, sum(spec.size for spec in regularized))
     assert all(len(spec.shape) > 1 for spec in regularized)

@@ -197,7 +197,7 @@ _OTHER_VALUES = {
     **{"layers": "scale", "input_shape": (2, 2), "dropout": 0.5, "normalization": "batch"},
     **{"average": ExponentialMovingAverage(0.5), "init": "he_normal", "time_limit": 60},
     **{"n_components": 3, "variational": True, "beta": 0.5, "contamination": 0.3},
-    **{"dtype": "float32"},
+    **{"dtype": "float32", "n_frozen_layers": 1},
 }
 # What makes the parameter matter.
 _BESIDE = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skbackprop.layers.base import expand_layers
+from skbackprop.layers.base import FROZEN, expand_layers
 from skbackprop.layers.reshaping import Flatten
 from skbackprop.nn.network import Network, dense_layers
 from skbackprop.nn.prediction import compute_input_gradients, predict_raw
@@ -27,8 +27,9 @@ def drawn_parameters(network, n_estimators, dtype=float, first_seed=0):
     """Return parameters that differ from their initial values."""
     rngs = [np.random.RandomState(first_seed + i) for i in range(n_estimators)]
     parameters = network.layout.init(n_estimators, np.dtype(dtype), rngs)
-    for theta, rng in zip(parameters.theta, rngs, strict=True):
-        theta += 0.4 * rng.randn(len(theta))
+    for arrays in (parameters.theta, parameters.buffers.get(FROZEN, [])):
+        for values, rng in zip(arrays, rngs, strict=False):
+            values += 0.4 * rng.randn(len(values))
     return parameters.astype(dtype)
 
 

@@ -160,7 +160,7 @@ def some_parameters(network, seeds, dtype=np.float64):
     Weights are so large that a signal gets through many layers, and no larger.
     """
     rngs = [np.random.RandomState(seed) for seed in seeds]
-    parameters = network.layout.init(len(rngs), np.dtype(np.float64), rngs)
+    parameters = network.layout.init(len(rngs), np.dtype(dtype), rngs)
     all_weights, all_biases = parameters.select("weights"), parameters.select("biases")
     for member, rng in enumerate(rngs):
         for array in (*all_weights, *all_biases):
@@ -170,7 +170,7 @@ def some_parameters(network, seeds, dtype=np.float64):
         biases *= 0.5
     for gains in parameters.select("gains"):
         gains += np.array([0.3 * rng.randn(1, gains.shape[-1]) for rng in rngs])
-    return parameters.with_arrays(parameters.theta.astype(dtype))
+    return parameters
 
 
 def make_config(loss, **changes):
@@ -280,7 +280,7 @@ def _first_state(members, network, config, dtype):
         parameters,
         optimizer=config.solver.init(theta),
         schedule=config.learning_rate.init(n),
-        average={} if average is None else average.init(theta, seen, parameters.buffers),
+        average={} if average is None else average.init(theta, seen, parameters.statistics),
         orders=[np.arange(m.table.n_rows) if m.is_shuffled else None for m in members],
         rngs=[np.random.RandomState(m.seed) if m.is_shuffled else None for m in members],
         layer_rngs=[np.random.default_rng(m.seed) if network.stochastic else None for m in members],
