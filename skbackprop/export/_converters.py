@@ -20,6 +20,7 @@ from ..layers import pooling
 from ..layers._recurrence import split_channels
 from ..layers._windows import AxisWindows, as_pair
 from ..layers.attention import compute_sinusoids
+from ..layers.augmentation import ImageAugmentation
 from ..layers.columns import BlockDiagonalDense, Scale
 from ..layers.convolution import Convolution
 from ..layers.latent import Sampling
@@ -187,6 +188,8 @@ _FORMULAS: dict[type, Callable[..., Any]] = {
     ),
     layers.Activation: lambda part, x, arrays: convert(part.function, x),
     layers.Dropout: lambda part, x, arrays: x,
+    layers.GaussianNoise: lambda part, x, arrays: x,
+    ImageAugmentation: lambda part, x, arrays: x,
     layers.Flatten: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),
     layers.Permute: lambda part, x, arrays: ex.transpose(x, [axis - 1 for axis in part.dims]),
     layers.Reshape: lambda part, x, arrays: ex.reshape(x, part.compute_output_shape(x.shape)),

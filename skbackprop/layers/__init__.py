@@ -1,10 +1,11 @@
-"""Layers of networks: for columns, images and sequences, and normalizations."""
+"""Layers of networks: for columns, images and sequences, augmentation, and normalizations."""
 
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from ..utils._name_types import LayerName
 from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
+from .augmentation import GaussianNoise, RandomFlip
 from .base import Layer
 from .columns import Scale
 from .convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, UpSampling2D
@@ -47,6 +48,7 @@ __all__ = [
     "Dropout",
     "Embedding",
     "Flatten",
+    "GaussianNoise",
     "GlobalAveragePool1D",
     "GlobalAveragePool2D",
     "GlobalMaxPool1D",
@@ -60,6 +62,7 @@ __all__ = [
     "PeriodicEmbedding",
     "Permute",
     "PositionalEncoding",
+    "RandomFlip",
     "Reshape",
     "Residual",
     "Scale",

@@ -20,8 +20,10 @@ from skbackprop.layers import (
     Conv2D,
     Dense,
     Dropout,
+    GaussianNoise,
     LayerNormalization,
     MaxPool2D,
+    RandomFlip,
     Residual,
     TransformerBlock,
 )
@@ -143,7 +145,7 @@ def test_a_layer_freezes_those_that_it_stands_for():
     assert layout.frozen == [False] * 2 + [True] * (len(layout.frozen) - 2)
 
 
-RANDOM = [Dropout(0.1), Dropout(0.2), Dropout(0.1), *LAYERS]
+RANDOM = [GaussianNoise(0.1), Dropout(0.2), RandomFlip(), *LAYERS]
 
 
 def test_searches_find_what_single_fits_find():

@@ -26,6 +26,7 @@ from skbackprop.layers import (
     Dropout,
     Embedding,
     Flatten,
+    GaussianNoise,
     GlobalAveragePool1D,
     GlobalAveragePool2D,
     GlobalMaxPool1D,
@@ -36,6 +37,7 @@ from skbackprop.layers import (
     MultiHeadAttention,
     Permute,
     PositionalEncoding,
+    RandomFlip,
     Reshape,
     Residual,
     SimpleRNN,
@@ -57,6 +59,7 @@ CASES = {
     "batch normalization": ((6, 3), [Dense(4), BatchNormalization(), Activation("relu")]),
     "layer normalization": ((6, 3), [LayerNormalization(), Dense(4)]),
     "convolution of images": ((4, 4), [Conv2D(3, 3, activation="relu"), Conv2D(2, 2)]),
+    "augmentation": ((4, 4), [GaussianNoise(0.1), RandomFlip(), Conv2D(3, 3)]),
     "convolution with strides": (
         (3, 3, 2),
         [Conv2D(3, (3, 2), strides=(2, 1), padding="same"), BatchNormalization()],

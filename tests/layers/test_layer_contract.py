@@ -30,6 +30,7 @@ from skbackprop.layers import (
     DepthwiseConv2D,
     Dropout,
     Embedding,
+    GaussianNoise,
     GlobalAveragePool1D,
     GlobalAveragePool2D,
     GlobalMaxPool1D,
@@ -41,6 +42,7 @@ from skbackprop.layers import (
     PeriodicEmbedding,
     Permute,
     PositionalEncoding,
+    RandomFlip,
     Residual,
     SimpleRNN,
     TransformerBlock,
@@ -101,6 +103,7 @@ FRONTS = {
     "codes only": (CategoricalEmbedding(dict.fromkeys(range(14), 3), n_units=2),),
     "drawn codes": (Scale(), Sampling(0.7)),
     "drawn codes first": (Sampling(0.7),),
+    "noise": (GaussianNoise(0.3), Scale(), GaussianNoise(0.2)),
     "codes and waves": (CategoricalEmbedding({5: 4}), PeriodicEmbedding(2, features=(0, 2))),
 }
 # Layers with the shape of their rows. "nan" or "tokens" says what ends in padding.
@@ -135,6 +138,7 @@ SHAPED = {
     "Residual": ((5, 3), (Residual([LayerNormalization(), Residual(Dense(3, "silu"))]),), None),
     "Residual, padded": ((5, 3), (Residual(MultiHeadAttention(1)), Residual(Dense(3))), "nan"),
     "Residual and dropout": ((4, 2), (Conv1D(3, 2), Residual([Dropout(0.2), Dense(3)])), None),
+    "RandomFlip": ((2, 3, 2), (RandomFlip(), Conv2D(3, 2), RandomFlip("horizontal")), None),
     "DepthwiseConv2D": ((4, 3, 2), (DepthwiseConv2D(2, 2, "same"), DepthwiseConv2D((1, 2))), None),
     "UpSampling2D": ((2, 3), (UpSampling2D((1, 2)), Conv2D(2, 2)), None),
     "CropOrPad": ((3, 4), (Conv2D(2, 1), CropOrPad((5, 3))), None),

@@ -51,6 +51,7 @@ REQUIRED = {
     "n_tokens": 9,
     "n_units": 4,
     "rate": 0.1,
+    "stddev": 0.1,
     "target_shape": (4,),
 }
 
@@ -77,6 +78,7 @@ OTHERS = {
     (2, 1): (1, 2),
     (2, 2): (4, 1),
     "gelu": "tanh",
+    "horizontal_and_vertical": "vertical",
     "relu": "tanh",
     None: (0,),
     (4,): (2, 2),

@@ -1,0 +1,172 @@
+"""Layers for training only: noise, flips and translations of images.
+
+In prediction and in exported models they leave their input as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ..utils.arrays import Array
+from ..utils.validation import validate_interval
+from .base import BoundLayer, Layer, LayerContext, Shape, check_n_axes
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Layer):
+    """Gaussian noise: out = x + stddev * e, with new standard normal numbers e for each batch.
+
+    As the first layer it acts like an L2 penalty on the change of the output with the input
+    (Bishop 1995). Prediction skips the layer. Each member has its own random generator, and draws
+    the same noise in any stack.
+
+    Parameters
+    ----------
+    stddev : float
+        The standard deviation of the noise, non-negative.
+
+    Raises
+    ------
+    ValueError
+        If `stddev` is negative.
+
+    See Also
+    --------
+    Dropout : Noise that multiplies.
+
+    References
+    ----------
+    Bishop, C. M. (1995). Training with noise is equivalent to Tikhonov regularization. Neural
+    Computation 7(1), 108-116.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropRegressor
+    >>> from skbackprop.layers import GaussianNoise
+    >>> model = BackpropRegressor(layers=GaussianNoise(0.1))
+    """
+
+    stddev: float
+
+    batch_view = "flat"
+    stochastic = True
+    backward_reads = "neither"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
+
+    def __post_init__(self) -> None:
+        validate_interval(self, "stddev", low=0, high=np.inf, closed="left")
+
+    def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
+        return ()
+
+    def bind(self, context: LayerContext) -> BoundLayer | None:
+        batch = context.batch
+        if not batch.is_training:
+            return None
+        noise = batch.scratch("noise", *context.x_shape)
+        noise_of_members = context.with_member_axis(noise)
+        # The noise is the same in single and in double precision.
+        samples = batch.pool.get("normal noise", context.x_shape, np.float64)
+
+        def forward(x: Array, out: Array) -> None:
+            for rng, noise_of_member in zip(batch.rngs, noise_of_members, strict=True):
+                rng.standard_normal(out=samples)
+                np.multiply(samples, self.stddev, out=samples)
+                noise_of_member[...] = samples
+            np.add(x, noise, out=out)
+
+        return forward, lambda x, out, delta: None
+
+
+class ImageAugmentation(Layer):
+    """Base class of layers that move the pixels of each image at random in training.
+
+    A move is a pair of integers, for height and width. Its gradient moves by the opposite pair.
+    """
+
+    batch_view = "shaped"
+    stochastic = True
+    backward_reads = "neither"
+    _set_elsewhere = frozenset({"trainable"})  # there is nothing to train
+
+    def draw_moves(self, rng: np.random.Generator, n_rows: int, input_shape: Shape) -> Array:
+        """Return random moves of the images of a batch, of shape (n_rows, 2)."""
+        raise NotImplementedError(f"{type(self).__name__} must define draw_moves(...)")
+
+    def move(self, image: Array, down: int, right: int, out: Array) -> None:
+        """Write a moved image to `out`."""
+        raise NotImplementedError(f"{type(self).__name__} must define move(...)")
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        check_n_axes(self, input_shape)
+        return input_shape
+
+    def bind(self, context: LayerContext) -> BoundLayer | None:
+        batch, shape = context.batch, context.input_shape
+        if not batch.is_training:
+            return None
+        moves = np.zeros((batch.n_estimators, batch.n_rows, 2), dtype=int)
+        copy = np.empty(shape, batch.pool.dtype)
+
+        def move_all(images: Array, sign: int) -> None:
+            for images_of_member, pairs in zip(
+                images.reshape(*moves.shape[:2], *shape), sign * moves, strict=True
+            ):
+                for row in np.flatnonzero(pairs.any(axis=1)).tolist():
+                    down, right = pairs[row].tolist()
+                    np.copyto(copy, images_of_member[row])
+                    self.move(copy, down, right, images_of_member[row])
+
+        def forward(x: Array, out: Array) -> None:
+            if out is not x:
+                np.copyto(out, x)
+            for rng, pairs in zip(batch.rngs, moves, strict=True):
+                pairs[...] = self.draw_moves(rng, batch.n_rows, shape)
+            move_all(out, 1)
+
+        def backward(x: Array, out: Array, delta: Array) -> None:
+            move_all(delta, -1)
+
+        return forward, backward
+
+
+@dataclass(frozen=True)
+class RandomFlip(ImageAugmentation):
+    """Flip each image of a training batch at random, with probability 1/2 in each direction.
+
+    Each epoch sees other copies of the images, which replaces copies in the training data.
+    Prediction skips the layer. Each member has its own random generator.
+
+    Parameters
+    ----------
+    mode : str, default="horizontal_and_vertical"
+        What to exchange: "horizontal" for left and right, "vertical" for top and bottom, or
+        "horizontal_and_vertical" for both, independently of each other.
+
+    Raises
+    ------
+    ValueError
+        If there is no such `mode`; in `fit`, if rows are no images.
+
+    See Also
+    --------
+    RandomTranslation2D : Shift images at random.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Conv2D, RandomFlip
+    >>> model = BackpropClassifier(layers=[RandomFlip("horizontal"), Conv2D(16, 3)])
+    """
+
+    mode: Literal["horizontal", "vertical", "horizontal_and_vertical"] = "horizontal_and_vertical"
+
+    def draw_moves(self, rng: np.random.Generator, n_rows: int, input_shape: Shape) -> Array:
+        flips: Array = rng.integers(2, size=(n_rows, 2))
+        return flips * ["vertical" in self.mode, "horizontal" in self.mode]
+
+    def move(self, image: Array, down: int, right: int, out: Array) -> None:
+        np.copyto(out, image[:: -1 if down else 1, :: -1 if right else 1])
