@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from ..utils._name_types import LayerName
 from .attention import MultiHeadAttention, PositionalEncoding, TransformerBlock
-from .augmentation import GaussianNoise, RandomFlip
+from .augmentation import GaussianNoise, RandomFlip, RandomTranslation2D
 from .base import Layer
 from .columns import Scale
 from .convolution import Conv1D, Conv2D, Conv2DTranspose, DepthwiseConv2D, UpSampling2D
@@ -63,6 +63,7 @@ __all__ = [
     "Permute",
     "PositionalEncoding",
     "RandomFlip",
+    "RandomTranslation2D",
     "Reshape",
     "Residual",
     "Scale",

@@ -170,3 +170,67 @@ class RandomFlip(ImageAugmentation):
 
     def move(self, image: Array, down: int, right: int, out: Array) -> None:
         np.copyto(out, image[:: -1 if down else 1, :: -1 if right else 1])
+
+
+@dataclass(frozen=True)
+class RandomTranslation2D(ImageAugmentation):
+    """Shift each image of a training batch at random, by whole pixels, up or down and sideways.
+
+    All shifts up to the largest have the same probability. Pixels from outside of the image are
+    zero. Each epoch sees other copies of the images, which replaces copies in the training data.
+    Prediction skips the layer. Each member has its own random generator.
+
+    Parameters
+    ----------
+    height_factor : float
+        The largest shift up or down, as a share of the height, in [0, 1]. It is rounded to whole
+        pixels.
+    width_factor : float or None, default=None
+        The largest shift to the left or right, as a share of the width; None for `height_factor`.
+
+    Raises
+    ------
+    ValueError
+        If a factor is out of range; in `fit`, if rows are no images, or are so small that both
+        shifts are rounded to zero.
+
+    See Also
+    --------
+    RandomFlip : Flip images at random.
+
+    Examples
+    --------
+    >>> from skbackprop import BackpropClassifier
+    >>> from skbackprop.layers import Conv2D, RandomTranslation2D
+    >>> model = BackpropClassifier(layers=[RandomTranslation2D(0.1), Conv2D(16, 3)])
+    """
+
+    height_factor: float
+    width_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        names = ("height_factor", "width_factor")[: 1 + (self.width_factor is not None)]
+        validate_interval(self, *names, low=0, high=1)
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        super().compute_output_shape(input_shape)
+        if not any(self._largest_shifts(input_shape)):
+            raise self.input_shape_error("images that it shifts by at least one pixel", input_shape)
+        return input_shape
+
+    def _largest_shifts(self, input_shape: Shape) -> list[int]:
+        """Return the largest shifts in pixels, for height and width."""
+        width_factor = self.height_factor if self.width_factor is None else self.width_factor
+        factors = self.height_factor, width_factor
+        return [int(f * size + 0.5) for f, size in zip(factors, input_shape, strict=False)]
+
+    def draw_moves(self, rng: np.random.Generator, n_rows: int, input_shape: Shape) -> Array:
+        largest = np.array(self._largest_shifts(input_shape))
+        return rng.integers(-largest, largest, size=(n_rows, 2), endpoint=True)
+
+    def move(self, image: Array, down: int, right: int, out: Array) -> None:
+        height, width = image.shape[:2]
+        out[...] = 0
+        out[max(down, 0) : height + down, max(right, 0) : width + right] = image[
+            max(-down, 0) : height - down, max(-right, 0) : width - right
+        ]

@@ -19,11 +19,11 @@ from skbackprop.layers import (
     Bidirectional,
     Conv2D,
     Dense,
-    Dropout,
     GaussianNoise,
     LayerNormalization,
     MaxPool2D,
     RandomFlip,
+    RandomTranslation2D,
     Residual,
     TransformerBlock,
 )
@@ -145,7 +145,7 @@ def test_a_layer_freezes_those_that_it_stands_for():
     assert layout.frozen == [False] * 2 + [True] * (len(layout.frozen) - 2)
 
 
-RANDOM = [GaussianNoise(0.1), Dropout(0.2), RandomFlip(), *LAYERS]
+RANDOM = [GaussianNoise(0.1), RandomTranslation2D(0.5), RandomFlip(), *LAYERS]
 
 
 def test_searches_find_what_single_fits_find():

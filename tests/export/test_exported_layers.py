@@ -38,6 +38,7 @@ from skbackprop.layers import (
     Permute,
     PositionalEncoding,
     RandomFlip,
+    RandomTranslation2D,
     Reshape,
     Residual,
     SimpleRNN,
@@ -59,7 +60,7 @@ CASES = {
     "batch normalization": ((6, 3), [Dense(4), BatchNormalization(), Activation("relu")]),
     "layer normalization": ((6, 3), [LayerNormalization(), Dense(4)]),
     "convolution of images": ((4, 4), [Conv2D(3, 3, activation="relu"), Conv2D(2, 2)]),
-    "augmentation": ((4, 4), [GaussianNoise(0.1), RandomFlip(), Conv2D(3, 3)]),
+    "augmentation": ((4, 4), [GaussianNoise(0.1), RandomFlip(), RandomTranslation2D(0.4)]),
     "convolution with strides": (
         (3, 3, 2),
         [Conv2D(3, (3, 2), strides=(2, 1), padding="same"), BatchNormalization()],

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from skbackprop import BackpropClassifier
-from skbackprop.layers import Conv2D, Dense, Flatten, GaussianNoise, RandomFlip, Scale
+from skbackprop.layers import (
+    Conv2D,
+    Dense,
+    Flatten,
+    GaussianNoise,
+    RandomFlip,
+    RandomTranslation2D,
+    Scale,
+)
 from skbackprop.nn.network import Network
 from support import class_data, few_epochs
 from support.shaped import run_step
@@ -48,7 +56,14 @@ FLIPPED = {
     "vertical": [[4, 5, 6], [1, 2, 3]],
     "both": [[6, 5, 4], [3, 2, 1]],
 }
+DOWN, UP = [[0, 0, 0], [1, 2, 3]], [[4, 5, 6], [0, 0, 0]]
+LEFT, RIGHT = [[2, 3, 0], [5, 6, 0]], [[0, 1, 2], [0, 4, 5]]
+DIAGONALLY = [[[0, 0, 0], row] for row in ([2, 3, 0], [0, 1, 2])]
+DIAGONALLY += [[row, [0, 0, 0]] for row in ([5, 6, 0], [0, 4, 5])]
 MOVED = {
+    RandomTranslation2D(0.5, 0): [DOWN, UP],
+    RandomTranslation2D(0, 0.4): [LEFT, RIGHT],
+    RandomTranslation2D(0.4): [DOWN, UP, LEFT, RIGHT, *DIAGONALLY],
     RandomFlip("horizontal"): [FLIPPED["horizontal"]],
     RandomFlip("vertical"): [FLIPPED["vertical"]],
     RandomFlip(): list(FLIPPED.values()),
@@ -61,7 +76,7 @@ def test_images_are_moved_as_by_hand(layer, has_channels):
     """All moves are equally frequent."""
     expected = [IMAGE, *map(np.array, MOVED[layer])]
     if has_channels:
-        expected = [np.stack([image, image + 7], axis=2) for image in expected]
+        expected = [np.stack([image, 10 * image], axis=2) for image in expected]
     x = np.tile(expected[0], (4000, *[1] * expected[0].ndim))
     out, again = run_layer(layer, x, np.ones((2, *x.shape)), (0, 1))[0]
     assert not np.array_equal(out, again)
@@ -81,7 +96,7 @@ def test_gradients_move_back(layer):
     assert not np.array_equal(out[0], out[1])
 
 
-AUGMENTED = [GaussianNoise(0.2), RandomFlip()]
+AUGMENTED = [GaussianNoise(0.2), RandomFlip(), RandomTranslation2D(0.5)]
 
 
 def test_prediction_skips_the_layers():
@@ -102,6 +117,9 @@ def test_prediction_skips_the_layers():
         (lambda: GaussianNoise(-0.1), None, "stddev of GaussianNoise"),
         (lambda: RandomFlip("left"), None, "mode of RandomFlip must be 'horizontal'"),
         (RandomFlip, (4,), "takes images of shape"),
+        (lambda: RandomTranslation2D(1.1), None, "height_factor of RandomTranslation2D"),
+        (lambda: RandomTranslation2D(0.1, -0.1), None, "width_factor of RandomTranslation2D"),
+        (lambda: RandomTranslation2D(0.1), (4, 4), "shifts by at least one pixel"),
     ],
 )
 def test_wrong_settings_and_shapes_are_errors(layer, shape, match):

@@ -41,6 +41,7 @@ KINDS = {
 REQUIRED = {
     "activation": "tanh",
     "dims": (2, 1),
+    "height_factor": 0.2,
     "function": np.cos,
     "kernel_size": 3,
     "layer": layers.GRU(2),
@@ -94,6 +95,7 @@ OTHERS_THAN_NONE = {
     "strides": 3,
     "key_size": 3,
     "truncate": 3,
+    "width_factor": 0.3,
 }
 
 
