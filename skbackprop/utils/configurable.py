@@ -118,7 +118,8 @@ class Configurable:
     @classmethod
     def setting_names(cls) -> list[str]:
         """Return the names of the settings, without nested ones."""
-        return [f.name for f in fields(cls) if f.init and f.name not in cls._set_elsewhere]
+        ordered = sorted(fields(cls), key=attrgetter("kw_only"))  # as in the signature
+        return [f.name for f in ordered if f.init and f.name not in cls._set_elsewhere]
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the settings by name.

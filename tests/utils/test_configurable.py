@@ -4,6 +4,7 @@ A part enters by the `__all__` of its module.
 """
 
 import copy
+import inspect
 import pickle
 import re
 from dataclasses import MISSING, dataclass, field, fields
@@ -131,6 +132,8 @@ def test_settings_are_what_the_constructor_takes(part):
     settings = part.get_params(deep=False)
     assert type(part)(**settings) == part
     assert all(getattr(part, name) is value for name, value in settings.items())
+    in_signature = inspect.signature(type(part)).parameters
+    assert [*settings] == [name for name in in_signature if name not in part._set_elsewhere]
     assert settings.items() <= part.get_params().items()
 
 
