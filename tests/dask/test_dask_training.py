@@ -62,6 +62,7 @@ CHANGES = [
     {"class_weight": {0: 2.0, 2: 0.0}},
     {"layers": "periodic"},
     {"n_estimators": 3},
+    {"n_frozen_layers": 1, "normalization": "batch", "average": "ema", "alpha": 1.0},
 ]
 
 
