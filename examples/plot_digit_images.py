@@ -4,13 +4,16 @@ Which kind of network for small images?
 
 Convolution compares every 3 x 3 patch of an image with the same filters. A dense network learns
 each pixel on its own. This page trains both, with about as many parameters, on scikit-learn's
-digits, and counts the errors on digits that are held out:
+digits, and counts the errors on digits that are held out. A third network has augmentation:
 
 - **Centered digits, 8 x 8 pixels.** Convolution makes somewhat fewer errors. The dense network
   trains ten times faster.
 - **The same digits, anywhere on 12 x 12 pixels.** The dense network has to learn each digit at
   each place. Convolution finds the same strokes everywhere, and `GlobalMaxPool2D` asks whether a
   stroke is there, not where.
+- **Augmentation.** `RandomTranslation2D` shifts the digits of each training batch at random, by one
+  or two pixels, and `GaussianNoise` adds noise. With few digits anywhere this almost halves the
+  errors. Centered digits are never shifted, so there it does not help.
 
 The second picture shows what the first layer has learned, and saliency maps: which pixels raise or
 lower the score of a digit.
@@ -25,9 +28,9 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from skbackprop import BackpropClassifier
-from skbackprop.layers import Conv2D, GlobalMaxPool2D, MaxPool2D
+from skbackprop.layers import Conv2D, GaussianNoise, GlobalMaxPool2D, MaxPool2D, RandomTranslation2D
 
-BLUE, ORANGE = "#0072B2", "#D55E00"
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 LAYERS = [
     Conv2D(16, 3, padding="same", activation="relu"),
     MaxPool2D(2),
@@ -35,6 +38,7 @@ LAYERS = [
     Conv2D(32, 3, padding="same", activation="relu"),
     GlobalMaxPool2D(),
 ]
+AUGMENTATION = [RandomTranslation2D(0.15), GaussianNoise(0.1)]
 COMMON = {
     "learning_rate_init": 0.003,
     "learning_rate": "cosine",
@@ -67,6 +71,7 @@ tasks = {
 models = {
     "dense": (BackpropClassifier((120, 64), **COMMON), ORANGE),
     "convolution": (BackpropClassifier((64,), layers=LAYERS, **COMMON), BLUE),
+    "augmented": (BackpropClassifier((64,), layers=AUGMENTATION + LAYERS, **COMMON), GREEN),
 }
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True, layout="constrained")
 print("digits                training digits   network       parameters   errors   s")
