@@ -976,8 +976,8 @@ def _predicts_std(estimator: Any) -> bool:
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
     last = get_pipeline_steps(estimator)[-1]
-    if hasattr(last, "_target_range"):  # an estimator of this package
-        return last._target_range
+    if hasattr(last, "_valid_target_range"):  # an estimator of this package
+        return last._valid_target_range
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
 
 

@@ -188,7 +188,9 @@ class CallbackHook:
 
     def on_epoch(self, get_state: GetState) -> bool:
         """Call the hooks for an epoch; return whether one of them stops training."""
-        should_stop = self._epoch_context.call_on_fit_task_end(**self._with_state(get_state))
+        should_stop = self._epoch_context.call_on_fit_task_end(
+            **self._arguments_with_state(get_state)
+        )
         if not should_stop and get_state().is_active:
             self._epoch_context = self._begin_epoch()
         return bool(should_stop)
@@ -198,10 +200,10 @@ class CallbackHook:
         state, is_incremental = get_state(), self._task.incremental
         has_no_result = any(has_failed(state, i, is_incremental) for i in range(len(state)))
         self._fit_context.call_on_fit_task_end(
-            **(self._arguments if has_no_result else self._with_state(get_state))
+            **(self._arguments if has_no_result else self._arguments_with_state(get_state))
         )
 
-    def _with_state(self, get_state: GetState) -> dict[str, Any]:
+    def _arguments_with_state(self, get_state: GetState) -> dict[str, Any]:
         """Return the arguments of hooks; a fitted estimator is made only if a hook needs it."""
 
         def attributes() -> dict[str, Any]:

@@ -552,7 +552,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         if task.incremental:
             until = int(state.epoch[0, 0]) + 1
             is_scored = task.validation[0] is not None and config.early_stopping is not None
-            config = config.without_time_limit if is_scored else config.without_stopping
+            config = config.without_time_limit if is_scored else config.without_stopping_criteria
         return train(
             task.training_network,
             task.targets.loss,

@@ -636,7 +636,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         return type(self._targets.loss).predict_std is not Loss.predict_std
 
     @property
-    def _target_range(self) -> tuple[float, float]:
+    def _valid_target_range(self) -> tuple[float, float]:
         """The lowest and the highest target that the fitted loss allows."""
         loss = self._targets.loss
         return loss.interval_y_true.low, loss.interval_y_true.high

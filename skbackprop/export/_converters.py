@@ -341,10 +341,10 @@ def _(part: CropOrPad, x: Expr, arrays: Arrays) -> Expr:
     )
 
 
-@to_expression.register(pooling.MaxPooling)
-@to_expression.register(pooling.AveragePooling)
-@to_expression.register(pooling.GlobalMaxPooling)
-@to_expression.register(pooling.GlobalAveragePooling)
+@to_expression.register(pooling.BaseMaxPooling)
+@to_expression.register(pooling.BaseAveragePooling)
+@to_expression.register(pooling.BaseGlobalMaxPooling)
+@to_expression.register(pooling.BaseGlobalAveragePooling)
 def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
     shape = part.compute_output_shape(x.shape)
     if isinstance(part, pooling.GlobalPooling):
@@ -354,7 +354,7 @@ def _(part: Any, x: Expr, arrays: Arrays) -> Expr:
         windows = part.compute_windows(x.shape)
     if len(windows) == 1:  # a sequence is an image of height one
         windows = AxisWindows(1), *windows
-    is_max = isinstance(part, (pooling.MaxPooling, pooling.GlobalMaxPooling))
+    is_max = isinstance(part, (pooling.BaseMaxPooling, pooling.BaseGlobalMaxPooling))
     return ex.over_windows("MaxPool" if is_max else "AveragePool", x, windows, shape)
 
 

@@ -104,7 +104,7 @@ class BackpropFeatures(
             )
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
         fitted = clone(self.estimator).fit(X, y, **weights)
-        _count_units(fitted, self.layer)  # checks the layer
+        _count_features(fitted, self.layer)  # checks the layer
         self.estimator_ = fitted
         return self
 
@@ -144,7 +144,7 @@ class BackpropFeatures(
     @property
     def _n_features_out(self) -> int:
         """The number of output columns, for `get_feature_names_out`."""
-        return _count_units(self.estimator_, self.layer)
+        return _count_features(self.estimator_, self.layer)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -155,7 +155,7 @@ class BackpropFeatures(
         return tags
 
 
-def _count_units(network: Any, layer: int) -> int:
+def _count_features(network: Any, layer: int) -> int:
     """Return the number of units of a hidden layer of all members of a fitted network."""
     (network,) = get_pipeline_steps(network)
     inner = network._network

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 from ..utils.arrays import Array, squeeze_member_axis
 from ..utils.parallel import parallel_for, split_rows
 from ._windows import AxisWindows
-from .base import BoundLayer, LayerContext, Shape, divide_sums, fill_padding, sum_rows
+from .base import BoundLayer, LayerContext, Shape, fill_padding, parallelize_sums, sum_rows
 
 # A part of a batch has at most this many values of columns, four megabytes in single precision.
 # With smaller parts, threads wait for Python's lock. The columns of a single part are kept for the
@@ -296,7 +296,7 @@ def bind_kernel_gradients(
             backward_part(rows, partial(add, (d_kernels, d_biases), rows is group[0]))
 
     d_kernels = gradients["kernels"].reshape(kernels.shape) if gradients else None
-    return divide_sums(backward_group, groups, d_kernels, gradients.get("kernel_biases"))
+    return parallelize_sums(backward_group, groups, d_kernels, gradients.get("kernel_biases"))
 
 
 def bind_convolution(context: LayerContext, axes: ImageWindows) -> BoundLayer:

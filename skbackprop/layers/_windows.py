@@ -76,7 +76,7 @@ class AxisWindows:
         start = offset * self.dilation
         return slice(start, start + (self.n_outputs - 1) * self.stride + 1, self.stride)
 
-    def slice_values(self, offset: int) -> tuple[slice, slice]:
+    def get_slices(self, offset: int) -> tuple[slice, slice]:
         """Return where the values of this offset in their window are, and which windows have one.
 
         The axis has no padding, and windows without dilation reach over its ends.

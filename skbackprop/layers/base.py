@@ -275,7 +275,7 @@ def sum_rows(matrix: Array, ones: Array, out: Array) -> None:
         product(ones, matrix, out=out)
 
 
-def divide_sums(
+def parallelize_sums(
     function: Callable[..., object], groups: Sequence[Any], *totals: Array | None
 ) -> Callable[..., object]:
     """Return a function that calls `function` for groups, in threads, and adds up their sums.
@@ -312,7 +312,7 @@ def divide_sums(
     return call
 
 
-def divide_rows(
+def parallelize_rows(
     function: Callable[..., object], parts: Sequence[slice], *totals: Array | None
 ) -> Callable[..., object]:
     """Return a function of arrays that calls `function` with parts of their rows, in threads.
@@ -329,7 +329,7 @@ def divide_rows(
         parts_of_arrays = [array if array is None else array[index] for array in arrays[n_sums:]]
         function(*arrays[:n_sums], *parts_of_arrays)
 
-    return divide_sums(call_part, [np.s_[..., rows, :] for rows in parts], *totals)
+    return parallelize_sums(call_part, [np.s_[..., rows, :] for rows in parts], *totals)
 
 
 def padding_mask(lengths: Array, n_steps: int) -> Array:

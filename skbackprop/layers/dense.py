@@ -25,8 +25,8 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    divide_rows,
     draw_kernels,
+    parallelize_rows,
     sum_rows,
 )
 
@@ -169,8 +169,8 @@ def bind_dense(
         return forward, partial(backward, d_w, d_b, grad_input)
     groups = split_rows(n_positions, max(n_positions // _N_GROUPS, _POSITIONS_AT_ONCE))
     parts = split_rows(n_positions, _POSITIONS_AT_ONCE)
-    backward_groups = divide_rows(backward, groups, d_w, d_b)
-    return divide_rows(forward, parts), partial(backward_groups, grad_input)
+    backward_groups = parallelize_rows(backward, groups, d_w, d_b)
+    return parallelize_rows(forward, parts), partial(backward_groups, grad_input)
 
 
 def _multiply_sparse(matrices: list[Any], b: Array, out: Array) -> None:
@@ -245,7 +245,7 @@ class Activation(Layer):
             gates = context.batch.scratch("gates", n_rows, n_units)
         if is_training and n_rows * n_units > _VALUES_AT_ONCE:
             parts = split_rows(n_rows, _VALUES_AT_ONCE // n_units)
-            passes = [divide_rows(function, parts) for function in passes]
+            passes = [parallelize_rows(function, parts) for function in passes]
         return (passes[0] if gates is None else partial(passes[0], gates)), passes[1]
 
 

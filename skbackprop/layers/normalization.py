@@ -27,8 +27,8 @@ from .base import (
     LayerContext,
     ParameterSpec,
     Shape,
-    divide_rows,
     padding_mask,
+    parallelize_rows,
 )
 
 
@@ -350,8 +350,8 @@ class LayerNormalization(Normalization):
         parts, arrays = split_rows(n_rows, BLOCK // n_units), (normed, products, mean, inverse)
         sums = self._get_arrays(context.gradients, "gains", "biases")
         return (
-            partial(divide_rows(forward, parts), *arrays),
-            partial(divide_rows(backward, parts, *sums), *arrays),
+            partial(parallelize_rows(forward, parts), *arrays),
+            partial(parallelize_rows(backward, parts, *sums), *arrays),
         )
 
 

@@ -53,7 +53,7 @@ class AxisPooling:
         # Each offset in the windows has values at some places, and in some of the windows.
         self._slices = [
             (np.s_[:, :, :, values], np.s_[:, :, :, of])
-            for values, of in map(windows.slice_values, range(windows.size))
+            for values, of in map(windows.get_slices, range(windows.size))
         ]
         self._reaches_over = windows.n_before > 0 or windows.n_after > 0
         self._is_pairwise = windows.are_adjacent and windows.size == 2
@@ -272,20 +272,20 @@ class Pooling(WindowLayer):
 
     def bind(self, context: LayerContext) -> BoundLayer:
         windows = self.compute_windows(context.input_shape)
-        pooling = WindowPooling(context, windows, is_max=isinstance(self, MaxPooling))
+        pooling = WindowPooling(context, windows, is_max=isinstance(self, BaseMaxPooling))
         return pooling.forward, pooling.backward
 
 
-class MaxPooling(Pooling):
+class BaseMaxPooling(Pooling):
     """Base class of layers that take the maximum of windows."""
 
 
-class AveragePooling(Pooling):
+class BaseAveragePooling(Pooling):
     """Base class of layers that take the mean of windows."""
 
 
 @dataclass(frozen=True)
-class MaxPool1D(MaxPooling):
+class MaxPool1D(BaseMaxPooling):
     """Maximum of each window of a sequence, for each channel: y[t] = max_i x[s t + i - p].
 
     s is the stride and p the number of steps of the first window before the sequence. The gradient
@@ -331,7 +331,7 @@ class MaxPool1D(MaxPooling):
 
 
 @dataclass(frozen=True)
-class MaxPool2D(MaxPooling):
+class MaxPool2D(BaseMaxPooling):
     """Maximum of each window of an image, for each channel: y[u, v] = max_ij x[s u + i, s v + j].
 
     s are the strides. The gradient goes to the largest pixel of a window; if several are equal, to
@@ -381,7 +381,7 @@ class MaxPool2D(MaxPooling):
 
 
 @dataclass(frozen=True)
-class AveragePool1D(AveragePooling):
+class AveragePool1D(BaseAveragePooling):
     """Mean of each window of a sequence, for each channel: y[t] = mean_i x[s t + i - p].
 
     s is the stride and p the number of steps of the first window before the sequence.
@@ -422,7 +422,7 @@ class AveragePool1D(AveragePooling):
 
 
 @dataclass(frozen=True)
-class AveragePool2D(AveragePooling):
+class AveragePool2D(BaseAveragePooling):
     """Mean of each window of an image, for each channel: y[u, v] = mean_ij x[s u + i, s v + j].
 
     s are the strides.
@@ -479,7 +479,7 @@ class GlobalPooling(Layer):
         return None
 
 
-class GlobalMaxPooling(GlobalPooling):
+class BaseGlobalMaxPooling(GlobalPooling):
     """Base class of layers that take the maximum of all positions."""
 
     def bind(self, context: LayerContext) -> BoundLayer:
@@ -526,7 +526,7 @@ class GlobalMaxPooling(GlobalPooling):
         return forward, backward
 
 
-class GlobalAveragePooling(GlobalPooling):
+class BaseGlobalAveragePooling(GlobalPooling):
     """Base class of layers that take the mean of all positions."""
 
     def bind(self, context: LayerContext) -> BoundLayer:
@@ -563,7 +563,7 @@ class GlobalAveragePooling(GlobalPooling):
 
 
 @dataclass(frozen=True)
-class GlobalMaxPool1D(GlobalMaxPooling):
+class GlobalMaxPool1D(BaseGlobalMaxPooling):
     """Maximum of all steps of a sequence, for each channel: y = max_t x[t].
 
     Steps that share the maximum share its gradient equally.
@@ -588,7 +588,7 @@ class GlobalMaxPool1D(GlobalMaxPooling):
 
 
 @dataclass(frozen=True)
-class GlobalMaxPool2D(GlobalMaxPooling):
+class GlobalMaxPool2D(BaseGlobalMaxPooling):
     """Maximum of all pixels of an image, for each channel: y = max_uv x[u, v].
 
     Pixels that share the maximum share its gradient equally.
@@ -611,7 +611,7 @@ class GlobalMaxPool2D(GlobalMaxPooling):
 
 
 @dataclass(frozen=True)
-class GlobalAveragePool1D(GlobalAveragePooling):
+class GlobalAveragePool1D(BaseGlobalAveragePooling):
     """Mean of all steps of a sequence, for each channel: y = mean_t x[t].
 
     Raises
@@ -634,7 +634,7 @@ class GlobalAveragePool1D(GlobalAveragePooling):
 
 
 @dataclass(frozen=True)
-class GlobalAveragePool2D(GlobalAveragePooling):
+class GlobalAveragePool2D(BaseGlobalAveragePooling):
     """Mean of all pixels of an image, for each channel: y = mean_uv x[u, v].
 
     Raises

@@ -171,7 +171,7 @@ class StackedSearchMixin(EstimatorMixin):
             candidate.estimators.clear()
 
     @property
-    def _epochs(self) -> tuple[int | None, int | None]:
+    def _last_epochs(self) -> tuple[int | None, int | None]:
         """The last epoch of this round and of the last round; None to train to the end."""
         return None, None
 
@@ -453,7 +453,7 @@ class StackedHalvingMixin(StackedSearchMixin):
         return search
 
     @property
-    def _epochs(self) -> tuple[int | None, int | None]:
+    def _last_epochs(self) -> tuple[int | None, int | None]:
         if self.resource != f"{get_prefix(self.estimator.estimator)}max_iter":
             return None, None
         # The number of rounds, as scikit-learn computes it.

@@ -101,7 +101,7 @@ def train_candidates(
     Parameters
     ----------
     search : estimator
-        The search over stand-ins. In successive halving, its `_epochs` are the epoch at which
+        The search over stand-ins. In successive halving, its `_last_epochs` are the epoch at which
         training pauses in this round, and the number of epochs of the last round, towards which
         schedules count their progress. Training resumes from the states of the round before.
     candidates : sequence of Candidate
@@ -116,7 +116,7 @@ def train_candidates(
         The backend of joblib that trains.
     """
     n_jobs, verbose = effective_n_jobs(search.n_jobs), search.verbose
-    pause_epoch, last_epoch = search._epochs
+    pause_epoch, last_epoch = search._last_epochs
     members = make_members(search.estimator.estimator, candidates, trains, last_epoch)
     if verbose:
         print(f"{len(members)} of {len(candidates)} candidates train in stacks.")

@@ -25,7 +25,7 @@ from ..layers.base import (
 from ..layers.dense import Activation, Dense, HiddenDropout
 from ..layers.latent import Sampling
 from ..layers.normalization import Normalization
-from ..layers.pooling import GlobalMaxPooling, MaxPooling
+from ..layers.pooling import BaseGlobalMaxPooling, BaseMaxPooling
 from ..utils.arrays import Array, ArrayDict, BufferPool, iter_row_slices
 from .parameters import ParameterLayout, Parameters, RandomStates
 
@@ -205,7 +205,7 @@ class Network:
         for step in range(len(order) - 1):
             layer, next_layer = self.layers[order[step]], self.layers[order[step + 1]]
             is_relu = isinstance(layer, Activation) and isinstance(layer.function, Relu)
-            if is_relu and isinstance(next_layer, MaxPooling | GlobalMaxPooling):
+            if is_relu and isinstance(next_layer, BaseMaxPooling | BaseGlobalMaxPooling):
                 order[step], order[step + 1] = order[step + 1], order[step]
         layers, shape = [], self.input_shape
         for i in order:

@@ -187,7 +187,7 @@ class Step:
 
         Returns the sums over the weights for the penalty.
         """
-        sums = self.add_penalty(total)
+        sums = self.add_penalty_gradient(total)
         theta, g, rate = self._theta, self._g, self._rate
         if self._clips:
             clip_by_global_norm(g, self._clip_norm)
@@ -228,7 +228,7 @@ class Step:
             )
         self._is_checked = True
 
-    def add_penalty(self, total: FloatOrPerMember) -> Array:
+    def add_penalty_gradient(self, total: FloatOrPerMember) -> Array:
         """Add the gradient of the penalty, divided by `total`, the weight of the rows.
 
         Returns the sums over the weights from which the penalty computes its value, of shape

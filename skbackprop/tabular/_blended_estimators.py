@@ -248,7 +248,7 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
             ConvergenceWarning,
         )
         return None
-    is_positive = n_classes is None and data.estimator._target_range[0] == 0
+    is_positive = n_classes is None and data.estimator._valid_target_range[0] == 0
     minimum = float(np.finfo(np.float32).tiny) if is_positive else -np.inf
     component = CrossFittedEstimators(choose_view(estimator), clones, n_classes, minimum)
     if data.folds is None:
@@ -306,7 +306,7 @@ def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> 
             model.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
         _fit_boosting(model, X, y, arguments, seconds)
-    replace_ordinal_encoding(model, is_nominal)
+    use_ordinal_table(model, is_nominal)
     return model
 
 
@@ -364,7 +364,7 @@ class OrdinalTable:
         return X
 
 
-def replace_ordinal_encoding(boosting: Any, is_nominal: Array) -> None:
+def use_ordinal_table(boosting: Any, is_nominal: Array) -> None:
     """Replace the encoding of categories of fitted gradient boosting by a table, in place.
 
     Predictions stay the same.

@@ -253,7 +253,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         """Return the outputs of a component, given raw predictions of networks."""
         return raw_predictions
 
-    def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
+    def held_out_loss(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the loss of the outputs for rows that were held out."""
         raise NotImplementedError
 
@@ -266,7 +266,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):
     """Networks of a `TabularClassifier`, whose outputs are logits."""
 
-    def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
+    def held_out_loss(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the mean log loss with the best temperature.
 
         Overconfidence, which temperature scaling corrects, does not affect this loss, so it does
@@ -292,7 +292,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         variance = np.square(std.astype(np.float64))
         return np.concatenate([outputs, variance[..., None]], axis=2)
 
-    def loss_of_outputs(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
+    def held_out_loss(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
@@ -355,7 +355,7 @@ def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
 _MULTIPLY_ADDS = 5e9
 
 
-def affordable_networks(
+def count_affordable_networks(
     defaults: EnsembleSettings, n_inputs: int, n_blocks: int, n_rows: int, seconds: float
 ) -> int:
     """Return how many networks can be trained within a time, at least 2.
@@ -473,7 +473,7 @@ def train_networks(
             outputs = networks.out_of_fold_outputs()
         else:
             outputs = networks.outputs(data.held_out.X)
-        loss = networks.loss_of_outputs(outputs, data.held_out, data.folds is not None)
+        loss = networks.held_out_loss(outputs, data.held_out, data.folds is not None)
         seconds = time.perf_counter() - start
         has_tolerance = is_complete and data.n_train <= VERY_MANY_ROWS
         is_useful = not loss > best_loss * (1 + TOLERANCE if has_tolerance else 1)

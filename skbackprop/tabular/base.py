@@ -48,7 +48,7 @@ from ._networks import (
     CycleCheckpoints,
     EnsembleSettings,
     TrainingData,
-    affordable_networks,
+    count_affordable_networks,
     cycle_lengths,
     network_params,
     train_networks,
@@ -366,7 +366,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         if self.time_limit is None:
             return n_estimators
         n_components = len(self._configurations) + len(self._blended_estimators(n_rows))
-        n_affordable = affordable_networks(
+        n_affordable = count_affordable_networks(
             self._configurations[0],
             self._features.n_encoded,
             self._features.n_blocks,

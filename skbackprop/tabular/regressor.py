@@ -489,7 +489,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return np.stack([mean, np.sqrt(squares)], axis=1)
 
     @property
-    def _target_range(self) -> tuple[float, float]:
+    def _valid_target_range(self) -> tuple[float, float]:
         """The bounds of the targets of the loss."""
         loss = self._targets.loss
         return loss.interval_y_true.low, loss.interval_y_true.high
@@ -577,7 +577,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         else:  # model k of each component held out fold k
             fold_outputs = self._combine(outputs, self.weights_.tolist())
         band = self._prediction_band(fold_outputs)
-        return np.clip(cv_plus_interval(band, self._scores, coverage), *self._target_range)
+        return np.clip(cv_plus_interval(band, self._scores, coverage), *self._valid_target_range)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.

@@ -324,7 +324,7 @@ class Config:
         return replace(self, time_limit=math.inf)
 
     @cached_property
-    def without_stopping(self) -> Config:
+    def without_stopping_criteria(self) -> Config:
         """The configuration without a time limit and without stopping for lack of progress."""
         return replace(self.without_time_limit, n_iter_no_change=math.inf)
 

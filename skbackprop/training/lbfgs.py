@@ -86,7 +86,7 @@ class FullBatchObjective:
                 self._sum += self._gradients.theta
             losses += sum_losses(self._loss, chunk)[0].tolist()
         np.copyto(self._gradients.theta, self._sum)
-        sums = self._step(self._batches.batch_sizes[0]).add_penalty(self._total)
+        sums = self._step(self._batches.batch_sizes[0]).add_penalty_gradient(self._total)
         losses += self._config.penalty.value(sums).tolist()
         return fsum_or_nan(losses) / self._total, self._gradients.theta[0].copy()
 

@@ -26,7 +26,7 @@ from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES
 from skbackprop.optimizers import SOLVERS
 from skbackprop.persistence import get_trusted_types, load, save
 from skbackprop.schedules import SCHEDULES
-from skbackprop.tabular._blended_estimators import replace_ordinal_encoding
+from skbackprop.tabular._blended_estimators import use_ordinal_table
 from skbackprop.tabular._table_encoding import ColumnEncoding
 
 SYSTEM = "posix.system" if sys.platform != "win32" else "nt.system"
@@ -177,7 +177,7 @@ def boosting_with_categories():
         max_iter=2, categorical_features=[0], min_samples_leaf=2, learning_rate=1.0
     )
     boosting.fit(X, y)
-    replace_ordinal_encoding(boosting, np.array([True, False]))
+    use_ordinal_table(boosting, np.array([True, False]))
     return boosting, X
 
 

@@ -190,7 +190,7 @@ def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     ((chunk,),) = [list(batches.chunks())]
     (batch,) = chunk.batches
     step.backpropagate(batch)
-    sums = step.add_penalty(batch.total)
+    sums = step.add_penalty_gradient(batch.total)
     losses = sum_losses(loss, chunk)[:, 0] + penalty.value(sums[:, None])[:, 0]
     return (losses / batches.total_weights).sum(), gradients.theta, chunk.predictions
 

@@ -30,7 +30,7 @@ from sklearn.svm import SVC
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular import _blended_estimators, _networks, base
-from skbackprop.tabular._blended_estimators import replace_ordinal_encoding
+from skbackprop.tabular._blended_estimators import use_ordinal_table
 from skbackprop.tabular._ensemble_weights import (
     compute_probabilities,
     fit_softmax_temperature,
@@ -477,9 +477,9 @@ def test_boosting_predicts_the_same_with_a_table_of_ordinals(kind):
     splits = [tree.nodes["is_categorical"].any() for (tree, *_) in boosting._predictors]
     assert any(splits)
     encoder = boosting._preprocessor
-    replace_ordinal_encoding(boosting, np.array([True, False, False]))
+    use_ordinal_table(boosting, np.array([True, False, False]))
     assert boosting._preprocessor is encoder  # the last column is not one of codes
-    replace_ordinal_encoding(boosting, is_nominal)
+    use_ordinal_table(boosting, is_nominal)
     np.testing.assert_array_equal(boosting._preprocessor.transform(rows), encoder.transform(rows))
     np.testing.assert_array_equal(predict_rows(rows), before)
 

@@ -67,14 +67,14 @@ def in_cycles(monkeypatch):
     """Train one cycle of an epoch for each loss, which is its result."""
 
     def arrange(losses):
-        def loss_of_outputs(self, *_):
+        def held_out_loss(self, *_):
             self._n_cycles = vars(self).get("_n_cycles", 0) + 1
             return losses[self._n_cycles - 1]
 
         monkeypatch.setattr(_networks, "cycle_lengths", lambda *_: [1] * len(losses))
         monkeypatch.setattr(base, "MIN_GAIN_OF_ENSEMBLE", -np.inf)
         for kind in (TabularClassifierNetworks, TabularRegressorNetworks):
-            monkeypatch.setattr(kind, "loss_of_outputs", loss_of_outputs)
+            monkeypatch.setattr(kind, "held_out_loss", held_out_loss)
 
     return arrange
 
