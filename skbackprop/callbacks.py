@@ -6,11 +6,13 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from inspect import signature
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
+from uuid import uuid4
 
 import numpy as np
 from sklearn.utils import check_scalar
@@ -228,6 +230,14 @@ class TrainingLog:
     def setup(self, estimator: Any, context: Any) -> None:
         """Create the file if it does not exist, and check that it is writable."""
         header = _to_csv({name: name for name in COLUMNS}).encode() if self._is_csv else b""
+        if header and not self.path.exists():
+            # Of several processes, one makes the file, with its header at once.
+            temporary = self.path.with_name(f".{self.path.name}-{uuid4().hex}")
+            with suppress(OSError):
+                temporary.write_bytes(header)
+                os.link(temporary, self.path)
+            with suppress(OSError):
+                temporary.unlink()
         with self.path.open("a+b") as file:
             if file.tell() == 0:
                 file.write(header)

@@ -308,8 +308,8 @@ def test_public_names_exist():
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
     **{"": 34, "_callback_support": 126, "_sklearn": 65, "activations": 291},
-    **{"callbacks": 187, "conformal": 379},
-    **{"dask": 1120, "displays": 575, "early_stopping": 42, "estimators": 2875, "export": 1235},
+    **{"callbacks": 196, "conformal": 379},
+    **{"dask": 1120, "displays": 575, "early_stopping": 42, "estimators": 2877, "export": 1235},
     **{"initializers": 51, "inspection": 358, "layers": 3035, "losses": 672},
     **{"model_selection": 572, "nn": 1385, "optimizers": 201, "persistence": 135, "schedules": 230},
     **{"tabular": 3415, "testing": 158, "training": 1814, "utils": 575, "weight_averaging": 69},
