@@ -343,7 +343,7 @@ class ShardPool:
                 if call.done() or not set(self._workers) <= self._client.nthreads().keys():
                     raise
 
-    def spread(self) -> None:
+    def rebalance(self) -> None:
         """Move shards of lost workers, which others took over, to workers without a shard."""
         is_crowded = len(set(self._workers)) < len(self._workers)
         if is_crowded and len(self._client.nthreads()) > len(set(self._workers)):
@@ -423,7 +423,7 @@ class ClusterStack(BaseStack):
 
     def train_epoch(self, rate: Array, deadline: float = math.inf) -> Array:
         pool, state = self._pool, self.state
-        pool.spread()
+        pool.rebalance()
         order_seeds: list[int | None] = [None] * len(state)
         if self.config.shuffle:
             order_seeds = [int(rng.randint(_MAX_SEED)) for rng in state.rngs if rng is not None]

@@ -740,7 +740,7 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         check_scalar(n_draws, "n_draws", Integral, min_val=1)
-        self._check_likelihood()
+        self._check_has_likelihood()
         X, network, parameters = self._prediction_arguments(X)
         scores = _score_rows(self._targets.loss, network, parameters, X, n_draws)
         return check_finite_output(scores, network, parameters, X)
@@ -768,7 +768,7 @@ class BackpropAutoencoder(
         check_is_fitted(self)
         offset = vars(self).get("offset_")
         if offset is None:
-            self._check_likelihood()
+            self._check_has_likelihood()
             raise NotFittedError(
                 "This BackpropAutoencoder has no threshold for outliers, because only fit sets "
                 "one. Call fit, or set it from known rows: autoencoder.offset_ = "
@@ -841,7 +841,7 @@ class BackpropAutoencoder(
             _reject_padding(X)
         return X, self._network, self._predictor.parameters
 
-    def _check_likelihood(self) -> None:
+    def _check_has_likelihood(self) -> None:
         """Raise an error if rows have no score: drawn codes, and a loss without a likelihood."""
         loss = self._targets.loss
         if self._network.is_variational and not loss.has_likelihood:

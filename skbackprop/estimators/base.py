@@ -24,7 +24,7 @@ from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..training.architecture import check_first_layer
 from ..training.config import Config, is_lbfgs
-from ..training.diagnostics import describe_outcome, warn
+from ..training.diagnostics import collect_warnings, warn
 from ..training.epochs import MakeStack
 from ..training.resources import check_memory, compute_rows_at_once
 from ..training.start import start_training
@@ -575,16 +575,16 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         ValueError
             If training diverged. Nothing is set then.
         """
-        for message in self._describe_outcome(task, state):
+        for message in self._collect_warnings(task, state):
             warn(message, ConvergenceWarning)
         self.__dict__.update(self._finish(task, state))
         if self.__dict__.get("feature_names_in_", "") is None:  # the columns have no names
             del self.feature_names_in_
 
-    def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
+    def _collect_warnings(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings about how training has ended."""
         n_samples, loss = state.n_samples_seen - task.n_samples_before, task.targets.loss
-        return describe_outcome(
+        return collect_warnings(
             task.config, loss, task.rows, state, n_samples, incremental=task.incremental
         )
 

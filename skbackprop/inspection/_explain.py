@@ -138,7 +138,7 @@ def explain(
         )
     predict = _make_predict_function(estimator, output)
     predictions, background_predictions = predict(rows), predict(background_rows)
-    codes, decode, names = _encode_tables(rows, background_rows)
+    codes, decode, names = _factorize_tables(rows, background_rows)
     rows_at_once = _HYBRID_ROWS
     if isinstance(rows, np.ndarray):
         rows_at_once = max(1, min(rows_at_once, _HYBRID_VALUES // codes.shape[1]))
@@ -174,7 +174,7 @@ def _to_table(X: Any, name: str) -> Any:
     return table
 
 
-def _encode_tables(
+def _factorize_tables(
     X: Any, background: Any
 ) -> tuple[Array, Callable[[Array], Any], list[str] | None]:
     """Return two tables as one matrix of numbers, its inverse, and the names of columns.

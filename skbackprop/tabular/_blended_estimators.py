@@ -267,7 +267,7 @@ def choose_view(estimator: Any) -> FeatureView:
 
 def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
     """Fit a clone to all rows except those of a fold."""
-    is_nominal = data.estimator._features.is_nominal
+    categorical_mask = data.estimator._features.categorical_mask
     X, y, weight = data.rows.X, data.rows.y, data.rows.weight
     is_train = np.ones(len(y), dtype=bool) if data.folds is None else data.folds != fold
     if weight is not None:
@@ -288,7 +288,7 @@ def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> 
     # Trees ignore columns without values, because constants are never split.
     X[:, np.isnan(X).mean(axis=0) > 1 - _MIN_SHARE_OF_VALUES] = 0.0
     if isinstance(model.categorical_features, str):  # "from_dtype"
-        model.set_params(categorical_features=is_nominal if is_nominal.any() else None)
+        model.set_params(categorical_features=categorical_mask if categorical_mask.any() else None)
     if model.early_stopping is True:
         # Early stopping uses held-out rows with weight and a known class.
         rows = data.held_out
@@ -306,7 +306,7 @@ def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> 
             model.set_params(validation_fraction=None)
     with openmp_limit(X.size), np.errstate(over="ignore"):  # midpoints of huge values overflow
         _fit_boosting(model, X, y, arguments, seconds)
-    use_ordinal_table(model, is_nominal)
+    use_ordinal_table(model, categorical_mask)
     return model
 
 
@@ -364,7 +364,7 @@ class OrdinalTable:
         return X
 
 
-def use_ordinal_table(boosting: Any, is_nominal: Array) -> None:
+def use_ordinal_table(boosting: Any, categorical_mask: Array) -> None:
     """Replace the encoding of categories of fitted gradient boosting by a table, in place.
 
     Predictions stay the same.
@@ -373,12 +373,12 @@ def use_ordinal_table(boosting: Any, is_nominal: Array) -> None:
     ----------
     boosting : estimator
         The fitted estimator.
-    is_nominal : array of bool of shape (n_columns,)
+    categorical_mask : array of bool of shape (n_columns,)
         The columns that hold codes from 0 to 255, or NaN. If others are categorical, the encoding
         stays as it is.
     """
     is_categorical = boosting.is_categorical_
-    if is_categorical is None or (is_categorical & ~is_nominal).any():
+    if is_categorical is None or (is_categorical & ~categorical_mask).any():
         return
     categories = boosting._preprocessor.named_transformers_["encoder"].categories_
     ordinals = np.full((len(categories), _N_CODES + 1), np.nan)

@@ -113,7 +113,7 @@ class FeatureBuilder:
         return len(self.lower)
 
     @property
-    def is_nominal(self) -> Array:
+    def categorical_mask(self) -> Array:
         """Mask of the columns of the view "table" that hold codes of categories."""
         n_numbers = len(self.encoding.numbers.center)
         return np.arange(n_numbers + len(self.codes)) >= n_numbers

@@ -203,9 +203,9 @@ class TabularNetworkMixin(BaseNeuralNetwork):
             checkpoints.save(name, self)
         return is_stopped
 
-    def _describe_outcome(self, task: PreparedFit, state: TrainState) -> list[str]:
+    def _collect_warnings(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings without the time limit, which has one warning for all cycles."""
-        messages = super()._describe_outcome(task, state)
+        messages = super()._collect_warnings(task, state)
         return [text for text in messages if not text.startswith(OUT_OF_TIME)]
 
     def finish(self, n_iter: Array) -> None:

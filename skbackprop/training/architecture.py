@@ -40,7 +40,7 @@ def check_row_shape(input_shape: Shape | None, row_shape: Shape) -> Shape:
     return expected
 
 
-def expand_to_vector(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
+def expand_and_flatten(layers: Sequence[Layer], input_shape: Shape) -> tuple[list[Layer], Shape]:
     """Return the executed layers before the dense ones, and the shape (n_units,) after them."""
     shape, executed_layers = input_shape, list[Layer]()
     # The layer that has read a sequence and returned a vector.

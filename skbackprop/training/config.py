@@ -35,7 +35,7 @@ from ..utils.configurable import (
 from ..weight_averaging import AVERAGES, WeightAverage
 from .architecture import (
     check_row_shape,
-    expand_to_vector,
+    expand_and_flatten,
     get_activations,
     get_init,
     mirror_layers,
@@ -272,7 +272,7 @@ class Config:
             The number of raw predictions.
         """
         input_shape = check_row_shape(self.input_shape, row_shape)
-        layers, _ = expand_to_vector(self.layers, input_shape)
+        layers, _ = expand_and_flatten(self.layers, input_shape)
         widths, activation = self.hidden_layer_sizes, self.activation
         n_frozen = self.n_frozen_layers
         layers += dense_layers(widths, activation, n_outputs, self.normalization, n_frozen)
@@ -380,7 +380,7 @@ class AutoencoderConfig(Config):
     def network(self, row_shape: Shape, n_outputs: int) -> Network:
         """Return encoder and decoder as one network, whose outputs are as many as its inputs."""
         input_shape = check_row_shape(self.input_shape, row_shape)
-        layers, (n_units,) = expand_to_vector(self.layers, input_shape)
+        layers, (n_units,) = expand_and_flatten(self.layers, input_shape)
         hidden_widths, activation = self.hidden_layer_sizes, self.activation
         widths = *hidden_widths, self.n_components, *hidden_widths[::-1]
         activations = *activation, Identity(), *activation[::-1]

@@ -28,7 +28,7 @@ _FAR_FROM_ZERO, _CONSTANT = 100.0, 1e5
 OUT_OF_TIME = "Training ended: time_limit="
 
 
-def describe_outcome(
+def collect_warnings(
     config: Config,
     loss: Loss,
     rows: Rows,

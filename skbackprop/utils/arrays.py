@@ -196,7 +196,7 @@ class BufferPool:
         return self.get(f"{name}, thread {number}" if number else name, shape, dtype)
 
 
-def get_contents(value: Any) -> dict[str, Any]:
+def get_attributes(value: Any) -> dict[str, Any]:
     """Return the attributes of an object, without its cached properties."""
     kind = type(value)
     return {
@@ -210,7 +210,7 @@ class DropCachedPropertiesMixin:
     """Mixin that leaves cached properties out of copies, pickles and files."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return get_contents(self)
+        return get_attributes(self)
 
 
 def index_state(state: Mapping[str, Array], members: Any) -> ArrayDict:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, Self, Union, cast, get_args, get_orig
 
 import numpy as np
 
-from .arrays import get_contents
+from .arrays import get_attributes
 from .validation import check_keywords, did_you_mean, get_keywords
 
 
@@ -60,7 +60,7 @@ def is_equal(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
     if is_dataclass(one) and not isinstance(one, type):
-        return is_equal(get_contents(one), get_contents(other))
+        return is_equal(get_attributes(one), get_attributes(other))
     try:
         return bool(one == other)
     except Exception:  # arrays and frames have no truth value
@@ -383,4 +383,4 @@ def _is_settings(value: Any) -> bool:
     """
     if not is_dataclass(value) or callable(value):
         return False
-    return get_contents(value).keys() <= value.__dataclass_fields__.keys()
+    return get_attributes(value).keys() <= value.__dataclass_fields__.keys()

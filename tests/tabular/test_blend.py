@@ -180,7 +180,7 @@ def test_boosting_gets_missing_values_and_category_codes():
     # The number, the mean of the target of each level, and both categories.
     assert X.shape == (1802, 4)
     np.testing.assert_array_equal(X[:1800, 0], table["number"])
-    assert model._features.is_nominal.tolist() == [False, False, True, True]
+    assert model._features.categorical_mask.tolist() == [False, False, True, True]
     assert np.isnan(X[1800, 0])
     assert np.isnan(X[1801, 2:]).all()
     assert np.nanmax(X[:, 2]) == 254  # the most that boosting takes
@@ -193,7 +193,7 @@ def test_boosting_gets_missing_values_and_category_codes():
     of_color = pd.Series(X[:1800, 3]).groupby(table["color"], dropna=False).nunique()
     assert of_color.tolist() == [1] * 3
     boosted = model.blended_[0][0]
-    np.testing.assert_array_equal(boosted.is_categorical_, model._features.is_nominal)
+    np.testing.assert_array_equal(boosted.is_categorical_, model._features.categorical_mask)
     assert boosted.early_stopping is True
     assert np.isfinite(model.predict(new)).all()
 
@@ -465,8 +465,8 @@ def test_boosting_predicts_the_same_with_a_table_of_ordinals(kind):
     X[rng.rand(*X.shape) < 0.1] = np.nan
     X[:, 0] = np.where(X[:, 0] == 4, 7, X[:, 0])
     y = (np.nan_to_num(X[:, 0]) % 3 + X[:, 2] % 2 + np.nan_to_num(X[:, 1])).round()
-    is_nominal = np.array([True, False, True])
-    boosting = kind(max_iter=9, categorical_features=is_nominal, min_samples_leaf=2)
+    categorical_mask = np.array([True, False, True])
+    boosting = kind(max_iter=9, categorical_features=categorical_mask, min_samples_leaf=2)
     boosting.fit(X, np.nan_to_num(y).clip(0, 3))
     rows = np.column_stack([rng.randint(0, 12, 500), rng.randn(500), rng.randint(0, 255, 500)])
     rows[rng.rand(*rows.shape) < 0.1] = np.nan
@@ -479,7 +479,7 @@ def test_boosting_predicts_the_same_with_a_table_of_ordinals(kind):
     encoder = boosting._preprocessor
     use_ordinal_table(boosting, np.array([True, False, False]))
     assert boosting._preprocessor is encoder  # the last column is not one of codes
-    use_ordinal_table(boosting, is_nominal)
+    use_ordinal_table(boosting, categorical_mask)
     np.testing.assert_array_equal(boosting._preprocessor.transform(rows), encoder.transform(rows))
     np.testing.assert_array_equal(predict_rows(rows), before)
 
