@@ -25,10 +25,11 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks._report import argument_parser, print_setting, print_table
 from benchmarks.ensembles import SETTINGS, quality_of
-from skbackprop import BackpropClassifier, EarlyStopping
+from skbackprop import BackpropClassifier, EarlyStopping, TabularClassifier
 
 N_REPEATS = 5
 LEAST = 1e-15  # a probability of zero has no logarithm
+N_DATA_SETS, RECALL = 10, 0.9  # of rare classes
 DATA = {"digits": load_digits, "breast cancer": load_breast_cancer, "wine": load_wine}
 KINDS: dict[str, dict[str, Any]] = {
     "until the loss stalls": {},
@@ -129,6 +130,32 @@ def rows(cases: Iterable[Case], calibrate: Callable, smoke: bool) -> Iterable[li
             yield row_of(case, calibrate, smoke)
 
 
+def rows_of_rare_classes(smoke: bool) -> Iterable[list[str]]:
+    """Yield how the probabilities of a rare class and its recall transfer to new rows."""
+    for share in (0.01, 0.02):
+        results = []
+        for seed in range(1 if smoke else N_DATA_SETS):
+            data = make_classification(
+                1000 if smoke else 16_000,
+                15,
+                n_informative=6,
+                weights=[1 - share],
+                flip_y=0.002,
+                random_state=2 + seed,
+            )
+            X, X_new, y, y_new = train_test_split(
+                *data, test_size=0.5, random_state=seed, stratify=data[1]
+            )
+            model = TabularClassifier(4, max_iter=2 if smoke else None, random_state=seed).fit(X, y)
+            held_out, new = model.oof_predict_proba_[:, 1], model.predict_proba(X_new)[:, 1]
+            threshold = np.quantile(held_out[y == 1], 1 - RECALL, method="lower")
+            recall = np.mean(new[y_new == 1] >= threshold)
+            results.append([held_out.mean() / y.mean(), new.mean() / y_new.mean(), recall])
+        means, errors = np.mean(results, axis=0), np.std(results, axis=0) / len(results) ** 0.5
+        values = [f"{m:.3f} +- {e:.3f}" for m, e in zip(means, errors, strict=True)]
+        yield [f"{share:.0%}", *values]
+
+
 def report(smoke: bool) -> None:
     head = ["data", "calibration error", "after", "log loss", "after", "accuracy"]
     print_table(
@@ -140,6 +167,12 @@ def report(smoke: bool) -> None:
         "Before and after a temperature was found by a quarter of the rows, set aside:",
         head,
         rows(CASES, by_rows_aside, smoke),
+    )
+    print_table(
+        f"Probabilities of a rare class over its frequency, and the recall by the threshold that "
+        f"has {RECALL} out of fold:",
+        ["share of the class", "out of fold", "new rows", "recall on new rows"],
+        rows_of_rare_classes(smoke),
     )
 
 
