@@ -81,8 +81,8 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     NotFittedError
         If the estimator is not fitted.
     TypeError
-        If the estimator, or a part of it, cannot be exported, or X is required. A table cannot with
-        columns of dates, times or text, or of strings and numbers.
+        If the estimator, or a part of it, cannot be exported, or X is required. A table cannot be
+        exported if a column has dates, times or text, or mixes strings and numbers.
     ValueError
         If weights overflow in single precision, ONNX cannot represent the labels, or `return_std`
         is set for an estimator without it, or a column has the name of an output.
