@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from inspect import signature
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import UUID, uuid4
 
 _METHODS = "setup", "teardown", "on_fit_task_begin", "on_fit_task_end"
@@ -160,7 +160,7 @@ class CallbackSupportMixin:
         return self
 
     def __sklearn_clone__(self) -> Any:
-        copied = super().__sklearn_clone__()  # type: ignore[misc]
+        copied = cast(Any, super()).__sklearn_clone__()
         return copied.set_callbacks(*vars(self).get("_skl_callbacks", []))
 
     def _init_callback_context(self, max_subtasks: int | None = 0) -> CallbackContext:

@@ -283,7 +283,7 @@ class LabelScores(NamedTuple):
             held_out = [[fold] * sets.shape[1] for fold in pooled]
         for label, folds in enumerate(zip(*held_out, strict=True)):
             pairs = zip(folds, scores[..., label], strict=True)
-            n_smaller = sum(np.searchsorted(fold, own) for fold, own in pairs)
+            n_smaller = sum(np.searchsorted(fold, values) for fold, values in pairs)
             sets[:, label] = n_smaller < conformal_quantile_rank(sum(map(len, folds)), coverage)
         return sets
 
@@ -847,7 +847,7 @@ class ConformalClassifier(ConformalMixin, ClassifierMixin, EstimatorMixin):
     def _predict_by_fold(self, X: MatrixLike) -> Array:
         """Return the probabilities (n_folds, n_samples, n_classes) by each classifier."""
         check_is_fitted(self)
-        return np.array([_predict_proba(each, X, self.classes_) for each in self.estimators_])
+        return np.array([_predict_proba(model, X, self.classes_) for model in self.estimators_])
 
     def predict(self, X: MatrixLike) -> Array:
         """Predict the most probable label of each row.

@@ -432,7 +432,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             members: list[Any] = [slice(None)]
             if len(scores.held_out) > 1:  # member k of each component held out fold k
                 members = [slice(k, k + 1) for k in range(len(scores.held_out))]
-            probabilities = [self._mix([each[member] for each in outputs]) for member in members]
+            probabilities = [self._mix([part[member] for part in outputs]) for member in members]
             return scores.predict_sets(np.stack(probabilities), coverage, by_class)
 
         return self._predict(X, sets)

@@ -1,4 +1,4 @@
-"""Threads of BLAS and of training, and the sizes of stacks that train fastest."""
+"""Resources of training: threads, memory, and the sizes of stacks that train fastest."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ _WORTH_A_THREAD = 1 << 19
 
 # In smaller stacks, the member axis costs as much time as the shared overhead saves.
 _FEWEST_MEMBERS = 4
-
 
 # The largest number of activations of a block of rows.
 _ACTIVATIONS = 1 << 20

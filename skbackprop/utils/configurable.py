@@ -90,11 +90,11 @@ class Configurable:
         """Create an object; raise for an unknown setting, or a value of another type."""
         if settings:
             check_keywords(cls, cls.__init__, settings, _OF_ESTIMATORS)
-        given = settings
+        values = settings
         if args:
-            given = dict(zip(get_keywords(cls.__init__) or (), args, strict=False)) | settings
+            values = dict(zip(get_keywords(cls.__init__) or (), args, strict=False)) | settings
         options = _find_options(cast(Any, cls))
-        for name, value in given.items():
+        for name, value in values.items():
             if name in options:
                 _check_type(cls, name, value, *options[name])
         return super().__new__(cls)
