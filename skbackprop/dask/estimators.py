@@ -24,7 +24,12 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._estimator_mixin import available_if
 from ..estimators._parameters import COUNT
 from ..estimators._targets import Targets
-from ..estimators._validation import copy_without_feature_names, prefix_errors, validate_weight
+from ..estimators._validation import (
+    copy_without_feature_names,
+    prefix_errors,
+    replace_missing_targets,
+    validate_weight,
+)
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
@@ -230,10 +235,23 @@ def _predict_block(
     """Return the targets, predictions and weights of a block; None if it is empty."""
     if not X.shape[0]:
         return None
-    if weight is not None:
-        weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    y, y_pred = local._predict_for_score(X, y)
+    weight = _validate_block_weight(X, y, weight)
+    y, y_pred = local._predict_for_score(X, y, None)[:2]
     return np.asarray(y), y_pred, weight
+
+
+def _validate_block_weight(X: Any, y: Any, weight: Any) -> Array | None:
+    """Return the weights of the rows of a block, after a check that each row has all targets."""
+    weights = None if weight is None else np.asarray(weight)
+    is_by_target = weights is not None and weights.ndim == 2 and weights.shape[1] > 1
+    if is_by_target or replace_missing_targets(y)[1] is not None:
+        raise ValueError(
+            "On a Dask cluster, y must not contain NaN, and sample_weight must have one weight for "
+            "each row. Fit BackpropRegressor to rows in memory, where some targets may be missing."
+        )
+    if weights is None:
+        return None
+    return validate_weight(weights.reshape(-1), X, may_be_zero=True)
 
 
 def _call_method(
@@ -557,12 +575,11 @@ def _encode_block(
 ) -> Block:
     """Return validated rows, with encoded targets and training weights."""
     with prefix_errors(f"block {number} of X"):
-        X, y = reader._validate_rows(block.X, block.y, reset=False)
+        weight = _validate_block_weight(block.X, block.y, block.weight)
+        X, y, _ = reader._validate_rows(block.X, block.y, None, reset=False)
         check_first_layer(layers, X)
         network.validate_padding(X)
-        encoded_y, weight = targets.encode(y, needs_all=False), block.weight
-        if weight is not None:
-            weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+        encoded_y = targets.encode(y, needs_all=False)
     if class_weight is not None:
         class_weights = pd.Series(y).map(class_weight).fillna(1.0).to_numpy()
         weight = class_weights if weight is None else weight * class_weights

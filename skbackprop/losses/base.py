@@ -71,6 +71,18 @@ class Loss(Configurable):
         """Return the loss of each row, summed over its outputs: shape (n_estimators, n)."""
         raise NotImplementedError(f"{type(self).__name__} must define value(raw_prediction, y)")
 
+    def value_per_target(self, raw_prediction: Array, y: Array) -> Array:
+        """Return the loss of each target of each row: shape (n_estimators, n, n_targets).
+
+        Weights of two dimensions multiply it. The default is right if the loss of a row is the sum
+        of one function of each target and its outputs.
+        """
+        raw, y = (
+            array.reshape(*array.shape[:-2], -1, self.n_outputs_per_target)
+            for array in (raw_prediction, y)
+        )
+        return self.value(raw, y).reshape(*raw_prediction.shape[:-1], -1)
+
     def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
         """Write the gradient with respect to `raw_prediction` to `out`, perhaps the same array.
 
@@ -138,19 +150,23 @@ class Loss(Configurable):
         D2 = 1 - loss / loss of the best constant (Hastie, Tibshirani & Wainwright 2015, equation
         3.11), averaged over the targets. A perfect model scores 1, the best constant 0. For a
         constant target, an exact prediction scores 1, any other 0. D2 of the squared error is R2.
+        Targets without weight do not count.
 
         Parameters
         ----------
         raw_prediction, y : arrays of shape (n, k)
             Raw predictions and targets.
-        weight : array of shape (n,) or None
-            The weight of each row; None for equal weights.
+        weight : array of shape (n,) or (n, n_targets), or None
+            The weight of each row, or of each of its targets; None for equal weights.
         """
-        n_outputs = self.n_outputs_per_target
-        columns = [slice(start, start + n_outputs) for start in range(0, y.shape[1], n_outputs)]
-        return float(
-            np.mean([self._score_target(raw_prediction[:, c], y[:, c], weight) for c in columns])
-        )
+        n_outputs, scores = self.n_outputs_per_target, list[float]()
+        for j in range(y.shape[1] // n_outputs):
+            columns = slice(j * n_outputs, (j + 1) * n_outputs)
+            column_weight = weight if weight is None or weight.ndim == 1 else weight[:, j]
+            if column_weight is None or column_weight.any():
+                target = raw_prediction[:, columns], y[:, columns], column_weight
+                scores.append(self._score_target(*target))
+        return float(np.mean(scores))
 
     def _score_target(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
         if weight is not None:  # rows with zero weight may have any value, even an infinite loss
@@ -206,6 +222,19 @@ class CanonicalLinkLoss(Loss):
     def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
         self.link.inverse(raw_prediction, out)
         np.subtract(out, y, out=out)
+
+
+def check_is_separable(loss: Loss, raw_prediction: Array, y: Array) -> None:
+    """Raise a ValueError if the loss of some rows is not the sum over their targets."""
+    arrays = raw_prediction.astype(np.float64), y.astype(np.float64)
+    if not np.allclose(
+        loss.value(*arrays), loss.value_per_target(*arrays).sum(axis=-1), equal_nan=True
+    ):
+        raise ValueError(
+            f"loss={loss!r} cannot weigh targets: the loss of a row is not the sum over its "
+            "targets. Pass one weight for each row and a y without NaN, or define "
+            "value_per_target(raw_prediction, y) in the loss."
+        )
 
 
 def can_be_scaled(loss: Loss) -> bool:
