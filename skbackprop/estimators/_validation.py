@@ -357,8 +357,8 @@ def replace_missing_targets(y: Any) -> tuple[Any, Array | None]:
     is_empty = is_missing.reshape(len(values), -1).all(axis=1)
     if is_empty.any():
         raise ValueError(
-            f"Input y contains missing values (None or NaN) only in row {is_empty.argmax()}. "
-            "Remove rows without a target."
+            f"Input y contains NaN or None: row {is_empty.argmax()} has no target. Remove rows "
+            "without a target."
         )
     return np.where(is_missing, 0, values), is_missing
 
@@ -424,16 +424,15 @@ def validate_weight(
         ensure_min_samples=0,
         input_name="sample_weight",
     )
-    shapes = [(n_rows,)] if n_targets == 1 else [(n_rows,), (n_rows, n_targets)]
-    if weight.ndim > len(shapes):
+    if weight.ndim != 1 and n_targets == 1:
         raise ValueError(
-            f"Sample weights must be 1D array or scalar, or for several targets 2D, got an array "
-            f"of shape {weight.shape}."
+            f"Sample weights must be 1D array or scalar, got an array of shape {weight.shape}."
         )
-    if weight.shape not in shapes:
+    if weight.shape not in ((n_rows,), (n_rows, n_targets)):
+        per_target = "" if n_targets == 1 else f", or {n_rows, n_targets}: one for each target"
         raise ValueError(
-            f"sample_weight.shape == {weight.shape}, expected {' or '.join(map(str, shapes))}: one "
-            "for each row of X, or for each of several targets of a regressor."
+            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one for each row of "
+            f"X{per_target}."
         )
     if (weight < 0).any():
         raise ValueError(f"Negative values in data passed to sample_weight: {weight.min():.3g}.")

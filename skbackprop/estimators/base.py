@@ -514,6 +514,12 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             estimator = shallow_copy(template)
             estimator._set_networks(config, network, targets, TrainState.initial(parameters))
             weight = validation.weight
+            if isinstance(scoring, str) and weight is not None and weight.ndim == 2:
+                raise ValueError(
+                    f"scoring={scoring!r} of EarlyStopping has no weights for each target, which "
+                    "y with NaN or sample_weight of two dimensions needs. Set scoring=None or "
+                    '"loss", or pass a function that accepts such a sample_weight.'
+                )
             options = {} if weight is None else {"sample_weight": weight}
             result = scorer(estimator, validation.input, validation.original_y, **options)
             return check_scalar_score(result, scoring)

@@ -226,7 +226,9 @@ class CanonicalLinkLoss(Loss):
 
 def check_is_separable(loss: Loss, raw_prediction: Array, y: Array) -> None:
     """Raise a ValueError if the loss of some rows is not the sum over their targets."""
-    arrays = raw_prediction.astype(np.float64), y.astype(np.float64)
+    arrays = [
+        array.reshape(-1, *array.shape[-2:]).astype(np.float64) for array in (raw_prediction, y)
+    ]
     if not np.allclose(
         loss.value(*arrays), loss.value_per_target(*arrays).sum(axis=-1), equal_nan=True
     ):
