@@ -24,12 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from ..estimators._estimator_mixin import available_if
 from ..estimators._parameters import COUNT
 from ..estimators._targets import Targets
-from ..estimators._validation import (
-    copy_without_feature_names,
-    prefix_errors,
-    replace_missing_targets,
-    validate_weight,
-)
+from ..estimators._validation import copy_without_feature_names, prefix_errors, validate_weight
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..estimators.classifier import BackpropClassifier, check_probabilities
 from ..estimators.regressor import BackpropRegressor
@@ -235,23 +230,19 @@ def _predict_block(
     """Return the targets, predictions and weights of a block; None if it is empty."""
     if not X.shape[0]:
         return None
-    weight = _validate_block_weight(X, y, weight)
-    y, y_pred = local._predict_for_score(X, y, None)[:2]
-    return np.asarray(y), y_pred, weight
+    y, y_pred, target_weight = local._predict_for_score(X, y, None)
+    return np.asarray(y), y_pred, _validate_block_weight(weight, X, target_weight)
 
 
-def _validate_block_weight(X: Any, y: Any, weight: Any) -> Array | None:
-    """Return the weights of the rows of a block, after a check that each row has all targets."""
-    weights = None if weight is None else np.asarray(weight)
-    is_by_target = weights is not None and weights.ndim == 2 and weights.shape[1] > 1
-    if is_by_target or replace_missing_targets(y)[1] is not None:
-        raise ValueError(
-            "On a Dask cluster, y must not contain NaN, and sample_weight must have one weight for "
-            "each row. Fit BackpropRegressor to rows in memory, where some targets may be missing."
-        )
-    if weights is None:
+def _validate_block_weight(weight: Any, X: Any, target_weight: Array | None) -> Array | None:
+    """Return the weights of the rows of a block, which must have all targets."""
+    if target_weight is not None:
+        raise ValueError("On a Dask cluster, y must not contain NaN. Use a local regressor.")
+    if weight is None:
         return None
-    return validate_weight(weights.reshape(-1), X, may_be_zero=True)
+    weight = np.asarray(weight)
+    is_column = weight.shape[1:] == (1,)
+    return validate_weight(weight[:, 0] if is_column else weight, X, may_be_zero=True)
 
 
 def _call_method(
@@ -575,8 +566,8 @@ def _encode_block(
 ) -> Block:
     """Return validated rows, with encoded targets and training weights."""
     with prefix_errors(f"block {number} of X"):
-        weight = _validate_block_weight(block.X, block.y, block.weight)
-        X, y, _ = reader._validate_rows(block.X, block.y, None, reset=False)
+        X, y, target_weight = reader._validate_rows(block.X, block.y, None, reset=False)
+        weight = _validate_block_weight(block.weight, X, target_weight)
         check_first_layer(layers, X)
         network.validate_padding(X)
         encoded_y = targets.encode(y, needs_all=False)

@@ -88,12 +88,10 @@ class Targets(ABC):
     def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
         """Return the mean loss of one member's predictions."""
         arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
-        weight, n_weights = held_out.weight, 1
-        if weight is not None and weight.ndim == 2:
-            losses, n_weights = self.loss.value_per_target(*arrays)[0], weight.shape[1]
-        else:
-            losses = self.loss.value(*arrays)[0]
-        return weighted_mean(losses, weight) * n_weights / loss_normalizer(network, self.loss)
+        n_weights = held_out.rows.n_weights
+        value = self.loss.value_per_target if n_weights > 1 else self.loss.value
+        losses = weighted_mean(value(*arrays)[0], held_out.weight) * max(n_weights, 1)
+        return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
@@ -133,8 +131,8 @@ class NumberTargets(Targets):
         check_targets(y, loss)
         if weight is not None and not weight.any(axis=0).all():
             raise ValueError(
-                f"Column {weight.any(axis=0).argmin()} of y has no value with a positive weight, "
-                "so it cannot be learned. Remove it."
+                f"Column {weight.any(axis=0).argmin()} of y has no value with a positive weight. "
+                "Remove it."
             )
         if not is_scaled:
             return cls(loss, y.shape[1])

@@ -131,27 +131,19 @@ def validate_rows(
     if isinstance(X, LazyMatrix):
         X, y = validate_features(estimator, X, reset), as_numbers(y) if numeric else y
     elif reset or not _is_plain_input(estimator, X) or not is_plain_target(y, len(X), numeric):
+        X, options = _flatten_rows(estimator, X, reset)
         y, is_missing = replace_missing_targets(y) if numeric else (y, None)
-        X, y = _validate_features_and_targets(estimator, X, y, numeric, reset)
+        y = check_no_missing(y, "values" if numeric else "labels")
+        y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
+        with _suggest_tabular(estimator):
+            X, y = validate_data(estimator, X, y, multi_output=True, reset=reset, **options)
+        if numeric:
+            y = as_numbers(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(as_dense(y), warn=True)
     if numeric:
         return X, *weigh_targets(y, is_missing, sample_weight, X)
     return X, y, validate_weight(sample_weight, X)
-
-
-def _validate_features_and_targets(
-    estimator: Any, X: Any, y: Any, numeric: bool, reset: bool
-) -> tuple[Any, Any]:
-    """Return complete X and y after scikit-learn's checks; `reset` is as in `validate_rows`."""
-    X, options = _flatten_rows(estimator, X, reset)
-    y = check_no_missing(y, "values" if numeric else "labels")
-    y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    with _suggest_tabular(estimator):
-        X, y = validate_data(estimator, X, y, multi_output=True, reset=reset, **options)
-    if numeric:
-        y = as_numbers(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(as_dense(y), warn=True)
-    return X, y
 
 
 def get_row_shape(estimator: Any) -> tuple[int, ...]:
@@ -253,17 +245,22 @@ def check_no_missing(y: Any, kind: str = "labels", name: str = "Input y") -> Any
     """
     if y is None or issparse(y):
         return y
-    try:
-        values = np.asarray(y)
-    except ValueError:  # lists of several lengths
-        values = np.fromiter(y, dtype=object)
+    values = _to_array(y)
     if values.dtype == object and values.ndim == 1:
         _reject_lists(values, kind, name)
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
         y = values = np.asarray(y, dtype=object)
-    if values.dtype == object and _are_missing(values).any():
+    if values.dtype == object and any(map(_is_missing, values.flat)):
         raise ValueError(f"{name} contains missing {kind} (None or NaN). Remove or replace them.")
     return y
+
+
+def _to_array(y: Any) -> Array:
+    """Return y as an array, of lists if they have several lengths."""
+    try:
+        return np.asarray(y)
+    except ValueError:
+        return np.fromiter(y, dtype=object)
 
 
 def _reject_lists(values: Array, kind: str, name: str) -> None:
@@ -279,15 +276,10 @@ def _reject_lists(values: Array, kind: str, name: str) -> None:
             raise ValueError(f"{name} contains {value!r} in row {row}. {advice}")
 
 
-def _are_missing(values: Array) -> Array:
-    """Return which labels or values of an array of objects are None, NaN or pandas' NA."""
-    mask = [
-        value is None
-        or (isinstance(value, Real) and value != value)
-        or type(value).__name__ == "NAType"
-        for value in values.flat
-    ]
-    return np.reshape(np.array(mask, dtype=bool), values.shape)
+def _is_missing(label: Any) -> bool:
+    """Return whether a label or value is None, NaN or pandas' NA."""
+    is_nan = isinstance(label, Real) and label != label
+    return label is None or is_nan or type(label).__name__ == "NAType"
 
 
 def unify_label_dtype(labels: Array, name: str) -> Array:
@@ -345,13 +337,11 @@ def replace_missing_targets(y: Any) -> tuple[Any, Array | None]:
     ValueError
         If all targets of a row are missing.
     """
-    try:
-        values = np.asarray(y)
-    except ValueError:  # lists of several lengths
-        return y, None
+    values = _to_array(y)
     if values.ndim not in (1, 2) or values.dtype.kind not in "fO":
         return y, None
-    is_missing = np.isnan(values) if values.dtype.kind == "f" else _are_missing(values)
+    is_float = values.dtype.kind == "f"
+    is_missing = np.isnan(values) if is_float else np.vectorize(_is_missing, "?")(values)
     if not is_missing.any():
         return y, None
     is_empty = is_missing.reshape(len(values), -1).all(axis=1)

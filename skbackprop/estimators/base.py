@@ -412,11 +412,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             config.check_warm_start(self._config)
         return config
 
-    def _validate_rows(
-        self, X: Any, y: Any, sample_weight: Any, reset: bool
-    ) -> tuple[Any, Any, Array | None]:
+    def _validate_rows(self, X: Any, y: Any, weight: Any, reset: bool) -> tuple[Any, Any, Any]:
         """Return validated X, y and weights; with `reset` set the attributes of the features."""
-        return validate_rows(self, X, y, sample_weight, self._y_numeric, reset)
+        return validate_rows(self, X, y, weight, self._y_numeric, reset)
 
     def _validate_rows_and_targets(
         self,
@@ -517,8 +515,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             if isinstance(scoring, str) and weight is not None and weight.ndim == 2:
                 raise ValueError(
                     f"scoring={scoring!r} of EarlyStopping has no weights for each target, which "
-                    "y with NaN or sample_weight of two dimensions needs. Set scoring=None or "
-                    '"loss", or pass a function that accepts such a sample_weight.'
+                    'y with NaN needs. Set scoring to None, "loss" or a function.'
                 )
             options = {} if weight is None else {"sample_weight": weight}
             result = scorer(estimator, validation.input, validation.original_y, **options)

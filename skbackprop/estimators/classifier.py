@@ -808,12 +808,10 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         """
         return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
-    def _predict_for_score(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Any, Array, Array | None]:
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
         """Return the targets, predictions and weights that the score is computed from."""
         y_pred = self.predict(X)
-        return y, y_pred, validate_weight(sample_weight, y_pred)
+        return y, y_pred, validate_weight(weight, y_pred)
 
     def _score_predictions(self, y: Any, y_pred: Any, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""

@@ -722,9 +722,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         """
         return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
-    def _predict_for_score(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Any, Array, Array | None]:
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
         """Return the targets, predictions and weights that the score is computed from.
 
         D2 needs encoded targets and raw predictions.
@@ -735,9 +733,9 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
             y, is_missing = replace_missing_targets(y)
             y = np.asarray(check_no_missing(as_dense(y), "values"))
             assert_all_finite(y, input_name="y")
-            y, weight = weigh_targets(y, is_missing, sample_weight, y_pred)
+            y, weight = weigh_targets(y, is_missing, weight, y_pred)
             return y, y_pred, weight
-        X, y, weight = self._validate_rows(X, y, sample_weight, reset=False)
+        X, y, weight = self._validate_rows(X, y, weight, reset=False)
         y_pred = self._predict_in_blocks(X, self._average_raw)
         return self._targets.encode(y, False), y_pred, weight
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from scipy import optimize
@@ -77,11 +77,9 @@ class Loss(Configurable):
         Weights of two dimensions multiply it. The default is right if the loss of a row is the sum
         of one function of each target and its outputs.
         """
-        raw, y = (
-            array.reshape(*array.shape[:-2], -1, self.n_outputs_per_target)
-            for array in (raw_prediction, y)
-        )
-        return self.value(raw, y).reshape(*raw_prediction.shape[:-1], -1)
+        n_outputs, arrays = self.n_outputs_per_target, (raw_prediction, y)
+        rows = [array.reshape(*array.shape[:-2], -1, n_outputs) for array in arrays]
+        return self.value(*rows).reshape(*raw_prediction.shape[:-1], -1)
 
     def gradient(self, raw_prediction: Array, y: Array, out: Array) -> None:
         """Write the gradient with respect to `raw_prediction` to `out`, perhaps the same array.
@@ -159,14 +157,11 @@ class Loss(Configurable):
         weight : array of shape (n,) or (n, n_targets), or None
             The weight of each row, or of each of its targets; None for equal weights.
         """
-        n_outputs, scores = self.n_outputs_per_target, list[float]()
-        for j in range(y.shape[1] // n_outputs):
-            columns = slice(j * n_outputs, (j + 1) * n_outputs)
-            column_weight = weight if weight is None or weight.ndim == 1 else weight[:, j]
-            if column_weight is None or column_weight.any():
-                target = raw_prediction[:, columns], y[:, columns], column_weight
-                scores.append(self._score_target(*target))
-        return float(np.mean(scores))
+        n_targets = y.shape[1] // self.n_outputs_per_target
+        weights: Any = [weight] * n_targets if weight is None or weight.ndim == 1 else weight.T
+        columns = (np.split(array, n_targets, axis=1) for array in (raw_prediction, y))
+        targets = [each for each in zip(*columns, weights, strict=True) if np.any(each[2] != 0)]
+        return float(np.mean([self._score_target(*target) for target in targets]))
 
     def _score_target(self, raw_prediction: Array, y: Array, weight: Array | None) -> float:
         if weight is not None:  # rows with zero weight may have any value, even an infinite loss
@@ -226,16 +221,13 @@ class CanonicalLinkLoss(Loss):
 
 def check_is_separable(loss: Loss, raw_prediction: Array, y: Array) -> None:
     """Raise a ValueError if the loss of some rows is not the sum over their targets."""
-    arrays = [
-        array.reshape(-1, *array.shape[-2:]).astype(np.float64) for array in (raw_prediction, y)
-    ]
-    if not np.allclose(
-        loss.value(*arrays), loss.value_per_target(*arrays).sum(axis=-1), equal_nan=True
-    ):
+    arrays = [raw_prediction.astype(np.float64), y.astype(np.float64)]
+    arrays = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
+    values = loss.value_per_target(*arrays).sum(axis=-1)
+    if not np.allclose(values, loss.value(*arrays), equal_nan=True):
         raise ValueError(
-            f"loss={loss!r} cannot weigh targets: the loss of a row is not the sum over its "
-            "targets. Pass one weight for each row and a y without NaN, or define "
-            "value_per_target(raw_prediction, y) in the loss."
+            f"loss={loss!r} cannot weigh or skip single targets, because its value is not the sum "
+            "of value_per_target. Pass one weight for each row, and y without NaN."
         )
 
 

@@ -121,14 +121,6 @@ class Batch:
     is_empty: Array | None = None
     activity_loss: Array | None = None
 
-    @property
-    def row_weight(self) -> FloatOrPerMember:
-        """The weight of each row: a float, or an array of shape (n_estimators, n, 1)."""
-        weight = self.weight
-        if isinstance(weight, float) or weight.shape[-1] == 1:
-            return weight
-        return np.asarray(weight.mean(axis=-1, keepdims=True))
-
     def member(self, i: int) -> Batch:
         """Return the batch of a single member, as views."""
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layers.base import BatchMemory
 from ..losses.base import Loss, check_is_separable
 from ..optimizers import LBFGS, Optimizer
 from ..utils.arrays import (
@@ -203,10 +204,12 @@ class Step:
     def backpropagate(self, batch: Batch) -> None:
         """Write the raw predictions to the batch, and the gradient of the loss to `gradients`."""
         context = self._pass.batch
-        context.weight, context.total = batch.row_weight, batch.total
+        context.weight, context.total = batch.weight, batch.total
+        if isinstance(batch.weight, np.ndarray) and batch.weight.shape[-1] > 1:
+            context.weight = batch.weight.mean(axis=-1, keepdims=True)
         self._pass.forward(batch.x, batch.predictions)
         if self._pass.activity_loss is not None:
-            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, batch)
+            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, context)
         delta = self._pass.delta
         if self._is_checked:
             self._loss.gradient(batch.predictions, batch.y, delta)
@@ -279,11 +282,10 @@ def _clip_overflowing(g: Array, clip_norm: float) -> None:
         np.multiply(scaled, clip_norm / norm, out=g)
 
 
-def _sum_by_weight(values: Array, batch: Batch) -> Array:
+def _sum_by_weight(values: Array, batch: BatchMemory) -> Array:
     """Return the weighted sum over the rows of a batch, in double precision, for each member."""
     losses = np.atleast_2d(values).astype(np.float64)
-    weight = batch.row_weight
-    weight = weight[..., 0] if isinstance(weight, np.ndarray) else weight
+    weight = batch.weight[..., 0] if isinstance(batch.weight, np.ndarray) else batch.weight
     return np.asarray((losses * weight).sum(axis=1) * np.ravel(batch.total))
 
 

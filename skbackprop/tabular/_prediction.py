@@ -96,12 +96,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
         return self._predict_in_blocks(rows, mix)
 
-    def _predict_for_score(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Array, Array, Array | None]:
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
         """Return the targets, mixed outputs and weights that the score is computed from."""
         outputs = self._predict(X, self._mix)
-        return self._encode_targets(y), outputs, validate_weight(sample_weight, outputs)
+        return self._encode_targets(y), outputs, validate_weight(weight, outputs)
 
     def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
