@@ -51,6 +51,7 @@ _CLASSES = {
     "tabular._random_slopes": ["RandomSlopes"],
     "tabular._date_and_text_encodings": ["DateEncoding", "TextEncoding", "TimeEncoding"],
     "tabular._model_inputs": ["FeatureBuilder"],
+    "tabular._monotone": ["MonotoneInputs"],
     "tabular._networks": [
         "OutputBiasInit",
         *("TabularClassifierNetworks", "TabularRegressorNetworks"),

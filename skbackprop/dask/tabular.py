@@ -37,7 +37,7 @@ from ..tabular._networks import (
     TabularRegressorNetworks,
     TrainingData,
 )
-from ..tabular._read_table import TableColumns, find_kinds, read_table
+from ..tabular._read_table import TableColumns, find_constraints, find_kinds, read_table
 from ..tabular._table_encoding import FittedEncoding, UnscaledRows
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
@@ -217,6 +217,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             rng,
             y if is_continuous else None,
             lambda: self._sample_folds,
+            find_constraints(self.monotonic_cst, columns, kinds),
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, self._blocks.n_rows)
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))

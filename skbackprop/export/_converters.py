@@ -30,6 +30,7 @@ from ..tabular import PeriodicFeatures, PiecewiseLinearEncoder, TableEncoder
 from ..tabular._categorical_encoding import CategoryLevels, OneHot
 from ..tabular._column_values import find_role, to_floats
 from ..tabular._model_inputs import FeatureBuilder
+from ..tabular._monotone import MonotoneDense, MonotoneInputs
 from ..tabular._table_encoding import FittedEncoding
 from ..tabular.numeric_encoders import RobustScaling
 from ..utils.arrays import Array
@@ -276,6 +277,20 @@ def _(part: BlockDiagonalDense, x: Expr, arrays: Arrays) -> Any:
     )
     columns = ex.reshape(by_member, (n_members, part.n_blocks * part.n_units))
     return ex.concat([columns, others * np.ones((n_members, 1))])
+
+
+@to_expression.register
+def _(part: MonotoneInputs, x: Expr, arrays: Arrays) -> Any:
+    columns, signs = part.order()
+    return ex.take_columns(x, columns) * np.where(signs, signs, 1)
+
+
+@to_expression.register
+def _(part: MonotoneDense, x: Expr, arrays: Arrays) -> Any:
+    split = x.width - part.n_inputs
+    others = ex.take_columns(x, range(split, x.width))
+    activations = ex.concat(part.activate(ex.take_columns(x, range(split)), others))
+    return activations @ part.expand_weights(arrays["weights"]) + arrays["biases"]
 
 
 @to_expression.register

@@ -476,6 +476,10 @@ class Layer(Configurable):
         """
         return (self,)
 
+    def adapt_network(self, layers: list[Layer]) -> list[Layer]:
+        """Return the layers of a network that begins with this layer."""
+        return layers
+
     def mirror(self, input_shape: Shape) -> tuple[Layer, ...]:
         """Return the layers that mirror it in the decoder of an autoencoder.
 

@@ -267,7 +267,8 @@ def choose_view(estimator: Any) -> FeatureView:
 
 def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
     """Fit a clone to all rows except those of a fold."""
-    categorical_mask = data.estimator._features.categorical_mask
+    features = data.estimator._features
+    categorical_mask = features.categorical_mask
     X, y, weight = data.rows.X, data.rows.y, data.rows.weight
     is_train = np.ones(len(y), dtype=bool) if data.folds is None else data.folds != fold
     if weight is not None:
@@ -276,6 +277,8 @@ def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> 
     if is_classifier(estimator) and (y == y[0]).all():
         return DummyClassifier().fit(X, y)
     model = clone(estimator)
+    if any(features.table_constraints):
+        model.set_params(monotonic_cst=features.table_constraints)
     # Draw a seed for each random_state that is None, so that the fit is reproducible.
     for name, value in sorted(model.get_params().items()):
         if name.split("__")[-1] == "random_state" and value is None:

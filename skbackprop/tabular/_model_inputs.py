@@ -118,6 +118,18 @@ class FeatureBuilder:
         n_numbers = len(self.encoding.numbers.center)
         return np.arange(n_numbers + len(self.codes)) >= n_numbers
 
+    @property
+    def encoded_constraints(self) -> tuple[int, ...]:
+        """The constraint of each encoded column, 0 for indicators of missing values; () if none."""
+        signs, outputs = self.encoding.constraints, self.encoding.outputs()
+        return tuple(signs[o.column] * (o.type != "missing") for o in outputs) if any(signs) else ()
+
+    @property
+    def table_constraints(self) -> list[int]:
+        """The constraint of each column of the view "table"."""
+        signs = [self.encoding.constraints[column] for column in self.encoding.numeric_columns]
+        return signs + [0] * (len(self.categorical_mask) - len(signs))
+
     def make_training_input(self, rows: UnscaledRows, view: FeatureView) -> Array | LazyMatrix:
         """Return a view of rows: an array if it is small or the table, else a lazy matrix."""
         if view == "table":

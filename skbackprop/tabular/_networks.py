@@ -37,6 +37,7 @@ from ..training.diagnostics import OUT_OF_TIME, warn
 from ..utils.arrays import Array
 from ._ensemble_weights import fit_softmax_temperature
 from ._model_inputs import WIDTH, FeatureView
+from ._monotone import MonotoneInputs
 
 # -------------------------------------------------------------------------------- settings
 
@@ -96,7 +97,11 @@ def _steps_per_epoch(n_train: int, max_batch_size: int = BATCH_SIZE) -> int:
 
 
 def network_params(
-    defaults: EnsembleSettings, n_blocks: int, n_train: int, n_estimators: int
+    defaults: EnsembleSettings,
+    n_blocks: int,
+    n_train: int,
+    n_estimators: int,
+    constraints: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Return the constructor parameters of the networks.
 
@@ -110,13 +115,18 @@ def network_params(
         The number of training rows of a network.
     n_estimators : int
         The number of networks.
+    constraints : tuple of int, default=()
+        The constraint of each encoded column; () for none.
     """
+    monotone = [MonotoneInputs(constraints, n_blocks)] if constraints else []
+    n_blocks -= int(np.count_nonzero(constraints[:n_blocks]))
     embedding = [BlockDiagonalDense(n_blocks, WIDTH, N_EMBEDDED)] if n_blocks else []
+    scale = [] if monotone else [Scale()]  # factors might become negative
     # Batches have almost equal sizes, because a step on a small rest would be too noisy.
     batch_size = -(-n_train // _steps_per_epoch(n_train, defaults.max_batch_size))
     return {
         "hidden_layer_sizes": defaults.hidden_layer_sizes,
-        "layers": [*embedding, Scale()],
+        "layers": [*monotone, *embedding, *scale],
         "activation": "silu",
         "dropout": defaults.dropout,
         "solver": AdamW(0.9, 0.95, weight_decay=defaults.weight_decay),
@@ -138,15 +148,19 @@ def network_params(
 class OutputBiasInit(Initializer):
     """Initial weights with which the first predictions are close to a constant.
 
-    Hidden weights have the variance 2 / fan_in, output weights 0.01 / fan_in.
+    Hidden weights have the variance 2 / fan_in, output weights 0.01 / fan_in. Weights between
+    monotone units are divided by the number of their inputs, because they do not cancel out.
 
     Parameters
     ----------
     intercepts : tuple of float
         The raw predictions of the constant: the biases of the last layer.
+    n_monotone : int, default=0
+        The number of monotone inputs, as in `MonotoneInputs`.
     """
 
     intercepts: tuple[float, ...]
+    n_monotone: int = 0
 
     def draw_all(
         self, rng: np.random.RandomState, shapes: Sequence[tuple[int, ...]]
@@ -157,7 +171,16 @@ class OutputBiasInit(Initializer):
             (rng.normal(0, 2**0.5 / shape[0] ** 0.5, shape), np.zeros(shape[1])) for shape in shapes
         ]
         weights = rng.normal(0, 0.1 / output_shape[0] ** 0.5, output_shape)
-        return [*layers, (weights, np.array(self.intercepts))]
+        layers.append((weights, np.array(self.intercepts)))
+        n_inputs = self.n_monotone
+        for weights, _ in layers if n_inputs else ():
+            weights[-n_inputs:] /= n_inputs
+            n_inputs = weights.shape[1] // 2  # half of the hidden units have constraints
+        return layers
+
+
+# The decimals of raw predictions of monotone networks, whose rounding errors are below 1e-12.
+_N_DECIMALS = 6
 
 
 class TabularNetworkMixin(BaseNeuralNetwork):
@@ -223,7 +246,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     @property
     def view(self) -> FeatureView:
         """The representation of rows that the networks take."""
-        return "embedded" if isinstance(self.layers[0], BlockDiagonalDense) else "encoded"
+        return "embedded" if getattr(self.layers[0], "n_blocks", 0) else "encoded"
 
     @property
     def max_matmul_size(self) -> int:
@@ -232,6 +255,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
 
     def outputs(self, X: Array, single_precision: bool = False, member: int | None = None) -> Array:
         """Return the outputs of all networks, or of one, of shape (n_networks, n, n_outputs)."""
+        is_monotone = isinstance(self.layers[0], MonotoneInputs)
+        single_precision &= not is_monotone
         predictors = self.__dict__.setdefault("_predictors", {})
         if (single_precision, member) not in predictors:
             parameters = self._predictor.parameters.astype(
@@ -243,6 +268,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         with np.errstate(all="ignore"):
             blocks = list(predictors[single_precision, member].iter_blocks(X))
             scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+            # The place of a row in its block affects rounding, which must not cause a step.
+            scores = np.round(scores, _N_DECIMALS) if is_monotone else scores
             return np.asarray(self.convert_raw_predictions(scores))
 
     def out_of_fold_outputs(self) -> Array:

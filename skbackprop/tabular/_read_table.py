@@ -404,6 +404,42 @@ def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) 
     return by_position
 
 
+def find_constraints(
+    monotonic_cst: Any, columns: TableColumns, kinds: Sequence[Kind]
+) -> Sequence[int]:
+    """Return the constraint of each column, -1, 0 or 1, that `monotonic_cst` gives.
+
+    Raises
+    ------
+    ValueError
+        If it does not fit the columns, or constrains a column that is not a number.
+    """
+    names = list(range(columns.n_columns) if columns.names is None else columns.names)
+    if not isinstance(monotonic_cst, Mapping):
+        values = np.asarray([0] * len(names) if monotonic_cst is None else monotonic_cst)
+        if values.shape != (len(names),):
+            raise ValueError(
+                f"monotonic_cst must have one value for each of the {len(names)} columns of X, got "
+                f"an array of shape {values.shape}. For a few columns, pass a dict such as "
+                f"{{{names[0]!r}: 1}}."
+            )
+        monotonic_cst = dict(zip(names, values.tolist(), strict=True))
+    for name, value in monotonic_cst.items():
+        if name not in names or value not in (-1, 0, 1):
+            raise ValueError(
+                "monotonic_cst must map columns of X to -1 (decreasing), 0 (no constraint) or 1 "
+                f"(increasing), got {value!r} for the column {name!r}. The columns are {names}."
+            )
+        kind = kinds[names.index(name)]
+        if value and kind not in NUMERIC_KINDS:
+            raise ValueError(
+                f"monotonic_cst must be 0 for columns that are not numbers, got {value!r} for "
+                f"column {name!r} of the kind {kind!r}. Set it to 0, or convert the column, such "
+                "as categories to their ranks and dates to days."
+            )
+    return [int(monotonic_cst.get(name, 0)) for name in names]
+
+
 def _override_kind(columns: TableColumns, column: int, kind: Kind, choice: Kind) -> Kind:
     """Return the kind of a column that the user names, after a check of the values."""
     if choice == kind or (choice == "number" and kind in NUMERIC_KINDS):

@@ -22,7 +22,13 @@ from ._categorical_encoding import (
 from ._column_values import Kind
 from ._date_and_text_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._random_slopes import RandomSlopes
-from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
+from ._read_table import (
+    NUMERIC_KINDS,
+    SparseColumns,
+    TableColumns,
+    find_constraints,
+    find_kinds,
+)
 from .numeric_encoders import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
@@ -81,6 +87,9 @@ class FittedEncoding:
         last.
     interactions : RandomSlopes or None
         Interactions of a categorical and a numeric column.
+    constraints : sequence of int
+        For each column, 1 if predictions must not decrease in it, -1 if they must not increase, and
+        0 for no constraint.
     """
 
     numeric_columns: Sequence[int]
@@ -90,6 +99,7 @@ class FittedEncoding:
     kinds: Sequence[Kind]
     column_encodings: Mapping[int, ColumnEncoding]
     interactions: RandomSlopes | None
+    constraints: Sequence[int]
 
     @classmethod
     def fit(
@@ -99,14 +109,17 @@ class FittedEncoding:
         settings: Any,
         groups: Array | None = None,
         with_interactions: bool = False,
+        monotonic_cst: Any = None,
     ) -> tuple[Self, UnscaledRows]:
         """Return the encoding of a table, and its rows.
 
         The `settings` are the parameters of a `TableEncoder`. Target statistics of a row come from
         rows of other groups, if there are any. `with_interactions` fits `RandomSlopes` to
-        continuous targets of tables that are not sparse.
+        continuous targets of tables that are not sparse. `monotonic_cst` is the parameter of a
+        tabular estimator.
         """
         kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
+        constraints = find_constraints(monotonic_cst, columns, kinds)
         category_columns = [i for i, kind in enumerate(kinds) if kind == "category"]
         levels, codes = _fit_levels(columns, category_columns, settings.min_frequency)
         check_consistent_length(columns.table, y)
@@ -123,7 +136,7 @@ class FittedEncoding:
         target = np.asarray(y, float) if has_interactions else None
         draw_folds = partial(draw_target_folds, columns.n_rows, random_state, groups)
         return cls.from_categories(
-            columns, kinds, categories, codes, random_state, target, draw_folds
+            columns, kinds, categories, codes, random_state, target, draw_folds, constraints
         )
 
     @classmethod
@@ -136,6 +149,7 @@ class FittedEncoding:
         random_state: Any,
         y: Array | None,
         draw_folds: Callable[[], Array],
+        constraints: Sequence[int],
     ) -> tuple[Self, UnscaledRows]:
         """Fit the encoding of numbers, dates and text, with a fitted encoding of categories.
 
@@ -153,6 +167,8 @@ class FittedEncoding:
             The target of interactions; None for no interactions, as in sparse tables.
         draw_folds : callable
             Draws the fold of each row for interactions, if there are no target statistics.
+        constraints : sequence of int
+            As for the class.
 
         Returns
         -------
@@ -173,7 +189,7 @@ class FittedEncoding:
             interactions = RandomSlopes.fit(
                 codes,
                 z,
-                scalings[0].scaled,
+                scalings[0].scaled & (np.take(constraints, numeric_columns) == 0),
                 y,
                 draw_folds if statistics is None else lambda: statistics.folds,
                 [item.n_codes for item in categories.levels],
@@ -200,6 +216,7 @@ class FittedEncoding:
             kinds,
             encodings,
             interactions,
+            constraints,
         )
         return fitted, UnscaledRows(_join_columns(blocks), codes)
 

@@ -37,7 +37,7 @@ from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
-from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit
+from ._blended_estimators import AUTO, BOOSTED, BOOSTING, choose_view, cross_fit
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
@@ -66,6 +66,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         "n_estimators": [Interval(Integral, 2, None, closed="left"), StrOptions({AUTO})],
         "categorical_features": ["array-like", StrOptions({"from_dtype"}), None],
         "column_kinds": [dict, None],
+        "monotonic_cst": ["array-like", dict, None],
         "blend": [StrOptions({AUTO, BOOSTING}), list, tuple, None],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "time_limit": [Interval(Real, 0, None, closed="neither"), None],
@@ -84,6 +85,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     n_estimators: Any
     categorical_features: Any
     column_kinds: Any
+    monotonic_cst: Any
     blend: Any
     max_iter: int | None
     time_limit: float | None
@@ -308,9 +310,17 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             random_state=rng,
         )
         encoding, rows = FittedEncoding.fit(
-            columns, y if target_type else None, settings, group, with_interactions=True
+            columns, y if target_type else None, settings, group, True, self.monotonic_cst
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
+        blend = self._blended_estimators(columns.n_rows)
+        others = [item for item in blend if not isinstance(item, BOOSTED)]
+        if any(encoding.constraints) and others:
+            raise ValueError(
+                f"blend must hold no {type(others[0]).__name__} with monotonic_cst, got "
+                f"{self.blend!r}, because only networks and gradient boosting of scikit-learn have "
+                f'monotone predictions. Remove it, or set blend="{BOOSTING}".'
+            )
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         return rows
 
@@ -447,9 +457,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
-        n_blocks = self._features.n_blocks if defaults.view == "embedded" else 0
-        params = network_params(defaults, n_blocks, data.n_train, data.n_estimators)
-        return self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
+        features = self._features
+        n_blocks = features.n_blocks if defaults.view == "embedded" else 0
+        sizes, constraints = (data.n_train, data.n_estimators), features.encoded_constraints
+        params = network_params(defaults, n_blocks, *sizes, constraints)
+        networks = self._make_networks(params | {"random_state": draw_seed(data.rng)}, data.rows)
+        if constraints:
+            networks.init = replace(networks.init, n_monotone=networks.layers[0].n_monotone)
+        return networks
 
     def _improves_mixture(
         self, outputs: Array, mixtures: Sequence[list[Array]], rows: Rows, min_gain: float

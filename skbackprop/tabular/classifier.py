@@ -23,7 +23,7 @@ from ..training.class_weight import (
     validate_class_weight,
 )
 from ..training.diagnostics import warn
-from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
+from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
 from ._blended_estimators import resolve_blend
 from ._ensemble_weights import (
     average_probabilities,
@@ -67,6 +67,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     column_kinds : dict or None, default=None
         The kind of each column, as in `TableEncoder`, by its name or position: "number",
         "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
+    monotonic_cst : array-like of int, dict or None, default=None
+        The columns in which the probability of ``classes_[1]`` is monotone, with the values of
+        `HistGradientBoostingClassifier`: 1 if it must not fall when the number rises, -1 if it
+        must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
+        of columns, or positions without names, to values. For columns of numbers, booleans and
+        durations, and for two classes. Half of the hidden units of each network see these columns,
+        and are monotone [5]_. Boosting has the same constraints, and `blend` must hold no other
+        estimators. None for no constraints.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, which multiplies the weights of its rows. "balanced" gives all
         classes the same total weight. None for the weight 1. Class weights shift the predicted
@@ -148,6 +156,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     .. [3] Guo, Pleiss, Sun & Weinberger, "On calibration of modern neural networks", ICML 2017.
     .. [4] Thompson, "Some shrinkage techniques for estimating the mean", Journal of the American
        Statistical Association 63, 1968.
+    .. [5] Sartor, Sinigaglia & Susto, "Advancing constrained monotonic neural networks: achieving
+       universal approximation beyond bounded activations", ICML 2025.
 
     Examples
     --------
@@ -181,6 +191,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         *,
         categorical_features: Columns = "from_dtype",
         column_kinds: ColumnKinds = None,
+        monotonic_cst: MonotonicCst = None,
         class_weight: ClassWeight | None = None,
         blend: Literal["auto", "boosting"] | list[Any] | tuple[Any, ...] | None = "auto",
         max_iter: int | None = None,
@@ -191,6 +202,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.n_estimators = n_estimators
         self.categorical_features = categorical_features
         self.column_kinds = column_kinds
+        self.monotonic_cst = monotonic_cst
         self.class_weight = class_weight
         self.blend = blend
         self.max_iter = max_iter
@@ -205,6 +217,12 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
                 f"y contains only the class {self.classes_.tolist()[0]!r}, so it is predicted for "
                 "all rows, with a probability of 1. Pass rows of other classes as well.",
                 UserWarning,
+            )
+        if self.monotonic_cst is not None and len(self.classes_) > 2:
+            raise ValueError(
+                f"monotonic_cst needs two classes, got {len(self.classes_)}: where a column favors "
+                "one class, the probabilities of the others may rise or fall. Set it to None, or "
+                "fit a classifier of one class against the rest."
             )
         self._class_weights = None
         if self.class_weight is not None:

@@ -27,7 +27,7 @@ from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
 from ..nn.rows import Rows
 from ..utils._name_types import RegressorLossName
-from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
+from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
 from ._blended_estimators import resolve_blend
 from ._ensemble_weights import stacking_weights_nnls
 from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
@@ -72,6 +72,15 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     column_kinds : dict or None, default=None
         The kind of each column, as in `TableEncoder`, by its name or position: "number",
         "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
+    monotonic_cst : array-like of int, dict or None, default=None
+        The columns in which the prediction is monotone, with the values of
+        `HistGradientBoostingRegressor`: 1 if it must not fall when the number rises, -1 if it
+        must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
+        of columns, or positions without names, to values. For columns of numbers, booleans and
+        durations, and for losses with one prediction. Half of the hidden units of each network see
+        these columns, and are monotone [5]_. Boosting has the same constraints, and `blend` must
+        hold no other estimators. The ends of intervals may not be monotone. None for no
+        constraints.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, as in `BackpropRegressor`. It determines what is predicted. For
         training, y is divided by its standard deviation, or by its mean if the loss needs
@@ -157,6 +166,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
        of Statistics 49(1), 2021.
     .. [4] Robinson, "That BLUP is a good thing: the estimation of random effects", Statistical
        Science 6(1), 1991.
+    .. [5] Sartor, Sinigaglia & Susto, "Advancing constrained monotonic neural networks: achieving
+       universal approximation beyond bounded activations", ICML 2025.
 
     Examples
     --------
@@ -185,6 +196,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         *,
         categorical_features: Columns = "from_dtype",
         column_kinds: ColumnKinds = None,
+        monotonic_cst: MonotonicCst = None,
         loss: RegressorLossName | Loss = "squared_error",
         clip: bool = True,
         blend: Literal["auto", "boosting"] | list[Any] | tuple[Any, ...] | None = "auto",
@@ -196,6 +208,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self.n_estimators = n_estimators
         self.categorical_features = categorical_features
         self.column_kinds = column_kinds
+        self.monotonic_cst = monotonic_cst
         self.loss = loss
         self.clip = clip
         self.blend = blend
@@ -206,6 +219,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         loss = REGRESSOR_LOSSES[self.loss] if isinstance(self.loss, str) else self.loss
+        if self.monotonic_cst is not None and loss.n_outputs_per_target > 1:
+            raise ValueError(
+                "monotonic_cst needs a loss with one prediction for each target, got "
+                f"loss={self.loss!r}. Set it to None, or choose another loss."
+            )
         self._targets = NumberTargets.fit(loss, y, weight, is_scaled=can_be_scaled(loss))
         try:
             loss.link.link(np.ones((1, loss.n_outputs_per_target)))

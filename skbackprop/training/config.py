@@ -276,7 +276,7 @@ class Config:
         widths, activation = self.hidden_layer_sizes, self.activation
         n_frozen = self.n_frozen_layers
         layers += dense_layers(widths, activation, n_outputs, self.normalization, n_frozen)
-        return Network(input_shape, tuple(layers))
+        return Network(input_shape, tuple(layers[0].adapt_network(layers)))
 
     def validate_network(self, network: Network) -> None:
         """Check that the solver can train the layers of a network, dropout included.

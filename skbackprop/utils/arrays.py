@@ -35,6 +35,9 @@ ColumnKinds: TypeAlias = (
 )
 """What columns of a table are taken for, by their names or positions."""
 
+MonotonicCst: TypeAlias = "ArrayLike | Mapping[Any, Literal[-1, 0, 1]] | None"
+"""In which columns of a table predictions are monotone: an array, or a dict by name."""
+
 FloatOrPerMember: TypeAlias = float | Array
 """A hyperparameter: a float for all members, or an array of shape (n_estimators, 1)."""
 

@@ -284,6 +284,13 @@ def test_to_local_is_a_local_estimator_and_score_is_its_score(kind):
     assert not hasattr(clone(model), "networks_")
 
 
+def test_predictions_are_monotone():
+    X, y = raw_table(TabularRegressor)
+    model = DaskTabularRegressor(**SMALL, monotonic_cst={"x": -1}).fit(*as_frame(X, y))
+    steps = np.diff(model.predict(X.iloc[[0] * 50].assign(x=np.linspace(-3, 3, 50))))
+    assert steps.max() <= 0 and steps.min() < 0
+
+
 def test_validation_rows_take_the_place_of_folds():
     X, y = raw_table(TabularClassifier)
     Xd, yd = as_frame(X, y)

@@ -84,7 +84,12 @@ def test_tabular_classifiers(labels, categorical_features):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"n_estimators": 3}, {"loss": "gaussian", "clip": False}, {"loss": Quantile([0.1, 0.9])}],
+    [
+        {"n_estimators": 3},
+        {"loss": "gaussian", "clip": False},
+        {"loss": Quantile([0.1, 0.9])},
+        {"blend": "boosting", "monotonic_cst": [1, 0, -1, -1, 0, 0]},
+    ],
 )
 def test_tabular_regressors(settings):
     settings = {"n_estimators": 2, "max_iter": 2, "random_state": 0} | settings
