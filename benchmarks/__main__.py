@@ -14,6 +14,7 @@ from benchmarks import (
     large_tables,
     layers,
     memory,
+    monotone,
     regularization,
     search,
     series,
@@ -25,7 +26,7 @@ from benchmarks._report import argument_parser, print_setting
 if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
-    quality = (ensembles, regularization, intervals, calibration)
+    quality = (ensembles, regularization, intervals, calibration, monotone)
     for benchmark in (
         speed,
         layers,
