@@ -148,8 +148,7 @@ def check_coverage(coverage: Any, n_rows: int) -> None:
     if n_rows < n_min:
         raise ValueError(
             f"coverage={coverage} needs at least {n_min} held-out rows with positive weight, but "
-            f"the estimator was fitted with n_samples={n_rows} of them. Use more rows, or a lower "
-            "coverage."
+            f"there are n_samples={n_rows} of them. Use more rows, or a lower coverage."
         )
 
 
@@ -532,7 +531,9 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
         self._check_target(y)
         targets = _to_float64(check_array(y, ensure_2d=False, dtype=np.float64, input_name="y"))
         X, y = indexable(X, y)
-        fitted, X_held_out, targets = self._fit_estimator(X, y, targets, fit_params)
+        train, held_out = self._split(len(targets))
+        fitted = self._fit_clone(X, y, train, self._route(fit_params))
+        X_held_out, targets = _safe_indexing(X, held_out), targets[held_out]
         kind = self._resolve_conformity_score(fitted, X_held_out, targets)
         band = _make_raw_band(kind, fitted, X_held_out)
         scores = np.sort(self._compute_scores(band, targets), axis=0)
@@ -543,41 +544,29 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
         self.n_calibration_ = len(scores)
         return self
 
-    def _fit_estimator(
-        self, X: Any, y: Any, targets: Array, fit_params: dict[str, Any]
-    ) -> tuple[Any, Any, Array]:
-        """Return the fitted estimator, and X and targets of the held-out rows."""
-        fit_params = self._route(fit_params)
-        n_held_out = self._count_held_out(len(targets))
+    def _split(self, n: int) -> tuple[Array, Array]:
+        """Return the rows to train on, and the rows to calibrate on."""
+        rows, fraction = np.arange(n), self.calibration_fraction
         if isinstance(self.estimator, FrozenEstimator):
-            return self.estimator, X, targets
-        train, held_out = train_test_split(
-            np.arange(len(targets)), test_size=n_held_out, random_state=self.random_state
-        )
-        fitted = self._fit_clone(X, y, train, fit_params)
-        return fitted, _safe_indexing(X, held_out), targets[held_out]
-
-    def _count_held_out(self, n: int) -> int:
-        """Return the number of held-out rows; raise a ValueError if there are too few rows."""
-        needed, fraction = min_calibration_samples(self.coverage), self.calibration_fraction
-        is_frozen = isinstance(self.estimator, FrozenEstimator)
-        if is_frozen:
-            n_held_out = n
-        elif fraction == "auto":
+            check_coverage(self.coverage, n)
+            return rows, rows
+        needed = min_calibration_samples(self.coverage)
+        if fraction == "auto":
             n_held_out = max(math.ceil(n / 4), needed)
         else:
             is_count = isinstance(fraction, Integral)
             n_held_out = int(fraction) if is_count else math.ceil(fraction * n)
-        if n_held_out < needed or (n_held_out >= n and not is_frozen):
-            reason = f"n_samples={n}"
-            if not is_frozen:
-                reason = f"calibration_fraction={fraction!r} holds out {n_held_out} of {reason}"
+        if not needed <= n_held_out < n:
             raise ValueError(
-                f"coverage={self.coverage} needs at least {needed} rows for calibration"
-                f"{'' if is_frozen else ' and more rows for training'}, but {reason}. Use more "
-                "rows, another calibration_fraction, or a lower coverage."
+                f"coverage={self.coverage} needs at least {needed} rows for calibration and more "
+                f"rows for training, but calibration_fraction={fraction!r} holds out {n_held_out} "
+                f"of n_samples={n}. Use more rows, another calibration_fraction, or a lower "
+                "coverage."
             )
-        return n_held_out
+        train, held_out = train_test_split(
+            rows, test_size=n_held_out, random_state=self.random_state
+        )
+        return train, held_out
 
     def _resolve_conformity_score(self, fitted: Any, X: Any, y: Array) -> str:
         """Return the name of the conformity score; check the predictions that it needs."""
