@@ -500,20 +500,14 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         except ValueError as error:
             suggestion = did_you_mean(scoring, ["loss", *get_scorer_names()])
             raise ValueError(f"{error}{suggestion}") from None
-        template = self._without_state()
+        template, params = self._without_state(), self._get_init_params()
         if config.n_estimators > 1:
-            template.n_estimators = 1
-        template.__dict__.update(
-            n_features_in_=network.n_units[0],
-            _row_shape=network.input_shape,
-            _fit_params=template._get_init_params(),
-            _was_incremental=False,
-            **targets.attributes,
-        )
+            template.n_estimators = params["n_estimators"] = 1
 
         def score(parameters: Parameters, validation: Validation, predictions: Array) -> float:
-            estimator = shallow_copy(template)
-            estimator._set_networks(config, network, targets, TrainState.initial(parameters))
+            estimator, state = shallow_copy(template), TrainState.initial(parameters)
+            parts = params, config, network, targets, state, network.input_shape
+            estimator.__dict__.update(template._fitted_attributes(*parts))
             weight = validation.weight
             options = {} if weight is None else {"sample_weight": weight}
             result = scorer(estimator, validation.input, validation.original_y, **options)
