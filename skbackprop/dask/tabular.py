@@ -142,25 +142,17 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
 
     def _check_supported(self, groups: Any, resume_from: Any) -> None:
         """Check that parameters and arguments are available on a cluster."""
-        name, local = type(self).__name__, self._local.__name__
-        if self.blend not in (None, AUTO):
-            raise ValueError(
-                f"blend must be None or 'auto' on a Dask cluster, got {self.blend!r}, because "
-                f"other estimators need all rows in one place. Train the local {local} on a sample "
-                "of the rows with blend, or leave it out."
-            )
-        if groups is not None:
-            raise ValueError(
-                f"groups must be None on a Dask cluster, because {name} holds out single rows of "
-                "each block. Pass X_val and y_val with rows of other groups, or train the local "
-                f"{local}."
-            )
         callbacks = getattr(self, "_skl_callbacks", [])
-        if resume_from is not None or any(getattr(item, "resumes", False) for item in callbacks):
+        has_checkpoint = any(getattr(callback, "resumes", False) for callback in callbacks)
+        is_given = {
+            f"blend={self.blend!r}": self.blend not in (None, AUTO),
+            "groups (pass X_val and y_val with rows of other groups)": groups is not None,
+            "resume_from and the callback Checkpoint": resume_from is not None or has_checkpoint,
+        }
+        for setting in (setting for setting, given in is_given.items() if given):
             raise ValueError(
-                f"resume_from and the callback Checkpoint are not available in {name}, which "
-                "survives the loss of workers without them. Leave them out, or train the local "
-                f"{local}."
+                f"{type(self).__name__} does not support {setting} on a Dask cluster. Leave it "
+                f"out, or train the local {self._local.__name__} on a sample of the rows."
             )
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:

@@ -215,11 +215,6 @@ class FittedMixin(EstimatorMixin):
                 f"{name} can only be assigned after fit. To make a fitted {type(self).__name__} "
                 f"from weights, call {type(self).__name__}.from_weights(coefs, intercepts)."
             )
-        elif name in ("n_layers_", "n_outputs_", "out_activation_"):  # of scikit-learn's predict
-            raise AttributeError(
-                f"{name} cannot be assigned, because it follows from the layers and the loss. For "
-                "the outputs of a hidden layer, use skbackprop.inspection.BackpropFeatures."
-            )
         else:
             super().__setattr__(name, value)
 

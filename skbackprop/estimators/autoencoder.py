@@ -53,7 +53,8 @@ N_DRAWS = 20
 
 def check_variational(estimator: Any) -> bool:
     """Check that codes have a distribution, for `available_if`."""
-    if not estimator.variational:
+    network = vars(estimator).get("_network")
+    if not (estimator.variational if network is None else network.is_variational):
         raise AttributeError(
             "sample is only available for variational autoencoders. Set variational=True and fit."
         )
@@ -671,11 +672,6 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        if not self._network.is_variational:
-            raise NotFittedError(
-                "sample needs codes with a distribution, but this BackpropAutoencoder was fitted "
-                "with variational=False. Fit it again with variational=True."
-            )
         rng = check_random_state(random_state)
         return self.inverse_transform(rng.standard_normal((n_samples, self._n_features_out)))
 
