@@ -927,16 +927,13 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
     It is halfway between two scores, so that rounding errors move no training row across it. If
     no score has that share below it, it is the largest score.
     """
-    weight = np.ones(len(scores)) if weight is None else weight
-    order = np.argsort(scores[weight > 0], kind="stable")
-    values, shares = scores[weight > 0][order], weight[weight > 0][order]
+    if weight is not None:
+        scores, weight = scores[weight > 0], weight[weight > 0]
+    share = contamination * (1 - _ROUNDING)
+    highest = np.quantile(scores, share, weights=weight, method="inverted_cdf")
     # Equal rows may have scores that differ by rounding.
-    is_first = np.append(True, np.diff(values) > _ROUNDING * np.abs(values[1:]))
-    values, sums = values[is_first], np.cumsum(np.add.reduceat(shares, np.flatnonzero(is_first)))
-    n_below = 1 + int(np.searchsorted(sums, contamination * sums[-1] * (1 - _ROUNDING)))
-    if n_below >= len(values):
-        return float(values[-1])
-    return float(values[n_below - 1] + values[n_below]) / 2
+    above = scores[scores - highest > _ROUNDING * np.abs(scores)]
+    return float(highest + above.min()) / 2 if len(above) else float(highest)
 
 
 def _score_rows(
