@@ -60,8 +60,9 @@ class CallbackContext:
     def subcontext(self, task_name: str = "", max_subtasks: int | None = 0) -> CallbackContext:
         """Return the context of the next part of the task."""
         task_id, self._n_subtasks = self._n_subtasks, self._n_subtasks + 1
-        changes = {"task_name": task_name, "task_id": task_id, "max_subtasks": max_subtasks}
-        return replace(self, **changes, parent=self)
+        return replace(
+            self, task_name=task_name, task_id=task_id, max_subtasks=max_subtasks, parent=self
+        )
 
     @contextmanager
     def propagate_callback_context(self, sub_estimator: Any) -> Iterator[None]:

@@ -35,7 +35,6 @@ from ..optimizers import OPTIMIZERS
 from ..training.architecture import check_first_layer
 from ..training.class_weight import BALANCED
 from ..training.config import Config
-from ..training.epochs import MakeStack
 from ..training.train import OnEpoch
 from ..utils.arrays import Array
 from ._blocks import (
@@ -262,20 +261,14 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
         )
         return replace(task, blocks=blocks)
 
-    def _train(
-        self,
-        task: Any,
-        on_epoch: OnEpoch | None = None,
-        until: int | None = None,
-        make_stack: MakeStack | None = None,
-    ) -> TrainState:
+    def _train(self, task: Any, on_epoch: OnEpoch | None, make_stack: Any = None) -> TrainState:
         """Return the state after training on the workers."""
         config, n_train = task.config, task.blocks.n_rows
         if task.has_folds:
             n_train -= n_train // config.n_estimators
         settings = task.training_network, task.targets.loss, config, self.sync_every, n_train
         with ShardPool(task.blocks, *settings) as pool:
-            return super()._train(task, on_epoch, until, partial(ClusterStack, pool))
+            return super()._train(task, on_epoch, partial(ClusterStack, pool))
 
     def _check_batch_size(self, task: Any) -> None:
         """Do nothing, because workers share batches, and the sample has fewer rows than a batch."""

@@ -466,14 +466,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         self, config: Config, row_shape: tuple[int, ...], rows: Rows, continues: bool
     ) -> Network:
         """Return the layers in prediction, those of the last fit if training continues."""
-        n_outputs = rows.y.shape[1]
-        if continues and n_outputs != self._network.n_units[-1]:
-            raise ValueError(
-                f"y needs a network with {n_outputs} output(s), but the fitted network has "
-                f"{self._network.n_units[-1]}."
-            )
         is_last = continues and config is self._config
-        network = self._network if is_last else config.network(row_shape, n_outputs)
+        network = self._network if is_last else config.network(row_shape, rows.y.shape[1])
         network.validate_padding(rows.X)
         return network
 
@@ -535,14 +529,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     # --------------------------------------------------------------------------- training
 
     def _train(
-        self,
-        task: PreparedFit,
-        on_epoch: OnEpoch | None = None,
-        until: int | None = None,
-        make_stack: MakeStack | None = None,
+        self, task: PreparedFit, on_epoch: OnEpoch | None, make_stack: MakeStack | None = None
     ) -> TrainState:
         """Return the state after training; parameters are as in `train`."""
-        config, state, n = task.config, task.state, len(task.state)
+        config, state, n, until = task.config, task.state, len(task.state), None
         if task.incremental:
             until = int(state.epoch[0, 0]) + 1
             is_scored = task.validation[0] is not None and config.early_stopping is not None
