@@ -33,7 +33,7 @@ from skbackprop import (
     ConformalRegressor,
     TabularRegressor,
 )
-from skbackprop.conformal import conformal_quantile_rank
+from skbackprop.estimators.conformity_scores import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile
 from support import class_data, few_epochs, pickled, quick, sets_by_definition, value_data
 
