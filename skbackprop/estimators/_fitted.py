@@ -53,7 +53,9 @@ def history_attributes(
             "best_iter_": best_epoch or n_iter,
         }
         members.append(attributes)
-    return {name: per_member([member[name] for member in members]) for name in members[0]}
+    if n == 1:
+        return members[0]
+    return {name: _stack_values([member[name] for member in members]) for name in members[0]}
 
 
 def get_curve(state: TrainState, key: str) -> Any:
@@ -69,9 +71,9 @@ def get_curve(state: TrainState, key: str) -> Any:
     return curves[0] if len(curves) == 1 else curves
 
 
-def per_member(values: Sequence[Any]) -> Any:
-    """Return the value of a single member, or an array with those of several."""
-    return values[0] if len(values) == 1 or values[0] is None else np.array(values)
+def _stack_values(values: Sequence[Any]) -> Any:
+    """Return an array with the values of several members, or None."""
+    return None if values[0] is None else np.array(values)
 
 
 # The number of raw predictions that are turned into predictions at once.
