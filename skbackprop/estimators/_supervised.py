@@ -126,15 +126,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         state = self._state.take(slice(i, i + 1)).with_parameters(
             self._predictor.parameters.members(slice(i, i + 1)), only_predicts=True
         )
-        fitted = member._fitted_attributes(
-            member._get_init_params(),
-            replace(self._config, n_estimators=1),
-            self._network,
-            self._targets,
-            state,
-            self._row_shape,
-            incremental=self._was_incremental,
-        )
+        params, config = member._get_init_params(), replace(self._config, n_estimators=1)
+        parts = params, config, self._network, self._targets, state, self._row_shape
+        fitted = member._fitted_attributes(*parts, incremental=self._was_incremental)
         member.__dict__.update(fitted)
         return member
 

@@ -504,9 +504,8 @@ class BackpropAutoencoder(
             estimator remains unchanged, and an unfitted one gets its initial weights, with an
             ``n_iter_`` of 0.
         """
-        return self._fit_rows(
-            X, None, sample_weight, X_val, None, sample_weight_val, groups, resume_from
-        )
+        rows = X, None, sample_weight, X_val, None, sample_weight_val, groups
+        return self._fit_rows(*rows, resume_from=resume_from)
 
     @available_if(check_stochastic)
     def partial_fit(

@@ -224,32 +224,21 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             fitted estimator stays as it was, and a new one gets its initial weights, with
             ``n_iter_`` 0.
         """
-        return self._fit_rows(
-            X, y, sample_weight, X_val, y_val, sample_weight_val, groups, resume_from
-        )
+        rows = X, y, sample_weight, X_val, y_val, sample_weight_val, groups
+        return self._fit_rows(*rows, resume_from=resume_from)
 
-    def _fit_rows(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        groups: Any = None,
-        resume_from: Any = None,
-        **options: Any,
-    ) -> Self:
-        """Validate, train and set the fitted attributes; `options` are those of `_prepare`."""
-        task = self._prepare(
-            X, y, sample_weight, X_val, y_val, sample_weight_val, groups, **options
-        )
+    def _fit_rows(self, *rows: Any, resume_from: Any = None, **options: Any) -> Self:
+        """Validate, train and set the fitted attributes.
+
+        `rows`, X, y, the weights and so on, and `options` are the arguments of `_prepare`.
+        """
+        task = self._prepare(*rows, **options)
         if resume_from is not None:
             arrays = select_state(read_checkpoint(resume_from), describe_fit(self, task.data))
             resume_training(arrays, resume_from, task)
         hook = None
         if "_skl_callbacks" in vars(self) and not task.incremental:
-            hook = CallbackHook(self, task, X, y, sample_weight)
+            hook = CallbackHook(self, task, *rows[:3])
         interrupt: BaseException | None = None
         try:
             state = self._train(task, None if hook is None else hook.on_epoch)
@@ -585,15 +574,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
                 state.temperature[...] = fit_shared_temperature(
                     network, state.inference_parameters(network.layout), validation, targets
                 )
-        attributes = self._fitted_attributes(
-            task.params,
-            config,
-            network,
-            targets,
-            state,
-            task.row_shape,
-            incremental=task.incremental,
-        )
+        parts = task.params, config, network, targets, state, task.row_shape
+        attributes = self._fitted_attributes(*parts, incremental=task.incremental)
         if not task.incremental or task.feature_names is not None:
             attributes["feature_names_in_"] = task.feature_names
         if task.has_folds:
