@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -565,18 +565,10 @@ class BackpropAutoencoder(
             _reject_padding(X)
         return X, X
 
-    def _make_targets(
-        self,
-        config: Config,
-        y: Any,
-        weight: Array | None,
-        classes: Any,
-        incremental: bool,
-    ) -> ReconstructionTargets:
+    def _make_targets(self, config: Config, *args: Any, **options: Any) -> ReconstructionTargets:
         return ReconstructionTargets(config.loss)
 
-    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> ReconstructionTargets:
-        return ReconstructionTargets(config.loss)
+    _restore_targets = _make_targets
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         fitted = super()._finish(task, state)
