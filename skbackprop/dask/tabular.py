@@ -144,15 +144,17 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         """Check that parameters and arguments are available on a cluster."""
         callbacks = getattr(self, "_skl_callbacks", [])
         has_checkpoint = any(getattr(callback, "resumes", False) for callback in callbacks)
-        is_given = {
+        settings = {
             f"blend={self.blend!r}": self.blend not in (None, AUTO),
             "groups (pass X_val and y_val with rows of other groups)": groups is not None,
             "resume_from and the callback Checkpoint": resume_from is not None or has_checkpoint,
         }
-        for setting in (setting for setting, given in is_given.items() if given):
+        unsupported = [setting for setting, is_given in settings.items() if is_given]
+        if unsupported:
             raise ValueError(
-                f"{type(self).__name__} does not support {setting} on a Dask cluster. Leave it "
-                f"out, or train the local {self._local.__name__} on a sample of the rows."
+                f"{type(self).__name__} does not support {', '.join(unsupported)} on a Dask "
+                f"cluster. Leave this out, or train the local {self._local.__name__} on a sample "
+                "of the rows."
             )
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
