@@ -419,25 +419,20 @@ class FittedMixin(EstimatorMixin):
         n_rows = max(1, _BLOCK_SIZE // (len(parameters) * predictor.network.n_units[-1]))
         arrays: list[Array] = []
         matrices: list[Any] = []
-        n_done = 0
-
         with np.errstate(all="ignore"):
-            for block in predictor.iter_blocks(X):
-                for start in range(0, block.shape[1], n_rows):
-                    outputs = block[:, start : start + n_rows]
-                    check_finite_output(outputs, predictor.network, parameters, X)
-                    result = transform(outputs)
-                    if outputs.shape[1] == X.shape[0]:
-                        return result
-                    if issparse(result):
-                        matrices.append(result)
-                        continue
-                    parts = result if isinstance(result, tuple) else (result,)
-                    if not arrays:
-                        arrays = [np.empty((X.shape[0], *a.shape[1:]), a.dtype) for a in parts]
-                    for array, part in zip(arrays, parts, strict=True):
-                        array[n_done : n_done + len(part)] = part
-                    n_done += outputs.shape[1]
+            for rows, outputs in predictor.iter_parts(X, rows_at_once=n_rows):
+                check_finite_output(outputs, predictor.network, parameters, X)
+                result = transform(outputs)
+                if outputs.shape[1] == X.shape[0]:
+                    return result
+                if issparse(result):
+                    matrices.append(result)
+                    continue
+                parts = result if isinstance(result, tuple) else (result,)
+                if not arrays:
+                    arrays = [np.empty((X.shape[0], *a.shape[1:]), a.dtype) for a in parts]
+                for array, part in zip(arrays, parts, strict=True):
+                    array[rows] = part
         if matrices:
             return vstack(matrices)
         return tuple(arrays) if len(arrays) > 1 else arrays[0]

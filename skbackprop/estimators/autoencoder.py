@@ -951,13 +951,8 @@ def _iter_blocks(
 ) -> Iterator[tuple[slice, Array, Array]]:
     """Yield blocks of rows: their slice, their raw predictions, and the dense rows."""
     n_at_once = max(1, _BLOCK_SIZE // (len(parameters) * X.shape[1]))
-    start = 0
-    for block in Predictor(network, parameters).iter_blocks(X, rows):
-        for offset in range(0, block.shape[1], n_at_once):
-            raw_predictions = block[:, offset : offset + n_at_once]
-            part = slice(start, start + raw_predictions.shape[1])
-            yield part, raw_predictions, _dense_block(X, rows, part)
-            start = part.stop
+    for part, raw_predictions in Predictor(network, parameters).iter_parts(X, rows, n_at_once):
+        yield part, raw_predictions, _dense_block(X, rows, part)
 
 
 def _dense_block(X: Any, rows: IndexArray | None, part: slice) -> Array:
