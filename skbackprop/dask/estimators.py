@@ -98,8 +98,6 @@ class DaskMixin:
 
     sync_every: int
 
-    # ------------------------------------------------------------------ prediction
-
     def to_local(self) -> Any:
         """Return a local estimator with the same parameters and the same fitted networks.
 
