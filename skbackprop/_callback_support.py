@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import wraps
 from inspect import signature
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 from uuid import UUID, uuid4
 
 _METHODS = "setup", "teardown", "on_fit_task_begin", "on_fit_task_end"
 
 
+@dataclass(eq=False)
 class CallbackContext:
     """Task of a fit: the fit itself, or a part of it such as an epoch.
 
@@ -40,22 +42,17 @@ class CallbackContext:
         The number of fits around the one of the task.
     """
 
-    sequential_subtasks = True
+    estimator_name: str
+    callbacks: list[Any]
+    task_name: str
+    task_id: int
+    max_subtasks: int | None
+    parent: CallbackContext | None
+    depth: int
+    sequential_subtasks: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        estimator_name: str,
-        callbacks: list[Any],
-        task_name: str,
-        task_id: int,
-        max_subtasks: int | None,
-        parent: CallbackContext | None,
-        depth: int,
-    ) -> None:
-        self.estimator_name, self.callbacks = estimator_name, callbacks
-        self.task_name, self.task_id = task_name, task_id
-        self.max_subtasks, self.parent, self.depth = max_subtasks, parent, depth
-        self.root_uuid: UUID = uuid4() if parent is None else parent.root_uuid
+    def __post_init__(self) -> None:
+        self.root_uuid: UUID = uuid4() if self.parent is None else self.parent.root_uuid
         self.init_time = datetime.now(UTC)
         self._n_subtasks = 0
         self._propagated: list[Any] = []
@@ -63,9 +60,8 @@ class CallbackContext:
     def subcontext(self, task_name: str = "", max_subtasks: int | None = 0) -> CallbackContext:
         """Return the context of the next part of the task."""
         task_id, self._n_subtasks = self._n_subtasks, self._n_subtasks + 1
-        return CallbackContext(
-            *(self.estimator_name, self.callbacks, task_name, task_id, max_subtasks),
-            *(self, self.depth),
+        return replace(
+            self, task_name=task_name, task_id=task_id, max_subtasks=max_subtasks, parent=self
         )
 
     @contextmanager
@@ -167,11 +163,11 @@ class CallbackSupportMixin:
         """Return the context of a fit, and set up the callbacks."""
         callbacks = vars(self).get("_skl_callbacks", [])
         task = vars(self).get("_parent_callback_ctx")
-        context = CallbackContext(
-            *(type(self).__name__, callbacks, "fit", 0 if task is None else task.task_id),
-            *(max_subtasks, None if task is None else task.parent),
-            0 if task is None else task.depth + 1,
-        )
+        task_id, parent, depth = 0, None, 0
+        if task is not None:
+            task_id, parent, depth = task.task_id, task.parent, task.depth + 1
+        name = type(self).__name__
+        context = CallbackContext(name, callbacks, "fit", task_id, max_subtasks, parent, depth)
         self._callback_fit_ctx, self._skl_callbacks_to_teardown = context, []
         for callback in callbacks:
             if task is None or not hasattr(callback, "max_propagation_depth"):
@@ -189,13 +185,8 @@ def with_callbacks(method: Any) -> Any:
             return method(self, *args, **params)
         finally:
             context = self.__dict__.pop("_callback_fit_ctx", None)
-            errors = []
-            for callback in self.__dict__.pop("_skl_callbacks_to_teardown", []):
-                try:
-                    callback.teardown(estimator=self, context=context)
-                except Exception as error:
-                    errors.append(error)
-            if errors:
-                raise errors[0]
+            with ExitStack() as stack:  # calls all, even if one raises an error
+                for callback in reversed(self.__dict__.pop("_skl_callbacks_to_teardown", [])):
+                    stack.callback(callback.teardown, estimator=self, context=context)
 
     return fit

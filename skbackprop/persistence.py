@@ -38,8 +38,9 @@ _PUBLIC_MODULES = (
 
 # Other classes whose instances are part of fitted estimators, by module.
 _CLASSES = {
-    "conformal": ["ConformalClassifier", "ConformalRegressor", "ErrorScale", "LabelScores"],
+    "conformal": ["ConformalClassifier", "ConformalRegressor"],
     "estimators._targets": ["NumberTargets"],
+    "estimators.conformity_scores": ["ErrorScale", "LabelScores"],
     "estimators.autoencoder": ["BackpropAutoencoder"],
     "estimators.classifier": ["BackpropClassifier"],
     "estimators.regressor": ["BackpropRegressor"],

@@ -33,7 +33,7 @@ from skbackprop import (
     ConformalRegressor,
     TabularRegressor,
 )
-from skbackprop.conformal import conformal_quantile_rank
+from skbackprop.estimators.conformity_scores import conformal_quantile_rank
 from skbackprop.losses import Gaussian, Quantile
 from support import class_data, few_epochs, pickled, quick, sets_by_definition, value_data
 
@@ -244,7 +244,7 @@ def test_raises_on_too_few_rows_for_the_coverage():
         "n_samples=100",
     ):
         few.fit(X, y)
-    with pytest.raises(ValueError, match="needs at least 19 rows .* but n_samples=15"):
+    with pytest.raises(ValueError, match="needs at least 19 .* there are n_samples=15"):
         few.set_params(estimator=FrozenEstimator(LinearRegression().fit(X, y))).fit(X[:15], y[:15])
     for setting, n in [("auto", 9), (100, 100), (0.99, 20)]:
         model = ConformalRegressor(LinearRegression(), calibration_fraction=setting)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skbackprop.conformal import (
+from skbackprop.estimators.conformity_scores import (
     LabelScores,
     UncalibratedBand,
     conformal_quantile_rank,

@@ -403,8 +403,7 @@ def test_check_layer_passes_options_on_and_raises_on_a_misfit():
         check_layer(Conv2D(2, 2), (3, 2, 1, 1))
     with pytest.raises(ValueError, match=r"X must have rows of shape \(4,\), got \(3,\)"):
         check_layer(Scaled(), (4,), X=np.ones((5, 3)))
-    says = r"^Scaled\(\) fails on x of shape \(5, 4\), factors of shape \(1, 4\): .*broadcast"
-    with pytest.raises(ValueError, match=says):  # it is written for rows of two axes
+    with pytest.raises(ValueError, match="broadcast"):  # it is written for rows of two axes
         check_layer(Scaled(), (4,))
 
 

@@ -14,7 +14,8 @@ from mypy import api
 import skbackprop
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop._sklearn import StrOptions
-from skbackprop.conformal import LABEL_SCORES, ConformalClassifier, ConformalRegressor
+from skbackprop.conformal import ConformalClassifier, ConformalRegressor
+from skbackprop.estimators.conformity_scores import LABEL_SCORES
 from skbackprop.utils import _name_types
 from skbackprop.utils.arrays import Array
 from test_docs import write_reference

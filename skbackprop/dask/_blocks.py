@@ -336,7 +336,7 @@ def concatenate(parts: Sequence[Any]) -> Any:
     if len({issparse(part) for part in parts}) > 1:
         raise ValueError(
             "X must have blocks that are all dense or all sparse, but has both. Convert the "
-            "blocks, for example with X.map_and_gather(scipy.sparse.csr_matrix)."
+            "blocks, for example with X.map_blocks(scipy.sparse.csr_matrix)."
         )
     if issparse(parts[0]):
         return vstack(parts)
@@ -350,7 +350,7 @@ def _check_block(block: Block, number: int) -> int:
     """Return the number of rows, after a check that X, y and the weight have as many."""
     if issparse(block.y):
         raise TypeError(
-            f"y of block {number} must be dense, got a sparse array. Pass y.map_and_gather(lambda "
+            f"y of block {number} must be dense, got a sparse array. Pass y.map_blocks(lambda "
             "block: block.toarray())."
         )
     sizes = [part.shape[0] for part in block if part is not None]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar, Self, TypeVar
+from functools import partial, wraps
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 import dask
 import dask.array as da
@@ -35,7 +35,6 @@ from ..optimizers import OPTIMIZERS
 from ..training.architecture import check_first_layer
 from ..training.class_weight import BALANCED
 from ..training.config import Config
-from ..training.epochs import MakeStack
 from ..training.train import OnEpoch
 from ..utils.arrays import Array
 from ._blocks import (
@@ -51,6 +50,7 @@ from ._blocks import (
 from ._training import ClusterStack, ShardPool
 
 Estimator = TypeVar("Estimator", bound=type)
+Arguments = ParamSpec("Arguments")
 
 _PARAMETERS = "\nParameters\n----------\n"
 
@@ -71,6 +71,7 @@ def with_sync_every(cls: Estimator) -> Estimator:
     parameters = [*local_signature.parameters.values(), signature.parameters["sync_every"]]
     estimator.__init__ = init
     estimator.__init__.__signature__ = local_signature.replace(parameters=parameters)
+    estimator._parameter_constraints = local._parameter_constraints | {"sync_every": [COUNT]}
     if estimator.__doc__ and local.__doc__:
         head, heading, tail = inspect.cleandoc(estimator.__doc__).partition(_PARAMETERS)
         _, _, text = inspect.cleandoc(local.__doc__).partition(_PARAMETERS)
@@ -79,74 +80,23 @@ def with_sync_every(cls: Estimator) -> Estimator:
     return cls
 
 
+def lazy(method: Callable[Arguments, Any]) -> Callable[Arguments, Any]:
+    """Return a method of a local estimator, which returns lazy Dask arrays for Dask input."""
+
+    @wraps(method)
+    def wrapper(self: Any, X: Any, *arguments: Any, **options: Any) -> Any:
+        return self._map(method.__name__, X, *arguments, **options)
+
+    return cast(Callable[Arguments, Any], wrapper)
+
+
 class DaskMixin:
-    """Base of estimators on a cluster: fit, conversion to local ones, and prediction."""
+    """Base of estimators on a cluster: conversion to local ones, and prediction."""
 
     _local: ClassVar[type[Any]]  # the local estimator
     _fill_value: ClassVar[Any] = 0.0  # a valid value of every column
 
     sync_every: int
-
-    def fit(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        *,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        resume_from: Any = None,
-        groups: Any = None,
-    ) -> Self:
-        """Fit the estimator to the rows of Dask collections, on the workers of the current client.
-
-        Parameters
-        ----------
-        X : Dask array or frame of shape (n_samples, n_features)
-            The training input.
-        y : Dask array, series or frame of shape (n_samples,) or (n_samples, n_outputs)
-            The targets, with the same blocks of rows.
-        sample_weight : Dask array or series of shape (n_samples,), default=None
-            The weight of each row, non-negative and not all zero; None for equal weights.
-        X_val, y_val : Dask collections or array-like, default=None
-            Validation rows, not trained on, which are loaded into this process. Early stopping of
-            networks needs them, because no rows of X are held out.
-        sample_weight_val : Dask collection or array-like, default=None
-            The weight of each validation row; None for equal weights.
-        resume_from : str or path, default=None
-            The file of a `callbacks.Checkpoint`, as in the local estimator; not for tables.
-        groups : None
-            Not available on a cluster.
-
-        Returns
-        -------
-        self : object
-            The fitted estimator.
-
-        Raises
-        ------
-        ValueError, TypeError
-            If a parameter or the data is invalid, or if training diverges. The estimator then
-            stays as it was.
-        ClusterLostError
-            If the scheduler, all workers or some rows are lost. Networks keep the last complete
-            epoch; an estimator for tables stays as it was.
-        """
-        estimator: Any = super()
-        fitted: Self = estimator.fit(
-            X,
-            y,
-            sample_weight,
-            X_val=X_val,
-            y_val=y_val,
-            sample_weight_val=sample_weight_val,
-            resume_from=resume_from,
-            groups=groups,
-        )
-        return fitted
-
-    # ------------------------------------------------------------------ prediction
 
     def to_local(self) -> Any:
         """Return a local estimator with the same parameters and the same fitted networks.
@@ -198,18 +148,18 @@ class DaskMixin:
         arguments = (None if column[0] is None else np.concatenate(column) for column in columns)
         return float(local._score_predictions(*arguments))
 
-    def _map(self, method: str, X: Any, *arguments: Any) -> Any:
+    def _map(self, method: str, X: Any, *arguments: Any, **options: Any) -> Any:
         """Return the output of a method of the local estimator.
 
         For Dask input it is a lazy Dask array with the blocks of X, or a pair of them.
         """
         local = self.to_local()
         if not is_dask_collection(X):
-            return getattr(local, method)(X, *arguments)
+            return getattr(local, method)(X, *arguments, **options)
         row = np.full((1, local.n_features_in_), self._fill_value)
-        outputs = getattr(copy_without_feature_names(local), method)(row, *arguments)
+        outputs = getattr(copy_without_feature_names(local), method)(row, *arguments, **options)
         meta, model = _stack(outputs)[:0], delayed(local, traverse=False)
-        call = partial(_call_method, method=method, arguments=arguments, empty_output=meta)
+        call = partial(_call_method, method, arguments, options, meta)
         if isinstance(X, da.Array):
             if any(n > 1 for n in X.numblocks[1:]):
                 X = X.rechunk(dict.fromkeys(range(1, X.ndim), -1))
@@ -246,10 +196,10 @@ def _validate_block_weight(weight: Any, X: Any, target_weight: Array | None) -> 
 
 
 def _call_method(
-    X: Any, local: Any, method: str, arguments: tuple[Any, ...], empty_output: Array
+    method: str, arguments: Any, options: Any, empty_output: Array, X: Any, local: Any
 ) -> Array:
     """Return the output of a method for a block of rows."""
-    return _stack(getattr(local, method)(X, *arguments)) if X.shape[0] else empty_output
+    return _stack(getattr(local, method)(X, *arguments, **options)) if X.shape[0] else empty_output
 
 
 def _stack(outputs: Any) -> Array:
@@ -318,20 +268,14 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
         )
         return replace(task, blocks=blocks)
 
-    def _train(
-        self,
-        task: Any,
-        on_epoch: OnEpoch | None = None,
-        until: int | None = None,
-        make_stack: MakeStack | None = None,
-    ) -> TrainState:
+    def _train(self, task: Any, on_epoch: OnEpoch | None, make_stack: Any = None) -> TrainState:
         """Return the state after training on the workers."""
         config, n_train = task.config, task.blocks.n_rows
         if task.has_folds:
             n_train -= n_train // config.n_estimators
         settings = task.training_network, task.targets.loss, config, self.sync_every, n_train
         with ShardPool(task.blocks, *settings) as pool:
-            return super()._train(task, on_epoch, until, partial(ClusterStack, pool))
+            return super()._train(task, on_epoch, partial(ClusterStack, pool))
 
     def _check_batch_size(self, task: Any) -> None:
         """Do nothing, because workers share batches, and the sample has fewer rows than a batch."""
@@ -357,10 +301,13 @@ class DaskNetworkMixin(DaskMixin, BaseNeuralNetwork):
 class DaskBackpropClassifier(DaskNetworkMixin, BackpropClassifier):
     """Classifier trained on the workers of a Dask cluster, where the rows stay.
 
-    Methods and attributes are those of `BackpropClassifier`. X and y are Dask arrays or frames.
-    Each worker makes steps on its own rows, and then the weights are averaged, so that the rows are
-    never collected in one place. Predictions are lazy, block by block. L-BFGS is not available, and
-    early stopping needs validation rows.
+    Methods and attributes are those of `BackpropClassifier`. X, y and weights are Dask arrays or
+    frames with the same blocks of rows. Each worker makes steps on its own rows, and then the
+    weights are averaged, so that the rows are never collected in one place. Predictions for Dask
+    input are lazy Dask arrays, block by block. L-BFGS is not available. Early stopping needs
+    `X_val` and `y_val`, Dask collections or arrays that are loaded into this process, because no
+    rows of X are held out. If the scheduler, all workers or some rows are lost, `fit` keeps the
+    last complete epoch, and raises a `ClusterLostError`.
 
     Parameters
     ----------
@@ -404,87 +351,27 @@ class DaskBackpropClassifier(DaskNetworkMixin, BackpropClassifier):
     """
 
     _local: ClassVar[type[Any]] = BackpropClassifier
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BackpropClassifier._parameter_constraints,
-        "sync_every": [COUNT],
-    }
 
-    def predict(self, X: Any) -> Any:
-        """Predict the most probable label of each row, lazily for Dask input.
-
-        Parameters
-        ----------
-        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
-            The input.
-
-        Returns
-        -------
-        y : Dask array, or array, of shape (n_samples,) or (n_samples, n_outputs)
-            The labels.
-        """
-        return self._map("predict", X)
-
-    def decision_function(self, X: Any) -> Any:
-        """Return the decision values of each row, lazily for Dask input.
-
-        Parameters
-        ----------
-        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
-            The input.
-
-        Returns
-        -------
-        scores : Dask array, or array, of shape (n_samples,) or (n_samples, n_classes)
-            The decision values.
-        """
-        return self._map("decision_function", X)
-
-    @available_if(check_probabilities)
-    def predict_proba(self, X: Any) -> Any:
-        """Predict the probability of each class, lazily for Dask input.
-
-        The method is absent if the loss has no probabilities.
-
-        Parameters
-        ----------
-        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
-            The input.
-
-        Returns
-        -------
-        probabilities : Dask array, or array, of shape (n_samples, n_classes)
-            The probabilities.
-        """
-        return self._map("predict_proba", X)
-
-    @available_if(check_probabilities)
-    def predict_log_proba(self, X: Any) -> Any:
-        """Predict the logarithm of the probability of each class, lazily for Dask input.
-
-        The method is absent if the loss has no probabilities.
-
-        Parameters
-        ----------
-        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
-            The input.
-
-        Returns
-        -------
-        log_probabilities : Dask array, or array, of shape (n_samples, n_classes)
-            The logarithms.
-        """
-        return self._map("predict_log_proba", X)
+    predict = lazy(BackpropClassifier.predict)
+    decision_function = lazy(BackpropClassifier.decision_function)
+    predict_proba = available_if(check_probabilities)(lazy(BackpropClassifier.predict_proba))
+    predict_log_proba = available_if(check_probabilities)(
+        lazy(BackpropClassifier.predict_log_proba)
+    )
 
 
 @with_sync_every
 class DaskBackpropRegressor(DaskNetworkMixin, BackpropRegressor):
     """Regressor trained on the workers of a Dask cluster, where the rows stay.
 
-    Methods and attributes are those of `BackpropRegressor`. X and y are Dask arrays or frames.
-    Each worker makes steps on its own rows, and then the weights are averaged, so that the rows are
-    never collected in one place. Predictions are lazy, block by block. L-BFGS is not available, and
-    early stopping needs validation rows. With `scale_target` the mean and scale of a sample of y
-    are used.
+    Methods and attributes are those of `BackpropRegressor`. X, y and weights are Dask arrays or
+    frames with the same blocks of rows. Each worker makes steps on its own rows, and then the
+    weights are averaged, so that the rows are never collected in one place. Predictions for Dask
+    input are lazy Dask arrays, block by block. L-BFGS is not available. Early stopping needs
+    `X_val` and `y_val`, Dask collections or arrays that are loaded into this process, because no
+    rows of X are held out. If the scheduler, all workers or some rows are lost, `fit` keeps the
+    last complete epoch, and raises a `ClusterLostError`. With `scale_target` the mean and scale of
+    a sample of y are used.
 
     Parameters
     ----------
@@ -526,29 +413,8 @@ class DaskBackpropRegressor(DaskNetworkMixin, BackpropRegressor):
     """
 
     _local: ClassVar[type[Any]] = BackpropRegressor
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **BackpropRegressor._parameter_constraints,
-        "sync_every": [COUNT],
-    }
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict the targets of each row, lazily for Dask input.
-
-        Parameters
-        ----------
-        X : Dask array or frame, or array-like, of shape (n_samples, n_features)
-            The input.
-        return_std : bool, default=False
-            Whether to return standard deviations too, as the local estimator does.
-
-        Returns
-        -------
-        y : Dask array, or array, of shape (n_samples,) or (n_samples, n_outputs)
-            The predictions.
-        std : Dask array, or array, of the same shape
-            The standard deviations; only with ``return_std``.
-        """
-        return self._map("predict", X, return_std)
+    predict: Any = lazy(BackpropRegressor.predict)
 
 
 # --------------------------------------------------------------------------- on the workers

@@ -7,7 +7,7 @@ categories and their target statistics come from all rows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import dask
 import numpy as np
@@ -16,7 +16,6 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
-from ..estimators._parameters import COUNT
 from ..estimators._validation import prefix_errors, validate_weight
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..tabular._blended_estimators import AUTO
@@ -59,6 +58,7 @@ from .estimators import (
     DaskBackpropRegressor,
     DaskMixin,
     DaskNetworkMixin,
+    lazy,
     with_sync_every,
 )
 
@@ -142,25 +142,19 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
 
     def _check_supported(self, groups: Any, resume_from: Any) -> None:
         """Check that parameters and arguments are available on a cluster."""
-        name, local = type(self).__name__, self._local.__name__
-        if self.blend not in (None, AUTO):
-            raise ValueError(
-                f"blend must be None or 'auto' on a Dask cluster, got {self.blend!r}, because "
-                f"other estimators need all rows in one place. Train the local {local} on a sample "
-                "of the rows with blend, or leave it out."
-            )
-        if groups is not None:
-            raise ValueError(
-                f"groups must be None on a Dask cluster, because {name} holds out single rows of "
-                "each block. Pass X_val and y_val with rows of other groups, or train the local "
-                f"{local}."
-            )
         callbacks = getattr(self, "_skl_callbacks", [])
-        if resume_from is not None or any(getattr(item, "resumes", False) for item in callbacks):
+        has_checkpoint = any(getattr(callback, "resumes", False) for callback in callbacks)
+        settings = {
+            f"blend={self.blend!r}": self.blend not in (None, AUTO),
+            "groups (pass X_val and y_val with rows of other groups)": groups is not None,
+            "resume_from and the callback Checkpoint": resume_from is not None or has_checkpoint,
+        }
+        unsupported = [setting for setting, is_given in settings.items() if is_given]
+        if unsupported:
             raise ValueError(
-                f"resume_from and the callback Checkpoint are not available in {name}, which "
-                "survives the loss of workers without them. Leave them out, or train the local "
-                f"{local}."
+                f"{type(self).__name__} does not support {', '.join(unsupported)} on a Dask "
+                f"cluster. Leave this out, or train the local {self._local.__name__} on a sample "
+                "of the rows."
             )
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
@@ -287,7 +281,12 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
     weights, categories and their target statistics are those of all rows. Everything else is fitted
     to a random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is
     sent to the client. From a smaller table, all rows are used. There is no boosting: `blend` must
-    be None or "auto".
+    be None or "auto". Checkpoints and groups are not available.
+
+    X, y and weights are Dask arrays or frames with the same blocks of rows; those of `X_val` may be
+    in this process. Predictions and sets for Dask input are lazy Dask arrays, block by block. The
+    conformity scores of sets are those of the sample. If the scheduler, all workers or some rows
+    are lost, `fit` raises a `ClusterLostError`, and the estimator stays as it was.
 
     Parameters
     ----------
@@ -322,69 +321,10 @@ class DaskTabularClassifier(DaskTabularMixin, TabularClassifier):
 
     _local: ClassVar[type[Any]] = TabularClassifier
     _networks: ClassVar[type[Any]] = DaskClassifierNetworks
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TabularClassifier._parameter_constraints,
-        "sync_every": [COUNT],
-    }
 
-    def predict(self, X: Any) -> Any:
-        """Predict the most probable label of each row, lazily for Dask input.
-
-        Parameters
-        ----------
-        X : Dask frame or array, or data frame or array-like, of shape (n_samples, n_features)
-            The table.
-
-        Returns
-        -------
-        y : Dask array, or array, of shape (n_samples,)
-            The labels.
-        """
-        return self._map("predict", X)
-
-    def predict_proba(self, X: Any) -> Any:
-        """Predict the probability of each class, lazily for Dask input.
-
-        Parameters
-        ----------
-        X : Dask frame or array, or data frame or array-like, of shape (n_samples, n_features)
-            The table.
-
-        Returns
-        -------
-        probabilities : Dask array, or array, of shape (n_samples, n_classes)
-            The probabilities, with columns in the order of ``classes_``.
-        """
-        return self._map("predict_proba", X)
-
-    def predict_set(
-        self,
-        X: Any,
-        coverage: float = 0.9,
-        conformity_score: Literal["lac", "aps"] = "lac",
-        by_class: bool = False,
-    ) -> Any:
-        """Return sets of labels that contain the label of each row, lazily for Dask input.
-
-        The conformity scores are from the sample of training rows.
-
-        Parameters
-        ----------
-        X : Dask frame or array, or data frame or array-like, of shape (n_samples, n_features)
-            The table.
-        coverage : float, default=0.9
-            The share of rows whose set should contain their label, in (0, 1).
-        conformity_score : {"lac", "aps"}, default="lac"
-            The score of a label, as in a `TabularClassifier`.
-        by_class : bool, default=False
-            Whether each class has its own coverage.
-
-        Returns
-        -------
-        sets : Dask array, or array, of shape (n_samples, n_classes)
-            Whether the set of each row contains each label of ``classes_``.
-        """
-        return self._map("predict_set", X, coverage, conformity_score, by_class)
+    predict = lazy(TabularClassifier.predict)
+    predict_proba = lazy(TabularClassifier.predict_proba)
+    predict_set = lazy(TabularClassifier.predict_set)
 
 
 @with_sync_every
@@ -396,7 +336,12 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     target statistics, and the range of y, are those of all rows. Everything else is fitted to a
     random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
     to the client. From a smaller table, all rows are used. There is no boosting: `blend` must be
-    None or "auto".
+    None or "auto". Checkpoints and groups are not available.
+
+    X, y and weights are Dask arrays or frames with the same blocks of rows; those of `X_val` may be
+    in this process. Predictions and intervals for Dask input are lazy Dask arrays, block by block.
+    The conformity scores of intervals are those of the sample. If the scheduler, all workers or
+    some rows are lost, `fit` raises a `ClusterLostError`, and the estimator stays as it was.
 
     Parameters
     ----------
@@ -433,10 +378,6 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
 
     _local: ClassVar[type[Any]] = TabularRegressor
     _networks: ClassVar[type[Any]] = DaskRegressorNetworks
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
-        **TabularRegressor._parameter_constraints,
-        "sync_every": [COUNT],
-    }
 
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         super()._fit_targets(y, weight)
@@ -444,43 +385,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
             lows, highs = zip(*self._blocks.map_and_gather(_find_range), strict=True)
             self._range = min(lows), max(highs)
 
-    def predict(self, X: Any, return_std: bool = False) -> Any:
-        """Predict the target of each row, lazily for Dask input.
-
-        Parameters
-        ----------
-        X : Dask frame or array, or data frame or array-like, of shape (n_samples, n_features)
-            The table.
-        return_std : bool, default=False
-            Whether to return a standard deviation too, as a `TabularRegressor` does.
-
-        Returns
-        -------
-        y : Dask array, or array, of shape (n_samples,) or (n_samples, n_levels)
-            The predictions.
-        std : Dask array, or array, of the same shape
-            The standard deviation; only with ``return_std``.
-        """
-        return self._map("predict", X, return_std)
-
-    def predict_interval(self, X: Any, coverage: float = 0.9) -> Any:
-        """Return a prediction interval for each row, lazily for Dask input.
-
-        The conformity scores are from the sample of training rows.
-
-        Parameters
-        ----------
-        X : Dask frame or array, or data frame or array-like, of shape (n_samples, n_features)
-            The table.
-        coverage : float, default=0.9
-            The share of targets that intervals should contain, in (0, 1).
-
-        Returns
-        -------
-        intervals : Dask array, or array, of shape (n_samples, 2)
-            The lower and the upper ends.
-        """
-        return self._map("predict_interval", X, coverage)
+    predict: Any = lazy(TabularRegressor.predict)
+    predict_interval = lazy(TabularRegressor.predict_interval)
 
 
 # --------------------------------------------------------------------------- on the workers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain, pairwise
 from numbers import Real
 from typing import Any, Self, TypeAlias
@@ -23,6 +24,7 @@ _MAX_LABEL_CHARACTERS = 40
 _Cells: TypeAlias = Mapping[tuple[int, ...], int]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SearchDisplay:
     """Plot of a hyperparameter search: scores over one or two parameters, or halving rounds.
 
@@ -79,23 +81,11 @@ class SearchDisplay:
     ('learning_rate_init', 'log')
     """
 
-    lines_: list[Any]
-    image_: Any
-
-    def __init__(
-        self,
-        *,
-        cv_results: Mapping[str, Any],
-        params: Sequence[str] | None = None,
-        metric: str = "score",
-        score_name: str = "score",
-        resource: str | None = None,
-    ) -> None:
-        self.cv_results = cv_results
-        self.params = params
-        self.metric = metric
-        self.score_name = score_name
-        self.resource = resource
+    cv_results: Mapping[str, Any]
+    params: Sequence[str] | None = None
+    metric: str = "score"
+    score_name: str = "score"
+    resource: str | None = None
 
     @classmethod
     def from_estimator(
@@ -196,7 +186,8 @@ class SearchDisplay:
         self._best = order[rounds[order] == rounds.max()][-1]
         self.ax_ = ax = get_axes(self, ax)
         self.figure_, self.text_ = ax.figure, list[Any]()
-        self.lines_, self.image_ = [], None
+        self.lines_: list[Any] = []
+        self.image_: Any = None
         # In a pipeline, the name of the resource is only the end of the parameter's name.
         resource, all_names = f"__{self.resource}", dict.fromkeys(chain(*params))
         names = [name for name in all_names if not f"__{name}".endswith(resource)]

@@ -3,11 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
-from ..estimators._fitted import LossCurves, get_full_history
+import numpy as np
+
 from ..inspection._learning_rate_finder import LearningRateFinderResult, find_learning_rate
 from ._plotting import get_axes, is_wide, unwrap_estimator
+
+
+@dataclass(frozen=True)
+class LossCurves:
+    """Losses and scores of one network over all fits, including earlier warm starts, by epoch.
+
+    Parameters
+    ----------
+    losses : list of float
+        The training loss of each epoch.
+    validation_losses : list of float
+        The validation loss after each epoch; empty without validation data.
+    validation_scores : list of float
+        The validation score after each epoch; empty without early stopping.
+    best_epoch : int
+        The epoch whose weights are kept, counted from 1.
+    """
+
+    losses: list[float]
+    validation_losses: list[float]
+    validation_scores: list[float]
+    best_epoch: int
+
+
+def _get_curves(estimator: Any) -> list[LossCurves]:
+    """Return the curves of each member of a network of this package, or of scikit-learn's."""
+    best_iter, curves = getattr(estimator, "best_iter_", None), []
+    n_members = 1 if best_iter is None else np.size(best_iter)
+    for name in ("loss_curve_", "validation_loss_curve_", "validation_scores_"):
+        curve = getattr(estimator, name, None)
+        members = [curve or []] if n_members == 1 else (curve or [[]] * n_members)
+        curves.append([*map(list, members)])
+    if best_iter is None:  # scikit-learn keeps the first of equal best scores
+        best_epochs = np.array([1 + np.argmax(scores) if scores else 0 for scores in curves[2]])
+    else:
+        best_epochs = np.atleast_1d(best_iter)
+        if not estimator._was_incremental:  # best_iter_ is counted in the last fit
+            best_epochs = best_epochs + np.array([*map(len, curves[0])]) - estimator.n_iter_
+    return [LossCurves(*member) for member in zip(*curves, best_epochs.tolist(), strict=True)]
 
 
 class LossCurveDisplay:
@@ -123,7 +164,7 @@ class LossCurveDisplay:
                 if len(networks) > 1:
                     sizes = "-".join(map(str, network.hidden_layer_sizes))
                     parts.append(f"{number}: {sizes} units")
-                curves[", ".join(filter(None, parts))] = get_full_history(network)
+                curves[", ".join(filter(None, parts))] = _get_curves(network)
         return cls(curves=curves).plot(ax)
 
     def plot(self, ax: Any = None) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -26,24 +25,6 @@ from ._targets import Targets
 from ._validation import validate_input
 from .summary import Summary, summarize_network
 
-CURVES = {
-    "loss_curve_": "loss",
-    "validation_loss_curve_": "validation_loss",
-    "validation_scores_": "validation_score",
-}
-"""The keys of the records of epochs, by the attributes that show them."""
-
-
-_ATTRIBUTES = (
-    "n_iter_",
-    "converged_",
-    "t_",
-    "loss_",
-    "best_loss_",
-    "best_validation_score_",
-    "best_iter_",
-)
-
 
 def history_attributes(
     state: TrainState, config: Config, incremental: bool, last_best_loss: Any
@@ -52,7 +33,7 @@ def history_attributes(
 
     After `partial_fit`, the best loss is the lowest of all its calls and of the fit before them.
     """
-    n, is_scored, values = len(state), config.early_stopping is not None, []
+    n, is_scored, members = len(state), config.early_stopping is not None, []
     last_best = np.full(n, np.inf) if last_best_loss is None else np.ravel(last_best_loss)
     for i in range(n):
         epoch = int(state.epoch[i, 0])
@@ -61,26 +42,27 @@ def history_attributes(
         if incremental:
             losses.append(last_best[i])
         best_epoch = int(state.best["epoch"][i, 0]) if state.best else 0
-        values.append(
-            (
-                n_iter,
-                state.stop_reason[i] == "converged",
-                int(state.n_samples_seen[i, 0]),
-                np.float64(state.loss[i, 0]),
-                None if is_scored else np.float64(min(losses, default=np.inf)),
-                (float(state.best["score"][i, 0]) if best_epoch else math.nan)
-                if state.best
-                else None,
-                best_epoch or n_iter,
-            )
-        )
-    columns = values[0] if n == 1 else map(per_member, zip(*values, strict=True))
-    return dict(zip(_ATTRIBUTES, columns, strict=True))
+        best_score = float(state.best["score"][i, 0]) if best_epoch else math.nan
+        attributes = {
+            "n_iter_": n_iter,
+            "converged_": state.stop_reason[i] == "converged",
+            "t_": int(state.n_samples_seen[i, 0]),
+            "loss_": np.float64(state.loss[i, 0]),
+            "best_loss_": None if is_scored else np.float64(min(losses, default=np.inf)),
+            "best_validation_score_": best_score if state.best else None,
+            "best_iter_": best_epoch or n_iter,
+        }
+        members.append(attributes)
+    if n == 1:
+        return members[0]
+    return {name: _stack_values([member[name] for member in members]) for name in members[0]}
 
 
-def get_curve(state: TrainState, name: str) -> Any:
-    """Return a curve over all fits, a list of curves of several members, or None."""
-    key = CURVES[name]
+def get_curve(state: TrainState, key: str) -> Any:
+    """Return a curve over all fits, a list of curves of several members, or None.
+
+    The key is that of the records of epochs.
+    """
     # Losses are NumPy scalars, as in scikit-learn: they have methods such as round.
     kind = float if key == "validation_score" else np.float64
     curves = [[kind(record[key]) for record in items if key in record] for items in state.history]
@@ -89,66 +71,9 @@ def get_curve(state: TrainState, name: str) -> Any:
     return curves[0] if len(curves) == 1 else curves
 
 
-def per_member(values: Sequence[Any]) -> Any:
-    """Return the value of a single member, or an array with those of several."""
-    return values[0] if len(values) == 1 or values[0] is None else np.array(values)
-
-
-@dataclass(frozen=True)
-class LossCurves:
-    """Losses and scores of one network, by epoch.
-
-    Parameters
-    ----------
-    losses : list of float
-        The training loss of each epoch.
-    validation_losses : list of float
-        The validation loss after each epoch; empty without validation data.
-    validation_scores : list of float
-        The validation score after each epoch; empty without early stopping.
-    best_epoch : int
-        The epoch whose weights are kept, counted from 1.
-    """
-
-    losses: list[float]
-    validation_losses: list[float]
-    validation_scores: list[float]
-    best_epoch: int
-
-
-def get_full_history(estimator: Any) -> list[LossCurves]:
-    """Return the losses and scores of each member over all fits, including earlier warm starts.
-
-    Parameters
-    ----------
-    estimator : estimator
-        A fitted network of this package, or another estimator with a ``loss_curve_``, such as
-        scikit-learn's networks.
-
-    Returns
-    -------
-    histories : list of LossCurves
-        One for each member. The best epoch is counted over all fits as well.
-    """
-    is_ours = hasattr(estimator, "best_iter_")
-    n_estimators = np.size(estimator.best_iter_) if is_ours else 1
-    curves = [_get_curves(estimator, name, n_estimators) for name in CURVES]
-    if is_ours:
-        best_iter = np.atleast_1d(estimator.best_iter_)
-        if not estimator._was_incremental:  # best_iter_ is counted in the last fit
-            best_iter = best_iter + [len(losses) for losses in curves[0]] - estimator.n_iter_
-        best_epochs = best_iter.tolist()
-    else:  # scikit-learn keeps the first of equal best scores
-        best_epochs = [1 + int(np.argmax(scores)) if scores else 0 for scores in curves[2]]
-    return [LossCurves(*member) for member in zip(*curves, best_epochs, strict=True)]
-
-
-def _get_curves(estimator: Any, name: str, n_estimators: int) -> Sequence[list[float]]:
-    """Return copies of a curve of each member; empty lists if the estimator has none."""
-    value = getattr(estimator, name, None)
-    if value is None:
-        return [[] for _ in range(n_estimators)]
-    return [list(curve) for curve in ([value] if n_estimators == 1 else value)]
+def _stack_values(values: Sequence[Any]) -> Any:
+    """Return an array with the values of several members, or None."""
+    return None if values[0] is None else np.array(values)
 
 
 # The number of raw predictions that are turned into predictions at once.
@@ -292,11 +217,6 @@ class FittedMixin(EstimatorMixin):
                 f"{name} can only be assigned after fit. To make a fitted {type(self).__name__} "
                 f"from weights, call {type(self).__name__}.from_weights(coefs, intercepts)."
             )
-        elif name in ("n_layers_", "n_outputs_", "out_activation_"):  # of scikit-learn's predict
-            raise AttributeError(
-                f"{name} cannot be assigned, because it follows from the layers and the loss. For "
-                "the outputs of a hidden layer, use skbackprop.inspection.BackpropFeatures."
-            )
         else:
             super().__setattr__(name, value)
 
@@ -344,18 +264,18 @@ class FittedMixin(EstimatorMixin):
     @property
     def loss_curve_(self) -> list[float]:
         """The training loss of each epoch, of all fits that continued each other."""
-        return get_curve(self._state, "loss_curve_")
+        return get_curve(self._state, "loss")
 
     @property
     def validation_loss_curve_(self) -> list[float] | None:
         """The loss of the validation rows after each epoch."""
-        return get_curve(self._state, "validation_loss_curve_")
+        return get_curve(self._state, "validation_loss")
 
     @property
     def validation_scores_(self) -> list[float] | None:
         """The score of the validation rows after each epoch."""
         has_scores = self._config.early_stopping is not None
-        return get_curve(self._state, "validation_scores_") if has_scores else None
+        return get_curve(self._state, "validation_score") if has_scores else None
 
     @property
     def n_layers_(self) -> int:
@@ -499,25 +419,20 @@ class FittedMixin(EstimatorMixin):
         n_rows = max(1, _BLOCK_SIZE // (len(parameters) * predictor.network.n_units[-1]))
         arrays: list[Array] = []
         matrices: list[Any] = []
-        n_done = 0
-
         with np.errstate(all="ignore"):
-            for block in predictor.iter_blocks(X):
-                for start in range(0, block.shape[1], n_rows):
-                    outputs = block[:, start : start + n_rows]
-                    check_finite_output(outputs, predictor.network, parameters, X)
-                    result = transform(outputs)
-                    if outputs.shape[1] == X.shape[0]:
-                        return result
-                    if issparse(result):
-                        matrices.append(result)
-                        continue
-                    parts = result if isinstance(result, tuple) else (result,)
-                    if not arrays:
-                        arrays = [np.empty((X.shape[0], *a.shape[1:]), a.dtype) for a in parts]
-                    for array, part in zip(arrays, parts, strict=True):
-                        array[n_done : n_done + len(part)] = part
-                    n_done += outputs.shape[1]
+            for rows, outputs in predictor.iter_parts(X, rows_at_once=n_rows):
+                check_finite_output(outputs, predictor.network, parameters, X)
+                result = transform(outputs)
+                if outputs.shape[1] == X.shape[0]:
+                    return result
+                if issparse(result):
+                    matrices.append(result)
+                    continue
+                parts = result if isinstance(result, tuple) else (result,)
+                if not arrays:
+                    arrays = [np.empty((X.shape[0], *a.shape[1:]), a.dtype) for a in parts]
+                for array, part in zip(arrays, parts, strict=True):
+                    array[rows] = part
         if matrices:
             return vstack(matrices)
         return tuple(arrays) if len(arrays) > 1 else arrays[0]

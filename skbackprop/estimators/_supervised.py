@@ -65,11 +65,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         ]
         dtype = config.dtype or np.result_type(np.float32, *map(np.asarray, coefs))
         state = TrainState.initial(network.init_parameters(layers, dtype))
-        estimator.__dict__.update(
-            estimator._fitted_attributes(
-                all_params, config, network, make_targets(config, n_outputs), state, (n_features,)
-            )
-        )
+        targets = make_targets(config, n_outputs)
+        parts = all_params, config, network, targets, state, (n_features,)
+        estimator.__dict__.update(estimator._fitted_attributes(*parts))
         return estimator
 
     # --------------------------------------------------------------------- ensembles
@@ -126,15 +124,9 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         state = self._state.take(slice(i, i + 1)).with_parameters(
             self._predictor.parameters.members(slice(i, i + 1)), only_predicts=True
         )
-        fitted = member._fitted_attributes(
-            member._get_init_params(),
-            replace(self._config, n_estimators=1),
-            self._network,
-            self._targets,
-            state,
-            self._row_shape,
-            incremental=self._was_incremental,
-        )
+        params, config = member._get_init_params(), replace(self._config, n_estimators=1)
+        parts = params, config, self._network, self._targets, state, self._row_shape
+        fitted = member._fitted_attributes(*parts, incremental=self._was_incremental)
         member.__dict__.update(fitted)
         return member
 
@@ -180,12 +172,8 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         (150, 16)
         """
         check_is_fitted(self)
-
-        def concat_members(units: Array) -> Array:
-            return units[0] if len(units) == 1 else np.hstack(list(units))
-
         n_layers = n_layers_up_to(self._network, layer)
-        return np.asarray(self._predict_in_blocks(X, concat_members, n_layers))
+        return np.asarray(self._predict_in_blocks(X, lambda units: np.hstack([*units]), n_layers))
 
     # --------------------------------------------------------------- input gradients
 

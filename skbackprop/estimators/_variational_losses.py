@@ -46,13 +46,12 @@ def variational_losses(
     """
     n_rows = X.shape[0] if rows is None else len(rows)
     losses = np.empty((len(parameters), n_rows))
-    n, start, rng = n_encoder_layers(network), 0, np.random.default_rng(_SEED)
+    n, rng = n_encoder_layers(network), np.random.default_rng(_SEED)
     beta = cast(Sampling, network.layers[n - 1]).beta
     encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
     decoder_parameters = parameters.part(slice(n, None))
-    for block in Predictor(encoder, parameters.part(slice(n - 1))).iter_blocks(X, rows):
-        part = slice(start, start + block.shape[1])
-        start = part.stop
+    predictor = Predictor(encoder, parameters.part(slice(n - 1)))
+    for part, block in predictor.iter_parts(X, rows):
         x = as_dense(X[part] if rows is None else X[rows[part]]).astype(np.float64)
         mean, log_variance = np.split(block.astype(np.float64), 2, axis=-1)
         codes = mean + np.exp(log_variance / 2) * rng.standard_normal(mean.shape[1:])
@@ -74,23 +73,20 @@ def log_likelihoods(
     the same noise, so the result for a row does not depend on others.
     """
     result = np.empty(X.shape[0])
-    n, start = n_encoder_layers(network), 0
+    n = n_encoder_layers(network)
     beta, n_components = cast(Sampling, network.layers[n - 1]).beta, network.n_units[n]
     encoder, decoder = network.part(slice(n - 1)), network.part(slice(n, None))
     decoder_parameters = parameters.part(slice(n, None))
     noise = np.random.default_rng(_SEED).standard_normal((n_draws, n_components))
     n_at_once = max(1, _BLOCK_SIZE // (n_draws * network.n_units[-1]))
-    for block in Predictor(encoder, parameters.part(slice(n - 1))).iter_blocks(X):
-        for offset in range(0, block.shape[1], n_at_once):
-            statistics = block[0, offset : offset + n_at_once].astype(np.float64)
-            part = slice(start, start + len(statistics))
-            start = part.stop
-            x = as_dense(X[part]).astype(np.float64)
-            mean, log_variance = np.split(statistics[:, None], 2, axis=-1)
-            codes = mean + np.exp(log_variance / 2) * noise
-            outputs = predict_raw(decoder, decoder_parameters, codes.reshape(-1, n_components))
-            outputs = outputs.reshape(*codes.shape[:2], -1).astype(np.float64)
-            log_ratios = loss.log_likelihood(outputs, x[:, None], beta)
-            log_ratios += 0.5 * (noise**2 + log_variance - codes**2).sum(axis=-1)
-            result[part] = logsumexp(log_ratios, axis=1) - np.log(n_draws)
+    predictor = Predictor(encoder, parameters.part(slice(n - 1)))
+    for part, (statistics,) in predictor.iter_parts(X, rows_at_once=n_at_once):
+        x = as_dense(X[part]).astype(np.float64)
+        mean, log_variance = np.split(statistics[:, None].astype(np.float64), 2, axis=-1)
+        codes = mean + np.exp(log_variance / 2) * noise
+        outputs = predict_raw(decoder, decoder_parameters, codes.reshape(-1, n_components))
+        outputs = outputs.reshape(*codes.shape[:2], -1).astype(np.float64)
+        log_ratios = loss.log_likelihood(outputs, x[:, None], beta)
+        log_ratios += 0.5 * (noise**2 + log_variance - codes**2).sum(axis=-1)
+        result[part] = logsumexp(log_ratios, axis=1) - np.log(n_draws)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from numbers import Integral
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -53,7 +53,8 @@ N_DRAWS = 20
 
 def check_variational(estimator: Any) -> bool:
     """Check that codes have a distribution, for `available_if`."""
-    if not estimator.variational:
+    network = vars(estimator).get("_network")
+    if not (estimator.variational if network is None else network.is_variational):
         raise AttributeError(
             "sample is only available for variational autoencoders. Set variational=True and fit."
         )
@@ -503,9 +504,8 @@ class BackpropAutoencoder(
             estimator remains unchanged, and an unfitted one gets its initial weights, with an
             ``n_iter_`` of 0.
         """
-        return self._fit_rows(
-            X, None, sample_weight, X_val, None, sample_weight_val, groups, resume_from
-        )
+        rows = X, None, sample_weight, X_val, None, sample_weight_val, groups
+        return self._fit_rows(*rows, resume_from=resume_from)
 
     @available_if(check_stochastic)
     def partial_fit(
@@ -565,18 +565,10 @@ class BackpropAutoencoder(
             _reject_padding(X)
         return X, X, validate_weight(weight, X)
 
-    def _make_targets(
-        self,
-        config: Config,
-        y: Any,
-        weight: Array | None,
-        classes: Any,
-        incremental: bool,
-    ) -> ReconstructionTargets:
+    def _make_targets(self, config: Config, *args: Any, **options: Any) -> ReconstructionTargets:
         return ReconstructionTargets(config.loss)
 
-    def _restore_targets(self, config: Config, values: Mapping[str, Any]) -> ReconstructionTargets:
-        return ReconstructionTargets(config.loss)
+    _restore_targets = _make_targets
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         fitted = super()._finish(task, state)
@@ -671,11 +663,6 @@ class BackpropAutoencoder(
         """
         check_is_fitted(self)
         check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        if not self._network.is_variational:
-            raise NotFittedError(
-                "sample needs codes with a distribution, but this BackpropAutoencoder was fitted "
-                "with variational=False. Fit it again with variational=True."
-            )
         rng = check_random_state(random_state)
         return self.inverse_transform(rng.standard_normal((n_samples, self._n_features_out)))
 
@@ -931,16 +918,13 @@ def _contamination_threshold(scores: Array, contamination: float, weight: Array 
     It is halfway between two scores, so that rounding errors move no training row across it. If
     no score has that share below it, it is the largest score.
     """
-    weight = np.ones(len(scores)) if weight is None else weight
-    order = np.argsort(scores[weight > 0], kind="stable")
-    values, shares = scores[weight > 0][order], weight[weight > 0][order]
+    if weight is not None:
+        scores, weight = scores[weight > 0], weight[weight > 0]
+    share = contamination * (1 - _ROUNDING)
+    highest = np.quantile(scores, share, weights=weight, method="inverted_cdf")
     # Equal rows may have scores that differ by rounding.
-    is_first = np.append(True, np.diff(values) > _ROUNDING * np.abs(values[1:]))
-    values, sums = values[is_first], np.cumsum(np.add.reduceat(shares, np.flatnonzero(is_first)))
-    n_below = 1 + int(np.searchsorted(sums, contamination * sums[-1] * (1 - _ROUNDING)))
-    if n_below >= len(values):
-        return float(values[-1])
-    return float(values[n_below - 1] + values[n_below]) / 2
+    above = scores[scores - highest > _ROUNDING * np.abs(scores)]
+    return float(highest + above.min()) / 2 if len(above) else float(highest)
 
 
 def _score_rows(
@@ -967,13 +951,8 @@ def _iter_blocks(
 ) -> Iterator[tuple[slice, Array, Array]]:
     """Yield blocks of rows: their slice, their raw predictions, and the dense rows."""
     n_at_once = max(1, _BLOCK_SIZE // (len(parameters) * X.shape[1]))
-    start = 0
-    for block in Predictor(network, parameters).iter_blocks(X, rows):
-        for offset in range(0, block.shape[1], n_at_once):
-            raw_predictions = block[:, offset : offset + n_at_once]
-            part = slice(start, start + raw_predictions.shape[1])
-            yield part, raw_predictions, _dense_block(X, rows, part)
-            start = part.stop
+    for part, raw_predictions in Predictor(network, parameters).iter_parts(X, rows, n_at_once):
+        yield part, raw_predictions, _dense_block(X, rows, part)
 
 
 def _dense_block(X: Any, rows: IndexArray | None, part: slice) -> Array:

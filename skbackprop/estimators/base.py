@@ -224,32 +224,21 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             fitted estimator stays as it was, and a new one gets its initial weights, with
             ``n_iter_`` 0.
         """
-        return self._fit_rows(
-            X, y, sample_weight, X_val, y_val, sample_weight_val, groups, resume_from
-        )
+        rows = X, y, sample_weight, X_val, y_val, sample_weight_val, groups
+        return self._fit_rows(*rows, resume_from=resume_from)
 
-    def _fit_rows(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: Any = None,
-        X_val: Any = None,
-        y_val: Any = None,
-        sample_weight_val: Any = None,
-        groups: Any = None,
-        resume_from: Any = None,
-        **options: Any,
-    ) -> Self:
-        """Validate, train and set the fitted attributes; `options` are those of `_prepare`."""
-        task = self._prepare(
-            X, y, sample_weight, X_val, y_val, sample_weight_val, groups, **options
-        )
+    def _fit_rows(self, *rows: Any, resume_from: Any = None, **options: Any) -> Self:
+        """Validate, train and set the fitted attributes.
+
+        `rows`, X, y, the weights and so on, and `options` are the arguments of `_prepare`.
+        """
+        task = self._prepare(*rows, **options)
         if resume_from is not None:
             arrays = select_state(read_checkpoint(resume_from), describe_fit(self, task.data))
             resume_training(arrays, resume_from, task)
         hook = None
         if "_skl_callbacks" in vars(self) and not task.incremental:
-            hook = CallbackHook(self, task, X, y, sample_weight)
+            hook = CallbackHook(self, task, *rows[:3])
         interrupt: BaseException | None = None
         try:
             state = self._train(task, None if hook is None else hook.on_epoch)
@@ -464,14 +453,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         self, config: Config, row_shape: tuple[int, ...], rows: Rows, continues: bool
     ) -> Network:
         """Return the layers in prediction, those of the last fit if training continues."""
-        n_outputs = rows.y.shape[1]
-        if continues and n_outputs != self._network.n_units[-1]:
-            raise ValueError(
-                f"y needs a network with {n_outputs} output(s), but the fitted network has "
-                f"{self._network.n_units[-1]}."
-            )
         is_last = continues and config is self._config
-        network = self._network if is_last else config.network(row_shape, n_outputs)
+        network = self._network if is_last else config.network(row_shape, rows.y.shape[1])
         network.validate_padding(rows.X)
         return network
 
@@ -498,20 +481,14 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         except ValueError as error:
             suggestion = did_you_mean(scoring, ["loss", *get_scorer_names()])
             raise ValueError(f"{error}{suggestion}") from None
-        template = self._without_state()
+        template, params = self._without_state(), self._get_init_params()
         if config.n_estimators > 1:
-            template.n_estimators = 1
-        template.__dict__.update(
-            n_features_in_=network.n_units[0],
-            _row_shape=network.input_shape,
-            _fit_params=template._get_init_params(),
-            _was_incremental=False,
-            **targets.attributes,
-        )
+            template.n_estimators = params["n_estimators"] = 1
 
         def score(parameters: Parameters, validation: Validation, predictions: Array) -> float:
-            estimator = shallow_copy(template)
-            estimator._set_networks(config, network, targets, TrainState.initial(parameters))
+            estimator, state = shallow_copy(template), TrainState.initial(parameters)
+            parts = params, config, network, targets, state, network.input_shape
+            estimator.__dict__.update(template._fitted_attributes(*parts))
             weight = validation.weight
             if isinstance(scoring, str) and weight is not None and weight.ndim == 2:
                 raise ValueError(
@@ -544,14 +521,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     # --------------------------------------------------------------------------- training
 
     def _train(
-        self,
-        task: PreparedFit,
-        on_epoch: OnEpoch | None = None,
-        until: int | None = None,
-        make_stack: MakeStack | None = None,
+        self, task: PreparedFit, on_epoch: OnEpoch | None, make_stack: MakeStack | None = None
     ) -> TrainState:
         """Return the state after training; parameters are as in `train`."""
-        config, state, n = task.config, task.state, len(task.state)
+        config, state, n, until = task.config, task.state, len(task.state), None
         if task.incremental:
             until = int(state.epoch[0, 0]) + 1
             is_scored = task.validation[0] is not None and config.early_stopping is not None
@@ -604,15 +577,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
                 state.temperature[...] = fit_shared_temperature(
                     network, state.inference_parameters(network.layout), validation, targets
                 )
-        attributes = self._fitted_attributes(
-            task.params,
-            config,
-            network,
-            targets,
-            state,
-            task.row_shape,
-            incremental=task.incremental,
-        )
+        parts = task.params, config, network, targets, state, task.row_shape
+        attributes = self._fitted_attributes(*parts, incremental=task.incremental)
         if not task.incremental or task.feature_names is not None:
             attributes["feature_names_in_"] = task.feature_names
         if task.has_folds:

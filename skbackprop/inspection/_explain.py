@@ -131,11 +131,6 @@ def explain(
     rows, background_rows = _to_table(X, "X"), _to_table(background, "background")
     index = draw_background(len(background_rows), background_rows.shape[1], random_state)
     background_rows = _safe_indexing(background_rows, index)
-    if rows.shape[1] != background_rows.shape[1]:
-        raise ValueError(
-            f"background must have the columns of X, but has "
-            f"{background_rows.shape[1]} column(s), and X has {rows.shape[1]}."
-        )
     predict = _make_predict_function(estimator, output)
     predictions, background_predictions = predict(rows), predict(background_rows)
     codes, decode, names = _factorize_tables(rows, background_rows)

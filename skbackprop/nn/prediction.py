@@ -44,11 +44,8 @@ def predict_raw(network: Network, parameters: Parameters, X: Any, index: Any = N
     """
     n = X.shape[0] if index is None else len(index)
     predictions = np.empty((len(parameters), n, network.n_units[-1]), parameters.dtype)
-    start = 0
-    for block in Predictor(network, parameters).iter_blocks(X, index):
-        stop = start + block.shape[1]
-        predictions[:, start:stop] = block
-        start = stop
+    for rows, part in Predictor(network, parameters).iter_parts(X, index):
+        predictions[:, rows] = part
     return predictions
 
 
@@ -96,6 +93,18 @@ class Predictor:
             for members, bound_network in self._bind(size, is_sparse):
                 bound_network.forward(x, squeeze_member_axis(predictions[members]))
             yield predictions
+
+    def iter_parts(
+        self, X: Any, index: Any = None, rows_at_once: int | None = None
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield slices of consecutive rows, and their raw predictions: parts of the blocks."""
+        stop = 0
+        for block in self.iter_blocks(X, index):
+            size = rows_at_once or block.shape[1]
+            for offset in range(0, block.shape[1], size):
+                part = block[:, offset : offset + size]
+                start, stop = stop, stop + part.shape[1]
+                yield slice(start, stop), part
 
     def _bind(self, n_rows: int, is_sparse: bool) -> list[tuple[slice, BoundNetwork]]:
         """Return the networks bound to buffers for a block: all members, or a few at a time."""

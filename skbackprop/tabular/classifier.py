@@ -10,9 +10,9 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions
-from ..conformal import LABEL_SCORES, LabelScores, check_coverage
 from ..estimators._targets import encode_labels, labels_to_array
 from ..estimators._validation import validate_labels
+from ..estimators.conformity_scores import LABEL_SCORES, LabelScores, check_coverage
 from ..estimators.explanation import Explanation, output_transform
 from ..nn.rows import Rows
 from ..training.class_weight import (

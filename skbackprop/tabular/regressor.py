@@ -13,15 +13,15 @@ from sklearn.metrics import r2_score
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
-from ..conformal import (
+from ..estimators._parameters import RegressorParameters
+from ..estimators._targets import NumberTargets
+from ..estimators._validation import check_targets, validate_numbers, validate_weight
+from ..estimators.conformity_scores import (
     ErrorScale,
     UncalibratedBand,
     check_coverage,
     cv_plus_interval,
 )
-from ..estimators._parameters import RegressorParameters
-from ..estimators._targets import NumberTargets
-from ..estimators._validation import check_targets, validate_numbers, validate_weight
 from ..estimators.explanation import Explanation
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError

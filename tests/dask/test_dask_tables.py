@@ -305,9 +305,13 @@ def test_validation_rows_take_the_place_of_folds():
 
 
 ERRORS = {
-    "blend": ({"blend": "boosting"}, {}, "blend must be None or 'auto' .* got 'boosting'"),
-    "groups": ({}, {"groups": np.arange(N)}, "Pass X_val and y_val with rows of other groups"),
-    "resume_from": ({}, {"resume_from": "file"}, "are not available in DaskTabularClassifier"),
+    "blend": ({"blend": "boosting"}, {}, "not support blend='boosting' on a Dask cluster"),
+    "groups": ({}, {"groups": np.arange(N)}, "pass X_val and y_val with rows of other groups"),
+    "resume_from": (
+        {},
+        {"resume_from": "file"},
+        "does not support resume_from",
+    ),
     "sync_every": ({"sync_every": 0}, {}, "'sync_every' parameter"),
 }
 
@@ -335,7 +339,7 @@ def test_errors_of_blocks(monkeypatch):
     rows = da.from_array(np.zeros((N, 2)), chunks=(60, 2)).map_blocks(sparse.csr_array)
     with pytest.raises(TypeError, match="block . of X is sparse"):
         model.fit(rows, da.from_array(y.astype(str), chunks=60))
-    with pytest.raises(ValueError, match="Checkpoint are not available"):
+    with pytest.raises(ValueError, match="does not support .* Checkpoint"):
         clone(model).set_callbacks(Checkpoint("file.npz")).fit(Xd, yd)
     # A string among numbers that the sample has not shown.
     X = np.random.RandomState(0).randn(N, 2).astype(object)

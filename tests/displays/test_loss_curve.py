@@ -23,7 +23,7 @@ from skbackprop import (
     TabularClassifier,
 )
 from skbackprop.displays import LossCurveDisplay
-from skbackprop.estimators._fitted import LossCurves
+from skbackprop.displays.training import LossCurves
 from skbackprop.inspection import BackpropFeatures
 from support import class_data, data_for, few_epochs, quick, value_data
 

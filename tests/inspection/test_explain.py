@@ -136,7 +136,7 @@ def test_errors():
     model = quick(BackpropClassifier).fit(X, y)
     with pytest.raises(ValueError, match="background must be given for BackpropClassifier"):
         explain(model, X)
-    with pytest.raises(ValueError, match="background must have the columns of X, but has 3"):
+    with pytest.raises(ValueError, match="X has 3 features"):
         explain(model, X, X[:, :3])
     with pytest.raises(ValueError, match="X must be a dense table of shape"):
         explain(model, X[0], X)

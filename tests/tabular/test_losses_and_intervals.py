@@ -16,7 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from skbackprop import ConformalRegressor, TabularClassifier, TabularRegressor
-from skbackprop.conformal import (
+from skbackprop.estimators.conformity_scores import (
     ErrorScale,
     UncalibratedBand,
     conformal_quantile_rank,

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from skbackprop import TabularClassifier, TabularRegressor
-from skbackprop.conformal import conformal_quantile_rank
+from skbackprop.estimators.conformity_scores import conformal_quantile_rank
 from skbackprop.tabular._ensemble_weights import compute_probabilities, fit_softmax_temperature
 from support import sets_by_definition
 from support.tables import BOTH, component_inputs, mixed_data
