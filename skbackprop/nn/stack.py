@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -447,6 +447,15 @@ class Stack(BaseStack):
     state : TrainState
         The training state, changed in place. Members are sorted by the number of rows that they
         visit, the fewest first.
+    mean_over : {"batch", "epoch"}, default="batch"
+        The rows over which the loss is averaged, as in `Batches`.
+
+    Attributes
+    ----------
+    gradients : Parameters
+        The gradients of the last step.
+    batches : Batches
+        The batches of an epoch.
     """
 
     def __init__(
@@ -456,12 +465,13 @@ class Stack(BaseStack):
         config: Any,
         rows: Sequence[Rows],
         state: TrainState,
+        mean_over: Literal["batch", "epoch"] = "batch",
     ) -> None:
         super().__init__(config, state)
         self._network, self._loss, theta = network, loss, state.parameters.theta
         self._pool = BufferPool(theta.dtype)
-        self._gradients = state.parameters.with_arrays(np.empty_like(theta))
-        self.batches = Batches(rows, state.orders, config.batch_size, self._pool)
+        self.gradients = state.parameters.with_arrays(np.empty_like(theta))
+        self.batches = Batches(rows, state.orders, config.batch_size, self._pool, mean_over)
         self._normalizer = loss_normalizer(network, loss)
         self._steps: dict[tuple[int, int, int], Step] = {}
 
@@ -492,7 +502,7 @@ class Stack(BaseStack):
         with np.errstate(all="ignore"):
             np.setbufsize(BUFFER_SIZE)  # errstate restores the size at its end
             for chunk in self.batches.chunks():
-                step, weight_sums = self._step(chunk.members, chunk.batch_size), list[Array]()
+                step, weight_sums = self.bind_step(chunk.members, chunk.batch_size), list[Array]()
                 step.set_rate(rate[chunk.members])
                 n_samples_seen = self.state.n_samples_seen[chunk.members]
                 for batch in chunk.batches:
@@ -530,7 +540,7 @@ class Stack(BaseStack):
         batch.activity_loss = np.zeros(len(weight_sums))
         for i in np.flatnonzero(~is_empty).tolist():
             member = chunk.members.start + i
-            member_step = self._step(slice(member, member + 1), chunk.batch_size)
+            member_step = self.bind_step(slice(member, member + 1), chunk.batch_size)
             member_step.set_rate(step.rates[i : i + 1])
             member_batch = batch.member(i)
             member_step.backpropagate(member_batch)
@@ -539,7 +549,7 @@ class Stack(BaseStack):
                 batch.activity_loss[i] = member_batch.activity_loss.item()
         return weight_sums
 
-    def _step(self, members: slice, batch_size: int) -> Step:
+    def bind_step(self, members: slice, batch_size: int) -> Step:
         """Return the step of some members for a batch size, which is bound once."""
         key = members.start, members.stop, batch_size
         if key not in self._steps:
@@ -551,7 +561,7 @@ class Stack(BaseStack):
                 self._loss,
                 config,
                 state,
-                self._gradients.members(members),
+                self.gradients.members(members),
                 batch_size,
                 self._pool,
                 self.batches.is_sparse,

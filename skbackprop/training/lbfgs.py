@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from scipy import optimize
 
 from ..losses.base import Loss
 from ..nn.network import Network
-from ..nn.rows import Batches, Rows
-from ..nn.stack import Step, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
+from ..nn.rows import Rows
+from ..nn.stack import Stack, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
-from ..utils.arrays import Array, BufferPool
+from ..utils.arrays import Array
 from .config import Config
 from .epochs import GetState, is_stalled, print_epoch, print_stall
 from .resources import compute_rows_at_once
@@ -50,20 +50,17 @@ class FullBatchObjective:
         self,
         network: Network,
         loss: Loss,
-        config: Any,
+        config: Config,
         rows: Rows,
         state: TrainState,
         block_size: int,
         deadline: float = math.inf,
     ) -> None:
-        self._network, self._loss, self._config, self._state = network, loss, config, state
-        self._deadline, parameters = deadline, state.parameters
-        self._gradients = parameters.with_arrays(np.empty_like(parameters.theta))
-        self._sum = np.empty_like(parameters.theta)
-        self._pool = BufferPool(parameters.theta.dtype)
-        self._batches = Batches([rows], state.orders, block_size, self._pool, mean_over="epoch")
-        self._steps: dict[int, Step] = {}
-        self._total = float(self._batches.total_weights.item())
+        config = replace(config, batch_size=block_size)
+        self._stack = Stack(network, loss, config, [rows], state, mean_over="epoch")
+        self._loss, self._penalty, self._state = loss, config.penalty, state
+        self._deadline, self._sum = deadline, np.empty_like(state.parameters.theta)
+        self._total = float(self._stack.batches.total_weights.item())
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at the flat parameters `x`, and a new array with the gradient.
@@ -73,42 +70,28 @@ class FullBatchObjective:
         TimeLimitReached
             After the deadline, once an iteration is complete.
         """
+        stack, gradient = self._stack, self._stack.gradients.theta
         self._state.parameters.theta[0] = x
         self._sum[...] = 0
         losses: list[float] = []
-        for chunk in self._batches.chunks():
-            step = self._step(chunk.batch_size)
+        for chunk in stack.batches.chunks():
+            step = stack.bind_step(chunk.members, chunk.batch_size)
             for batch in chunk.batches:
                 is_late = time.monotonic() > self._deadline
                 if is_late and self._state.epoch.any():
                     raise TimeLimitReached
                 step.backpropagate(batch)
-                self._sum += self._gradients.theta
+                self._sum += gradient
             losses += sum_losses(self._loss, chunk)[0].tolist()
-        np.copyto(self._gradients.theta, self._sum)
-        sums = self._step(self._batches.batch_sizes[0]).add_penalty_gradient(self._total)
-        losses += self._config.penalty.value(sums).tolist()
-        return fsum_or_nan(losses) / self._total, self._gradients.theta[0].copy()
+        np.copyto(gradient, self._sum)
+        losses += self._penalty.value(step.add_penalty_gradient(self._total)).tolist()
+        return fsum_or_nan(losses) / self._total, gradient[0].copy()
 
     def penalty(self, x: Array) -> float:
         """Return the penalty at `x`."""
         n = self._state.parameters.regularized.shape[1]
-        sums = self._config.penalty.accumulate(x[None, :n])
-        return float(self._config.penalty.value(sums).item() / self._total)
-
-    def _step(self, n_rows: int) -> Step:
-        if n_rows not in self._steps:
-            self._steps[n_rows] = Step(
-                self._network,
-                self._loss,
-                self._config,
-                self._state,
-                self._gradients,
-                n_rows,
-                self._pool,
-                self._batches.is_sparse,
-            )
-        return self._steps[n_rows]
+        sums = self._penalty.accumulate(x[None, :n])
+        return float(self._penalty.value(sums).item() / self._total)
 
 
 # The status of SciPy's result after a StopIteration.
