@@ -12,7 +12,6 @@ from typing import Any, Literal
 import numpy as np
 
 from ..losses.base import Loss
-from ..optimizers import LBFGS, Optimizer
 from ..utils.arrays import (
     BUFFER_SIZE,
     Array,
@@ -114,7 +113,7 @@ class L1L2(L2):
             np.add(gradient, scratch, out=gradient)
 
 
-# Within these bounds a sum of squares neither overflows nor loses small values, in any dtype.
+# Within these bounds a sum of squares in single precision neither overflows nor loses small values.
 _TINY, _HUGE = 1e-30, 1e30
 
 
@@ -170,9 +169,6 @@ class Step:
         self._is_checked = False
         self._n_rows, self._theta, self._g = n_rows, state.parameters.theta, gradients.theta
         self._optimizer, self._moments = config.solver, state.optimizer
-        self._decays = not isinstance(config.solver, LBFGS) and (
-            type(config.solver).decay is not Optimizer.decay
-        )
         self._clips, self._clip_norm = bool(np.isfinite(config.clip_norm).any()), config.clip_norm
         self._average, self._averages = config.average, state.average
         self._buffers = state.parameters.statistics
@@ -191,8 +187,7 @@ class Step:
         theta, g, rate = self._theta, self._g, self._rate
         if self._clips:
             clip_by_global_norm(g, self._clip_norm)
-        if self._decays:
-            self._optimizer.decay(self._weights, rate)
+        self._optimizer.decay(self._weights, rate)
         result = self._optimizer.step(theta, g, self._moments, rate)
         if result is not None:
             check_in_place(self._optimizer, "step(theta, g, state, rate)", "theta", result, theta)
@@ -258,20 +253,9 @@ def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
     bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
     for gradient, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
         if not _TINY < square < _HUGE:
-            _clip_overflowing(gradient, bound)
-        elif (norm := math.sqrt(square)) > bound:
+            square = float(np.square(gradient, dtype=np.float64).sum())
+        if bound < (norm := math.sqrt(square)) < math.inf:
             np.multiply(gradient, bound / norm, out=gradient)
-
-
-def _clip_overflowing(g: Array, clip_norm: float) -> None:
-    """Clip the gradient of one member whose squares overflow or underflow."""
-    largest = float(np.abs(g).max())
-    if not 0 < largest < math.inf:
-        return
-    scaled = g / largest
-    norm = float(np.linalg.norm(scaled))
-    if norm > clip_norm / largest:
-        np.multiply(scaled, clip_norm / norm, out=g)
 
 
 def _sum_by_weight(values: Array, batch: Batch) -> Array:
