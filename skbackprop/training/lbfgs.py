@@ -18,9 +18,9 @@ from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
 from ..utils.arrays import Array
 from .config import Config
-from .epochs import GetState, is_stalled, print_epoch, print_stall
+from .epochs import GetState, end_epoch
 from .resources import compute_rows_at_once
-from .validation import Validation, evaluate
+from .validation import Validation
 
 
 class FullBatchObjective:
@@ -44,6 +44,11 @@ class FullBatchObjective:
         The number of rows of a block.
     deadline : float, default=np.inf
         The time, by `time.monotonic`, after which no block of a further iteration begins.
+
+    Attributes
+    ----------
+    stack : Stack
+        The network, bound to the rows and to its state.
     """
 
     def __init__(
@@ -57,10 +62,10 @@ class FullBatchObjective:
         deadline: float = math.inf,
     ) -> None:
         config = replace(config, batch_size=block_size)
-        self._stack = Stack(network, loss, config, [rows], state, mean_over="epoch")
+        self.stack = Stack(network, loss, config, [rows], state, mean_over="epoch")
         self._loss, self._penalty, self._state = loss, config.penalty, state
         self._deadline, self._sum = deadline, np.empty_like(state.parameters.theta)
-        self._total = float(self._stack.batches.total_weights.item())
+        self._total = float(self.stack.batches.total_weights.item())
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at the flat parameters `x`, and a new array with the gradient.
@@ -70,7 +75,7 @@ class FullBatchObjective:
         TimeLimitReached
             After the deadline, once an iteration is complete.
         """
-        stack, gradient = self._stack, self._stack.gradients.theta
+        stack, gradient = self.stack, self.stack.gradients.theta
         self._state.parameters.theta[0] = x
         self._sum[...] = 0
         losses: list[float] = []
@@ -134,23 +139,10 @@ def train_by_lbfgs(
 
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = intermediate_result.x
-        (evaluation,) = evaluate(network, state, validation)
+        losses = np.array([reported_loss(intermediate_result)])
+        end_epoch(network, objective.stack, validation, losses)
         last_x[:] = intermediate_result.x
-        state.epoch += 1
-        state.loss[...] = reported_loss(intermediate_result)
-        record = {"epoch": int(state.epoch.item()), "loss": float(state.loss.item()), **evaluation}
-        state.history[0].append(record)
-        if config.verbose:
-            print_epoch(state, int(state.epoch.item()))
-        if "validation_score" not in evaluation:
-            return
-        score = evaluation["validation_score"]
-        # The last of equally good iterations has the lowest loss. Few rows give many ties.
-        state.keep_best(np.array([[score]]), prefer_last=True)
-        objective_value = np.array([[math.inf if math.isnan(score) else -score]])
-        if is_stalled(config, state, objective_value).item():
-            if config.verbose:
-                print_stall(config, True, "Stopping.")
+        if state.stop_reason == ["converged"]:
             raise StopIteration
 
     if any(part is not None and part.scoring is not None for part in validation):
