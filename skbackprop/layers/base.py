@@ -194,6 +194,14 @@ class BatchMemory:
             self.activity_loss = self.scratch("activity loss", self.n_rows)
         return self.activity_loss
 
+    def fill_with_noise(self, out: Array, deviation: float = 1.0) -> None:
+        """Write normal noise of each member's generator to an array that `scratch` has returned."""
+        # The noise is the same in single and in double precision.
+        samples = self.pool.get("normal noise", out.shape[-2:], np.float64)
+        for rng, noise in zip(self.rngs, out.reshape(-1, *samples.shape), strict=True):
+            rng.standard_normal(out=samples)
+            np.multiply(samples, deviation, out=noise)
+
     def ones(self, n: int) -> Array:
         """Return an array (1, n) of ones, whose product with a matrix is the sum of its rows."""
         if self._ones is None or self._ones.shape[1] < n:
