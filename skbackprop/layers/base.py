@@ -649,10 +649,11 @@ def check_layers(
         find_by_name(argument, layer, named, Layer)
         for layer in (layers if isinstance(layers, (list, tuple)) else [layers])
     ]
-    for layer in instances[1:]:
+    # The first of the estimator's layers reads X, but none of the layers within another one.
+    for layer in instances[1:] if argument == "layers" else instances:
         if layer.reads_columns:
             raise ValueError(
-                f"{type(layer).__name__} must be the first and only such layer of {argument}, "
-                f"since it reads columns of X, got {instances!r}."
+                f"{type(layer).__name__} must be the first and only such layer of layers, since it "
+                f"reads columns of X, got the {argument} {instances!r}."
             )
     return tuple(instances)

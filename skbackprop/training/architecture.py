@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import issparse
 
-from .. import layers as all_layers
 from ..activations import ActivationFunction, get_activation
 from ..initializers import INITIALIZERS
 from ..layers.base import Layer, Shape, expand_layers
@@ -92,8 +91,8 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
         except NotImplementedError:
             raise ValueError(
                 f"layers[{i}]: {layer!r} has no mirror image, but the decoder needs one. Use "
-                f"{', '.join(_mirrored_layers())}, or define mirror(input_shape) in a custom "
-                "layer."
+                "another layer, such as GRU, Conv1D or Conv2D, or define mirror(input_shape) in a "
+                "custom layer."
             ) from None
         _, shape = expand_layers(image, shapes[i + 1])
         if math.prod(shape) != math.prod(shapes[i]):
@@ -113,16 +112,6 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
     while decoder and (decoder[-1].stochastic or isinstance(decoder[-1], dropped)):
         decoder.pop()
     return expand_layers(decoder, (math.prod(shapes[-1]),))[0]
-
-
-def _mirrored_layers() -> list[str]:
-    """Return the names of the layers that have a mirror image."""
-    kinds = {name: getattr(all_layers, name) for name in all_layers.__all__}
-    return [
-        name
-        for name, kind in kinds.items()
-        if isinstance(kind, type) and getattr(kind, "mirror", Layer.mirror) is not Layer.mirror
-    ]
 
 
 def check_first_layer(layers: Sequence[Layer], X: Any) -> None:
@@ -230,7 +219,7 @@ def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
     if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
         raise ValueError(
             f"{name} must be a list with an array of shape (fan_in, fan_out) for each layer, got "
-            f"{f'arrays of the shapes {shapes}' if _is_list(coefs) else _describe_briefly(coefs)}."
+            f"{f'arrays of the shapes {shapes}' if shapes else type(coefs).__name__}."
         )
     return (shapes[0][-2], *(shape[-1] for shape in shapes))
 
@@ -252,7 +241,7 @@ def validate_coefs(
     if not (_is_list(coefs) and _is_list(intercepts)):
         raise ValueError(
             f"{name} must be a list of weights and a list of intercepts, one array for each "
-            f"layer, got {_describe_briefly(coefs)} and {_describe_briefly(intercepts)}."
+            f"layer, got {type(coefs).__name__} and {type(intercepts).__name__}."
         )
     if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
         raise ValueError(
@@ -300,11 +289,6 @@ def _as_numbers(values: Any) -> Array:
         with suppress(TypeError, ValueError):
             return array.astype(np.float64)
     return array
-
-
-def _describe_briefly(value: Any) -> str:
-    """Return a short description of a value, for an error."""
-    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
