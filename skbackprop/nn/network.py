@@ -14,7 +14,6 @@ from ..activations import ActivationFunction, Relu
 from ..initializers import GlorotUniform, Initializer
 from ..layers.base import (
     NUM_BATCHES_TRACKED,
-    BackwardReads,
     BatchMemory,
     BatchView,
     Layer,
@@ -35,7 +34,6 @@ class ExecutedLayer(NamedTuple):
 
     number: int
     layer: Layer
-    backward_reads: BackwardReads
     input_shape: Shape
     x_shape: Shape
     out_shape: Shape
@@ -215,8 +213,7 @@ class Network:
             if layer.batch_view == "sequences" and len(x_shape) == 2:
                 x_shape = *x_shape, 1
             out_shape = one_row_shape(layer.batch_view, shape)
-            reads = layer.backward_reads
-            layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
+            layers.append(ExecutedLayer(i, layer, input_shape, x_shape, out_shape))
         return layers
 
     def with_dropout(self, rates: tuple[float, ...]) -> Network:
@@ -410,8 +407,8 @@ class BoundNetwork:
         that are not frozen.
         """
         n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
-        for number, layer, reads, input_shape, x_shape, out_shape in self._layers:
-            x_shape = n_rows * x_shape[0], *x_shape[1:]
+        for number, layer, input_shape, x_shape, out_shape in self._layers:
+            x_shape, reads = (n_rows * x_shape[0], *x_shape[1:]), layer.backward_reads
             grad_input = None
             if needs_gradient and reads == "input":
                 grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
@@ -449,7 +446,7 @@ class BoundNetwork:
         shape: Shape = ()
         can_overwrite = False
         for executed_layer, context in zip(self._layers, self._contexts, strict=True):
-            layer, reads = executed_layer.layer, executed_layer.backward_reads
+            layer, reads = executed_layer.layer, executed_layer.layer.backward_reads
             passes = layer.bind(context)
             if passes is None:
                 continue
@@ -490,8 +487,8 @@ class BoundNetwork:
 
     def _bind_gradients(self) -> None:
         """Bind each layer to the gradient with respect to its output, if it needs one."""
-        (_, layer, reads, *_), context, *_ = self._bound_layers[-1]
-        if reads in ("output", "both"):
+        (_, layer, *_), context, *_ = self._bound_layers[-1]
+        if layer.backward_reads in ("output", "both"):
             raise TypeError(
                 f"{type(layer).__name__} cannot be the last layer in training, because it "
                 "would overwrite the raw predictions. Use the link of the loss instead."
