@@ -382,12 +382,7 @@ class BoundNetwork:
     ) -> None:
         self.batch, self._layers = batch, network.executed_layers
         self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
-        self._contexts = self._make_contexts(
-            *parameters.member_views(),
-            None if gradients is None else gradients.member_views()[0],
-            sparse,
-            with_input_gradient,
-        )
+        self._contexts = self._make_contexts(parameters, gradients, sparse, with_input_gradient)
         self._bind_layers()
         self.activity_loss = batch.activity_loss
         if batch.is_training or with_input_gradient:
@@ -395,9 +390,8 @@ class BoundNetwork:
 
     def _make_contexts(
         self,
-        parameters: Sequence[ArrayDict],
-        buffers: Sequence[ArrayDict],
-        gradients: Sequence[ArrayDict] | None,
+        parameters: Parameters,
+        gradients: Parameters | None,
         is_sparse: bool,
         needs_gradient: bool,
     ) -> list[LayerContext]:
@@ -407,6 +401,8 @@ class BoundNetwork:
         that are not frozen.
         """
         n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
+        trained, buffers = parameters.member_views()
+        all_gradients = None if gradients is None else gradients.member_views()[0]
         for number, layer, input_shape, x_shape, out_shape in self._layers:
             x_shape, reads = (n_rows * x_shape[0], *x_shape[1:]), layer.backward_reads
             grad_input = None
@@ -414,7 +410,9 @@ class BoundNetwork:
                 grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
                 # Two buffers are enough: a layer reads one while it fills the other.
                 self._grad_buffer = 1 - self._grad_buffer
-            layer_gradients = {} if gradients is None or not layer.trainable else gradients[number]
+            layer_gradients: ArrayDict = {}
+            if all_gradients is not None and layer.trainable:
+                layer_gradients = all_gradients[number]
             needs_gradient = needs_gradient or bool(layer_gradients)
             contexts.append(
                 LayerContext(
@@ -423,7 +421,7 @@ class BoundNetwork:
                     input_shape,
                     x_shape,
                     (n_rows * out_shape[0], *out_shape[1:]),
-                    parameters[number],
+                    trained[number],
                     layer_gradients,
                     buffers[number],
                     grad_input,
