@@ -22,7 +22,6 @@ from ..utils.arrays import (
 )
 from ..utils.configurable import check_in_place
 from .network import Network
-from .parameters import Parameters
 from .rows import Batch, Batches, Chunk, Rows
 from .train_state import TrainState
 
@@ -122,22 +121,12 @@ class Step:
 
     Parameters
     ----------
-    network : Network
-        The architecture.
-    loss : Loss
-        The loss of a row, to which layers may add losses of their own.
-    config : Config
-        The configuration of these members.
-    state : TrainState
-        Their state, changed in place.
-    gradients : Parameters
-        The arrays for their gradients; each step overwrites them.
+    stack : Stack
+        The stack, whose state is changed in place, and whose gradients each step overwrites.
+    members : slice
+        The members.
     n_rows : int
         The number of rows of a batch.
-    pool : BufferPool
-        The memory for buffers.
-    is_sparse : bool
-        Whether the input is sparse.
 
     Attributes
     ----------
@@ -145,25 +134,20 @@ class Step:
         The penalty of these members.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: Loss,
-        config: Any,
-        state: TrainState,
-        gradients: Parameters,
-        n_rows: int,
-        pool: BufferPool,
-        is_sparse: bool,
-    ) -> None:
-        self._loss: Any = loss
+    def __init__(self, stack: Stack, members: slice, n_rows: int) -> None:
+        config, state, gradients = stack.config, stack.state, stack.gradients.members(members)
+        if members.stop - members.start < len(state):
+            config, state = config.members(members), state.take(members)
+        self._loss: Any = stack.loss
         self.penalty, self._weights = config.penalty, state.parameters.regularized
-        rngs = list(filter(None, state.layer_rngs))
-        self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, rngs)
+        rngs, is_sparse = list(filter(None, state.layer_rngs)), stack.batches.is_sparse
+        self._pass = stack.network.bind(
+            state.parameters, n_rows, stack.pool, gradients, is_sparse, rngs
+        )
         self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))
         self._blocks = [
-            (weights, gradient, pool.get("penalty", weights.shape))
+            (weights, gradient, stack.pool.get("penalty", weights.shape))
             for weights, gradient in iter_column_blocks(self._weights, gradients.regularized)
         ]
         self._is_checked = False
@@ -423,7 +407,7 @@ class Stack(BaseStack):
     network : Network
         The architecture, with the layers for training only.
     loss : Loss
-        The loss.
+        The loss of a row, to which layers may add losses of their own.
     config : Config
         The configuration of the members.
     rows : list of Rows
@@ -440,6 +424,8 @@ class Stack(BaseStack):
         The gradients of the last step.
     batches : Batches
         The batches of an epoch.
+    pool : BufferPool
+        The memory for buffers.
     """
 
     def __init__(
@@ -452,10 +438,10 @@ class Stack(BaseStack):
         mean_over: Literal["batch", "epoch"] = "batch",
     ) -> None:
         super().__init__(config, state)
-        self._network, self._loss, theta = network, loss, state.parameters.theta
-        self._pool = BufferPool(theta.dtype)
+        self.network, self.loss, theta = network, loss, state.parameters.theta
+        self.pool = BufferPool(theta.dtype)
         self.gradients = state.parameters.with_arrays(np.empty_like(theta))
-        self.batches = Batches(rows, state.orders, config.batch_size, self._pool, mean_over)
+        self.batches = Batches(rows, state.orders, config.batch_size, self.pool, mean_over)
         self._normalizer = loss_normalizer(network, loss)
         self._steps: dict[tuple[int, int, int], Step] = {}
 
@@ -506,7 +492,7 @@ class Stack(BaseStack):
                 if is_cut:
                     raise TimeLimitReached
                 penalties = step.penalty.value(np.array(weight_sums, dtype=float).T)
-                losses = sum_losses(self._loss, chunk) / self._normalizer
+                losses = sum_losses(self.loss, chunk) / self._normalizer
                 lists = terms[chunk.members], losses.tolist(), penalties.tolist()
                 for member_terms, batch_losses, batch_penalties in zip(*lists, strict=True):
                     member_terms += batch_losses
@@ -537,17 +523,5 @@ class Stack(BaseStack):
         """Return the step of some members for a batch size, which is bound once."""
         key = members.start, members.stop, batch_size
         if key not in self._steps:
-            config, state = self.config, self.state
-            if members.stop - members.start < len(state):
-                config, state = config.members(members), state.take(members)
-            self._steps[key] = Step(
-                self._network,
-                self._loss,
-                config,
-                state,
-                self.gradients.members(members),
-                batch_size,
-                self._pool,
-                self.batches.is_sparse,
-            )
+            self._steps[key] = Step(self, members, batch_size)
         return self._steps[key]

@@ -30,42 +30,18 @@ class FullBatchObjective:
 
     Parameters
     ----------
-    network : Network
-        The architecture, without layers that draw random numbers.
-    loss : Loss
-        The loss.
-    config : Config
-        The configuration, whose penalty is differentiable everywhere.
-    rows : Rows
-        The rows.
-    state : TrainState
-        The state of one network. Each call overwrites its parameters.
-    block_size : int
-        The number of rows of a block.
+    stack : Stack
+        One network, without layers that draw random numbers and with a penalty that is
+        differentiable everywhere. Its loss is averaged over the epoch, and its batches are the
+        blocks. Each call overwrites the parameters of its state.
     deadline : float, default=np.inf
         The time, by `time.monotonic`, after which no block of a further iteration begins.
-
-    Attributes
-    ----------
-    stack : Stack
-        The network, bound to the rows and to its state.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: Loss,
-        config: Config,
-        rows: Rows,
-        state: TrainState,
-        block_size: int,
-        deadline: float = math.inf,
-    ) -> None:
-        config = replace(config, batch_size=block_size)
-        self.stack = Stack(network, loss, config, [rows], state, mean_over="epoch")
-        self._loss, self._penalty, self._state = loss, config.penalty, state
-        self._deadline, self._sum = deadline, np.empty_like(state.parameters.theta)
-        self._total = float(self.stack.batches.total_weights.item())
+    def __init__(self, stack: Stack, deadline: float = math.inf) -> None:
+        self._stack, self._state, self._deadline = stack, stack.state, deadline
+        self._penalty, self._sum = stack.config.penalty, np.empty_like(stack.gradients.theta)
+        self._total = float(stack.batches.total_weights.item())
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at the flat parameters `x`, and a new array with the gradient.
@@ -75,7 +51,7 @@ class FullBatchObjective:
         TimeLimitReached
             After the deadline, once an iteration is complete.
         """
-        stack, gradient = self.stack, self.stack.gradients.theta
+        stack, gradient = self._stack, self._stack.gradients.theta
         self._state.parameters.theta[0] = x
         self._sum[...] = 0
         losses: list[float] = []
@@ -87,7 +63,7 @@ class FullBatchObjective:
                     raise TimeLimitReached
                 step.backpropagate(batch)
                 self._sum += gradient
-            losses += sum_losses(self._loss, chunk)[0].tolist()
+            losses += sum_losses(stack.loss, chunk)[0].tolist()
         np.copyto(gradient, self._sum)
         losses += self._penalty.value(step.add_penalty_gradient(self._total)).tolist()
         return fsum_or_nan(losses) / self._total, gradient[0].copy()
@@ -128,7 +104,9 @@ def train_by_lbfgs(
     state.parameters = state.parameters.astype(np.float64)
     n_rows = member_rows.n_visited(state.orders[0])
     size = compute_rows_at_once(network, config, member_rows, n_rows)
-    objective = FullBatchObjective(network, loss, config, member_rows, state, size, deadlines[0])
+    stack_config = replace(config, batch_size=size)
+    stack = Stack(network, loss, stack_config, rows, state, mean_over="epoch")
+    objective = FullBatchObjective(stack, deadlines[0])
     theta, last_x = state.parameters.theta, state.parameters.theta[0].copy()
     # With several targets, training minimizes the sum of their losses but reports the mean.
     unreported_share = 1 - 1 / loss_normalizer(network, loss)
@@ -140,7 +118,7 @@ def train_by_lbfgs(
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = intermediate_result.x
         losses = np.array([reported_loss(intermediate_result)])
-        end_epoch(network, objective.stack, validation, losses)
+        end_epoch(network, stack, validation, losses)
         last_x[:] = intermediate_result.x
         if state.stop_reason == ["converged"]:
             raise StopIteration
