@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
-from ..losses.base import Loss, can_be_scaled
+from ..losses.base import Loss, can_be_scaled, separate_losses
 from ..losses.classification import ClassifierLoss, LabelSmoothing
 from ..nn.network import Network
 from ..nn.parameters import Parameters
@@ -88,7 +88,10 @@ class Targets(ABC):
     def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
         """Return the mean loss of one member's predictions."""
         arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
-        losses = weighted_mean(self.loss.value(*arrays)[0], held_out.weight)
+        n_weights = held_out.rows.n_weights
+        is_by_row = n_weights < 2
+        values = self.loss.value(*arrays) if is_by_row else separate_losses(self.loss, *arrays)
+        losses = weighted_mean(values[0], held_out.weight) * max(n_weights, 1)
         return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod
@@ -97,7 +100,7 @@ class Targets(ABC):
 
 
 def weighted_mean(values: Array, weight: Array | None) -> float:
-    """Return the weighted mean of losses; rows of weight zero may have any loss."""
+    """Return the weighted mean of losses, which may be anything where the weight is zero."""
     if weight is None:
         return float(values.mean())
     return float(np.average(values[weight > 0], weights=weight[weight > 0]))
@@ -127,6 +130,11 @@ class NumberTargets(Targets):
         """Return the targets for y, with the weighted mean and scale if `is_scaled`."""
         y = y[:, None] if y.ndim == 1 else y
         check_targets(y, loss)
+        if weight is not None and not weight.any(axis=0).all():
+            raise ValueError(
+                f"Column {weight.any(axis=0).argmin()} of y has no value with a positive weight. "
+                "Remove it."
+            )
         if not is_scaled:
             return cls(loss, y.shape[1])
         if not can_be_scaled(loss):
@@ -213,12 +221,13 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
 
     For targets that must stay positive, return zero and the mean.
     """
-    rows = y if weight is None else y[weight > 0]
-    minimum, maximum = rows.min(axis=0), rows.max(axis=0)
+    has_weight = True if weight is None else weight.reshape(len(y), -1) > 0
+    minimum = y.min(axis=0, where=has_weight, initial=np.inf)
+    maximum = y.max(axis=0, where=has_weight, initial=-np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(y, axis=0, weights=weight)
         # The mean of a constant column is exactly its value.
-        mean = np.where(minimum == maximum, rows[0], mean)
+        mean = np.where(minimum == maximum, minimum, mean)
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:

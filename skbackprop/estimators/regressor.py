@@ -19,7 +19,7 @@ from ._estimator_mixin import available_if
 from ._parameters import RegressorParameters
 from ._supervised import BaseSupervisedNetwork
 from ._targets import NumberTargets
-from ._validation import check_no_missing, validate_weight
+from ._validation import check_no_missing, replace_missing_targets, weigh_targets
 from .base import check_stochastic
 
 
@@ -465,9 +465,10 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, non-negative and not all zero; None for equal weights.
+            The targets. With several outputs, NaN means "not measured".
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The weights of the rows, or of each output, non-negative and not all zero; None for
+            equal weights.
         X_val, y_val : array-like, default=None
             Validation data, whose loss is appended to `validation_loss_curve_`. With
             `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
@@ -696,7 +697,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         It is R2 for "squared_error" and "poisson", the losses of scikit-learn's regressor. For
         other losses it is D2, the share of the loss of the best constant prediction that the
         network removes: at most 1, 0 for the constant, and negative for worse predictions. With
-        several targets it is averaged. For the Gaussian loss it is
+        several targets it is averaged over those with measured rows. For the Gaussian loss it is
         ``1 - exp(2 (loss - loss of the constant))``.
 
         Parameters
@@ -704,9 +705,10 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, non-negative and not all zero; None for equal weights.
+            The targets. With several outputs, NaN means "not measured".
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The weights of the rows, or of each output, non-negative and not all zero; None for
+            equal weights.
 
         Returns
         -------
@@ -720,28 +722,32 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         ValueError
             If X or y is invalid.
         """
-        y, y_pred = self._predict_for_score(X, y)
-        weight = validate_weight(sample_weight, y_pred)
-        return self._score_predictions(y, y_pred, weight)
+        return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
-    def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
-        """Return the targets and the predictions that the score is computed from.
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
+        """Return the targets, predictions and weights that the score is computed from.
 
         D2 needs encoded targets and raw predictions.
         """
         check_is_fitted(self)
         if isinstance(self._targets.loss, (SquaredError, Poisson)):
-            return y, self.predict(X)
-        X, y = self._validate_rows(X, y, reset=False)
-        return self._targets.encode(y, False), self._predict_in_blocks(X, self._average_raw)
+            y_pred = self.predict(X)
+            y, is_missing = replace_missing_targets(y)
+            y = np.asarray(check_no_missing(as_dense(y), "values"))
+            assert_all_finite(y, input_name="y")
+            y, weight = weigh_targets(y, is_missing, weight, y_pred)
+            return y, y_pred, weight
+        X, y, weight = self._validate_rows(X, y, weight, reset=False)
+        y_pred = self._predict_in_blocks(X, self._average_raw)
+        return self._targets.encode(y, False), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
         loss = self._targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
-            y = check_no_missing(as_dense(y), "values")
-            assert_all_finite(np.asarray(y), input_name="y")
-            return float(r2_score(y, y_pred, sample_weight=weight))
+            if weight is None or weight.ndim == 1 or y.shape != y_pred.shape:
+                return float(r2_score(y, y_pred, sample_weight=weight))
+            loss = SquaredError()
         with np.errstate(all="ignore"):
             return loss.score(y_pred, y, weight)
 
