@@ -168,7 +168,7 @@ class Adam(Optimizer):
         beta_1, beta_2, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, epsilon, rate
         )
-        moments = [state[name] for name in self._moments]
+        moments = map(state.__getitem__, self._moments)
         for x, gradient, m, v, *others in iter_column_blocks(theta, g, *moments):
             np.multiply(m, beta_1, out=m)
             np.add(m, gradient, out=m)
