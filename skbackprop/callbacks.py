@@ -42,7 +42,26 @@ MonitoredValue: TypeAlias = Literal["validation_score", "validation_loss", "loss
 """The values of an epoch that `OptunaPruningCallback` can report."""
 
 
-class Checkpoint:
+class TrainingCallback:
+    """Base class of callbacks that do nothing but at the end of each epoch."""
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Do nothing."""
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Do nothing."""
+
+    def _check_estimator(self, estimator: Any, is_valid: bool) -> None:
+        """Raise a TypeError unless the callback is set on a network itself."""
+        if not is_valid:
+            raise TypeError(
+                f"{type(self).__name__} must be set on a skbackprop network, got a "
+                f"{type(estimator).__name__}. Call set_callbacks on the network itself, such as "
+                "model[-1] of a pipeline."
+            )
+
+
+class Checkpoint(TrainingCallback):
     """Callback that saves the training state to a file after every few epochs.
 
     If the process ends early, for example because a scheduler kills it, ``fit(X, y,
@@ -125,12 +144,8 @@ class Checkpoint:
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Check that this fit can be resumed, before it begins."""
-        if "resume_from" not in signature(type(estimator).fit).parameters:
-            raise TypeError(
-                "Checkpoint must be set on a skbackprop network, got a "
-                f"{type(estimator).__name__}. Call set_callbacks on the network itself, such as "
-                "model[-1] of a pipeline."
-            )
+        can_resume = "resume_from" in signature(type(estimator).fit).parameters
+        self._check_estimator(estimator, can_resume)
         parent = context.parent
         while parent is not None:
             if not parent.sequential_subtasks:
@@ -141,9 +156,6 @@ class Checkpoint:
             parent = parent.parent
         os.scandir(self.path.parent).close()  # raises an error without the folder
 
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
-
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
@@ -153,11 +165,8 @@ class Checkpoint:
         if context.parent is None or np.max(fitted_estimator.n_iter_) % self.every == 0:
             fitted_estimator._write_checkpoint(self.path)
 
-    def teardown(self, estimator: Any, context: Any) -> None:
-        """Keep the last checkpoint."""
 
-
-class TrainingLog:
+class TrainingLog(TrainingCallback):
     """Callback that writes a line to a file after each epoch, as JSON or CSV.
 
     Both formats hold the same table: ``pandas.read_json(path, lines=True)`` and
@@ -249,12 +258,6 @@ class TrainingLog:
                 "columns of TrainingLog. Set another path."
             )
 
-    def teardown(self, estimator: Any, context: Any) -> None:
-        """Do nothing, as the file is closed."""
-
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
-
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
     ) -> None:
@@ -315,7 +318,7 @@ def _to_csv(line: Mapping[str, Any]) -> str:
     return ",".join("" if line[name] is None else str(line[name]) for name in COLUMNS) + "\n"
 
 
-class OptunaPruningCallback:
+class OptunaPruningCallback(TrainingCallback):
     """Callback that reports each epoch to an Optuna trial and stops training if it is pruned.
 
     Optuna's pruners compare a trial with other trials at the same epoch. If the trial is pruned,
@@ -399,12 +402,7 @@ class OptunaPruningCallback:
     def setup(self, estimator: Any, context: Any) -> None:
         """Check that the estimator trains in epochs and the study has the right direction."""
         _import_optuna()
-        if not isinstance(estimator, BaseNeuralNetwork):
-            raise TypeError(
-                "OptunaPruningCallback must be set on a skbackprop network, got a "
-                f"{type(estimator).__name__}. Call set_callbacks on the network itself, such as "
-                "model[-1] of a pipeline."
-            )
+        self._check_estimator(estimator, isinstance(estimator, BaseNeuralNetwork))
         expected = "maximize" if self.monitor == "validation_score" else "minimize"
         study = getattr(self.trial, "study", None)  # a FixedTrial has none
         direction = expected if study is None else study.directions[0].name.lower()
@@ -413,9 +411,6 @@ class OptunaPruningCallback:
                 f'monitor={self.monitor!r} needs direction="{expected}", but the study has '
                 f'direction="{direction}". Create a new study, or monitor another value.'
             )
-
-    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
 
     def on_fit_task_end(
         self, estimator: Any, context: Any, *, fitted_estimator: Any = None
@@ -427,9 +422,6 @@ class OptunaPruningCallback:
         self.trial.report(self._mean_last_value(fitted_estimator._state.history), epoch)
         if self.trial.should_prune():
             raise _import_optuna().TrialPruned(f"{self.monitor} after epoch {epoch}")
-
-    def teardown(self, estimator: Any, context: Any) -> None:
-        """Do nothing."""
 
     def _mean_last_value(self, history: list[list[dict[str, Any]]]) -> float:
         """Return the mean of the last value of each member, also of members that have stopped."""

@@ -168,18 +168,14 @@ class Adam(Optimizer):
         beta_1, beta_2, epsilon, rate = cast_hyperparameters(
             theta, self.beta_1, self.beta_2, epsilon, rate
         )
-        moments = [state[name] for name in self._moments]
+        moments = map(state.__getitem__, self._moments)
         for x, gradient, m, v, *others in iter_column_blocks(theta, g, *moments):
             np.multiply(m, beta_1, out=m)
             np.add(m, gradient, out=m)
             np.multiply(v, beta_2, out=v)
             np.multiply(gradient, gradient, out=gradient)
             np.add(v, gradient, out=v)
-            np.sqrt(self._denominator_moment(v, *others), out=gradient)
-            np.add(gradient, epsilon, out=gradient)
-            np.divide(m, gradient, out=gradient)
-            np.multiply(gradient, rate, out=gradient)
-            np.subtract(x, gradient, out=x)
+            _take_step(x, m, self._denominator_moment(v, *others), epsilon, rate, gradient)
 
     def _denominator_moment(self, *moments: Array) -> Array:
         """Return the one of the moments after the first that scales the step."""
@@ -292,11 +288,7 @@ class NAdam(Adam):
             np.add(v, scratch, out=v)
             np.multiply(m, momentum, out=scratch)
             np.add(gradient, scratch, out=gradient)
-            np.sqrt(v, out=scratch)
-            np.add(scratch, epsilon, out=scratch)
-            np.divide(gradient, scratch, out=gradient)
-            np.multiply(gradient, rate, out=gradient)
-            np.subtract(x, gradient, out=x)
+            _take_step(x, gradient, v, epsilon, rate, scratch)
 
 
 @dataclass(frozen=True)
@@ -391,11 +383,7 @@ class RMSprop(Optimizer):
             np.multiply(v, rho, out=v)
             np.multiply(gradient, gradient, out=scratch)
             np.add(v, scratch, out=v)
-            np.sqrt(v, out=scratch)
-            np.add(scratch, epsilon, out=scratch)
-            np.divide(gradient, scratch, out=gradient)
-            np.multiply(gradient, rate, out=gradient)
-            np.subtract(x, gradient, out=x)
+            _take_step(x, gradient, v, epsilon, rate, scratch)
 
 
 @dataclass(frozen=True)
@@ -436,11 +424,7 @@ class Adagrad(Optimizer):
         ):
             np.multiply(gradient, gradient, out=scratch)
             np.add(s, scratch, out=s)
-            np.sqrt(s, out=scratch)
-            np.add(scratch, epsilon, out=scratch)
-            np.divide(gradient, scratch, out=gradient)
-            np.multiply(gradient, rate, out=gradient)
-            np.subtract(x, gradient, out=x)
+            _take_step(x, gradient, s, epsilon, rate, scratch)
 
 
 @dataclass(frozen=True)
@@ -486,6 +470,22 @@ class LBFGS(Configurable):
 
     def __post_init__(self) -> None:
         validate_positive_int(self, "max_fun", "n_corrections")
+
+
+def _take_step(
+    x: Array,
+    direction: Array,
+    squares: Array,
+    epsilon: FloatOrPerMember,
+    rate: FloatOrPerMember,
+    scratch: Array,
+) -> None:
+    """Subtract ``rate * direction / (sqrt(squares) + epsilon)`` from `x`."""
+    np.sqrt(squares, out=scratch)
+    np.add(scratch, epsilon, out=scratch)
+    np.divide(direction, scratch, out=scratch)
+    np.multiply(scratch, rate, out=scratch)
+    np.subtract(x, scratch, out=x)
 
 
 def _root(value: FloatOrPerMember) -> FloatOrPerMember:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -38,10 +38,8 @@ __all__ = [
 class LearningRateSchedule(Configurable):
     """Base class of schedules; all arrays have the shape (n_estimators, 1)."""
 
-    @property
-    def convergence_message(self) -> str:
-        """The end of the printed message when training stops for lack of progress."""
-        return "Stopping."
+    # The end of the printed message when training stops for lack of progress.
+    convergence_message: ClassVar[str] = "Stopping."
 
     def init(self, n_estimators: int) -> ArrayDict:
         """Return the initial state."""
@@ -163,7 +161,7 @@ class InverseScaling(LearningRateSchedule):
 
     def rate(self, state: ArrayDict, base: Array, progress: float) -> Array:
         return np.asarray(
-            base / map_per_member(_power, base, 1 + state["n_samples_seen"], self.power_t)
+            base / map_per_member(pow, base, 1 + state["n_samples_seen"], self.power_t)
         )
 
     def on_epoch_end(
@@ -215,13 +213,11 @@ class Adaptive(LearningRateSchedule):
     tol: FloatOrPerMember = 1e-4
     n_iter_no_change: FloatOrPerMember = 10.0
 
+    convergence_message = "Learning rate too small. Stopping."
+
     def __post_init__(self) -> None:
         validate_interval(self, "tol", low=0, closed="left")
         validate_interval(self, "n_iter_no_change", low=0)  # np.inf: the rate never falls
-
-    @property
-    def convergence_message(self) -> str:
-        return "Learning rate too small. Stopping."
 
     def init(self, n_estimators: int) -> ArrayDict:
         return {
@@ -540,15 +536,6 @@ def _anneal(start: float, end: float, fraction: float) -> float:
     return start + (end - start) * (1 - math.cos(math.pi * fraction)) / 2
 
 
-def _power(base: float, exponent: float) -> float:
-    """Return base^exponent, or infinity where it overflows."""
-    try:
-        power: float = base**exponent
-    except OverflowError:
-        return math.inf
-    return power
-
-
 SCHEDULES: dict[str, type[LearningRateSchedule]] = {
     "constant": ConstantRate,
     "invscaling": InverseScaling,
@@ -665,10 +652,6 @@ class LinearWarmup(LearningRateSchedule):
     @property
     def _inner(self) -> LearningRateSchedule:
         return cast(LearningRateSchedule, self.schedule)  # see `__post_init__`
-
-    @property
-    def convergence_message(self) -> str:
-        return self._inner.convergence_message
 
     def init(self, n_estimators: int) -> ArrayDict:
         return self._inner.init(n_estimators)

@@ -46,7 +46,7 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
         params: Mapping[str, Any],
     ) -> Self:
         """Return a fitted estimator with the weights of the user."""
-        n_features, *hidden_widths, n_outputs = layer_widths(coefs, "coefs")
+        n_features, *hidden_widths, n_outputs = layer_widths(coefs)
         settings: dict[str, Any] = {"hidden_layer_sizes": tuple(hidden_widths), **params}
         if has_member_axis(coefs):
             settings["n_estimators"] = len(coefs[0])

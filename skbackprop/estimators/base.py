@@ -98,8 +98,6 @@ class PreparedFit:
         Whether each row is held out by one of the networks.
     start : float
         The time, by `time.monotonic`, at which `fit` began.
-    n_samples_before : array
-        The number of rows that each network was trained on before this fit, as in ``t_``.
     blocks : Blocks or None, default=None
         All rows, on the workers of a cluster; `rows` is then a sample of them.
     """
@@ -117,7 +115,6 @@ class PreparedFit:
     incremental: bool
     has_folds: bool
     start: float
-    n_samples_before: Array
     blocks: Any = None
 
     @property
@@ -374,7 +371,6 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             incremental,
             has_folds,
             start,
-            state.n_samples_seen.copy(),
         )
         self._check_batch_size(task)
         return task
@@ -559,10 +555,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
 
     def _collect_warnings(self, task: PreparedFit, state: TrainState) -> list[str]:
         """Return the warnings about how training has ended."""
-        n_samples, loss = state.n_samples_seen - task.n_samples_before, task.targets.loss
-        return collect_warnings(
-            task.config, loss, task.rows, state, n_samples, incremental=task.incremental
-        )
+        loss = task.targets.loss
+        return collect_warnings(task.config, loss, task.rows, state, incremental=task.incremental)
 
     def _finish(self, task: PreparedFit, state: TrainState) -> dict[str, Any]:
         """Return the fitted attributes, after a return to the best epoch and calibration."""

@@ -67,15 +67,9 @@ class GaussianNoise(Layer):
         if not batch.is_training:
             return None
         noise = batch.scratch("noise", *context.x_shape)
-        noise_of_members = context.with_member_axis(noise)
-        # The noise is the same in single and in double precision.
-        samples = batch.pool.get("normal noise", context.x_shape, np.float64)
 
         def forward(x: Array, out: Array) -> None:
-            for rng, noise_of_member in zip(batch.rngs, noise_of_members, strict=True):
-                rng.standard_normal(out=samples)
-                np.multiply(samples, self.stddev, out=samples)
-                noise_of_member[...] = samples
+            batch.fill_with_noise(noise, self.stddev)
             np.add(x, noise, out=out)
 
         return forward, lambda x, out, delta: None

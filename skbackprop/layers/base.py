@@ -194,6 +194,14 @@ class BatchMemory:
             self.activity_loss = self.scratch("activity loss", self.n_rows)
         return self.activity_loss
 
+    def fill_with_noise(self, out: Array, deviation: float = 1.0) -> None:
+        """Write normal noise of each member's generator to an array that `scratch` has returned."""
+        # The noise is the same in single and in double precision.
+        samples = self.pool.get("normal noise", out.shape[-2:], np.float64)
+        for rng, noise in zip(self.rngs, out.reshape(-1, *samples.shape), strict=True):
+            rng.standard_normal(out=samples)
+            np.multiply(samples, deviation, out=noise)
+
     def ones(self, n: int) -> Array:
         """Return an array (1, n) of ones, whose product with a matrix is the sum of its rows."""
         if self._ones is None or self._ones.shape[1] < n:
@@ -645,10 +653,11 @@ def check_layers(
         find_by_name(argument, layer, named, Layer)
         for layer in (layers if isinstance(layers, (list, tuple)) else [layers])
     ]
-    for layer in instances[1:]:
+    # The first of the estimator's layers reads X, but none of the layers within another one.
+    for layer in instances[1:] if argument == "layers" else instances:
         if layer.reads_columns:
             raise ValueError(
-                f"{type(layer).__name__} must be the first and only such layer of {argument}, "
-                f"since it reads columns of X, got {instances!r}."
+                f"{type(layer).__name__} must be the first and only such layer of layers, since it "
+                f"reads columns of X, got the {argument} {instances!r}."
             )
     return tuple(instances)

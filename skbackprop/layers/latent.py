@@ -76,14 +76,9 @@ class Sampling(Layer):
             return _bind_means(grad_input)
         noise, deviation = context.scratch("noise", *shape), context.scratch("deviation", *shape)
         divergence, loss = batch.scratch("divergence", *shape), batch.get_activity_loss()
-        noise_of_members = context.with_member_axis(noise)
-        # The noise is the same in single and in double precision.
-        samples = batch.pool.get("normal noise", shape, np.float64)
 
         def forward(x: Array, out: Array) -> None:
-            for rng, noise_of_member in zip(batch.rngs, noise_of_members, strict=True):
-                rng.standard_normal(out=samples)
-                noise_of_member[...] = samples
+            batch.fill_with_noise(noise)
             mean, log_variance = _split(x)
             np.multiply(log_variance, 0.5, out=deviation)
             np.exp(deviation, out=deviation)

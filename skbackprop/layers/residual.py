@@ -62,11 +62,6 @@ class Residual(Layer):
         layers = check_layers(self.layers, LAYERS, "layers of Residual")
         if not layers:
             raise ValueError(f"Residual needs at least one layer, got layers={self.layers!r}.")
-        if layers[0].reads_columns:
-            raise ValueError(
-                f"layers of Residual must not start with {type(layers[0]).__name__}, which reads "
-                "columns of X. Put it before the Residual."
-            )
         object.__setattr__(self, "layers", layers)
 
     @property

@@ -60,7 +60,7 @@ class StackMember:
     number : int
         The index of the candidate.
     estimator : estimator
-        The estimator with the parameters of the candidate, not fitted.
+        The estimator with the parameters of the candidate, not fitted before the end of training.
     config : Config
         The validated parameters of its network.
     rows : array
@@ -73,6 +73,12 @@ class StackMember:
         Numbers that are equal for candidates with equal settings of the transformers, of what the
         networks of a stack have in common, of the validation of data, and of the first state of the
         networks of a stack.
+    task : PreparedFit or None, default=None
+        The validated data and the state of its network, from `prepare_fit` to the end of training.
+    seconds : float, default=0.0
+        The time of `prepare_fit`.
+    result : TrainedEstimator or None, default=None
+        The estimator after training; None if it could not be trained.
     """
 
     number: int
@@ -85,6 +91,31 @@ class StackMember:
     stack: int
     data: int
     start: int
+    task: Any = None
+    seconds: float = 0.0
+    result: TrainedEstimator | None = None
+
+    @property
+    def stacking_key(self) -> tuple[Any, ...]:
+        """The parameters, shapes and kind of data that the networks of a stack have in common."""
+        task, rows, state = self.task, self.task.rows, self.task.state
+        shapes = task.row_shape, rows.y.shape[1], rows.is_sparse, rows.n_weights
+        kinds = type(task.targets), state.parameters.dtype, int(state.epoch[0, 0])
+        return self.stack, *shapes, *kinds
+
+    def finish(self, state: TrainState, seconds: float, pause_epoch: int | None) -> None:
+        """Set the fitted attributes, and keep the state if training only pauses."""
+        start, network, resumable = time.perf_counter(), get_network(self.estimator), None
+        try:
+            if pause_epoch is not None:
+                own_state = state.copy().with_own_random_states()
+                resumable = compute_checksum(self.task.data), own_state
+                network.max_iter = pause_epoch  # scorers read the number of epochs from it
+            network._set_fitted(self.task, state)
+        except Exception:  # scikit-learn reports the error in its own fit
+            return
+        seconds += self.seconds + time.perf_counter() - start
+        self.task, self.result = None, TrainedEstimator(seconds, self.estimator, resumable)
 
 
 def train_candidates(
@@ -272,62 +303,16 @@ def train_job(
     """
     splits: dict[int, Any] = {}
     tasks: dict[tuple[int, ...], PreparedFit] = {}
-    fits: list[StackedFit | None] = []
-    stacks: dict[tuple[Any, ...], list[StackedFit]] = {}
+    stacks: dict[tuple[Any, ...], list[StackMember]] = {}
     for member in members:
         if member.checksum not in splits:
             splits[member.checksum] = fit_transformers(member, X, y, fit_params)
         split = splits[member.checksum]
-        fit = None if split is None else prepare_fit(member, tasks, *split)
-        fits.append(fit)
-        if fit is not None:
-            stacks.setdefault(fit.stacking_key, []).append(fit)
-    for group in stacks.values():
-        train_stack(group, pause_epoch, make_progress_report(len(group)) if verbose else None)
-    return [fit.result if fit and fit.network.__sklearn_is_fitted__() else None for fit in fits]
-
-
-@dataclass(eq=False)
-class StackedFit:
-    """A network of a candidate, which trains in a stack with others.
-
-    Parameters
-    ----------
-    member : StackMember
-        The candidate on a split.
-    network : BaseNeuralNetwork
-        Its network.
-    task : PreparedFit
-        The validated data, and the state that training starts from.
-    result : TrainedEstimator
-        The estimator with this network, and the time of the fit so far.
-    """
-
-    member: StackMember
-    network: BaseNeuralNetwork
-    task: PreparedFit
-    result: TrainedEstimator
-
-    @property
-    def stacking_key(self) -> tuple[Any, ...]:
-        """The parameters, shapes and kind of data that the networks of a stack have in common."""
-        task, rows, state = self.task, self.task.rows, self.task.state
-        shapes = task.row_shape, rows.y.shape[1], rows.is_sparse, rows.n_weights
-        kinds = type(task.targets), state.parameters.dtype, int(state.epoch[0, 0])
-        return self.member.stack, *shapes, *kinds
-
-    def finish(self, state: TrainState, seconds: float, pause_epoch: int | None) -> None:
-        """Set the fitted attributes, and keep the state if training only pauses."""
-        start = time.perf_counter()
-        try:
-            if pause_epoch is not None:
-                own_state = state.copy().with_own_random_states()
-                self.result.resumable = compute_checksum(self.task.data), own_state
-                self.network.max_iter = pause_epoch  # scorers read the number of epochs from it
-            self.network._set_fitted(self.task, state)
-        except Exception:  # scikit-learn reports the error in its own fit
-            return
-        self.result.seconds += seconds + time.perf_counter() - start
+        if split is not None and prepare_fit(member, tasks, *split):
+            stacks.setdefault(member.stacking_key, []).append(member)
+    for stack in stacks.values():
+        train_stack(stack, pause_epoch, make_progress_report(len(stack)) if verbose else None)
+    return [member.result for member in members]
 
 
 def prepare_fit(
@@ -335,8 +320,8 @@ def prepare_fit(
     tasks: dict[tuple[int, ...], PreparedFit],
     pipeline: Any,
     arguments: dict[str, Any],
-) -> StackedFit | None:
-    """Return the fit of a candidate's network; None if its parameters or data are invalid.
+) -> bool:
+    """Prepare the fit of a candidate's network; return whether its parameters and data are valid.
 
     Parameters
     ----------
@@ -364,27 +349,26 @@ def prepare_fit(
             tasks[start_key] = task
             tasks.setdefault(data_key, task)
     except Exception:  # scikit-learn reports the error in its own fit
-        return None
-    result = TrainedEstimator(0.0, with_network(pipeline, network))
-    fit = StackedFit(member, network, replace(task), result)
+        return False
+    member.estimator, member.task = with_network(pipeline, network), replace(task)
     if member.source is not None and (snapshot := member.source.load("resumable")) is not None:
         last_checksum, state = snapshot
         if last_checksum == compute_checksum(task.data):
-            fit.task.resume(state)
-    result.seconds = time.perf_counter() - start
-    return fit
+            member.task.resume(state)
+    member.seconds = time.perf_counter() - start
+    return True
 
 
 def train_stack(
-    fits: Sequence[StackedFit], pause_epoch: int | None, on_epoch: OnEpoch | None
+    stack: Sequence[StackMember], pause_epoch: int | None, on_epoch: OnEpoch | None
 ) -> None:
-    """Train networks that have the same `stacking_key`, and set their fitted attributes.
+    """Train members with the same `stacking_key`, and set the fitted attributes of their networks.
 
     If training fails, no network is fitted, and there is a RuntimeWarning. A user-defined part of a
     network may fail, or may support only single networks.
     """
-    start, tasks = time.perf_counter(), [fit.task for fit in fits]
-    members = [task for task in tasks for _ in range(len(task.state))]
+    start, tasks = time.perf_counter(), [member.task for member in stack]
+    networks = [task for task in tasks for _ in range(len(task.state))]
     state = TrainState.concat([*map(attrgetter("state"), tasks)])
     # Fits with equal starts have one state. `train` copies the orders that stacks cannot share.
     state.history = [*map(list, state.history)]
@@ -394,8 +378,8 @@ def train_stack(
         state = train(
             tasks[0].training_network,
             tasks[0].targets.loss,
-            [*map(attrgetter("config"), members)],
-            [*map(attrgetter("rows"), members)],
+            [*map(attrgetter("config"), networks)],
+            [*map(attrgetter("rows"), networks)],
             [*chain(*map(attrgetter("validation"), tasks))],
             state,
             on_epoch,
@@ -406,7 +390,7 @@ def train_stack(
         raise KeyboardInterrupt from error
     except Exception as error:
         warnings.warn(
-            f"{len(fits)} estimators are trained one by one, which is slower but gives the same "
+            f"{len(stack)} estimators are trained one by one, which is slower but gives the same "
             f"results: training them together raised {error!r}. Custom layers, losses and other "
             "objects must accept arrays with the member axis first. If you use none, please report "
             "this.",
@@ -417,10 +401,10 @@ def train_stack(
     n_epochs = state.epoch[:, 0] - first_epochs
     seconds_per_epoch = (time.perf_counter() - start) / max(1, n_epochs.sum())
     end = 0
-    for fit in fits:
-        numbers = slice(end, end := end + len(fit.task.state))
+    for member in stack:
+        numbers = slice(end, end := end + len(member.task.state))
         seconds = float(seconds_per_epoch * n_epochs[numbers].sum())
-        fit.finish(state.take(numbers), seconds, pause_epoch)
+        member.finish(state.take(numbers), seconds, pause_epoch)
 
 
 def fit_transformers(member: StackMember, X: Any, y: Any, fit_params: dict[str, Any]) -> Any:

@@ -14,7 +14,6 @@ from ..activations import ActivationFunction, Relu
 from ..initializers import GlorotUniform, Initializer
 from ..layers.base import (
     NUM_BATCHES_TRACKED,
-    BackwardReads,
     BatchMemory,
     BatchView,
     Layer,
@@ -35,7 +34,6 @@ class ExecutedLayer(NamedTuple):
 
     number: int
     layer: Layer
-    backward_reads: BackwardReads
     input_shape: Shape
     x_shape: Shape
     out_shape: Shape
@@ -215,8 +213,7 @@ class Network:
             if layer.batch_view == "sequences" and len(x_shape) == 2:
                 x_shape = *x_shape, 1
             out_shape = one_row_shape(layer.batch_view, shape)
-            reads = layer.backward_reads
-            layers.append(ExecutedLayer(i, layer, reads, input_shape, x_shape, out_shape))
+            layers.append(ExecutedLayer(i, layer, input_shape, x_shape, out_shape))
         return layers
 
     def with_dropout(self, rates: tuple[float, ...]) -> Network:
@@ -385,12 +382,7 @@ class BoundNetwork:
     ) -> None:
         self.batch, self._layers = batch, network.executed_layers
         self._members = (batch.n_estimators,) if batch.n_estimators > 1 else ()
-        self._contexts = self._make_contexts(
-            *parameters.member_views(),
-            None if gradients is None else gradients.member_views()[0],
-            sparse,
-            with_input_gradient,
-        )
+        self._contexts = self._make_contexts(parameters, gradients, sparse, with_input_gradient)
         self._bind_layers()
         self.activity_loss = batch.activity_loss
         if batch.is_training or with_input_gradient:
@@ -398,9 +390,8 @@ class BoundNetwork:
 
     def _make_contexts(
         self,
-        parameters: Sequence[ArrayDict],
-        buffers: Sequence[ArrayDict],
-        gradients: Sequence[ArrayDict] | None,
+        parameters: Parameters,
+        gradients: Parameters | None,
         is_sparse: bool,
         needs_gradient: bool,
     ) -> list[LayerContext]:
@@ -410,14 +401,18 @@ class BoundNetwork:
         that are not frozen.
         """
         n_rows, contexts, self._grad_buffer = self.batch.n_rows, [], 0
-        for number, layer, reads, input_shape, x_shape, out_shape in self._layers:
-            x_shape = n_rows * x_shape[0], *x_shape[1:]
+        trained, buffers = parameters.member_views()
+        all_gradients = None if gradients is None else gradients.member_views()[0]
+        for number, layer, input_shape, x_shape, out_shape in self._layers:
+            x_shape, reads = (n_rows * x_shape[0], *x_shape[1:]), layer.backward_reads
             grad_input = None
             if needs_gradient and reads == "input":
                 grad_input = self.batch.scratch(f"delta {self._grad_buffer}", *x_shape)
                 # Two buffers are enough: a layer reads one while it fills the other.
                 self._grad_buffer = 1 - self._grad_buffer
-            layer_gradients = {} if gradients is None or not layer.trainable else gradients[number]
+            layer_gradients: ArrayDict = {}
+            if all_gradients is not None and layer.trainable:
+                layer_gradients = all_gradients[number]
             needs_gradient = needs_gradient or bool(layer_gradients)
             contexts.append(
                 LayerContext(
@@ -426,7 +421,7 @@ class BoundNetwork:
                     input_shape,
                     x_shape,
                     (n_rows * out_shape[0], *out_shape[1:]),
-                    parameters[number],
+                    trained[number],
                     layer_gradients,
                     buffers[number],
                     grad_input,
@@ -449,7 +444,7 @@ class BoundNetwork:
         shape: Shape = ()
         can_overwrite = False
         for executed_layer, context in zip(self._layers, self._contexts, strict=True):
-            layer, reads = executed_layer.layer, executed_layer.backward_reads
+            layer, reads = executed_layer.layer, executed_layer.layer.backward_reads
             passes = layer.bind(context)
             if passes is None:
                 continue
@@ -490,8 +485,8 @@ class BoundNetwork:
 
     def _bind_gradients(self) -> None:
         """Bind each layer to the gradient with respect to its output, if it needs one."""
-        (_, layer, reads, *_), context, *_ = self._bound_layers[-1]
-        if reads in ("output", "both"):
+        (_, layer, *_), context, *_ = self._bound_layers[-1]
+        if layer.backward_reads in ("output", "both"):
             raise TypeError(
                 f"{type(layer).__name__} cannot be the last layer in training, because it "
                 "would overwrite the raw predictions. Use the link of the loss instead."

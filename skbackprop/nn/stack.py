@@ -7,13 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..layers.base import BatchMemory
 from ..losses.base import Loss, separate_losses
-from ..optimizers import LBFGS, Optimizer
 from ..utils.arrays import (
     BUFFER_SIZE,
     Array,
@@ -24,7 +23,6 @@ from ..utils.arrays import (
 )
 from ..utils.configurable import check_in_place
 from .network import Network
-from .parameters import Parameters
 from .rows import Batch, Batches, Chunk, Rows
 from .train_state import TrainState
 
@@ -115,7 +113,7 @@ class L1L2(L2):
             np.add(gradient, scratch, out=gradient)
 
 
-# Within these bounds a sum of squares neither overflows nor loses small values, in any dtype.
+# Within these bounds a sum of squares in single precision neither overflows nor loses small values.
 _TINY, _HUGE = 1e-30, 1e30
 
 
@@ -124,22 +122,12 @@ class Step:
 
     Parameters
     ----------
-    network : Network
-        The architecture.
-    loss : Loss
-        The loss of a row, to which layers may add losses of their own.
-    config : Config
-        The configuration of these members.
-    state : TrainState
-        Their state, changed in place.
-    gradients : Parameters
-        The arrays for their gradients; each step overwrites them.
+    stack : Stack
+        The stack, whose state is changed in place, and whose gradients each step overwrites.
+    members : slice
+        The members.
     n_rows : int
         The number of rows of a batch.
-    pool : BufferPool
-        The memory for buffers.
-    is_sparse : bool
-        Whether the input is sparse.
 
     Attributes
     ----------
@@ -147,33 +135,25 @@ class Step:
         The penalty of these members.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: Loss,
-        config: Any,
-        state: TrainState,
-        gradients: Parameters,
-        n_rows: int,
-        pool: BufferPool,
-        is_sparse: bool,
-    ) -> None:
-        self._loss: Any = loss
+    def __init__(self, stack: Stack, members: slice, n_rows: int) -> None:
+        config, state, gradients = stack.config, stack.state, stack.gradients.members(members)
+        if members.stop - members.start < len(state):
+            config, state = config.members(members), state.take(members)
+        self._loss: Any = stack.loss
         self.penalty, self._weights = config.penalty, state.parameters.regularized
-        rngs = list(filter(None, state.layer_rngs))
-        self._pass = network.bind(state.parameters, n_rows, pool, gradients, is_sparse, rngs)
+        rngs, is_sparse = list(filter(None, state.layer_rngs)), stack.batches.is_sparse
+        self._pass = stack.network.bind(
+            state.parameters, n_rows, stack.pool, gradients, is_sparse, rngs
+        )
         self._has_penalty = bool(np.any(self.penalty.alpha))
         self._zero_sums = np.zeros(len(state))
         self._blocks = [
-            (weights, gradient, pool.get("penalty", weights.shape))
+            (weights, gradient, stack.pool.get("penalty", weights.shape))
             for weights, gradient in iter_column_blocks(self._weights, gradients.regularized)
         ]
         self._is_checked = False
         self._n_rows, self._theta, self._g = n_rows, state.parameters.theta, gradients.theta
         self._optimizer, self._moments = config.solver, state.optimizer
-        self._decays = not isinstance(config.solver, LBFGS) and (
-            type(config.solver).decay is not Optimizer.decay
-        )
         self._clips, self._clip_norm = bool(np.isfinite(config.clip_norm).any()), config.clip_norm
         self._average, self._averages = config.average, state.average
         self._buffers = state.parameters.statistics
@@ -192,8 +172,7 @@ class Step:
         theta, g, rate = self._theta, self._g, self._rate
         if self._clips:
             clip_by_global_norm(g, self._clip_norm)
-        if self._decays:
-            self._optimizer.decay(self._weights, rate)
+        self._optimizer.decay(self._weights, rate)
         result = self._optimizer.step(theta, g, self._moments, rate)
         if result is not None:
             check_in_place(self._optimizer, "step(theta, g, state, rate)", "theta", result, theta)
@@ -266,20 +245,9 @@ def clip_by_global_norm(g: Array, clip_norm: FloatOrPerMember) -> None:
     bounds = np.broadcast_to(clip_norm, (len(g), 1)).ravel().tolist()
     for gradient, square, bound in zip(g, np.vecdot(g, g).tolist(), bounds, strict=True):
         if not _TINY < square < _HUGE:
-            _clip_overflowing(gradient, bound)
-        elif (norm := math.sqrt(square)) > bound:
+            square = float(np.square(gradient, dtype=np.float64).sum())
+        if bound < (norm := math.sqrt(square)) < math.inf:
             np.multiply(gradient, bound / norm, out=gradient)
-
-
-def _clip_overflowing(g: Array, clip_norm: float) -> None:
-    """Clip the gradient of one member whose squares overflow or underflow."""
-    largest = float(np.abs(g).max())
-    if not 0 < largest < math.inf:
-        return
-    scaled = g / largest
-    norm = float(np.linalg.norm(scaled))
-    if norm > clip_norm / largest:
-        np.multiply(scaled, clip_norm / norm, out=g)
 
 
 def _sum_by_weight(values: Array, batch: BatchMemory) -> Array:
@@ -451,7 +419,7 @@ class Stack(BaseStack):
     network : Network
         The architecture, with the layers for training only.
     loss : Loss
-        The loss.
+        The loss of a row, to which layers may add losses of their own.
     config : Config
         The configuration of the members.
     rows : list of Rows
@@ -459,6 +427,17 @@ class Stack(BaseStack):
     state : TrainState
         The training state, changed in place. Members are sorted by the number of rows that they
         visit, the fewest first.
+    mean_over : {"batch", "epoch"}, default="batch"
+        The rows over which the loss is averaged, as in `Batches`.
+
+    Attributes
+    ----------
+    gradients : Parameters
+        The gradients of the last step.
+    batches : Batches
+        The batches of an epoch.
+    pool : BufferPool
+        The memory for buffers.
     """
 
     def __init__(
@@ -468,12 +447,13 @@ class Stack(BaseStack):
         config: Any,
         rows: Sequence[Rows],
         state: TrainState,
+        mean_over: Literal["batch", "epoch"] = "batch",
     ) -> None:
         super().__init__(config, state)
-        self._network, self._loss, theta = network, loss, state.parameters.theta
-        self._pool = BufferPool(theta.dtype)
-        self._gradients = state.parameters.with_arrays(np.empty_like(theta))
-        self.batches = Batches(rows, state.orders, config.batch_size, self._pool)
+        self.network, self.loss, theta = network, loss, state.parameters.theta
+        self.pool = BufferPool(theta.dtype)
+        self.gradients = state.parameters.with_arrays(np.empty_like(theta))
+        self.batches = Batches(rows, state.orders, config.batch_size, self.pool, mean_over)
         self._normalizer = loss_normalizer(network, loss)
         self._steps: dict[tuple[int, int, int], Step] = {}
 
@@ -504,7 +484,7 @@ class Stack(BaseStack):
         with np.errstate(all="ignore"):
             np.setbufsize(BUFFER_SIZE)  # errstate restores the size at its end
             for chunk in self.batches.chunks():
-                step, weight_sums = self._step(chunk.members, chunk.batch_size), list[Array]()
+                step, weight_sums = self.bind_step(chunk.members, chunk.batch_size), list[Array]()
                 step.set_rate(rate[chunk.members])
                 n_samples_seen = self.state.n_samples_seen[chunk.members]
                 for batch in chunk.batches:
@@ -524,7 +504,7 @@ class Stack(BaseStack):
                 if is_cut:
                     raise TimeLimitReached
                 penalties = step.penalty.value(np.array(weight_sums, dtype=float).T)
-                losses = sum_losses(self._loss, chunk) / self._normalizer
+                losses = sum_losses(self.loss, chunk) / self._normalizer
                 lists = terms[chunk.members], losses.tolist(), penalties.tolist()
                 for member_terms, batch_losses, batch_penalties in zip(*lists, strict=True):
                     member_terms += batch_losses
@@ -542,7 +522,7 @@ class Stack(BaseStack):
         batch.activity_loss = np.zeros(len(weight_sums))
         for i in np.flatnonzero(~is_empty).tolist():
             member = chunk.members.start + i
-            member_step = self._step(slice(member, member + 1), chunk.batch_size)
+            member_step = self.bind_step(slice(member, member + 1), chunk.batch_size)
             member_step.set_rate(step.rates[i : i + 1])
             member_batch = batch.member(i)
             member_step.backpropagate(member_batch)
@@ -551,21 +531,9 @@ class Stack(BaseStack):
                 batch.activity_loss[i] = member_batch.activity_loss.item()
         return weight_sums
 
-    def _step(self, members: slice, batch_size: int) -> Step:
+    def bind_step(self, members: slice, batch_size: int) -> Step:
         """Return the step of some members for a batch size, which is bound once."""
         key = members.start, members.stop, batch_size
         if key not in self._steps:
-            config, state = self.config, self.state
-            if members.stop - members.start < len(state):
-                config, state = config.members(members), state.take(members)
-            self._steps[key] = Step(
-                self._network,
-                self._loss,
-                config,
-                state,
-                self._gradients.members(members),
-                batch_size,
-                self._pool,
-                self.batches.is_sparse,
-            )
+            self._steps[key] = Step(self, members, batch_size)
         return self._steps[key]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from numbers import Integral, Real
 from typing import Any, TypeAlias
@@ -12,7 +11,6 @@ from typing import Any, TypeAlias
 import numpy as np
 from scipy.sparse import issparse
 
-from .. import layers as all_layers
 from ..activations import ActivationFunction, get_activation
 from ..initializers import INITIALIZERS
 from ..layers.base import Layer, Shape, expand_layers
@@ -92,8 +90,8 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
         except NotImplementedError:
             raise ValueError(
                 f"layers[{i}]: {layer!r} has no mirror image, but the decoder needs one. Use "
-                f"{', '.join(_mirrored_layers())}, or define mirror(input_shape) in a custom "
-                "layer."
+                "another layer, such as GRU, Conv1D or Conv2D, or define mirror(input_shape) in a "
+                "custom layer."
             ) from None
         _, shape = expand_layers(image, shapes[i + 1])
         if math.prod(shape) != math.prod(shapes[i]):
@@ -113,16 +111,6 @@ def mirror_layers(layers: Sequence[Layer], input_shape: Shape) -> list[Layer]:
     while decoder and (decoder[-1].stochastic or isinstance(decoder[-1], dropped)):
         decoder.pop()
     return expand_layers(decoder, (math.prod(shapes[-1]),))[0]
-
-
-def _mirrored_layers() -> list[str]:
-    """Return the names of the layers that have a mirror image."""
-    kinds = {name: getattr(all_layers, name) for name in all_layers.__all__}
-    return [
-        name
-        for name, kind in kinds.items()
-        if isinstance(kind, type) and getattr(kind, "mirror", Layer.mirror) is not Layer.mirror
-    ]
 
 
 def check_first_layer(layers: Sequence[Layer], X: Any) -> None:
@@ -218,52 +206,48 @@ def has_member_axis(coefs: Any) -> bool:
     return _is_list(coefs) and len(coefs) > 0 and np.ndim(coefs[0]) == 3
 
 
-def layer_widths(coefs: Any, name: str) -> tuple[int, ...]:
+def layer_widths(coefs: Any) -> tuple[int, ...]:
     """Return the widths of the layers that weights connect, with or without a member axis.
 
     Raises
     ------
     ValueError
-        If `coefs` is not a list of matrices; `name` is the parameter's name for the message.
+        If `coefs` is not a list of matrices.
     """
     shapes = [np.shape(weights) for weights in coefs] if _is_list(coefs) else []
     if not shapes or any(len(shape) not in (2, 3) for shape in shapes):
         raise ValueError(
-            f"{name} must be a list with an array of shape (fan_in, fan_out) for each layer, got "
-            f"{f'arrays of the shapes {shapes}' if _is_list(coefs) else _describe_briefly(coefs)}."
+            "coefs must be a list with an array of shape (fan_in, fan_out) for each layer, got "
+            f"{f'arrays of the shapes {shapes}' if shapes else type(coefs).__name__}."
         )
     return (shapes[0][-2], *(shape[-1] for shape in shapes))
 
 
 def validate_coefs(
-    coefs: Any, intercepts: Any, network: Network, name: str, n_estimators: int = 1
+    coefs: Any, intercepts: Any, network: Network, n_estimators: int = 1
 ) -> list[tuple[Array, Array]]:
-    """Validate the weights and biases of a user and return them layer by layer.
+    """Validate the weights and biases of `init` and return them layer by layer.
 
     Arrays of several networks have the member axis first.
 
     Raises
     ------
     ValueError
-        If a shape does not match the network, or an array does not hold real numbers; `name` is
-        the parameter's name for the message.
+        If a shape does not match the network, or an array does not hold real numbers.
     """
     shapes = network.shapes["weights"]
-    if not (_is_list(coefs) and _is_list(intercepts)):
+    given = [len(x) if _is_list(x) else type(x).__name__ for x in (coefs, intercepts)]
+    if given != [len(shapes)] * 2:
         raise ValueError(
-            f"{name} must be a list of weights and a list of intercepts, one array for each "
-            f"layer, got {_describe_briefly(coefs)} and {_describe_briefly(intercepts)}."
-        )
-    if len(coefs) != len(shapes) or len(intercepts) != len(shapes):
-        raise ValueError(
-            f"{name} must have {len(shapes)} arrays of weights and {len(shapes)} of intercepts, "
-            f"one for each layer, got {len(coefs)} and {len(intercepts)}."
+            f"init must have a list of {len(shapes)} arrays of weights and a list of "
+            f"{len(shapes)} arrays of intercepts, one for each layer, got {given[0]} and "
+            f"{given[1]}."
         )
     axis = () if n_estimators == 1 else (n_estimators,)
     return [
         (
-            validate_array(coefs[i], axis + shape, f"{name}: the weights of layer {i}"),
-            validate_array(intercepts[i], axis + shape[1:], f"{name}: the biases of layer {i}"),
+            validate_array(coefs[i], axis + shape, f"init: the weights of layer {i}"),
+            validate_array(intercepts[i], axis + shape[1:], f"init: the biases of layer {i}"),
         )
         for i, shape in enumerate(shapes)
     ]
@@ -274,7 +258,7 @@ def validate_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
 
     A vector may have an axis of length one before its last, as NumPy's biases often have.
     """
-    array = _as_numbers(value)
+    array = np.asarray(value)
     if array.shape == (*shape[:-1], 1, shape[-1]):
         array = array.reshape(shape)
     if array.shape != shape or array.dtype.kind not in _REAL:
@@ -288,23 +272,6 @@ def validate_array(value: Any, shape: tuple[int, ...], name: str) -> Array:
 def _is_list(values: Any) -> bool:
     """Return whether a value is a list of arrays, or an array of them."""
     return isinstance(values, (list, tuple)) or (isinstance(values, np.ndarray) and values.ndim > 0)
-
-
-def _as_numbers(values: Any) -> Array:
-    """Return an array, with objects converted to numbers if possible.
-
-    Layers of one shape arrive as objects if the user has made a single array of them.
-    """
-    array = np.asarray(values)
-    if array.dtype == object:
-        with suppress(TypeError, ValueError):
-            return array.astype(np.float64)
-    return array
-
-
-def _describe_briefly(value: Any) -> str:
-    """Return a short description of a value, for an error."""
-    return "None" if value is None else f"a value of type {type(value).__name__}"
 
 
 CoefsAndIntercepts: TypeAlias = tuple[Any, Any] | list[Any]
@@ -350,7 +317,7 @@ def make_initial_weights(
         return network.draw_weights(rng, init)
     coefs, intercepts = init
     n_networks = n_estimators if has_member_axis(coefs) else 1
-    layers = validate_coefs(coefs, intercepts, network, "init", n_networks)
+    layers = validate_coefs(coefs, intercepts, network, n_networks)
     if not all(np.isfinite(array).all() for layer in layers for array in layer):
         raise ValueError("init must contain only finite numbers, got NaN or infinity.")
     if n_networks == 1:

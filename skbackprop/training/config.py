@@ -198,7 +198,7 @@ class Config:
             scale_target=bool(params.get("scale_target", False)),
             penalty=L1L2(alpha, l1_ratio) if l1_ratio else L2(alpha),
             solver=solver,
-            learning_rate=make_schedule(params),
+            learning_rate=ConstantRate() if isinstance(solver, LBFGS) else make_schedule(params),
             learning_rate_init=float(params["learning_rate_init"]),
             clip_norm=math.inf if clip_norm is None else float(clip_norm),
             average=None if isinstance(solver, LBFGS) else instantiate(AVERAGES, average, params),

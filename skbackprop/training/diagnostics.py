@@ -13,7 +13,7 @@ from ..losses.base import Loss, can_be_scaled
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
-from ..utils.arrays import Array, max_abs
+from ..utils.arrays import max_abs
 from .config import Config
 
 # X or y counts as unscaled if the root mean square of a column is larger than this; after
@@ -33,7 +33,6 @@ def collect_warnings(
     loss: Loss,
     rows: Rows,
     state: TrainState,
-    n_samples: Array,
     *,
     incremental: bool,
 ) -> list[str]:
@@ -49,8 +48,6 @@ def collect_warnings(
         All rows.
     state : TrainState
         The state after training.
-    n_samples : array of shape (n_estimators, 1)
-        The number of rows that each network was trained on, in all epochs.
     incremental : bool
         Whether `partial_fit` trained.
 
@@ -85,10 +82,9 @@ def collect_warnings(
             if epoch:
                 note = f"The best weights so far are kept, of epoch {epoch} of {n_iter}."
             if not n_iter:
-                n_batches = -(-int(n_samples[i, 0]) // config.batch_size)
                 note = (
-                    f"No epoch is complete. The weights are kept after {n_batches} batch(es). "
-                    "Increase time_limit, or train on fewer rows."
+                    "No epoch is complete, and the weights after the last batch are kept. Increase "
+                    "time_limit, or train on fewer rows."
                 )
             messages[f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {note}"] = None
         elif reason == "unconverged" and isinstance(config.solver, LBFGS):

@@ -118,7 +118,7 @@ def train_epochs(
             else:
                 is_finite = np.isfinite(losses) & state.is_finite()
                 if is_finite.all():
-                    _end_epoch(network, stack, validation, losses)
+                    end_epoch(network, stack, validation, losses)
                 elif state.stack is stack:  # a call of `partial_fit` is undone
                     stack.restore()
                     state.stop_reason = ["stopped" if flag else "diverged" for flag in is_finite]
@@ -127,7 +127,7 @@ def train_epochs(
                     state.stop_reason = ["" if flag else "diverged" for flag in is_finite]
                     pairs = zip(is_finite, validation, strict=True)
                     validation = [part if flag else None for flag, part in pairs]
-                    _end_epoch(network, stack, validation, losses)
+                    end_epoch(network, stack, validation, losses)
             is_complete = True
     except BaseException:
         if stack is not None and not is_complete:
@@ -142,7 +142,7 @@ def _learning_rate(stack: BaseStack) -> Array:
     return config.learning_rate.rate(state.schedule, stack.initial_rate, progress)
 
 
-def _end_epoch(
+def end_epoch(
     network: Network,
     stack: BaseStack,
     validation: Sequence[Validation | None],
@@ -150,15 +150,17 @@ def _end_epoch(
 ) -> None:
     """Score and record an epoch, keep the best parameters, and set the reasons to stop.
 
-    Members whose training has ended have a reason in the state, and no validation rows.
+    Members whose training has ended have a reason in the state, and no validation rows. L-BFGS
+    stops by itself if its loss makes no progress, and after `max_iter` iterations, so only its
+    scores count here.
     """
     config, state = stack.config, stack.state
     schedule = config.learning_rate
     members = [i for i, reason in enumerate(state.stop_reason) if not reason]
+    results = evaluate(network, state, validation) if any(validation) else [{}] * len(state)
     state.epoch[members] += 1
     state.loss[members, 0] = losses[members]
     objective, scores, has_scores = losses[:, None].copy(), np.full((len(state), 1), np.nan), False
-    results = evaluate(network, state, validation) if any(validation) else [{}] * len(state)
     for i in members:
         record = {"epoch": int(state.epoch[i, 0]), "loss": float(losses[i]), **results[i]}
         state.history[i].append(record)
@@ -168,19 +170,20 @@ def _end_epoch(
             objective[i] = math.inf if math.isnan(scores[i, 0]) else -scores[i, 0]
     schedule.on_epoch_end(state.schedule, stack.initial_rate, objective, state.n_samples_seen)
     if has_scores:
-        state.keep_best(scores)
+        # Few rows give many ties. The last one of L-BFGS has the lowest loss.
+        state.keep_best(scores, prefer_last=config.is_lbfgs)
     if config.verbose:  # `partial_fit` has a single epoch
         print_epoch(state, 1 if state.stack is stack else int(state.epoch.max()))
     stop_mask = np.zeros_like(scores, dtype=bool)
-    if config.stops_without_progress:
-        stall_mask = is_stalled(config, state, objective)
+    if config.stops_without_progress and (has_scores or not config.is_lbfgs):
+        update_plateau_counter(state.plateau, objective, config.tol)
+        stall_mask = state.plateau["count"] > config.n_iter_no_change
         may_stop = schedule.may_stop(state.schedule, len(state))
         state.plateau["count"][stall_mask & ~may_stop] = 0
         stop_mask = stall_mask & may_stop
         if config.verbose:
             for i in np.flatnonzero(stall_mask).tolist():
-                rate = _learning_rate(stack)[i, 0]
-                message = f"Setting learning rate to {rate:f}"
+                message = f"Setting learning rate to {_learning_rate(stack)[i, 0]:f}"
                 print_stall(
                     config.members(slice(i, i + 1)),
                     not np.isnan(scores[i, 0]),
@@ -189,7 +192,7 @@ def _end_epoch(
     for i in members:
         if stop_mask[i, 0]:
             state.stop_reason[i] = "converged"
-        elif state.epoch[i, 0] >= config.max_iter:
+        elif state.epoch[i, 0] >= config.max_iter and not config.is_lbfgs:
             state.stop_reason[i] = "unconverged"
 
 
@@ -209,27 +212,6 @@ def print_epoch(state: TrainState, number: int) -> None:
         print(f"Validation score: {means['validation_score']:f}")
     elif "validation_loss" in means:
         print(f"Validation loss: {means['validation_loss']:f}")
-
-
-def is_stalled(config: Config, state: TrainState, objective: Array) -> Array:
-    """Return which members have stopped making progress, after an epoch.
-
-    Parameters
-    ----------
-    config : Config
-        The configuration of the members.
-    state : TrainState
-        Their state, which counts the epochs without progress.
-    objective : array of shape (n_estimators, 1)
-        The loss or the negated score; lower is better.
-
-    Returns
-    -------
-    stalled : array of bool of shape (n_estimators, 1)
-        Whether more than ``n_iter_no_change`` consecutive epochs made no progress.
-    """
-    update_plateau_counter(state.plateau, objective, config.tol)
-    return np.asarray(state.plateau["count"] > config.n_iter_no_change)
 
 
 def print_stall(config: Config, is_scored: bool, consequence: str) -> None:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from scipy import optimize
 
 from ..losses.base import Loss
 from ..nn.network import Network
-from ..nn.rows import Batches, Rows
-from ..nn.stack import Step, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
+from ..nn.rows import Rows
+from ..nn.stack import Stack, TimeLimitReached, fsum_or_nan, loss_normalizer, sum_losses
 from ..nn.train_state import TrainState
 from ..optimizers import LBFGS
-from ..utils.arrays import Array, BufferPool
+from ..utils.arrays import Array
 from .config import Config
-from .epochs import GetState, is_stalled, print_epoch, print_stall
+from .epochs import GetState, end_epoch
 from .resources import compute_rows_at_once
-from .validation import Validation, evaluate
+from .validation import Validation
 
 
 class FullBatchObjective:
@@ -30,40 +30,18 @@ class FullBatchObjective:
 
     Parameters
     ----------
-    network : Network
-        The architecture, without layers that draw random numbers.
-    loss : Loss
-        The loss.
-    config : Config
-        The configuration, whose penalty is differentiable everywhere.
-    rows : Rows
-        The rows.
-    state : TrainState
-        The state of one network. Each call overwrites its parameters.
-    block_size : int
-        The number of rows of a block.
+    stack : Stack
+        One network, without layers that draw random numbers and with a penalty that is
+        differentiable everywhere. Its loss is averaged over the epoch, and its batches are the
+        blocks. Each call overwrites the parameters of its state.
     deadline : float, default=np.inf
         The time, by `time.monotonic`, after which no block of a further iteration begins.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        loss: Loss,
-        config: Any,
-        rows: Rows,
-        state: TrainState,
-        block_size: int,
-        deadline: float = math.inf,
-    ) -> None:
-        self._network, self._loss, self._config, self._state = network, loss, config, state
-        self._deadline, parameters = deadline, state.parameters
-        self._gradients = parameters.with_arrays(np.empty_like(parameters.theta))
-        self._sum = np.empty_like(parameters.theta)
-        self._pool = BufferPool(parameters.theta.dtype)
-        self._batches = Batches([rows], state.orders, block_size, self._pool, mean_over="epoch")
-        self._steps: dict[int, Step] = {}
-        self._total = float(self._batches.total_weights.item())
+    def __init__(self, stack: Stack, deadline: float = math.inf) -> None:
+        self._stack, self._state, self._deadline = stack, stack.state, deadline
+        self._penalty, self._sum = stack.config.penalty, np.empty_like(stack.gradients.theta)
+        self._total = float(stack.batches.total_weights.item())
 
     def __call__(self, x: Array) -> tuple[float, Array]:
         """Return the value at the flat parameters `x`, and a new array with the gradient.
@@ -73,42 +51,28 @@ class FullBatchObjective:
         TimeLimitReached
             After the deadline, once an iteration is complete.
         """
+        stack, gradient = self._stack, self._stack.gradients.theta
         self._state.parameters.theta[0] = x
         self._sum[...] = 0
         losses: list[float] = []
-        for chunk in self._batches.chunks():
-            step = self._step(chunk.batch_size)
+        for chunk in stack.batches.chunks():
+            step = stack.bind_step(chunk.members, chunk.batch_size)
             for batch in chunk.batches:
                 is_late = time.monotonic() > self._deadline
                 if is_late and self._state.epoch.any():
                     raise TimeLimitReached
                 step.backpropagate(batch)
-                self._sum += self._gradients.theta
-            losses += sum_losses(self._loss, chunk)[0].tolist()
-        np.copyto(self._gradients.theta, self._sum)
-        sums = self._step(self._batches.batch_sizes[0]).add_penalty_gradient(self._total)
-        losses += self._config.penalty.value(sums).tolist()
-        return fsum_or_nan(losses) / self._total, self._gradients.theta[0].copy()
+                self._sum += gradient
+            losses += sum_losses(stack.loss, chunk)[0].tolist()
+        np.copyto(gradient, self._sum)
+        losses += self._penalty.value(step.add_penalty_gradient(self._total)).tolist()
+        return fsum_or_nan(losses) / self._total, gradient[0].copy()
 
     def penalty(self, x: Array) -> float:
         """Return the penalty at `x`."""
         n = self._state.parameters.regularized.shape[1]
-        sums = self._config.penalty.accumulate(x[None, :n])
-        return float(self._config.penalty.value(sums).item() / self._total)
-
-    def _step(self, n_rows: int) -> Step:
-        if n_rows not in self._steps:
-            self._steps[n_rows] = Step(
-                self._network,
-                self._loss,
-                self._config,
-                self._state,
-                self._gradients,
-                n_rows,
-                self._pool,
-                self._batches.is_sparse,
-            )
-        return self._steps[n_rows]
+        sums = self._penalty.accumulate(x[None, :n])
+        return float(self._penalty.value(sums).item() / self._total)
 
 
 # The status of SciPy's result after a StopIteration.
@@ -140,7 +104,9 @@ def train_by_lbfgs(
     state.parameters = state.parameters.astype(np.float64)
     n_rows = member_rows.n_visited(state.orders[0])
     size = compute_rows_at_once(network, config, member_rows, n_rows)
-    objective = FullBatchObjective(network, loss, config, member_rows, state, size, deadlines[0])
+    stack_config = replace(config, batch_size=size)
+    stack = Stack(network, loss, stack_config, rows, state, mean_over="epoch")
+    objective = FullBatchObjective(stack, deadlines[0])
     theta, last_x = state.parameters.theta, state.parameters.theta[0].copy()
     # With several targets, training minimizes the sum of their losses but reports the mean.
     unreported_share = 1 - 1 / loss_normalizer(network, loss)
@@ -151,23 +117,10 @@ def train_by_lbfgs(
 
     def end_iteration(intermediate_result: optimize.OptimizeResult) -> None:
         theta[0] = intermediate_result.x
-        (evaluation,) = evaluate(network, state, validation)
+        losses = np.array([reported_loss(intermediate_result)])
+        end_epoch(network, stack, validation, losses)
         last_x[:] = intermediate_result.x
-        state.epoch += 1
-        state.loss[...] = reported_loss(intermediate_result)
-        record = {"epoch": int(state.epoch.item()), "loss": float(state.loss.item()), **evaluation}
-        state.history[0].append(record)
-        if config.verbose:
-            print_epoch(state, int(state.epoch.item()))
-        if "validation_score" not in evaluation:
-            return
-        score = evaluation["validation_score"]
-        # The last of equally good iterations has the lowest loss. Few rows give many ties.
-        state.keep_best(np.array([[score]]), prefer_last=True)
-        objective_value = np.array([[math.inf if math.isnan(score) else -score]])
-        if is_stalled(config, state, objective_value).item():
-            if config.verbose:
-                print_stall(config, True, "Stopping.")
+        if state.stop_reason == ["converged"]:
             raise StopIteration
 
     if any(part is not None and part.scoring is not None for part in validation):

@@ -52,7 +52,10 @@ def test_what_is_no_code_is_an_error_of_fit_and_nothing_is_lost(column, value, s
 @pytest.mark.parametrize(
     "layers, says",
     [
-        (["scale", LAYER], r"CategoricalEmbedding must be the first and only.*got \[Scale"),
+        (
+            ["scale", LAYER],
+            r"CategoricalEmbedding must be the first and only.*got the layers \[Scale",
+        ),
         ([LAYER, LAYER], "the first and only such layer of layers"),
         (
             CategoricalEmbedding({4: 2}),

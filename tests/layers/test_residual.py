@@ -125,7 +125,7 @@ WRONG = {
     "nothing": ([], "at least one layer"),
     "class": ([Dense], "object of class Layer, got <class .*Dense"),
     "number": ([Dense(4), 3], "layers of Residual must be .* got 3"),
-    "codes": ([CategoricalEmbedding({0: 3})], "CategoricalEmbedding, which reads columns of X"),
+    "codes": ([CategoricalEmbedding({0: 3})], "must be the first and only"),
     "codes after": ([Scale(), CategoricalEmbedding({0: 3})], "must be the first and only"),
 }
 

@@ -12,13 +12,12 @@ from skbackprop.activations import ACTIVATIONS
 from skbackprop.layers.dense import Activation
 from skbackprop.losses import CLASSIFIER_LOSSES, REGRESSOR_LOSSES, ClassifierLoss, Quantile
 from skbackprop.nn.network import Network, dense_layers
-from skbackprop.nn.rows import Batches, Rows
-from skbackprop.nn.stack import L2, Step, sum_losses
+from skbackprop.nn.rows import Rows
+from skbackprop.nn.stack import L2, Stack, sum_losses
 from skbackprop.nn.train_state import TrainState
 from skbackprop.schedules import ConstantRate
 from skbackprop.training.config import Config, stack_configs
 from skbackprop.training.epochs import train_epochs
-from skbackprop.utils.arrays import BufferPool
 from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
@@ -189,18 +188,18 @@ def make_config(loss, **changes):
 
 def batch_gradient(network, loss, tables, parameters, penalty=FREE, rngs=()):
     """Return the value of a batch of all rows, added over the members, its gradient, and scores."""
-    gradients = parameters.with_arrays(np.full_like(parameters.theta, np.nan))
-    pool, n_rows = BufferPool(parameters.dtype), tables[0].n_rows
     state = TrainState.initial(parameters, layer_rngs=list(rngs) or [None] * len(tables))
-    batches = Batches(tables, state.orders, n_rows, pool)
-    config = make_config(loss, penalty=penalty)
-    step = Step(network, loss, config, state, gradients, n_rows, pool, batches.is_sparse)
-    ((chunk,),) = [list(batches.chunks())]
+    config = make_config(loss, penalty=penalty, batch_size=tables[0].n_rows)
+    stack = Stack(network, loss, config, tables, state)
+    stack.gradients.theta.fill(np.nan)
+    (chunk,) = stack.batches.chunks()
     (batch,) = chunk.batches
+    step = stack.bind_step(chunk.members, chunk.batch_size)
     step.backpropagate(batch)
     sums = step.add_penalty_gradient(batch.total)
     losses = sum_losses(loss, chunk)[:, 0] + penalty.value(sums[:, None])[:, 0]
-    return (losses / batches.total_weights).sum(), gradients.theta, chunk.predictions
+    losses /= stack.batches.total_weights
+    return losses.sum(), stack.gradients.theta, chunk.predictions
 
 
 # --------------------------------------------------------------------------------- stacks

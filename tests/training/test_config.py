@@ -205,7 +205,7 @@ def test_given_weights_are_used():
 
 COEFS, INTERCEPTS = some_parameters(4, 5, 1)
 WRONG = [
-    ((COEFS[:-1], INTERCEPTS), "must have 2 arrays of weights and 2 of .* got 1 and 2"),
+    ((COEFS[:-1], INTERCEPTS), "must have a list of 2 arrays of weights .* got 1 and 2"),
     ((COEFS, INTERCEPTS[:-1]), "must have .* got 2 and 1"),
     (
         ([w.T for w in COEFS], INTERCEPTS),
@@ -215,7 +215,7 @@ WRONG = [
     (([np.nan * w for w in COEFS], INTERCEPTS), "must contain only finite .* got NaN or infinity"),
     ((COEFS, [np.nan * b for b in INTERCEPTS]), "must contain only finite .* got NaN or infinity"),
     (([w + 1j for w in COEFS], INTERCEPTS), "must be an array of real numbers .* complex128"),
-    ((None, INTERCEPTS), "must be a list of weights"),
+    ((None, INTERCEPTS), "must have a list .* got NoneType and 2"),
     ((), r"a pair \(coefs, intercepts\)"),
     (([],), "got a tuple of length 1"),
 ]

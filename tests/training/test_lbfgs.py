@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 from skbackprop import BackpropAutoencoder, BackpropClassifier, BackpropRegressor
 from skbackprop.losses import ClassifierLoss, Poisson, SquaredError
 from skbackprop.nn.prediction import predict_raw
-from skbackprop.nn.stack import L2
+from skbackprop.nn.stack import L2, Stack
 from skbackprop.nn.train_state import TrainState
 from skbackprop.optimizers import LBFGS
 from skbackprop.testing import check_gradient
@@ -58,8 +58,8 @@ def test_sums_over_blocks_of_rows_are_the_whole(loss, rows):
 
     def in_blocks_of(row_block):
         state = TrainState.initial(some_parameters(NETWORK, [0]), orders=[order])
-        config = make_config(loss, penalty=L2(0.4))
-        return FullBatchObjective(NETWORK, loss, config, table, state, row_block)
+        config = make_config(loss, penalty=L2(0.4), batch_size=row_block)
+        return FullBatchObjective(Stack(NETWORK, loss, config, [table], state, mean_over="epoch"))
 
     whole = in_blocks_of(1000)
     value, gradient = whole(start)
