@@ -29,8 +29,9 @@ BOOSTED = (HistGradientBoostingClassifier, HistGradientBoostingRegressor)
 
 # Chosen on ten tables of 1,000 to 2,000 rows by the test loss of the mixture. Combined with
 # networks, trees that see half of the columns in each split and end in small leaves gain more than
-# the default ones, in regression most. 16 leaves at a rate of 0.15 are as accurate as 31 leaves at
-# 0.05, and take two fifths of the time.
+# the default ones. On 20 to 25 tables of numbers, all columns, 31 leaves, a rate of 0.1, a Poisson
+# loss and scikit-learn's settings gained nothing. 16 leaves at a rate of 0.15 are as accurate as 31
+# leaves at 0.05, and take two fifths of the time.
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 0.15,
     "max_iter": 1000,
