@@ -135,19 +135,16 @@ def _divergence_advice(config: Config, rows: Rows) -> str:
 def _scale_advice(config: Config, loss: Loss, rows: Rows, largest_rms: float = _LARGEST_RMS) -> str:
     """Return which of X and y to scale; empty if neither has values far from 0."""
     # Codes of embeddings are large, and normalization scales its input.
-    takes_any_scale = any(
-        layer.reads_columns or isinstance(layer, Normalization) for layer in config.layers[:1]
-    )
-    if not takes_any_scale:
+    first = config.layers[0] if config.layers else None
+    if first is None or not (first.reads_columns or isinstance(first, Normalization)):
         size, ratio = _measure_scale(rows.X)
         problem = ""
         if size > largest_rms:
             problem = f"are too large, with root mean squares of up to {size:.2g} in a column"
-        elif ratio > _FAR_FROM_ZERO and not config.layers:  # a pixel may be nearly constant
+        elif ratio > _FAR_FROM_ZERO and first is None:  # a pixel may be nearly constant
             problem = f"are far from 0, with a mean of {ratio:.2g} standard deviations in a column"
         if problem:
-            example = "with sklearn.preprocessing.StandardScaler"
-            example = "X / 255 for images" if config.layers else example
+            example = "X / 255 for images" if first else "with sklearn.preprocessing.StandardScaler"
             return f"The values in X {problem}: scale X, for example {example}."
     is_scalable = can_be_scaled(loss) and rows.y is not rows.X and not config.scale_target
     if is_scalable and (size := _measure_scale(rows.y)[0]) > largest_rms:
