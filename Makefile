@@ -107,9 +107,10 @@ reference: $(VENV)/ready-test ## write constructors, docstrings and docs/api.md 
 	$(RUN) docs/write_reference.py
 
 # Sphinx compares times of files: what is generated anew is written anew only if it has changed.
+# The search forgets the index entries of pages that are not written, so all are.
 docs: $(VENV)/ready-docs ## the documentation site, in docs/_build/html
 	$(ONE_THREAD) $(HEADLESS) $(RUN) -m sphinx --builder html --conf-dir docs/site --jobs $(WORKERS) \
-	    --fail-on-warning --keep-going --quiet docs docs/_build/html
+	    --write-all --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 test-docs: docs ## the site in a browser, Chromium: links, search, narrow and wide, light and dark
 	$(RUN) -m pytest -q --site tests/site

@@ -5,6 +5,7 @@ from benchmarks import (
     dask_rounds,
     ensembles,
     export,
+    fine_tuning,
     goal,
     halving,
     images,
@@ -26,7 +27,7 @@ from benchmarks._report import argument_parser, print_setting
 if __name__ == "__main__":
     arguments = argument_parser(__doc__).parse_args()
     print_setting()
-    quality = (ensembles, regularization, intervals, calibration, monotone)
+    quality = (ensembles, regularization, fine_tuning, intervals, calibration, monotone)
     for benchmark in (
         speed,
         layers,

@@ -14,11 +14,18 @@ file, and at most 10,000 rows to train on. Their intervals are CV+, and take no 
 The width is a share of the standard deviation of all targets. The interval score is the width and,
 of targets outside, 2 / (1 - coverage) times how far outside they are (Gneiting & Raftery 2007,
 section 6.2): the lower the better.
+
+Sets of labels are for 300 made-up data sets of two, five and ten classes, with 100 training rows
+for each class and 500 new rows; the most frequent class is twice as frequent as the rarest one. The
+networks are trained by L-BFGS. "Probabilities" are sets of the most probable labels of one network,
+whose probabilities sum to the coverage.
 """
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.util import find_spec
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,13 +33,20 @@ from scipy.special import ndtri
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks._report import argument_parser, print_setting, print_table, verdict
 from benchmarks._tables import NUMBERS, LabeledTable, Loader, find_tables
-from skbackprop import BackpropRegressor, ConformalRegressor, TabularRegressor
+from skbackprop import (
+    BackpropClassifier,
+    BackpropRegressor,
+    ConformalClassifier,
+    ConformalRegressor,
+    TabularClassifier,
+    TabularRegressor,
+)
 from skbackprop.losses import Gaussian, Quantile
 
 COVERAGE = 0.9
@@ -251,6 +265,99 @@ def tabular_rows(tables: dict[str, Loader], smoke: bool) -> Iterable[list[str]]:
             yield row_of(f"{name} ({len(table.X)}): {kind}", qualities, smoke)
 
 
+# --------------------------------------------------------------------------- sets of labels
+
+N_CLASSES, N_TRIALS, N_TABULAR_TRIALS, N_NEW_ROWS = (2, 5, 10), 100, 10, 500
+
+
+def overlapping_classes(n_classes: int, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return points around centers on a circle, and their classes, the rarest first."""
+    rng = np.random.RandomState(seed)
+    shares = np.linspace(1, 2, n_classes)
+    y = rng.choice(n_classes, n, p=shares / shares.sum())
+    angles = 2 * np.pi * y / n_classes
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) + rng.randn(n, 2), y
+
+
+def labels_by_probability(model: Any, train: tuple, X: np.ndarray) -> np.ndarray:
+    """Return the sets of most probable labels whose probabilities sum to the coverage."""
+    probabilities = model.fit(*train).predict_proba(X)
+    more_probable = probabilities[:, None, :] > probabilities[:, :, None]
+    return (more_probable * probabilities[:, None, :]).sum(axis=2) < COVERAGE
+
+
+def conformal_labels(model: Any, train: tuple, X: np.ndarray, **settings: Any) -> np.ndarray:
+    return ConformalClassifier(model, coverage=COVERAGE, **settings).fit(*train).predict_set(X)
+
+
+def mapie_labels(model: Any, train: tuple, X: np.ndarray, score: str, how: str) -> np.ndarray:
+    from mapie.classification import CrossConformalClassifier
+
+    mapie = CrossConformalClassifier(
+        model, COVERAGE, conformity_score=score, cv=StratifiedKFold(5), random_state=0
+    )
+    return mapie.fit_conformalize(*train).predict_set(X, agg_scores=how)[1][:, :, 0]
+
+
+def tabular_labels(model: Any, train: tuple, X: np.ndarray) -> np.ndarray:
+    table = TabularClassifier(4, max_iter=model.max_iter, random_state=0)
+    return table.fit(*train).predict_set(X, coverage=COVERAGE)
+
+
+LABEL_SETS: dict[str, Callable] = {
+    "probabilities": labels_by_probability,
+    "lac": conformal_labels,
+    "aps": partial(conformal_labels, conformity_score="aps"),
+    "lac, by class": partial(conformal_labels, by_class=True),
+    "aps, by class": partial(conformal_labels, conformity_score="aps", by_class=True),
+    "TabularClassifier": tabular_labels,
+}
+if find_spec("mapie"):
+    LABEL_SETS |= {
+        "MAPIE, lac": partial(mapie_labels, score="lac", how="crossval"),
+        "MAPIE, aps": partial(mapie_labels, score="aps", how="mean"),
+    }
+
+
+def rows_of_label_sets(smoke: bool) -> Iterable[list[str]]:
+    """Yield the mean coverage of sets, its spread, that of the rarest class, and their sizes."""
+    model = BackpropClassifier(
+        (16,), solver="lbfgs", alpha=1.0, max_iter=2 if smoke else 30, random_state=0
+    )
+    for n_classes, (name, find_sets) in product(N_CLASSES, LABEL_SETS.items()):
+        if n_classes == 2 and name == "MAPIE, aps":  # it has "lac" alone for two classes
+            continue
+        n_train, found = 100 * n_classes, []
+        n_trials = N_TABULAR_TRIALS if name == "TabularClassifier" else N_TRIALS
+        for seed in range(1 if smoke else n_trials):
+            X, y = overlapping_classes(n_classes, n_train + N_NEW_ROWS, seed)
+            X_new, y_new = X[n_train:], y[n_train:]
+            with warnings.catch_warnings():
+                # The number of iterations is the setting; MAPIE warns of empty sets.
+                warnings.simplefilter("ignore")
+                sets = find_sets(model, (X[:n_train], y[:n_train]), X_new)
+            covers, sizes = sets[np.arange(N_NEW_ROWS), y_new], sets.sum(axis=1)
+            found.append(
+                [covers.mean(), covers[y_new == 0].mean(), sizes.mean(), (sizes == 0).mean()]
+            )
+        (coverage, rarest, size, empty), spread = np.mean(found, axis=0), np.std(found, axis=0)[0]
+        cells = [f"{coverage:.3f}", f"{spread:.3f}", f"{rarest:.3f}", f"{size:.2f}", f"{empty:.1%}"]
+        if name.startswith(("probabilities", "MAPIE")):  # which have no goal
+            yield [f"{n_classes} classes: {name}", *cells, "-"]
+        else:
+            is_reached = abs(coverage - COVERAGE) <= TOLERANCE
+            yield [f"{n_classes} classes: {name}", *cells, verdict(is_reached, smoke)]
+
+
+def report_label_sets(smoke: bool) -> None:
+    print_table(
+        f"Sets of labels for a coverage of {COVERAGE}: their coverage, its standard deviation from "
+        "data set to data set, the coverage of the rarest class, labels in a set, and empty sets:",
+        ["data: sets", "coverage", "+-", "rarest", "labels", "empty", "verdict"],
+        rows_of_label_sets(smoke),
+    )
+
+
 HEAD = ["data: intervals", "coverage", "+-", "width", "score", "goal", "verdict"]
 
 
@@ -271,15 +378,19 @@ def report(smoke: bool, path: str | None = None) -> None:
         rows(smoke),
     )
     report_tabular(smoke, path)
+    report_label_sets(smoke)
 
 
 if __name__ == "__main__":
     parser = argument_parser(__doc__)
     parser.add_argument("--tables", help="a Python file that defines names() and load(name)")
     parser.add_argument("--tabular", action="store_true", help="tabular regressors alone")
+    parser.add_argument("--labels", action="store_true", help="sets of labels alone")
     arguments = parser.parse_args()
     print_setting()
-    if arguments.tabular:
+    if arguments.labels:
+        report_label_sets(arguments.smoke)
+    elif arguments.tabular:
         report_tabular(arguments.smoke, arguments.tables)
     else:
         report(arguments.smoke, arguments.tables)

@@ -1,4 +1,8 @@
-"""Neural networks for scikit-learn: raw tables, and a drop-in for MLPClassifier."""
+"""Neural networks for scikit-learn: raw tables, and a drop-in for MLPClassifier.
+
+docs/questions.md leads from questions to pages of the guide. For survival (censored times), ordinal
+targets, ranking and GPUs, docs/user_guide/which_estimator.md names other packages.
+"""
 
 from .conformal import ConformalClassifier, ConformalRegressor
 from .early_stopping import EarlyStopping

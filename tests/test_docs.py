@@ -4,6 +4,7 @@ pytest runs their code as doctests.
 """
 
 import inspect
+import pydoc
 import re
 import tomllib
 from importlib.util import module_from_spec, spec_from_file_location
@@ -289,6 +290,19 @@ def test_reference_lists_all_losses_and_the_guide_all_initializers():
         assert all(f'`"{name}"`' in text for name in table)
     guide = text_of("docs/user_guide/getting_started.md")
     assert all(f'`"{name}"`' in guide for name in INITIALIZERS)
+
+
+@pytest.mark.parametrize(
+    "documented, words",
+    [
+        (BackpropClassifier, "freeze augmentation multilabel"),
+        (BackpropRegressor, "freeze augmentation exposure offset multioutput"),
+        (skbackprop, "survival ordinal ranking"),
+    ],
+)
+def test_help_has_the_words_of_newcomers(documented, words):
+    text = pydoc.render_doc(documented, renderer=pydoc.plaintext)
+    assert [word for word in words.split() if word not in text] == []
 
 
 def test_pages_have_the_words_that_the_search_finds_them_by():

@@ -183,7 +183,8 @@ SAME = {
 
 
 # The searches that find a page or a section first.
-SEARCHES = tomllib.loads((Path(__file__).parent / "search.toml").read_text())
+SEARCHES_FILE = Path(__file__).parent / "search.toml"
+SEARCHES = tomllib.loads(SEARCHES_FILE.read_text())
 
 
 def on_the_site(match: re.Match) -> str:
@@ -214,6 +215,7 @@ def mend_page(app, name: str, source: list[str]) -> None:
     for place, queries in SEARCHES.items():
         page, _, section = place.partition(" > ")
         if page == name:
+            app.env.note_dependency(SEARCHES_FILE)
             heading = f"## {section}\n" if section else text[: text.index("\n") + 1]
             # One entry has one target, which becomes the id of the paragraph after it: the search
             # shows its text below the title.

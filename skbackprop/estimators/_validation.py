@@ -168,8 +168,15 @@ def _flatten_rows(estimator: Any, X: Any, reset: bool) -> tuple[Any, dict[str, A
         estimator._row_shape = None
     if isinstance(X, (list, tuple)):
         X = np.asarray(X)
-    if layers is not None and getattr(X, "ndim", 2) >= 3:
+    if getattr(X, "ndim", 2) >= 3:
         row_shape = tuple(X.shape[1:])
+        if layers is None:
+            raise ValueError(
+                f"Found array with dim {X.ndim}, while dim <= 2 is required by "
+                f"{type(estimator).__name__} without layers: rows of X have the shape {row_shape}. "
+                "Pass layers such as Conv1D for sequences and Conv2D for images, or flatten the "
+                "rows, X.reshape(len(X), -1)."
+            )
         if reset:
             estimator._row_shape = row_shape
         expected, network = get_row_shape(estimator), vars(estimator).get("_network")

@@ -192,9 +192,10 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
     layers : {"scale", "periodic"}, Layer, list of these or None, default=None
         Layers between the input and the hidden dense layers, in this order; None for none. Their
         output is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
-        ``GRU(64)``, have settings and initial weights of their own. `init`, `normalization` and
-        `dropout` apply to the dense layers that follow, except that the first rate of a `dropout`
-        sequence applies to X. The penalty acts on kernels and dense weights. X must be dense.
+        ``GRU(64)``, have settings and initial weights of their own. Layers for data augmentation,
+        such as `RandomTranslation2D`, act in training only. `init`, `normalization` and `dropout`
+        apply to the dense layers that follow, except that the first rate of a `dropout` sequence
+        applies to X. The penalty acts on kernels and dense weights. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few

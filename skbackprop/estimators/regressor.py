@@ -66,7 +66,8 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         - "log_cosh": ``log(cosh(r))``, a smooth alternative to "huber" (Saleh & Saleh 2022).
         - "quantile": the median; `Quantile` takes other levels, and several at once (Koenker &
           Bassett 1978).
-        - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0.
+        - "poisson": half the Poisson deviance, ``m - y s + y log(y) - y``, for y >= 0. For counts
+          with an exposure or offset, fit ``y / exposure`` with ``sample_weight=exposure``.
         - "gamma": half the gamma deviance, ``s - log(y) + y / m - 1``, for y > 0.
         - "tweedie": half the Tweedie deviance of power 1.5, for y >= 0; `Tweedie` takes other
           powers (Jørgensen 1987).
@@ -181,9 +182,10 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
     layers : {"scale", "periodic"}, Layer, list of these or None, default=None
         Layers between the input and the hidden dense layers, in this order; None for none. Their
         output is flattened. Objects of `skbackprop.layers`, such as ``Conv2D(16, 3)`` or
-        ``GRU(64)``, have settings and initial weights of their own. `init`, `normalization` and
-        `dropout` apply to the dense layers that follow, except that the first rate of a `dropout`
-        sequence applies to X. The penalty acts on kernels and dense weights. X must be dense.
+        ``GRU(64)``, have settings and initial weights of their own. Layers for data augmentation,
+        such as `RandomTranslation2D`, act in training only. `init`, `normalization` and `dropout`
+        apply to the dense layers that follow, except that the first rate of a `dropout` sequence
+        applies to X. The penalty acts on kernels and dense weights. X must be dense.
 
         - "scale": a learned factor for each input.
         - "periodic": sines and cosines of each input with learned frequencies, mapped to a few
@@ -344,7 +346,8 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
 
     Inputs should have a mean near zero and a standard deviation near one: put a
     `StandardScaler` before the network, and set ``scale_target=True`` if y has another scale,
-    instead of using a `TransformedTargetRegressor`.
+    instead of using a `TransformedTargetRegressor`. With several targets (multioutput), y has a
+    column for each.
 
     References
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from operator import attrgetter
@@ -179,6 +179,7 @@ def make_members(
             network.set_params(**{name.removeprefix(prefix): settings[name] for name in settings})
             estimator = with_network(unfitted, network)
         else:
+            check_step_names(unfitted, settings)
             estimator = clone(unfitted).set_params(**settings)
             network = get_network(estimator)
         if not can_stack(estimator) or (last_epoch and is_lbfgs(network.solver)):
@@ -211,6 +212,19 @@ def make_members(
             source = candidates[part[0]].estimators.get(checksum)
             members[-1].append(StackMember(*part, rows, checksum, source, *part_numbers))
     return members
+
+
+def check_step_names(pipeline: Pipeline, names: Iterable[str]) -> None:
+    """Raise a ValueError if a parameter of a step has another prefix than the step's name."""
+    valid = pipeline.get_params()
+    for name in names:
+        step, _, setting = name.partition("__")
+        meant = [full for full in valid if full.endswith(f"__{setting or step}")]
+        if step not in valid and meant:
+            raise ValueError(
+                f"Invalid parameter {name!r} for a pipeline of the steps {[*pipeline.named_steps]}."
+                f" Did you mean {meant[0]!r}?"
+            )
 
 
 def get_network(estimator: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..layers.normalization import Normalization
 from ..losses.base import Loss, can_be_scaled
 from ..nn.rows import Rows
 from ..nn.train_state import TrainState
@@ -88,11 +89,11 @@ def collect_warnings(
                 )
             messages[f"{OUT_OF_TIME}{config.time_limit:g} seconds are over. {note}"] = None
         elif reason == "unconverged" and isinstance(config.solver, LBFGS):
-            messages[
-                f"lbfgs failed to converge after {n_iter} iteration(s). Increase max_iter (now "
-                f"{config.max_iter}) or max_fun (now {config.solver.max_fun}), or scale X, for "
-                "example with sklearn.preprocessing.StandardScaler."
-            ] = None
+            advice = _scale_advice(config, loss, rows) or (
+                f"Increase max_iter (now {config.max_iter}) or max_fun (now "
+                f"{config.solver.max_fun})."
+            )
+            messages[f"lbfgs failed to converge after {n_iter} iteration(s). {advice}"] = None
         elif reason == "unconverged" and not incremental and config.n_iter_no_change != math.inf:
             advice = _scale_advice(config, loss, rows) or (
                 "Increase max_iter, or set n_iter_no_change=np.inf to train for exactly max_iter "
@@ -129,19 +130,18 @@ def _divergence_advice(config: Config, rows: Rows) -> str:
 
 def _scale_advice(config: Config, loss: Loss, rows: Rows, largest_rms: float = _LARGEST_RMS) -> str:
     """Return which of X and y to scale; empty if neither has values far from 0."""
-    # Layers such as embeddings may need large values.
-    if not config.layers:
+    # Codes of embeddings are large, and normalization scales its input.
+    first = config.layers[0] if config.layers else None
+    if first is None or not (first.reads_columns or isinstance(first, Normalization)):
         size, ratio = _measure_scale(rows.X)
         problem = ""
         if size > largest_rms:
             problem = f"are too large, with root mean squares of up to {size:.2g} in a column"
-        elif ratio > _FAR_FROM_ZERO:
+        elif ratio > _FAR_FROM_ZERO and first is None:  # a pixel may be nearly constant
             problem = f"are far from 0, with a mean of {ratio:.2g} standard deviations in a column"
         if problem:
-            return (
-                f"The values in X {problem}: scale X, for example with "
-                "sklearn.preprocessing.StandardScaler."
-            )
+            example = "X / 255 for images" if first else "with sklearn.preprocessing.StandardScaler"
+            return f"The values in X {problem}: scale X, for example {example}."
     is_scalable = can_be_scaled(loss) and rows.y is not rows.X and not config.scale_target
     if is_scalable and (size := _measure_scale(rows.y)[0]) > largest_rms:
         return (

@@ -25,6 +25,13 @@ _MIN_SIMILARITY = 0.8
 # Words that resemble one of our names, but mean something else.
 _NO_MISSPELLINGS = ("softmax", "logsoftmax", "softsign", "logloss", "adadelta")
 
+# What replaces arguments of generalized linear models.
+_REPLACEMENTS = dict.fromkeys(
+    ("exposure", "offset"),
+    " Fit y / exposure with sample_weight=exposure / exposure.mean(), where offset = "
+    "np.log(exposure): see docs/user_guide/losses.md.",
+)
+
 Entry = TypeVar("Entry")
 
 
@@ -118,9 +125,8 @@ def check_keywords(
     names = get_keywords(method)
     for name in keywords:
         if names is not None and name not in names:
-            suggestion = did_you_mean(name, names) or did_you_mean(
-                name, of_estimator, "the estimator's "
-            )
+            suggestion = _REPLACEMENTS.get(name) or did_you_mean(name, names)
+            suggestion = suggestion or did_you_mean(name, of_estimator, "the estimator's ")
             raise TypeError(
                 f"{owner.__name__}.{method.__name__}() got an unexpected keyword argument {name!r}."
                 f"{suggestion}"

@@ -22,7 +22,7 @@ from skbackprop import (
     BackpropGridSearchCV,
     BackpropRegressor,
 )
-from skbackprop.layers import CategoricalEmbedding
+from skbackprop.layers import BatchNormalization, CategoricalEmbedding, Conv2D
 from support import BOTH, PAIRS, class_data, classes_for, data_for, few_epochs, quick, value_data
 
 # ------------------------------------------------------------------------ what they say
@@ -37,13 +37,15 @@ SETTINGS = {"max_iter": 3, "random_state": 0}
 
 def advice_of(model, *data):
     """Return which advice the only warning of a fit gives."""
-    with pytest.warns(ConvergenceWarning, match="Maximum iterations") as caught:
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations|failed to converge") as caught:
         model.fit(*data)
     (text,) = [str(warning.message) for warning in caught]
     return [name for name, words in ADVICE.items() if words in text]
 
 
-@pytest.mark.parametrize("settings", [{}, {"n_estimators": 2}, {"dtype": "float32"}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, {"n_estimators": 2}, {"dtype": "float32"}, {"solver": "lbfgs"}], ids=str
+)
 @BOTH
 def test_the_advice_names_the_cause(estimator_class, settings):
     X, y = class_data() if estimator_class is BackpropClassifier else value_data()
@@ -85,6 +87,17 @@ def test_training_that_converges_on_values_far_from_zero_warns(
     with pytest.warns(ConvergenceWarning, match=words):
         model.fit(values(X), y)
     assert model.converged_
+
+
+@pytest.mark.parametrize(
+    "layers, advice", [([], ["X"]), ([BatchNormalization()], ["epochs"])], ids=["first", "scaled"]
+)
+def test_images_with_values_up_to_255_get_advice_on_scale(layers, advice):
+    X, y = class_data(60)
+    images = 255 * np.random.RandomState(0).rand(len(X), 5, 5)
+    model = BackpropClassifier(layers=[*layers, Conv2D(2, 3)], **SETTINGS)
+    assert advice_of(model, images, y) == advice
+    assert advice_of(model, images / 255, y) == ["epochs"]
 
 
 def test_neither_targets_of_an_autoencoder_nor_categories_get_advice_on_scale():

@@ -177,6 +177,23 @@ def test_arguments_of_fit(kind, word, suggested):
     assert suggested_by(message_of(lambda: kind().fit(X, Y, **{word: 1}))) == suggested
 
 
+@pytest.mark.parametrize("word", ["exposure", "offset"])
+def test_fit_says_what_replaces_an_exposure(word):
+    text = message_of(lambda: BackpropRegressor().fit(X, Y, **{word: 1}))
+    assert "Fit y / exposure with sample_weight=exposure" in text
+
+
+@pytest.mark.parametrize("word", ["alpha", "mlp__alpha", "BackpropClassifier__alpha"])
+def test_names_without_the_step_of_a_pipeline(word):
+    search = BackpropGridSearchCV(make_pipeline(BackpropClassifier()), {word: [1]}, cv=2)
+    assert suggested_by(message_of(lambda: search.fit(X, Y))) == "'backpropclassifier__alpha'"
+
+
+def test_rows_of_images_without_layers_are_an_error_that_says_what_to_do():
+    text = message_of(lambda: BackpropClassifier().fit(np.zeros((4, 8, 8)), [0, 1, 0, 1]))
+    assert "(8, 8)" in text and "Conv2D" in text and "reshape" in text
+
+
 def test_other_errors_are_those_of_scikit_learn():
     for settings in ({"alpha": -1.0}, {"activation": "zzz"}):
         (value,) = settings.values()
