@@ -208,7 +208,8 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         vars(reader).update({name: vars(self)[name] for name in names if name in vars(self)})
         kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
         is_continuous = self._target_type == "continuous"
-        categories = self._fit_categories(reader, columns, kinds, y.mean() if is_continuous else 0)
+        center = y.mean(axis=0) if is_continuous else 0.0
+        categories = self._fit_categories(reader, columns, kinds, center)
         encoding, rows = FittedEncoding.from_categories(
             columns,
             kinds,
@@ -224,11 +225,12 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return rows
 
     def _fit_categories(
-        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: float
+        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: Any
     ) -> CategoricalEncoding:
         """Return the categories, and target statistics, of all rows.
 
-        `center` is subtracted from the targets before they and their squares are summed.
+        `center`, one number or one for each target, is subtracted from the targets before they and
+        their squares are summed.
         """
         indices = [index for index, kind in enumerate(kinds) if kind == "category"]
         blocks = self._blocks.map_and_gather(
@@ -441,7 +443,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         super()._fit_targets(y, weight)
         if self.clip:
             lows, highs = zip(*self._blocks.map_and_gather(_find_range), strict=True)
-            self._range = min(lows), max(highs)
+            bounds = np.array([np.min(lows, axis=0), np.max(highs, axis=0)])
+            self._range = bounds.reshape(2, -1, 1)
 
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Predict the target of each row, lazily for Dask input.
@@ -516,9 +519,9 @@ def _check_block(
     return Block(block.X, y, weight, folds.astype(np.min_scalar_type(n_folds)))
 
 
-def _find_range(block: Block, number: int) -> tuple[float, float]:
-    """Return the least and the largest target."""
-    return float(block.y.min()), float(block.y.max())
+def _find_range(block: Block, number: int) -> tuple[Any, Any]:
+    """Return the smallest and the largest value of each target."""
+    return block.y.min(axis=0), block.y.max(axis=0)
 
 
 def _encode_block(
@@ -547,7 +550,7 @@ def _sum_by_category(
     block: Block,
     number: int,
     reader: BaseTabular,
-    center: float,
+    center: Any,
     indices: Sequence[int],
 ) -> list[pd.DataFrame]:
     """Return the sums of targets by level and fold, for each of some columns.
@@ -555,7 +558,8 @@ def _sum_by_category(
     The columns are the level, the fold, the number of rows, and for each output of target
     statistics the sums of targets and of their squares.
     """
-    y = reader._encode_targets(block.y)[:, None] - center
+    y = reader._encode_targets(block.y)
+    y = y.reshape(len(y), -1) - center
     if reader._target_type == "multiclass":
         y = y == np.arange(len(reader.classes_))
     rows = pd.DataFrame(np.column_stack([np.ones(len(y)), y, np.square(y)]))
@@ -579,7 +583,7 @@ def _count_levels(sums: pd.DataFrame) -> dict[Any, int]:
     return {None if is_missing(level) else level: count for level, count in counts.items()}
 
 
-def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: float) -> TargetMoments:
+def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: Any) -> TargetMoments:
     """Return the moments of targets by fold and code, given their sums by level and fold."""
     codes, folds = levels.encode(sums["level"].tolist()) - 1, sums["fold"].to_numpy(int)
     table = np.zeros((sums.shape[1] - 2, folds.max() + 1, levels.n_codes))
@@ -588,4 +592,5 @@ def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: float) -> 
     counts, totals, squares = table[:1], *np.split(table[1:], 2)
     means = totals / np.maximum(counts, 1)
     squares = np.maximum(squares - counts * np.square(means), 0)
-    return TargetMoments(np.broadcast_to(counts, means.shape), means + center, squares)
+    centers = np.reshape(center, (-1, 1, 1))
+    return TargetMoments(np.broadcast_to(counts, means.shape), means + centers, squares)

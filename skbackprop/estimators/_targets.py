@@ -146,6 +146,12 @@ class NumberTargets(Targets):
     def to_dict(self) -> dict[str, Any]:
         return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
 
+    def select(self, target: int) -> NumberTargets:
+        """Return one of the targets."""
+        if self.mean is None or self.scale is None:
+            return NumberTargets(self.loss, 1)
+        return NumberTargets(self.loss, 1, self.mean[[target]], self.scale[[target]])
+
     @property
     def attributes(self) -> dict[str, Any]:
         return {"target_mean_": self.mean, "target_scale_": self.scale}

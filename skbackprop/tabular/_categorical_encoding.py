@@ -275,7 +275,8 @@ def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
         y = validate_labels(y)
         target_type = type_of_target(y, input_name="y")
     if target_type == "continuous":
-        return validate_numbers(y)[None].astype(np.float64), [None]
+        targets = np.atleast_2d(validate_numbers(y).T)
+        return targets, [None] * len(targets)
     if target_type not in ("binary", "multiclass"):
         raise ValueError(
             f"target_type='auto' takes y for {target_type!r}, but target statistics need classes "
@@ -291,7 +292,7 @@ def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
 class TargetEncoding:
     """Target statistics of codes: shrunken means of the target of each category.
 
-    Each column has one output; with more than two classes, one for each class.
+    Each column has one output for each target; with more than two classes, one for each class.
 
     Parameters
     ----------

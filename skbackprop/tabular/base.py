@@ -137,15 +137,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """
 
     @abstractmethod
-    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
-        """Return the loss of mixed outputs, which ensembles must lower."""
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> Any:
+        """Return the loss of mixed outputs, which components must lower, or that of each target."""
 
     @abstractmethod
-    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
+    def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         """Fit intervals or sets of labels to mixed outputs for held-out rows.
 
-        `folds` are the indices of the rows with weight that each network has held out, or of those
-        of the validation table.
+        `folds` has the network that held out each row; None for the rows of a validation table.
         """
 
     @abstractmethod
@@ -286,7 +285,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_networks = None if folds is None else int(folds.max()) + 1
         outputs = self._fit_components(data)
         mixture = self._fit_mixture(outputs, held_out.y, held_out.weight, n_networks)
-        self._fit_conformity(mixture, held_out.y, split_held_out(held_out, folds))
+        self._fit_conformity(mixture, held_out, folds)
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixture, y, user_weight)
@@ -454,7 +453,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     def _improves_mixture(
         self, outputs: Array, mixtures: Sequence[list[Array]], rows: Rows, min_gain: float
     ) -> bool:
-        """Return whether a component improves one of several mixtures enough.
+        """Return whether a component improves one of several mixtures enough, for any target.
 
         Parameters
         ----------
@@ -468,13 +467,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             The share of the loss of a mixture that the component must remove.
         """
 
-        def loss_of_mixture(components: Sequence[Array]) -> float:
+        def loss_of_mixture(components: Sequence[Array]) -> Any:
             mixture = shallow_copy(self)._fit_mixture(components, rows.y, rows.weight)
             return self._mixture_loss(mixture, rows.y, rows.weight)
 
         for components in mixtures:
             loss, mixture = loss_of_mixture(components), loss_of_mixture([*components, outputs])
-            if loss - mixture > min_gain * loss:
+            if np.any(loss - mixture > min_gain * loss):
                 return True
         return False
 
@@ -487,8 +486,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         return tags
 
 
-def split_held_out(rows: Rows, folds: Array | None) -> list[Array]:
+def split_held_out(n_rows: int, weight: Array | None, folds: Array | None) -> list[Array]:
     """Return the indices of the rows with weight in each fold; without folds, of all rows."""
-    folds = np.zeros(len(rows.y), dtype=np.intp) if folds is None else folds
-    has_weight = True if rows.weight is None else rows.weight > 0
+    folds = np.zeros(n_rows, dtype=np.intp) if folds is None else folds
+    has_weight = True if weight is None else weight > 0
     return [np.flatnonzero(has_weight & (folds == fold)) for fold in range(folds.max() + 1)]

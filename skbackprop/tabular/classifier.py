@@ -35,7 +35,7 @@ from ._ensemble_weights import (
 )
 from ._networks import FOR_CLASSES, EnsembleSettings, OutputBiasInit, TabularClassifierNetworks
 from ._prediction import apply_scorer
-from .base import BaseTabular
+from .base import BaseTabular, split_held_out
 
 
 class TabularClassifier(ClassifierMixin, BaseTabular):
@@ -278,8 +278,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             return np.ones((len(mixture), 1))
         return compute_probabilities(safe_log(mixture) / self._last_temperature + shifts)
 
-    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
-        parts = [(mixture[fold], y[fold]) for fold in folds]
+    def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
+        held_out = split_held_out(len(rows.y), rows.weight, folds)
+        parts = [(mixture[fold], rows.y[fold]) for fold in held_out]
         self._label_scores = {kind: LabelScores.fit(kind, parts) for kind in LABEL_SCORES}
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:

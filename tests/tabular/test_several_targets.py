@@ -1,0 +1,92 @@
+"""Does a tabular regressor of several targets treat each as a regressor of its own would?"""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import DataConversionWarning
+
+from skbackprop import TabularRegressor
+from skbackprop.losses import Quantile
+from skbackprop.tabular import TableEncoder
+from skbackprop.tabular._table_encoding import FittedEncoding
+from support.tables import columns_of, growing_levels
+
+SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
+
+
+def two_targets(n, seed=0):
+    """Return a table and two targets, each of which depends on a number and a level of its own."""
+    rng = np.random.RandomState(seed)
+    X = pd.DataFrame({"a": rng.uniform(-2, 2, n), "b": rng.uniform(-2, 2, n)})
+    X["shop"] = [f"s{level}" for level in rng.randint(40, size=n)]
+    noise = rng.randn(n, 2) * [0.2, 0.4]
+    return X, np.column_stack([np.sin(2 * X["a"]), 100 + np.abs(X["b"])]) + noise
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.9])], ids=str)
+def test_results_have_the_shape_of_y(loss):
+    X, Y = two_targets(60)
+    frame = pd.DataFrame(Y, columns=["first", "second"])
+    model = TabularRegressor(**SMALL, loss=loss).fit(X, frame)
+    shape = (60, 2, 2) if isinstance(loss, Quantile) else (60, 2)
+    predictions = model.predict(X)
+    assert predictions.shape == model.oof_prediction_.shape == shape
+    assert [each.shape for each in model.predict(X, return_std=True)] == [shape, shape]
+    assert model.predict_interval(X).shape == (60, 2, 2)
+    assert model.weights_.shape == (1, 2)
+    explanation = model.explain(X[:3], n_permutations=2)
+    assert explanation.values.shape == (3, 3, *shape[1:])
+    np.testing.assert_allclose(explanation.predictions, predictions[:3], rtol=1e-6)
+    assert model.permutation_importance(X, frame, n_repeats=2).importances.shape == (3, 2)
+    assert np.isfinite(model.score(X, frame))
+    with pytest.raises(ValueError, match=r"y must have 2 column\(s\)"):
+        model.score(X, Y[:, 0])
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        model.fit(X, Y[:, :1])
+    np.testing.assert_array_equal(model.predict(X), clone(model).fit(X, Y[:, 0]).predict(X))
+
+
+def test_each_target_is_learned_and_its_intervals_cover_it():
+    X, Y = two_targets(3000)
+    model = TabularRegressor(4, max_iter=60, blend="boosting", random_state=0)
+    model.fit(X[:900], Y[:900])
+    new, scores = (X[900:], Y[900:]), []
+    for target in range(2):
+        alone = clone(model).fit(X[:900], Y[:900, target])
+        scores.append(alone.score(new[0], new[1][:, target]))
+        error = np.square(model.predict(new[0])[:, target] - new[1][:, target]).mean()
+        assert error < 1.1 * np.square(alone.predict(new[0]) - new[1][:, target]).mean()
+    assert model.score(*new) == pytest.approx(np.mean(scores), abs=0.03)
+    low, high = np.moveaxis(model.predict_interval(new[0]), 2, 0)
+    is_inside = (low <= new[1]) & (new[1] <= high)
+    np.testing.assert_allclose(is_inside.mean(axis=0), 0.9, atol=0.03)
+
+
+@pytest.mark.parametrize("blend", [None, "boosting"])
+def test_units_and_order_of_targets_do_not_matter(blend):
+    X, Y = two_targets(300)
+    model = TabularRegressor(2, max_iter=20, blend=blend, random_state=0).fit(X, Y)
+    scaled = clone(model).fit(X, Y * [1, 1 << 20])
+    np.testing.assert_allclose(scaled.predict(X), model.predict(X) * [1, 1 << 20], rtol=1e-4)
+    assert scaled.oof_score_ == pytest.approx(model.oof_score_, abs=1e-4)
+    swapped = clone(model).fit(X, Y[:, ::-1])
+    difference = swapped.predict(X)[:, ::-1] - model.predict(X)
+    assert (np.sqrt(np.square(difference).mean(axis=0)) < 0.25 * Y.std(axis=0)).all()
+
+
+def test_each_target_has_its_own_statistics_and_interactions():
+    X, y = growing_levels(600)
+    Y = np.column_stack([y, np.random.RandomState(0).randn(600), 1e3 * y])
+    settings = TableEncoder(max_categories=5, target_type="continuous", random_state=0)
+    encodings = [
+        FittedEncoding.fit(columns_of(X), y, settings, with_interactions=True)[0]
+        for y in (Y, Y[:, 0], Y[:, 1])
+    ]
+    together, *alone = (encoding.categories.statistics.tables for encoding in encodings)
+    np.testing.assert_array_equal(together[:2], [tables[0] for tables in alone])
+    interactions, *alone = (encoding.interactions for encoding in encodings)
+    first, last = interactions.coefficients
+    np.testing.assert_array_equal(first, alone[0].coefficients[0])
+    np.testing.assert_allclose(last, 1e3 * first, rtol=1e-9)
+    assert alone[1] is None
