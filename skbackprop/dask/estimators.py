@@ -230,10 +230,19 @@ def _predict_block(
     """Return the targets, predictions and weights of a block; None if it is empty."""
     if not X.shape[0]:
         return None
-    if weight is not None:
-        weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
-    y, y_pred = local._predict_for_score(X, y)
-    return np.asarray(y), y_pred, weight
+    y, y_pred, target_weight = local._predict_for_score(X, y, None)
+    return np.asarray(y), y_pred, _validate_block_weight(weight, X, target_weight)
+
+
+def _validate_block_weight(weight: Any, X: Any, target_weight: Array | None) -> Array | None:
+    """Return the weights of the rows of a block, which must have all targets."""
+    if target_weight is not None:
+        raise ValueError("On a Dask cluster, y must not contain NaN. Use a local regressor.")
+    if weight is None:
+        return None
+    weight = np.asarray(weight)
+    is_column = weight.shape[1:] == (1,)
+    return validate_weight(weight[:, 0] if is_column else weight, X, may_be_zero=True)
 
 
 def _call_method(
@@ -557,12 +566,11 @@ def _encode_block(
 ) -> Block:
     """Return validated rows, with encoded targets and training weights."""
     with prefix_errors(f"block {number} of X"):
-        X, y = reader._validate_rows(block.X, block.y, reset=False)
+        X, y, target_weight = reader._validate_rows(block.X, block.y, None, reset=False)
+        weight = _validate_block_weight(block.weight, X, target_weight)
         check_first_layer(layers, X)
         network.validate_padding(X)
-        encoded_y, weight = targets.encode(y, needs_all=False), block.weight
-        if weight is not None:
-            weight = validate_weight(np.asarray(weight).reshape(-1), X, may_be_zero=True)
+        encoded_y = targets.encode(y, needs_all=False)
     if class_weight is not None:
         class_weights = pd.Series(y).map(class_weight).fillna(1.0).to_numpy()
         weight = class_weights if weight is None else weight * class_weights

@@ -88,7 +88,9 @@ class Targets(ABC):
     def validation_loss(self, network: Network, predictions: Array, held_out: Validation) -> float:
         """Return the mean loss of one member's predictions."""
         arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
-        losses = weighted_mean(self.loss.value(*arrays)[0], held_out.weight)
+        n_weights = held_out.rows.n_weights
+        value = self.loss.value_per_target if n_weights > 1 else self.loss.value
+        losses = weighted_mean(value(*arrays)[0], held_out.weight) * max(n_weights, 1)
         return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod
@@ -97,7 +99,7 @@ class Targets(ABC):
 
 
 def weighted_mean(values: Array, weight: Array | None) -> float:
-    """Return the weighted mean of losses; rows of weight zero may have any loss."""
+    """Return the weighted mean of losses, which may be anything where the weight is zero."""
     if weight is None:
         return float(values.mean())
     return float(np.average(values[weight > 0], weights=weight[weight > 0]))
@@ -127,6 +129,11 @@ class NumberTargets(Targets):
         """Return the targets for y, with the weighted mean and scale if `is_scaled`."""
         y = y[:, None] if y.ndim == 1 else y
         check_targets(y, loss)
+        if weight is not None and not weight.any(axis=0).all():
+            raise ValueError(
+                f"Column {weight.any(axis=0).argmin()} of y has no value with a positive weight. "
+                "Remove it."
+            )
         if not is_scaled:
             return cls(loss, y.shape[1])
         if not can_be_scaled(loss):
@@ -219,12 +226,13 @@ def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[
 
     For targets that must stay positive, return zero and the mean.
     """
-    rows = y if weight is None else y[weight > 0]
-    minimum, maximum = rows.min(axis=0), rows.max(axis=0)
+    has_weight = True if weight is None else weight.reshape(len(y), -1) > 0
+    minimum = y.min(axis=0, where=has_weight, initial=np.inf)
+    maximum = y.max(axis=0, where=has_weight, initial=-np.inf)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.average(y, axis=0, weights=weight)
         # The mean of a constant column is exactly its value.
-        mean = np.where(minimum == maximum, rows[0], mean)
+        mean = np.where(minimum == maximum, minimum, mean)
         if is_positive:
             mean, scale = np.zeros_like(mean), mean
         else:

@@ -120,24 +120,30 @@ def validate_features(estimator: Any, X: Any, reset: bool) -> Any:
         return validate_data(estimator, X, reset=reset, **options)
 
 
-def validate_features_and_targets(
-    estimator: Any, X: Any, y: Any, numeric: bool, reset: bool
-) -> tuple[Any, Any]:
-    """Return validated X and y; `reset` sets the number, the names and the shape of features."""
+def validate_rows(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, numeric: bool, reset: bool
+) -> tuple[Any, Any, Array | None]:
+    """Return validated X, y and weights, with a weight for each target if y is numeric and has NaN.
+
+    `reset` sets the number, the names and the shape of features.
+    """
+    is_missing = None
     if isinstance(X, LazyMatrix):
-        return validate_features(estimator, X, reset), as_numbers(y) if numeric else y
-    if not reset and _is_plain_input(estimator, X) and is_plain_target(y, len(X), numeric):
-        return X, y
-    X, options = _flatten_rows(estimator, X, reset)
-    y = check_no_missing(y, "values" if numeric else "labels")
-    y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
-    with _suggest_tabular(estimator):
-        X, y = validate_data(estimator, X, y, multi_output=True, reset=reset, **options)
+        X, y = validate_features(estimator, X, reset), as_numbers(y) if numeric else y
+    elif reset or not _is_plain_input(estimator, X) or not is_plain_target(y, len(X), numeric):
+        X, options = _flatten_rows(estimator, X, reset)
+        y, is_missing = replace_missing_targets(y) if numeric else (y, None)
+        y = check_no_missing(y, "values" if numeric else "labels")
+        y = as_dense(y) if getattr(y, "ndim", 2) == 1 else y
+        with _suggest_tabular(estimator):
+            X, y = validate_data(estimator, X, y, multi_output=True, reset=reset, **options)
+        if numeric:
+            y = as_numbers(y)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(as_dense(y), warn=True)
     if numeric:
-        y = as_numbers(y)
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = column_or_1d(as_dense(y), warn=True)
-    return X, y
+        return X, *weigh_targets(y, is_missing, sample_weight, X)
+    return X, y, validate_weight(sample_weight, X)
 
 
 def get_row_shape(estimator: Any) -> tuple[int, ...]:
@@ -239,10 +245,7 @@ def check_no_missing(y: Any, kind: str = "labels", name: str = "Input y") -> Any
     """
     if y is None or issparse(y):
         return y
-    try:
-        values = np.asarray(y)
-    except ValueError:  # lists of several lengths
-        values = np.fromiter(y, dtype=object)
+    values = _to_array(y)
     if values.dtype == object and values.ndim == 1:
         _reject_lists(values, kind, name)
     if values.dtype.kind == "U" and not (hasattr(y, "dtype") or hasattr(y, "dtypes")):
@@ -250,6 +253,14 @@ def check_no_missing(y: Any, kind: str = "labels", name: str = "Input y") -> Any
     if values.dtype == object and any(map(_is_missing, values.flat)):
         raise ValueError(f"{name} contains missing {kind} (None or NaN). Remove or replace them.")
     return y
+
+
+def _to_array(y: Any) -> Array:
+    """Return y as an array, of lists if they have several lengths."""
+    try:
+        return np.asarray(y)
+    except ValueError:
+        return np.fromiter(y, dtype=object)
 
 
 def _reject_lists(values: Array, kind: str, name: str) -> None:
@@ -326,6 +337,30 @@ def as_numbers(y: Any) -> Array:
     return numbers
 
 
+def replace_missing_targets(y: Any) -> tuple[Any, Array | None]:
+    """Return y with 0 for NaN and None, and where they were; None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If all targets of a row are missing.
+    """
+    values = _to_array(y)
+    if values.ndim not in (1, 2) or values.dtype.kind not in "fO":
+        return y, None
+    is_float = values.dtype.kind == "f"
+    is_missing = np.isnan(values) if is_float else np.vectorize(_is_missing, "?")(values)
+    if not is_missing.any():
+        return y, None
+    is_empty = is_missing.reshape(len(values), -1).all(axis=1)
+    if is_empty.any():
+        raise ValueError(
+            f"Input y contains NaN or None: row {is_empty.argmax()} has no target. Remove rows "
+            "without a target."
+        )
+    return np.where(is_missing, 0, values), is_missing
+
+
 def check_targets(y: Any, loss: Loss, subject: str = "targets y") -> None:
     """Check that all targets are in the range of a loss."""
     if not getattr(loss, "supports_predict_proba", True):
@@ -349,8 +384,28 @@ def check_targets(y: Any, loss: Loss, subject: str = "targets y") -> None:
 # --------------------------------------------------------------------------- weights, groups
 
 
-def validate_weight(sample_weight: Any, X: Any, *, may_be_zero: bool = False) -> Array | None:
-    """Return non-negative float64 weights for the rows of X; None for None.
+def weigh_targets(
+    y: Any, is_missing: Array | None, sample_weight: Any, X: Any
+) -> tuple[Any, Array | None]:
+    """Return numeric targets and their weights: of rows, or of each target if some are missing.
+
+    Missing targets get the mean of their column and weight zero, so nothing depends on their value.
+    """
+    weight = validate_weight(sample_weight, X, y.shape[1] if y.ndim == 2 else 1)
+    if is_missing is None:
+        return y, weight
+    weight = np.where(is_missing, 0, 1.0 if weight is None else weight.reshape(len(y), -1))
+    y, is_measured = as_numbers(y), ~is_missing
+    n_measured = is_measured.sum(axis=0)
+    means = (y / np.maximum(n_measured, 1)).sum(axis=0, where=is_measured)
+    # A column without values gets one that the loss accepts.
+    return np.where(is_missing, np.where(n_measured, means, y[is_measured][0]), y), weight
+
+
+def validate_weight(
+    sample_weight: Any, X: Any, n_targets: int = 1, *, may_be_zero: bool = False
+) -> Array | None:
+    """Return non-negative float64 weights for the rows of X, or for their targets; None for None.
 
     With `may_be_zero` all weights may be zero, as in a block of rows.
     """
@@ -367,13 +422,15 @@ def validate_weight(sample_weight: Any, X: Any, *, may_be_zero: bool = False) ->
         ensure_min_samples=0,
         input_name="sample_weight",
     )
-    if weight.ndim != 1:
+    if weight.ndim != 1 and n_targets == 1:
         raise ValueError(
             f"Sample weights must be 1D array or scalar, got an array of shape {weight.shape}."
         )
-    if len(weight) != n_rows:
+    if weight.shape not in ((n_rows,), (n_rows, n_targets)):
+        per_target = "" if n_targets == 1 else f", or {n_rows, n_targets}: one for each target"
         raise ValueError(
-            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one for each row of X."
+            f"sample_weight.shape == {weight.shape}, expected {(n_rows,)}: one for each row of "
+            f"X{per_target}."
         )
     if (weight < 0).any():
         raise ValueError(f"Negative values in data passed to sample_weight: {weight.min():.3g}.")

@@ -559,11 +559,11 @@ class BackpropAutoencoder(
             *(X, None, sample_weight, X_val, None, sample_weight_val), incremental=True
         )
 
-    def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+    def _validate_rows(self, X: Any, y: Any, weight: Any, reset: bool) -> tuple[Any, Any, Any]:
         X = validate_features(self, X, reset)
         if self.layers is not None:
             _reject_padding(X)
-        return X, X
+        return X, X, validate_weight(weight, X)
 
     def _make_targets(
         self,

@@ -50,9 +50,8 @@ from ._validation import (
     prefix_errors,
     reject_unused_overrides,
     shallow_copy,
-    validate_features_and_targets,
     validate_groups,
-    validate_weight,
+    validate_rows,
 )
 
 # Types of parameters that can change in place.
@@ -413,9 +412,9 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             config.check_warm_start(self._config)
         return config
 
-    def _validate_rows(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        """Return validated X and y; with `reset` set the attributes of the features."""
-        return validate_features_and_targets(self, X, y, self._y_numeric, reset)
+    def _validate_rows(self, X: Any, y: Any, weight: Any, reset: bool) -> tuple[Any, Any, Any]:
+        """Return validated X, y and weights; with `reset` set the attributes of the features."""
+        return validate_rows(self, X, y, weight, self._y_numeric, reset)
 
     def _validate_rows_and_targets(
         self,
@@ -429,9 +428,8 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         incremental: bool,
     ) -> tuple[Rows, Targets]:
         """Return the validated rows with encoded targets, and the encoding."""
-        X, y = reader._validate_rows(X, y, reset=not continues)
+        X, y, weight = reader._validate_rows(X, y, sample_weight, reset=not continues)
         check_first_layer(config.layers, X)
-        weight = validate_weight(sample_weight, X)
         if continues:
             is_same = config is self._config
             targets = self._targets if is_same else self._targets.with_config(config)
@@ -453,11 +451,10 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
     ) -> Validation:
         """Return the validated `X_val`, `y_val` and `sample_weight_val`."""
         with prefix_errors("X_val, y_val"):
-            X, y = reader._validate_rows(X, y, reset=False)
+            X, y, weight = reader._validate_rows(X, y, sample_weight, reset=False)
             check_first_layer(config.layers, X)
             network.validate_padding(X)
             encoded_y = targets.encode(y, needs_all=False)
-            weight = validate_weight(sample_weight, X)
             weight = targets.apply_class_weight(config, encoded_y, weight)
         scoring = self._get_scoring(config, network, targets)
         return Validation(Rows(X, encoded_y, weight, y), targets, scoring)
@@ -515,6 +512,11 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             estimator = shallow_copy(template)
             estimator._set_networks(config, network, targets, TrainState.initial(parameters))
             weight = validation.weight
+            if isinstance(scoring, str) and weight is not None and weight.ndim == 2:
+                raise ValueError(
+                    f"scoring={scoring!r} of EarlyStopping has no weights for each target, which "
+                    'y with NaN needs. Set scoring to None, "loss" or a function.'
+                )
             options = {} if weight is None else {"sample_weight": weight}
             result = scorer(estimator, validation.input, validation.original_y, **options)
             return check_scalar_score(result, scoring)

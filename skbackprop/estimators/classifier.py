@@ -806,13 +806,12 @@ class BackpropClassifier(ClassifierMixin, ClassifierParameters, BaseSupervisedNe
         ValueError
             If X is not valid input, or y has another shape than the predictions.
         """
-        y, y_pred = self._predict_for_score(X, y)
-        weight = validate_weight(sample_weight, y_pred)
-        return self._score_predictions(y, y_pred, weight)
+        return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
-    def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
-        """Return the targets and the predictions that the score is computed from."""
-        return y, self.predict(X)
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
+        """Return the targets, predictions and weights that the score is computed from."""
+        y_pred = self.predict(X)
+        return y, y_pred, validate_weight(weight, y_pred)
 
     def _score_predictions(self, y: Any, y_pred: Any, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""

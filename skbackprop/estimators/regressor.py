@@ -19,7 +19,7 @@ from ._estimator_mixin import available_if
 from ._parameters import RegressorParameters
 from ._supervised import BaseSupervisedNetwork
 from ._targets import NumberTargets
-from ._validation import check_no_missing, validate_weight
+from ._validation import check_no_missing, replace_missing_targets, weigh_targets
 from .base import check_stochastic
 
 
@@ -720,28 +720,32 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         ValueError
             If X or y is invalid.
         """
-        y, y_pred = self._predict_for_score(X, y)
-        weight = validate_weight(sample_weight, y_pred)
-        return self._score_predictions(y, y_pred, weight)
+        return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
-    def _predict_for_score(self, X: Any, y: Any) -> tuple[Any, Array]:
-        """Return the targets and the predictions that the score is computed from.
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
+        """Return the targets, predictions and weights that the score is computed from.
 
         D2 needs encoded targets and raw predictions.
         """
         check_is_fitted(self)
         if isinstance(self._targets.loss, (SquaredError, Poisson)):
-            return y, self.predict(X)
-        X, y = self._validate_rows(X, y, reset=False)
-        return self._targets.encode(y, False), self._predict_in_blocks(X, self._average_raw)
+            y_pred = self.predict(X)
+            y, is_missing = replace_missing_targets(y)
+            y = np.asarray(check_no_missing(as_dense(y), "values"))
+            assert_all_finite(y, input_name="y")
+            y, weight = weigh_targets(y, is_missing, weight, y_pred)
+            return y, y_pred, weight
+        X, y, weight = self._validate_rows(X, y, weight, reset=False)
+        y_pred = self._predict_in_blocks(X, self._average_raw)
+        return self._targets.encode(y, False), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
         loss = self._targets.loss
         if isinstance(loss, (SquaredError, Poisson)):
-            y = check_no_missing(as_dense(y), "values")
-            assert_all_finite(np.asarray(y), input_name="y")
-            return float(r2_score(y, y_pred, sample_weight=weight))
+            if weight is None or weight.ndim == 1 or y.shape != y_pred.shape:
+                return float(r2_score(y, y_pred, sample_weight=weight))
+            loss = SquaredError()
         with np.errstate(all="ignore"):
             return loss.score(y_pred, y, weight)
 

@@ -213,7 +213,7 @@ def _train_at_rates(task: PreparedFit, rates: Array, width: int) -> list[float]:
 
 def _iter_batches(task: PreparedFit) -> Iterator[IndexArray]:
     """Yield the rows of batches of equal size, in the order of training."""
-    order, rng, weight = task.state.orders[0], task.state.rngs[0], task.rows.weight
+    order, rng, weight = task.state.orders[0], task.state.rngs[0], task.rows.row_weight
     order = np.arange(task.rows.n_rows) if order is None else order
     if weight is not None:
         order = order[weight[order] > 0]  # the loss of a batch without weights is undefined

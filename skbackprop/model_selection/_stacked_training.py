@@ -312,7 +312,7 @@ class StackedFit:
     def stacking_key(self) -> tuple[Any, ...]:
         """The parameters, shapes and kind of data that the networks of a stack have in common."""
         task, rows, state = self.task, self.task.rows, self.task.state
-        shapes = task.row_shape, rows.y.shape[1], rows.is_sparse, rows.weight is None
+        shapes = task.row_shape, rows.y.shape[1], rows.is_sparse, rows.n_weights
         kinds = type(task.targets), state.parameters.dtype, int(state.epoch[0, 0])
         return self.member.stack, *shapes, *kinds
 

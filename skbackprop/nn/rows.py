@@ -7,6 +7,7 @@ Members whose next batches have one size form a group and go through the network
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,8 +46,8 @@ class Rows:
         The input.
     y : array or CSR matrix of shape (n, k)
         The encoded targets, of any dtype that the batches' dtype can hold. Batches are dense.
-    weight : array of shape (n,) or None, default=None
-        The sample weights; None for equal weights.
+    weight : array of shape (n,) or (n, n_targets), or None, default=None
+        The weights of the rows, or of their targets; None for equal weights.
     original_y : array-like, default=None
         The targets as the user has given them, for scorers.
     index : array of int or None, default=None
@@ -67,6 +68,17 @@ class Rows:
     def n_visited(self, order: IndexArray | None) -> int:
         """Return the number of rows that an order visits; None visits all."""
         return self.n_rows if order is None else len(order)
+
+    @property
+    def n_weights(self) -> int:
+        """The number of weights of a row: one, one for each target, or 0 without weights."""
+        return 0 if self.weight is None else math.prod(self.weight.shape[1:])
+
+    @property
+    def row_weight(self) -> Array | None:
+        """The weight of each row, which is the mean of the weights of its targets."""
+        weight = self.weight
+        return weight if weight is None or weight.ndim == 1 else weight.mean(axis=1)
 
     @property
     def is_sparse(self) -> bool:
@@ -99,8 +111,8 @@ class Batch:
         The input.
     y, predictions : arrays of shape (n_estimators, n, k)
         The targets, and the array for the raw predictions.
-    weight : array of shape (n_estimators, n, 1), or float
-        The factor of each row's gradient.
+    weight : array of shape (n_estimators, n, 1 or k), or float
+        The factor of the gradient of each row, or of each of its outputs.
     total : array of shape (n_estimators, 1), or float
         The total weight of the rows over which the loss is averaged; `weight` is divided by it.
     is_empty : array of bool of shape (n_estimators,), or None
@@ -175,11 +187,10 @@ class Batches:
         self.pool = pool
         self.is_sparse = rows[0].is_sparse
         self.is_shared, n_rows = True, list[int]()
-        self._is_weighted = False
+        self._n_weights = max(member_rows.n_weights for member_rows in rows)
         for i, (member_rows, order) in enumerate(zip(rows, orders, strict=True)):
             n_rows.append(member_rows.n_visited(order))
             self.is_shared &= self._visits_the_same(0, i)
-            self._is_weighted |= member_rows.weight is not None
         if n_rows != sorted(n_rows):
             raise ValueError(
                 "The members of a stack must be sorted by their number of rows, the fewest first, "
@@ -211,8 +222,8 @@ class Batches:
         """Return the total weight of the rows of each member, of shape (n_estimators,)."""
         totals = self.n_rows.astype(float)
         for member, (rows, order) in enumerate(zip(self.rows, self.orders, strict=True)):
-            if rows.weight is not None:
-                weight = rows.weight
+            weight = rows.row_weight
+            if weight is not None:
                 # In the order of the table, the sum does not depend on the shuffling.
                 if order is not None and len(order) < rows.n_rows:
                     weight = weight[np.sort(order)]
@@ -259,10 +270,11 @@ class Batches:
             self.pool.get("y", (n_tables, n_rows, n_outputs)),
             self.pool.get("predictions", (n_estimators, n_rows, n_outputs)),
         )
-        if self._is_weighted:
+        if self._n_weights:
             # Weights may have any scale, so double precision holds them until normalization.
-            chunk.raw_weight = np.empty((n_tables, n_rows, 1))
-            chunk.weight = self.pool.get("weight", (n_tables, n_rows, 1))
+            chunk.raw_weight = np.empty((n_tables, n_rows, self._n_weights))
+            n_factors = 1 if self._n_weights == 1 else n_outputs
+            chunk.weight = self.pool.get("weight", (n_tables, n_rows, n_factors))
         axis: Any = 0 if n_estimators == 1 else slice(None)
         total = float(self.n_rows[0] if self._mean_over_epoch else batch_size)
         for start in range(0, n_rows, batch_size):
@@ -301,7 +313,7 @@ class Batches:
                 if rows.weight is None:
                     chunk.raw_weight[i] = 1
                 else:
-                    _gather(rows.weight, part, chunk.raw_weight[i, :, 0])
+                    _gather(rows.weight.reshape(-1, self._n_weights), part, chunk.raw_weight[i])
         if chunk.raw_weight is not None:
             self._normalize_weights(chunk)
 
@@ -309,15 +321,15 @@ class Batches:
         """Divide the weights by their sums, and mark batches of weight zero."""
         assert chunk.raw_weight is not None
         assert chunk.weight is not None
-        shape = (len(chunk.y), len(chunk.batches), chunk.batch_size, 1)
+        shape = (len(chunk.y), len(chunk.batches), chunk.batch_size, self._n_weights, -1)
         weights = chunk.raw_weight.reshape(shape)
         if self._mean_over_epoch:
             members = slice(chunk.members.start, chunk.members.start + len(chunk.y))
             totals = self.total_weights[members, None]
             totals = np.repeat(totals, len(chunk.batches), axis=1)
         else:
-            totals = weights.sum(axis=(2, 3))
-        divisors = np.where(totals == 0, 1, totals)[:, :, None, None]
+            totals = weights.sum(axis=(2, 3, 4)) / self._n_weights
+        divisors = np.where(totals == 0, 1, totals)[:, :, None, None, None]
         np.divide(weights, divisors, out=chunk.weight.reshape(shape), casting="same_kind")
         is_single = chunk.members.stop - chunk.members.start == 1
         for batch, total in zip(chunk.batches, totals.T, strict=True):

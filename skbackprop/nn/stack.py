@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..losses.base import Loss
+from ..layers.base import BatchMemory
+from ..losses.base import Loss, check_is_separable
 from ..optimizers import LBFGS, Optimizer
 from ..utils.arrays import (
     BUFFER_SIZE,
@@ -204,9 +205,11 @@ class Step:
         """Write the raw predictions to the batch, and the gradient of the loss to `gradients`."""
         context = self._pass.batch
         context.weight, context.total = batch.weight, batch.total
+        if isinstance(batch.weight, np.ndarray) and batch.weight.shape[-1] > 1:
+            context.weight = batch.weight.mean(axis=-1, keepdims=True)
         self._pass.forward(batch.x, batch.predictions)
         if self._pass.activity_loss is not None:
-            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, batch)
+            batch.activity_loss = _sum_by_weight(self._pass.activity_loss, context)
         delta = self._pass.delta
         if self._is_checked:
             self._loss.gradient(batch.predictions, batch.y, delta)
@@ -216,7 +219,12 @@ class Step:
         self._pass.backward()
 
     def _check_gradient(self, batch: Batch, delta: Array) -> None:
-        """Compute the gradient of the first batch, and check that the loss has written it."""
+        """Compute the gradient of the first batch, and check that the loss has written it.
+
+        With a weight for each target, check that the loss has no term of several targets.
+        """
+        if isinstance(batch.weight, np.ndarray) and batch.weight.shape[-1] > 1:
+            check_is_separable(self._loss, batch.predictions, batch.y)
         delta.fill(np.nan)
         result = self._loss.gradient(batch.predictions, batch.y, delta)
         check_in_place(self._loss, "gradient(raw_prediction, y, out)", "out", result, delta)
@@ -274,7 +282,7 @@ def _clip_overflowing(g: Array, clip_norm: float) -> None:
         np.multiply(scaled, clip_norm / norm, out=g)
 
 
-def _sum_by_weight(values: Array, batch: Batch) -> Array:
+def _sum_by_weight(values: Array, batch: BatchMemory) -> Array:
     """Return the weighted sum over the rows of a batch, in double precision, for each member."""
     losses = np.atleast_2d(values).astype(np.float64)
     weight = batch.weight[..., 0] if isinstance(batch.weight, np.ndarray) else batch.weight
@@ -299,16 +307,20 @@ def sum_losses(loss: Loss, chunk: Chunk) -> Array:
     losses : float64 array of shape (n_estimators, n_batches)
         Sums over the rows of each batch, not divided by their weight.
     """
-    values = loss.value(chunk.predictions, chunk.y)
-    if np.shape(values) != chunk.predictions.shape[:-1]:
-        raise ValueError(
-            f"{type(loss).__name__}.value(raw_prediction, y) must return the loss of each row, of "
-            f"shape (networks, n) = {chunk.predictions.shape[:-1]}, but returned the shape "
-            f"{np.shape(values)} for raw predictions of shape {chunk.predictions.shape}. Sum over "
-            "the last axis."
-        )
-    if chunk.raw_weight is not None:
-        values = values * chunk.raw_weight[:, :, 0]
+    weight = chunk.raw_weight
+    if weight is not None and weight.shape[2] > 1:
+        values = (loss.value_per_target(chunk.predictions, chunk.y) * weight).sum(axis=2)
+    else:
+        values = loss.value(chunk.predictions, chunk.y)
+        if np.shape(values) != chunk.predictions.shape[:-1]:
+            raise ValueError(
+                f"{type(loss).__name__}.value(raw_prediction, y) must return the loss of each row, "
+                f"of shape (networks, n) = {chunk.predictions.shape[:-1]}, but returned the shape "
+                f"{np.shape(values)} for raw predictions of shape {chunk.predictions.shape}. Sum "
+                "over the last axis."
+            )
+        if weight is not None:
+            values = values * weight[:, :, 0]
     # A sum that also converts adds in an order that depends on the size of the stack.
     values = values.astype(np.float64, copy=False)
     batch_losses = values.reshape(len(values), len(chunk.batches), chunk.batch_size)
@@ -474,7 +486,7 @@ class Stack(BaseStack):
             if (
                 new_rows.n_rows != old_rows.n_rows
                 or new_rows.is_sparse != old_rows.is_sparse
-                or (new_rows.weight is None) != (old_rows.weight is None)
+                or new_rows.n_weights != old_rows.n_weights
             ):
                 return False
         batches.set_rows(rows)

@@ -96,9 +96,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         rows = self._features.encoding.read_rows(read_table(self, X, reset=False))
         return self._predict_in_blocks(rows, mix)
 
-    def _predict_for_score(self, X: Any, y: Any) -> tuple[Array, Array]:
-        """Return the targets and the mixed outputs that the score is computed from."""
-        return self._encode_targets(y), self._predict(X, self._mix)
+    def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
+        """Return the targets, mixed outputs and weights that the score is computed from."""
+        outputs = self._predict(X, self._mix)
+        return self._encode_targets(y), outputs, validate_weight(weight, outputs)
 
     def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""

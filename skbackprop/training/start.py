@@ -215,12 +215,13 @@ def _indices_of_mask(mask: Array) -> IndexArray:
 
 
 def _check_weights(rows: Rows, train: IndexArray, config: Config) -> None:
-    if rows.weight is not None and not rows.weight[train].any():
+    if rows.weight is not None and not rows.weight[train].any(axis=0).all():
         is_by_class = config.class_weight is not None
         weight_name = "weight (with class_weight)" if is_by_class else "sample_weight"
         raise ValueError(
-            f"early_stopping must leave a training row with a positive {weight_name}, but holds "
-            "out all such rows. Remove the rows of weight zero, or set early_stopping=False."
+            f"early_stopping must leave a training row with a positive {weight_name}, for each "
+            "target, but holds out all such rows. Remove rows or targets of weight zero, or set "
+            "early_stopping=False."
         )
 
 
@@ -243,7 +244,7 @@ def _draw_split(
     if groups is not None:
         if last_split is not None and are_groups_whole(groups, last_split):
             return last_split
-        return group_train_validation_split(groups, n_held_out / n, rng, strata, rows.weight)
+        return group_train_validation_split(groups, n_held_out / n, rng, strata, rows.row_weight)
     if last_split is not None and len(last_split[1]) == n_held_out:
         return last_split
     return train_validation_split(n, n_held_out, rng, strata)
@@ -289,12 +290,13 @@ def _draw_folds(
         return folds
     if groups is None:
         return draw_folds(n_rows, n_folds, rng, strata)
-    n_groups = n_weighted_groups(groups, rows.weight)
+    weight = rows.row_weight
+    n_groups = n_weighted_groups(groups, weight)
     if n_groups < n_folds:
         raise ValueError(
             f"{requirement} at least one group with positive weight for each network to hold out, "
             f"got {n_groups} groups and n_estimators={n_folds}. Use rows of more groups, set "
             f"n_estimators to at most {n_groups}, or fit without groups."
         )
-    has_weight = None if rows.weight is None else rows.weight > 0
+    has_weight = None if weight is None else weight > 0
     return draw_group_folds(groups, n_folds, rng, strata, has_weight)

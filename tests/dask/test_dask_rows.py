@@ -370,6 +370,14 @@ def test_invalid_data():
     sparse_rows = rows.map_blocks(sparse.csr_matrix)
     assert_fit_raises("y of .* must be dense", TypeError, data=(rows, sparse_rows))
     assert_fit_raises("need a dense X", TypeError, data=(sparse_rows, labels), layers="scale")
+    X, Y = value_data(N, n_outputs=2)
+    model = DaskBackpropRegressor(**DISTRIBUTED).fit(*dask_data(X, Y))
+    gaps = dask_data(X, changed(Y, (30, 1), np.nan))
+    for call in (clone(model).fit, model.score):
+        with pytest.raises(ValueError, match="On a Dask cluster, y must not contain NaN"):
+            call(*gaps)
+        with pytest.raises(ValueError, match="must be 1D"):
+            call(*dask_data(X, Y, np.ones_like(Y)))
     pairs = dask_data(*label_data(N))
     assert_fit_raises("must be None for a y of several", data=pairs, class_weight="balanced")
     for weight, match in ((np.zeros(N), "zero"), (-np.ones(N), "[Nn]egative")):

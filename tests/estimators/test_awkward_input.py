@@ -84,7 +84,7 @@ def test_errors_about_tables_name_the_estimators_that_take_them(estimator_class,
 @BAD_NUMBERS
 def test_non_finite_y_is_an_error_that_names_no_estimators_of_tables(value, named):
     X, y = value_data(N)
-    for targets in (changed(y, 3, value), changed(np.c_[y, y], (3, 1), value)):
+    for targets in (changed(y, 3, value), changed(np.c_[y, y], 3, value)):
         for train in (
             quick(BackpropRegressor).fit,
             quick(BackpropRegressor, solver="lbfgs").fit,

@@ -81,13 +81,13 @@ def test_targets_of_a_regressor_must_be_numbers(y, message):
 
 
 @pytest.mark.parametrize("container", [list, np.asarray, pd.Series], ids=lambda c: c.__name__)
-@pytest.mark.parametrize("value, message", [(None, "missing"), (np.nan, "missing|NaN")])
-def test_missing_targets_are_an_error(container, value, message):
+@pytest.mark.parametrize("value", [None, np.nan])
+def test_missing_targets_are_an_error(container, value):
     X, y = value_data(N)
     model = quick(BackpropRegressor).fit(X, y)
     wrong = container(changed(y, 3, value, dtype=object))
     for call in (quick(BackpropRegressor).fit, quick(BackpropRegressor).partial_fit, model.score):
-        with pytest.raises(ValueError, match=rf"Input y contains ({message})"):
+        with pytest.raises(ValueError, match="Input y contains NaN.*row 3 has no target"):
             call(X, wrong)
 
 

@@ -102,7 +102,7 @@ def test_the_reported_loss_belongs_to_the_step(loss, rows):
     """
     tables = [some_table(loss, 12, NETWORK.widths, seed=i, **rows) for i in range(2)]
     members = [Member(table, i, rate=1.0, alpha=0.4 * i) for i, table in enumerate(tables)]
-    totals = [12 if table.weight is None else table.weight.sum() for table in tables]
+    totals = [12 if table.weight is None else table.row_weight.sum() for table in tables]
     n_averaged = NETWORK.widths[-1] // loss.n_outputs_per_target if loss.average_over_outputs else 1
 
     def value_and_gradient(theta):

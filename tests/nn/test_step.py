@@ -51,7 +51,8 @@ def rows_of(stack, loss, widths, **options):
     return tables * 3 if stack == "three on the same rows" else tables
 
 
-# Every loss, every activation, and each two of the other settings.
+# Every loss, every activation, and each two of the other settings; with weights of targets, every
+# loss that has several targets.
 @pytest.mark.parametrize(
     "loss, activation, penalty, stack, rows",
     [
@@ -60,6 +61,11 @@ def rows_of(stack, loss, widths, **options):
             in_turn(LOSSES.values(), [*ACTIVATIONS.values(), Cube()]),
             pairs(list(PENALTIES), STACKS, KINDS_OF_ROWS),
         )
+    ]
+    + [
+        (loss, ACTIVATIONS["tanh"], "l2", "three", {"weighted": "by target"})
+        for loss in LOSSES.values()
+        if not getattr(loss, "multiclass", False)
     ],
     ids=str,
 )

@@ -1,5 +1,6 @@
 """Losses, data and stacks of networks for the tests of layers, parts and training."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from itertools import cycle, product
 
@@ -22,11 +23,11 @@ from support import peak_of, same_values
 
 DTYPES = [np.float64, np.float32]
 FREE, CONSTANT = L2(), ConstantRate()
-# Dense or sparse rows, of equal weight or not.
+# Dense or sparse rows: of equal weight, with one weight each, or with one for each target.
 KINDS_OF_ROWS = [
     {"is_sparse": is_sparse, "weighted": weighted}
     for is_sparse in (False, True)
-    for weighted in (False, True)
+    for weighted in (False, True, "by target")
 ]
 
 # Every loss through every link that it can have.
@@ -118,13 +119,20 @@ def some_targets(loss, n_rows, n_outputs, rng):
 
 
 def some_table(loss, n_rows, widths, *, weighted=False, is_sparse=False, seed=0):
-    """Return float64 rows for a network of these widths; with `weighted`, a third weighs zero."""
+    """Return float64 rows for a network of these widths; with `weighted`, a third weighs zero.
+
+    Losses that couple their targets get a weight for each row instead of each target.
+    """
     rng = np.random.RandomState(seed)
     X = rng.randn(n_rows, widths[0])
     if is_sparse:
         X = sparse.csr_array(X * (rng.rand(*X.shape) < 0.5))
     y = some_targets(loss, n_rows, widths[-1], rng)
-    weight = rng.uniform(0.1, 3, n_rows) * (np.arange(n_rows) % 3 > 0) if weighted else None
+    shape = (n_rows,)
+    if weighted == "by target" and not getattr(loss, "multiclass", False):
+        shape = n_rows, widths[-1] // loss.n_outputs_per_target
+    positions = np.arange(math.prod(shape)).reshape(shape)
+    weight = rng.uniform(0.1, 3, shape) * (positions % 3 > 0) if weighted else None
     return Rows(X, y, weight)
 
 

@@ -106,14 +106,14 @@ def test_lbfgs_completes_an_iteration_in_any_time():
 @pytest.mark.usefixtures("clock")
 def test_the_time_of_validation_counts(monkeypatch):
     """Two seconds of three are over before training, which ends before the second batch."""
-    validate = base.validate_weight
+    validate = base.validate_rows
 
     def slowly(*arguments):
         for _ in range(2):
             base.time.monotonic()
         return validate(*arguments)
 
-    monkeypatch.setattr(base, "validate_weight", slowly)
+    monkeypatch.setattr(base, "validate_rows", slowly)
     model = quick(BackpropRegressor, time_limit=3, **SETTINGS)
     with pytest.warns(ConvergenceWarning, match=r"after 1 batch\(es\)"):
         model.fit(*data_for(BackpropRegressor, N))
