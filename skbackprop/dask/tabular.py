@@ -17,7 +17,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
 from ..estimators._parameters import COUNT
-from ..estimators._validation import prefix_errors, validate_weight
+from ..estimators._validation import prefix_errors
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..tabular._blended_estimators import AUTO
 from ..tabular._categorical_encoding import (
@@ -59,6 +59,7 @@ from .estimators import (
     DaskBackpropRegressor,
     DaskMixin,
     DaskNetworkMixin,
+    validate_block_weight,
     with_sync_every,
 )
 
@@ -124,7 +125,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         is_validated = any(part is not None for part in validation_data)
         self._blocks = blocks.map(
             _check_block,
-            validate_target=self._validate_target,
+            validate_targets=self._validate_targets,
             is_stratified=is_classifier(self),
             n_folds=N_FOLDS if is_validated else self._n_networks,
             seed=seed,
@@ -491,7 +492,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
 def _check_block(
     block: Block,
     number: int,
-    validate_target: Callable[[Any], Array],
+    validate_targets: Callable[[Any, Any, Any], tuple[Array, Array | None]],
     is_stratified: bool,
     n_folds: int,
     seed: int,
@@ -508,9 +509,8 @@ def _check_block(
             "sparse blocks."
         )
     with prefix_errors(f"block {number} of X"):
-        y, weight = validate_target(block.y), block.weight
-        if weight is not None:
-            weight = validate_weight(np.asarray(weight).reshape(-1), y, may_be_zero=True)
+        y, target_weight = validate_targets(block.y, None, block.y)
+        weight = validate_block_weight(block.weight, y, target_weight)
     strata = np.unique(y, return_inverse=True)[1] if is_stratified else np.zeros(len(y))
     if weight is not None:
         strata = 2 * strata + (weight > 0)

@@ -27,6 +27,11 @@ from ..utils.arrays import (
 CHUNK_BYTES = 1 << 18
 
 
+def row_vectors(values: Array) -> Array:
+    """Return values of shape (n,) or (n, n_targets) with the axis of targets."""
+    return values.reshape(len(values), -1)
+
+
 def split_targets(y: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None]]:
     """Yield the values and the weights of each target, of shape (n,).
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
@@ -207,7 +207,7 @@ class RandomSlopes:
         may_interact : array of bool of shape (n_numbers,)
             The numbers that may interact.
         y : array of shape (n,) or (n, n_targets)
-            The targets, each of which has its own pairs.
+            The targets, each of which has its own pairs, or NaN.
         draw_folds : callable
             Returns the fold of each row, an array of int of shape (n,).
         n_codes : sequence of int
@@ -220,15 +220,18 @@ class RandomSlopes:
         """
         draw_folds_once, results = cache(draw_folds), list[tuple[float, int, int, Array]]()
         for target in np.atleast_2d(y.T):
+            is_measured = ~np.isnan(target)
+            rows: Any = slice(None) if is_measured.all() else is_measured
             # Division by a power of two does not round, and makes squares finite.
-            unit = float(np.ldexp(1.0, int(np.frexp(np.abs(target).max())[1])))
-            target = target / unit
-            pairs = _find_promising_pairs(codes, z, may_interact, target, n_codes)
+            unit = float(np.ldexp(1.0, int(np.frexp(np.abs(target[rows]).max())[1])))
+            target = target[rows] / unit
+            pairs = _find_promising_pairs(codes[rows], z[rows], may_interact, target, n_codes)
             fitted = []
             for category, number in pairs:
-                column_codes, k = codes[:, category].astype(np.intp), n_codes[category]
-                pair_z = _fill(z[:, number])
-                pair = _fit_pair(column_codes, pair_z, target, k, draw_folds_once())
+                folds, k = draw_folds_once(), n_codes[category]
+                column_codes, n_folds = codes[rows, category].astype(np.intp), int(folds.max()) + 1
+                pair_z = _fill(z[rows, number])
+                pair = _fit_pair(column_codes, pair_z, target, k, folds[rows], n_folds)
                 if pair is not None:
                     fitted.append((pair[0], category, number, unit * pair[1]))
             results += sorted(fitted, key=lambda item: item[0])[:MAX_PAIRS]
@@ -258,7 +261,7 @@ class RandomSlopes:
 
 
 def _fit_pair(
-    codes: Array, z: Array, y: Array, n_codes: int, folds: Array
+    codes: Array, z: Array, y: Array, n_codes: int, folds: Array, n_folds: int
 ) -> tuple[float, Array] | None:
     """Return the out-of-fold squared error of a pair, and its lines without each fold and of all.
 
@@ -268,7 +271,7 @@ def _fit_pair(
     for are_parallel in (False, True):
         fold_lines = [
             fit_random_slopes(codes[rows], z[rows], y[rows], n_codes, are_parallel)
-            for rows in (folds != fold for fold in range(int(folds.max()) + 1))
+            for rows in (folds != fold for fold in range(n_folds))
         ]
         lines.append(np.stack(fold_lines))
         errors.append(np.square(y - _predict_lines(lines[-1][folds, codes], z)).sum())

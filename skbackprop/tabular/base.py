@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 
 from .._sklearn import CallbackSupportMixin, Interval, StrOptions
 from ..estimators._estimator_mixin import (
@@ -30,9 +30,8 @@ from ..estimators._validation import (
     replace_attributes,
     shallow_copy,
     validate_groups,
-    validate_weight,
 )
-from ..nn.rows import Rows
+from ..nn.rows import Rows, row_vectors
 from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
@@ -91,11 +90,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     random_state: Any
 
     # ------------------------------------------------------- methods of subclasses
-
-    @staticmethod
-    @abstractmethod
-    def _validate_target(y: Any) -> Array:
-        """Return the validated y of the user as a 1d array."""
 
     @abstractmethod
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
@@ -245,9 +239,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         columns = read_table(self, X, reset=True)
-        user_weight = validate_weight(sample_weight, columns.table)
-        y = self._validate_target(y)
-        check_consistent_length(columns.table, y)
+        y, user_weight = self._validate_targets(y, sample_weight, columns.table)
         self._fit_targets(y, user_weight)
         y = self._encode_targets(y)
         weight = self._training_weight(y, user_weight)
@@ -256,7 +248,10 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         group = None
         if groups is not None and not is_validated:
             group = validate_groups(groups, len(y))
-        held_out = rows = Rows(self._fit_features(columns, y, group, rng), y, weight)
+        measured_y = y
+        if weight is not None and weight.ndim == 2:
+            measured_y = np.where(weight > 0, y, np.nan)
+        held_out = rows = Rows(self._fit_features(columns, measured_y, group, rng), y, weight)
         if is_validated:
             held_out = self._read_validation(*validation_data)
         n_estimators = self._resolve_n_estimators(len(y))
@@ -322,9 +317,9 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             )
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, X, reset=False)
+            y, user_weight = self._validate_targets(y, sample_weight, columns.table)
             y = self._encode_targets(y)
-            check_consistent_length(columns.table, y)
-            weight = self._training_weight(y, validate_weight(sample_weight, columns.table))
+            weight = self._training_weight(y, user_weight)
             if weight is not None:
                 class_weight = getattr(self, "class_weight", None)
                 check_total_weight(weight.sum(), class_weight, sample_weight)
@@ -339,24 +334,27 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         rng: np.random.RandomState,
     ) -> Array:
         """Return the fold of each row; two rows, or groups, must have weight."""
-        has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        target_mask = np.ones((len(y), 1), bool) if weight is None else row_vectors(weight) > 0
         units = np.arange(len(y)) if group is None else group
-        n_units = len(np.unique(units[has_weight]))
+        n_units = min(len(np.unique(units[rows])) for rows in target_mask.T)
         if n_units < 2:
             unit = "row" if group is None else "group"
             raise ValueError(
-                f"At least 2 {unit}s with a positive weight are needed, one to train on and one to "
-                f"hold out, got {n_units}, with n_samples={len(y)}. Pass more {unit}s, or give "
-                f"more {unit}s a positive weight."
+                f"At least 2 {unit}s with a positive weight are needed for each target, one to "
+                f"train on and one to hold out, got {n_units}, with n_samples={len(y)}. Pass more "
+                f"{unit}s, or give more {unit}s a positive weight."
             )
         strata = y if is_classifier(self) else None
-        if not has_weight.all():
-            # Rows with and without weight are distributed evenly.
-            is_used = has_weight.astype(np.intp)
-            strata = is_used if strata is None else is_used * (strata.max() + 1) + strata
+        has_weight = np.asarray(target_mask.any(axis=1))
+        if not target_mask.all():
+            # Rows with and without weight, for each target, are distributed evenly.
+            sets = target_mask @ (1 << np.arange(target_mask.shape[1]))
+            _, codes = np.unique(sets, return_inverse=True)
+            strata = codes if strata is None else codes * (strata.max() + 1) + strata
         if group is None:
             return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
-        return draw_group_folds(group, min(n_folds, n_units), rng, strata, has_weight)
+        n_folds = min(n_folds, len(np.unique(group[has_weight])))
+        return draw_group_folds(group, n_folds, rng, strata, has_weight)
 
     def _resolve_n_estimators(self, n_rows: int) -> int:
         """Return the number of networks of each ensemble, for a number of training rows."""

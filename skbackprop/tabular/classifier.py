@@ -7,12 +7,13 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions
 from ..conformal import LABEL_SCORES, LabelScores, check_coverage
 from ..estimators._targets import encode_labels, labels_to_array
-from ..estimators._validation import validate_labels
+from ..estimators._validation import validate_labels, validate_weight
 from ..estimators.explanation import Explanation, output_transform
 from ..nn.rows import Rows
 from ..training.class_weight import (
@@ -172,7 +173,6 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_CLASSES
-    _validate_target = staticmethod(validate_labels)
     _class_weights: Array | None  # the weight of each class
 
     def __init__(
@@ -214,8 +214,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             counts = labels.count_by_class(weight)
             self._class_weights = compute_class_weight(class_weight, self.classes_, counts)[0]
 
-    def _encode_targets(self, y: Any) -> Array:
-        return encode_labels(validate_labels(y), self.classes_)
+    @staticmethod
+    def _validate_targets(y: Any, sample_weight: Any, X: Any) -> tuple[Array, Array | None]:
+        labels = validate_labels(y)
+        check_consistent_length(X, labels)
+        return labels, validate_weight(sample_weight, X)
+
+    def _encode_targets(self, y: Array) -> Array:
+        return encode_labels(y, self.classes_)
 
     def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
         if self._class_weights is None:

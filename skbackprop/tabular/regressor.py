@@ -21,7 +21,11 @@ from ..conformal import (
 )
 from ..estimators._parameters import RegressorParameters
 from ..estimators._targets import NumberTargets
-from ..estimators._validation import validate_numbers, validate_weight
+from ..estimators._validation import (
+    replace_missing_targets,
+    validate_numbers,
+    weigh_targets,
+)
 from ..estimators.explanation import Explanation
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
@@ -176,7 +180,6 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
-    _validate_target = staticmethod(validate_numbers)
     _range: Array | None  # the bounds that predictions are clipped to, of shape (2, n_targets, 1)
 
     def __init__(
@@ -218,10 +221,16 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         bounds = np.array([y.min(axis=0), y.max(axis=0)])
         self._range = bounds.reshape(2, -1, 1) if self.clip else None
 
-    def _encode_targets(self, y: Any) -> Array:
+    @staticmethod
+    def _validate_targets(y: Any, sample_weight: Any, X: Any) -> tuple[Array, Array | None]:
+        y, is_missing = replace_missing_targets(y)
         numbers = validate_numbers(y)
-        self._targets.encode(numbers, needs_all=False)  # checks their shape and range
-        return numbers
+        check_consistent_length(X, numbers)
+        return weigh_targets(numbers, is_missing, sample_weight, X)
+
+    def _encode_targets(self, y: Array) -> Array:
+        self._targets.encode(y, needs_all=False)  # checks shape and range
+        return y
 
     @property
     def _predicts_std(self) -> bool:
@@ -367,6 +376,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     ) -> float:
         """Return the mean over the targets of R2 or D2 of the loss, or the score by a scorer."""
         if scoring is not None:
+            if weight is not None and weight.ndim == 2:
+                raise ValueError(
+                    f"scoring={scoring!r} has no weights for each target, which y with NaN or "
+                    "sample_weight of two dimensions needs. Set scoring=None."
+                )
             return apply_scorer(scoring, self._predictions(mixture), None, y, weight)
         return float(np.mean(self._score_targets(mixture, y, weight)))
 
@@ -650,9 +664,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X or y is not valid.
         """
-        outputs, numbers = self._predict(X, self._mix), self._encode_targets(y)
-        check_consistent_length(outputs, numbers)
-        return self._score_mixture(outputs, numbers, validate_weight(sample_weight, outputs))
+        return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -230,7 +230,7 @@ def test_networks_do_not_see_the_targets_of_their_held_out_rows():
     for part in range(4):
         block = _blocks.Block(X[30 * part : 30 * part + 30], y[30 * part : 30 * part + 30])
         arguments = {"is_stratified": False, "n_folds": 3, "seed": 7}
-        validate = TabularRegressor._validate_target
+        validate = TabularRegressor._validate_targets
         folds.append(tabular._check_block(block, part, validate, **arguments).folds)
     folds = np.concatenate(folds)
     assert sorted(np.bincount(folds)) == [40, 40, 40]

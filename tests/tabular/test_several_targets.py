@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
 
 from skbackprop import TabularRegressor
 from skbackprop.losses import Quantile
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._table_encoding import FittedEncoding
-from support.tables import columns_of, growing_levels
+from support.tables import columns_of, component_inputs, growing_levels
 
 SMALL = {"n_estimators": 2, "max_iter": 3, "blend": None, "random_state": 0}
 
@@ -90,3 +92,66 @@ def test_each_target_has_its_own_statistics_and_interactions():
     np.testing.assert_array_equal(first, alone[0].coefficients[0])
     np.testing.assert_allclose(last, 1e3 * first, rtol=1e-9)
     assert alone[1] is None
+
+
+# ----------------------------------------------------------------------- gaps and weights
+
+
+def with_gaps(n=150):
+    """Return a table, two targets with NaN, and which of them are measured."""
+    X, Y = two_targets(n)
+    is_measured = np.random.RandomState(1).rand(n, 2) < 0.7
+    is_measured[~is_measured.any(axis=1), 1] = True
+    return X, np.where(is_measured, Y, np.nan), is_measured
+
+
+def test_a_target_that_was_not_measured_is_a_row_left_out():
+    X, Y, is_measured = with_gaps()
+    model = TabularRegressor(**SMALL | {"blend": [Ridge()]}).fit(X, Y)
+    folds, encoded = model.oof_member_, component_inputs(model, X)[1].astype(float)
+    scores, (clones,) = [], model.blended_
+    for target, rows in enumerate(is_measured.T):
+        y = Y[:, target]
+        for fold in range(2):
+            own = Ridge().fit(encoded[rows & (folds != fold)], y[rows & (folds != fold)])
+            np.testing.assert_allclose(clones[2 * fold + target].coef_, own.coef_, rtol=1e-9)
+            assert len(model._scores[target][fold]) == np.sum(rows & (folds == fold))
+        scores.append(r2_score(y[rows], model.oof_prediction_[rows, target]))
+        assert model.predict(X)[:, target].max() <= y[rows].max()
+    assert model.oof_score_ == pytest.approx(np.mean(scores))
+    assert model.permutation_importance(X, Y).importances_mean.max() > 0
+    with pytest.raises(ValueError, match="scoring='r2' has no weights for each target"):
+        model.permutation_importance(X, Y, scoring="r2")
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian", "absolute_error"])
+@pytest.mark.parametrize(
+    "fit_params", [{}, {"groups": np.arange(150) // 3}], ids=["rows", "groups"]
+)
+def test_nothing_depends_on_values_that_were_not_measured(loss, fit_params):
+    """Zeros among weights of two dimensions are gaps as well."""
+    X, Y, is_measured = with_gaps()
+    model = TabularRegressor(**SMALL, loss=loss).fit(X, Y, **fit_params)
+    filled = np.where(is_measured, Y, np.nanmedian(Y, axis=0))
+    weighted = clone(model).fit(X, filled, is_measured.astype(float), **fit_params)
+    for method in ("predict", "predict_interval"):
+        found, expected = getattr(weighted, method)(X), getattr(model, method)(X)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for y, weight in ((Y, None), (filled, is_measured.astype(float))):
+        assert model.score(X, y, weight) == pytest.approx(weighted.score(X, Y), rel=1e-6)
+
+
+def test_raises_on_rows_and_targets_without_values():
+    X, Y, is_measured = with_gaps()
+    model = TabularRegressor(**SMALL)
+    empty_row, empty_column, single = (np.where(is_measured, Y, 0.0) for _ in range(3))
+    empty_row[7], empty_column[:, 1], single[1:, 1] = np.nan, np.nan, np.nan
+    for y, error in (
+        (empty_row, "row 7 has no target"),
+        (empty_column, "Column 1 of y has no value"),
+        (single, "At least 2 rows with a positive weight are needed for each target.*got 1"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            model.fit(X, y)
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(150, 3\)"):
+        model.fit(X, Y, np.ones((150, 3)))
