@@ -2,7 +2,8 @@
 
 The components of an estimator are ensembles of networks, and clones of other estimators, with a
 member for each fold. For classes their outputs are logits, a single one for two classes. For
-numbers they are a prediction, one for each of several quantiles, or a mean and a variance.
+numbers they are, for each target, a prediction, one for each of several quantiles, or a mean and a
+variance.
 """
 
 from __future__ import annotations
@@ -243,10 +244,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The training table, with rows in the order of `fit`.
-        y : array-like of shape (n_samples,)
+        y : array-like of the shape of y in `fit`
             The target of the training table.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row in the score; None for equal weights.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            The weight of each row, or of each target, in the score; None for equal weights.
         scoring : str, callable or None, default=None
             A scorer as in scikit-learn; None for the score of ``oof_score_``. For a classifier,
             "neg_log_loss" is finer than accuracy.

@@ -169,10 +169,12 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The table. Values may be missing. Infinite numbers and columns of lists raise errors
             that suggest a remedy.
-        y : array-like of shape (n_samples,)
-            The target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, non-negative and not all zero; None for equal weights.
+        y : array-like of shape (n_samples,), or for a regressor (n_samples, n_targets)
+            The target, or several targets. Of several targets, some may be NaN, but not all of a
+            row: they were not measured.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            The weight of each row, or of each of several targets, non-negative and not all zero;
+            None for equal weights.
         X_val, y_val : data frame or array-like, default=None
             A validation table with the columns of X, and its target. All networks are then trained
             on all rows of X; early stopping, temperatures, weights and the width of intervals

@@ -56,6 +56,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     determine the width of intervals in `predict_interval` [3]_. The defaults work well for tables
     of many kinds, so nothing has to be tuned.
 
+    Y may have several columns of targets. All targets are learned by the same networks, each on its
+    own scale; boosting is trained for each target. NaN means that a target was not measured: it has
+    no part in training, scores and intervals.
+
     If the target depends on a number by a different slope for each category, such as a trend over
     years that differs between countries, the networks get one more input: out-of-fold predictions
     by one straight line per category, with slopes shrunk toward the common slope [4]_. At most
@@ -116,7 +120,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     Attributes
     ----------
-    oof_prediction_ : array of shape (n_samples,) or (n_samples, n_levels)
+    oof_prediction_ : array of the shape of y, or (n_samples, n_levels)
         The out-of-fold predictions of the training rows. After a fit with X_val, there are no
         attributes that begin with ``oof_``.
     oof_score_ : float
@@ -129,10 +133,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         The network that held out each row.
     blended_ : list of lists of estimators
         For each estimator of `blend`, a list of its clones, one for each fold; after a fit with
-        X_val, a list of a single clone. Estimators that exceeded the time limit are missing.
-    weights_ : array of shape (n_ensembles + n_blended,)
+        X_val, a list of a single clone. With several targets, each fold has a clone for each of
+        them, one after the other. Estimators that exceeded the time limit are missing.
+    weights_ : array of shape (n_ensembles + n_blended,) or (n_ensembles + n_blended, n_targets)
         The weights in predictions: first of each ensemble of `networks_`, then of each estimator of
-        `blended_`. The sum is one.
+        `blended_`. The sum is one, for each target.
     background_ : tuple of arrays or None
         The encoded training rows that `explain` compares with: numbers, and codes of categories. If
         saved files must not hold training rows, set it to None before saving.
@@ -438,8 +443,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         Returns
         -------
-        y : array of shape (n_samples,) or (n_samples, n_levels)
-            The predictions, one for each level of a `Quantile`.
+        y : array of shape (n_samples,), (n_samples, n_targets) or (n_samples, n_levels)
+            The predictions, one for each target, and for each level of a `Quantile`. With several
+            of both, the levels are the last axis.
         std : array of the same shape
             The standard deviation; only with ``return_std``.
 
@@ -489,8 +495,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Returns
         -------
         explanation : Explanation
-            Its ``values`` have the shape (n_samples, n_features), or (n_samples, n_features,
-            n_levels) with several levels of a `Quantile`.
+            Its ``values`` have the shape (n_samples, n_features), followed by the shape of the
+            prediction of a row, with several targets or levels of a `Quantile`.
 
         Raises
         ------
@@ -579,7 +585,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         Returns
         -------
-        intervals : array of shape (n_samples, 2)
+        intervals : array of shape (n_samples, 2) or (n_samples, n_targets, 2)
             The lower and the upper ends, clipped to the domain of the loss (with "poisson" they are
             not negative), not to the range of y.
 
@@ -589,7 +595,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             If the regressor is not fitted.
         ValueError
             If `coverage` is not in (0, 1), or there are fewer than ``coverage / (1 - coverage)``
-            training rows (after a fit with X_val, rows of X_val): 9 for 0.9, 19 for 0.95.
+            training rows (after a fit with X_val, rows of X_val) with a target: 9 for 0.9, 19 for
+            0.95.
         ValueError, TypeError
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
@@ -641,16 +648,18 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         The score is R2 for "squared_error" and "poisson", and D2 of the loss for all other losses,
         as in `BackpropRegressor`. D2 is the share by which predictions lower the loss of the best
-        constant: 1 at best, 0 for this constant, and negative for worse predictions.
+        constant: 1 at best, 0 for this constant, and negative for worse predictions. With several
+        targets, the score is their mean.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The table.
-        y : array-like of shape (n_samples,)
-            The target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, non-negative and not all zero; None for equal weights.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            The target, or targets with NaN for those that were not measured.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            The weight of each row, or of each target, non-negative and not all zero; None for equal
+            weights.
 
         Returns
         -------
