@@ -506,7 +506,7 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
+            The targets, without missing values.
         **fit_params : dict
             Arguments of the estimator's `fit`, such as ``sample_weight``. Arrays with n_samples
             rows are reduced to the training rows. With metadata routing, only requested arguments

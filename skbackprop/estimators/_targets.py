@@ -16,7 +16,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import assert_all_finite
 
-from ..losses.base import Loss, can_be_scaled
+from ..losses.base import Loss, can_be_scaled, separate_losses
 from ..losses.classification import ClassifierLoss, LabelSmoothing
 from ..nn.network import Network
 from ..nn.parameters import Parameters
@@ -89,8 +89,9 @@ class Targets(ABC):
         """Return the mean loss of one member's predictions."""
         arrays = predictions[None].astype(np.float64), held_out.y[None].astype(np.float64)
         n_weights = held_out.rows.n_weights
-        value = self.loss.value_per_target if n_weights > 1 else self.loss.value
-        losses = weighted_mean(value(*arrays)[0], held_out.weight) * max(n_weights, 1)
+        is_by_row = n_weights < 2
+        values = self.loss.value(*arrays) if is_by_row else separate_losses(self.loss, *arrays)
+        losses = weighted_mean(values[0], held_out.weight) * max(n_weights, 1)
         return losses / loss_normalizer(network, self.loss)
 
     @abstractmethod

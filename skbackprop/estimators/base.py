@@ -188,15 +188,16 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, non-negative and not all zero; None for equal weights.
+            The targets. With several outputs of a regressor, NaN means "not measured".
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The weight of each row, non-negative and not all zero; None for equal weights. For
+            several outputs of a regressor, also the weight of each of them.
         X_val, y_val : array-like, default=None
             Validation data, not trained on. The loss on it is recorded after each epoch in
             `validation_loss_curve_`, and `early_stopping` uses it instead of a share of X. In a
             `Pipeline`, ``transform_input=["X_val"]`` transforms it like X.
         sample_weight_val : array-like, default=None
-            The weight of each validation row; None for equal weights.
+            The weights of `y_val`, as `sample_weight`; None for equal weights.
         resume_from : str or path, default=None
             The file of a `callbacks.Checkpoint` from an estimator with the same parameters and the
             same data. Training resumes from it, and ends with exactly the weights of an

@@ -465,9 +465,10 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The training input, without missing values.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, non-negative and not all zero; None for equal weights.
+            The targets. With several outputs, NaN means "not measured".
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The weights of the rows, or of each output, non-negative and not all zero; None for
+            equal weights.
         X_val, y_val : array-like, default=None
             Validation data, whose loss is appended to `validation_loss_curve_`. With
             `early_stopping`, its score is appended to `validation_scores_`, and the weights of the
@@ -696,7 +697,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         It is R2 for "squared_error" and "poisson", the losses of scikit-learn's regressor. For
         other losses it is D2, the share of the loss of the best constant prediction that the
         network removes: at most 1, 0 for the constant, and negative for worse predictions. With
-        several targets it is averaged. For the Gaussian loss it is
+        several targets it is averaged over those with measured rows. For the Gaussian loss it is
         ``1 - exp(2 (loss - loss of the constant))``.
 
         Parameters
@@ -704,9 +705,10 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         X : array-like or sparse matrix of shape (n_samples, n_features)
             The input.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The targets.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Sample weights, non-negative and not all zero; None for equal weights.
+            The targets. With several outputs, NaN means "not measured".
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            The weights of the rows, or of each output, non-negative and not all zero; None for
+            equal weights.
 
         Returns
         -------

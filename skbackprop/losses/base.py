@@ -219,16 +219,17 @@ class CanonicalLinkLoss(Loss):
         np.subtract(out, y, out=out)
 
 
-def check_is_separable(loss: Loss, raw_prediction: Array, y: Array) -> None:
-    """Raise a ValueError if the loss of some rows is not the sum over their targets."""
+def separate_losses(loss: Loss, raw_prediction: Array, y: Array) -> Array:
+    """Return `value_per_target` in double precision, after a check that its sum is `value`."""
     arrays = [raw_prediction.astype(np.float64), y.astype(np.float64)]
     arrays = [array.reshape(-1, *array.shape[-2:]) for array in arrays]
-    values = loss.value_per_target(*arrays).sum(axis=-1)
-    if not np.allclose(values, loss.value(*arrays), equal_nan=True):
+    values = loss.value_per_target(*arrays)
+    if not np.allclose(values.sum(axis=-1), loss.value(*arrays), equal_nan=True):
         raise ValueError(
             f"loss={loss!r} cannot weigh or skip single targets, because its value is not the sum "
             "of value_per_target. Pass one weight for each row, and y without NaN."
         )
+    return values
 
 
 def can_be_scaled(loss: Loss) -> bool:

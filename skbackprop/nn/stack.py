@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..layers.base import BatchMemory
-from ..losses.base import Loss, check_is_separable
+from ..losses.base import Loss, separate_losses
 from ..optimizers import LBFGS, Optimizer
 from ..utils.arrays import (
     BUFFER_SIZE,
@@ -224,7 +224,7 @@ class Step:
         With a weight for each target, check that the loss has no term of several targets.
         """
         if isinstance(batch.weight, np.ndarray) and batch.weight.shape[-1] > 1:
-            check_is_separable(self._loss, batch.predictions, batch.y)
+            separate_losses(self._loss, batch.predictions, batch.y)
         delta.fill(np.nan)
         result = self._loss.gradient(batch.predictions, batch.y, delta)
         check_in_place(self._loss, "gradient(raw_prediction, y, out)", "out", result, delta)

@@ -1,5 +1,7 @@
 """NaN in y of several columns means "not measured", and weights may differ between targets."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -234,3 +236,34 @@ def test_targets_and_weights_that_cannot_be_used_are_an_error(estimator, y, weig
     options = {} if weight is None else {"sample_weight": weight}
     with pytest.raises(ValueError, match=message):
         clone(estimator).fit(X, y, **options)
+
+
+def test_validation_rows_with_gaps_need_a_sum_over_targets():
+    with pytest.raises(ValueError, match="Coupled.* cannot weigh or skip"):
+        quick(BackpropRegressor, loss=Coupled()).fit(X, Y, X_val=X, y_val=WITH_GAPS)
+
+
+def test_a_loss_may_differ_between_targets():
+    """With weights in the loss itself, an equal network is trained by weights of the targets."""
+
+    @dataclass(frozen=True)
+    class Weighted(Loss):
+        link = IDENTITY_LINK
+
+        def value(self, raw_prediction, y):
+            return self.value_per_target(raw_prediction, y).sum(axis=-1)
+
+        def value_per_target(self, raw_prediction, y):
+            return 0.5 * np.array([1, 2, 3]) * (raw_prediction - y) ** 2
+
+        def gradient(self, raw_prediction, y, out):
+            out[...] = np.array([1, 2, 3]) * (raw_prediction - y)
+
+    factors = np.tile([1.0, 2.0, 3.0], (N, 1))
+    ratio = factors[MEASURED].sum() / MEASURED.sum()  # of the weights that the sums are divided by
+    settings = {"batch_size": N, "solver": "sgd", "alpha": 0.0, "tol": 0.0}
+    own = quick(BackpropRegressor, loss=Weighted(), learning_rate_init=0.01, **settings)
+    plain = quick(BackpropRegressor, learning_rate_init=0.01 * ratio, **settings)
+    predictions = own.fit(X, WITH_GAPS).predict(X), plain.fit(X, WITH_GAPS, factors).predict(X)
+    np.testing.assert_allclose(*predictions, rtol=1e-9)
+    assert own.loss_ == pytest.approx(plain.loss_ * ratio)
