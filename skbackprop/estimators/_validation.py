@@ -298,11 +298,11 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
 
 def validate_labels(y: Any) -> Array:
     """Return one column of labels without missing values."""
-    y, shape = check_no_missing(y), np.shape(y)
-    if len(shape) == 2 and shape[1] > 1:
+    values = np.asarray(check_no_missing(y))
+    if values.ndim == 2 and values.shape[1] > 1:
         raise ValueError(
-            f"y must be one column of labels, a 1d array, got the shape {shape}. Fit a classifier "
-            "for each column, by sklearn.multioutput.MultiOutputClassifier(estimator)."
+            f"y must be one column of labels, a 1d array, got the shape {values.shape}. Fit a "
+            "classifier for each column, by sklearn.multioutput.MultiOutputClassifier(estimator)."
         )
     labels = np.asarray(column_or_1d(y, warn=True))
     if labels.dtype.kind == "f":
@@ -312,10 +312,10 @@ def validate_labels(y: Any) -> Array:
 
 def validate_numbers(y: Any) -> Array:
     """Return targets as finite float64: of shape (n,), or of several targets (n, n_targets)."""
-    y, shape = check_no_missing(y, "values"), np.shape(y)
-    is_single = len(shape) != 2 or shape[1] < 2
-    y = column_or_1d(y, warn=True) if is_single else np.asarray(as_dense(y))
-    numbers = as_numbers(y).astype(np.float64)
+    y = check_no_missing(y, "values")
+    values = np.asarray(y)
+    has_several = values.ndim == 2 and values.shape[1] > 1
+    numbers = as_numbers(values if has_several else column_or_1d(y, warn=True)).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # the check sums all values
         assert_all_finite(numbers, input_name="y")
     return numbers

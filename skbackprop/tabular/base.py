@@ -25,6 +25,7 @@ from ..estimators._estimator_mixin import (
     with_callbacks,
     with_parameter_validation,
 )
+from ..estimators._targets import check_measured
 from ..estimators._validation import (
     prefix_errors,
     replace_attributes,
@@ -325,6 +326,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             if weight is not None:
                 class_weight = getattr(self, "class_weight", None)
                 check_total_weight(weight.sum(), class_weight, sample_weight)
+                check_measured(weight)
             return Rows(self._features.encoding.read_rows(columns), y, weight)
 
     def _make_folds(

@@ -21,11 +21,7 @@ from ..conformal import (
 )
 from ..estimators._parameters import RegressorParameters
 from ..estimators._targets import NumberTargets
-from ..estimators._validation import (
-    replace_missing_targets,
-    validate_numbers,
-    weigh_targets,
-)
+from ..estimators._validation import replace_missing_targets, validate_numbers, weigh_targets
 from ..estimators.explanation import Explanation
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
@@ -347,10 +343,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _predictions(self, outputs: Array) -> Array:
         """Return predictions within the range of y, without axes of one target or quantile."""
-        predictions = self._clip(outputs)
-        return drop_single_axes(
-            predictions[..., :-1] if self._predicts_std else predictions, -2, -1
-        )
+        clipped = self._clip(outputs)
+        return drop_single_axes(clipped[..., :-1] if self._predicts_std else clipped, -2, -1)
 
     def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         predictions, self._error_scales, self._scores = self._clip(mixture), [], []
@@ -390,9 +384,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return float(np.mean(self._score_targets(mixture, y, weight)))
 
     def _score_targets(self, mixture: Array, y: Array, weight: Array | None) -> Array:
-        """Return R2 or D2 of the loss of each target."""
+        """Return R2 or D2 of the loss of each target that has weight."""
         outputs, loss, scores = self._clip(mixture), self._targets.loss, list[float]()
         for target, (column, column_weight) in enumerate(split_targets(y, weight)):
+            if column_weight is not None and not column_weight.any():
+                continue
             if isinstance(loss, (SquaredError, Poisson)):
                 score = r2_score(column, outputs[:, target, 0], sample_weight=column_weight)
             else:
@@ -414,9 +410,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         shape = len(self.oof_prediction_), self._targets.n_targets, -1
         expected = self.oof_prediction_.reshape(shape)
         tolerance = 0.01 * np.ptp(expected, axis=(0, 2), keepdims=True)
-        return bool(
-            (np.abs(self._predictions(mixture).reshape(shape) - expected) <= tolerance).all()
-        )
+        predictions = self._predictions(mixture).reshape(shape)
+        return np.allclose(predictions, expected, rtol=0, atol=tolerance)
 
     # ------------------------------------------------------------------ prediction
 

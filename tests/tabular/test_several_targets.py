@@ -148,10 +148,14 @@ def test_raises_on_rows_and_targets_without_values():
     empty_row[7], empty_column[:, 1], single[1:, 1] = np.nan, np.nan, np.nan
     for y, error in (
         (empty_row, "row 7 has no target"),
-        (empty_column, "Column 1 of y has no value"),
+        (empty_column, "^Column 1 of y has no value"),
         (single, "At least 2 rows with a positive weight are needed for each target.*got 1"),
     ):
         with pytest.raises(ValueError, match=error):
             model.fit(X, y)
     with pytest.raises(ValueError, match=r"sample_weight.shape == \(150, 3\)"):
         model.fit(X, Y, np.ones((150, 3)))
+    with pytest.raises(ValueError, match="X_val, y_val: Column 1 of y has no value"):
+        model.fit(X, Y, X_val=X, y_val=empty_column)
+    score = model.fit(X, Y).score(X, empty_column)
+    assert score == pytest.approx(r2_score(empty_column[:, 0], model.predict(X)[:, 0]))
