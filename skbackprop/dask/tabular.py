@@ -398,7 +398,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     target statistics, and the range of y, are those of all rows. Everything else is fitted to a
     random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
     to the client. From a smaller table, all rows are used. There is no boosting: `blend` must be
-    None or "auto".
+    None or "auto". Of several targets, each row must have all.
 
     Parameters
     ----------
@@ -459,7 +459,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
 
         Returns
         -------
-        y : Dask array, or array, of shape (n_samples,) or (n_samples, n_levels)
+        y : Dask array, or array, of the shape of y, or (n_samples, n_levels)
             The predictions.
         std : Dask array, or array, of the same shape
             The standard deviation; only with ``return_std``.
@@ -480,7 +480,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
 
         Returns
         -------
-        intervals : Dask array, or array, of shape (n_samples, 2)
+        intervals : Dask array, or array, of shape (n_samples, 2) or (n_samples, n_targets, 2)
             The lower and the upper ends.
         """
         return self._map("predict_interval", X, coverage)

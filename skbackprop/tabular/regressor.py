@@ -89,19 +89,19 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         this range are extrapolations, which may be far off for unusual rows, above all with the
         losses for positive means. Predictions of all losses are clipped, but intervals are not.
     blend : "auto", "boosting", list of estimators or None, default="auto"
-        Regressors that are averaged with the networks. Each regressor is cloned, trained on the
-        same folds, and weighted by its out-of-fold predictions. `loss` must not be "gaussian" or
-        have several levels, because these regressors predict one number for each row. "boosting" is
-        a `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for
-        each split, at most 1,000 iterations, early stopping by the held-out fold) with the same
-        loss: squared or absolute error, Poisson, gamma, or one quantile. "auto" is "boosting" for
-        500 rows or more, and None for fewer rows or another loss. Above 60,000 rows, "auto" drops
-        boosting if it lowers the out-of-fold loss by less than 2 %, because boosting predicts
-        slowly. A list has regressors, each with its own loss, and may also have "boosting". Every
-        `HistGradientBoostingRegressor` gets numbers with missing values, and codes of categories.
-        Other regressors get the outputs of a `TableEncoder` in float64. All get sample weights if
-        they support them, and a seed for each ``random_state`` that is None. None for networks
-        only, which are smaller and faster.
+        Regressors that are averaged with the networks. Each regressor is cloned for each target,
+        trained on the same folds, and weighted by its out-of-fold predictions. `loss` must not be
+        "gaussian" or have several levels, because these regressors predict one number for each row.
+        "boosting" is a `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the
+        columns for each split, at most 1,000 iterations, early stopping by the held-out fold) with
+        the same loss: squared or absolute error, Poisson, gamma, or one quantile. "auto" is
+        "boosting" for 500 rows or more, and None for fewer rows or another loss. Above 60,000 rows,
+        "auto" drops boosting if it lowers the out-of-fold loss of each target by less than 2 %,
+        because boosting predicts slowly. A list has regressors, each with its own loss, and may
+        also have "boosting". Every `HistGradientBoostingRegressor` gets numbers with missing
+        values, and codes of categories. Other regressors get the outputs of a `TableEncoder` in
+        float64. All get sample weights if they support them, and a seed for each ``random_state``
+        that is None. None for networks only, which are smaller and faster.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None lets `fit` choose a number up to 248.
     time_limit : float or None, default=None

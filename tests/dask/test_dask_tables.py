@@ -328,6 +328,9 @@ def test_errors_of_blocks(monkeypatch):
         model.fit(X, yd)
     with pytest.raises(ValueError, match="block 3 of X: .* 50, 49"):
         model.fit(Xd, as_frame(X[:-1], y[:-1], ends=(0, 50, 50, 70, N))[1])
+    with_gaps = np.column_stack([np.arange(N), np.where(np.arange(N) == 60, np.nan, 1.0)])
+    with pytest.raises(ValueError, match="block 2 of X: On a Dask cluster, y must not contain NaN"):
+        DaskTabularRegressor(**SMALL).fit(*as_frame(X, with_gaps))
     rows = da.from_array(np.zeros((N, 2)), chunks=(60, 2)).map_blocks(sparse.csr_array)
     with pytest.raises(TypeError, match="block . of X is sparse"):
         model.fit(rows, da.from_array(y.astype(str), chunks=60))
