@@ -17,6 +17,7 @@ from benchmarks import (
     regularization,
     search,
     series,
+    several_targets,
     speed,
     tabular,
 )
@@ -36,6 +37,7 @@ if __name__ == "__main__":
         halving,
         *quality,
         tabular,
+        several_targets,
         memory,
         large,
         large_tables,
