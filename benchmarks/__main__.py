@@ -19,6 +19,7 @@ from benchmarks import (
     regularization,
     search,
     series,
+    several_targets,
     speed,
     tabular,
 )
@@ -38,6 +39,7 @@ if __name__ == "__main__":
         halving,
         *quality,
         tabular,
+        several_targets,
         memory,
         large,
         large_tables,

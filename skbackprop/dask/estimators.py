@@ -181,10 +181,10 @@ def _predict_block(
     if not X.shape[0]:
         return None
     y, y_pred, target_weight = local._predict_for_score(X, y, None)
-    return np.asarray(y), y_pred, _validate_block_weight(weight, X, target_weight)
+    return np.asarray(y), y_pred, validate_block_weight(weight, X, target_weight)
 
 
-def _validate_block_weight(weight: Any, X: Any, target_weight: Array | None) -> Array | None:
+def validate_block_weight(weight: Any, X: Any, target_weight: Array | None) -> Array | None:
     """Return the weights of the rows of a block, which must have all targets."""
     if target_weight is not None:
         raise ValueError("On a Dask cluster, y must not contain NaN. Use a local regressor.")
@@ -433,7 +433,7 @@ def _encode_block(
     """Return validated rows, with encoded targets and training weights."""
     with prefix_errors(f"block {number} of X"):
         X, y, target_weight = reader._validate_rows(block.X, block.y, None, reset=False)
-        weight = _validate_block_weight(block.weight, X, target_weight)
+        weight = validate_block_weight(block.weight, X, target_weight)
         check_first_layer(layers, X)
         network.validate_padding(X)
         encoded_y = targets.encode(y, needs_all=False)

@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
-from ..estimators._validation import prefix_errors, validate_weight
+from ..estimators._validation import prefix_errors
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
 from ..tabular._blended_estimators import AUTO
 from ..tabular._categorical_encoding import (
@@ -59,6 +59,7 @@ from .estimators import (
     DaskMixin,
     DaskNetworkMixin,
     lazy,
+    validate_block_weight,
     with_sync_every,
 )
 
@@ -124,7 +125,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         is_validated = any(part is not None for part in validation_data)
         self._blocks = blocks.map(
             _check_block,
-            validate_target=self._validate_target,
+            validate_targets=self._validate_targets,
             is_stratified=is_classifier(self),
             n_folds=N_FOLDS if is_validated else self._n_networks,
             seed=seed,
@@ -202,7 +203,8 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         vars(reader).update({name: vars(self)[name] for name in names if name in vars(self)})
         kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
         is_continuous = self._target_type == "continuous"
-        categories = self._fit_categories(reader, columns, kinds, y.mean() if is_continuous else 0)
+        center = y.mean(axis=0) if is_continuous else 0.0
+        categories = self._fit_categories(reader, columns, kinds, center)
         encoding, rows = FittedEncoding.from_categories(
             columns,
             kinds,
@@ -219,11 +221,12 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return rows
 
     def _fit_categories(
-        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: float
+        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: Any
     ) -> CategoricalEncoding:
         """Return the categories, and target statistics, of all rows.
 
-        `center` is subtracted from the targets before they and their squares are summed.
+        `center`, one number or one for each target, is subtracted from the targets before they and
+        their squares are summed.
         """
         indices = [index for index, kind in enumerate(kinds) if kind == "category"]
         blocks = self._blocks.map_and_gather(
@@ -336,7 +339,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
     target statistics, and the range of y, are those of all rows. Everything else is fitted to a
     random sample of at most 65,536 rows (fewer above 32 columns, but at least 8,192), which is sent
     to the client. From a smaller table, all rows are used. There is no boosting: `blend` must be
-    None or "auto". Checkpoints and groups are not available.
+    None or "auto". Checkpoints and groups are not available. Of several targets, each row must have
+    all.
 
     X, y and weights are Dask arrays or frames with the same blocks of rows; those of `X_val` may be
     in this process. Predictions and intervals for Dask input are lazy Dask arrays, block by block.
@@ -383,7 +387,8 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
         super()._fit_targets(y, weight)
         if self.clip:
             lows, highs = zip(*self._blocks.map_and_gather(_find_range), strict=True)
-            self._range = min(lows), max(highs)
+            bounds = np.array([np.min(lows, axis=0), np.max(highs, axis=0)])
+            self._range = bounds.reshape(2, -1, 1)
 
     predict: Any = lazy(TabularRegressor.predict)
     predict_interval = lazy(TabularRegressor.predict_interval)
@@ -395,7 +400,7 @@ class DaskTabularRegressor(DaskTabularMixin, TabularRegressor):
 def _check_block(
     block: Block,
     number: int,
-    validate_target: Callable[[Any], Array],
+    validate_targets: Callable[[Any, Any, Any], tuple[Array, Array | None]],
     is_stratified: bool,
     n_folds: int,
     seed: int,
@@ -412,9 +417,8 @@ def _check_block(
             "sparse blocks."
         )
     with prefix_errors(f"block {number} of X"):
-        y, weight = validate_target(block.y), block.weight
-        if weight is not None:
-            weight = validate_weight(np.asarray(weight).reshape(-1), y, may_be_zero=True)
+        y, target_weight = validate_targets(block.y, None, block.y)
+        weight = validate_block_weight(block.weight, y, target_weight)
     strata = np.unique(y, return_inverse=True)[1] if is_stratified else np.zeros(len(y))
     if weight is not None:
         strata = 2 * strata + (weight > 0)
@@ -423,9 +427,9 @@ def _check_block(
     return Block(block.X, y, weight, folds.astype(np.min_scalar_type(n_folds)))
 
 
-def _find_range(block: Block, number: int) -> tuple[float, float]:
-    """Return the least and the largest target."""
-    return float(block.y.min()), float(block.y.max())
+def _find_range(block: Block, number: int) -> tuple[Any, Any]:
+    """Return the smallest and the largest value of each target."""
+    return block.y.min(axis=0), block.y.max(axis=0)
 
 
 def _encode_block(
@@ -454,7 +458,7 @@ def _sum_by_category(
     block: Block,
     number: int,
     reader: BaseTabular,
-    center: float,
+    center: Any,
     indices: Sequence[int],
 ) -> list[pd.DataFrame]:
     """Return the sums of targets by level and fold, for each of some columns.
@@ -462,7 +466,8 @@ def _sum_by_category(
     The columns are the level, the fold, the number of rows, and for each output of target
     statistics the sums of targets and of their squares.
     """
-    y = reader._encode_targets(block.y)[:, None] - center
+    y = reader._encode_targets(block.y)
+    y = y.reshape(len(y), -1) - center
     if reader._target_type == "multiclass":
         y = y == np.arange(len(reader.classes_))
     rows = pd.DataFrame(np.column_stack([np.ones(len(y)), y, np.square(y)]))
@@ -486,7 +491,7 @@ def _count_levels(sums: pd.DataFrame) -> dict[Any, int]:
     return {None if is_missing(level) else level: count for level, count in counts.items()}
 
 
-def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: float) -> TargetMoments:
+def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: Any) -> TargetMoments:
     """Return the moments of targets by fold and code, given their sums by level and fold."""
     codes, folds = levels.encode(sums["level"].tolist()) - 1, sums["fold"].to_numpy(int)
     table = np.zeros((sums.shape[1] - 2, folds.max() + 1, levels.n_codes))
@@ -495,4 +500,5 @@ def _make_moments(sums: pd.DataFrame, levels: CategoryLevels, center: float) -> 
     counts, totals, squares = table[:1], *np.split(table[1:], 2)
     means = totals / np.maximum(counts, 1)
     squares = np.maximum(squares - counts * np.square(means), 0)
-    return TargetMoments(np.broadcast_to(counts, means.shape), means + center, squares)
+    centers = np.reshape(center, (-1, 1, 1))
+    return TargetMoments(np.broadcast_to(counts, means.shape), means + centers, squares)

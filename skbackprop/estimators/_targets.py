@@ -130,11 +130,7 @@ class NumberTargets(Targets):
         """Return the targets for y, with the weighted mean and scale if `is_scaled`."""
         y = y[:, None] if y.ndim == 1 else y
         check_targets(y, loss)
-        if weight is not None and not weight.any(axis=0).all():
-            raise ValueError(
-                f"Column {weight.any(axis=0).argmin()} of y has no value with a positive weight. "
-                "Remove it."
-            )
+        check_measured(weight)
         if not is_scaled:
             return cls(loss, y.shape[1])
         if not can_be_scaled(loss):
@@ -153,6 +149,12 @@ class NumberTargets(Targets):
 
     def to_dict(self) -> dict[str, Any]:
         return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
+
+    def select(self, target: int) -> NumberTargets:
+        """Return one of the targets."""
+        if self.mean is None or self.scale is None:
+            return NumberTargets(self.loss, 1)
+        return NumberTargets(self.loss, 1, self.mean[[target]], self.scale[[target]])
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -214,6 +216,15 @@ class NumberTargets(Targets):
 
     def validation_score(self, predictions: Array, held_out: Validation) -> float:
         return self.loss.score(predictions, held_out.y, held_out.weight)
+
+
+def check_measured(weight: Array | None) -> None:
+    """Check that each target has a weight above zero in some row."""
+    if weight is not None and not weight.any(axis=0).all():
+        raise ValueError(
+            f"Column {weight.any(axis=0).argmin()} of y has no value with a positive weight. "
+            "Remove it, or pass rows in which it was measured."
+        )
 
 
 def _mean_and_scale(y: Array, weight: Array | None, is_positive: bool) -> tuple[Array, Array]:

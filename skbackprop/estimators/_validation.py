@@ -305,16 +305,24 @@ def unify_label_dtype(labels: Array, name: str) -> Array:
 
 def validate_labels(y: Any) -> Array:
     """Return one column of labels without missing values."""
-    labels = np.asarray(column_or_1d(check_no_missing(y), warn=True))
+    values = np.asarray(check_no_missing(y))
+    if values.ndim == 2 and values.shape[1] > 1:
+        raise ValueError(
+            f"y must be one column of labels, a 1d array, got the shape {values.shape}. Fit a "
+            "classifier for each column, by sklearn.multioutput.MultiOutputClassifier(estimator)."
+        )
+    labels = np.asarray(column_or_1d(y, warn=True))
     if labels.dtype.kind == "f":
         assert_all_finite(labels, input_name="y")
     return labels
 
 
 def validate_numbers(y: Any) -> Array:
-    """Return one column of targets as finite float64."""
-    numbers = as_numbers(column_or_1d(check_no_missing(y, "values"), warn=True))
-    numbers = numbers.astype(np.float64)
+    """Return targets as finite float64: of shape (n,), or of several targets (n, n_targets)."""
+    y = check_no_missing(y, "values")
+    values = np.asarray(y)
+    has_several = values.ndim == 2 and values.shape[1] > 1
+    numbers = as_numbers(values if has_several else column_or_1d(y, warn=True)).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # the check sums all values
         assert_all_finite(numbers, input_name="y")
     return numbers

@@ -299,11 +299,14 @@ def _(estimator: TabularClassifier, x: Expr) -> Outputs:
 @to_outputs.register
 def _(estimator: TabularRegressor, x: Expr) -> Outputs:
     mixed: Any = 0.0
-    for outputs, weight in zip(_component_outputs(estimator, x), estimator.weights_, strict=True):
-        mixed = mixed + weight * ex.mean_over_members(outputs)
+    outputs = [ex.mean_over_members(item) for item in _component_outputs(estimator, x)]
+    n_targets = estimator._targets.n_targets
+    shape = n_targets, outputs[0].width // n_targets
+    for output, weight in zip(outputs, estimator.weights_, strict=True):
+        mixed = mixed + np.repeat(weight, output.width // weight.size) * output
     if estimator._range is not None:
-        mixed = ex.clip(mixed, *estimator._range)
-    return {"variable": mixed}
+        mixed = ex.clip(mixed, *np.repeat(estimator._range[..., 0], shape[1], axis=1))
+    return {"variable": ex.reshape(mixed, shape) if min(shape) > 1 else mixed}
 
 
 # --------------------------------------------------------------------- gradient boosting
@@ -366,7 +369,8 @@ def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
         return cast(Expr, np.log(np.maximum(shares, MIN_PROBABILITY)))
     if members[0].loss in ("poisson", "gamma"):
         raw = np.exp(raw)
-    return cast(Expr, np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min))))
+    raw = np.maximum(raw, max(component.minimum, float(np.finfo(np.float32).min)))
+    return ex.reshape(raw, (len(members) // component.n_targets, component.n_targets))
 
 
 def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:

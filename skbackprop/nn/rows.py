@@ -27,6 +27,20 @@ from ..utils.arrays import (
 CHUNK_BYTES = 1 << 18
 
 
+def row_vectors(values: Array) -> Array:
+    """Return values of shape (n,) or (n, n_targets) with the axis of targets."""
+    return values.reshape(len(values), -1)
+
+
+def split_targets(y: Array, weight: Array | None) -> Iterator[tuple[Array, Array | None]]:
+    """Yield the values and the weights of each target, of shape (n,).
+
+    Both are given in the shape (n,) or (n, n_targets).
+    """
+    for target, values in enumerate(np.atleast_2d(y.T)):
+        yield values, weight if weight is None or weight.ndim == 1 else weight[:, target]
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """Selected rows of a table, with their targets and weights.

@@ -18,6 +18,7 @@ from sklearn.utils.validation import has_fit_parameter
 from .._sklearn import fit_boosting
 from ..losses.base import Loss
 from ..losses.regression import AbsoluteError, Gamma, Poisson, Quantile, SquaredError
+from ..nn.rows import Rows, split_targets
 from ..training.diagnostics import warn
 from ..training.resources import openmp_limit
 from ..utils.arrays import Array, IndexArray
@@ -146,12 +147,15 @@ class CrossFittedEstimators:
         The number of classes; None for numbers.
     minimum : float
         The lower bound of predicted numbers.
+    n_targets : int
+        The number of targets. The clones of a fold, one for each target, follow each other.
     """
 
     view: FeatureView
     estimators: Sequence[Any]
     n_classes: int | None
     minimum: float
+    n_targets: int
     max_matmul_size: ClassVar[int] = 0  # its products are not known
 
     @property
@@ -164,7 +168,7 @@ class CrossFittedEstimators:
 
         Returns
         -------
-        outputs : array of shape (n_clones, n, n_outputs)
+        outputs : array of shape (n_folds, n, n_logits) or (n_folds, n, n_targets, 1)
             In double precision.
 
         Raises
@@ -173,8 +177,13 @@ class CrossFittedEstimators:
             If predictions are not finite, or do not have the right shape.
         """
         X = X.astype(np.float64, copy=False)
-        estimators = self.estimators if member is None else [self.estimators[member]]
-        return np.array([self._predict_outputs(estimator, X) for estimator in estimators])
+        n_targets, members = self.n_targets, slice(None)
+        if member is not None:
+            members = slice(n_targets * member, n_targets * (member + 1))
+        outputs = np.array([self._predict_outputs(item, X) for item in self.estimators[members]])
+        if self.n_classes is not None:
+            return outputs
+        return outputs.reshape(-1, n_targets, len(X), 1).swapaxes(1, 2)
 
     def _predict_outputs(self, estimator: Any, X: Array) -> Array:
         """Return the outputs of a clone, of shape (n, n_outputs)."""
@@ -235,13 +244,14 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         fold_task = task.subcontext("fold")
         fold_task.call_on_fit_task_begin(estimator=data.estimator)
         try:
-            clones.append(_fit_fold(estimator, data, fold, budget / n_left))
+            clones += _fit_fold(estimator, data, fold, budget / n_left)
         except Exception as error:
             error.add_note(f"Raised by {estimator!r} of blend, in fold {fold}.")
             raise
         fold_task.call_on_fit_task_end(estimator=data.estimator)
     task.call_on_fit_task_end(estimator=data.estimator)
-    if len(clones) < n_clones:
+    n_targets = data.rows.y.size // len(data.rows.y)
+    if len(clones) < n_clones * n_targets:
         warn(
             f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
             f"its share of time_limit, {max(share, 0):.2g} seconds. Increase time_limit to keep "
@@ -251,12 +261,13 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         return None
     is_positive = n_classes is None and data.estimator._valid_target_range[0] == 0
     minimum = float(np.finfo(np.float32).tiny) if is_positive else -np.inf
-    component = CrossFittedEstimators(choose_view(estimator), clones, n_classes, minimum)
+    view = choose_view(estimator)
+    component = CrossFittedEstimators(view, clones, n_classes, minimum, n_targets)
     if data.folds is None:
         return component, component.outputs(data.held_out.X[:])
     held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
     by_fold = [component.outputs(rows.X[index], member=i)[0] for i, index in enumerate(held_out)]
-    outputs = np.empty((1, len(rows.y), by_fold[0].shape[1]))
+    outputs = np.empty((1, len(rows.y), *by_fold[0].shape[1:]))
     outputs[0, np.concatenate(held_out)] = np.concatenate(by_fold)
     return component, outputs
 
@@ -266,8 +277,22 @@ def choose_view(estimator: Any) -> FeatureView:
     return "table" if isinstance(estimator, BOOSTED) else "encoded"
 
 
-def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
-    """Fit a clone to all rows except those of a fold."""
+def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> list[Any]:
+    """Fit a clone for each target to all rows except those of a fold."""
+    rows, held_out = data.rows, data.held_out
+    targets = list(split_targets(rows.y, rows.weight))
+    held_out_targets = split_targets(held_out.y, held_out.weight)
+    clones = []
+    for target, held_out_target in zip(targets, held_out_targets, strict=True):
+        part = data._replace(
+            rows=Rows(rows.X, *target), held_out=Rows(held_out.X, *held_out_target)
+        )
+        clones.append(_fit_target(estimator, part, fold, seconds / len(targets)))
+    return clones
+
+
+def _fit_target(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
+    """Fit a clone for the single target of the data to all rows except those of a fold."""
     features = data.estimator._features
     categorical_mask = features.categorical_mask
     X, y, weight = data.rows.X, data.rows.y, data.rows.weight

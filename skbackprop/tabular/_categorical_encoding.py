@@ -212,15 +212,16 @@ class TargetMoments(NamedTuple):
     def from_rows(
         cls, codes: Array, folds: Array, targets: Array, n_folds: int, n_codes: int
     ) -> Self:
-        """Return the moments by fold and code, given targets of shape (n_outputs, n)."""
+        """Return the moments by fold and code, given targets of shape (n_outputs, n), or NaN."""
         shape = len(targets), n_folds, n_codes
         groups, n_groups = folds.astype(np.intp) * n_codes + codes, n_folds * n_codes
-        counts = np.bincount(groups, minlength=n_groups)
-        means, squares = np.empty((2, len(targets), n_groups))
+        counts, means, squares = np.empty((3, len(targets), n_groups))
         for i, target in enumerate(targets):
-            means[i] = np.bincount(groups, target, n_groups) / np.maximum(counts, 1)
-            squares[i] = np.bincount(groups, np.square(target - means[i][groups]), n_groups)
-        counts = np.broadcast_to(counts.astype(np.float64), means.shape)
+            is_measured = ~np.isnan(target)
+            own, y = groups[is_measured], target[is_measured]
+            counts[i] = np.bincount(own, minlength=n_groups)
+            means[i] = np.bincount(own, y, n_groups) / np.maximum(counts[i], 1)
+            squares[i] = np.bincount(own, np.square(y - means[i][own]), n_groups)
         return cls(*(array.reshape(shape) for array in (counts, means, squares)))
 
     def merge(self, axis: int) -> Self:
@@ -275,7 +276,9 @@ def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
         y = validate_labels(y)
         target_type = type_of_target(y, input_name="y")
     if target_type == "continuous":
-        return validate_numbers(y)[None].astype(np.float64), [None]
+        # NaN in one of several targets, which are valid already, means that it was not measured.
+        targets = np.atleast_2d((y if np.ndim(y) == 2 else validate_numbers(y)).T)
+        return targets, [None] * len(targets)
     if target_type not in ("binary", "multiclass"):
         raise ValueError(
             f"target_type='auto' takes y for {target_type!r}, but target statistics need classes "
@@ -291,7 +294,7 @@ def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:
 class TargetEncoding:
     """Target statistics of codes: shrunken means of the target of each category.
 
-    Each column has one output; with more than two classes, one for each class.
+    Each column has one output for each target; with more than two classes, one for each class.
 
     Parameters
     ----------

@@ -309,15 +309,18 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
     min_gain = 0.1  # squared errors fall twice as fast as errors
 
     def convert_raw_predictions(self, raw_predictions: Array) -> Array:
-        """Return predictions, one for each quantile, or mean and variance of all networks."""
-        outputs = self._predict_means(raw_predictions)
-        outputs = outputs.reshape(*outputs.shape[:2], -1)
+        """Return the predictions of all networks, of shape (n_networks, n, n_targets, n_outputs).
+
+        Outputs are a prediction, one for each quantile, or a mean and a variance.
+        """
+        shape = *raw_predictions.shape[:2], self._targets.n_targets, -1
+        outputs = self._predict_means(raw_predictions).reshape(shape)
         if not self._predicts_std:
             return outputs
         stds = [self._targets.loss.predict_std(member) for member in raw_predictions]
         std = self._to_units_of_y(stds, from_zero=True)
-        variance = np.square(std.astype(np.float64))
-        return np.concatenate([outputs, variance[..., None]], axis=2)
+        variance = np.square(std.astype(np.float64)).reshape(shape)
+        return np.concatenate([outputs, variance], axis=3)
 
     def held_out_loss(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
         """Return the unexplained share of the loss."""

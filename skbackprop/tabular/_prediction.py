@@ -2,7 +2,8 @@
 
 The components of an estimator are ensembles of networks, and clones of other estimators, with a
 member for each fold. For classes their outputs are logits, a single one for two classes. For
-numbers they are a prediction, one for each of several quantiles, or a mean and a variance.
+numbers they are, for each target, a prediction, one for each of several quantiles, or a mean and a
+variance.
 """
 
 from __future__ import annotations
@@ -17,16 +18,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 from sklearn.metrics import get_scorer
-from sklearn.utils import Bunch, check_consistent_length, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ..estimators._validation import prefix_errors, validate_weight
+from ..estimators._validation import prefix_errors
 from ..estimators.explanation import (
     Explanation,
     background_size,
     draw_background,
     make_explanation,
 )
+from ..nn.rows import row_vectors
 from ..training.resources import limit_blas, n_blas_threads
 from ..utils.arrays import Array, MatrixLike, as_dense
 from ._model_inputs import WIDTH, FeatureBuilder
@@ -57,9 +59,14 @@ class TabularPredictionMixin(metaclass=ABCMeta):
     oof_member_: Array
     background_: UnscaledRows | None
 
+    @staticmethod
     @abstractmethod
-    def _encode_targets(self, y: Any) -> Array:
-        """Return validated numbers, or the class index of each label, which must be known."""
+    def _validate_targets(y: Any, sample_weight: Any, X: Any) -> tuple[Array, Array | None]:
+        """Return the validated targets and weights of the rows of X."""
+
+    @abstractmethod
+    def _encode_targets(self, y: Array) -> Array:
+        """Return the valid numbers, or the class index of each label, which must be known."""
 
     @abstractmethod
     def _mix(self, outputs: Sequence[Array]) -> Array:
@@ -99,7 +106,8 @@ class TabularPredictionMixin(metaclass=ABCMeta):
     def _predict_for_score(self, X: Any, y: Any, weight: Any) -> tuple[Any, Array, Array | None]:
         """Return the targets, mixed outputs and weights that the score is computed from."""
         outputs = self._predict(X, self._mix)
-        return self._encode_targets(y), outputs, validate_weight(weight, outputs)
+        y, weight = self._validate_targets(y, weight, outputs)
+        return self._encode_targets(y), outputs, weight
 
     def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""
@@ -236,10 +244,10 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The training table, with rows in the order of `fit`.
-        y : array-like of shape (n_samples,)
+        y : array-like of the shape of y in `fit`
             The target of the training table.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row in the score; None for equal weights.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            The weight of each row, or of each target, in the score; None for equal weights.
         scoring : str, callable or None, default=None
             A scorer as in scikit-learn; None for the score of ``oof_score_``. For a classifier,
             "neg_log_loss" is finer than accuracy.
@@ -281,9 +289,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
             )
         check_scalar(n_repeats, "n_repeats", Integral, min_val=1)
         encoding = self._features.encoding
-        columns, y_encoded = read_table(self, X, reset=False), self._encode_targets(y)
-        check_consistent_length(columns.table, y_encoded)
-        weight = validate_weight(sample_weight, columns.table)
+        columns = read_table(self, X, reset=False)
+        y, weight = self._validate_targets(y, sample_weight, columns.table)
+        y_encoded = self._encode_targets(y)
         rows, n_rows = encoding.read_training_rows(columns), len(self.oof_member_)
         if columns.n_rows != n_rows or not self._is_out_of_fold(self._predict_out_of_fold(rows)):
             raise ValueError(
@@ -332,7 +340,8 @@ def keep_background(
 ) -> UnscaledRows:
     """Return a few training rows with weight, as the background of explanations."""
     n_rows, n_codes = rows.codes.shape
-    candidates = np.arange(n_rows) if weight is None else np.flatnonzero(weight)
+    has_weight = np.ones(n_rows) if weight is None else row_vectors(weight).any(axis=1)
+    candidates = np.flatnonzero(has_weight)
     n_max = background_size(rows.numbers.shape[1] + n_codes)
     if len(candidates) > n_max:
         candidates = np.sort(rng.choice(candidates, n_max, replace=False))

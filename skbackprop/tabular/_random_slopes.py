@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy import sparse
@@ -205,8 +206,8 @@ class RandomSlopes:
             The scaled numbers; NaN counts as 0.
         may_interact : array of bool of shape (n_numbers,)
             The numbers that may interact.
-        y : array of shape (n,)
-            The target.
+        y : array of shape (n,) or (n, n_targets)
+            The targets, each of which has its own pairs, or NaN.
         draw_folds : callable
             Returns the fold of each row, an array of int of shape (n,).
         n_codes : sequence of int
@@ -217,35 +218,27 @@ class RandomSlopes:
         interactions : RandomSlopes or None
             The interactions; None if there is no such pair.
         """
-        # Division by a power of two does not round, and makes squares finite.
-        unit = float(np.ldexp(1.0, int(np.frexp(np.abs(y).max())[1])))
-        y = y / unit
-        pairs = _find_promising_pairs(codes, z, may_interact, y, n_codes)
-        if not pairs:
-            return None
-        folds, results = draw_folds(), list[tuple[float, int, int, Array]]()
-        without_fold = [folds != fold for fold in range(int(folds.max()) + 1)]
-        for category, number in pairs:
-            column_codes, k = codes[:, category].astype(np.intp), n_codes[category]
-            numbers_z = _fill(z[:, number])
-            errors, lines = [], []
-            for are_parallel in (False, True):
-                fold_lines = [
-                    fit_random_slopes(column_codes[rows], numbers_z[rows], y[rows], k, are_parallel)
-                    for rows in without_fold
-                ]
-                lines.append(np.stack(fold_lines))
-                y_pred = _predict_lines(lines[-1][folds, column_codes], numbers_z)
-                errors.append(np.square(y - y_pred).sum())
-            if errors[0] < _MAX_RATIO * errors[1]:
-                all_lines = fit_random_slopes(column_codes, numbers_z, y, k)
-                coefficients = unit * np.concatenate([lines[0], all_lines[None]])
-                results.append((errors[0], category, number, coefficients))
+        draw_folds_once, results = cache(draw_folds), list[tuple[float, int, int, Array]]()
+        for target in np.atleast_2d(y.T):
+            is_measured = ~np.isnan(target)
+            rows: Any = slice(None) if is_measured.all() else is_measured
+            # Division by a power of two does not round, and makes squares finite.
+            unit = float(np.ldexp(1.0, int(np.frexp(np.abs(target[rows]).max())[1])))
+            target = target[rows] / unit
+            pairs = _find_promising_pairs(codes[rows], z[rows], may_interact, target, n_codes)
+            fitted = []
+            for category, number in pairs:
+                folds, k = draw_folds_once(), n_codes[category]
+                column_codes, n_folds = codes[rows, category].astype(np.intp), int(folds.max()) + 1
+                pair_z = _fill(z[rows, number])
+                pair = _fit_pair(column_codes, pair_z, target, k, folds[rows], n_folds)
+                if pair is not None:
+                    fitted.append((pair[0], category, number, unit * pair[1]))
+            results += sorted(fitted, key=lambda item: item[0])[:MAX_PAIRS]
         if not results:
             return None
-        results = sorted(results, key=lambda pair: pair[0])[:MAX_PAIRS]
-        _, categories, numbers, all_coefficients = zip(*results, strict=True)
-        return cls(categories, numbers, all_coefficients, folds)
+        _, categories, numbers, coefficients = zip(*results, strict=True)
+        return cls(categories, numbers, coefficients, draw_folds_once())
 
     def encode(self, codes: Array, z: Array, folds: Array | None = None) -> Array:
         """Return the predictions of lines, of shape (n, n_pairs), out of fold if there are folds.
@@ -265,6 +258,26 @@ class RandomSlopes:
             lines = self.coefficients[pair][rows, codes[:, category]]
             encoded[:, pair] = _predict_lines(lines, _fill(z[:, pair]))
         return encoded
+
+
+def _fit_pair(
+    codes: Array, z: Array, y: Array, n_codes: int, folds: Array, n_folds: int
+) -> tuple[float, Array] | None:
+    """Return the out-of-fold squared error of a pair, and its lines without each fold and of all.
+
+    Return None if lines with separate slopes are not better enough than parallel ones.
+    """
+    errors, lines = [], []
+    for are_parallel in (False, True):
+        fold_lines = [
+            fit_random_slopes(codes[rows], z[rows], y[rows], n_codes, are_parallel)
+            for rows in (folds != fold for fold in range(n_folds))
+        ]
+        lines.append(np.stack(fold_lines))
+        errors.append(np.square(y - _predict_lines(lines[-1][folds, codes], z)).sum())
+    if not errors[0] < _MAX_RATIO * errors[1]:
+        return None
+    return errors[0], np.concatenate([lines[0], fit_random_slopes(codes, z, y, n_codes)[None]])
 
 
 def _fill(z: Array) -> Array:

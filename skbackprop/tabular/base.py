@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_random_state
 
 from .._sklearn import CallbackSupportMixin, Interval, StrOptions
 from ..estimators._estimator_mixin import (
@@ -25,14 +25,14 @@ from ..estimators._estimator_mixin import (
     with_callbacks,
     with_parameter_validation,
 )
+from ..estimators._targets import check_measured
 from ..estimators._validation import (
     prefix_errors,
     replace_attributes,
     shallow_copy,
     validate_groups,
-    validate_weight,
 )
-from ..nn.rows import Rows
+from ..nn.rows import Rows, row_vectors
 from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
@@ -94,11 +94,6 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
 
     # ------------------------------------------------------- methods of subclasses
 
-    @staticmethod
-    @abstractmethod
-    def _validate_target(y: Any) -> Array:
-        """Return the validated y of the user as a 1d array."""
-
     @abstractmethod
     def _fit_targets(self, y: Array, weight: Array | None) -> None:
         """Set the attributes of the target, given a valid y and the user's weights."""
@@ -139,15 +134,14 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """
 
     @abstractmethod
-    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
-        """Return the loss of mixed outputs, which ensembles must lower."""
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> Any:
+        """Return the loss of mixed outputs, which components must lower, or that of each target."""
 
     @abstractmethod
-    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
+    def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         """Fit intervals or sets of labels to mixed outputs for held-out rows.
 
-        `folds` are the indices of the rows with weight that each network has held out, or of those
-        of the validation table.
+        `folds` has the network that held out each row; None for the rows of a validation table.
         """
 
     @abstractmethod
@@ -178,10 +172,12 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The table. Values may be missing. Infinite numbers and columns of lists raise errors
             that suggest a remedy.
-        y : array-like of shape (n_samples,)
-            The target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, non-negative and not all zero; None for equal weights.
+        y : array-like of shape (n_samples,), or for a regressor (n_samples, n_targets)
+            The target, or several targets. Of several targets, some may be NaN, but not all of a
+            row: they were not measured.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            The weight of each row, or of each of several targets, non-negative and not all zero;
+            None for equal weights.
         X_val, y_val : data frame or array-like, default=None
             A validation table with the columns of X, and its target. All networks are then trained
             on all rows of X; early stopping, temperatures, weights and the width of intervals
@@ -248,9 +244,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             name = type(self).__name__
             raise ValueError(f"{name} requires y to be passed, but the target y is None.")
         columns = read_table(self, X, reset=True)
-        user_weight = validate_weight(sample_weight, columns.table)
-        y = self._validate_target(y)
-        check_consistent_length(columns.table, y)
+        y, user_weight = self._validate_targets(y, sample_weight, columns.table)
         self._fit_targets(y, user_weight)
         y = self._encode_targets(y)
         weight = self._training_weight(y, user_weight)
@@ -259,7 +253,10 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         group = None
         if groups is not None and not is_validated:
             group = validate_groups(groups, len(y))
-        held_out = rows = Rows(self._fit_features(columns, y, group, rng), y, weight)
+        measured_y = y
+        if weight is not None and weight.ndim == 2:
+            measured_y = np.where(weight > 0, y, np.nan)
+        held_out = rows = Rows(self._fit_features(columns, measured_y, group, rng), y, weight)
         if is_validated:
             held_out = self._read_validation(*validation_data)
         n_estimators = self._resolve_n_estimators(len(y))
@@ -288,7 +285,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_networks = None if folds is None else int(folds.max()) + 1
         outputs = self._fit_components(data)
         mixture = self._fit_mixture(outputs, held_out.y, held_out.weight, n_networks)
-        self._fit_conformity(mixture, held_out.y, split_held_out(held_out, folds))
+        self._fit_conformity(mixture, held_out, folds)
         if folds is not None:
             self.oof_member_ = folds
             self._set_out_of_fold(mixture, y, user_weight)
@@ -333,12 +330,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             )
         with prefix_errors("X_val, y_val"):
             columns = read_table(self, X, reset=False)
+            y, user_weight = self._validate_targets(y, sample_weight, columns.table)
             y = self._encode_targets(y)
-            check_consistent_length(columns.table, y)
-            weight = self._training_weight(y, validate_weight(sample_weight, columns.table))
+            weight = self._training_weight(y, user_weight)
             if weight is not None:
                 class_weight = getattr(self, "class_weight", None)
                 check_total_weight(weight.sum(), class_weight, sample_weight)
+                check_measured(weight)
             return Rows(self._features.encoding.read_rows(columns), y, weight)
 
     def _make_folds(
@@ -350,24 +348,27 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         rng: np.random.RandomState,
     ) -> Array:
         """Return the fold of each row; two rows, or groups, must have weight."""
-        has_weight = np.ones(len(y), dtype=bool) if weight is None else weight > 0
+        target_mask = np.ones((len(y), 1), bool) if weight is None else row_vectors(weight) > 0
         units = np.arange(len(y)) if group is None else group
-        n_units = len(np.unique(units[has_weight]))
+        n_units = min(len(np.unique(units[rows])) for rows in target_mask.T)
         if n_units < 2:
             unit = "row" if group is None else "group"
             raise ValueError(
-                f"At least 2 {unit}s with a positive weight are needed, one to train on and one to "
-                f"hold out, got {n_units}, with n_samples={len(y)}. Pass more {unit}s, or give "
-                f"more {unit}s a positive weight."
+                f"At least 2 {unit}s with a positive weight are needed for each target, one to "
+                f"train on and one to hold out, got {n_units}, with n_samples={len(y)}. Pass more "
+                f"{unit}s, or give more {unit}s a positive weight."
             )
         strata = y if is_classifier(self) else None
-        if not has_weight.all():
-            # Rows with and without weight are distributed evenly.
-            is_used = has_weight.astype(np.intp)
-            strata = is_used if strata is None else is_used * (strata.max() + 1) + strata
+        has_weight = np.asarray(target_mask.any(axis=1))
+        if not target_mask.all():
+            # Rows with and without weight, for each target, are distributed evenly.
+            sets = target_mask @ (1 << np.arange(target_mask.shape[1]))
+            _, codes = np.unique(sets, return_inverse=True)
+            strata = codes if strata is None else codes * (strata.max() + 1) + strata
         if group is None:
             return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
-        return draw_group_folds(group, min(n_folds, n_units), rng, strata, has_weight)
+        n_folds = min(n_folds, len(np.unique(group[has_weight])))
+        return draw_group_folds(group, n_folds, rng, strata, has_weight)
 
     def _resolve_n_estimators(self, n_rows: int) -> int:
         """Return the number of networks of each ensemble, for a number of training rows."""
@@ -469,7 +470,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     def _improves_mixture(
         self, outputs: Array, mixtures: Sequence[list[Array]], rows: Rows, min_gain: float
     ) -> bool:
-        """Return whether a component improves one of several mixtures enough.
+        """Return whether a component improves one of several mixtures enough, for any target.
 
         Parameters
         ----------
@@ -483,13 +484,13 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             The share of the loss of a mixture that the component must remove.
         """
 
-        def loss_of_mixture(components: Sequence[Array]) -> float:
+        def loss_of_mixture(components: Sequence[Array]) -> Any:
             mixture = shallow_copy(self)._fit_mixture(components, rows.y, rows.weight)
             return self._mixture_loss(mixture, rows.y, rows.weight)
 
         for components in mixtures:
             loss, mixture = loss_of_mixture(components), loss_of_mixture([*components, outputs])
-            if loss - mixture > min_gain * loss:
+            if np.any(loss - mixture > min_gain * loss):
                 return True
         return False
 
@@ -502,8 +503,8 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         return tags
 
 
-def split_held_out(rows: Rows, folds: Array | None) -> list[Array]:
+def split_held_out(n_rows: int, weight: Array | None, folds: Array | None) -> list[Array]:
     """Return the indices of the rows with weight in each fold; without folds, of all rows."""
-    folds = np.zeros(len(rows.y), dtype=np.intp) if folds is None else folds
-    has_weight = True if rows.weight is None else rows.weight > 0
+    folds = np.zeros(n_rows, dtype=np.intp) if folds is None else folds
+    has_weight = True if weight is None else weight > 0
     return [np.flatnonzero(has_weight & (folds == fold)) for fold in range(folds.max() + 1)]

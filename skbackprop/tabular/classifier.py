@@ -7,11 +7,12 @@ from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from .._sklearn import StrOptions
 from ..estimators._targets import encode_labels, labels_to_array
-from ..estimators._validation import validate_labels
+from ..estimators._validation import validate_labels, validate_weight
 from ..estimators.conformity_scores import LABEL_SCORES, LabelScores, check_coverage
 from ..estimators.explanation import Explanation, output_transform
 from ..nn.rows import Rows
@@ -35,7 +36,7 @@ from ._ensemble_weights import (
 )
 from ._networks import FOR_CLASSES, EnsembleSettings, OutputBiasInit, TabularClassifierNetworks
 from ._prediction import apply_scorer
-from .base import BaseTabular
+from .base import BaseTabular, split_held_out
 
 
 class TabularClassifier(ClassifierMixin, BaseTabular):
@@ -182,7 +183,6 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         "class_weight": [StrOptions({"balanced"}), dict, None],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_CLASSES
-    _validate_target = staticmethod(validate_labels)
     _class_weights: Array | None  # the weight of each class
 
     def __init__(
@@ -232,8 +232,14 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             counts = labels.count_by_class(weight)
             self._class_weights = compute_class_weight(class_weight, self.classes_, counts)[0]
 
-    def _encode_targets(self, y: Any) -> Array:
-        return encode_labels(validate_labels(y), self.classes_)
+    @staticmethod
+    def _validate_targets(y: Any, sample_weight: Any, X: Any) -> tuple[Array, Array | None]:
+        labels = validate_labels(y)
+        check_consistent_length(X, labels)
+        return labels, validate_weight(sample_weight, X)
+
+    def _encode_targets(self, y: Array) -> Array:
+        return encode_labels(y, self.classes_)
 
     def _training_weight(self, y: Array, weight: Array | None) -> Array | None:
         if self._class_weights is None:
@@ -296,8 +302,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             return np.ones((len(mixture), 1))
         return compute_probabilities(safe_log(mixture) / self._last_temperature + shifts)
 
-    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
-        parts = [(mixture[fold], y[fold]) for fold in folds]
+    def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
+        held_out = split_held_out(len(rows.y), rows.weight, folds)
+        parts = [(mixture[fold], rows.y[fold]) for fold in held_out]
         self._label_scores = {kind: LabelScores.fit(kind, parts) for kind in LABEL_SCORES}
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:

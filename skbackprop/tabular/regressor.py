@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._parameters import RegressorParameters
 from ..estimators._targets import NumberTargets
-from ..estimators._validation import check_targets, validate_numbers, validate_weight
+from ..estimators._validation import replace_missing_targets, validate_numbers, weigh_targets
 from ..estimators.conformity_scores import (
     ErrorScale,
     UncalibratedBand,
@@ -25,14 +25,14 @@ from ..estimators.conformity_scores import (
 from ..estimators.explanation import Explanation
 from ..losses.base import Loss, can_be_scaled
 from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, SquaredError
-from ..nn.rows import Rows
+from ..nn.rows import Rows, split_targets
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
 from ._blended_estimators import resolve_blend
 from ._ensemble_weights import stacking_weights_nnls
 from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
 from ._prediction import apply_scorer
-from .base import BaseTabular
+from .base import BaseTabular, split_held_out
 
 # The lower bound of the initial raw prediction of a variance, or of the step between quantiles.
 # Below a twentieth of a standard deviation, its gradient would vanish.
@@ -51,6 +51,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     boosting, with weights chosen on out-of-fold predictions. The errors of out-of-fold predictions
     determine the width of intervals in `predict_interval` [3]_. The defaults work well for tables
     of many kinds, so nothing has to be tuned.
+
+    Y may have several columns of targets. All targets are learned by the same networks, each on its
+    own scale; boosting is trained for each target. NaN means that a target was not measured: it has
+    no part in training, scores and intervals.
 
     If the target depends on a number by a different slope for each category, such as a trend over
     years that differs between countries, the networks get one more input: out-of-fold predictions
@@ -94,19 +98,19 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         this range are extrapolations, which may be far off for unusual rows, above all with the
         losses for positive means. Predictions of all losses are clipped, but intervals are not.
     blend : "auto", "boosting", list of estimators or None, default="auto"
-        Regressors that are averaged with the networks. Each regressor is cloned, trained on the
-        same folds, and weighted by its out-of-fold predictions. `loss` must not be "gaussian" or
-        have several levels, because these regressors predict one number for each row. "boosting" is
-        a `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the columns for
-        each split, at most 1,000 iterations, early stopping by the held-out fold) with the same
-        loss: squared or absolute error, Poisson, gamma, or one quantile. "auto" is "boosting" for
-        500 rows or more, and None for fewer rows or another loss. Above 60,000 rows, "auto" drops
-        boosting if it lowers the out-of-fold loss by less than 2 %, because boosting predicts
-        slowly. A list has regressors, each with its own loss, and may also have "boosting". Every
-        `HistGradientBoostingRegressor` gets numbers with missing values, and codes of categories.
-        Other regressors get the outputs of a `TableEncoder` in float64. All get sample weights if
-        they support them, and a seed for each ``random_state`` that is None. None for networks
-        only, which are smaller and faster.
+        Regressors that are averaged with the networks. Each regressor is cloned for each target,
+        trained on the same folds, and weighted by its out-of-fold predictions. `loss` must not be
+        "gaussian" or have several levels, because these regressors predict one number for each row.
+        "boosting" is a `HistGradientBoostingRegressor` (learning rate 0.15, 16 leaves, half of the
+        columns for each split, at most 1,000 iterations, early stopping by the held-out fold) with
+        the same loss: squared or absolute error, Poisson, gamma, or one quantile. "auto" is
+        "boosting" for 500 rows or more, and None for fewer rows or another loss. Above 60,000 rows,
+        "auto" drops boosting if it lowers the out-of-fold loss of each target by less than 2 %,
+        because boosting predicts slowly. A list has regressors, each with its own loss, and may
+        also have "boosting". Every `HistGradientBoostingRegressor` gets numbers with missing
+        values, and codes of categories. Other regressors get the outputs of a `TableEncoder` in
+        float64. All get sample weights if they support them, and a seed for each ``random_state``
+        that is None. None for networks only, which are smaller and faster.
     max_iter : int or None, default=None
         The maximum number of epochs of a network. None lets `fit` choose a number up to 248.
     time_limit : float or None, default=None
@@ -121,7 +125,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     Attributes
     ----------
-    oof_prediction_ : array of shape (n_samples,) or (n_samples, n_levels)
+    oof_prediction_ : array of the shape of y, or (n_samples, n_levels)
         The out-of-fold predictions of the training rows. After a fit with X_val, there are no
         attributes that begin with ``oof_``.
     oof_score_ : float
@@ -134,10 +138,11 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         The network that held out each row.
     blended_ : list of lists of estimators
         For each estimator of `blend`, a list of its clones, one for each fold; after a fit with
-        X_val, a list of a single clone. Estimators that exceeded the time limit are missing.
-    weights_ : array of shape (n_ensembles + n_blended,)
+        X_val, a list of a single clone. With several targets, each fold has a clone for each of
+        them, one after the other. Estimators that exceeded the time limit are missing.
+    weights_ : array of shape (n_ensembles + n_blended,) or (n_ensembles + n_blended, n_targets)
         The weights in predictions: first of each ensemble of `networks_`, then of each estimator of
-        `blended_`. The sum is one.
+        `blended_`. The sum is one, for each target.
     background_ : tuple of arrays or None
         The encoded training rows that `explain` compares with: numbers, and codes of categories. If
         saved files must not hold training rows, set it to None before saving.
@@ -187,8 +192,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         "clip": ["boolean"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]] = FOR_NUMBERS
-    _validate_target = staticmethod(validate_numbers)
-    _range: tuple[float, float] | None  # the bounds that predictions are clipped to
+    _range: Array | None  # the bounds that predictions are clipped to, of shape (2, n_targets, 1)
 
     def __init__(
         self,
@@ -233,12 +237,19 @@ class TabularRegressor(RegressorMixin, BaseTabular):
                 "scores from predictions, but several networks need them. Define its "
                 "link(predictions)."
             ) from None
-        self._range = (float(y.min()), float(y.max())) if self.clip else None
+        bounds = np.array([y.min(axis=0), y.max(axis=0)])
+        self._range = bounds.reshape(2, -1, 1) if self.clip else None
 
-    def _encode_targets(self, y: Any) -> Array:
+    @staticmethod
+    def _validate_targets(y: Any, sample_weight: Any, X: Any) -> tuple[Array, Array | None]:
+        y, is_missing = replace_missing_targets(y)
         numbers = validate_numbers(y)
-        check_targets(numbers, self._targets.loss)
-        return numbers
+        check_consistent_length(X, numbers)
+        return weigh_targets(numbers, is_missing, sample_weight, X)
+
+    def _encode_targets(self, y: Array) -> Array:
+        self._targets.encode(y, needs_all=False)  # checks shape and range
+        return y
 
     @property
     def _predicts_std(self) -> bool:
@@ -250,36 +261,45 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         loss = self._targets.loss
-        encoded_y = self._targets.encode(rows.y, needs_all=False)[:, 0].astype(np.float64)
-        intercepts = loss.fit_intercept_only(encoded_y, rows.weight)
+        encoded_y = self._targets.encode(rows.y, needs_all=False).astype(np.float64)
+        targets = split_targets(encoded_y[:, :: loss.n_outputs_per_target], rows.weight)
+        intercepts = np.array([loss.fit_intercept_only(y, weight) for y, weight in targets])
         if isinstance(loss, (Quantile, Gaussian)):
-            intercepts[1:] = np.maximum(intercepts[1:], _MIN_RAW_PREDICTION)
+            intercepts[:, 1:] = np.maximum(intercepts[:, 1:], _MIN_RAW_PREDICTION)
         is_scaled = self._targets.scale is not None
-        init = OutputBiasInit(tuple(intercepts.tolist()))
+        init = OutputBiasInit(tuple(intercepts.ravel().tolist()))
         return TabularRegressorNetworks(**params, loss=self.loss, scale_target=is_scaled, init=init)
 
     # -------------------------------------------------------------------- mixtures
-    # Outputs have the shape (..., n, n_outputs): a prediction, one for each quantile, or a mean and
-    # a variance, as the loss determines.
+    # Outputs have the shape (..., n, n_targets, n_outputs): for each target a prediction, one for
+    # each quantile, or a mean and a variance, as the loss determines.
 
-    def _combine(self, outputs: Sequence[Array], weights: Sequence[float] | None = None) -> Array:
+    def _combine(self, outputs: Sequence[Array], weights: Any = None) -> Array:
         """Return the outputs of a mixture of models, by default with equal weights.
 
         Predictions are weighted means. The variance is the mean of the variances plus the variance
         of the means (Lakshminarayanan et al. 2017, section 2.4).
+
+        Parameters
+        ----------
+        outputs : sequence of arrays
+            The outputs of each model.
+        weights : array of shape (n_models,) or (n_models, n_targets), default=None
+            The weight of each model.
         """
         if weights is None:
             weights = [1 / len(outputs)] * len(outputs)
+        weights = np.reshape(weights, (len(outputs), -1, 1))
         pairs = [(w, item.astype(np.float64)) for w, item in zip(weights, outputs, strict=True)]
         mixture = np.asarray(sum(weight * item for weight, item in pairs))
         if self._predicts_std:
-            mean = mixture[..., 0].copy()
-            mixture[..., -1] += sum(w * np.square(item[..., 0] - mean) for w, item in pairs)
+            mean = mixture[..., :1].copy()
+            mixture[..., -1:] += sum(w * np.square(item[..., :1] - mean) for w, item in pairs)
         return mixture
 
     def _mix(self, outputs: Sequence[Array]) -> Array:
         components = [self._combine(list(item)) for item in outputs]
-        return self._combine(components, self.weights_.tolist())
+        return self._combine(components, self.weights_)
 
     def _fit_mixture(
         self,
@@ -289,21 +309,31 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         n_networks: int | None = None,
     ) -> Array:
         components = [self._combine(list(item)) for item in outputs]
-        self.weights_ = self._fit_weights(components, y, weight)
-        return self._combine(components, self.weights_.tolist())
+        weights = [
+            self._fit_weights([item[:, [i]] for item in components], self._targets.select(i), *data)
+            for i, data in enumerate(split_targets(y, weight))
+        ]
+        self.weights_ = drop_single_axes(np.stack(weights, axis=1), 1)
+        return self._combine(components, self.weights_)
 
-    def _fit_weights(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
-        """Return the non-negative weights of models, with sum one, that minimize the loss."""
-        n_models, loss = len(outputs), self._targets.loss
+    def _fit_weights(
+        self, outputs: Sequence[Array], targets: NumberTargets, y: Array, weight: Array | None
+    ) -> Array:
+        """Return the non-negative weights of models, with sum one, that minimize the loss.
+
+        The outputs, of shape (n, 1, n_outputs), and `targets` are those of one target.
+        """
+        n_models, loss = len(outputs), targets.loss
         if isinstance(loss, SquaredError):
-            return stacking_weights_nnls(np.array([item[:, 0] for item in outputs]), y, weight)
+            return stacking_weights_nnls(np.array([item[:, 0, 0] for item in outputs]), y, weight)
         start = np.full(n_models, 1 / n_models)
         if n_models == 1:
             return start
-        encoded_y = self._targets.encode(y, needs_all=False).astype(np.float64)
+        encoded_y = targets.encode(y, needs_all=False).astype(np.float64)
 
         def mean_loss(weights: Any) -> float:
-            raw_predictions = self._raw_predictions(self._combine(outputs, weights))
+            mixture = self._combine(outputs, weights)[:, 0]
+            raw_predictions = self._raw_predictions(mixture, targets)
             losses = loss.value(raw_predictions[None], encoded_y[None])[0]
             return float(np.average(losses, weights=weight))
 
@@ -313,13 +343,13 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         shares = np.clip(shares, 0, None) / np.clip(shares, 0, None).sum()
         return min(start, shares, key=mean_loss)
 
-    def _raw_predictions(self, outputs: Array) -> Array:
-        """Return the raw predictions of a network with these outputs."""
-        values = self._targets.to_training_units(outputs)
+    def _raw_predictions(self, outputs: Array, targets: NumberTargets) -> Array:
+        """Return the raw predictions of a network with these outputs for one target."""
+        values = targets.to_training_units(outputs)
         if self._predicts_std:
-            std = self._targets.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
+            std = targets.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
             values[..., -1] = np.square(std)
-        return self._targets.loss.link.link(values)
+        return targets.loss.link.link(values)
 
     def _clip(self, outputs: Array) -> Array:
         """Return a copy whose predictions, but not variances, are within the range of y."""
@@ -330,55 +360,76 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return copy
 
     def _predictions(self, outputs: Array) -> Array:
-        """Return predictions within the range of y: (..., n), or (..., n, n_quantiles)."""
-        predictions = self._clip(outputs)
-        predictions = predictions[..., :-1] if self._predicts_std else predictions
-        return predictions if predictions.shape[-1] > 1 else predictions[..., 0]
+        """Return predictions within the range of y, without axes of one target or quantile."""
+        clipped = self._clip(outputs)
+        return drop_single_axes(clipped[..., :-1] if self._predicts_std else clipped, -2, -1)
 
-    def _fit_conformity(self, mixture: Array, y: Array, folds: Sequence[Array]) -> None:
-        self._error_scale = None
-        if mixture.shape[-1] == 1:  # errors depend on the prediction
-            rows = np.sort(np.concatenate(folds))
-            predictions = self._predictions(mixture[rows])
-            self._error_scale = ErrorScale.fit(predictions, np.abs(y[rows] - predictions))
-        scores = self._prediction_band(mixture).conformity_scores(y)
-        self._scores = [np.sort(scores[fold]) for fold in folds]
+    def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
+        predictions, self._error_scales, self._scores = self._clip(mixture), [], []
+        for target, (y, weight) in enumerate(split_targets(rows.y, rows.weight)):
+            held_out, scale = split_held_out(len(y), weight, folds), None
+            if mixture.shape[-1] == 1:  # errors depend on the prediction
+                index = np.sort(np.concatenate(held_out))
+                centers = predictions[index, target, 0]
+                scale = ErrorScale.fit(centers, np.abs(y[index] - centers))
+            self._error_scales.append(scale)
+            scores = self._prediction_band(mixture, target).conformity_scores(y)
+            self._scores.append([np.sort(scores[fold]) for fold in held_out])
 
-    def _prediction_band(self, outputs: Array) -> UncalibratedBand:
+    def _prediction_band(self, outputs: Array, target: int) -> UncalibratedBand:
         """Return the band that conformal intervals start from, of shape (..., n).
 
         Quantiles are not clipped. Many clipped quantiles would be equal, as would be the conformity
         scores of targets at the bounds, and intervals would cover too much.
         """
         if outputs.shape[-1] > 1 and not self._predicts_std:
-            return UncalibratedBand.from_quantiles(outputs)
-        mean, scale = self._predictions(outputs), self._error_scale
-        std = np.sqrt(outputs[..., -1]) if scale is None else scale.at(mean)
+            return UncalibratedBand.from_quantiles(outputs[..., target, :])
+        mean, scale = self._clip(outputs)[..., target, 0], self._error_scales[target]
+        std = np.sqrt(outputs[..., target, -1]) if scale is None else scale.at(mean)
         return UncalibratedBand(mean, 0.0, std)
 
     def _score_mixture(
         self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
     ) -> float:
-        """Return the score of outputs (n, n_outputs): R2 or D2 of the loss, or by a scorer."""
+        """Return the mean over the targets of R2 or D2 of the loss, or the score by a scorer."""
         if scoring is not None:
+            if weight is not None and weight.ndim == 2:
+                raise ValueError(
+                    f"scoring={scoring!r} has no weights for each target, which y with NaN or "
+                    "sample_weight of two dimensions needs. Set scoring=None."
+                )
             return apply_scorer(scoring, self._predictions(mixture), None, y, weight)
-        outputs, loss = self._clip(mixture), self._targets.loss
-        if isinstance(loss, (SquaredError, Poisson)):
-            return float(r2_score(y, outputs[:, 0], sample_weight=weight))
-        encoded_y = self._targets.encode(y, needs_all=False)
-        return loss.score(self._raw_predictions(outputs), encoded_y, weight)
+        return float(np.mean(self._score_targets(mixture, y, weight)))
 
-    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
-        return 1 - self._score_mixture(mixture, y, weight)
+    def _score_targets(self, mixture: Array, y: Array, weight: Array | None) -> Array:
+        """Return R2 or D2 of the loss of each target that has weight."""
+        outputs, loss, scores = self._clip(mixture), self._targets.loss, list[float]()
+        for target, (column, column_weight) in enumerate(split_targets(y, weight)):
+            if column_weight is not None and not column_weight.any():
+                continue
+            if isinstance(loss, (SquaredError, Poisson)):
+                score = r2_score(column, outputs[:, target, 0], sample_weight=column_weight)
+            else:
+                targets = self._targets.select(target)
+                raw_predictions = self._raw_predictions(outputs[:, target], targets)
+                encoded_y = targets.encode(column, needs_all=False)
+                score = loss.score(raw_predictions, encoded_y, column_weight)
+            scores.append(float(score))
+        return np.array(scores)
+
+    def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> Array:
+        return 1 - self._score_targets(mixture, y, weight)
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         self.oof_prediction_ = self._predictions(mixture)
         self.oof_score_ = self._score_mixture(mixture, y, weight)
 
     def _is_out_of_fold(self, mixture: Array) -> bool:
-        tolerance = 0.01 * np.ptp(self.oof_prediction_)
-        predictions = self._predictions(mixture)
-        return np.allclose(predictions, self.oof_prediction_, rtol=0, atol=tolerance)
+        shape = len(self.oof_prediction_), self._targets.n_targets, -1
+        expected = self.oof_prediction_.reshape(shape)
+        tolerance = 0.01 * np.ptp(expected, axis=(0, 2), keepdims=True)
+        predictions = self._predictions(mixture).reshape(shape)
+        return np.allclose(predictions, expected, rtol=0, atol=tolerance)
 
     # ------------------------------------------------------------------ prediction
 
@@ -405,8 +456,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         Returns
         -------
-        y : array of shape (n_samples,) or (n_samples, n_levels)
-            The predictions, one for each level of a `Quantile`.
+        y : array of shape (n_samples,), (n_samples, n_targets) or (n_samples, n_levels)
+            The predictions, one for each target, and for each level of a `Quantile`. With several
+            of both, the levels are the last axis.
         std : array of the same shape
             The standard deviation; only with ``return_std``.
 
@@ -456,8 +508,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Returns
         -------
         explanation : Explanation
-            Its ``values`` have the shape (n_samples, n_features), or (n_samples, n_features,
-            n_levels) with several levels of a `Quantile`.
+            Its ``values`` have the shape (n_samples, n_features), followed by the shape of the
+            prediction of a row, with several targets or levels of a `Quantile`.
 
         Raises
         ------
@@ -497,14 +549,17 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _mean_and_std(self, outputs: Sequence[Array]) -> Array:
         """Return predictions and their standard deviations along a second axis."""
         mixture = self._mix(outputs)
-        mean = self._predictions(mixture)
+        mean = self._clip(mixture)
         if self._predicts_std:
-            return np.stack([mean, np.sqrt(mixture[..., -1])], axis=1)
-        squares = sum(
-            weight * np.square(self._predictions(item) - mean).mean(axis=0)
-            for weight, item in zip(self.weights_, outputs, strict=True)
-        )
-        return np.stack([mean, np.sqrt(squares)], axis=1)
+            mean_and_std = np.stack([mean[..., :-1], np.sqrt(mixture[..., -1:])], axis=1)
+        else:
+            weights = self.weights_.reshape(len(outputs), -1, 1)
+            squares = sum(
+                weight * np.square(self._clip(item) - mean).mean(axis=0)
+                for weight, item in zip(weights, outputs, strict=True)
+            )
+            mean_and_std = np.stack([mean, np.sqrt(squares)], axis=1)
+        return drop_single_axes(mean_and_std, -2, -1)
 
     @property
     def _valid_target_range(self) -> tuple[float, float]:
@@ -543,7 +598,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
         Returns
         -------
-        intervals : array of shape (n_samples, 2)
+        intervals : array of shape (n_samples, 2) or (n_samples, n_targets, 2)
             The lower and the upper ends, clipped to the domain of the loss (with "poisson" they are
             not negative), not to the range of y.
 
@@ -553,7 +608,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             If the regressor is not fitted.
         ValueError
             If `coverage` is not in (0, 1), or there are fewer than ``coverage / (1 - coverage)``
-            training rows (after a fit with X_val, rows of X_val): 9 for 0.9, 19 for 0.95.
+            training rows (after a fit with X_val, rows of X_val) with a target: 9 for 0.9, 19 for
+            0.95.
         ValueError, TypeError
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
@@ -586,32 +642,37 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         True
         """
         check_is_fitted(self)
-        check_coverage(coverage, sum(map(len, self._scores)))
+        check_coverage(coverage, min(sum(map(len, scores)) for scores in self._scores))
         return self._predict(X, lambda outputs: self._intervals(outputs, float(coverage)))
 
     def _intervals(self, outputs: Sequence[Array], coverage: float) -> Array:
-        if len(self._scores) == 1:
+        if len(self._scores[0]) == 1:
             fold_outputs = self._mix(outputs)[None]
         else:  # model k of each component held out fold k
-            fold_outputs = self._combine(outputs, self.weights_.tolist())
-        band = self._prediction_band(fold_outputs)
-        return np.clip(cv_plus_interval(band, self._scores, coverage), *self._valid_target_range)
+            fold_outputs = self._combine(outputs, self.weights_)
+        intervals = [
+            cv_plus_interval(self._prediction_band(fold_outputs, target), scores, coverage)
+            for target, scores in enumerate(self._scores)
+        ]
+        return drop_single_axes(np.clip(np.stack(intervals, axis=1), *self._valid_target_range), 1)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.
 
         The score is R2 for "squared_error" and "poisson", and D2 of the loss for all other losses,
         as in `BackpropRegressor`. D2 is the share by which predictions lower the loss of the best
-        constant: 1 at best, 0 for this constant, and negative for worse predictions.
+        constant: 1 at best, 0 for this constant, and negative for worse predictions. With several
+        targets, the score is their mean.
 
         Parameters
         ----------
         X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
             The table.
-        y : array-like of shape (n_samples,)
-            The target.
-        sample_weight : array-like of shape (n_samples,), default=None
-            The weight of each row, non-negative and not all zero; None for equal weights.
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            The target, or targets with NaN for those that were not measured.
+        sample_weight : array-like of shape (n_samples,) or (n_samples, n_targets), default=None
+            The weight of each row, or of each target, non-negative and not all zero; None for equal
+            weights.
 
         Returns
         -------
@@ -625,12 +686,16 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         ValueError, TypeError
             If X or y is not valid.
         """
-        outputs, numbers = self._predict(X, self._mix), self._encode_targets(y)
-        check_consistent_length(outputs, numbers)
-        return self._score_mixture(outputs, numbers, validate_weight(sample_weight, outputs))
+        return self._score_predictions(*self._predict_for_score(X, y, sample_weight))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
         loss = REGRESSOR_LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
         tags.target_tags.positive_only = isinstance(loss, Loss) and loss.interval_y_true.low >= 0
         return tags
+
+
+def drop_single_axes(values: Array, *axes: int) -> Array:
+    """Drop those of some axes that have the length one, such as that of a single target."""
+    return values.squeeze(axis=tuple(axis for axis in axes if values.shape[axis] == 1))

@@ -50,11 +50,12 @@ def raw_table(kind, n=N):
 
 def as_frame(X, y, ends=(0, 50, 50, 70, N)):
     """Return Dask frames of unknown divisions, whose second block is empty."""
-    table = X.assign(target=y)
+    targets = pd.DataFrame(np.asarray(y), X.index).add_prefix("target")
+    table, names = X.join(targets), list(targets)
     parts = [table.iloc[start:stop] for start, stop in pairwise(ends)]
     frame = dd.from_map(lambda part: part, parts, meta=table.iloc[:0])
     assert not frame.known_divisions
-    return frame.drop(columns="target"), frame["target"]
+    return frame.drop(columns=names), frame[names if len(names) > 1 else names[0]]
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ SETTINGS = {
     "class_weight": (TabularClassifier, {"class_weight": "balanced"}, True),
     "class weights": (TabularClassifier, {"class_weight": {"a": 3.0}}, False),
     "squared_error": (TabularRegressor, {}, True),
+    "two targets": (TabularRegressor, {}, True),
     "category interactions": (TabularRegressor, {}, False),
     "absolute_error, not clipped": (TabularRegressor, {"loss": "absolute_error", "clip": False}, 0),
 }
@@ -97,6 +99,7 @@ SETTINGS = {
 def test_fit_on_one_worker_equals_local_fit_with_the_same_folds(case, same_streams):
     kind, changes, is_weighted = SETTINGS[case]
     X, y = growing_levels(N, n_levels=10) if case == "category interactions" else raw_table(kind)
+    y = np.column_stack([y, 1e3 * np.abs(y)]) if case == "two targets" else y
     weight = np.random.RandomState(1).randint(0, 3, N).astype(float) if is_weighted else None
     settings = {"n_estimators": 3, "max_iter": 6, "random_state": 0, "blend": None} | changes
     Xd, yd = as_frame(X, y)
@@ -214,7 +217,7 @@ def test_all_rows_decide_on_categories_and_the_sample_on_the_rest(kind, monkeypa
         for found, expected in zip(own.tables, theirs.tables, strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-12)
     if kind is TabularRegressor:
-        assert model._range == local._range
+        np.testing.assert_array_equal(model._range, local._range)
     else:
         np.testing.assert_allclose(model._class_weights, local._class_weights)
 
@@ -227,7 +230,7 @@ def test_networks_do_not_see_the_targets_of_their_held_out_rows():
     for part in range(4):
         block = _blocks.Block(X[30 * part : 30 * part + 30], y[30 * part : 30 * part + 30])
         arguments = {"is_stratified": False, "n_folds": 3, "seed": 7}
-        validate = TabularRegressor._validate_target
+        validate = TabularRegressor._validate_targets
         folds.append(tabular._check_block(block, part, validate, **arguments).folds)
     folds = np.concatenate(folds)
     assert sorted(np.bincount(folds)) == [40, 40, 40]
@@ -336,6 +339,9 @@ def test_errors_of_blocks(monkeypatch):
         model.fit(X, yd)
     with pytest.raises(ValueError, match="block 3 of X: .* 50, 49"):
         model.fit(Xd, as_frame(X[:-1], y[:-1], ends=(0, 50, 50, 70, N))[1])
+    with_gaps = np.column_stack([np.arange(N), np.where(np.arange(N) == 60, np.nan, 1.0)])
+    with pytest.raises(ValueError, match="block 2 of X: On a Dask cluster, y must not contain NaN"):
+        DaskTabularRegressor(**SMALL).fit(*as_frame(X, with_gaps))
     rows = da.from_array(np.zeros((N, 2)), chunks=(60, 2)).map_blocks(sparse.csr_array)
     with pytest.raises(TypeError, match="block . of X is sparse"):
         model.fit(rows, da.from_array(y.astype(str), chunks=60))

@@ -37,6 +37,7 @@ TABLE = np.column_stack(
 TABLE[RNG.random(TABLE.shape) < 0.05] = np.nan
 LABELS = (np.nan_to_num(TABLE[:, 2]) > 0).astype(int) + (np.nan_to_num(TABLE[:, 1]) > 2)
 NUMBERS = np.nan_to_num(TABLE[:, 2]) + np.nan_to_num(TABLE[:, 1])
+TWO_TARGETS = np.column_stack([NUMBERS, 9 - 2 * NUMBERS])
 # New rows, with unknown levels, large numbers, and numbers beyond the two values of a column.
 ROWS = TABLE.copy()
 ROWS[:4, 1], ROWS[4:8, 4], ROWS[8, 0], ROWS[9, 2] = 99, 1000, 1e30, -1e30
@@ -91,9 +92,10 @@ def test_tabular_classifiers(labels, categorical_features):
         {"blend": "boosting", "monotonic_cst": [1, 0, -1, -1, 0, 0]},
     ],
 )
-def test_tabular_regressors(settings):
+@pytest.mark.parametrize("y", [NUMBERS, TWO_TARGETS], ids=["one target", "two targets"])
+def test_tabular_regressors(settings, y):
     settings = {"n_estimators": 2, "max_iter": 2, "random_state": 0} | settings
-    estimator = TabularRegressor(**settings).fit(TABLE, NUMBERS)
+    estimator = TabularRegressor(**settings).fit(TABLE, y)
     (found,) = outputs_of(to_onnx(estimator), ROWS).values()
     predicted = estimator.predict(ROWS)
     assert is_close(found, predicted.reshape(found.shape))
@@ -136,7 +138,7 @@ BOOSTING = {
 }
 
 
-@pytest.mark.parametrize("y", [LABELS, LABELS > 1, NUMBERS, np.exp(NUMBERS / 4)])
+@pytest.mark.parametrize("y", [LABELS, LABELS > 1, NUMBERS, np.exp(NUMBERS / 4), TWO_TARGETS])
 @pytest.mark.parametrize("categorical_features", [[1, 4], None])
 def test_boosting_and_networks_are_one_model(y, categorical_features):
     """Rows have missing, rare and unknown categories, and values at the thresholds of trees."""
@@ -153,7 +155,7 @@ def test_boosting_and_networks_are_one_model(y, categorical_features):
     assert is_close(found, predict(rows).reshape(found.shape))
     has_categories = model.blended_[0][0].is_categorical_ is not None
     assert has_categories == (categorical_features is not None)
-    assert model.weights_[-1] > 0.5  # networks have learned nearly nothing
+    assert model.weights_[-1].min() > 0.5  # networks have learned nearly nothing
 
 
 def test_numbers_at_the_thresholds_of_trees():

@@ -76,7 +76,11 @@ VOTERS = [("network", quick(BackpropClassifier)), ("linear", LogisticRegression(
 # X and y to fit them to.
 MODELS = {
     "tabular quantiles": (TabularRegressor(**TABULAR, loss="quantile"), TABLE, NUMBERS),
-    "regression blend": (TabularRegressor(**TABULAR, blend=[Ridge()]), TABLE, NUMBERS),
+    "blend, two targets": (
+        TabularRegressor(**TABULAR, blend=[Ridge()]),
+        TABLE,
+        np.column_stack([NUMBERS, -NUMBERS]),
+    ),
     "blend": (TabularClassifier(**TABULAR, blend=[LogisticRegression()]), TABLE, WORDS),
     "dates and text": (TabularRegressor(**TABULAR), DATES_AND_TEXT, NUMBERS),
     "table encoder, codes": (TableEncoder(encoding="ordinal"), TABLE, Y),

@@ -88,28 +88,33 @@ def test_classifiers_are_cross_fitted_and_weighted_by_likelihood(n_classes):
     assert [type(each) for each in clones] == [LogisticRegression] * 2
 
 
-def test_regressors_are_cross_fitted_and_weighted_by_squared_error():
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_regressors_are_cross_fitted_and_weighted_by_squared_error(n_targets):
     X, y = data_for(TabularRegressor)
-    model = TabularRegressor(**SMALL, blend=[Ridge(), KNeighborsRegressor()]).fit(X, y)
-    folds, components = model.oof_member_, model._components
+    Y = y if n_targets == 1 else np.column_stack([y, X[:, 2]])
+    model = TabularRegressor(**SMALL, blend=[Ridge(), KNeighborsRegressor()]).fit(X, Y)
+    folds, components, shape = model.oof_member_, model._components, (len(y), n_targets)
     assert len(components) == 3
     inputs = component_inputs(model, X)
     encoded = inputs[1].astype(np.float64)
-    held_out = [model.networks_[0].oof_prediction_]
-    mean = [components[0].outputs(inputs[0]).mean(axis=0)[:, 0]]
-    for member in (Ridge(), KNeighborsRegressor()):
-        predictions, of_new = np.empty(len(y)), 0
-        for fold in range(2):
-            own = clone(member).fit(encoded[folds != fold], y[folds != fold])
-            predictions[folds == fold] = own.predict(encoded[folds == fold])
-            of_new = of_new + own.predict(encoded) / 2
-        held_out.append(predictions)
-        mean.append(of_new)
-    weights = stacking_weights_nnls(np.array(held_out), y, None)
-    np.testing.assert_allclose(model.weights_, weights, atol=1e-4)
-    for found, each in ((model.predict(X), mean), (model.oof_prediction_, held_out)):
-        expected = np.clip(model.weights_ @ each, y.min(), y.max())
-        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for target, y in enumerate(Y.reshape(shape).T):
+        held_out = [model.networks_[0].oof_prediction_.reshape(shape)[:, target]]
+        mean = [components[0].outputs(inputs[0]).mean(axis=0)[:, target, 0]]
+        for member in (Ridge(), KNeighborsRegressor()):
+            predictions, of_new = np.empty(len(y)), 0
+            for fold in range(2):
+                own = clone(member).fit(encoded[folds != fold], y[folds != fold])
+                predictions[folds == fold] = own.predict(encoded[folds == fold])
+                of_new = of_new + own.predict(encoded) / 2
+            held_out.append(predictions)
+            mean.append(of_new)
+        own_weights = model.weights_.reshape(3, n_targets)[:, target]
+        weights = stacking_weights_nnls(np.array(held_out), y, None)
+        np.testing.assert_allclose(own_weights, weights, atol=1e-4)
+        for found, each in ((model.predict(X), mean), (model.oof_prediction_, held_out)):
+            expected = np.clip(own_weights @ each, y.min(), y.max())
+            np.testing.assert_allclose(found.reshape(shape)[:, target], expected, rtol=1e-5)
+    assert [len(clones) for clones in model.blended_] == [2 * n_targets] * 2
 
 
 class Knowing(ClassifierMixin, BaseEstimator):

@@ -135,7 +135,7 @@ def test_standard_deviation_is_learned_or_that_of_the_networks():
     blended = TabularRegressor(**SMALL | {"blend": [Ridge()]}, clip=False).fit(X, Y)
     mean, std = blended.predict(X[:5], return_std=True)
     pairs = zip(blended._components, component_inputs(blended, X[:5]), strict=True)
-    variances = [np.square(each.outputs(x)[..., 0] - mean).mean(axis=0) for each, x in pairs]
+    variances = [np.square(each.outputs(x)[..., 0, 0] - mean).mean(axis=0) for each, x in pairs]
     np.testing.assert_allclose(std, np.sqrt(blended.weights_ @ variances), rtol=1e-6)
     conformal = [ConformalRegressor(clone(each)).fit(X, Y) for each in (learned, disagreement)]
     assert [each.conformity_score_ for each in conformal] == ["scaled", "absolute"]
@@ -186,9 +186,9 @@ def test_mixture_weights_minimize_the_loss(loss):
     model._fit_targets(y, None)
     good = y + 0.1 * rng.randn(200)
     models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
-    models = [each[:, None] for each in models]
+    models = [each[:, None, None] for each in models]
     if model._predicts_std:
-        models = [np.hstack([each, np.full((200, 1), 0.5)]) for each in models]
+        models = [np.dstack([each, np.full((200, 1), 0.5)]) for each in models]
     model._fit_mixture([each[None] for each in models], y, None)
     weights = model.weights_
     assert weights.sum() == pytest.approx(1)
@@ -276,7 +276,7 @@ def test_intervals_of_blended_models():
     assert model.weights_.min() > 0
     inputs = component_inputs(model, X[90:])
     outputs = [each.outputs(x) for each, x in zip(model._components, inputs, strict=True)]
-    by_fold = sum(w * own[..., 0] for w, own in zip(model.weights_, outputs, strict=True))
+    by_fold = sum(w * own[..., 0, 0] for w, own in zip(model.weights_, outputs, strict=True))
     np.testing.assert_allclose(by_fold.mean(axis=0), model.predict(X[90:]), rtol=1e-6)
     scale = ErrorScale.fit(model.oof_prediction_, np.abs(Y[:90] - model.oof_prediction_))
     errors = np.abs(Y[:90] - model.oof_prediction_) / scale.at(model.oof_prediction_)
