@@ -27,7 +27,7 @@ from ..tabular._categorical_encoding import (
     TargetEncoding,
     TargetMoments,
 )
-from ..tabular._column_values import Kind, is_missing
+from ..tabular._column_values import InferredKind, is_missing
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ..tabular._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
@@ -224,13 +224,17 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return rows
 
     def _fit_categories(
-        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: float
+        self,
+        reader: BaseTabular,
+        columns: TableColumns,
+        kinds: Sequence[InferredKind],
+        center: float,
     ) -> CategoricalEncoding:
         """Return the categories, and target statistics, of all rows.
 
         `center` is subtracted from the targets before they and their squares are summed.
         """
-        indices = [index for index, kind in enumerate(kinds) if kind == "category"]
+        indices = [index for index, item in enumerate(kinds) if item.kind == "category"]
         blocks = self._blocks.map_and_gather(
             _sum_by_category, reader=reader, center=center, indices=indices
         )

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
+from ..training.diagnostics import warn
 from ..utils.arrays import Array, as_dense
 from ._categorical_encoding import (
     CategoricalEncoding,
@@ -19,10 +20,11 @@ from ._categorical_encoding import (
     count_categories,
     draw_target_folds,
 )
-from ._column_values import Kind
+from ._column_values import InferredKind, Kind
 from ._date_and_text_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._random_slopes import RandomSlopes
 from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
+from ._string_formats import Format
 from .numeric_encoders import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
@@ -76,6 +78,8 @@ class FittedEncoding:
         Whether the table was sparse.
     kinds : sequence of str
         The kind of each column.
+    formats : dict
+        The format of the strings of each column of dates, and of numbers in strings.
     column_encodings : dict
         The encoding of each column of dates, times of day and text as several numbers. Text comes
         last.
@@ -88,6 +92,7 @@ class FittedEncoding:
     categories: CategoricalEncoding
     is_sparse: bool
     kinds: Sequence[Kind]
+    formats: Mapping[int, Format]
     column_encodings: Mapping[int, ColumnEncoding]
     interactions: RandomSlopes | None
 
@@ -107,7 +112,7 @@ class FittedEncoding:
         continuous targets of tables that are not sparse.
         """
         kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
-        category_columns = [i for i, kind in enumerate(kinds) if kind == "category"]
+        category_columns = [i for i, item in enumerate(kinds) if item.kind == "category"]
         levels, codes = _fit_levels(columns, category_columns, settings.min_frequency)
         check_consistent_length(columns.table, y)
         categories = CategoricalEncoding.from_levels(
@@ -130,7 +135,7 @@ class FittedEncoding:
     def from_categories(
         cls,
         columns: TableColumns,
-        kinds: Sequence[Kind],
+        inferred: Sequence[InferredKind],
         categories: CategoricalEncoding,
         codes: Array,
         random_state: Any,
@@ -143,7 +148,9 @@ class FittedEncoding:
         ----------
         columns : TableColumns
             The table, or a sample of its rows.
-        kinds, categories : object
+        inferred : sequence of InferredKind
+            The kind of each column.
+        categories : CategoricalEncoding
             As for the class. The folds of target statistics are those of these rows.
         codes : array of int of shape (n, n_categorical)
             The codes of categories.
@@ -161,11 +168,13 @@ class FittedEncoding:
         rows : UnscaledRows
             The rows of `columns`, with out-of-fold target statistics.
         """
+        kinds = [item.kind for item in inferred]
+        formats = {i: item.format for i, item in enumerate(inferred) if item.format is not None}
         numeric_columns = [i for i, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
         encoded_columns = [i for i, kind in enumerate(kinds) if kind in ("date", "time")]
         encoded_columns += [i for i, kind in enumerate(kinds) if kind == "text"]
         is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
-        numbers = columns.numbers(numeric_columns, kinds)
+        numbers = columns.numbers(numeric_columns, kinds, formats)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
         interactions = None
         if y is not None and not is_sparse and numeric_columns and len(categories.columns):
@@ -188,7 +197,7 @@ class FittedEncoding:
         encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
             encodings[column], numbers_of_column, scaling = _fit_column_encoding(
-                columns, column, kinds[column], random_state
+                columns, column, inferred[column], random_state
             )
             blocks.append(numbers_of_column)
             scalings.append(scaling)
@@ -198,6 +207,7 @@ class FittedEncoding:
             categories,
             is_sparse,
             kinds,
+            formats,
             encodings,
             interactions,
         )
@@ -206,17 +216,21 @@ class FittedEncoding:
     def read_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return the rows of a table as numbers and codes.
 
-        With folds, target statistics and interactions are out of fold.
+        With folds, target statistics and interactions are out of fold. A warning counts the strings
+        that do not have the format of their column.
         """
         codes = self.categories.read_codes(columns)
-        numbers = columns.numbers(self.numeric_columns, self.kinds)
+        numbers = columns.numbers(self.numeric_columns, self.kinds, self.formats)
         blocks = [numbers]
         if self.categories.statistics is not None:
             blocks.append(self.categories.encode_target(codes, folds))
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
         for column, encoding in self.column_encodings.items():
-            blocks.append(encoding.encode(columns.read(column, self.kinds[column])))
+            values = columns.read(column, self.kinds[column], self.formats.get(column))
+            blocks.append(encoding.encode(values))
+        if columns.misfits:
+            warn(f"{'; '.join(columns.misfits)}; they are treated as missing.", UserWarning)
         return UnscaledRows(_join_columns(blocks), codes)
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
@@ -353,10 +367,11 @@ def _fit_levels(
 
 
 def _fit_column_encoding(
-    columns: TableColumns, column: int, kind: Kind, random_state: Any
+    columns: TableColumns, column: int, inferred: InferredKind, random_state: Any
 ) -> tuple[ColumnEncoding, Array, RobustScaling]:
     """Return the encoding of a column as several numbers, these numbers, and their scaling."""
-    values, label = columns.read(column, kind), columns.label(column)
+    kind, label = inferred.kind, columns.label(column)
+    values = columns.read(column, kind, inferred.format)
     encoding: ColumnEncoding
     if kind == "date":
         encoding = DateEncoding.fit(values, label)

@@ -1,0 +1,159 @@
+"""Are the columns of files read as a person would read them, whatever format they have?"""
+
+import datetime
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skbackprop.tabular import TableEncoder
+from skbackprop.tabular._read_table import FEW_ROWS
+from skbackprop.tabular._string_formats import DateFormat, NumberFormat, find_format
+
+# ---------------------------------------------------------------------------- numbers
+
+COLUMNS_OF_NUMBERS = {
+    "1,234.50|12|n/a": [1234.5, 12, np.nan],
+    "1.234,50|12|-7|1.234.567": [1234.5, 12, -7, 1234567],
+    "40,25|1000|?": [40.25, 1000, np.nan],
+    "1 234,5|\N{NO-BREAK SPACE}7|12\N{NO-BREAK SPACE}345": [1234.5, 7, 12345],
+    "1'234.50|0.5|\N{MINUS SIGN}2|NA": [1234.5, 0.5, -2, np.nan],
+    "$40.25|-$1,200|$-3|($7.50)|5": [40.25, -1200, -3, -7.5, 5],
+    "40,25 €|1.000 €|0,5 €": [40.25, 1000, 0.5],
+    "CHF 1\N{RIGHT SINGLE QUOTATION MARK}200|CHF 3.50|null": [1200, 3.5, np.nan],
+    "12,5 %|7%": [0.125, 0.07],
+    "1,200|80": [1200, 80],  # numbers below a thousand have no comma
+    "1.234|2.5": [1.234, 2.5],
+    "0,125|0,250": [0.125, 0.25],
+    "1,234|3.5": [1234, 3.5],
+    "2,5e3|1": [2500, 1],
+}
+
+
+@pytest.mark.parametrize("strings", COLUMNS_OF_NUMBERS)
+@pytest.mark.parametrize("form", ["pandas", "array"])
+def test_numbers_have_one_format_in_a_column(strings, form):
+    table = pd.DataFrame({"x": strings.split("|") * 2})
+    table = table if form == "pandas" else table.to_numpy(dtype=object)
+    expected = np.tile(COLUMNS_OF_NUMBERS[strings], 2)[:, None]
+    encoder = TableEncoder().fit(table)
+    assert [*encoder.column_kinds_.values()] == ["number"]
+    twin = TableEncoder().fit(expected)
+    np.testing.assert_array_equal(encoder.transform(table), twin.transform(expected))
+
+
+@given(
+    st.lists(st.decimals(-(10**9), 10**9, places=2), min_size=1),
+    st.sampled_from(["{:,.2f}", "${:,.2f}", "{:.2f} EUR", "{:.1e}"]),
+    st.sampled_from([",.", ".,", " ,", "' .", "\N{NARROW NO-BREAK SPACE},"]),
+)
+def test_numbers_survive_their_format(numbers, template, marks):
+    def write(number):
+        text = template.format(number)
+        return re.sub("[,.]", lambda mark: marks[0] if mark[0] == "," else marks[-1], text)
+
+    numbers = [*map(float, numbers), 1234.56]  # the last one decides about the decimal mark
+    fit = find_format([*dict.fromkeys(map(write, numbers))], [NumberFormat, DateFormat])
+    assert not fit.misfits and fit.other is None
+    for number in numbers:
+        expected = float(re.sub("[^0-9.e+-]", "", template.format(number)))
+        assert fit.format.parse(write(number)) == expected
+
+
+# ------------------------------------------------------------------------------ dates
+
+COLUMNS_OF_DATES = {
+    "2022-06-11|2022-12-31 08:15|n/a": ["2022-06-11", "2022-12-31T08:15", "NaT"],
+    "2022-06-11T08:15:30.5Z|2022-06-11T08:15:30+02:00": [
+        "2022-06-11T08:15:30.5",
+        "2022-06-11T08:15:30",
+    ],
+    "2022/6/11|2022/06/12": ["2022-06-11", "2022-06-12"],
+    "06/13/2022|6/1/2022 1:05 PM|12/31/99": ["2022-06-13", "2022-06-01T13:05", "1999-12-31"],
+    "13/06/2022|1/6/2022 00:05|31/12/68": ["2022-06-13", "2022-06-01T00:05", "2068-12-31"],
+    "06.11.2022|07.11.22|?": ["2022-11-06", "2022-11-07", "NaT"],
+    "3 Mar 2022|14 September 2022, 12:30 a.m.": ["2022-03-03", "2022-09-14T00:30"],
+    "March 3, 2022|Sept. 14, 2022": ["2022-03-03", "2022-09-14"],
+    "03-Mar-22|4-MAY-2021|null": ["2022-03-03", "2021-05-04", "NaT"],
+    "3. M\u00e4rz 2022|14. Dez. 2021": ["2022-03-03", "2021-12-14"],
+    "3 ao\u00fbt 2022|1 juil. 2021": ["2022-08-03", "2021-07-01"],
+    "2022 Mar 3|2022 Oct 14": ["2022-03-03", "2022-10-14"],
+    "0000-00-00|2020-02-29": ["NaT", "2020-02-29"],
+    "05-05-2022|06-06-2022": ["2022-05-05", "2022-06-06"],  # the same in both orders
+}
+
+
+@pytest.mark.parametrize("strings", COLUMNS_OF_DATES)
+@pytest.mark.parametrize("form", ["pandas", "array"])
+def test_dates_have_one_format_in_a_column(strings, form):
+    table = pd.DataFrame({"x": strings.split("|")})
+    table = table if form == "pandas" else table.to_numpy(dtype=object)
+    expected = np.array(COLUMNS_OF_DATES[strings], "M8[us]")[:, None]
+    encoder = TableEncoder().fit(table)
+    assert [*encoder.column_kinds_.values()] == ["date"]
+    twin = TableEncoder().fit(expected)
+    np.testing.assert_array_equal(encoder.transform(table), twin.transform(expected))
+
+
+@pytest.mark.parametrize(
+    "strings",
+    [
+        ["2022-06-11", "06/13/2022"],  # of two formats
+        ["13/06/2022", "06/13/2022"],
+        ["06/13/2022", "06.12.2022"],
+        ["1.2.10", "10.4.11"],  # versions
+        ["10.0.0.1", "10.0.0.2"],
+        ["22-01-05", "22-02-28"],  # which part is the year?
+        ["3 Smarch 2022", "3 Octember 2022"],
+        ["2021-02-30", "2021-13-01"],
+        ["12/10", "11/12"],
+    ],
+)
+def test_other_strings_are_no_dates(strings):
+    encoder = TableEncoder(min_frequency=1).fit(pd.DataFrame({"x": strings}))
+    assert encoder.column_kinds_ == {"x": "category"}
+
+
+@given(
+    st.lists(
+        st.datetimes(
+            min_value=datetime.datetime(1970, 1, 1), max_value=datetime.datetime(2060, 1, 1)
+        ),
+        min_size=1,
+    ),
+    st.sampled_from(
+        ["%Y-%m-%dT%H:%M:%S.%f", "%d/%m/%Y %H:%M", "%m/%d/%y", "%d-%b-%y %I:%M %p", "%B %d, %Y"]
+    ),
+)
+def test_dates_survive_their_format(dates, template):
+    dates = [*dates, datetime.datetime(2022, 12, 31)]  # the last one decides about the order
+    strings = [date.strftime(template) for date in dates]
+    fit = find_format([*dict.fromkeys(strings)], [NumberFormat, DateFormat])
+    assert not fit.misfits and fit.other is None
+    expected = [datetime.datetime.strptime(text, template) for text in strings]
+    assert [*map(fit.format.parse, strings)] == expected
+
+
+# ---------------------------------------------------------------------------- new rows
+
+
+@pytest.mark.parametrize("n", [1, FEW_ROWS])
+def test_new_strings_in_another_format_are_missing_and_counted(n):
+    table = pd.DataFrame({"price": ["40,25", "1.200,5"], "day": ["13/06/2022", "01/07/2022"]})
+    encoder = TableEncoder().fit(table.assign(at=pd.to_datetime(["2020-01-01", "2021-05-05"])))
+    later = {"price": ["40,25", "40.25", "n/a"], "day": ["2022-13-01", "01/06/2022", "06/13/2022"]}
+    later = pd.DataFrame(later | {"at": ["", "2022-01-01", "05/06/2021"]}).loc[[0, 1, 2] * n]
+    with pytest.warns(UserWarning, match="treated as missing") as record:
+        found = encoder.transform(later)
+    assert [str(item.message) for item in record] == [
+        f"Column 'price': {n} of {3 * n} values are not numbers with a decimal comma, such as "
+        f"'40.25'; Column 'day': {2 * n} of {3 * n} values are not dates of the form "
+        f"day/month/year, such as '2022-13-01'; Column 'at': {n} of {3 * n} values are not dates "
+        "of the form year-month-day, such as '05/06/2021'; they are treated as missing."
+    ]
+    last = {"price": [40.25, np.nan, np.nan], "day": [None, datetime.date(2022, 6, 1), None]}
+    last = pd.DataFrame(last | {"at": [None, datetime.date(2022, 1, 1), None]}).loc[[0, 1, 2] * n]
+    np.testing.assert_array_equal(encoder.transform(last), found)
