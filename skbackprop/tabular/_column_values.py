@@ -18,7 +18,14 @@ from typing import Any, Literal, NamedTuple, NoReturn
 import numpy as np
 
 from ..utils.arrays import Array
-from ._string_formats import DateFormat, Format, NumberFormat, find_format, is_missing_word
+from ._string_formats import (
+    DateFormat,
+    Format,
+    FormatFit,
+    NumberFormat,
+    find_format,
+    is_missing_word,
+)
 
 # "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
 Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
@@ -236,22 +243,37 @@ def _to_seconds(value: Any) -> float:
 
 # ------------------------------------------------------------------------------ kinds
 
-# A column of strings is text if it has more distinct values than this, if more than this share of
-# its values are distinct, and if these have at least this many words on average.
-MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
+# A column of strings is text if it has more distinct values than this. They must have two words on
+# average if most values are distinct, and five words if values repeat up to 20 times.
+_MIN_TEXTS, _TEXT_RULES = 30, ((0.5, 2.0), (0.05, 5.0))
+# A category with at least this number of distinct numbers or dates may be misread.
+_MIN_PARSED = 5
+
+
+class Doubt(NamedTuple):
+    """What may be wrong with a column, a kind of `column_kinds`, and what this kind does."""
+
+    problem: str
+    kind: Kind
+    effect: str
 
 
 class InferredKind(NamedTuple):
-    """The kind of a column, and the format of its strings. New rows may have dates in strings."""
+    """The kind of a column, the reason, the format of numbers or dates in strings, and a doubt.
+
+    Dates always have a format, because those of new rows may be strings.
+    """
 
     kind: Kind
+    reason: str
     format: Format | None = None
+    doubt: Doubt | None = None
 
 
 # The kinds of columns of numbers or dates, and strings that stand for missing values.
 _STRINGS_BESIDE: Mapping[Role, InferredKind] = {
-    "number": InferredKind("numeric_string", NumberFormat()),
-    "date": InferredKind("date", DateFormat()),
+    "number": InferredKind("numeric_string", "values are numbers", NumberFormat()),
+    "date": InferredKind("date", "values are dates", DateFormat()),
 }
 
 
@@ -262,16 +284,43 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     """
     counts = {value: n for value, n in Counter(values).items() if not is_missing(value)}
     if not all(isinstance(value, str) for value in counts):
-        return InferredKind("category")
+        return InferredKind("category", "values are neither strings nor numbers")
     strings = [value for value in counts if not is_missing_word(value)]
     fit = find_format(strings, (NumberFormat, DateFormat))
+    kind: Kind = "date" if fit and isinstance(fit.format, DateFormat) else "numeric_string"
     if fit is not None and not fit.misfits:
-        kind: Kind = "date" if isinstance(fit.format, DateFormat) else "numeric_string"
-        return InferredKind(kind, fit.format)
-    # Text has many distinct values, of several words on average.
-    has_many = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values()))
-    is_text = has_many and len(" ".join(strings).split()) >= MIN_WORDS * len(strings)
-    return InferredKind("text" if is_text else "category")
+        return InferredKind(kind, f"strings are {fit.format}", fit.format, _doubt_format(fit))
+    share = len(strings) / max(1, sum(counts.values()))
+    n_words = len(" ".join(strings).split()) / max(1, len(strings))
+    has_many = len(strings) > _MIN_TEXTS
+    if has_many and any(share > least and n_words >= words for least, words in _TEXT_RULES):
+        return InferredKind("text", f"strings of {n_words:.1f} words on average")
+    doubt = None
+    if fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED:
+        if not all(map(str.isdecimal, fit.misfits)):  # codes such as 007 are no misfits
+            values = ", ".join(map(short_repr, fit.misfits[:3]))
+            problem = f"is read as a category, because it holds {values} beside {fit.format}"
+            public: Kind = "date" if kind == "date" else "number"
+            doubt = Doubt(problem, public, "reads such values as missing")
+    elif has_many and share > 0.5:
+        problem = (
+            f"is read as a category of {len(strings)} levels, which are too rare to be of use. "
+            "Drop it"
+        )
+        doubt = Doubt(problem, "text", "compares parts of its strings")
+    return InferredKind("category", "other strings", doubt=doubt)
+
+
+def _doubt_format(fit: FormatFit) -> Doubt | None:
+    """Return the doubt about a format if another one fits as well."""
+    if fit.other is None:
+        return None
+    problem = f"is read as {fit.format}, but could be {fit.other} as well. If so,"
+    if isinstance(fit.format, DateFormat):
+        remedy = "convert it by pandas.to_datetime(..., dayfirst=True)"
+        return Doubt(f"{problem} {remedy}", "date", "confirms the order")
+    remedy = "remove the separators of thousands, and replace the decimal comma"
+    return Doubt(f"{problem} {remedy}", "number", "confirms the decimal point")
 
 
 def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
@@ -310,4 +359,5 @@ def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
             "with astype(str)."
         )
     kind: Kind = roles[0] if roles else "number"
-    return InferredKind(kind, DateFormat() if kind == "date" else None)
+    reason = f"values are {PLURALS[kind]}" if roles else "no values"
+    return InferredKind(kind, reason, DateFormat() if kind == "date" else None)

@@ -15,8 +15,10 @@ import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
+from ..training.diagnostics import warn
 from ..utils.arrays import Array
 from ._column_values import (
+    Doubt,
     InferredKind,
     Kind,
     as_microsecond_dates,
@@ -40,6 +42,9 @@ NUMERIC_KINDS = ("number", "numeric_string", "duration")
 # A frame with at most this number of rows is read as an array of objects, because access to each
 # column of a frame takes up to a tenth of a millisecond.
 FEW_ROWS = 64
+
+# The reason for the kind of a column that the user has named.
+_CHOSEN = "chosen"
 
 # The kinds of NumPy dtypes that a column may have.
 _KINDS = "fiubOUmM"
@@ -71,9 +76,10 @@ class TableColumns:
         array = self.array(column)
         if array.dtype.kind in "OU":
             return infer_column_kind(array.tolist(), self.label(column))
+        reason = f"dtype {array.dtype}"
         if array.dtype.kind == "M":
-            return InferredKind("date", DateFormat())
-        return InferredKind("duration" if array.dtype.kind == "m" else "number")
+            return InferredKind("date", reason, DateFormat())
+        return InferredKind("duration" if array.dtype.kind == "m" else "number", reason)
 
     def array(self, column: int) -> Array:
         """Return a column as an array, of objects if they are not numbers, dates or durations."""
@@ -152,11 +158,11 @@ class FrameColumns(TableColumns):
         """Return the kind of a column; raise if its values are mixed or not supported."""
         dtype = self.dtypes[column]
         if is_numeric(dtype):
-            return InferredKind("number")
+            return InferredKind("number", f"dtype {dtype}")
         if dtype in (nw.Categorical, nw.Enum):
-            return InferredKind("category")
+            return InferredKind("category", f"dtype {dtype}")
         if dtype == nw.Time:
-            return InferredKind("time")
+            return InferredKind("time", f"dtype {dtype}")
         if dtype == nw.String:
             return infer_kind_of_strings(self.values(column))
         if dtype == nw.Binary and (values := self.values(column)).count(None) < len(values):
@@ -196,7 +202,7 @@ class SparseColumns(TableColumns):
 
     def infer(self, column: int) -> InferredKind:
         """Return that a column is numeric."""
-        return InferredKind("number")
+        return InferredKind("number", f"dtype {self.X.dtype}")
 
     def array(self, column: int) -> Array:
         """Return a column as an array, zeros included."""
@@ -347,7 +353,8 @@ def find_kinds(
 ) -> list[InferredKind]:
     """Return the kind of each column.
 
-    `column_kinds` comes first, then `categorical_features`, and then the values.
+    `column_kinds` comes first, then `categorical_features`, and then the values. A warning names
+    the columns that may be misread.
 
     Raises
     ------
@@ -362,7 +369,7 @@ def find_kinds(
     for column in range(columns.n_columns):
         choice = choices.get(column)
         if choice == "category":
-            kinds.append(InferredKind(choice))
+            kinds.append(InferredKind(choice, _CHOSEN))
             continue
         inferred = columns.infer(column)
         if choice is not None:
@@ -374,7 +381,19 @@ def find_kinds(
                 'set categorical_features="from_dtype" to treat all such columns as categories.'
             )
         kinds.append(inferred)
+    if doubts := [
+        _describe_doubt(columns, i, item.doubt) for i, item in enumerate(kinds) if item.doubt
+    ]:
+        message = " ".join(["Some columns may be misread.", *doubts])
+        warn(f"{message} Columns in column_kinds cause no warning.", UserWarning)
     return kinds
+
+
+def _describe_doubt(columns: TableColumns, column: int, doubt: Doubt) -> str:
+    """Return a sentence about a column that may be misread."""
+    key = column if columns.names is None else columns.names[column]
+    choice = f"column_kinds={{{key!r}: {doubt.kind!r}}}"
+    return f"{columns.label(column)} {doubt.problem}; {choice} {doubt.effect}."
 
 
 def _find_categorical_columns(categorical_features: Any, columns: TableColumns) -> list[int]:
@@ -423,15 +442,16 @@ def _override_kind(
     """Return the kind of a column that the user names, after a check of the values."""
     kind = inferred.kind
     if choice == kind or (choice == "number" and kind in NUMERIC_KINDS):
-        return inferred
+        return inferred._replace(reason=_CHOSEN, doubt=None)
     if choice == "text" and not isinstance(columns, SparseColumns):
-        return InferredKind("text")
+        return InferredKind("text", _CHOSEN)
     if choice in ("number", "date") and kind in ("category", "text", "date", "numeric_string"):
         values = [value for value in columns.values(column) if not is_missing(value)]
         strings = [value for value in dict.fromkeys(values) if isinstance(value, str)]
         fit = find_format(strings, (NumberFormat if choice == "number" else DateFormat,), 0)
         if fit is not None:
-            return InferredKind("numeric_string" if choice == "number" else "date", fit.format)
+            kind = "numeric_string" if choice == "number" else "date"
+            return InferredKind(kind, f"{_CHOSEN}, {fit.format}", fit.format)
     raise ValueError(
         f"{columns.label(column)} can't be of the kind {choice!r} that column_kinds gives: its "
         f"values are of the kind {kind!r}. Numbers and dates may be strings, such as '1,234', "

@@ -14,7 +14,7 @@ from .._sklearn import Interval, StrOptions, _check_feature_names_in
 from ..estimators._estimator_mixin import EstimatorMixin, with_parameter_validation
 from ..estimators._validation import replace_attributes, shallow_copy
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, TableLike
-from ._read_table import read_table
+from ._read_table import find_kinds, read_table
 from ._table_encoding import FittedEncoding, UnscaledRows
 
 
@@ -323,7 +323,9 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         y = None if y is None else np.asarray(y)
         if y is not None and y.ndim != 1:
             y = y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else None
-        encoding, rows = FittedEncoding.fit(read_table(fitted, X, reset=True), y, self)
+        columns = read_table(fitted, X, reset=True)
+        kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
+        encoding, rows = FittedEncoding.fit(columns, kinds, y, self)
         outputs, levels = encoding.outputs(), encoding.categories.levels
         scaled, _, _ = encoding.numbers.input_columns
         fitted._encoding = encoding

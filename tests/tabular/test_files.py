@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
 from skbackprop.tabular._read_table import FEW_ROWS
 from skbackprop.tabular._string_formats import DateFormat, NumberFormat, find_format
@@ -157,3 +158,87 @@ def test_new_strings_in_another_format_are_missing_and_counted(n):
     last = {"price": [40.25, np.nan, np.nan], "day": [None, datetime.date(2022, 6, 1), None]}
     last = pd.DataFrame(last | {"at": [None, datetime.date(2022, 1, 1), None]}).loc[[0, 1, 2] * n]
     np.testing.assert_array_equal(encoder.transform(last), found)
+
+
+# ------------------------------------------------------------------- doubts and progress
+
+NUMBERS, DATES = [f"{at}.5" for at in range(40)], [f"2022-06-{at:02}" for at in range(1, 29)]
+# Columns that may be misread, their kind, what the warning says, and what it suggests.
+DOUBTS = {
+    "a few words": (
+        [*NUMBERS, "sold", "call us"],
+        "category",
+        "holds 'sold', 'call us' beside numb",
+        "number",
+    ),
+    "a few dates": (
+        [*DATES, "soon", "06/13/2022"],
+        "category",
+        "'06/13/2022' beside dates of",
+        "date",
+    ),
+    "codes": (
+        [f"A{at}" for at in range(60)],
+        "category",
+        "a category of 60 levels, .* too rare",
+        "text",
+    ),
+    "order": (
+        ["06/11/2022", "07/12/2022"],
+        "date",
+        "month/day/year, but could be .* day/month",
+        "date",
+    ),
+    "thousands": (["1,234", "7,890"], "number", "a decimal point, but could be .* comma", "number"),
+    "points": (["1.200", "80"], "number", "a decimal point, but could be .* comma", "number"),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_one_warning_names_columns_that_may_be_misread(name):
+    strings, kind, problem, choice = DOUBTS[name]
+    other = pd.Series([*DOUBTS["codes"][0], *strings])[: len(strings)]
+    table = pd.DataFrame({"x": strings, "id": other, "y": range(len(strings))})
+    is_many = len(strings) > 30
+    with pytest.warns(
+        UserWarning, match=f"^Some columns may be misread. Column 'x' .*{problem}"
+    ) as record:
+        encoder = TableEncoder().fit(table)
+    (message,) = [str(item.message) for item in record]
+    assert encoder.column_kinds_["x"] == kind and f"column_kinds={{'x': '{choice}'}}" in message
+    assert ("column_kinds={'id': 'text'}" in message) == (is_many and name != "a few dates")
+    # The choice takes effect, and there is no warning.
+    chosen = TableEncoder(column_kinds={"x": choice, "id": "category"}).fit(table)
+    assert chosen.column_kinds_["x"] == choice
+    if name.startswith("a few"):
+        with pytest.warns(UserWarning, match="2 of .* treated as missing"):
+            encoded = chosen.set_output(transform="pandas").transform(table)
+        assert encoded["x_missing"].tolist() == [0] * (len(strings) - 2) + [1, 1]
+
+
+@pytest.mark.parametrize("strings", [["007", *NUMBERS], ["3+", "1", "2"], [*"abcdefg"] * 9])
+def test_codes_and_few_levels_cause_no_warning(strings):
+    assert TableEncoder().fit(pd.DataFrame({"x": strings})).column_kinds_ == {"x": "category"}
+
+
+def test_verbose_prints_a_line_for_each_column(capsys):
+    table = pd.DataFrame(
+        {
+            "price": ["40,25", "-", "1.200,5", "3"] * 10,
+            "day": ["13/06/2022", None, "01/07/2022", "02/07/2022"] * 10,
+            "city": ["Bern", "Oslo", None, "Bern"] * 10,
+            "size": np.arange(40.0),
+            "note": [f"word number {at}" for at in range(40)],
+        }
+    )
+    settings = {"max_iter": 1, "blend": None, "random_state": 0, "verbose": True}
+    TabularRegressor(2, column_kinds={"city": "category"}, **settings).fit(table, table["size"])
+    assert capsys.readouterr().out.splitlines()[:5] == [
+        "[TabularRegressor] column 'price': number (strings are numbers with a decimal comma), "
+        "25 % missing",
+        "[TabularRegressor] column 'day': date (strings are dates of the form day/month/year), "
+        "25 % missing",
+        "[TabularRegressor] column 'city': category (chosen), 25 % missing, 2 levels",
+        "[TabularRegressor] column 'size': number (dtype Float64), 0 % missing",
+        "[TabularRegressor] column 'note': text (strings of 3.0 words on average), 0 % missing",
+    ]
