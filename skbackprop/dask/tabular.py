@@ -219,7 +219,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             lambda: self._sample_folds,
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, self._blocks.n_rows)
-        self._set_kinds(columns, kinds, rows)
+        self._set_kinds(columns, rows)
         self._blocks = self._blocks.map(_encode_block, reader=reader, features=self._features)
         return rows
 

@@ -59,12 +59,20 @@ class TableColumns:
         The table.
     names : sequence or None
         The names of the columns.
+
+    Attributes
+    ----------
+    inferred : sequence of InferredKind
+        The kind of each column, after `find_kinds`.
+    misfits : list of str
+        For each column with strings that do not have its format, how many there are.
     """
 
     def __init__(self, table: Any, names: Sequence[Any] | None) -> None:
         self.table = table
         self.n_rows, self.n_columns = table.shape
         self.names = names
+        self.inferred: Sequence[InferredKind] = ()
         self.misfits: list[str] = []
 
     def label(self, column: int) -> str:
@@ -386,6 +394,7 @@ def find_kinds(
     ]:
         message = " ".join(["Some columns may be misread.", *doubts])
         warn(f"{message} Columns in column_kinds cause no warning.", UserWarning)
+    columns.inferred = kinds
     return kinds
 
 

@@ -110,13 +110,13 @@ class NumberFormat:
         """Return whether strings that fit with both decimal marks may have the other one.
 
         In a column with thousands, smaller numbers have no mark. A column with three decimals has
-        a mark in each number, or drops zeros at the end.
+        a mark in each number, or drops zeros at the end, but not all of them end in zero.
         """
         by_text = dict(zip(strings, numbers, strict=True))
         plain = [x or 0 for text, x in by_text.items() if not {",", "."} & {*text}]
         has_thousands = bool(plain) and max(map(abs, plain)) < 1000
         if any("," in text for text in strings):
-            return not has_thousands
+            return not has_thousands and any(text[-1] != "0" for text in strings)
         return has_thousands and any("." in text and text[-1] == "0" for text in strings)
 
 
@@ -147,11 +147,11 @@ _MONTHS = {
 }
 
 _NAME = r"[^\W\d_]{3,}\.?"
-_SEPARATOR = r"(\s*[-/.,]\s*|\s+)"
+_SEPARATOR = r"(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
 _DATE = re.compile(
     rf"\s*([0-9]{{1,4}}|{_NAME}){_SEPARATOR}([0-9]{{1,2}}|{_NAME}){_SEPARATOR}([0-9]{{1,4}})"
     r"(?:[T,\s]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
-    r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|[+-][0-9]{2}:?[0-9]{2}(?::[0-9]{2})?)?)?\s*",
+    r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
     re.IGNORECASE,
 )
 # Years of two digits from this one on are of the last century.

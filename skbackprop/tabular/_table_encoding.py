@@ -23,7 +23,7 @@ from ._categorical_encoding import (
 from ._column_values import InferredKind, Kind, is_missing
 from ._date_and_text_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._random_slopes import RandomSlopes
-from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns
+from ._read_table import NUMERIC_KINDS, SparseColumns, TableColumns, find_kinds
 from ._string_formats import Format
 from .numeric_encoders import RobustScaling
 
@@ -100,7 +100,6 @@ class FittedEncoding:
     def fit(
         cls,
         columns: TableColumns,
-        kinds: Sequence[InferredKind],
         y: Array | None,
         settings: Any,
         groups: Array | None = None,
@@ -112,6 +111,7 @@ class FittedEncoding:
         rows of other groups, if there are any. `with_interactions` fits `RandomSlopes` to
         continuous targets of tables that are not sparse.
         """
+        kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
         category_columns = [i for i, item in enumerate(kinds) if item.kind == "category"]
         levels, codes = _fit_levels(columns, category_columns, settings.min_frequency)
         check_consistent_length(columns.table, y)
@@ -307,14 +307,13 @@ class FittedEncoding:
         public = ["number" if kind == "numeric_string" else kind for kind in self.kinds]
         return dict(zip(keys, public, strict=True))
 
-    def describe_columns(
-        self, columns: TableColumns, kinds: Sequence[InferredKind], rows: UnscaledRows
-    ) -> list[str]:
-        """Return a line for each column: its kind, the reason, missing values and levels."""
+    def describe_columns(self, columns: TableColumns, rows: UnscaledRows) -> list[str]:
+        """Return a line for each column of `fit`: kind, reason, missing values and levels."""
         sources, lines = self.matrix_sources.tolist(), []
         levels = dict(zip(self.categories.columns, self.categories.levels, strict=True))
         for column, kind in self.name_kinds(None).items():
-            suffix, label = "", columns.label(column)
+            suffix, label = "", columns.label(column).removeprefix("Column")
+            reason = columns.inferred[column].reason
             if column in levels:
                 all_levels = {*levels[column].frequent, *levels[column].infrequent} - {None}
                 suffix = f", {len(all_levels)} levels"
@@ -323,8 +322,7 @@ class FittedEncoding:
             else:
                 is_nan = np.array([is_missing(value) for value in columns.values(column)])
             lines.append(
-                f"column{label.removeprefix('Column')}: {kind} ({kinds[column].reason}), "
-                f"{100 * is_nan.mean():.3g} % missing{suffix}"
+                f"column{label}: {kind} ({reason}), {100 * is_nan.mean():.3g} % missing{suffix}"
             )
         return lines
 

@@ -38,7 +38,6 @@ from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
 from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit
-from ._column_values import InferredKind
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
@@ -55,7 +54,7 @@ from ._networks import (
     train_networks,
 )
 from ._prediction import TabularPredictionMixin, keep_background
-from ._read_table import TableColumns, find_kinds, read_table
+from ._read_table import TableColumns, read_table
 from ._table_encoding import FittedEncoding, UnscaledRows
 from .encoder import TableEncoder
 
@@ -302,23 +301,25 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the training rows."""
         target_type = self._target_type
-        settings = TableEncoder(target_type=target_type or "auto", random_state=rng)
-        kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
+        settings = TableEncoder(
+            self.categorical_features,
+            column_kinds=self.column_kinds,
+            target_type=target_type or "auto",
+            random_state=rng,
+        )
         encoding, rows = FittedEncoding.fit(
-            columns, kinds, y if target_type else None, settings, group, with_interactions=True
+            columns, y if target_type else None, settings, group, with_interactions=True
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
-        self._set_kinds(columns, kinds, rows)
+        self._set_kinds(columns, rows)
         return rows
 
-    def _set_kinds(
-        self, columns: TableColumns, kinds: Sequence[InferredKind], rows: UnscaledRows
-    ) -> None:
+    def _set_kinds(self, columns: TableColumns, rows: UnscaledRows) -> None:
         """Set `column_kinds_`; with `verbose`, print a line for each column."""
         encoding = self._features.encoding
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         if self.verbose:
-            for line in encoding.describe_columns(columns, kinds, rows):
+            for line in encoding.describe_columns(columns, rows):
                 print(f"[{type(self).__name__}] {line}", flush=True)
 
     def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> Rows:

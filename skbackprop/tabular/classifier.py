@@ -66,7 +66,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         strings are numbers, dates or text.
     column_kinds : dict or None, default=None
         The kind of each column, as in `TableEncoder`, by its name or position: "number",
-        "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
+        "category", "text", "date", "time" or "duration". None infers them from dtypes and values,
+        and a warning names columns that may be misread.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, which multiplies the weights of its rows. "balanced" gives all
         classes the same total weight. None for the weight 1. Class weights shift the predicted
@@ -90,8 +91,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         fewer networks (at least 2) and fewer training cycles, and leaves out estimators of `blend`,
         each with a ConvergenceWarning.
     verbose : bool or int, default=False
-        Whether to print a line after each training cycle of each ensemble, with its validation
-        loss.
+        Whether to print a line for each column, with its kind, the reason, missing values and
+        levels, and one after each training cycle of each ensemble, with its validation loss.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, folds, frequencies of cosines and the order of rows.
 

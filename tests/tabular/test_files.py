@@ -1,10 +1,14 @@
 """Are the columns of files read as a person would read them, whatever format they have?"""
 
 import datetime
+import inspect
 import re
+import warnings
+from io import StringIO
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -242,3 +246,189 @@ def test_verbose_prints_a_line_for_each_column(capsys):
         "[TabularRegressor] column 'size': number (dtype Float64), 0 % missing",
         "[TabularRegressor] column 'note': text (strings of 3.0 words on average), 0 % missing",
     ]
+
+
+# ------------------------------------------------------- files as programs and people export them
+
+# For each file: its content, the kinds of its columns by their first letters, and the columns that
+# the warning names. The separator is the first of ";", "|" and "," in the content.
+FILES = {
+    "US spreadsheet, orders": (
+        """Order,Date,Customer,Amount,Discount
+        1001,6/11/2022,Acme Inc.,"$1,234.50",12%
+        1002,6/13/2022,Widget Co,$40.25,0%
+        1003,7/2/2022,Acme Inc.,($15.00),5%
+        1004,12/31/2022,Widget Co,"$12,000.00",#DIV/0!""",
+        "ndcnn",
+        [],
+    ),
+    "US spreadsheet, people": (
+        """Name,Hired,Salary,Grade,Zip
+        Ann,3-Mar-22,"85,000",Very Good,90210-1234
+        Bob,14-Sep-21,"102,500",Good,10001-0001
+        Cyd,1-Jan-19,"9,800",Very Good,60601-7777""",
+        "cdncc",
+        [],
+    ),
+    "US spreadsheet, days before the 13th": (
+        """Day,Time stamp,Visitors
+        6/11/2022,6/11/2022 1:05 PM,"1,204"
+        7/12/2022,7/12/2022 11:30 AM,987
+        8/1/2022,8/1/2022 12:00 AM,"2,310\"""",
+        "ddn",
+        ["Day", "Time stamp"],
+    ),
+    "German spreadsheet, orders": (
+        """Bestellung;Datum;Betrag;Rabatt;Ort
+        1;06.11.2022;1.234,50 \u20ac;12 %;K\u00f6ln
+        2;07.11.2022;40,25 \u20ac;7,5 %;M\u00fcnchen
+        3;31.12.2022;-3,00 \u20ac;0 %;K\u00f6ln""",
+        "ndnnc",
+        [],
+    ),
+    "German spreadsheet, measurements": (
+        """Zeit;Temperatur;Druck;Status
+        13.06.2022 08:00;21,5;1.013,2;ok
+        13.06.2022 09:00;22;1.012,9;ok
+        13.06.2022 10:00;-;1.012,5;Ausfall""",
+        "dnnc",
+        [],
+    ),
+    "German spreadsheet, months by name": (
+        """Tag;Menge
+        3. M\u00e4rz 2022;1.250
+        14. Dez. 2021;800,5
+        1. Mai 2022;3""",
+        "dn",
+        [],
+    ),
+    "French spreadsheet": (
+        """Date;Montant;Taux;Ville
+        13/06/2022;1\u202f234,50 \u20ac;5,5 %;Lyon
+        01/07/2022;40,25 \u20ac;20 %;Paris
+        31/12/2022;12 000,00 \u20ac;n/a;Lyon""",
+        "dnnc",
+        [],
+    ),
+    "Swiss spreadsheet": (
+        """Datum;Betrag;Kanton
+        13.06.2022;CHF 1'234.50;ZH
+        01.07.2022;CHF 40.25;BE
+        24.12.2022;CHF 0.80;ZH""",
+        "dnc",
+        [],
+    ),
+    "French spreadsheet, months by name": (
+        """Jour;Valeur
+        3 f\u00e9vrier 2022;0,125
+        14 ao\u00fbt 2021;12,5
+        1 juil. 2022;?""",
+        "dn",
+        [],
+    ),
+    "British accounts": (
+        """Posted,Debit,Credit,Account
+        31/03/22,"\u00a31,200.00",-,4000 Sales
+        01/04/22,-,\u00a375.10,5000 Rent
+        15/04/22,"\u00a3(2,000.00)",\u00a31.00,4000 Sales""",
+        "dcnc",
+        [],
+    ),
+    "PostgreSQL": (
+        """id,created_at,price,active,deleted_at
+        1,2022-06-11 08:15:30.123456+00,12.50,t,\\N
+        2,2022-06-12 09:00:00+00,7.00,f,2022-07-01 00:00:00+00
+        3,2022-06-13 10:20:00.5+00,\\N,t,\\N""",
+        "ndncd",
+        [],
+    ),
+    "MySQL": (
+        """id,born,updated,total
+        7,1990-02-01,2022-06-11 08:15:30,19.99
+        8,0000-00-00,2022-06-12 08:15:30,NULL
+        9,1985-11-30,0000-00-00 00:00:00,5.00""",
+        "nddn",
+        [],
+    ),
+    "Oracle": (
+        """EMPNO,HIREDATE,SAL,COMM,JOB
+        7369,17-DEC-80,800,(null),CLERK
+        7499,20-FEB-81,1600,300,SALESMAN
+        7521,22-FEB-81,1250,500,SALESMAN""",
+        "ndnnc",
+        [],
+    ),
+    "web log": (
+        """time,method,bytes,duration
+        2022-06-11T08:15:30Z,GET,5120,0.125
+        2022-06-11T08:15:31Z,POST,-,0.25
+        2022-06-11T08:15:40Z,GET,77,1e-3""",
+        "dcnn",
+        [],
+    ),
+    "SAS": (
+        """subject,visit,weight,arm
+        001-A,11JUN2022,71.5,placebo
+        002-A,12JUL2022,.,drug
+        003-B,13JUL2022,80.25,drug""",
+        "cdnc",
+        [],
+    ),
+    "survey": (
+        """Timestamp,Age,Satisfaction,Children,Degree
+        2022/06/11 8:15:30 AM,34,Very satisfied,0,Bachelor's degree
+        2022/06/11 9:05:10 PM,51,Neither agree nor disagree,2,No degree
+        2022/06/13 1:00:00 PM,N.A.,Very satisfied,3+,Bachelor's degree""",
+        "dnccc",
+        [],
+    ),
+    "survey with scales": (
+        """q1,q2,q3,income
+        5,Agree,1-2 times,"30,000-50,000"
+        4,Disagree,3 times or more,"50,000-80,000"
+        ?,Agree,1-2 times,prefer not to say""",
+        "nccc",
+        [],
+    ),
+    "versions and codes": (
+        """version,ip,product,ratio
+        1.2.10,10.0.0.1,0042,3:1
+        10.4.11,10.0.0.2,0007,2:1
+        1.3.0,10.0.0.1,0042,3:1""",
+        "ccnc",
+        [],
+    ),
+    "bars, dates in words": (
+        """when|amount|currency
+        March 3, 2022|1,200.00|USD
+        Sept. 14, 2022|75|EUR
+        December 31, 2021|1,000,000.5|USD""",
+        "dnc",
+        [],
+    ),
+    "two formats in a column": (
+        """day,price
+        2022-06-11,1.5
+        06/13/2022,"2,5"
+        2022-06-12,ten""",
+        "cc",
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_files_are_read_as_by_a_person(name, library):
+    content, letters, doubtful = FILES[name]
+    content = inspect.cleandoc(content)
+    separator = next(mark for mark in ";|," if mark in content)
+    table = pd.read_csv(StringIO(content), sep=separator)
+    if library == "polars":
+        table = pl.read_csv(StringIO(content), separator=separator)
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("always")
+        encoder = TableEncoder(min_frequency=1).fit(table)
+    assert "".join(kind[0] for kind in encoder.column_kinds_.values()) == letters
+    message = " ".join(str(item.message) for item in record)
+    assert re.findall(r"Column '([^']*)' (?:is|could)", message) == doubtful
