@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_diabetes, load_wine
 
 from skbackprop import TabularRegressor
 from skbackprop.tabular import TableEncoder
@@ -432,3 +433,16 @@ def test_files_are_read_as_by_a_person(name, library):
     assert "".join(kind[0] for kind in encoder.column_kinds_.values()) == letters
     message = " ".join(str(item.message) for item in record)
     assert re.findall(r"Column '([^']*)' (?:is|could)", message) == doubtful
+
+
+@pytest.mark.parametrize("load", [load_diabetes, load_wine])
+def test_a_table_in_a_file_with_decimal_commas_gives_the_same_predictions(load):
+    table, y = load(return_X_y=True, as_frame=True)
+    levels = np.array(["low", "Very Good", "Bachelor's degree"])
+    table = table.assign(group=levels[np.arange(len(y)) % 3])
+    file = StringIO(table.to_csv(sep=";", decimal=",", index=False))
+    read = pd.read_csv(file, sep=";")
+    settings = {"max_iter": 1, "blend": None, "random_state": 0}
+    models = [TabularRegressor(2, **settings).fit(X, y) for X in (table, read)]
+    assert models[0].column_kinds_ == models[1].column_kinds_
+    np.testing.assert_array_equal(models[0].predict(table), models[1].predict(read))
