@@ -304,8 +304,7 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
             doubt = Doubt(problem, public, "reads such values as missing")
     elif has_many and share > 0.5:
         problem = (
-            f"is read as a category of {len(strings)} levels, which are too rare to be of use. "
-            "Drop it"
+            f"is read as a category of {len(strings)} levels, most of which are too rare. Drop it"
         )
         doubt = Doubt(problem, "text", "compares parts of its strings")
     return InferredKind("category", "other strings", doubt=doubt)
