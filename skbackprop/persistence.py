@@ -57,6 +57,7 @@ _CLASSES = {
         "OutputBiasInit",
         *("TabularClassifierNetworks", "TabularRegressorNetworks"),
     ],
+    "tabular._string_formats": ["DateFormat", "NumberFormat"],
     "tabular._table_encoding": ["FittedEncoding", "UnscaledRows"],
     "tabular.numeric_encoders": ["RobustScaling"],
 }

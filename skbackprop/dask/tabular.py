@@ -26,7 +26,7 @@ from ..tabular._categorical_encoding import (
     TargetEncoding,
     TargetMoments,
 )
-from ..tabular._column_values import Kind, is_missing
+from ..tabular._column_values import InferredKind, is_missing
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ..tabular._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
@@ -216,19 +216,23 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
             find_constraints(self.monotonic_cst, columns, kinds),
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, self._blocks.n_rows)
-        self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
+        self._set_kinds(columns, rows)
         self._blocks = self._blocks.map(_encode_block, reader=reader, features=self._features)
         return rows
 
     def _fit_categories(
-        self, reader: BaseTabular, columns: TableColumns, kinds: Sequence[Kind], center: Any
+        self,
+        reader: BaseTabular,
+        columns: TableColumns,
+        kinds: Sequence[InferredKind],
+        center: Any,
     ) -> CategoricalEncoding:
         """Return the categories, and target statistics, of all rows.
 
         `center`, one number or one for each target, is subtracted from the targets before they and
         their squares are summed.
         """
-        indices = [index for index, kind in enumerate(kinds) if kind == "category"]
+        indices = [index for index, item in enumerate(kinds) if item.kind == "category"]
         blocks = self._blocks.map_and_gather(
             _sum_by_category, reader=reader, center=center, indices=indices
         )

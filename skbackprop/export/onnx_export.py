@@ -42,7 +42,8 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     The input ``X`` is a float32 tensor of shape (n, n_features), or with rows of the shape that
     they had in training. A tabular estimator or `TableEncoder` that was fitted to columns of
     strings has an input of shape (n, 1) for each column instead, with the name of the column:
-    strings for categories, float32 for other columns. Missing values are NaN, and empty strings.
+    strings for categories, float32 for other columns, also for numbers in strings, which you parse
+    before. Missing values are NaN, and empty strings.
     Padding at the end of sequences is not exported: the model takes sequences of full length. The
     outputs have the names and shapes of skl2onnx:
 

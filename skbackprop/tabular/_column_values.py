@@ -7,19 +7,25 @@ date with a time zone stands for its wall-clock time.
 from __future__ import annotations
 
 import datetime
-import math
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from reprlib import repr as short_repr
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from ..utils.arrays import Array
+from ._string_formats import (
+    DateFormat,
+    Format,
+    FormatFit,
+    NumberFormat,
+    find_format,
+    is_missing_word,
+)
 
 # "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
 Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
@@ -107,13 +113,8 @@ def to_floats(values: Sequence[Any], label: str) -> Array:
         raise_infinite(label)
 
 
-def check_role(
-    values: Sequence[Any], role: Role, label: str, *, strings: bool = False
-) -> dict[Role, type]:
-    """Return the roles of values; raise if some are not of the role that they had in `fit`.
-
-    Strings are accepted with `strings`, and missing values always.
-    """
+def check_role(values: Sequence[Any], role: Role, label: str) -> dict[Role, type]:
+    """Return the roles of values; raise if some are not of the role that they had in `fit`."""
     types = check_supported(values, label)
     accepted = {role, "missing"}
     if types.keys() <= accepted:
@@ -121,23 +122,16 @@ def check_role(
     for row, value in enumerate(values):
         if find_role(type(value)) in accepted or is_missing(value):
             continue
-        if strings and isinstance(value, str):
-            continue
-        raise_changed(value, row, role, label)
+        notes = {
+            "number": ", with NaN for missing ones,",
+            "date": ", for example by pandas.to_datetime, with None for missing ones,",
+        }
+        raise ValueError(
+            f"{label} held {PLURALS[role]} in fit, but now holds {short_repr(value)} "
+            f"({type(value).__name__}) in row {row}. Convert the column to "
+            f"{PLURALS[role]}{notes.get(role, '')} or fit again."
+        )
     return types
-
-
-def raise_changed(value: Any, row: int, role: Role, label: str) -> NoReturn:
-    """Raise an error about a value that is not of the role that its column had in `fit`."""
-    notes = {
-        "number": ", with NaN for missing ones,",
-        "date": ", for example by pandas.to_datetime, with None for missing ones,",
-    }
-    raise ValueError(
-        f"{label} held {PLURALS[role]} in fit, but now holds {short_repr(value)} "
-        f"({type(value).__name__}) in row {row}. Convert the column to "
-        f"{PLURALS[role]}{notes.get(role, '')} or fit again."
-    )
 
 
 def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
@@ -180,8 +174,6 @@ _MAX_YEARS = 140_000
 SECONDS_A_DAY = 86_400
 _SECONDS_A_MONTH = 30.436875 * SECONDS_A_DAY  # the mean of the Gregorian calendar
 
-_ISO_DATE = re.compile(r"\s*(\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?)\s*")
-
 
 def as_microsecond_dates(dates: Array) -> Array:
     """Return an array of datetime64 of any unit as datetime64[us], clipped to its range."""
@@ -202,52 +194,29 @@ def as_seconds(durations: Array) -> Array:
     return np.asarray(seconds, dtype=np.float64)
 
 
-def parse_iso_date(text: str) -> datetime.datetime | None:
-    """Return a date in ISO 8601 form, with or without a time; None for other texts."""
-    match = _ISO_DATE.fullmatch(text)
-    if match is None:
-        return None
-    try:
-        return datetime.datetime.fromisoformat(match[1].rstrip())
-    except ValueError:
-        return None
-
-
 def convert_values(values: Sequence[Any], kind: Kind, label: str) -> Any:
     """Return the Python objects of a column of any kind but "category" as they are encoded.
 
-    Text is a list, dates are datetime64[us], and other kinds are float64. Missing values, and
-    strings without a number, are NaN or NaT.
+    Text is a list, dates are datetime64[us], and other kinds are float64. Missing values are NaN or
+    NaT. Strings of numbers and dates are parsed before.
     """
     if kind == "text":
         check_supported(values, label)
         return values
-    if kind == "numeric_string":
-        check_role(values, "number", label, strings=True)
-        values = [parse_number(value) if isinstance(value, str) else value for value in values]
     if kind in ("number", "numeric_string"):
         numbers = to_floats(values, label)
         if np.isinf(numbers).any():
             raise_infinite(label)
         return numbers
     assert kind in ("date", "time", "duration")
-    check_role(values, kind, label, strings=kind == "date")
+    check_role(values, kind, label)
     if kind == "date":
-        dates = np.array([_to_date(value) for value in values], dtype="M8[us]")
-        for row in np.flatnonzero(np.isnat(dates)).tolist():
-            if isinstance(values[row], str) and values[row].strip():
-                raise_changed(values[row], row, "date", label)
-        return dates
+        return np.array([_to_date(value) for value in values], dtype="M8[us]")
     return np.array([_to_seconds(value) for value in values], dtype=np.float64)
 
 
 def _to_date(value: Any) -> np.datetime64:
-    """Return a date of any type, with NaT for a missing value and any other string.
-
-    A period is represented by its start.
-    """
-    if isinstance(value, str):
-        value = parse_iso_date(value)
+    """Return a date of any type, with NaT for a missing value; a period by its start."""
     if is_missing(value):
         return np.datetime64("NaT", "us")
     value = getattr(value, "start_time", value)  # pandas.Period has it
@@ -274,47 +243,86 @@ def _to_seconds(value: Any) -> float:
 
 # ------------------------------------------------------------------------------ kinds
 
-# Numbers are digits with or without commas between thousands. Codes may have leading zeros.
-_NUMBER = re.compile(
-    r"\s*([+-]?(?!0[\d,])(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)"
-    r"\s*(%?)\s*",
-    re.ASCII,
-)
-
-# A column of strings is text if it has more distinct values than this, if more than this share of
-# its values are distinct, and if these have at least this many words on average.
-MIN_TEXTS, MIN_DISTINCT, MIN_WORDS = 30, 0.5, 2.0
+# A column of strings is text if it has more distinct values than this. They must have two words on
+# average if most values are distinct, and five words if values repeat up to 20 times.
+_MIN_TEXTS, _TEXT_RULES = 30, ((0.5, 2.0), (0.05, 5.0))
+# A category with at least this number of distinct numbers or dates may be misread.
+_MIN_PARSED = 5
 
 
-def parse_number(text: str) -> float:
-    """Return the number in a string, NaN if there is none; a percentage is divided by 100."""
-    match = _NUMBER.fullmatch(text)
-    if match is None:
-        return np.nan
-    number = float(match[1].replace(",", ""))
-    return number / 100 if match[2] else number
+class Doubt(NamedTuple):
+    """What may be wrong with a column, a kind of `column_kinds`, and what this kind does."""
+
+    problem: str
+    kind: Kind
+    effect: str
 
 
-def infer_kind_of_strings(values: Sequence[Any]) -> Kind:
+class InferredKind(NamedTuple):
+    """The kind of a column, the reason, the format of numbers or dates in strings, and a doubt.
+
+    Dates always have a format, because those of new rows may be strings.
+    """
+
+    kind: Kind
+    reason: str
+    format: Format | None = None
+    doubt: Doubt | None = None
+
+
+# The kinds of columns of numbers or dates, and strings that stand for missing values.
+_STRINGS_BESIDE: Mapping[Role, InferredKind] = {
+    "number": InferredKind("numeric_string", "values are numbers", NumberFormat()),
+    "date": InferredKind("date", "values are dates", DateFormat()),
+}
+
+
+def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     """Return the kind of a column of strings and missing values.
 
-    Blank strings are missing in columns of numbers and dates.
+    In columns of numbers and dates, words such as "n/a" are missing values.
     """
     counts = {value: n for value, n in Counter(values).items() if not is_missing(value)}
     if not all(isinstance(value, str) for value in counts):
-        return "category"
-    strings = [value for value in counts if value and not value.isspace()]
-    if strings and not any(map(math.isnan, map(parse_number, strings))):
-        return "numeric_string"
-    if strings and all(map(parse_iso_date, strings)):
-        return "date"
-    # Text has many distinct values, of several words on average.
-    has_many = len(strings) > max(MIN_TEXTS, MIN_DISTINCT * sum(counts.values()))
-    is_text = has_many and len(" ".join(strings).split()) >= MIN_WORDS * len(strings)
-    return "text" if is_text else "category"
+        return InferredKind("category", "values are neither strings nor numbers")
+    strings = [value for value in counts if not is_missing_word(value)]
+    fit = find_format(strings, (NumberFormat, DateFormat))
+    kind: Kind = "date" if fit and isinstance(fit.format, DateFormat) else "numeric_string"
+    if fit is not None and not fit.misfits:
+        return InferredKind(kind, f"strings are {fit.format}", fit.format, _doubt_format(fit))
+    share = len(strings) / max(1, sum(counts.values()))
+    n_words = len(" ".join(strings).split()) / max(1, len(strings))
+    has_many = len(strings) > _MIN_TEXTS
+    if has_many and any(share > least and n_words >= words for least, words in _TEXT_RULES):
+        return InferredKind("text", f"strings of {n_words:.1f} words on average")
+    doubt = None
+    if fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED:
+        if not all(map(str.isdecimal, fit.misfits)):  # codes such as 007 are no misfits
+            values = ", ".join(map(short_repr, fit.misfits[:3]))
+            problem = f"is read as a category, because it holds {values} beside {fit.format}"
+            public: Kind = "date" if kind == "date" else "number"
+            doubt = Doubt(problem, public, "reads such values as missing")
+    elif has_many and share > 0.5:
+        problem = (
+            f"is read as a category of {len(strings)} levels, most of which are too rare. Drop it"
+        )
+        doubt = Doubt(problem, "text", "compares parts of its strings")
+    return InferredKind("category", "other strings", doubt=doubt)
 
 
-def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
+def _doubt_format(fit: FormatFit) -> Doubt | None:
+    """Return the doubt about a format if another one fits as well."""
+    if fit.other is None:
+        return None
+    problem = f"is read as {fit.format}, but could be {fit.other} as well. If so,"
+    if isinstance(fit.format, DateFormat):
+        remedy = "convert it by pandas.to_datetime(..., dayfirst=True)"
+        return Doubt(f"{problem} {remedy}", "date", "confirms the order")
+    remedy = "remove the separators of thousands, and replace the decimal comma"
+    return Doubt(f"{problem} {remedy}", "number", "confirms the decimal point")
+
+
+def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
     """Return the kind of a column of objects; an empty one is numeric.
 
     Raises
@@ -330,14 +338,16 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
     roles = [role for role in PLURALS if role in types]
     if "level" in types:
         levels = [value for value in values if find_role(type(value)) in ("level", "missing")]
-        kind = infer_kind_of_strings(levels)
+        inferred = infer_kind_of_strings(levels)
         if roles == ["level"]:
-            return kind
-        if (kind, roles) in (
-            ("numeric_string", ["number", "level"]),
-            ("date", ["level", "date"]),
-        ):
-            return kind
+            return inferred
+        other, *more = [role for role in roles if role != "level"]
+        strings = _STRINGS_BESIDE.get(other)
+        if strings is not None and not more:
+            if all(is_missing(x) or (isinstance(x, str) and is_missing_word(x)) for x in levels):
+                return strings
+            if inferred.kind == strings.kind:
+                return inferred
     if len(roles) > 1:
         role, other_role = roles[:2]
         row, value = next(p for p in enumerate(values) if find_role(type(p[1])) == other_role)
@@ -347,4 +357,6 @@ def infer_column_kind(values: Sequence[Any], label: str) -> Kind:
             'the column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings '
             "with astype(str)."
         )
-    return roles[0] if roles else "number"
+    kind: Kind = roles[0] if roles else "number"
+    reason = f"values are {PLURALS[kind]}" if roles else "no values"
+    return InferredKind(kind, reason, DateFormat() if kind == "date" else None)

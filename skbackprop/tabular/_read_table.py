@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain
 from numbers import Integral
+from reprlib import repr as short_repr
 from typing import Any
 
 import narwhals.stable.v2 as nw
@@ -14,22 +15,23 @@ import numpy as np
 from scipy.sparse import csc_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
+from ..training.diagnostics import warn
 from ..utils.arrays import Array
 from ._column_values import (
+    Doubt,
+    InferredKind,
     Kind,
     as_microsecond_dates,
     as_seconds,
     convert_values,
-    find_role,
     find_roles,
     infer_column_kind,
     infer_kind_of_strings,
     is_missing,
-    parse_iso_date,
-    parse_number,
     raise_infinite,
     raise_unsupported,
 )
+from ._string_formats import DateFormat, Format, NumberFormat, find_format, parse_strings
 
 # The kinds of columns that `column_kinds` may name.
 VALID_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
@@ -40,6 +42,9 @@ NUMERIC_KINDS = ("number", "numeric_string", "duration")
 # A frame with at most this number of rows is read as an array of objects, because access to each
 # column of a frame takes up to a tenth of a millisecond.
 FEW_ROWS = 64
+
+# The reason for the kind of a column that the user has named.
+_CHOSEN = "chosen"
 
 # The kinds of NumPy dtypes that a column may have.
 _KINDS = "fiubOUmM"
@@ -54,25 +59,35 @@ class TableColumns:
         The table.
     names : sequence or None
         The names of the columns.
+
+    Attributes
+    ----------
+    inferred : sequence of InferredKind
+        The kind of each column, after `find_kinds`.
+    misfits : list of str
+        For each column with strings that do not have its format, how many there are.
     """
 
     def __init__(self, table: Any, names: Sequence[Any] | None) -> None:
         self.table = table
         self.n_rows, self.n_columns = table.shape
         self.names = names
+        self.inferred: Sequence[InferredKind] = ()
+        self.misfits: list[str] = []
 
     def label(self, column: int) -> str:
         """Return the name of a column in errors."""
         return f"Column {column}" if self.names is None else f"Column {self.names[column]!r}"
 
-    def kind(self, column: int) -> Kind:
+    def infer(self, column: int) -> InferredKind:
         """Return the kind of a column; raise if its values are mixed or not supported."""
         array = self.array(column)
         if array.dtype.kind in "OU":
             return infer_column_kind(array.tolist(), self.label(column))
+        reason = f"dtype {array.dtype}"
         if array.dtype.kind == "M":
-            return "date"
-        return "duration" if array.dtype.kind == "m" else "number"
+            return InferredKind("date", reason, DateFormat())
+        return InferredKind("duration" if array.dtype.kind == "m" else "number", reason)
 
     def array(self, column: int) -> Array:
         """Return a column as an array, of objects if they are not numbers, dates or durations."""
@@ -90,7 +105,9 @@ class TableColumns:
         table: Array = self.table
         return table
 
-    def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Any:
+    def numbers(
+        self, columns: Sequence[int], kinds: Sequence[Kind], formats: Mapping[int, Format]
+    ) -> Any:
         """Return columns with one number per value as a float64 matrix."""
         X = self.table
         # Convert all columns at once, which is four times as fast for a single row.
@@ -105,14 +122,14 @@ class TableColumns:
                             return numbers
         matrix = np.empty((self.n_rows, len(columns)))
         for position, column in enumerate(columns):
-            matrix[:, position] = self.read(column, kinds[column])
+            matrix[:, position] = self.read(column, kinds[column], formats.get(column))
         return matrix
 
-    def read(self, column: int, kind: Kind) -> Any:
+    def read(self, column: int, kind: Kind, form: Format | None = None) -> Any:
         """Return a column of any kind but "category" as it is encoded.
 
         Text is a list, dates are datetime64[us], and other kinds are float64. Missing values, and
-        strings without a number, are NaN or NaT.
+        strings that do not have the format, are NaN or NaT.
         """
         array = self.array(column)
         dtype = array.dtype.kind
@@ -126,7 +143,15 @@ class TableColumns:
             return as_microsecond_dates(array)
         if kind == "duration" and dtype == "m":
             return as_seconds(array)
-        return convert_values(self.values(column), kind, self.label(column))
+        values = self.values(column)
+        if form is not None:
+            values, misfits = parse_strings(values, form)
+            if misfits:
+                self.misfits.append(
+                    f"{self.label(column)}: {sum(misfits.values())} of {len(values)} values are "
+                    f"not {form}, such as {short_repr(next(iter(misfits)))}"
+                )
+        return convert_values(values, kind, self.label(column))
 
 
 class FrameColumns(TableColumns):
@@ -137,20 +162,20 @@ class FrameColumns(TableColumns):
         self.frame = frame
         self.dtypes = frame.schema.dtypes()
 
-    def kind(self, column: int) -> Kind:
+    def infer(self, column: int) -> InferredKind:
         """Return the kind of a column; raise if its values are mixed or not supported."""
         dtype = self.dtypes[column]
         if is_numeric(dtype):
-            return "number"
+            return InferredKind("number", f"dtype {dtype}")
         if dtype in (nw.Categorical, nw.Enum):
-            return "category"
+            return InferredKind("category", f"dtype {dtype}")
         if dtype == nw.Time:
-            return "time"
+            return InferredKind("time", f"dtype {dtype}")
         if dtype == nw.String:
             return infer_kind_of_strings(self.values(column))
         if dtype == nw.Binary and (values := self.values(column)).count(None) < len(values):
             raise_unsupported(values, self.label(column))
-        return super().kind(column)
+        return super().infer(column)
 
     def array(self, column: int) -> Array:
         """Return a column as an array, of objects if they are not numbers, dates or durations."""
@@ -183,9 +208,9 @@ class SparseColumns(TableColumns):
         super().__init__(X, None)
         self.X = csc_array(X)
 
-    def kind(self, column: int) -> Kind:
+    def infer(self, column: int) -> InferredKind:
         """Return that a column is numeric."""
-        return "number"
+        return InferredKind("number", f"dtype {self.X.dtype}")
 
     def array(self, column: int) -> Array:
         """Return a column as an array, zeros included."""
@@ -196,7 +221,9 @@ class SparseColumns(TableColumns):
         """Return the table as an array."""
         return np.asarray(self.X.toarray())
 
-    def numbers(self, columns: Sequence[int], kinds: Sequence[Kind]) -> Any:
+    def numbers(
+        self, columns: Sequence[int], kinds: Sequence[Kind], formats: Mapping[int, Format]
+    ) -> Any:
         """Return columns as a sparse matrix of float64."""
         X = self.X[:, columns].astype(np.float64)
         is_infinite = np.isinf(X.data)
@@ -331,10 +358,11 @@ def is_numeric(dtype: Any) -> bool:
 
 def find_kinds(
     columns: TableColumns, categorical_features: Any, column_kinds: Mapping[Any, Kind]
-) -> list[Kind]:
+) -> list[InferredKind]:
     """Return the kind of each column.
 
-    `column_kinds` comes first, then `categorical_features`, and then the values.
+    `column_kinds` comes first, then `categorical_features`, and then the values. A warning names
+    the columns that may be misread.
 
     Raises
     ------
@@ -345,23 +373,36 @@ def find_kinds(
         _find_categorical_columns(categorical_features, columns), "category"
     )
     choices |= _kinds_by_position(column_kinds, columns)
-    kinds: list[Kind] = []
+    kinds: list[InferredKind] = []
     for column in range(columns.n_columns):
         choice = choices.get(column)
         if choice == "category":
-            kinds.append(choice)
+            kinds.append(InferredKind(choice, _CHOSEN))
             continue
-        kind = columns.kind(column)
+        inferred = columns.infer(column)
         if choice is not None:
-            kind = _override_kind(columns, column, kind, choice)
-        elif kind == "category" and not isinstance(categorical_features, str):
+            inferred = _override_kind(columns, column, inferred, choice)
+        elif inferred.kind == "category" and not isinstance(categorical_features, str):
             raise ValueError(
                 f"{columns.label(column)} is not numeric, but is not among the "
                 f"categorical_features={categorical_features!r}. Add it, convert it to numbers, or "
                 'set categorical_features="from_dtype" to treat all such columns as categories.'
             )
-        kinds.append(kind)
+        kinds.append(inferred)
+    if doubts := [
+        _describe_doubt(columns, i, item.doubt) for i, item in enumerate(kinds) if item.doubt
+    ]:
+        message = " ".join(["Some columns may be misread.", *doubts])
+        warn(f"{message} Columns in column_kinds cause no warning.", UserWarning)
+    columns.inferred = kinds
     return kinds
+
+
+def _describe_doubt(columns: TableColumns, column: int, doubt: Doubt) -> str:
+    """Return a sentence about a column that may be misread."""
+    key = column if columns.names is None else columns.names[column]
+    choice = f"column_kinds={{{key!r}: {doubt.kind!r}}}"
+    return f"{columns.label(column)} {doubt.problem}; {choice} {doubt.effect}."
 
 
 def _find_categorical_columns(categorical_features: Any, columns: TableColumns) -> list[int]:
@@ -405,7 +446,7 @@ def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) 
 
 
 def find_constraints(
-    monotonic_cst: Any, columns: TableColumns, kinds: Sequence[Kind]
+    monotonic_cst: Any, columns: TableColumns, kinds: Sequence[InferredKind]
 ) -> Sequence[int]:
     """Return the constraint of each column, -1, 0 or 1, that `monotonic_cst` gives.
 
@@ -430,7 +471,7 @@ def find_constraints(
                 "monotonic_cst must map columns of X to -1 (decreasing), 0 (no constraint) or 1 "
                 f"(increasing), got {value!r} for the column {name!r}. The columns are {names}."
             )
-        kind = kinds[names.index(name)]
+        kind = kinds[names.index(name)].kind
         if value and kind not in NUMERIC_KINDS:
             raise ValueError(
                 f"monotonic_cst must be 0 for columns that are not numbers, got {value!r} for "
@@ -440,27 +481,25 @@ def find_constraints(
     return [int(monotonic_cst.get(name, 0)) for name in names]
 
 
-def _override_kind(columns: TableColumns, column: int, kind: Kind, choice: Kind) -> Kind:
+def _override_kind(
+    columns: TableColumns, column: int, inferred: InferredKind, choice: Kind
+) -> InferredKind:
     """Return the kind of a column that the user names, after a check of the values."""
+    kind = inferred.kind
     if choice == kind or (choice == "number" and kind in NUMERIC_KINDS):
-        return kind
+        return inferred._replace(reason=_CHOSEN, doubt=None)
     if choice == "text" and not isinstance(columns, SparseColumns):
-        return "text"
+        return InferredKind("text", _CHOSEN)
     if choice in ("number", "date") and kind in ("category", "text", "date", "numeric_string"):
         values = [value for value in columns.values(column) if not is_missing(value)]
-        strings = [value for value in values if isinstance(value, str)]
-        if choice == "number" and not all(math.isnan(parse_number(value)) for value in strings):
-            return "numeric_string"
-        if choice == "date" and all(
-            not value.strip() or parse_iso_date(value)
-            if isinstance(value, str)
-            else find_role(type(value)) == "date"
-            for value in values
-        ):
-            return "date"
+        strings = [value for value in dict.fromkeys(values) if isinstance(value, str)]
+        fit = find_format(strings, (NumberFormat if choice == "number" else DateFormat,), 0)
+        if fit is not None:
+            kind = "numeric_string" if choice == "number" else "date"
+            return InferredKind(kind, f"{_CHOSEN}, {fit.format}", fit.format)
     raise ValueError(
         f"{columns.label(column)} can't be of the kind {choice!r} that column_kinds gives: its "
-        f"values are of the kind {kind!r}. Numbers may be strings such as '1,234' or '12 %', and "
-        "dates strings in ISO 8601 format such as '2024-12-31'. Convert the column, or remove it "
+        f"values are of the kind {kind!r}. Numbers and dates may be strings, such as '1,234', "
+        "'12 %' and '2024-12-31'. Convert the column, or remove it "
         "from column_kinds."
     )

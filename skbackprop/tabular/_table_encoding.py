@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
+from ..training.diagnostics import warn
 from ..utils.arrays import Array, as_dense
 from ._categorical_encoding import (
     CategoricalEncoding,
@@ -19,7 +20,7 @@ from ._categorical_encoding import (
     count_categories,
     draw_target_folds,
 )
-from ._column_values import Kind
+from ._column_values import InferredKind, Kind, is_missing
 from ._date_and_text_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._random_slopes import RandomSlopes
 from ._read_table import (
@@ -29,6 +30,7 @@ from ._read_table import (
     find_constraints,
     find_kinds,
 )
+from ._string_formats import Format
 from .numeric_encoders import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
@@ -82,6 +84,8 @@ class FittedEncoding:
         Whether the table was sparse.
     kinds : sequence of str
         The kind of each column.
+    formats : dict
+        The format of the strings of each column of dates, and of numbers in strings.
     column_encodings : dict
         The encoding of each column of dates, times of day and text as several numbers. Text comes
         last.
@@ -97,6 +101,7 @@ class FittedEncoding:
     categories: CategoricalEncoding
     is_sparse: bool
     kinds: Sequence[Kind]
+    formats: Mapping[int, Format]
     column_encodings: Mapping[int, ColumnEncoding]
     interactions: RandomSlopes | None
     constraints: Sequence[int]
@@ -120,7 +125,7 @@ class FittedEncoding:
         """
         kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
         constraints = find_constraints(monotonic_cst, columns, kinds)
-        category_columns = [i for i, kind in enumerate(kinds) if kind == "category"]
+        category_columns = [i for i, item in enumerate(kinds) if item.kind == "category"]
         levels, codes = _fit_levels(columns, category_columns, settings.min_frequency)
         check_consistent_length(columns.table, y)
         categories = CategoricalEncoding.from_levels(
@@ -143,7 +148,7 @@ class FittedEncoding:
     def from_categories(
         cls,
         columns: TableColumns,
-        kinds: Sequence[Kind],
+        inferred: Sequence[InferredKind],
         categories: CategoricalEncoding,
         codes: Array,
         random_state: Any,
@@ -157,7 +162,9 @@ class FittedEncoding:
         ----------
         columns : TableColumns
             The table, or a sample of its rows.
-        kinds, categories : object
+        inferred : sequence of InferredKind
+            The kind of each column.
+        categories : CategoricalEncoding
             As for the class. The folds of target statistics are those of these rows.
         codes : array of int of shape (n, n_categorical)
             The codes of categories.
@@ -177,11 +184,13 @@ class FittedEncoding:
         rows : UnscaledRows
             The rows of `columns`, with out-of-fold target statistics.
         """
+        kinds = [item.kind for item in inferred]
+        formats = {i: item.format for i, item in enumerate(inferred) if item.format is not None}
         numeric_columns = [i for i, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
         encoded_columns = [i for i, kind in enumerate(kinds) if kind in ("date", "time")]
         encoded_columns += [i for i, kind in enumerate(kinds) if kind == "text"]
         is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
-        numbers = columns.numbers(numeric_columns, kinds)
+        numbers = columns.numbers(numeric_columns, kinds, formats)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
         interactions = None
         if y is not None and not is_sparse and numeric_columns and len(categories.columns):
@@ -204,7 +213,7 @@ class FittedEncoding:
         encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
             encodings[column], numbers_of_column, scaling = _fit_column_encoding(
-                columns, column, kinds[column], random_state
+                columns, column, inferred[column], random_state
             )
             blocks.append(numbers_of_column)
             scalings.append(scaling)
@@ -214,6 +223,7 @@ class FittedEncoding:
             categories,
             is_sparse,
             kinds,
+            formats,
             encodings,
             interactions,
             constraints,
@@ -223,17 +233,21 @@ class FittedEncoding:
     def read_rows(self, columns: TableColumns, folds: Array | None = None) -> UnscaledRows:
         """Return the rows of a table as numbers and codes.
 
-        With folds, target statistics and interactions are out of fold.
+        With folds, target statistics and interactions are out of fold. A warning counts the strings
+        that do not have the format of their column.
         """
         codes = self.categories.read_codes(columns)
-        numbers = columns.numbers(self.numeric_columns, self.kinds)
+        numbers = columns.numbers(self.numeric_columns, self.kinds, self.formats)
         blocks = [numbers]
         if self.categories.statistics is not None:
             blocks.append(self.categories.encode_target(codes, folds))
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
         for column, encoding in self.column_encodings.items():
-            blocks.append(encoding.encode(columns.read(column, self.kinds[column])))
+            values = columns.read(column, self.kinds[column], self.formats.get(column))
+            blocks.append(encoding.encode(values))
+        if columns.misfits:
+            warn(f"{'; '.join(columns.misfits)}; they are treated as missing.", UserWarning)
         return UnscaledRows(_join_columns(blocks), codes)
 
     def _encode_interactions(self, numbers: Array, codes: Array, folds: Array | None) -> Array:
@@ -310,6 +324,25 @@ class FittedEncoding:
         public = ["number" if kind == "numeric_string" else kind for kind in self.kinds]
         return dict(zip(keys, public, strict=True))
 
+    def describe_columns(self, columns: TableColumns, rows: UnscaledRows) -> list[str]:
+        """Return a line for each column of `fit`: kind, reason, missing values and levels."""
+        sources, lines = self.matrix_sources.tolist(), []
+        levels = dict(zip(self.categories.columns, self.categories.levels, strict=True))
+        for column, kind in self.name_kinds(None).items():
+            suffix, label = "", columns.label(column).removeprefix("Column")
+            reason = columns.inferred[column].reason
+            if column in levels:
+                all_levels = {*levels[column].frequent, *levels[column].infrequent} - {None}
+                suffix = f", {len(all_levels)} levels"
+            if column in sources and column not in levels:
+                is_nan = np.isnan(as_dense(rows.numbers[:, [sources.index(column)]]))
+            else:
+                is_nan = np.array([is_missing(value) for value in columns.values(column)])
+            lines.append(
+                f"column{label}: {kind} ({reason}), {100 * is_nan.mean():.3g} % missing{suffix}"
+            )
+        return lines
+
     @property
     def n_embedded(self) -> int:
         """The number of scaled outputs, which come first, without the outputs of text."""
@@ -370,10 +403,11 @@ def _fit_levels(
 
 
 def _fit_column_encoding(
-    columns: TableColumns, column: int, kind: Kind, random_state: Any
+    columns: TableColumns, column: int, inferred: InferredKind, random_state: Any
 ) -> tuple[ColumnEncoding, Array, RobustScaling]:
     """Return the encoding of a column as several numbers, these numbers, and their scaling."""
-    values, label = columns.read(column, kind), columns.label(column)
+    kind, label = inferred.kind, columns.label(column)
+    values = columns.read(column, kind, inferred.format)
     encoding: ColumnEncoding
     if kind == "date":
         encoding = DateEncoding.fit(values, label)

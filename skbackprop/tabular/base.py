@@ -310,16 +310,25 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             columns, y if target_type else None, settings, group, True, self.monotonic_cst
         )
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
-        blend = self._blended_estimators(columns.n_rows)
-        others = [item for item in blend if not isinstance(item, BOOSTED)]
-        if any(encoding.constraints) and others:
-            raise ValueError(
-                f"blend must hold no {type(others[0]).__name__} with monotonic_cst, got "
-                f"{self.blend!r}, because only networks and gradient boosting of scikit-learn have "
-                f'monotone predictions. Remove it, or set blend="{BOOSTING}".'
-            )
-        self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
+        if any(encoding.constraints):
+            for item in self._blended_estimators(columns.n_rows):
+                if not isinstance(item, BOOSTED):
+                    raise ValueError(
+                        f"blend must hold no {type(item).__name__} with monotonic_cst, got "
+                        f"{self.blend!r}, because only networks and gradient boosting of "
+                        "scikit-learn have monotone predictions. Remove it, or set "
+                        f'blend="{BOOSTING}".'
+                    )
+        self._set_kinds(columns, rows)
         return rows
+
+    def _set_kinds(self, columns: TableColumns, rows: UnscaledRows) -> None:
+        """Set `column_kinds_`; with `verbose`, print a line for each column."""
+        encoding = self._features.encoding
+        self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
+        if self.verbose:
+            for line in encoding.describe_columns(columns, rows):
+                print(f"[{type(self).__name__}] {line}", flush=True)
 
     def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         """Return the user's validation rows."""

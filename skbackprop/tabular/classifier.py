@@ -67,7 +67,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         strings are numbers, dates or text.
     column_kinds : dict or None, default=None
         The kind of each column, as in `TableEncoder`, by its name or position: "number",
-        "category", "text", "date", "time" or "duration". None infers them from dtypes and values.
+        "category", "text", "date", "time" or "duration". None infers them from dtypes and values,
+        and a warning names columns that may be misread.
     monotonic_cst : array-like of int, dict or None, default=None
         The columns in which the probability of ``classes_[1]`` is monotone, with the values of
         `HistGradientBoostingClassifier`: 1 if it must not fall when the number rises, -1 if it
@@ -99,8 +100,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         fewer networks (at least 2) and fewer training cycles, and leaves out estimators of `blend`,
         each with a ConvergenceWarning.
     verbose : bool or int, default=False
-        Whether to print a line after each training cycle of each ensemble, with its validation
-        loss.
+        Whether to print a line for each column, with its kind, the reason, missing values and
+        levels, and one after each training cycle of each ensemble, with its validation loss.
     random_state : int, RandomState instance or None, default=None
         Seed of the initial weights, folds, frequencies of cosines and the order of rows.
 

@@ -29,20 +29,25 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
       ``x = 2 (value - median) / (max - min)`` if the quartiles are equal, followed by the smooth
       clip ``x / sqrt(1 + (x/3)^2)``, which is close to x near zero and stays within [-3, 3] [1]_.
       Missing values become the median. Booleans are numbers, and durations are numbers of seconds.
-      A column of strings is numeric if each string is a number, such as "1,234", " 3.5" or "12 %"
-      (0.12), or blank. In `transform`, strings that are not numbers are then missing values.
+      A column of strings is numeric if each string is a number, such as "1,234.50", "40,25 €" or
+      "12 %" (0.12), with one decimal mark in the column, or stands for a missing value, such as
+      "n/a", "-" or "".
     - Target statistics of columns with many categories (see `max_categories`), scaled like numbers.
     - Dates, with or without times: the year, the month, weekday, day of the year and hour as the
       sine and cosine of their cycles, and the days elapsed since the first date of `fit`. Times of
       day: the hour as a number and as a cycle. All are scaled like numbers. Dates with a time zone
       are encoded by their wall-clock time, and periods by their first moment. A column of strings
-      has dates if all strings are in ISO 8601 form, such as "2024-12-31" or "2024-12-31 08:15". In
-      `transform`, dates may be later than in `fit`, and strings in other forms raise an error.
+      has dates if all strings that do not stand for a missing value have one form, such as
+      "2024-12-31 08:15", "12/31/2024", "31.12.2024" or "31 Dec 2024". If days and months may be
+      swapped, the month comes first, and a warning says so. In `transform`, dates may be later than
+      in `fit`. Strings that do not have the form of their column are missing values, which a
+      warning counts, as for numbers.
     - Text: up to 30 components of a truncated singular value decomposition of the tf-idf of hashed
       character n-grams (3 to 4 characters within words) [2]_. Each component minus its median is
       divided by a number, the same for all components, so that their variances sum to one. A column
-      of strings is text if it has more than 30 distinct strings, if more than half of its strings
-      are distinct, and if these have two words or more on average.
+      of strings is text if it has more than 30 distinct strings, and either more than half of its
+      strings are distinct and have two words or more on average, or more than a twentieth are, and
+      have five words or more.
     - Numeric columns with two values, as 0 and 1.
     - For each column of numbers, dates or text with missing values, an indicator: 1 if the value is
       missing, else 0.
@@ -63,9 +68,10 @@ class TableEncoder(TransformerMixin, EstimatorMixin):
         unless the strings are numbers, dates or text.
     column_kinds : dict or None, default=None
         The kinds of some columns, by name or position: "number", "category", "text", "date", "time"
-        or "duration". For these columns, it overrides `categorical_features` and the rules above.
-        None for no such columns. Pass `column_kinds_` of another encoder to get the same kinds for
-        another table.
+        or "duration". For these columns, it overrides `categorical_features` and the rules above,
+        and no warning says that they may be misread. Strings without a number or date are then
+        missing values. None for no such columns. Pass `column_kinds_` of another encoder to get the
+        same kinds for another table.
     encoding : {"one_hot", "ordinal"}, default="one_hot"
         How categories are encoded: one output for each category, or a single code, 1 to k for k
         categories and 0 for unknown ones, as the input of an embedding.

@@ -203,6 +203,7 @@ def test_boosting_gets_missing_values_and_category_codes():
     assert np.isfinite(model.predict(new)).all()
 
 
+@pytest.mark.filterwarnings("ignore:Some columns may be misread")
 def test_boosting_of_the_user_gets_the_table():
     table, y = many_levels(200)
     own = HistGradientBoostingRegressor(max_iter=5)

@@ -259,16 +259,6 @@ MISFITS = {
         [3],
         "held dates in fit, but now holds 3 .int.",
     ),
-    "strings for dates": (
-        [dt.date(2020, 1, 1)],
-        ["01/31/2020"],
-        r"held dates in fit, but now holds '01/31/2020' .str.",
-    ),
-    "strings for strings": (
-        ["2020-01-01"],
-        ["31.1.2020"],
-        "held dates in fit, .* holds '31.1.2020'",
-    ),
     "durations for dates": ([dt.date(2020, 1, 1)], [dt.timedelta(1)], "held dates in fit"),
     "numbers for durations": ([dt.timedelta(1)], [3.5], "held durations in fit, but now holds 3.5"),
     "dates for times": ([dt.time(1)], [dt.datetime(2020, 1, 1)], "held times of day in fit"),

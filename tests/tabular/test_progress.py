@@ -78,7 +78,7 @@ def assert_same(found, expected, X):
 def test_a_line_is_printed_for_each_cycle(kind, is_kept, monkeypatch, capsys):
     monkeypatch.setattr(_networks, "TOLERANCE", np.inf if is_kept else -1.0)
     model = kind(**SMALL, verbose=True).fit(*data_for(kind))
-    lines = capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()[model.n_features_in_ :]
     places = [(1 + i, 1 + cycle) for i in range(n_ensembles(kind)) for cycle in range(2)]
     for line, (ensemble, cycle) in zip(lines, places, strict=True):
         start = f"[{kind.__name__}] ensemble {ensemble}, cycle {cycle}: {CYCLES[cycle - 1]} epochs"

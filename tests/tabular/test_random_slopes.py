@@ -133,6 +133,7 @@ def test_lines_lower_the_error_on_new_rows():
     assert scores[0] < 0.5 * scores[1]
 
 
+@pytest.mark.filterwarnings("ignore:Some columns may be misread")
 def test_no_lines_where_slopes_are_equal_or_there_are_none():
     frame, y = growing_levels(300)
     rng = np.random.RandomState(0)

@@ -104,7 +104,8 @@ def test_nothing_is_learned_from_unique_identifiers(kind, blend):
     frame = frame[["x"]].assign(id=[f"i{at}" for at in np.random.RandomState(1).permutation(N)])
     y = y if kind is TabularRegressor else y > 0
     for split in ({}, {"X_val": frame[:40], "y_val": y[:40]}):
-        model = kind(**SMALL | {"blend": blend}).fit(frame, y, **split)
+        settings = SMALL | {"blend": blend, "column_kinds": {"id": "category"}}
+        model = kind(**settings).fit(frame, y, **split)
         output = model.predict if kind is TabularRegressor else model.predict_proba
         shuffled = frame.assign(id=frame["id"].to_numpy()[::-1])
         np.testing.assert_array_equal(output(frame), output(shuffled))
