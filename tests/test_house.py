@@ -307,14 +307,14 @@ def test_public_names_exist():
 # Code lines of each subpackage, without comments and docstrings, and the functions, files and
 # classes that one `fit` passes through. A change that needs more raises a number, and says why.
 CEILINGS = {
-    **{"": 34, "_callback_support": 126, "_sklearn": 65, "activations": 291},
-    **{"callbacks": 196, "conformal": 379},
-    **{"dask": 1120, "displays": 575, "early_stopping": 42, "estimators": 2877, "export": 1235},
-    **{"initializers": 51, "inspection": 358, "layers": 3035, "losses": 672},
-    **{"model_selection": 572, "nn": 1385, "optimizers": 201, "persistence": 135, "schedules": 230},
-    **{"tabular": 3415, "testing": 158, "training": 1814, "utils": 575, "weight_averaging": 69},
+    **{"": 34, "_callback_support": 117, "_sklearn": 65, "activations": 291},
+    **{"callbacks": 191, "conformal": 270},
+    **{"dask": 1072, "displays": 588, "early_stopping": 42, "estimators": 2935, "export": 1250},
+    **{"initializers": 51, "inspection": 353, "layers": 3028, "losses": 686},
+    **{"model_selection": 577, "nn": 1379, "optimizers": 198, "persistence": 138, "schedules": 217},
+    **{"tabular": 3944, "testing": 145, "training": 1754, "utils": 581, "weight_averaging": 69},
 }
-WALK_OF_A_FIT = (217, 31, 26)
+WALK_OF_A_FIT = (222, 31, 26)
 
 
 def count_code_lines(source):

@@ -73,10 +73,13 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.network, self.parameters, self._rows_at_once)
 
-    def iter_blocks(self, X: Any, index: Any = None) -> Iterator[Array]:
-        """Yield the raw predictions of consecutive blocks of rows, of shape (n_estimators, n, k).
+    def iter_parts(
+        self, X: Any, index: Any = None, rows_at_once: int | None = None
+    ) -> Iterator[tuple[slice, Array]]:
+        """Yield slices of consecutive rows, and their raw predictions (n_estimators, n, k).
 
-        Parameters are those of `predict_raw`.
+        X and index are those of `predict_raw`. With `rows_at_once`, blocks are yielded in parts of
+        so many rows.
         """
         n_estimators, dtype, is_sparse = len(self.parameters), self.parameters.dtype, issparse(X)
         n = X.shape[0] if index is None else len(index)
@@ -85,26 +88,17 @@ class Predictor:
             # The number of members must not change the shape of products: it affects rounding.
             n_rows = max(1, _BLOCK_VALUES // self.network.activations_per_sample(is_sparse))
         for start in range(0, n, n_rows):
-            part = slice(start, min(start + n_rows, n))
-            size = part.stop - part.start
-            x = X[part] if index is None else X[index[part]]
+            rows = slice(start, min(start + n_rows, n))
+            size = rows.stop - rows.start
+            x = X[rows] if index is None else X[index[rows]]
             x = [x] if is_sparse else x.astype(dtype, copy=False)
             predictions = np.empty((n_estimators, size, self.network.n_units[-1]), dtype)
             for members, bound_network in self._bind(size, is_sparse):
                 bound_network.forward(x, squeeze_member_axis(predictions[members]))
-            yield predictions
-
-    def iter_parts(
-        self, X: Any, index: Any = None, rows_at_once: int | None = None
-    ) -> Iterator[tuple[slice, Array]]:
-        """Yield slices of consecutive rows, and their raw predictions: parts of the blocks."""
-        stop = 0
-        for block in self.iter_blocks(X, index):
-            size = rows_at_once or block.shape[1]
-            for offset in range(0, block.shape[1], size):
-                part = block[:, offset : offset + size]
-                start, stop = stop, stop + part.shape[1]
-                yield slice(start, stop), part
+            step = rows_at_once or size
+            for first in range(0, size, step):
+                part = predictions[:, first : first + step]
+                yield slice(start + first, start + first + part.shape[1]), part
 
     def _bind(self, n_rows: int, is_sparse: bool) -> list[tuple[slice, BoundNetwork]]:
         """Return the networks bound to buffers for a block: all members, or a few at a time."""

@@ -266,7 +266,8 @@ class TabularNetworkMixin(BaseNeuralNetwork):
                 parameters = parameters.members(slice(member, member + 1))
             predictors[single_precision, member] = Predictor(self._network, parameters, FEW_ROWS)
         with np.errstate(all="ignore"):
-            blocks = list(predictors[single_precision, member].iter_blocks(X))
+            parts = predictors[single_precision, member].iter_parts(X)
+            blocks = [block for _, block in parts]
             scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
             # The place of a row in its block affects rounding, which must not cause a step.
             scores = np.round(scores, _N_DECIMALS) if is_monotone else scores

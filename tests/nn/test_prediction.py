@@ -107,7 +107,7 @@ def test_prediction_of_many_rows_adds_a_bounded_block(layers):
 def test_wide_sparse_input_is_predicted_in_large_blocks():
     network, X = dense_network((1 << 20, 3), ()), sparse.csr_matrix((500, 1 << 20))
     predictor = Predictor(network, some_parameters(network, [0]))
-    assert [block.shape[1] for block in predictor.iter_blocks(X)] == [500]
+    assert [rows for rows, _ in predictor.iter_parts(X)] == [slice(0, 500)]
 
 
 def test_the_padding_of_a_batch_is_forgotten_in_the_next():
@@ -115,7 +115,7 @@ def test_the_padding_of_a_batch_is_forgotten_in_the_next():
     parameters, X = drawn_parameters(network, 1), np.random.RandomState(0).normal(size=(4, 10))
     predictor = Predictor(network, parameters, rows_at_once=4)
     for rows in (X, padded(X.reshape(4, 5, 2), [2, 5, 1, 4]), X):
-        (scores,) = predictor.iter_blocks(rows)
+        ((_, scores),) = predictor.iter_parts(rows)
         assert_same_bits(scores, predict_raw(network, parameters, rows))
 
 
@@ -128,7 +128,9 @@ def test_two_threads_may_predict_at_once(container):
 
     def predictions(X):
         barrier.wait(timeout=30)
-        return [np.concatenate(list(predictor.iter_blocks(X)), axis=1) for _ in range(10)]
+        return [
+            np.concatenate([part for _, part in predictor.iter_parts(X)], axis=1) for _ in range(10)
+        ]
 
     with ThreadPoolExecutor(2) as threads:
         for many, one in zip(threads.map(predictions, data), expected, strict=True):
