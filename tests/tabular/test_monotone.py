@@ -142,7 +142,7 @@ def test_forms_of_the_parameter_copies_and_files(kind, tmp_path):
     ],
 )
 def test_raises_on_wrong_constraints(kind, settings, message):
-    X, y = houses(kind, 60)
+    X, y = houses(kind, 100)
     if settings.pop("three", False):
         y[:20] = "maybe"
     with pytest.raises(ValueError, match=message):

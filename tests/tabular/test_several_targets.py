@@ -28,14 +28,14 @@ def two_targets(n, seed=0):
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian", Quantile([0.1, 0.9])], ids=str)
 def test_results_have_the_shape_of_y(loss):
-    X, Y = two_targets(60)
+    X, Y = two_targets(100)
     frame = pd.DataFrame(Y, columns=["first", "second"])
     model = TabularRegressor(**SMALL, loss=loss).fit(X, frame)
-    shape = (60, 2, 2) if isinstance(loss, Quantile) else (60, 2)
+    shape = (100, 2, 2) if isinstance(loss, Quantile) else (100, 2)
     predictions = model.predict(X)
     assert predictions.shape == model.oof_prediction_.shape == shape
     assert [each.shape for each in model.predict(X, return_std=True)] == [shape, shape]
-    assert model.predict_interval(X).shape == (60, 2, 2)
+    assert model.predict_interval(X).shape == (100, 2, 2)
     assert model.weights_.shape == (1, 2)
     explanation = model.explain(X[:3], n_permutations=2)
     assert explanation.values.shape == (3, 3, *shape[1:])
