@@ -192,9 +192,10 @@ class Batches:
         self.pool = pool
         self.is_sparse = rows[0].is_sparse
         self.is_shared, n_rows = True, list[int]()
-        self._n_weights = max(member_rows.n_weights for member_rows in rows)
+        self._n_weights = 0
         for i, (member_rows, order) in enumerate(zip(rows, orders, strict=True)):
             n_rows.append(member_rows.n_visited(order))
+            self._n_weights = max(self._n_weights, member_rows.n_weights)
             self.is_shared &= self._visits_the_same(0, i)
         if n_rows != sorted(n_rows):
             raise ValueError(
