@@ -36,6 +36,9 @@ COLUMNS_OF_NUMBERS = {
     "0,125|0,250": [0.125, 0.25],
     "1,234|3.5": [1234, 3.5],
     "2,5e3|1": [2500, 1],
+    "1.234,56-|12,00|-3": [-1234.56, 12, -3],
+    " $ 1,234.50 | $ (12.00)| $ -   ": [1234.5, -12, 0],
+    "\u20b912,34,567.50|\u20b999,000|\u20b91,00,000": [1234567.5, 99000, 100000],
 }
 
 
@@ -221,7 +224,10 @@ def test_one_warning_names_columns_that_may_be_misread(name):
         assert encoded["x_missing"].tolist() == [0] * (len(strings) - 2) + [1, 1]
 
 
-@pytest.mark.parametrize("strings", [["007", *NUMBERS], ["3+", "1", "2"], [*"abcdefg"] * 9])
+@pytest.mark.parametrize(
+    "strings",
+    [["007", *NUMBERS], ["3+", "1", "2"], [*"abcdefg"] * 9, ["1", "2-", "2", "3-"], ["12.-", "7"]],
+)
 def test_codes_and_few_levels_cause_no_warning(strings):
     assert TableEncoder().fit(pd.DataFrame({"x": strings})).column_kinds_ == {"x": "category"}
 
@@ -332,7 +338,7 @@ FILES = {
         31/03/22,"\u00a31,200.00",-,4000 Sales
         01/04/22,-,\u00a375.10,5000 Rent
         15/04/22,"\u00a3(2,000.00)",\u00a31.00,4000 Sales""",
-        "dcnc",
+        "dnnc",
         [],
     ),
     "PostgreSQL": (
