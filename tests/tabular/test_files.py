@@ -191,6 +191,12 @@ DOUBTS = {
         "a category of 60 levels, .* too rare",
         "text",
     ),
+    "phone numbers": (
+        [f"+49 30 {at} (0)" for at in range(60)],
+        "category",
+        "a category of 60 levels, .* too rare",
+        "text",
+    ),
     "order": (
         ["06/11/2022", "07/12/2022"],
         "date",
@@ -251,7 +257,7 @@ def test_verbose_prints_a_line_for_each_column(capsys):
         "25 % missing",
         "[TabularRegressor] column 'city': category (chosen), 25 % missing, 2 levels",
         "[TabularRegressor] column 'size': number (dtype Float64), 0 % missing",
-        "[TabularRegressor] column 'note': text (strings of 3.0 words on average), 0 % missing",
+        "[TabularRegressor] column 'note': text (strings of 2.0 words on average), 0 % missing",
     ]
 
 
