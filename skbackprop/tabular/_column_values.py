@@ -73,8 +73,10 @@ def find_roles(values: Sequence[Any]) -> dict[Role, type]:
     return {find_role(type_): type_ for type_ in set(map(type, values))}
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN, NaT, or pandas's NA."""
+def is_missing(value: Any, with_words: bool = False) -> bool:
+    """Return whether a value is None, NaN, NaT, or pandas's NA; with words, also "n/a" or so."""
+    if isinstance(value, str):
+        return with_words and is_missing_word(value)
     is_nan = isinstance(value, _WITH_NAN) and value != value
     return is_nan or find_role(type(value)) == "missing"
 
@@ -347,7 +349,7 @@ def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
         other, *more = [role for role in roles if role != "level"]
         strings = _STRINGS_BESIDE.get(other)
         if strings is not None and not more:
-            if all(is_missing(x) or (isinstance(x, str) and is_missing_word(x)) for x in levels):
+            if all(is_missing(level, with_words=True) for level in levels):
                 return strings
             if inferred.kind == strings.kind:
                 return inferred
@@ -356,9 +358,9 @@ def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
         row, value = next(p for p in enumerate(values) if find_role(type(p[1])) == other_role)
         raise ValueError(
             f"{label} holds {PLURALS[role]} ({types[role].__name__}) and {PLURALS[other_role]} "
-            f"({types[other_role].__name__}), such as {short_repr(value)} in row {row}. Convert "
-            'the column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings '
-            "with astype(str)."
+            f"({types[other_role].__name__}), such as {short_repr(value)} in row {row}. Name its "
+            "kind in column_kinds, such as 'number', which reads other strings as missing, or "
+            'convert it with pandas.to_numeric(..., errors="coerce") or astype(str).'
         )
     kind: Kind = roles[0] if roles else "number"
     reason = f"values are {PLURALS[kind]}" if roles else "no values"

@@ -208,6 +208,30 @@ DOUBTS = {
 }
 
 
+@pytest.mark.parametrize(
+    "values, kind",
+    [
+        ([1, 2.5, "sold"], "number"),
+        ([1, "3,5", "sold"], "number"),
+        ([datetime.date(2022, 6, 1), "soon"], "date"),
+        (pd.Categorical([3, 1, 2]), "number"),
+        (["n/a", None, ""], "number"),
+        ([np.nan, np.nan], "date"),
+        ([None, None], "duration"),
+    ],
+)
+@pytest.mark.parametrize("n", [1, FEW_ROWS])
+def test_a_chosen_kind_makes_other_strings_missing(values, kind, n):
+    table = pd.DataFrame({"x": values, "y": range(len(values))})
+    encoder = TableEncoder(column_kinds={"x": kind}).set_output(transform="pandas")
+    assert encoder.fit(table).column_kinds_ == {"x": kind, "y": "number"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Column 'x': .* treated as missing", UserWarning)
+        encoded = encoder.transform(pd.concat([table] * n))
+    is_word = [value in ("sold", "soon") for value in values] * n
+    assert encoded.get("x_missing", pd.Series([0] * len(encoded))).tolist() == is_word
+
+
 @pytest.mark.parametrize("name", DOUBTS)
 def test_one_warning_names_columns_that_may_be_misread(name):
     strings, kind, problem, choice = DOUBTS[name]
