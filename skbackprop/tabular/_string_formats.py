@@ -50,6 +50,7 @@ def _number_pattern(decimal: str) -> re.Pattern[str]:
 
     Its groups are the sign, a currency, the sign, the whole number and its separator of thousands,
     the fraction, the exponent, a currency, the percent sign, and the sign. Parentheses are signs.
+    Spaces are never given back (*+), which would take forever in strings that begin with many.
     """
     separators = rf"[{'.,'.replace(decimal, '')}'\N{{RIGHT SINGLE QUOTATION MARK}}\s]"
     whole = rf"[1-9][0-9]{{0,2}}(?:({separators})[0-9]{{3}})(?:\5[0-9]{{3}})*|0|[1-9][0-9]*|"
@@ -57,8 +58,8 @@ def _number_pattern(decimal: str) -> re.Pattern[str]:
         whole = f"[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{whole}"
     sign = r"([+\-\N{MINUS SIGN}(]?)"
     return re.compile(
-        rf"\s*{sign}\s*({_CURRENCY}|)\s*{sign}({whole})(?:{re.escape(decimal)}([0-9]*))?"
-        rf"([eE][+-]?[0-9]+|)\s*({_CURRENCY}|)\s*(%?)([)-]?)\s*"
+        rf"\s*+{sign}\s*+({_CURRENCY}|)\s*+{sign}({whole})(?:{re.escape(decimal)}([0-9]*))?"
+        rf"([eE][+-]?[0-9]+|)\s*+({_CURRENCY}|)\s*+(%?)([)-]?)\s*+"
     )
 
 
