@@ -358,9 +358,9 @@ def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
         row, value = next(p for p in enumerate(values) if find_role(type(p[1])) == other_role)
         raise ValueError(
             f"{label} holds {PLURALS[role]} ({types[role].__name__}) and {PLURALS[other_role]} "
-            f"({types[other_role].__name__}), such as {short_repr(value)} in row {row}. Name its "
-            "kind in column_kinds, such as 'number', which reads other strings as missing, or "
-            'convert it with pandas.to_numeric(..., errors="coerce") or astype(str).'
+            f"({types[other_role].__name__}), such as {short_repr(value)} in row {row}. Convert "
+            'the column with pandas.to_numeric(..., errors="coerce") or astype(str), or name its '
+            "kind in column_kinds: as a 'number' or 'date', other strings are missing values."
         )
     kind: Kind = roles[0] if roles else "number"
     reason = f"values are {PLURALS[kind]}" if roles else "no values"

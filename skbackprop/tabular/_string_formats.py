@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Self, TypeAlias
 # Strings that stand for a missing value in columns of numbers and dates, in lower case.
 _MISSING_WORDS = {
     *("", "-", "--", ".", "?", "na", "n/a", "n.a.", "<na>", "nan", "nat", "null", "(null)", "none"),
-    *("#n/a", "#div/0!", "#value!", r"\n", "0000-00-00", "0000-00-00 00:00:00"),
+    *("#n/a", "#div/0!", "#value!", "#num!", "#ref!", "#name?"),  # errors of spreadsheets
+    *(r"\n", "0000-00-00", "0000-00-00 00:00:00"),
 }
 
 # A format is proposed by this number of strings at most, more than half of which must fit.
@@ -160,7 +161,7 @@ _SEPARATOR = r"(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
 _DATE = re.compile(
     rf"\s*([0-9]{{1,4}}|{_NAME}){_SEPARATOR}([0-9]{{1,2}}|{_NAME}){_SEPARATOR}([0-9]{{1,4}})"
     r"(?:[T,\s]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
-    r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
+    r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|GMT|Uhr|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
     re.IGNORECASE,
 )
 # Years of two digits from this one on are of the last century.
