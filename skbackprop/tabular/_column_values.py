@@ -246,10 +246,10 @@ def _to_seconds(value: Any) -> float:
 # ------------------------------------------------------------------------------ kinds
 
 # A column of strings is text if it has more distinct values than this. They must have two words on
-# average if most values are distinct, and five words if values repeat up to 20 times. The parts of
-# phone numbers and codes, which have none but these characters, are no words.
-_NO_WORD = "0123456789.,:;/()+-"
+# average if most values are distinct, and five words if values repeat up to 20 times.
 _MIN_TEXTS, _TEXT_RULES = 30, ((0.5, 2.0), (0.05, 5.0))
+# Parts of a string with only these characters are not words, such as those of a phone number.
+_NON_WORD_CHARACTERS = "0123456789.,:;/()+-"
 # A category with at least this number of distinct numbers or dates may be misread.
 _MIN_PARSED = 5
 
@@ -295,7 +295,7 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     if fit is not None and not fit.misfits:
         return InferredKind(kind, f"strings are {fit.format}", fit.format, _doubt_format(fit))
     share = len(strings) / max(1, sum(counts.values()))
-    words = [word for word in " ".join(strings).split() if word.strip(_NO_WORD)]
+    words = [word for word in " ".join(strings).split() if word.strip(_NON_WORD_CHARACTERS)]
     n_words = len(words) / max(1, len(strings))
     has_many = len(strings) > _MIN_TEXTS
     if has_many and any(share > least and n_words >= words for least, words in _TEXT_RULES):

@@ -498,12 +498,12 @@ def _override_kind(
     values = [value for value in columns.values(column) if not is_missing(value, with_words=True)]
     if choice in ("number", "date"):
         strings = [value for value in dict.fromkeys(values) if isinstance(value, str)]
-        form = NumberFormat if choice == "number" else DateFormat
-        fit = find_format(strings, (form,), 0)
+        format_class = NumberFormat if choice == "number" else DateFormat
+        fit = find_format(strings, (format_class,), 0)
         if fit is not None or not values or choice in find_roles(values):
             kind = "numeric_string" if choice == "number" else "date"
-            found = form() if fit is None else fit.format
-            return InferredKind(kind, f"{_CHOSEN}, {found}", found)
+            form = format_class() if fit is None else fit.format
+            return InferredKind(kind, f"{_CHOSEN}, {form}", form)
     elif not values:
         return InferredKind(choice, _CHOSEN)
     raise ValueError(

@@ -21,7 +21,7 @@ _MISSING_WORDS = {
     *(r"\n", "0000-00-00", "0000-00-00 00:00:00"),
 }
 
-# A format is proposed by this number of strings at most, more than half of which must fit.
+# A format is tried on at most this number of strings, more than half of which must fit.
 _N_SAMPLED = 1000
 
 
@@ -36,7 +36,6 @@ _CURRENCY = (
     r"[A-Z]{0,3}[$€£¥₹₩₽₺₴₪₫₱₦฿]|AUD|BRL|CAD|CHF|CNY|CZK|DKK|EUR|GBP|HUF|INR|JPY|KRW|MXN|NOK|NZD"
     r"|PLN|SEK|TRY|USD|ZAR|Fr\.|kr\.?|Kč|Rs\.?|zł"
 )
-
 
 # The signs that a number may have before and after it.
 _SIGNS = ("", "+", "-", "\N{MINUS SIGN}", "()")
@@ -236,7 +235,7 @@ class DateFormat:
         return [item for item, _ in formats.most_common(3)]
 
     def is_ambiguous(self, strings: Sequence[str], dates: Sequence[Any]) -> bool:
-        """Return whether strings that fit another format too may have it: always."""
+        """Return True: dates that fit another format too may have that one."""
         return True
 
 
@@ -250,7 +249,7 @@ Format: TypeAlias = NumberFormat | DateFormat
 
 
 class FormatFit(NamedTuple):
-    """A format, the strings that do not fit it, and another format that fits as well."""
+    """The best format, the strings that do not fit it, and another one that fits as well."""
 
     format: Format
     misfits: list[str]
