@@ -248,7 +248,7 @@ def _to_seconds(value: Any) -> float:
 # A column of strings is text if it has more distinct values than this. They must have two words on
 # average if most values are distinct, and five words if values repeat up to 20 times.
 _MIN_TEXTS, _TEXT_RULES = 30, ((0.5, 2.0), (0.05, 5.0))
-# Parts of a string with only these characters are not words, such as those of a phone number.
+# Text has more than one word on average with other characters than these, unlike phone numbers.
 _NON_WORD_CHARACTERS = "0123456789.,:;/()+-"
 # A category with at least this number of distinct numbers or dates may be misread.
 _MIN_PARSED = 5
@@ -295,18 +295,20 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     if fit is not None and not fit.misfits:
         return InferredKind(kind, f"strings are {fit.format}", fit.format, _doubt_format(fit))
     share = len(strings) / max(1, sum(counts.values()))
-    words = [word for word in " ".join(strings).split() if word.strip(_NON_WORD_CHARACTERS)]
+    words = " ".join(strings).split()
     n_words = len(words) / max(1, len(strings))
+    has_words = sum(bool(word.strip(_NON_WORD_CHARACTERS)) for word in words) > len(strings)
     has_many = len(strings) > _MIN_TEXTS
-    if has_many and any(share > least and n_words >= words for least, words in _TEXT_RULES):
+    is_long = any(share > least and n_words >= minimum for least, minimum in _TEXT_RULES)
+    if has_many and has_words and is_long:
         return InferredKind("text", f"strings of {n_words:.1f} words on average")
     doubt = None
-    if fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED:
-        if not all(map(str.isdecimal, fit.misfits)):  # codes such as 007 are no misfits
-            values = ", ".join(map(short_repr, fit.misfits[:3]))
-            problem = f"is read as a category, because it holds {values} beside {fit.format}"
-            public: Kind = "date" if kind == "date" else "number"
-            doubt = Doubt(problem, public, "reads such values as missing")
+    has_parsed = fit is not None and len(strings) - len(fit.misfits) >= _MIN_PARSED
+    if fit and has_parsed and not any(map(str.isdecimal, fit.misfits)):  # no codes such as 007
+        values = ", ".join(map(short_repr, fit.misfits[:3]))
+        problem = f"is read as a category, because it holds {values} beside {fit.format}"
+        public: Kind = "date" if kind == "date" else "number"
+        doubt = Doubt(problem, public, "reads such values as missing")
     elif has_many and share > 0.5:
         problem = (
             f"is read as a category of {len(strings)} levels, most of which are too rare. Drop it"
