@@ -87,14 +87,9 @@ class Explanation:
         return importances
 
 
-def background_size(n_columns: int) -> int:
-    """Return the largest number of background rows for a number of columns."""
-    return max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_VALUES // n_columns))
-
-
 def draw_background(n_rows: int, n_columns: int, random_state: Any) -> IndexArray:
-    """Return the rows of a background sample, in order: all of them, or `background_size`."""
-    size = background_size(n_columns)
+    """Return the rows of a background sample, in order: all of them if there are few."""
+    size = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_VALUES // n_columns))
     if n_rows <= size:
         return np.arange(n_rows)
     rng = check_random_state(random_state)
