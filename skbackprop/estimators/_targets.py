@@ -150,6 +150,11 @@ class NumberTargets(Targets):
     def to_dict(self) -> dict[str, Any]:
         return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
 
+    @property
+    def have_std(self) -> bool:
+        """Whether the loss learns the standard deviation of the targets."""
+        return type(self.loss).predict_std is not Loss.predict_std
+
     def select(self, target: int) -> NumberTargets:
         """Return one of the targets."""
         if self.mean is None or self.scale is None:

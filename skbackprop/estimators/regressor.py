@@ -634,17 +634,6 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         result = self._targets.inverse_transform(np.concatenate(values), from_zero=from_zero)
         return result.reshape(len(values), -1, *result.shape[1:])
 
-    @property
-    def _predicts_std(self) -> bool:
-        """Whether the loss learns the standard deviation of the targets."""
-        return type(self._targets.loss).predict_std is not Loss.predict_std
-
-    @property
-    def _valid_target_range(self) -> tuple[float, float]:
-        """The lowest and the highest target that the fitted loss allows."""
-        loss = self._targets.loss
-        return loss.interval_y_true.low, loss.interval_y_true.high
-
     def input_gradient(self, X: MatrixLike) -> Array:
         """Return the gradient of the prediction by the features of each row (saliency).
 

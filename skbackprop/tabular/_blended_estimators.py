@@ -259,8 +259,9 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
             ConvergenceWarning,
         )
         return None
-    is_positive = n_classes is None and data.estimator._valid_target_range[0] == 0
-    minimum = float(np.finfo(np.float32).tiny) if is_positive else -np.inf
+    minimum = -np.inf
+    if n_classes is None and data.estimator._targets.loss.interval_y_true.low == 0:
+        minimum = float(np.finfo(np.float32).tiny)
     view = choose_view(estimator)
     component = CrossFittedEstimators(view, clones, n_classes, minimum, n_targets)
     if data.folds is None:

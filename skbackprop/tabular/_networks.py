@@ -313,7 +313,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """
         shape = *raw_predictions.shape[:2], self._targets.n_targets, -1
         outputs = self._predict_means(raw_predictions).reshape(shape)
-        if not self._predicts_std:
+        if not self._targets.have_std:
             return outputs
         stds = [self._targets.loss.predict_std(member) for member in raw_predictions]
         std = self._to_units_of_y(stds, from_zero=True)

@@ -252,11 +252,6 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         self._targets.encode(y, needs_all=False)  # checks shape and range
         return y
 
-    @property
-    def _predicts_std(self) -> bool:
-        """Whether the standard deviation of `predict` is that of the targets."""
-        return type(self._targets.loss).predict_std is not Loss.predict_std
-
     def _blended_estimators(self, n_rows: int) -> list[Any]:
         return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
 
@@ -293,7 +288,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         weights = np.reshape(weights, (len(outputs), -1, 1))
         pairs = [(w, item.astype(np.float64)) for w, item in zip(weights, outputs, strict=True)]
         mixture = np.asarray(sum(weight * item for weight, item in pairs))
-        if self._predicts_std:
+        if self._targets.have_std:
             mean = mixture[..., :1].copy()
             mixture[..., -1:] += sum(w * np.square(item[..., :1] - mean) for w, item in pairs)
         return mixture
@@ -347,7 +342,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _raw_predictions(self, outputs: Array, targets: NumberTargets) -> Array:
         """Return the raw predictions of a network with these outputs for one target."""
         values = targets.to_training_units(outputs)
-        if self._predicts_std:
+        if self._targets.have_std:
             std = targets.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
             values[..., -1] = np.square(std)
         return targets.loss.link.link(values)
@@ -356,14 +351,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Return a copy whose predictions, but not variances, are within the range of y."""
         copy = outputs.copy()
         if self._range is not None:
-            predictions = copy[..., :-1] if self._predicts_std else copy
+            predictions = copy[..., :-1] if self._targets.have_std else copy
             np.clip(predictions, *self._range, out=predictions)
         return copy
 
     def _predictions(self, outputs: Array) -> Array:
         """Return predictions within the range of y, without axes of one target or quantile."""
         clipped = self._clip(outputs)
-        return drop_single_axes(clipped[..., :-1] if self._predicts_std else clipped, -2, -1)
+        return drop_single_axes(clipped[..., :-1] if self._targets.have_std else clipped, -2, -1)
 
     def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         predictions, self._error_scales, self._scores = self._clip(mixture), [], []
@@ -383,7 +378,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Quantiles are not clipped. Many clipped quantiles would be equal, as would be the conformity
         scores of targets at the bounds, and intervals would cover too much.
         """
-        if outputs.shape[-1] > 1 and not self._predicts_std:
+        if outputs.shape[-1] > 1 and not self._targets.have_std:
             return UncalibratedBand.from_quantiles(outputs[..., target, :])
         mean, scale = self._clip(outputs)[..., target, 0], self._error_scales[target]
         std = np.sqrt(outputs[..., target, -1]) if scale is None else scale.at(mean)
@@ -551,7 +546,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Return predictions and their standard deviations along a second axis."""
         mixture = self._mix(outputs)
         mean = self._clip(mixture)
-        if self._predicts_std:
+        if self._targets.have_std:
             mean_and_std = np.stack([mean[..., :-1], np.sqrt(mixture[..., -1:])], axis=1)
         else:
             weights = self.weights_.reshape(len(outputs), -1, 1)
@@ -561,12 +556,6 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             )
             mean_and_std = np.stack([mean, np.sqrt(squares)], axis=1)
         return drop_single_axes(mean_and_std, -2, -1)
-
-    @property
-    def _valid_target_range(self) -> tuple[float, float]:
-        """The bounds of the targets of the loss."""
-        loss = self._targets.loss
-        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return a prediction interval for each row, by CV+.
@@ -655,7 +644,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             cv_plus_interval(self._prediction_band(fold_outputs, target), scores, coverage)
             for target, scores in enumerate(self._scores)
         ]
-        return drop_single_axes(np.clip(np.stack(intervals, axis=1), *self._valid_target_range), 1)
+        valid_range = self._targets.loss.interval_y_true[:2]
+        return drop_single_axes(np.clip(np.stack(intervals, axis=1), *valid_range), 1)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.
