@@ -362,9 +362,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         strata = y if is_classifier(self) else None
         has_weight = np.asarray(target_mask.any(axis=1))
         if not target_mask.all():
-            # Rows with and without weight, for each target, are distributed evenly.
-            sets = target_mask @ (1 << np.arange(target_mask.shape[1]))
-            _, codes = np.unique(sets, return_inverse=True)
+            # Rows with and without weight, for each target, are distributed evenly. Those of the
+            # rarest target come last together, so folds share them, even if there are only two.
+            codes = np.zeros(len(y), dtype=np.intp)
+            for mask in target_mask.T[np.argsort(target_mask.sum(axis=0), kind="stable")]:
+                _, codes = np.unique(2 * codes + mask, return_inverse=True)
             strata = codes if strata is None else codes * (strata.max() + 1) + strata
         if group is None:
             return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
