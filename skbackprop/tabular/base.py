@@ -120,17 +120,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """Return the estimators of `blend` for a number of rows."""
 
     @abstractmethod
-    def _fit_mixture(
-        self,
-        outputs: Sequence[Array],
-        y: Array,
-        weight: Array | None,
-        n_networks: int | None = None,
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         """Fit the weights of components to held-out outputs, and return the mixed outputs.
 
         The outputs of a component have the shape (1 or n_estimators, n, n_outputs). Out of fold
-        they are those of one network for each row, and new rows are predicted by `n_networks`.
+        they are those of one network for each row.
         """
 
     @abstractmethod
@@ -282,9 +276,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             context,
             checkpoints,
         )
-        n_networks = None if folds is None else int(folds.max()) + 1
-        outputs = self._fit_components(data)
-        mixture = self._fit_mixture(outputs, held_out.y, held_out.weight, n_networks)
+        mixture = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
         self._fit_conformity(mixture, held_out, folds)
         if folds is not None:
             self.oof_member_ = folds
@@ -370,9 +362,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         strata = y if is_classifier(self) else None
         has_weight = np.asarray(target_mask.any(axis=1))
         if not target_mask.all():
-            # Rows with and without weight, for each target, are distributed evenly.
-            sets = target_mask @ (1 << np.arange(target_mask.shape[1]))
-            _, codes = np.unique(sets, return_inverse=True)
+            # Rows with and without weight, for each target, are distributed evenly. Those of the
+            # rarest target come last together, so folds share them, even if there are only two.
+            codes = np.zeros(len(y), dtype=np.intp)
+            for mask in target_mask.T[np.argsort(target_mask.sum(axis=0), kind="stable")]:
+                _, codes = np.unique(2 * codes + mask, return_inverse=True)
             strata = codes if strata is None else codes * (strata.max() + 1) + strata
         if group is None:
             return draw_folds(len(y), min(n_folds, len(y)), rng, strata)

@@ -297,13 +297,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         components = [self._combine(list(item)) for item in outputs]
         return self._combine(components, self.weights_)
 
-    def _fit_mixture(
-        self,
-        outputs: Sequence[Array],
-        y: Array,
-        weight: Array | None,
-        n_networks: int | None = None,
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         components = [self._combine(list(item)) for item in outputs]
         weights = [
             self._fit_weights([item[:, [i]] for item in components], self._targets.select(i), *data)

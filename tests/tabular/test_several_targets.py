@@ -141,6 +141,14 @@ def test_nothing_depends_on_values_that_were_not_measured(loss, fit_params):
         assert model.score(X, y, weight) == pytest.approx(weighted.score(X, Y), rel=1e-6)
 
 
+@pytest.mark.parametrize("n_targets", [3, 70])
+def test_two_rows_of_a_rare_target_are_in_two_folds(n_targets):
+    X, Y = np.random.RandomState(0).randn(301, 2), np.ones((301, n_targets))
+    Y[2:, -2], Y[0, -1] = np.nan, np.nan
+    model = TabularRegressor(2, max_iter=1, blend=None, random_state=0).fit(X, Y)
+    assert set(model.oof_member_[:2]) == {0, 1}
+
+
 def test_raises_on_rows_and_targets_without_values():
     X, Y, is_measured = with_gaps()
     model = TabularRegressor(**SMALL)
