@@ -122,6 +122,15 @@ def resolve_blend(
     return estimators
 
 
+def is_monotone(estimator: Any) -> bool:
+    """Return whether an estimator can have constraints.
+
+    With absolute errors or quantiles, boosting sets leaves to medians or quantiles of residuals,
+    which need not have the order of the constraints.
+    """
+    return isinstance(estimator, BOOSTED) and estimator.loss not in ("absolute_error", "quantile")
+
+
 # With a time limit, gradient boosting starts with this number of trees and then doubles it.
 _FIRST_TREES = 10
 

@@ -37,7 +37,7 @@ from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
-from ._blended_estimators import AUTO, BOOSTED, BOOSTING, choose_view, cross_fit
+from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit, is_monotone
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
@@ -304,12 +304,12 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
         if any(encoding.constraints):
             for item in self._blended_estimators(columns.n_rows):
-                if not isinstance(item, BOOSTED):
+                if not is_monotone(item):
                     raise ValueError(
                         f"blend must hold no {type(item).__name__} with monotonic_cst, got "
                         f"{self.blend!r}, because only networks and gradient boosting of "
-                        "scikit-learn have monotone predictions. Remove it, or set "
-                        f'blend="{BOOSTING}".'
+                        "scikit-learn, without absolute errors or quantiles, have monotone "
+                        "predictions. Remove it, or set blend=None."
                     )
         self._set_kinds(columns, rows)
         return rows

@@ -28,7 +28,7 @@ from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, S
 from ..nn.rows import Rows, split_targets
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
-from ._blended_estimators import resolve_blend
+from ._blended_estimators import AUTO, is_monotone, resolve_blend
 from ._ensemble_weights import stacking_weights_nnls
 from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
 from ._prediction import apply_scorer
@@ -83,8 +83,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
         of columns, or positions without names, to values. For columns of numbers, booleans and
         durations, and for losses with one prediction. Half of the hidden units of each network see
-        these columns, and are monotone [5]_. Boosting has the same constraints, and `blend` must
-        hold no other estimators. The ends of intervals may not be monotone. None for no
+        these columns, and are monotone [5]_. Boosting has the same constraints, except with
+        absolute errors and quantiles, and `blend` must hold no other estimators; "auto" leaves
+        boosting out with these losses. The ends of intervals may not be monotone. None for no
         constraints.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, as in `BackpropRegressor`. It determines what is predicted. For
@@ -253,7 +254,10 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return y
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
-        return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
+        blended = resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
+        if self.blend == AUTO and any(self._features.encoding.constraints):
+            blended = [item for item in blended if is_monotone(item)]
+        return blended
 
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         loss = self._targets.loss
