@@ -233,7 +233,6 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         The out-of-fold outputs, or the outputs for validation rows. The function returns None if
         the time limit does not allow all folds.
     """
-    name = type(estimator).__name__
     n_classes = len(data.estimator.classes_) if is_classifier(estimator) else None
     # In double precision, other rows do not affect the prediction of a row.
     rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
@@ -262,9 +261,9 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
     n_targets = data.rows.y.size // len(data.rows.y)
     if len(clones) < n_clones * n_targets:
         warn(
-            f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
-            f"its share of time_limit, {max(share, 0):.2g} seconds. Increase time_limit to keep "
-            "it.",
+            f"{type(estimator).__name__} is left out of the blend: training it on all {n_clones} "
+            f"folds would exceed its share of time_limit, {max(share, 0):.2g} seconds. Increase "
+            "time_limit to keep it.",
             ConvergenceWarning,
         )
         return None

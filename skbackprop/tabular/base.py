@@ -422,8 +422,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             end, rng = now + (data.end - now) / n_left, rngs[component]
             return data._replace(rows=rows, held_out=held_out, rng=rng, end=end)
 
-        blended, networks = list[Any](), list[Any]()
-        blended_outputs, outputs, first_outputs = list[Array](), list[Array](), list[Array]()
+        networks, outputs, first_outputs = list[Any](), list[Array](), list[Array]()
         is_stopped = False
 
         def is_promising(cycle_outputs: Array) -> bool:
@@ -433,12 +432,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
                 cycle_outputs, mixtures, data.held_out, MIN_GAIN_OF_ENSEMBLE
             )
 
-        for index, estimator in enumerate(blend):
-            part = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            result = cross_fit(estimator, part)
-            if result is not None:
-                blended.append(result[0])
-                blended_outputs.append(result[1])
+        results = [
+            cross_fit(item, data_for(n_networks + i, choose_view(item), n_components - i))
+            for i, item in enumerate(blend)
+        ]
+        blended = [result for result in results if result is not None]
         for index, defaults in enumerate(configurations):
             if networks and (is_stopped or time.perf_counter() >= data.end):
                 break
@@ -450,14 +448,15 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             networks.append(ensemble)
             outputs.append(ensemble_outputs)
         if self.blend == AUTO and n_rows > VERY_MANY_ROWS and blended:
+            _, boosted_outputs = blended[0]
             gain = MIN_GAIN_OF_BOOSTING
-            if not self._improves_mixture(blended_outputs[0], [outputs], data.held_out, gain):
-                blended, blended_outputs = [], []
+            if not self._improves_mixture(boosted_outputs, [outputs], data.held_out, gain):
+                blended = []
         self.networks_ = networks
-        self._blended = blended
+        self._blended = [component for component, _ in blended]
         self.n_iter_ = np.array([item.n_iter_ for item in networks])
-        self.blended_ = [item.estimators for item in blended]
-        return outputs + blended_outputs
+        self.blended_ = [component.estimators for component in self._blended]
+        return outputs + [blended_outputs for _, blended_outputs in blended]
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""
