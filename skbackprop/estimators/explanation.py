@@ -76,15 +76,13 @@ class Explanation:
     @property
     def predictions(self) -> Array:
         """The predictions: base values plus the sum of the contributions."""
-        predictions: Array = self.base_values + self.values.sum(axis=1)
-        return predictions
+        return np.asarray(self.base_values + self.values.sum(axis=1))
 
     @property
     def importances(self) -> Array:
         """The mean absolute contribution of each column, over the rows and, if any, outputs."""
         axes = tuple(axis for axis in range(self.values.ndim) if axis != 1)
-        importances: Array = np.abs(self.values).mean(axis=axes)
-        return importances
+        return np.asarray(np.abs(self.values).mean(axis=axes))
 
 
 def draw_background(n_rows: int, n_columns: int, random_state: Any) -> IndexArray:

@@ -326,8 +326,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
                 "feature_importances_ is not computed yet. Call permutation_importance(X, y) "
                 "first, with the table that fit was given."
             )
-        importances: Array = self._importances
-        return importances
+        return np.asarray(self._importances)
 
 
 def keep_background(
@@ -352,8 +351,7 @@ class _PrecomputedPredictions(BaseEstimator):
     def predict(self, X: Any) -> Array:
         if self.classes_ is None:
             return self.predictions
-        labels: Array = self.classes_[self.predictions.argmax(axis=1)]
-        return labels
+        return np.asarray(self.classes_[self.predictions.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> Array:
         return self.predictions

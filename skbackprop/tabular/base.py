@@ -254,14 +254,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         if is_validated:
             held_out = self._read_validation(*validation_data)
         n_estimators = self._resolve_n_estimators(len(y))
-        arrays, folds = [*rows.X, y, weight], None
-        if is_validated:
-            arrays += [*held_out.X, held_out.y, held_out.weight]
-        else:
+        folds, held_out_parts = None, [*held_out.X, held_out.y, held_out.weight]
+        if not is_validated:
             folds = self._make_folds(y, weight, group, n_estimators, rng)
-            n_estimators = int(folds.max()) + 1
-            arrays.append(folds)
-        checkpoints.check_data(arrays)
+            n_estimators, held_out_parts = int(folds.max()) + 1, [folds]
+        checkpoints.check_data([*rows.X, y, weight, *held_out_parts])
         # A copy of the stream draws the same rows, however many seeds estimators draw.
         background_stream = copy.deepcopy(rng)
         data = TrainingData(

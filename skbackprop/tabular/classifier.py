@@ -283,12 +283,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return self._rescale(self._average(outputs), shifts)
 
     def _average(self, outputs: Sequence[Array], n_networks: int | None = None) -> Array:
-        mixture = 0.0
-        for logits, temperature, weight in zip(
-            outputs, self.temperatures_, self.weights_, strict=True
-        ):
-            mixture = mixture + weight * average_probabilities(logits, temperature, n_networks)
-        return np.asarray(mixture)
+        pairs = zip(outputs, self.temperatures_, strict=True)
+        averages = (average_probabilities(*pair, n_networks) for pair in pairs)
+        return np.asarray(sum(map(np.multiply, self.weights_, averages)))
 
     def _rescale(self, mixture: Array, shifts: Array | float = 0.0) -> Array:
         if len(self.classes_) == 1:
@@ -337,9 +334,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
         """
-        codes = self._predict(X, self._mix).argmax(axis=1)
-        labels: Array = self.classes_[codes]
-        return labels
+        return np.asarray(self.classes_[self._predict(X, self._mix).argmax(axis=1)])
 
     def predict_proba(self, X: TableLike) -> Array:
         """Predict the probability of each class.
