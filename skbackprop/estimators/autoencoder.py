@@ -872,7 +872,7 @@ class ReconstructionTargets(Targets):
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
 
-    def encode(self, y: Any, needs_all: bool) -> Any:
+    def encode(self, y: Any, needs_all: bool = False) -> Any:
         if self.loss.n_outputs_per_target > 1:
             raise ValueError(
                 f"loss={self.loss!r} has {self.loss.n_outputs_per_target} outputs per target, but "

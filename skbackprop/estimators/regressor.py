@@ -731,7 +731,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
             return y, y_pred, weight
         X, y, weight = self._validate_rows(X, y, weight, reset=False)
         y_pred = self._predict_in_blocks(X, self._average_raw)
-        return self._targets.encode(y, False), y_pred, weight
+        return self._targets.encode(y), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""

@@ -324,7 +324,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
-        targets = self._targets.encode(rows.y, needs_all=False)
+        targets = self._targets.encode(rows.y)
         raw_predictions = self._predict_in_blocks(rows.X, self._average_raw)
         return 1 - float(self._targets.loss.score(raw_predictions, targets, rows.weight))
 

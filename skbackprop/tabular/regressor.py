@@ -250,7 +250,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return weigh_targets(numbers, is_missing, sample_weight, X)
 
     def _encode_targets(self, y: Array) -> Array:
-        self._targets.encode(y, needs_all=False)  # checks shape and range
+        self._targets.encode(y)  # checks shape and range
         return y
 
     def _blended_estimators(self, n_rows: int) -> list[Any]:
@@ -261,7 +261,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         loss = self._targets.loss
-        encoded_y = self._targets.encode(rows.y, needs_all=False).astype(np.float64)
+        encoded_y = self._targets.encode(rows.y).astype(np.float64)
         targets = split_targets(encoded_y[:, :: loss.n_outputs_per_target], rows.weight)
         intercepts = np.array([loss.fit_intercept_only(y, weight) for y, weight in targets])
         if isinstance(loss, (Quantile, Gaussian)):
@@ -323,7 +323,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         start = np.full(n_models, 1 / n_models)
         if n_models == 1:
             return start
-        encoded_y = targets.encode(y, needs_all=False).astype(np.float64)
+        encoded_y = targets.encode(y).astype(np.float64)
 
         def mean_loss(weights: Any) -> float:
             mixture = self._combine(outputs, weights)[:, 0]
@@ -406,7 +406,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             else:
                 targets = self._targets.select(target)
                 raw_predictions = self._raw_predictions(outputs[:, target], targets)
-                encoded_y = targets.encode(column, needs_all=False)
+                encoded_y = targets.encode(column)
                 score = loss.score(raw_predictions, encoded_y, column_weight)
             scores.append(float(score))
         return np.array(scores)
