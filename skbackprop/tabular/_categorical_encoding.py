@@ -97,8 +97,17 @@ class CategoryLevels(DropCachedPropertiesMixin):
         codes = {level: code for code, level in enumerate(self.frequent, start=1)}
         return codes | dict.fromkeys(self.infrequent, len(self.frequent) + 1)
 
+    @cached_property
+    def _codes_of_names(self) -> dict[str, int]:
+        codes = self._codes.items()
+        return {_name_level(level): code for level, code in codes if level is not None}
+
     def encode(self, values: Sequence[Any]) -> Array:
-        """Return the code of each value."""
+        """Return the code of each value.
+
+        A number that is no level has the code of the string "1" or the like, and a string the code
+        of its number: files without other values in a column hold numbers instead of strings.
+        """
         check_supported(values, self.label)
         codes_of_values = map(self._codes.get, values, repeat(0))
         try:
@@ -106,11 +115,19 @@ class CategoryLevels(DropCachedPropertiesMixin):
         except TypeError:  # a tuple of lists is not hashable
             raise_unsupported(values, self.label)
         missing_code = self._codes.get(None, 0)
-        if missing_code:
-            for row in np.flatnonzero(codes == 0).tolist():
-                if is_missing(values[row]):
-                    codes[row] = missing_code
+        for row in np.flatnonzero(codes == 0).tolist():
+            value = values[row]
+            if is_missing(value):
+                codes[row] = missing_code
+            else:
+                codes[row] = self._codes_of_names.get(_name_level(value), 0)
         return codes
+
+
+def _name_level(level: Any) -> str:
+    """Return a level as a string; a whole number without a decimal point."""
+    is_whole = isinstance(level, (float, np.floating)) and level.is_integer()
+    return str(int(level) if is_whole else level)
 
 
 @dataclass(frozen=True)

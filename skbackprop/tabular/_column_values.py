@@ -73,8 +73,10 @@ def find_roles(values: Sequence[Any]) -> dict[Role, type]:
     return {find_role(type_): type_ for type_ in set(map(type, values))}
 
 
-def is_missing(value: Any) -> bool:
-    """Return whether a value is None, NaN, NaT, or pandas's NA."""
+def is_missing(value: Any, with_words: bool = False) -> bool:
+    """Return whether a value is None, NaN, NaT, or pandas's NA; with words, also "n/a" or so."""
+    if isinstance(value, str):
+        return with_words and is_missing_word(value)
     is_nan = isinstance(value, _WITH_NAN) and value != value
     return is_nan or find_role(type(value)) == "missing"
 
@@ -246,6 +248,8 @@ def _to_seconds(value: Any) -> float:
 # A column of strings is text if it has more distinct values than this. They must have two words on
 # average if most values are distinct, and five words if values repeat up to 20 times.
 _MIN_TEXTS, _TEXT_RULES = 30, ((0.5, 2.0), (0.05, 5.0))
+# Parts of a string with only these characters are not words, such as those of a phone number.
+_NON_WORD_CHARACTERS = "0123456789.,:;/()+-"
 # A category with at least this number of distinct numbers or dates may be misread.
 _MIN_PARSED = 5
 
@@ -291,7 +295,8 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     if fit is not None and not fit.misfits:
         return InferredKind(kind, f"strings are {fit.format}", fit.format, _doubt_format(fit))
     share = len(strings) / max(1, sum(counts.values()))
-    n_words = len(" ".join(strings).split()) / max(1, len(strings))
+    words = [word for word in " ".join(strings).split() if word.strip(_NON_WORD_CHARACTERS)]
+    n_words = len(words) / max(1, len(strings))
     has_many = len(strings) > _MIN_TEXTS
     if has_many and any(share > least and n_words >= words for least, words in _TEXT_RULES):
         return InferredKind("text", f"strings of {n_words:.1f} words on average")
@@ -344,7 +349,7 @@ def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
         other, *more = [role for role in roles if role != "level"]
         strings = _STRINGS_BESIDE.get(other)
         if strings is not None and not more:
-            if all(is_missing(x) or (isinstance(x, str) and is_missing_word(x)) for x in levels):
+            if all(is_missing(level, with_words=True) for level in levels):
                 return strings
             if inferred.kind == strings.kind:
                 return inferred
@@ -354,8 +359,8 @@ def infer_column_kind(values: Sequence[Any], label: str) -> InferredKind:
         raise ValueError(
             f"{label} holds {PLURALS[role]} ({types[role].__name__}) and {PLURALS[other_role]} "
             f"({types[other_role].__name__}), such as {short_repr(value)} in row {row}. Convert "
-            'the column to numbers with pandas.to_numeric(..., errors="coerce"), or to strings '
-            "with astype(str)."
+            'the column with pandas.to_numeric(..., errors="coerce") or astype(str), or name its '
+            "kind in column_kinds: as a 'number' or 'date', other strings are missing values."
         )
     kind: Kind = roles[0] if roles else "number"
     reason = f"values are {PLURALS[kind]}" if roles else "no values"

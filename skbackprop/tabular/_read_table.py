@@ -378,7 +378,12 @@ def find_kinds(
         if choice == "category":
             kinds.append(InferredKind(choice, _CHOSEN))
             continue
-        inferred = columns.infer(column)
+        try:
+            inferred = columns.infer(column)
+        except ValueError:
+            if choice is None:
+                raise
+            inferred = InferredKind("category", "values are mixed")
         if choice is not None:
             inferred = _override_kind(columns, column, inferred, choice)
         elif inferred.kind == "category" and not isinstance(categorical_features, str):
@@ -489,13 +494,17 @@ def _override_kind(
         return inferred._replace(reason=_CHOSEN, doubt=None)
     if choice == "text" and not isinstance(columns, SparseColumns):
         return InferredKind("text", _CHOSEN)
-    if choice in ("number", "date") and kind in ("category", "text", "date", "numeric_string"):
-        values = [value for value in columns.values(column) if not is_missing(value)]
+    values = [value for value in columns.values(column) if not is_missing(value, with_words=True)]
+    if choice in ("number", "date"):
         strings = [value for value in dict.fromkeys(values) if isinstance(value, str)]
-        fit = find_format(strings, (NumberFormat if choice == "number" else DateFormat,), 0)
-        if fit is not None:
+        format_class = NumberFormat if choice == "number" else DateFormat
+        fit = find_format(strings, (format_class,), 0)
+        if fit is not None or not values or choice in find_roles(values):
             kind = "numeric_string" if choice == "number" else "date"
-            return InferredKind(kind, f"{_CHOSEN}, {fit.format}", fit.format)
+            form = format_class() if fit is None else fit.format
+            return InferredKind(kind, f"{_CHOSEN}, {form}", form)
+    elif not values:
+        return InferredKind(choice, _CHOSEN)
     raise ValueError(
         f"{columns.label(column)} can't be of the kind {choice!r} that column_kinds gives: its "
         f"values are of the kind {kind!r}. Numbers and dates may be strings, such as '1,234', "

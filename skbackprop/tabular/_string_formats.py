@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, Self, TypeAlias
 # Strings that stand for a missing value in columns of numbers and dates, in lower case.
 _MISSING_WORDS = {
     *("", "-", "--", ".", "?", "na", "n/a", "n.a.", "<na>", "nan", "nat", "null", "(null)", "none"),
-    *("#n/a", "#div/0!", "#value!", r"\n", "0000-00-00", "0000-00-00 00:00:00"),
+    *("#n/a", "#div/0!", "#value!", "#num!", "#ref!", "#name?"),  # errors of spreadsheets
+    *(r"\n", "0000-00-00", "0000-00-00 00:00:00"),
 }
 
-# A format is proposed by this number of strings at most, more than half of which must fit.
+# A format is tried on at most this number of strings, more than half of which must fit.
 _N_SAMPLED = 1000
 
 
@@ -36,6 +37,8 @@ _CURRENCY = (
     r"|PLN|SEK|TRY|USD|ZAR|Fr\.|kr\.?|Kč|Rs\.?|zł"
 )
 
+# The signs that a number may have before and after it.
+_SIGNS = ("", "+", "-", "\N{MINUS SIGN}", "()")
 
 # Most numbers, which are parsed in a third of the time.
 _PLAIN_NUMBER = re.compile(r"-?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|0|[1-9][0-9]*)(?:\.[0-9]+)?")
@@ -45,15 +48,18 @@ _PLAIN_NUMBER = re.compile(r"-?(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|0|[1-9][0-9]*)(?
 def _number_pattern(decimal: str) -> re.Pattern[str]:
     """Return the pattern of numbers. Codes such as 007 may have leading zeros, numbers have none.
 
-    Its groups are a parenthesis, the sign, a currency, the sign, the whole number and its separator
-    of thousands, the fraction, the exponent, a currency, the percent sign, and a parenthesis.
+    Its groups are the sign, a currency, the sign, the whole number and its separator of thousands,
+    the fraction, the exponent, a currency, the percent sign, and the sign. Parentheses are signs.
+    Spaces are never given back (*+), which would take forever in strings that begin with many.
     """
     separators = rf"[{'.,'.replace(decimal, '')}'\N{{RIGHT SINGLE QUOTATION MARK}}\s]"
-    whole = rf"[1-9][0-9]{{0,2}}(?:({separators})[0-9]{{3}})(?:\6[0-9]{{3}})*|0|[1-9][0-9]*|"
-    sign = r"([+\-\N{MINUS SIGN}]?)"
+    whole = rf"[1-9][0-9]{{0,2}}(?:({separators})[0-9]{{3}})(?:\5[0-9]{{3}})*|0|[1-9][0-9]*|"
+    if decimal == ".":  # lakhs and crores
+        whole = f"[1-9][0-9]?(?:,[0-9]{{2}})+,[0-9]{{3}}|{whole}"
+    sign = r"([+\-\N{MINUS SIGN}(]?)"
     return re.compile(
-        rf"\s*(\(?){sign}\s*({_CURRENCY}|)\s*{sign}({whole})(?:{re.escape(decimal)}([0-9]*))?"
-        rf"([eE][+-]?[0-9]+|)\s*({_CURRENCY}|)\s*(%?)(\)?)\s*"
+        rf"\s*+{sign}\s*+({_CURRENCY}|)\s*+{sign}({whole})(?:{re.escape(decimal)}([0-9]*))?"
+        rf"([eE][+-]?[0-9]+|)\s*+({_CURRENCY}|)\s*+(%?)([)-]?)\s*+"
     )
 
 
@@ -61,8 +67,9 @@ def _number_pattern(decimal: str) -> re.Pattern[str]:
 class NumberFormat:
     """Format of numbers in strings.
 
-    Thousands may be separated by spaces, apostrophes, and points or commas. Accountants write
-    negative numbers in parentheses. A percentage is divided by 100.
+    Thousands may be separated by spaces, apostrophes, and points or commas, and by commas as in
+    India. Accountants write negative numbers in parentheses, and zero as a currency and a dash.
+    Banks write the minus after the decimals. A percentage is divided by 100.
 
     Parameters
     ----------
@@ -86,14 +93,16 @@ class NumberFormat:
         match = _number_pattern(self.decimal).fullmatch(text)
         if match is None:
             return None
-        opening, sign, before, later_sign, whole, separator, fraction, *others = match.groups()
-        exponent, after, percent, closing = others
-        if not (whole or fraction) or len(opening) != len(closing) or (before and after):
+        sign, before, later_sign, whole, separator, fraction, *others = match.groups()
+        exponent, after, percent, last_sign = others
+        if not (whole or fraction):
+            return 0.0 if before and before == self.currency and later_sign == "-" else None
+        signs = sign + later_sign + last_sign
+        if signs not in _SIGNS or (last_sign == "-" and not fraction):  # the grade 2- is no number
             return None
-        signs = sign + later_sign + opening
-        if len(signs) > 1 or (before or after or self.currency) != self.currency:
+        if (before and after) or (before or after or self.currency) != self.currency:
             return None
-        digits = whole.replace(separator, "") if separator else whole
+        digits = whole.replace(separator or ",", "")
         number = float(f"{digits}.{fraction or ''}{exponent}") / (100 if percent else 1)
         return number if signs in ("", "+") else -number
 
@@ -103,7 +112,7 @@ class NumberFormat:
         has_marks = any("," in text or "." in text for text in strings)
         for decimal in ".," if has_marks else ".":
             matches = filter(None, map(_number_pattern(decimal).fullmatch, sample))
-            currencies = Counter(filter(None, (match[3] or match[9] for match in matches)))
+            currencies = Counter(filter(None, (match[2] or match[8] for match in matches)))
             yield cls(decimal, max(currencies, key=currencies.__getitem__, default=""))
 
     def is_ambiguous(self, strings: Sequence[str], numbers: Sequence[Any]) -> bool:
@@ -151,7 +160,7 @@ _SEPARATOR = r"(\s*[-/.,]\s*|\s+|(?<=[0-9])(?=[a-z])|(?<=[a-z])(?=[0-9]))"
 _DATE = re.compile(
     rf"\s*([0-9]{{1,4}}|{_NAME}){_SEPARATOR}([0-9]{{1,2}}|{_NAME}){_SEPARATOR}([0-9]{{1,4}})"
     r"(?:[T,\s]\s*([0-9]{1,2}):([0-9]{2})(?::([0-9]{2})(?:[.,]([0-9]{1,9}))?)?"
-    r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
+    r"\s*(?:([ap])\.?m\.?)?\s*(?:Z|UTC|GMT|Uhr|[+-][0-9]{2}(?::?[0-9]{2}){0,2})?)?\s*",
     re.IGNORECASE,
 )
 # Years of two digits from this one on are of the last century.
@@ -226,7 +235,7 @@ class DateFormat:
         return [item for item, _ in formats.most_common(3)]
 
     def is_ambiguous(self, strings: Sequence[str], dates: Sequence[Any]) -> bool:
-        """Return whether strings that fit another format too may have it: always."""
+        """Return True: dates that fit another format too may have that one."""
         return True
 
 
@@ -240,7 +249,7 @@ Format: TypeAlias = NumberFormat | DateFormat
 
 
 class FormatFit(NamedTuple):
-    """A format, the strings that do not fit it, and another format that fits as well."""
+    """The best format, the strings that do not fit it, and another one that fits as well."""
 
     format: Format
     misfits: list[str]

@@ -118,9 +118,10 @@ def test_ordinal_codes_match_scikit_learn(library, n):
 
 
 def test_categories_of_any_type():
-    """What is equal is one level, as 1, 1.0 and True are in Python."""
+    """What is equal is one level, as 1, 1.0 and True are in Python; and so is "1" in new rows."""
     frame = pd.DataFrame(
         {
+            "some": ["1", "2.5", "3+", None],
             "whole": pd.Categorical([1, 2, 3, None]),
             "binned": pd.cut(pd.Series([1.0, 2.0, 3.0, np.nan]), 3),
             "ordered": pd.Categorical(list("abca"), categories=list("cba"), ordered=True),
@@ -129,9 +130,10 @@ def test_categories_of_any_type():
     encoder = TableEncoder(min_frequency=1).fit(frame)
     assert encoder.is_categorical_.all()
     expected = encoder.transform(frame)
-    assert expected.shape == (4, 4 + 4 + 3)
-    floats = frame.assign(whole=[1.0, 2.0, 3.0, np.nan])
-    assert np.array_equal(encoder.transform(floats), expected)
+    assert expected.shape == (4, 4 + 4 + 4 + 3)
+    for whole in ([1.0, 2.0, 3.0, np.nan], ["1", "2", "3", None]):
+        later = frame.assign(whole=whole, some=[1, 2.5, "3+", None])
+        assert np.array_equal(encoder.transform(later), expected)
     many = pd.concat([frame] * FEW_ROWS, ignore_index=True)
     assert np.array_equal(encoder.transform(many), np.tile(expected, (FEW_ROWS, 1)))
 

@@ -30,12 +30,15 @@ COLUMNS_OF_NUMBERS = {
     "$40.25|-$1,200|$-3|($7.50)|5": [40.25, -1200, -3, -7.5, 5],
     "40,25 €|1.000 €|0,5 €": [40.25, 1000, 0.5],
     "CHF 1\N{RIGHT SINGLE QUOTATION MARK}200|CHF 3.50|null": [1200, 3.5, np.nan],
-    "12,5 %|7%": [0.125, 0.07],
+    "12,5 %|7%|#NUM!|#REF!": [0.125, 0.07, np.nan, np.nan],
     "1,200|80": [1200, 80],  # numbers below a thousand have no comma
     "1.234|2.5": [1.234, 2.5],
     "0,125|0,250": [0.125, 0.25],
     "1,234|3.5": [1234, 3.5],
     "2,5e3|1": [2500, 1],
+    "1.234,56-|12,00|-3": [-1234.56, 12, -3],
+    " $ 1,234.50 | $ (12.00)| $ -   ": [1234.5, -12, 0],
+    "\u20b912,34,567.50|\u20b999,000|\u20b91,00,000": [1234567.5, 99000, 100000],
 }
 
 
@@ -72,7 +75,7 @@ def test_numbers_survive_their_format(numbers, template, marks):
 # ------------------------------------------------------------------------------ dates
 
 COLUMNS_OF_DATES = {
-    "2022-06-11|2022-12-31 08:15|n/a": ["2022-06-11", "2022-12-31T08:15", "NaT"],
+    "2022-06-11|2022-12-31 08:15 GMT|n/a": ["2022-06-11", "2022-12-31T08:15", "NaT"],
     "2022-06-11T08:15:30.5Z|2022-06-11T08:15:30+02:00": [
         "2022-06-11T08:15:30.5",
         "2022-06-11T08:15:30",
@@ -80,7 +83,7 @@ COLUMNS_OF_DATES = {
     "2022/6/11|2022/06/12": ["2022-06-11", "2022-06-12"],
     "06/13/2022|6/1/2022 1:05 PM|12/31/99": ["2022-06-13", "2022-06-01T13:05", "1999-12-31"],
     "13/06/2022|1/6/2022 00:05|31/12/68": ["2022-06-13", "2022-06-01T00:05", "2068-12-31"],
-    "06.11.2022|07.11.22|?": ["2022-11-06", "2022-11-07", "NaT"],
+    "06.11.2022|07.11.22 09:30 Uhr|?": ["2022-11-06", "2022-11-07T09:30", "NaT"],
     "3 Mar 2022|14 September 2022, 12:30 a.m.": ["2022-03-03", "2022-09-14T00:30"],
     "March 3, 2022|Sept. 14, 2022": ["2022-03-03", "2022-09-14"],
     "03-Mar-22|4-MAY-2021|null": ["2022-03-03", "2021-05-04", "NaT"],
@@ -188,6 +191,12 @@ DOUBTS = {
         "a category of 60 levels, .* too rare",
         "text",
     ),
+    "phone numbers": (
+        [f"+49 30 {at} (0)" for at in range(60)],
+        "category",
+        "a category of 60 levels, .* too rare",
+        "text",
+    ),
     "order": (
         ["06/11/2022", "07/12/2022"],
         "date",
@@ -197,6 +206,30 @@ DOUBTS = {
     "thousands": (["1,234", "7,890"], "number", "a decimal point, but could be .* comma", "number"),
     "points": (["1.200", "80"], "number", "a decimal point, but could be .* comma", "number"),
 }
+
+
+@pytest.mark.parametrize(
+    "values, kind",
+    [
+        ([1, 2.5, "sold"], "number"),
+        ([1, "3,5", "sold"], "number"),
+        ([datetime.date(2022, 6, 1), "soon"], "date"),
+        (pd.Categorical([3, 1, 2]), "number"),
+        (["n/a", None, ""], "number"),
+        ([np.nan, np.nan], "date"),
+        ([None, None], "duration"),
+    ],
+)
+@pytest.mark.parametrize("n", [1, FEW_ROWS])
+def test_a_chosen_kind_makes_other_strings_missing(values, kind, n):
+    table = pd.DataFrame({"x": values, "y": range(len(values))})
+    encoder = TableEncoder(column_kinds={"x": kind}).set_output(transform="pandas")
+    assert encoder.fit(table).column_kinds_ == {"x": kind, "y": "number"}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Column 'x': .* treated as missing", UserWarning)
+        encoded = encoder.transform(pd.concat([table] * n))
+    is_word = [value in ("sold", "soon") for value in values] * n
+    assert encoded.get("x_missing", pd.Series([0] * len(encoded))).tolist() == is_word
 
 
 @pytest.mark.parametrize("name", DOUBTS)
@@ -221,7 +254,10 @@ def test_one_warning_names_columns_that_may_be_misread(name):
         assert encoded["x_missing"].tolist() == [0] * (len(strings) - 2) + [1, 1]
 
 
-@pytest.mark.parametrize("strings", [["007", *NUMBERS], ["3+", "1", "2"], [*"abcdefg"] * 9])
+@pytest.mark.parametrize(
+    "strings",
+    [["007", *NUMBERS], ["3+", "1", "2"], [*"abcdefg"] * 9, ["1", "2-", "2", "3-"], ["12.-", "7"]],
+)
 def test_codes_and_few_levels_cause_no_warning(strings):
     assert TableEncoder().fit(pd.DataFrame({"x": strings})).column_kinds_ == {"x": "category"}
 
@@ -245,7 +281,7 @@ def test_verbose_prints_a_line_for_each_column(capsys):
         "25 % missing",
         "[TabularRegressor] column 'city': category (chosen), 25 % missing, 2 levels",
         "[TabularRegressor] column 'size': number (dtype Float64), 0 % missing",
-        "[TabularRegressor] column 'note': text (strings of 3.0 words on average), 0 % missing",
+        "[TabularRegressor] column 'note': text (strings of 2.0 words on average), 0 % missing",
     ]
 
 
@@ -332,7 +368,7 @@ FILES = {
         31/03/22,"\u00a31,200.00",-,4000 Sales
         01/04/22,-,\u00a375.10,5000 Rent
         15/04/22,"\u00a3(2,000.00)",\u00a31.00,4000 Sales""",
-        "dcnc",
+        "dnnc",
         [],
     ),
     "PostgreSQL": (

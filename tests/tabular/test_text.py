@@ -23,6 +23,7 @@ from skbackprop.tabular._string_formats import NumberFormat
 WRITTEN = {
     "7": 7.0,
     "1,234": 1234.0,
+    "12,34,567": 1234567.0,
     "-1,234,567.5": -1234567.5,
     " 3.5\t": 3.5,
     "+.5": 0.5,
@@ -35,7 +36,8 @@ WRITTEN = {
     "12%": 0.12,
     "1,200.5 % ": 12.005,
 }
-NOT_NUMBERS = ["", " ", ".", "-", "%", "1,23", "1,2345", "12,34,567", "1234,567", "1.2.3", "1 2"]
+NOT_NUMBERS = ["", " ", ".", "-", "%", "1,23", "1,2345", "12,34,56", "123,45,678", "1234,567"]
+NOT_NUMBERS += ["1.2.3", "1 2", f"{'':500}x"]
 NOT_NUMBERS += ["007", "00", "01.5", "nan", "inf", "1_000", "0x1f", "$5", "e5", "5 e", "--5", "٣"]
 
 
@@ -200,7 +202,7 @@ def test_a_column_of_text(library):
     [
         (texts(31), "text"),
         (texts(30), "category"),  # not more than 30
-        (texts(40) * 19, "text"),  # of more than five words
+        ([f"a {text}" for text in texts(40)] * 19, "text"),  # of more than five words
         (texts(40) * 21, "category"),
         ([text[:9] for text in texts(40)] * 2, "category"),  # half of the values differ
         ([*texts(42), *texts(40)], "text"),
