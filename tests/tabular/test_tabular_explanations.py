@@ -49,7 +49,7 @@ def wide_table(n=60, seed=0):
     rng = np.random.RandomState(seed)
     table = pd.DataFrame({f"x{column}": rng.randn(n) for column in range(5)})
     table["city"] = rng.choice(["a", "b", None], n)
-    table["many"] = [f"level {row % 40}" for row in range(n)]  # has target statistics
+    table["many"] = [f"level number {row % 40}" for row in range(n)]  # text
     table["flag"] = rng.rand(n) < 0.5
     table["day"] = pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.randint(0, 400, n), "D")
     table["same"] = 1.0
