@@ -313,9 +313,8 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
         kind: str = self.conformity_score
         shape = _to_float64(fitted.predict(X)).shape
         if kind == "auto":
-            has_quantiles = len(shape) > y.ndim
-            unscaled = "quantile" if has_quantiles else "absolute"
-            kind = "scaled" if not has_quantiles and _predicts_std(fitted) else unscaled
+            kind_of_one_number = "scaled" if _predicts_std(fitted) else "absolute"
+            kind = "quantile" if len(shape) > y.ndim else kind_of_one_number
         needed = "several quantiles" if kind == "quantile" else "one number"
         if shape[: y.ndim] != y.shape or len(shape) - y.ndim != (kind == "quantile"):
             raise ValueError(
