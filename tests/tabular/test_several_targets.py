@@ -161,6 +161,10 @@ def test_raises_on_rows_and_targets_without_values():
     ):
         with pytest.raises(ValueError, match=error):
             model.fit(X, y)
+    groups = np.arange(150) // 50
+    in_two_groups = np.where(groups[:, None] == np.arange(3), np.nan, 1.0)  # for two folds
+    with pytest.raises(ValueError, match="Held-out rows must leave .* larger n_estimators"):
+        model.fit(X, in_two_groups, groups=groups)
     with pytest.raises(ValueError, match=r"sample_weight.shape == \(150, 3\)"):
         model.fit(X, Y, np.ones((150, 3)))
     with pytest.raises(ValueError, match="X_val, y_val: Column 1 of y has no value"):
