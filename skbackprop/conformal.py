@@ -28,7 +28,7 @@ from .estimators._estimator_mixin import (
     get_pipeline_steps,
     with_parameter_validation,
 )
-from .estimators._targets import encode_labels, labels_to_array
+from .estimators._targets import NumberTargets, encode_labels, labels_to_array
 from .estimators._validation import validate_labels
 from .estimators.conformity_scores import (
     LABEL_SCORES,
@@ -313,9 +313,8 @@ class ConformalRegressor(ConformalMixin, RegressorMixin, EstimatorMixin):
         kind: str = self.conformity_score
         shape = _to_float64(fitted.predict(X)).shape
         if kind == "auto":
-            has_quantiles = len(shape) > y.ndim
-            unscaled = "quantile" if has_quantiles else "absolute"
-            kind = "scaled" if not has_quantiles and _predicts_std(fitted) else unscaled
+            kind_of_one_number = "scaled" if _predicts_std(fitted) else "absolute"
+            kind = "quantile" if len(shape) > y.ndim else kind_of_one_number
         needed = "several quantiles" if kind == "quantile" else "one number"
         if shape[: y.ndim] != y.shape or len(shape) - y.ndim != (kind == "quantile"):
             raise ValueError(
@@ -699,14 +698,15 @@ def _predicts_std(estimator: Any) -> bool:
     disagreement of the networks.
     """
     last = get_pipeline_steps(estimator)[-1]
-    return bool(getattr(last, "_predicts_std", _supports_return_std(last)))
+    targets = getattr(last, "_targets", None)
+    return targets.have_std if isinstance(targets, NumberTargets) else _supports_return_std(last)
 
 
 def _get_target_range(estimator: Any) -> tuple[float, float]:
     """Return the lowest and the highest target that a fitted estimator accepts."""
     last = get_pipeline_steps(estimator)[-1]
-    if hasattr(last, "_valid_target_range"):  # an estimator of this package
-        return last._valid_target_range
+    if isinstance(targets := getattr(last, "_targets", None), NumberTargets):
+        return targets.loss.interval_y_true[:2]
     return 0.0 if get_tags(last).target_tags.positive_only else -np.inf, np.inf
 
 

@@ -436,7 +436,7 @@ def _encode_block(
         weight = validate_block_weight(block.weight, X, target_weight)
         check_first_layer(layers, X)
         network.validate_padding(X)
-        encoded_y = targets.encode(y, needs_all=False)
+        encoded_y = targets.encode(y)
     if class_weight is not None:
         class_weights = pd.Series(y).map(class_weight).fillna(1.0).to_numpy()
         weight = class_weights if weight is None else weight * class_weights

@@ -94,7 +94,7 @@ _ARRAY_NAMES = {
 _NORMALIZATION_ATTRIBUTES = "gains_", "running_means_", "running_variances_"
 
 # The attributes in which a fitted network is held.
-FITTED_PARTS = (*("_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"),)
+FITTED_PARTS = "_config", "_network", "_targets", "_state", "_predictor", "_out_of_fold"
 
 # Attributes without a place in pickles and copies: derived ones, and those of a running fit.
 _TRANSIENT = (

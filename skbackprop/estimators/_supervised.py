@@ -209,13 +209,15 @@ class BaseSupervisedNetwork(BaseNeuralNetwork):
 
 
 def n_layers_up_to(network: Network, layer: Any) -> int:
-    """Return the number of network layers up to the activation of a hidden layer."""
+    """Return the number of network layers up to the activation of a hidden layer.
+
+    Raises
+    ------
+    ValueError
+        If `layer` is not the index of a hidden layer, which may be negative.
+    """
     counts = network.n_up_to_activation
-    return counts[validate_layer_index(layer, len(counts))]
-
-
-def validate_layer_index(layer: Any, n_hidden: int) -> int:
-    """Validate the index of a hidden layer, which may be negative, and return it."""
+    n_hidden = len(counts)
     if not n_hidden:
         raise ValueError(
             "The network has no hidden layers, so it has no hidden features. Set "
@@ -227,4 +229,4 @@ def validate_layer_index(layer: Any, n_hidden: int) -> int:
             f"layer must be an int from {-n_hidden} to {n_hidden - 1} for a network with "
             f"{n_hidden} hidden layer(s), got {layer!r}."
         )
-    return int(layer)
+    return counts[layer]

@@ -54,7 +54,7 @@ class Targets(ABC):
         return self
 
     @abstractmethod
-    def encode(self, y: Any, needs_all: bool) -> Array:
+    def encode(self, y: Any, needs_all: bool = False) -> Array:
         """Return validated y as the network's targets: an array of shape (n, k).
 
         With `needs_all`, y must contain every class of the first y.
@@ -150,6 +150,11 @@ class NumberTargets(Targets):
     def to_dict(self) -> dict[str, Any]:
         return {"n_targets": self.n_targets, "mean": self.mean, "scale": self.scale}
 
+    @property
+    def have_std(self) -> bool:
+        """Whether the loss learns the standard deviation of the targets."""
+        return type(self.loss).predict_std is not Loss.predict_std
+
     def select(self, target: int) -> NumberTargets:
         """Return one of the targets."""
         if self.mean is None or self.scale is None:
@@ -160,7 +165,7 @@ class NumberTargets(Targets):
     def attributes(self) -> dict[str, Any]:
         return {"target_mean_": self.mean, "target_scale_": self.scale}
 
-    def encode(self, y: Any, needs_all: bool) -> Array:
+    def encode(self, y: Any, needs_all: bool = False) -> Array:
         y = y[:, None] if y.ndim == 1 else y
         if y.shape[1] != self.n_targets:
             raise ValueError(
@@ -364,7 +369,7 @@ class ClassTargets(LabelTargets):
 
     is_exclusive = True
 
-    def encode(self, y: Any, needs_all: bool) -> Array:
+    def encode(self, y: Any, needs_all: bool = False) -> Array:
         codes = encode_labels(y, self.classes, is_warm_fit=needs_all)
         if needs_all and len(np.unique(codes)) < len(self.classes):
             raise ValueError(
@@ -460,7 +465,7 @@ class MultilabelTargets(LabelTargets):
     def to_dict(self) -> dict[str, Any]:
         return super().to_dict() | {"is_sparse": self.is_sparse}
 
-    def encode(self, y: Any, needs_all: bool) -> Array:
+    def encode(self, y: Any, needs_all: bool = False) -> Array:
         y = as_dense(y)
         if y.ndim != 2 or y.shape[1] != len(self.classes):
             raise ValueError(

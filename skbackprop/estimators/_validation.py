@@ -63,8 +63,7 @@ def shallow_copy(estimator: Estimator) -> Estimator:
 def copy_without_feature_names(estimator: Estimator) -> Estimator:
     """Return a shallow copy that accepts X without feature names without a warning."""
     copy = shallow_copy(estimator)
-    if hasattr(copy, "feature_names_in_"):
-        del copy.feature_names_in_
+    vars(copy).pop("feature_names_in_", None)
     return copy
 
 

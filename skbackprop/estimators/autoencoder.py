@@ -872,7 +872,7 @@ class ReconstructionTargets(Targets):
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
 
-    def encode(self, y: Any, needs_all: bool) -> Any:
+    def encode(self, y: Any, needs_all: bool = False) -> Any:
         if self.loss.n_outputs_per_target > 1:
             raise ValueError(
                 f"loss={self.loss!r} has {self.loss.n_outputs_per_target} outputs per target, but "
@@ -957,8 +957,7 @@ def _iter_blocks(
 
 def _dense_block(X: Any, rows: IndexArray | None, part: slice) -> Array:
     """Return a block of X, or of some rows of X, as a dense array."""
-    block: Array = as_dense(X[part] if rows is None else X[rows[part]])
-    return block
+    return np.asarray(as_dense(X[part] if rows is None else X[rows[part]]))
 
 
 def _compute_block_errors(raw_predictions: Array, x: Array, link: Link) -> Array:
@@ -968,8 +967,7 @@ def _compute_block_errors(raw_predictions: Array, x: Array, link: Link) -> Array
     """
     link.inverse(raw_predictions, raw_predictions)
     difference = np.subtract(raw_predictions, x, dtype=np.float64)
-    errors: Array = np.square(difference, out=difference).mean(axis=2)
-    return errors
+    return np.asarray(np.square(difference, out=difference).mean(axis=2))
 
 
 def _mean_variance(X: Any, rows: IndexArray | None, weight: Array | None) -> float:

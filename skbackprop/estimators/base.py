@@ -440,7 +440,7 @@ class BaseNeuralNetwork(CallbackSupportMixin, FittedMixin):
             X, y, weight = reader._validate_rows(X, y, sample_weight, reset=False)
             check_first_layer(config.layers, X)
             network.validate_padding(X)
-            encoded_y = targets.encode(y, needs_all=False)
+            encoded_y = targets.encode(y)
             weight = targets.apply_class_weight(config, encoded_y, weight)
         scoring = self._get_scoring(config, network, targets)
         return Validation(Rows(X, encoded_y, weight, y), targets, scoring)

@@ -76,25 +76,18 @@ class Explanation:
     @property
     def predictions(self) -> Array:
         """The predictions: base values plus the sum of the contributions."""
-        predictions: Array = self.base_values + self.values.sum(axis=1)
-        return predictions
+        return np.asarray(self.base_values + self.values.sum(axis=1))
 
     @property
     def importances(self) -> Array:
         """The mean absolute contribution of each column, over the rows and, if any, outputs."""
         axes = tuple(axis for axis in range(self.values.ndim) if axis != 1)
-        importances: Array = np.abs(self.values).mean(axis=axes)
-        return importances
-
-
-def background_size(n_columns: int) -> int:
-    """Return the largest number of background rows for a number of columns."""
-    return max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_VALUES // n_columns))
+        return np.asarray(np.abs(self.values).mean(axis=axes))
 
 
 def draw_background(n_rows: int, n_columns: int, random_state: Any) -> IndexArray:
-    """Return the rows of a background sample, in order: all of them, or `background_size`."""
-    size = background_size(n_columns)
+    """Return the rows of a background sample, in order: all of them if there are few."""
+    size = max(_MIN_BACKGROUND, min(N_BACKGROUND, _BACKGROUND_VALUES // n_columns))
     if n_rows <= size:
         return np.arange(n_rows)
     rng = check_random_state(random_state)

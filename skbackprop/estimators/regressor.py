@@ -634,17 +634,6 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
         result = self._targets.inverse_transform(np.concatenate(values), from_zero=from_zero)
         return result.reshape(len(values), -1, *result.shape[1:])
 
-    @property
-    def _predicts_std(self) -> bool:
-        """Whether the loss learns the standard deviation of the targets."""
-        return type(self._targets.loss).predict_std is not Loss.predict_std
-
-    @property
-    def _valid_target_range(self) -> tuple[float, float]:
-        """The lowest and the highest target that the fitted loss allows."""
-        loss = self._targets.loss
-        return loss.interval_y_true.low, loss.interval_y_true.high
-
     def input_gradient(self, X: MatrixLike) -> Array:
         """Return the gradient of the prediction by the features of each row (saliency).
 
@@ -742,7 +731,7 @@ class BackpropRegressor(RegressorMixin, RegressorParameters, BaseSupervisedNetwo
             return y, y_pred, weight
         X, y, weight = self._validate_rows(X, y, weight, reset=False)
         y_pred = self._predict_in_blocks(X, self._average_raw)
-        return self._targets.encode(y, False), y_pred, weight
+        return self._targets.encode(y), y_pred, weight
 
     def _score_predictions(self, y: Any, y_pred: Array, weight: Array | None) -> float:
         """Return the score from the results of `_predict_for_score`."""

@@ -122,6 +122,15 @@ def resolve_blend(
     return estimators
 
 
+def is_monotone(estimator: Any) -> bool:
+    """Return whether an estimator can have constraints.
+
+    With absolute errors or quantiles, boosting sets leaves to medians or quantiles of residuals,
+    which need not have the order of the constraints.
+    """
+    return isinstance(estimator, BOOSTED) and estimator.loss not in ("absolute_error", "quantile")
+
+
 # With a time limit, gradient boosting starts with this number of trees and then doubles it.
 _FIRST_TREES = 10
 
@@ -224,7 +233,6 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         The out-of-fold outputs, or the outputs for validation rows. The function returns None if
         the time limit does not allow all folds.
     """
-    name = type(estimator).__name__
     n_classes = len(data.estimator.classes_) if is_classifier(estimator) else None
     # In double precision, other rows do not affect the prediction of a row.
     rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
@@ -253,14 +261,15 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
     n_targets = data.rows.y.size // len(data.rows.y)
     if len(clones) < n_clones * n_targets:
         warn(
-            f"{name} is left out of the blend: training it on all {n_clones} folds would exceed "
-            f"its share of time_limit, {max(share, 0):.2g} seconds. Increase time_limit to keep "
-            "it.",
+            f"{type(estimator).__name__} is left out of the blend: training it on all {n_clones} "
+            f"folds would exceed its share of time_limit, {max(share, 0):.2g} seconds. Increase "
+            "time_limit to keep it.",
             ConvergenceWarning,
         )
         return None
-    is_positive = n_classes is None and data.estimator._valid_target_range[0] == 0
-    minimum = float(np.finfo(np.float32).tiny) if is_positive else -np.inf
+    minimum = -np.inf
+    if n_classes is None and data.estimator._targets.loss.interval_y_true.low == 0:
+        minimum = float(np.finfo(np.float32).tiny)
     view = choose_view(estimator)
     component = CrossFittedEstimators(view, clones, n_classes, minimum, n_targets)
     if data.folds is None:

@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import type_of_target
 from ..estimators._validation import validate_labels, validate_numbers
 from ..training.splits import draw_group_folds
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._column_values import find_roles, is_missing, raise_unsupported
+from ._column_values import check_supported, is_missing, raise_unsupported
 from ._read_table import TableColumns
 
 # The name of the output, or code, of infrequent categories.
@@ -33,8 +33,7 @@ N_FOLDS = 5
 
 def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
     """Count each category; counts of several blocks of rows can be added."""
-    if "other" in find_roles(values):
-        raise_unsupported(values, label)
+    check_supported(values, label)
     try:
         by_value = Counter(values)
     except TypeError:  # a tuple of lists is not hashable
@@ -109,8 +108,7 @@ class CategoryLevels(DropCachedPropertiesMixin):
         A number that is no level has the code of the string "1" or the like, and a string the code
         of its number: files without other values in a column hold numbers instead of strings.
         """
-        if "other" in find_roles(values):
-            raise_unsupported(values, self.label)
+        check_supported(values, self.label)
         codes_of_values = map(self._codes.get, values, repeat(0))
         try:
             codes = np.fromiter(codes_of_values, dtype=np.intp, count=len(values))

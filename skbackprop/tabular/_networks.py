@@ -203,12 +203,10 @@ class TabularNetworkMixin(BaseNeuralNetwork):
         """
         estimator, checkpoints = data.estimator, data.checkpoints
         X, y, weight = data.rows.X, data.rows.y, data.rows.weight
-        own_callbacks = []  # others are propagated
-        for callback in getattr(estimator, "_skl_callbacks", []):
-            is_propagated = hasattr(callback, "max_propagation_depth")
-            if not (is_propagated or getattr(callback, "resumes", False)):
-                own_callbacks.append(callback)
-        self.set_callbacks(*own_callbacks)
+        # Other callbacks are propagated, or write the checkpoints of the estimator.
+        callbacks = getattr(estimator, "_skl_callbacks", [])
+        own = (item for item in callbacks if not hasattr(item, "max_propagation_depth"))
+        self.set_callbacks(*(item for item in own if not getattr(item, "resumes", False)))
         self.__dict__.pop("_predictors", None)
         cycle_task = task.subcontext("cycle")
         with cycle_task.propagate_callback_context(self):
@@ -267,8 +265,7 @@ class TabularNetworkMixin(BaseNeuralNetwork):
             predictors[single_precision, member] = Predictor(self._network, parameters, FEW_ROWS)
         with np.errstate(all="ignore"):
             parts = predictors[single_precision, member].iter_parts(X)
-            blocks = [block for _, block in parts]
-            scores = blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+            scores = np.concatenate([block for _, block in parts], axis=1)
             # The place of a row in its block affects rounding, which must not cause a step.
             scores = np.round(scores, _N_DECIMALS) if is_monotone else scores
             return np.asarray(self.convert_raw_predictions(scores))
@@ -316,7 +313,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """
         shape = *raw_predictions.shape[:2], self._targets.n_targets, -1
         outputs = self._predict_means(raw_predictions).reshape(shape)
-        if not self._predicts_std:
+        if not self._targets.have_std:
             return outputs
         stds = [self._targets.loss.predict_std(member) for member in raw_predictions]
         std = self._to_units_of_y(stds, from_zero=True)
@@ -327,7 +324,7 @@ class TabularRegressorNetworks(TabularNetworkMixin, BackpropRegressor):
         """Return the unexplained share of the loss."""
         if is_out_of_fold:
             return 1 - float(self.oof_score_)
-        targets = self._targets.encode(rows.y, needs_all=False)
+        targets = self._targets.encode(rows.y)
         raw_predictions = self._predict_in_blocks(rows.X, self._average_raw)
         return 1 - float(self._targets.loss.score(raw_predictions, targets, rows.weight))
 
@@ -525,7 +522,7 @@ def train_networks(
         is_cut_short |= not is_complete and is_over
         is_stopped |= not is_complete and not is_over
         if is_useful:
-            best_loss = loss if index == 0 else min(best_loss, loss)
+            best_loss = min(best_loss, loss)
             best_networks, best_outputs, n_iter = networks, outputs, n_iter + networks.n_iter_
         if not continues:
             break

@@ -22,12 +22,7 @@ from sklearn.utils import Bunch, check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ..estimators._validation import prefix_errors
-from ..estimators.explanation import (
-    Explanation,
-    background_size,
-    draw_background,
-    make_explanation,
-)
+from ..estimators.explanation import Explanation, draw_background, make_explanation
 from ..nn.rows import row_vectors
 from ..training.resources import limit_blas, n_blas_threads
 from ..utils.arrays import Array, MatrixLike, as_dense
@@ -331,8 +326,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
                 "feature_importances_ is not computed yet. Call permutation_importance(X, y) "
                 "first, with the table that fit was given."
             )
-        importances: Array = self._importances
-        return importances
+        return np.asarray(self._importances)
 
 
 def keep_background(
@@ -342,10 +336,9 @@ def keep_background(
     n_rows, n_codes = rows.codes.shape
     has_weight = np.ones(n_rows) if weight is None else row_vectors(weight).any(axis=1)
     candidates = np.flatnonzero(has_weight)
-    n_max = background_size(rows.numbers.shape[1] + n_codes)
-    if len(candidates) > n_max:
-        candidates = np.sort(rng.choice(candidates, n_max, replace=False))
-    return UnscaledRows(as_dense(rows.numbers[candidates]), rows.codes[candidates])
+    n_columns = rows.numbers.shape[1] + n_codes
+    kept = candidates[draw_background(len(candidates), n_columns, rng)]
+    return UnscaledRows(as_dense(rows.numbers[kept]), rows.codes[kept])
 
 
 class _PrecomputedPredictions(BaseEstimator):
@@ -358,8 +351,7 @@ class _PrecomputedPredictions(BaseEstimator):
     def predict(self, X: Any) -> Array:
         if self.classes_ is None:
             return self.predictions
-        labels: Array = self.classes_[self.predictions.argmax(axis=1)]
-        return labels
+        return np.asarray(self.classes_[self.predictions.argmax(axis=1)])
 
     def predict_proba(self, X: Any) -> Array:
         return self.predictions

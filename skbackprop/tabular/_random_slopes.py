@@ -252,12 +252,11 @@ class RandomSlopes:
         folds : array of int of shape (n,) or None, default=None
             The fold of each row.
         """
-        encoded = np.empty((len(codes), len(self.coefficients)))
-        for pair, category in enumerate(self.categories):
-            rows = -1 if folds is None else folds
-            lines = self.coefficients[pair][rows, codes[:, category]]
-            encoded[:, pair] = _predict_lines(lines, _fill(z[:, pair]))
-        return encoded
+        rows = -1 if folds is None else folds
+        pairs = zip(self.coefficients, self.categories, _fill(z).T, strict=True)
+        return np.column_stack(
+            [_predict_lines(lines[rows, codes[:, category]], x) for lines, category, x in pairs]
+        )
 
 
 def _fit_pair(

@@ -102,8 +102,7 @@ class TableColumns:
 
     def to_array(self) -> Array:
         """Return the table as an array, of objects if it is not numeric."""
-        table: Array = self.table
-        return table
+        return np.asarray(self.table)
 
     def numbers(
         self, columns: Sequence[int], kinds: Sequence[Kind], formats: Mapping[int, Format]

@@ -37,7 +37,7 @@ from ..training.class_weight import check_total_weight
 from ..training.diagnostics import warn
 from ..training.splits import draw_folds, draw_group_folds
 from ..utils.arrays import Array, MatrixLike
-from ._blended_estimators import AUTO, BOOSTED, BOOSTING, choose_view, cross_fit
+from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit, is_monotone
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._networks import (
     MAX_ROWS_OF_FULL_ENSEMBLE,
@@ -120,17 +120,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         """Return the estimators of `blend` for a number of rows."""
 
     @abstractmethod
-    def _fit_mixture(
-        self,
-        outputs: Sequence[Array],
-        y: Array,
-        weight: Array | None,
-        n_networks: int | None = None,
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         """Fit the weights of components to held-out outputs, and return the mixed outputs.
 
         The outputs of a component have the shape (1 or n_estimators, n, n_outputs). Out of fold
-        they are those of one network for each row, and new rows are predicted by `n_networks`.
+        they are those of one network for each row.
         """
 
     @abstractmethod
@@ -260,14 +254,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         if is_validated:
             held_out = self._read_validation(*validation_data)
         n_estimators = self._resolve_n_estimators(len(y))
-        arrays, folds = [*rows.X, y, weight], None
-        if is_validated:
-            arrays += [*held_out.X, held_out.y, held_out.weight]
-        else:
+        folds, held_out_parts = None, [*held_out.X, held_out.y, held_out.weight]
+        if not is_validated:
             folds = self._make_folds(y, weight, group, n_estimators, rng)
-            n_estimators = int(folds.max()) + 1
-            arrays.append(folds)
-        checkpoints.check_data(arrays)
+            n_estimators, held_out_parts = int(folds.max()) + 1, [folds]
+        checkpoints.check_data([*rows.X, y, weight, *held_out_parts])
         # A copy of the stream draws the same rows, however many seeds estimators draw.
         background_stream = copy.deepcopy(rng)
         data = TrainingData(
@@ -282,9 +273,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             context,
             checkpoints,
         )
-        n_networks = None if folds is None else int(folds.max()) + 1
-        outputs = self._fit_components(data)
-        mixture = self._fit_mixture(outputs, held_out.y, held_out.weight, n_networks)
+        mixture = self._fit_mixture(self._fit_components(data), held_out.y, held_out.weight)
         self._fit_conformity(mixture, held_out, folds)
         if folds is not None:
             self.oof_member_ = folds
@@ -312,12 +301,12 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
         if any(encoding.constraints):
             for item in self._blended_estimators(columns.n_rows):
-                if not isinstance(item, BOOSTED):
+                if not is_monotone(item):
                     raise ValueError(
                         f"blend must hold no {type(item).__name__} with monotonic_cst, got "
                         f"{self.blend!r}, because only networks and gradient boosting of "
-                        "scikit-learn have monotone predictions. Remove it, or set "
-                        f'blend="{BOOSTING}".'
+                        "scikit-learn, without absolute errors or quantiles, have monotone "
+                        "predictions. Remove it, or set blend=None."
                     )
         self._set_kinds(columns, rows)
         return rows
@@ -370,9 +359,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         strata = y if is_classifier(self) else None
         has_weight = np.asarray(target_mask.any(axis=1))
         if not target_mask.all():
-            # Rows with and without weight, for each target, are distributed evenly.
-            sets = target_mask @ (1 << np.arange(target_mask.shape[1]))
-            _, codes = np.unique(sets, return_inverse=True)
+            # Rows with and without weight, for each target, are distributed evenly. Those of the
+            # rarest target come last together, so folds share them, even if there are only two.
+            codes = np.zeros(len(y), dtype=np.intp)
+            for mask in target_mask.T[np.argsort(target_mask.sum(axis=0), kind="stable")]:
+                _, codes = np.unique(2 * codes + mask, return_inverse=True)
             strata = codes if strata is None else codes * (strata.max() + 1) + strata
         if group is None:
             return draw_folds(len(y), min(n_folds, len(y)), rng, strata)
@@ -428,8 +419,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             end, rng = now + (data.end - now) / n_left, rngs[component]
             return data._replace(rows=rows, held_out=held_out, rng=rng, end=end)
 
-        blended, networks = list[Any](), list[Any]()
-        blended_outputs, outputs, first_outputs = list[Array](), list[Array](), list[Array]()
+        networks, outputs, first_outputs = list[Any](), list[Array](), list[Array]()
         is_stopped = False
 
         def is_promising(cycle_outputs: Array) -> bool:
@@ -439,12 +429,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
                 cycle_outputs, mixtures, data.held_out, MIN_GAIN_OF_ENSEMBLE
             )
 
-        for index, estimator in enumerate(blend):
-            part = data_for(n_networks + index, choose_view(estimator), n_components - index)
-            result = cross_fit(estimator, part)
-            if result is not None:
-                blended.append(result[0])
-                blended_outputs.append(result[1])
+        results = [
+            cross_fit(item, data_for(n_networks + i, choose_view(item), n_components - i))
+            for i, item in enumerate(blend)
+        ]
+        blended = [result for result in results if result is not None]
         for index, defaults in enumerate(configurations):
             if networks and (is_stopped or time.perf_counter() >= data.end):
                 break
@@ -456,14 +445,15 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             networks.append(ensemble)
             outputs.append(ensemble_outputs)
         if self.blend == AUTO and n_rows > VERY_MANY_ROWS and blended:
+            _, boosted_outputs = blended[0]
             gain = MIN_GAIN_OF_BOOSTING
-            if not self._improves_mixture(blended_outputs[0], [outputs], data.held_out, gain):
-                blended, blended_outputs = [], []
+            if not self._improves_mixture(boosted_outputs, [outputs], data.held_out, gain):
+                blended = []
         self.networks_ = networks
-        self._blended = blended
+        self._blended = [component for component, _ in blended]
         self.n_iter_ = np.array([item.n_iter_ for item in networks])
-        self.blended_ = [item.estimators for item in blended]
-        return outputs + blended_outputs
+        self.blended_ = [component.estimators for component in self._blended]
+        return outputs + [blended_outputs for _, blended_outputs in blended]
 
     def _make_ensemble(self, defaults: EnsembleSettings, data: TrainingData) -> Any:
         """Return the untrained networks of an ensemble."""

@@ -260,13 +260,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             prior = np.array([prior[-1] - prior[0]])
         return TabularClassifierNetworks(**params, init=OutputBiasInit(tuple(prior.tolist())))
 
-    def _fit_mixture(
-        self,
-        outputs: Sequence[Array],
-        y: Array,
-        weight: Array | None,
-        n_networks: int | None = None,
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         self.temperatures_ = np.array(
             [fit_softmax_temperature(logits, y, weight)[0] for logits in outputs]
         )
@@ -275,11 +269,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         self.weights_ = mixture_weights_nll(probabilities[:, np.arange(len(y)), y], weight)
         mixture = np.tensordot(self.weights_, probabilities, 1)
         self._last_temperature, _ = fit_softmax_temperature(safe_log(mixture), y, weight)
-        self._class_shifts = np.zeros((2, len(self.classes_)))
-        if len(self.classes_) > 1:
-            for n in {max(map(len, outputs)), n_networks or 1}:
-                calibrated = self._rescale(self._average(outputs, n))
-                self._class_shifts[int(n > 1)] = fit_class_shifts(calibrated, y, weight)
+        # Averages of several networks, which predict new rows, have another temperature than one.
+        calibrated = [self._rescale(self._average(outputs, n)) for n in (1, 2)]
+        self._class_shifts = np.array([fit_class_shifts(p, y, weight) for p in calibrated])
         return self._mix(outputs)
 
     def _mixture_loss(self, mixture: Array, y: Array, weight: Array | None) -> float:
@@ -291,12 +283,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         return self._rescale(self._average(outputs), shifts)
 
     def _average(self, outputs: Sequence[Array], n_networks: int | None = None) -> Array:
-        mixture = 0.0
-        for logits, temperature, weight in zip(
-            outputs, self.temperatures_, self.weights_, strict=True
-        ):
-            mixture = mixture + weight * average_probabilities(logits, temperature, n_networks)
-        return np.asarray(mixture)
+        pairs = zip(outputs, self.temperatures_, strict=True)
+        averages = (average_probabilities(*pair, n_networks) for pair in pairs)
+        return np.asarray(sum(map(np.multiply, self.weights_, averages)))
 
     def _rescale(self, mixture: Array, shifts: Array | float = 0.0) -> Array:
         if len(self.classes_) == 1:
@@ -345,9 +334,7 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
         """
-        codes = self._predict(X, self._mix).argmax(axis=1)
-        labels: Array = self.classes_[codes]
-        return labels
+        return np.asarray(self.classes_[self._predict(X, self._mix).argmax(axis=1)])
 
     def predict_proba(self, X: TableLike) -> Array:
         """Predict the probability of each class.

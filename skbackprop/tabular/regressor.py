@@ -28,7 +28,7 @@ from ..losses.regression import REGRESSOR_LOSSES, Gaussian, Poisson, Quantile, S
 from ..nn.rows import Rows, split_targets
 from ..utils._name_types import RegressorLossName
 from ..utils.arrays import Array, ColumnKinds, Columns, MatrixLike, MonotonicCst, TableLike
-from ._blended_estimators import resolve_blend
+from ._blended_estimators import AUTO, is_monotone, resolve_blend
 from ._ensemble_weights import stacking_weights_nnls
 from ._networks import FOR_NUMBERS, EnsembleSettings, OutputBiasInit, TabularRegressorNetworks
 from ._prediction import apply_scorer
@@ -83,8 +83,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
         of columns, or positions without names, to values. For columns of numbers, booleans and
         durations, and for losses with one prediction. Half of the hidden units of each network see
-        these columns, and are monotone [5]_. Boosting has the same constraints, and `blend` must
-        hold no other estimators. The ends of intervals may not be monotone. None for no
+        these columns, and are monotone [5]_. Boosting has the same constraints, except with
+        absolute errors and quantiles, and `blend` must hold no other estimators; "auto" leaves
+        boosting out with these losses. The ends of intervals may not be monotone. None for no
         constraints.
     loss : str or Loss, default="squared_error"
         The loss that is minimized, as in `BackpropRegressor`. It determines what is predicted. For
@@ -249,20 +250,18 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         return weigh_targets(numbers, is_missing, sample_weight, X)
 
     def _encode_targets(self, y: Array) -> Array:
-        self._targets.encode(y, needs_all=False)  # checks shape and range
+        self._targets.encode(y)  # checks shape and range
         return y
 
-    @property
-    def _predicts_std(self) -> bool:
-        """Whether the standard deviation of `predict` is that of the targets."""
-        return type(self._targets.loss).predict_std is not Loss.predict_std
-
     def _blended_estimators(self, n_rows: int) -> list[Any]:
-        return resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
+        blended = resolve_blend(self.blend, n_rows, self._targets.loss, self.loss)
+        if self.blend == AUTO and any(self._features.encoding.constraints):
+            blended = [item for item in blended if is_monotone(item)]
+        return blended
 
     def _make_networks(self, params: dict[str, Any], rows: Rows) -> Any:
         loss = self._targets.loss
-        encoded_y = self._targets.encode(rows.y, needs_all=False).astype(np.float64)
+        encoded_y = self._targets.encode(rows.y).astype(np.float64)
         targets = split_targets(encoded_y[:, :: loss.n_outputs_per_target], rows.weight)
         intercepts = np.array([loss.fit_intercept_only(y, weight) for y, weight in targets])
         if isinstance(loss, (Quantile, Gaussian)):
@@ -293,7 +292,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         weights = np.reshape(weights, (len(outputs), -1, 1))
         pairs = [(w, item.astype(np.float64)) for w, item in zip(weights, outputs, strict=True)]
         mixture = np.asarray(sum(weight * item for weight, item in pairs))
-        if self._predicts_std:
+        if self._targets.have_std:
             mean = mixture[..., :1].copy()
             mixture[..., -1:] += sum(w * np.square(item[..., :1] - mean) for w, item in pairs)
         return mixture
@@ -302,13 +301,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         components = [self._combine(list(item)) for item in outputs]
         return self._combine(components, self.weights_)
 
-    def _fit_mixture(
-        self,
-        outputs: Sequence[Array],
-        y: Array,
-        weight: Array | None,
-        n_networks: int | None = None,
-    ) -> Array:
+    def _fit_mixture(self, outputs: Sequence[Array], y: Array, weight: Array | None) -> Array:
         components = [self._combine(list(item)) for item in outputs]
         weights = [
             self._fit_weights([item[:, [i]] for item in components], self._targets.select(i), *data)
@@ -330,7 +323,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         start = np.full(n_models, 1 / n_models)
         if n_models == 1:
             return start
-        encoded_y = targets.encode(y, needs_all=False).astype(np.float64)
+        encoded_y = targets.encode(y).astype(np.float64)
 
         def mean_loss(weights: Any) -> float:
             mixture = self._combine(outputs, weights)[:, 0]
@@ -347,7 +340,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     def _raw_predictions(self, outputs: Array, targets: NumberTargets) -> Array:
         """Return the raw predictions of a network with these outputs for one target."""
         values = targets.to_training_units(outputs)
-        if self._predicts_std:
+        if self._targets.have_std:
             std = targets.to_training_units(np.sqrt(outputs[..., -1]), from_zero=True)
             values[..., -1] = np.square(std)
         return targets.loss.link.link(values)
@@ -356,14 +349,14 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Return a copy whose predictions, but not variances, are within the range of y."""
         copy = outputs.copy()
         if self._range is not None:
-            predictions = copy[..., :-1] if self._predicts_std else copy
+            predictions = copy[..., :-1] if self._targets.have_std else copy
             np.clip(predictions, *self._range, out=predictions)
         return copy
 
     def _predictions(self, outputs: Array) -> Array:
         """Return predictions within the range of y, without axes of one target or quantile."""
         clipped = self._clip(outputs)
-        return drop_single_axes(clipped[..., :-1] if self._predicts_std else clipped, -2, -1)
+        return drop_single_axes(clipped[..., :-1] if self._targets.have_std else clipped, -2, -1)
 
     def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         predictions, self._error_scales, self._scores = self._clip(mixture), [], []
@@ -383,7 +376,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         Quantiles are not clipped. Many clipped quantiles would be equal, as would be the conformity
         scores of targets at the bounds, and intervals would cover too much.
         """
-        if outputs.shape[-1] > 1 and not self._predicts_std:
+        if outputs.shape[-1] > 1 and not self._targets.have_std:
             return UncalibratedBand.from_quantiles(outputs[..., target, :])
         mean, scale = self._clip(outputs)[..., target, 0], self._error_scales[target]
         std = np.sqrt(outputs[..., target, -1]) if scale is None else scale.at(mean)
@@ -413,7 +406,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             else:
                 targets = self._targets.select(target)
                 raw_predictions = self._raw_predictions(outputs[:, target], targets)
-                encoded_y = targets.encode(column, needs_all=False)
+                encoded_y = targets.encode(column)
                 score = loss.score(raw_predictions, encoded_y, column_weight)
             scores.append(float(score))
         return np.array(scores)
@@ -551,7 +544,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         """Return predictions and their standard deviations along a second axis."""
         mixture = self._mix(outputs)
         mean = self._clip(mixture)
-        if self._predicts_std:
+        if self._targets.have_std:
             mean_and_std = np.stack([mean[..., :-1], np.sqrt(mixture[..., -1:])], axis=1)
         else:
             weights = self.weights_.reshape(len(outputs), -1, 1)
@@ -561,12 +554,6 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             )
             mean_and_std = np.stack([mean, np.sqrt(squares)], axis=1)
         return drop_single_axes(mean_and_std, -2, -1)
-
-    @property
-    def _valid_target_range(self) -> tuple[float, float]:
-        """The bounds of the targets of the loss."""
-        loss = self._targets.loss
-        return loss.interval_y_true.low, loss.interval_y_true.high
 
     def predict_interval(self, X: TableLike, coverage: float = 0.9) -> Array:
         """Return a prediction interval for each row, by CV+.
@@ -655,7 +642,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             cv_plus_interval(self._prediction_band(fold_outputs, target), scores, coverage)
             for target, scores in enumerate(self._scores)
         ]
-        return drop_single_axes(np.clip(np.stack(intervals, axis=1), *self._valid_target_range), 1)
+        valid_range = self._targets.loss.interval_y_true[:2]
+        return drop_single_axes(np.clip(np.stack(intervals, axis=1), *valid_range), 1)
 
     def score(self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return R2 or D2 of the predictions.

@@ -219,9 +219,9 @@ def _check_weights(rows: Rows, train: IndexArray, config: Config) -> None:
         is_by_class = config.class_weight is not None
         weight_name = "weight (with class_weight)" if is_by_class else "sample_weight"
         raise ValueError(
-            f"early_stopping must leave a training row with a positive {weight_name}, for each "
-            "target, but holds out all such rows. Remove rows or targets of weight zero, or set "
-            "early_stopping=False."
+            f"Held-out rows must leave a training row with a positive {weight_name}, for each "
+            "target, but are all such rows. Remove rows of weight zero and targets of few rows, or "
+            "choose another random_state, a larger n_estimators, or early_stopping=False."
         )
 
 

@@ -48,7 +48,7 @@ TREES = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 def _table():
     columns = {"a": X[:, 0], "b": np.where(X[:, 1] > 1, np.nan, X[:, 1])}
     columns["kind"] = np.array(["x", "y", None], dtype=object)[Y]
-    columns["rare"] = [f"level {i % 50}" for i in range(len(X))]
+    columns["rare"] = [f"rare level {i % 50}" for i in range(len(X))]
     return pd.DataFrame(columns | {"flag": X[:, 2] > 0})
 
 

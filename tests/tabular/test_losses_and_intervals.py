@@ -187,7 +187,7 @@ def test_mixture_weights_minimize_the_loss(loss):
     good = y + 0.1 * rng.randn(200)
     models = [np.maximum(each, 0.01) for each in (good, y.max() - good, rng.gamma(3, size=200))]
     models = [each[:, None, None] for each in models]
-    if model._predicts_std:
+    if model._targets.have_std:
         models = [np.dstack([each, np.full((200, 1), 0.5)]) for each in models]
     model._fit_mixture([each[None] for each in models], y, None)
     weights = model.weights_

@@ -141,6 +141,14 @@ def test_nothing_depends_on_values_that_were_not_measured(loss, fit_params):
         assert model.score(X, y, weight) == pytest.approx(weighted.score(X, Y), rel=1e-6)
 
 
+@pytest.mark.parametrize("n_targets", [3, 70])
+def test_two_rows_of_a_rare_target_are_in_two_folds(n_targets):
+    X, Y = np.random.RandomState(0).randn(301, 2), np.ones((301, n_targets))
+    Y[2:, -2], Y[0, -1] = np.nan, np.nan
+    model = TabularRegressor(2, max_iter=1, blend=None, random_state=0).fit(X, Y)
+    assert set(model.oof_member_[:2]) == {0, 1}
+
+
 def test_raises_on_rows_and_targets_without_values():
     X, Y, is_measured = with_gaps()
     model = TabularRegressor(**SMALL)
@@ -153,6 +161,10 @@ def test_raises_on_rows_and_targets_without_values():
     ):
         with pytest.raises(ValueError, match=error):
             model.fit(X, y)
+    groups = np.arange(150) // 50
+    in_two_groups = np.where(groups[:, None] == np.arange(3), np.nan, 1.0)  # for two folds
+    with pytest.raises(ValueError, match="Held-out rows must leave .* larger n_estimators"):
+        model.fit(X, in_two_groups, groups=groups)
     with pytest.raises(ValueError, match=r"sample_weight.shape == \(150, 3\)"):
         model.fit(X, Y, np.ones((150, 3)))
     with pytest.raises(ValueError, match="X_val, y_val: Column 1 of y has no value"):
