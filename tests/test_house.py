@@ -309,12 +309,12 @@ def test_public_names_exist():
 CEILINGS = {
     **{"": 34, "_callback_support": 117, "_sklearn": 65, "activations": 291},
     **{"callbacks": 191, "conformal": 270},
-    **{"dask": 1072, "displays": 588, "early_stopping": 42, "estimators": 2935, "export": 1250},
+    **{"dask": 1072, "displays": 588, "early_stopping": 42, "estimators": 2923, "export": 1250},
     **{"initializers": 51, "inspection": 353, "layers": 3028, "losses": 686},
-    **{"model_selection": 577, "nn": 1374, "optimizers": 198, "persistence": 138, "schedules": 217},
-    **{"tabular": 3945, "testing": 145, "training": 1754, "utils": 581, "weight_averaging": 69},
+    **{"model_selection": 577, "nn": 1375, "optimizers": 198, "persistence": 138, "schedules": 217},
+    **{"tabular": 3927, "testing": 145, "training": 1754, "utils": 581, "weight_averaging": 69},
 }
-WALK_OF_A_FIT = (222, 31, 26)
+WALK_OF_A_FIT = (221, 31, 26)
 
 
 def count_code_lines(source):
