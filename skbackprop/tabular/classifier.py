@@ -334,7 +334,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
             If the columns of X are not those of `fit`, or a numeric column of `fit` is not numeric
             in X.
         """
-        return np.asarray(self.classes_[self._predict(X, self._mix).argmax(axis=1)])
+        codes = self._predict(X, self._mix).argmax(axis=1)
+        return np.asarray(self.classes_[codes])
 
     def predict_proba(self, X: TableLike) -> Array:
         """Predict the probability of each class.
