@@ -209,7 +209,7 @@ ERRORS = {
         "Column 1 of y has no value",
     ),
     "no weight": (REGRESSOR, Y, np.ones((N, K)) * [0, 1, 1], "Column 0 of y has no value"),
-    "training rows": (EARLY, changed(Y, np.s_[2:, 0], np.nan), None, "for each target, but are all"),
+    "training rows": (EARLY, changed(Y, np.s_[2:, 0], np.nan), None, "for each target, but"),
     "columns": (REGRESSOR, Y, WEIGHT[:, :2], r"\(60, 2\), expected \(60,\).*, or \(60, 3\)"),
     "weights of y": (REGRESSOR, Y[:, 0], WEIGHT, "must be 1D"),
     "scorer": (BY_SCORE, WITH_GAPS, None, "scoring='r2' of EarlyStopping has no weights for each"),
