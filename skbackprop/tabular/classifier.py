@@ -52,7 +52,9 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     predictions, `fit` calibrates each ensemble and boosting by a temperature [3]_, and chooses
     their weights by maximum likelihood. Then the log probability of each class is shifted, so that
     its mean is nearer to the frequency of the class [4]_; of rare classes it is too low otherwise.
-    The defaults work well for tables of many kinds, so nothing has to be tuned.
+    The defaults work well for tables of many kinds, so nothing has to be tuned. With
+    `monotonic_cst`, half of the hidden units of each network see the columns with a constraint, and
+    are monotone [5]_.
 
     Parameters
     ----------
@@ -74,9 +76,8 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         `HistGradientBoostingClassifier`: 1 if it must not fall when the number rises, -1 if it
         must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
         of columns, or positions without names, to values. For columns of numbers, booleans and
-        durations, and for two classes. Half of the hidden units of each network see these columns,
-        and are monotone [5]_. Boosting has the same constraints, and `blend` must hold no other
-        estimators. None for no constraints.
+        durations, and for two classes. Boosting has the same constraints, and `blend` must hold no
+        other estimators. None for no constraints.
     class_weight : dict, "balanced" or None, default=None
         The weight of each class, which multiplies the weights of its rows. "balanced" gives all
         classes the same total weight. None for the weight 1. Class weights shift the predicted

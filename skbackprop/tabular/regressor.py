@@ -50,7 +50,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
     Gradient boosting is trained on the same folds. Predictions are averages of networks and
     boosting, with weights chosen on out-of-fold predictions. The errors of out-of-fold predictions
     determine the width of intervals in `predict_interval` [3]_. The defaults work well for tables
-    of many kinds, so nothing has to be tuned.
+    of many kinds, so nothing has to be tuned. With `monotonic_cst`, half of the hidden units of
+    each network see the columns with a constraint, and are monotone [5]_.
 
     Y may have several columns of targets. All targets are learned by the same networks, each on its
     own scale; boosting is trained for each target. NaN means that a target was not measured: it has
@@ -82,9 +83,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         `HistGradientBoostingRegressor`: 1 if it must not fall when the number rises, -1 if it
         must not rise, 0 for no constraint. An array has a value for each column, a dict maps names
         of columns, or positions without names, to values. For columns of numbers, booleans and
-        durations, and for losses with one prediction. Half of the hidden units of each network see
-        these columns, and are monotone [5]_. Boosting has the same constraints, except with
-        absolute errors and quantiles, and `blend` must hold no other estimators; "auto" leaves
+        durations, and for losses with one prediction. Boosting has the same constraints, except
+        with absolute errors and quantiles, and `blend` must hold no other estimators; "auto" leaves
         boosting out with these losses. The ends of intervals may not be monotone. None for no
         constraints.
     loss : str or Loss, default="squared_error"
