@@ -80,11 +80,11 @@ def feed(session: Any, X: pd.DataFrame) -> dict[str, np.ndarray]:
     """Return the inputs of a model for a table: a column each, or one array of numbers."""
     inputs = session.get_inputs()
     if len(inputs) == 1:
-        return {inputs[0].name: X.to_numpy(np.float32)}
+        return {inputs[0].name: X.to_numpy(float)}
     return {
         column.name: X[[column.name]].fillna("").to_numpy(object)
         if "string" in column.type
-        else X[[column.name]].to_numpy(np.float32)
+        else X[[column.name]].to_numpy(float)
         for column in inputs
     }
 

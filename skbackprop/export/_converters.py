@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import singledispatch
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from scipy.special import erf, expit
@@ -471,41 +471,36 @@ def _(part: TableEncoder, x: Expr) -> Expr:
     return encode_table(part._encoding, x)
 
 
-def encode_table(encoding: FittedEncoding, x: Expr) -> Expr:
+def encode_table(encoding: FittedEncoding, x: Expr | list[Expr]) -> Expr:
     """Return the encoded columns of a table: numeric columns first, then categories.
 
     Raises
     ------
     TypeError
-        If there are columns of dates, times or text, or of categories that are not numbers.
+        If there are columns of dates, times or text, or of categories of other types.
     """
-    numbers, lookups = _convert_columns(encoding, x)
-    encoded = _encode_numbers(encoding.numbers, numbers)
-    levels, encoder = encoding.categories.levels, encoding.categories.encoder
+    numbers, codes = _convert_columns(encoding, x)
+    encoded = [ex.cast(ex.concat(_encode_numbers(encoding.numbers, numbers)), np.float32)]
+    encoder = encoding.categories.encoder
+    columns = [column for column, _ in encoder.outputs()]
     if isinstance(encoder, OneHot):
-        for look_up, (outputs, names) in zip(lookups, encoder.columns, strict=True):
-            encoded.append(look_up(np.eye(len(names) + 1)[list(outputs)][:, : len(names)]))
+        outputs = _look_up(codes, [np.array(outputs) for outputs, _ in encoder.columns])
+        repeated: Any = ex.cast(ex.take_columns(outputs, columns), np.float32)
+        positions = [position for _, names in encoder.columns for position in range(len(names))]
+        encoded.append(np.equal(repeated, np.array(positions)))
     else:
-        for i in encoder.columns:
-            encoded.append(lookups[i](np.arange(levels[i].n_codes + 1)[:, None]))
+        encoded.append(ex.take_columns(codes, columns))
     return ex.concat(encoded)
 
 
-def table_view(features: FeatureBuilder, x: Expr) -> Expr:
+def table_view(features: FeatureBuilder, x: Expr | list[Expr]) -> Expr:
     """Return the view "table" of the rows: numbers, and codes of categories."""
-    numbers, lookups = _convert_columns(features.encoding, x)
-    columns = [numbers]
-    for look_up, codes in zip(lookups, features.codes, strict=True):
-        is_known = np.isfinite(codes)[:, None]
-        # 0 / 0 is NaN, the code of unknown categories.
-        columns.append(look_up(np.nan_to_num(codes)[:, None]) / look_up(is_known.astype(float)))
-    return ex.concat(columns)
+    numbers, codes = _convert_columns(features.encoding, x)
+    return ex.concat([numbers, _look_up(codes, features.codes)])
 
 
-def _convert_columns(
-    encoding: FittedEncoding, x: Expr
-) -> tuple[Expr, list[Callable[[Array], Expr]]]:
-    """Return numbers, with target statistics, and the lookup of each column of categories."""
+def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Expr, Expr]:
+    """Return numbers with target statistics, in double precision, and codes of categories."""
     for column, encoded in encoding.column_encodings.items():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
@@ -513,25 +508,33 @@ def _convert_columns(
             "for example with a TableEncoder for that column."
         )
     categories = encoding.categories
-    lookups = [
-        _make_lookup(levels, ex.take_columns(x, [column]))
+    codes = ex.concat(
+        _encode_levels(levels, ex.take_columns(x, [column]))
         for column, levels in zip(categories.columns, categories.levels, strict=True)
-    ]
-    numbers = [ex.take_columns(x, encoding.numeric_columns)]
+    )
+    numbers = [ex.cast(ex.take_columns(x, encoding.numeric_columns), np.float64)]
     statistics = categories.statistics
     if statistics is not None:
-        by_target = [lookups[i] for i in categories.target_encoded]
-        for table, column in zip(statistics.tables, statistics.columns, strict=True):
-            numbers.append(by_target[column](table[-1][:, None]))
-    if encoding.interactions is not None:
-        fitted, scaling = encoding.interactions, encoding.numbers
-        pairs = zip(fitted.categories, fitted.numbers, fitted.coefficients, strict=True)
-        for category, number, table in pairs:
-            values = ex.take_columns(x, [encoding.numeric_columns[number]])
-            z = ex.fill_nan(_scale_and_clip(values, scaling, [number]), np.zeros(1))
-            look_up = lookups[category]
-            numbers.append(look_up(table[-1][:, :1]) + look_up(table[-1][:, 1:]) * z)
-    return ex.concat(numbers), lookups
+        columns = [categories.target_encoded[column] for column in statistics.columns]
+        tables = [table[-1] for table in statistics.tables]
+        numbers.append(_look_up(ex.take_columns(codes, columns), tables))
+    fitted = encoding.interactions
+    if fitted is not None:
+        values = ex.take_columns(numbers[0], fitted.numbers)
+        z = ex.fill_nan(_scale_and_clip(values, encoding.numbers, [*fitted.numbers]), 0.0)
+        tables = [table[-1] for table in fitted.coefficients]
+        lines = _look_up(ex.take_columns(codes, fitted.categories), tables)
+        intercept, slope = (ex.reshape(ex.take_columns(lines, [i]), z.shape) for i in range(2))
+        numbers.append(intercept + slope * z)
+    return ex.concat(numbers), codes
+
+
+def _look_up(codes: Expr, tables: Sequence[Array]) -> Expr:
+    """Return the row that each code has in its own table (n_codes, ...), in double precision."""
+    if not tables:
+        return codes
+    starts = np.cumsum([0, *map(len, tables[:-1])])
+    return ex.take_rows(codes + starts, np.concatenate(tables).astype(np.float64))
 
 
 def get_levels(levels: CategoryLevels) -> list[Any]:
@@ -539,49 +542,42 @@ def get_levels(levels: CategoryLevels) -> list[Any]:
     return [level for level in (*levels.frequent, *levels.infrequent) if level is not None]
 
 
-def _make_lookup(levels: CategoryLevels, x: Any) -> Callable[[Array], Expr]:
-    """Return a function that looks up the codes of a column in a table (n_codes, width)."""
-    all_levels = get_levels(levels)
-    codes, (missing_code,) = levels.encode(all_levels), levels.encode([None])
-    is_level = np.equal(x, _levels_to_numbers(levels.label, all_levels))
-
-    def look_up(table: Array) -> Expr:
-        differences = table - table[0]
-        values = table[0] + np.isnan(x) * differences[missing_code]
-        if all_levels:
-            values = values + is_level @ differences[codes]
-        return cast(Expr, values)
-
-    return look_up
-
-
-def _levels_to_numbers(label: str, levels: Sequence[Any]) -> Array:
-    """Return levels as numbers, which must differ in single precision; strings by their indices.
+def _encode_levels(levels: CategoryLevels, x: Any) -> Expr:
+    """Return the codes of a column of categories, in single precision.
 
     Raises
     ------
     TypeError
         If levels are neither all numbers nor all strings.
     ValueError
-        If levels are equal in single precision.
+        If levels are equal in the precision of the input.
     """
-    if all(isinstance(level, str) for level in levels):
-        return np.arange(len(levels))
-    others = [level for level in levels if find_role(type(level)) != "number"]
+    all_levels, (missing_code,) = get_levels(levels), levels.encode([None])
+    codes, has_words = levels.encode(all_levels), x.dtype is object
+    others = [
+        level
+        for level in all_levels
+        if not (isinstance(level, str) if has_words else find_role(type(level)) == "number")
+    ]
     if others:
         raise TypeError(
-            f"{label} has levels such as {others[0]!r}, but an exported model accepts either "
-            "strings or numbers in a column. Convert the column to strings, and fit again."
+            f"{levels.label} has levels such as {others[0]!r}, but an exported model accepts "
+            "either strings or numbers in a column. Convert the column to strings, and fit again."
         )
-    numbers = to_floats(levels, label)
+    if has_words:
+        return ex.encode_words(x, dict(zip(["", *all_levels], [missing_code, *codes], strict=True)))
+    numbers = to_floats(all_levels, levels.label)
     with np.errstate(over="ignore"):
-        n_different = len(np.unique(numbers.astype(np.float32)))
+        n_different = len(np.unique(numbers.astype(x.dtype)))
     if n_different < len(numbers):
         raise ValueError(
-            f"{label} has levels that are equal in single precision, the precision of exported "
-            "models. Number the levels from 0, and fit again."
+            f"{levels.label} has levels that are equal in single precision, the precision of its "
+            "input. Number the levels from 0, and fit again."
         )
-    return numbers
+    code: Any = np.isnan(x) * missing_code
+    if all_levels:
+        code = code + np.equal(x, numbers) @ codes[:, None]
+    return ex.cast(code, np.float32)
 
 
 def _scale_and_clip(x: Expr, scaling: RobustScaling, columns: Any) -> Any:

@@ -24,10 +24,10 @@ from ..utils.arrays import Array
 
 # The opset of ONNX 1.8 (2020), which runtimes for small devices support.
 OPSET = 13
-# The domain of trees and words, and its opset of ONNX 1.8.
-ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 2
+# The domain of trees and words, and the opset that has trees in double precision.
+ML_DOMAIN, ML_OPSET = "ai.onnx.ml", 3
 # The type codes of onnx.TensorProto.
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, DOUBLE = 1, 7, 11
 
 # The ONNX operators of elementwise functions, by their names in NumPy and SciPy.
 _OPERATORS = {
@@ -48,14 +48,14 @@ _FORMULAS: dict[str, Callable[..., Any]] = {
     "square": lambda x: x * x,
     "expm1": lambda x: np.exp(x) - 1.0,
     "log1p": lambda x: np.log(x + 1.0),
-    "equal": lambda x, y: _elementwise("Cast", _elementwise("Equal", x, y), to=FLOAT),
-    "isnan": lambda x: _elementwise("Cast", _elementwise("IsNaN", x), to=FLOAT),
+    "equal": lambda x, y: cast(_elementwise("Equal", x, y), x.dtype),
+    "isnan": lambda x: cast(_elementwise("IsNaN", x), x.dtype),
     "matmul": lambda x, y: _multiply_matrices(x, y),
 }
 
 # The kinds of nodes of a `forest`.
 LEAF, AT_MOST, EQUALS = "LEAF", "BRANCH_LEQ", "BRANCH_EQ"
-# The operators of `forest` and `find_words`.
+# The operators of `forest` and `encode_words`.
 _FOREST, _LOOKUP = "TreeEnsembleRegressor", "LabelEncoder"
 
 
@@ -76,7 +76,7 @@ class Expr(NDArrayOperatorsMixin):
     attributes : mapping, by default empty
         The attributes of the node.
     dtype : dtype, default=np.float32
-        The dtype of the values.
+        The dtype of the values. Elementwise functions keep it.
     """
 
     operator: str
@@ -151,7 +151,10 @@ def write_nodes(
         if kind:
             output = all_names.setdefault(expression, new_name(kind.lower()))
             domain = ML_DOMAIN if kind in (_FOREST, _LOOKUP) else ""
-            settings = {"name": output, "domain": domain, **expression.attributes}
+            settings = {
+                name: numpy_helper.from_array(a, name) if isinstance(a, np.ndarray) else a
+                for name, a in expression.attributes.items()
+            } | {"name": output, "domain": domain}
             inputs = [name_of(value) for value in expression.inputs]
             nodes.append(helper.make_node(kind, inputs, [output], **settings))
     return nodes, [*constants.values()]
@@ -162,33 +165,47 @@ def write_nodes(
 
 def _elementwise(operator: str, *operands: Any, **attributes: Any) -> Expr:
     """Return the expression of an elementwise operator on expressions, arrays and numbers."""
-    values = [x if isinstance(x, Expr) else _to_float32(x) for x in operands]
+    dtype = [x.dtype for x in operands if isinstance(x, Expr)][-1]
+    values = [x if isinstance(x, Expr) else _to_finite(x, dtype) for x in operands]
     shape = np.broadcast_shapes(*(x.shape for x in values))
     # In a tensor, axes of size one follow that of the rows.
     inputs = tuple(
         reshape(x, (1,) * (len(shape) - len(x.shape)) + x.shape) if isinstance(x, Expr) else x
         for x in values
     )
-    return Expr(operator, inputs, shape, attributes)
+    return Expr(operator, inputs, shape, attributes, dtype)
 
 
 def _multiply_matrices(x: Expr, y: Any) -> Expr:
     """Return the matrix products of x (..., a, b) or (b,) and y (..., b, c)."""
-    y = y if isinstance(y, Expr) else _to_float32(y)
-    return Expr("MatMul", (x, y), (*x.shape[:-1], y.shape[-1]))
+    y = y if isinstance(y, Expr) else _to_finite(y, x.dtype)
+    return Expr("MatMul", (x, y), (*x.shape[:-1], y.shape[-1]), dtype=x.dtype)
 
 
-def _to_float32(array: Any) -> Array:
-    """Return an array in single precision, or raise an error if it overflows."""
+def _to_finite(array: Any, dtype: Any = np.float32) -> Array:
+    """Return an array of a dtype, or raise an error if it overflows."""
     with np.errstate(over="ignore"):
-        single = np.asarray(array, dtype=np.float32)
-    if not np.isfinite(single).all():
+        converted = np.asarray(array, dtype=dtype)
+    if not np.isfinite(converted).all():
         largest = float(np.abs(array).max())
         raise ValueError(
             "The model must have finite values in single precision, the precision of exported "
             f"models, but the largest is {largest:.3g}. Scale X and y down, and fit again."
         )
-    return single
+    return converted
+
+
+def cast(x: Expr, dtype: Any) -> Expr:
+    """Return values in single or double precision."""
+    if not x.width:
+        return x
+    code = DOUBLE if dtype is np.float64 else FLOAT
+    return Expr("Cast", (x,), x.shape, {"to": code}, dtype)
+
+
+def zeros(x: Expr) -> Expr:
+    """Return a zero in single precision for each row."""
+    return cast(np.isnan(take_columns(x, [0])) * 0.0, np.float32)
 
 
 def _is_zero(x: Any) -> bool:
@@ -240,7 +257,7 @@ def is_above(values: Expr, threshold: float) -> Expr:
 def multiply_blocks(x: Expr, maps: Array) -> Expr:
     """Return the product of each row of x with its own matrix (n_blocks, width, n_units)."""
     return _swap_rows(
-        Expr("MatMul", (_swap_rows(x), _to_float32(maps)), (len(maps), maps.shape[-1]))
+        Expr("MatMul", (_swap_rows(x), _to_finite(maps)), (len(maps), maps.shape[-1]))
     )
 
 
@@ -262,23 +279,29 @@ def gather(x: Expr, table: Array) -> Expr:
     The rows of several x are side by side.
     """
     n_rows, width = table.shape
-    with_zeros = _to_float32(np.pad(table, [(0, 1), (0, 0)]))
+    with_zeros = _to_finite(np.pad(table, [(0, 1), (0, 0)]))
     nearest = _elementwise("Min", _elementwise("Max", _elementwise("Floor", x), 0.0), n_rows)
     row = _elementwise("Where", _elementwise("Equal", x, nearest), x, n_rows)
-    index = _elementwise("Cast", row, to=INT64)
-    rows = Expr("Gather", (with_zeros, index), (*x.shape, width), {"axis": 0})
+    rows = take_rows(row, with_zeros)
     return reshape(rows, (x.width * width,))
 
 
-def find_words(x: Expr, words: Sequence[str]) -> Expr:
-    """Return the index of each string among words, NaN for empty strings, and -1 for others."""
-    indices = {"": math.nan} | {word: float(index) for index, word in enumerate(words)}
-    attributes = {"keys_strings": [*indices], "values_floats": [*indices.values()]}
-    return Expr(_LOOKUP, (x,), x.shape, attributes | {"default_float": -1.0})
+def take_rows(x: Expr, table: Array) -> Expr:
+    """Return the row of a table for each x, the index of one."""
+    index = Expr("Cast", (x,), x.shape, {"to": INT64})
+    shape = (*x.shape, *table.shape[1:])
+    return Expr("Gather", (table, index), shape, {"axis": 0}, table.dtype.type)
+
+
+def encode_words(x: Expr, codes: Mapping[str, int]) -> Expr:
+    """Return the code of each string, and 0 for others."""
+    values = [float(code) for code in codes.values()]
+    attributes = {"keys_strings": [*codes], "values_floats": values, "default_float": 0.0}
+    return Expr(_LOOKUP, (x,), x.shape, attributes)
 
 
 def forest(x: Expr, nodes: Mapping[str, Array], targets: Array, n_outputs: int) -> Expr:
-    """Return sums of the leaves that a row reaches in trees, for each output.
+    """Return sums of the leaves that a row x in double precision reaches, for each output.
 
     The nodes are arrays of shape (n_nodes,), by the names that the attributes ``nodes_...`` of
     ONNX's TreeEnsembleRegressor have: treeids, nodeids, modes (one of `LEAF`, `AT_MOST` and
@@ -287,24 +310,29 @@ def forest(x: Expr, nodes: Mapping[str, Array], targets: Array, n_outputs: int) 
     numbers of the outputs that the tree of a node adds to.
     """
     is_leaf = nodes["modes"] == LEAF
-    arrays = {f"nodes_{name}": array for name, array in nodes.items()} | {
-        "nodes_values": np.where(is_leaf, 0.0, nodes["values"]),
+    arrays = {f"nodes_{name}": array for name, array in nodes.items() if name != "values"} | {
         "target_treeids": nodes["treeids"][is_leaf],
         "target_nodeids": nodes["nodeids"][is_leaf],
         "target_ids": targets[is_leaf],
-        "target_weights": nodes["values"][is_leaf],
     }
     attributes: dict[str, Any] = {name: array.tolist() for name, array in arrays.items()}
-    return Expr(_FOREST, (x,), (n_outputs,), attributes | {"n_targets": n_outputs})
+    attributes |= {
+        "nodes_values_as_tensor": np.where(is_leaf, 0.0, nodes["values"]),
+        "target_weights_as_tensor": nodes["values"][is_leaf],
+        "n_targets": n_outputs,
+    }
+    return Expr(_FOREST, (x,), (n_outputs,), attributes)
 
 
 # ------------------------------------------------------------------------ axes and columns
 
 
-def take_columns(x: Expr, columns: Iterable[int]) -> Expr:
-    """Return some of the values, by their indices on the last axis."""
+def take_columns(x: Expr | list[Expr], columns: Iterable[int]) -> Expr:
+    """Return some of the values, by their indices on the last axis, or in a list of columns."""
+    if isinstance(x, list):
+        return concat([x[column] for column in columns])
     indices = np.array(list(columns), dtype=np.int64)
-    return Expr("Gather", (x, indices), (*x.shape[:-1], len(indices)), {"axis": -1})
+    return Expr("Gather", (x, indices), (*x.shape[:-1], len(indices)), {"axis": -1}, x.dtype)
 
 
 def concat(parts: Iterable[Expr]) -> Expr:
@@ -312,14 +340,17 @@ def concat(parts: Iterable[Expr]) -> Expr:
     operands = tuple(part for part in parts if part.width)
     if len(operands) == 1:
         return operands[0]
-    shape = (*operands[0].shape[:-1], sum(x.shape[-1] for x in operands)) if operands else (0,)
-    return Expr("Concat", operands, shape, {"axis": -1})
+    if not operands:
+        return Expr("Concat", shape=(0,))
+    shape = *operands[0].shape[:-1], sum(x.shape[-1] for x in operands)
+    return Expr("Concat", operands, shape, {"axis": -1}, operands[0].dtype)
 
 
 def reshape(x: Expr, shape: Sequence[int]) -> Expr:
     """Return the values with another shape of a row."""
     shape = tuple(shape)
-    return x if shape == x.shape else Expr("Reshape", (x, np.array([-1, *shape])), shape)
+    constant = np.array([-1, *shape])
+    return x if shape == x.shape else Expr("Reshape", (x, constant), shape, dtype=x.dtype)
 
 
 def transpose(x: Expr, axes: Sequence[int]) -> Expr:
@@ -369,7 +400,7 @@ def over_windows(
     }
     # The operators compute with tensors (n, channels, height, width).
     images = transpose(reshape(x, (*size, x.width // math.prod(size))), (2, 0, 1))
-    arrays = [_to_float32(a.transpose(3, 2, 0, 1) if a.ndim == 4 else a) for a in constants]
+    arrays = [_to_finite(a.transpose(3, 2, 0, 1) if a.ndim == 4 else a) for a in constants]
     shape_after = math.prod(shape) // math.prod(size_after), *size_after
     result = Expr(operator, (images, *arrays), shape_after, attributes)
     return reshape(transpose(result, (1, 2, 0)), shape)
@@ -390,7 +421,7 @@ def recurrence(
     of gates that ONNX has.
     """
     # ONNX transposes the matrices, and has an axis for the direction.
-    arrays = [_to_float32(array.T[None]) for array in constants]
+    arrays = [_to_finite(array.T[None]) for array in constants]
     n_units = arrays[1].shape[-1]
     attributes |= {"hidden_size": n_units, "direction": "reverse" if is_reversed else "forward"}
     states = Expr(operator, (_swap_rows(x), *arrays), attributes=attributes)

@@ -55,7 +55,7 @@ Outputs: TypeAlias = dict[str, Expr]
 """The outputs of a model by name, in their order."""
 
 
-def build_outputs(estimator: Any, x: Expr, return_std: bool = False) -> Outputs:
+def build_outputs(estimator: Any, x: Any, return_std: bool = False) -> Outputs:
     """Return the outputs of a fitted estimator for an input."""
     *transformers, last = get_pipeline_steps(estimator)
     with np.errstate(all="ignore"):
@@ -66,34 +66,29 @@ def build_outputs(estimator: Any, x: Expr, return_std: bool = False) -> Outputs:
         return outputs
 
 
-def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr]:
+def build_inputs(estimator: Any) -> tuple[dict[str, Expr], Expr | list[Expr]]:
     """Return the inputs of a model by name, and all columns or a row of the shape in training.
 
-    A table with words has an input for each column, and the words are replaced by their numbers.
+    A table with words has an input for each column.
     """
     first = get_pipeline_steps(estimator)[0]
     features = first._features.encoding if isinstance(first, BaseTabular) else None
     encoding = first._encoding if isinstance(first, TableEncoder) else features
-    words = {}
+    words, dtype = set[int](), np.float32 if encoding is None else np.float64
     if encoding is not None:
         categories = encoding.categories
         for column, levels in zip(categories.columns, categories.levels, strict=True):
             if any(isinstance(level, str) for level in get_levels(levels)):
-                words[column] = get_levels(levels)
+                words.add(column)
     if not words:
-        shape = vars(first).get("_row_shape") or (first.n_features_in_,)
-        row = Expr("", shape=shape)
+        row = Expr("", shape=vars(first).get("_row_shape") or (first.n_features_in_,), dtype=dtype)
         return {"X": row}, row
     names = getattr(first, "feature_names_in_", range(first.n_features_in_))
     inputs = {
-        str(name): Expr("", shape=(1,), dtype=object if i in words else np.float32)
+        str(name): Expr("", shape=(1,), dtype=object if i in words else dtype)
         for i, name in enumerate(names)
     }
-    columns = [
-        ex.find_words(column, words[i]) if i in words else column
-        for i, column in enumerate(inputs.values())
-    ]
-    return inputs, ex.concat(columns)
+    return inputs, [*inputs.values()]
 
 
 def has_formulas(estimator: Any) -> bool:
@@ -250,7 +245,7 @@ def _component_outputs(estimator: Any, x: Expr) -> list[Expr]:
     inputs = estimator._features
     encoded = encode_table(inputs.encoding, x)
     if not encoded.width:
-        encoded = np.isnan(ex.take_columns(x, [0])) * 0.0
+        encoded = ex.zeros(table_view(inputs, x))
     embedded = _add_blocks(inputs, encoded) if inputs.n_blocks else encoded
     views = {"encoded": encoded, "embedded": embedded}
     outputs = []
@@ -358,7 +353,7 @@ def _convert_boosting(component: CrossFittedEstimators, x: Expr) -> Expr:
                 n_nodes = len(nodes["modes"])
                 trees.append(nodes | {"treeids": np.full(n_nodes, len(trees))})
                 targets.append(np.full(n_nodes, member * len(intercepts.T) + output))
-    sums: Any = np.isnan(ex.take_columns(x, [0])) * 0.0
+    sums: Any = ex.zeros(x)
     if trees:
         sums = ex.forest(x, _join(trees), np.concatenate(targets), intercepts.size)
         sums = ex.reshape(sums, intercepts.shape)
@@ -384,7 +379,7 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
     split_nodes = {
         "modes": np.where(is_leaf, LEAF, AT_MOST),
         "featureids": column if table is None else table.columns[column],
-        "values": np.where(is_leaf, nodes["value"], _round_thresholds(nodes["num_threshold"])),
+        "values": np.where(is_leaf, nodes["value"], nodes["num_threshold"]),
         "truenodeids": nodes["left"].astype(np.int64),
         "falsenodeids": nodes["right"].astype(np.int64),
         "missing_value_tracks_true": nodes["missing_go_to_left"].astype(np.int64),
@@ -419,17 +414,3 @@ def _make_tree_nodes(tree: Any, table: OrdinalTable | None) -> dict[str, Array]:
 
 def _join(parts: list[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _round_thresholds(thresholds: Array) -> Array:
-    """Return thresholds in single precision: the nearest numbers, of two equally near the lower.
-
-    Scikit-learn's thresholds are values of training rows, or midpoints between two of them. Rounded
-    rows then go the same way as the rows themselves, unless values on both sides are equal in
-    single precision.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        nearest = thresholds.astype(np.float32)
-        below = np.where(nearest > thresholds, np.nextafter(nearest, np.float32(-np.inf)), nearest)
-        above = np.nextafter(below, np.float32(np.inf))
-        return np.where(above - thresholds < thresholds - below, above, below)

@@ -21,8 +21,9 @@ from ._converters import to_expression
 from ._expressions import FLOAT, ML_OPSET, OPSET, Expr, write_nodes
 from ._model_outputs import Outputs, build_inputs, build_outputs, has_formulas, to_outputs
 
-# The version of the file format of ONNX 1.8, to which the opset belongs.
-IR_VERSION = 7
+# The version of the file format of ONNX 1.8, to which the opset belongs, and the one of ONNX 1.11,
+# to which that of trees does.
+IR_VERSION, ML_IR_VERSION = 7, 8
 
 # The options of skl2onnx's own converters of classifiers, which its parser applies.
 _CLASSIFIER_OPTIONS = {
@@ -33,17 +34,18 @@ _CLASSIFIER_OPTIONS = {
 
 
 def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
-    """Return a fitted estimator as an ONNX model, in single precision.
+    """Return a fitted estimator as an ONNX model.
 
     Estimators of this package are exported without skl2onnx, also in a pipeline after
     scikit-learn's scalers or transformers of this package. skl2onnx converts all other estimators,
     also those that contain estimators of this package.
 
-    The input ``X`` is a float32 tensor of shape (n, n_features), or with rows of the shape that
-    they had in training. A tabular estimator or `TableEncoder` that was fitted to columns of
-    strings has an input of shape (n, 1) for each column instead, with the name of the column:
-    strings for categories, float32 for other columns, also for numbers in strings, which you parse
-    before. Missing values are NaN, and empty strings.
+    Networks compute in single precision: the input ``X`` is a float32 tensor of shape (n,
+    n_features), or with rows of the shape that they had in training. The input of a tabular
+    estimator or `TableEncoder` is a float64 tensor, because trees compare exact numbers. If it was
+    fitted to columns of strings, it has an input of shape (n, 1) for each column instead, with the
+    name of the column: strings for categories, float64 for other columns, also for numbers in
+    strings, which you parse before. Missing values are NaN, and empty strings.
     Padding at the end of sequences is not exported: the model takes sequences of full length. The
     outputs have the names and shapes of skl2onnx:
 
@@ -73,7 +75,8 @@ def to_onnx(estimator: Any, X: Any = None, *, return_std: bool = False) -> Any:
     Returns
     -------
     model : onnx.ModelProto
-        The model, of opset 13 and IR version 7, or newer ones if skl2onnx needs them.
+        The model, of opset 13 and IR version 7, for trees and words IR version 8, or newer ones if
+        skl2onnx needs them.
 
     Raises
     ------
@@ -144,7 +147,7 @@ def _make_model(name: str, inputs: dict[str, Expr], outputs: Outputs) -> Any:
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid(*opset) for opset in opsets.items()],
-        ir_version=IR_VERSION,
+        ir_version=ML_IR_VERSION if len(opsets) > 1 else IR_VERSION,
         producer_name="skbackprop",
     )
 
@@ -261,7 +264,7 @@ def _build_operator_outputs(operator: Any) -> tuple[Expr, list[Expr]]:
     Classes are strings or integers, as skl2onnx needs.
     """
     inputs, _ = build_inputs(operator.raw_operator)
-    if len(inputs) > 1:
+    if any(value.dtype is object for value in inputs.values()):
         name = type(operator.raw_operator).__name__
         raise TypeError(
             f"{name} was fitted to columns of strings, which cannot be exported beside steps that "
