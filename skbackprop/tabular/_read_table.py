@@ -79,6 +79,16 @@ class TableColumns:
         """Return the name of a column in errors."""
         return f"Column {column}" if self.names is None else f"Column {self.names[column]!r}"
 
+    @property
+    def keys(self) -> Sequence[Any]:
+        """The names by which parameters select columns, or positions if there are no names.
+
+        Integers are positions, as in scikit-learn, so columns with integer names have none.
+        """
+        if self.names is None or any(isinstance(name, Integral) for name in self.names):
+            return range(self.n_columns)
+        return list(self.names)
+
     def infer(self, column: int) -> InferredKind:
         """Return the kind of a column; raise if its values are mixed or not supported."""
         array = self.array(column)
@@ -371,7 +381,8 @@ def find_kinds(
     choices: dict[int, Kind] = dict.fromkeys(
         _find_categorical_columns(categorical_features, columns), "category"
     )
-    choices |= _kinds_by_position(column_kinds, columns)
+    requirement = f"column_kinds must map columns of X to one of {list(VALID_KINDS)}"
+    choices |= _by_position(column_kinds, VALID_KINDS, columns, requirement)
     kinds: list[InferredKind] = []
     for column in range(columns.n_columns):
         choice = choices.get(column)
@@ -404,49 +415,37 @@ def find_kinds(
 
 def _describe_doubt(columns: TableColumns, column: int, doubt: Doubt) -> str:
     """Return a sentence about a column that may be misread."""
-    key = column if columns.names is None else columns.names[column]
-    choice = f"column_kinds={{{key!r}: {doubt.kind!r}}}"
+    choice = f"column_kinds={{{columns.keys[column]!r}: {doubt.kind!r}}}"
     return f"{columns.label(column)} {doubt.problem}; {choice} {doubt.effect}."
 
 
-def _find_categorical_columns(categorical_features: Any, columns: TableColumns) -> list[int]:
+def _by_position(
+    values: Mapping[Any, Any], valid_values: Sequence[Any], columns: TableColumns, requirement: str
+) -> dict[int, Any]:
+    """Return the values of a parameter, given by the names or positions of columns, by position."""
+    keys = columns.keys
+    positions = {key: i for part in (range(len(keys)), keys) for i, key in enumerate(part)}
+    for key, value in values.items():
+        if key not in positions or isinstance(key, bool) or value not in valid_values:
+            got = repr(key) if value is None else f"{value!r} for the column {key!r}"
+            valid_keys = f"0 to {len(keys) - 1}" if isinstance(keys, range) else keys
+            raise ValueError(f"{requirement}, got {got}. The columns are {valid_keys}.")
+    return {positions[key]: value for key, value in values.items()}
+
+
+def _find_categorical_columns(categorical_features: Any, columns: TableColumns) -> Iterable[int]:
     """Return the positions of the columns that `categorical_features` names; none by dtype."""
     if categorical_features is None or isinstance(categorical_features, str):
         return []
-    keys = np.asarray(categorical_features)
-    if keys.dtype == bool and keys.shape == (columns.n_columns,):
-        positions: list[int] = np.flatnonzero(keys).tolist()
-        return positions
-    positions, names = [], [] if columns.names is None else list(columns.names)
-    for key in keys.ravel().tolist():
-        if isinstance(key, str) and key in names:
-            positions.append(names.index(key))
-        elif type(key) is int and 0 <= key < columns.n_columns:
-            positions.append(key)
-        else:
-            raise ValueError(
-                f"categorical_features must hold names or positions of columns, or True or False "
-                f"for each column, got {key!r} in {categorical_features!r}. The columns are "
-                f"{names or f'0 to {columns.n_columns - 1}'}."
-            )
-    return positions
-
-
-def _kinds_by_position(column_kinds: Mapping[Any, Kind], columns: TableColumns) -> dict[int, Kind]:
-    """Return `column_kinds` by the positions of columns."""
-    names = None if columns.names is None else list(columns.names)
-    by_position: dict[int, Kind] = {}
-    for key, kind in column_kinds.items():
-        is_name = names is not None and key in names
-        is_position = isinstance(key, Integral) and 0 <= int(key) < columns.n_columns
-        if kind not in VALID_KINDS or not (is_name or is_position):
-            valid_keys = f"0 to {columns.n_columns - 1}" if names is None else names
-            raise ValueError(
-                f"column_kinds must map columns of X to one of {list(VALID_KINDS)}, got {kind!r} "
-                f"for the column {key!r}. The columns are {valid_keys}."
-            )
-        by_position[names.index(key) if names is not None and is_name else int(key)] = kind
-    return by_position
+    mask = np.asarray(categorical_features)
+    if mask.dtype == bool and mask.shape == (columns.n_columns,):
+        return np.flatnonzero(mask).tolist()
+    names = dict.fromkeys(np.asarray(categorical_features, dtype=object).ravel().tolist())
+    requirement = (
+        "categorical_features must hold names or positions of columns, or True or False for each "
+        "column"
+    )
+    return _by_position(names, [None], columns, requirement)
 
 
 def find_constraints(
@@ -459,30 +458,30 @@ def find_constraints(
     ValueError
         If it does not fit the columns, or constrains a column that is not a number.
     """
-    names = list(range(columns.n_columns) if columns.names is None else columns.names)
+    keys = columns.keys
     if not isinstance(monotonic_cst, Mapping):
-        values = np.asarray([0] * len(names) if monotonic_cst is None else monotonic_cst)
-        if values.shape != (len(names),):
+        values = np.asarray([0] * len(keys) if monotonic_cst is None else monotonic_cst)
+        if values.shape != (len(keys),):
             raise ValueError(
-                f"monotonic_cst must have one value for each of the {len(names)} columns of X, got "
+                f"monotonic_cst must have one value for each of the {len(keys)} columns of X, got "
                 f"an array of shape {values.shape}. For a few columns, pass a dict such as "
-                f"{{{names[0]!r}: 1}}."
+                f"{{{keys[0]!r}: 1}}."
             )
-        monotonic_cst = dict(zip(names, values.tolist(), strict=True))
-    for name, value in monotonic_cst.items():
-        if name not in names or value not in (-1, 0, 1):
+        monotonic_cst = dict(zip(keys, values.tolist(), strict=True))
+    requirement = (
+        "monotonic_cst must map columns of X to -1 (decreasing), 0 (no constraint) or 1 "
+        "(increasing)"
+    )
+    signs = _by_position(monotonic_cst, (-1, 0, 1), columns, requirement)
+    for column, sign in signs.items():
+        kind = kinds[column].kind
+        if sign and kind not in NUMERIC_KINDS:
             raise ValueError(
-                "monotonic_cst must map columns of X to -1 (decreasing), 0 (no constraint) or 1 "
-                f"(increasing), got {value!r} for the column {name!r}. The columns are {names}."
+                f"monotonic_cst must be 0 for columns that are not numbers, got {sign!r} for "
+                f"column {keys[column]!r} of the kind {kind!r}. Set it to 0, or convert the "
+                "column, such as categories to their ranks and dates to days."
             )
-        kind = kinds[names.index(name)].kind
-        if value and kind not in NUMERIC_KINDS:
-            raise ValueError(
-                f"monotonic_cst must be 0 for columns that are not numbers, got {value!r} for "
-                f"column {name!r} of the kind {kind!r}. Set it to 0, or convert the column, such "
-                "as categories to their ranks and dates to days."
-            )
-    return [int(monotonic_cst.get(name, 0)) for name in names]
+    return [int(signs.get(column, 0)) for column in range(len(keys))]
 
 
 def _override_kind(

@@ -155,8 +155,9 @@ def test_names_of_outputs_are_unique():
         ([True, True, False, True], [True, True, False, True]),
         ([0, 1, 3], [True, True, False, True]),
         (["text", "category", "whole"], [True, True, False, True]),
+        (["text", 1, "whole"], [True, True, False, True]),
     ],
-    ids=["dtype", "mask", "positions", "names"],
+    ids=["dtype", "mask", "positions", "names", "both"],
 )
 @pytest.mark.parametrize("library", [pd.DataFrame, pl.DataFrame])
 def test_categorical_features_by_dtype_mask_position_or_name(given, expected, library):
@@ -166,6 +167,16 @@ def test_categorical_features_by_dtype_mask_position_or_name(given, expected, li
         table["category"] = list(table["category"])
     encoder = TableEncoder(categorical_features=given).fit(library(table))
     assert encoder.is_categorical_.tolist() == expected
+
+
+def test_integers_are_positions_even_if_columns_have_integer_names():
+    """As in scikit-learn, so column_kinds_, which is by position then, gives the same kinds."""
+    frame = pd.DataFrame({1: [1.0, 2.0, 3.0], 2: [3.0, 4.0, 5.0]})
+    kinds = {0: "number", 1: "category"}
+    for given in ({"categorical_features": [1]}, {"column_kinds": kinds}):
+        assert TableEncoder(**given).fit(frame).column_kinds_ == kinds
+    with pytest.raises(ValueError, match="for the column 2. The columns are 0 to 1"):
+        TableEncoder(column_kinds={2: "category"}).fit(frame)
 
 
 @pytest.mark.parametrize(
