@@ -263,9 +263,9 @@ def _add_blocks(blocks: FeatureBuilder, encoded: Expr) -> Expr:
     """Return encoded columns, preceded by a block of waves and bins for each numeric column."""
     numbers: Any = ex.take_columns(encoded, range(blocks.n_blocks))
     numbers = ex.reshape(numbers, (blocks.n_blocks, 1))
-    waves = np.cos(numbers * blocks.frequencies + blocks.phases)
-    bins = bin_fractions(numbers, blocks.lower, blocks.width, blocks.least, blocks.most)
-    columns = ex.concat([waves, bins - blocks.shift])
+    (frequencies, phases), (*bins, shift) = blocks.waves, blocks.bins
+    waves = np.cos(numbers * frequencies + phases)
+    columns = ex.concat([waves, bin_fractions(numbers, *bins) - shift])
     return ex.concat([ex.reshape(columns, (columns.width,)), encoded])
 
 

@@ -168,15 +168,11 @@ class PiecewiseLinearEncoder(TransformerMixin, EstimatorMixin):
         output_names = [f"{name}_bin{i}" for name, n_bins in names for i in range(n_bins)]
         return np.array(output_names, dtype=object)
 
-    def _bin_arrays(self) -> tuple[Array, Array, Array, Array, Array]:
+    def _bin_arrays(self) -> tuple[Array, ...]:
         """Return the feature, lower edge, width, and bounds of the fraction of each output."""
-        feature = np.repeat(np.arange(self.n_features_in_), self.n_bins_)
-        no_edges: Array = np.empty(0)
-        lower = np.concatenate([no_edges, *(edges[:-1] for edges in self.bin_edges_)])
-        width = np.concatenate([no_edges, *(np.diff(edges) for edges in self.bin_edges_)])
-        is_last = np.append(feature[1:] != feature[:-1], True)[: len(feature)]
-        is_first = np.append(True, feature[1:] != feature[:-1])[: len(feature)]
-        return feature, lower, width, np.where(is_first, -1.0, 0.0), np.where(is_last, 2.0, 1.0)
+        bins = make_bins(self.bin_edges_, int(self.n_bins_.max()))
+        feature, bin_number = np.nonzero(bins[-1])
+        return feature, *bins[:-1, feature, bin_number]
 
 
 @np.errstate(under="ignore")
@@ -184,6 +180,32 @@ def find_bin_edges(column: Array, n_bins: int) -> Array:
     """Return the edges of the bins of a feature."""
     quantiles = np.quantile(column.astype(np.float64), np.linspace(0, 1, n_bins + 1))
     return np.unique(quantiles)
+
+
+def make_bins(edges: Sequence[Array], n_bins: int) -> Array:
+    """Return the bins of features as numbers, padded to `n_bins` bins whose encoding is 0.
+
+    Parameters
+    ----------
+    edges : sequence of arrays
+        The edges of the bins of each feature.
+    n_bins : int
+        The number of bins, at least that of any feature.
+
+    Returns
+    -------
+    bins : array of shape (5, n_features, n_bins)
+        Numbers lower, width, least, most and shift of each bin, which encodes x as
+        ``clip((x - lower) / width, least, most) - shift``.
+    """
+    bins = np.zeros((5, len(edges), n_bins))
+    bins[1] = np.inf
+    for feature, feature_edges in enumerate(edges):
+        lower, width, least, most, shift = bins[:, feature, : len(feature_edges) - 1]
+        lower[:], width[:] = feature_edges[:-1], np.diff(feature_edges)
+        most[:], shift[:] = 1.0, 0.5
+        least[:1], most[-1:] = -1.0, 2.0
+    return bins
 
 
 class PeriodicFeatures(TransformerMixin, EstimatorMixin):
