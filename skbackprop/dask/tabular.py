@@ -276,7 +276,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         return outputs
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
-        self.oof_score_ = self._score_mixture(mixture, y, weight)
+        self.oof_score_ = self._score_predictions(y, mixture, weight)
 
 
 @with_sync_every

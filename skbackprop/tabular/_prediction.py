@@ -72,8 +72,8 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         """Return whether mixed outputs are close to those of the training rows."""
 
     @abstractmethod
-    def _score_mixture(
-        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    def _score_predictions(
+        self, y: Array, mixture: Array, weight: Array | None, scoring: Any = None
     ) -> float:
         """Return the score of mixed outputs, by a scorer or as `oof_score_`."""
 
@@ -103,10 +103,6 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         outputs = self._predict(X, self._mix)
         y, weight = self._validate_targets(y, weight, outputs)
         return self._encode_targets(y), outputs, weight
-
-    def _score_predictions(self, y: Array, outputs: Array, weight: Array | None) -> float:
-        """Return the score from the results of `_predict_for_score`."""
-        return self._score_mixture(outputs, y, weight)
 
     def _predict_in_blocks(self, rows: UnscaledRows, mix: Mix) -> Array:
         """Predict rows, in blocks that limit memory and run in several threads."""
@@ -300,7 +296,7 @@ class TabularPredictionMixin(metaclass=ABCMeta):
 
         def score(matrix: Array) -> float:
             mixture = self._predict_out_of_fold(encoding.from_matrix(matrix, encoding.folds))
-            return self._score_mixture(mixture, y_encoded, weight, scoring)
+            return self._score_predictions(y_encoded, mixture, weight, scoring)
 
         baseline = score(matrix)
 

@@ -301,13 +301,13 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         self.oof_predict_proba_ = mixture
         self.oof_prediction_ = self.classes_[mixture.argmax(axis=1)]
-        self.oof_score_ = self._score_mixture(mixture, y, weight)
+        self.oof_score_ = self._score_predictions(y, mixture, weight)
 
     def _is_out_of_fold(self, mixture: Array) -> bool:
         return np.allclose(mixture, self.oof_predict_proba_, rtol=0.01, atol=0.01)
 
-    def _score_mixture(
-        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    def _score_predictions(
+        self, y: Array, mixture: Array, weight: Array | None, scoring: Any = None
     ) -> float:
         scoring = "accuracy" if scoring is None else scoring
         return apply_scorer(scoring, mixture, self.classes_, self.classes_[y], weight)

@@ -382,8 +382,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         std = np.sqrt(outputs[..., target, -1]) if scale is None else scale.at(mean)
         return UncalibratedBand(mean, 0.0, std)
 
-    def _score_mixture(
-        self, mixture: Array, y: Array, weight: Array | None, scoring: Any = None
+    def _score_predictions(
+        self, y: Array, mixture: Array, weight: Array | None, scoring: Any = None
     ) -> float:
         """Return the mean over the targets of R2 or D2 of the loss, or the score by a scorer."""
         if scoring is not None:
@@ -416,7 +416,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
 
     def _set_out_of_fold(self, mixture: Array, y: Array, weight: Array | None) -> None:
         self.oof_prediction_ = self._predictions(mixture)
-        self.oof_score_ = self._score_mixture(mixture, y, weight)
+        self.oof_score_ = self._score_predictions(y, mixture, weight)
 
     def _is_out_of_fold(self, mixture: Array) -> bool:
         shape = len(self.oof_prediction_), self._targets.n_targets, -1
