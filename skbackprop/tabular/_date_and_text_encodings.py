@@ -146,7 +146,7 @@ class TextEncoding(DropCachedPropertiesMixin):
             rows = rng.choice(len(texts), MAX_FITTED_TEXTS, replace=False)
             texts = [texts[row] for row in rows]
         n_components = min(N_COMPONENTS, len(texts))
-        counts = _count_ngrams(texts)
+        counts = sparse.csr_array(_VECTORIZER.transform(texts or [""]))
         hashes = np.unique(counts.indices)
         if not len(hashes):
             return cls(label, hashes, np.empty(0), 1.0, np.empty((0, 0), np.float32))
@@ -170,7 +170,7 @@ class TextEncoding(DropCachedPropertiesMixin):
         for start in range(0, len(values), _TEXTS_AT_ONCE):
             part = slice(start, start + _TEXTS_AT_ONCE)
             texts = ["" if is_missing(value) else str(value) for value in values[part]]
-            counts = _count_ngrams(texts)
+            counts = sparse.csr_array(_VECTORIZER.transform(texts))
             counts.data *= idf[counts.indices]
             rows = np.repeat(np.arange(len(texts)), np.diff(counts.indptr))
             norms = np.sqrt(np.bincount(rows, counts.data**2, minlength=len(texts)))
@@ -185,10 +185,3 @@ class TextEncoding(DropCachedPropertiesMixin):
         components = np.zeros((N_NGRAMS, self.components.shape[1]))
         idf[self.hashes], components[self.hashes] = self.idf, self.components
         return idf, components
-
-
-def _count_ngrams(texts: list[str]) -> sparse.csr_array:
-    """Count each hash of an n-gram in each text."""
-    if not texts:
-        return sparse.csr_array((0, N_NGRAMS))
-    return sparse.csr_array(_VECTORIZER.transform(texts))
