@@ -21,7 +21,7 @@ from sklearn.utils.multiclass import type_of_target
 from ..estimators._validation import validate_labels, validate_numbers
 from ..training.splits import draw_group_folds
 from ..utils.arrays import Array, DropCachedPropertiesMixin
-from ._column_values import check_supported, is_missing, raise_unsupported
+from ._column_values import check_supported, is_missing
 from ._read_table import TableColumns
 
 # The name of the output, or code, of infrequent categories.
@@ -34,12 +34,8 @@ N_FOLDS = 5
 def count_categories(values: Sequence[Any], label: str) -> Counter[Any]:
     """Count each category; counts of several blocks of rows can be added."""
     check_supported(values, label)
-    try:
-        by_value = Counter(values)
-    except TypeError:  # a tuple of lists is not hashable
-        raise_unsupported(values, label)
     counts: Counter[Any] = Counter()
-    for value, count in by_value.items():
+    for value, count in Counter(values).items():
         counts[None if is_missing(value) else value] += count
     return counts
 
@@ -110,10 +106,7 @@ class CategoryLevels(DropCachedPropertiesMixin):
         """
         check_supported(values, self.label)
         codes_of_values = map(self._codes.get, values, repeat(0))
-        try:
-            codes = np.fromiter(codes_of_values, dtype=np.intp, count=len(values))
-        except TypeError:  # a tuple of lists is not hashable
-            raise_unsupported(values, self.label)
+        codes = np.fromiter(codes_of_values, dtype=np.intp, count=len(values))
         missing_code = self._codes.get(None, 0)
         for row in np.flatnonzero(codes == 0).tolist():
             value = values[row]
