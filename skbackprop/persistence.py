@@ -49,6 +49,7 @@ _CLASSES = {
     "tabular._categorical_encoding": [
         *("CategoricalEncoding", "CategoryLevels", "OneHot", "OrdinalCodes", "TargetEncoding"),
     ],
+    "tabular._column_values": ["InferredKind"],
     "tabular._random_slopes": ["RandomSlopes"],
     "tabular._date_and_text_encodings": ["DateEncoding", "TextEncoding", "TimeEncoding"],
     "tabular._model_inputs": ["FeatureBuilder"],

@@ -504,8 +504,8 @@ def _convert_columns(encoding: FittedEncoding, x: Expr | list[Expr]) -> tuple[Ex
     for column, encoded in encoding.column_encodings.items():
         raise TypeError(
             f"{encoded.label} must contain numbers to be exported, but fit treated it as "
-            f"{encoding.kinds[column]}. Remove the column, or convert it to numbers before fit, "
-            "for example with a TableEncoder for that column."
+            f"{encoding.kinds[column].kind}. Remove the column, or convert it to numbers before "
+            "fit, for example with a TableEncoder for that column."
         )
     categories = encoding.categories
     codes = ex.concat(

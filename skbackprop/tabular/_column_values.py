@@ -27,8 +27,7 @@ from ._string_formats import (
     is_missing_word,
 )
 
-# "numeric_string" stands for numbers in strings, such as "1,234" and "12 %".
-Kind = Literal["number", "numeric_string", "category", "text", "date", "time", "duration"]
+Kind = Literal["number", "category", "text", "date", "time", "duration"]
 
 Role = Literal["number", "level", "missing", "date", "time", "duration", "other"]
 
@@ -142,15 +141,7 @@ def raise_unsupported(values: Sequence[Any], label: str) -> NoReturn:
     The error names the first such value, or the first one that is not missing if only the dtype of
     the column is unsupported.
     """
-
-    def is_unsupported(value: Any) -> bool:
-        try:
-            hash(value)
-        except TypeError:  # a tuple of lists is not hashable
-            return True
-        return find_role(type(value)) == "other"
-
-    rows = [row for row, value in enumerate(values) if is_unsupported(value)]
+    rows = [row for row, value in enumerate(values) if find_role(type(value)) == "other"]
     row = rows[0] if rows else next(i for i, value in enumerate(values) if not is_missing(value))
     value = values[row]
     raise TypeError(
@@ -205,7 +196,7 @@ def convert_values(values: Sequence[Any], kind: Kind, label: str) -> Any:
     if kind == "text":
         check_supported(values, label)
         return values
-    if kind in ("number", "numeric_string"):
+    if kind == "number":
         numbers = to_floats(values, label)
         if np.isinf(numbers).any():
             raise_infinite(label)
@@ -265,7 +256,8 @@ class Doubt(NamedTuple):
 class InferredKind(NamedTuple):
     """The kind of a column, the reason, the format of numbers or dates in strings, and a doubt.
 
-    Dates always have a format, because those of new rows may be strings.
+    Numbers have a format if they are strings such as "1,234" and "12 %". Dates always have one,
+    because those of new rows may be strings.
     """
 
     kind: Kind
@@ -276,7 +268,7 @@ class InferredKind(NamedTuple):
 
 # The kinds of columns of numbers or dates, and strings that stand for missing values.
 _STRINGS_BESIDE: Mapping[Role, InferredKind] = {
-    "number": InferredKind("numeric_string", "values are numbers", NumberFormat()),
+    "number": InferredKind("number", "values are numbers", NumberFormat()),
     "date": InferredKind("date", "values are dates", DateFormat()),
 }
 
@@ -291,7 +283,7 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
         return InferredKind("category", "values are neither strings nor numbers")
     strings = [value for value in counts if not is_missing_word(value)]
     fit = find_format(strings, (NumberFormat, DateFormat))
-    kind: Kind = "date" if fit and isinstance(fit.format, DateFormat) else "numeric_string"
+    kind: Kind = "date" if fit and isinstance(fit.format, DateFormat) else "number"
     if fit is not None and not fit.misfits:
         return InferredKind(kind, f"strings are {fit.format}", fit.format, _doubt_format(fit))
     share = len(strings) / max(1, sum(counts.values()))
@@ -307,8 +299,7 @@ def infer_kind_of_strings(values: Sequence[Any]) -> InferredKind:
     if fit and has_parsed and not any(map(str.isdecimal, fit.misfits)):  # no codes such as 007
         values = ", ".join(map(short_repr, fit.misfits[:3]))
         problem = f"is read as a category, because it holds {values} beside {fit.format}"
-        public: Kind = "date" if kind == "date" else "number"
-        doubt = Doubt(problem, public, "reads such values as missing")
+        doubt = Doubt(problem, kind, "reads such values as missing")
     elif has_many and share > 0.5:
         problem = (
             f"is read as a category of {len(strings)} levels, most of which are too rare. Drop it"

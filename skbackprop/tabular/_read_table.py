@@ -16,7 +16,7 @@ from scipy.sparse import csc_array, issparse
 from sklearn.utils.validation import check_array, validate_data
 
 from ..training.diagnostics import warn
-from ..utils.arrays import Array
+from ..utils.arrays import Array, as_dense
 from ._column_values import (
     Doubt,
     InferredKind,
@@ -31,13 +31,13 @@ from ._column_values import (
     raise_infinite,
     raise_unsupported,
 )
-from ._string_formats import DateFormat, Format, NumberFormat, find_format, parse_strings
+from ._string_formats import DateFormat, NumberFormat, find_format, parse_strings
 
 # The kinds of columns that `column_kinds` may name.
 VALID_KINDS: tuple[Kind, ...] = ("number", "category", "text", "date", "time", "duration")
 
 # The kinds of columns that are read as one number.
-NUMERIC_KINDS = ("number", "numeric_string", "duration")
+NUMERIC_KINDS = ("number", "duration")
 
 # A frame with at most this number of rows is read as an array of objects, because access to each
 # column of a frame takes up to a tenth of a millisecond.
@@ -62,8 +62,6 @@ class TableColumns:
 
     Attributes
     ----------
-    inferred : sequence of InferredKind
-        The kind of each column, after `find_kinds`.
     misfits : list of str
         For each column with strings that do not have its format, how many there are.
     """
@@ -72,7 +70,6 @@ class TableColumns:
         self.table = table
         self.n_rows, self.n_columns = table.shape
         self.names = names
-        self.inferred: Sequence[InferredKind] = ()
         self.misfits: list[str] = []
 
     def label(self, column: int) -> str:
@@ -112,15 +109,13 @@ class TableColumns:
 
     def to_array(self) -> Array:
         """Return the table as an array, of objects if it is not numeric."""
-        return np.asarray(self.table)
+        return np.asarray(as_dense(self.table))
 
-    def numbers(
-        self, columns: Sequence[int], kinds: Sequence[Kind], formats: Mapping[int, Format]
-    ) -> Any:
+    def numbers(self, columns: Sequence[int], kinds: Sequence[InferredKind]) -> Any:
         """Return columns with one number per value as a float64 matrix."""
         X = self.table
         # Convert all columns at once, which is four times as fast for a single row.
-        if isinstance(X, np.ndarray) and all(kinds[column] == "number" for column in columns):
+        if isinstance(X, np.ndarray) and all(kinds[column].kind == "number" for column in columns):
             is_numeric_array = X.dtype.kind in "fiub"
             if is_numeric_array or self.n_rows <= FEW_ROWS:
                 part = X[:, columns]
@@ -131,16 +126,16 @@ class TableColumns:
                             return numbers
         matrix = np.empty((self.n_rows, len(columns)))
         for position, column in enumerate(columns):
-            matrix[:, position] = self.read(column, kinds[column], formats.get(column))
+            matrix[:, position] = self.read(column, kinds[column])
         return matrix
 
-    def read(self, column: int, kind: Kind, form: Format | None = None) -> Any:
+    def read(self, column: int, inferred: InferredKind) -> Any:
         """Return a column of any kind but "category" as it is encoded.
 
         Text is a list, dates are datetime64[us], and other kinds are float64. Missing values, and
         strings that do not have the format, are NaN or NaT.
         """
-        array = self.array(column)
+        kind, form, array = inferred.kind, inferred.format, self.array(column)
         dtype = array.dtype.kind
         if kind == "number" and dtype in "fiub":
             with np.errstate(over="ignore"):
@@ -211,30 +206,20 @@ class FrameColumns(TableColumns):
 
 
 class SparseColumns(TableColumns):
-    """Columns of a sparse matrix of numbers."""
-
-    def __init__(self, X: Any) -> None:
-        super().__init__(X, None)
-        self.X = csc_array(X)
+    """Columns of a sparse matrix of numbers, a CSC array."""
 
     def infer(self, column: int) -> InferredKind:
         """Return that a column is numeric."""
-        return InferredKind("number", f"dtype {self.X.dtype}")
+        return InferredKind("number", f"dtype {self.table.dtype}")
 
     def array(self, column: int) -> Array:
         """Return a column as an array, zeros included."""
-        array: Array = self.X[:, [column]].toarray()
+        array: Array = self.table[:, [column]].toarray()
         return array.ravel()
 
-    def to_array(self) -> Array:
-        """Return the table as an array."""
-        return np.asarray(self.X.toarray())
-
-    def numbers(
-        self, columns: Sequence[int], kinds: Sequence[Kind], formats: Mapping[int, Format]
-    ) -> Any:
+    def numbers(self, columns: Sequence[int], kinds: Sequence[InferredKind]) -> Any:
         """Return columns as a sparse matrix of float64."""
-        X = self.X[:, columns].astype(np.float64)
+        X = self.table[:, columns].astype(np.float64)
         is_infinite = np.isinf(X.data)
         if is_infinite.any():
             position = np.searchsorted(X.indptr, is_infinite.argmax(), side="right") - 1
@@ -270,9 +255,9 @@ def read_table(estimator: Any, X: Any, reset: bool) -> TableColumns:
         raise TypeError(f"X is a lazy frame ({type(X).__name__}). Pass X.collect().")
     X = _as_array(X)
     validate_data(estimator, X, reset=reset, skip_check_array=True)
-    if issparse(X):
-        return SparseColumns(X)
-    return TableColumns(X, getattr(estimator, "feature_names_in_", None))
+    if isinstance(X, np.ndarray):
+        return TableColumns(X, getattr(estimator, "feature_names_in_", None))
+    return SparseColumns(csc_array(X), None)
 
 
 def _read_frame(estimator: Any, X: Any, reset: bool) -> TableColumns:
@@ -409,8 +394,7 @@ def find_kinds(
     ]:
         message = " ".join(["Some columns may be misread.", *doubts])
         warn(f"{message} Columns in column_kinds cause no warning.", UserWarning)
-    columns.inferred = kinds
-    return kinds
+    return [item._replace(doubt=None) for item in kinds]
 
 
 def _describe_doubt(columns: TableColumns, column: int, doubt: Doubt) -> str:
@@ -499,9 +483,8 @@ def _override_kind(
         format_class = NumberFormat if choice == "number" else DateFormat
         fit = find_format(strings, (format_class,), 0)
         if fit is not None or not values or choice in find_roles(values):
-            kind = "numeric_string" if choice == "number" else "date"
             form = format_class() if fit is None else fit.format
-            return InferredKind(kind, f"{_CHOSEN}, {form}", form)
+            return InferredKind(choice, f"{_CHOSEN}, {form}", form)
     elif not values:
         return InferredKind(choice, _CHOSEN)
     raise ValueError(

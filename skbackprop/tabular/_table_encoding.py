@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from scipy import sparse
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 
 from ..training.diagnostics import warn
 from ..utils.arrays import Array, as_dense
@@ -20,7 +20,7 @@ from ._categorical_encoding import (
     count_categories,
     draw_target_folds,
 )
-from ._column_values import InferredKind, Kind, is_missing
+from ._column_values import InferredKind, is_missing
 from ._date_and_text_encodings import DateEncoding, TextEncoding, TimeEncoding
 from ._random_slopes import RandomSlopes
 from ._read_table import (
@@ -30,7 +30,6 @@ from ._read_table import (
     find_constraints,
     find_kinds,
 )
-from ._string_formats import Format
 from .numeric_encoders import RobustScaling
 
 # The number of rows encoded at once. Temporaries stay in the cache, which is six times as fast.
@@ -82,10 +81,8 @@ class FittedEncoding:
         Encodes categories.
     is_sparse : bool
         Whether the table was sparse.
-    kinds : sequence of str
-        The kind of each column.
-    formats : dict
-        The format of the strings of each column of dates, and of numbers in strings.
+    kinds : sequence of InferredKind
+        The kind of each column, with the format of dates, and of numbers in strings.
     column_encodings : dict
         The encoding of each column of dates, times of day and text as several numbers. Text comes
         last.
@@ -100,8 +97,7 @@ class FittedEncoding:
     numbers: RobustScaling
     categories: CategoricalEncoding
     is_sparse: bool
-    kinds: Sequence[Kind]
-    formats: Mapping[int, Format]
+    kinds: Sequence[InferredKind]
     column_encodings: Mapping[int, ColumnEncoding]
     interactions: RandomSlopes | None
     constraints: Sequence[int]
@@ -148,7 +144,7 @@ class FittedEncoding:
     def from_categories(
         cls,
         columns: TableColumns,
-        inferred: Sequence[InferredKind],
+        kinds: Sequence[InferredKind],
         categories: CategoricalEncoding,
         codes: Array,
         random_state: Any,
@@ -162,7 +158,7 @@ class FittedEncoding:
         ----------
         columns : TableColumns
             The table, or a sample of its rows.
-        inferred : sequence of InferredKind
+        kinds : sequence of InferredKind
             The kind of each column.
         categories : CategoricalEncoding
             As for the class. The folds of target statistics are those of these rows.
@@ -184,17 +180,21 @@ class FittedEncoding:
         rows : UnscaledRows
             The rows of `columns`, with out-of-fold target statistics.
         """
-        kinds = [item.kind for item in inferred]
-        formats = {i: item.format for i, item in enumerate(inferred) if item.format is not None}
-        numeric_columns = [i for i, kind in enumerate(kinds) if kind in NUMERIC_KINDS]
-        encoded_columns = [i for i, kind in enumerate(kinds) if kind in ("date", "time")]
-        encoded_columns += [i for i, kind in enumerate(kinds) if kind == "text"]
+        numeric_columns = [i for i, item in enumerate(kinds) if item.kind in NUMERIC_KINDS]
+        encoded_columns = [i for i, item in enumerate(kinds) if item.kind in ("date", "time")]
+        encoded_columns += [i for i, item in enumerate(kinds) if item.kind == "text"]
         is_sparse, statistics = isinstance(columns, SparseColumns), categories.statistics
-        numbers = columns.numbers(numeric_columns, kinds, formats)
+        numbers = columns.numbers(numeric_columns, kinds)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
         interactions = None
         if y is not None and not is_sparse and numeric_columns and len(categories.columns):
-            z = _scale_in_blocks(scalings[0], numbers)
+            # Temporaries of few rows stay in the cache.
+            z = np.concatenate(
+                [
+                    scalings[0].scale_values(numbers[rows]).astype(np.float32)
+                    for rows in gen_batches(len(numbers), _ROWS)
+                ]
+            )
             interactions = RandomSlopes.fit(
                 codes,
                 z,
@@ -213,7 +213,7 @@ class FittedEncoding:
         encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
             encodings[column], numbers_of_column, scaling = _fit_column_encoding(
-                columns, column, inferred[column], random_state
+                columns, column, kinds[column], random_state
             )
             blocks.append(numbers_of_column)
             scalings.append(scaling)
@@ -223,7 +223,6 @@ class FittedEncoding:
             categories,
             is_sparse,
             kinds,
-            formats,
             encodings,
             interactions,
             constraints,
@@ -237,15 +236,14 @@ class FittedEncoding:
         that do not have the format of their column.
         """
         codes = self.categories.read_codes(columns)
-        numbers = columns.numbers(self.numeric_columns, self.kinds, self.formats)
+        numbers = columns.numbers(self.numeric_columns, self.kinds)
         blocks = [numbers]
         if self.categories.statistics is not None:
             blocks.append(self.categories.encode_target(codes, folds))
         if self.interactions is not None:
             blocks.append(self._encode_interactions(numbers, codes, folds))
         for column, encoding in self.column_encodings.items():
-            values = columns.read(column, self.kinds[column], self.formats.get(column))
-            blocks.append(encoding.encode(values))
+            blocks.append(encoding.encode(columns.read(column, self.kinds[column])))
         if columns.misfits:
             warn(f"{'; '.join(columns.misfits)}; they are treated as missing.", UserWarning)
         return UnscaledRows(_join_columns(blocks), codes)
@@ -321,8 +319,7 @@ class FittedEncoding:
     def name_kinds(self, names: Any) -> dict[Any, str]:
         """Return the public kind of each column, by its name or its position."""
         keys = range(len(self.kinds)) if names is None else names
-        public = ["number" if kind == "numeric_string" else kind for kind in self.kinds]
-        return dict(zip(keys, public, strict=True))
+        return {key: item.kind for key, item in zip(keys, self.kinds, strict=True)}
 
     def describe_columns(self, columns: TableColumns, rows: UnscaledRows) -> list[str]:
         """Return a line for each column of `fit`: kind, reason, missing values and levels."""
@@ -330,7 +327,7 @@ class FittedEncoding:
         levels = dict(zip(self.categories.columns, self.categories.levels, strict=True))
         for column, kind in self.name_kinds(None).items():
             suffix, label = "", columns.label(column).removeprefix("Column")
-            reason = columns.inferred[column].reason
+            reason = self.kinds[column].reason
             if column in levels:
                 all_levels = {*levels[column].frequent, *levels[column].infrequent} - {None}
                 suffix = f", {len(all_levels)} levels"
@@ -369,7 +366,7 @@ class FittedEncoding:
                 suffix = f"_interaction_{self.numeric_columns[number]}"
                 inputs.append(OutputColumn("target", categories.columns[category], suffix))
         for column, item in self.column_encodings.items():
-            output_type = "text" if self.kinds[column] == "text" else "date"
+            output_type = "text" if self.kinds[column].kind == "text" else "date"
             inputs += [OutputColumn(output_type, column, suffix) for suffix in item.suffixes]
         return inputs
 
@@ -407,7 +404,7 @@ def _fit_column_encoding(
 ) -> tuple[ColumnEncoding, Array, RobustScaling]:
     """Return the encoding of a column as several numbers, these numbers, and their scaling."""
     kind, label = inferred.kind, columns.label(column)
-    values = columns.read(column, kind, inferred.format)
+    values = columns.read(column, inferred)
     encoding: ColumnEncoding
     if kind == "date":
         encoding = DateEncoding.fit(values, label)
@@ -422,15 +419,6 @@ def _fit_column_encoding(
     scaling = replace(scaling, with_missing=scaling.with_missing & is_first)
     # With one factor, a text counts like one number, and later components count less.
     return encoding, matrix, scaling.scale_together(matrix) if kind == "text" else scaling
-
-
-def _scale_in_blocks(scaling: RobustScaling, values: Array) -> Array:
-    """Return scaled numbers in single precision."""
-    result = np.empty(values.shape, np.float32)
-    for start in range(0, len(values), _ROWS):
-        block = slice(start, start + _ROWS)
-        result[block] = scaling.scale_values(values[block])
-    return result
 
 
 def _join_columns(blocks: Sequence[Any]) -> Any:
