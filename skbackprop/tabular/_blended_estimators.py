@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -234,9 +234,14 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         the time limit does not allow all folds.
     """
     n_classes = len(data.estimator.classes_) if is_classifier(estimator) else None
+    rows, held_out = data.rows, data.held_out
     # In double precision, other rows do not affect the prediction of a row.
-    rows = replace(data.rows, X=data.rows.X[:].astype(np.float64, copy=False))
-    data = data._replace(rows=rows)
+    X = rows.X[:].astype(np.float64, copy=False)
+    targets = split_targets(rows.y, rows.weight), split_targets(held_out.y, held_out.weight)
+    parts = [
+        data._replace(rows=Rows(X, *target), held_out=Rows(held_out.X, *held_out_target))
+        for target, held_out_target in zip(*targets, strict=True)
+    ]
     n_clones = 1 if data.folds is None else data.n_estimators
     task = data.context.subcontext("blend", max_subtasks=n_clones)
     task.call_on_fit_task_begin(estimator=data.estimator)
@@ -252,14 +257,14 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         fold_task = task.subcontext("fold")
         fold_task.call_on_fit_task_begin(estimator=data.estimator)
         try:
-            clones += _fit_fold(estimator, data, fold, budget / n_left)
+            time_limit = budget / n_left / len(parts)
+            clones += [_fit_clone(estimator, part, fold, time_limit) for part in parts]
         except Exception as error:
             error.add_note(f"Raised by {estimator!r} of blend, in fold {fold}.")
             raise
         fold_task.call_on_fit_task_end(estimator=data.estimator)
     task.call_on_fit_task_end(estimator=data.estimator)
-    n_targets = data.rows.y.size // len(data.rows.y)
-    if len(clones) < n_clones * n_targets:
+    if len(clones) < n_clones * len(parts):
         warn(
             f"{type(estimator).__name__} is left out of the blend: training it on all {n_clones} "
             f"folds would exceed its share of time_limit, {max(share, 0):.2g} seconds. Increase "
@@ -271,13 +276,13 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
     if n_classes is None and data.estimator._targets.loss.interval_y_true.low == 0:
         minimum = float(np.finfo(np.float32).tiny)
     view = choose_view(estimator)
-    component = CrossFittedEstimators(view, clones, n_classes, minimum, n_targets)
+    component = CrossFittedEstimators(view, clones, n_classes, minimum, len(parts))
     if data.folds is None:
-        return component, component.outputs(data.held_out.X[:])
-    held_out = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
-    by_fold = [component.outputs(rows.X[index], member=i)[0] for i, index in enumerate(held_out)]
-    outputs = np.empty((1, len(rows.y), *by_fold[0].shape[1:]))
-    outputs[0, np.concatenate(held_out)] = np.concatenate(by_fold)
+        return component, component.outputs(held_out.X[:])
+    folds = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
+    by_fold = [component.outputs(X[index], member=i)[0] for i, index in enumerate(folds)]
+    outputs = np.empty((1, len(X), *by_fold[0].shape[1:]))
+    outputs[0, np.concatenate(folds)] = np.concatenate(by_fold)
     return component, outputs
 
 
@@ -286,21 +291,7 @@ def choose_view(estimator: Any) -> FeatureView:
     return "table" if isinstance(estimator, BOOSTED) else "encoded"
 
 
-def _fit_fold(estimator: Any, data: TrainingData, fold: int, seconds: float) -> list[Any]:
-    """Fit a clone for each target to all rows except those of a fold."""
-    rows, held_out = data.rows, data.held_out
-    targets = list(split_targets(rows.y, rows.weight))
-    held_out_targets = split_targets(held_out.y, held_out.weight)
-    clones = []
-    for target, held_out_target in zip(targets, held_out_targets, strict=True):
-        part = data._replace(
-            rows=Rows(rows.X, *target), held_out=Rows(held_out.X, *held_out_target)
-        )
-        clones.append(_fit_target(estimator, part, fold, seconds / len(targets)))
-    return clones
-
-
-def _fit_target(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
+def _fit_clone(estimator: Any, data: TrainingData, fold: int, seconds: float) -> Any:
     """Fit a clone for the single target of the data to all rows except those of a fold."""
     features = data.estimator._features
     categorical_mask = features.categorical_mask

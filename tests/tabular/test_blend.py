@@ -374,7 +374,7 @@ def test_a_time_limit_leaves_out_estimators_and_stops_boosting(is_boosting, monk
 
 @pytest.mark.parametrize("blend", ["boosting", [LogisticRegression()]])
 def test_nothing_is_blended_once_the_time_is_over(blend, monkeypatch):
-    monkeypatch.delattr(_blended_estimators, "_fit_fold")  # it is not called
+    monkeypatch.delattr(_blended_estimators, "_fit_clone")  # it is not called
     model = TabularClassifier(**SMALL, time_limit=1e-9, blend=blend)
     with pytest.warns(ConvergenceWarning) as warned:
         model.fit(*data_for(TabularClassifier))
