@@ -12,12 +12,14 @@ from typing import Any, ClassVar
 import dask
 import numpy as np
 import pandas as pd
+from numpy.random import RandomState
 from scipy.sparse import issparse
 from sklearn.base import is_classifier
 from sklearn.utils import check_random_state
 
 from ..estimators._validation import prefix_errors
 from ..estimators.base import BaseNeuralNetwork, PreparedFit
+from ..nn.rows import Rows
 from ..tabular._blended_estimators import AUTO
 from ..tabular._categorical_encoding import (
     N_FOLDS,
@@ -36,8 +38,8 @@ from ..tabular._networks import (
     TabularRegressorNetworks,
     TrainingData,
 )
-from ..tabular._read_table import TableColumns, find_constraints, find_kinds, read_table
-from ..tabular._table_encoding import FittedEncoding, UnscaledRows
+from ..tabular._read_table import TableColumns, read_table
+from ..tabular._table_encoding import UnscaledRows
 from ..tabular.base import BaseTabular
 from ..tabular.classifier import TabularClassifier
 from ..tabular.encoder import TableEncoder
@@ -169,22 +171,15 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         n_rows = self._blocks.n_rows
         return n_rows if folds is None else n_rows - n_rows // (int(folds.max()) + 1)
 
-    def _make_folds(
-        self,
-        y: Array,
-        weight: Array | None,
-        group: Array | None,
-        n_folds: int,
-        rng: np.random.RandomState,
-    ) -> Array:
+    def _make_folds(self, rows: Rows, group: Array | None, n_folds: int, rng: RandomState) -> Array:
         """Return the folds of the sample, after a check that it has enough rows."""
         folds = self._sample_folds
         if not np.bincount(folds, minlength=n_folds).all():
             raise ValueError(
-                f"n_samples = {len(y)}, but not each of n_estimators={n_folds} networks can hold "
-                f"out some of so few rows. Train the local {self._local.__name__} on them."
+                f"n_samples = {len(rows.y)}, but not each of n_estimators={n_folds} networks can "
+                f"hold out some of so few rows. Train the local {self._local.__name__} on them."
             )
-        if np.count_nonzero(np.bincount(folds, weight)) < 2:
+        if np.count_nonzero(np.bincount(folds, rows.weight)) < 2:
             raise ValueError(
                 "The weight of too few rows is above zero: one network would hold out all of them. "
                 "Give more rows a positive weight."
@@ -194,61 +189,50 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
     # -------------------------------------------------------------------- features
 
     def _fit_features(
-        self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
+        self, columns: TableColumns, y: Array, group: Array | None, rng: RandomState
     ) -> UnscaledRows:
         """Set the features and kinds of columns, and return the rows of the sample."""
-        # The workers get an estimator with the attributes that are needed to read rows.
+        rows = super()._fit_features(columns, y, group, rng)
+        self._blocks = self._blocks.map(
+            _encode_block, reader=self._make_reader(), features=self._features
+        )
+        return rows
+
+    def _make_reader(self) -> BaseTabular:
+        """Return a local estimator with the attributes that the workers need to read rows."""
         reader = self._local()
         names = ("n_features_in_", "feature_names_in_", "classes_", "_class_weights", "_targets")
         vars(reader).update({name: vars(self)[name] for name in names if name in vars(self)})
-        kinds = find_kinds(columns, self.categorical_features, self.column_kinds or {})
-        is_continuous = self._target_type == "continuous"
-        center = y.mean(axis=0) if is_continuous else 0.0
-        categories = self._fit_categories(reader, columns, kinds, center)
-        encoding, rows = FittedEncoding.from_categories(
-            columns,
-            kinds,
-            categories,
-            categories.read_codes(columns),
-            rng,
-            y if is_continuous else None,
-            lambda: self._sample_folds,
-            find_constraints(self.monotonic_cst, columns, kinds),
-        )
-        self._features = FeatureBuilder.from_encoding(encoding, rows, rng, self._blocks.n_rows)
-        self._set_kinds(columns, rows)
-        self._blocks = self._blocks.map(_encode_block, reader=reader, features=self._features)
-        return rows
+        return reader
 
     def _fit_categories(
         self,
-        reader: BaseTabular,
         columns: TableColumns,
         kinds: Sequence[InferredKind],
-        center: Any,
-    ) -> CategoricalEncoding:
-        """Return the categories, and target statistics, of all rows.
-
-        `center`, one number or one for each target, is subtracted from the targets before they and
-        their squares are summed.
-        """
+        y: Array | None,
+        settings: TableEncoder,
+        groups: Array | None,
+    ) -> tuple[CategoricalEncoding, Array, Callable[[], Array]]:
+        """Fit the categories, and target statistics, to all rows; see `fit_categories`."""
+        # Sums of squares are more precise if the targets have been centered.
+        center = y.mean(axis=0) if y is not None and self._target_type == "continuous" else 0.0
         indices = [index for index, item in enumerate(kinds) if item.kind == "category"]
         blocks = self._blocks.map_and_gather(
-            _sum_by_category, reader=reader, center=center, indices=indices
+            _sum_by_category, reader=self._make_reader(), center=center, indices=indices
         )
         sums = [_sum_groups(pd.concat(parts)) for parts in zip(*blocks, strict=True)]
-        settings, levels = TableEncoder(), []
+        levels = []
         for index, level_sums in zip(indices, sums, strict=True):
             counts, label = _count_levels(level_sums), columns.label(index)
             levels.append(CategoryLevels.fit(counts, label, settings.min_frequency))
         categories = CategoricalEncoding.from_levels(indices, levels, settings.max_categories)
-        if not (len(categories.target_encoded) and self._target_type):
-            return categories
-        moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]
-        n_outputs = len(moments[0].counts)
-        classes = [None] if n_outputs == 1 else list(range(n_outputs))
-        statistics = TargetEncoding.from_moments(moments, classes, self._sample_folds)
-        return categories.with_statistics(statistics)
+        if len(categories.target_encoded) and self._target_type:
+            moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]
+            n_outputs = len(moments[0].counts)
+            classes = [None] if n_outputs == 1 else list(range(n_outputs))
+            statistics = TargetEncoding.from_moments(moments, classes, self._sample_folds)
+            categories = categories.with_statistics(statistics)
+        return categories, categories.read_codes(columns), lambda: self._sample_folds
 
     # -------------------------------------------------------------------- networks
 
@@ -426,7 +410,7 @@ def _check_block(
     strata = np.unique(y, return_inverse=True)[1] if is_stratified else np.zeros(len(y))
     if weight is not None:
         strata = 2 * strata + (weight > 0)
-    rng = np.random.RandomState([seed, number])
+    rng = RandomState([seed, number])
     folds = (draw_folds(len(y), n_folds, rng, strata) + rng.randint(n_folds)) % n_folds
     return Block(block.X, y, weight, folds.astype(np.min_scalar_type(n_folds)))
 

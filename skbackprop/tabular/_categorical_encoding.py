@@ -323,16 +323,8 @@ class TargetEncoding:
     folds: Array
 
     @classmethod
-    def fit(
-        cls,
-        codes: Array,
-        y: Any,
-        target_type: str,
-        random_state: Any,
-        groups: Array | None = None,
-    ) -> Self:
-        """Fit to codes (n, k) and targets; no fold splits a group."""
-        folds = draw_target_folds(len(codes), random_state, groups)
+    def fit(cls, codes: Array, y: Any, target_type: str, folds: Array) -> Self:
+        """Fit to codes (n, k) and targets."""
         targets, classes = target_outputs(y, target_type)
         n_folds = int(folds.max()) + 1
         moments = [

@@ -66,6 +66,48 @@ class OutputColumn(NamedTuple):
     suffix: str
 
 
+CategoryFitter: TypeAlias = Callable[..., tuple[CategoricalEncoding, Array, Callable[[], Array]]]
+"""A function like `fit_categories`."""
+
+
+def fit_categories(
+    columns: TableColumns,
+    kinds: Sequence[InferredKind],
+    y: Array | None,
+    settings: Any,
+    groups: Array | None,
+) -> tuple[CategoricalEncoding, Array, Callable[[], Array]]:
+    """Fit the encoding of categories, with target statistics if there are targets.
+
+    Returns
+    -------
+    categories : CategoricalEncoding
+        The encoding.
+    codes : array of int of shape (n, n_categorical)
+        The codes of categories, in few bytes.
+    draw_folds : callable
+        Returns the folds of target statistics. If there are none, it draws folds.
+    """
+    indices = [i for i, item in enumerate(kinds) if item.kind == "category"]
+    levels, codes = list[CategoryLevels](), [np.empty((columns.n_rows, 0), np.uint8)]
+    for column in indices:
+        values, label = columns.values(column), columns.label(column)
+        counts = count_categories(values, label)
+        levels.append(CategoryLevels.fit(counts, label, settings.min_frequency))
+        dtype = np.min_scalar_type(levels[-1].n_codes)
+        codes.append(levels[-1].encode(values).astype(dtype)[:, np.newaxis])
+    matrix = np.hstack(codes)
+    categories = CategoricalEncoding.from_levels(
+        indices, levels, settings.max_categories, settings.encoding
+    )
+    draw_folds = partial(draw_target_folds, columns.n_rows, settings.random_state, groups)
+    if y is None or not len(categories.target_encoded):
+        return categories, matrix, draw_folds
+    folds, target_codes = draw_folds(), matrix[:, categories.target_encoded].astype(np.intp)
+    statistics = TargetEncoding.fit(target_codes, y, settings.target_type, folds)
+    return categories.with_statistics(statistics), matrix, lambda: folds
+
+
 @dataclass(frozen=True)
 class FittedEncoding:
     """Encoding fitted to a table.
@@ -111,75 +153,38 @@ class FittedEncoding:
         groups: Array | None = None,
         with_interactions: bool = False,
         monotonic_cst: Any = None,
+        category_fitter: CategoryFitter = fit_categories,
     ) -> tuple[Self, UnscaledRows]:
-        """Return the encoding of a table, and its rows.
-
-        The `settings` are the parameters of a `TableEncoder`. Target statistics of a row come from
-        rows of other groups, if there are any. `with_interactions` fits `RandomSlopes` to
-        continuous targets of tables that are not sparse. `monotonic_cst` is the parameter of a
-        tabular estimator.
-        """
-        kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
-        constraints = find_constraints(monotonic_cst, columns, kinds)
-        category_columns = [i for i, item in enumerate(kinds) if item.kind == "category"]
-        levels, codes = _fit_levels(columns, category_columns, settings.min_frequency)
-        check_consistent_length(columns.table, y)
-        categories = CategoricalEncoding.from_levels(
-            category_columns, levels, settings.max_categories, settings.encoding
-        )
-        target_type, random_state = settings.target_type, settings.random_state
-        if y is not None and len(categories.target_encoded):
-            target_codes = codes[:, categories.target_encoded].astype(np.intp)
-            categories = categories.with_statistics(
-                TargetEncoding.fit(target_codes, y, target_type, random_state, groups)
-            )
-        has_interactions = with_interactions and target_type == "continuous" and y is not None
-        target = np.asarray(y, float) if has_interactions else None
-        draw_folds = partial(draw_target_folds, columns.n_rows, random_state, groups)
-        return cls.from_categories(
-            columns, kinds, categories, codes, random_state, target, draw_folds, constraints
-        )
-
-    @classmethod
-    def from_categories(
-        cls,
-        columns: TableColumns,
-        kinds: Sequence[InferredKind],
-        categories: CategoricalEncoding,
-        codes: Array,
-        random_state: Any,
-        y: Array | None,
-        draw_folds: Callable[[], Array],
-        constraints: Sequence[int],
-    ) -> tuple[Self, UnscaledRows]:
-        """Fit the encoding of numbers, dates and text, with a fitted encoding of categories.
+        """Return the encoding of a table, and its rows with out-of-fold target statistics.
 
         Parameters
         ----------
         columns : TableColumns
             The table, or a sample of its rows.
-        kinds : sequence of InferredKind
-            The kind of each column.
-        categories : CategoricalEncoding
-            As for the class. The folds of target statistics are those of these rows.
-        codes : array of int of shape (n, n_categorical)
-            The codes of categories.
-        random_state : int, RandomState instance or None
-            Draws the start of a truncated SVD.
-        y : array of shape (n,) or None
-            The target of interactions; None for no interactions, as in sparse tables.
-        draw_folds : callable
-            Draws the fold of each row for interactions, if there are no target statistics.
-        constraints : sequence of int
-            As for the class.
+        y : array of shape (n,) or (n, n_targets), or None
+            The target of statistics and interactions; None for neither.
+        settings : TableEncoder
+            The parameters.
+        groups : array of int of shape (n,) or None, default=None
+            The group of each row. Statistics of a row come from rows of other groups.
+        with_interactions : bool, default=False
+            Whether to fit `RandomSlopes` to continuous targets of tables that are not sparse.
+        monotonic_cst : array-like, dict or None, default=None
+            The parameter of a tabular estimator.
+        category_fitter : callable, default=fit_categories
+            Fits the categories.
 
         Returns
         -------
         encoding : FittedEncoding
             The encoding.
         rows : UnscaledRows
-            The rows of `columns`, with out-of-fold target statistics.
+            The rows of `columns`.
         """
+        kinds = find_kinds(columns, settings.categorical_features, settings.column_kinds or {})
+        constraints = find_constraints(monotonic_cst, columns, kinds)
+        check_consistent_length(columns.table, y)
+        categories, codes, draw_folds = category_fitter(columns, kinds, y, settings, groups)
         numeric_columns = [i for i, item in enumerate(kinds) if item.kind in NUMERIC_KINDS]
         encoded_columns = [i for i, item in enumerate(kinds) if item.kind in ("date", "time")]
         encoded_columns += [i for i, item in enumerate(kinds) if item.kind == "text"]
@@ -187,7 +192,8 @@ class FittedEncoding:
         numbers = columns.numbers(numeric_columns, kinds)
         blocks, scalings = [numbers], [RobustScaling.fit(numbers)]
         interactions = None
-        if y is not None and not is_sparse and numeric_columns and len(categories.columns):
+        has_slopes = with_interactions and settings.target_type == "continuous" and not is_sparse
+        if has_slopes and y is not None and numeric_columns and len(categories.columns):
             # Temporaries of few rows stay in the cache.
             z = np.concatenate(
                 [
@@ -199,8 +205,8 @@ class FittedEncoding:
                 codes,
                 z,
                 scalings[0].scaled & (np.take(constraints, numeric_columns) == 0),
-                y,
-                draw_folds if statistics is None else lambda: statistics.folds,
+                np.asarray(y, float),
+                draw_folds,
                 [item.n_codes for item in categories.levels],
             )
         if statistics is not None:
@@ -213,7 +219,7 @@ class FittedEncoding:
         encodings: dict[int, ColumnEncoding] = {}
         for column in encoded_columns:
             encodings[column], numbers_of_column, scaling = _fit_column_encoding(
-                columns, column, kinds[column], random_state
+                columns, column, kinds[column], settings.random_state
             )
             blocks.append(numbers_of_column)
             scalings.append(scaling)
@@ -381,22 +387,6 @@ class FittedEncoding:
             column = self.categories.columns[i]
             outputs.append(OutputColumn(encoder.output_type, column, suffix))
         return outputs
-
-
-def _fit_levels(
-    columns: TableColumns, category_columns: Sequence[int], min_frequency: int
-) -> tuple[list[CategoryLevels], Array]:
-    """Return the categories of each column, and a matrix of the codes in few bytes."""
-    levels, codes = [], []
-    for column in category_columns:
-        values = columns.values(column)
-        label = columns.label(column)
-        column_levels = CategoryLevels.fit(count_categories(values, label), label, min_frequency)
-        codes.append(column_levels.encode(values).astype(np.min_scalar_type(column_levels.n_codes)))
-        levels.append(column_levels)
-    if not codes:
-        return levels, np.empty((columns.n_rows, 0), np.uint8)
-    return levels, np.column_stack(codes)
 
 
 def _fit_column_encoding(

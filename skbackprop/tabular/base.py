@@ -13,6 +13,7 @@ from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+from numpy.random import RandomState
 from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
@@ -55,7 +56,7 @@ from ._networks import (
 )
 from ._prediction import TabularPredictionMixin, keep_background
 from ._read_table import TableColumns, read_table
-from ._table_encoding import FittedEncoding, UnscaledRows
+from ._table_encoding import CategoryFitter, FittedEncoding, UnscaledRows, fit_categories
 from .encoder import TableEncoder
 
 
@@ -74,6 +75,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         "random_state": ["random_state"],
     }
     _configurations: ClassVar[Sequence[EnsembleSettings]]
+    _fit_categories: CategoryFitter = staticmethod(fit_categories)
 
     # Groups that a search or a pipeline routes to splitters are routed here as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
@@ -256,7 +258,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         n_estimators = self._resolve_n_estimators(len(y))
         folds, held_out_parts = None, [*held_out.X, held_out.y, held_out.weight]
         if not is_validated:
-            folds = self._make_folds(y, weight, group, n_estimators, rng)
+            folds = self._make_folds(rows, group, n_estimators, rng)
             n_estimators, held_out_parts = int(folds.max()) + 1, [folds]
         checkpoints.check_data([*rows.X, y, weight, *held_out_parts])
         # A copy of the stream draws the same rows, however many seeds estimators draw.
@@ -285,9 +287,12 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         return n_rows if folds is None else n_rows - int(np.bincount(folds).max())
 
     def _fit_features(
-        self, columns: TableColumns, y: Array, group: Array | None, rng: np.random.RandomState
+        self, columns: TableColumns, y: Array, group: Array | None, rng: RandomState
     ) -> UnscaledRows:
-        """Set the features and kinds of columns, and return the training rows."""
+        """Set the features and kinds of columns, and return the training rows.
+
+        With `verbose`, a line is printed for each column.
+        """
         target_type = self._target_type
         settings = TableEncoder(
             self.categorical_features,
@@ -296,9 +301,16 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
             random_state=rng,
         )
         encoding, rows = FittedEncoding.fit(
-            columns, y if target_type else None, settings, group, True, self.monotonic_cst
+            columns,
+            y if target_type else None,
+            settings,
+            group,
+            True,
+            self.monotonic_cst,
+            self._fit_categories,
         )
-        self._features = FeatureBuilder.from_encoding(encoding, rows, rng, columns.n_rows)
+        n_rows = self._count_training_rows(columns.n_rows, None)
+        self._features = FeatureBuilder.from_encoding(encoding, rows, rng, n_rows)
         if any(encoding.constraints):
             for item in self._blended_estimators(columns.n_rows):
                 if not is_monotone(item):
@@ -308,16 +320,11 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
                         "scikit-learn, without absolute errors or quantiles, have monotone "
                         "predictions. Remove it, or set blend=None."
                     )
-        self._set_kinds(columns, rows)
-        return rows
-
-    def _set_kinds(self, columns: TableColumns, rows: UnscaledRows) -> None:
-        """Set `column_kinds_`; with `verbose`, print a line for each column."""
-        encoding = self._features.encoding
         self.column_kinds_ = encoding.name_kinds(getattr(self, "feature_names_in_", None))
         if self.verbose:
             for line in encoding.describe_columns(columns, rows):
                 print(f"[{type(self).__name__}] {line}", flush=True)
+        return rows
 
     def _read_validation(self, X: Any, y: Any, sample_weight: Any) -> Rows:
         """Return the user's validation rows."""
@@ -337,18 +344,12 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
                 check_measured(weight)
             return Rows(self._features.encoding.read_rows(columns), y, weight)
 
-    def _make_folds(
-        self,
-        y: Array,
-        weight: Array | None,
-        group: Array | None,
-        n_folds: int,
-        rng: np.random.RandomState,
-    ) -> Array:
+    def _make_folds(self, rows: Rows, group: Array | None, n_folds: int, rng: RandomState) -> Array:
         """Return the fold of each row; two rows, or groups, must have weight."""
+        y, weight = rows.y, rows.weight
         target_mask = np.ones((len(y), 1), bool) if weight is None else row_vectors(weight) > 0
         units = np.arange(len(y)) if group is None else group
-        n_units = min(len(np.unique(units[rows])) for rows in target_mask.T)
+        n_units = min(len(np.unique(units[mask])) for mask in target_mask.T)
         if n_units < 2:
             unit = "row" if group is None else "group"
             raise ValueError(
@@ -408,7 +409,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
         blend = self._blended_estimators(n_rows)
         n_components = n_networks + len(blend)
         # Each component has its own stream, so components do not affect each other.
-        rngs = [np.random.RandomState(draw_seed(data.rng)) for _ in range(n_components)]
+        rngs = [RandomState(draw_seed(data.rng)) for _ in range(n_components)]
 
         def data_for(component: int, view: FeatureView, n_left: int) -> TrainingData:
             make_input = self._features.make_training_input

@@ -16,7 +16,7 @@ from sklearn.base import clone
 from skbackprop import TabularClassifier, TabularRegressor
 from skbackprop.callbacks import Checkpoint
 from skbackprop.dask import DaskTabularClassifier, DaskTabularRegressor, _blocks, tabular
-from skbackprop.tabular import _categorical_encoding, _model_inputs, _table_encoding, base
+from skbackprop.tabular import _model_inputs, _table_encoding, base
 from support import few_epochs
 from support.cluster import make_cluster
 from support.tables import BOTH, growing_levels, predict
@@ -77,8 +77,7 @@ def same_streams(monkeypatch):
     for module in (base, _model_inputs, tabular):
         monkeypatch.setattr(module, "draw_seed", lambda rng: 0)
     monkeypatch.setattr(tabular.DaskTabularMixin, "_make_folds", record_folds)
-    for module in (_categorical_encoding, _table_encoding):
-        monkeypatch.setattr(module, "draw_target_folds", lambda *arguments: folds[0])
+    monkeypatch.setattr(_table_encoding, "draw_target_folds", lambda *arguments: folds[0])
     monkeypatch.setattr(base, "network_params", in_full_batches)
     monkeypatch.setattr(base.BaseTabular, "_make_folds", lambda *arguments: folds[0])
 

@@ -13,7 +13,7 @@ from skbackprop import (
     BackpropRegressor,
 )
 from skbackprop.optimizers import Adam
-from skbackprop.tabular._categorical_encoding import TargetEncoding
+from skbackprop.tabular._categorical_encoding import TargetEncoding, draw_target_folds
 from support import BOTH, class_data, data_for, few_epochs, interrupt, quick, same_bits, value_data
 
 pytestmark = few_epochs
@@ -69,6 +69,6 @@ def test_an_array_without_names_warns_after_partial_fit_of_a_frame():
 
 def test_a_level_of_one_fold_has_the_mean_of_the_others():
     codes, y = np.array([[1]] * 10 + [[2]] + [[1]] * 9), 100 + np.arange(20.0)
-    encoding = TargetEncoding.fit(codes, y, "continuous", 0)
-    folds = encoding.folds
+    folds = draw_target_folds(len(y), 0, None)
+    encoding = TargetEncoding.fit(codes, y, "continuous", folds)
     np.testing.assert_allclose(encoding.encode(codes, folds)[10], y[folds != folds[10]].mean())
