@@ -225,7 +225,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         for index, level_sums in zip(indices, sums, strict=True):
             counts, label = _count_levels(level_sums), columns.label(index)
             levels.append(CategoryLevels.fit(counts, label, settings.min_frequency))
-        categories = CategoricalEncoding.from_levels(indices, levels, settings.max_categories)
+        categories = CategoricalEncoding.from_levels(indices, levels, settings)
         if len(categories.target_encoded) and self._target_type:
             moments = [_make_moments(sums[i], levels[i], center) for i in categories.target_encoded]
             n_outputs = len(moments[0].counts)

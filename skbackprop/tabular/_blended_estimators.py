@@ -281,9 +281,8 @@ def cross_fit(estimator: Any, data: TrainingData) -> tuple[CrossFittedEstimators
         return component, component.outputs(held_out.X[:])
     folds = [np.flatnonzero(data.folds == fold) for fold in range(n_clones)]
     by_fold = [component.outputs(X[index], member=i)[0] for i, index in enumerate(folds)]
-    outputs = np.empty((1, len(X), *by_fold[0].shape[1:]))
-    outputs[0, np.concatenate(folds)] = np.concatenate(by_fold)
-    return component, outputs
+    outputs = np.concatenate(by_fold)[np.argsort(np.concatenate(folds))]
+    return component, outputs[np.newaxis]
 
 
 def choose_view(estimator: Any) -> FeatureView:

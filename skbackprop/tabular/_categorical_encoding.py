@@ -402,20 +402,16 @@ class CategoricalEncoding:
 
     @classmethod
     def from_levels(
-        cls,
-        columns: Sequence[int],
-        levels: Sequence[CategoryLevels],
-        max_categories: int | None,
-        encoding: str = "one_hot",
+        cls, columns: Sequence[int], levels: Sequence[CategoryLevels], settings: Any
     ) -> Self:
-        """Return an encoding, "one_hot" or "ordinal", without target statistics.
+        """Return an encoding with the settings of a `TableEncoder`, without target statistics.
 
         Beyond `max_categories`, the least frequent categories of a column share one output.
         """
-        if encoding == "ordinal":
+        if settings.encoding == "ordinal":
             columns_to_encode = tuple(i for i, item in enumerate(levels) if item.n_codes > 1)
             return cls(columns, levels, OrdinalCodes(columns_to_encode), [])
-        n_max = np.inf if max_categories is None else max_categories
+        n_max = np.inf if settings.max_categories is None else settings.max_categories
         encoder = OneHot(tuple(_assign_outputs(item, n_max) for item in levels))
         large_columns = [i for i, item in enumerate(levels) if item.n_codes > n_max]
         return cls(columns, levels, encoder, large_columns)

@@ -112,22 +112,14 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         blocks = [slice(start, start + block_size) for start in range(0, n_rows, block_size)]
 
         def predict(block: slice) -> Array:
-            return self._predict_rows(rows.take(block), mix, n_rows > MANY_ROWS)
+            return self._predict_rows(rows.take(block), mix, single_precision=n_rows > MANY_ROWS)
 
         return np.concatenate(self._map_in_threads(predict, blocks))
 
-    def _predict_rows(
-        self,
-        rows: UnscaledRows,
-        mix: Mix,
-        single_precision: bool = False,
-        member: int | None = None,
-    ) -> Array:
-        """Predict rows in one block, by all members of each component or by one."""
-        inputs, outputs = self._features.make_inputs(rows, with_table=bool(self._blended)), []
-        for part in self._components:
-            outputs.append(part.outputs(inputs[part.view], single_precision, member))
-        return mix(outputs)
+    def _predict_rows(self, rows: UnscaledRows, mix: Mix, **options: Any) -> Array:
+        """Predict rows in one block; options are those of the `outputs` of a component."""
+        inputs = self._features.make_inputs(rows, with_table=bool(self._blended))
+        return mix([part.outputs(inputs[part.view], **options) for part in self._components])
 
     def _map_in_threads(
         self, function: Callable[[Item], Result], items: Sequence[Item]
@@ -157,11 +149,9 @@ class TabularPredictionMixin(metaclass=ABCMeta):
         for member, rows_held_out in enumerate(fold_rows):
             for start in range(0, len(rows_held_out), size):
                 part = rows.take(rows_held_out[start : start + size])
-                predictions.append(self._predict_rows(part, self._mix, True, member))
-        fold_predictions = np.concatenate(predictions)
-        result = np.empty_like(fold_predictions)
-        result[np.concatenate(fold_rows)] = fold_predictions
-        return result
+                mixture = self._predict_rows(part, self._mix, single_precision=True, member=member)
+                predictions.append(mixture)
+        return np.concatenate(predictions)[np.argsort(np.concatenate(fold_rows))]
 
     # ------------------------------------------------------- explanations, importances
 
@@ -195,7 +185,8 @@ class TabularPredictionMixin(metaclass=ABCMeta):
             )
 
         def predict(matrix: Array, single_precision: bool = True) -> Array:
-            return self._predict_rows(encoding.from_matrix(matrix), mix, single_precision)
+            hybrids = encoding.from_matrix(matrix)
+            return self._predict_rows(hybrids, mix, single_precision=single_precision)
 
         rows, background_matrix = encoding.read_rows(columns), encoding.to_matrix(sample)
         return make_explanation(

@@ -97,9 +97,7 @@ def fit_categories(
         dtype = np.min_scalar_type(levels[-1].n_codes)
         codes.append(levels[-1].encode(values).astype(dtype)[:, np.newaxis])
     matrix = np.hstack(codes)
-    categories = CategoricalEncoding.from_levels(
-        indices, levels, settings.max_categories, settings.encoding
-    )
+    categories = CategoricalEncoding.from_levels(indices, levels, settings)
     draw_folds = partial(draw_target_folds, columns.n_rows, settings.random_state, groups)
     if y is None or not len(categories.target_encoded):
         return categories, matrix, draw_folds

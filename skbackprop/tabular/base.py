@@ -80,9 +80,7 @@ class BaseTabular(TabularPredictionMixin, CallbackSupportMixin, EstimatorMixin):
     # Groups that a search or a pipeline routes to splitters are routed here as well.
     __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
-    n_features_in_: int
     classes_: Array  # of a classifier
-    feature_names_in_: Array
 
     n_estimators: Any
     categorical_features: Any

@@ -444,11 +444,11 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         check_coverage(coverage, scores.n_rows)
 
         def sets(outputs: Sequence[Array]) -> Array:
-            members: list[Any] = [slice(None)]
-            if len(scores.held_out) > 1:  # member k of each component held out fold k
-                members = [slice(k, k + 1) for k in range(len(scores.held_out))]
-            probabilities = [self._mix([part[member] for part in outputs]) for member in members]
-            return scores.predict_sets(np.stack(probabilities), coverage, by_class)
+            # Member k of each component held out fold k; without folds, all members count.
+            n_folds = len(scores.held_out)
+            by_fold = zip(*(np.array_split(part, n_folds) for part in outputs), strict=True)
+            probabilities = np.stack([self._mix(members) for members in by_fold])
+            return scores.predict_sets(probabilities, coverage, by_class)
 
         return self._predict(X, sets)
 
@@ -526,11 +526,10 @@ class TabularClassifier(ClassifierMixin, BaseTabular):
         True
         """
         transform = output_transform(output)
-        return self._explain(
-            X,
-            background,
-            lambda outputs: transform(self._mix(outputs)),
-            [str(label) for label in self.classes_] if hasattr(self, "classes_") else None,
-            n_permutations,
-            random_state,
-        )
+        check_is_fitted(self)
+        names = [str(label) for label in self.classes_]
+
+        def mix(outputs: Sequence[Array]) -> Array:
+            return transform(self._mix(outputs))
+
+        return self._explain(X, background, mix, names, n_permutations, random_state)

@@ -358,6 +358,9 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         clipped = self._clip(outputs)
         return drop_single_axes(clipped[..., :-1] if self._targets.have_std else clipped, -2, -1)
 
+    def _mix_predictions(self, outputs: Sequence[Array]) -> Array:
+        return self._predictions(self._mix(outputs))
+
     def _fit_conformity(self, mixture: Array, rows: Rows, folds: Array | None) -> None:
         predictions, self._error_scales, self._scores = self._clip(mixture), [], []
         for target, (y, weight) in enumerate(split_targets(rows.y, rows.weight)):
@@ -465,7 +468,7 @@ class TabularRegressor(RegressorMixin, BaseTabular):
             in X.
         """
         if not return_std:
-            return self._predict(X, lambda outputs: self._predictions(self._mix(outputs)))
+            return self._predict(X, self._mix_predictions)
         columns = self._predict(X, self._mean_and_std)
         return columns[:, 0], columns[:, 1]
 
@@ -531,14 +534,8 @@ class TabularRegressor(RegressorMixin, BaseTabular):
         >>> bool(abs(explanation.predictions - model.predict(X[:2])).max() < 1e-9)
         True
         """
-        return self._explain(
-            X,
-            background,
-            lambda outputs: self._predictions(self._mix(outputs)),
-            None,
-            n_permutations,
-            random_state,
-        )
+        mix = self._mix_predictions
+        return self._explain(X, background, mix, None, n_permutations, random_state)
 
     def _mean_and_std(self, outputs: Sequence[Array]) -> Array:
         """Return predictions and their standard deviations along a second axis."""
