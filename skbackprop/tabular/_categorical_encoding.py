@@ -19,7 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import type_of_target
 
 from ..estimators._validation import validate_labels, validate_numbers
-from ..training.splits import draw_group_folds
+from ..training.splits import draw_group_folds, folds_of_splitter
 from ..utils.arrays import Array, DropCachedPropertiesMixin
 from ._column_values import check_supported, is_missing
 from ._read_table import TableColumns
@@ -263,16 +263,13 @@ class TargetMoments(NamedTuple):
 
 def draw_target_folds(n_rows: int, random_state: Any, groups: Array | None) -> Array:
     """Draw the fold of each row for target statistics; no fold splits a group."""
-    folds = np.empty(n_rows, dtype=np.uint8)
     if groups is None:
-        splitter = KFold(min(N_FOLDS, n_rows), shuffle=True, random_state=random_state)
-        for fold, (_, held_out) in enumerate(splitter.split(folds)):
-            folds[held_out] = fold
+        splits = KFold(min(N_FOLDS, n_rows), shuffle=True, random_state=random_state)
+        folds = folds_of_splitter(splits, np.zeros(n_rows), None)
     else:
-        rng = check_random_state(random_state)
-        n_folds = min(N_FOLDS, int(groups.max()) + 1)
-        folds[:] = draw_group_folds(groups, n_folds, rng, None)
-    return folds
+        rng, n_folds = check_random_state(random_state), min(N_FOLDS, int(groups.max()) + 1)
+        folds = draw_group_folds(groups, n_folds, rng, None)
+    return folds.astype(np.uint8)
 
 
 def target_outputs(y: Any, target_type: str) -> tuple[Array, list[Any]]:

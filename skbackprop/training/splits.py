@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+from sklearn.model_selection import BaseCrossValidator, GroupKFold, StratifiedGroupKFold
 
 from .._sklearn import _approximate_mode
 from ..utils.arrays import Array, IndexArray
@@ -133,10 +133,10 @@ def draw_group_folds(
         with warnings.catch_warnings():  # classes may have fewer rows than folds
             warnings.simplefilter("ignore", UserWarning)
             splits = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed)
-            folds = _folds_of_splitter(splits, classes, shuffled_groups)
+            folds = folds_of_splitter(splits, classes, shuffled_groups)
         if np.bincount(folds, minlength=n_folds).all():
             return folds
-    return _folds_of_splitter(GroupKFold(n_folds), shuffled_groups, shuffled_groups)
+    return folds_of_splitter(GroupKFold(n_folds), shuffled_groups, shuffled_groups)
 
 
 # Groups are divided into this number of parts, some of which are held out.
@@ -196,11 +196,9 @@ def are_groups_whole(groups: Array, parts: Sequence[IndexArray]) -> bool:
     return n_in_parts == len(np.unique(groups))
 
 
-def _folds_of_splitter(
-    splits: StratifiedGroupKFold | GroupKFold, classes: Array, groups: Array
-) -> Array:
+def folds_of_splitter(splits: BaseCrossValidator, classes: Array, groups: Array | None) -> Array:
     """Return the number of the split that holds out each row."""
-    folds = np.empty(len(groups), dtype=np.intp)
-    for fold, (_, held_out) in enumerate(splits.split(groups, classes, groups)):
+    folds = np.empty(len(classes), dtype=np.intp)
+    for fold, (_, held_out) in enumerate(splits.split(classes, classes, groups)):
         folds[held_out] = fold
     return folds
