@@ -31,8 +31,6 @@ from ..tabular._categorical_encoding import (
 from ..tabular._column_values import InferredKind, is_missing
 from ..tabular._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ..tabular._networks import (
-    MAX_ROWS_OF_FULL_ENSEMBLE,
-    N_ESTIMATORS,
     EnsembleSettings,
     TabularClassifierNetworks,
     TabularRegressorNetworks,
@@ -120,10 +118,7 @@ class DaskTabularMixin(DaskMixin, BaseTabular):
         validation_data = dask.compute(*validation_data)
         blocks = read_blocks(get_current_client(self), X, y, sample_weight)
         seed = draw_seed(check_random_state(self.random_state))
-        self._n_networks = self.n_estimators
-        if self.n_estimators == AUTO:
-            has_many_rows = blocks.n_rows > MAX_ROWS_OF_FULL_ENSEMBLE
-            self._n_networks = N_ESTIMATORS // 2 if has_many_rows else N_ESTIMATORS
+        self._n_networks = self._default_n_estimators(blocks.n_rows)
         is_validated = any(part is not None for part in validation_data)
         self._blocks = blocks.map(
             _check_block,

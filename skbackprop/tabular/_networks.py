@@ -346,16 +346,6 @@ _MIN_EPOCHS_OF_MANY, _EPOCHS_TIMES_ROWS = 6, 1_500_000
 # very many rows differ too little for that.
 TOLERANCE = 0.01
 
-# A further ensemble trains on after its first cycle if it lowers the loss of the earlier ensembles
-# by this share. All cycles of a useless ensemble would take 40 % of a fit. On nine tables of labels
-# and three splits, two gains were smaller, and one of 0.004 grew to 6 % in the end.
-MIN_GAIN_OF_ENSEMBLE = 0.003
-
-# With very many rows, boosting that lowers the out-of-fold loss by less than this share is not
-# worth its time, which is several times that of the networks' predictions. About half of the gain
-# is one of averaging, which the networks of a prediction have without boosting.
-MIN_GAIN_OF_BOOSTING = 0.02
-
 
 def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
     """Return the number of epochs of each possible training cycle.
@@ -384,26 +374,25 @@ def cycle_lengths(n_train: int, max_iter: int | None) -> list[int]:
 _MULTIPLY_ADDS = 5e9
 
 
-def count_affordable_networks(
-    defaults: EnsembleSettings, n_inputs: int, n_blocks: int, n_rows: int, seconds: float
-) -> int:
-    """Return how many networks can be trained within a time, at least 2.
+def count_affordable_networks(estimator: Any, n_rows: int, seconds: float) -> int:
+    """Return how many networks can be trained for one cycle within a time, at least 2.
 
     Parameters
     ----------
-    defaults : EnsembleSettings
-        The settings of the ensemble.
-    n_inputs, n_blocks : int
-        The number of encoded inputs, and of blocks of encodings before them.
+    estimator : estimator
+        The tabular estimator, with fitted features.
     n_rows : int
-        The number of training rows of a network, times that of epochs.
+        The number of training rows of a network.
     seconds : float
-        The time for all networks.
+        The time for all networks of the first ensemble.
     """
-    widths = [n_inputs + N_EMBEDDED * n_blocks, *defaults.hidden_layer_sizes, 1]
+    n_blocks, n_inputs = estimator._features.n_blocks, estimator._features.n_encoded
+    hidden_layer_sizes = estimator._configurations[0].hidden_layer_sizes
+    widths = [n_inputs + N_EMBEDDED * n_blocks, *hidden_layer_sizes, 1]
     n_weights = N_EMBEDDED * WIDTH * n_blocks + sum(a * b for a, b in pairwise(widths))
+    n_visited = n_rows * cycle_lengths(n_rows, estimator.max_iter)[0]
     # Training multiplies each weight three times for each row.
-    return max(2, int(seconds * _MULTIPLY_ADDS / (3 * n_weights * n_rows)))
+    return max(2, int(seconds * _MULTIPLY_ADDS / (3 * n_weights * n_visited)))
 
 
 class TrainingData(NamedTuple):
