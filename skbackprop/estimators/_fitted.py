@@ -99,7 +99,7 @@ FITTED_PARTS = "_config", "_network", "_targets", "_state", "_predictor", "_out_
 # Attributes without a place in pickles and copies: derived ones, and those of a running fit.
 _TRANSIENT = (
     *FITTED_PARTS,
-    *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx"),
+    *("_callback_fit_ctx", "_skl_callbacks_to_teardown", "_parent_callback_ctx", "_predictors"),
 )
 
 

@@ -75,10 +75,6 @@ class EnsembleSettings:
 BATCH_SIZE = 256
 MANY_ROWS, VERY_MANY_ROWS = 12_000, 60_000
 
-# The default number of networks of an ensemble. Above this number of rows half of them suffice,
-# because networks differ less if they are trained on more rows.
-N_ESTIMATORS, MAX_ROWS_OF_FULL_ENSEMBLE = 8, 200_000
-
 FOR_CLASSES = (
     EnsembleSettings("embedded", (128, 128), 0.2, 0.3, 1024, large_batch_rate=0.02),
     EnsembleSettings("encoded", (128, 128), 0.2, 0.3, 1024, large_batch_rate=0.02),
@@ -277,15 +273,6 @@ class TabularNetworkMixin(BaseNeuralNetwork):
     def convert_raw_predictions(self, raw_predictions: Array) -> Array:
         """Return the outputs of a component, given raw predictions of networks."""
         return raw_predictions
-
-    def held_out_loss(self, outputs: Array, rows: Rows, is_out_of_fold: bool) -> float:
-        """Return the loss of the outputs for rows that were held out."""
-        raise NotImplementedError
-
-    def __getstate__(self) -> dict[str, Any]:
-        attributes = super().__getstate__()
-        attributes.pop("_predictors", None)
-        return attributes
 
 
 class TabularClassifierNetworks(TabularNetworkMixin, BackpropClassifier):

@@ -41,8 +41,6 @@ from ..utils.arrays import Array, MatrixLike
 from ._blended_estimators import AUTO, BOOSTING, choose_view, cross_fit, is_monotone
 from ._model_inputs import FeatureBuilder, FeatureView, draw_seed
 from ._networks import (
-    MAX_ROWS_OF_FULL_ENSEMBLE,
-    N_ESTIMATORS,
     VERY_MANY_ROWS,
     CycleCheckpoints,
     EnsembleSettings,
@@ -55,6 +53,10 @@ from ._prediction import TabularPredictionMixin, keep_background
 from ._read_table import TableColumns, read_table
 from ._table_encoding import CategoryFitter, FittedEncoding, UnscaledRows, fit_categories
 from .encoder import TableEncoder
+
+# The default number of networks of an ensemble. Above this number of rows half of them suffice,
+# because networks differ less if they are trained on more rows.
+N_ESTIMATORS, MAX_ROWS_OF_FULL_ENSEMBLE = 8, 200_000
 
 # A further ensemble trains on after its first cycle if it lowers the loss of the earlier ensembles
 # by this share. All cycles of a useless ensemble would take 40 % of a fit. On nine tables of labels

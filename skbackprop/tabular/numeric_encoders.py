@@ -440,8 +440,7 @@ class RobustScaling(DropCachedPropertiesMixin):
         with np.errstate(over="ignore", invalid="ignore"):  # values may be close to infinity
             x = (values - self.center[columns]) * self.scale[columns]
         x[:, scaled] = smooth_clip(x[:, scaled])
-        if two_valued.any():
-            x[:, two_valued] = np.clip(x[:, two_valued], 0, 1)
+        x[:, two_valued] = np.clip(x[:, two_valued], 0, 1)
         return np.asarray(x)
 
     def scaled_output(self, values: Any, output: int) -> Array:
